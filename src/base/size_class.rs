@@ -1,0 +1,198 @@
+//! Size classes: which block serves a request.
+//!
+//! Class 0 is never used. Classes 1..=64 are the multiples of 16 up to 1024, so that the class of a small size is
+//! one shift; then eight per doubling to 8 KiB; then the sizes that tile a 64 KiB slab (a seventh, a sixth, a fifth, a
+//! quarter, a third, a half of it). Every slab of these is one slot. A *run* class is one block of 1..=16 whole
+//! slots. Above that a request is huge. Two values of the directory's class byte stand for no class: [`HUGE`] and
+//! [`OWN`].
+
+use super::units::{SLOT, SLOT_SHIFT};
+
+/// Largest size served by the one-shift rule.
+pub(crate) const SMALL_MAX: usize = 1024;
+/// Largest size served from a slab of several blocks.
+pub(crate) const SLAB_MAX: usize = 32 << 10;
+/// Largest size served from a run of slots.
+pub(crate) const RUN_MAX: usize = 1 << 20;
+/// Number of classes with several blocks to a slab, plus the unused class 0.
+pub(crate) const SLAB_CLASSES: usize = 95;
+/// All classes, the unused class 0 included.
+pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
+/// The directory's class byte of a huge block.
+pub(crate) const HUGE: u8 = 255;
+/// The directory's class byte of memory that is ours but holds no block a user may free (a slot being claimed).
+pub(crate) const OWN: u8 = 254;
+/// The alignment every block of at least 16 bytes has.
+pub(crate) const MIN_ALIGN: usize = 16;
+
+const _: () = assert!(CLASSES < OWN as usize, "a class fits the directory's byte beside HUGE and OWN");
+
+/// Block size in bytes of each class.
+pub(crate) static SIZES: [u32; CLASSES] = sizes();
+
+const fn sizes() -> [u32; CLASSES] {
+    let mut out = [0; CLASSES];
+    let mut class = 1;
+    while class <= 64 {
+        out[class] = class as u32 * 16;
+        class += 1;
+    }
+    let mut base = 1024;
+    while base < 8192 {
+        let mut step = 1;
+        while step <= 8 {
+            out[class] = base + base / 8 * step;
+            class += 1;
+            step += 1;
+        }
+        base *= 2;
+    }
+    let tiles = [9344, 10880, 13056, 16384, 21760, 32768];
+    let mut i = 0;
+    while i < tiles.len() {
+        out[class] = tiles[i];
+        class += 1;
+        i += 1;
+    }
+    assert!(class == SLAB_CLASSES, "the count of slab classes is stated right");
+    while class < CLASSES {
+        out[class] = ((class - SLAB_CLASSES + 1) * SLOT) as u32;
+        class += 1;
+    }
+    out
+}
+
+const MEDIUM_SHIFT: u32 = 7;
+/// Class of a size in (1024, 32 KiB], by the number of 128-byte steps that hold it.
+static MEDIUM: [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] = medium();
+
+const fn medium() -> [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] {
+    let mut out = [0; (SLAB_MAX >> MEDIUM_SHIFT) + 1];
+    let table = sizes();
+    let mut steps = 1;
+    while steps < out.len() {
+        let mut class = 1;
+        while (table[class] as usize) < steps << MEDIUM_SHIFT {
+            class += 1;
+        }
+        out[steps] = class as u8;
+        steps += 1;
+    }
+    out
+}
+
+/// The class of a size up to [`SMALL_MAX`]; size 0 counts as 1.
+#[inline(always)]
+pub(crate) const fn small(size: usize) -> usize {
+    ((size + 15) >> 4) + (size == 0) as usize
+}
+
+/// The class of a size with no alignment above [`MIN_ALIGN`] asked, or `None` where it is huge.
+#[inline]
+pub(crate) fn of_size(size: usize) -> Option<usize> {
+    if size <= SMALL_MAX {
+        Some(small(size))
+    } else if size <= SLAB_MAX {
+        Some(MEDIUM[(size + (1 << MEDIUM_SHIFT) - 1) >> MEDIUM_SHIFT] as usize)
+    } else if size <= RUN_MAX {
+        Some(SLAB_CLASSES + ((size - 1) >> SLOT_SHIFT))
+    } else {
+        None
+    }
+}
+
+/// The class that serves `size` bytes at `align` (a power of two): the first whose size is a multiple of the
+/// alignment, as slabs start at multiples of 64 KiB. `None` where the request is huge.
+pub(crate) fn of_layout(size: usize, align: usize) -> Option<usize> {
+    if align <= MIN_ALIGN {
+        return of_size(size);
+    }
+    if align > SLOT || size > RUN_MAX {
+        return None;
+    }
+    let mut class = of_size((size.max(1) + align - 1) & !(align - 1))?;
+    while SIZES[class] as usize & (align - 1) != 0 {
+        class += 1;
+    }
+    Some(class)
+}
+
+/// Bytes in a block of `class`.
+#[inline(always)]
+pub(crate) fn size(class: usize) -> usize {
+    SIZES[class] as usize
+}
+
+/// Whether a slab of `class` holds a single block.
+#[inline(always)]
+pub(crate) const fn is_run(class: usize) -> bool {
+    class >= SLAB_CLASSES
+}
+
+/// Slots in one slab of `class`.
+#[inline]
+pub(crate) const fn slots(class: usize) -> usize {
+    if is_run(class) { class - SLAB_CLASSES + 1 } else { 1 }
+}
+
+/// Blocks in one slab of `class`.
+#[inline]
+pub(crate) fn capacity(class: usize) -> usize {
+    if is_run(class) { 1 } else { SLOT / size(class) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_round_trips() {
+        let mut last = 1;
+        for n in 0..=RUN_MAX {
+            let class = of_size(n).unwrap();
+            assert!(size(class) >= n.max(1), "size {n} in class {class}");
+            assert!(class == 1 || size(class - 1) < n.max(1), "size {n}: class {class} is not the smallest");
+            assert!(class >= last, "monotone at {n}");
+            last = class;
+        }
+        assert_eq!(of_size(RUN_MAX + 1), None);
+        assert_eq!(last, CLASSES - 1);
+    }
+
+    #[test]
+    fn waste_is_bounded() {
+        for class in 2..CLASSES {
+            let (prev, this) = (size(class - 1), size(class));
+            let bound = match prev {
+                0..1024 => this - prev == 16,
+                1024..8192 => (this - prev) * 8 <= prev + prev / 8,
+                // The tiling classes; memory past the request is never touched on 4 KiB pages.
+                8192..32768 => (this - prev) * 100 <= prev * 51,
+                _ => this - prev <= SLOT,
+            };
+            assert!(bound, "class {class}: {prev} to {this}");
+        }
+        for class in 1..SLAB_CLASSES {
+            let used = capacity(class) * size(class);
+            assert!((SLOT - used) * 100 <= SLOT * 10, "class {class} leaves {} of a slot", SLOT - used);
+        }
+    }
+
+    #[test]
+    fn alignment_is_kept() {
+        for shift in 0..=16 {
+            let align = 1usize << shift;
+            for n in (0..70_000).chain([RUN_MAX - 1, RUN_MAX]) {
+                if let Some(class) = of_layout(n, align) {
+                    assert!(size(class) >= n && size(class) % align.min(SLOT) == 0 || align <= MIN_ALIGN);
+                    if align > MIN_ALIGN {
+                        assert_eq!(size(class) % align, 0, "size {n} align {align}");
+                    }
+                } else {
+                    assert!(n > RUN_MAX || align > SLOT);
+                }
+            }
+        }
+        assert_eq!(of_layout(1, 2 * SLOT), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! The fixed units of the address space and the arithmetic on them. All lengths are bytes.
+
+/// Bytes in a superslab; also its alignment, and the size of a huge page on x86_64 and aarch64 with 4 KiB pages.
+pub(crate) const SUPERSLAB: usize = 2 << 20;
+/// Bytes in a slot: the unit of the directory and of every slab.
+pub(crate) const SLOT: usize = 64 << 10;
+/// log2 of [`SLOT`].
+pub(crate) const SLOT_SHIFT: u32 = 16;
+/// log2 of [`SUPERSLAB`].
+pub(crate) const SUPERSLAB_SHIFT: u32 = 21;
+/// Slots in a superslab; one bit each in a `u32`.
+pub(crate) const SLOTS: usize = SUPERSLAB / SLOT;
+/// A cache line of every machine this runs on.
+pub(crate) const CACHE_LINE: usize = 64;
+
+const _: () = assert!(SLOTS == 32, "slot bitmaps are u32");
+const _: () = assert!(1 << SLOT_SHIFT == SLOT && 1 << SUPERSLAB_SHIFT == SUPERSLAB, "shifts agree with sizes");
+
+/// Rounds `n` up to a multiple of the power of two `to`; `None` on overflow.
+pub(crate) const fn round_up(n: usize, to: usize) -> Option<usize> {
+    debug_assert!(to.is_power_of_two());
+    match n.checked_add(to - 1) {
+        Some(m) => Some(m & !(to - 1)),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding() {
+        assert_eq!(round_up(0, SLOT), Some(0));
+        assert_eq!(round_up(1, SLOT), Some(SLOT));
+        assert_eq!(round_up(SLOT, SLOT), Some(SLOT));
+        assert_eq!(round_up(usize::MAX, SLOT), None);
+    }
+}
