@@ -16,7 +16,11 @@ unsafe impl GlobalAlloc for Hakmem {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut out = core::ptr::null_mut();
         let r = unsafe { libc::posix_memalign(&mut out, layout.align().max(16), layout.size()) };
-        if r == 0 { out.cast() } else { core::ptr::null_mut() }
+        if r == 0 {
+            out.cast()
+        } else {
+            core::ptr::null_mut()
+        }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, _layout: Layout) {
         unsafe { libc::free(ptr.cast()) }

@@ -1,0 +1,63 @@
+//! Blocks as plain values that can be sent between threads, for tests that place every call to the allocator
+//! themselves.
+
+use std::alloc::{GlobalAlloc, Layout};
+
+/// A block that is out. Freed by [`Block::free`] alone, so that a test chooses the thread.
+#[derive(Debug)]
+pub struct Block {
+    pub addr: usize,
+    pub layout: Layout,
+}
+
+impl Block {
+    /// Takes a block from `from` and writes its address into its first and last words (when it has room).
+    #[track_caller]
+    pub fn new(from: &impl GlobalAlloc, size: usize) -> Self {
+        let layout = Layout::from_size_align(size, 8).expect("a small size");
+        // SAFETY: the size is not zero.
+        let ptr = unsafe { from.alloc(layout) };
+        assert!(!ptr.is_null(), "no memory for {layout:?}");
+        let block = Self {
+            addr: ptr as usize,
+            layout,
+        };
+        for word in block.ends() {
+            // SAFETY: both words lie within the block.
+            unsafe { word.write_unaligned(block.addr) };
+        }
+        block
+    }
+
+    /// Writes one byte per 4 KiB, so that the block is resident.
+    pub fn touch(&self) {
+        for offset in (0..self.layout.size()).step_by(4096) {
+            // SAFETY: the offset lies within the block. Offset 0 holds part of the address: it is written back.
+            unsafe {
+                let byte = (self.addr as *mut u8).add(offset);
+                byte.write_volatile(if offset == 0 { byte.read() } else { 1 });
+            }
+        }
+    }
+
+    /// Checks the words written by [`Block::new`] and frees the block.
+    #[track_caller]
+    pub fn free(self, to: &impl GlobalAlloc) {
+        for word in self.ends() {
+            // SAFETY: both words lie within the block, which is still out.
+            let found = unsafe { word.read_unaligned() };
+            assert_eq!(found, self.addr, "the content of {self:?} was overwritten");
+        }
+        // SAFETY: taken with this layout, and freed once because `self` is consumed.
+        unsafe { to.dealloc(self.addr as *mut u8, self.layout) };
+    }
+
+    fn ends(&self) -> impl Iterator<Item = *mut usize> + use<> {
+        let (addr, size) = (self.addr, self.layout.size());
+        let count = [0, 1, 2][(size / 8).min(2)];
+        [addr, addr + size.saturating_sub(8)]
+            .into_iter()
+            .take(count)
+            .map(|a| a as *mut usize)
+    }
+}

@@ -1,0 +1,22 @@
+//! What the whole-allocator tests share: child processes, a shadow model of the heap, and readings of the kernel's
+//! accounts. Every test binary compiles this module and uses a part of it.
+#![allow(dead_code, reason = "each test binary uses a part of this module")]
+
+pub mod blocks;
+pub mod child;
+pub mod mem;
+pub mod pattern;
+pub mod shadow;
+
+/// The first figure in release builds, the second where debug assertions and walkers make every step slower.
+pub const fn scale(release: usize, debug: usize) -> usize {
+    if cfg!(debug_assertions) {
+        debug
+    } else {
+        release
+    }
+}
+
+pub const KIB: usize = 1 << 10;
+pub const MIB: usize = 1 << 20;
+pub const GIB: usize = 1 << 30;

@@ -1,0 +1,305 @@
+//! Random sequences of alloc, alloc_zeroed, realloc and dealloc held against a shadow model.
+//!
+//! Behaviours imitated:
+//! - sizes log-uniform from 1 byte to 64 MiB, a few up to 512 MiB, with powers of two and their neighbours;
+//! - alignments up to 64 MiB, a few of 1 GiB;
+//! - many small blocks (slabs that fill and empty), medium ones (multi-slot slabs), everything mixed;
+//! - one thread; many threads that hand blocks to each other, so that most frees and reallocs are remote.
+//!
+//! The model's bookkeeping lives in the system allocator. `ALLOC_TEST_SEED` repeats a run; `ALLOC_TEST_FACTOR`
+//! multiplies its length.
+
+mod common;
+
+use common::scale;
+use common::shadow::{Live, Model, Plan, Registry};
+use hakmem_alloc::Hakmem;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+static HAKMEM: Hakmem = Hakmem::new();
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: expected a number")),
+    )
+}
+
+/// The given seed, or a constant one and one that differs from run to run.
+fn seeds() -> Vec<u64> {
+    let fresh = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos() as u64
+    };
+    number("ALLOC_TEST_SEED").map_or_else(|| vec![42, fresh()], |seed| vec![seed])
+}
+
+fn alone(plan: Plan) {
+    let steps = plan.steps * number("ALLOC_TEST_FACTOR").unwrap_or(1) as usize;
+    for seed in seeds() {
+        let registry = Registry::default();
+        let result = Model::new(&HAKMEM, &registry, seed, plan.steps(steps)).run();
+        result.unwrap_or_else(|e| panic!("ALLOC_TEST_SEED={seed}: {e}"));
+        assert!(
+            registry.is_empty(),
+            "ALLOC_TEST_SEED={seed}: the model lost a block"
+        );
+    }
+}
+
+#[test]
+fn everything_on_one_thread() {
+    alone(Plan::EVERYTHING.steps(scale(40_000, 15_000)));
+}
+
+#[test]
+fn small_blocks_on_one_thread() {
+    alone(Plan::SMALL.steps(scale(2_000_000, 200_000)));
+}
+
+#[test]
+fn medium_blocks_on_one_thread() {
+    alone(Plan::MEDIUM.steps(scale(200_000, 30_000)));
+}
+
+/// Every thread runs its own sequence; one step in `give_every` hands a block to a random thread.
+fn together<A: GlobalAlloc + Sync>(
+    alloc: &A,
+    threads: usize,
+    plan: Plan,
+    give_every: u32,
+    seed: u64,
+) -> Result<(), String> {
+    let registry = Registry::default();
+    let boxes: Vec<Mutex<Vec<Live>>> = (0..threads).map(|_| Mutex::default()).collect();
+    let running = AtomicUsize::new(threads);
+    let (failed, failures) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for id in 0..threads {
+            let (registry, boxes, running, failed) = (&registry, &boxes, &running, failed.clone());
+            scope.spawn(move || {
+                let mut model = Model::new(alloc, registry, seed.wrapping_add(id as u64), plan);
+                let mut body = || -> Result<(), String> {
+                    for _ in 0..plan.steps {
+                        model.step()?;
+                        if model.chance(give_every) {
+                            let to = model.below(threads);
+                            boxes[to]
+                                .lock()
+                                .expect("no panic inside")
+                                .extend(model.give());
+                        }
+                        if model.chance(16) {
+                            let arrived =
+                                std::mem::take(&mut *boxes[id].lock().expect("no panic inside"));
+                            arrived
+                                .into_iter()
+                                .try_for_each(|block| model.take(block))?;
+                        }
+                    }
+                    Ok(())
+                };
+                let mut result = body();
+                // The last thread to get here frees what is left in the boxes.
+                if running.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    for mailbox in boxes {
+                        let left = std::mem::take(&mut *mailbox.lock().expect("no panic inside"));
+                        result = result.and_then(|()| {
+                            left.into_iter().try_for_each(|block| model.take(block))
+                        });
+                    }
+                }
+                if let Err(e) = result.and_then(|()| model.finish()) {
+                    failed
+                        .send(format!("thread {id}: {e}"))
+                        .expect("the receiver is alive");
+                }
+            });
+        }
+    });
+    drop(failed);
+    failures.iter().next().map_or(Ok(()), Err)?;
+    if registry.is_empty() {
+        Ok(())
+    } else {
+        Err("the model lost a block".to_owned())
+    }
+}
+
+fn many(threads: usize, plan: Plan, give_every: u32) {
+    for seed in seeds() {
+        let result = together(&HAKMEM, threads, plan, give_every, seed);
+        result.unwrap_or_else(|e| panic!("ALLOC_TEST_SEED={seed}: {e}"));
+    }
+}
+
+#[test]
+fn everything_on_four_threads() {
+    let plan = Plan {
+        budget: Plan::EVERYTHING.budget / 2,
+        ..Plan::EVERYTHING
+    };
+    many(4, plan.steps(scale(10_000, 4_000)), 4);
+}
+
+#[test]
+fn small_blocks_on_eight_threads() {
+    let plan = Plan {
+        blocks: 2_000,
+        ..Plan::SMALL
+    };
+    many(8, plan.steps(scale(150_000, 20_000)), 3);
+}
+
+#[test]
+fn medium_blocks_on_four_threads() {
+    let plan = Plan {
+        blocks: 300,
+        ..Plan::MEDIUM
+    };
+    many(4, plan.steps(scale(40_000, 8_000)), 3);
+}
+
+/// Ways to be wrong which the model must see.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Overlap,
+    Misaligned,
+    NotZeroed,
+    TruncatedRealloc,
+    Scribble,
+    Null,
+}
+
+/// The system allocator, except that every 1000th call goes wrong.
+struct Faulty {
+    fault: Fault,
+    calls: AtomicUsize,
+    last: AtomicUsize,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            calls: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
+        }
+    }
+
+    fn strikes(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed) % 1000 == 999
+    }
+}
+
+// SAFETY: not a correct allocator on purpose; it stays within memory that the system allocator gave out, which is
+// leaked where a fault makes its address unknown.
+unsafe impl GlobalAlloc for Faulty {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let room = Layout::from_size_align(layout.size() + 64, layout.align()).expect("small");
+        // SAFETY: a size that is not zero.
+        let ptr = unsafe { System.alloc(room) };
+        let strikes = self.strikes();
+        let last = self.last.swap(ptr as usize, Ordering::Relaxed);
+        match self.fault {
+            Fault::Overlap if strikes && last != 0 => last as *mut u8,
+            // SAFETY: 64 bytes of room follow the block.
+            Fault::Misaligned if strikes && layout.align() > 1 => unsafe {
+                ptr.add(layout.align().min(32) / 2)
+            },
+            Fault::Null if strikes => std::ptr::null_mut(),
+            Fault::Scribble if strikes => {
+                // SAFETY: the first byte of a block.
+                unsafe { ptr.write(!ptr.read()) };
+                ptr
+            }
+            _ => ptr,
+        }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if let Fault::Scribble = self.fault
+            && self.strikes()
+            && let last = self.last.load(Ordering::Relaxed)
+            && last != ptr as usize
+            && last != 0
+        {
+            // SAFETY: leaked below under this fault, so always readable memory.
+            unsafe { (last as *mut u8).write(!(last as *mut u8).read()) };
+        }
+        // Freed memory would come back while a faulty address still points into it.
+        if let Fault::NotZeroed = self.fault {
+            let room = Layout::from_size_align(layout.size() + 64, layout.align()).expect("small");
+            // SAFETY: allocated with this layout by `alloc`.
+            unsafe { System.dealloc(ptr, room) };
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises; the block is written within its size.
+        unsafe {
+            let ptr = self.alloc(layout);
+            let dirty = matches!(self.fault, Fault::NotZeroed) && self.strikes();
+            if !ptr.is_null() {
+                ptr.write_bytes(0, layout.size());
+            }
+            if dirty {
+                ptr.add(layout.size() - 1).write(1);
+            }
+            ptr
+        }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let new_layout = Layout::from_size_align(new_size, layout.align()).expect("small");
+        // SAFETY: as the caller promises; the copy stays within both blocks.
+        unsafe {
+            let new = self.alloc(new_layout);
+            if new.is_null() || new == ptr {
+                return new;
+            }
+            let mut copied = layout.size().min(new_size);
+            if matches!(self.fault, Fault::TruncatedRealloc) && copied > 8 {
+                copied -= 8;
+            }
+            new.copy_from_nonoverlapping(ptr, copied);
+            self.dealloc(ptr, layout);
+            new
+        }
+    }
+}
+
+#[test]
+fn the_model_catches_planted_faults() {
+    let plan = Plan {
+        max_size: 4096,
+        max_align: 64,
+        blocks: 200,
+        ..Plan::SMALL
+    };
+    let expected = [
+        (Fault::Overlap, "overlap"),
+        (Fault::Misaligned, "alignment"),
+        (Fault::NotZeroed, "zeroing"),
+        (Fault::TruncatedRealloc, "content"),
+        (Fault::Scribble, "content"),
+        (Fault::Null, "null"),
+    ];
+    for (fault, word) in expected {
+        let registry = Registry::default();
+        let found = Model::new(&Faulty::new(fault), &registry, 7, plan.steps(50_000)).run();
+        let message = found.expect_err(&format!("{fault:?} went unseen"));
+        assert!(
+            message.contains(word),
+            "{fault:?} was reported as: {message}"
+        );
+        let found = together(&Faulty::new(fault), 3, plan.steps(20_000), 3, 7);
+        found.expect_err(&format!("{fault:?} went unseen on three threads"));
+    }
+}
