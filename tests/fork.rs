@@ -1,0 +1,266 @@
+//! fork out of a process whose other threads are anywhere, inside the allocator too.
+//!
+//! Behaviours imitated:
+//! - thousands of forks while threads allocate, free each other's blocks, take huge blocks, start and end;
+//! - a child that allocates, frees what the parent allocated (its own thread's and other threads'), starts threads of
+//!   its own, forks again, and exits through the handlers or at once;
+//! - several threads that fork at the same time.
+//!
+//! Every forked process has an alarm: one that hangs is a failure with the signal's name, not a test that hangs.
+
+mod common;
+
+use common::blocks::Block;
+use common::child::{self, Child};
+use common::{MIB, scale};
+use hakmem_alloc::Hakmem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+#[global_allocator]
+static HAKMEM: Hakmem = Hakmem::new();
+
+/// Threads that never leave the allocator alone until told to.
+struct Noise {
+    stop: &'static AtomicBool,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Noise {
+    fn start() -> Self {
+        let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+        let mut threads = Vec::new();
+        // Two that exchange blocks, so that inboxes are always in motion.
+        let (a, from_a) = sync_channel::<Block>(512);
+        let (b, from_b) = sync_channel::<Block>(512);
+        for (out, inbox) in [(a, from_b), (b, from_a)] {
+            threads.push(thread::spawn(move || {
+                for i in 0usize.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let _ = out
+                        .try_send(Block::new(&HAKMEM, 16 + i % 3000))
+                        .map_err(|full| match full {
+                            std::sync::mpsc::TrySendError::Full(block) => block.free(&HAKMEM),
+                            std::sync::mpsc::TrySendError::Disconnected(block) => {
+                                block.free(&HAKMEM)
+                            }
+                        });
+                    inbox
+                        .try_iter()
+                        .take(2)
+                        .for_each(|block| block.free(&HAKMEM));
+                }
+            }));
+        }
+        // One that fills and empties slabs and takes huge blocks, one that starts and ends threads.
+        threads.push(thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let blocks: Vec<_> = (0..300)
+                    .map(|i| Block::new(&HAKMEM, 5000 + i * 100))
+                    .collect();
+                let huge = Block::new(&HAKMEM, 3 * MIB);
+                blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+                huge.free(&HAKMEM);
+            }
+        }));
+        threads.push(thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let body = || {
+                    (0..50)
+                        .map(|i| Block::new(&HAKMEM, 64 + i))
+                        .collect::<Vec<_>>()
+                };
+                let blocks = thread::spawn(body).join().expect("a short-lived thread");
+                blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+            }
+        }));
+        Self { stop, threads }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads
+            .into_iter()
+            .for_each(|t| t.join().expect("a noisy thread"));
+    }
+}
+
+fn wait_for(pid: libc::pid_t, what: &str) {
+    let mut status = 0;
+    // SAFETY: a child of this process and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid, "{what}");
+    assert!(
+        !libc::WIFSIGNALED(status),
+        "{what}: ended by signal {} (14: it hung)",
+        libc::WTERMSIG(status)
+    );
+    assert_eq!(libc::WEXITSTATUS(status), 0, "{what}: exit code");
+}
+
+/// Forks; the child has an alarm, runs `body` and exits at once. A panic in it becomes exit code 101.
+fn fork(what: &str, body: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child runs code of this test and the allocator, which promises to work after fork.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: plain system calls.
+            unsafe { libc::alarm(30) };
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // SAFETY: leaves without running the parent's handlers.
+            unsafe { libc::_exit(if ended.is_ok() { 0 } else { 101 }) }
+        }
+        pid => {
+            assert!(pid > 0, "{what}: fork failed");
+            pid
+        }
+    }
+}
+
+fn child_body(i: usize, blocks: Vec<Block>) {
+    let fresh: Vec<_> = (0..200)
+        .map(|k| Block::new(&HAKMEM, 16 + (i * 31 + k * 97) % 9000))
+        .collect();
+    blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+    fresh.into_iter().for_each(|block| block.free(&HAKMEM));
+    let huge = Block::new(&HAKMEM, 4 * MIB);
+    huge.touch();
+    huge.free(&HAKMEM);
+    if i.is_multiple_of(4) {
+        let (send, receive) = sync_channel(8);
+        let sender = thread::spawn(move || {
+            (0..100).try_for_each(|k| send.send(Block::new(&HAKMEM, 16 + k * 8)))
+        });
+        assert_eq!(
+            receive.into_iter().map(|block| block.free(&HAKMEM)).count(),
+            100
+        );
+        sender
+            .join()
+            .expect("a thread of the child")
+            .expect("nobody hung up");
+    }
+    if i.is_multiple_of(16) {
+        let kept = Block::new(&HAKMEM, 777);
+        wait_for(fork("grandchild", move || kept.free(&HAKMEM)), "grandchild");
+    }
+}
+
+/// Blocks of this thread and of one that has ended.
+fn parents_blocks(i: usize) -> Vec<Block> {
+    let mut blocks: Vec<_> = (0..50)
+        .map(|k| Block::new(&HAKMEM, 16 + (i + k * 113) % 20_000))
+        .collect();
+    if i.is_multiple_of(8) {
+        let others = thread::spawn(|| {
+            (0..50)
+                .map(|k| Block::new(&HAKMEM, 40 + k))
+                .collect::<Vec<_>>()
+        });
+        blocks.extend(others.join().expect("a short-lived thread"));
+    }
+    blocks
+}
+
+fn fork_storm(forks: usize) {
+    for i in 0..forks {
+        let blocks = parents_blocks(i);
+        // The child frees its copies, the parent its own.
+        let copies = blocks
+            .iter()
+            .map(|b| Block {
+                addr: b.addr,
+                layout: b.layout,
+            })
+            .collect();
+        let pid = fork("child", || child_body(i, copies));
+        blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+        wait_for(pid, &format!("fork {i}"));
+    }
+}
+
+#[test]
+fn thousands_of_forks_out_of_a_busy_process() {
+    const TEST: &str = "thousands_of_forks_out_of_a_busy_process";
+    if child::case().is_some() {
+        let noise = Noise::start();
+        fork_storm(scale(4_000, 1_000));
+        noise.end();
+        return;
+    }
+    Child::of(TEST, "storm")
+        .limit(Duration::from_secs(150))
+        .run()
+        .success();
+}
+
+#[test]
+fn several_threads_fork_at_once() {
+    const TEST: &str = "several_threads_fork_at_once";
+    if child::case().is_some() {
+        let noise = Noise::start();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| fork_storm(scale(600, 150)));
+            }
+        });
+        noise.end();
+        return;
+    }
+    Child::of(TEST, "together")
+        .limit(Duration::from_secs(150))
+        .run()
+        .success();
+}
+
+#[test]
+fn a_child_may_exit_through_the_handlers() {
+    const TEST: &str = "a_child_may_exit_through_the_handlers";
+    if child::case().is_some() {
+        let noise = Noise::start();
+        for i in 0..scale(300, 100) {
+            // SAFETY: the child runs the process's exit handlers and nothing else of the parent's.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: plain calls.
+                unsafe {
+                    libc::alarm(30);
+                    drop(vec![1u8; 100_000]);
+                    libc::exit(0);
+                }
+            }
+            wait_for(pid, &format!("exiting child {i}"));
+        }
+        noise.end();
+        return;
+    }
+    Child::of(TEST, "exits")
+        .limit(Duration::from_secs(100))
+        .run()
+        .success();
+}
+
+/// The child of a child of a busy process can itself be busy.
+#[test]
+fn a_child_becomes_as_busy_as_its_parent() {
+    const TEST: &str = "a_child_becomes_as_busy_as_its_parent";
+    if child::case().is_some() {
+        let noise = Noise::start();
+        for i in 0..scale(20, 8) {
+            let pid = fork("busy child", || {
+                let noise = Noise::start();
+                fork_storm(10);
+                noise.end();
+            });
+            wait_for(pid, &format!("busy child {i}"));
+        }
+        noise.end();
+        return;
+    }
+    Child::of(TEST, "busy")
+        .limit(Duration::from_secs(100))
+        .run()
+        .success();
+}
