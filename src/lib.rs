@@ -3,5 +3,7 @@
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+mod knobs;
 pub mod placeholder;
+pub use knobs::{Config, Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 pub use placeholder::Hakmem;

@@ -1,0 +1,129 @@
+//! What a program sets in code. The environment has the last word over it, the profile the next.
+#![forbid(unsafe_code)]
+
+use super::parse::AUTO;
+use super::table::{COUNT, Knob};
+use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
+
+/// Settings in code, for `Hakmem::with_config`. Every method is `const`, so that a static can be built with it:
+///
+/// ```
+/// use hakmem_alloc::{Config, Profile, ThpPolicy};
+/// const CONFIG: Config = Config::new().profile(Profile::Lean).thp(ThpPolicy::Auto);
+/// ```
+///
+/// The environment (env-knobs.md) overrides each setting singly. A number outside the range that env-knobs.md
+/// gives is reported on stderr and left out. Where a process has several allocator statics, the first one that
+/// is used decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(super) raw: [Option<u32>; COUNT],
+    pub(super) stats_file: Option<&'static str>,
+}
+
+impl Config {
+    /// Nothing set.
+    pub const fn new() -> Self {
+        Self {
+            raw: [None; COUNT],
+            stats_file: None,
+        }
+    }
+
+    const fn set(mut self, knob: Knob, raw: u32) -> Self {
+        self.raw[knob as usize] = Some(raw);
+        self
+    }
+
+    /// A number, or the word "auto" for `None`.
+    const fn set_auto(self, knob: Knob, number: Option<u32>) -> Self {
+        match number {
+            None => self.set(knob, AUTO),
+            // No knob's range reaches this far, so the number stays out of range without becoming the word.
+            Some(AUTO) => self.set(knob, AUTO - 1),
+            Some(n) => self.set(knob, n),
+        }
+    }
+
+    /// `HAKMEM_PROFILE`: what the settings left out aim at.
+    pub const fn profile(self, profile: Profile) -> Self {
+        self.set(Knob::Profile, profile as u32)
+    }
+
+    /// `HAKMEM_THP`: which superslabs ask for transparent huge pages.
+    pub const fn thp(self, thp: ThpPolicy) -> Self {
+        self.set(Knob::Thp, thp as u32)
+    }
+
+    /// `HAKMEM_HUGETLB`: whether superslabs come from the pool of huge pages.
+    pub const fn hugetlb(self, hugetlb: Hugetlb) -> Self {
+        self.set(Knob::Hugetlb, hugetlb as u32)
+    }
+
+    /// `HAKMEM_SS_PREFAULT`: what is done to a new superslab before it is used.
+    pub const fn prefault(self, prefault: Prefault) -> Self {
+        self.set(Knob::Prefault, prefault as u32)
+    }
+
+    /// `HAKMEM_NO_EXPLICIT_PREFAULT`: turns [`Prefault::Touch`] and [`Prefault::Memset`] off.
+    pub const fn no_explicit_prefault(self, on: bool) -> Self {
+        self.set(Knob::NoExplicitPrefault, on as u32)
+    }
+
+    /// `HAKMEM_SS_PREWARM`: superslabs taken and populated at start.
+    pub const fn prewarm(self, superslabs: u32) -> Self {
+        self.set(Knob::Prewarm, superslabs)
+    }
+
+    /// `HAKMEM_SS_RETAIN_MB`: MiB of empty superslabs kept; `None` lets the bound follow what is live.
+    pub const fn retain_mb(self, mb: Option<u32>) -> Self {
+        self.set_auto(Knob::RetainMb, mb)
+    }
+
+    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed huge blocks kept mapped for the next one.
+    pub const fn huge_cache_mb(self, mb: u32) -> Self {
+        self.set(Knob::HugeCacheMb, mb)
+    }
+
+    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that one heap may keep beside its slabs.
+    pub const fn heap_cache_kb(self, kb: u32) -> Self {
+        self.set(Knob::HeapCacheKb, kb)
+    }
+
+    /// `HAKMEM_PURGE_DELAY_MS`: how long retained memory waits before it goes back.
+    pub const fn purge_delay_ms(self, ms: u32) -> Self {
+        self.set(Knob::PurgeDelayMs, ms)
+    }
+
+    /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started.
+    pub const fn background(self, on: bool) -> Self {
+        self.set(Knob::Background, on as u32)
+    }
+
+    /// `HAKMEM_DIRECTORY_BITS`: log2 of the bytes of address space that the directory describes.
+    pub const fn directory_bits(self, bits: u32) -> Self {
+        self.set(Knob::DirectoryBits, bits)
+    }
+
+    /// `HAKMEM_VERBOSE`: says on stderr what was decided and why.
+    pub const fn verbose(self, on: bool) -> Self {
+        self.set(Knob::Verbose, on as u32)
+    }
+
+    /// `HAKMEM_STATS`: whether statistics are printed at exit, and how.
+    pub const fn stats(self, mode: StatsMode) -> Self {
+        self.set(Knob::Stats, mode as u32)
+    }
+
+    /// `HAKMEM_STATS_FILE`: where they go instead of stderr; `%p` stands for the process id.
+    pub const fn stats_file(mut self, path: &'static str) -> Self {
+        self.stats_file = Some(path);
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,186 @@
+//! Where settings from outside come from: the C library's `environ`, or `/proc/self/environ` when we are called
+//! before the C library has filled it in (preloaded, from the dynamic loader). Entries are handed out one by
+//! one; nothing is allocated and nothing is kept.
+
+use core::ffi::{CStr, c_char};
+
+/// An environment that can be read any number of times.
+#[derive(Clone, Copy)]
+pub(crate) enum Environ<'a> {
+    /// One that says nothing.
+    Empty,
+    /// A list that ends with a null pointer.
+    List(&'a EnvironList),
+    /// What the kernel shows of this process.
+    Proc,
+    /// Made up by a test.
+    #[cfg(test)]
+    Fake(&'a [&'a [u8]]),
+}
+
+/// The start of the C library's list. Cannot be made by safe code, see [`Environ::of_process`].
+pub(crate) struct EnvironList(*const *const c_char);
+
+unsafe extern "C" {
+    /// The C library's own variable. Null until the library has been initialised.
+    static environ: *const *const c_char;
+}
+
+impl Environ<'_> {
+    /// Calls `with` with the environment of this process, or with an empty one if it is privileged: then it was
+    /// written by somebody with fewer rights.
+    ///
+    /// A thread that calls `setenv` at the same moment is the same hazard here as for `getenv`.
+    pub(super) fn of_process<R>(privileged: bool, with: impl FnOnce(Environ<'_>) -> R) -> R {
+        if privileged {
+            return with(Environ::Empty);
+        }
+        // SAFETY: the variable is defined by the C library, which is linked, and has this type in C.
+        let list = unsafe { environ };
+        if list.is_null() {
+            with(Environ::Proc)
+        } else {
+            with(Environ::List(&EnvironList(list)))
+        }
+    }
+
+    /// Calls `visit` with each entry, `NAME=value` without the zero. An entry longer than any accepted one may
+    /// arrive cut off, which leaves it too long to be accepted.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(&[u8])) {
+        match *self {
+            Self::Empty => {}
+            Self::List(list) => list.each(visit),
+            Self::Proc => read_proc(visit),
+            #[cfg(test)]
+            Self::Fake(entries) => entries.iter().for_each(|entry| visit(entry)),
+        }
+    }
+}
+
+impl EnvironList {
+    fn each(&self, visit: &mut dyn FnMut(&[u8])) {
+        let mut next = self.0;
+        loop {
+            // SAFETY: `environ` is an array of pointers that ends with a null pointer, and `next` has not passed
+            // that end.
+            let entry = unsafe { *next };
+            if entry.is_null() {
+                return;
+            }
+            // SAFETY: every pointer before the null one is a C string, and nobody frees it while this runs (see
+            // `of_process`).
+            visit(unsafe { CStr::from_ptr(entry) }.to_bytes());
+            // SAFETY: the element at `next` was not the null pointer, so there is another one behind it.
+            next = unsafe { next.add(1) };
+        }
+    }
+}
+
+fn read_proc(visit: &mut dyn FnMut(&[u8])) {
+    let path = c"/proc/self/environ";
+    // SAFETY: the path is a C string, and the call takes nothing else by pointer.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return;
+    }
+    let mut entries = Entries::new();
+    let mut piece = [0u8; 512];
+    loop {
+        // SAFETY: `piece` is writable for its whole length.
+        let got = unsafe { libc::read(fd, piece.as_mut_ptr().cast(), piece.len()) };
+        match usize::try_from(got)
+            .ok()
+            .filter(|&n| n > 0)
+            .and_then(|n| piece.get(..n))
+        {
+            Some(bytes) => entries.feed(bytes, visit),
+            None => break,
+        }
+    }
+    // SAFETY: `fd` was opened above and is closed once.
+    unsafe { libc::close(fd) };
+}
+
+/// Puts entries that end with a zero together from pieces. An entry that does not fit is cut off.
+struct Entries {
+    bytes: [u8; Entries::CAPACITY],
+    len: usize,
+}
+
+impl Entries {
+    /// Longer than the longest name, `=` and the longest path together, so that what is cut off is refused.
+    const CAPACITY: usize = 640;
+
+    const fn new() -> Self {
+        Self {
+            bytes: [0; Self::CAPACITY],
+            len: 0,
+        }
+    }
+
+    fn feed(&mut self, piece: &[u8], visit: &mut dyn FnMut(&[u8])) {
+        for &byte in piece {
+            if byte == 0 {
+                visit(self.bytes.get(..self.len).unwrap_or(&[]));
+                self.len = 0;
+            } else if let Some(place) = self.bytes.get_mut(self.len) {
+                *place = byte;
+                self.len += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn pieces_of_any_size_make_the_same_entries() {
+        let text = b"A=1\0LONGER=some value\0\0HAKMEM_X=\0cut off at the end";
+        for size in 1..=text.len() {
+            let mut got = Vec::new();
+            let mut entries = Entries::new();
+            for piece in text.chunks(size) {
+                entries.feed(piece, &mut |entry| got.push(entry.to_vec()));
+            }
+            assert_eq!(
+                got,
+                [&b"A=1"[..], b"LONGER=some value", b"", b"HAKMEM_X="],
+                "pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_too_long_is_cut_and_the_next_one_is_whole() {
+        let mut text = std::vec![b'x'; 5000];
+        text.extend_from_slice(b"\0B=2\0");
+        let mut got = Vec::new();
+        Entries::new().feed(&text, &mut |entry| got.push(entry.to_vec()));
+        assert_eq!(got[0].len(), Entries::CAPACITY);
+        assert_eq!(got[1], b"B=2");
+    }
+
+    #[test]
+    fn both_sources_agree_on_this_process() {
+        let mut list = Vec::new();
+        let mut proc = Vec::new();
+        let cut = |entry: &[u8]| entry[..entry.len().min(Entries::CAPACITY)].to_vec();
+        Environ::of_process(false, |env| env.each(&mut |entry| list.push(cut(entry))));
+        Environ::Proc.each(&mut |entry| proc.push(cut(entry)));
+        assert!(
+            proc.iter().any(|entry| entry.starts_with(b"PATH=")),
+            "an environment without PATH"
+        );
+        assert_eq!(list, proc, "nothing in this test binary sets variables");
+    }
+
+    #[test]
+    fn a_privileged_process_reads_nothing() {
+        let mut count = 0;
+        Environ::of_process(true, |env| env.each(&mut |_| count += 1));
+        assert_eq!(count, 0);
+    }
+}

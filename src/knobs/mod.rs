@@ -1,0 +1,313 @@
+//! The knobs: read once, before the first mapping, without allocating.
+//!
+//! Each layer has its say in this order: environment, configuration in code, profile. What came out of it is a
+//! [`Knobs`], plain data that the layers above hand down as arguments. A bad value costs one line on stderr and
+//! falls back to what would hold without it. Programs with raised privileges (`AT_SECURE`) get no say through
+//! the environment.
+
+mod config;
+mod environ;
+mod parse;
+mod table;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::once::Once;
+
+pub use config::Config;
+pub(crate) use environ::Environ;
+pub(crate) use types::PathBytes;
+pub use types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
+
+use parse::{AUTO, Shown};
+use table::{COUNT, Knob, Row, TABLE};
+
+/// Takes one line, without prefix or line end.
+pub(crate) type Report<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
+
+/// Who decided a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Environment,
+    Code,
+    Profile,
+}
+
+/// What every knob is set to. Invariant: each value is within its row's bounds.
+#[derive(Clone, Copy)]
+pub(crate) struct Knobs {
+    pub(crate) profile: Profile,
+    pub(crate) thp: ThpPolicy,
+    pub(crate) hugetlb: Hugetlb,
+    /// What to do to new superslabs; [`no_explicit_prefault`](Self::no_explicit_prefault) has been applied.
+    pub(crate) prefault: Prefault,
+    pub(crate) no_explicit_prefault: bool,
+    /// Superslabs to take and populate at start.
+    pub(crate) prewarm: u32,
+    /// MiB of empty superslabs to keep; `None` means in proportion to what is live.
+    pub(crate) retain_mb: Option<u32>,
+    /// MiB of freed huge blocks to keep mapped.
+    pub(crate) huge_cache_mb: u32,
+    /// KiB of free blocks that one heap may keep beside its slabs.
+    pub(crate) heap_cache_kb: u32,
+    pub(crate) purge_delay_ms: u32,
+    pub(crate) background: bool,
+    /// Log2 of the bytes of address space that the directory describes.
+    pub(crate) directory_bits: u32,
+    pub(crate) verbose: bool,
+    pub(crate) stats: StatsMode,
+    /// The path statistics go to, `%p` not yet replaced; `None` means stderr.
+    pub(crate) stats_file: Option<PathBytes>,
+    raw: [u32; COUNT],
+    sources: [Source; COUNT],
+}
+
+impl Knobs {
+    /// What `config` and `env` together say. Each complaint is one call of `report`.
+    pub(crate) fn load(config: &Config, env: Environ<'_>, report: Report<'_>) -> Self {
+        let mut said = [None; COUNT];
+        let mut said_path = None;
+        first_of_each(&env, &mut |row, value| {
+            said[row.knob as usize] = row.kind.parse(value);
+            if row.knob == Knob::StatsFile {
+                said_path = PathBytes::new(value);
+            }
+        });
+
+        let coded_path = config
+            .stats_file
+            .and_then(|path| PathBytes::new(path.as_bytes()));
+        let coded = |row: &Row| match row.knob {
+            Knob::StatsFile => coded_path.map(|_| 1),
+            knob => config.raw[knob as usize].filter(|&raw| row.kind.allows(raw)),
+        };
+
+        let mut raw = [0; COUNT];
+        let mut sources = [Source::Profile; COUNT];
+        let mut profile = Profile::Balanced;
+        // The profile's own row comes first, so that the rows after it find the column to fall back to.
+        for row in &TABLE {
+            let i = row.knob as usize;
+            (raw[i], sources[i]) = match (said[i], coded(row)) {
+                (Some(value), _) => (value, Source::Environment),
+                (None, Some(value)) => (value, Source::Code),
+                (None, None) => (row.by_profile[profile as usize], Source::Profile),
+            };
+            if row.knob == Knob::Profile {
+                profile = Profile::from_raw(raw[i]);
+            }
+        }
+        let mut knobs = Self::from_raw(raw, sources);
+        knobs.stats_file = said_path.or(coded_path);
+        knobs.complain(config, &env, report);
+        knobs
+    }
+
+    fn from_raw(raw: [u32; COUNT], sources: [Source; COUNT]) -> Self {
+        let value = |knob: Knob| raw[knob as usize];
+        let no_explicit_prefault = value(Knob::NoExplicitPrefault) != 0;
+        let prefault = match Prefault::from_raw(value(Knob::Prefault)) {
+            Prefault::Touch | Prefault::Memset if no_explicit_prefault => Prefault::Off,
+            other => other,
+        };
+        Self {
+            profile: Profile::from_raw(value(Knob::Profile)),
+            thp: ThpPolicy::from_raw(value(Knob::Thp)),
+            hugetlb: Hugetlb::from_raw(value(Knob::Hugetlb)),
+            prefault,
+            no_explicit_prefault,
+            prewarm: value(Knob::Prewarm),
+            retain_mb: Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO),
+            huge_cache_mb: value(Knob::HugeCacheMb),
+            heap_cache_kb: value(Knob::HeapCacheKb),
+            purge_delay_ms: value(Knob::PurgeDelayMs),
+            background: value(Knob::Background) != 0,
+            directory_bits: value(Knob::DirectoryBits),
+            verbose: value(Knob::Verbose) != 0,
+            stats: StatsMode::from_raw(value(Knob::Stats)),
+            stats_file: None,
+            raw,
+            sources,
+        }
+    }
+
+    /// Says what was not understood. A second reading of the environment: only now is it known what holds instead.
+    fn complain(&self, config: &Config, env: &Environ<'_>, report: Report<'_>) {
+        for row in &TABLE {
+            if let Some(bad) = config.raw[row.knob as usize].filter(|&raw| !row.kind.allows(raw)) {
+                report(format_args!(
+                    "{}={bad} set in code: expected {}; using {}",
+                    row.name,
+                    row.kind,
+                    self.shown(row)
+                ));
+            }
+            if row.knob == Knob::StatsFile
+                && let Some(path) = config.stats_file
+                && PathBytes::new(path.as_bytes()).is_none()
+            {
+                let path = Shown(path.as_bytes());
+                report(format_args!(
+                    "{}={path} set in code: expected {}; using {}",
+                    row.name,
+                    row.kind,
+                    self.shown(row)
+                ));
+            }
+        }
+        first_of_each(env, &mut |row, value| {
+            if row.kind.parse(value).is_none() {
+                let value = Shown(value);
+                report(format_args!(
+                    "{}={value}: expected {}; using {}",
+                    row.name,
+                    row.kind,
+                    self.shown(row)
+                ));
+            }
+        });
+        env.each(&mut |entry| {
+            let (name, _) = split(entry);
+            if name.starts_with(PREFIX) && !name.starts_with(HARNESS_PREFIX) && find(name).is_none()
+            {
+                report(format_args!(
+                    "{}: no such knob, ignored; env-knobs.md lists them all",
+                    Shown(name)
+                ));
+            }
+        });
+    }
+
+    /// Every knob, what it is set to and by whom: the print-out of `HAKMEM_VERBOSE=1`.
+    pub(crate) fn print(&self, report: Report<'_>) {
+        for row in &TABLE {
+            let by = match self.sources[row.knob as usize] {
+                Source::Environment => "environment",
+                Source::Code => "set in code",
+                // The profile's own default has nobody to answer for it, and a value that all profiles share
+                // owes nothing to this one.
+                Source::Profile
+                    if row.by_profile[0] == row.by_profile[1]
+                        && row.by_profile[1] == row.by_profile[2] =>
+                {
+                    "default"
+                }
+                Source::Profile => match self.profile {
+                    Profile::Speed => "profile speed",
+                    Profile::Balanced => "profile balanced",
+                    Profile::Lean => "profile lean",
+                },
+            };
+            let asked = self.raw[row.knob as usize];
+            let turned_off =
+                row.knob == Knob::Prefault && Prefault::from_raw(asked) != self.prefault;
+            let note = if turned_off {
+                ", made off by HAKMEM_NO_EXPLICIT_PREFAULT"
+            } else {
+                ""
+            };
+            report(format_args!(
+                "{}={} ({by}{note})",
+                row.name,
+                self.shown(row)
+            ));
+        }
+    }
+
+    fn shown(&self, row: &Row) -> impl fmt::Display {
+        fmt::from_fn(move |f| match &self.stats_file {
+            Some(path) if row.knob == Knob::StatsFile => write!(f, "{}", Shown(path.as_bytes())),
+            _ => write!(f, "{}", row.kind.show(self.raw[row.knob as usize])),
+        })
+    }
+}
+
+const PREFIX: &[u8] = b"HAKMEM_";
+/// Variables of the benchmark harness, no concern of the allocator's.
+const HARNESS_PREFIX: &[u8] = b"HAKMEM_BENCH_";
+
+fn split(entry: &[u8]) -> (&[u8], &[u8]) {
+    let end = entry
+        .iter()
+        .position(|&byte| byte == b'=')
+        .unwrap_or(entry.len());
+    let (name, rest) = entry.split_at(end);
+    (name, rest.get(1..).unwrap_or(&[]))
+}
+
+fn find(name: &[u8]) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.name.as_bytes() == name)
+}
+
+/// Calls `visit` with the first entry of every knob, as `getenv` would find it; later duplicates have no effect.
+fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
+    let mut met = [false; COUNT];
+    env.each(&mut |entry| {
+        let (name, value) = split(entry);
+        if let Some(row) = find(name)
+            && !core::mem::replace(&mut met[row.knob as usize], true)
+        {
+            visit(row, value);
+        }
+    });
+}
+
+static KNOBS: Once<(Config, Knobs)> = Once::new();
+/// Whether a second, different configuration has been mentioned; once is enough.
+static MENTIONED: AtomicBool = AtomicBool::new(false);
+
+/// The knobs of this process. The first call reads them, with `config` as the word of the program; must come
+/// before the first mapping. A later call with another configuration changes nothing.
+pub(crate) fn init(config: &Config) -> &'static Knobs {
+    let (first, knobs) = KNOBS.call_once(|| {
+        let mut say = |line: fmt::Arguments<'_>| say_line(line);
+        let knobs = Environ::of_process(is_privileged(), |env| Knobs::load(config, env, &mut say));
+        if knobs.verbose {
+            knobs.print(&mut say);
+        }
+        (*config, knobs)
+    });
+    // Relaxed: the flag guards nothing but the number of messages.
+    if knobs.verbose && first != config && !MENTIONED.swap(true, Ordering::Relaxed) {
+        say_line(format_args!(
+            "another allocator static asks for other settings; those of the first one used hold"
+        ));
+    }
+    knobs
+}
+
+/// The knobs, for whoever runs after [`init`]; if nobody has, those of a program that sets nothing in code.
+pub(crate) fn get() -> &'static Knobs {
+    match KNOBS.get() {
+        Some((_, knobs)) => knobs,
+        None => init(&Config::new()),
+    }
+}
+
+/// One line on stderr, by one `write`.
+fn say_line(line: fmt::Arguments<'_>) {
+    struct Buffer([u8; 512], usize);
+    impl fmt::Write for Buffer {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for (to, from) in self.0.iter_mut().skip(self.1).zip(text.bytes()) {
+                *to = from;
+                self.1 += 1;
+            }
+            Ok(())
+        }
+    }
+    let mut buffer = Buffer([0; 512], 0);
+    let _ = fmt::write(&mut buffer, format_args!("hakmem: {line}\n"));
+    // SAFETY: the bytes up to the count are initialised and within the array.
+    unsafe { libc::write(libc::STDERR_FILENO, buffer.0.as_ptr().cast(), buffer.1) };
+}
+
+fn is_privileged() -> bool {
+    // SAFETY: `getauxval` reads a table of the dynamic loader's and takes no pointer.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}

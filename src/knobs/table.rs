@@ -1,0 +1,240 @@
+//! The one table of knobs. Parsing, bounds, profiles, the print-out under `HAKMEM_VERBOSE` and env-knobs.md (by a
+//! test) all come from its rows; nothing about a knob is written anywhere else.
+#![forbid(unsafe_code)]
+
+use super::parse::{AUTO, Kind};
+use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
+
+/// The knobs, in the order of the table; the discriminant is the row's position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Knob {
+    Profile,
+    Thp,
+    Hugetlb,
+    Prefault,
+    NoExplicitPrefault,
+    Prewarm,
+    RetainMb,
+    HugeCacheMb,
+    HeapCacheKb,
+    PurgeDelayMs,
+    Background,
+    DirectoryBits,
+    Verbose,
+    Stats,
+    StatsFile,
+}
+
+/// How many knobs there are.
+pub(super) const COUNT: usize = 15;
+
+/// One knob: all that is known about it.
+pub(super) struct Row {
+    pub(super) knob: Knob,
+    /// The environment variable.
+    pub(super) name: &'static str,
+    /// What its value may be.
+    pub(super) kind: Kind,
+    /// The raw default under each profile, in the order of [`Profile`]'s variants.
+    pub(super) by_profile: [u32; 3],
+    /// What it does.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
+    )]
+    pub(super) what: &'static str,
+    /// What that costs.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
+    )]
+    pub(super) cost: &'static str,
+    /// When to use it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
+    )]
+    pub(super) when: &'static str,
+}
+
+/// The same default under every profile.
+const fn all(raw: u32) -> [u32; 3] {
+    [raw; 3]
+}
+
+const SPEED: usize = Profile::Speed as usize;
+const BALANCED: usize = Profile::Balanced as usize;
+const LEAN: usize = Profile::Lean as usize;
+const _: () = assert!(
+    SPEED == 0 && BALANCED == 1 && LEAN == 2,
+    "the columns of `by_profile` are in this order"
+);
+
+/// Every knob there is.
+pub(super) static TABLE: [Row; COUNT] = [
+    Row {
+        knob: Knob::Profile,
+        name: "HAKMEM_PROFILE",
+        kind: Kind::Words(Profile::WORDS),
+        by_profile: all(Profile::Balanced as u32),
+        what: "Sets the defaults of the other knobs, as the second table shows.",
+        cost: "speed holds more memory, lean makes more system calls and page faults.",
+        when: "First of all: speed where the machine is yours, lean where many processes share it.",
+    },
+    Row {
+        knob: Knob::Thp,
+        name: "HAKMEM_THP",
+        kind: Kind::Words(ThpPolicy::WORDS),
+        by_profile: [
+            ThpPolicy::Always as u32,
+            ThpPolicy::Auto as u32,
+            ThpPolicy::Never as u32,
+        ],
+        what: "Which superslabs ask for transparent huge pages: auto those that a growing process fills densely, always all, never none.",
+        cost: "A huge page is resident as a whole: always adds up to 2 MiB for every superslab begun. never pays one fault per OS page.",
+        when: "always for processes that grow to GiBs and live long, never where every MiB counts.",
+    },
+    Row {
+        knob: Knob::Hugetlb,
+        name: "HAKMEM_HUGETLB",
+        kind: Kind::Words(Hugetlb::WORDS),
+        by_profile: all(Hugetlb::Off as u32),
+        what: "Takes superslabs from the administrator's pool of huge pages; falls back to HAKMEM_THP where the pool is empty.",
+        cost: "Memory of the pool is lost to everybody else and is given back in whole huge pages only.",
+        when: "When vm.nr_hugepages was set for this program.",
+    },
+    Row {
+        knob: Knob::Prefault,
+        name: "HAKMEM_SS_PREFAULT",
+        kind: Kind::Words(Prefault::WORDS),
+        by_profile: all(Prefault::Off as u32),
+        what: "What is done to a new superslab before its first block: nothing, one write per OS page, a write to every byte, MAP_POPULATE, MADV_POPULATE_WRITE, MADV_COLLAPSE after one touch, or populating ahead of demand on a background thread.",
+        cost: "Moves the page faults from the first use to the allocation that maps, and makes the whole superslab resident. async starts a thread in a process that grows.",
+        when: "populate or async where first touch must not stall; touch, memset and map_populate exist to be compared with.",
+    },
+    Row {
+        knob: Knob::NoExplicitPrefault,
+        name: "HAKMEM_NO_EXPLICIT_PREFAULT",
+        kind: Kind::Switch,
+        by_profile: all(0),
+        what: "1 turns HAKMEM_SS_PREFAULT=touch and memset into off and leaves the other policies alone.",
+        cost: "None.",
+        when: "To measure what touching was worth without another change.",
+    },
+    Row {
+        knob: Knob::Prewarm,
+        name: "HAKMEM_SS_PREWARM",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000_000,
+        },
+        by_profile: all(0),
+        what: "Superslabs (2 MiB each) that are mapped and populated before the first block is handed out.",
+        cost: "Time at start, 0.1 to 5 ms each, and 2 MiB of resident memory each, used or not.",
+        when: "When the program's size is known and its first requests must be as fast as later ones.",
+    },
+    Row {
+        knob: Knob::RetainMb,
+        name: "HAKMEM_SS_RETAIN_MB",
+        kind: Kind::NumberOrAuto {
+            min: 0,
+            max: 1 << 20,
+        },
+        by_profile: [256, AUTO, 4],
+        what: "MiB of empty superslabs that stay resident for the next use; auto follows what is live.",
+        cost: "That much memory held; too little costs a purge and new page faults at every swing.",
+        when: "Raise it for loads that swing, lower it for processes that idle after a peak.",
+    },
+    Row {
+        knob: Knob::HugeCacheMb,
+        name: "HAKMEM_HUGE_CACHE_MB",
+        kind: Kind::Number {
+            min: 0,
+            max: 1 << 20,
+        },
+        by_profile: [256, 64, 8],
+        what: "MiB of freed huge blocks (above 1 MiB) that stay mapped for the next one of about their size.",
+        cost: "That much memory held until the purge delay has passed.",
+        when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
+    },
+    Row {
+        knob: Knob::HeapCacheKb,
+        name: "HAKMEM_HEAP_CACHE_KB",
+        kind: Kind::Number {
+            min: 0,
+            max: 1 << 20,
+        },
+        by_profile: [4096, 1024, 128],
+        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all classes together.",
+        cost: "Up to that much per thread, and the slabs those blocks pin.",
+        when: "Raise it for bursts of many blocks on few threads, lower it for thousands of threads.",
+    },
+    Row {
+        knob: Knob::PurgeDelayMs,
+        name: "HAKMEM_PURGE_DELAY_MS",
+        kind: Kind::Number {
+            min: 0,
+            max: 3_600_000,
+        },
+        by_profile: [10_000, 1000, 100],
+        what: "Milliseconds that retained memory waits, unused, before it goes back to the system.",
+        cost: "A short delay purges what is needed again soon; a long one holds memory after a peak.",
+        when: "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
+    },
+    Row {
+        knob: Knob::Background,
+        name: "HAKMEM_BACKGROUND",
+        kind: Kind::Switch,
+        by_profile: all(1),
+        what: "0 forbids the maintenance thread, which a process with several threads and much retained memory gets.",
+        cost: "Without it a process that falls silent keeps what it retained, and HAKMEM_SS_PREFAULT=async does nothing.",
+        when: "0 where a library must not start threads.",
+    },
+    Row {
+        knob: Knob::DirectoryBits,
+        name: "HAKMEM_DIRECTORY_BITS",
+        kind: Kind::Number { min: 36, max: 47 },
+        by_profile: all(42),
+        what: "Log2 of the bytes of address space the directory describes; all superslabs and huge blocks lie within it.",
+        cost: "Reserves 2 to the power of (bits - 14) bytes of address space; only what is used becomes resident.",
+        when: "Above 42 for more than 4 TiB of blocks, below it under a tight RLIMIT_AS.",
+    },
+    Row {
+        knob: Knob::Verbose,
+        name: "HAKMEM_VERBOSE",
+        kind: Kind::Switch,
+        by_profile: all(0),
+        what: "1 says on stderr what every knob is set to and by whom, and what the system refused.",
+        cost: "A few lines at start.",
+        when: "When a setting seems to have no effect.",
+    },
+    Row {
+        knob: Knob::Stats,
+        name: "HAKMEM_STATS",
+        kind: Kind::Words(StatsMode::WORDS),
+        by_profile: all(StatsMode::Off as u32),
+        what: "Prints the statistics when the process exits: 1 as text, json as one JSON object.",
+        cost: "A walk over all slabs at exit.",
+        when: "To see what a program holds and how much of it in huge pages.",
+    },
+    Row {
+        knob: Knob::StatsFile,
+        name: "HAKMEM_STATS_FILE",
+        kind: Kind::Path,
+        by_profile: all(0),
+        what: "The file to which HAKMEM_STATS prints, made or overwritten; %p stands for the process id.",
+        cost: "None.",
+        when: "When stderr is not yours, or with several processes.",
+    },
+];
+
+const _: () = {
+    let mut i = 0;
+    while i < COUNT {
+        assert!(
+            TABLE[i].knob as usize == i,
+            "a knob is the position of its row"
+        );
+        i += 1;
+    }
+};

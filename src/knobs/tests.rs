@@ -1,0 +1,413 @@
+//! Precedence, bounds and messages, with environments made up on the spot.
+
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use super::parse::Shown;
+use super::*;
+
+/// What these two together say, and the complaints about it.
+fn load(config: Config, env: &[&str]) -> (Knobs, Vec<String>) {
+    let env: Vec<&[u8]> = env.iter().map(|entry| entry.as_bytes()).collect();
+    let mut lines = Vec::new();
+    let knobs = Knobs::load(&config, Environ::Fake(&env), &mut |line| {
+        lines.push(line.to_string())
+    });
+    (knobs, lines)
+}
+
+fn printed(knobs: &Knobs) -> Vec<String> {
+    let mut lines = Vec::new();
+    knobs.print(&mut |line| lines.push(line.to_string()));
+    lines
+}
+
+#[test]
+fn nothing_said_gives_the_defaults() {
+    let (knobs, lines) = load(Config::new(), &["PATH=/bin", "HAKMEM", "HAKMEMX=1"]);
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(knobs.profile, Profile::Balanced);
+    assert_eq!(knobs.thp, ThpPolicy::Auto);
+    assert_eq!(knobs.hugetlb, Hugetlb::Off);
+    assert_eq!(knobs.prefault, Prefault::Off);
+    assert!(!knobs.no_explicit_prefault);
+    assert_eq!(knobs.prewarm, 0);
+    assert_eq!(knobs.retain_mb, None);
+    assert_eq!(knobs.purge_delay_ms, 1000);
+    assert!(knobs.background);
+    assert_eq!(knobs.directory_bits, 42);
+    assert!(!knobs.verbose);
+    assert_eq!(knobs.stats, StatsMode::Off);
+    assert!(knobs.stats_file.is_none());
+}
+
+#[test]
+fn every_knob_can_be_set_from_outside() {
+    let (knobs, lines) = load(
+        Config::new(),
+        &[
+            "HAKMEM_PROFILE=speed",
+            "HAKMEM_THP=never",
+            "HAKMEM_HUGETLB=1g",
+            "HAKMEM_SS_PREFAULT=collapse",
+            "HAKMEM_NO_EXPLICIT_PREFAULT=1",
+            "HAKMEM_SS_PREWARM=7",
+            "HAKMEM_SS_RETAIN_MB=12",
+            "HAKMEM_HUGE_CACHE_MB=13",
+            "HAKMEM_HEAP_CACHE_KB=14",
+            "HAKMEM_PURGE_DELAY_MS=15",
+            "HAKMEM_BACKGROUND=0",
+            "HAKMEM_DIRECTORY_BITS=40",
+            "HAKMEM_VERBOSE=1",
+            "HAKMEM_STATS=json",
+            "HAKMEM_STATS_FILE=/tmp/%p",
+        ],
+    );
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(knobs.profile, Profile::Speed);
+    assert_eq!(knobs.thp, ThpPolicy::Never);
+    assert_eq!(knobs.hugetlb, Hugetlb::OneGib);
+    assert_eq!(knobs.prefault, Prefault::Collapse);
+    assert!(knobs.no_explicit_prefault);
+    assert_eq!(knobs.prewarm, 7);
+    assert_eq!(knobs.retain_mb, Some(12));
+    assert_eq!(knobs.huge_cache_mb, 13);
+    assert_eq!(knobs.heap_cache_kb, 14);
+    assert_eq!(knobs.purge_delay_ms, 15);
+    assert!(!knobs.background);
+    assert_eq!(knobs.directory_bits, 40);
+    assert!(knobs.verbose);
+    assert_eq!(knobs.stats, StatsMode::Json);
+    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/%p");
+    assert!(
+        printed(&knobs)
+            .iter()
+            .all(|line| line.ends_with(" (environment)")),
+        "{:?}",
+        printed(&knobs)
+    );
+}
+
+#[test]
+fn every_knob_can_be_set_in_code() {
+    let config = Config::new()
+        .profile(Profile::Lean)
+        .thp(ThpPolicy::Always)
+        .hugetlb(Hugetlb::TwoMib)
+        .prefault(Prefault::Touch)
+        .no_explicit_prefault(false)
+        .prewarm(7)
+        .retain_mb(None)
+        .huge_cache_mb(13)
+        .heap_cache_kb(14)
+        .purge_delay_ms(15)
+        .background(false)
+        .directory_bits(40)
+        .verbose(true)
+        .stats(StatsMode::Text)
+        .stats_file("/tmp/stats");
+    let (knobs, lines) = load(config, &[]);
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(knobs.profile, Profile::Lean);
+    assert_eq!(knobs.thp, ThpPolicy::Always);
+    assert_eq!(knobs.hugetlb, Hugetlb::TwoMib);
+    assert_eq!(knobs.prefault, Prefault::Touch);
+    assert_eq!(knobs.prewarm, 7);
+    assert_eq!(
+        knobs.retain_mb, None,
+        "auto in code beats the profile's number"
+    );
+    assert_eq!(knobs.huge_cache_mb, 13);
+    assert_eq!(knobs.heap_cache_kb, 14);
+    assert_eq!(knobs.purge_delay_ms, 15);
+    assert!(!knobs.background);
+    assert_eq!(knobs.directory_bits, 40);
+    assert!(knobs.verbose);
+    assert_eq!(knobs.stats, StatsMode::Text);
+    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/stats");
+    assert!(
+        printed(&knobs)
+            .iter()
+            .all(|line| line.ends_with(" (set in code)")),
+        "{:?}",
+        printed(&knobs)
+    );
+}
+
+#[test]
+fn environment_beats_code_and_code_beats_the_profile() {
+    let config = Config::new()
+        .profile(Profile::Speed)
+        .thp(ThpPolicy::Auto)
+        .purge_delay_ms(77);
+    let (knobs, _) = load(config, &["HAKMEM_PURGE_DELAY_MS=5", "HAKMEM_PROFILE=lean"]);
+    assert_eq!(knobs.purge_delay_ms, 5, "environment over code");
+    assert_eq!(
+        knobs.thp,
+        ThpPolicy::Auto,
+        "code over profile, also over one from the environment"
+    );
+    assert_eq!(
+        knobs.retain_mb,
+        Some(4),
+        "the environment's profile fills the rest"
+    );
+    let lines = printed(&knobs);
+    for line in [
+        "HAKMEM_PROFILE=lean (environment)",
+        "HAKMEM_PURGE_DELAY_MS=5 (environment)",
+        "HAKMEM_THP=auto (set in code)",
+        "HAKMEM_SS_RETAIN_MB=4 (profile lean)",
+        "HAKMEM_BACKGROUND=1 (default)",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line} not in {lines:?}");
+    }
+}
+
+#[test]
+fn profiles_differ_as_their_names_promise() {
+    let of = |name: &str| load(Config::new(), &[&format!("HAKMEM_PROFILE={name}")]).0;
+    let (speed, balanced, lean) = (of("speed"), of("balanced"), of("lean"));
+    assert_eq!(
+        (speed.thp, balanced.thp, lean.thp),
+        (ThpPolicy::Always, ThpPolicy::Auto, ThpPolicy::Never)
+    );
+    assert!(
+        speed.purge_delay_ms > balanced.purge_delay_ms
+            && balanced.purge_delay_ms > lean.purge_delay_ms
+    );
+    assert!(
+        speed.huge_cache_mb > balanced.huge_cache_mb && balanced.huge_cache_mb > lean.huge_cache_mb
+    );
+    assert!(
+        speed.heap_cache_kb > balanced.heap_cache_kb && balanced.heap_cache_kb > lean.heap_cache_kb
+    );
+    assert!(speed.retain_mb > lean.retain_mb && balanced.retain_mb.is_none());
+}
+
+#[test]
+fn a_bad_value_gets_one_line_and_what_holds_without_it() {
+    let (knobs, lines) = load(Config::new(), &["HAKMEM_THP=yes"]);
+    assert_eq!(
+        lines,
+        ["HAKMEM_THP=yes: expected auto, always or never; using auto"]
+    );
+    assert_eq!(knobs.thp, ThpPolicy::Auto);
+
+    let (knobs, lines) = load(Config::new(), &["HAKMEM_SS_PREWARM=-1"]);
+    assert_eq!(
+        lines,
+        ["HAKMEM_SS_PREWARM=-1: expected a number from 0 to 1000000; using 0"]
+    );
+    assert_eq!(knobs.prewarm, 0);
+
+    let (_, lines) = load(
+        Config::new(),
+        &["HAKMEM_SS_RETAIN_MB=1gb", "HAKMEM_PROFILE=lean"],
+    );
+    assert_eq!(
+        lines,
+        ["HAKMEM_SS_RETAIN_MB=1gb: expected auto or a number from 0 to 1048576; using 4"]
+    );
+
+    let (knobs, lines) = load(Config::new().thp(ThpPolicy::Never), &["HAKMEM_THP="]);
+    assert_eq!(
+        lines,
+        ["HAKMEM_THP=: expected auto, always or never; using never"]
+    );
+    assert_eq!(knobs.thp, ThpPolicy::Never);
+
+    let (_, lines) = load(Config::new(), &["HAKMEM_STATS_FILE="]);
+    assert_eq!(
+        lines,
+        ["HAKMEM_STATS_FILE=: expected a path of 1 to 511 bytes; using stderr"]
+    );
+}
+
+#[test]
+fn every_knob_refuses_something() {
+    for row in &TABLE {
+        let bad = if row.knob == Knob::StatsFile {
+            "x".repeat(512)
+        } else {
+            "nonsense".to_string()
+        };
+        let (knobs, lines) = load(Config::new(), &[&format!("{}={bad}", row.name)]);
+        let start = format!(
+            "{}={}: expected {}; using ",
+            row.name,
+            Shown(bad.as_bytes()),
+            row.kind
+        );
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with(&start),
+            "{} does not start with {start}",
+            lines[0]
+        );
+        assert_eq!(
+            knobs.raw,
+            load(Config::new(), &[]).0.raw,
+            "{} changed something",
+            row.name
+        );
+    }
+}
+
+#[test]
+fn bad_values_in_code_are_reported_too() {
+    let config = Config::new()
+        .prewarm(2_000_000)
+        .retain_mb(Some(u32::MAX))
+        .stats_file("");
+    let (knobs, lines) = load(config, &[]);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(
+        lines[0],
+        "HAKMEM_SS_PREWARM=2000000 set in code: expected a number from 0 to 1000000; using 0"
+    );
+    assert!(
+        lines[1]
+            .starts_with("HAKMEM_SS_RETAIN_MB=4294967294 set in code: expected auto or a number")
+    );
+    assert_eq!(
+        lines[2],
+        "HAKMEM_STATS_FILE= set in code: expected a path of 1 to 511 bytes; using stderr"
+    );
+    assert_eq!((knobs.prewarm, knobs.retain_mb), (0, None));
+}
+
+#[test]
+fn names_nobody_knows_get_one_line_except_the_harness_s() {
+    let (_, lines) = load(
+        Config::new(),
+        &[
+            "HAKMEM_THB=never",
+            "HAKMEM_BENCH_WARMUP=5",
+            "HAKMEM_BENCH_NONSENSE=",
+            "HAKMEM_=1",
+            "HAKMEM_thp=never",
+        ],
+    );
+    let said = |name: &str| format!("{name}: no such knob, ignored; env-knobs.md lists them all");
+    assert_eq!(
+        lines,
+        [said("HAKMEM_THB"), said("HAKMEM_"), said("HAKMEM_thp")]
+    );
+}
+
+#[test]
+fn the_first_of_two_entries_holds() {
+    let (knobs, lines) = load(
+        Config::new(),
+        &["HAKMEM_THP=never", "HAKMEM_THP=always", "HAKMEM_THP=bad"],
+    );
+    assert_eq!(knobs.thp, ThpPolicy::Never);
+    assert!(lines.is_empty(), "{lines:?}");
+    let (_, lines) = load(Config::new(), &["HAKMEM_THP=bad", "HAKMEM_THP=always"]);
+    assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn no_explicit_prefault_turns_off_what_touches_and_nothing_else() {
+    for (policy, without) in [
+        ("touch", Prefault::Off),
+        ("memset", Prefault::Off),
+        ("off", Prefault::Off),
+        ("map_populate", Prefault::MapPopulate),
+        ("populate", Prefault::Populate),
+        ("collapse", Prefault::Collapse),
+        ("async", Prefault::Async),
+    ] {
+        let asked = format!("HAKMEM_SS_PREFAULT={policy}");
+        let (with, lines) = load(Config::new(), &[&asked]);
+        assert!(lines.is_empty(), "{lines:?}");
+        assert_eq!(
+            format!("{:?}", with.prefault).to_lowercase(),
+            policy.replace('_', "")
+        );
+        let (knobs, _) = load(Config::new(), &[&asked, "HAKMEM_NO_EXPLICIT_PREFAULT=1"]);
+        assert_eq!(knobs.prefault, without, "{policy}");
+    }
+    let (knobs, _) = load(
+        Config::new(),
+        &["HAKMEM_SS_PREFAULT=touch", "HAKMEM_NO_EXPLICIT_PREFAULT=1"],
+    );
+    let line = "HAKMEM_SS_PREFAULT=touch (environment, made off by HAKMEM_NO_EXPLICIT_PREFAULT)";
+    assert!(
+        printed(&knobs).iter().any(|l| l == line),
+        "{:?}",
+        printed(&knobs)
+    );
+}
+
+#[test]
+fn a_path_from_outside_is_shown_as_such() {
+    let (knobs, _) = load(Config::new(), &["HAKMEM_STATS_FILE=/tmp/a\nb"]);
+    assert!(printed(&knobs).contains(&"HAKMEM_STATS_FILE=/tmp/a\\nb (environment)".to_string()));
+}
+
+#[test]
+fn the_table_is_sound() {
+    for row in &TABLE {
+        assert!(row.name.starts_with("HAKMEM_") && !row.name.starts_with("HAKMEM_BENCH_"));
+        assert!(
+            row.by_profile.iter().all(|&raw| row.kind.allows(raw)),
+            "{}",
+            row.name
+        );
+        assert!(
+            TABLE.iter().filter(|other| other.name == row.name).count() == 1,
+            "{} twice",
+            row.name
+        );
+        for text in [row.what, row.cost, row.when] {
+            assert!(
+                text.ends_with('.') && !text.contains('|') && !text.contains('\n'),
+                "{}: {text}",
+                row.name
+            );
+        }
+    }
+}
+
+/// The two tables of env-knobs.md, as they have to read.
+fn documented() -> String {
+    let mut text = String::from(
+        "| Knob | Values | Default | What it does | What it costs | When to use it |\n",
+    );
+    text += "|---|---|---|---|---|---|\n";
+    for row in &TABLE {
+        let default = row.kind.show(row.by_profile[Profile::Balanced as usize]);
+        text += &format!(
+            "| `{}` | {} | {default} | {} | {} | {} |\n",
+            row.name, row.kind, row.what, row.cost, row.when
+        );
+    }
+    text += "\n| Knob | speed | balanced | lean |\n|---|---|---|---|\n";
+    for row in TABLE
+        .iter()
+        .filter(|row| row.by_profile.iter().any(|&raw| raw != row.by_profile[0]))
+    {
+        let [speed, balanced, lean] = row.by_profile.map(|raw| row.kind.show(raw).to_string());
+        text += &format!("| `{}` | {speed} | {balanced} | {lean} |\n", row.name);
+    }
+    text
+}
+
+#[test]
+fn env_knobs_md_has_the_rows_of_the_table() {
+    let file = include_str!("../../env-knobs.md");
+    let rows = |text: &str| {
+        text.lines()
+            .filter(|l| l.starts_with('|'))
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    let expected = documented();
+    assert!(
+        rows(file) == rows(&expected),
+        "env-knobs.md should hold these tables:\n{expected}"
+    );
+}

@@ -1,0 +1,174 @@
+//! The values a knob can take, as types. Each enum lists its words in the order of its variants, so that the
+//! table, the parser and the print-out share one spelling.
+#![forbid(unsafe_code)]
+
+/// What the defaults of the other knobs aim at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Time before memory: huge pages everywhere, large caches, memory kept for long.
+    Speed,
+    /// A little of both; what is used when nothing is said.
+    Balanced,
+    /// Memory before time: no huge pages, small caches, memory given back quickly.
+    Lean,
+}
+
+/// Which superslabs ask the kernel for transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThpPolicy {
+    /// Small programs stay on OS pages, growing ones get huge pages for dense superslabs.
+    Auto,
+    /// Every superslab, from the first.
+    Always,
+    /// None; superslabs opt out where the system would give huge pages unasked.
+    Never,
+}
+
+/// What is done to a new superslab before its first block is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefault {
+    /// Nothing: pages arrive as they are first written.
+    Off,
+    /// One byte is written in every OS page.
+    Touch,
+    /// Every byte is written.
+    Memset,
+    /// The mapping is made with `MAP_POPULATE`.
+    MapPopulate,
+    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching where the kernel lacks it.
+    Populate,
+    /// One touch, then `MADV_COLLAPSE`.
+    Collapse,
+    /// A background thread keeps populated superslabs ready while the program grows.
+    Async,
+}
+
+/// Whether superslabs come from the administrator's pool of huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hugetlb {
+    /// No.
+    Off,
+    /// Pages of 2 MiB; transparent huge pages, then OS pages, where the pool is empty.
+    TwoMib,
+    /// Pages of 1 GiB; the 2 MiB pool, then as above, where there are none.
+    OneGib,
+}
+
+/// Whether statistics are printed when the process exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsMode {
+    /// No.
+    Off,
+    /// As text for people.
+    Text,
+    /// As one JSON object on one line.
+    Json,
+}
+
+/// Gives an enum its words and the way from a position in the table back to a value.
+macro_rules! words {
+    ($type:ident: $($variant:ident = $word:literal),+) => {
+        impl $type {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The spelling of every variant, in the order of the variants.
+            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The variant at `raw`; the first one where there is none, which the table's checks rule out.
+            pub(super) fn from_raw(raw: u32) -> Self {
+                Self::ALL.get(raw as usize).copied().unwrap_or(Self::ALL[0])
+            }
+        }
+    };
+}
+
+words!(Profile: Speed = "speed", Balanced = "balanced", Lean = "lean");
+words!(ThpPolicy: Auto = "auto", Always = "always", Never = "never");
+words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = "map_populate",
+       Populate = "populate", Collapse = "collapse", Async = "async");
+words!(Hugetlb: Off = "off", TwoMib = "2m", OneGib = "1g");
+words!(StatsMode: Off = "0", Text = "1", Json = "json");
+
+/// A path with room for its terminating zero, held by value: the environment it came from may be rewritten.
+#[derive(Clone, Copy)]
+pub(crate) struct PathBytes {
+    bytes: [u8; Self::CAPACITY],
+    len: u16,
+}
+
+impl PathBytes {
+    const CAPACITY: usize = 512;
+    /// The longest path that fits, without its zero.
+    pub(super) const MAX: usize = Self::CAPACITY - 1;
+    /// No path.
+    pub(super) const EMPTY: Self = Self {
+        bytes: [0; Self::CAPACITY],
+        len: 0,
+    };
+
+    /// A copy of `path`, or `None` if it is empty, too long or holds a zero byte.
+    pub(super) fn new(path: &[u8]) -> Option<Self> {
+        if path.is_empty() || path.len() > Self::MAX || path.contains(&0) {
+            return None;
+        }
+        let mut copy = Self::EMPTY;
+        copy.bytes.get_mut(..path.len())?.copy_from_slice(path);
+        copy.len = path.len() as u16;
+        Some(copy)
+    }
+
+    /// The path without its zero.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_variants_stand_in_the_same_order() {
+        fn check<T: Copy + PartialEq + core::fmt::Debug>(
+            all: &[T],
+            words: &[&str],
+            from: fn(u32) -> T,
+            raw: fn(T) -> u32,
+        ) {
+            assert_eq!(all.len(), words.len());
+            for (i, &value) in all.iter().enumerate() {
+                assert_eq!(raw(value) as usize, i, "{value:?}");
+                assert_eq!(from(i as u32), value);
+            }
+        }
+        check(Profile::ALL, Profile::WORDS, Profile::from_raw, |v| {
+            v as u32
+        });
+        check(ThpPolicy::ALL, ThpPolicy::WORDS, ThpPolicy::from_raw, |v| {
+            v as u32
+        });
+        check(Prefault::ALL, Prefault::WORDS, Prefault::from_raw, |v| {
+            v as u32
+        });
+        check(Hugetlb::ALL, Hugetlb::WORDS, Hugetlb::from_raw, |v| {
+            v as u32
+        });
+        check(StatsMode::ALL, StatsMode::WORDS, StatsMode::from_raw, |v| {
+            v as u32
+        });
+    }
+
+    #[test]
+    fn a_path_is_kept_whole_or_refused() {
+        assert_eq!(PathBytes::new(b"/tmp/x").unwrap().as_bytes(), b"/tmp/x");
+        assert_eq!(
+            PathBytes::new(&[b'a'; PathBytes::MAX])
+                .unwrap()
+                .as_bytes()
+                .len(),
+            PathBytes::MAX
+        );
+        assert!(PathBytes::new(&[b'a'; PathBytes::MAX + 1]).is_none());
+        assert!(PathBytes::new(b"").is_none());
+        assert!(PathBytes::new(b"a\0b").is_none());
+    }
+}
