@@ -1,0 +1,229 @@
+//! The contract of [`super::sys`] with a switch: counts the calls of the calling thread, and fails
+//! the one it was told to fail. Everything else goes to the real kernel, so that what a test sees
+//! after an injected failure are real mappings. Unit tests only.
+
+use core::cell::Cell;
+use core::ffi::CStr;
+use core::sync::atomic::AtomicU32;
+
+use super::linux;
+use super::sys::{Errno, FileIdentity};
+
+macro_rules! calls {
+    ($($kind:ident),* $(,)?) => {
+        /// The kinds of calls that are counted and can be failed.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum Call { $($kind),* }
+        const KINDS: usize = [$(Call::$kind),*].len();
+    };
+}
+
+calls!(
+    Mmap, Munmap, Mprotect, Madvise, Mremap, Mincore, Mlock, Munlock, Msync, Name, Open, Read,
+    Write, Close, Fstat, Ftruncate, Memfd, Eventfd, FutexWait, FutexWake,
+);
+
+/// How often the calling thread made each kind of call since [`clear`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counts([u32; KINDS]);
+
+impl Counts {
+    pub(crate) fn of(&self, kind: Call) -> u32 {
+        self.0[kind as usize]
+    }
+
+    pub(crate) fn total(&self) -> u32 {
+        self.0.iter().sum()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    kind: Option<Call>,
+    /// Counts down to the call that fails.
+    remaining: u32,
+    every_later_one_too: bool,
+    errno: Errno,
+}
+
+std::thread_local! {
+    static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts([0; KINDS])) };
+    static MISPLACED: Cell<u32> = const { Cell::new(0) };
+}
+
+fn plan(kind: Option<Call>, n: u32, every_later_one_too: bool, errno: Errno) {
+    assert!(n >= 1, "calls are counted from 1");
+    PLAN.set(Some(Plan {
+        kind,
+        remaining: n,
+        every_later_one_too,
+        errno,
+    }));
+}
+
+/// Fails the `n`-th call from now on, of whatever kind, and no other.
+pub(crate) fn fail_nth(n: u32, errno: Errno) {
+    plan(None, n, false, errno);
+}
+
+/// Fails the `n`-th call from now on and all after it.
+pub(crate) fn fail_from(n: u32, errno: Errno) {
+    plan(None, n, true, errno);
+}
+
+/// Fails the `n`-th call of one kind and no other.
+pub(crate) fn fail_kind(kind: Call, n: u32, errno: Errno) {
+    plan(Some(kind), n, false, errno);
+}
+
+/// Fails the `n`-th call of one kind and all of that kind after it.
+pub(crate) fn fail_kind_from(kind: Call, n: u32, errno: Errno) {
+    plan(Some(kind), n, true, errno);
+}
+
+/// The next `n` anonymous mappings come back one OS page off any larger alignment, and nowhere
+/// near their hint, as a kernel is free to do.
+pub(crate) fn misplace(n: u32) {
+    MISPLACED.set(n);
+}
+
+/// Forgets plans and counts of the calling thread.
+pub(crate) fn clear() {
+    PLAN.set(None);
+    MISPLACED.set(0);
+    COUNTS.set(Counts([0; KINDS]));
+}
+
+/// What the calling thread called since [`clear`].
+pub(crate) fn calls() -> Counts {
+    COUNTS.get()
+}
+
+/// Counts the call and answers whether it is to fail.
+fn enter(kind: Call) -> Result<(), Errno> {
+    let mut counts = COUNTS.get();
+    counts.0[kind as usize] += 1;
+    COUNTS.set(counts);
+    let Some(mut p) = PLAN.get() else {
+        return Ok(());
+    };
+    if p.kind.is_some_and(|k| k != kind) {
+        return Ok(());
+    }
+    if p.remaining > 1 {
+        p.remaining -= 1;
+        PLAN.set(Some(p));
+        return Ok(());
+    }
+    if !p.every_later_one_too {
+        PLAN.set(None);
+    }
+    // SAFETY: errno of this thread.
+    unsafe { *libc::__errno_location() = p.errno.0 };
+    Err(p.errno)
+}
+
+pub(crate) unsafe fn mmap(hint: usize, len: usize, prot: i32, flags: i32) -> Result<usize, Errno> {
+    enter(Call::Mmap)?;
+    if MISPLACED.get() > 0 && flags & libc::MAP_FIXED == 0 {
+        MISPLACED.set(MISPLACED.get() - 1);
+        let page = linux::page_size();
+        let huge = 2 << 20;
+        // SAFETY: a fresh mapping, of which only what is handed out stays.
+        unsafe {
+            let whole = linux::mmap(
+                0,
+                len + 2 * huge,
+                prot,
+                flags & !super::sys::MAP_FIXED_NOREPLACE,
+            )?;
+            let start = (whole & !(huge - 1)) + huge + page;
+            linux::munmap(whole, start - whole)?;
+            linux::munmap(start + len, whole + len + 2 * huge - (start + len))?;
+            return Ok(start);
+        }
+    }
+    // SAFETY: as the caller promises.
+    unsafe { linux::mmap(hint, len, prot, flags) }
+}
+
+pub(crate) unsafe fn mmap_fd(
+    hint: usize,
+    len: usize,
+    prot: i32,
+    flags: i32,
+    fd: i32,
+    offset: u64,
+) -> Result<usize, Errno> {
+    enter(Call::Mmap)?;
+    // SAFETY: as the caller promises.
+    unsafe { linux::mmap_fd(hint, len, prot, flags, fd, offset) }
+}
+
+pub(crate) unsafe fn munmap(addr: usize, len: usize) -> Result<(), Errno> {
+    enter(Call::Munmap)?;
+    // SAFETY: as the caller promises.
+    unsafe { linux::munmap(addr, len) }
+}
+
+pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), Errno> {
+    enter(Call::Mprotect)?;
+    // SAFETY: as the caller promises.
+    unsafe { linux::mprotect(addr, len, prot) }
+}
+
+pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
+    enter(Call::Madvise)?;
+    // SAFETY: as the caller promises.
+    unsafe { linux::madvise(addr, len, advice) }
+}
+
+/// An injected failure with `MREMAP_FIXED` unmaps the target first, as the kernel may have done by
+/// the time it fails.
+pub(crate) unsafe fn mremap(
+    old: usize,
+    old_len: usize,
+    new_len: usize,
+    flags: i32,
+    new_addr: usize,
+) -> Result<usize, Errno> {
+    if let Err(e) = enter(Call::Mremap) {
+        if flags & libc::MREMAP_FIXED != 0 {
+            // SAFETY: the caller owns the target and gave it away with this call.
+            unsafe { linux::munmap(new_addr, new_len) }?;
+        }
+        return Err(e);
+    }
+    // SAFETY: as the caller promises.
+    unsafe { linux::mremap(old, old_len, new_len, flags, new_addr) }
+}
+
+macro_rules! forward {
+    ($($kind:ident => fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        $(pub(crate) fn $name($($arg: $ty),*) -> Result<$out, Errno> {
+            enter(Call::$kind)?;
+            linux::$name($($arg),*)
+        })*
+    };
+}
+
+forward! {
+    Mincore => fn mincore(addr: usize, len: usize, out: &mut [u8]) -> ();
+    Mlock => fn mlock(addr: usize, len: usize) -> ();
+    Munlock => fn munlock(addr: usize, len: usize) -> ();
+    Msync => fn msync(addr: usize, len: usize, flags: i32) -> ();
+    Name => fn name_range(addr: usize, len: usize, name: &CStr) -> ();
+    Open => fn open(path: &CStr, flags: i32, mode: u32) -> i32;
+    Read => fn read(fd: i32, buf: &mut [u8]) -> usize;
+    Write => fn write(fd: i32, bytes: &[u8]) -> usize;
+    Close => fn close(fd: i32) -> ();
+    Fstat => fn fstat(fd: i32) -> FileIdentity;
+    Ftruncate => fn ftruncate(fd: i32, len: u64) -> ();
+    Memfd => fn memfd_create(name: &CStr, flags: u32) -> i32;
+    Eventfd => fn eventfd(initial: u32, flags: i32) -> i32;
+    FutexWait => fn futex_wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u64>) -> ();
+    FutexWake => fn futex_wake(word: &AtomicU32, n: u32) -> usize;
+}
+
+pub(crate) use linux::{cpu_count, current_node, getauxval, rlimit_as};

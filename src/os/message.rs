@@ -1,0 +1,282 @@
+//! One line on stderr, and the end of the process.
+//!
+//! [`message!`] formats into a fixed buffer and writes "hakmem: …\n" by one `write`, so that lines
+//! of several threads do not mix; it neither allocates nor changes `errno`. [`fatal!`] does the
+//! same and aborts.
+//!
+//! Descriptor 2 is only stderr as long as the program says so: a daemon that closed it may by now
+//! have its database there. [`remember_stderr`] notes which file stands there at start, and later
+//! lines are written only while it is still that file, or a terminal, or the null device. A
+//! program that moved its stderr to a log file loses our lines, which is the lesser evil.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::sys;
+
+/// Capacity of a [`Line`], the prefix and the newline included.
+const LINE: usize = 512;
+const PREFIX: &[u8] = b"hakmem: ";
+
+/// A line in the making; what does not fit is cut off.
+pub(crate) struct Line {
+    bytes: [u8; LINE],
+    len: usize,
+}
+
+impl Line {
+    pub(crate) const fn new() -> Line {
+        Line {
+            bytes: [0; LINE],
+            len: 0,
+        }
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        // One byte is kept for the newline.
+        let room = LINE - 1 - self.len;
+        let n = text.len().min(room);
+        if let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..self.len + n), text.get(..n))
+        {
+            to.copy_from_slice(from);
+            self.len += n;
+        }
+    }
+
+    /// The text so far, cut at a character boundary.
+    pub(crate) fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.len).unwrap_or(&[]);
+        match core::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(e) => {
+                core::str::from_utf8(bytes.get(..e.valid_up_to()).unwrap_or(&[])).unwrap_or("")
+            }
+        }
+    }
+
+    fn finish(&mut self) -> &[u8] {
+        self.len = self.as_str().len();
+        if let Some(end) = self.bytes.get_mut(self.len) {
+            *end = b'\n';
+        }
+        self.bytes.get(..self.len + 1).unwrap_or(&[])
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Writes one line to stderr: `message!("HAKMEM_THP={}: expected …", value)`.
+macro_rules! message {
+    ($($arg:tt)*) => { $crate::os::message::emit(::core::format_args!($($arg)*)) };
+}
+/// Writes one line to stderr and aborts the process.
+macro_rules! fatal {
+    ($($arg:tt)*) => { $crate::os::message::die(::core::format_args!($($arg)*)) };
+}
+pub(crate) use {fatal, message};
+
+#[cold]
+pub(crate) fn emit(text: fmt::Arguments<'_>) {
+    sys::preserve_errno(|| {
+        let mut line = Line::new();
+        line.push(PREFIX);
+        // `Line` cuts off instead of failing; a failing Display of ours would only shorten the text.
+        let _ = line.write_fmt(text);
+        if stderr_is_ours() {
+            // There is nobody to tell that the telling failed.
+            let _ = sys::write_all(libc::STDERR_FILENO, line.finish());
+        }
+    });
+}
+
+#[cold]
+pub(crate) fn die(text: fmt::Arguments<'_>) -> ! {
+    emit(text);
+    // SAFETY: ends the process.
+    unsafe { libc::abort() }
+}
+
+const UNKNOWN: u32 = 0;
+const CLOSED: u32 = 1;
+const OPEN: u32 = 2;
+
+/// Which file was stderr when the process began.
+static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+static DEV: AtomicU64 = AtomicU64::new(0);
+static INO: AtomicU64 = AtomicU64::new(0);
+
+/// Notes what descriptor 2 is, once: call it before the program can have closed it.
+pub(crate) fn remember_stderr() {
+    // Relaxed: whoever sees it unset looks for itself, and finds the same file.
+    if STATE.load(Relaxed) != UNKNOWN {
+        return;
+    }
+    let state = match sys::preserve_errno(|| sys::fstat(libc::STDERR_FILENO)) {
+        Ok(file) => {
+            // Published by the Release below.
+            DEV.store(file.dev, Relaxed);
+            INO.store(file.ino, Relaxed);
+            OPEN
+        }
+        Err(_) => CLOSED,
+    };
+    // Release pairs with the Acquire in `stderr_is_ours`: who sees OPEN sees the identity.
+    STATE.store(state, Release);
+}
+
+fn stderr_is_ours() -> bool {
+    remember_stderr();
+    let Ok(now) = sys::fstat(libc::STDERR_FILENO) else {
+        return false;
+    };
+    // Acquire pairs with the Release in `remember_stderr`.
+    let same =
+        STATE.load(Acquire) == OPEN && (DEV.load(Relaxed), INO.load(Relaxed)) == (now.dev, now.ino);
+    same || is_harmless(&now)
+}
+
+/// A terminal or the null device: text there cannot damage anything.
+fn is_harmless(file: &sys::FileIdentity) -> bool {
+    if file.mode & libc::S_IFMT != libc::S_IFCHR {
+        return false;
+    }
+    let major = libc::major(file.rdev as libc::dev_t);
+    let minor = libc::minor(file.rdev as libc::dev_t);
+    // Major numbers of Documentation/admin-guide/devices.txt: 4 and 5 consoles and serial lines,
+    // 136–143 pseudo-terminals, 1:3 the null device.
+    matches!((major, minor), (1, 3) | (4 | 5, _) | (136..=143, _))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn a_line_is_cut_at_a_character_and_keeps_its_newline() {
+        let mut line = Line::new();
+        for _ in 0..300 {
+            write!(line, "äö").expect("never fails");
+        }
+        let text = String::from_utf8(line.finish().to_vec()).expect("valid UTF-8");
+        assert!(text.ends_with("ä\n") || text.ends_with("ö\n"));
+        assert!(
+            text.len() <= LINE && text.len() >= LINE - 2,
+            "{}",
+            text.len()
+        );
+    }
+
+    #[test]
+    fn a_short_line_is_whole() {
+        let mut line = Line::new();
+        line.push(PREFIX);
+        write!(line, "addr={:#x}", 0x1000).expect("never fails");
+        assert_eq!(line.finish(), b"hakmem: addr=0x1000\n");
+    }
+
+    /// Runs `f` in a forked child with descriptor 2 replaced, and answers what `file` holds then.
+    fn in_child(prepare: impl Fn(i32), f: impl Fn()) -> String {
+        let path = std::env::temp_dir().join(std::format!(
+            "hakmem-message-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let c_path = std::ffi::CString::new(path.to_str().expect("utf-8")).expect("no NUL");
+        // SAFETY: the child calls nothing but system calls and this module, which does not
+        // allocate, and leaves by _exit.
+        unsafe {
+            let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+            let fd = libc::open(c_path.as_ptr(), flags, 0o600);
+            assert!(fd > 2);
+            match libc::fork() {
+                0 => {
+                    prepare(fd);
+                    f();
+                    libc::_exit(0);
+                }
+                child => {
+                    let mut status = 0;
+                    assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                    libc::close(fd);
+                }
+            }
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        std::fs::remove_file(&path).expect("removable");
+        text
+    }
+
+    fn become_stderr(fd: i32) {
+        // SAFETY: in a forked child of the test.
+        unsafe { libc::dup2(fd, 2) };
+    }
+
+    #[test]
+    fn a_message_reaches_the_stderr_it_remembered() {
+        let text = in_child(become_stderr, || {
+            STATE.store(UNKNOWN, Relaxed);
+            remember_stderr();
+            message!(
+                "HAKMEM_THP={}: expected auto, always or never; using auto",
+                "yes"
+            );
+        });
+        assert_eq!(
+            text,
+            "hakmem: HAKMEM_THP=yes: expected auto, always or never; using auto\n"
+        );
+    }
+
+    #[test]
+    fn a_file_that_took_descriptor_2_gets_nothing() {
+        let text = in_child(
+            |fd| {
+                STATE.store(UNKNOWN, Relaxed);
+                remember_stderr();
+                become_stderr(fd);
+            },
+            || message!("must not be seen"),
+        );
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn a_program_started_without_stderr_stays_silent() {
+        let text = in_child(
+            |fd| {
+                // SAFETY: in a forked child of the test.
+                unsafe { libc::close(2) };
+                STATE.store(UNKNOWN, Relaxed);
+                remember_stderr();
+                become_stderr(fd);
+            },
+            || message!("must not be seen"),
+        );
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn terminals_and_the_null_device_are_harmless() {
+        let identity = |path: &core::ffi::CStr| {
+            let fd = sys::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).expect("opens");
+            let id = sys::fstat(fd).expect("fstat");
+            sys::close(fd).expect("close");
+            id
+        };
+        assert!(is_harmless(&identity(c"/dev/null")));
+        assert!(!is_harmless(&identity(c"/dev/zero")));
+        if std::path::Path::new("/dev/ptmx").exists() {
+            assert!(
+                is_harmless(&identity(c"/dev/ptmx")),
+                "a pseudo-terminal's master is 5:2"
+            );
+        }
+    }
+}

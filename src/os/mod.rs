@@ -1,0 +1,18 @@
+//! The operating system, behind one small contract.
+//!
+//! [`sys`] is the contract: one thin function per system call, each failure an [`sys::Errno`].
+//! In unit tests the same names come from `fake`, which counts the calls of the calling thread and
+//! fails the one it was told to. Everything else here is written against `sys` alone: locks,
+//! messages, aligned mappings, huge pages, prefault. Nothing in this layer allocates or panics.
+
+pub(crate) mod clock;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod huge;
+mod linux;
+pub(crate) mod lock;
+pub(crate) mod mapping;
+pub(crate) mod memory;
+pub(crate) mod message;
+pub(crate) mod prefault;
+pub(crate) mod sys;

@@ -1,0 +1,154 @@
+//! Bringing memory in before it is used.
+//!
+//! In steps of one huge page, because the kernel holds the address space's lock during each, and
+//! never beyond what [`super::memory::populate_budget`] leaves: populating can be OOM-killed.
+
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::mapping::HUGE_PAGE;
+use super::memory::populate_budget;
+use super::message::message;
+use super::sys::{self, Errno};
+
+/// How often the budget is read again: reading costs as much as populating a huge page.
+const STEPS_PER_BUDGET: usize = 64;
+
+/// Populates a range for writing, and answers how many bytes: fewer than asked where memory would
+/// run short, which is also said on stderr, once.
+///
+/// `Err` where the very first step failed; later failures end the run with what was had.
+///
+/// # Safety
+/// The caller owns the range, mapped writable, whole OS pages.
+pub(crate) unsafe fn populate(addr: usize, len: usize) -> Result<usize, Errno> {
+    // SAFETY: as the caller promises.
+    unsafe { run(addr, len, populate_step) }
+}
+
+/// Touches every OS page of a range, which keeps its contents, and answers how many bytes; stops
+/// short as [`populate`] does.
+///
+/// # Safety
+/// The caller owns the range, mapped writable; other threads may use it atomically meanwhile.
+pub(crate) unsafe fn touch(addr: usize, len: usize) -> usize {
+    // SAFETY: as the caller promises.
+    let outcome = unsafe {
+        run(addr, len, |step, n| {
+            touch_step(step, n);
+            Ok(())
+        })
+    };
+    outcome.unwrap_or(0)
+}
+
+/// # Safety
+/// `step` may be called for any part of the range.
+unsafe fn run(
+    addr: usize,
+    len: usize,
+    mut step: impl FnMut(usize, usize) -> Result<(), Errno>,
+) -> Result<usize, Errno> {
+    let (mut done, mut budget, mut steps) = (0, 0, 0);
+    while done < len {
+        if steps % STEPS_PER_BUDGET == 0 {
+            budget = populate_budget();
+        }
+        steps += 1;
+        // Up to the next huge page boundary.
+        let here = addr + done;
+        let n = ((here / HUGE_PAGE + 1) * HUGE_PAGE - here).min(len - done);
+        if n > budget {
+            say_short(done, len);
+            break;
+        }
+        budget -= n;
+        match step(here, n) {
+            Ok(()) => done += n,
+            Err(e) if done == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+fn say_short(done: usize, len: usize) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    // Once is enough for a person, and two at once do no harm: Relaxed.
+    if !SAID.swap(true, Relaxed) {
+        message!(
+            "prefault stopped after {} of {} KiB: more would exceed the memory limit",
+            done >> 10,
+            len >> 10
+        );
+    }
+}
+
+/// Whether the kernel has `MADV_POPULATE_*`, found out once on memory of our own: `EINVAL` on
+/// somebody's range could mean many things.
+pub(crate) fn populate_supported() -> bool {
+    // A cache: whoever computes it again stores the same answer, so Relaxed.
+    static CACHE: AtomicU8 = AtomicU8::new(0);
+    match CACHE.load(Relaxed) {
+        1 => true,
+        2 => false,
+        _ => {
+            let (yes, sure) = sys::preserve_errno(probe);
+            if sure {
+                CACHE.store(if yes { 1 } else { 2 }, Relaxed);
+            }
+            yes
+        }
+    }
+}
+
+/// Whether it works, and whether that is a lasting truth.
+fn probe() -> (bool, bool) {
+    let page = sys::page_size();
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping of our own, unmapped again.
+    unsafe {
+        let Ok(addr) = sys::mmap(0, page, prot, libc::MAP_PRIVATE) else {
+            return (false, false);
+        };
+        let outcome = sys::madvise(addr, page, sys::MADV_POPULATE_WRITE);
+        // A page that cannot be unmapped (it merged with a neighbour at the limit of mappings)
+        // stays behind, once.
+        let _ = sys::munmap(addr, page);
+        match outcome {
+            Ok(()) => (true, true),
+            Err(Errno::EINVAL) => (false, true),
+            Err(_) => (false, false),
+        }
+    }
+}
+
+fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
+    if !populate_supported() {
+        touch_step(addr, len);
+        return Ok(());
+    }
+    loop {
+        // SAFETY: populating changes no contents; `run` hands out parts of the caller's range.
+        match unsafe { sys::madvise(addr, len, sys::MADV_POPULATE_WRITE) } {
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
+fn touch_step(addr: usize, len: usize) {
+    let page = sys::page_size();
+    let mut at = addr;
+    while at < addr + len {
+        // SAFETY: mapped writable, as the caller of `touch` promised. Adding zero atomically makes
+        // the kernel give a page of its own and cannot undo what another thread writes.
+        unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_add(0, Relaxed);
+        at = (at & !(page - 1)) + page;
+    }
+}
+
+#[cfg(test)]
+#[path = "prefault_tests.rs"]
+mod tests;

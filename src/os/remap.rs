@@ -1,0 +1,130 @@
+//! Growing, shrinking and moving a mapping without copying a byte: the kernel moves page tables.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::super::sys::{self, Errno};
+use super::{HUGE_PAGE, Mapping, STRANDED, Window, Wish};
+
+/// More address space than this is never given up to failed moves: afterwards every move is
+/// refused beforehand and the caller copies.
+const STRANDED_LIMIT: usize = 64 << 30;
+
+/// Why a mapping could not be given its new length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RemapError {
+    pub errno: Errno,
+    /// The source is mapped as before, at its old address and length. False only where the kernel
+    /// was seen to have lost it.
+    pub intact: bool,
+}
+
+impl RemapError {
+    fn before_anything(errno: Errno) -> RemapError {
+        RemapError {
+            errno,
+            intact: true,
+        }
+    }
+}
+
+/// Gives `old` at least `new_len` bytes: in place where that can be had, else at another address
+/// aligned to `align` (2 MiB for anything that large, so that page tables move whole) inside
+/// `window`. New bytes are zero. A shrink stays in place.
+///
+/// # Safety
+/// The caller owns `old`, made by [`super::map_aligned`]; on success references into it end.
+pub(crate) unsafe fn remap(
+    old: Mapping,
+    new_len: usize,
+    align: usize,
+    window: Option<Window>,
+) -> Result<Mapping, RemapError> {
+    let wish =
+        Wish::new(new_len, align, window, libc::PROT_NONE).map_err(RemapError::before_anything)?;
+    let fits_here = old.addr.is_multiple_of(wish.align)
+        && window.is_none_or(|w| w.contains(old.addr, wish.len));
+    if fits_here && wish.len <= old.len {
+        // SAFETY: the caller owns the tail.
+        return unsafe { shrink(old, wish.len) };
+    }
+    if fits_here {
+        // SAFETY: the caller owns the source; without MAYMOVE nothing else is touched.
+        match unsafe { sys::mremap(old.addr, old.len, wish.len, 0, 0) } {
+            Ok(addr) => {
+                return Ok(Mapping {
+                    addr,
+                    len: wish.len,
+                });
+            }
+            // Something lies behind it.
+            Err(Errno::ENOMEM) => {}
+            // The source itself does not suit mremap (it spans two mappings, say): moving would
+            // fail the same way.
+            Err(e) => return Err(RemapError::before_anything(e)),
+        }
+    }
+    // SAFETY: as the caller promises.
+    unsafe { relocate(old, wish) }
+}
+
+/// # Safety
+/// The caller owns `old` and gives up its tail.
+unsafe fn shrink(old: Mapping, len: usize) -> Result<Mapping, RemapError> {
+    if len < old.len {
+        // SAFETY: the caller gives up the tail.
+        unsafe { sys::munmap(old.addr + len, old.len - len) }
+            .map_err(RemapError::before_anything)?;
+    }
+    Ok(Mapping {
+        addr: old.addr,
+        len,
+    })
+}
+
+/// Moves into a place reserved first, so that the address is known to be aligned and free.
+///
+/// # Safety
+/// The caller owns `old`; on success references into it end.
+unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
+    if STRANDED.load(Relaxed) > STRANDED_LIMIT {
+        return Err(RemapError::before_anything(Errno::ENOMEM));
+    }
+    let generous = Wish {
+        align: wish.align.max(HUGE_PAGE),
+        ..wish
+    };
+    let roomy = wish.len >= HUGE_PAGE && generous.align > wish.align;
+    let reserved = match if roomy { generous.map() } else { wish.map() } {
+        Err(_) if roomy => wish.map(),
+        other => other,
+    };
+    let target = reserved.map_err(RemapError::before_anything)?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller owns the source, this function the target.
+    match unsafe { sys::mremap(old.addr, old.len, wish.len, flags, target.addr) } {
+        Ok(addr) => Ok(Mapping {
+            addr,
+            len: wish.len,
+        }),
+        Err(errno) => {
+            // The kernel unmaps the target before most of its failures. Another thread may have
+            // mapped something there by now, so it must not be unmapped again; where the failure
+            // came earlier the reservation stays behind, which costs addresses only.
+            STRANDED.fetch_add(target.len, Relaxed);
+            Err(RemapError {
+                errno,
+                intact: is_mapped(&old),
+            })
+        }
+    }
+}
+
+/// Whether both ends of a mapping are still there.
+fn is_mapped(mapping: &Mapping) -> bool {
+    let page = sys::page_size();
+    let mut one = [0u8; 1];
+    // Any other failure than ENOMEM says nothing about the range: nothing was lost then.
+    [mapping.addr, mapping.end() - page]
+        .into_iter()
+        .all(|addr| sys::mincore(addr, page, &mut one) != Err(Errno::ENOMEM))
+}

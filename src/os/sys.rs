@@ -1,0 +1,220 @@
+//! The contract with the kernel: every system call the library makes, by name.
+//!
+//! A function here is one system call (`read_file` and `write_all` loop over one), takes numbers
+//! and answers `Result<_, Errno>`. Callers never see libc's `errno`, except that it is left set the
+//! way the failing call set it: code that runs inside `free` holds an [`ErrnoGuard`].
+
+use core::ffi::CStr;
+use core::fmt;
+
+#[cfg(test)]
+pub(crate) use super::fake::{
+    close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
+    madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock, munmap,
+    name_range, open, read, rlimit_as, write,
+};
+#[cfg(not(test))]
+pub(crate) use super::linux::{
+    close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
+    madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock, munmap,
+    name_range, open, read, rlimit_as, write,
+};
+pub(crate) use super::linux::{page_size, sleep_us};
+
+/// `MADV_POPULATE_READ`, Linux 5.14.
+pub(crate) const MADV_POPULATE_READ: i32 = 22;
+/// `MADV_POPULATE_WRITE`, Linux 5.14.
+pub(crate) const MADV_POPULATE_WRITE: i32 = 23;
+/// `MADV_COLLAPSE`, Linux 6.1.
+pub(crate) const MADV_COLLAPSE: i32 = 25;
+/// `MAP_FIXED_NOREPLACE`, Linux 4.17; older kernels take the address as a hint.
+pub(crate) const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
+
+/// Why a system call failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub i32);
+
+macro_rules! errnos {
+    ($($name:ident),* $(,)?) => {
+        impl Errno {
+            $(pub(crate) const $name: Errno = Errno(libc::$name);)*
+
+            /// The symbolic name, for messages and statistics.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Errno::$name => stringify!($name),)*
+                    _ => "E?",
+                }
+            }
+        }
+        /// Every errno that has a name, in the order counters use.
+        #[cfg(test)]
+        const NAMED: &[Errno] = &[$(Errno::$name),*];
+    };
+}
+
+errnos!(
+    EPERM, ENOENT, EINTR, EIO, EBADF, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV,
+    EINVAL, ENFILE, EMFILE, EFBIG, ENOSPC, EPIPE, ERANGE, ENOSYS, EOVERFLOW, EOPNOTSUPP, ETIMEDOUT,
+    ECANCELED, EHWPOISON,
+);
+
+impl Errno {
+    /// What libc's `errno` holds now.
+    pub(crate) fn last() -> Errno {
+        // SAFETY: libc returns a valid pointer to this thread's errno.
+        Errno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            "E?" => write!(f, "errno {}", self.0),
+            name => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Puts `errno` back on drop: `free` must not change it, whatever it did meanwhile.
+#[must_use = "errno is restored when the guard is dropped"]
+pub(crate) struct ErrnoGuard(i32);
+
+impl ErrnoGuard {
+    #[inline]
+    pub(crate) fn new() -> ErrnoGuard {
+        ErrnoGuard(Errno::last().0)
+    }
+}
+
+impl Drop for ErrnoGuard {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: libc returns a valid pointer to this thread's errno.
+        unsafe { *libc::__errno_location() = self.0 }
+    }
+}
+
+/// Runs `f` and leaves `errno` as it was.
+#[inline]
+pub(crate) fn preserve_errno<R>(f: impl FnOnce() -> R) -> R {
+    let _guard = ErrnoGuard::new();
+    f()
+}
+
+/// Writes all of `bytes`, resuming after signals and short writes.
+///
+/// A descriptor that would block answers `EAGAIN` with an unknown part written: messages are not
+/// worth waiting for.
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a small file, at most `buf.len()` bytes of it, and answers how many there were.
+pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
+    let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let mut filled = 0;
+    let outcome = loop {
+        match buf.get_mut(filled..) {
+            None | Some([]) => break Ok(filled),
+            Some(rest) => match read(fd, rest) {
+                Ok(0) => break Ok(filled),
+                Ok(n) => filled += n,
+                Err(Errno::EINTR) => {}
+                Err(e) => break Err(e),
+            },
+        }
+    };
+    // Nothing was written through this descriptor, so a failing close loses nothing.
+    let _ = close(fd);
+    outcome
+}
+
+/// What `fstat` says about a descriptor, as far as anybody here asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileIdentity {
+    pub dev: u64,
+    pub ino: u64,
+    pub rdev: u64,
+    pub mode: u32,
+    pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn every_named_errno_prints_its_name() {
+        for &e in NAMED {
+            assert!(e.name().starts_with('E') && e.name() != "E?", "{}", e.0);
+            assert_eq!(format!("{e}"), e.name());
+        }
+        assert_eq!(format!("{}", Errno(4095)), "errno 4095");
+    }
+
+    #[test]
+    fn guard_restores_errno() {
+        // SAFETY: errno of this thread.
+        unsafe { *libc::__errno_location() = 77 };
+        preserve_errno(|| {
+            assert_eq!(
+                open(c"/nonexistent/file", libc::O_RDONLY, 0),
+                Err(Errno::ENOENT)
+            );
+            assert_eq!(Errno::last(), Errno::ENOENT);
+        });
+        assert_eq!(Errno::last(), Errno(77));
+    }
+
+    #[test]
+    fn read_file_stops_at_the_buffer_and_at_the_end() {
+        let mut small = [0u8; 4];
+        assert_eq!(read_file(c"/proc/self/status", &mut small), Ok(4));
+        assert_eq!(&small, b"Name");
+        let mut large = [0u8; 256];
+        let n = read_file(c"/proc/self/comm", &mut large).expect("comm is readable");
+        assert!(n > 1 && n < 256 && large[n - 1] == b'\n');
+        assert_eq!(
+            read_file(c"/proc/self/nothing", &mut large),
+            Err(Errno::ENOENT)
+        );
+        assert_eq!(read_file(c"/proc/self/comm", &mut []), Ok(0));
+    }
+
+    #[test]
+    fn read_file_resumes_after_a_signal_and_closes_after_an_error() {
+        use super::super::fake::{self, Call};
+        let mut buf = [0u8; 64];
+        fake::fail_kind(Call::Read, 1, Errno::EINTR);
+        assert!(read_file(c"/proc/self/comm", &mut buf).is_ok());
+        fake::clear();
+        fake::fail_kind(Call::Read, 1, Errno::EIO);
+        assert_eq!(read_file(c"/proc/self/comm", &mut buf), Err(Errno::EIO));
+        assert_eq!(fake::calls().of(Call::Close), 1);
+        fake::clear();
+    }
+
+    #[test]
+    fn facts_about_the_machine_are_plausible() {
+        assert!(page_size().is_power_of_two() && page_size() >= 4096);
+        assert!(cpu_count() >= 1);
+        assert!(current_node() < 1024);
+        assert_eq!(getauxval(libc::AT_PAGESZ as usize), page_size());
+    }
+}
