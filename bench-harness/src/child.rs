@@ -1,0 +1,204 @@
+//! The child's side: take an order, run it on one allocator, print one line of JSON.
+//!
+//! `Bench` is what a workload sees. The protocol: the order is one JSON argument, the answer one JSON line on stdout and
+//! exit code 0; anything else (a signal, silence, other text) is a failed run to the parent.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::measure::{Usage, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
+use crate::raw::RawAllocator;
+use crate::record::{Order, Run, Series};
+
+/// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME
+/// is the allocator whose children are to fail.
+pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
+
+/// One run on one allocator, as the workload sees it.
+#[derive(Debug)]
+pub struct Bench {
+    alloc: &'static RawAllocator,
+    series: Series,
+    settle: Option<Duration>,
+    run: Run,
+}
+
+impl Bench {
+    /// A run that has not begun.
+    pub fn new(alloc: &'static RawAllocator, series: Series, settle: Option<Duration>) -> Self {
+        // The optimiser must not learn which allocator it is where only one is linked in.
+        Self {
+            alloc: std::hint::black_box(alloc),
+            series,
+            settle,
+            run: Run::default(),
+        }
+    }
+
+    /// The allocator under test.
+    pub fn allocator(&self) -> &'static RawAllocator {
+        self.alloc
+    }
+
+    /// Warm or cold.
+    pub fn series(&self) -> Series {
+        self.series
+    }
+
+    /// To be called once the bookkeeping is resident and before the first allocation.
+    pub fn start(&mut self) {
+        self.run.rss_start_kib = rss_kib();
+    }
+
+    /// The timed part on this thread; `body` answers how many operations it made.
+    pub fn timed(&mut self, body: impl FnOnce() -> u64) {
+        let before = Usage::now();
+        let start = now_ns();
+        let ops = timed_section(body);
+        let nanos = now_ns() - start;
+        self.note(ops, nanos, &before);
+    }
+
+    /// The timed part on `threads` threads. Each prepares itself, then calls [`Gate::timed`] exactly once; the clock runs
+    /// from the moment all are ready until the last one is through.
+    pub fn timed_threads(&mut self, threads: usize, body: impl Fn(usize, &Gate) + Sync) {
+        let gate = Gate {
+            barrier: Barrier::new(threads + 1),
+            end: AtomicU64::new(0),
+            ops: AtomicU64::new(0),
+        };
+        let (mut before, mut start) = (Usage::default(), 0);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (gate, body) = (&gate, &body);
+                scope.spawn(move || body(thread, gate));
+            }
+            gate.barrier.wait();
+            before = Usage::now();
+            start = now_ns();
+            gate.barrier.wait();
+        });
+        self.note(
+            gate.ops.into_inner(),
+            gate.end.into_inner() - start,
+            &before,
+        );
+    }
+
+    fn note(&mut self, ops: u64, nanos: u64, before: &Usage) {
+        let used = Usage::now().since(before);
+        self.run.ops = ops;
+        self.run.secs = nanos.max(1) as f64 / 1e9;
+        self.run.ops_per_sec = ops as f64 / self.run.secs;
+        self.run.minor_faults_timed = used.minor;
+        self.run.major_faults_timed = used.major;
+        self.run.user_secs = used.user_secs;
+        self.run.sys_secs = used.sys_secs;
+    }
+
+    /// Adds refused allocations to the report.
+    pub fn count_failed(&mut self, failed: u64) {
+        self.run.failed_allocs += failed;
+    }
+
+    /// To be called once everything is freed: reads what is resident, and again after the rest that was asked for.
+    pub fn settle(&mut self) {
+        self.run.rss_end_kib = rss_kib();
+        self.run.max_rss_kib = peak_rss_kib();
+        if let Some(time) = self.settle {
+            rest(time);
+            self.run.rss_after_kib = Some(rss_kib());
+        }
+        let total = Usage::now();
+        self.run.minor_faults_total = total.minor;
+        self.run.major_faults_total = total.major;
+    }
+}
+
+/// Where the threads of one run wait for each other and leave their counts.
+#[derive(Debug)]
+pub struct Gate {
+    barrier: Barrier,
+    end: AtomicU64,
+    ops: AtomicU64,
+}
+
+impl Gate {
+    /// Waits until every thread is ready, then runs `body`, which answers how many operations it made.
+    pub fn timed(&self, body: impl FnOnce() -> u64) {
+        self.barrier.wait();
+        self.barrier.wait();
+        let ops = timed_section(body);
+        // Relaxed: read by the main thread after the threads were joined.
+        self.end.fetch_max(now_ns(), Relaxed);
+        self.ops.fetch_add(ops, Relaxed);
+    }
+}
+
+/// Runs one order on one allocator.
+pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
+    let mut bench = Bench::new(
+        alloc,
+        order.series,
+        order.settle_ms.map(Duration::from_millis),
+    );
+    order.spec.run(&mut bench)?;
+    Ok(bench.run)
+}
+
+/// The whole life of a child whose only argument is the order: what the executable of a peer calls from its `main`.
+pub fn child_main(alloc: &'static RawAllocator) -> ! {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next(), arguments.next()) {
+        (Some(order), None) => child_with(alloc, &order),
+        _ => give_up(format!(
+            "expected one argument, an order as JSON; this is a child of bench-harness for {}",
+            alloc.name()
+        )),
+    }
+}
+
+/// Runs the order and ends the process.
+pub fn child_with(alloc: &'static RawAllocator, order: &str) -> ! {
+    // A child must not outlive its parent.
+    // SAFETY: prctl with these arguments only sets a number.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    provoke_fault(alloc.name());
+    let order: Order = match serde_json::from_str(order) {
+        Ok(order) => order,
+        Err(e) => give_up(format!(
+            "the order is not what this version understands: {e}"
+        )),
+    };
+    match run(alloc, &order) {
+        Ok(run) => match serde_json::to_string(&run) {
+            Ok(line) => println!("{line}"),
+            Err(e) => give_up(e.to_string()),
+        },
+        Err(e) => give_up(e),
+    }
+    std::process::exit(0)
+}
+
+fn give_up(error: String) -> ! {
+    eprintln!("{}", crate::fail::one_line(&error));
+    std::process::exit(3)
+}
+
+fn provoke_fault(name: &str) {
+    let Ok(wish) = std::env::var(FAULT_VARIABLE) else {
+        return;
+    };
+    match wish.split_once(':') {
+        Some(("crash", n)) if n == name => std::process::abort(),
+        Some(("hang", n)) if n == name => loop {
+            rest(Duration::from_secs(3600));
+        },
+        Some(("garbage", n)) if n == name => {
+            println!("not a result");
+            std::process::exit(0);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,57 @@
+//! How the harness ends when it cannot go on: one line on stderr and an exit code.
+//!
+//! Code 2 is for what the caller asked wrongly (arguments, names, files), code 1 for measurements that failed.
+
+use std::fmt;
+
+/// One line for the person at the terminal, and the exit code that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fail {
+    /// The exit code: 2 for a wrong request, 1 for a failed measurement.
+    pub code: i32,
+    /// The line, without the program's name and without a line break.
+    pub line: String,
+}
+
+impl Fail {
+    /// A wrong request: exit code 2.
+    pub fn usage(line: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            line: one_line(&line.into()),
+        }
+    }
+
+    /// A measurement that could not be made: exit code 1.
+    pub fn run(line: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            line: one_line(&line.into()),
+        }
+    }
+}
+
+impl fmt::Display for Fail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Fail {}
+
+/// Joins several lines into one, so that a message is always one line.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(Fail::usage("a\n   b\n\nc ").line, "a b c");
+        assert_eq!(Fail::usage("x").code, 2);
+        assert_eq!(Fail::run("x").code, 1);
+    }
+}

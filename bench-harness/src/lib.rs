@@ -1,0 +1,32 @@
+//! The harness that compares allocators, as a library and a thin binary.
+//!
+//! The parent (`cli`, `plan`, `runner`, `stats`, `table`, `output`) never times anything itself: each run of each
+//! allocator is a child process (`child`), started one at a time in an order shuffled by the seed. The child builds its
+//! bookkeeping from mmap (`memory`), calls the allocator under test through one table of functions that are never
+//! inlined (`raw`), times a workload (`workloads`, `measure`) and prints one line of JSON (`record`).
+//!
+//! An executable outside this workspace can be a child too: it calls [`child::child_main`] with its own allocator.
+#![deny(
+    missing_docs,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks
+)]
+
+pub mod child;
+pub mod cli;
+pub mod fail;
+pub mod host_warm;
+pub mod machine;
+pub mod measure;
+pub mod memory;
+pub mod options;
+pub mod output;
+pub mod plan;
+pub mod raw;
+pub mod record;
+pub mod rng;
+pub mod runner;
+pub mod stats;
+pub mod subjects;
+pub mod table;
+pub mod workloads;

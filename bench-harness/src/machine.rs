@@ -1,0 +1,138 @@
+//! Where and how something was measured: the `machine` object of every results file.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+/// The machine, the settings that matter, and the command. What cannot be read is left empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// Model name of the processor.
+    pub cpu: String,
+    /// Processors this process may run on.
+    pub cpus: usize,
+    /// Total memory in MiB.
+    pub memory_mib: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub arch: String,
+    /// Bytes of an OS page.
+    pub page_size: u64,
+    /// The choice in /sys/kernel/mm/transparent_hugepage/enabled.
+    pub thp: String,
+    /// Whether the processor says that it is a virtual machine's.
+    pub virtual_machine: bool,
+    /// Load averages when the measurement began.
+    pub load: String,
+    /// Seconds since 1970 when the measurement began.
+    pub unix_time: u64,
+    /// Version of the harness.
+    pub version: String,
+    /// The command.
+    pub command: Vec<String>,
+    /// Variables of the environment named HAKMEM_*.
+    pub environment: Vec<String>,
+}
+
+/// Describes this machine and this process.
+pub fn describe() -> Machine {
+    let cpuinfo = read("/proc/cpuinfo");
+    // SAFETY: sysconf only answers a number.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let mut environment: Vec<String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)))
+        .filter(|line| line.starts_with("HAKMEM_"))
+        .collect();
+    environment.sort();
+    Machine {
+        cpu: field(&cpuinfo, "model name").unwrap_or_default(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        memory_mib: field(&read("/proc/meminfo"), "MemTotal")
+            .and_then(|v| kib(&v))
+            .unwrap_or(0)
+            / 1024,
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        page_size: page_size.max(0) as u64,
+        thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        virtual_machine: field(&cpuinfo, "flags")
+            .is_some_and(|f| f.split(' ').any(|w| w == "hypervisor")),
+        load: read("/proc/loadavg")
+            .split(' ')
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(" "),
+        unix_time: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: std::env::args_os()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
+        environment,
+    }
+}
+
+/// Memory that could be had without swapping, in bytes.
+pub fn available_bytes() -> u64 {
+    field(&read("/proc/meminfo"), "MemAvailable")
+        .and_then(|v| kib(&v))
+        .unwrap_or(0)
+        * 1024
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn field(text: &str, name: &str) -> Option<String> {
+    let value = |line: &str| {
+        Some(
+            line.strip_prefix(name)?
+                .trim_start()
+                .strip_prefix(':')?
+                .trim()
+                .to_owned(),
+        )
+    };
+    text.lines().find_map(value)
+}
+
+fn kib(value: &str) -> Option<u64> {
+    value.split(' ').next()?.parse().ok()
+}
+
+/// The word in brackets, as sysfs marks a choice.
+fn chosen(text: &str) -> String {
+    text.split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map_or("", |(word, _)| word)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_and_choices() {
+        let text = "model name\t: Some CPU\nMemTotal:       24684504 kB\n";
+        assert_eq!(field(text, "model name").as_deref(), Some("Some CPU"));
+        assert_eq!(
+            field(text, "MemTotal").and_then(|v| kib(&v)),
+            Some(24684504)
+        );
+        assert_eq!(field(text, "Mem"), None);
+        assert_eq!(chosen("always [madvise] never\n"), "madvise");
+        assert_eq!(chosen(""), "");
+    }
+
+    #[test]
+    fn this_machine_is_described() {
+        let m = describe();
+        assert!(m.cpus >= 1 && m.page_size >= 4096 && m.memory_mib > 0 && !m.kernel.is_empty());
+        assert!(available_bytes() > 0);
+    }
+}

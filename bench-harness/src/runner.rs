@@ -1,0 +1,229 @@
+//! Starting children, one at a time, and making of each a run or a failure.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::fail::{Fail, one_line};
+use crate::record::{Order, Run};
+use crate::subjects;
+
+/// Where the child of each allocator is to be found.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    program: PathBuf,
+}
+
+/// A finished child: the run or why there is none, and what it wrote to stderr.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run, or one line.
+    pub run: Result<Run, String>,
+    /// Its stderr.
+    pub messages: String,
+}
+
+impl Launcher {
+    /// Children are this very program.
+    pub fn new() -> Result<Self, Fail> {
+        let program = std::env::current_exe().map_err(|e| {
+            Fail::run(format!(
+                "the path of this program is not to be had ({e}), so no child can be started"
+            ))
+        })?;
+        Ok(Self { program })
+    }
+
+    /// The allocators that can be run.
+    pub fn known(&self) -> Vec<String> {
+        subjects::BUILT_IN
+            .iter()
+            .map(|a| a.name().to_owned())
+            .collect()
+    }
+
+    /// Program and leading arguments of an allocator's child.
+    pub fn child(&self, allocator: &str) -> (&Path, Vec<String>) {
+        (
+            &self.program,
+            vec!["child".to_owned(), allocator.to_owned()],
+        )
+    }
+
+    /// Runs one order and waits for it, at most `limit`.
+    pub fn run(&self, allocator: &str, order: &Order, limit: Duration) -> Outcome {
+        let (program, arguments) = self.child(allocator);
+        let order = match serde_json::to_string(order) {
+            Ok(text) => text,
+            Err(e) => {
+                return Outcome {
+                    run: Err(e.to_string()),
+                    messages: String::new(),
+                };
+            }
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(order);
+        let finished = match run_limited(command, limit) {
+            Ok(finished) => finished,
+            Err(run) => {
+                return Outcome {
+                    run: Err(run),
+                    messages: String::new(),
+                };
+            }
+        };
+        Outcome {
+            run: judge(&finished, limit),
+            messages: finished.stderr,
+        }
+    }
+}
+
+/// What a process left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit, or nothing when it was killed at the time limit.
+    pub status: Option<std::process::ExitStatus>,
+    /// Its stdout.
+    pub stdout: String,
+    /// Its stderr.
+    pub stderr: String,
+}
+
+/// Runs a command without stdin and kills it at the time limit.
+pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|e| format!("{:?} cannot be started: {e}", command.get_program()))?;
+    let deadline = Instant::now() + limit;
+    let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
+    // The pipes end with the child, so that waiting for them costs no polling while it is being timed.
+    let out = stdout.recv_timeout(limit);
+    let status = wait(&mut child, deadline);
+    if status.is_none() {
+        // Both can only fail when it ended by itself meanwhile.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let rest = Duration::from_secs(1);
+    let stdout = out
+        .or_else(|_| stdout.recv_timeout(rest))
+        .unwrap_or_default();
+    Ok(Finished {
+        status,
+        stdout,
+        stderr: stderr.recv_timeout(rest).unwrap_or_default(),
+    })
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // Whatever was read before an error is all there is to report.
+            let _ = pipe.take(16 << 20).read_to_end(&mut bytes);
+        }
+        // The receiver is gone only when nobody wants the text any more.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            _ => return None,
+        }
+    }
+}
+
+fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
+    use std::os::unix::process::ExitStatusExt;
+    let said = finished.stderr.lines().rev().find(|l| !l.trim().is_empty());
+    let said = said
+        .map(|l| format!(": {}", one_line(l)))
+        .unwrap_or_default();
+    let Some(status) = finished.status else {
+        return Err(format!("hung: killed after {} s{said}", limit.as_secs()));
+    };
+    if let Some(signal) = status.signal() {
+        return Err(format!("crashed: signal {signal}{said}"));
+    }
+    if !status.success() {
+        return Err(format!("exit code {}{said}", status.code().unwrap_or(-1)));
+    }
+    let line = finished
+        .stdout
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or("");
+    serde_json::from_str(line).map_err(|_| {
+        let shown: String = line.chars().take(60).collect();
+        format!("answered {shown:?} instead of a result")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit_ms: u64) -> Result<Run, String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let limit = Duration::from_millis(limit_ms);
+        judge(&run_limited(command, limit).unwrap(), limit)
+    }
+
+    #[test]
+    fn every_way_to_fail_is_named() {
+        assert_eq!(
+            shell("echo oops >&2; kill -SEGV $$", 5000).unwrap_err(),
+            "crashed: signal 11: oops"
+        );
+        assert_eq!(shell("exit 3", 5000).unwrap_err(), "exit code 3");
+        assert_eq!(
+            shell("echo hello", 5000).unwrap_err(),
+            "answered \"hello\" instead of a result"
+        );
+        assert_eq!(
+            shell("true", 5000).unwrap_err(),
+            "answered \"\" instead of a result"
+        );
+    }
+
+    #[test]
+    fn a_hang_ends_at_the_limit() {
+        let start = Instant::now();
+        let error = shell("exec sleep 60", 1000).unwrap_err();
+        assert_eq!(error, "hung: killed after 1 s");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_child_that_closes_its_pipes_and_hangs_is_killed_too() {
+        let error = shell("exec >&- 2>&-; exec sleep 60", 1000).unwrap_err();
+        assert_eq!(error, "hung: killed after 1 s");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        let error =
+            run_limited(Command::new("/nonexistent/child"), Duration::from_secs(1)).unwrap_err();
+        assert!(
+            error.contains("/nonexistent/child") && error.contains("cannot be started"),
+            "{error}"
+        );
+    }
+}

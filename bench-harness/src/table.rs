@@ -1,0 +1,239 @@
+//! The table on stdout: one block per workload and series, one line per allocator.
+
+use std::fmt::Write;
+
+use crate::record::{CaseResult, Run, Series};
+use crate::stats::{Ratio, Summary, median, ratio};
+
+/// The allocator ratios refer to.
+pub const BASE: &str = "system";
+
+/// All results as text.
+pub fn render(results: &[CaseResult]) -> String {
+    let mut text = String::new();
+    for group in groups(results) {
+        render_group(&mut text, &group);
+    }
+    text + LEGEND
+}
+
+const LEGEND: &str = "\
+M ops/s: millions of operations per second, the median of all runs, with the slowest and the fastest. ratio: that median
+divided by system's, with its 95 % interval; \"=\" where the interval includes 1: no difference. faults: page faults inside
+the timed part, and of the whole process. user, sys: seconds of the timed part. RSS: the most memory resident at a time.
+warm: prepared before the clock starts; cold: the clock starts with the very first allocation.
+";
+
+/// Results of the same workload, parameters and series, in the order in which they came.
+pub fn groups(results: &[CaseResult]) -> Vec<Vec<&CaseResult>> {
+    let mut groups: Vec<Vec<&CaseResult>> = Vec::new();
+    for case in results {
+        match groups
+            .iter_mut()
+            .find(|g| g[0].spec == case.spec && g[0].series == case.series)
+        {
+            Some(group) => group.push(case),
+            None => groups.push(vec![case]),
+        }
+    }
+    groups
+}
+
+/// The ratio of a case to the base case of its group, if both ran.
+pub fn ratio_to_base(case: &CaseResult, group: &[&CaseResult]) -> Option<Ratio> {
+    let base = group.iter().find(|c| c.allocator == BASE)?;
+    ratio(&throughputs(case), &throughputs(base))
+}
+
+/// Operations per second of each run with its round.
+pub fn throughputs(case: &CaseResult) -> Vec<(usize, f64)> {
+    let round = |i: usize| case.rounds.get(i).copied().unwrap_or(i);
+    case.runs
+        .iter()
+        .enumerate()
+        .map(|(i, r)| (round(i), r.ops_per_sec))
+        .collect()
+}
+
+fn render_group(text: &mut String, group: &[&CaseResult]) {
+    let first = group[0];
+    let runs = group.iter().map(|c| c.runs.len()).max().unwrap_or(0);
+    let series = match first.series {
+        Series::Warm => "warm",
+        Series::Cold => "cold",
+    };
+    let settled = group
+        .iter()
+        .any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
+    let counted = group.iter().any(|c| c.instructions_per_op.is_some());
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{} {}, {series}, {runs} runs each",
+        first.spec.name(),
+        first.spec.title()
+    );
+    let _ = write!(
+        text,
+        "  {:<14} {:>9} {:>19}  {:>20} {:>9} {:>9} {:>7} {:>7} {:>9}",
+        "allocator",
+        "M ops/s",
+        "(min–max)",
+        "ratio to system",
+        "faults",
+        "(total)",
+        "user s",
+        "sys s",
+        "RSS MiB"
+    );
+    if settled {
+        let _ = write!(text, " {:>17}", "at rest (growth)");
+    }
+    if counted {
+        let _ = write!(text, " {:>9}", "instr/op");
+    }
+    text.push('\n');
+    for case in group {
+        render_case(text, case, group, settled, counted);
+    }
+    text.push('\n');
+}
+
+fn render_case(
+    text: &mut String,
+    case: &CaseResult,
+    group: &[&CaseResult],
+    settled: bool,
+    counted: bool,
+) {
+    let speeds: Vec<f64> = case.runs.iter().map(|r| r.ops_per_sec / 1e6).collect();
+    if let Some(speed) = Summary::of(&speeds) {
+        let middle = |of: fn(&Run) -> f64| {
+            median(&case.runs.iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0)
+        };
+        let range = format!("({}–{})", short(speed.min), short(speed.max));
+        let _ = write!(
+            text,
+            "  {:<14} {:>9} {:>19}  {:>20} {:>9.0} {:>9.0} {:>7.3} {:>7.3} {:>9.1}",
+            case.allocator,
+            short(speed.median),
+            range,
+            ratio_text(case, group),
+            middle(|r| (r.minor_faults_timed + r.major_faults_timed) as f64),
+            middle(|r| (r.minor_faults_total + r.major_faults_total) as f64),
+            middle(|r| r.user_secs),
+            middle(|r| r.sys_secs),
+            middle(|r| r.max_rss_kib as f64 / 1024.0),
+        );
+        if settled {
+            let rest = middle(|r| r.rss_after_kib.unwrap_or(r.rss_end_kib) as f64 / 1024.0);
+            let start = middle(|r| r.rss_start_kib as f64 / 1024.0);
+            let _ = write!(text, " {:>17}", format!("{rest:.1} ({:+.1})", rest - start));
+        }
+        if counted {
+            let count = case.instructions_per_op.map(|n| format!("{n:.1}"));
+            let _ = write!(text, " {:>9}", count.unwrap_or_else(|| "–".to_owned()));
+        }
+        text.push('\n');
+        let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
+        if refused > 0 {
+            let _ = writeln!(text, "  {:<14} {refused} allocations were refused", "");
+        }
+    }
+    for failure in &case.failures {
+        let _ = writeln!(
+            text,
+            "  {:<14} run {} FAILED: {}",
+            case.allocator,
+            failure.round + 1,
+            failure.error
+        );
+    }
+}
+
+fn ratio_text(case: &CaseResult, group: &[&CaseResult]) -> String {
+    if case.allocator == BASE {
+        return "1".to_owned();
+    }
+    match ratio_to_base(case, group) {
+        Some(r) => {
+            let mark = if r.is_difference() { "" } else { " =" };
+            format!("{:.2} [{:.2}–{:.2}]{mark}", r.value, r.low, r.high)
+        }
+        None => "–".to_owned(),
+    }
+}
+
+/// Three significant digits, as far as a table needs them.
+pub fn short(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v if v >= 0.1 => format!("{v:.3}"),
+        v => format!("{v:.5}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Failure;
+    use crate::workloads::Spec;
+
+    fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
+        let run = |&s: &f64| Run {
+            ops_per_sec: s * 1e6,
+            minor_faults_timed: 12,
+            max_rss_kib: 2048,
+            ..Run::default()
+        };
+        CaseResult {
+            spec: Spec::report_cases().remove(0),
+            allocator: allocator.to_owned(),
+            series: Series::Warm,
+            runs: speeds.iter().map(run).collect(),
+            rounds: (0..speeds.len()).collect(),
+            failures: Vec::new(),
+            instructions_per_op: None,
+        }
+    }
+
+    #[test]
+    fn a_table_shows_medians_ratios_and_failures() {
+        let mut broken = case("null", &[]);
+        broken.failures.push(Failure {
+            round: 2,
+            error: "crashed: signal 11".to_owned(),
+        });
+        let text = render(&[
+            case("system", &[10.0, 12.0, 11.0]),
+            case("hakmem", &[20.0, 24.0, 22.0]),
+            broken,
+        ]);
+        assert!(
+            text.contains("random-mixed 1000000 256 42, warm, 3 runs each"),
+            "{text}"
+        );
+        assert!(
+            text.contains("11.0         (10.0–12.0)                     1        12"),
+            "{text}"
+        );
+        assert!(text.contains("2.00 [2.00–2.00]"), "{text}");
+        assert!(text.contains("run 3 FAILED: crashed: signal 11"), "{text}");
+    }
+
+    #[test]
+    fn no_difference_is_marked() {
+        let text = render(&[case("system", &[10.0, 12.0]), case("hakmem", &[12.0, 10.0])]);
+        assert!(text.contains("] ="), "{text}");
+    }
+
+    #[test]
+    fn three_digits() {
+        assert_eq!(
+            [1234.5, 12.34, 1.234, 0.1234, 0.00123].map(short),
+            ["1234", "12.3", "1.23", "0.123", "0.00123"]
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! The workloads, one file each, and the list that makes them commands, orders and JSON.
+
+pub mod random_mixed;
+
+use serde::{Deserialize, Serialize};
+
+use crate::child::Bench;
+use crate::fail::Fail;
+use crate::memory::Slot;
+use crate::raw::{ALIGN, RawAllocator};
+
+/// A workload with its parameters.
+pub trait Workload {
+    /// The name in commands and reports.
+    const NAME: &'static str;
+
+    /// Fills in what comes from the environment and refuses what cannot be run, in the parent.
+    fn check(&mut self) -> Result<(), Fail>;
+
+    /// The parameters in a few words, for tables.
+    fn title(&self) -> String;
+
+    /// Roughly the most memory one run holds, so that the host's memory can be warmed before.
+    fn peak_bytes(&self) -> u64;
+
+    /// Does it, in the child.
+    fn run(&self, bench: &mut Bench) -> Result<(), String>;
+}
+
+macro_rules! workloads {
+    ($($(#[$doc:meta])* $variant:ident($params:ty)),* $(,)?) => {
+        /// Any workload with its parameters; in JSON `"workload": name, "params": {…}`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "workload", content = "params", rename_all = "kebab-case")]
+        pub enum Spec {
+            $($(#[$doc])* $variant($params),)*
+        }
+
+        /// The command of each workload.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum WorkloadCommand {
+            $($(#[$doc])* $variant(crate::options::WithOptions<$params>),)*
+        }
+
+        impl WorkloadCommand {
+            /// The workload and the options that came with it.
+            pub fn split(self) -> (Spec, crate::options::RunOptions) {
+                match self {
+                    $(Self::$variant(both) => (Spec::$variant(both.params), both.options),)*
+                }
+            }
+        }
+
+        impl Spec {
+            /// The name in commands and reports.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$params as Workload>::NAME,)*
+                }
+            }
+
+            /// See [`Workload::check`].
+            pub fn check(&mut self) -> Result<(), Fail> {
+                match self {
+                    $(Self::$variant(w) => w.check(),)*
+                }
+            }
+
+            /// See [`Workload::title`].
+            pub fn title(&self) -> String {
+                match self {
+                    $(Self::$variant(w) => w.title(),)*
+                }
+            }
+
+            /// See [`Workload::peak_bytes`].
+            pub fn peak_bytes(&self) -> u64 {
+                match self {
+                    $(Self::$variant(w) => w.peak_bytes(),)*
+                }
+            }
+
+            /// See [`Workload::run`].
+            pub fn run(&self, bench: &mut Bench) -> Result<(), String> {
+                match self {
+                    $(Self::$variant(w) => w.run(bench),)*
+                }
+            }
+        }
+    };
+}
+
+workloads! {
+    /// The benchmark of the report: random slots, allocated when empty and freed when full
+    RandomMixed(random_mixed::RandomMixed),
+}
+
+impl Spec {
+    /// The two cases a bare `bench-harness` runs: the report's and the reference program's default.
+    pub fn report_cases() -> Vec<Spec> {
+        vec![
+            Spec::RandomMixed(random_mixed::RandomMixed::new(1_000_000, 256, 42)),
+            Spec::RandomMixed(random_mixed::RandomMixed::new(10_000_000, 8192, 1_234_567)),
+        ]
+    }
+}
+
+/// Refuses a size range no allocator can serve.
+pub fn check_sizes(min: usize, max: usize) -> Result<(), Fail> {
+    const LIMIT: usize = 1 << 40;
+    if min == 0 || min > max || max > LIMIT {
+        return Err(Fail::usage(format!(
+            "sizes {min} to {max}: expected at least 1, at most {LIMIT}, and the smallest not above the largest"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a count of zero.
+pub fn check_positive(what: &str, value: u64) -> Result<(), Fail> {
+    if value == 0 {
+        return Err(Fail::usage(format!("{what} 0: expected at least 1")));
+    }
+    Ok(())
+}
+
+/// Fills blocks at both ends and checks them when they are freed, outside the clock.
+#[derive(Debug, Default)]
+pub struct Checker {
+    first_error: Option<String>,
+}
+
+impl Checker {
+    /// A fresh block for slot `i`, stamped with the slot's number at both ends.
+    pub fn fill(&mut self, alloc: &RawAllocator, size: usize, i: usize) -> Slot {
+        let ptr = alloc.alloc(size, i);
+        if !ptr.is_null() {
+            if !(ptr as usize).is_multiple_of(ALIGN) {
+                self.fail(format!(
+                    "block {ptr:p} of {size} bytes is not aligned to {ALIGN}"
+                ));
+            }
+            // SAFETY: the block has `size` bytes, at least one.
+            unsafe {
+                ptr.write(i as u8);
+                ptr.add(size - 1).write(i as u8);
+            }
+        }
+        Slot { ptr, size }
+    }
+
+    /// Checks the stamps of slot `i` and frees its block; an empty slot is left alone.
+    pub fn free(&mut self, alloc: &RawAllocator, slot: &mut Slot, i: usize) {
+        if slot.ptr.is_null() {
+            return;
+        }
+        // SAFETY: the block has `size` bytes, is alive, and is forgotten here.
+        unsafe {
+            let ends = (slot.ptr.read(), slot.ptr.add(slot.size - 1).read());
+            if ends != (i as u8, i as u8) {
+                self.fail(format!(
+                    "block {:p} of {} bytes lost its contents",
+                    slot.ptr, slot.size
+                ));
+            }
+            alloc.dealloc(slot.ptr, slot.size);
+        }
+        slot.ptr = std::ptr::null_mut();
+    }
+
+    /// Notes an error; only the first is reported.
+    pub fn fail(&mut self, error: String) {
+        self.first_error.get_or_insert(error);
+    }
+
+    /// The first thing that was wrong.
+    pub fn verdict(self) -> Result<(), String> {
+        self.first_error
+            .map_or(Ok(()), |e| Err(format!("verification failed: {e}")))
+    }
+}
