@@ -5,6 +5,7 @@ extern crate std;
 
 #[allow(dead_code, unused_imports)]
 mod base;
+#[allow(dead_code)]
 mod knobs;
 #[allow(dead_code, unused_imports, unused_macros)]
 pub(crate) mod os;

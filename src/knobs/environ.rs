@@ -4,6 +4,8 @@
 
 use core::ffi::{CStr, c_char};
 
+use crate::os::sys::{self, Errno};
+
 /// An environment that can be read any number of times.
 #[derive(Clone, Copy)]
 pub(crate) enum Environ<'a> {
@@ -77,28 +79,23 @@ impl EnvironList {
 }
 
 fn read_proc(visit: &mut dyn FnMut(&[u8])) {
-    let path = c"/proc/self/environ";
-    // SAFETY: the path is a C string, and the call takes nothing else by pointer.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if fd < 0 {
+    // Without /proc there is nobody left to ask.
+    let Ok(fd) = sys::open(c"/proc/self/environ", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {
         return;
-    }
+    };
     let mut entries = Entries::new();
     let mut piece = [0u8; 512];
     loop {
-        // SAFETY: `piece` is writable for its whole length.
-        let got = unsafe { libc::read(fd, piece.as_mut_ptr().cast(), piece.len()) };
-        match usize::try_from(got)
-            .ok()
-            .filter(|&n| n > 0)
-            .and_then(|n| piece.get(..n))
-        {
-            Some(bytes) => entries.feed(bytes, visit),
-            None => break,
+        match sys::read(fd, &mut piece) {
+            Ok(0) => break,
+            Ok(n) => entries.feed(piece.get(..n).unwrap_or(&[]), visit),
+            Err(Errno::EINTR) => {}
+            // What has come so far is whole entries, and better than none.
+            Err(_) => break,
         }
     }
-    // SAFETY: `fd` was opened above and is closed once.
-    unsafe { libc::close(fd) };
+    // Nothing was written through this descriptor, so a failing close loses nothing.
+    let _ = sys::close(fd);
 }
 
 /// Puts entries that end with a zero together from pieces. An entry that does not fit is cut off.

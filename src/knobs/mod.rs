@@ -17,7 +17,11 @@ mod tests;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use spin::RelaxStrategy;
 use spin::once::Once;
+
+use crate::os::message::{self, message};
+use crate::os::sys;
 
 pub use config::Config;
 pub(crate) use environ::Environ;
@@ -257,26 +261,45 @@ fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
     });
 }
 
-static KNOBS: Once<(Config, Knobs)> = Once::new();
+/// How a thread waits while another one reads the knobs: asleep, for it may have the priority that keeps the
+/// other from running.
+struct Nap;
+
+impl RelaxStrategy for Nap {
+    fn relax() {
+        sys::sleep_us(50);
+    }
+}
+
+static KNOBS: Once<(Config, Knobs), Nap> = Once::new();
 /// Whether a second, different configuration has been mentioned; once is enough.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
 /// The knobs of this process. The first call reads them, with `config` as the word of the program; must come
-/// before the first mapping. A later call with another configuration changes nothing.
+/// before the first mapping. A later call with another configuration changes nothing. Leaves `errno` alone.
 pub(crate) fn init(config: &Config) -> &'static Knobs {
-    let (first, knobs) = KNOBS.call_once(|| {
-        let mut say = |line: fmt::Arguments<'_>| say_line(line);
-        let knobs = Environ::of_process(is_privileged(), |env| Knobs::load(config, env, &mut say));
-        if knobs.verbose {
-            knobs.print(&mut say);
-        }
-        (*config, knobs)
-    });
+    let (first, knobs) = match KNOBS.get() {
+        Some(known) => known,
+        None => sys::preserve_errno(|| KNOBS.call_once(|| (*config, read(config)))),
+    };
     // Relaxed: the flag guards nothing but the number of messages.
     if knobs.verbose && first != config && !MENTIONED.swap(true, Ordering::Relaxed) {
-        say_line(format_args!(
+        message!(
             "another allocator static asks for other settings; those of the first one used hold"
-        ));
+        );
+    }
+    knobs
+}
+
+#[cold]
+fn read(config: &Config) -> Knobs {
+    // Whatever the program does to its descriptors comes later than its first allocation.
+    message::remember_stderr();
+    let mut say = |line: fmt::Arguments<'_>| message!("{line}");
+    let privileged = sys::getauxval(libc::AT_SECURE as usize) != 0;
+    let knobs = Environ::of_process(privileged, |env| Knobs::load(config, env, &mut say));
+    if knobs.verbose {
+        knobs.print(&mut say);
     }
     knobs
 }
@@ -287,27 +310,4 @@ pub(crate) fn get() -> &'static Knobs {
         Some((_, knobs)) => knobs,
         None => init(&Config::new()),
     }
-}
-
-/// One line on stderr, by one `write`.
-fn say_line(line: fmt::Arguments<'_>) {
-    struct Buffer([u8; 512], usize);
-    impl fmt::Write for Buffer {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            for (to, from) in self.0.iter_mut().skip(self.1).zip(text.bytes()) {
-                *to = from;
-                self.1 += 1;
-            }
-            Ok(())
-        }
-    }
-    let mut buffer = Buffer([0; 512], 0);
-    let _ = fmt::write(&mut buffer, format_args!("hakmem: {line}\n"));
-    // SAFETY: the bytes up to the count are initialised and within the array.
-    unsafe { libc::write(libc::STDERR_FILENO, buffer.0.as_ptr().cast(), buffer.1) };
-}
-
-fn is_privileged() -> bool {
-    // SAFETY: `getauxval` reads a table of the dynamic loader's and takes no pointer.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }

@@ -238,3 +238,75 @@ const _: () = {
         i += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    #[test]
+    fn the_table_is_sound() {
+        for row in &TABLE {
+            assert!(row.name.starts_with("HAKMEM_") && !row.name.starts_with("HAKMEM_BENCH_"));
+            assert!(
+                row.by_profile.iter().all(|&raw| row.kind.allows(raw)),
+                "{}",
+                row.name
+            );
+            assert!(
+                TABLE.iter().filter(|other| other.name == row.name).count() == 1,
+                "{} twice",
+                row.name
+            );
+            for text in [row.what, row.cost, row.when] {
+                assert!(
+                    text.ends_with('.') && !text.contains('|') && !text.contains('\n'),
+                    "{}: {text}",
+                    row.name
+                );
+            }
+        }
+    }
+
+    /// The two tables of env-knobs.md, as they have to read.
+    fn documented() -> String {
+        let mut text = String::from(
+            "| Knob | Values | Default | What it does | What it costs | When to use it |\n",
+        );
+        text += "|---|---|---|---|---|---|\n";
+        for row in &TABLE {
+            let default = row.kind.show(row.by_profile[Profile::Balanced as usize]);
+            text += &format!(
+                "| `{}` | {} | {default} | {} | {} | {} |\n",
+                row.name, row.kind, row.what, row.cost, row.when
+            );
+        }
+        text += "\n| Knob | speed | balanced | lean |\n|---|---|---|---|\n";
+        for row in TABLE
+            .iter()
+            .filter(|row| row.by_profile.iter().any(|&raw| raw != row.by_profile[0]))
+        {
+            let [speed, balanced, lean] = row.by_profile.map(|raw| row.kind.show(raw).to_string());
+            text += &format!("| `{}` | {speed} | {balanced} | {lean} |\n", row.name);
+        }
+        text
+    }
+
+    #[test]
+    fn env_knobs_md_has_the_rows_of_the_table() {
+        let file = include_str!("../../env-knobs.md");
+        let rows = |text: &str| {
+            text.lines()
+                .filter(|l| l.starts_with('|'))
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
+        let expected = documented();
+        assert!(
+            rows(file) == rows(&expected),
+            "env-knobs.md should hold these tables:\n{expected}"
+        );
+    }
+}
