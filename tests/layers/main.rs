@@ -1,0 +1,316 @@
+//! The layers of `src/lib.rs` are held to: a module uses what lies below it and never what lies above. Every
+//! `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals taken out; and no
+//! file grows beyond what can be read in one sitting.
+
+mod tokens;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use tokens::{Token, tokens};
+
+/// From the bottom up. Layers in one row are neighbours and may use each other.
+const LAYERS: [&[&str]; 9] = [
+    &["base"],
+    &["os"],
+    &["knobs"],
+    &["slab"],
+    &["pool"],
+    &["large"],
+    &["heap"],
+    &["api", "region"],
+    &[ROOT],
+];
+/// `src/lib.rs` and the files beside it, and names that only the crate's root knows.
+const ROOT: &str = "the crate root";
+const LONGEST: usize = 400;
+
+fn rank(layer: &str) -> Option<usize> {
+    LAYERS.iter().position(|row| row.contains(&layer))
+}
+
+/// The names right under the crate's root that a path beginning at `tokens[i]` leads to: one, or one for every
+/// branch of `{…}`.
+fn heads(tokens: &[Token], i: usize) -> Vec<&Token> {
+    let text = |j: usize| tokens.get(j).map_or("", |t| t.text.as_str());
+    if text(i) != "{" {
+        return tokens.get(i).into_iter().collect();
+    }
+    let mut found = Vec::new();
+    let mut depth = 0;
+    let mut before = "";
+    for token in tokens.iter().skip(i) {
+        match token.text.as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ if depth == 1 && matches!(before, "{" | ",") => found.push(token),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        before = &token.text;
+    }
+    found
+}
+
+/// The module that `file` (below `src/`) holds, as its path from the root, going by its place.
+fn module(file: &Path) -> Vec<String> {
+    let name = |c: Component<'_>| c.as_os_str().to_string_lossy().into_owned();
+    let mut path: Vec<String> = file.with_extension("").components().map(name).collect();
+    if matches!(path.last().map(String::as_str), Some("mod" | "lib")) {
+        path.pop();
+    }
+    path
+}
+
+/// The files that `source` puts elsewhere by `#[path = "…"]`, and the modules they hold.
+fn placed(file: &Path, source: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let Some(path) = line
+            .strip_prefix("#[path = \"")
+            .and_then(|l| l.split('"').next())
+        else {
+            continue;
+        };
+        let name = lines[i + 1..]
+            .iter()
+            .find_map(|l| l.strip_suffix(';')?.rsplit_once("mod "))
+            .map(|(_, name)| name);
+        let mut module = module(file);
+        module.push(name.expect("a module follows its path").to_string());
+        found.push((file.with_file_name(path), module));
+    }
+    found
+}
+
+/// Every upward use in one file, as a sentence.
+fn upward_uses(file: &Path, source: &str) -> Vec<String> {
+    upward_uses_of(&module(file), file, source)
+}
+
+fn upward_uses_of(module: &[String], file: &Path, source: &str) -> Vec<String> {
+    let in_directory =
+        file.components().count() > 1 || rank(module.first().map_or("", |m| m)).is_some();
+    let layer = if in_directory {
+        module[0].clone()
+    } else {
+        ROOT.to_string()
+    };
+    let Some(own) = rank(&layer) else {
+        return vec![format!(
+            "src/{}: {layer} is not in the list of layers",
+            file.display()
+        )];
+    };
+    let tokens = tokens(source);
+    let text = |j: usize| tokens.get(j).map_or("", |t| t.text.as_str());
+    let mut wrong = Vec::new();
+    // Inline modules add to the depth that `super` counts from; each is remembered by its brace.
+    let (mut braces, mut inline) = (0, Vec::new());
+    for i in 0..tokens.len() {
+        match text(i) {
+            "{" => {
+                braces += 1;
+                if i >= 2 && text(i - 2) == "mod" {
+                    inline.push(braces);
+                }
+            }
+            "}" => {
+                if inline.last() == Some(&braces) {
+                    inline.pop();
+                }
+                braces -= 1;
+            }
+            _ => {}
+        }
+        let start = match text(i) {
+            "crate" if text(i + 1) == "::" => i + 2,
+            "super" if text(i + 1) == "::" && (i < 2 || text(i - 2) != "super") => {
+                let mut end = i;
+                while text(end) == "super" && text(end + 1) == "::" {
+                    end += 2;
+                }
+                if (end - i) / 2 != module.len() + inline.len() {
+                    continue;
+                }
+                end
+            }
+            _ => continue,
+        };
+        for head in heads(&tokens, start) {
+            let target = if rank(&head.text).is_some() {
+                head.text.as_str()
+            } else {
+                ROOT
+            };
+            if rank(target) > Some(own) {
+                wrong.push(format!(
+                    "src/{}:{}: {layer} uses {} of {target}, which lies above it",
+                    file.display(),
+                    head.line,
+                    head.text
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a readable source directory") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    files.sort();
+    assert!(
+        files.iter().any(|f| f.ends_with("lib.rs")),
+        "src/lib.rs was not found"
+    );
+    files
+        .into_iter()
+        .map(|file| {
+            let text = fs::read_to_string(&file).expect("readable source");
+            (
+                file.strip_prefix(&root).expect("below src").to_path_buf(),
+                text,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn uses_point_down() {
+    let files = all_sources();
+    let placed: HashMap<_, _> = files
+        .iter()
+        .flat_map(|(file, text)| placed(file, text))
+        .collect();
+    let mut wrong = Vec::new();
+    for (file, text) in &files {
+        let module = placed.get(file).cloned().unwrap_or_else(|| module(file));
+        wrong.extend(upward_uses_of(&module, file, text));
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    let long: Vec<String> = all_sources()
+        .iter()
+        .map(|(file, text)| (file, text.lines().count()))
+        .filter(|&(_, lines)| lines > LONGEST)
+        .map(|(file, lines)| {
+            format!(
+                "src/{}: {lines} lines, at most {LONGEST} allowed",
+                file.display()
+            )
+        })
+        .collect();
+    assert!(long.is_empty(), "\n{}", long.join("\n"));
+}
+
+/// The lines that the checker objects to in `source`, as `src/{file}`.
+fn objections(file: &str, source: &str) -> Vec<usize> {
+    upward_uses(Path::new(file), source)
+        .iter()
+        .map(|o| {
+            o.split(':')
+                .nth(1)
+                .and_then(|n| n.parse().ok())
+                .unwrap_or_else(|| panic!("no line in {o}"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_checker_finds_every_form_of_an_upward_use() {
+    for source in [
+        "use crate::heap::Heap;",
+        "use crate::{base::units, heap::Heap};",
+        "use crate::{base::{units, sync}, pool};",
+        "fn f() { crate::heap::refill() }",
+        "pub(in crate::heap) fn f() {}",
+        "use crate :: heap;",
+        "macro_rules! m { () => { $crate::heap::f!() } }",
+        "use super::super::heap;",
+        "use super::super::{os, pool};",
+        "mod tests { use super::super::super::heap; }",
+        "use crate::Hakmem;",
+        "use super::super::Hakmem;",
+        "use crate::{self as root};",
+        "let c = 'c'; let d: &'static str = \"\\\"\"; use crate::heap;",
+    ] {
+        assert_eq!(objections("slab/directory.rs", source), [1], "{source}");
+    }
+    assert_eq!(
+        objections(
+            "slab/mod.rs",
+            "/* a\n b */\nuse super::heap;\nuse crate::os;\nuse crate::api;"
+        ),
+        [3, 5]
+    );
+    assert_eq!(objections("knobs.rs", "use crate::slab;"), [1]);
+    assert_eq!(
+        upward_uses(Path::new("attic/mod.rs"), "").len(),
+        1,
+        "a layer that is not listed"
+    );
+}
+
+#[test]
+fn the_checker_leaves_the_rest_alone() {
+    for source in [
+        "use crate::os::sys; use crate::{base::units, os, slab::x};",
+        "// use crate::heap;",
+        "/// see [`crate::heap`]\nfn f() {}",
+        "/* /* nested */ use crate::heap; */",
+        "const S: &str = \"crate::heap\"; const T: &str = r#\"use crate::heap; \"# ;",
+        "use super::heap; mod tests { use super::super::pool; }",
+        "mod tests { use super::*; } use super::other;",
+        "const Q: char = '\"'; const R: char = '\\''; // crate::heap",
+    ] {
+        assert_eq!(
+            objections("slab/directory.rs", source),
+            [0usize; 0],
+            "{source}"
+        );
+    }
+    for (file, source) in [
+        ("lib.rs", "pub use crate::api::Hakmem;"),
+        ("api/stats.rs", "use crate::region::Region;"),
+    ] {
+        assert_eq!(objections(file, source), [0usize; 0], "{file}");
+    }
+}
+
+#[test]
+fn a_file_placed_by_path_counts_from_where_it_was_declared() {
+    let parent = "#[cfg(test)]\n#[path = \"mapping_tests.rs\"]\nmod tests;\n#[path = \"remap.rs\"]\npub(crate) mod remap;";
+    let found = placed(Path::new("os/mapping.rs"), parent);
+    let module = |name: &str| ["os", "mapping", name].map(String::from).to_vec();
+    let file = |name: &str| Path::new("os").join(name);
+    assert_eq!(
+        found,
+        [
+            (file("mapping_tests.rs"), module("tests")),
+            (file("remap.rs"), module("remap"))
+        ]
+    );
+    let uses = |source: &str| upward_uses_of(&found[1].1, &found[1].0, source).len();
+    assert_eq!(uses("use super::super::sys;"), 0);
+    assert_eq!(uses("use super::super::super::heap;"), 1);
+}
