@@ -48,12 +48,24 @@ pub(crate) unsafe fn touch(addr: usize, len: usize) -> usize {
 unsafe fn run(
     addr: usize,
     len: usize,
+    step: impl FnMut(usize, usize) -> Result<(), Errno>,
+) -> Result<usize, Errno> {
+    // SAFETY: as the caller promises.
+    unsafe { run_within(addr, len, populate_budget, step) }
+}
+
+/// # Safety
+/// `step` may be called for any part of the range.
+unsafe fn run_within(
+    addr: usize,
+    len: usize,
+    read_budget: impl Fn() -> usize,
     mut step: impl FnMut(usize, usize) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     let (mut done, mut budget, mut steps) = (0, 0, 0);
     while done < len {
         if steps % STEPS_PER_BUDGET == 0 {
-            budget = populate_budget();
+            budget = read_budget();
         }
         steps += 1;
         // Up to the next huge page boundary.

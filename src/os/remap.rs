@@ -128,3 +128,7 @@ fn is_mapped(mapping: &Mapping) -> bool {
         .into_iter()
         .all(|addr| sys::mincore(addr, page, &mut one) != Err(Errno::ENOMEM))
 }
+
+#[cfg(test)]
+#[path = "remap_tests.rs"]
+mod tests;
