@@ -106,7 +106,7 @@ impl PathBytes {
     };
 
     /// A copy of `path`, or `None` if it is empty, too long or holds a zero byte.
-    pub(super) fn new(path: &[u8]) -> Option<Self> {
+    pub(crate) fn new(path: &[u8]) -> Option<Self> {
         if path.is_empty() || path.len() > Self::MAX || path.contains(&0) {
             return None;
         }

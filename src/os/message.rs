@@ -130,7 +130,8 @@ pub(crate) fn remember_stderr() {
     STATE.store(state, Release);
 }
 
-fn stderr_is_ours() -> bool {
+/// Whether descriptor 2 may be written to: see the head of this file.
+pub(crate) fn stderr_is_ours() -> bool {
     remember_stderr();
     let Ok(now) = sys::fstat(libc::STDERR_FILENO) else {
         return false;

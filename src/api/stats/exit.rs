@@ -1,0 +1,261 @@
+//! Statistics when the process ends, for `HAKMEM_STATS`: to stderr, or to the file of `HAKMEM_STATS_FILE`.
+#![forbid(unsafe_code)]
+
+use core::ffi::CStr;
+use core::fmt::{self, Write};
+
+use super::Stats;
+use crate::knobs::{PathBytes, StatsMode};
+use crate::os::message::{message, stderr_is_ours};
+use crate::os::sys::{self, Errno};
+
+/// Prints `stats` in the form that `mode` asks for; `pid` stands for `%p` in `file`. Neither allocates nor changes
+/// `errno`. A file that cannot be written costs one line on stderr,
+/// and the statistics follow there.
+#[cold]
+pub(crate) fn print(stats: &Stats, mode: StatsMode, file: Option<&PathBytes>, pid: u32) {
+    if mode == StatsMode::Off {
+        return;
+    }
+    sys::preserve_errno(|| {
+        if let Some(path) = file {
+            match write_file(stats, mode, path, pid) {
+                Ok(()) => return,
+                Err(error) => {
+                    message!(
+                        "HAKMEM_STATS_FILE={}: {error}; using stderr",
+                        path.as_bytes().escape_ascii()
+                    );
+                }
+            }
+        }
+        if stderr_is_ours() {
+            // There is nobody to tell that the telling failed.
+            let _ = write(stats, mode, pid, libc::STDERR_FILENO);
+        }
+    });
+}
+
+fn write_file(stats: &Stats, mode: StatsMode, path: &PathBytes, pid: u32) -> Result<(), Errno> {
+    let mut expanded = [0; EXPANDED];
+    let path = expand(path.as_bytes(), pid, &mut expanded).ok_or(Errno(libc::ENAMETOOLONG))?;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+    let fd = sys::open(path, flags, 0o644)?;
+    let written = write(stats, mode, pid, fd);
+    // A file system may report only now that the text did not fit.
+    written.and(sys::close(fd))
+}
+
+fn write(stats: &Stats, mode: StatsMode, pid: u32, fd: i32) -> Result<(), Errno> {
+    let mut out = Buffered {
+        fd,
+        bytes: [0; 1024],
+        len: 0,
+        outcome: Ok(()),
+    };
+    // `Buffered` remembers its error, and the formatting itself has none.
+    let _ = match mode {
+        StatsMode::Off => Ok(()),
+        StatsMode::Text => write!(out, "hakmem: statistics of process {pid}\n{stats}"),
+        StatsMode::Json => stats
+            .write_json(&mut out)
+            .and_then(|()| out.write_str("\n")),
+    };
+    out.flush();
+    out.outcome
+}
+
+/// A descriptor with a buffer, so that a line costs no call of its own.
+struct Buffered {
+    fd: i32,
+    bytes: [u8; 1024],
+    len: usize,
+    /// The first failure; nothing is written after it.
+    outcome: Result<(), Errno>,
+}
+
+impl Buffered {
+    fn flush(&mut self) {
+        if self.outcome.is_ok() {
+            self.outcome = sys::write_all(self.fd, self.bytes.get(..self.len).unwrap_or(&[]));
+        }
+        self.len = 0;
+    }
+}
+
+impl fmt::Write for Buffered {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.len == self.bytes.len() {
+                self.flush();
+            }
+            if let Some(place) = self.bytes.get_mut(self.len) {
+                *place = byte;
+                self.len += 1;
+            }
+        }
+        self.outcome.map_err(|_| fmt::Error)
+    }
+}
+
+/// Room for the longest path of the knob with some `%p` in it.
+const EXPANDED: usize = 1024;
+
+/// `path` with every `%p` replaced, as a C string in `room`; `None` if it does not fit.
+fn expand<'a>(path: &[u8], pid: u32, room: &'a mut [u8; EXPANDED]) -> Option<&'a CStr> {
+    let mut digits = [0; 10];
+    let pid = decimal(pid, &mut digits);
+    let mut len = 0;
+    let mut rest = path;
+    while let Some((&first, behind)) = rest.split_first() {
+        let (piece, next) = match rest.strip_prefix(b"%p") {
+            Some(next) => (pid, next),
+            None => (core::slice::from_ref(&first), behind),
+        };
+        room.get_mut(len..len + piece.len())?.copy_from_slice(piece);
+        len += piece.len();
+        rest = next;
+    }
+    *room.get_mut(len)? = 0;
+    CStr::from_bytes_with_nul(room.get(..=len)?).ok()
+}
+
+fn decimal(mut n: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut start = digits.len();
+    for (i, place) in digits.iter_mut().enumerate().rev() {
+        *place = b'0' + (n % 10) as u8;
+        start = i;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(path: &[u8], pid: u32) -> Option<std::vec::Vec<u8>> {
+        expand(path, pid, &mut [0; EXPANDED]).map(|path| path.to_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_process_id_takes_its_place() {
+        assert_eq!(
+            expanded(b"/tmp/%p.json", 4_294_967_295).unwrap(),
+            b"/tmp/4294967295.json"
+        );
+        assert_eq!(expanded(b"%p%p", 10).unwrap(), b"1010");
+        assert_eq!(expanded(b"100%", 7).unwrap(), b"100%");
+        assert_eq!(expanded(b"%d%%p", 0).unwrap(), b"%d%0");
+        assert_eq!(
+            expanded(&[b'x'; EXPANDED - 1], 1).unwrap().len(),
+            EXPANDED - 1
+        );
+        assert_eq!(expanded(&[b'x'; EXPANDED], 1), None);
+        assert_eq!(
+            expanded(&b"%p".repeat(200), 1_000_000_000),
+            None,
+            "must not run over its room"
+        );
+    }
+
+    /// A path in the temporary directory that no other test uses, removed when dropped.
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir()
+                .join(std::format!("hakmem-stats-{}-{name}", std::process::id()));
+            // Usually there is nothing there.
+            let _ = std::fs::remove_file(&path);
+            Self(path)
+        }
+
+        fn knob(&self, suffix: &str) -> PathBytes {
+            use std::os::unix::ffi::OsStrExt;
+            let mut bytes = self.0.as_os_str().as_bytes().to_vec();
+            bytes.extend_from_slice(suffix.as_bytes());
+            PathBytes::new(&bytes).expect("a short path")
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            // A test that failed before it wrote has nothing to remove.
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_gets_the_whole_text_and_replaces_the_old_one() {
+        let scratch = Scratch::new("4711");
+        let knob = Scratch(
+            scratch
+                .0
+                .with_file_name(std::format!("hakmem-stats-{}-", std::process::id())),
+        )
+        .knob("%p");
+        std::fs::write(&scratch.0, "x".repeat(100_000)).expect("writable");
+        let stats = super::super::tests::sample();
+        print(&stats, StatsMode::Text, Some(&knob), 4711);
+        let text = std::fs::read_to_string(&scratch.0).expect("written");
+        assert_eq!(
+            text,
+            std::format!("hakmem: statistics of process 4711\n{stats}")
+        );
+        assert!(
+            text.len() > 1024,
+            "longer than the buffer, or the test says little"
+        );
+
+        print(&stats, StatsMode::Json, Some(&knob), 4711);
+        let mut json = std::string::String::new();
+        stats
+            .write_json(&mut json)
+            .expect("a string takes everything");
+        assert_eq!(
+            std::fs::read_to_string(&scratch.0).expect("written"),
+            json + "\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_unless_asked() {
+        let scratch = Scratch::new("off");
+        print(&Stats::empty(), StatsMode::Off, Some(&scratch.knob("")), 1);
+        assert!(!scratch.0.exists());
+    }
+
+    #[test]
+    fn every_failure_is_returned_and_the_descriptor_closed() {
+        use crate::os::fake::{self, Call};
+        let stats = super::super::tests::sample();
+        let scratch = Scratch::new("failing");
+        let knob = scratch.knob("");
+        for (call, error) in [
+            (Call::Open, Errno::EACCES),
+            (Call::Write, Errno::ENOSPC),
+            (Call::Close, Errno::EIO),
+        ] {
+            fake::fail_kind(call, 1, error);
+            assert_eq!(write_file(&stats, StatsMode::Text, &knob, 1), Err(error));
+            let closed = fake::calls().of(Call::Close);
+            fake::clear();
+            assert_eq!(closed, u32::from(error != Errno::EACCES));
+        }
+        fake::fail_kind(Call::Write, 1, Errno::EINTR);
+        assert_eq!(
+            write_file(&stats, StatsMode::Text, &knob, 1),
+            Ok(()),
+            "a signal is no failure"
+        );
+        fake::clear();
+        assert_eq!(
+            write_file(&stats, StatsMode::Text, &scratch.knob("/below"), 1),
+            Err(Errno(libc::ENOTDIR))
+        );
+    }
+}

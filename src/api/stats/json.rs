@@ -1,0 +1,125 @@
+//! Statistics as one JSON object on one line, for programs. Fields may be added; none is renamed or removed
+//! while `schema` is 1. Bytes are numbers of bytes; classes without slabs and live blocks are left out.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::Stats;
+use crate::os::sys::Errno;
+
+impl Stats {
+    /// Writes the snapshot as one JSON object, without a line end.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let Self {
+            superslabs,
+            huge,
+            heaps,
+            batches,
+            bytes,
+            huge_pages,
+            prefault,
+            ..
+        } = self;
+        write!(
+            out,
+            r#"{{"schema":1,"allocator":"hakmem","version":"{}","live_blocks":{},"live_bytes":{},"slabs":{}"#,
+            env!("CARGO_PKG_VERSION"),
+            self.live_blocks(),
+            self.live_bytes(),
+            self.slabs()
+        )?;
+        object(
+            out,
+            "superslabs",
+            &[
+                ("mapped", superslabs.mapped),
+                ("in_use", superslabs.in_use),
+                ("retained", superslabs.retained),
+                ("purged", superslabs.purged),
+            ],
+        )?;
+        object(
+            out,
+            "huge",
+            &[
+                ("live_blocks", huge.live_blocks),
+                ("live_bytes", huge.live_bytes),
+                ("cached_blocks", huge.cached_blocks),
+                ("cached_bytes", huge.cached_bytes),
+            ],
+        )?;
+        object(out, "heaps", &[("live", heaps.live), ("idle", heaps.idle)])?;
+        object(
+            out,
+            "batches",
+            &[
+                ("posted", batches.posted),
+                ("drained", batches.drained),
+                ("blocks_posted", batches.blocks_posted),
+            ],
+        )?;
+        object(
+            out,
+            "bytes",
+            &[
+                ("mapped", bytes.mapped),
+                ("mapped_peak", bytes.mapped_peak),
+                ("retained", bytes.retained),
+                ("returned", bytes.returned),
+            ],
+        )?;
+        write!(
+            out,
+            r#","huge_pages":{{"requested_bytes":{},"achieved_bytes":"#,
+            huge_pages.requested_bytes
+        )?;
+        match huge_pages.achieved_bytes {
+            Some(achieved) => write!(out, "{achieved}}}")?,
+            None => out.write_str("null}")?,
+        }
+        object(
+            out,
+            "prefault",
+            &[("calls", prefault.calls), ("bytes", prefault.bytes)],
+        )?;
+        out.write_str(r#","failures":{"#)?;
+        for (i, failure) in self.known_failures().enumerate() {
+            write!(
+                out,
+                r#"{}"{}":{}"#,
+                comma(i),
+                Errno(failure.errno),
+                failure.count
+            )?;
+        }
+        out.write_str(r#"},"classes":["#)?;
+        for (i, class) in self.used_classes().enumerate() {
+            write!(
+                out,
+                r#"{}{{"block_bytes":{},"slabs":{},"live_blocks":{},"live_bytes":{}}}"#,
+                comma(i),
+                class.block_bytes,
+                class.slabs,
+                class.live_blocks,
+                class.live_bytes()
+            )?;
+        }
+        out.write_str("]}")
+    }
+}
+
+/// `,"name":{"field":number,…}`.
+fn object(out: &mut impl fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt::Result {
+    write!(out, r#","{name}":{{"#)?;
+    for (i, (field, value)) in fields.iter().enumerate() {
+        write!(out, r#"{}"{field}":{value}"#, comma(i))?;
+    }
+    out.write_str("}")
+}
+
+fn comma(i: usize) -> &'static str {
+    if i == 0 { "" } else { "," }
+}

@@ -1,0 +1,220 @@
+//! What the allocator holds at one moment, as plain numbers.
+//!
+//! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people ([`text`]), as one
+//! JSON object ([`json`]), and to stderr or a file when the process ends ([`exit`]). Nothing here allocates.
+#![forbid(unsafe_code)]
+
+pub(crate) mod exit;
+mod json;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use crate::base::size_class;
+
+/// How many size classes [`Stats::classes`] has a place for.
+pub const CLASSES: usize = size_class::CLASSES;
+
+/// How many different reasons of failure [`Stats::failures`] has a place for.
+pub const FAILURES: usize = 16;
+
+/// A snapshot of the allocator's books.
+///
+/// The parts are read one after another while other threads go on, so that a sum may be off by what happened
+/// meanwhile. [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been
+/// joined and no thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
+/// `superslabs.mapped == superslabs.in_use + superslabs.retained + superslabs.purged`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Superslabs, 2 MiB each.
+    pub superslabs: SuperslabStats,
+    /// One entry for each size class, by rising size; the first one stays empty.
+    pub classes: [ClassStats; CLASSES],
+    /// Blocks above 1 MiB, each a mapping of its own.
+    pub huge: HugeStats,
+    /// Heaps, one for each thread that allocates.
+    pub heaps: HeapStats,
+    /// Blocks freed by other threads than their owner.
+    pub batches: BatchStats,
+    /// Memory taken from the system.
+    pub bytes: ByteStats,
+    /// Huge pages asked for and had.
+    pub huge_pages: HugePageStats,
+    /// Memory made resident before it was used.
+    pub prefault: PrefaultStats,
+    /// System calls that failed, by the reason they gave; entries without a count are unused.
+    pub failures: [Failure; FAILURES],
+}
+
+/// Superslabs by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SuperslabStats {
+    /// Address space taken from the system and not given back.
+    pub mapped: u64,
+    /// With at least one slab in use.
+    pub in_use: u64,
+    /// Empty, and still resident.
+    pub retained: u64,
+    /// Empty, with the memory given back and the address space kept.
+    pub purged: u64,
+}
+
+/// One size class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// The size of its blocks.
+    pub block_bytes: u64,
+    /// Slabs that belong to it.
+    pub slabs: u64,
+    /// Blocks that the program holds.
+    pub live_blocks: u64,
+}
+
+impl ClassStats {
+    /// Bytes that the program holds, counted in whole blocks.
+    pub const fn live_bytes(&self) -> u64 {
+        self.live_blocks.saturating_mul(self.block_bytes)
+    }
+}
+
+/// Huge blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HugeStats {
+    /// Blocks that the program holds.
+    pub live_blocks: u64,
+    /// Their bytes.
+    pub live_bytes: u64,
+    /// Freed blocks kept mapped for the next one.
+    pub cached_blocks: u64,
+    /// Their bytes.
+    pub cached_bytes: u64,
+}
+
+/// Heaps by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapStats {
+    /// With a thread.
+    pub live: u64,
+    /// Whose thread has ended, ready to be adopted.
+    pub idle: u64,
+}
+
+/// Batches of blocks on their way back to the heap that owns them, since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchStats {
+    /// Batches put into another heap's inbox.
+    pub posted: u64,
+    /// Batches taken out of an inbox.
+    pub drained: u64,
+    /// Blocks in the batches posted.
+    pub blocks_posted: u64,
+}
+
+/// Memory between the allocator and the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ByteStats {
+    /// Address space mapped now for superslabs and huge blocks.
+    pub mapped: u64,
+    /// The largest that `mapped` has been.
+    pub mapped_peak: u64,
+    /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
+    pub retained: u64,
+    /// Bytes given back to the system since the process began, purged or unmapped.
+    pub returned: u64,
+}
+
+/// Huge pages: what was asked for and what the kernel gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HugePageStats {
+    /// Bytes mapped now for which huge pages were asked.
+    pub requested_bytes: u64,
+    /// Bytes in huge pages now, by the kernel's account; `None` where the kernel was not asked or did not say.
+    pub achieved_bytes: Option<u64>,
+}
+
+/// Prefaulting since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PrefaultStats {
+    /// Ranges that were touched, populated or collapsed on purpose.
+    pub calls: u64,
+    /// Bytes made resident by that.
+    pub bytes: u64,
+}
+
+/// How often system calls failed for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The error number, as in `errno`.
+    pub errno: i32,
+    /// How often.
+    pub count: u64,
+}
+
+impl Failure {
+    pub(crate) const fn new(errno: i32, count: u64) -> Self {
+        Self { errno, count }
+    }
+}
+
+impl Stats {
+    /// Nothing held, nothing done; the sizes of the classes are filled in.
+    pub(crate) fn empty() -> Self {
+        let mut classes = [ClassStats::default(); CLASSES];
+        for (class, &size) in classes.iter_mut().zip(&size_class::SIZES) {
+            class.block_bytes = u64::from(size);
+        }
+        Self {
+            superslabs: SuperslabStats::default(),
+            classes,
+            huge: HugeStats::default(),
+            heaps: HeapStats::default(),
+            batches: BatchStats::default(),
+            bytes: ByteStats::default(),
+            huge_pages: HugePageStats::default(),
+            prefault: PrefaultStats::default(),
+            failures: [Failure::default(); FAILURES],
+        }
+    }
+
+    /// Blocks that the program holds, huge ones included.
+    pub fn live_blocks(&self) -> u64 {
+        self.classes
+            .iter()
+            .map(|class| class.live_blocks)
+            .sum::<u64>()
+            + self.huge.live_blocks
+    }
+
+    /// Bytes that the program holds, counted in whole blocks, huge ones included.
+    pub fn live_bytes(&self) -> u64 {
+        self.classes.iter().map(ClassStats::live_bytes).sum::<u64>() + self.huge.live_bytes
+    }
+
+    /// Slabs of all classes.
+    pub fn slabs(&self) -> u64 {
+        self.classes.iter().map(|class| class.slabs).sum()
+    }
+
+    /// The classes that have slabs or live blocks.
+    fn used_classes(&self) -> impl Iterator<Item = &ClassStats> {
+        self.classes
+            .iter()
+            .filter(|class| class.slabs != 0 || class.live_blocks != 0)
+    }
+
+    /// The reasons that have occurred.
+    fn known_failures(&self) -> impl Iterator<Item = &Failure> {
+        self.failures.iter().filter(|failure| failure.count != 0)
+    }
+}

@@ -1,0 +1,190 @@
+//! What is written says what the snapshot says.
+
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use serde_json::Value;
+
+use super::*;
+
+/// A snapshot in which every number is another one.
+pub(super) fn sample() -> Stats {
+    let mut stats = Stats::empty();
+    stats.superslabs = SuperslabStats {
+        mapped: 60,
+        in_use: 30,
+        retained: 20,
+        purged: 10,
+    };
+    for (i, class) in stats.classes.iter_mut().enumerate().skip(1).step_by(3) {
+        class.slabs = 1000 + i as u64;
+        class.live_blocks = 2000 + i as u64;
+    }
+    stats.huge = HugeStats {
+        live_blocks: 3,
+        live_bytes: 5 << 20,
+        cached_blocks: 4,
+        cached_bytes: 6 << 20,
+    };
+    stats.heaps = HeapStats { live: 7, idle: 8 };
+    stats.batches = BatchStats {
+        posted: 11,
+        drained: 12,
+        blocks_posted: 13,
+    };
+    stats.bytes = ByteStats {
+        mapped: 14 << 30,
+        mapped_peak: 15 << 30,
+        retained: 16 << 20,
+        returned: 17 << 10,
+    };
+    stats.huge_pages = HugePageStats {
+        requested_bytes: 18 << 21,
+        achieved_bytes: Some(19 << 20),
+    };
+    stats.prefault = PrefaultStats {
+        calls: 21,
+        bytes: 22 << 20,
+    };
+    stats.failures[0] = Failure::new(libc::ENOMEM, 23);
+    stats.failures[1] = Failure::new(4095, 24);
+    stats
+}
+
+fn json(stats: &Stats) -> Value {
+    let mut text = String::new();
+    stats
+        .write_json(&mut text)
+        .expect("a string takes everything");
+    assert!(!text.contains('\n'), "one line");
+    serde_json::from_str(&text).expect("valid JSON")
+}
+
+#[test]
+fn totals_are_the_sums_of_the_parts() {
+    let stats = sample();
+    let classes: u64 = stats
+        .classes
+        .iter()
+        .map(|c| c.live_blocks * c.block_bytes)
+        .sum();
+    assert!(classes > 0);
+    assert_eq!(stats.live_bytes(), classes + (5 << 20));
+    assert_eq!(
+        stats.live_blocks(),
+        stats.classes.iter().map(|c| c.live_blocks).sum::<u64>() + 3
+    );
+    assert_eq!(
+        stats.slabs(),
+        stats.classes.iter().map(|c| c.slabs).sum::<u64>()
+    );
+}
+
+#[test]
+fn classes_have_the_sizes_of_the_size_classes() {
+    let stats = Stats::empty();
+    assert_eq!(stats.classes[0].block_bytes, 0);
+    for class in 1..CLASSES {
+        assert_eq!(
+            stats.classes[class].block_bytes as usize,
+            size_class::size(class)
+        );
+    }
+}
+
+#[test]
+fn json_holds_every_number() {
+    let stats = sample();
+    let json = json(&stats);
+    let number = |path: &str| {
+        json.pointer(path)
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("no {path} in {json}"))
+    };
+    for (path, expected) in [
+        ("/schema", 1),
+        ("/live_bytes", stats.live_bytes()),
+        ("/live_blocks", stats.live_blocks()),
+        ("/slabs", stats.slabs()),
+        ("/superslabs/mapped", 60),
+        ("/superslabs/in_use", 30),
+        ("/superslabs/retained", 20),
+        ("/superslabs/purged", 10),
+        ("/huge/live_blocks", 3),
+        ("/huge/live_bytes", 5 << 20),
+        ("/huge/cached_blocks", 4),
+        ("/huge/cached_bytes", 6 << 20),
+        ("/heaps/live", 7),
+        ("/heaps/idle", 8),
+        ("/batches/posted", 11),
+        ("/batches/drained", 12),
+        ("/batches/blocks_posted", 13),
+        ("/bytes/mapped", 14 << 30),
+        ("/bytes/mapped_peak", 15 << 30),
+        ("/bytes/retained", 16 << 20),
+        ("/bytes/returned", 17 << 10),
+        ("/huge_pages/requested_bytes", 18 << 21),
+        ("/huge_pages/achieved_bytes", 19 << 20),
+        ("/prefault/calls", 21),
+        ("/prefault/bytes", 22 << 20),
+        ("/failures/ENOMEM", 23),
+        ("/failures/errno 4095", 24),
+    ] {
+        assert_eq!(number(path), expected, "{path}");
+    }
+    let classes = json["classes"].as_array().expect("a list");
+    let used: Vec<_> = stats.classes.iter().filter(|c| c.slabs != 0).collect();
+    assert_eq!(classes.len(), used.len());
+    for (class, expected) in classes.iter().zip(used) {
+        assert_eq!(class["block_bytes"], expected.block_bytes);
+        assert_eq!(class["slabs"], expected.slabs);
+        assert_eq!(class["live_blocks"], expected.live_blocks);
+        assert_eq!(class["live_bytes"], expected.live_bytes());
+    }
+}
+
+#[test]
+fn json_of_nothing_and_of_the_largest_numbers_is_valid() {
+    let json_of_nothing = json(&Stats::empty());
+    assert_eq!(json_of_nothing["classes"], serde_json::json!([]));
+    assert_eq!(json_of_nothing["failures"], serde_json::json!({}));
+    assert_eq!(json_of_nothing["huge_pages"]["achieved_bytes"], Value::Null);
+    let mut stats = Stats::empty();
+    stats.bytes.mapped = u64::MAX;
+    assert_eq!(json(&stats)["bytes"]["mapped"], u64::MAX);
+}
+
+#[test]
+fn the_text_says_it_in_words() {
+    let text = sample().to_string();
+    for line in [
+        "superslabs  60 mapped: 30 in use, 20 retained, 10 purged",
+        "bytes       14.0 GiB mapped (at most 15.0 GiB), 16.0 MiB retained, 17.0 KiB returned to the system so far",
+        "huge blocks 3 of 5.0 MiB; 4 of 6.0 MiB cached",
+        "heaps       7 live, 8 idle",
+        "batches     11 posted with 13 blocks, 12 drained",
+        "huge pages  36.0 MiB asked for, 19.0 MiB had",
+        "prefault    21 calls, 22.0 MiB",
+        "failures    23 ENOMEM, 24 errno 4095",
+        "block bytes     slabs  live blocks         live",
+        "         16      1001         2001     31.2 KiB",
+    ] {
+        assert!(
+            text.lines().any(|l| l == line),
+            "{line:?} is not in\n{text}"
+        );
+    }
+    assert!(
+        !text.contains("         32 "),
+        "a class without slabs has no row"
+    );
+    let text = Stats::empty().to_string();
+    assert!(
+        text.contains("failures    none\n") && text.contains("not known how much"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("block bytes"),
+        "no table without rows: {text}"
+    );
+}

@@ -1,0 +1,164 @@
+//! Statistics as a person reads them: bytes in units, states that add up on one line, classes as a table.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::Stats;
+use crate::os::sys::Errno;
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            superslabs,
+            huge,
+            heaps,
+            batches,
+            bytes,
+            huge_pages,
+            prefault,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "live        {} in {} blocks",
+            Bytes(self.live_bytes()),
+            self.live_blocks()
+        )?;
+        writeln!(
+            f,
+            "bytes       {} mapped (at most {}), {} retained, {} returned to the system so far",
+            Bytes(bytes.mapped),
+            Bytes(bytes.mapped_peak),
+            Bytes(bytes.retained),
+            Bytes(bytes.returned)
+        )?;
+        writeln!(
+            f,
+            "superslabs  {} mapped: {} in use, {} retained, {} purged",
+            superslabs.mapped, superslabs.in_use, superslabs.retained, superslabs.purged
+        )?;
+        writeln!(
+            f,
+            "huge blocks {} of {}; {} of {} cached",
+            huge.live_blocks,
+            Bytes(huge.live_bytes),
+            huge.cached_blocks,
+            Bytes(huge.cached_bytes)
+        )?;
+        writeln!(f, "heaps       {} live, {} idle", heaps.live, heaps.idle)?;
+        writeln!(
+            f,
+            "batches     {} posted with {} blocks, {} drained",
+            batches.posted, batches.blocks_posted, batches.drained
+        )?;
+        write!(
+            f,
+            "huge pages  {} asked for, ",
+            Bytes(huge_pages.requested_bytes)
+        )?;
+        match huge_pages.achieved_bytes {
+            Some(achieved) => writeln!(f, "{} had", Bytes(achieved))?,
+            None => writeln!(f, "not known how much was had")?,
+        }
+        writeln!(
+            f,
+            "prefault    {} calls, {}",
+            prefault.calls,
+            Bytes(prefault.bytes)
+        )?;
+        write!(f, "failures    ")?;
+        let mut separator = "";
+        for failure in self.known_failures() {
+            write!(f, "{separator}{} {}", failure.count, Errno(failure.errno))?;
+            separator = ", ";
+        }
+        writeln!(f, "{}", if separator.is_empty() { "none" } else { "" })?;
+        if self.used_classes().next().is_some() {
+            writeln!(
+                f,
+                "{:>11} {:>9} {:>12} {:>12}",
+                "block bytes", "slabs", "live blocks", "live"
+            )?;
+        }
+        for class in self.used_classes() {
+            let live = Bytes(class.live_bytes());
+            writeln!(
+                f,
+                "{:>11} {:>9} {:>12} {live:>12}",
+                class.block_bytes, class.slabs, class.live_blocks
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of bytes in the largest unit that leaves at least 1, with one digit behind the point, rounded down.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let mut text = Short::default();
+        match UNITS.into_iter().find(|&(shift, _)| self.0 >> shift != 0) {
+            Some((shift, unit)) => {
+                let tenths = ((self.0 & ((1 << shift) - 1)) * 10) >> shift;
+                fmt::write(
+                    &mut text,
+                    format_args!("{}.{tenths} {unit}", self.0 >> shift),
+                )?;
+            }
+            None => fmt::write(&mut text, format_args!("{} B", self.0))?,
+        }
+        f.pad(text.as_str())
+    }
+}
+
+/// A few characters, so that the whole can be padded.
+#[derive(Default)]
+struct Short {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Short {
+    fn as_str(&self) -> &str {
+        self.bytes
+            .get(..self.len)
+            .and_then(|bytes| str::from_utf8(bytes).ok())
+            .unwrap_or("?")
+    }
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.bytes
+            .get_mut(self.len..end)
+            .ok_or(fmt::Error)?
+            .copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bytes;
+    use std::format;
+
+    #[test]
+    fn bytes_are_shown_in_a_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1024 * 1024 - 1, "1023.9 KiB"),
+            (5 << 19, "2.5 MiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(format!("{}", Bytes(bytes)), text);
+        }
+        assert_eq!(format!("[{:>9}]", Bytes(16)), "[     16 B]");
+    }
+}
