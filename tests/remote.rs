@@ -15,7 +15,7 @@ use common::child::{self, Child};
 use common::{MIB, mem, scale};
 use hakmem_alloc::Hakmem;
 use std::sync::Barrier;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 #[global_allocator]
@@ -35,8 +35,8 @@ fn size(i: usize) -> usize {
 
 /// Thread `id` produces for the thread `route(id, i)` chooses; everybody frees what arrives.
 fn exchange(threads: usize, blocks: usize, route: impl Fn(usize, usize) -> usize + Sync) -> usize {
-    let (senders, receivers): (Vec<SyncSender<Vec<Block>>>, Vec<Receiver<Vec<Block>>>) =
-        (0..threads).map(|_| sync_channel(64)).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..threads).map(|_| sync_channel::<Vec<Block>>(64)).unzip();
     let mut freed = 0;
     thread::scope(|scope| {
         let handles: Vec<_> = receivers

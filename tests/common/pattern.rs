@@ -93,12 +93,13 @@ pub unsafe fn check(ptr: *const u8, size: usize, len: usize, tag: u64) -> Result
 /// # Safety
 /// `ptr` is valid for reads of `size` bytes.
 pub unsafe fn check_zero(ptr: *const u8, size: usize) -> Result<(), String> {
-    let parts: Vec<Range<usize>> = if size <= 4 << 20 {
-        vec![0..size]
+    let (whole, strips) = if size <= 4 << 20 {
+        (size, 0)
     } else {
-        parts(size).collect()
+        (0, size)
     };
-    for part in parts.into_iter().filter(|p| !p.is_empty()) {
+    let parts = std::iter::once(0..whole).chain(parts(strips));
+    for part in parts.filter(|p| !p.is_empty()) {
         // SAFETY: the part lies within the block.
         let found = unsafe { std::slice::from_raw_parts(ptr.add(part.start), part.len()) };
         if found[0] != 0 || found[1..] != found[..found.len() - 1] {

@@ -1,0 +1,177 @@
+//! Misuse that the check on every free can see ends in one line that names the address, then SIGABRT.
+//!
+//! Behaviours imitated:
+//! - freeing an address on the stack, in a static, in an mmap of the program's own, one that is nobody's;
+//! - freeing a block twice after its superslab or mapping is gone; a huge block freed twice;
+//! - freeing the inside of a huge block;
+//! - a Layout of a larger class, or of less than half the block.
+
+mod common;
+
+use common::child::{self, Child};
+use common::{GIB, MIB};
+use hakmem_alloc::Hakmem;
+use std::alloc::{GlobalAlloc, Layout};
+
+#[global_allocator]
+static HAKMEM: Hakmem = Hakmem::new();
+
+static STATIC: [u64; 8] = [0; 8];
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 16).expect("a small size")
+}
+
+fn free(addr: usize, size: usize) {
+    child::report("address", format_args!("{addr:#x}"));
+    // SAFETY: none: the point of this test is that misuse is found before it does harm.
+    unsafe { HAKMEM.dealloc(addr as *mut u8, layout(size)) };
+    child::report("survived", "yes");
+}
+
+fn alloc(size: usize) -> usize {
+    // SAFETY: a size that is not zero.
+    let block = unsafe { HAKMEM.alloc(layout(size)) };
+    assert!(!block.is_null());
+    block as usize
+}
+
+/// Commits the fault named `case`.
+fn commit(case: &str) {
+    match case {
+        "stack" => {
+            let local = [0u64; 8];
+            free(std::hint::black_box(&local).as_ptr() as usize, 64);
+        }
+        "static" => free(STATIC.as_ptr() as usize, 64),
+        "mapping" => {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: a fresh mapping of our own.
+            let own = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    MIB,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    flags,
+                    -1,
+                    0,
+                )
+            };
+            assert_ne!(own, libc::MAP_FAILED);
+            free(own as usize, 4096);
+        }
+        "nobody" => free(0x1234_5000, 64),
+        "kernel" => free(0xffff_8000_0000_0010, 64),
+        "huge twice" => {
+            let block = alloc(100 * MIB);
+            // SAFETY: live, with its layout.
+            unsafe { HAKMEM.dealloc(block as *mut u8, layout(100 * MIB)) };
+            free(block, 100 * MIB);
+        }
+        "huge twice, cached size" => {
+            let block = alloc(5 * MIB);
+            // SAFETY: live, with its layout.
+            unsafe { HAKMEM.dealloc(block as *mut u8, layout(5 * MIB)) };
+            free(block, 5 * MIB);
+        }
+        "inside huge" => free(alloc(100 * MIB) + 50 * MIB, 100 * MIB),
+        "larger layout" => free(alloc(64), 4096),
+        "larger layout, next class" => free(alloc(64), 80),
+        "far smaller layout" => free(alloc(4096), 64),
+        "small layout for a huge block" => free(alloc(64 * MIB), 64),
+        "huge layout for a small block" => free(alloc(64), GIB),
+        other => panic!("unknown case {other}"),
+    }
+}
+
+#[test]
+fn misuse_is_one_line_and_an_abort() {
+    const TEST: &str = "misuse_is_one_line_and_an_abort";
+    if let Some(case) = child::case() {
+        commit(&case);
+        return;
+    }
+    let cases = [
+        "stack",
+        "static",
+        "mapping",
+        "nobody",
+        "kernel",
+        "huge twice",
+        "huge twice, cached size",
+        "inside huge",
+        "larger layout",
+        "larger layout, next class",
+        "far smaller layout",
+        "small layout for a huge block",
+        "huge layout for a small block",
+    ];
+    let mut wrong = Vec::new();
+    for case in cases {
+        let ended = Child::of(TEST, case).run();
+        let address: String = ended.value("address");
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        let named =
+            matches!(lines[..], [line] if line.starts_with("hakmem: ") && line.contains(&address));
+        let aborted = ended.status.is_some_and(|s| {
+            std::os::unix::process::ExitStatusExt::signal(&s) == Some(libc::SIGABRT)
+        });
+        if !named || !aborted {
+            wrong.push(format!("{case}: {ended:?}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+/// A Layout down to half the block is legal after a shrink in place, so it must not be reported.
+#[test]
+fn a_layout_down_to_half_the_block_is_accepted() {
+    const TEST: &str = "a_layout_down_to_half_the_block_is_accepted";
+    if child::case().is_some() {
+        for size in [32, 100, 1000, 1024, 5000, 60_000, 500_000, 5 * MIB] {
+            let block = alloc(size);
+            // SAFETY: live, and shrunk by realloc to the size given to dealloc.
+            unsafe {
+                let same = HAKMEM.realloc(block as *mut u8, layout(size), size.div_ceil(2));
+                HAKMEM.dealloc(same, layout(size.div_ceil(2)));
+            }
+        }
+        child::report("survived", "yes");
+        return;
+    }
+    let ended = Child::of(TEST, "half").run();
+    assert_eq!(ended.success().value::<String>("survived"), "yes");
+    assert!(!ended.stderr.contains("hakmem: "), "{ended:?}");
+}
+
+/// The line is one write and needs no memory: it also comes out when another thread holds every lock it can.
+#[test]
+fn misuse_is_reported_from_a_busy_process() {
+    const TEST: &str = "misuse_is_reported_from_a_busy_process";
+    if child::case().is_some() {
+        for i in 0..4usize {
+            std::thread::spawn(move || {
+                for n in i.. {
+                    drop(vec![1u8; 16 + (n * 97) % 300_000]);
+                }
+            });
+        }
+        let body = || commit("static");
+        std::thread::spawn(body)
+            .join()
+            .expect("it aborts before it ends");
+        return;
+    }
+    for _ in 0..10 {
+        let ended = Child::of(TEST, "busy").run();
+        ended.killed_by(libc::SIGABRT);
+        let address: String = ended.value("address");
+        assert!(ended.stderr.contains(&address), "{ended:?}");
+    }
+}

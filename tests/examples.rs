@@ -1,0 +1,97 @@
+//! The example programs print the same with our allocator as with the system's.
+//!
+//! Each program is built twice, once per allocator; its output depends on the content of everything it allocated.
+
+mod common;
+
+use common::scale;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Builds the examples with the profile of this test and returns their folder. `cargo test --test examples` alone
+/// would not have built them.
+fn folder() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--examples", "--offline", "--quiet"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.output().expect("cargo starts");
+        assert!(
+            output.status.success(),
+            "examples do not build: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let exe = std::env::current_exe().expect("the path of this test binary");
+        let profile = exe
+            .parent()
+            .and_then(|deps| deps.parent())
+            .expect("target/<profile>/deps");
+        profile.join("examples")
+    })
+}
+
+fn run(name: &str, arguments: &[String]) -> String {
+    let output = Command::new(folder().join(name)).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{name} does not start: {e}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{name}: {}: {errors}",
+        output.status
+    );
+    assert!(errors.is_empty(), "{name} wrote to stderr: {errors}");
+    String::from_utf8(output.stdout).expect("the programs print text")
+}
+
+fn same(program: &str, arguments: &[usize], lines: usize) {
+    let arguments: Vec<String> = arguments.iter().map(usize::to_string).collect();
+    let ours = run(program, &arguments);
+    assert!(
+        ours.lines().count() >= lines,
+        "{program} printed too little: {ours}"
+    );
+    assert_eq!(
+        ours,
+        run(&format!("{program}_system"), &arguments),
+        "{program} printed something else"
+    );
+}
+
+#[test]
+fn wordcount() {
+    same("wordcount", &[scale(100, 8), 4], 26);
+    same("wordcount", &[2, 32], 26);
+}
+
+#[test]
+fn json() {
+    same("json", &[scale(40_000, 5_000)], 10);
+}
+
+#[test]
+fn churn() {
+    same("churn", &[scale(1_000_000, 100_000)], 2);
+}
+
+#[test]
+fn wrong_arguments_are_one_line_and_exit_code_2() {
+    for program in ["wordcount", "json", "churn"] {
+        let output = Command::new(folder().join(program))
+            .arg("many")
+            .output()
+            .expect("it starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), errors.lines().count()),
+            (Some(2), 1),
+            "{program}: {errors}"
+        );
+        assert!(errors.contains("many"), "{program}: {errors}");
+    }
+}

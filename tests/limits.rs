@@ -1,0 +1,408 @@
+//! Memory runs out, in each of the ways a kernel has for that.
+//!
+//! Behaviours imitated:
+//! - RLIMIT_AS set before the program starts, from 64 MiB to 16 GiB: a start below the full directory's size;
+//! - RLIMIT_AS lowered while the program runs, to what it holds and a little more;
+//! - `vm.max_map_count` reached, so that mmap, munmap and mprotect all fail;
+//! - layouts near isize::MAX; a reservation of 200 GiB that is never touched; alignments up to 64 GiB.
+//!
+//! What is asked: null from alloc, nothing from free, never a panic or an abort, and everything works again once there
+//! is memory.
+
+mod common;
+
+use common::child::{self, Child};
+use common::{GIB, KIB, MIB, mem, pattern};
+use hakmem_alloc::Hakmem;
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::null_mut;
+
+#[global_allocator]
+static HAKMEM: Hakmem = Hakmem::new();
+
+/// Blocks chained through their first word: a list that needs no memory of its own.
+struct Chain {
+    head: *mut u8,
+    layout: Layout,
+    count: usize,
+}
+
+impl Chain {
+    fn new(size: usize) -> Self {
+        let layout = Layout::from_size_align(size, 8).expect("a small size");
+        Self {
+            head: null_mut(),
+            layout,
+            count: 0,
+        }
+    }
+
+    /// Takes blocks until the allocator says no, or `most` are held.
+    fn fill(&mut self, most: usize) {
+        while self.count < most && self.push() {}
+    }
+
+    fn push(&mut self) -> bool {
+        // SAFETY: a size that is not zero; a block has room for a pointer at its start and a word at its end.
+        unsafe {
+            let block = HAKMEM.alloc(self.layout);
+            if block.is_null() {
+                return false;
+            }
+            block.cast::<*mut u8>().write(self.head);
+            let size = self.layout.size();
+            if size >= 16 {
+                block
+                    .add(size - 8)
+                    .cast::<usize>()
+                    .write_unaligned(block as usize);
+            }
+            self.head = block;
+        }
+        self.count += 1;
+        true
+    }
+
+    fn pop(&mut self) -> bool {
+        if self.head.is_null() {
+            return false;
+        }
+        let (block, size) = (self.head, self.layout.size());
+        // SAFETY: pushed by `push` and live until here.
+        unsafe {
+            self.head = block.cast::<*mut u8>().read();
+            if size >= 16 {
+                assert_eq!(
+                    block.add(size - 8).cast::<usize>().read_unaligned(),
+                    block as usize,
+                    "overwritten"
+                );
+            }
+            HAKMEM.dealloc(block, self.layout);
+        }
+        self.count -= 1;
+        true
+    }
+
+    fn empty(&mut self) {
+        while self.pop() {}
+        assert_eq!(self.count, 0);
+    }
+}
+
+const SIZES: [usize; 6] = [16, 256, 1500, 20_000, 300_000, 5 * MIB];
+
+/// Fills memory with each size in turn, twice; the second time must find what the first one freed.
+fn fill_and_recover(label: &str, bytes: usize) {
+    for size in SIZES {
+        let mut chain = Chain::new(size);
+        chain.fill(usize::MAX);
+        let first = chain.count;
+        chain.empty();
+        chain.fill(usize::MAX);
+        let second = chain.count;
+        chain.empty();
+        child::report(&format!("{label}.{size}"), first);
+        assert!(
+            first * size >= bytes / 2,
+            "{size}: {first} blocks where {bytes} bytes were free"
+        );
+        assert!(
+            second * 10 >= first * 9,
+            "{size}: {first} blocks, after freeing them {second}"
+        );
+    }
+}
+
+#[test]
+fn address_space_limited_from_the_start() {
+    const TEST: &str = "address_space_limited_from_the_start";
+    let limits = [64, 96, 128, 256, 512, 1024];
+    if let Some(case) = child::case() {
+        let limit: usize = case.parse::<usize>().expect("megabytes") * MIB;
+        let free = limit - mem::address_space();
+        if limit <= GIB {
+            fill_and_recover("held", free - free.min(8 * MIB));
+        } else {
+            // Too much to fill: that it starts, serves and ends is the test.
+            let mut chain = Chain::new(1500);
+            chain.fill(100_000);
+            assert_eq!(chain.count, 100_000);
+            chain.empty();
+        }
+        return;
+    }
+    for limit in limits.into_iter().chain([4096, 16_384, 1 << 20]) {
+        Child::of(TEST, &limit.to_string())
+            .address_space((limit * MIB) as u64)
+            .run()
+            .success();
+    }
+}
+
+/// Below what the process needs the start may fail, but only in the loader's or std's own clear words.
+#[test]
+fn address_space_too_small_to_start() {
+    const TEST: &str = "address_space_too_small_to_start";
+    if child::case().is_some() {
+        return;
+    }
+    for mib in [4, 8, 12, 16, 20, 24, 32, 40, 48] {
+        let ended = Child::of(TEST, "tiny")
+            .address_space((mib * MIB) as u64)
+            .run();
+        let words = [
+            "memory allocation of",
+            "cannot allocate memory",
+            "error while loading",
+            "failed to map segment",
+        ];
+        let explained = words
+            .iter()
+            .any(|w| ended.stderr.to_lowercase().contains(w));
+        let thread_refused =
+            ended.stderr.contains("failed to spawn thread") || ended.stderr.contains("OutOfMemory");
+        let status = ended
+            .status
+            .unwrap_or_else(|| panic!("{mib} MiB: {ended:?}"));
+        assert!(
+            status.success()
+                || explained
+                || thread_refused
+                || ended.stderr.contains("Resource temporarily"),
+            "{mib} MiB: neither a start nor a reason: {ended:?}"
+        );
+    }
+}
+
+fn limit_address_space(soft: u64) {
+    // SAFETY: both calls get a valid struct.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &mut limit), 0);
+        limit.rlim_cur = soft;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+    }
+}
+
+#[test]
+fn address_space_limited_while_running() {
+    const TEST: &str = "address_space_limited_while_running";
+    if let Some(case) = child::case() {
+        let mut held = Chain::new(1000);
+        held.fill(20_000);
+        let room = case.parse::<usize>().expect("megabytes") * MIB;
+        limit_address_space((mem::address_space() + room) as u64);
+        let mut chains = SIZES.map(Chain::new);
+        // All sizes at once, then freed in another order, several times.
+        for round in 0..3 {
+            chains.iter_mut().for_each(|chain| chain.fill(usize::MAX));
+            chains.iter_mut().rev().for_each(Chain::empty);
+            held.pop();
+            assert!(
+                held.push(),
+                "round {round}: the block just freed could not be taken again"
+            );
+        }
+        limit_address_space(libc::RLIM_INFINITY);
+        let mut big = Chain::new(MIB);
+        big.fill(200);
+        assert_eq!(
+            big.count, 200,
+            "memory is back, but the allocator does not take it"
+        );
+        big.empty();
+        held.empty();
+        return;
+    }
+    for room in [0, 1, 3, 8, 33, 200] {
+        Child::of(TEST, &room.to_string()).run().success();
+    }
+}
+
+/// Maps until mmap fails for want of map entries; returns the range to unmap.
+fn exhaust_map_entries() -> (*mut libc::c_void, usize) {
+    let page = mem::page_size();
+    let length = (1 << 18) * page;
+    // SAFETY: a fresh mapping of our own, whose protection is then changed OS page by OS page.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let base = libc::mmap(null_mut(), length, libc::PROT_NONE, flags, -1, 0);
+        assert_ne!(base, libc::MAP_FAILED);
+        let mut offset = 0;
+        while libc::mprotect(base.byte_add(offset), page, libc::PROT_READ) == 0 {
+            offset += 2 * page;
+            assert!(
+                offset < length,
+                "vm.max_map_count is larger than this test expects"
+            );
+        }
+        (base, length)
+    }
+}
+
+#[test]
+fn map_entries_exhausted() {
+    const TEST: &str = "map_entries_exhausted";
+    if child::case().is_some() {
+        // Of everything some, half of it freed in the middle of the shortage, the rest after it.
+        let mut before = SIZES.map(Chain::new);
+        before
+            .iter_mut()
+            .for_each(|chain| chain.fill(16 * MIB / chain.layout.size()));
+        let mut later = SIZES.map(Chain::new);
+        later
+            .iter_mut()
+            .for_each(|chain| chain.fill(16 * MIB / chain.layout.size()));
+        let (base, length) = exhaust_map_entries();
+        before.iter_mut().for_each(Chain::empty);
+        let mut during = SIZES.map(Chain::new);
+        // Nothing but the chains allocates until the range is unmapped: a refused `Vec` would abort.
+        let mut most = 0;
+        for _ in 0..4 {
+            for chain in &mut during {
+                chain.fill(64 * MIB / chain.layout.size());
+            }
+            most = most.max(during.iter().map(|c| c.count * c.layout.size()).sum());
+            during.iter_mut().for_each(Chain::empty);
+        }
+        // realloc that cannot move must leave the block alone.
+        let layout = Layout::from_size_align(3 * MIB, 8).expect("a small size");
+        let mut odd = Chain::new(3 * MIB);
+        if odd.push() {
+            // SAFETY: the block is live and refilled from end to end.
+            unsafe {
+                pattern::fill(odd.head, 3 * MIB, 5);
+                let bigger = HAKMEM.realloc(odd.head, layout, 700 * MIB);
+                let (at, size) = if bigger.is_null() {
+                    (odd.head, 3 * MIB)
+                } else {
+                    (bigger, 700 * MIB)
+                };
+                pattern::check(at, 3 * MIB, 3 * MIB, 5).expect("realloc lost the content");
+                HAKMEM.dealloc(at, Layout::from_size_align(size, 8).expect("a small size"));
+            }
+        }
+        // SAFETY: the range mapped above.
+        assert_eq!(unsafe { libc::munmap(base, length) }, 0);
+        later.iter_mut().for_each(Chain::empty);
+        child::report("held during the shortage", most);
+        let mut after = Chain::new(10 * MIB);
+        after.fill(50);
+        assert_eq!(
+            after.count, 50,
+            "entries are back, but the allocator maps nothing"
+        );
+        after.empty();
+        return;
+    }
+    Child::of(TEST, "exhausted").run().success();
+}
+
+#[test]
+fn layouts_near_the_end_of_isize_answer_null() {
+    const MAX: usize = isize::MAX as usize;
+    let small = Layout::from_size_align(100, 8).expect("a small size");
+    for align in [1, 8, 16, 4096, 2 * MIB, GIB] {
+        for under in [0, 1, 15, 4095, MIB, GIB, MAX / 2] {
+            let size = (MAX - (align - 1)).saturating_sub(under);
+            let layout =
+                Layout::from_size_align(size, align).expect("at most isize::MAX when rounded up");
+            // SAFETY: sizes are not zero; the block given to realloc is live and freed once.
+            unsafe {
+                assert!(HAKMEM.alloc(layout).is_null(), "{layout:?} was granted");
+                assert!(
+                    HAKMEM.alloc_zeroed(layout).is_null(),
+                    "{layout:?} was granted, zeroed"
+                );
+                let from = Layout::from_size_align(small.size(), align).expect("a small size");
+                let block = HAKMEM.alloc(from);
+                pattern::fill(block, from.size(), 9);
+                assert!(
+                    HAKMEM.realloc(block, from, size).is_null(),
+                    "realloc to {layout:?} was granted"
+                );
+                pattern::check(block, from.size(), from.size(), 9)
+                    .expect("a refused realloc touched the block");
+                HAKMEM.dealloc(block, from);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_huge_reservation_costs_nothing() {
+    const TEST: &str = "a_huge_reservation_costs_nothing";
+    if child::case().is_some() {
+        let before = mem::rss();
+        let layout = Layout::from_size_align(200 * GIB, 16).expect("far below isize::MAX");
+        // SAFETY: sizes are not zero; only the ends are written; each block is freed once.
+        unsafe {
+            for _ in 0..3 {
+                let plain = HAKMEM.alloc(layout);
+                assert!(!plain.is_null(), "200 GiB refused");
+                plain.write(1);
+                plain.add(layout.size() - 1).write(2);
+                let zeroed = HAKMEM.alloc_zeroed(layout);
+                assert!(!zeroed.is_null(), "200 GiB zeroed refused");
+                assert_eq!(zeroed.add(layout.size() / 2).read(), 0);
+                child::report("resident", mem::rss().saturating_sub(before));
+                HAKMEM.dealloc(plain, layout);
+                let grown = HAKMEM.realloc(zeroed, layout, 300 * GIB);
+                assert!(!grown.is_null(), "200 GiB did not grow to 300");
+                HAKMEM.dealloc(
+                    grown,
+                    Layout::from_size_align(300 * GIB, 16).expect("far below isize::MAX"),
+                );
+            }
+        }
+        child::report("left", mem::rss().saturating_sub(before));
+        child::report("mapped", mem::address_space());
+        return;
+    }
+    let ended = Child::of(TEST, "reserve").run();
+    let resident: usize = ended.success().value("resident");
+    assert!(
+        resident <= 8 * MIB,
+        "{} KiB resident for two untouched reservations",
+        resident / KIB
+    );
+    assert!(ended.value::<usize>("left") <= 8 * MIB, "{ended:?}");
+    assert!(
+        ended.value::<usize>("mapped") <= 100 * GIB,
+        "freed reservations are still mapped: {ended:?}"
+    );
+}
+
+#[test]
+fn alignments_up_to_64_gib() {
+    for shift in 0..=36 {
+        for size in [1, 100, 5000, 3 * MIB + 1] {
+            let layout = Layout::from_size_align(size, 1 << shift).expect("far below isize::MAX");
+            // SAFETY: sizes are not zero; each block is freed once, after its last use.
+            unsafe {
+                let blocks = [
+                    HAKMEM.alloc(layout),
+                    HAKMEM.alloc_zeroed(layout),
+                    HAKMEM.alloc(layout),
+                ];
+                for (tag, block) in (0..).zip(blocks) {
+                    assert!(!block.is_null(), "{layout:?} refused");
+                    assert_eq!(
+                        block as usize & (layout.align() - 1),
+                        0,
+                        "{layout:?} answered {block:p}"
+                    );
+                    if tag == 1 {
+                        pattern::check_zero(block, size).expect("zeroed memory");
+                    }
+                    pattern::fill(block, size, tag);
+                }
+                for (tag, block) in (0..).zip(blocks) {
+                    pattern::check(block, size, size, tag).expect("blocks overlap");
+                    HAKMEM.dealloc(block, layout);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! How much stays resident, while blocks are live and after they are freed.
+//!
+//! Behaviours imitated:
+//! - a burst of 1 GiB of small blocks on four threads that then end, and a process that sleeps afterwards;
+//! - 64 threads that once used 50 MiB each and now sleep;
+//! - a heap of 64-byte blocks freed in random order, then rebuilt of 1500-byte blocks;
+//! - an owner that sleeps while another thread frees its blocks and takes as much itself;
+//! - single-threaded programs of 1 to 300 MiB, and what they hold after freeing it all;
+//! - large buffers used once; a program that hardly allocates at all.
+//!
+//! Every case is a child process whose other memory comes from the system allocator; bounds hold for resident bytes
+//! as the kernel counts them, not for time.
+
+mod common;
+
+use common::blocks::Block;
+use common::child::{self, Child};
+use common::{KIB, MIB, mem};
+use hakmem_alloc::Hakmem;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+static HAKMEM: Hakmem = Hakmem::new();
+
+/// Blocks of sizes drawn by `size`, up to `bytes` in all, every byte's OS page touched.
+fn take(bytes: usize, seed: u64, mut size: impl FnMut(&mut SmallRng) -> usize) -> Vec<Block> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut blocks = Vec::new();
+    let mut taken = 0;
+    while taken < bytes {
+        let block = Block::new(&HAKMEM, size(&mut rng));
+        block.touch();
+        taken += block.layout.size();
+        blocks.push(block);
+    }
+    blocks
+}
+
+fn free(blocks: Vec<Block>) {
+    blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+}
+
+fn small(rng: &mut SmallRng) -> usize {
+    rng.random_range(16..=1024)
+}
+
+/// Log-uniform from 16 bytes to 32 KiB.
+fn mixed(rng: &mut SmallRng) -> usize {
+    rng.random_range(4.0f64..15.0).exp2() as usize
+}
+
+/// One child's life: what it measured, in bytes.
+fn play(case: &str) -> usize {
+    // Whatever the runtime needs once is not charged to the case.
+    free(take(64 * KIB, 1, small));
+    let before = mem::rss();
+    match case.split(' ').next().expect("a word") {
+        "burst" => {
+            let threads: Vec<_> = (0..4)
+                .map(|i| thread::spawn(move || free(shuffled(take(256 * MIB, i, small), i))))
+                .collect();
+            threads
+                .into_iter()
+                .for_each(|t| t.join().expect("a thread of the burst"));
+            mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
+        }
+        "crossed" => {
+            // Each thread's blocks are freed by the next one.
+            let taken: Vec<_> = (0..4)
+                .map(|i| thread::spawn(move || take(128 * MIB, i, small)))
+                .collect();
+            let taken: Vec<_> = taken
+                .into_iter()
+                .map(|t| t.join().expect("a taking thread"))
+                .collect();
+            let freeing: Vec<_> = taken
+                .into_iter()
+                .map(|blocks| thread::spawn(|| free(blocks)))
+                .collect();
+            freeing
+                .into_iter()
+                .for_each(|t| t.join().expect("a freeing thread"));
+            mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
+        }
+        "sleepers" => sleepers(before),
+        "refill" => {
+            let blocks = shuffled(take(512 * MIB, 1, |_| 64), 2);
+            free(blocks);
+            let live = take(400 * MIB, 3, |_| 1500);
+            let rss = mem::rss() - before - live.capacity() * size_of::<Block>();
+            free(live);
+            rss
+        }
+        "join" => {
+            let blocks = take(400 * MIB, 1, small);
+            let list = blocks.capacity() * size_of::<Block>();
+            let other = thread::spawn(move || {
+                let mut blocks = blocks;
+                free(std::mem::take(&mut blocks));
+                let live = take(400 * MIB, 2, small);
+                let rss = mem::rss() - before - live.capacity() * size_of::<Block>();
+                free(live);
+                rss
+            });
+            child::report("list", list);
+            other.join().expect("the other thread")
+        }
+        "live" => {
+            let bytes: usize = case
+                .split(' ')
+                .nth(1)
+                .expect("megabytes")
+                .parse()
+                .expect("a number");
+            let live = take(bytes * MIB, 5, mixed);
+            let rss = mem::rss() - before - live.len() * size_of::<Block>();
+            free(live);
+            rss
+        }
+        "freed" => {
+            let sizes = if case == "freed mixed" { mixed } else { small };
+            free(shuffled(take(300 * MIB, 6, sizes), 7));
+            let at_once = mem::rss().saturating_sub(before);
+            child::report("at once", at_once);
+            thread::sleep(Duration::from_millis(1200));
+            // A process of one thread has nobody to do this but its own slow paths.
+            free(take(MIB, 8, mixed));
+            mem::rss().saturating_sub(before)
+        }
+        "buffers" => {
+            let buffers: Vec<_> = (0..20)
+                .map(|i| Block::new(&HAKMEM, (5 + i) * MIB))
+                .collect();
+            buffers.iter().for_each(Block::touch);
+            free(buffers);
+            thread::sleep(Duration::from_millis(1200));
+            free(take(MIB, 8, mixed));
+            mem::rss().saturating_sub(before)
+        }
+        "runs" => {
+            // Blocks of 64 KiB to 1 MiB: runs of slots.
+            free(shuffled(
+                take(400 * MIB, 9, |rng| rng.random_range(64 * KIB..MIB)),
+                10,
+            ));
+            thread::sleep(Duration::from_millis(1200));
+            free(take(MIB, 8, mixed));
+            mem::rss().saturating_sub(before)
+        }
+        other => panic!("unknown case {other}"),
+    }
+}
+
+fn shuffled(mut blocks: Vec<Block>, seed: u64) -> Vec<Block> {
+    blocks.shuffle(&mut SmallRng::seed_from_u64(seed));
+    blocks
+}
+
+fn sleepers(before: usize) -> usize {
+    const THREADS: usize = 64;
+    let used = Barrier::new(THREADS + 1);
+    let measured = Barrier::new(THREADS + 1);
+    let mut held = 0;
+    thread::scope(|scope| {
+        for i in 0..THREADS {
+            let (used, measured) = (&used, &measured);
+            let body = move || {
+                free(shuffled(take(50 * MIB, i as u64, small), i as u64));
+                used.wait();
+                measured.wait();
+            };
+            thread::Builder::new()
+                .stack_size(256 * KIB)
+                .spawn_scoped(scope, body)
+                .expect("a thread");
+        }
+        used.wait();
+        let bound = before + THREADS * MIB;
+        held = mem::wait_for_rss(bound, Duration::from_secs(8)).saturating_sub(before);
+        measured.wait();
+    });
+    held
+}
+
+#[track_caller]
+fn at_most(test: &'static str, cases: &[(&str, usize)]) {
+    if let Some(case) = child::case() {
+        child::report("bytes", play(&case));
+        return;
+    }
+    let mut over = Vec::new();
+    for &(case, bound) in cases {
+        let ended = Child::of(test, case).run();
+        let bytes: usize = ended.success().value("bytes");
+        if bytes > bound {
+            over.push(format!(
+                "{case}: {} KiB, at most {} KiB expected",
+                bytes / KIB,
+                bound / KIB
+            ));
+        }
+    }
+    assert!(over.is_empty(), "{}", over.join("; "));
+}
+
+#[test]
+fn a_burst_on_four_threads_is_given_back() {
+    at_most(
+        "a_burst_on_four_threads_is_given_back",
+        &[("burst", 16 * MIB), ("crossed", 16 * MIB)],
+    );
+}
+
+#[test]
+fn sleeping_threads_hold_a_mebibyte_each() {
+    at_most(
+        "sleeping_threads_hold_a_mebibyte_each",
+        &[("sleepers", 64 * MIB)],
+    );
+}
+
+#[test]
+fn a_randomly_freed_heap_serves_another_size() {
+    at_most(
+        "a_randomly_freed_heap_serves_another_size",
+        &[("refill", 600 * MIB)],
+    );
+}
+
+#[test]
+fn a_sleeping_owner_does_not_hold_what_others_freed() {
+    at_most(
+        "a_sleeping_owner_does_not_hold_what_others_freed",
+        &[("join", 480 * MIB)],
+    );
+}
+
+#[test]
+fn live_blocks_cost_little_more_than_their_bytes() {
+    let bound = |mib: usize| (mib * MIB * 13 / 10).max((mib + 2) * MIB);
+    let cases = [
+        ("live 1", bound(1)),
+        ("live 5", bound(5)),
+        ("live 20", bound(20)),
+        ("live 100", bound(100)),
+        ("live 300", bound(300)),
+    ];
+    at_most("live_blocks_cost_little_more_than_their_bytes", &cases);
+}
+
+#[test]
+fn freed_memory_is_given_back_by_one_thread() {
+    let cases = [
+        ("freed small", 8 * MIB),
+        ("freed mixed", 8 * MIB),
+        ("buffers", 8 * MIB),
+        ("runs", 8 * MIB),
+    ];
+    at_most("freed_memory_is_given_back_by_one_thread", &cases);
+}
