@@ -25,7 +25,10 @@ pub(crate) const OWN: u8 = 254;
 /// The alignment every block of at least 16 bytes has.
 pub(crate) const MIN_ALIGN: usize = 16;
 
-const _: () = assert!(CLASSES < OWN as usize, "a class fits the directory's byte beside HUGE and OWN");
+const _: () = assert!(
+    CLASSES < OWN as usize,
+    "a class fits the directory's byte beside HUGE and OWN"
+);
 
 /// Block size in bytes of each class.
 pub(crate) static SIZES: [u32; CLASSES] = sizes();
@@ -54,7 +57,10 @@ const fn sizes() -> [u32; CLASSES] {
         class += 1;
         i += 1;
     }
-    assert!(class == SLAB_CLASSES, "the count of slab classes is stated right");
+    assert!(
+        class == SLAB_CLASSES,
+        "the count of slab classes is stated right"
+    );
     while class < CLASSES {
         out[class] = ((class - SLAB_CLASSES + 1) * SLOT) as u32;
         class += 1;
@@ -132,7 +138,11 @@ pub(crate) const fn is_run(class: usize) -> bool {
 /// Slots in one slab of `class`.
 #[inline]
 pub(crate) const fn slots(class: usize) -> usize {
-    if is_run(class) { class - SLAB_CLASSES + 1 } else { 1 }
+    if is_run(class) {
+        class - SLAB_CLASSES + 1
+    } else {
+        1
+    }
 }
 
 /// Blocks in one slab of `class`.
@@ -151,7 +161,10 @@ mod tests {
         for n in 0..=RUN_MAX {
             let class = of_size(n).unwrap();
             assert!(size(class) >= n.max(1), "size {n} in class {class}");
-            assert!(class == 1 || size(class - 1) < n.max(1), "size {n}: class {class} is not the smallest");
+            assert!(
+                class == 1 || size(class - 1) < n.max(1),
+                "size {n}: class {class} is not the smallest"
+            );
             assert!(class >= last, "monotone at {n}");
             last = class;
         }
@@ -174,7 +187,11 @@ mod tests {
         }
         for class in 1..SLAB_CLASSES {
             let used = capacity(class) * size(class);
-            assert!((SLOT - used) * 100 <= SLOT * 10, "class {class} leaves {} of a slot", SLOT - used);
+            assert!(
+                (SLOT - used) * 100 <= SLOT * 10,
+                "class {class} leaves {} of a slot",
+                SLOT - used
+            );
         }
     }
 
@@ -184,7 +201,10 @@ mod tests {
             let align = 1usize << shift;
             for n in (0..70_000).chain([RUN_MAX - 1, RUN_MAX]) {
                 if let Some(class) = of_layout(n, align) {
-                    assert!(size(class) >= n && size(class) % align.min(SLOT) == 0 || align <= MIN_ALIGN);
+                    assert!(
+                        size(class) >= n && size(class) % align.min(SLOT) == 0
+                            || align <= MIN_ALIGN
+                    );
                     if align > MIN_ALIGN {
                         assert_eq!(size(class) % align, 0, "size {n} align {align}");
                     }

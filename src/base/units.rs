@@ -14,7 +14,10 @@ pub(crate) const SLOTS: usize = SUPERSLAB / SLOT;
 pub(crate) const CACHE_LINE: usize = 64;
 
 const _: () = assert!(SLOTS == 32, "slot bitmaps are u32");
-const _: () = assert!(1 << SLOT_SHIFT == SLOT && 1 << SUPERSLAB_SHIFT == SUPERSLAB, "shifts agree with sizes");
+const _: () = assert!(
+    1 << SLOT_SHIFT == SLOT && 1 << SUPERSLAB_SHIFT == SUPERSLAB,
+    "shifts agree with sizes"
+);
 
 /// Rounds `n` up to a multiple of the power of two `to`; `None` on overflow.
 pub(crate) const fn round_up(n: usize, to: usize) -> Option<usize> {

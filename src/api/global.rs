@@ -1,0 +1,93 @@
+//! `Hakmem`, to be set as `#[global_allocator]`.
+
+use crate::knobs::Config;
+use core::alloc::{GlobalAlloc, Layout};
+
+/// The allocator. A handle without state: every `Hakmem` of one version of this crate serves from the same memory.
+///
+/// ```
+/// use hakmem_alloc::Hakmem;
+///
+/// #[global_allocator]
+/// static GLOBAL: Hakmem = Hakmem::new();
+///
+/// assert_eq!([1, 2].map(Box::new), [Box::new(1), Box::new(2)]);
+/// ```
+///
+/// Null is the only failure (out of memory, or a size above `isize::MAX`); nothing here panics or unwinds. A pointer
+/// that is not a block of ours, or whose layout disagrees with its block, ends the process with one line on stderr.
+#[derive(Debug, Default)]
+pub struct Hakmem {
+    config: Config,
+}
+
+impl Hakmem {
+    /// A handle with the default configuration.
+    pub const fn new() -> Hakmem {
+        Hakmem {
+            config: Config::new(),
+        }
+    }
+
+    /// A handle with a configuration of its own. Environment variables override it; with several handles, the first
+    /// that allocates sets it.
+    pub const fn with_config(config: Config) -> Hakmem {
+        Hakmem { config }
+    }
+}
+
+#[cfg(not(miri))]
+mod serve {
+    use super::{GlobalAlloc, Hakmem, Layout};
+    use crate::heap::{self, hot, realloc};
+
+    // SAFETY: blocks are disjoint, aligned and as long as asked; null is the only failure; nothing unwinds.
+    unsafe impl GlobalAlloc for Hakmem {
+        #[inline]
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            hot::alloc(layout.size(), layout.align())
+        }
+
+        #[inline]
+        unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+            // SAFETY: the trait's contract.
+            unsafe { hot::dealloc(ptr, layout.size(), layout.align()) }
+        }
+
+        #[inline]
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            hot::alloc_zeroed(layout.size(), layout.align())
+        }
+
+        #[inline]
+        unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+            // SAFETY: the trait's contract.
+            unsafe { realloc::realloc(ptr, layout.size(), layout.align(), new_size) }
+        }
+    }
+}
+
+#[cfg(miri)]
+mod serve {
+    use super::{GlobalAlloc, Hakmem, Layout};
+
+    // SAFETY: forwards to the system allocator: Miri knows neither our mappings nor our assembly.
+    unsafe impl GlobalAlloc for Hakmem {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the trait's contract.
+            unsafe { std::alloc::System.alloc(layout) }
+        }
+        unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+            // SAFETY: the trait's contract.
+            unsafe { std::alloc::System.dealloc(ptr, layout) }
+        }
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the trait's contract.
+            unsafe { std::alloc::System.alloc_zeroed(layout) }
+        }
+        unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+            // SAFETY: the trait's contract.
+            unsafe { std::alloc::System.realloc(ptr, layout, new_size) }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What programs call.
+
+pub(crate) mod global;
+pub mod raw;
+
+use crate::{heap, knobs, pool};
+
+/// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
+/// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
+/// it.
+pub fn prewarm(superslabs: usize) -> usize {
+    if heap::ensure_ready() {
+        pool::prewarm(knobs::get(), superslabs)
+    } else {
+        0
+    }
+}
+
+/// Gives back to the kernel what can be given back now; returns the bytes. Blocks cached by threads that are running
+/// stay with them. Any thread may call it.
+pub fn purge() -> usize {
+    if heap::ensure_ready() {
+        heap::maintain::purge_now()
+    } else {
+        0
+    }
+}
+
+/// Bytes that the block at `ptr` holds, at least what was asked for; all of them may be used.
+///
+/// # Safety
+/// `ptr` came from this allocator and was not freed.
+pub unsafe fn usable_size(ptr: *const u8) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { heap::hot::usable_size(ptr) }
+}

@@ -1,0 +1,85 @@
+//! The allocator without `Layout`: what a C interface is built on.
+//!
+//! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
+//! Every function may be called from any thread. A freed pointer that is not a block of this allocator ends the process
+//! with one line on stderr.
+
+use crate::base::size_class::MIN_ALIGN;
+use crate::heap::{hot, realloc as resize};
+use core::ptr;
+
+const fn too_large(size: usize, align: usize) -> bool {
+    size > isize::MAX as usize
+        || align > isize::MAX as usize
+        || size > isize::MAX as usize - (align - 1)
+}
+
+/// A block of at least `size` bytes (0 counts as 1) at `align`.
+#[inline]
+pub fn alloc(size: usize, align: usize) -> *mut u8 {
+    debug_assert!(align.is_power_of_two());
+    if too_large(size, align) {
+        ptr::null_mut()
+    } else {
+        hot::alloc(size, align)
+    }
+}
+
+/// As [`alloc`], with all `size` bytes zero.
+#[inline]
+pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    debug_assert!(align.is_power_of_two());
+    if too_large(size, align) {
+        ptr::null_mut()
+    } else {
+        hot::alloc_zeroed(size, align)
+    }
+}
+
+/// Frees a block. Null is ignored.
+///
+/// # Safety
+/// `ptr` is null or a block of this allocator that is not used again.
+#[inline]
+pub unsafe fn dealloc(ptr: *mut u8) {
+    // SAFETY: the caller's promise; null takes the slow path, which ignores it.
+    unsafe { hot::free(ptr) }
+}
+
+/// Frees a block whose size and alignment are known: checked against the block's size class.
+///
+/// # Safety
+/// As [`dealloc`], and the block was allocated with this `size` and `align`.
+#[inline]
+pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { hot::dealloc(ptr, size, align) }
+}
+
+/// Resizes a block, which may move. On failure the answer is null and the block as it was.
+///
+/// # Safety
+/// `ptr` is a block of this allocator in use; it is gone unless the answer is null.
+pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { realloc_aligned(ptr, new_size, MIN_ALIGN) }
+}
+
+/// As [`realloc`], for a block allocated at `align`, which is kept.
+///
+/// # Safety
+/// As [`realloc`].
+pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { resize::realloc(ptr, hot::usable_size(ptr), align, new_size) }
+}
+
+/// Bytes that the block holds; see [`crate::usable_size`].
+///
+/// # Safety
+/// `ptr` is a block of this allocator in use.
+#[inline]
+pub unsafe fn usable_size(ptr: *const u8) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { hot::usable_size(ptr) }
+}

@@ -1,0 +1,124 @@
+//! Making the allocator ready, and giving a thread its heap.
+
+use super::heap::Heap;
+use super::{exit, fork, registry, tls};
+use crate::knobs::{self, Config};
+use crate::os::lock::Lock;
+use crate::os::{message, sys};
+use crate::pool;
+use crate::slab::directory::DIRECTORY;
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// Nothing done; tables and knobs usable; everything said to the C library too.
+const COLD: u8 = 0;
+const USABLE: u8 = 1;
+const READY: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(COLD);
+static LOCK: Lock = Lock::new();
+/// One thread tells the C library of us; it may allocate meanwhile.
+static TELLING: AtomicBool = AtomicBool::new(false);
+
+struct Chosen(UnsafeCell<Option<Config>>);
+// SAFETY: only reached under LOCK.
+unsafe impl Sync for Chosen {}
+static CONFIG: Chosen = Chosen(UnsafeCell::new(None));
+
+/// Sets the configuration in code; the first one counts, and only before the first allocation.
+#[cold]
+pub(crate) fn configure(config: &Config) {
+    let _guard = LOCK.lock();
+    // SAFETY: under the lock.
+    unsafe {
+        if (*CONFIG.0.get()).is_none() {
+            *CONFIG.0.get() = Some(*config);
+        }
+    }
+}
+
+/// Reads the knobs and reserves the tables. Answers false when the kernel refuses; a later call tries again.
+#[inline]
+pub(crate) fn ensure_ready() -> bool {
+    // Acquire: pairs with the Release stores below.
+    STATE.load(Ordering::Acquire) == READY || ensure_ready_slow()
+}
+
+#[cold]
+#[inline(never)]
+fn ensure_ready_slow() -> bool {
+    if STATE.load(Ordering::Acquire) == COLD {
+        let _guard = LOCK.lock();
+        if STATE.load(Ordering::Relaxed) == COLD && !make_usable() {
+            return false;
+        }
+    }
+    if STATE.load(Ordering::Acquire) == USABLE && !TELLING.swap(true, Ordering::AcqRel) {
+        fork::register();
+        STATE.store(READY, Ordering::Release);
+        let count = knobs::get().prewarm as usize;
+        if count > 0 {
+            let had = pool::prewarm(knobs::get(), count);
+            if had < count {
+                message::message!(
+                    "HAKMEM_SS_PREWARM={count}: {had} superslabs were populated; memory or a limit ended it"
+                );
+            }
+        }
+    }
+    true
+}
+
+fn make_usable() -> bool {
+    message::remember_stderr();
+    // SAFETY: LOCK is held.
+    let config = unsafe { (*CONFIG.0.get()).unwrap_or(Config::new()) };
+    knobs::init(&config);
+    let knobs = knobs::get();
+    if DIRECTORY
+        .init(knobs.directory_bits, sys::rlimit_as())
+        .is_err()
+        || !registry::create_shared()
+    {
+        return false;
+    }
+    pool::set_retain(knobs.retain_mb);
+    exit::create_key();
+    STATE.store(USABLE, Ordering::Release);
+    true
+}
+
+/// Gives the calling thread a heap, if it can be had; else the thread goes on without.
+#[cold]
+#[inline(never)]
+pub(super) fn attach() {
+    let _errno = sys::ErrnoGuard::new();
+    if !ensure_ready() || !tls::is_empty(tls::get()) {
+        return;
+    }
+    let Some(heap) = registry::acquire() else {
+        return;
+    };
+    // Before anything that may allocate: from here on such a call is an ordinary one.
+    tls::set(heap.cast());
+    if !exit::arm(heap) {
+        // Without the destructor the heap would be lost with the thread: serve the thread from the shared one.
+        exit::detach(heap);
+    }
+}
+
+/// The calling thread's heap; null if it has none.
+pub(super) fn current() -> *mut Heap {
+    let front = tls::get();
+    if tls::is_empty(front) || tls::is_dead(front) {
+        ptr::null_mut()
+    } else {
+        front.cast()
+    }
+}
+
+/// For fork: the lock of the start.
+pub(super) fn fork_lock() -> &'static Lock {
+    &LOCK
+}

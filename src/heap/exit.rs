@@ -1,0 +1,68 @@
+//! The end of a thread: its heap is emptied, made idle and published for the next thread.
+
+use super::heap::{Heap, IDLE, lock, shared};
+use super::remote::{self, Sorter};
+use super::{maintain, registry, slabs, spare, tls};
+use crate::pool;
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// The pthread key plus one; 0 before there is one.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the key whose destructor ends heaps. Called once, early: glibc's first 32 keys need no allocation.
+pub(super) fn create_key() {
+    let mut key = 0;
+    // SAFETY: a plain call; the destructor stays valid, as the library that holds it is never unloaded before its key.
+    if unsafe { libc::pthread_key_create(&mut key, Some(at_thread_end)) } == 0 {
+        KEY.store(key + 1, Ordering::Release);
+    }
+}
+
+/// Makes sure that the calling thread's end is noticed.
+pub(super) fn arm(heap: *mut Heap) -> bool {
+    let key = KEY.load(Ordering::Acquire);
+    // SAFETY: the key exists.
+    key != 0 && unsafe { libc::pthread_setspecific(key - 1, heap.cast::<c_void>()) } == 0
+}
+
+unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
+    detach(heap.cast());
+}
+
+/// Ends the calling thread's use of `heap`. Calls that come later in the thread are served without one.
+pub(super) fn detach(heap: *mut Heap) {
+    tls::set((&raw const tls::DEAD).cast_mut());
+    // SAFETY: the heap was this thread's, and from here on nobody touches its private part.
+    unsafe {
+        let guard = lock(heap);
+        let mut sorter = Sorter::new();
+        remote::flush_private(heap, &mut sorter);
+        spare::flush_all(heap, &mut sorter);
+        (*heap).state.store(IDLE, Ordering::Relaxed);
+        // SeqCst, with the fence in `remote::post`: either the poster sees Idle, or this drain sees its batch.
+        fence(Ordering::SeqCst);
+        remote::drain_locked(heap);
+        spare::flush_all(heap, &mut sorter);
+        sorter.post_all(heap);
+        slabs::note_idle_classes(heap);
+        debug_assert!(slabs::is_valid(heap), "a heap that is given up is in order");
+        let over = core::mem::take(&mut (*shared(heap)).over_bound);
+        drop(guard);
+        registry::publish_idle(heap);
+        if over {
+            pool::trim();
+        }
+        maintain::wake();
+    }
+}
+
+/// Deletes the key, so that a library that goes away leaves no destructor behind (rule 15). Threads that still run
+/// keep their heaps for good.
+pub(crate) fn forget_key() {
+    let key = KEY.swap(0, Ordering::AcqRel);
+    if key != 0 {
+        // SAFETY: the key is ours and nobody sets it any more.
+        unsafe { libc::pthread_key_delete(key - 1) };
+    }
+}

@@ -1,0 +1,87 @@
+//! Fork from a process of many threads, at any moment of any of them (rule 13).
+//!
+//! Before: every lock is taken, in rank order. After, in the parent: all are released. In the child: all are reset;
+//! every other heap becomes idle, its private part possibly torn in the middle of a fast path: chains still end, as
+//! the fast path links a block before it publishes it, but counts may be off by one, so the next thread to adopt such
+//! a heap walks them home first.
+
+use super::heap::{Heap, by_id};
+use super::{attach, maintain, registry};
+use crate::large;
+use crate::os::lock::Lock;
+use crate::pool;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::meta;
+
+/// Tells the C library. Early, so that our handlers run last before a fork and first after it.
+pub(super) fn register() {
+    // SAFETY: the handlers are plain functions that live as long as the program.
+    unsafe {
+        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    }
+}
+
+fn globals() -> [&'static Lock; 4] {
+    [
+        pool::fork_lock(),
+        large::fork_lock(),
+        meta::fork_lock(),
+        DIRECTORY.fork_lock(),
+    ]
+}
+
+unsafe extern "C" fn prepare() {
+    attach::fork_lock().acquire();
+    registry::fork_lock().acquire();
+    // No heap can be made while the registry is locked.
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever.
+        unsafe { (*heap).lock.acquire() };
+    }
+    for lock in globals() {
+        lock.acquire();
+    }
+}
+
+unsafe extern "C" fn parent() {
+    // SAFETY: `prepare` acquired exactly these.
+    unsafe {
+        for lock in globals().iter().rev() {
+            lock.release();
+        }
+        for heap in registry::all() {
+            (*heap).lock.release();
+        }
+        registry::fork_lock().release();
+        attach::fork_lock().release();
+    }
+}
+
+unsafe extern "C" fn child() {
+    // SAFETY: this is the only thread; every lock was held by it, and nothing under one is half done.
+    unsafe {
+        for lock in globals() {
+            lock.force_reset();
+        }
+        for heap in registry::all() {
+            (*heap).lock.force_reset();
+        }
+        registry::fork_lock().force_reset();
+        attach::fork_lock().force_reset();
+        pool::restore_in_flight();
+        let mine: *mut Heap = attach::current();
+        for heap in registry::all() {
+            if heap != mine
+                && (*heap).id != registry::SHARED_ID
+                && (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == super::heap::LIVE
+            {
+                (*heap)
+                    .torn
+                    .store(true, core::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        registry::rebuild_idle(mine);
+        maintain::after_fork();
+        debug_assert!(!by_id(registry::SHARED_ID).is_null());
+    }
+}

@@ -1,0 +1,195 @@
+//! The heap's data: a private front for its thread, a shared part under its lock, and the inbox.
+
+use super::registry;
+use crate::base::size_class::{self, CLASSES};
+use crate::os::lock::{Guard, Lock};
+use crate::slab::batch::{Batch, Block};
+use crate::slab::inbox::Inbox;
+use crate::slab::slab::Slab;
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Heap ids are 24 bits in a tag; all ones is nobody's.
+pub(super) const NOBODY: u32 = 0xFF_FFFF;
+/// Fullness lists per class.
+pub(super) const BUCKETS: usize = 4;
+
+/// A heap's free blocks of one class: last in, first out. `limit - room` blocks hang on `head`.
+#[repr(C)]
+pub(crate) struct Bin {
+    pub(super) head: *mut Block,
+    /// How many more fit. Written by the owner alone; an atomic because `stats()` looks at it from outside.
+    pub(super) room: AtomicU32,
+    pub(super) limit: AtomicU32,
+}
+
+impl Bin {
+    #[inline(always)]
+    pub(super) fn room(&self) -> u32 {
+        self.room.load(Ordering::Relaxed)
+    }
+    #[inline(always)]
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+    #[inline(always)]
+    pub(super) fn count(&self) -> u32 {
+        // Read from outside the two may disagree for a moment.
+        self.limit().saturating_sub(self.room())
+    }
+    /// Makes the bin hold `count` blocks at `head` under `limit`.
+    #[inline]
+    pub(super) fn fill(&mut self, head: *mut Block, count: usize, limit: usize) {
+        let limit = limit.max(count);
+        self.head = head;
+        self.limit.store(limit as u32, Ordering::Relaxed);
+        self.room.store((limit - count) as u32, Ordering::Relaxed);
+    }
+}
+
+/// What the fast paths touch.
+#[repr(C, align(64))]
+pub(crate) struct Front {
+    /// `id << 8`: what the tag of every slab of this heap starts with.
+    pub(super) tag: u32,
+    pub(super) bins: [Bin; CLASSES],
+}
+
+// SAFETY: the two static fronts are never written; any other is its thread's own.
+unsafe impl Sync for Front {}
+
+impl Front {
+    pub(super) const fn empty() -> Front {
+        const BIN: Bin = Bin {
+            head: ptr::null_mut(),
+            room: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
+        };
+        Front {
+            tag: NOBODY << 8,
+            bins: [BIN; CLASSES],
+        }
+    }
+}
+
+/// A batch in the making for one other heap.
+#[repr(C)]
+pub(super) struct Out {
+    pub(super) head: *mut Block,
+    pub(super) count: u32,
+    pub(super) owner: u32,
+}
+
+/// A stack of whole batches of one class. `blocks` is the sum of their counts.
+#[repr(C)]
+pub(super) struct Spare {
+    pub(super) top: Option<Batch>,
+    pub(super) blocks: u32,
+    /// Most blocks kept; 0 means not yet decided.
+    pub(super) limit: u32,
+    /// Least `blocks` since the last look: what was not needed.
+    pub(super) low: u32,
+    /// A batch was walked back for lack of room, and nothing missed it yet.
+    pub(super) walked: bool,
+}
+
+/// Everything under the heap's lock. `out_bytes` and `slab_bytes` are sums over the heap's slabs; `spare_bytes` over
+/// its spare stacks.
+#[repr(C)]
+pub(super) struct Shared {
+    pub(super) spare: [Spare; CLASSES],
+    pub(super) slabs: [[*mut Slab; BUCKETS]; CLASSES],
+    /// Blocks out of this heap's slabs, by class.
+    pub(super) out_blocks: [u32; CLASSES],
+    pub(super) slab_count: [u32; CLASSES],
+    pub(super) slab_bytes: usize,
+    pub(super) out_bytes: usize,
+    pub(super) spare_bytes: usize,
+    /// Batches taken from the inbox and not yet opened.
+    pub(super) pending: Option<Batch>,
+    /// The pool said it retains too much: trim once no lock is held.
+    pub(super) over_bound: bool,
+    /// Slow operations since the last look at the clock, and when that was.
+    pub(super) slow_ops: u32,
+    pub(super) looked_ms: u64,
+    pub(super) drained: u64,
+}
+
+/// Whether a heap's thread lives.
+pub(super) const LIVE: u32 = 0;
+/// Its thread has ended: whoever posts to it drains it.
+pub(super) const IDLE: u32 = 1;
+
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for the id is a valid new heap.
+#[repr(C, align(128))]
+pub(crate) struct Heap {
+    pub(super) front: Front,
+    pub(super) out: [Out; CLASSES],
+    pub(super) inbox: Inbox,
+    pub(super) lock: Lock,
+    pub(super) state: AtomicU32,
+    pub(super) id: u32,
+    /// Classes in which an idle heap has slabs with room: a hint for those who would take one over.
+    pub(super) idle_classes: [AtomicU64; 2],
+    /// The next idle heap; under the registry's lock.
+    pub(super) next_idle: UnsafeCell<*mut Heap>,
+    /// The private part may be torn: a fork froze its thread in the middle of a fast path.
+    pub(super) torn: AtomicBool,
+    /// Batches this thread posted; written by it alone.
+    pub(super) posted: AtomicU64,
+    pub(super) shared: UnsafeCell<Shared>,
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Heap, front) == 0,
+    "a heap is reached through its front"
+);
+const _: () = assert!(CLASSES <= 128, "a class bitmap is two words");
+
+/// Most blocks a bin of `class` holds: 16 KiB worth, at most 128, at least one.
+pub(super) fn bin_limit(class: usize) -> usize {
+    ((16 << 10) / size_class::size(class)).clamp(1, 128)
+}
+
+/// Blocks carved at once: enough that the first pages of a class come together, little enough that a program pays
+/// only for what it is about to use. Below 64 bytes in whole cache lines.
+pub(super) fn carve_count(class: usize) -> usize {
+    let size = size_class::size(class);
+    if size <= 1024 {
+        (4096 / size & !3).max(16)
+    } else {
+        (8192 / size).max(1)
+    }
+}
+
+/// Blocks in a batch for another heap: 64, or a few KiB.
+pub(super) fn batch_limit(class: usize) -> usize {
+    ((8 << 10) / size_class::size(class)).clamp(1, 64)
+}
+
+/// The heap of id `owner`; null where no such heap exists.
+#[inline]
+pub(super) fn by_id(owner: u32) -> *mut Heap {
+    registry::heap(owner)
+}
+
+/// Locks `heap`.
+///
+/// # Safety
+/// `heap` is a heap of the registry (they live as long as the process).
+#[inline]
+pub(super) unsafe fn lock<'a>(heap: *mut Heap) -> Guard<'a> {
+    // SAFETY: as above.
+    unsafe { (*heap).lock.lock() }
+}
+
+/// The part under the lock.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+#[inline]
+pub(super) unsafe fn shared(heap: *mut Heap) -> *mut Shared {
+    // SAFETY: as above.
+    unsafe { (*heap).shared.get() }
+}

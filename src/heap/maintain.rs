@@ -1,0 +1,121 @@
+//! The maintenance thread: gives back what quiescence would strand.
+//!
+//! Started lazily, only in a process of several threads that retains much; it ends when there is nothing left to do,
+//! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
+//! waits for a heap that is busy.
+
+use super::{registry, remote, tls};
+use crate::base::units::SLOT;
+use crate::knobs;
+use crate::large;
+use crate::os::{clock, sys};
+use crate::pool;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Retained bytes from which the thread is worth having.
+const START_FROM: usize = 32 << 20;
+/// Idle rounds after which it ends.
+const ROUNDS_TO_LIVE: u32 = 8;
+const STACK: usize = 256 << 10;
+
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Bytes freed but still resident, as far as they are counted without a walk.
+fn retained() -> usize {
+    pool::counts().dirty_slots * SLOT + large::cached_bytes()
+}
+
+/// Starts the thread if it is wanted and not there. Call it with no lock held.
+pub(super) fn wake() {
+    let live = registry::count().saturating_sub(1 + registry::idle_count());
+    let many = live >= 2 || registry::idle_count() >= 2;
+    if many
+        && !RUNNING.load(Ordering::Relaxed)
+        && retained() > START_FROM
+        && knobs::get().background
+    {
+        start();
+    }
+}
+
+#[cold]
+fn start() {
+    if RUNNING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    // SAFETY: plain pthread calls on locals. All signals stay blocked in the new thread: it inherits the mask.
+    let failed = unsafe {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut old = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
+        let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+        libc::pthread_attr_init(attr.as_mut_ptr());
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
+        libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, ptr::null_mut());
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
+        code != 0
+    };
+    if failed {
+        // Not now; the next who finds too much retained tries again.
+        RUNNING.store(false, Ordering::Release);
+    }
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    // Whatever the C library allocates for this thread comes from the shared heap.
+    tls::set((&raw const tls::DEAD).cast_mut());
+    let delay = u64::from(knobs::get().purge_delay_ms);
+    let mut idle_rounds = 0;
+    while idle_rounds < ROUNDS_TO_LIVE {
+        sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
+        let before = retained();
+        round(delay);
+        idle_rounds = if before > START_FROM / 4 && retained() < before {
+            0
+        } else {
+            idle_rounds + 1
+        };
+    }
+    RUNNING.store(false, Ordering::Release);
+    ptr::null_mut()
+}
+
+fn round(delay: u64) {
+    let mut over = false;
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever; no lock is held.
+        over |= unsafe { remote::settle(heap) };
+    }
+    if over {
+        pool::trim();
+    }
+    let now = clock::now_ms();
+    pool::decay(now, delay);
+    large::decay(now);
+}
+
+/// Gives back everything that can be given back now; answers the bytes.
+pub(crate) fn purge_now() -> usize {
+    for _ in 0..2 {
+        // Twice: the first look marks what the stacks hold as unneeded, the second sends it home.
+        for heap in registry::all() {
+            // SAFETY: heaps live for ever; no lock is held.
+            unsafe { remote::settle(heap) };
+        }
+    }
+    let huge = large::cached_bytes();
+    large::purge_all();
+    pool::purge_all() + huge
+}
+
+/// In the child of a fork: the thread is gone.
+pub(super) fn after_fork() {
+    RUNNING.store(false, Ordering::Relaxed);
+}

@@ -1,0 +1,29 @@
+//! Heaps: the two fast paths and everything behind them.
+//!
+//! ```text
+//! alloc ── bin ─ miss → alloc_slow ── attach (first call of a thread)
+//!                                  └─ refill ── out → spare → inbox → slabs → idle heaps' slabs → pool
+//! free ─── tag matches → bin ─ full → overflow ── spare → walk home → slabs → pool
+//!     └─── no match → free_slow ── mine, other class │ another heap's: out → post │ huge │ not ours: abort
+//! ```
+//!
+//! Bins and `out` are private to the thread; everything else of a heap is under its lock, which the owner's own slow
+//! paths take too, so that any thread can drain, flush or rob any heap, and fork can freeze it. Heaps are reached by
+//! raw pointer only; nobody ever forms `&mut Heap`.
+
+mod attach;
+mod exit;
+pub(crate) mod fork;
+mod heap;
+pub(crate) mod hot;
+pub(crate) mod maintain;
+pub(crate) mod realloc;
+mod refill;
+pub(crate) mod registry;
+mod remote;
+mod shared;
+mod slabs;
+mod spare;
+mod tls;
+
+pub(crate) use attach::ensure_ready;

@@ -1,0 +1,48 @@
+//! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
+//! copying otherwise.
+
+use super::hot;
+use crate::base::size_class::{self, HUGE, RUN_MAX};
+use crate::large;
+use crate::os::sys::ErrnoGuard;
+use crate::slab::directory::DIRECTORY;
+use core::ptr;
+
+/// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
+/// as it was, when out of memory. `old_size` is what the caller asked for, or the block's usable size.
+///
+/// # Safety
+/// `ptr` is a block of this allocator, in use, of at least `old_size` bytes and at `align`.
+pub(crate) unsafe fn realloc(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
+    if new_size > isize::MAX as usize - align {
+        return ptr::null_mut();
+    }
+    let class = DIRECTORY.tag(ptr as usize).class();
+    // SAFETY: the caller's promises.
+    unsafe {
+        if class == HUGE as usize {
+            if new_size > RUN_MAX {
+                let _errno = ErrnoGuard::new();
+                return large::realloc(ptr, align, new_size).unwrap_or(ptr::null_mut());
+            }
+        } else if class < size_class::CLASSES {
+            let block = size_class::size(class);
+            // Down to half the block stays: the smaller layout is legal at free.
+            if new_size <= block && (new_size >= block / 2 || block <= 16) && class != 0 {
+                return ptr;
+            }
+        }
+        let new = hot::alloc(new_size, align);
+        if !new.is_null() {
+            ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
+            // By address: the class in the directory is the truth, whatever size the caller last knew.
+            hot::free(ptr);
+        }
+        new
+    }
+}

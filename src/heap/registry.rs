@@ -1,0 +1,194 @@
+//! All heaps by id, and the idle ones.
+
+use super::heap::{Heap, IDLE, LIVE};
+use super::remote::{self, Sorter};
+use crate::os::lock::{Lock, Locked};
+use crate::slab::meta;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+const SHELF: usize = 1024;
+/// Most heaps: threads beyond it share one heap under its lock.
+const MOST: u32 = (SHELF * SHELF) as u32;
+/// The heap nobody owns, for threads that have none.
+pub(super) const SHARED_ID: u32 = 1;
+
+type Shelf = [AtomicPtr<Heap>; SHELF];
+
+static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mut()) }; SHELF];
+/// Ids given out, plus one: id 0 is never a heap's.
+static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
+static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+struct Idle {
+    head: *mut Heap,
+}
+
+// SAFETY: only reached through the lock around it.
+unsafe impl Send for Idle {}
+
+static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
+    head: ptr::null_mut(),
+});
+
+/// The heap of this id; null where there is none.
+#[inline]
+pub(super) fn heap(id: u32) -> *mut Heap {
+    let Some(shelf) = SHELVES.get(id as usize / SHELF) else {
+        return ptr::null_mut();
+    };
+    // Acquire: pairs with the Release in `create`; the shelf and the heap in it are initialised.
+    let shelf = shelf.load(Ordering::Acquire);
+    if shelf.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: shelves are never freed.
+    unsafe { (*shelf)[id as usize % SHELF].load(Ordering::Acquire) }
+}
+
+/// A heap for the calling thread: an idle one if there is one, else a new one. `None` when memory or ids ran out.
+pub(super) fn acquire() -> Option<*mut Heap> {
+    let mut idle = IDLE_HEAPS.lock();
+    let heap = idle.head;
+    if heap.is_null() {
+        return create(&mut idle);
+    }
+    // SAFETY: idle heaps are linked under this lock. Taking the heap's own lock makes the adopter see what the last
+    // one who worked on it left (rule 5).
+    unsafe {
+        idle.head = *(*heap).next_idle.get();
+        IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+        let _guard = super::heap::lock(heap);
+        (*heap).state.store(LIVE, Ordering::SeqCst);
+        (*heap).idle_classes[0].store(0, Ordering::Relaxed);
+        (*heap).idle_classes[1].store(0, Ordering::Relaxed);
+        if (*heap).torn.swap(false, Ordering::Relaxed) {
+            let mut sorter = Sorter::new();
+            remote::flush_private(heap, &mut sorter);
+            sorter.post_all(heap);
+        }
+    }
+    Some(heap)
+}
+
+/// Makes the heap nobody owns.
+pub(super) fn create_shared() -> bool {
+    let mut idle = IDLE_HEAPS.lock();
+    if !heap(SHARED_ID).is_null() {
+        return true;
+    }
+    let Some(heap) = create(&mut idle) else {
+        return false;
+    };
+    // SAFETY: just made. Idle for ever: whoever posts to it drains it.
+    unsafe { (*heap).state.store(IDLE, Ordering::SeqCst) };
+    true
+}
+
+fn create(_locked: &mut Idle) -> Option<*mut Heap> {
+    let id = NEXT_ID.load(Ordering::Relaxed);
+    if id >= MOST {
+        return None;
+    }
+    let shelf_slot = &SHELVES[id as usize / SHELF];
+    let mut shelf = shelf_slot.load(Ordering::Relaxed);
+    if shelf.is_null() {
+        shelf = meta::allocate::<Shelf>()?.as_ptr();
+        // Release: pairs with `heap`; the shelf is zeroed, which is a shelf of nulls.
+        shelf_slot.store(shelf, Ordering::Release);
+    }
+    let heap = meta::allocate::<Heap>()?.as_ptr();
+    // SAFETY: fresh zeroed memory, which is a valid heap but for its id and tag.
+    unsafe {
+        (*heap).id = id;
+        (*heap).front.tag = id << 8;
+        (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
+    }
+    NEXT_ID.store(id + 1, Ordering::Relaxed);
+    Some(heap)
+}
+
+/// Puts an idle heap where the next thread finds it.
+///
+/// # Safety
+/// The heap is idle, its thread gone, and in no list; the caller holds no heap's lock.
+pub(super) unsafe fn publish_idle(heap: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    // SAFETY: the link belongs to this lock.
+    unsafe { *(*heap).next_idle.get() = idle.head };
+    idle.head = heap;
+    IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Calls `visit` for up to `most` idle heaps that say they have slabs with room in `class`, until it answers true.
+/// The registry's lock is held meanwhile: the heaps stay idle.
+pub(super) fn find_idle(
+    class: usize,
+    most: usize,
+    mut visit: impl FnMut(*mut Heap) -> bool,
+) -> bool {
+    if IDLE_COUNT.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    let idle = IDLE_HEAPS.lock();
+    let mut at = idle.head;
+    let mut looked = 0;
+    // SAFETY: linked under this lock.
+    unsafe {
+        while !at.is_null() && looked < most {
+            looked += 1;
+            if (*at).idle_classes[class / 64].load(Ordering::Relaxed) & 1 << (class % 64) != 0
+                && visit(at)
+            {
+                return true;
+            }
+            at = *(*at).next_idle.get();
+        }
+    }
+    false
+}
+
+/// Heaps made so far, the shared one included.
+pub(crate) fn count() -> usize {
+    (NEXT_ID.load(Ordering::Relaxed) - SHARED_ID) as usize
+}
+
+/// Heaps whose thread has ended (the shared one is neither live nor idle).
+pub(crate) fn idle_count() -> usize {
+    IDLE_COUNT.load(Ordering::Relaxed)
+}
+
+/// Every heap.
+pub(super) fn all() -> impl Iterator<Item = *mut Heap> {
+    (SHARED_ID..NEXT_ID.load(Ordering::Relaxed))
+        .map(heap)
+        .filter(|heap| !heap.is_null())
+}
+
+/// For fork: the registry's lock.
+pub(super) fn fork_lock() -> &'static Lock {
+    IDLE_HEAPS.raw()
+}
+
+/// In the child of a fork: makes every heap but `keep` and the shared one idle.
+///
+/// # Safety
+/// Only the forking thread exists, and the registry's lock has been reset.
+pub(super) unsafe fn rebuild_idle(keep: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    idle.head = ptr::null_mut();
+    let mut count = 0;
+    for heap in all() {
+        // SAFETY: nobody else is left.
+        unsafe {
+            if heap == keep || (*heap).id == SHARED_ID {
+                continue;
+            }
+            (*heap).state.store(IDLE, Ordering::SeqCst);
+            *(*heap).next_idle.get() = idle.head;
+        }
+        idle.head = heap;
+        count += 1;
+    }
+    IDLE_COUNT.store(count, Ordering::Relaxed);
+}

@@ -1,0 +1,283 @@
+//! Blocks of other heaps: gathered in `out`, posted batch by batch, drained when nobody else will.
+
+use super::heap::{Heap, IDLE, batch_limit, by_id, shared};
+use super::{hot, slabs, spare};
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::Tag;
+use core::ptr;
+use core::sync::atomic::{Ordering, fence};
+
+/// Batches in an inbox from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
+const LARGE_INBOX: usize = 64;
+/// Owners told apart on a walk home.
+const OWNERS: usize = 8;
+
+/// Gathers foreign blocks by owner, so that each message carries many.
+pub(super) struct Sorter {
+    rows: [Row; OWNERS],
+    used: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    owner: u32,
+    class: usize,
+    count: usize,
+    head: *mut Block,
+}
+
+impl Sorter {
+    pub(super) fn new() -> Sorter {
+        Sorter {
+            rows: [Row {
+                owner: 0,
+                class: 0,
+                count: 0,
+                head: ptr::null_mut(),
+            }; OWNERS],
+            used: 0,
+        }
+    }
+
+    /// Adds a foreign block.
+    ///
+    /// # Safety
+    /// The caller owns `block`, whose tag is `tag`.
+    pub(super) unsafe fn add(&mut self, block: *mut Block, tag: Tag, from: *mut Heap) {
+        let (owner, class) = (tag.owner(), tag.class());
+        let found = self.rows[..self.used]
+            .iter()
+            .position(|row| row.owner == owner && row.class == class);
+        let index = match found {
+            Some(index) => index,
+            None if self.used < OWNERS => {
+                self.used += 1;
+                self.rows[self.used - 1] = Row {
+                    owner,
+                    class,
+                    count: 0,
+                    head: ptr::null_mut(),
+                };
+                self.used - 1
+            }
+            None => {
+                let index = (0..OWNERS).max_by_key(|&i| self.rows[i].count).unwrap_or(0);
+                // SAFETY: the row's chain is ours.
+                unsafe { post_chain(self.rows[index], from, false) };
+                self.rows[index] = Row {
+                    owner,
+                    class,
+                    count: 0,
+                    head: ptr::null_mut(),
+                };
+                index
+            }
+        };
+        let row = &mut self.rows[index];
+        // SAFETY: the caller gives the block up.
+        unsafe { (*block).next.set(row.head) };
+        row.head = block;
+        row.count += 1;
+        if row.count >= batch_limit(class) {
+            // SAFETY: the row's chain is ours.
+            unsafe { post_chain(*row, from, false) };
+            row.count = 0;
+            row.head = ptr::null_mut();
+        }
+    }
+
+    /// Posts everything gathered. The caller may hold `from`'s lock.
+    ///
+    /// # Safety
+    /// The blocks added are still the sorter's.
+    pub(super) unsafe fn post_all(&mut self, from: *mut Heap) {
+        for row in &mut self.rows[..self.used] {
+            // SAFETY: as above.
+            unsafe { post_chain(*row, from, true) };
+            row.count = 0;
+            row.head = ptr::null_mut();
+        }
+        self.used = 0;
+    }
+}
+
+unsafe fn post_chain(row: Row, from: *mut Heap, may_drain: bool) {
+    if row.count == 0 {
+        return;
+    }
+    // SAFETY: the chain is the caller's, of row.count blocks.
+    unsafe {
+        let batch = Batch::seal(row.head, row.count);
+        post(row.owner, batch, from, may_drain);
+    }
+}
+
+/// Posts a batch to its owner; where nobody may come for it, walks the owner's inbox home.
+///
+/// # Safety
+/// The caller owns the batch. It may hold `from`'s lock, and no other heap's.
+unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
+    // SAFETY: tags name heaps that exist, and heaps live for ever.
+    unsafe {
+        let heap = by_id(owner);
+        if heap.is_null() {
+            crate::os::message::fatal!(
+                "block {:p}: its slab names a heap that does not exist",
+                batch.head()
+            );
+        }
+        if !from.is_null() {
+            let posted = &(*from).posted;
+            posted.store(posted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        let waiting = (*heap).inbox.post(batch);
+        // SeqCst, with the fence in `exit::detach`: either this thread sees that the heap is idle, or its last drain
+        // sees this batch.
+        fence(Ordering::SeqCst);
+        let nobody_comes = (*heap).state.load(Ordering::Relaxed) == IDLE;
+        if may_drain && (nobody_comes || waiting >= LARGE_INBOX) {
+            try_drain(heap);
+        }
+    }
+}
+
+/// Walks a heap's inbox home on its behalf, unless somebody is at it. Does not recurse: what turns out to be foreign
+/// is posted onward and left there.
+///
+/// # Safety
+/// The caller holds at most one other heap's lock.
+pub(super) unsafe fn try_drain(heap: *mut Heap) {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return;
+        };
+        drain_locked(heap);
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            slabs::note_idle_classes(heap);
+        }
+        let over = core::mem::take(&mut (*shared(heap)).over_bound);
+        drop(guard);
+        if over {
+            // The caller may hold a lock of its own: the trimming is left to the next one who looks.
+            OVER.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Memory was freed on behalf of others beyond the pool's bound.
+pub(super) static OVER: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// Walks everything in the inbox and among the pending home.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn drain_locked(heap: *mut Heap) {
+    // SAFETY: the caller's promise; posted batches are nobody else's.
+    unsafe {
+        let mut sorter = Sorter::new();
+        let part = shared(heap);
+        while let Some(batch) = (*part).pending.or_else(|| (*heap).inbox.take_all()) {
+            (*part).pending = batch.link();
+            (*part).drained += 1;
+            let head = batch.head();
+            spare::walk_home(heap, head, super::refill::class_of(head), &mut sorter);
+        }
+        for row in &mut sorter.rows[..sorter.used] {
+            post_chain(*row, heap, false);
+            row.count = 0;
+        }
+    }
+}
+
+/// A free of a block that belongs to another heap, by a thread that has one.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
+pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) {
+    let class = tag.class();
+    // SAFETY: `out` is the thread's own.
+    unsafe {
+        let out = &raw mut (*heap).out[class];
+        if (*out).count == 0 {
+            (*out).owner = tag.owner();
+            (*block).next.set(ptr::null_mut());
+        } else if (*out).owner == tag.owner() {
+            (*block).next.set((*out).head);
+        } else {
+            // A second owner: into the bin; the way back sorts.
+            return hot::push_foreign(heap, block, class);
+        }
+        (*out).head = block;
+        (*out).count += 1;
+        if (*out).count as usize >= batch_limit(class) {
+            let batch = Batch::seal((*out).head, (*out).count as usize);
+            (*out).head = ptr::null_mut();
+            (*out).count = 0;
+            let _errno = crate::os::sys::ErrnoGuard::new();
+            post(tag.owner(), batch, heap, true);
+            if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
+                crate::pool::trim();
+            }
+        }
+    }
+}
+
+/// A free by a thread without a heap.
+///
+/// # Safety
+/// `block`, tagged `tag`, is the caller's to give; no lock is held.
+pub(super) unsafe fn post_single(block: *mut Block, tag: Tag) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*block).next.set(ptr::null_mut());
+        post(tag.owner(), Batch::seal(block, 1), ptr::null_mut(), true);
+    }
+    if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
+        crate::pool::trim();
+    }
+}
+
+/// Posts what the thread gathered for others, and sends its bins home.
+///
+/// # Safety
+/// `heap`'s thread gives it up (or is gone), and the caller holds its lock.
+pub(super) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
+    for class in 1..crate::base::size_class::CLASSES {
+        // SAFETY: nobody else uses the private part any more.
+        unsafe {
+            let bin = &raw mut (*heap).front.bins[class];
+            let chain = (*bin).head;
+            (*bin).fill(ptr::null_mut(), 0, 0);
+            spare::walk_home(heap, chain, class, sorter);
+            let out = &raw mut (*heap).out[class];
+            let chain = (*out).head;
+            (*out).head = ptr::null_mut();
+            (*out).count = 0;
+            spare::walk_home(heap, chain, class, sorter);
+        }
+    }
+}
+
+/// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's.
+///
+/// # Safety
+/// The caller holds no lock.
+pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return false;
+        };
+        drain_locked(heap);
+        let mut sorter = Sorter::new();
+        spare::shrink_unneeded(heap, &mut sorter);
+        sorter.post_all(heap);
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            slabs::note_idle_classes(heap);
+        }
+        let over = core::mem::take(&mut (*shared(heap)).over_bound);
+        drop(guard);
+        over
+    }
+}

@@ -1,0 +1,49 @@
+//! Allocation for threads without a heap of their own: those that ended (a library's destructors run after ours), and
+//! those for which no heap could be made. One heap, whose bins stay empty: every block comes from the slabs, under its
+//! lock.
+
+use super::heap::{Heap, by_id, lock, shared};
+use super::hot::Fresh;
+use super::registry::SHARED_ID;
+use super::{attach, remote, slabs};
+use crate::base::size_class;
+use crate::knobs;
+use crate::os::sys::ErrnoGuard;
+use crate::pool;
+
+/// A block of `class` from the shared heap.
+pub(super) fn alloc(class: usize) -> Fresh {
+    let _errno = ErrnoGuard::new();
+    if !attach::ensure_ready() {
+        return Fresh::NULL;
+    }
+    let heap: *mut Heap = by_id(SHARED_ID);
+    if heap.is_null() {
+        return Fresh::NULL;
+    }
+    loop {
+        // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock.
+        unsafe {
+            let guard = lock(heap);
+            remote::drain_locked(heap);
+            if (*shared(heap)).slabs[class]
+                .iter()
+                .all(|slab| slab.is_null())
+                && let Some(claim) = pool::claim(size_class::slots(class))
+            {
+                slabs::open(heap, claim, class);
+            }
+            let taken = slabs::take(heap, class, 1);
+            drop(guard);
+            if let Some(taken) = taken {
+                return Fresh {
+                    ptr: taken.head.cast(),
+                    zero: taken.zero,
+                };
+            }
+        }
+        if pool::grow(knobs::get()).is_err() {
+            return Fresh::NULL;
+        }
+    }
+}

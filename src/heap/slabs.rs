@@ -1,0 +1,269 @@
+//! A heap's slabs, under its lock: which have room, taking blocks from them and putting them back.
+//!
+//! Slabs with room are listed by fullness, fullest first to be taken from, so that sparse ones run empty. A slab of
+//! which only a block or two is free is in no list: fetching those would cost a slow path for each.
+
+use super::heap::{BUCKETS, Heap, Shared, carve_count, shared};
+use super::registry;
+use crate::base::size_class;
+use crate::base::units::SLOT;
+use crate::os::clock;
+use crate::pool::{self, Claim};
+use crate::slab::batch::Block;
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::slab::{Slab, Taken};
+use crate::slab::superslab::Superslab;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// How many slabs one refill draws from before it is content with what it has.
+const SLABS_PER_REFILL: usize = 4;
+
+/// Fewest free blocks for which a slab is listed.
+#[inline]
+fn listed_from(capacity: usize) -> usize {
+    (capacity / 32).max(1)
+}
+
+/// The list for a slab: 0 for none, else 1 (fullest) to [`BUCKETS`].
+#[inline]
+fn bucket(available: usize, capacity: usize) -> usize {
+    if available < listed_from(capacity) {
+        return 0;
+    }
+    let quarters = available * 4;
+    1 + (quarters >= capacity) as usize
+        + (quarters >= 2 * capacity) as usize
+        + (quarters >= 3 * capacity) as usize
+}
+
+unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to; the slab is listed.
+    unsafe {
+        let (next, prev) = ((*slab).next, (*slab).prev);
+        if prev.is_null() {
+            (*part).slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
+        } else {
+            (*prev).next = next;
+        }
+        if !next.is_null() {
+            (*next).prev = prev;
+        }
+        (*slab).bucket = 0;
+    }
+}
+
+/// Puts the slab into the list its fullness asks for.
+unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+    unsafe {
+        let wanted = bucket((*slab).available(), (*slab).capacity());
+        if wanted == (*slab).bucket as usize {
+            return;
+        }
+        if (*slab).bucket != 0 {
+            unlink(part, slab);
+        }
+        if wanted != 0 {
+            let head = &mut (*part).slabs[(*slab).class as usize][wanted - 1];
+            (*slab).next = *head;
+            (*slab).prev = ptr::null_mut();
+            if !head.is_null() {
+                (**head).prev = slab;
+            }
+            *head = slab;
+            (*slab).bucket = wanted as u8;
+        }
+    }
+}
+
+/// Takes up to `want` blocks from the heap's slabs, as one chain.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<Taken> {
+    // SAFETY: the lock is held; listed slabs belong to the heap and have room.
+    unsafe {
+        let part = shared(heap);
+        let mut got: Option<Taken> = None;
+        for _ in 0..SLABS_PER_REFILL {
+            let Some(&slab) = (*part).slabs[class].iter().find(|slab| !slab.is_null()) else {
+                break;
+            };
+            let have = got.as_ref().map_or(0, |taken| taken.count);
+            let Some(taken) = (*slab).take(want - have, carve_count(class)) else {
+                break;
+            };
+            (*part).out_blocks[class] += taken.count as u32;
+            (*part).out_bytes += taken.count * size_class::size(class);
+            relist(part, slab);
+            got = Some(match got {
+                None => taken,
+                Some(first) => join(taken, first),
+            });
+            if got
+                .as_ref()
+                .is_some_and(|taken| taken.count * 2 >= want || taken.zero)
+            {
+                break;
+            }
+        }
+        got
+    }
+}
+
+/// `front` before `back`, as one chain.
+unsafe fn join(front: Taken, back: Taken) -> Taken {
+    let mut last = front.head;
+    // SAFETY: both chains are the caller's; `front` has `count` blocks.
+    unsafe {
+        for _ in 1..front.count {
+            last = (*last).next.get();
+        }
+        (*last).next.set(back.head);
+    }
+    Taken {
+        head: front.head,
+        count: front.count + back.count,
+        zero: front.zero,
+    }
+}
+
+/// Puts one block back into its slab; the slab goes back to the pool when nothing of it is out any more.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns `block`, which lies in a slab of `heap`.
+pub(super) unsafe fn give(heap: *mut Heap, block: *mut Block, class: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let slab = Superslab::slab_of(block as usize);
+        debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
+        (*slab).give(block);
+        (*part).out_blocks[class] -= 1;
+        (*part).out_bytes -= size_class::size(class);
+        if (*slab).out() == 0 {
+            retire(part, slab);
+        } else {
+            relist(part, slab);
+        }
+    }
+}
+
+unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the owner's lock, and nothing of the slab is out: its tags may go (rule 2).
+    unsafe {
+        debug_assert!((*slab).is_valid());
+        if (*slab).bucket != 0 {
+            unlink(part, slab);
+        }
+        let class = (*slab).class as usize;
+        let slots = size_class::slots(class);
+        let base = (*slab).base;
+        (*part).slab_count[class] -= 1;
+        (*part).slab_bytes -= slots * SLOT;
+        DIRECTORY.set(base, slots, Tag::NONE);
+        let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
+        let slot = (base - (*superslab).base) / SLOT;
+        (*part).over_bound |= pool::release(superslab, slot, slots, clock::now_ms());
+    }
+}
+
+/// Makes claimed slots a slab of `heap`.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the claim.
+pub(super) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
+    // SAFETY: the caller's promises: nobody else knows of these slots yet.
+    unsafe {
+        let part = shared(heap);
+        let slab = &raw mut (*claim.superslab).slabs[claim.slot];
+        let base = claim.addr();
+        Slab::open(slab, base, class, (*heap).id, claim.clean);
+        let slots = size_class::slots(class);
+        DIRECTORY.set(base, slots, Tag::new((*heap).id, class as u8));
+        (*part).slab_count[class] += 1;
+        (*part).slab_bytes += slots * SLOT;
+        relist(part, slab);
+    }
+}
+
+/// Takes a slab with room in `class` over from an idle heap. No lock is held at the call.
+pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
+    registry::find_idle(class, 4, |from| {
+        // SAFETY: registry before heap, a second heap by try only (ranks). Both locks are held while the owner
+        // changes (rule 3), which is all that a block on its way home looks at.
+        unsafe {
+            let _mine = super::heap::lock(heap);
+            let Some(_theirs) = (*from).lock.try_lock() else {
+                return false;
+            };
+            let (to_part, from_part) = (shared(heap), shared(from));
+            let Some(&slab) = (*from_part).slabs[class]
+                .iter()
+                .find(|slab| !slab.is_null())
+            else {
+                note_idle_classes(from);
+                return false;
+            };
+            unlink(from_part, slab);
+            let (slots, out) = (size_class::slots(class), (*slab).out());
+            let bytes = out * size_class::size(class);
+            (*from_part).slab_count[class] -= 1;
+            (*from_part).slab_bytes -= slots * SLOT;
+            (*from_part).out_blocks[class] -= out as u32;
+            (*from_part).out_bytes -= bytes;
+            (*to_part).slab_count[class] += 1;
+            (*to_part).slab_bytes += slots * SLOT;
+            (*to_part).out_blocks[class] += out as u32;
+            (*to_part).out_bytes += bytes;
+            (*slab).owner = (*heap).id;
+            DIRECTORY.set((*slab).base, slots, Tag::new((*heap).id, class as u8));
+            relist(to_part, slab);
+            note_idle_classes(from);
+            true
+        }
+    })
+}
+
+/// Brings an idle heap's hint up to date.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn note_idle_classes(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    unsafe {
+        let mut bits = [0u64; 2];
+        for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
+            if buckets.iter().any(|slab| !slab.is_null()) {
+                bits[class / 64] |= 1 << (class % 64);
+            }
+        }
+        (*heap).idle_classes[0].store(bits[0], Ordering::Relaxed);
+        (*heap).idle_classes[1].store(bits[1], Ordering::Relaxed);
+    }
+}
+
+/// Debug walker: listed slabs belong here, are in the right list, and are valid themselves.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn is_valid(heap: *mut Heap) -> bool {
+    let mut ok = true;
+    // SAFETY: the lock is held.
+    unsafe {
+        for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
+            for (index, &head) in buckets.iter().enumerate() {
+                let mut slab = head;
+                while !slab.is_null() {
+                    ok &= (*slab).class as usize == class && (*slab).owner == (*heap).id;
+                    ok &= (*slab).bucket as usize == index + 1 && index < BUCKETS;
+                    ok &= bucket((*slab).available(), (*slab).capacity()) == index + 1;
+                    ok &= DIRECTORY.tag((*slab).base) == Tag::new((*heap).id, class as u8);
+                    slab = (*slab).next;
+                }
+            }
+        }
+    }
+    ok
+}

@@ -1,0 +1,314 @@
+//! The spare stacks: whole batches between the bins and the slabs, and when they go home.
+//!
+//! A full bin becomes a batch on the stack, an empty one takes a batch off it, both without touching the blocks
+//! inside. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
+//! overflow had just walked home, and shrinks by what a while of use never needed. By the heap as a whole: where its
+//! slabs hold far more than is live, blocks kept here would pin nearly empty slabs, so the class keeps an eighth of
+//! what is live at most, its bin too: when everything has been freed, nothing stays behind.
+
+use super::heap::{Bin, Heap, Spare, bin_limit, lock, shared};
+use super::remote::Sorter;
+use super::{refill, registry, slabs};
+use crate::base::size_class;
+use crate::knobs;
+use crate::os::clock;
+use crate::pool;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use core::ptr;
+
+/// Slow operations between looks at the clock.
+const LOOK_EVERY: u32 = 64;
+/// Bytes of one class that may stay on the stack at most.
+const CLASS_MOST: usize = 8 << 20;
+
+/// Bytes a heap's slabs may hold beyond what is live before its caches are cut: the knob's amount, shared among the
+/// heaps where there are many.
+pub(super) fn slack_allowed(live: usize) -> usize {
+    let heaps = registry::count()
+        .saturating_sub(registry::idle_count())
+        .max(8);
+    let least = (knobs::get().heap_cache_kb as usize) << 10;
+    (least * 8 / heaps).max(128 << 10).max(live / 8)
+}
+
+fn first_limit(class: usize) -> u32 {
+    if size_class::size(class) > 16 << 10 {
+        0
+    } else {
+        2 * bin_limit(class) as u32
+    }
+}
+
+/// Pushes a batch.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the batch, of `class`.
+pub(super) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let count = batch.count();
+        batch.set_link((*spare).top);
+        (*spare).top = Some(batch);
+        (*spare).blocks += count as u32;
+        (*part).spare_bytes += count * size_class::size(class);
+        if (*spare).limit == 0 {
+            (*spare).limit = first_limit(class);
+        }
+    }
+}
+
+/// Pops the newest batch.
+///
+/// # Safety
+/// The caller holds `heap`'s lock; it owns the batch from then on.
+pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let batch = (*spare).top?;
+        // Freed memory: a stray write may have changed the words. The directory tells.
+        if DIRECTORY.tag(batch.head() as usize).class() != class
+            || batch.count() as u32 > (*spare).blocks
+        {
+            crate::os::message::fatal!(
+                "block {:p}: written to after it was freed; its free-list words are damaged",
+                batch.head()
+            );
+        }
+        let count = batch.count();
+        (*spare).top = batch.link();
+        (*spare).blocks -= count as u32;
+        (*spare).low = (*spare).low.min((*spare).blocks);
+        (*part).spare_bytes -= count * size_class::size(class);
+        Some(batch)
+    }
+}
+
+/// A free that found the bin full: the bin becomes a batch, the block the first of the next.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
+pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) {
+    // SAFETY: bins are the thread's own; the rest is under the lock.
+    unsafe {
+        let bin = &raw mut (*heap).front.bins[class];
+        let guard = lock(heap);
+        let count = (*bin).count() as usize;
+        if count > 0 {
+            let batch = Batch::seal((*bin).head, count);
+            (*bin).fill(ptr::null_mut(), 0, (*bin).limit() as usize);
+            push(heap, class, batch);
+        }
+        let mut sorter = Sorter::new();
+        if (*bin).limit() == 0 {
+            (*block).next.set(ptr::null_mut());
+            walk_home(heap, block, class, &mut sorter);
+        } else {
+            (*block).next.set(ptr::null_mut());
+            (*bin).fill(block, 1, (*bin).limit() as usize);
+        }
+        bound(heap, class, bin, &mut sorter);
+        sorter.post_all(heap);
+        let todo = look(heap);
+        drop(guard);
+        todo.run();
+    }
+}
+
+/// Sends home what the class may not keep.
+unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorter) {
+    // SAFETY: the caller holds the lock and is the heap's thread.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let mut keep = (*spare).limit;
+        let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
+        let slack = ((*part).slab_bytes + (*part).spare_bytes).saturating_sub((*part).out_bytes);
+        if slack > slack_allowed(live) {
+            let user = (*part).out_blocks[class].saturating_sub((*spare).blocks);
+            let share = user / 8;
+            keep = keep.min(share);
+            if share < (*bin).limit() {
+                let count = (*bin).count();
+                if count > share {
+                    let chain = (*bin).head;
+                    (*bin).fill(ptr::null_mut(), 0, share as usize);
+                    walk_home(heap, chain, class, sorter);
+                } else {
+                    let head = (*bin).head;
+                    (*bin).fill(head, count as usize, share as usize);
+                }
+            }
+        }
+        while (*spare).blocks > keep {
+            let Some(batch) = pop(heap, class) else { break };
+            walk_home(heap, batch.head(), class, sorter);
+            (*spare).walked = true;
+        }
+    }
+}
+
+/// Bounds a class by its own limit alone, for stacks that grew through the inbox.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let spare = &raw mut (*shared(heap)).spare[class];
+        while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
+            let Some(batch) = pop(heap, class) else { break };
+            walk_home(heap, batch.head(), class, sorter);
+            (*spare).walked = true;
+        }
+    }
+}
+
+/// A refill had to go to the slabs: if blocks of the class were walked home before, they were missed; keep more.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
+    // SAFETY: the caller's promise.
+    let spare = unsafe { &mut (*shared(heap)).spare[class] };
+    if spare.walked {
+        spare.walked = false;
+        let most = (CLASS_MOST / size_class::size(class)) as u32;
+        spare.limit = spare
+            .limit
+            .saturating_mul(2)
+            .max(first_limit(class))
+            .min(most);
+    }
+}
+
+/// Puts every block of the chain back where it belongs: the heap's own into their slabs, foreign ones into `sorter`.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the chain, all of `class`.
+pub(super) unsafe fn walk_home(
+    heap: *mut Heap,
+    chain: *mut Block,
+    class: usize,
+    sorter: &mut Sorter,
+) {
+    let mut at = chain;
+    // SAFETY: the caller owns the chain; every word read from it is checked against the directory.
+    unsafe {
+        while !at.is_null() {
+            let tag = DIRECTORY.tag(at as usize);
+            if tag.class() != class {
+                crate::os::message::fatal!(
+                    "block {at:p}: written to after it was freed; its free-list words are damaged"
+                );
+            }
+            let next = (*at).next.get();
+            if tag.owner() == (*heap).id {
+                slabs::give(heap, at, class);
+            } else {
+                sorter.add(at, tag, heap);
+            }
+            at = next;
+        }
+    }
+}
+
+/// Sends home everything on the heap's stacks.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
+    for class in 1..size_class::CLASSES {
+        // SAFETY: the caller's promise.
+        unsafe {
+            while let Some(batch) = pop(heap, class) {
+                walk_home(heap, batch.head(), class, sorter);
+            }
+        }
+    }
+}
+
+/// Sends home what the stacks held on to for a whole period without needing it.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
+    for class in 1..size_class::CLASSES {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let spare: *mut Spare = &raw mut (*shared(heap)).spare[class];
+            let mut surplus = (*spare).low.min((*spare).blocks);
+            if surplus > 0 {
+                (*spare).limit = (*spare)
+                    .limit
+                    .saturating_sub(surplus)
+                    .max(first_limit(class));
+            }
+            while surplus > 0 {
+                let Some(batch) = pop(heap, class) else { break };
+                surplus = surplus.saturating_sub(batch.count() as u32);
+                walk_home(heap, batch.head(), class, sorter);
+            }
+            (*spare).low = (*spare).blocks;
+        }
+    }
+}
+
+/// What is left to do when no lock is held any more.
+#[must_use]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Todo {
+    trim: bool,
+    decay: Option<u64>,
+}
+
+impl Todo {
+    pub(super) fn run(self) {
+        if self.trim {
+            pool::trim();
+            super::maintain::wake();
+        }
+        if let Some(now) = self.decay {
+            pool::decay(now, u64::from(knobs::get().purge_delay_ms));
+            crate::large::decay(now);
+            super::maintain::wake();
+        }
+    }
+}
+
+/// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
+/// time asks for.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let mut todo = Todo {
+            trim: core::mem::take(&mut (*part).over_bound),
+            decay: None,
+        };
+        (*part).slow_ops += 1;
+        if (*part).slow_ops < LOOK_EVERY {
+            return todo;
+        }
+        (*part).slow_ops = 0;
+        let now = clock::now_ms();
+        let period = u64::from(knobs::get().purge_delay_ms) / 4;
+        if now.saturating_sub((*part).looked_ms) >= period.max(10) {
+            (*part).looked_ms = now;
+            let mut sorter = Sorter::new();
+            refill::open_pending(heap, usize::MAX, &mut sorter);
+            shrink_unneeded(heap, &mut sorter);
+            sorter.post_all(heap);
+            todo.trim |= core::mem::take(&mut (*part).over_bound);
+            todo.decay = Some(now);
+        }
+        todo
+    }
+}

@@ -1,0 +1,305 @@
+//! One huge block: its descriptor, its birth, growth and end.
+
+use super::cache::{self, Found};
+use crate::base::size_class::HUGE;
+use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
+use crate::knobs::{self, ThpPolicy};
+use crate::os::lock::Locked;
+use crate::os::mapping::{self, Mapping};
+use crate::os::{clock, huge, sys};
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::meta;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// The tag of every huge block.
+const TAG: Tag = Tag::new(0, HUGE);
+/// A vector that has grown this far by moving pages is dense: worth huge pages under `HAKMEM_THP=auto`.
+const AUTO_HUGE_GROWN: usize = 32 << 20;
+/// Cache lines the start of a block may be moved by.
+const COLOURS: usize = 32;
+
+struct Descriptor {
+    map: Mapping,
+    /// Whether huge pages were asked for.
+    huge: bool,
+    next_free: *mut Descriptor,
+}
+
+struct FreeDescriptors(*mut Descriptor);
+// SAFETY: only reached through the lock around it.
+unsafe impl Send for FreeDescriptors {}
+static FREE: Locked<FreeDescriptors> = Locked::new(FreeDescriptors(ptr::null_mut()));
+static COLOUR: AtomicUsize = AtomicUsize::new(0);
+
+/// A new huge block, and whether it is known to be zero.
+pub(crate) struct NewBlock {
+    pub(crate) ptr: *mut u8,
+    pub(crate) zero: bool,
+}
+
+fn new_descriptor() -> Option<*mut Descriptor> {
+    let mut free = FREE.lock();
+    let first = free.0;
+    if first.is_null() {
+        drop(free);
+        return meta::allocate::<Descriptor>().map(|fresh| fresh.as_ptr());
+    }
+    // SAFETY: free descriptors are linked under the lock.
+    free.0 = unsafe { (*first).next_free };
+    Some(first)
+}
+
+unsafe fn drop_descriptor(descriptor: *mut Descriptor) {
+    let mut free = FREE.lock();
+    // SAFETY: the caller took it out of the directory and gives it up.
+    unsafe { (*descriptor).next_free = free.0 };
+    free.0 = descriptor;
+}
+
+fn descriptor_of(addr: usize) -> *mut Descriptor {
+    DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Descriptor
+}
+
+/// Allocates a huge block of `size` bytes at `align`. No lock may be held.
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock> {
+    if size > isize::MAX as usize {
+        return None;
+    }
+    let offset = if align <= CACHE_LINE {
+        COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS * CACHE_LINE
+    } else {
+        0
+    };
+    let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
+    let descriptor = new_descriptor()?;
+    let Some((map, thp, zero)) = obtain(len, align.max(SUPERSLAB), zeroed) else {
+        // SAFETY: never published.
+        unsafe { drop_descriptor(descriptor) };
+        return None;
+    };
+    // SAFETY: the descriptor is ours until the tag is set.
+    unsafe {
+        descriptor.write(Descriptor {
+            map,
+            huge: thp,
+            next_free: ptr::null_mut(),
+        })
+    };
+    cache::account(1, map.len as isize, 0);
+    let addr = map.addr + offset;
+    publish(addr, descriptor);
+    Some(NewBlock {
+        ptr: addr as *mut u8,
+        zero,
+    })
+}
+
+fn publish(addr: usize, descriptor: *mut Descriptor) {
+    DIRECTORY
+        .descriptor(addr)
+        .store(descriptor as usize, Ordering::Relaxed);
+    DIRECTORY.set(addr, 1, TAG);
+}
+
+/// A mapping of at least `len` bytes, from the cache or the kernel: with its huge-page wish, and whether it is zero.
+fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool)> {
+    // A cached mapping would have to be cleared for a zeroed request: fresh pages come cleared, and only when touched.
+    if !zeroed && align == SUPERSLAB {
+        match cache::find(len) {
+            Some(Found::Fits(map, thp)) => return Some((map, thp, false)),
+            Some(Found::Shorter(map, thp)) => {
+                if let Some(grown) = grow_mapping(map, len, align, thp) {
+                    return Some((grown, thp, false));
+                }
+            }
+            None => {}
+        }
+    }
+    let map = map_new(len, align).or_else(|| {
+        // Address space may be held by the cache.
+        cache::purge_all();
+        map_new(len, align)
+    })?;
+    let thp = knobs::get().thp == ThpPolicy::Always;
+    if thp {
+        advise(map);
+    }
+    Some((map, thp, true))
+}
+
+/// Grows a cached mapping for a new owner; gives it up where that fails.
+fn grow_mapping(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
+    // SAFETY: the mapping was taken out of the cache: it is ours.
+    match unsafe { mapping::remap(map, len, align, Some(DIRECTORY.window())) } {
+        Ok(grown) => {
+            if DIRECTORY.prepare(grown.addr, SUPERSLAB).is_ok() {
+                if thp {
+                    cache::account(0, 0, (grown.len - map.len) as isize);
+                }
+                return Some(grown);
+            }
+            cache::release(grown, thp);
+            None
+        }
+        Err(error) => {
+            if error.intact {
+                cache::keep(map, thp, clock::now_ms());
+            }
+            None
+        }
+    }
+}
+
+fn map_new(len: usize, align: usize) -> Option<Mapping> {
+    let map = mapping::map_aligned(len, align, Some(DIRECTORY.window())).ok()?;
+    if DIRECTORY.prepare(map.addr, SUPERSLAB).is_err() {
+        cache::release(map, false);
+        return None;
+    }
+    let _ = sys::name_range(map.addr, map.len, c"hakmem: huge block");
+    Some(map)
+}
+
+fn advise(map: Mapping) {
+    // SAFETY: advice on our own mapping, whole. A refusal means small pages.
+    if unsafe { huge::advise(map.addr, map.len) }.is_ok() {
+        cache::account(0, 0, map.len as isize);
+    }
+}
+
+/// Frees a huge block.
+///
+/// # Safety
+/// `ptr` is a huge block, given up by the caller. No lock may be held.
+pub(crate) unsafe fn free(ptr: *mut u8) {
+    let Some((descriptor, map)) = claim(ptr) else {
+        crate::os::message::fatal!(
+            "free of {ptr:p}: a huge block that is not in use (freed twice?); stopping before memory is damaged"
+        )
+    };
+    // SAFETY: the claim made the descriptor ours alone.
+    let thp = unsafe { (*descriptor).huge };
+    // SAFETY: as above.
+    unsafe { drop_descriptor(descriptor) };
+    cache::account(-1, -(map.len as isize), 0);
+    cache::keep(map, thp, clock::now_ms());
+}
+
+/// Takes a block's tag and descriptor away from everybody else.
+fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Mapping)> {
+    let addr = ptr as usize;
+    if !DIRECTORY.covers(addr) {
+        return None;
+    }
+    let descriptor = descriptor_of(addr);
+    if descriptor.is_null() || !DIRECTORY.claim(addr, TAG) {
+        return None;
+    }
+    DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);
+    // SAFETY: the tag was ours to take: the descriptor is a block's, and nobody else has it now.
+    let map = unsafe { (*descriptor).map };
+    Some((descriptor, map))
+}
+
+/// Bytes from `ptr` to the end of its mapping.
+///
+/// # Safety
+/// `ptr` is a huge block in use.
+pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
+    let descriptor = descriptor_of(ptr as usize);
+    // SAFETY: a block in use has a descriptor.
+    let map = unsafe { (*descriptor).map };
+    map.addr + map.len - ptr as usize
+}
+
+/// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
+/// is as it was.
+///
+/// # Safety
+/// `ptr` is a huge block in use, at `align`. No lock may be held.
+pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
+    // SAFETY: the caller's promise.
+    let usable = unsafe { usable_size(ptr) };
+    if new_size <= usable && new_size >= usable / 2 {
+        return Some(ptr);
+    }
+    let (descriptor, map) = claim(ptr)?;
+    let offset = ptr as usize - map.addr;
+    let grown = new_size
+        .checked_add(offset)
+        .and_then(|len| round_up(len, SUPERSLAB));
+    // SAFETY: the claim made the descriptor ours alone.
+    let thp = unsafe { (*descriptor).huge };
+    let moved = grown.and_then(|len| change_length(map, len, align.max(SUPERSLAB), thp));
+    let Some(new) = moved else {
+        publish(ptr as usize, descriptor);
+        return None;
+    };
+    cache::account(
+        0,
+        new.len as isize - map.len as isize,
+        if thp {
+            new.len as isize - map.len as isize
+        } else {
+            0
+        },
+    );
+    // SAFETY: as above.
+    unsafe {
+        (*descriptor).map = new;
+        if !thp
+            && new.len > map.len
+            && new.len >= AUTO_HUGE_GROWN
+            && knobs::get().thp == ThpPolicy::Auto
+        {
+            (*descriptor).huge = true;
+            advise(new);
+        }
+    }
+    publish(new.addr + offset, descriptor);
+    Some((new.addr + offset) as *mut u8)
+}
+
+fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
+    if len == map.len {
+        return Some(map);
+    }
+    if len < map.len {
+        cache::keep(
+            Mapping {
+                addr: map.addr + len,
+                len: map.len - len,
+            },
+            thp,
+            clock::now_ms(),
+        );
+        return Some(Mapping {
+            addr: map.addr,
+            len,
+        });
+    }
+    // SAFETY: the mapping is the block's, claimed by the caller.
+    match unsafe { mapping::remap(map, len, align, Some(DIRECTORY.window())) } {
+        Ok(new) => {
+            if DIRECTORY.prepare(new.addr, SUPERSLAB).is_ok() {
+                return Some(new);
+            }
+            // The tables for the new place cannot be had: back to the old length; the place stays reserved by it.
+            None
+        }
+        Err(error) if error.intact => copy_to_new(map, len, align),
+        Err(_) => {
+            crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
+        }
+    }
+}
+
+/// The kernel would not move the pages (a mapping that spans two areas, say): copy.
+fn copy_to_new(map: Mapping, len: usize, align: usize) -> Option<Mapping> {
+    let new = map_new(len, align)?;
+    // SAFETY: both are ours and do not overlap; the new one is longer.
+    unsafe { ptr::copy_nonoverlapping(map.addr as *const u8, new.addr as *mut u8, map.len) };
+    cache::release(map, false);
+    Some(new)
+}

@@ -1,0 +1,142 @@
+//! Taking superslabs from the kernel.
+
+use super::{Account, POOL};
+use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::units::SUPERSLAB;
+use crate::knobs::{Knobs, Prefault, ThpPolicy};
+use crate::os::huge::{self, Thp};
+use crate::os::mapping::{self, Mapping};
+use crate::os::prefault;
+use crate::os::sys::{self, Errno};
+use crate::slab::directory::DIRECTORY;
+use crate::slab::superslab::{State, Superslab};
+use core::ptr::NonNull;
+
+/// With `HAKMEM_THP=auto` superslabs stay on small pages until the process holds this many bytes of them: huge pages
+/// from the third superslab on cost the experiment of design.md a quarter of the RSS of programs of 5 to 300 MiB, and
+/// save seven eighths of the first-touch time of those that keep growing.
+const AUTO_HUGE_FROM: usize = 32 << 20;
+
+/// Maps one more superslab and lists it. Call it with no lock held.
+pub(crate) fn grow(knobs: &Knobs) -> Result<(), Errno> {
+    acquire(knobs, knobs.prefault).map(drop)
+}
+
+/// Maps and populates `count` superslabs; answers how many came to be.
+pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
+    let how = match knobs.prefault {
+        Prefault::Off | Prefault::Async => Prefault::Populate,
+        other => other,
+    };
+    (0..count)
+        .take_while(|_| acquire(knobs, how).is_ok_and(|populated| populated))
+        .count()
+}
+
+fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
+    let descriptor = descriptor().ok_or(Errno::ENOMEM)?.as_ptr();
+    let (map, huge) = match map(knobs, how) {
+        Ok(mapped) => mapped,
+        Err(error) => {
+            put_spare(descriptor);
+            return Err(error);
+        }
+    };
+    let populated = run_prefault(map, how, huge);
+    DIRECTORY
+        .descriptor(map.addr)
+        .store(descriptor as usize, WordOrdering::Relaxed);
+    let mut pool = POOL.lock();
+    // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and nobody else has it.
+    unsafe {
+        (*descriptor).base = map.addr;
+        (*descriptor).free = u32::MAX;
+        (*descriptor).dirty = 0;
+        (*descriptor).huge = huge;
+        (*descriptor).populated = populated;
+        (*descriptor).in_dirty = false;
+        (*descriptor).in_list = false;
+        (*descriptor).state = State::Pooled;
+        pool.counts.mapped += 1;
+        pool.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
+        pool.relist(descriptor, Account::NONE);
+    }
+    Ok(populated)
+}
+
+/// Maps a superslab whose tags and descriptor can be set.
+fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
+    let map = mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(DIRECTORY.window()))?;
+    if let Err(error) = DIRECTORY.prepare(map.addr, map.len) {
+        // SAFETY: the mapping is ours and unused. Where even that fails, address space is lost, not memory.
+        let _ = unsafe { mapping::unmap(map) };
+        return Err(error);
+    }
+    let _ = sys::name_range(map.addr, map.len, c"hakmem: superslab");
+    let huge = want_huge(knobs, how);
+    // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
+    unsafe {
+        if huge {
+            let _ = huge::advise(map.addr, map.len);
+        } else if huge::system_thp() == Thp::Always {
+            let _ = huge::refuse(map.addr, map.len);
+        }
+    }
+    Ok((map, huge))
+}
+
+fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
+    match knobs.thp {
+        ThpPolicy::Always => true,
+        ThpPolicy::Never => false,
+        ThpPolicy::Auto => {
+            how == Prefault::Collapse || super::counts().mapped * SUPERSLAB >= AUTO_HUGE_FROM
+        }
+    }
+}
+
+/// Does to a new superslab what the policy says; answers whether it is resident now.
+fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
+    // SAFETY: the mapping is ours, writable, and nobody else knows of it yet.
+    unsafe {
+        match how {
+            Prefault::Off | Prefault::Async => false,
+            Prefault::Touch => prefault::touch(map.addr, map.len) == map.len,
+            Prefault::Memset => {
+                core::ptr::write_bytes(map.addr as *mut u8, 0, map.len);
+                true
+            }
+            Prefault::Populate | Prefault::MapPopulate => {
+                prefault::populate(map.addr, map.len).is_ok_and(|n| n == map.len)
+            }
+            Prefault::Collapse => {
+                let populated = prefault::populate(map.addr, map.len).is_ok_and(|n| n == map.len);
+                if !huge {
+                    let _ = huge::collapse(map.addr, map.len);
+                }
+                populated
+            }
+        }
+    }
+}
+
+fn descriptor() -> Option<NonNull<Superslab>> {
+    let mut pool = POOL.lock();
+    if let Some(spare) = NonNull::new(pool.spare) {
+        // SAFETY: spare descriptors are linked by `list.next` and belong to the lock's holder.
+        pool.spare = unsafe { spare.as_ref().list.next };
+        return Some(spare);
+    }
+    drop(pool);
+    Superslab::allocate()
+}
+
+pub(super) fn put_spare(descriptor: *mut Superslab) {
+    let mut pool = POOL.lock();
+    // SAFETY: the caller gives the descriptor up; no superslab is mapped for it.
+    unsafe {
+        (*descriptor).state = State::Unmapped;
+        (*descriptor).list.next = pool.spare;
+    }
+    pool.spare = descriptor;
+}

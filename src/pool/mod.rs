@@ -1,0 +1,296 @@
+//! The pool: superslabs in use, retained and purged, and who may claim their slots.
+//!
+//! One lock. Superslabs with free slots are listed by how many they have, fullest first to be claimed from; those with
+//! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age, from which memory
+//! goes back to the kernel: at once when there is more than the bound, after the purge delay otherwise. Nothing is
+//! mapped, populated or purged under the lock: the superslab is taken out of the lists first, owned by one thread for
+//! as long as the call takes, and put back with its bits changed only where the call succeeded.
+
+mod grow;
+mod lists;
+mod purge;
+
+pub(crate) use grow::{grow, prewarm};
+pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim};
+
+use crate::base::units::{SLOT_SHIFT, SLOTS};
+use crate::os::lock::{Lock, Locked};
+use crate::slab::superslab::{State, Superslab};
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use lists::{ByFree, Queue};
+
+/// Slots in the state "claimed", readable without the lock as a hint.
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
+
+struct Pool {
+    by_free: ByFree,
+    /// Superslabs with dirty free slots, oldest first.
+    dirty: Queue,
+    /// Superslabs some thread is mapping or purging.
+    in_flight: Queue,
+    /// Descriptors without a superslab.
+    spare: *mut Superslab,
+    counts: Counts,
+}
+
+// SAFETY: only reached through the lock around it.
+unsafe impl Send for Pool {}
+
+/// What the pool counts. `mapped = in use + retained + purged`, in superslabs, with those in flight in none of the
+/// last three.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) mapped: usize,
+    /// Superslabs with a slot claimed.
+    pub(crate) in_use: usize,
+    /// Wholly free ones with resident pages.
+    pub(crate) retained: usize,
+    /// Wholly free ones without.
+    pub(crate) purged: usize,
+    pub(crate) claimed_slots: usize,
+    /// Free slots whose memory is still resident.
+    pub(crate) dirty_slots: usize,
+    /// Bytes for which huge pages were asked.
+    pub(crate) huge_requested: usize,
+    /// Bytes given back to the kernel since the start.
+    pub(crate) returned: u64,
+}
+
+static POOL: Locked<Pool> = Locked::new(Pool {
+    by_free: ByFree::new(),
+    dirty: Queue::new(),
+    in_flight: Queue::new(),
+    spare: ptr::null_mut(),
+    counts: Counts {
+        mapped: 0,
+        in_use: 0,
+        retained: 0,
+        purged: 0,
+        claimed_slots: 0,
+        dirty_slots: 0,
+        huge_requested: 0,
+        returned: 0,
+    },
+});
+
+/// Slots handed to a heap: theirs until [`release`].
+#[derive(Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) superslab: *mut Superslab,
+    pub(crate) slot: usize,
+    /// The memory is known to be zero.
+    pub(crate) clean: bool,
+}
+
+impl Claim {
+    pub(crate) fn addr(&self) -> usize {
+        // SAFETY: `base` does not change while a slot is claimed.
+        unsafe { (*self.superslab).base + (self.slot << SLOT_SHIFT) }
+    }
+}
+
+/// Claims `slots` neighbouring slots from the fullest superslab that has them. `None`: call [`grow`] without any lock
+/// held and try again.
+pub(crate) fn claim(slots: usize) -> Option<Claim> {
+    let mut pool = POOL.lock();
+    // SAFETY: superslabs in the lists are the pool's, and the lock is held.
+    unsafe {
+        let superslab = pool.by_free.find(slots)?;
+        let slot = Superslab::find_run((*superslab).free, slots)?;
+        let bits = Superslab::bits(slot, slots);
+        let was = Account::of(superslab);
+        pool.by_free.remove(superslab);
+        let clean = (*superslab).dirty & bits == 0;
+        (*superslab).free &= !bits;
+        (*superslab).dirty |= bits;
+        pool.counts.claimed_slots += slots;
+        CLAIMED.store(pool.counts.claimed_slots, Ordering::Relaxed);
+        pool.relist(superslab, was);
+        Some(Claim {
+            superslab,
+            slot,
+            clean,
+        })
+    }
+}
+
+/// Gives slots back. The caller has taken their tags away. Answers whether more is retained than the bound allows, so
+/// that [`trim`] should be called once no lock is held.
+///
+/// # Safety
+/// The slots were claimed, nothing in them is out, and they are not used again.
+#[must_use]
+pub(crate) unsafe fn release(
+    superslab: *mut Superslab,
+    slot: usize,
+    slots: usize,
+    now: u64,
+) -> bool {
+    let bits = Superslab::bits(slot, slots);
+    let mut pool = POOL.lock();
+    // SAFETY: the superslab stays mapped while a slot of it is claimed, and the lock is held.
+    unsafe {
+        debug_assert!(
+            (*superslab).free & bits == 0,
+            "slots are claimed when they are released"
+        );
+        let pooled = (*superslab).state == State::Pooled;
+        let was = Account::of(superslab);
+        if pooled && (*superslab).in_list {
+            pool.by_free.remove(superslab);
+        }
+        (*superslab).free |= bits;
+        if !(*superslab).in_dirty {
+            (*superslab).dirty_since = now;
+        }
+        pool.counts.claimed_slots -= slots;
+        CLAIMED.store(pool.counts.claimed_slots, Ordering::Relaxed);
+        if pooled {
+            pool.relist(superslab, was);
+        }
+    }
+    pool.counts.dirty_slots > purge::bound_slots(pool.counts.claimed_slots)
+}
+
+/// What a superslab in the lists contributes to the counts.
+#[derive(Clone, Copy)]
+struct Account {
+    in_use: usize,
+    retained: usize,
+    purged: usize,
+    dirty_slots: usize,
+}
+
+impl Account {
+    const NONE: Account = Account {
+        in_use: 0,
+        retained: 0,
+        purged: 0,
+        dirty_slots: 0,
+    };
+
+    /// # Safety
+    /// The pool's lock is held.
+    unsafe fn of(superslab: *mut Superslab) -> Account {
+        // SAFETY: the caller holds the lock.
+        let (state, free, dirty, populated) = unsafe {
+            (
+                (*superslab).state,
+                (*superslab).free,
+                (*superslab).dirty,
+                (*superslab).populated,
+            )
+        };
+        if state != State::Pooled {
+            return Account::NONE;
+        }
+        let empty = free == u32::MAX;
+        let resident = dirty != 0 || populated;
+        Account {
+            in_use: !empty as usize,
+            retained: (empty && resident) as usize,
+            purged: (empty && !resident) as usize,
+            dirty_slots: (free & dirty).count_ones() as usize,
+        }
+    }
+}
+
+impl Pool {
+    /// Puts a superslab into the lists its bits ask for and brings the counts up to date; it is in no list by free
+    /// slots, and `was` is what it contributed before.
+    unsafe fn relist(&mut self, superslab: *mut Superslab, was: Account) {
+        // SAFETY: the caller holds the lock around `self`, and the superslab is the pool's.
+        unsafe {
+            let is = Account::of(superslab);
+            let counts = &mut self.counts;
+            counts.in_use = counts.in_use + is.in_use - was.in_use;
+            counts.retained = counts.retained + is.retained - was.retained;
+            counts.purged = counts.purged + is.purged - was.purged;
+            counts.dirty_slots = counts.dirty_slots + is.dirty_slots - was.dirty_slots;
+            if (*superslab).state != State::Pooled {
+                return;
+            }
+            if (*superslab).free != 0 {
+                self.by_free.insert(superslab);
+            }
+            if is.dirty_slots > 0 && !(*superslab).in_dirty {
+                self.dirty.push_back(superslab);
+                (*superslab).in_dirty = true;
+            } else if is.dirty_slots == 0 && (*superslab).in_dirty {
+                self.dirty.remove(superslab);
+                (*superslab).in_dirty = false;
+            }
+        }
+    }
+
+    /// Takes a superslab out of all lists, for a call that must not run under the lock.
+    unsafe fn take_out(&mut self, superslab: *mut Superslab) {
+        // SAFETY: as in `relist`.
+        unsafe {
+            let was = Account::of(superslab);
+            if (*superslab).in_list {
+                self.by_free.remove(superslab);
+            }
+            if (*superslab).in_dirty {
+                self.dirty.remove(superslab);
+                (*superslab).in_dirty = false;
+            }
+            (*superslab).state = State::InFlight;
+            self.in_flight.push_back(superslab);
+            self.relist(superslab, was);
+        }
+    }
+
+    /// Puts a superslab back that [`Pool::take_out`] took.
+    unsafe fn put_back(&mut self, superslab: *mut Superslab) {
+        // SAFETY: as in `relist`.
+        unsafe {
+            self.in_flight.remove(superslab);
+            (*superslab).state = State::Pooled;
+            self.relist(superslab, Account::NONE);
+        }
+    }
+}
+
+/// A snapshot of the counts.
+pub(crate) fn counts() -> Counts {
+    POOL.lock().counts
+}
+
+/// Slots claimed, as a hint.
+pub(crate) fn claimed_hint() -> usize {
+    CLAIMED.load(Ordering::Relaxed)
+}
+
+/// For fork: the pool's lock.
+pub(crate) fn fork_lock() -> &'static Lock {
+    POOL.raw()
+}
+
+/// Debug walker: every listed superslab is in the list its bits ask for, and the counts are the sums.
+#[cfg(any(test, debug_assertions))]
+pub(crate) fn is_valid() -> bool {
+    let pool = POOL.lock();
+    let mut sum = Account::NONE;
+    let mut ok = true;
+    // SAFETY: the lock is held.
+    unsafe {
+        pool.by_free.for_each(|superslab, list| {
+            let is = Account::of(superslab);
+            ok &= (*superslab).free.count_ones() as usize == list && (*superslab).in_list;
+            ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
+            sum.dirty_slots += is.dirty_slots;
+            sum.retained += is.retained;
+            sum.purged += is.purged;
+        });
+    }
+    ok && sum.dirty_slots == pool.counts.dirty_slots
+        && sum.retained == pool.counts.retained
+        && sum.purged == pool.counts.purged
+        && pool.counts.in_use * SLOTS
+            >= pool
+                .counts
+                .claimed_slots
+                .saturating_sub(pool.in_flight.len() * SLOTS)
+}

@@ -1,0 +1,185 @@
+//! Giving memory back to the kernel.
+
+use super::{Account, POOL, Pool};
+use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::os::mapping::{self, Mapping};
+use crate::slab::directory::DIRECTORY;
+use crate::slab::superslab::{State, Superslab};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Least bytes of free memory kept resident; beyond it an eighth of what is in use.
+static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(3 << 20);
+/// Whether the bound is fixed (a knob) instead of growing with what is in use.
+static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
+/// Wholly free, purged superslabs kept mapped: at least this many, or half of those in use.
+const KEEP_MAPPED: usize = 16;
+/// A superslab of huge pages is split by a partial purge only when this many of its slots are free.
+const SPLIT_FROM: u32 = 24;
+
+/// Sets how much is retained: `None` for the adaptive bound.
+pub(crate) fn set_retain(mib: Option<u32>) {
+    if let Some(mib) = mib {
+        RETAIN_LEAST.store((mib as usize) << 20, Ordering::Relaxed);
+        RETAIN_FIXED.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Dirty free slots allowed when `claimed` slots are in use.
+pub(super) fn bound_slots(claimed: usize) -> usize {
+    let least = RETAIN_LEAST.load(Ordering::Relaxed) / SLOT;
+    if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
+        least
+    } else {
+        least.max(claimed / 8)
+    }
+}
+
+/// Purges, oldest first, until what is retained is within three quarters of the bound. No lock may be held.
+pub(crate) fn trim() {
+    purge_while(|pool, _| pool.counts.dirty_slots > bound_slots(pool.counts.claimed_slots) / 4 * 3);
+}
+
+/// Purges what has been free for longer than `delay` milliseconds. No lock may be held.
+pub(crate) fn decay(now: u64, delay: u64) {
+    // SAFETY: the closure runs under the pool's lock.
+    purge_while(|_, superslab| unsafe { (*superslab).dirty_since.saturating_add(delay) <= now });
+}
+
+/// Purges everything that can be; answers the bytes given back. No lock may be held.
+pub(crate) fn purge_all() -> usize {
+    let before = POOL.lock().counts.returned;
+    purge_while(|_, _| true);
+    (POOL.lock().counts.returned - before) as usize
+}
+
+/// Purges the oldest superslab of the dirty queue for as long as `go_on` says so. Bounded by the queue's length at the
+/// start, so that a call that fails (a locked page) is not repeated for ever.
+fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
+    let mut pool = POOL.lock();
+    let mut most = pool.counts.dirty_slots;
+    while let Some(superslab) = pool.dirty.first() {
+        if most == 0 || !go_on(&pool, superslab) {
+            return;
+        }
+        most -= 1;
+        // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
+        unsafe {
+            let (base, free) = ((*superslab).base, (*superslab).free);
+            if (*superslab).huge && free.count_ones() < SPLIT_FROM {
+                // Splitting a huge page in good use costs more than it gives: to the back of the queue.
+                pool.dirty.remove(superslab);
+                pool.dirty.push_back(superslab);
+                continue;
+            }
+            let bits = free & (*superslab).dirty;
+            pool.take_out(superslab);
+            drop(pool);
+            let cleaned = purge_bits(base, free, bits);
+            pool = POOL.lock();
+            (*superslab).dirty &= !cleaned;
+            if cleaned != 0 && free == u32::MAX {
+                (*superslab).populated = false;
+            }
+            pool.counts.returned += cleaned.count_ones() as u64 * SLOT as u64;
+            pool.put_back(superslab);
+            if (*superslab).in_dirty {
+                // Not all could be purged, or slots came in meanwhile: young again.
+                (*superslab).dirty_since = crate::os::clock::now_ms();
+            }
+            pool = unmap_excess(pool, superslab);
+        }
+    }
+}
+
+/// Drops the pages of the slots in `bits`, whole superslabs in one call, else run by run. Answers the bits whose
+/// memory is known to be zero now.
+unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
+    if free == u32::MAX {
+        // SAFETY: all of it is free, and out of the lists: nobody uses it.
+        return if unsafe { mapping::purge(base, SUPERSLAB) }.is_ok() {
+            bits
+        } else {
+            0
+        };
+    }
+    let mut left = bits;
+    let mut cleaned = 0;
+    while left != 0 {
+        let slot = left.trailing_zeros() as usize;
+        let slots = (left >> slot).trailing_ones() as usize;
+        let run = Superslab::bits(slot, slots);
+        // SAFETY: these slots are free, and the superslab is out of the lists: nobody can claim them.
+        if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots * SLOT) }.is_ok() {
+            cleaned |= run;
+        }
+        left &= !run;
+    }
+    cleaned
+}
+
+type Guard = crate::os::lock::LockedGuard<'static, Pool>;
+
+/// Unmaps the superslab if it is empty, purged and one too many.
+unsafe fn unmap_excess(mut pool: Guard, superslab: *mut Superslab) -> Guard {
+    // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
+    unsafe {
+        let is = Account::of(superslab);
+        if is.purged == 0 || pool.counts.purged <= KEEP_MAPPED.max(pool.counts.in_use / 2) {
+            return pool;
+        }
+        pool.take_out(superslab);
+        drop(pool);
+        let base = (*superslab).base;
+        DIRECTORY.descriptor(base).store(0, WordOrdering::Relaxed);
+        let gone = mapping::unmap(Mapping {
+            addr: base,
+            len: SUPERSLAB,
+        })
+        .is_ok();
+        let mut pool = POOL.lock();
+        if gone {
+            pool.in_flight.remove(superslab);
+            pool.counts.mapped -= 1;
+            pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
+            (*superslab).state = State::Unmapped;
+            (*superslab).list.next = pool.spare;
+            pool.spare = superslab;
+        } else {
+            // munmap can fail when the map count is at its limit: keep it, purged (rule 14).
+            DIRECTORY
+                .descriptor(base)
+                .store(superslab as usize, WordOrdering::Relaxed);
+            pool.put_back(superslab);
+        }
+        pool
+    }
+}
+
+/// In the child of a fork, with the lock taken over: whoever had superslabs in flight is gone; what they hold is as
+/// good as dirty (rule 13).
+///
+/// # Safety
+/// Only the forking thread exists, and the pool's lock has been reset.
+pub(crate) unsafe fn restore_in_flight() {
+    let mut pool = POOL.lock();
+    while let Some(superslab) = pool.in_flight.first() {
+        // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not: a superslab
+        // without its descriptor word is given up, address space and all.
+        unsafe {
+            if DIRECTORY
+                .descriptor((*superslab).base)
+                .load(WordOrdering::Relaxed)
+                == 0
+            {
+                pool.in_flight.remove(superslab);
+                pool.counts.mapped -= 1;
+                (*superslab).state = State::Unmapped;
+            } else {
+                (*superslab).dirty = u32::MAX;
+                pool.put_back(superslab);
+            }
+        }
+    }
+    debug_assert!(SLOTS == 32);
+}

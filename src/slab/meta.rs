@@ -1,0 +1,59 @@
+//! Memory for the allocator's own structures: descriptors and heaps. Bump-allocated from mappings of its own, never
+//! returned; freed descriptors are kept by their owners for re-use.
+
+use crate::base::units::{SUPERSLAB, round_up};
+use crate::os::lock::Locked;
+use crate::os::mapping::{self, Mapping};
+use crate::os::sys::{self, Errno};
+use core::ptr::NonNull;
+
+/// Bytes mapped at a time; less where that much is refused. Only what is used becomes resident.
+const CHUNK: usize = SUPERSLAB;
+const SMALL_CHUNK: usize = 128 << 10;
+
+struct Arena {
+    next: usize,
+    end: usize,
+    mapped: usize,
+}
+
+static ARENA: Locked<Arena> = Locked::new(Arena {
+    next: 0,
+    end: 0,
+    mapped: 0,
+});
+
+/// Zeroed memory for one `T` that lives as long as the process, or `None` when out of memory.
+pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
+    let (size, align) = (size_of::<T>(), align_of::<T>());
+    let mut arena = ARENA.lock();
+    loop {
+        let start = round_up(arena.next, align)?;
+        if arena.next != 0 && start.checked_add(size)? <= arena.end {
+            arena.next = start + size;
+            return NonNull::new(start as *mut T);
+        }
+        let least = round_up(size + align, SMALL_CHUNK)?;
+        let map = map(CHUNK.max(least)).or_else(|_| map(least)).ok()?;
+        arena.next = map.addr;
+        arena.end = map.addr + map.len;
+        arena.mapped += map.len;
+    }
+}
+
+fn map(len: usize) -> Result<Mapping, Errno> {
+    let map = mapping::map_aligned(len, sys::page_size(), None)?;
+    // A name is a courtesy to whoever reads /proc/self/maps; kernels without it refuse.
+    let _ = sys::name_range(map.addr, map.len, c"hakmem: metadata");
+    Ok(map)
+}
+
+/// Bytes mapped for metadata.
+pub(crate) fn mapped() -> usize {
+    ARENA.lock().mapped
+}
+
+/// For fork: the arena's lock.
+pub(crate) fn fork_lock() -> &'static crate::os::lock::Lock {
+    ARENA.raw()
+}

@@ -1,0 +1,231 @@
+//! A slab: one slot cut into blocks of one class, or a run of slots that is a single block.
+//!
+//! `carved - free_count` blocks are out: with the user, or in somebody's bins and batches. The owner's lock guards
+//! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
+//! cache set.
+
+use super::batch::Block;
+use crate::base::size_class;
+use crate::base::units::{CACHE_LINE, SLOT_SHIFT};
+use core::ptr;
+
+/// One slab's state, a cache line. All-zero is a valid "no slab here".
+#[repr(C, align(64))]
+pub(crate) struct Slab {
+    free: *mut Block,
+    pub(crate) next: *mut Slab,
+    pub(crate) prev: *mut Slab,
+    pub(crate) base: usize,
+    free_count: u16,
+    /// Blocks that were ever handed out since the slab was claimed.
+    carved: u16,
+    capacity: u16,
+    /// Index of the block carved first.
+    start: u16,
+    pub(crate) owner: u32,
+    pub(crate) class: u8,
+    /// Whether memory not yet carved is known to be zero.
+    clean: bool,
+    /// Which of the heap's lists holds the slab; 0 for none.
+    pub(crate) bucket: u8,
+}
+
+const _: () = assert!(
+    size_of::<Slab>() == CACHE_LINE,
+    "a slab's state is one cache line"
+);
+
+/// Blocks taken from a slab: a chain that ends in null.
+pub(crate) struct Taken {
+    pub(crate) head: *mut Block,
+    pub(crate) count: usize,
+    /// The first block is zero but for its link word.
+    pub(crate) zero: bool,
+}
+
+impl Slab {
+    /// Sets the slab up for `class`; nothing of it is out.
+    ///
+    /// # Safety
+    /// The caller claimed the slots and holds the lock of heap `owner`.
+    pub(crate) unsafe fn open(this: *mut Slab, base: usize, class: usize, owner: u32, clean: bool) {
+        let capacity = size_class::capacity(class);
+        // A different cache line within the first 4 KiB for each slot and class, in whole blocks.
+        let line = ((base >> SLOT_SHIFT) * 29 + class * 11) % 64;
+        let start = (line * CACHE_LINE / size_class::size(class)) % capacity;
+        // SAFETY: the caller has exclusive use of the slab.
+        unsafe {
+            this.write(Slab {
+                free: ptr::null_mut(),
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+                base,
+                free_count: 0,
+                carved: 0,
+                capacity: capacity as u16,
+                start: start as u16,
+                owner,
+                class: class as u8,
+                clean,
+                bucket: 0,
+            });
+        }
+    }
+
+    /// Blocks out.
+    #[inline]
+    pub(crate) fn out(&self) -> usize {
+        (self.carved - self.free_count) as usize
+    }
+
+    /// Blocks that can be taken.
+    #[inline]
+    pub(crate) fn available(&self) -> usize {
+        (self.capacity - self.out() as u16) as usize
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// Takes up to `most` blocks (at least 1), freed ones before new ones; new ones at most `carve` at a time.
+    pub(crate) fn take(&mut self, most: usize, carve: usize) -> Option<Taken> {
+        if self.free_count > 0 {
+            return Some(self.take_free(most));
+        }
+        let left = (self.capacity - self.carved) as usize;
+        (left > 0).then(|| self.carve(left.min(most).min(carve.max(1))))
+    }
+
+    fn take_free(&mut self, most: usize) -> Taken {
+        let head = self.free;
+        let count = most.min(self.free_count as usize);
+        if count == self.free_count as usize {
+            self.free = ptr::null_mut();
+        } else {
+            let mut last = head;
+            // SAFETY: the free list holds free_count blocks of ours; the walk stays inside it.
+            unsafe {
+                for _ in 1..count {
+                    last = (*last).next.get();
+                }
+                self.free = (*last).next.get();
+                (*last).next.set(ptr::null_mut());
+            }
+        }
+        self.free_count -= count as u16;
+        Taken {
+            head,
+            count,
+            zero: false,
+        }
+    }
+
+    fn carve(&mut self, count: usize) -> Taken {
+        let size = size_class::size(self.class as usize);
+        let mut head: *mut Block = ptr::null_mut();
+        for i in (0..count).rev() {
+            let mut index = self.start as usize + self.carved as usize + i;
+            if index >= self.capacity as usize {
+                index -= self.capacity as usize;
+            }
+            let block = (self.base + index * size) as *mut Block;
+            // SAFETY: block `index` lies inside the slab and was never handed out. The block that will be returned to
+            // a caller at once (i == 0) gets its link too: the caller of a zeroed block clears that word.
+            unsafe { (*block).next.set(head) };
+            head = block;
+        }
+        self.carved += count as u16;
+        Taken {
+            head,
+            count,
+            zero: self.clean,
+        }
+    }
+
+    /// Puts a block back.
+    ///
+    /// # Safety
+    /// `block` is a block of this slab that is out, and the caller owns it.
+    #[inline]
+    pub(crate) unsafe fn give(&mut self, block: *mut Block) {
+        // SAFETY: the caller owns the block.
+        unsafe { (*block).next.set(self.free) };
+        self.free = block;
+        self.free_count += 1;
+    }
+
+    /// Whether `addr` is the start of a block of this slab.
+    pub(crate) fn is_block(&self, addr: usize) -> bool {
+        let offset = addr.wrapping_sub(self.base);
+        let size = size_class::size(self.class as usize);
+        offset % size == 0 && offset / size < self.capacity as usize
+    }
+
+    /// Debug walker: the free list has `free_count` distinct blocks of this slab and nothing else.
+    pub(crate) fn is_valid(&self) -> bool {
+        let mut count = 0;
+        let mut at = self.free;
+        while !at.is_null() {
+            if !self.is_block(at as usize) || count == self.free_count {
+                return false;
+            }
+            count += 1;
+            // SAFETY: checked to be a block of ours just above.
+            at = unsafe { (*at).next.get() };
+        }
+        count == self.free_count && self.carved <= self.capacity && self.free_count <= self.carved
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::units::SLOT;
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::collections::HashSet;
+
+    #[test]
+    fn take_and_give_keep_the_equation() {
+        let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
+        for class in 1..size_class::SLAB_CLASSES {
+            // SAFETY: a slot's worth of memory of our own, freed below.
+            unsafe {
+                let base = alloc_zeroed(layout) as usize;
+                let mut slab: Slab = core::mem::zeroed();
+                Slab::open(&raw mut slab, base, class, 7, true);
+                let mut seen = HashSet::new();
+                let mut blocks = std::vec::Vec::new();
+                while let Some(taken) = slab.take(10, 4) {
+                    assert!(taken.zero && taken.count <= 4);
+                    let mut at = taken.head;
+                    for _ in 0..taken.count {
+                        assert!(slab.is_block(at as usize) && seen.insert(at as usize));
+                        blocks.push(at);
+                        at = (*at).next.get();
+                    }
+                    assert!(at.is_null());
+                }
+                assert_eq!(
+                    (blocks.len(), slab.out(), slab.available()),
+                    (slab.capacity(), slab.capacity(), 0)
+                );
+                for &block in blocks.iter().rev().skip(1) {
+                    slab.give(block);
+                }
+                assert!(slab.is_valid());
+                assert_eq!(slab.out(), 1);
+                let again = slab.take(3, 4).unwrap();
+                assert!(!again.zero && again.count == 3.min(slab.capacity() - 1));
+                assert!(slab.is_valid());
+                (*slab.free).next.set((base + 1) as *mut Block);
+                assert!(
+                    slab.capacity() < 6 || !slab.is_valid(),
+                    "a damaged free list is seen"
+                );
+                dealloc(base as *mut u8, layout);
+            }
+        }
+    }
+}

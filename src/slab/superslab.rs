@@ -1,0 +1,120 @@
+//! The descriptor of a superslab, out of line, and how to get from a block to its slab.
+
+use super::directory::DIRECTORY;
+use super::meta;
+use super::slab::Slab;
+use crate::base::sync::atomic::Ordering;
+use crate::base::units::{SLOT_SHIFT, SLOTS, SUPERSLAB};
+use core::ptr::NonNull;
+
+/// Where a superslab is, as the pool sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Not mapped: the descriptor waits for re-use.
+    Unmapped,
+    /// In the pool's lists, or full.
+    Pooled,
+    /// Taken out of the lists by a thread that maps, populates or purges it.
+    InFlight,
+}
+
+/// Everything known of one superslab. All fields but `slabs` belong to the pool's lock; `slabs[i]` belongs to the
+/// lock of the heap that owns the slab (rule 4).
+#[repr(C, align(64))]
+pub(crate) struct Superslab {
+    pub(crate) base: usize,
+    /// Slots nobody claimed; bit i is slot i.
+    pub(crate) free: u32,
+    /// Slots that were claimed since they were last known to be zero.
+    pub(crate) dirty: u32,
+    pub(crate) state: State,
+    /// Whether huge pages were asked for.
+    pub(crate) huge: bool,
+    /// Whether the pages were populated ahead of use and should stay.
+    pub(crate) populated: bool,
+    /// In the list of superslabs with dirty free slots.
+    pub(crate) in_dirty: bool,
+    /// In the list by number of free slots.
+    pub(crate) in_list: bool,
+    pub(crate) list: Links,
+    pub(crate) dirty_list: Links,
+    /// When it entered the dirty list, milliseconds.
+    pub(crate) dirty_since: u64,
+    pub(crate) slabs: [Slab; SLOTS],
+}
+
+/// Links of an intrusive list.
+#[derive(Clone, Copy)]
+pub(crate) struct Links {
+    pub(crate) next: *mut Superslab,
+    pub(crate) prev: *mut Superslab,
+}
+
+impl Superslab {
+    /// A descriptor for a superslab yet to be mapped.
+    pub(crate) fn allocate() -> Option<NonNull<Superslab>> {
+        let descriptor = meta::allocate::<Superslab>()?;
+        // SAFETY: fresh zeroed memory for one descriptor; every field but the two enums is valid when zero, and those
+        // are written here.
+        unsafe { (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped) };
+        Some(descriptor)
+    }
+
+    /// Lowest run of `slots` free slots.
+    pub(crate) fn find_run(free: u32, slots: usize) -> Option<usize> {
+        let mut starts = free;
+        let mut have = 1;
+        while have < slots {
+            let step = have.min(slots - have);
+            starts &= starts >> step;
+            have += step;
+        }
+        (starts != 0).then(|| starts.trailing_zeros() as usize)
+    }
+
+    /// The bits of `slots` slots from `slot`.
+    pub(crate) fn bits(slot: usize, slots: usize) -> u32 {
+        (((1u64 << slots) - 1) as u32) << slot
+    }
+
+    /// The slab a block of ours lies in (for a run: its only block).
+    ///
+    /// # Safety
+    /// `addr` is a block of a slab class: its tag said so and the slab has blocks out.
+    #[inline]
+    pub(crate) unsafe fn slab_of(addr: usize) -> *mut Slab {
+        let superslab = DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Superslab;
+        let slot = (addr & (SUPERSLAB - 1)) >> SLOT_SHIFT;
+        // SAFETY: the descriptor was stored before the slot's tag was set and outlives the process' last block.
+        unsafe { &raw mut (*superslab).slabs[slot] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_found_lowest_first() {
+        for slots in 1..=16 {
+            for free in [
+                0u32,
+                1,
+                0xFFFF_FFFF,
+                0x8000_0000,
+                0x00FF_0F0F,
+                0xFFFF_0000,
+                0x7FFF_FFFE,
+            ] {
+                let expected = (0..=32 - slots)
+                    .find(|&at| free & Superslab::bits(at, slots) == Superslab::bits(at, slots));
+                assert_eq!(
+                    Superslab::find_run(free, slots),
+                    expected,
+                    "free {free:#x} slots {slots}"
+                );
+            }
+        }
+        assert_eq!(Superslab::bits(0, 32), u32::MAX);
+    }
+}
