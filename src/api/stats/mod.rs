@@ -1,9 +1,11 @@
 //! What the allocator holds at one moment, as plain numbers.
 //!
-//! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people ([`text`]), as one
-//! JSON object ([`json`]), and to stderr or a file when the process ends ([`exit`]). Nothing here allocates.
-#![forbid(unsafe_code)]
+//! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people (`text`), as one
+//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel what
+//! it really gave. Nothing here allocates.
+#![deny(unsafe_code)]
 
+pub(crate) mod achieved;
 pub(crate) mod exit;
 mod json;
 mod text;

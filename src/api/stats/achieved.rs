@@ -1,0 +1,167 @@
+//! How many bytes the kernel really keeps in huge pages, by its own account in `/proc/self/smaps`.
+//!
+//! Reading it walks the page tables of the whole process and holds up every mapping meanwhile: for whoever asks,
+//! never on a path of the allocator's own. Nothing is allocated; the text is read in pieces.
+#![deny(unsafe_code)]
+
+use crate::os::sys::{self, Errno};
+
+/// Bytes in huge pages, transparent or from the pool, in those mappings that `ours` accepts by their first address
+/// and the one behind their last.
+pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
+    sys::preserve_errno(|| {
+        let fd = sys::open(c"/proc/self/smaps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+        let mut sum = Sum::new();
+        let mut piece = [0; 1024];
+        let outcome = loop {
+            match sys::read(fd, &mut piece) {
+                Ok(0) => break Ok(sum.bytes),
+                Ok(n) => sum.feed(piece.get(..n).unwrap_or(&[]), ours),
+                Err(Errno::EINTR) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        // Nothing was written through this descriptor, so a failing close loses nothing.
+        let _ = sys::close(fd);
+        outcome
+    })
+}
+
+/// Adds up over lines that arrive in pieces.
+struct Sum {
+    /// The start of the current line. All that matters stands within it; the rest of a long one is dropped.
+    line: [u8; 64],
+    len: usize,
+    /// Whether the mapping that the current lines describe is one of ours.
+    counting: bool,
+    bytes: u64,
+}
+
+impl Sum {
+    const fn new() -> Self {
+        Self {
+            line: [0; 64],
+            len: 0,
+            counting: false,
+            bytes: 0,
+        }
+    }
+
+    fn feed(&mut self, piece: &[u8], ours: &mut dyn FnMut(usize, usize) -> bool) {
+        for &byte in piece {
+            if byte == b'\n' {
+                self.end_of_line(ours);
+                self.len = 0;
+            } else if let Some(place) = self.line.get_mut(self.len) {
+                *place = byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn end_of_line(&mut self, ours: &mut dyn FnMut(usize, usize) -> bool) {
+        let line = self
+            .line
+            .get(..self.len)
+            .and_then(|line| str::from_utf8(line).ok())
+            .unwrap_or("");
+        if let Some((start, end)) = range(line) {
+            self.counting = ours(start, end);
+        } else if self.counting {
+            self.bytes += huge(line).unwrap_or(0);
+        }
+    }
+}
+
+/// `7f0000000000-7f0000200000 rw-p …`: the head of a mapping's entry.
+fn range(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    Some((
+        usize::from_str_radix(start, 16).ok()?,
+        usize::from_str_radix(end, 16).ok()?,
+    ))
+}
+
+/// `AnonHugePages:      2048 kB`, and the like for pages from the pool.
+fn huge(line: &str) -> Option<u64> {
+    let (name, value) = line.split_once(':')?;
+    if !matches!(name, "AnonHugePages" | "Private_Hugetlb" | "Shared_Hugetlb") {
+        return None;
+    }
+    let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    const SMAPS: &str = "\
+7f1000000000-7f1000400000 rw-p 00000000 00:00 0                          [anon:hakmem]
+Size:               4096 kB
+AnonHugePages:      2048 kB
+Private_Hugetlb:       0 kB
+VmFlags: rd wr mr mw me ac hg
+7f2000000000-7f2000400000 rw-p 00000000 00:00 0
+AnonHugePages:      4096 kB
+7f3000000000-7f3000400000 rw-p 00000000 00:0f 1234 /a/rather/long/path/that/does/not/fit/into/the/line
+AnonHugePages:         0 kB
+Private_Hugetlb:    6144 kB
+";
+
+    #[test]
+    fn mappings_of_others_do_not_count() {
+        for size in [1, 7, 64, SMAPS.len()] {
+            let mut asked = Vec::new();
+            let mut sum = Sum::new();
+            for piece in SMAPS.as_bytes().chunks(size) {
+                sum.feed(piece, &mut |start, end| {
+                    asked.push((start, end - start));
+                    start != 0x7f20_0000_0000
+                });
+            }
+            let all = [0x7f10_0000_0000, 0x7f20_0000_0000, 0x7f30_0000_0000]
+                .map(|start| (start, 4 << 20));
+            assert_eq!(asked, all, "in pieces of {size}");
+            assert_eq!(sum.bytes, (2048 + 6144) << 10, "in pieces of {size}");
+        }
+    }
+
+    /// Where the kernel says it made huge pages, its account has exactly those, and nothing of the neighbours.
+    #[test]
+    #[allow(unsafe_code)]
+    fn the_kernels_account_is_read() {
+        use crate::os::mapping::{HUGE_PAGE, map_aligned, unmap};
+        use crate::os::{huge, prefault};
+        let map = map_aligned(2 * HUGE_PAGE, HUGE_PAGE, None).expect("a few MiB");
+        let mut ours = |from, to| from < map.end() && map.addr < to;
+        assert_eq!(huge_bytes(&mut ours), Ok(0), "nothing was touched yet");
+        // SAFETY: the mapping is this test's own, and its contents do not matter.
+        let collapsed = unsafe {
+            huge::advise(map.addr, map.len).and_then(|()| {
+                prefault::touch(map.addr, map.len);
+                huge::collapse(map.addr, map.len)
+            })
+        };
+        match collapsed {
+            Ok(()) => assert_eq!(huge_bytes(&mut ours), Ok(2 * HUGE_PAGE as u64)),
+            Err(error) => std::eprintln!("no huge pages to be had: {error}"),
+        }
+        assert_eq!(huge_bytes(&mut |_, _| false), Ok(0));
+        // SAFETY: nothing refers into it.
+        unsafe { unmap(map) }.expect("munmap");
+    }
+
+    #[test]
+    fn a_failure_is_returned_and_the_descriptor_closed() {
+        use crate::os::fake::{self, Call};
+        fake::fail_kind(Call::Open, 1, Errno::EACCES);
+        assert_eq!(huge_bytes(&mut |_, _| true), Err(Errno::EACCES));
+        fake::clear();
+        fake::fail_kind(Call::Read, 2, Errno::EIO);
+        assert_eq!(huge_bytes(&mut |_, _| true), Err(Errno::EIO));
+        assert_eq!(fake::calls().of(Call::Close), 1);
+        fake::clear();
+    }
+}
