@@ -32,5 +32,9 @@ mod slab;
 
 pub use api::global::Hakmem;
 pub use api::raw;
+pub use api::stats::{
+    BatchStats, ByteStats, ClassStats, Failure, HeapStats, HugePageStats, HugeStats, PrefaultStats,
+    Stats, SuperslabStats,
+};
 pub use api::{prewarm, purge, usable_size};
 pub use knobs::{Config, Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};

@@ -2,6 +2,8 @@
 
 pub(crate) mod global;
 pub mod raw;
+#[allow(dead_code)]
+pub(crate) mod stats;
 
 use crate::{heap, knobs, pool};
 

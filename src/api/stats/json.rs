@@ -47,7 +47,6 @@ impl Stats {
             &[
                 ("live_blocks", huge.live_blocks),
                 ("live_bytes", huge.live_bytes),
-                ("cached_blocks", huge.cached_blocks),
                 ("cached_bytes", huge.cached_bytes),
             ],
         )?;
@@ -55,18 +54,13 @@ impl Stats {
         object(
             out,
             "batches",
-            &[
-                ("posted", batches.posted),
-                ("drained", batches.drained),
-                ("blocks_posted", batches.blocks_posted),
-            ],
+            &[("posted", batches.posted), ("drained", batches.drained)],
         )?;
         object(
             out,
             "bytes",
             &[
                 ("mapped", bytes.mapped),
-                ("mapped_peak", bytes.mapped_peak),
                 ("retained", bytes.retained),
                 ("returned", bytes.returned),
             ],

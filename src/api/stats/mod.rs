@@ -91,9 +91,7 @@ pub struct HugeStats {
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
-    /// Freed blocks kept mapped for the next one.
-    pub cached_blocks: u64,
-    /// Their bytes.
+    /// Bytes of freed blocks, kept mapped for the next one.
     pub cached_bytes: u64,
 }
 
@@ -115,8 +113,6 @@ pub struct BatchStats {
     pub posted: u64,
     /// Batches taken out of an inbox.
     pub drained: u64,
-    /// Blocks in the batches posted.
-    pub blocks_posted: u64,
 }
 
 /// Memory between the allocator and the system.
@@ -125,8 +121,6 @@ pub struct BatchStats {
 pub struct ByteStats {
     /// Address space mapped now for superslabs and huge blocks.
     pub mapped: u64,
-    /// The largest that `mapped` has been.
-    pub mapped_peak: u64,
     /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
     pub retained: u64,
     /// Bytes given back to the system since the process began, purged or unmapped.

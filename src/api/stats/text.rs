@@ -26,9 +26,8 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "bytes       {} mapped (at most {}), {} retained, {} returned to the system so far",
+            "bytes       {} mapped, {} retained, {} returned to the system so far",
             Bytes(bytes.mapped),
-            Bytes(bytes.mapped_peak),
             Bytes(bytes.retained),
             Bytes(bytes.returned)
         )?;
@@ -39,17 +38,16 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "huge blocks {} of {}; {} of {} cached",
+            "huge blocks {} of {}; {} cached",
             huge.live_blocks,
             Bytes(huge.live_bytes),
-            huge.cached_blocks,
             Bytes(huge.cached_bytes)
         )?;
         writeln!(f, "heaps       {} live, {} idle", heaps.live, heaps.idle)?;
         writeln!(
             f,
-            "batches     {} posted with {} blocks, {} drained",
-            batches.posted, batches.blocks_posted, batches.drained
+            "batches     {} posted, {} drained",
+            batches.posted, batches.drained
         )?;
         write!(
             f,
