@@ -2,6 +2,7 @@
 //! environment of its own and reads what the allocator says on stderr. The child does nothing but list its
 //! tests, which allocates.
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,6 +12,9 @@ use hakmem_alloc::{Config, Hakmem, ThpPolicy};
 /// With something set in code, so that precedence can be seen from outside.
 #[global_allocator]
 static GLOBAL: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Never).purge_delay_ms(77));
+
+/// Another one with other wishes, which come too late.
+static OTHER: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Always));
 
 /// Runs `program` with no knobs but these, and answers the lines the allocator wrote.
 fn lines_of(program: &Path, knobs: &[(&str, &str)]) -> Vec<String> {
@@ -33,14 +37,18 @@ fn lines_of(program: &Path, knobs: &[(&str, &str)]) -> Vec<String> {
 
 fn command(program: &Path, knobs: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
-    command.arg("--list");
+    clean(command.arg("--list"), knobs);
+    command
+}
+
+/// Takes the knobs of this process away and sets these.
+fn clean<'a>(command: &'a mut Command, knobs: &[(&str, &str)]) -> &'a mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HAKMEM_") {
             command.env_remove(name);
         }
     }
-    command.envs(knobs.iter().copied());
-    command
+    command.envs(knobs.iter().copied())
 }
 
 fn me() -> PathBuf {
@@ -173,6 +181,36 @@ fn the_environment_beats_the_code_and_the_code_the_profile() {
         "auto (profile balanced)"
     );
     assert_eq!(setting("HAKMEM_STATS_FILE", &[]), "stderr (default)");
+}
+
+#[test]
+fn a_second_static_serves_from_the_same_memory() {
+    let layout = Layout::from_size_align(100, 8).expect("a layout");
+    // SAFETY: the layout has a size; the block is written within it and freed once.
+    unsafe {
+        let block = OTHER.alloc(layout);
+        assert!(!block.is_null());
+        block.write_bytes(1, layout.size());
+        GLOBAL.dealloc(block, layout);
+    }
+}
+
+#[test]
+fn a_second_static_with_other_wishes_is_mentioned_once() {
+    let child = |knobs: &[(&str, &str)]| {
+        let mut command = Command::new(me());
+        command.args(["--exact", "a_second_static_serves_from_the_same_memory"]);
+        let output = clean(&mut command, knobs)
+            .output()
+            .expect("the test binary starts");
+        assert!(output.status.success());
+        String::from_utf8(output.stderr)
+            .expect("UTF-8")
+            .matches("another allocator static")
+            .count()
+    };
+    assert_eq!(child(&[("HAKMEM_VERBOSE", "1")]), 1);
+    assert_eq!(child(&[]), 0);
 }
 
 #[test]

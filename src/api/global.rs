@@ -39,13 +39,13 @@ impl Hakmem {
 #[cfg(not(miri))]
 mod serve {
     use super::{GlobalAlloc, Hakmem, Layout};
-    use crate::heap::{self, hot, realloc};
+    use crate::heap::{hot, realloc};
 
     // SAFETY: blocks are disjoint, aligned and as long as asked; null is the only failure; nothing unwinds.
     unsafe impl GlobalAlloc for Hakmem {
         #[inline]
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            hot::alloc(layout.size(), layout.align())
+            hot::alloc(layout.size(), layout.align(), Some(&self.config))
         }
 
         #[inline]
@@ -56,7 +56,7 @@ mod serve {
 
         #[inline]
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            hot::alloc_zeroed(layout.size(), layout.align())
+            hot::alloc_zeroed(layout.size(), layout.align(), Some(&self.config))
         }
 
         #[inline]

@@ -21,7 +21,7 @@ pub fn alloc(size: usize, align: usize) -> *mut u8 {
     if too_large(size, align) {
         ptr::null_mut()
     } else {
-        hot::alloc(size, align)
+        hot::alloc(size, align, None)
     }
 }
 
@@ -32,7 +32,7 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     if too_large(size, align) {
         ptr::null_mut()
     } else {
-        hot::alloc_zeroed(size, align)
+        hot::alloc_zeroed(size, align, None)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::heap::Heap;
 use super::{exit, fork, registry, tls};
-use crate::knobs::{self, Config};
+use crate::knobs;
 use crate::os::lock::Lock;
 use crate::os::{message, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
-use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -20,23 +19,6 @@ static STATE: AtomicU8 = AtomicU8::new(COLD);
 static LOCK: Lock = Lock::new();
 /// One thread tells the C library of us; it may allocate meanwhile.
 static TELLING: AtomicBool = AtomicBool::new(false);
-
-struct Chosen(UnsafeCell<Option<Config>>);
-// SAFETY: only reached under LOCK.
-unsafe impl Sync for Chosen {}
-static CONFIG: Chosen = Chosen(UnsafeCell::new(None));
-
-/// Sets the configuration in code; the first one counts, and only before the first allocation.
-#[cold]
-pub(crate) fn configure(config: &Config) {
-    let _guard = LOCK.lock();
-    // SAFETY: under the lock.
-    unsafe {
-        if (*CONFIG.0.get()).is_none() {
-            *CONFIG.0.get() = Some(*config);
-        }
-    }
-}
 
 /// Reads the knobs and reserves the tables. Answers false when the kernel refuses; a later call tries again.
 #[inline]
@@ -72,9 +54,6 @@ fn ensure_ready_slow() -> bool {
 
 fn make_usable() -> bool {
     message::remember_stderr();
-    // SAFETY: LOCK is held.
-    let config = unsafe { (*CONFIG.0.get()).unwrap_or(Config::new()) };
-    knobs::init(&config);
     let knobs = knobs::get();
     if DIRECTORY
         .init(knobs.directory_bits, sys::rlimit_as())

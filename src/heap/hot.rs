@@ -4,6 +4,7 @@ use super::attach;
 use super::heap::{Front, Heap};
 use super::{refill, remote, shared, tls};
 use crate::base::size_class::{self, HUGE, MIN_ALIGN, SMALL_MAX};
+use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
@@ -25,26 +26,27 @@ impl Fresh {
     };
 }
 
-/// A block of at least `size` bytes at `align` (a power of two), or null.
+/// A block of at least `size` bytes at `align` (a power of two), or null. `config` is what the caller's static asks
+/// for, if it is one; the fast path does not look at it.
 #[inline]
-pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
+pub(crate) fn alloc(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
     if size <= SMALL_MAX && align <= MIN_ALIGN {
         // Size 0 gives class 0, whose bin is always empty: the slow path sorts it out.
-        return alloc_class((size + 15) >> 4);
+        return alloc_class((size + 15) >> 4, config);
     }
-    alloc_other(size, align)
+    alloc_other(size, align, config)
 }
 
 #[inline(never)]
-fn alloc_other(size: usize, align: usize) -> *mut u8 {
+fn alloc_other(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
     match size_class::of_layout(size, align) {
-        Some(class) => alloc_class(class),
-        None => alloc_huge(size, align, false).ptr,
+        Some(class) => alloc_class(class, config),
+        None => alloc_huge(size, align, false, config).ptr,
     }
 }
 
 #[inline(always)]
-fn alloc_class(class: usize) -> *mut u8 {
+fn alloc_class(class: usize, config: Option<&Config>) -> *mut u8 {
     let front = tls::get();
     // SAFETY: `front` is this thread's (or a read-only stand-in whose bins are empty), `class` is below CLASSES.
     unsafe {
@@ -53,7 +55,7 @@ fn alloc_class(class: usize) -> *mut u8 {
             .add(class);
         let head = (*bin).head;
         if head.is_null() {
-            return alloc_slow(class).ptr;
+            return alloc_slow(class, config).ptr;
         }
         (*bin).head = (*head).next.get();
         let room = &(*bin).room;
@@ -65,7 +67,8 @@ fn alloc_class(class: usize) -> *mut u8 {
 /// A block of `class` where the bin has none.
 #[cold]
 #[inline(never)]
-pub(super) fn alloc_slow(class: usize) -> Fresh {
+fn alloc_slow(class: usize, config: Option<&Config>) -> Fresh {
+    heed(config);
     let class = class.max(1);
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
@@ -80,9 +83,17 @@ pub(super) fn alloc_slow(class: usize) -> Fresh {
     unsafe { refill::refill(front.cast::<Heap>(), class) }
 }
 
+/// The first word on the configuration counts; later ones are only compared with it.
+fn heed(config: Option<&Config>) {
+    if let Some(config) = config {
+        knobs::init(config);
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Fresh {
+fn alloc_huge(size: usize, align: usize, zeroed: bool, config: Option<&Config>) -> Fresh {
+    heed(config);
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }
@@ -96,22 +107,22 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Fresh {
 }
 
 /// As [`alloc`], with all `size` bytes zero.
-pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+pub(crate) fn alloc_zeroed(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
     let fresh = match size_class::of_layout(size, align) {
         Some(class) => {
             let front = tls::get();
             // SAFETY: as in `alloc_class`.
             let empty = unsafe { (*front).bins[class].head.is_null() };
             if empty {
-                alloc_slow(class)
+                alloc_slow(class, config)
             } else {
                 Fresh {
-                    ptr: alloc_class(class),
+                    ptr: alloc_class(class, config),
                     zero: false,
                 }
             }
         }
-        None => alloc_huge(size, align, true),
+        None => alloc_huge(size, align, true, config),
     };
     if fresh.ptr.is_null() {
         return fresh.ptr;

@@ -37,7 +37,7 @@ pub(crate) unsafe fn realloc(
                 return ptr;
             }
         }
-        let new = hot::alloc(new_size, align);
+        let new = hot::alloc(new_size, align, None);
         if !new.is_null() {
             ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
             // By address: the class in the directory is the truth, whatever size the caller last knew.
