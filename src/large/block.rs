@@ -290,7 +290,9 @@ fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Ma
         }
         Err(error) if error.intact => copy_to_new(map, len, align),
         Err(_) => {
-            crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
+            crate::os::message::fatal!(
+                "mremap of a huge block failed after it had moved: memory is lost"
+            )
         }
     }
 }
