@@ -3,8 +3,8 @@
 //! `Bench` is what a workload sees. The protocol: the order is one JSON argument, the answer one JSON line on stdout and
 //! exit code 0; anything else (a signal, silence, other text) is a failed run to the parent.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::measure::{Usage, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
@@ -53,43 +53,42 @@ impl Bench {
 
     /// The timed part on this thread; `body` answers how many operations it made.
     pub fn timed(&mut self, body: impl FnOnce() -> u64) {
-        let before = Usage::now();
-        let start = now_ns();
-        let ops = timed_section(body);
-        let nanos = now_ns() - start;
-        self.note(ops, nanos, &before);
+        let gate = Gate::new(None);
+        gate.timed(body);
+        self.note(gate);
     }
 
     /// The timed part on `threads` threads. Each prepares itself, then calls [`Gate::timed`] exactly once; the clock runs
-    /// from the moment all are ready until the last one is through.
+    /// from the moment all are ready until the last one is through. A single thread is the main thread: libraries take
+    /// short cuts in a process that never had a second one.
     pub fn timed_threads(&mut self, threads: usize, body: impl Fn(usize, &Gate) + Sync) {
-        let gate = Gate {
-            barrier: Barrier::new(threads + 1),
-            end: AtomicU64::new(0),
-            ops: AtomicU64::new(0),
-        };
-        let (mut before, mut start) = (Usage::default(), 0);
+        if threads == 1 {
+            let gate = Gate::new(None);
+            body(0, &gate);
+            return self.note(gate);
+        }
+        let gate = Gate::new(Some(Barrier::new(threads + 1)));
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 let (gate, body) = (&gate, &body);
                 scope.spawn(move || body(thread, gate));
             }
-            gate.barrier.wait();
-            before = Usage::now();
-            start = now_ns();
-            gate.barrier.wait();
+            gate.meet();
+            gate.start_clock();
+            gate.meet();
         });
-        self.note(
-            gate.ops.into_inner(),
-            gate.end.into_inner() - start,
-            &before,
-        );
+        self.note(gate);
     }
 
-    fn note(&mut self, ops: u64, nanos: u64, before: &Usage) {
-        let used = Usage::now().since(before);
+    fn note(&mut self, gate: Gate) {
+        let used = gate
+            .after
+            .into_inner()
+            .unwrap_or_default()
+            .since(&gate.before.into_inner().unwrap_or_default());
+        let ops = gate.ops.into_inner();
         self.run.ops = ops;
-        self.run.secs = nanos.max(1) as f64 / 1e9;
+        self.run.secs = (gate.end.into_inner() - gate.start.into_inner()).max(1) as f64 / 1e9;
         self.run.ops_per_sec = ops as f64 / self.run.secs;
         self.run.minor_faults_timed = used.minor;
         self.run.major_faults_timed = used.major;
@@ -119,20 +118,54 @@ impl Bench {
 /// Where the threads of one run wait for each other and leave their counts.
 #[derive(Debug)]
 pub struct Gate {
-    barrier: Barrier,
+    /// None when the main thread works alone.
+    barrier: Option<Barrier>,
+    before: OnceLock<Usage>,
+    after: Mutex<Usage>,
+    // Relaxed throughout: the barrier orders the start, joining the threads orders the rest.
+    start: AtomicU64,
     end: AtomicU64,
     ops: AtomicU64,
 }
 
 impl Gate {
+    fn new(barrier: Option<Barrier>) -> Self {
+        Self {
+            barrier,
+            before: OnceLock::new(),
+            after: Mutex::new(Usage::default()),
+            start: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            ops: AtomicU64::new(0),
+        }
+    }
+
+    fn meet(&self) {
+        if let Some(barrier) = &self.barrier {
+            barrier.wait();
+        }
+    }
+
+    fn start_clock(&self) {
+        self.before.get_or_init(Usage::now);
+        self.start.store(now_ns(), Relaxed);
+    }
+
     /// Waits until every thread is ready, then runs `body`, which answers how many operations it made.
     pub fn timed(&self, body: impl FnOnce() -> u64) {
-        self.barrier.wait();
-        self.barrier.wait();
+        match self.barrier {
+            Some(_) => {
+                self.meet();
+                self.meet();
+            }
+            None => self.start_clock(),
+        }
         let ops = timed_section(body);
-        // Relaxed: read by the main thread after the threads were joined.
         self.end.fetch_max(now_ns(), Relaxed);
         self.ops.fetch_add(ops, Relaxed);
+        // Read under the lock, so that the last thread through leaves the latest state.
+        let mut after = self.after.lock().unwrap_or_else(|e| e.into_inner());
+        *after = Usage::now();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::plan::{Job, interleave};
 use crate::record::{CaseResult, Failure, Order, Results, SCHEMA};
 use crate::runner::Launcher;
 use crate::workloads::{Spec, WorkloadCommand};
-use crate::{child, host_warm, machine, subjects, table};
+use crate::{callgrind, child, host_warm, machine, subjects, table};
 
 /// Measures memory allocators against each other.
 ///
@@ -37,6 +37,8 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Workload(WorkloadCommand),
+    /// Every workload at its default size
+    All(RunOptions),
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
     Child { allocator: String, order: String },
@@ -88,6 +90,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             let (spec, options) = command.split();
             measure(vec![spec], options)
         }
+        Some(Command::All(options)) => measure(Spec::all_cases(), options),
         Some(Command::Child { allocator, order }) => match subjects::find(&allocator) {
             Some(alloc) => child::child_with(alloc, &order),
             None => Err(Fail::usage(format!("unknown allocator {allocator:?}"))),
@@ -102,6 +105,9 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
     options.check(&launcher.known())?;
     specs.iter_mut().try_for_each(Spec::check)?;
     let settle_ms = options.settle_ms()?;
+    if options.callgrind {
+        callgrind::check()?;
+    }
     let json = options.json.as_deref().map(Pending::new).transpose()?;
     let csv = options.csv.as_deref().map(Pending::new).transpose()?;
     let machine = machine::describe();
@@ -157,6 +163,9 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if options.callgrind {
+        callgrind::count(&mut results, &launcher, limit);
+    }
 
     print!("{}", table::render(&results));
     if let Some(csv) = csv {

@@ -12,6 +12,7 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+pub mod callgrind;
 pub mod child;
 pub mod cli;
 pub mod fail;

@@ -40,6 +40,9 @@ pub struct RunOptions {
     /// After each run rest until the purge delay has passed, then read resident memory again
     #[arg(long)]
     pub settle: bool,
+    /// Also count instructions per operation with valgrind, above the floor of null
+    #[arg(long)]
+    pub callgrind: bool,
     /// Do not touch the host's memory before measuring
     #[arg(long)]
     pub no_host_warm: bool,

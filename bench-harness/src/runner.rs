@@ -148,7 +148,8 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus
     }
 }
 
-fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
+/// What the end of a child means.
+pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
     use std::os::unix::process::ExitStatusExt;
     let said = finished.stderr.lines().rev().find(|l| !l.trim().is_empty());
     let said = said

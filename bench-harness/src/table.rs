@@ -18,10 +18,11 @@ pub fn render(results: &[CaseResult]) -> String {
 }
 
 const LEGEND: &str = "\
-M ops/s: millions of operations per second, the median of all runs, with the slowest and the fastest. ratio: that median
+M (K) ops/s: millions (thousands) of operations per second, the median run with the slowest and the fastest. ratio: that median
 divided by system's, with its 95 % interval; \"=\" where the interval includes 1: no difference. faults: page faults inside
 the timed part, and of the whole process. user, sys: seconds of the timed part. RSS: the most memory resident at a time.
-warm: prepared before the clock starts; cold: the clock starts with the very first allocation.
+warm: prepared before the clock starts; cold: the clock starts with the very first allocation. instr/op, at rest: what
+--callgrind and --settle add; instructions per operation are those above null, whose own are in parentheses.
 ";
 
 /// Results of the same workload, parameters and series, in the order in which they came.
@@ -65,6 +66,7 @@ fn render_group(text: &mut String, group: &[&CaseResult]) {
     let settled = group
         .iter()
         .any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
+    let unit = unit_of(group);
     let counted = group.iter().any(|c| c.instructions_per_op.is_some());
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -77,7 +79,7 @@ fn render_group(text: &mut String, group: &[&CaseResult]) {
         text,
         "  {:<14} {:>9} {:>19}  {:>20} {:>9} {:>9} {:>7} {:>7} {:>9}",
         "allocator",
-        "M ops/s",
+        format!("{unit} ops/s"),
         "(min–max)",
         "ratio to system",
         "faults",
@@ -94,7 +96,7 @@ fn render_group(text: &mut String, group: &[&CaseResult]) {
     }
     text.push('\n');
     for case in group {
-        render_case(text, case, group, settled, counted);
+        render_case(text, case, group, unit, settled, counted);
     }
     text.push('\n');
 }
@@ -103,10 +105,15 @@ fn render_case(
     text: &mut String,
     case: &CaseResult,
     group: &[&CaseResult],
+    unit: char,
     settled: bool,
     counted: bool,
 ) {
-    let speeds: Vec<f64> = case.runs.iter().map(|r| r.ops_per_sec / 1e6).collect();
+    let speeds: Vec<f64> = case
+        .runs
+        .iter()
+        .map(|r| r.ops_per_sec / if unit == 'M' { 1e6 } else { 1e3 })
+        .collect();
     if let Some(speed) = Summary::of(&speeds) {
         let middle = |of: fn(&Run) -> f64| {
             median(&case.runs.iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0)
@@ -131,7 +138,13 @@ fn render_case(
             let _ = write!(text, " {:>17}", format!("{rest:.1} ({:+.1})", rest - start));
         }
         if counted {
-            let count = case.instructions_per_op.map(|n| format!("{n:.1}"));
+            let count = case.instructions_per_op.map(|n| {
+                if case.allocator == "null" {
+                    format!("({n:.1})")
+                } else {
+                    format!("{n:+.1}")
+                }
+            });
             let _ = write!(text, " {:>9}", count.unwrap_or_else(|| "–".to_owned()));
         }
         text.push('\n');
@@ -149,6 +162,16 @@ fn render_case(
             failure.error
         );
     }
+}
+
+/// Millions, or thousands where a million is never reached.
+fn unit_of(group: &[&CaseResult]) -> char {
+    let best = group
+        .iter()
+        .flat_map(|c| &c.runs)
+        .map(|r| r.ops_per_sec)
+        .fold(0.0, f64::max);
+    if best >= 1e6 { 'M' } else { 'K' }
 }
 
 fn ratio_text(case: &CaseResult, group: &[&CaseResult]) -> String {

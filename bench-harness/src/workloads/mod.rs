@@ -1,7 +1,14 @@
 //! The workloads, one file each, and the list that makes them commands, orders and JSON.
 
+pub mod batch;
+pub mod hand_over;
+pub mod huge;
+pub mod pair;
+pub mod producer_consumer;
 pub mod random_mixed;
+pub mod replace;
 
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::child::Bench;
@@ -22,6 +29,12 @@ pub trait Workload {
 
     /// Roughly the most memory one run holds, so that the host's memory can be warmed before.
     fn peak_bytes(&self) -> u64;
+
+    /// Operations of the timed part of the warm series.
+    fn ops(&self) -> u64;
+
+    /// Makes the timed part that many times as long, or as near as can be had.
+    fn scale(&mut self, share: f64);
 
     /// Does it, in the child.
     fn run(&self, bench: &mut Bench) -> Result<(), String>;
@@ -48,6 +61,13 @@ macro_rules! workloads {
                 match self {
                     $(Self::$variant(both) => (Spec::$variant(both.params), both.options),)*
                 }
+            }
+        }
+
+        impl WorkloadCommand {
+            /// The names of all workloads.
+            pub fn names() -> Vec<String> {
+                vec![$(<$params as Workload>::NAME.to_owned(),)*]
             }
         }
 
@@ -80,6 +100,20 @@ macro_rules! workloads {
                 }
             }
 
+            /// See [`Workload::ops`].
+            pub fn ops(&self) -> u64 {
+                match self {
+                    $(Self::$variant(w) => w.ops(),)*
+                }
+            }
+
+            /// See [`Workload::scale`].
+            pub fn scale(&mut self, share: f64) {
+                match self {
+                    $(Self::$variant(w) => w.scale(share),)*
+                }
+            }
+
             /// See [`Workload::run`].
             pub fn run(&self, bench: &mut Bench) -> Result<(), String> {
                 match self {
@@ -93,6 +127,18 @@ macro_rules! workloads {
 workloads! {
     /// The benchmark of the report: random slots, allocated when empty and freed when full
     RandomMixed(random_mixed::RandomMixed),
+    /// One allocation with its free, again and again
+    Pair(pair::Pair),
+    /// Allocate n blocks, then free all n: first in first out, last in first out, or at random
+    Batch(batch::Batch),
+    /// A large live set, one random block replaced at a time
+    Replace(replace::Replace),
+    /// A few blocks of 5 to 25 MiB, one replaced at random
+    Huge(huge::Huge),
+    /// One thread allocates, another frees
+    ProducerConsumer(producer_consumer::ProducerConsumer),
+    /// Threads that hand their live blocks on to other threads
+    HandOver(hand_over::HandOver),
 }
 
 impl Spec {
@@ -102,6 +148,44 @@ impl Spec {
             Spec::RandomMixed(random_mixed::RandomMixed::new(1_000_000, 256, 42)),
             Spec::RandomMixed(random_mixed::RandomMixed::new(10_000_000, 8192, 1_234_567)),
         ]
+    }
+
+    /// Every workload at its default size, as `bench-harness all` runs them.
+    pub fn all_cases() -> Vec<Spec> {
+        WorkloadCommand::names()
+            .into_iter()
+            .filter_map(|name| Self::parse(&[&name]))
+            .collect()
+    }
+
+    /// The workload a command line would give.
+    pub fn parse(words: &[&str]) -> Option<Spec> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            workload: WorkloadCommand,
+        }
+        let line = Line::try_parse_from(std::iter::once(&"bench-harness").chain(words)).ok()?;
+        Some(line.workload.split().0)
+    }
+}
+
+/// Refuses no threads at all, and more than a machine can be asked for.
+pub fn check_threads(threads: usize) -> Result<(), Fail> {
+    if !(1..=4096).contains(&threads) {
+        return Err(Fail::usage(format!(
+            "--threads {threads}: expected 1 to 4096"
+        )));
+    }
+    Ok(())
+}
+
+/// How a title mentions threads: not at all when there is one.
+fn threads_title(threads: usize) -> String {
+    if threads == 1 {
+        String::new()
+    } else {
+        format!(", {threads} threads")
     }
 }
 
@@ -114,6 +198,11 @@ pub fn check_sizes(min: usize, max: usize) -> Result<(), Fail> {
         )));
     }
     Ok(())
+}
+
+/// A count made that many times as large, at least 1.
+fn scaled(count: u64, share: f64) -> u64 {
+    ((count as f64 * share).round() as u64).max(1)
 }
 
 /// Refuses a count of zero.

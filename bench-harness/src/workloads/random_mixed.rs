@@ -98,6 +98,15 @@ impl Workload for RandomMixed {
         u64::from(self.ws) * (self.max_size.unwrap_or(1039) as u64 + size_of::<Slot>() as u64)
     }
 
+    fn ops(&self) -> u64 {
+        self.cycles
+    }
+
+    fn scale(&mut self, share: f64) {
+        self.cycles = super::scaled(self.cycles, share);
+        self.prefault = self.prefault.map(|n| (n as f64 * share) as u64);
+    }
+
     fn run(&self, bench: &mut Bench) -> Result<(), String> {
         let mut slots = Table::<Slot>::new(self.ws as usize)?;
         let sizes = (self.min_size.unwrap_or(16), self.max_size.unwrap_or(1039));
