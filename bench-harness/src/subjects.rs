@@ -26,6 +26,9 @@ impl Subject for HakmemSubject {
     fn allocator() -> &'static (impl GlobalAlloc + 'static) {
         &HAKMEM
     }
+    fn prewarm(n: usize) -> usize {
+        hakmem_alloc::prewarm(n)
+    }
 }
 
 /// Start of null's fixed blocks and the distance between two of them. Written once, by `null_prepare`, before any
