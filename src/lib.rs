@@ -28,6 +28,8 @@ mod large;
 #[allow(dead_code, unused_imports, unused_macros)]
 pub(crate) mod os;
 mod pool;
+#[cfg(feature = "std")]
+pub mod region;
 mod slab;
 
 pub use api::global::Hakmem;
@@ -38,3 +40,5 @@ pub use api::stats::{
 };
 pub use api::{prewarm, purge, usable_size};
 pub use knobs::{Config, Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
+#[cfg(feature = "std")]
+pub use region::prefault;

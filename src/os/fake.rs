@@ -20,7 +20,7 @@ macro_rules! calls {
 
 calls!(
     Mmap, Munmap, Mprotect, Madvise, Mremap, Mincore, Mlock, Munlock, Msync, Name, Open, Read,
-    Write, Close, Fstat, Ftruncate, Memfd, Eventfd, FutexWait, FutexWake,
+    Write, Close, Fstat, Ftruncate, Memfd, Eventfd, Ioctl, Peek, FutexWait, FutexWake,
 );
 
 /// How often the calling thread made each kind of call since [`clear`].
@@ -199,6 +199,16 @@ pub(crate) unsafe fn mremap(
     unsafe { linux::mremap(old, old_len, new_len, flags, new_addr) }
 }
 
+pub(crate) unsafe fn ioctl(
+    fd: i32,
+    request: u64,
+    arg: *mut core::ffi::c_void,
+) -> Result<usize, Errno> {
+    enter(Call::Ioctl)?;
+    // SAFETY: as the caller promises.
+    unsafe { linux::ioctl(fd, request, arg) }
+}
+
 macro_rules! forward {
     ($($kind:ident => fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
         $(pub(crate) fn $name($($arg: $ty),*) -> Result<$out, Errno> {
@@ -221,6 +231,7 @@ forward! {
     Fstat => fn fstat(fd: i32) -> FileIdentity;
     Ftruncate => fn ftruncate(fd: i32, len: u64) -> ();
     Memfd => fn memfd_create(name: &CStr, flags: u32) -> i32;
+    Peek => fn peek(addr: usize) -> u8;
     Eventfd => fn eventfd(initial: u32, flags: i32) -> i32;
     FutexWait => fn futex_wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u64>) -> ();
     FutexWake => fn futex_wake(word: &AtomicU32, n: u32) -> usize;

@@ -320,3 +320,30 @@ pub(crate) fn eventfd(initial: u32, flags: i32) -> Result<i32, Errno> {
     let fd = unsafe { libc::eventfd(initial, flags) };
     check(fd).map(|()| fd)
 }
+
+/// # Safety
+/// `arg` is what the request takes.
+pub(crate) unsafe fn ioctl(fd: i32, request: u64, arg: *mut c_void) -> Result<usize, Errno> {
+    // SAFETY: as the caller promises. The request's type differs between libcs.
+    check_count(unsafe { libc::ioctl(fd, request as _, arg) } as isize)
+}
+
+/// Reads one byte of this process's own memory through the kernel: `EFAULT` where a load would be
+/// a fault nobody survives (unmapped, or beyond the end of a file). Brings the OS page in.
+pub(crate) fn peek(addr: usize) -> Result<u8, Errno> {
+    let mut byte = 0u8;
+    let to = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let from = libc::iovec {
+        iov_base: ptr::without_provenance_mut(addr),
+        iov_len: 1,
+    };
+    // SAFETY: the kernel checks the source itself and writes one byte to `byte`.
+    let n = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    match check_count(n)? {
+        1 => Ok(byte),
+        _ => Err(Errno::EFAULT),
+    }
+}

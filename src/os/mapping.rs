@@ -272,6 +272,83 @@ pub(crate) unsafe fn unmap(mapping: Mapping) -> Result<(), Errno> {
     unsafe { sys::munmap(mapping.addr, mapping.len) }
 }
 
+/// Gives a mapping back, or its memory at least: what cannot be unmapped is counted in
+/// [`stranded_bytes`].
+///
+/// # Safety
+/// The caller owns it, and nothing refers into it.
+pub(crate) unsafe fn abandon(mapping: Mapping) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if unmap(mapping).is_err() {
+            // Locked or pool memory stays: nothing is left to try.
+            let _ = purge(mapping.addr, mapping.len);
+            STRANDED.fetch_add(mapping.len, Relaxed);
+        }
+    }
+}
+
+/// What is wanted of a mapping of a descriptor.
+#[derive(Clone, Copy)]
+pub(crate) struct FileWish {
+    pub fd: i32,
+    pub offset: u64,
+    pub len: usize,
+    /// The address is congruent to `phase` modulo this.
+    pub align: usize,
+    pub phase: usize,
+    pub writable: bool,
+    pub shared: bool,
+}
+
+/// Maps part of a file at an address congruent to `phase` modulo `align`: shared file memory gets
+/// huge pages only where address and offset agree modulo 2 MiB.
+///
+/// The address is found by mapping anonymous memory and giving it back; somebody else may take it
+/// in between, which is noticed, and another is tried.
+pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
+    const TRIES: usize = 16;
+    let phase = wish.phase & (wish.align - 1);
+    let prot = libc::PROT_READ | if wish.writable { libc::PROT_WRITE } else { 0 };
+    let flags = if wish.shared {
+        libc::MAP_SHARED
+    } else {
+        libc::MAP_PRIVATE
+    };
+    let len = wish
+        .len
+        .checked_next_multiple_of(sys::page_size())
+        .ok_or(Errno::ENOMEM)?;
+    let with_phase = len.checked_add(phase).ok_or(Errno::ENOMEM)?;
+    for _ in 0..TRIES {
+        let place = Wish::new(with_phase, wish.align, None, libc::PROT_NONE)?.map()?;
+        // SAFETY: mapped above, and seen by nobody.
+        unsafe { unmap(place) }.inspect_err(|_| {
+            STRANDED.fetch_add(place.len, Relaxed);
+        })?;
+        let at = place.addr + phase;
+        // SAFETY: NOREPLACE, or on old kernels a mere hint: nothing that exists is replaced.
+        let mapped = unsafe {
+            sys::mmap_fd(
+                at,
+                len,
+                prot,
+                flags | sys::MAP_FIXED_NOREPLACE,
+                wish.fd,
+                wish.offset,
+            )
+        };
+        match mapped {
+            Ok(addr) if addr == at => return Ok(Mapping { addr, len }),
+            // SAFETY: mapped above, and seen by nobody.
+            Ok(addr) => unsafe { discard(addr, len) },
+            Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Errno::EEXIST)
+}
+
 /// Gives the memory of a range back and keeps its addresses: reads as zero afterwards. On failure
 /// (a locked page) some or all bytes are still there.
 ///

@@ -150,7 +150,7 @@ fn field(text: &[u8], name: &[u8]) -> Option<usize> {
 }
 
 /// The decimal number at the start of a text, after blanks.
-fn number(text: &[u8]) -> Option<usize> {
+pub(crate) fn number(text: &[u8]) -> Option<usize> {
     let text = text.trim_ascii_start();
     let digits = text.iter().take_while(|b| b.is_ascii_digit());
     let mut value = None;

@@ -5,6 +5,7 @@
 //! fails the one it was told to. Everything else here is written against `sys` alone: locks,
 //! messages, aligned mappings, huge pages, prefault. Nothing in this layer allocates or panics.
 
+pub(crate) mod achieved;
 pub(crate) mod clock;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -10,14 +10,14 @@ use core::fmt;
 #[cfg(test)]
 pub(crate) use super::fake::{
     close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
-    madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock, munmap,
-    name_range, open, read, rlimit_as, write,
+    ioctl, madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock,
+    munmap, name_range, open, peek, read, rlimit_as, write,
 };
 #[cfg(not(test))]
 pub(crate) use super::linux::{
     close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
-    madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock, munmap,
-    name_range, open, read, rlimit_as, write,
+    ioctl, madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock,
+    munmap, name_range, open, peek, read, rlimit_as, write,
 };
 pub(crate) use super::linux::{page_size, sleep_us};
 
@@ -56,7 +56,7 @@ macro_rules! errnos {
 errnos!(
     EPERM, ENOENT, EINTR, EIO, EBADF, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV,
     EINVAL, ENFILE, EMFILE, EFBIG, ENOSPC, EPIPE, ERANGE, ENOSYS, EOVERFLOW, EOPNOTSUPP, ETIMEDOUT,
-    ECANCELED, EHWPOISON,
+    ECANCELED, EHWPOISON, ENOTTY,
 );
 
 impl Errno {

@@ -1,0 +1,304 @@
+//! What is wished of a region, and the mapping that comes of it.
+
+use core::sync::atomic::AtomicBool;
+use std::format;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::work::{How, Plan};
+use super::{Memory, Region, into_io, own_pid};
+use crate::os::huge::{self, PoolPage, Thp, system_thp};
+use crate::os::mapping::{FileWish, HUGE_PAGE, Mapping, map_aligned, map_file};
+use crate::os::sys::{self, Errno};
+
+/// What a region's bytes are.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Backing {
+    /// Private memory, zero at first.
+    #[default]
+    Anonymous,
+    /// Private memory from the pool of huge pages (`vm.nr_hugepages`); `map` fails where the pool
+    /// has too few. Not inherited by a forked child, which would be killed for using it.
+    Hugetlb(HugetlbSize),
+    /// Memory with a descriptor, see [`Region::memfd`]: can be shared with other processes.
+    Memfd,
+    /// A file, for reading.
+    FileReadOnly(File),
+    /// A file, for reading and writing; what is written reaches the file.
+    FileShared(File),
+}
+
+/// The size of a page of the pool.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum HugetlbSize {
+    /// 2 MiB.
+    #[default]
+    TwoMiB,
+    /// 1 GiB.
+    OneGiB,
+}
+
+/// Whether transparent huge pages are wished for. A wish is never an error; what became of it is
+/// [`super::Prefaulted::huge_bytes`] and [`Region::huge_bytes`].
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum HugeWish {
+    /// As the system does it.
+    #[default]
+    System,
+    /// Huge pages where they can be had: asked for with `MADV_HUGEPAGE`, and collapsed while
+    /// prefaulting where the system's policy does not give them at first touch.
+    Want,
+    /// OS pages.
+    Refuse,
+}
+
+/// Describes a region; made by [`Region::builder`].
+#[derive(Debug, Default)]
+#[must_use = "nothing is mapped before `map`"]
+pub struct RegionBuilder {
+    len: Option<usize>,
+    align: Option<usize>,
+    offset: u64,
+    backing: Backing,
+    huge: HugeWish,
+    lock: bool,
+}
+
+impl RegionBuilder {
+    /// The length in bytes. Needed, except for files, where the rest of the file is the default.
+    pub fn len(mut self, len: usize) -> Self {
+        self.len = Some(len);
+        self
+    }
+
+    /// The alignment of the address, a power of two. The default is 2 MiB for regions at least that
+    /// large (for files: congruent to the offset modulo 2 MiB, which is what huge pages need), else
+    /// an OS page.
+    pub fn align(mut self, align: usize) -> Self {
+        self.align = Some(align);
+        self
+    }
+
+    /// Where in the file the region begins, a multiple of the OS page.
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// What the bytes are; [`Backing::Anonymous`] by default.
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.backing = backing;
+        self
+    }
+
+    /// Whether huge pages are wished for.
+    pub fn huge(mut self, huge: HugeWish) -> Self {
+        self.huge = huge;
+        self
+    }
+
+    /// Whether prefaulting also locks the region into memory (`mlock`, bounded by `RLIMIT_MEMLOCK`).
+    pub fn lock(mut self, lock: bool) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// Makes the region. Nothing is touched: see [`Region::prefault`].
+    ///
+    /// # Errors
+    /// `InvalidInput` for a length of zero, an alignment that is no power of two, an offset that
+    /// does not begin an OS page or is given without a file, or a file shorter than the region;
+    /// else what the kernel said.
+    pub fn map(self) -> io::Result<Region> {
+        let page = sys::page_size();
+        if let Some(align) = self.align
+            && !align.is_power_of_two()
+        {
+            return Err(invalid(format!(
+                "align is {align}: expected a power of two"
+            )));
+        }
+        if !self.offset.is_multiple_of(page as u64) {
+            let offset = self.offset;
+            return Err(invalid(format!(
+                "offset is {offset}: expected a multiple of {page}"
+            )));
+        }
+        let is_file = matches!(
+            self.backing,
+            Backing::FileReadOnly(_) | Backing::FileShared(_)
+        );
+        if self.offset != 0 && !is_file {
+            return Err(invalid(format!(
+                "offset is {}: only a file has one",
+                self.offset
+            )));
+        }
+        let len = self.checked_len()?;
+        let mut made = self.map_backing(len).map_err(into_io)?;
+        if self.lock {
+            made.plan.locks = true;
+        }
+        apply_wish(self.huge, &self.backing, &mut made);
+        Ok(Region {
+            memory: Arc::new(Memory {
+                mapping: made.mapping,
+                len,
+                plan: made.plan,
+                closing: AtomicBool::new(false),
+                memfd: made.memfd,
+                only_in: made.only_in,
+            }),
+        })
+    }
+
+    /// The length asked for, or the rest of the file; never more than the file has.
+    fn checked_len(&self) -> io::Result<usize> {
+        let rest = match &self.backing {
+            Backing::FileReadOnly(file) | Backing::FileShared(file) => {
+                let size = file.metadata()?.len();
+                let rest = size.saturating_sub(self.offset);
+                Some(usize::try_from(rest).unwrap_or(usize::MAX))
+            }
+            _ => None,
+        };
+        match (self.len, rest) {
+            (Some(0), _) | (None, Some(0)) => Err(invalid(
+                "the length is 0: expected at least one byte".into(),
+            )),
+            (None, None) => Err(invalid("no length was given".into())),
+            (Some(len), Some(rest)) if len > rest => Err(invalid(format!(
+                "the region would have {len} bytes, the file has {rest} from offset {} on",
+                self.offset
+            ))),
+            (Some(len), _) | (None, Some(len)) => Ok(len),
+        }
+    }
+
+    fn map_backing(&self, len: usize) -> Result<Made, Errno> {
+        let natural = if len >= HUGE_PAGE {
+            HUGE_PAGE
+        } else {
+            sys::page_size()
+        };
+        let align = self.align.unwrap_or(natural).max(sys::page_size());
+        match &self.backing {
+            Backing::Anonymous => Ok(Made::new(map_aligned(len, align, None)?, Plan::memory())),
+            Backing::Hugetlb(size) => {
+                let page = match size {
+                    HugetlbSize::TwoMiB => PoolPage::TwoMiB,
+                    HugetlbSize::OneGiB => PoolPage::OneGiB,
+                };
+                // Pool pages are aligned to their own size; more cannot be asked of the kernel.
+                if align > page.bytes() {
+                    return Err(Errno::EINVAL);
+                }
+                let mapping = huge::map_pool(len, page, None)?;
+                let plan = Plan {
+                    step: page.bytes(),
+                    budgeted: false,
+                    ..Plan::memory()
+                };
+                Ok(Made {
+                    only_in: Some(own_pid()),
+                    ..Made::new(mapping, plan)
+                })
+            }
+            Backing::Memfd => {
+                let fd = sys::memfd_create(c"hakmem-region", libc::MFD_CLOEXEC)?;
+                // SAFETY: made above, and owned by nobody else.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                let whole = len
+                    .checked_next_multiple_of(sys::page_size())
+                    .ok_or(Errno::ENOMEM)?;
+                sys::ftruncate(fd.as_raw_fd(), whole as u64)?;
+                let mapping = map_file(FileWish {
+                    fd: fd.as_raw_fd(),
+                    offset: 0,
+                    len,
+                    align,
+                    phase: 0,
+                    writable: true,
+                    shared: true,
+                })?;
+                Ok(Made {
+                    memfd: Some(fd),
+                    ..Made::new(mapping, Plan::memory())
+                })
+            }
+            Backing::FileReadOnly(file) => self.map_file(file, len, align, false),
+            Backing::FileShared(file) => self.map_file(file, len, align, true),
+        }
+    }
+
+    fn map_file(&self, file: &File, len: usize, align: usize, shared: bool) -> Result<Made, Errno> {
+        let phase = match self.align {
+            Some(_) => 0,
+            None => (self.offset % align as u64) as usize,
+        };
+        let mapping = map_file(FileWish {
+            fd: file.as_raw_fd(),
+            offset: self.offset,
+            len,
+            align,
+            phase,
+            writable: shared,
+            shared: true,
+        })?;
+        // Reading brings the file in; writing would make every byte of it dirty.
+        let plan = Plan {
+            how: How::Read,
+            budgeted: false,
+            syncs: shared,
+            ..Plan::memory()
+        };
+        Ok(Made::new(mapping, plan))
+    }
+}
+
+struct Made {
+    mapping: Mapping,
+    plan: Plan,
+    memfd: Option<OwnedFd>,
+    only_in: Option<u32>,
+}
+
+impl Made {
+    fn new(mapping: Mapping, plan: Plan) -> Made {
+        Made {
+            mapping,
+            plan,
+            memfd: None,
+            only_in: None,
+        }
+    }
+}
+
+/// Tells the kernel of the wish. It may not understand (files of many file systems, hugetlb): what
+/// comes of it is counted afterwards, not assumed.
+fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
+    let Mapping { addr, len } = made.mapping;
+    // SAFETY: the mapping was made by the caller of this function, and contents stay.
+    unsafe {
+        match wish {
+            HugeWish::System => {}
+            HugeWish::Want => {
+                let _ = huge::advise(addr, len);
+                // Shared memory follows a policy of its own, off on most systems, and under
+                // "never" nothing comes of advice; collapsing works regardless.
+                made.plan.collapses = matches!(backing, Backing::Memfd)
+                    || (matches!(backing, Backing::Anonymous) && system_thp() == Thp::Never);
+            }
+            HugeWish::Refuse => {
+                let _ = huge::refuse(addr, len);
+            }
+        }
+    }
+}
+
+fn invalid(text: std::string::String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("region: {text}"))
+}

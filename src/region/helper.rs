@@ -1,0 +1,160 @@
+//! The thread that works in the background, started when first needed and gone when idle.
+//!
+//! One thread serves all tickets, a step of each in turn. All signals are blocked in it. A forked
+//! child has its own: the parent's is recognised by its process id and left alone, locks and all.
+
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::own_pid;
+use super::prefault::{Ticket, TicketState};
+use super::work::{PAUSE_US, Work};
+use crate::os::sys;
+
+/// How long the thread stays without work.
+const LINGER: Duration = Duration::from_secs(1);
+
+struct Job {
+    work: Work,
+    state: Arc<TicketState>,
+}
+
+struct Helper {
+    pid: u32,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    running: bool,
+}
+
+/// The helper of the process that last needed one.
+static HELPER: AtomicPtr<Helper> = AtomicPtr::new(ptr::null_mut());
+
+/// This process's helper. It is leaked, once per process that needs one: after a fork nobody can
+/// tell whether the parent's lock was held.
+fn own_helper() -> &'static Helper {
+    let pid = own_pid();
+    // Acquire pairs with the AcqRel below: who sees the pointer sees what it points to.
+    let mut seen = HELPER.load(Acquire);
+    loop {
+        // SAFETY: null or leaked, so valid for ever.
+        if let Some(helper) = unsafe { seen.as_ref() }
+            && helper.pid == pid
+        {
+            return helper;
+        }
+        let fresh = Box::into_raw(Box::new(Helper {
+            pid,
+            queue: Mutex::new(Queue {
+                jobs: VecDeque::new(),
+                running: false,
+            }),
+            wake: Condvar::new(),
+        }));
+        // AcqRel: publishes the helper, and on failure shows the one another thread published.
+        match HELPER.compare_exchange(seen, fresh, AcqRel, Acquire) {
+            // SAFETY: leaked above, by publishing it.
+            Ok(_) => return unsafe { &*fresh },
+            Err(theirs) => {
+                // SAFETY: made above and published to nobody.
+                drop(unsafe { Box::from_raw(fresh) });
+                seen = theirs;
+            }
+        }
+    }
+}
+
+/// Hands work to the thread.
+pub(super) fn submit(work: Work) -> io::Result<Ticket> {
+    let state = Arc::new(TicketState::new(work.belongs_to_caller())?);
+    let helper = own_helper();
+    let mut queue = helper.lock();
+    if !queue.running {
+        start(helper)?;
+        queue.running = true;
+    }
+    queue.jobs.push_back(Job {
+        work,
+        state: Arc::clone(&state),
+    });
+    helper.wake.notify_one();
+    Ok(Ticket::new(state))
+}
+
+fn start(helper: &'static Helper) -> io::Result<()> {
+    // The new thread inherits the mask.
+    let before = block_signals();
+    let outcome = thread::Builder::new()
+        .name("hakmem-prefault".into())
+        .spawn(move || serve(helper));
+    restore_signals(&before);
+    outcome.map(|_| ())
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: fills two sets and sets this thread's mask; with a valid `how` it cannot fail.
+    unsafe {
+        let mut all: libc::sigset_t = core::mem::zeroed();
+        let mut before: libc::sigset_t = core::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    }
+}
+
+fn restore_signals(mask: &libc::sigset_t) {
+    // SAFETY: sets this thread's mask to what it was.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+}
+
+impl Helper {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics under this lock; the queue would be whole if it did.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job, or `None` when the thread should end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            let (back, timeout) = self
+                .wake
+                .wait_timeout(queue, LINGER)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = back;
+            if timeout.timed_out() && queue.jobs.is_empty() {
+                queue.running = false;
+                return None;
+            }
+        }
+    }
+}
+
+fn serve(helper: &'static Helper) {
+    while let Some(Job { mut work, state }) = helper.next() {
+        match state.step(&mut work) {
+            Some(outcome) => {
+                // The memory is let go before anybody hears of it.
+                drop(work);
+                state.complete(outcome);
+            }
+            None => {
+                helper.lock().jobs.push_back(Job { work, state });
+                sys::sleep_us(PAUSE_US);
+            }
+        }
+    }
+}

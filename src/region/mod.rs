@@ -1,0 +1,192 @@
+//! Memory regions with a wish about huge pages, brought in now or in the background.
+//!
+//! Independent of the allocator: any program may use it, whatever its `#[global_allocator]`.
+//!
+//! ```
+//! use hakmem_alloc::region::{HugeWish, Region};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let region = Region::builder().len(8 << 20).huge(HugeWish::Want).map()?;
+//! let ticket = region.prefault_async()?; // goes on in the background
+//! // … put `ticket` into an event loop: its descriptor becomes readable when the work is done.
+//! let done = ticket.wait()?;
+//! println!("{} bytes in, {} of them on huge pages", done.bytes, done.huge_bytes);
+//! # assert!(done.bytes <= 8 << 20);
+//! # Ok(()) }
+//! ```
+//!
+//! # fork
+//! A region is inherited by a forked child like any memory, with one exception: a hugetlb region is
+//! not, because a child that writes to one takes pages nobody reserved and is killed by SIGBUS where
+//! the pool is empty. A ticket belongs to the process that took it: in the child it answers
+//! `ECANCELED`, while the parent's work goes on.
+
+mod builder;
+mod helper;
+pub mod prefault;
+mod work;
+
+use core::ops::Deref;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub use builder::{Backing, HugeWish, HugetlbSize, RegionBuilder};
+pub use prefault::{Prefaulted, Ticket};
+
+use crate::os::mapping::{Mapping, abandon};
+use crate::os::sys::Errno;
+use work::{Keep, Plan, Segment, Work};
+
+/// An owned mapping, given back when dropped.
+///
+/// Dereferences to its bytes. Where the backing is a file that others change, so do the bytes; where
+/// it is a file that others truncate, a load beyond its new end is a SIGBUS, as with any mapping.
+#[derive(Debug)]
+pub struct Region {
+    memory: Arc<Memory>,
+}
+
+/// The mapping, shared with the background work that is going on in it.
+#[derive(Debug)]
+struct Memory {
+    mapping: Mapping,
+    /// As asked for; the mapping is whole OS pages.
+    len: usize,
+    plan: Plan,
+    /// Set when the region was dropped: work in progress ends at its next step.
+    closing: AtomicBool,
+    /// A memfd, kept open for [`Region::memfd`].
+    memfd: Option<OwnedFd>,
+    /// The process the mapping belongs to, where a child does not inherit it.
+    only_in: Option<u32>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // In a child that did not inherit the mapping the addresses may be somebody else's.
+        if self.only_in.is_some_and(|pid| pid != std::process::id()) {
+            return;
+        }
+        // SAFETY: the mapping was made for this value, and whoever could refer into it borrowed
+        // the region or held the last reference to this value.
+        unsafe { abandon(self.mapping) };
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // Work that sees it late does one step more: Relaxed.
+        self.memory.closing.store(true, Relaxed);
+    }
+}
+
+impl Region {
+    /// Begins to describe a region.
+    pub fn builder() -> RegionBuilder {
+        RegionBuilder::default()
+    }
+
+    /// The first byte, for writing.
+    ///
+    /// Writing through it is up to the caller: not while a slice of the region is in use, and not at
+    /// all where the backing is a read-only file.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(self.memory.mapping.addr)
+    }
+
+    /// The memfd behind the region, to hand to another process; `None` for other backings.
+    pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.memfd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Brings the whole region in, and keeps it in where `lock(true)` was wished; returns when that
+    /// is done.
+    ///
+    /// In steps of at most 2 MiB with a short pause between them, so that `mmap` and `munmap` of
+    /// other threads are not held up. Anonymous and memfd memory stops short of what the control
+    /// group and the machine can spare: [`Prefaulted::bytes`] is then less than the length.
+    ///
+    /// # Errors
+    /// What the kernel said: `UnexpectedEof` where a file was truncated, `OutOfMemory` also where
+    /// `RLIMIT_MEMLOCK` does not allow the lock.
+    pub fn prefault(&self) -> io::Result<Prefaulted> {
+        self.populate_work().run_here()
+    }
+
+    /// As [`Region::prefault`], in the background. Dropping the ticket cancels what is left to do;
+    /// so does dropping the region.
+    ///
+    /// # Errors
+    /// Where there is no descriptor or no thread to be had.
+    pub fn prefault_async(&self) -> io::Result<Ticket> {
+        helper::submit(self.populate_work())
+    }
+
+    /// Writes a shared file region back to its file in the background, as `msync(MS_SYNC)`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for other backings, else as [`Region::prefault_async`].
+    pub fn sync_async(&self) -> io::Result<Ticket> {
+        if !self.memory.plan.syncs {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "sync_async: only a region of Backing::FileShared has a file to write to",
+            ));
+        }
+        let keep = Keep::Memory(Arc::clone(&self.memory));
+        helper::submit(Work::sync(keep, self.segment()))
+    }
+
+    /// How many bytes of the region lie on huge pages now. Walks the page tables.
+    ///
+    /// # Errors
+    /// Where /proc is not to be had.
+    pub fn huge_bytes(&self) -> io::Result<usize> {
+        let m = &self.memory.mapping;
+        crate::os::achieved::huge_bytes(m.addr, m.len).map_err(into_io)
+    }
+
+    fn segment(&self) -> Segment {
+        Segment {
+            addr: self.memory.mapping.addr,
+            len: self.memory.mapping.len,
+            how: self.memory.plan.how,
+        }
+    }
+
+    fn populate_work(&self) -> Work {
+        let keep = Keep::Memory(Arc::clone(&self.memory));
+        Work::populate(keep, self.segment(), self.memory.plan, self.memory.len)
+    }
+}
+
+impl Deref for Region {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped readable for as long as the region lives. Contents that others change are
+        // documented on the type.
+        unsafe { core::slice::from_raw_parts(self.as_mut_ptr(), self.memory.len) }
+    }
+}
+
+/// The kernel's answer as an `io::Error`.
+fn into_io(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.0)
+}
+
+fn own_pid() -> u32 {
+    std::process::id()
+}
+
+const _: fn() = || {
+    fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Region>();
+    shared_between_threads::<Ticket>();
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! One piece of work on a range: bringing it in, locking it, writing it back; step by step, so that
+//! it can be paused, cancelled, and mixed with others on one thread.
+//!
+//! Promises: a step holds the address space's lock for about a millisecond at most where the kernel
+//! lets it be that short; a page that cannot be had (beyond the end of a truncated file, broken
+//! memory) is an error and never a signal; nothing outside the range is touched.
+
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+use std::io;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::prefault::Prefaulted;
+use super::{Memory, into_io};
+use crate::os::achieved::huge_bytes;
+use crate::os::clock::now_ns;
+use crate::os::mapping::HUGE_PAGE;
+use crate::os::memory::populate_budget;
+use crate::os::prefault::populate_supported;
+use crate::os::sys::{self, Errno};
+
+/// Between two steps, so that writers of the address space's lock get their turn.
+pub(super) const PAUSE_US: u64 = 50;
+/// A step that took longer makes the next one smaller, one that took less than a quarter larger.
+const STEP_NS: u64 = 1_000_000;
+const SMALLEST_STEP: usize = 64 << 10;
+/// The budget costs as much to read as a huge page to populate.
+const STEPS_PER_BUDGET: u32 = 64;
+/// Written back at a time: each costs the file system a commit.
+const SYNC_STEP: usize = 64 << 20;
+/// How often one page may answer "try again" before that is an error.
+const RETRIES: u32 = 1000;
+
+/// How an OS page is brought in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum How {
+    /// Mapped for writing: `MADV_POPULATE_WRITE`.
+    Write,
+    /// Mapped for reading: `MADV_POPULATE_READ`.
+    Read,
+}
+
+/// What is to be done with a region's memory, decided when it was mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub how: How,
+    /// The largest step: a huge page, or a page of the pool.
+    pub step: usize,
+    /// Whether it takes memory that the machine may not have to spare.
+    pub budgeted: bool,
+    pub locks: bool,
+    pub collapses: bool,
+    /// Whether there is a file to write back to.
+    pub syncs: bool,
+}
+
+impl Plan {
+    /// Memory that is populated for writing.
+    pub(super) fn memory() -> Plan {
+        Plan {
+            how: How::Write,
+            step: HUGE_PAGE,
+            budgeted: true,
+            locks: false,
+            collapses: false,
+            syncs: false,
+        }
+    }
+}
+
+/// A stretch of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Segment {
+    pub addr: usize,
+    pub len: usize,
+    pub how: How,
+}
+
+/// Who keeps the range mapped while work goes on.
+pub(super) enum Keep {
+    /// A region, by reference count.
+    Memory(Arc<Memory>),
+    /// The caller of an unsafe function, until the ticket is done or dropped.
+    Caller,
+}
+
+/// Why work ended early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    pub errno: Errno,
+    /// Bytes that were done by then.
+    pub bytes: usize,
+    pub reads: bool,
+}
+
+impl Failure {
+    pub(super) fn into_io(self) -> io::Error {
+        if self.errno == Errno::EFAULT && self.reads {
+            return io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                std::format!(
+                    "prefault: EFAULT after {} bytes: the file behind the memory is shorter than \
+                     the mapping",
+                    self.bytes
+                ),
+            );
+        }
+        into_io(self.errno)
+    }
+}
+
+enum Task {
+    Populate(Plan),
+    Sync,
+}
+
+/// The work, and how far it is.
+pub(super) struct Work {
+    keep: Keep,
+    task: Task,
+    segments: Vec<Segment>,
+    /// Where the next step begins: which segment, and how far into it.
+    at: (usize, usize),
+    done: usize,
+    /// Bytes asked for, where that is less than whole OS pages.
+    asked: usize,
+    step: usize,
+    steps: u32,
+    budget: usize,
+    began_ns: u64,
+}
+
+impl Work {
+    pub(super) fn populate(keep: Keep, segment: Segment, plan: Plan, asked: usize) -> Work {
+        Work::new(
+            keep,
+            Task::Populate(plan),
+            std::vec![segment],
+            plan.step,
+            asked,
+        )
+    }
+
+    /// The caller's own range, of stretches that may differ in kind.
+    pub(super) fn range(segments: Vec<Segment>, asked: usize) -> Work {
+        let plan = Plan::memory();
+        Work::new(
+            Keep::Caller,
+            Task::Populate(plan),
+            segments,
+            plan.step,
+            asked,
+        )
+    }
+
+    pub(super) fn sync(keep: Keep, segment: Segment) -> Work {
+        Work::new(keep, Task::Sync, std::vec![segment], SYNC_STEP, segment.len)
+    }
+
+    fn new(keep: Keep, task: Task, segments: Vec<Segment>, step: usize, asked: usize) -> Work {
+        let began_ns = now_ns();
+        let (at, done, steps, budget) = ((0, 0), 0, 0, 0);
+        Work {
+            keep,
+            task,
+            segments,
+            at,
+            done,
+            asked,
+            step,
+            steps,
+            budget,
+            began_ns,
+        }
+    }
+
+    /// Whether somebody waits for the memory to be let go.
+    pub(super) fn belongs_to_caller(&self) -> bool {
+        matches!(self.keep, Keep::Caller)
+    }
+
+    /// All of it, on this thread.
+    pub(super) fn run_here(mut self) -> io::Result<Prefaulted> {
+        loop {
+            match self.advance() {
+                None => sys::sleep_us(PAUSE_US),
+                Some(Ok(done)) => return Ok(done),
+                Some(Err(failure)) => return Err(failure.into_io()),
+            }
+        }
+    }
+
+    /// One step; `Some` when there is nothing left to do.
+    pub(super) fn advance(&mut self) -> Option<Result<Prefaulted, Failure>> {
+        let fail = |errno, bytes, reads| {
+            Some(Err(Failure {
+                errno,
+                bytes,
+                reads,
+            }))
+        };
+        // One step too many does no harm: Relaxed.
+        if let Keep::Memory(memory) = &self.keep
+            && memory.closing.load(Relaxed)
+        {
+            return fail(Errno::ECANCELED, self.done, false);
+        }
+        let Some(segment) = self.segments.get(self.at.0).copied() else {
+            return Some(Ok(self.finish()));
+        };
+        let addr = segment.addr + self.at.1;
+        let left = segment.len - self.at.1;
+        // To the next multiple of the step, so that huge pages are met whole.
+        let len = (self.step - addr % self.step).min(left);
+        let began = now_ns();
+        let outcome = match &self.task {
+            Task::Sync => sys::msync(addr, len, libc::MS_SYNC),
+            Task::Populate(plan) => {
+                let plan = *plan;
+                if plan.budgeted && segment.how == How::Write && !self.within_budget(len) {
+                    return Some(Ok(self.finish()));
+                }
+                bring_in(addr, len, segment.how, plan)
+            }
+        };
+        if let Err(errno) = outcome {
+            return fail(errno, self.done, segment.how == How::Read);
+        }
+        if let Task::Populate(plan) = &self.task
+            && !plan.collapses
+        {
+            self.step = next_step(self.step, plan.step, now_ns() - began);
+        }
+        self.done += len;
+        self.at.1 += len;
+        if self.at.1 == segment.len {
+            self.at = (self.at.0 + 1, 0);
+        }
+        match self.at.0 < self.segments.len() {
+            true => None,
+            false => Some(Ok(self.finish())),
+        }
+    }
+
+    fn within_budget(&mut self, len: usize) -> bool {
+        if self.steps.is_multiple_of(STEPS_PER_BUDGET) {
+            self.budget = populate_budget();
+        }
+        self.steps += 1;
+        let within = len <= self.budget;
+        self.budget = self.budget.saturating_sub(len);
+        within
+    }
+
+    fn finish(&self) -> Prefaulted {
+        let counts_huge = matches!(self.task, Task::Populate(_));
+        let huge = if counts_huge {
+            // Where /proc is missing nothing is claimed.
+            self.segments
+                .iter()
+                .map(|s| huge_bytes(s.addr, s.len).unwrap_or(0))
+                .sum()
+        } else {
+            0
+        };
+        Prefaulted {
+            bytes: self.done.min(self.asked),
+            huge_bytes: huge,
+            nanos: now_ns().saturating_sub(self.began_ns),
+        }
+    }
+}
+
+/// The length of the next step after one that took `ns`.
+fn next_step(step: usize, largest: usize, ns: u64) -> usize {
+    if ns > STEP_NS && step == largest && largest > HUGE_PAGE {
+        // A pool page is one fault: a smaller step would not be a shorter one.
+        step
+    } else if ns > STEP_NS {
+        (step / 2).max(SMALLEST_STEP)
+    } else if ns < STEP_NS / 4 {
+        (step * 2).min(largest)
+    } else {
+        step
+    }
+}
+
+fn bring_in(addr: usize, len: usize, how: How, plan: Plan) -> Result<(), Errno> {
+    if plan.collapses && addr.is_multiple_of(HUGE_PAGE) && len == HUGE_PAGE {
+        // One resident page is what the collapse needs; what it does not give, populating does.
+        populate(addr, sys::page_size(), how)?;
+        // SAFETY: the range is kept mapped by whoever `Keep` names; contents stay.
+        let _ = unsafe { crate::os::huge::collapse(addr, len) };
+    }
+    populate(addr, len, how)?;
+    if plan.locks {
+        retry(|| sys::mlock(addr, len))?;
+    }
+    Ok(())
+}
+
+fn populate(addr: usize, len: usize, how: How) -> Result<(), Errno> {
+    if !populate_supported() {
+        return populate_by_hand(addr, len, how);
+    }
+    let advice = match how {
+        How::Write => sys::MADV_POPULATE_WRITE,
+        How::Read => sys::MADV_POPULATE_READ,
+    };
+    // SAFETY: populating changes no contents, whoever's they are.
+    retry(|| unsafe { sys::madvise(addr, len, advice) })
+}
+
+/// Before Linux 5.14: writable memory is touched, anything else is read through the kernel, which
+/// answers `EFAULT` where a load would be a SIGBUS.
+fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
+    let page = sys::page_size();
+    for at in (addr..addr + len).step_by(page) {
+        retry(|| sys::peek(at))?;
+        if how == How::Write {
+            // SAFETY: segments to write are mapped writable, and the read above found the page
+            // there. Adding zero atomically cannot undo what another thread writes.
+            unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_add(0, Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Again after signals and passing shortages, but not for ever.
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut left = RETRIES;
+    loop {
+        match call() {
+            Err(Errno::EINTR | Errno::EAGAIN) if left > 0 => left -= 1,
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;
