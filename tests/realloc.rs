@@ -189,6 +189,8 @@ fn a_huge_block_grows_without_copying() {
                         grown.add(size - 1).read() == 7 && grown.read() == 7,
                         "content"
                     );
+                    // The end of the new half, for the next round to find.
+                    grown.add(2 * size - 1).write(7);
                     (block, size) = (grown, 2 * size);
                 }
                 HAKMEM.dealloc(block, layout(size, align));

@@ -7,6 +7,7 @@ use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
 use crate::os::{clock, huge, sys};
+use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
 use core::ptr;
@@ -119,6 +120,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
     let map = map_new(len, align).or_else(|| {
         // Address space may be held by the cache.
         cache::purge_all();
+        pool::unmap_empty();
         map_new(len, align)
     })?;
     let thp = knobs::get().thp == ThpPolicy::Always;

@@ -94,6 +94,11 @@ impl ByFree {
         }
     }
 
+    /// A wholly free superslab.
+    pub(super) fn first_empty(&self) -> Option<*mut Superslab> {
+        (!self.heads[SLOTS].is_null()).then_some(self.heads[SLOTS])
+    }
+
     #[cfg(any(test, debug_assertions))]
     pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, usize)) {
         for (list, &head) in self.heads.iter().enumerate() {

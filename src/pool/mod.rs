@@ -11,7 +11,7 @@ mod lists;
 mod purge;
 
 pub(crate) use grow::{grow, prewarm};
-pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim};
+pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
 
 use crate::base::units::{SLOT_SHIFT, SLOTS};
 use crate::os::lock::{Lock, Locked};

@@ -120,14 +120,35 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
 
 type Guard = crate::os::lock::LockedGuard<'static, Pool>;
 
+/// Unmaps every wholly free superslab, for want of address space. No lock may be held.
+pub(crate) fn unmap_empty() {
+    let mut pool = POOL.lock();
+    // Bounded: an unmap that fails puts its superslab back.
+    for _ in 0..pool.counts.retained + pool.counts.purged {
+        let Some(superslab) = pool.by_free.first_empty() else {
+            return;
+        };
+        // SAFETY: listed, under the lock.
+        pool = unsafe { unmap(pool, superslab) };
+    }
+}
+
 /// Unmaps the superslab if it is empty, purged and one too many.
-unsafe fn unmap_excess(mut pool: Guard, superslab: *mut Superslab) -> Guard {
-    // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
+unsafe fn unmap_excess(pool: Guard, superslab: *mut Superslab) -> Guard {
+    // SAFETY: the pool's lock is held.
     unsafe {
         let is = Account::of(superslab);
         if is.purged == 0 || pool.counts.purged <= KEEP_MAPPED.max(pool.counts.in_use / 2) {
             return pool;
         }
+        unmap(pool, superslab)
+    }
+}
+
+/// Unmaps a superslab of which no slot is claimed; the lock is let go for the call.
+unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
+    // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
+    unsafe {
         pool.take_out(superslab);
         drop(pool);
         let base = (*superslab).base;
@@ -141,6 +162,7 @@ unsafe fn unmap_excess(mut pool: Guard, superslab: *mut Superslab) -> Guard {
         if gone {
             pool.in_flight.remove(superslab);
             pool.counts.mapped -= 1;
+            pool.counts.returned += (*superslab).dirty.count_ones() as u64 * SLOT as u64;
             pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
             (*superslab).state = State::Unmapped;
             (*superslab).list.next = pool.spare;
