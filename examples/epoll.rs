@@ -27,7 +27,9 @@ fn main() -> io::Result<()> {
     };
 
     let memory = Region::builder().len(1 << 30).huge(HugeWish::Want).map()?;
-    let contents = Region::builder().backing(Backing::FileReadOnly(file)).map()?;
+    let contents = Region::builder()
+        .backing(Backing::FileReadOnly(file))
+        .map()?;
     let work = [("1 GiB of memory", &memory), ("the file", &contents)];
 
     let epoll = new_epoll()?;
@@ -53,7 +55,9 @@ fn main() -> io::Result<()> {
                 continue;
             }
             let index = (key - FIRST_TICKET) as usize;
-            let Some(ticket) = tickets[index].take() else { continue };
+            let Some(ticket) = tickets[index].take() else {
+                continue;
+            };
             // Readable means done; dropping the ticket also takes it out of the epoll set.
             let done = ticket.try_done().expect("readable, so done")?;
             println!(
@@ -66,7 +70,11 @@ fn main() -> io::Result<()> {
         }
     }
     late.sort_unstable();
-    let p99 = late.get(late.len() * 99 / 100).or(late.last()).copied().unwrap_or_default();
+    let p99 = late
+        .get(late.len() * 99 / 100)
+        .or(late.last())
+        .copied()
+        .unwrap_or_default();
     println!(
         "the 1 ms timer meanwhile: answered {} times, p99 {:.2} ms late, worst {:.2} ms",
         late.len(),
@@ -79,7 +87,11 @@ fn main() -> io::Result<()> {
 /// A file that is on the disk and not in the page cache, unlinked.
 fn made_file(len: usize) -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("hakmem-epoll-{}", std::process::id()));
-    let mut file = File::options().create_new(true).read(true).write(true).open(&path)?;
+    let mut file = File::options()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     let piece = vec![0x5A; 1 << 20];
     for _ in 0..len >> 20 {
@@ -101,13 +113,26 @@ fn new_epoll() -> io::Result<OwnedFd> {
 fn new_timer(period: Duration) -> io::Result<OwnedFd> {
     // SAFETY: makes a descriptor.
     let timer = owned(unsafe {
-        libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
+        libc::timerfd_create(
+            libc::CLOCK_MONOTONIC,
+            libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
+        )
     })?;
-    let time = libc::timespec { tv_sec: 0, tv_nsec: period.as_nanos() as libc::c_long };
-    let spec = libc::itimerspec { it_interval: time, it_value: time };
+    let time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: period.as_nanos() as libc::c_long,
+    };
+    let spec = libc::itimerspec {
+        it_interval: time,
+        it_value: time,
+    };
     // SAFETY: a valid timer and specification.
     let r = unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) };
-    if r == 0 { Ok(timer) } else { Err(io::Error::last_os_error()) }
+    if r == 0 {
+        Ok(timer)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn owned(fd: i32) -> io::Result<OwnedFd> {
@@ -119,11 +144,18 @@ fn owned(fd: i32) -> io::Result<OwnedFd> {
 }
 
 fn watch(epoll: &OwnedFd, fd: &impl AsFd, key: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key };
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: key,
+    };
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: two valid descriptors and an event.
     let r = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
-    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The keys of what is ready.

@@ -57,7 +57,9 @@ async fn main() -> io::Result<()> {
         None => made_file(256 << 20)?,
     };
     let memory = Region::builder().len(1 << 30).huge(HugeWish::Want).map()?;
-    let contents = Region::builder().backing(Backing::FileReadOnly(file)).map()?;
+    let contents = Region::builder()
+        .backing(Backing::FileReadOnly(file))
+        .map()?;
 
     let mut late = Vec::new();
     tokio::select! {
@@ -67,7 +69,11 @@ async fn main() -> io::Result<()> {
         never = tick(&mut late) => never?,
     }
     late.sort_unstable();
-    let p99 = late.get(late.len() * 99 / 100).or(late.last()).copied().unwrap_or_default();
+    let p99 = late
+        .get(late.len() * 99 / 100)
+        .or(late.last())
+        .copied()
+        .unwrap_or_default();
     println!(
         "the 1 ms timer meanwhile: answered {} times, p99 {:.2} ms late, worst {:.2} ms (tokio's \
          timer itself counts whole milliseconds)",
@@ -81,7 +87,11 @@ async fn main() -> io::Result<()> {
 /// A file that is on the disk and not in the page cache, unlinked.
 fn made_file(len: usize) -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("hakmem-tokio-{}", std::process::id()));
-    let mut file = File::options().create_new(true).read(true).write(true).open(&path)?;
+    let mut file = File::options()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     let piece = vec![0x5A; 1 << 20];
     for _ in 0..len >> 20 {

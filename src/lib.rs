@@ -1,4 +1,66 @@
-//! hakmem-alloc: placeholder while the layers land one by one.
+//! A general-purpose memory allocator for Linux: fast, frugal, with verified huge pages and prefault policy.
+//!
+//! ```
+//! use hakmem_alloc::Hakmem;
+//!
+//! #[global_allocator]
+//! static GLOBAL: Hakmem = Hakmem::new();
+//! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
+//! ```
+//!
+//! # Words
+//!
+//! | word | what it is |
+//! |---|---|
+//! | OS page | the kernel's base page, 4 KiB on x86_64; its size is read at run time |
+//! | huge page | 2 MiB had in one piece, transparently or from the administrator's pool |
+//! | superslab | 2 MiB of address space, 2 MiB-aligned, taken by mmap |
+//! | slot | 64 KiB, the thirty-second part of a superslab; the unit of the directory |
+//! | slab | one slot cut into blocks of one size class, or a run of slots that is one block |
+//! | block | what a program gets |
+//! | size class | all sizes served by blocks of one size |
+//! | heap | what one thread allocates from |
+//! | bin | a heap's free blocks of one class, private to its thread |
+//! | batch | a chain of free blocks of one class that moves as a whole |
+//! | spare stack | a heap's batches of one class, between its bin and its slabs |
+//! | inbox | where other threads return a heap's blocks |
+//! | directory | the table from an address to the tag (owner, class) of its slot |
+//! | idle heap | one whose thread has ended; the next new thread *adopts* it |
+//! | reserve, commit | take address space; have memory behind it |
+//! | prefault | have memory behind addresses before they are used |
+//! | purge | give memory back and keep the addresses |
+//! | retain | keep memory that nobody uses, for the next who asks |
+//!
+//! # Layers
+//!
+//! Uses only point down; `tests/layers.rs` checks it.
+//!
+//! ```text
+//! api      Hakmem (GlobalAlloc), raw, stats · region: memory of one's own, prefaulted
+//! heap     the fast paths, refill, spare stacks, remote frees, threads, fork, maintenance
+//! large    huge blocks and their cache
+//! pool     superslabs: in use, retained, purged
+//! slab     directory, descriptors, slabs, batches, the inbox
+//! knobs    the environment and the configuration in code
+//! os       the contract with the kernel, mappings, huge pages, prefault, locks, messages
+//! base     units, size classes, atomics
+//! ```
+//!
+//! # The life of one block
+//!
+//! A thread asks for 100 bytes: class 7, blocks of 112. Its bin of that class is empty, so the slow path looks at the
+//! blocks it gathered for others, the spare stack, the inbox, the heap's slabs, idle heaps' slabs, and at last claims a
+//! slot from the pool, which maps a superslab if none has room. The slot's word in the directory becomes `heap id << 8
+//! | 7`, a first few blocks are carved and linked, one is handed out. Another thread frees it: the word is not its own,
+//! so the block joins the batch that this thread gathers for the owner, and travels with it into the owner's inbox. The
+//! owner's next slow path puts the whole batch on its spare stack; from there it becomes a bin again, or goes home block
+//! by block. When the last block of the slab is home the word becomes 0, the slot returns to the pool, and its memory,
+//! if nobody claims it, to the kernel.
+//!
+//! # Signals
+//!
+//! Allocating in a signal handler is not promised to work, as with every allocator that keeps state per thread.
+
 #![no_std]
 #![deny(
     missing_docs,
@@ -34,6 +96,7 @@ mod slab;
 
 pub use api::global::Hakmem;
 pub use api::raw;
+pub use api::snapshot::stats;
 pub use api::stats::{
     BatchStats, ByteStats, ClassStats, Failure, HeapStats, HugePageStats, HugeStats, PrefaultStats,
     Stats, SuperslabStats,

@@ -1,5 +1,6 @@
 //! `Hakmem`, to be set as `#[global_allocator]`.
 
+use crate::heap::hot::Caller;
 use crate::knobs::Config;
 use core::alloc::{GlobalAlloc, Layout};
 
@@ -16,23 +17,32 @@ use core::alloc::{GlobalAlloc, Layout};
 ///
 /// Null is the only failure (out of memory, or a size above `isize::MAX`); nothing here panics or unwinds. A pointer
 /// that is not a block of ours, or whose layout disagrees with its block, ends the process with one line on stderr.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hakmem {
-    config: Config,
+    pub(super) caller: Caller,
+}
+
+impl Default for Hakmem {
+    fn default() -> Hakmem {
+        Hakmem::new()
+    }
 }
 
 impl Hakmem {
     /// A handle with the default configuration.
     pub const fn new() -> Hakmem {
-        Hakmem {
-            config: Config::new(),
-        }
+        Hakmem::with_config(Config::new())
     }
 
     /// A handle with a configuration of its own. Environment variables override it; with several handles, the first
     /// that allocates sets it.
     pub const fn with_config(config: Config) -> Hakmem {
-        Hakmem { config }
+        Hakmem {
+            caller: Caller {
+                config,
+                when_ready: super::at_ready,
+            },
+        }
     }
 }
 
@@ -45,7 +55,7 @@ mod serve {
     unsafe impl GlobalAlloc for Hakmem {
         #[inline]
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            hot::alloc(layout.size(), layout.align(), Some(&self.config))
+            hot::alloc(layout.size(), layout.align(), Some(&self.caller))
         }
 
         #[inline]
@@ -56,7 +66,7 @@ mod serve {
 
         #[inline]
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            hot::alloc_zeroed(layout.size(), layout.align(), Some(&self.config))
+            hot::alloc_zeroed(layout.size(), layout.align(), Some(&self.caller))
         }
 
         #[inline]

@@ -2,9 +2,10 @@
 
 pub(crate) mod global;
 pub mod raw;
-#[allow(dead_code)]
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 
+use crate::knobs::StatsMode;
 use crate::{heap, knobs, pool};
 
 /// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
@@ -35,4 +36,24 @@ pub fn purge() -> usize {
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
     unsafe { heap::hot::usable_size(ptr) }
+}
+
+/// Called once, when the allocator works.
+fn at_ready() {
+    if knobs::get().stats != StatsMode::Off {
+        // SAFETY: a plain function that lives as long as the program. Where it cannot be registered, nothing is printed.
+        unsafe { libc::atexit(print_at_exit) };
+    }
+}
+
+extern "C" fn print_at_exit() {
+    let knobs = knobs::get();
+    // SAFETY: a plain call.
+    let pid = unsafe { libc::getpid() } as u32;
+    stats::exit::print(
+        &snapshot::stats(),
+        knobs.stats,
+        knobs.stats_file.as_ref(),
+        pid,
+    );
 }

@@ -4,9 +4,13 @@
 //! Every function may be called from any thread. A freed pointer that is not a block of this allocator ends the process
 //! with one line on stderr.
 
+use super::global::Hakmem;
 use crate::base::size_class::MIN_ALIGN;
 use crate::heap::{hot, realloc as resize};
 use core::ptr;
+
+/// Who asks where nothing is set in code.
+static DEFAULT: Hakmem = Hakmem::new();
 
 const fn too_large(size: usize, align: usize) -> bool {
     size > isize::MAX as usize
@@ -21,7 +25,7 @@ pub fn alloc(size: usize, align: usize) -> *mut u8 {
     if too_large(size, align) {
         ptr::null_mut()
     } else {
-        hot::alloc(size, align, None)
+        hot::alloc(size, align, Some(&DEFAULT.caller))
     }
 }
 
@@ -32,7 +36,7 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     if too_large(size, align) {
         ptr::null_mut()
     } else {
-        hot::alloc_zeroed(size, align, None)
+        hot::alloc_zeroed(size, align, Some(&DEFAULT.caller))
     }
 }
 

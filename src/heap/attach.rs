@@ -8,7 +8,7 @@ use crate::os::{message, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 /// Nothing done; tables and knobs usable; everything said to the C library too.
 const COLD: u8 = 0;
@@ -19,6 +19,16 @@ static STATE: AtomicU8 = AtomicU8::new(COLD);
 static LOCK: Lock = Lock::new();
 /// One thread tells the C library of us; it may allocate meanwhile.
 static TELLING: AtomicBool = AtomicBool::new(false);
+
+/// What the layer above wants called once the allocator works.
+static WHEN_READY: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Has `call` called when the allocator has become ready; of several, the first.
+pub(super) fn when_ready(call: fn()) {
+    if WHEN_READY.load(Ordering::Relaxed).is_null() {
+        WHEN_READY.store(call as *mut (), Ordering::Release);
+    }
+}
 
 /// Reads the knobs and reserves the tables. Answers false when the kernel refuses; a later call tries again.
 #[inline]
@@ -38,6 +48,13 @@ fn ensure_ready_slow() -> bool {
     }
     if STATE.load(Ordering::Acquire) == USABLE && !TELLING.swap(true, Ordering::AcqRel) {
         fork::register();
+        // Acquire: pairs with the Release in `when_ready`.
+        let call = WHEN_READY.load(Ordering::Acquire);
+        if !call.is_null() {
+            // SAFETY: only ever set to a `fn()`.
+            let call: fn() = unsafe { core::mem::transmute::<*mut (), fn()>(call) };
+            call();
+        }
         STATE.store(READY, Ordering::Release);
         let count = knobs::get().prewarm as usize;
         if count > 0 {

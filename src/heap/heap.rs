@@ -77,8 +77,23 @@ impl Front {
 #[repr(C)]
 pub(super) struct Out {
     pub(super) head: *mut Block,
-    pub(super) count: u32,
+    /// Written by the owner alone; an atomic because `stats()` looks at it from outside.
+    pub(super) count: AtomicU32,
     pub(super) owner: u32,
+}
+
+impl Out {
+    #[inline(always)]
+    pub(super) fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+    /// Takes the chain away: its first block and its length.
+    pub(super) fn take(&mut self) -> (*mut Block, usize) {
+        let taken = (self.head, self.count() as usize);
+        self.head = ptr::null_mut();
+        self.count.store(0, Ordering::Relaxed);
+        taken
+    }
 }
 
 /// A stack of whole batches of one class. `blocks` is the sum of their counts.

@@ -12,6 +12,13 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
+/// What the layer above wants: its configuration, and a call once the allocator works.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) config: Config,
+    pub(crate) when_ready: fn(),
+}
+
 /// A block from a slow path, and whether everything past its first word is known to be zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Fresh {
@@ -26,27 +33,27 @@ impl Fresh {
     };
 }
 
-/// A block of at least `size` bytes at `align` (a power of two), or null. `config` is what the caller's static asks
+/// A block of at least `size` bytes at `align` (a power of two), or null. `caller` says what the caller's static asks
 /// for, if it is one; the fast path does not look at it.
 #[inline]
-pub(crate) fn alloc(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
+pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     if size <= SMALL_MAX && align <= MIN_ALIGN {
         // Size 0 gives class 0, whose bin is always empty: the slow path sorts it out.
-        return alloc_class((size + 15) >> 4, config);
+        return alloc_class((size + 15) >> 4, caller);
     }
-    alloc_other(size, align, config)
+    alloc_other(size, align, caller)
 }
 
 #[inline(never)]
-fn alloc_other(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
+fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     match size_class::of_layout(size, align) {
-        Some(class) => alloc_class(class, config),
-        None => alloc_huge(size, align, false, config).ptr,
+        Some(class) => alloc_class(class, caller),
+        None => alloc_huge(size, align, false, caller).ptr,
     }
 }
 
 #[inline(always)]
-fn alloc_class(class: usize, config: Option<&Config>) -> *mut u8 {
+fn alloc_class(class: usize, caller: Option<&Caller>) -> *mut u8 {
     let front = tls::get();
     // SAFETY: `front` is this thread's (or a read-only stand-in whose bins are empty), `class` is below CLASSES.
     unsafe {
@@ -55,7 +62,7 @@ fn alloc_class(class: usize, config: Option<&Config>) -> *mut u8 {
             .add(class);
         let head = (*bin).head;
         if head.is_null() {
-            return alloc_slow(class, config).ptr;
+            return alloc_slow(class, caller).ptr;
         }
         (*bin).head = (*head).next.get();
         let room = &(*bin).room;
@@ -67,8 +74,8 @@ fn alloc_class(class: usize, config: Option<&Config>) -> *mut u8 {
 /// A block of `class` where the bin has none.
 #[cold]
 #[inline(never)]
-fn alloc_slow(class: usize, config: Option<&Config>) -> Fresh {
-    heed(config);
+fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
+    heed(caller);
     let class = class.max(1);
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
@@ -84,16 +91,17 @@ fn alloc_slow(class: usize, config: Option<&Config>) -> Fresh {
 }
 
 /// The first word on the configuration counts; later ones are only compared with it.
-fn heed(config: Option<&Config>) {
-    if let Some(config) = config {
-        knobs::init(config);
+fn heed(caller: Option<&Caller>) {
+    if let Some(caller) = caller {
+        knobs::init(&caller.config);
+        attach::when_ready(caller.when_ready);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn alloc_huge(size: usize, align: usize, zeroed: bool, config: Option<&Config>) -> Fresh {
-    heed(config);
+fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
+    heed(caller);
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }
@@ -107,22 +115,22 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, config: Option<&Config>) 
 }
 
 /// As [`alloc`], with all `size` bytes zero.
-pub(crate) fn alloc_zeroed(size: usize, align: usize, config: Option<&Config>) -> *mut u8 {
+pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let fresh = match size_class::of_layout(size, align) {
         Some(class) => {
             let front = tls::get();
             // SAFETY: as in `alloc_class`.
             let empty = unsafe { (*front).bins[class].head.is_null() };
             if empty {
-                alloc_slow(class, config)
+                alloc_slow(class, caller)
             } else {
                 Fresh {
-                    ptr: alloc_class(class, config),
+                    ptr: alloc_class(class, caller),
                     zero: false,
                 }
             }
         }
-        None => alloc_huge(size, align, true, config),
+        None => alloc_huge(size, align, true, caller),
     };
     if fresh.ptr.is_null() {
         return fresh.ptr;

@@ -24,6 +24,7 @@ mod remote;
 mod shared;
 mod slabs;
 mod spare;
+pub(crate) mod survey;
 mod tls;
 
 pub(crate) use attach::ensure_ready;

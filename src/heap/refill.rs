@@ -28,10 +28,9 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     unsafe {
         let out = &raw mut (*heap).out[class];
         let bin = &raw mut (*heap).front.bins[class];
-        if (*out).count > 0 && (size_class::size(class) >= 64 || (*out).count >= RECYCLE_FROM) {
-            let (head, count) = ((*out).head, (*out).count as usize);
-            (*out).head = core::ptr::null_mut();
-            (*out).count = 0;
+        let gathered = (*out).count();
+        if gathered > 0 && (size_class::size(class) >= 64 || gathered >= RECYCLE_FROM) {
+            let (head, count) = (*out).take();
             return keep(
                 heap,
                 class,
@@ -121,6 +120,26 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             spare::push(heap, class, batch);
             spare::bound_by_limit(heap, class, sorter);
         }
+    }
+}
+
+/// Takes what is in the inbox over to the pending batches, so that all of them can be walked.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn gather_pending(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let Some(taken) = (*heap).inbox.take_all() else {
+            return;
+        };
+        let mut last = taken;
+        while let Some(next) = last.link() {
+            last = next;
+        }
+        last.set_link((*part).pending);
+        (*part).pending = Some(taken);
     }
 }
 

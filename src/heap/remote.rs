@@ -5,7 +5,7 @@ use super::{hot, slabs, spare};
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use core::ptr;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{Ordering, compiler_fence, fence};
 
 /// Batches in an inbox from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 64;
@@ -199,7 +199,8 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     // SAFETY: `out` is the thread's own.
     unsafe {
         let out = &raw mut (*heap).out[class];
-        if (*out).count == 0 {
+        let count = (*out).count();
+        if count == 0 {
             (*out).owner = tag.owner();
             (*block).next.set(ptr::null_mut());
         } else if (*out).owner == tag.owner() {
@@ -208,12 +209,13 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             // A second owner: into the bin; the way back sorts.
             return hot::push_foreign(heap, block, class);
         }
+        // As in `hot::push`: a fork may freeze this thread here.
+        compiler_fence(Ordering::Release);
         (*out).head = block;
-        (*out).count += 1;
-        if (*out).count as usize >= batch_limit(class) {
-            let batch = Batch::seal((*out).head, (*out).count as usize);
-            (*out).head = ptr::null_mut();
-            (*out).count = 0;
+        (*out).count.store(count + 1, Ordering::Relaxed);
+        if count as usize + 1 >= batch_limit(class) {
+            let (head, count) = (*out).take();
+            let batch = Batch::seal(head, count);
             let _errno = crate::os::sys::ErrnoGuard::new();
             post(tag.owner(), batch, heap, true);
             if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
@@ -251,9 +253,7 @@ pub(super) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
             (*bin).fill(ptr::null_mut(), 0, 0);
             spare::walk_home(heap, chain, class, sorter);
             let out = &raw mut (*heap).out[class];
-            let chain = (*out).head;
-            (*out).head = ptr::null_mut();
-            (*out).count = 0;
+            let (chain, _) = (*out).take();
             spare::walk_home(heap, chain, class, sorter);
         }
     }

@@ -180,14 +180,17 @@ pub(super) fn keep(map: Mapping, huge: bool, now: u64) {
             None => return,
         };
         drop(cache);
-        release(entry.map, entry.huge);
+        if !release(entry.map, entry.huge) {
+            // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
+            return;
+        }
         cache = CACHE.lock();
     }
 }
 
 /// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the address space
 /// is tried again with the next decay.
-pub(super) fn release(map: Mapping, huge: bool) {
+pub(super) fn release(map: Mapping, huge: bool) -> bool {
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
     let unmapped = unsafe { mapping::unmap(map) }.is_ok();
     let mut cache = CACHE.lock();
@@ -204,6 +207,7 @@ pub(super) fn release(map: Mapping, huge: bool) {
             since: crate::os::clock::now_ms(),
         });
     }
+    unmapped
 }
 
 /// Unmaps what was cached for longer than the purge delay. No lock may be held.

@@ -1,0 +1,62 @@
+//! Fills a [`Stats`] from the layers' own counts.
+
+use super::stats::{Stats, achieved};
+use crate::base::units::{SLOT, SUPERSLAB};
+use crate::heap;
+use crate::large;
+use crate::pool;
+use crate::slab::directory::{DIRECTORY, Tag};
+use core::sync::atomic::Ordering;
+
+/// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave,
+/// which reads `/proc/self/smaps`: milliseconds in a large process. Allocates nothing; any thread may call it. See
+/// [`Stats`] for what is exact.
+pub fn stats() -> Stats {
+    let mut stats = Stats::empty();
+    if !heap::ensure_ready() {
+        return stats;
+    }
+    let survey = heap::survey::survey();
+    for (class, out) in stats.classes.iter_mut().enumerate() {
+        out.slabs = survey.slabs[class];
+        out.live_blocks = survey.live[class].max(0) as u64;
+    }
+    stats.heaps.live = survey.live_heaps as u64;
+    stats.heaps.idle = survey.idle_heaps as u64;
+    stats.batches.posted = survey.posted;
+    stats.batches.drained = survey.drained;
+    let pool = pool::counts();
+    stats.superslabs.mapped = pool.mapped as u64;
+    stats.superslabs.in_use = pool.in_use as u64;
+    stats.superslabs.retained = pool.retained as u64;
+    stats.superslabs.purged = pool.purged as u64;
+    let huge = large::counts();
+    stats.huge.live_blocks = huge.live_blocks as u64;
+    stats.huge.live_bytes = huge.live_bytes as u64;
+    stats.huge.cached_bytes = huge.cached_bytes as u64;
+    stats.bytes.mapped = (pool.mapped * SUPERSLAB + huge.live_bytes + huge.cached_bytes) as u64;
+    stats.bytes.retained = (pool.dirty_slots * SLOT + huge.cached_bytes) as u64;
+    stats.bytes.returned = pool.returned + huge.returned;
+    stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
+    stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
+    stats
+}
+
+/// Whether a mapping of the process holds memory of ours. The kernel merges neighbours, so every 2 MiB of it is asked
+/// for until one answers.
+fn ours(start: usize, end: usize) -> bool {
+    let mut at = start.next_multiple_of(SUPERSLAB);
+    while at < end {
+        if DIRECTORY.covers(at)
+            && (DIRECTORY.descriptor(at).load(Ordering::Relaxed) != 0
+                || DIRECTORY.tag(at) != Tag::NONE)
+        {
+            return true;
+        }
+        at += SUPERSLAB;
+        if at - start > 64 << 30 {
+            return false;
+        }
+    }
+    false
+}

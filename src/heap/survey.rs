@@ -1,0 +1,62 @@
+//! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
+
+use super::heap::{Heap, lock, shared};
+use super::{refill, registry};
+use crate::base::size_class::CLASSES;
+use crate::slab::batch::Batch;
+use core::sync::atomic::Ordering;
+
+/// Sums over all heaps.
+pub(crate) struct Survey {
+    pub(crate) slabs: [u64; CLASSES],
+    /// Blocks with the program: out of their slabs and in nobody's bins, batches or inboxes. Another thread may be
+    /// moving some at this moment, so that a class can come out negative.
+    pub(crate) live: [i64; CLASSES],
+    pub(crate) live_heaps: usize,
+    pub(crate) idle_heaps: usize,
+    pub(crate) posted: u64,
+    pub(crate) drained: u64,
+}
+
+/// Looks at every heap. No lock may be held.
+pub(crate) fn survey() -> Survey {
+    let idle_heaps = registry::idle_count();
+    let mut sums = Survey {
+        slabs: [0; CLASSES],
+        live: [0; CLASSES],
+        // The shared heap is neither.
+        live_heaps: registry::count().saturating_sub(1 + idle_heaps),
+        idle_heaps,
+        posted: 0,
+        drained: 0,
+    };
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever.
+        unsafe { add(heap, &mut sums) };
+    }
+    sums
+}
+
+unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
+    // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only words that
+    // are atomics.
+    unsafe {
+        let _guard = lock(heap);
+        let part = shared(heap);
+        for class in 1..CLASSES {
+            sums.slabs[class] += u64::from((*part).slab_count[class]);
+            let kept = (&(*heap).front.bins)[class].count()
+                + (&(*heap).out)[class].count.load(Ordering::Relaxed)
+                + (*part).spare[class].blocks;
+            sums.live[class] += i64::from((*part).out_blocks[class]) - i64::from(kept);
+        }
+        sums.posted += (*heap).posted.load(Ordering::Relaxed);
+        refill::gather_pending(heap);
+        let mut at: Option<Batch> = (*part).pending;
+        while let Some(batch) = at {
+            sums.live[refill::class_of(batch.head())] -= batch.count() as i64;
+            at = batch.link();
+        }
+        sums.drained += (*part).drained;
+    }
+}
