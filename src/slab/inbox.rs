@@ -70,3 +70,137 @@ impl Inbox {
         (self.0.load(Ordering::Relaxed) >> COUNT_SHIFT) as usize
     }
 }
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use crate::base::sync::atomic::{AtomicBool, fence};
+    use loom::sync::Arc;
+    use loom::thread;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// A batch of `count` blocks of its own. Blocks are leaked for as long as a run of the model lasts; [`free`]
+    /// takes them back.
+    fn batch(count: usize) -> Batch {
+        let mut head = core::ptr::null_mut();
+        for _ in 0..count {
+            let block = Box::into_raw(Box::new(Block::new()));
+            // SAFETY: just made, and nobody else's.
+            unsafe { (*block).next.set(head) };
+            head = block;
+        }
+        // SAFETY: a chain of `count` blocks, made above.
+        unsafe { Batch::seal(head, count) }
+    }
+
+    /// Walks everything that was taken, frees it, and answers the sizes of the batches.
+    ///
+    /// # Safety
+    /// The caller owns the batches.
+    unsafe fn free(mut taken: Option<Batch>) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while let Some(batch) = taken {
+            // SAFETY: the caller's; the link is read before its block is freed, and so is each `next`.
+            unsafe {
+                taken = batch.link();
+                sizes.push(batch.count());
+                let mut block = batch.head();
+                let mut walked = 0;
+                while !block.is_null() {
+                    let next = (*block).next.get();
+                    drop(Box::from_raw(block));
+                    block = next;
+                    walked += 1;
+                }
+                assert_eq!(walked, batch.count(), "the chain is as long as it says");
+            }
+        }
+        sizes
+    }
+
+    /// Two posters against an owner who takes: every batch arrives once and whole, and its blocks may be read and
+    /// freed at once. loom reports any access to them that the orderings do not order.
+    #[test]
+    fn every_batch_arrives_once_and_whole() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::new());
+            let posters: Vec<_> = [1, 2]
+                .map(|count| {
+                    let inbox = Arc::clone(&inbox);
+                    thread::spawn(move || {
+                        // SAFETY: made here and given up.
+                        unsafe { inbox.post(batch(count)) }
+                    })
+                })
+                .into_iter()
+                .collect();
+            // loom remembers one reader of a word, the last: were this look the first, it would not be moved behind
+            // a post. From behind, it is moved before every one.
+            thread::yield_now();
+            // SAFETY: taken, so owned.
+            let mut sizes = unsafe { free(inbox.take_all()) };
+            for poster in posters {
+                let waiting = poster.join().expect("a poster");
+                assert!((1..=2).contains(&waiting));
+            }
+            // SAFETY: taken, so owned.
+            sizes.extend(unsafe { free(inbox.take_all()) });
+            sizes.sort_unstable();
+            assert_eq!(sizes, [1, 2]);
+            assert!(inbox.is_empty() && inbox.len() == 0);
+        });
+    }
+
+    /// Two who take at the same time share the batches between them: none is seen by both.
+    #[test]
+    fn two_takers_never_get_the_same_batch() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::new());
+            // SAFETY: made here and given up.
+            unsafe { inbox.post(batch(1)) };
+            let other = {
+                let inbox = Arc::clone(&inbox);
+                // SAFETY: taken, so owned.
+                thread::spawn(move || unsafe { free(inbox.take_all()) }.len())
+            };
+            // SAFETY: made here and given up; taken, so owned.
+            let mine = unsafe {
+                inbox.post(batch(2));
+                free(inbox.take_all()).len()
+            };
+            assert_eq!(mine + other.join().expect("the other taker"), 2);
+        });
+    }
+
+    /// A thread ends (state := idle, fence, one more drain) while another one posts (push, fence, read the state):
+    /// either the drain has the batch or the poster sees that it must drain itself. Nothing stays behind.
+    #[test]
+    fn nothing_is_left_with_an_owner_that_has_gone() {
+        loom::model(|| {
+            let heap = Arc::new((Inbox::new(), AtomicBool::new(false)));
+            let poster = {
+                let heap = Arc::clone(&heap);
+                thread::spawn(move || {
+                    let (inbox, idle) = &*heap;
+                    // SAFETY: made here and given up.
+                    unsafe { inbox.post(batch(1)) };
+                    // Pairs with the owner's fence: one of the two sees what the other wrote before its own.
+                    fence(Ordering::SeqCst);
+                    if idle.load(Ordering::Relaxed) {
+                        // SAFETY: taken, so owned.
+                        unsafe { free(inbox.take_all()) }.len()
+                    } else {
+                        0
+                    }
+                })
+            };
+            let (inbox, idle) = &*heap;
+            idle.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            // SAFETY: taken, so owned.
+            let drained = unsafe { free(inbox.take_all()) }.len();
+            assert_eq!(drained + poster.join().expect("the poster"), 1);
+        });
+    }
+}

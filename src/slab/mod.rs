@@ -2,8 +2,12 @@
 //! batches, and the metadata they live in.
 
 pub(crate) mod batch;
+#[cfg(not(loom))]
 pub(crate) mod directory;
 pub(crate) mod inbox;
+#[cfg(not(loom))]
 pub(crate) mod meta;
+#[cfg(not(loom))]
 pub(crate) mod slab;
+#[cfg(not(loom))]
 pub(crate) mod superslab;
