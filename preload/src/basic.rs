@@ -1,0 +1,113 @@
+//! malloc, free, calloc, realloc and their kin.
+
+use crate::errno::{answer, fail};
+use core::ffi::c_void;
+use core::ptr;
+use hakmem_alloc::raw;
+
+/// The alignment of every block; that of `max_align_t`.
+const ALIGN: usize = 16;
+
+/// `malloc`. A block of 0 bytes is a block like any other.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc(size: usize) -> *mut c_void {
+    answer(raw::alloc(size, ALIGN))
+}
+
+/// `free`. Null is ignored and `errno` kept.
+///
+/// # Safety
+/// `block` is null or a block that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// `cfree`, the name of `free` on some old systems.
+///
+/// # Safety
+/// As [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cfree(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// `free_sized` of C23. The size is not looked at: glibc does not either, and programs that name a wrong one run.
+///
+/// # Safety
+/// As [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// `free_aligned_sized` of C23; see [`free_sized`].
+///
+/// # Safety
+/// As [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// `calloc`. A product that overflows is ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    match count.checked_mul(size) {
+        Some(bytes) => answer(raw::alloc_zeroed(bytes, ALIGN)),
+        None => fail(libc::ENOMEM),
+    }
+}
+
+/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and answers null with `errno` as it was. On failure the
+/// block stays.
+///
+/// # Safety
+/// `block` is null or a block in use; unless the answer is null for want of memory, it is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    if block.is_null() {
+        return malloc(size);
+    }
+    if size == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { raw::dealloc(block.cast()) };
+        return ptr::null_mut();
+    }
+    // SAFETY: the caller's promise.
+    answer(unsafe { raw::realloc(block.cast(), size) })
+}
+
+/// `reallocarray`: [`realloc`] to a product; one that overflows is ENOMEM.
+///
+/// # Safety
+/// As [`realloc`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn reallocarray(
+    block: *mut c_void,
+    count: usize,
+    size: usize,
+) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: the caller's promise.
+        Some(bytes) => unsafe { realloc(block, bytes) },
+        None => fail(libc::ENOMEM),
+    }
+}
+
+/// `malloc_usable_size`: bytes that may be used, to the last one; 0 of null.
+///
+/// # Safety
+/// `block` is null or a block in use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+    if block.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { raw::usable_size(block.cast()) }
+}

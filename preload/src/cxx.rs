@@ -1,0 +1,327 @@
+//! C++'s operators new and delete.
+//!
+//! Where memory is had, a block is a block of `malloc`. Where it is not, the answer is C++'s: the new-handler, then an
+//! exception. Rust frames must not be unwound, so that neither is called from here: the wrappers below are a few
+//! instructions each, and on failure they *jump*, with their arguments and their caller's return address, to the
+//! operator of the program's own C++ library, which tries `malloc` again, calls the handler and throws.
+//!
+//! A program may replace some operators and not others; the standard says which default calls which. Each call of
+//! one operator by another therefore goes through the table of the dynamic loader and finds the replacement.
+
+use crate::fault::die;
+use core::arch::naked_asm;
+use core::ffi::{CStr, c_void};
+use core::mem::MaybeUninit;
+use core::ptr;
+use hakmem_alloc::raw;
+
+extern "C" fn plain(size: usize) -> *mut u8 {
+    raw::alloc(size, 16)
+}
+
+extern "C" fn aligned(size: usize, align: usize) -> *mut u8 {
+    if align.is_power_of_two() {
+        raw::alloc(size, align.max(16))
+    } else {
+        ptr::null_mut()
+    }
+}
+
+/// The operators that can fail, by the number the wrappers name them with.
+static NAMES: [&CStr; 6] = [
+    c"_Znwm",
+    c"_ZnwmSt11align_val_t",
+    c"_ZnwmRKSt9nothrow_t",
+    c"_ZnwmSt11align_val_tRKSt9nothrow_t",
+    c"_ZnamRKSt9nothrow_t",
+    c"_ZnamSt11align_val_tRKSt9nothrow_t",
+];
+/// From this number on they answer null where they fail.
+const FIRST_NOTHROW: usize = 2;
+
+extern "C" fn answer_null() -> *mut c_void {
+    ptr::null_mut()
+}
+
+/// The C++ library's operator for a call from `caller` that found no memory.
+extern "C" fn elsewhere(number: usize, caller: *const c_void) -> *const c_void {
+    let name = NAMES[number];
+    // SAFETY: the next definition behind this library in the program's search order.
+    let mut found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    if found.is_null() {
+        found = from_callers_libraries(name, caller);
+    }
+    if !found.is_null() {
+        return found;
+    }
+    if number >= FIRST_NOTHROW {
+        return answer_null as *const c_void;
+    }
+    die(format_args!(
+        "out of memory in operator new, and no C++ library is loaded that could throw std::bad_alloc; aborting"
+    ))
+}
+
+/// Where a program in C has loaded a plug-in in C++, the C++ library is known to the plug-in alone.
+#[cold]
+fn from_callers_libraries(name: &CStr, caller: *const c_void) -> *mut c_void {
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: plain queries; a handle is given back and its object stays, as the caller's code is running in it.
+    unsafe {
+        if libc::dladdr(caller, info.as_mut_ptr()) == 0 {
+            return ptr::null_mut();
+        }
+        let file = info.assume_init().dli_fname;
+        let handle = libc::dlopen(file, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        if handle.is_null() {
+            return ptr::null_mut();
+        }
+        let found = libc::dlsym(handle, name.as_ptr());
+        libc::dlclose(handle);
+        found
+    }
+}
+
+/// Jumps on to `elsewhere(number)` with the three argument registers and the return address as they were.
+macro_rules! jump_elsewhere {
+    ($number:literal) => {
+        concat!(
+            "push rdi\n.cfi_adjust_cfa_offset 8\n",
+            "push rsi\n.cfi_adjust_cfa_offset 8\n",
+            "push rdx\n.cfi_adjust_cfa_offset 8\n",
+            "mov edi, ",
+            $number,
+            "\nmov rsi, [rsp + 24]\n",
+            "call {elsewhere}\n",
+            "pop rdx\n.cfi_adjust_cfa_offset -8\n",
+            "pop rsi\n.cfi_adjust_cfa_offset -8\n",
+            "pop rdi\n.cfi_adjust_cfa_offset -8\n",
+            "jmp rax\n",
+            ".cfi_endproc",
+        )
+    };
+}
+
+/// Jumps on if the operator `$theirs` of the program is not `$ours`: somebody has replaced it.
+macro_rules! unless_replaced {
+    ($theirs:literal, $ours:literal) => {
+        concat!(
+            "mov rax, [rip + ",
+            $theirs,
+            "@GOTPCREL]\n",
+            "lea rcx, [rip + ",
+            $ours,
+            "]\n",
+            "cmp rax, rcx\n",
+            "jne 2f\n",
+        )
+    };
+}
+
+/// A second, hidden name for this place: addresses of exported names are the loader's business.
+macro_rules! hidden_name {
+    ($name:literal) => {
+        concat!(
+            ".globl ",
+            $name,
+            "\n.hidden ",
+            $name,
+            "\n",
+            $name,
+            ":\n",
+            ".cfi_startproc\n"
+        )
+    };
+}
+
+macro_rules! take_plain {
+    () => {
+        concat!(
+            "push rdi\n.cfi_adjust_cfa_offset 8\n",
+            "call {take}\n",
+            "pop rdi\n.cfi_adjust_cfa_offset -8\n",
+            "test rax, rax\n",
+            "je 2f\n",
+            "ret\n",
+            "2:\n",
+        )
+    };
+}
+
+macro_rules! take_saving_two {
+    () => {
+        concat!(
+            "push rdi\n.cfi_adjust_cfa_offset 8\n",
+            "push rsi\n.cfi_adjust_cfa_offset 8\n",
+            "push rdx\n.cfi_adjust_cfa_offset 8\n",
+            "call {take}\n",
+            "pop rdx\n.cfi_adjust_cfa_offset -8\n",
+            "pop rsi\n.cfi_adjust_cfa_offset -8\n",
+            "pop rdi\n.cfi_adjust_cfa_offset -8\n",
+            "test rax, rax\n",
+            "je 2f\n",
+            "ret\n",
+            "2:\n",
+        )
+    };
+}
+
+/// `operator new(size_t)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_Znwm")]
+pub unsafe extern "C" fn new(size: usize) -> *mut c_void {
+    naked_asm!(
+        hidden_name!("hakmem_new"),
+        take_plain!(),
+        jump_elsewhere!(0),
+        take = sym plain,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator new(size_t, align_val_t)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnwmSt11align_val_t")]
+pub unsafe extern "C" fn new_aligned(size: usize, align: usize) -> *mut c_void {
+    naked_asm!(
+        hidden_name!("hakmem_new_aligned"),
+        take_saving_two!(),
+        jump_elsewhere!(1),
+        take = sym aligned,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator new(size_t, nothrow_t const &)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnwmRKSt9nothrow_t")]
+pub unsafe extern "C" fn new_nothrow(size: usize, tag: *const c_void) -> *mut c_void {
+    naked_asm!(
+        ".cfi_startproc",
+        unless_replaced!("_Znwm", "hakmem_new"),
+        take_saving_two!(),
+        jump_elsewhere!(2),
+        take = sym plain,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator new(size_t, align_val_t, nothrow_t const &)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnwmSt11align_val_tRKSt9nothrow_t")]
+pub unsafe extern "C" fn new_aligned_nothrow(
+    size: usize,
+    align: usize,
+    tag: *const c_void,
+) -> *mut c_void {
+    naked_asm!(
+        ".cfi_startproc",
+        unless_replaced!("_ZnwmSt11align_val_t", "hakmem_new_aligned"),
+        take_saving_two!(),
+        jump_elsewhere!(3),
+        take = sym aligned,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator new[](size_t)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_Znam")]
+pub unsafe extern "C" fn new_array(size: usize) -> *mut c_void {
+    naked_asm!(
+        hidden_name!("hakmem_new_array"),
+        "jmp [rip + _Znwm@GOTPCREL]",
+        ".cfi_endproc",
+    )
+}
+
+/// `operator new[](size_t, align_val_t)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnamSt11align_val_t")]
+pub unsafe extern "C" fn new_array_aligned(size: usize, align: usize) -> *mut c_void {
+    naked_asm!(
+        hidden_name!("hakmem_new_array_aligned"),
+        "jmp [rip + _ZnwmSt11align_val_t@GOTPCREL]",
+        ".cfi_endproc",
+    )
+}
+
+/// `operator new[](size_t, nothrow_t const &)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnamRKSt9nothrow_t")]
+pub unsafe extern "C" fn new_array_nothrow(size: usize, tag: *const c_void) -> *mut c_void {
+    naked_asm!(
+        ".cfi_startproc",
+        unless_replaced!("_Znam", "hakmem_new_array"),
+        unless_replaced!("_Znwm", "hakmem_new"),
+        take_saving_two!(),
+        jump_elsewhere!(4),
+        take = sym plain,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator new[](size_t, align_val_t, nothrow_t const &)`
+#[unsafe(naked)]
+#[unsafe(export_name = "_ZnamSt11align_val_tRKSt9nothrow_t")]
+pub unsafe extern "C" fn new_array_aligned_nothrow(
+    size: usize,
+    align: usize,
+    tag: *const c_void,
+) -> *mut c_void {
+    naked_asm!(
+        ".cfi_startproc",
+        unless_replaced!("_ZnamSt11align_val_t", "hakmem_new_array_aligned"),
+        unless_replaced!("_ZnwmSt11align_val_t", "hakmem_new_aligned"),
+        take_saving_two!(),
+        jump_elsewhere!(5),
+        take = sym aligned,
+        elsewhere = sym elsewhere,
+    )
+}
+
+/// `operator delete(void *)`
+///
+/// # Safety
+/// `block` is null or a block that is not used again.
+#[unsafe(export_name = "_ZdlPv")]
+pub unsafe extern "C" fn delete(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// `operator delete(void *, align_val_t)`
+///
+/// # Safety
+/// As [`delete`].
+#[unsafe(export_name = "_ZdlPvSt11align_val_t")]
+pub unsafe extern "C" fn delete_aligned(block: *mut c_void, _align: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { raw::dealloc(block.cast()) }
+}
+
+/// The deletes that the standard defines as a call of another one. A size is not looked at: a class without a virtual
+/// destructor, deleted by its base, names a wrong one, and runs with glibc.
+macro_rules! deletes {
+    ($($function:ident $name:literal calls $other:literal;)*) => {$(
+        #[doc = concat!("`", $name, "`, by way of `", $other, "`.")]
+        #[unsafe(naked)]
+        #[unsafe(export_name = $name)]
+        pub unsafe extern "C" fn $function(block: *mut c_void) {
+            naked_asm!(concat!(".cfi_startproc\njmp [rip + ", $other, "@GOTPCREL]\n.cfi_endproc"))
+        }
+    )*};
+}
+
+deletes! {
+    delete_sized "_ZdlPvm" calls "_ZdlPv";
+    delete_nothrow "_ZdlPvRKSt9nothrow_t" calls "_ZdlPv";
+    delete_array "_ZdaPv" calls "_ZdlPv";
+    delete_array_sized "_ZdaPvm" calls "_ZdaPv";
+    delete_array_nothrow "_ZdaPvRKSt9nothrow_t" calls "_ZdaPv";
+    delete_sized_aligned "_ZdlPvmSt11align_val_t" calls "_ZdlPvSt11align_val_t";
+    delete_aligned_nothrow "_ZdlPvSt11align_val_tRKSt9nothrow_t" calls "_ZdlPvSt11align_val_t";
+    delete_array_aligned "_ZdaPvSt11align_val_t" calls "_ZdlPvSt11align_val_t";
+    delete_array_sized_aligned "_ZdaPvmSt11align_val_t" calls "_ZdaPvSt11align_val_t";
+    delete_array_aligned_nothrow "_ZdaPvSt11align_val_tRKSt9nothrow_t" calls "_ZdaPvSt11align_val_t";
+}

@@ -1,0 +1,26 @@
+//! `errno`, as glibc's family sets it: ENOMEM or EINVAL on failure, untouched on success.
+
+use core::ffi::c_void;
+use core::ptr;
+
+pub(crate) fn set(value: i32) {
+    // SAFETY: the C library's own location for this thread.
+    unsafe { *libc::__errno_location() = value };
+}
+
+/// Null, and `errno` says why.
+#[cold]
+#[inline(never)]
+pub(crate) fn fail(value: i32) -> *mut c_void {
+    set(value);
+    ptr::null_mut()
+}
+
+/// The block as C has it; null becomes ENOMEM.
+#[inline(always)]
+pub(crate) fn answer(block: *mut u8) -> *mut c_void {
+    if block.is_null() {
+        return fail(libc::ENOMEM);
+    }
+    block.cast()
+}

@@ -1,0 +1,25 @@
+//! libhakmem.so: the malloc family and C++'s operators new and delete over hakmem-alloc, for programs that know
+//! nothing of it.
+//!
+//! Every function is a forwarder; what it adds are the rules of glibc, which the programs were written against: which
+//! argument is refused with which error, what `errno` says afterwards, what rounding is due. Nothing here has state or
+//! a constructor, so that the first call may come from the dynamic loader before any initialiser has run.
+#![no_std]
+#![deny(
+    missing_docs,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks
+)]
+
+#[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+compile_error!(
+    "libhakmem.so is built for x86_64 with glibc: its operators new are written in x86_64 assembly and its rules are glibc's"
+);
+
+mod aligned;
+mod basic;
+mod cxx;
+mod errno;
+mod fault;
+mod internal;
+mod tuning;
