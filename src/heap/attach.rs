@@ -48,6 +48,7 @@ fn ensure_ready_slow() -> bool {
     }
     if STATE.load(Ordering::Acquire) == USABLE && !TELLING.swap(true, Ordering::AcqRel) {
         fork::register();
+        exit::forget_at_unload();
         // Acquire: pairs with the Release in `when_ready`.
         let call = WHEN_READY.load(Ordering::Acquire);
         if !call.is_null() {

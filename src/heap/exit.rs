@@ -57,9 +57,16 @@ pub(super) fn detach(heap: *mut Heap) {
     }
 }
 
-/// Deletes the key, so that a library that goes away leaves no destructor behind (rule 15). Threads that still run
-/// keep their heaps for good.
-pub(crate) fn forget_key() {
+/// Sees to it that a library that is unloaded leaves no destructor behind (rule 15): a handler registered from inside a
+/// shared object runs when that goes, and when the process ends. Where it cannot be registered the library must not
+/// be unloaded, as with any that has thread-local destructors.
+pub(super) fn forget_at_unload() {
+    // SAFETY: the handler is a plain function of this object, called before it goes.
+    unsafe { libc::atexit(forget_key) };
+}
+
+/// Deletes the key. Threads that still run keep their heaps for good.
+extern "C" fn forget_key() {
     let key = KEY.swap(0, Ordering::AcqRel);
     if key != 0 {
         // SAFETY: the key is ours and nobody sets it any more.

@@ -46,6 +46,7 @@ fn start() {
     if RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
+    pin();
     // SAFETY: plain pthread calls on locals. All signals stay blocked in the new thread: it inherits the mask.
     let failed = unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
@@ -65,6 +66,24 @@ fn start() {
     if failed {
         // Not now; the next who finds too much retained tries again.
         RUNNING.store(false, Ordering::Release);
+    }
+}
+
+/// Keeps the shared object this code lies in loaded: the thread runs in it.
+fn pin() {
+    // SAFETY: plain calls; the name that dladdr gives lives as long as the object. For the program itself dlopen by
+    // name finds nothing, and nothing is needed.
+    unsafe {
+        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+        if libc::dladdr((run as *const ()).cast(), info.as_mut_ptr()) != 0 {
+            let name = info.assume_init().dli_fname;
+            if !name.is_null() {
+                libc::dlopen(
+                    name,
+                    libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE,
+                );
+            }
+        }
     }
 }
 

@@ -17,11 +17,7 @@ use crate::base::units::{SLOT_SHIFT, SLOTS};
 use crate::os::lock::{Lock, Locked};
 use crate::slab::superslab::{State, Superslab};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use lists::{ByFree, Queue};
-
-/// Slots in the state "claimed", readable without the lock as a hint.
-static CLAIMED: AtomicUsize = AtomicUsize::new(0);
 
 struct Pool {
     by_free: ByFree,
@@ -105,7 +101,6 @@ pub(crate) fn claim(slots: usize) -> Option<Claim> {
         (*superslab).free &= !bits;
         (*superslab).dirty |= bits;
         pool.counts.claimed_slots += slots;
-        CLAIMED.store(pool.counts.claimed_slots, Ordering::Relaxed);
         pool.relist(superslab, was);
         Some(Claim {
             superslab,
@@ -145,7 +140,6 @@ pub(crate) unsafe fn release(
             (*superslab).dirty_since = now;
         }
         pool.counts.claimed_slots -= slots;
-        CLAIMED.store(pool.counts.claimed_slots, Ordering::Relaxed);
         if pooled {
             pool.relist(superslab, was);
         }
@@ -256,11 +250,6 @@ impl Pool {
 /// A snapshot of the counts.
 pub(crate) fn counts() -> Counts {
     POOL.lock().counts
-}
-
-/// Slots claimed, as a hint.
-pub(crate) fn claimed_hint() -> usize {
-    CLAIMED.load(Ordering::Relaxed)
 }
 
 /// For fork: the pool's lock.
