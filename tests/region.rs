@@ -111,6 +111,31 @@ fn bad_wishes_say_what_was_expected() {
 }
 
 #[test]
+fn a_hint_is_honoured_or_reported_and_the_alignment_is_kept() {
+    let plain = Region::builder().len(MIB).map().unwrap();
+    assert_eq!(plain.hint_honoured(), None);
+    for gib in [20usize, 200] {
+        let hint = 0x7ff7_0000_0000usize;
+        let region = Region::builder().len(gib << 30).hint(hint).map().unwrap();
+        let had = region.as_ptr() as usize;
+        assert_eq!(region.hint_honoured(), Some(had == hint));
+        assert_eq!(had % (2 * MIB), 0);
+        // 200 GiB from there run past the end of the user address space.
+        assert!(gib == 20 || had != hint);
+    }
+    let e = Region::builder()
+        .len(MIB)
+        .backing(Backing::Memfd)
+        .hint(1 << 40)
+        .map()
+        .unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "region: a hint was given: only anonymous memory takes one"
+    );
+}
+
+#[test]
 fn a_ticket_becomes_readable_and_stays_so() {
     let region = Region::builder()
         .len(64 * MIB)

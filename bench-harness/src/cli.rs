@@ -13,7 +13,7 @@ use crate::plan::{Job, interleave};
 use crate::record::{CaseResult, Failure, Order, Results, SCHEMA};
 use crate::runner::Launcher;
 use crate::workloads::{Spec, WorkloadCommand};
-use crate::{callgrind, child, host_warm, machine, subjects, table};
+use crate::{callgrind, child, doctor, experiment, host_warm, machine, subjects, table};
 
 /// Measures memory allocators against each other.
 ///
@@ -39,6 +39,11 @@ enum Command {
     Workload(WorkloadCommand),
     /// Every workload at its default size
     All(RunOptions),
+    /// A question about the kernel and the OS layer, answered by a table
+    #[command(subcommand)]
+    Experiment(experiment::Experiment),
+    /// What this machine gives, and why huge pages or prefault were not had
+    Doctor(doctor::Options),
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
     Child { allocator: String, order: String },
@@ -95,6 +100,8 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             Some(alloc) => child::child_with(alloc, &order),
             None => Err(Fail::usage(format!("unknown allocator {allocator:?}"))),
         },
+        Some(Command::Experiment(which)) => experiment::run(which),
+        Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::HostWarm { bytes }) => host_warm::child(bytes),
     }
 }

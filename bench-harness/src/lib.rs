@@ -15,6 +15,8 @@
 pub mod callgrind;
 pub mod child;
 pub mod cli;
+pub mod doctor;
+pub mod experiment;
 pub mod fail;
 pub mod host_warm;
 pub mod machine;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::work::{How, Plan};
 use super::{Memory, Region, into_io, own_pid};
 use crate::os::huge::{self, PoolPage, Thp, system_thp};
-use crate::os::mapping::{FileWish, HUGE_PAGE, Mapping, map_aligned, map_file};
+use crate::os::mapping::{
+    FileWish, HUGE_PAGE, Mapping, map_aligned, map_aligned_at_hint, map_file,
+};
 use crate::os::sys::{self, Errno};
 
 /// What a region's bytes are.
@@ -62,6 +64,7 @@ pub struct RegionBuilder {
     len: Option<usize>,
     align: Option<usize>,
     offset: u64,
+    hint: Option<usize>,
     backing: Backing,
     huge: HugeWish,
     lock: bool,
@@ -85,6 +88,13 @@ impl RegionBuilder {
     /// Where in the file the region begins, a multiple of the OS page.
     pub fn offset(mut self, offset: u64) -> Self {
         self.offset = offset;
+        self
+    }
+
+    /// The address wished for, for anonymous memory. One that cannot be had (occupied, misaligned,
+    /// past the end of the address space) is no error: [`Region::hint_honoured`] says so.
+    pub fn hint(mut self, addr: usize) -> Self {
+        self.hint = Some(addr);
         self
     }
 
@@ -137,6 +147,11 @@ impl RegionBuilder {
                 self.offset
             )));
         }
+        if self.hint.is_some() && !matches!(self.backing, Backing::Anonymous) {
+            return Err(invalid(
+                "a hint was given: only anonymous memory takes one".into(),
+            ));
+        }
         let len = self.checked_len()?;
         let mut made = self.map_backing(len).map_err(into_io)?;
         if self.lock {
@@ -150,6 +165,7 @@ impl RegionBuilder {
                 plan: made.plan,
                 closing: AtomicBool::new(false),
                 memfd: made.memfd,
+                hint_honoured: made.hint_honoured,
                 only_in: made.only_in,
             }),
         })
@@ -186,7 +202,17 @@ impl RegionBuilder {
         };
         let align = self.align.unwrap_or(natural).max(sys::page_size());
         match &self.backing {
-            Backing::Anonymous => Ok(Made::new(map_aligned(len, align, None)?, Plan::memory())),
+            Backing::Anonymous => match self.hint {
+                None => Ok(Made::new(map_aligned(len, align, None)?, Plan::memory())),
+                Some(hint) => {
+                    let got = map_aligned_at_hint(hint, len, align, None)?;
+                    let made = Made::new(got.mapping, Plan::memory());
+                    Ok(Made {
+                        hint_honoured: Some(got.honoured),
+                        ..made
+                    })
+                }
+            },
             Backing::Hugetlb(size) => {
                 let page = match size {
                     HugetlbSize::TwoMiB => PoolPage::TwoMiB,
@@ -264,6 +290,7 @@ struct Made {
     plan: Plan,
     memfd: Option<OwnedFd>,
     only_in: Option<u32>,
+    hint_honoured: Option<bool>,
 }
 
 impl Made {
@@ -273,6 +300,7 @@ impl Made {
             plan,
             memfd: None,
             only_in: None,
+            hint_honoured: None,
         }
     }
 }

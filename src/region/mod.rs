@@ -60,6 +60,8 @@ struct Memory {
     closing: AtomicBool,
     /// A memfd, kept open for [`Region::memfd`].
     memfd: Option<OwnedFd>,
+    /// Whether the address wished for was had, where one was wished for.
+    hint_honoured: Option<bool>,
     /// The process the mapping belongs to, where a child does not inherit it.
     only_in: Option<u32>,
 }
@@ -100,6 +102,11 @@ impl Region {
     /// The memfd behind the region, to hand to another process; `None` for other backings.
     pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memory.memfd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Whether the address given as [`RegionBuilder::hint`] was had; `None` where none was given.
+    pub fn hint_honoured(&self) -> Option<bool> {
+        self.memory.hint_honoured
     }
 
     /// Brings the whole region in, and keeps it in where `lock(true)` was wished; returns when that

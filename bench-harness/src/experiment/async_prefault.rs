@@ -1,0 +1,440 @@
+//! How long others wait while memory comes in: an event loop with a 1 ms timer, and a thread that maps and unmaps.
+//!
+//! Every mode brings the same memory in, and then the loop uses it, 4 MiB per tick: what was not brought in is paid
+//! there. For a file whose page cache was dropped, also the ways people try: reading a byte of every page on another
+//! thread, writing the mapping to /dev/null (which never looks at it), and read(2) of the file.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hakmem_alloc::prefault::Ticket;
+use hakmem_alloc::region::{Backing, HugeWish, Region};
+use serde_json::json;
+
+use super::maps::{POPULATE_READ, POPULATE_WRITE, failed};
+use super::{Row, row};
+use crate::fail::Fail;
+
+const TICK: Duration = Duration::from_millis(1);
+const USED_PER_TICK: usize = 4 << 20;
+/// A loop that nothing happens in is watched for this long.
+const IDLE: Duration = Duration::from_millis(300);
+
+/// Bytes per mode.
+pub(super) fn bytes(quick: bool) -> usize {
+    if quick { 64 << 20 } else { 1 << 30 }
+}
+
+const MEMORY_MODES: [&str; 4] = ["none", "blocking", "one_call", "ticket"];
+const FILE_MODES: [&str; 7] = [
+    "none", "blocking", "one_call", "ticket", "peek", "dev_null", "read",
+];
+
+/// All rows.
+pub(super) fn rows(bytes: usize) -> Result<Vec<Row>, Fail> {
+    let mut rows = vec![idle_row().map_err(failed("an idle loop"))?];
+    for (backing, wish) in [
+        ("anonymous", HugeWish::Refuse),
+        ("anonymous", HugeWish::Want),
+        ("memfd", HugeWish::Refuse),
+    ] {
+        for mode in MEMORY_MODES {
+            let kind = if backing == "memfd" {
+                Backing::Memfd
+            } else {
+                Backing::Anonymous
+            };
+            let region = Region::builder().len(bytes).backing(kind).huge(wish).map();
+            let region = region.map_err(failed(backing))?;
+            let pages = if wish == HugeWish::Want { "huge" } else { "4k" };
+            rows.push(measure(backing, pages, mode, &region, None).map_err(failed(backing))?);
+        }
+    }
+    let scratch = Scratch::new(bytes).map_err(failed("a file of that size"))?;
+    for mode in FILE_MODES {
+        let file = scratch.cold().map_err(failed("dropping the page cache"))?;
+        let copy = file.try_clone().map_err(failed("the file"))?;
+        let region = Region::builder().backing(Backing::FileReadOnly(file)).map();
+        let region = region.map_err(failed("the file"))?;
+        rows.push(measure("file", "4k", mode, &region, Some(copy)).map_err(failed("the file"))?);
+    }
+    Ok(rows)
+}
+
+/// A file on a disk, gone with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(bytes: usize) -> io::Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("hakmem-async-{}", std::process::id()));
+        let mut file = File::create_new(&path)?;
+        let scratch = Scratch(path);
+        let piece: Vec<u8> = (0..1 << 20).map(|i| (i / 4096) as u8).collect();
+        for _ in 0..bytes >> 20 {
+            file.write_all(&piece)?;
+        }
+        file.sync_all()?;
+        Ok(scratch)
+    }
+
+    fn cold(&self) -> io::Result<File> {
+        let file = File::open(&self.0)?;
+        // SAFETY: advice about a descriptor.
+        match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+            0 => Ok(file),
+            e => Err(io::Error::from_raw_os_error(e)),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind in the temporary directory if it cannot be removed: nothing better can be done.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Late answers of the loop and waits of the mapping thread, in milliseconds.
+#[derive(Default)]
+struct Waits {
+    ticks: Vec<f64>,
+    maps: Vec<f64>,
+}
+
+fn idle_row() -> io::Result<Row> {
+    let mut waits = Waits::default();
+    with_mapper(&mut waits, |ticks| {
+        let mut lp = Loop::new()?;
+        let end = Instant::now() + IDLE;
+        while Instant::now() < end {
+            lp.turn(ticks)?;
+        }
+        Ok(())
+    })?;
+    Ok(result(
+        "nothing",
+        "",
+        "idle",
+        0,
+        &mut waits,
+        IDLE.as_secs_f64(),
+        0.0,
+    ))
+}
+
+fn measure(
+    backing: &str,
+    pages: &str,
+    mode: &str,
+    region: &Region,
+    file: Option<File>,
+) -> io::Result<Row> {
+    let mut waits = Waits::default();
+    let (mut secs, mut use_secs) = (0.0, 0.0);
+    with_mapper(&mut waits, |ticks| {
+        let mut lp = Loop::new()?;
+        // A few ticks of peace, so that the timer runs when the work begins.
+        for _ in 0..5 {
+            lp.turn(ticks)?;
+        }
+        let start = Instant::now();
+        std::thread::scope(|scope| bring_in(scope, mode, region, file, &mut lp, ticks))?;
+        secs = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        for piece in region.chunks(USED_PER_TICK) {
+            use_piece(backing, region, piece);
+            lp.turn(ticks)?;
+        }
+        use_secs = start.elapsed().as_secs_f64();
+        Ok(())
+    })?;
+    Ok(result(
+        backing,
+        pages,
+        mode,
+        region.len(),
+        &mut waits,
+        secs,
+        use_secs,
+    ))
+}
+
+fn result(
+    backing: &str,
+    pages: &str,
+    mode: &str,
+    bytes: usize,
+    waits: &mut Waits,
+    secs: f64,
+    use_secs: f64,
+) -> Row {
+    let (tick_p99, tick_worst) = p99_and_worst(&mut waits.ticks);
+    let (mmap_p99, mmap_worst) = p99_and_worst(&mut waits.maps);
+    row(json!({
+        "backing": backing, "pages": pages, "mode": mode, "bytes": bytes,
+        "tick_p99_ms": tick_p99, "tick_worst_ms": tick_worst,
+        "mmap_p99_ms": mmap_p99, "mmap_worst_ms": mmap_worst, "secs": secs, "use_secs": use_secs,
+    }))
+}
+
+fn p99_and_worst(values: &mut [f64]) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() * 99 / 100).min(values.len().saturating_sub(1));
+    (
+        values.get(at).copied().unwrap_or(0.0),
+        values.last().copied().unwrap_or(0.0),
+    )
+}
+
+/// Runs `body` while another thread maps and unmaps.
+fn with_mapper(
+    waits: &mut Waits,
+    body: impl FnOnce(&mut Vec<f64>) -> io::Result<()>,
+) -> io::Result<()> {
+    let stop = AtomicBool::new(false);
+    let (ticks, maps) = (&mut waits.ticks, &mut waits.maps);
+    std::thread::scope(|scope| {
+        let mapper = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                map_and_unmap();
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            times
+        });
+        let outcome = body(ticks);
+        stop.store(true, Ordering::Relaxed);
+        match mapper.join() {
+            Ok(times) => *maps = times,
+            Err(_) => return Err(io::Error::other("the mapping thread failed")),
+        }
+        outcome
+    })
+}
+
+fn map_and_unmap() {
+    // SAFETY: a mapping of our own, unmapped before anybody sees it.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let p = libc::mmap(std::ptr::null_mut(), 65536, libc::PROT_READ, flags, -1, 0);
+        if p != libc::MAP_FAILED {
+            libc::munmap(p, 65536);
+        }
+    }
+}
+
+/// Brings the memory in as `mode` says, while the loop turns where the mode lets it.
+fn bring_in<'s>(
+    scope: &'s std::thread::Scope<'s, '_>,
+    mode: &str,
+    region: &'s Region,
+    file: Option<File>,
+    lp: &mut Loop,
+    ticks: &mut Vec<f64>,
+) -> io::Result<()> {
+    let work: Box<dyn FnOnce() -> io::Result<()> + Send + 's> = match mode {
+        "none" => return Ok(()),
+        "blocking" => {
+            region.prefault()?;
+            return lp.turn(ticks);
+        }
+        "ticket" => {
+            let ticket = region.prefault_async()?;
+            lp.watch(ticket.as_raw_fd())?;
+            return until_done(lp, ticks, &ticket);
+        }
+        "one_call" => {
+            let advice = if file.is_some() {
+                POPULATE_READ
+            } else {
+                POPULATE_WRITE
+            };
+            Box::new(move || one_call(region, advice))
+        }
+        "peek" => Box::new(move || {
+            let sum = region
+                .iter()
+                .step_by(4096)
+                .map(|b| u64::from(*b))
+                .sum::<u64>();
+            std::hint::black_box(sum);
+            Ok(())
+        }),
+        "dev_null" => Box::new(move || File::create("/dev/null")?.write_all(region)),
+        _ => Box::new(move || {
+            let mut buffer = vec![0; 1 << 20];
+            let mut file = file.ok_or(io::ErrorKind::NotFound)?;
+            while file.read(&mut buffer)? > 0 {}
+            Ok(())
+        }),
+    };
+    let worker = scope.spawn(work);
+    while !worker.is_finished() {
+        lp.turn(ticks)?;
+    }
+    worker
+        .join()
+        .map_err(|_| io::Error::other("the worker failed"))?
+}
+
+fn until_done(lp: &mut Loop, ticks: &mut Vec<f64>, ticket: &Ticket) -> io::Result<()> {
+    loop {
+        lp.turn(ticks)?;
+        if let Some(outcome) = ticket.try_done() {
+            return outcome.map(|_| ());
+        }
+    }
+}
+
+fn one_call(region: &Region, advice: i32) -> io::Result<()> {
+    // SAFETY: the region's own memory; populating changes no contents.
+    match unsafe { libc::madvise(region.as_mut_ptr().cast(), region.len(), advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A byte of every page: written where the memory is for writing.
+fn use_piece(backing: &str, region: &Region, piece: &[u8]) {
+    let start = piece.as_ptr() as usize - region.as_ptr() as usize;
+    let len = piece.len();
+    for at in (start..start + len).step_by(4096) {
+        // SAFETY: inside the region, which is mapped readable, and writable unless it is the file.
+        unsafe {
+            let p = region.as_mut_ptr().add(at);
+            if backing == "file" {
+                std::hint::black_box(p.read_volatile());
+            } else {
+                p.write_volatile(1);
+            }
+        }
+    }
+}
+
+/// An event loop with a 1 ms timer.
+struct Loop {
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    start: Instant,
+    answered: u32,
+}
+
+impl Loop {
+    fn new() -> io::Result<Loop> {
+        // SAFETY: makes descriptors.
+        let (epoll, timer) = unsafe {
+            let timer = libc::timerfd_create(
+                libc::CLOCK_MONOTONIC,
+                libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
+            );
+            (
+                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
+                owned(timer)?,
+            )
+        };
+        let time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: TICK.as_nanos() as libc::c_long,
+        };
+        let spec = libc::itimerspec {
+            it_interval: time,
+            it_value: time,
+        };
+        let start = Instant::now();
+        // SAFETY: a valid timer and specification.
+        if unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) } != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        let lp = Loop {
+            epoll,
+            timer,
+            start,
+            answered: 0,
+        };
+        lp.watch(lp.timer.as_raw_fd())?;
+        Ok(lp)
+    }
+
+    fn watch(&self, fd: i32) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: fd as u64,
+        };
+        // SAFETY: two valid descriptors and an event.
+        match unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
+        } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits for something, and answers the timer if that is it: how late the first unanswered tick was, in ms.
+    fn turn(&mut self, late: &mut Vec<f64>) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: room for one event.
+        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, -1) };
+        if n < 0 {
+            let e = io::Error::last_os_error();
+            return if e.kind() == io::ErrorKind::Interrupted {
+                Ok(())
+            } else {
+                Err(e)
+            };
+        }
+        let mut expired = 0u64;
+        // SAFETY: a timer's read fills eight bytes.
+        let n = unsafe { libc::read(self.timer.as_raw_fd(), (&raw mut expired).cast(), 8) };
+        if n == 8 && expired > 0 {
+            let due = TICK * (self.answered + 1);
+            late.push(self.start.elapsed().saturating_sub(due).as_secs_f64() * 1e3);
+            self.answered += expired as u32;
+        }
+        Ok(())
+    }
+}
+
+fn owned(fd: i32) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backing_meets_every_mode() {
+        let rows = rows(8 << 20).unwrap();
+        assert_eq!(rows.len(), 1 + 3 * MEMORY_MODES.len() + FILE_MODES.len());
+        for row in &rows {
+            assert!(row["tick_worst_ms"].as_f64().unwrap() >= row["tick_p99_ms"].as_f64().unwrap());
+            assert!(
+                row["mmap_worst_ms"].as_f64().unwrap() > 0.0,
+                "the mapping thread ran: {row:?}"
+            );
+        }
+        let ticket = rows
+            .iter()
+            .find(|r| r["mode"] == "ticket" && r["pages"] == "4k")
+            .unwrap();
+        assert!(ticket["secs"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn percentiles() {
+        let mut values: Vec<f64> = (0..200).rev().map(f64::from).collect();
+        assert_eq!(p99_and_worst(&mut values), (198.0, 199.0));
+        assert_eq!(p99_and_worst(&mut []), (0.0, 0.0));
+    }
+}
