@@ -4,37 +4,9 @@
 
 mod common;
 
+use common::programs::folder;
 use common::scale;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
-
-/// Builds the examples with the profile of this test and returns their folder. `cargo test --test examples` alone
-/// would not have built them.
-fn folder() -> &'static PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args(["build", "--examples", "--offline", "--quiet"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let output = cargo.output().expect("cargo starts");
-        assert!(
-            output.status.success(),
-            "examples do not build: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let exe = std::env::current_exe().expect("the path of this test binary");
-        let profile = exe
-            .parent()
-            .and_then(|deps| deps.parent())
-            .expect("target/<profile>/deps");
-        profile.join("examples")
-    })
-}
 
 fn run(name: &str, arguments: &[String]) -> String {
     let output = Command::new(folder().join(name)).args(arguments).output();

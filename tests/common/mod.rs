@@ -6,6 +6,7 @@ pub mod blocks;
 pub mod child;
 pub mod mem;
 pub mod pattern;
+pub mod programs;
 pub mod shadow;
 
 /// The first figure in release builds, the second where debug assertions and walkers make every step slower.
