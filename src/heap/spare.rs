@@ -180,7 +180,7 @@ pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
         spare.limit = spare
             .limit
-            .saturating_mul(2)
+            .saturating_mul(4)
             .max(first_limit(class))
             .min(most);
     }

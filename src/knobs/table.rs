@@ -164,7 +164,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [4096, 1024, 128],
+        by_profile: [16384, 4096, 128],
         what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all classes together.",
         cost: "Up to that much per thread, and the slabs those blocks pin.",
         when: "Raise it for bursts of many blocks on few threads, lower it for thousands of threads.",

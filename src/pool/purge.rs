@@ -9,7 +9,7 @@ use crate::slab::superslab::{State, Superslab};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident; beyond it an eighth of what is in use.
-static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(3 << 20);
+static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(4 << 20);
 /// Whether the bound is fixed (a knob) instead of growing with what is in use.
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 /// Wholly free, purged superslabs kept mapped: at least this many, or half of those in use.
