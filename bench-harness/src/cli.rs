@@ -47,6 +47,9 @@ enum Command {
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
     Child { allocator: String, order: String },
+    /// The growing workload of `experiment prefault`; started by the harness itself
+    #[command(hide = true)]
+    GrowthChild { order: String },
     /// Touches that many bytes and ends; started by the harness itself
     #[command(hide = true)]
     HostWarm { bytes: u64 },
@@ -102,6 +105,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
         },
         Some(Command::Experiment(which)) => experiment::run(which),
         Some(Command::Doctor(options)) => doctor::run(options),
+        Some(Command::GrowthChild { order }) => experiment::growth_child(&order),
         Some(Command::HostWarm { bytes }) => host_warm::child(bytes),
     }
 }

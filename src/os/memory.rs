@@ -5,7 +5,10 @@
 
 use core::ffi::CStr;
 use core::fmt::Write;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, AtomicUsize};
 
+use super::clock::now_ms;
 use super::message::Line;
 use super::sys;
 
@@ -21,6 +24,28 @@ pub(crate) fn populate_budget() -> usize {
         }
         available.saturating_sub((available / 16).max(MARGIN))
     })
+}
+
+/// Whether `len` bytes more may be populated, which are then counted as taken.
+///
+/// Reading the budget costs as much as populating a huge page, so what was read holds for a while,
+/// less what has been taken since.
+pub(crate) fn allow_populate(len: usize) -> bool {
+    // A budget is a guess about other processes anyway: two threads that race here may both read it
+    // anew or take a little too much, so Relaxed.
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    static READ_AT_MS: AtomicU64 = AtomicU64::new(0);
+    const HOLDS_MS: u64 = 20;
+    let take = |left: usize| left.checked_sub(len);
+    let now = now_ms();
+    if now.wrapping_sub(READ_AT_MS.load(Relaxed)) < HOLDS_MS
+        && LEFT.fetch_update(Relaxed, Relaxed, take).is_ok()
+    {
+        return true;
+    }
+    LEFT.store(populate_budget(), Relaxed);
+    READ_AT_MS.store(now, Relaxed);
+    LEFT.fetch_update(Relaxed, Relaxed, take).is_ok()
 }
 
 fn machine_available() -> usize {
@@ -191,6 +216,22 @@ mod tests {
         assert!(budget > 0);
         fake::fail_kind_from(Call::Open, 1, Errno::ENOENT);
         assert_eq!(populate_budget(), usize::MAX);
+        fake::clear();
+    }
+
+    #[test]
+    fn an_allowance_is_read_once_for_many_steps_and_never_exceeded() {
+        assert!(!allow_populate(usize::MAX - 1), "no machine has that much");
+        // Other tests' threads may let it go stale in between, but not a hundred times in a row.
+        fake::clear();
+        let reads = (0..100)
+            .filter(|_| {
+                let before = fake::calls().of(Call::Open);
+                assert!(allow_populate(4096));
+                fake::calls().of(Call::Open) > before
+            })
+            .count();
+        assert!(reads < 50, "{reads}");
         fake::clear();
     }
 

@@ -1,19 +1,16 @@
 //! Bringing memory in before it is used.
 //!
 //! In steps of one huge page, because the kernel holds the address space's lock during each, and
-//! never beyond what [`super::memory::populate_budget`] leaves: populating can be OOM-killed.
+//! never beyond what [`super::memory::allow_populate`] grants: populating can be OOM-killed.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::mapping::HUGE_PAGE;
-use super::memory::populate_budget;
+use super::memory::allow_populate;
 use super::message::message;
 use super::sys::{self, Errno};
-
-/// How often the budget is read again: reading costs as much as populating a huge page.
-const STEPS_PER_BUDGET: usize = 64;
 
 /// Populates a range for writing, and answers how many bytes: fewer than asked where memory would
 /// run short, which is also said on stderr, once.
@@ -51,7 +48,7 @@ unsafe fn run(
     step: impl FnMut(usize, usize) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     // SAFETY: as the caller promises.
-    unsafe { run_within(addr, len, populate_budget, step) }
+    unsafe { run_within(addr, len, allow_populate, step) }
 }
 
 /// # Safety
@@ -59,23 +56,18 @@ unsafe fn run(
 unsafe fn run_within(
     addr: usize,
     len: usize,
-    read_budget: impl Fn() -> usize,
+    mut allow: impl FnMut(usize) -> bool,
     mut step: impl FnMut(usize, usize) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
-    let (mut done, mut budget, mut steps) = (0, 0, 0);
+    let mut done = 0;
     while done < len {
-        if steps % STEPS_PER_BUDGET == 0 {
-            budget = read_budget();
-        }
-        steps += 1;
         // Up to the next huge page boundary.
         let here = addr + done;
         let n = ((here / HUGE_PAGE + 1) * HUGE_PAGE - here).min(len - done);
-        if n > budget {
+        if !allow(n) {
             say_short(done, len);
             break;
         }
-        budget -= n;
         match step(here, n) {
             Ok(()) => done += n,
             Err(e) if done == 0 => return Err(e),

@@ -77,13 +77,13 @@ fn an_old_kernel_is_recognised_and_a_passing_failure_is_not_remembered() {
 #[test]
 fn the_budget_stops_a_run_short() {
     with_mapping(4, |m| {
-        let mut steps = 0;
+        let (mut steps, mut left) = (0, 2 * HUGE_PAGE + 1);
         // SAFETY: the step touches nothing.
         let done = unsafe {
             run_within(
                 m.addr,
                 m.len,
-                || 2 * HUGE_PAGE + 1,
+                |n| left.checked_sub(n).map(|l| left = l).is_some(),
                 |_, _| {
                     steps += 1;
                     Ok(())

@@ -14,8 +14,10 @@ use crate::{host_warm, machine};
 
 mod alignment;
 mod async_prefault;
+mod growth;
 mod maps;
 mod populate_order;
+mod prefault;
 mod tlb;
 
 /// Which question.
@@ -33,6 +35,12 @@ pub enum Experiment {
     Tlb {
         /// MB of doubles (default: 400 and 3200)
         mb: Option<usize>,
+        /// Output and size
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What each prefault policy costs and gains
+    Prefault {
         /// Output and size
         #[command(flatten)]
         options: Options,
@@ -65,6 +73,8 @@ pub struct Options {
     pub no_host_warm: bool,
 }
 
+pub use growth::child as growth_child;
+
 /// One line of the table and one object of the JSON.
 pub(crate) type Row = Map<String, Value>;
 
@@ -81,6 +91,7 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
     let (name, options) = match &experiment {
         Experiment::Alignment { options, .. } => ("alignment", options.clone()),
         Experiment::Tlb { options, .. } => ("tlb", options.clone()),
+        Experiment::Prefault { options } => ("prefault", options.clone()),
         Experiment::PopulateOrder { options } => ("populate-order", options.clone()),
         Experiment::AsyncPrefault { options } => ("async-prefault", options.clone()),
     };
@@ -101,6 +112,10 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
             let sizes = tlb::checked_sizes(mb, quick)?;
             warm(2 * sizes.iter().max().copied().unwrap_or(0))?;
             tlb::rows(&sizes, quick)?
+        }
+        Experiment::Prefault { .. } => {
+            warm(3 * prefault::bytes(quick))?;
+            prefault::rows(quick)?
         }
         Experiment::PopulateOrder { .. } => {
             let bytes = populate_order::bytes(quick);
