@@ -195,7 +195,7 @@ fn thousands_of_forks_out_of_a_busy_process() {
         return;
     }
     Child::of(TEST, "storm")
-        .limit(Duration::from_secs(100))
+        .limit(Duration::from_secs(300))
         .run()
         .success();
 }
@@ -214,7 +214,7 @@ fn several_threads_fork_at_once() {
         return;
     }
     Child::of(TEST, "together")
-        .limit(Duration::from_secs(100))
+        .limit(Duration::from_secs(300))
         .run()
         .success();
 }
@@ -241,7 +241,7 @@ fn a_child_may_exit_through_the_handlers() {
         return;
     }
     Child::of(TEST, "exits")
-        .limit(Duration::from_secs(100))
+        .limit(Duration::from_secs(300))
         .run()
         .success();
 }
@@ -264,7 +264,7 @@ fn a_child_becomes_as_busy_as_its_parent() {
         return;
     }
     Child::of(TEST, "busy")
-        .limit(Duration::from_secs(100))
+        .limit(Duration::from_secs(300))
         .run()
         .success();
 }

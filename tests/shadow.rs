@@ -55,7 +55,7 @@ fn alone(plan: Plan) {
 
 #[test]
 fn everything_on_one_thread() {
-    alone(Plan::EVERYTHING.steps(scale(40_000, 15_000)));
+    alone(Plan::EVERYTHING.steps(scale(20_000, 8_000)));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn everything_on_four_threads() {
         budget: Plan::EVERYTHING.budget / 2,
         ..Plan::EVERYTHING
     };
-    many(4, plan.steps(scale(10_000, 4_000)), 4);
+    many(4, plan.steps(scale(6_000, 2_500)), 4);
 }
 
 #[test]

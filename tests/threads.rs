@@ -159,7 +159,7 @@ fn a_hundred_thousand_threads_leave_bounded_memory() {
         return;
     }
     let ended = Child::of(TEST, "churn")
-        .limit(Duration::from_secs(120))
+        .limit(Duration::from_secs(300))
         .run();
     let growth: usize = ended.success().value("growth");
     assert!(growth <= 4 * MIB, "grew by {} KiB", growth / 1024);

@@ -61,7 +61,7 @@ impl Child {
             command,
             test,
             case: case.to_owned(),
-            limit: Duration::from_secs(if cfg!(debug_assertions) { 120 } else { 60 }),
+            limit: Duration::from_secs(240),
         }
     }
 
