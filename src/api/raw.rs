@@ -87,3 +87,16 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
     unsafe { hot::usable_size(ptr) }
 }
+
+/// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
+/// a block of ours; where it answers true the call does nothing, instead of ending the process.
+#[doc(hidden)]
+pub fn set_foreign(known: fn(*mut u8) -> bool) {
+    hot::set_foreign(known);
+}
+
+/// Writes one line to stderr, by the rules of this crate's own messages, and aborts.
+#[doc(hidden)]
+pub fn fatal(text: core::fmt::Arguments<'_>) -> ! {
+    crate::os::message::die(text)
+}

@@ -1,7 +1,7 @@
 //! Making the allocator ready, and giving a thread its heap.
 
 use super::heap::Heap;
-use super::{exit, fork, registry, tls};
+use super::{exit, fork, maintain, registry, tls};
 use crate::knobs;
 use crate::os::lock::Lock;
 use crate::os::{message, sys};
@@ -49,6 +49,11 @@ fn ensure_ready_slow() -> bool {
     if STATE.load(Ordering::Acquire) == USABLE && !TELLING.swap(true, Ordering::AcqRel) {
         fork::register();
         exit::forget_at_unload();
+        // A library that is preloaded comes here while the dynamic loader is still at work: it is linked to stay
+        // (preload/), and must not call the loader. One that a program opens is pinned now.
+        if cfg!(feature = "std") {
+            maintain::pin();
+        }
         // Acquire: pairs with the Release in `when_ready`.
         let call = WHEN_READY.load(Ordering::Acquire);
         if !call.is_null() {

@@ -69,15 +69,20 @@ fn start() {
     }
 }
 
-/// Keeps the shared object this code lies in loaded: the thread runs in it.
-fn pin() {
+/// Keeps the shared object this code lies in loaded: threads run in it, and memory handed out outlives it.
+pub(super) fn pin() {
     // SAFETY: plain calls; the name that dladdr gives lives as long as the object. For the program itself dlopen by
     // name finds nothing, and nothing is needed.
     unsafe {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
         if libc::dladdr((run as *const ()).cast(), info.as_mut_ptr()) != 0 {
-            let name = info.assume_init().dli_fname;
-            if !name.is_null() {
+            let (name, base) = (
+                info.assume_init().dli_fname,
+                info.assume_init().dli_fbase as usize,
+            );
+            // The program itself, whose headers the kernel names, never goes.
+            let program = sys::getauxval(libc::AT_PHDR as usize);
+            if !name.is_null() && !(base..base + sys::page_size()).contains(&program) {
                 libc::dlopen(
                     name,
                     libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE,
