@@ -9,10 +9,12 @@
 //! A fork that hangs ends with the time limit of the whole, which prints a backtrace of every process; the alarm of
 //! each forked process is for those that nobody waits for any more.
 
+// Threads come from `common::pthread`: a child of a process that starts threads with `std` cannot start any.
 mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
+use common::pthread::{self, Pthread};
 use common::{MIB, scale};
 use hakmem_alloc::Hakmem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +31,7 @@ const ALARM: u32 = 300;
 /// Threads that never leave the allocator alone until told to.
 struct Noise {
     stop: &'static AtomicBool,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Vec<Pthread>,
 }
 
 impl Noise {
@@ -40,7 +42,7 @@ impl Noise {
         let (a, from_a) = sync_channel::<Block>(512);
         let (b, from_b) = sync_channel::<Block>(512);
         for (out, inbox) in [(a, from_b), (b, from_a)] {
-            threads.push(thread::spawn(move || {
+            threads.push(pthread::spawn(move || {
                 for i in 0usize.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -61,7 +63,7 @@ impl Noise {
             }));
         }
         // One that fills and empties slabs and takes huge blocks, one that starts and ends threads.
-        threads.push(thread::spawn(move || {
+        threads.push(pthread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let blocks: Vec<_> = (0..300)
                     .map(|i| Block::new(&HAKMEM, 5000 + i * 100))
@@ -71,14 +73,9 @@ impl Noise {
                 huge.free(&HAKMEM);
             }
         }));
-        threads.push(thread::spawn(move || {
+        threads.push(pthread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                let body = || {
-                    (0..50)
-                        .map(|i| Block::new(&HAKMEM, 64 + i))
-                        .collect::<Vec<_>>()
-                };
-                let blocks = thread::spawn(body).join().expect("a short-lived thread");
+                let blocks = of_an_ended_thread();
                 blocks.into_iter().for_each(|block| block.free(&HAKMEM));
             }
         }));
@@ -87,9 +84,7 @@ impl Noise {
 
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads
-            .into_iter()
-            .for_each(|t| t.join().expect("a noisy thread"));
+        self.threads.into_iter().for_each(Pthread::join);
     }
 }
 
@@ -134,22 +129,31 @@ fn child_body(i: usize, blocks: Vec<Block>) {
     huge.free(&HAKMEM);
     if i.is_multiple_of(4) {
         let (send, receive) = sync_channel(8);
-        let sender = thread::spawn(move || {
-            (0..100).try_for_each(|k| send.send(Block::new(&HAKMEM, 16 + k * 8)))
+        let sender = pthread::spawn(move || {
+            let sent = (0..100).try_for_each(|k| send.send(Block::new(&HAKMEM, 16 + k * 8)));
+            sent.expect("nobody hangs up");
         });
         assert_eq!(
             receive.into_iter().map(|block| block.free(&HAKMEM)).count(),
             100
         );
-        sender
-            .join()
-            .expect("a thread of the child")
-            .expect("nobody hung up");
+        sender.join();
     }
     if i.is_multiple_of(16) {
         let kept = Block::new(&HAKMEM, 777);
         wait_for(fork("grandchild", move || kept.free(&HAKMEM)), "grandchild");
     }
+}
+
+/// Blocks whose owner has ended.
+fn of_an_ended_thread() -> Vec<Block> {
+    let (send, receive) = sync_channel(1);
+    let take = move || {
+        let blocks: Vec<_> = (0..50).map(|i| Block::new(&HAKMEM, 40 + i)).collect();
+        send.send(blocks).expect("the receiver waits");
+    };
+    pthread::spawn(take).join();
+    receive.recv().expect("sent before the thread ended")
 }
 
 /// Blocks of this thread and of one that has ended.
@@ -158,12 +162,7 @@ fn parents_blocks(i: usize) -> Vec<Block> {
         .map(|k| Block::new(&HAKMEM, 16 + (i + k * 113) % 20_000))
         .collect();
     if i.is_multiple_of(8) {
-        let others = thread::spawn(|| {
-            (0..50)
-                .map(|k| Block::new(&HAKMEM, 40 + k))
-                .collect::<Vec<_>>()
-        });
-        blocks.extend(others.join().expect("a short-lived thread"));
+        blocks.extend(of_an_ended_thread());
     }
     blocks
 }

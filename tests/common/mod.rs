@@ -7,6 +7,7 @@ pub mod child;
 pub mod mem;
 pub mod pattern;
 pub mod programs;
+pub mod pthread;
 pub mod shadow;
 
 /// The first figure in release builds, the second where debug assertions and walkers make every step slower.
