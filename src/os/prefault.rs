@@ -3,6 +3,7 @@
 //! In steps of one huge page, because the kernel holds the address space's lock during each, and
 //! never beyond what [`super::memory::allow_populate`] grants: populating can be OOM-killed.
 
+use core::hint::black_box;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
@@ -146,9 +147,11 @@ fn touch_step(addr: usize, len: usize) {
     let page = sys::page_size();
     let mut at = addr;
     while at < addr + len {
-        // SAFETY: mapped writable, as the caller of `touch` promised. Adding zero atomically makes
-        // the kernel give a page of its own and cannot undo what another thread writes.
-        unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_add(0, Relaxed);
+        // SAFETY: mapped writable, as the caller of `touch` promised. Or-ing zero atomically makes
+        // the kernel give a page of its own and cannot undo what another thread writes. The box hides
+        // the zero: the compiler turns an update that changes nothing into a load, which would map
+        // the shared page of zeroes.
+        unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         at = (at & !(page - 1)) + page;
     }
 }

@@ -5,6 +5,7 @@
 //! lets it be that short; a page that cannot be had (beyond the end of a truncated file, broken
 //! memory) is an error and never a signal; nothing outside the range is touched.
 
+use core::hint::black_box;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 use std::io;
@@ -320,8 +321,9 @@ fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
         retry(|| sys::peek(at))?;
         if how == How::Write {
             // SAFETY: segments to write are mapped writable, and the read above found the page
-            // there. Adding zero atomically cannot undo what another thread writes.
-            unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_add(0, Relaxed);
+            // there. Or-ing zero atomically cannot undo what another thread writes; the box keeps the
+            // compiler from making a load of it.
+            unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         }
     }
     Ok(())

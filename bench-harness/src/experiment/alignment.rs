@@ -18,6 +18,12 @@ use crate::fail::Fail;
 
 const PLACEMENTS: [(&str, usize); 3] = [("aligned", 0), ("off_64k", 64 << 10), ("off_4k", 4 << 10)];
 
+/// What the table says, for whoever reads it alone.
+pub(super) const EXPLAINED: &str = "\
+anonymous memory off alignment: only the two ends, less than 2 MiB each, stay on OS pages, so that the faults grow by at
+most 512, half as many again on 2 GiB. Shared file memory: the huge page belongs to the file, and can be mapped whole only
+where address and offset agree modulo 2 MiB; off by anything less, each of its OS pages faults by itself.";
+
 /// The size asked for, in bytes.
 pub(super) fn checked_bytes(gib: Option<f64>, quick: bool) -> Result<usize, Fail> {
     let gib = gib.unwrap_or(if quick { 0.0625 } else { 2.0 });

@@ -129,6 +129,9 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
         }
     };
     print!("{}", table(&rows));
+    if name == "alignment" {
+        println!("{}", alignment::EXPLAINED);
+    }
     if let Some(file) = file {
         let value = json!({"schema": 1, "experiment": name, "machine": machine, "rows": rows});
         let text = serde_json::to_string_pretty(&value).map_err(|e| Fail::run(e.to_string()))?;
