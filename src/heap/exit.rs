@@ -32,11 +32,11 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
 
 /// Ends the calling thread's use of `heap`. Calls that come later in the thread are served without one.
 pub(super) fn detach(heap: *mut Heap) {
-    tls::set((&raw const tls::DEAD).cast_mut());
+    tls::set_dead();
     // SAFETY: the heap was this thread's, and from here on nobody touches its private part.
     unsafe {
         let guard = lock(heap);
-        let mut sorter = Sorter::new();
+        let mut sorter = Sorter::new(true);
         remote::flush_private(heap, &mut sorter);
         spare::flush_all(heap, &mut sorter);
         (*heap).state.store(IDLE, Ordering::Relaxed);
@@ -49,10 +49,12 @@ pub(super) fn detach(heap: *mut Heap) {
         debug_assert!(slabs::is_valid(heap), "a heap that is given up is in order");
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
+        remote::look_again(heap);
         registry::publish_idle(heap);
         if over {
             pool::trim();
         }
+        remote::catch_up();
         maintain::wake();
     }
 }

@@ -3,7 +3,9 @@
 //! Before: every lock is taken, in rank order. After, in the parent: all are released. In the child: all are reset;
 //! every other heap becomes idle, its private part possibly torn in the middle of a fast path: chains still end, as
 //! the fast path links a block before it publishes it, but counts may be off by one, so the next thread to adopt such
-//! a heap walks them home first.
+//! a heap walks them home first. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
+//! superslab mapped and not yet listed, a huge block between its tag and the cache) is lost to the child: address space
+//! of at most that one object for each thread.
 
 use super::heap::{Heap, by_id};
 use super::{attach, maintain, registry};
@@ -21,10 +23,11 @@ pub(super) fn register() {
     }
 }
 
-fn globals() -> [&'static Lock; 4] {
+fn globals() -> [&'static Lock; 5] {
     [
         pool::fork_lock(),
         large::fork_lock(),
+        large::descriptor_lock(),
         meta::fork_lock(),
         DIRECTORY.fork_lock(),
     ]

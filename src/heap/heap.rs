@@ -8,7 +8,7 @@ use crate::slab::inbox::Inbox;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 /// Heap ids are 24 bits in a tag; all ones is nobody's.
 pub(super) const NOBODY: u32 = 0xFF_FFFF;
@@ -39,12 +39,20 @@ impl Bin {
         self.limit().saturating_sub(self.room())
     }
     /// Makes the bin hold `count` blocks at `head` under `limit`.
+    ///
+    /// # Safety
+    /// `this` is a bin of the calling thread's heap, or of one whose thread is gone.
     #[inline]
-    pub(super) fn fill(&mut self, head: *mut Block, count: usize, limit: usize) {
+    pub(super) unsafe fn fill(this: *mut Bin, head: *mut Block, count: usize, limit: usize) {
         let limit = limit.max(count);
-        self.head = head;
-        self.limit.store(limit as u32, Ordering::Relaxed);
-        self.room.store((limit - count) as u32, Ordering::Relaxed);
+        // SAFETY: `head` is the owner's alone; the counts are atomics.
+        unsafe {
+            (*this).head = head;
+            (*this).limit.store(limit as u32, Ordering::Relaxed);
+            (*this)
+                .room
+                .store((limit - count) as u32, Ordering::Relaxed);
+        }
     }
 }
 
@@ -56,17 +64,37 @@ pub(crate) struct Front {
     pub(super) bins: [Bin; CLASSES],
 }
 
-// SAFETY: the two static fronts are never written; any other is its thread's own.
-unsafe impl Sync for Front {}
+/// A front without a cell in it, so that it lies in read-only memory: every bin empty, a tag that nothing matches.
+#[repr(C, align(64))]
+pub(super) struct StandIn {
+    tag: u32,
+    bins: [StandInBin; CLASSES],
+}
 
-impl Front {
-    pub(super) const fn empty() -> Front {
-        const BIN: Bin = Bin {
+#[repr(C)]
+struct StandInBin {
+    head: *mut Block,
+    room: u32,
+    limit: u32,
+}
+
+const _: () = assert!(
+    size_of::<StandIn>() == size_of::<Front>()
+        && core::mem::offset_of!(StandIn, bins) == core::mem::offset_of!(Front, bins),
+    "a stand-in is read as a front"
+);
+
+// SAFETY: never written; its pointers are null.
+unsafe impl Sync for StandIn {}
+
+impl StandIn {
+    pub(super) const fn new() -> StandIn {
+        const BIN: StandInBin = StandInBin {
             head: ptr::null_mut(),
-            room: AtomicU32::new(0),
-            limit: AtomicU32::new(0),
+            room: 0,
+            limit: 0,
         };
-        Front {
+        StandIn {
             tag: NOBODY << 8,
             bins: [BIN; CLASSES],
         }
@@ -88,11 +116,19 @@ impl Out {
         self.count.load(Ordering::Relaxed)
     }
     /// Takes the chain away: its first block and its length.
-    pub(super) fn take(&mut self) -> (*mut Block, usize) {
-        let taken = (self.head, self.count() as usize);
-        self.head = ptr::null_mut();
-        self.count.store(0, Ordering::Relaxed);
-        taken
+    ///
+    /// # Safety
+    /// `this` is of the calling thread's heap, or of one whose thread is gone.
+    pub(super) unsafe fn take(this: *mut Out) -> (*mut Block, usize) {
+        // SAFETY: `head` is the owner's alone; the count is an atomic.
+        unsafe {
+            let taken = ((*this).head, (*this).count() as usize);
+            (*this).head = ptr::null_mut();
+            (*this).count.store(0, Ordering::Relaxed);
+            // A fork may freeze this thread: the chain must not be found both here and where it goes.
+            compiler_fence(Ordering::Release);
+            taken
+        }
     }
 }
 
@@ -141,6 +177,8 @@ pub(super) const IDLE: u32 = 1;
 pub(crate) struct Heap {
     pub(super) front: Front,
     pub(super) out: [Out; CLASSES],
+    /// Batches posted from this heap.
+    pub(super) posted: AtomicU64,
     pub(super) inbox: Inbox,
     pub(super) lock: Lock,
     pub(super) state: AtomicU32,
@@ -151,8 +189,6 @@ pub(crate) struct Heap {
     pub(super) next_idle: UnsafeCell<*mut Heap>,
     /// The private part may be torn: a fork froze its thread in the middle of a fast path.
     pub(super) torn: AtomicBool,
-    /// Batches this thread posted; written by it alone.
-    pub(super) posted: AtomicU64,
     pub(super) shared: UnsafeCell<Shared>,
 }
 
@@ -162,8 +198,12 @@ const _: () = assert!(
 );
 const _: () = assert!(CLASSES <= 128, "a class bitmap is two words");
 
-/// Most blocks a bin of `class` holds: 16 KiB worth, at most 128, at least one.
+/// Most blocks a bin of `class` holds: 16 KiB worth, at most 128, at least one; none of a run, since a thread that
+/// sleeps cannot be asked for what is in its bins.
 pub(super) fn bin_limit(class: usize) -> usize {
+    if size_class::is_run(class) {
+        return 0;
+    }
     ((16 << 10) / size_class::size(class)).clamp(1, 128)
 }
 

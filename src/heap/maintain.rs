@@ -94,7 +94,7 @@ pub(super) fn pin() {
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // Whatever the C library allocates for this thread comes from the shared heap.
-    tls::set((&raw const tls::DEAD).cast_mut());
+    tls::set_dead();
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut idle_rounds = 0;
     while idle_rounds < ROUNDS_TO_LIVE {
@@ -120,6 +120,7 @@ fn round(delay: u64) {
     if over {
         pool::trim();
     }
+    remote::catch_up();
     let now = clock::now_ms();
     pool::decay(now, delay);
     large::decay(now);
@@ -136,7 +137,9 @@ pub(crate) fn purge_now() -> usize {
     }
     let huge = large::cached_bytes();
     large::purge_all();
-    pool::purge_all() + huge
+    let bytes = pool::purge_all() + huge;
+    debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
+    bytes
 }
 
 /// In the child of a fork: the thread is gone.

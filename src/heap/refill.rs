@@ -1,9 +1,9 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
-use super::heap::{Heap, bin_limit, lock, shared};
+use super::heap::{Bin, Heap, Out, bin_limit, lock, shared};
 use super::hot::Fresh;
 use super::remote::Sorter;
-use super::{maintain, slabs, spare};
+use super::{slabs, spare};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -30,7 +30,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         let bin = &raw mut (*heap).front.bins[class];
         let gathered = (*out).count();
         if gathered > 0 && (size_class::size(class) >= 64 || gathered >= RECYCLE_FROM) {
-            let (head, count) = (*out).take();
+            let (head, count) = Out::take(out);
             return keep(
                 heap,
                 class,
@@ -56,14 +56,16 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         }
         // Grows by doubling from a quarter: what a class is given depends on how often it asks.
         let limit = bin_limit(class);
-        let want = ((*bin).limit() as usize * 2).clamp(limit.div_ceil(4).max(limit.min(16)), limit);
+        let want = ((*bin).limit() as usize * 2)
+            .clamp(limit.div_ceil(4).max(limit.min(16)), limit)
+            .max(1);
         spare::missed(heap, class);
         let taken = slabs::take(heap, class, want);
         let todo = spare::look(heap);
         drop(guard);
         let fresh = match taken {
             Some(taken) => {
-                (*bin).fill(core::ptr::null_mut(), 0, want);
+                Bin::fill(bin, core::ptr::null_mut(), 0, want.min(bin_limit(class)));
                 keep(heap, class, taken)
             }
             None => from_new_slab(heap, class, want),
@@ -73,13 +75,14 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     }
 }
 
-/// Gives the first block of the chain out and puts the rest into the (empty) bin.
+/// Gives the first block of the chain out and puts the rest into the (empty) bin. Between the look at the bin and this
+/// nothing may stand that can call the C library: an allocation in there would fill the bin, and be lost.
 unsafe fn keep(heap: *mut Heap, class: usize, taken: Taken) -> Fresh {
     // SAFETY: the chain is the caller's, the bin the thread's own.
     unsafe {
         let bin = &raw mut (*heap).front.bins[class];
         let limit = ((*bin).limit() as usize).max(bin_limit(class).div_ceil(4));
-        (*bin).fill((*taken.head).next.get(), taken.count - 1, limit);
+        Bin::fill(bin, (*taken.head).next.get(), taken.count - 1, limit);
         Fresh {
             ptr: taken.head.cast(),
             zero: taken.zero,
@@ -94,7 +97,7 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> Option<Batch> {
         if let Some(batch) = spare::pop(heap, class) {
             return Some(batch);
         }
-        let mut sorter = Sorter::new();
+        let mut sorter = Sorter::new(true);
         open_pending(heap, INBOX_PER_REFILL, &mut sorter);
         sorter.post_all(heap);
         spare::pop(heap, class)
@@ -114,9 +117,9 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
                 (*part).pending = (*heap).inbox.take_all();
             }
             let Some(batch) = (*part).pending else { return };
+            let class = class_of(batch.head());
             (*part).pending = batch.link();
             (*part).drained += 1;
-            let class = class_of(batch.head());
             spare::push(heap, class, batch);
             spare::bound_by_limit(heap, class, sorter);
         }
@@ -180,7 +183,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     drop(guard);
                     if let Some(taken) = taken {
                         let bin = &raw mut (*heap).front.bins[class];
-                        (*bin).fill(core::ptr::null_mut(), 0, want);
+                        Bin::fill(bin, core::ptr::null_mut(), 0, want.min(bin_limit(class)));
                         return keep(heap, class, taken);
                     }
                     continue;
@@ -189,7 +192,6 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             if pool::grow(knobs::get()).is_err() {
                 break;
             }
-            maintain::wake();
         }
         match attempt {
             // Address space may be held by what is cached: give it up and try again.
@@ -207,7 +209,7 @@ unsafe fn flush(heap: *mut Heap) {
     // SAFETY: the caller is the heap's thread and holds no lock.
     unsafe {
         let guard = lock(heap);
-        let mut sorter = Sorter::new();
+        let mut sorter = Sorter::new(true);
         open_pending(heap, usize::MAX, &mut sorter);
         spare::flush_all(heap, &mut sorter);
         sorter.post_all(heap);

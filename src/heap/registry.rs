@@ -63,7 +63,7 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         (*heap).idle_classes[0].store(0, Ordering::Relaxed);
         (*heap).idle_classes[1].store(0, Ordering::Relaxed);
         if (*heap).torn.swap(false, Ordering::Relaxed) {
-            let mut sorter = Sorter::new();
+            let mut sorter = Sorter::new(true);
             remote::flush_private(heap, &mut sorter);
             sorter.post_all(heap);
         }

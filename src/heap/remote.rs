@@ -1,14 +1,16 @@
 //! Blocks of other heaps: gathered in `out`, posted batch by batch, drained when nobody else will.
 
-use super::heap::{Heap, IDLE, batch_limit, by_id, shared};
-use super::{hot, slabs, spare};
+use super::heap::{Bin, Heap, IDLE, Out, batch_limit, by_id, shared};
+use super::{hot, registry, slabs, spare};
+use crate::base::size_class;
+use crate::pool;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use core::ptr;
-use core::sync::atomic::{Ordering, compiler_fence, fence};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
 
-/// Batches in an inbox from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
-const LARGE_INBOX: usize = 64;
+/// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
+const LARGE_INBOX: usize = 512 << 10;
 /// Owners told apart on a walk home.
 const OWNERS: usize = 8;
 
@@ -16,6 +18,8 @@ const OWNERS: usize = 8;
 pub(super) struct Sorter {
     rows: [Row; OWNERS],
     used: usize,
+    /// Whether inboxes nobody comes for may be drained on the way: not while draining one.
+    may_drain: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -27,8 +31,9 @@ struct Row {
 }
 
 impl Sorter {
-    pub(super) fn new() -> Sorter {
+    pub(super) fn new(may_drain: bool) -> Sorter {
         Sorter {
+            may_drain,
             rows: [Row {
                 owner: 0,
                 class: 0,
@@ -37,6 +42,11 @@ impl Sorter {
             }; OWNERS],
             used: 0,
         }
+    }
+
+    /// Whether blocks wait to be posted.
+    pub(super) fn has_any(&self) -> bool {
+        self.used > 0
     }
 
     /// Adds a foreign block.
@@ -63,7 +73,7 @@ impl Sorter {
             None => {
                 let index = (0..OWNERS).max_by_key(|&i| self.rows[i].count).unwrap_or(0);
                 // SAFETY: the row's chain is ours.
-                unsafe { post_chain(self.rows[index], from, false) };
+                unsafe { post_chain(self.rows[index], from, self.may_drain) };
                 self.rows[index] = Row {
                     owner,
                     class,
@@ -80,7 +90,7 @@ impl Sorter {
         row.count += 1;
         if row.count >= batch_limit(class) {
             // SAFETY: the row's chain is ours.
-            unsafe { post_chain(*row, from, false) };
+            unsafe { post_chain(*row, from, self.may_drain) };
             row.count = 0;
             row.head = ptr::null_mut();
         }
@@ -93,7 +103,7 @@ impl Sorter {
     pub(super) unsafe fn post_all(&mut self, from: *mut Heap) {
         for row in &mut self.rows[..self.used] {
             // SAFETY: as above.
-            unsafe { post_chain(*row, from, true) };
+            unsafe { post_chain(*row, from, self.may_drain) };
             row.count = 0;
             row.head = ptr::null_mut();
         }
@@ -127,16 +137,21 @@ unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
             );
         }
         if !from.is_null() {
-            let posted = &(*from).posted;
-            posted.store(posted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            (*from).posted.fetch_add(1, Ordering::Relaxed);
         }
+        let class = super::refill::class_of(batch.head());
+        let each = batch_limit(class) * size_class::size(class);
         let waiting = (*heap).inbox.post(batch);
         // SeqCst, with the fence in `exit::detach`: either this thread sees that the heap is idle, or its last drain
         // sees this batch.
         fence(Ordering::SeqCst);
         let nobody_comes = (*heap).state.load(Ordering::Relaxed) == IDLE;
-        if may_drain && (nobody_comes || waiting >= LARGE_INBOX) {
-            try_drain(heap);
+        if nobody_comes || waiting * each >= LARGE_INBOX {
+            if may_drain {
+                try_drain(heap);
+            } else {
+                LEFT.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -159,14 +174,57 @@ pub(super) unsafe fn try_drain(heap: *mut Heap) {
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         if over {
-            // The caller may hold a lock of its own: the trimming is left to the next one who looks.
+            // The caller may hold a lock of its own: the trimming is left to `catch_up`.
             OVER.store(true, Ordering::Relaxed);
+        }
+        look_again(heap);
+    }
+}
+
+/// To be called after the lock of a heap that may be idle was let go: a poster that found it held has gone away and
+/// counts on whoever held it. (Poster: push, fence, `try_lock` fails; so the holder's unlock comes later, and its look
+/// after the fence below sees the push.)
+///
+/// # Safety
+/// The caller does not hold `heap`'s lock.
+pub(super) unsafe fn look_again(heap: *mut Heap) {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        loop {
+            fence(Ordering::SeqCst);
+            if (*heap).state.load(Ordering::Relaxed) != IDLE || (*heap).inbox.is_empty() {
+                return;
+            }
+            let Some(guard) = (*heap).lock.try_lock() else {
+                return;
+            };
+            drain_locked(heap);
+            let over = core::mem::take(&mut (*shared(heap)).over_bound);
+            drop(guard);
+            if over {
+                OVER.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
 
 /// Memory was freed on behalf of others beyond the pool's bound.
-pub(super) static OVER: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+static OVER: AtomicBool = AtomicBool::new(false);
+/// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Does what was left undone under locks. No lock may be held.
+pub(super) fn catch_up() {
+    if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
+        for heap in registry::all() {
+            // SAFETY: heaps live for ever.
+            unsafe { look_again(heap) };
+        }
+    }
+    if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
+        pool::trim();
+    }
+}
 
 /// Walks everything in the inbox and among the pending home.
 ///
@@ -175,18 +233,18 @@ pub(super) static OVER: core::sync::atomic::AtomicBool = core::sync::atomic::Ato
 pub(super) unsafe fn drain_locked(heap: *mut Heap) {
     // SAFETY: the caller's promise; posted batches are nobody else's.
     unsafe {
-        let mut sorter = Sorter::new();
+        let mut sorter = Sorter::new(false);
+        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
+        super::refill::gather_pending(heap);
         let part = shared(heap);
-        while let Some(batch) = (*part).pending.or_else(|| (*heap).inbox.take_all()) {
+        while let Some(batch) = (*part).pending {
+            let head = batch.head();
+            let class = super::refill::class_of(head);
             (*part).pending = batch.link();
             (*part).drained += 1;
-            let head = batch.head();
-            spare::walk_home(heap, head, super::refill::class_of(head), &mut sorter);
+            spare::walk_home(heap, head, class, &mut sorter);
         }
-        for row in &mut sorter.rows[..sorter.used] {
-            post_chain(*row, heap, false);
-            row.count = 0;
-        }
+        sorter.post_all(heap);
     }
 }
 
@@ -214,13 +272,11 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         (*out).head = block;
         (*out).count.store(count + 1, Ordering::Relaxed);
         if count as usize + 1 >= batch_limit(class) {
-            let (head, count) = (*out).take();
+            let (head, count) = Out::take(out);
             let batch = Batch::seal(head, count);
             let _errno = crate::os::sys::ErrnoGuard::new();
             post(tag.owner(), batch, heap, true);
-            if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
-                crate::pool::trim();
-            }
+            catch_up();
         }
     }
 }
@@ -235,9 +291,7 @@ pub(super) unsafe fn post_single(block: *mut Block, tag: Tag) {
         (*block).next.set(ptr::null_mut());
         post(tag.owner(), Batch::seal(block, 1), ptr::null_mut(), true);
     }
-    if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
-        crate::pool::trim();
-    }
+    catch_up();
 }
 
 /// Posts what the thread gathered for others, and sends its bins home.
@@ -250,10 +304,10 @@ pub(super) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
         unsafe {
             let bin = &raw mut (*heap).front.bins[class];
             let chain = (*bin).head;
-            (*bin).fill(ptr::null_mut(), 0, 0);
+            Bin::fill(bin, ptr::null_mut(), 0, 0);
             spare::walk_home(heap, chain, class, sorter);
             let out = &raw mut (*heap).out[class];
-            let (chain, _) = (*out).take();
+            let (chain, _) = Out::take(out);
             spare::walk_home(heap, chain, class, sorter);
         }
     }
@@ -270,7 +324,12 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
             return false;
         };
         drain_locked(heap);
-        let mut sorter = Sorter::new();
+        let mut sorter = Sorter::new(false);
+        if (*heap).state.load(Ordering::Relaxed) == IDLE
+            && (*heap).torn.swap(false, Ordering::Relaxed)
+        {
+            flush_private(heap, &mut sorter);
+        }
         spare::shrink_unneeded(heap, &mut sorter);
         sorter.post_all(heap);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
@@ -278,6 +337,7 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
         }
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
+        look_again(heap);
         over
     }
 }

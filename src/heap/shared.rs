@@ -35,6 +35,8 @@ pub(super) fn alloc(class: usize) -> Fresh {
             }
             let taken = slabs::take(heap, class, 1);
             drop(guard);
+            remote::look_again(heap);
+            remote::catch_up();
             if let Some(taken) = taken {
                 return Fresh {
                     ptr: taken.head.cast(),

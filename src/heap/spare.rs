@@ -8,7 +8,7 @@
 
 use super::heap::{Bin, Heap, Spare, bin_limit, lock, shared};
 use super::remote::Sorter;
-use super::{refill, registry, slabs};
+use super::{refill, registry, remote, slabs};
 use crate::base::size_class;
 use crate::knobs;
 use crate::os::clock;
@@ -33,7 +33,9 @@ pub(super) fn slack_allowed(live: usize) -> usize {
 }
 
 fn first_limit(class: usize) -> u32 {
-    if size_class::size(class) > 16 << 10 {
+    if size_class::is_run(class) {
+        1
+    } else if size_class::size(class) > 16 << 10 {
         0
     } else {
         2 * bin_limit(class) as u32
@@ -100,16 +102,20 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         let count = (*bin).count() as usize;
         if count > 0 {
             let batch = Batch::seal((*bin).head, count);
-            (*bin).fill(ptr::null_mut(), 0, (*bin).limit() as usize);
+            Bin::fill(bin, ptr::null_mut(), 0, (*bin).limit() as usize);
             push(heap, class, batch);
         }
-        let mut sorter = Sorter::new();
-        if (*bin).limit() == 0 {
-            (*block).next.set(ptr::null_mut());
-            walk_home(heap, block, class, &mut sorter);
+        let mut sorter = Sorter::new(true);
+        (*block).next.set(ptr::null_mut());
+        if size_class::is_run(class) {
+            push(heap, class, Batch::seal(block, 1));
+        } else if (*bin).limit() > 0 {
+            Bin::fill(bin, block, 1, (*bin).limit() as usize);
+        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
+            // A thread that frees what others allocate: gather, so that each message carries many.
+            Bin::fill(bin, block, 1, bin_limit(class).max(16));
         } else {
-            (*block).next.set(ptr::null_mut());
-            (*bin).fill(block, 1, (*bin).limit() as usize);
+            walk_home(heap, block, class, &mut sorter);
         }
         bound(heap, class, bin, &mut sorter);
         sorter.post_all(heap);
@@ -136,18 +142,27 @@ unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorte
                 let count = (*bin).count();
                 if count > share {
                     let chain = (*bin).head;
-                    (*bin).fill(ptr::null_mut(), 0, share as usize);
+                    Bin::fill(bin, ptr::null_mut(), 0, share as usize);
                     walk_home(heap, chain, class, sorter);
                 } else {
                     let head = (*bin).head;
-                    (*bin).fill(head, count as usize, share as usize);
+                    Bin::fill(bin, head, count as usize, share as usize);
                 }
             }
         }
+        if (*spare).blocks <= keep {
+            return;
+        }
+        (*spare).walked = true;
         while (*spare).blocks > keep {
-            let Some(batch) = pop(heap, class) else { break };
+            let Some(batch) = pop(heap, class) else {
+                return;
+            };
             walk_home(heap, batch.head(), class, sorter);
-            (*spare).walked = true;
+            if sorter.has_any() {
+                // Foreign ones among them: more at once makes fuller messages.
+                keep = keep.min((*spare).limit / 2);
+            }
         }
     }
 }
@@ -268,6 +283,7 @@ pub(super) struct Todo {
 
 impl Todo {
     pub(super) fn run(self) {
+        remote::catch_up();
         if self.trim {
             pool::trim();
             super::maintain::wake();
@@ -302,7 +318,7 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         let period = u64::from(knobs::get().purge_delay_ms) / 4;
         if now.saturating_sub((*part).looked_ms) >= period.max(10) {
             (*part).looked_ms = now;
-            let mut sorter = Sorter::new();
+            let mut sorter = Sorter::new(true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
             shrink_unneeded(heap, &mut sorter);
             sorter.post_all(heap);

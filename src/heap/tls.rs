@@ -4,12 +4,12 @@
 //! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
 //! one program. Elsewhere it is a `thread_local!` (untested there: no such machine was at hand).
 
-use super::heap::Front;
+use super::heap::{Front, StandIn};
 
 /// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
-pub(super) static EMPTY: Front = Front::empty();
+pub(super) static EMPTY: StandIn = StandIn::new();
 /// What a thread ends with, once its heap was given up.
-pub(super) static DEAD: Front = Front::empty();
+pub(super) static DEAD: StandIn = StandIn::new();
 
 #[cfg(target_arch = "x86_64")]
 mod access {
@@ -78,7 +78,7 @@ mod access {
     use core::cell::Cell;
 
     std::thread_local! {
-        static HEAP: Cell<*mut Front> = const { Cell::new((&raw const EMPTY).cast_mut()) };
+        static HEAP: Cell<*mut Front> = const { Cell::new((&raw const EMPTY).cast_mut().cast()) };
     }
 
     #[inline(always)]
@@ -96,10 +96,15 @@ pub(super) use access::{get, set};
 
 #[inline]
 pub(super) fn is_empty(front: *mut Front) -> bool {
-    core::ptr::eq(front, &raw const EMPTY)
+    core::ptr::addr_eq(front, &raw const EMPTY)
 }
 
 #[inline]
 pub(super) fn is_dead(front: *mut Front) -> bool {
-    core::ptr::eq(front, &raw const DEAD)
+    core::ptr::addr_eq(front, &raw const DEAD)
+}
+
+/// Marks the calling thread as one that has no heap any more.
+pub(super) fn set_dead() {
+    set((&raw const DEAD).cast_mut().cast());
 }

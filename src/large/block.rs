@@ -4,7 +4,7 @@ use super::cache::{self, Found};
 use crate::base::size_class::HUGE;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
-use crate::os::lock::Locked;
+use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping};
 use crate::os::{clock, huge, sys};
 use crate::pool;
@@ -22,6 +22,8 @@ const COLOURS: usize = 32;
 
 struct Descriptor {
     map: Mapping,
+    /// The address the program has.
+    start: usize,
     /// Whether huge pages were asked for.
     huge: bool,
     next_free: *mut Descriptor,
@@ -83,6 +85,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     unsafe {
         descriptor.write(Descriptor {
             map,
+            start: 0,
             huge: thp,
             next_free: ptr::null_mut(),
         })
@@ -97,6 +100,8 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
 }
 
 fn publish(addr: usize, descriptor: *mut Descriptor) {
+    // SAFETY: the caller's own until the tag is set.
+    unsafe { (*descriptor).start = addr };
     DIRECTORY
         .descriptor(addr)
         .store(descriptor as usize, Ordering::Relaxed);
@@ -108,7 +113,13 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
     // A cached mapping would have to be cleared for a zeroed request: fresh pages come cleared, and only when touched.
     if !zeroed && align == SUPERSLAB {
         match cache::find(len) {
-            Some(Found::Fits(map, thp)) => return Some((map, thp, false)),
+            Some(Found::Fits(map, thp)) => {
+                // It may be the rest of one that was cut, and start where no descriptor was ever set.
+                if DIRECTORY.prepare(map.addr, SUPERSLAB).is_ok() {
+                    return Some((map, thp, false));
+                }
+                cache::keep(map, thp, clock::now_ms());
+            }
             Some(Found::Shorter(map, thp)) => {
                 if let Some(grown) = grow_mapping(map, len, align, thp) {
                     return Some((grown, thp, false));
@@ -123,26 +134,19 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
         pool::unmap_empty();
         map_new(len, align)
     })?;
-    let thp = knobs::get().thp == ThpPolicy::Always;
-    if thp {
-        advise(map);
-    }
+    let thp = knobs::get().thp == ThpPolicy::Always && advise(map);
     Some((map, thp, true))
 }
 
 /// Grows a cached mapping for a new owner; gives it up where that fails.
 fn grow_mapping(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
     // SAFETY: the mapping was taken out of the cache: it is ours.
-    match unsafe { mapping::remap(map, len, align, Some(DIRECTORY.window())) } {
+    match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
         Ok(grown) => {
-            if DIRECTORY.prepare(grown.addr, SUPERSLAB).is_ok() {
-                if thp {
-                    cache::account(0, 0, (grown.len - map.len) as isize);
-                }
-                return Some(grown);
+            if thp {
+                cache::account(0, 0, (grown.len - map.len) as isize);
             }
-            cache::release(grown, thp);
-            None
+            Some(grown)
         }
         Err(error) => {
             if error.intact {
@@ -163,11 +167,24 @@ fn map_new(len: usize, align: usize) -> Option<Mapping> {
     Some(map)
 }
 
-fn advise(map: Mapping) {
+/// Asks for huge pages; answers whether the kernel took the wish.
+fn advise(map: Mapping) -> bool {
     // SAFETY: advice on our own mapping, whole. A refusal means small pages.
-    if unsafe { huge::advise(map.addr, map.len) }.is_ok() {
+    let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
+    if taken {
         cache::account(0, 0, map.len as isize);
     }
+    taken
+}
+
+/// Makes the descriptor of a block that would start at `addr` writable: before pages move there.
+fn prepare(addr: usize) -> Result<(), sys::Errno> {
+    DIRECTORY.prepare(addr, SUPERSLAB)
+}
+
+/// For fork: the lock of the free descriptors.
+pub(crate) fn descriptor_lock() -> &'static Lock {
+    FREE.raw()
 }
 
 /// Frees a huge block.
@@ -175,11 +192,7 @@ fn advise(map: Mapping) {
 /// # Safety
 /// `ptr` is a huge block, given up by the caller. No lock may be held.
 pub(crate) unsafe fn free(ptr: *mut u8) {
-    let Some((descriptor, map)) = claim(ptr) else {
-        crate::os::message::fatal!(
-            "free of {ptr:p}: a huge block that is not in use (freed twice?); stopping before memory is damaged"
-        )
-    };
+    let (descriptor, map) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
     // SAFETY: the claim made the descriptor ours alone.
     let thp = unsafe { (*descriptor).huge };
     // SAFETY: as above.
@@ -188,19 +201,31 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     cache::keep(map, thp, clock::now_ms());
 }
 
+#[cold]
+fn not_in_use(ptr: *mut u8) -> ! {
+    crate::os::message::fatal!(
+        "free of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
+    )
+}
+
 /// Takes a block's tag and descriptor away from everybody else.
 fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Mapping)> {
     let addr = ptr as usize;
     if !DIRECTORY.covers(addr) {
         return None;
     }
+    if !DIRECTORY.claim(addr, TAG) {
+        return None;
+    }
+    // Read only now: of several threads that free the same block one comes here.
     let descriptor = descriptor_of(addr);
-    if descriptor.is_null() || !DIRECTORY.claim(addr, TAG) {
+    // SAFETY: a tagged block has a descriptor, and it is ours now.
+    let (map, start) = unsafe { ((*descriptor).map, (*descriptor).start) };
+    if start != addr {
+        DIRECTORY.set(addr, 1, TAG);
         return None;
     }
     DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);
-    // SAFETY: the tag was ours to take: the descriptor is a block's, and nobody else has it now.
-    let map = unsafe { (*descriptor).map };
     Some((descriptor, map))
 }
 
@@ -226,7 +251,7 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     if new_size <= usable && new_size >= usable / 2 {
         return Some(ptr);
     }
-    let (descriptor, map) = claim(ptr)?;
+    let (descriptor, map) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
     let offset = ptr as usize - map.addr;
     let grown = new_size
         .checked_add(offset)
@@ -238,15 +263,9 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
         publish(ptr as usize, descriptor);
         return None;
     };
-    cache::account(
-        0,
-        new.len as isize - map.len as isize,
-        if thp {
-            new.len as isize - map.len as isize
-        } else {
-            0
-        },
-    );
+    let more = new.len as isize - map.len as isize;
+    // A tail that was cut off keeps its share in the cache.
+    cache::account(0, more, if thp { more.max(0) } else { 0 });
     // SAFETY: as above.
     unsafe {
         (*descriptor).map = new;
@@ -255,8 +274,7 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
             && new.len >= AUTO_HUGE_GROWN
             && knobs::get().thp == ThpPolicy::Auto
         {
-            (*descriptor).huge = true;
-            advise(new);
+            (*descriptor).huge = advise(new);
         }
     }
     publish(new.addr + offset, descriptor);
@@ -282,15 +300,9 @@ fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Ma
         });
     }
     // SAFETY: the mapping is the block's, claimed by the caller.
-    match unsafe { mapping::remap(map, len, align, Some(DIRECTORY.window())) } {
-        Ok(new) => {
-            if DIRECTORY.prepare(new.addr, SUPERSLAB).is_ok() {
-                return Some(new);
-            }
-            // The tables for the new place cannot be had: back to the old length; the place stays reserved by it.
-            None
-        }
-        Err(error) if error.intact => copy_to_new(map, len, align),
+    match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
+        Ok(new) => Some(new),
+        Err(error) if error.intact => copy_to_new(map, len, align, thp),
         Err(_) => {
             crate::os::message::fatal!(
                 "mremap of a huge block failed after it had moved: memory is lost"
@@ -300,8 +312,12 @@ fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Ma
 }
 
 /// The kernel would not move the pages (a mapping that spans two areas, say): copy.
-fn copy_to_new(map: Mapping, len: usize, align: usize) -> Option<Mapping> {
+fn copy_to_new(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
     let new = map_new(len, align)?;
+    if thp {
+        // SAFETY: advice on our own mapping; the wish is counted with its block.
+        let _ = unsafe { huge::advise(new.addr, new.len) };
+    }
     // SAFETY: both are ours and do not overlap; the new one is longer.
     unsafe { ptr::copy_nonoverlapping(map.addr as *const u8, new.addr as *mut u8, map.len) };
     cache::release(map, false);

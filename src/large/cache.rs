@@ -194,11 +194,12 @@ pub(super) fn release(map: Mapping, huge: bool) -> bool {
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
     let unmapped = unsafe { mapping::unmap(map) }.is_ok();
     let mut cache = CACHE.lock();
-    cache.counts.returned += map.len as u64;
-    if huge {
-        cache.counts.huge_requested = cache.counts.huge_requested.saturating_sub(map.len);
-    }
-    if !unmapped {
+    if unmapped {
+        cache.counts.returned += map.len as u64;
+        if huge {
+            cache.counts.huge_requested = cache.counts.huge_requested.saturating_sub(map.len);
+        }
+    } else {
         // SAFETY: as above.
         let _ = unsafe { mapping::purge(map.addr, map.len) };
         let _ = cache.put(Entry {
@@ -243,9 +244,12 @@ fn release_while(go_on: impl Fn(&Entry) -> bool) {
 /// Brings the count of live blocks up to date.
 pub(super) fn account(blocks: isize, bytes: isize, huge_bytes: isize) {
     let mut cache = CACHE.lock();
-    cache.counts.live_blocks = cache.counts.live_blocks.wrapping_add_signed(blocks);
-    cache.counts.live_bytes = cache.counts.live_bytes.wrapping_add_signed(bytes);
-    cache.counts.huge_requested = cache.counts.huge_requested.wrapping_add_signed(huge_bytes);
+    cache.counts.live_blocks = cache.counts.live_blocks.saturating_add_signed(blocks);
+    cache.counts.live_bytes = cache.counts.live_bytes.saturating_add_signed(bytes);
+    cache.counts.huge_requested = cache
+        .counts
+        .huge_requested
+        .saturating_add_signed(huge_bytes);
 }
 
 /// A snapshot of the counts.

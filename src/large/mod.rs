@@ -8,5 +8,5 @@
 mod block;
 mod cache;
 
-pub(crate) use block::{alloc, free, realloc, usable_size};
+pub(crate) use block::{alloc, descriptor_lock, free, realloc, usable_size};
 pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all};

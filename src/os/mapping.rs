@@ -361,7 +361,9 @@ pub(crate) unsafe fn purge(addr: usize, len: usize) -> Result<(), Errno> {
 
 #[path = "remap.rs"]
 mod remap;
-pub(crate) use remap::{RemapError, remap};
+#[cfg(test)]
+pub(crate) use remap::remap;
+pub(crate) use remap::{RemapError, remap_checked};
 
 #[cfg(test)]
 #[path = "mapping_tests.rs"]

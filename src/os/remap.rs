@@ -33,11 +33,28 @@ impl RemapError {
 ///
 /// # Safety
 /// The caller owns `old`, made by [`super::map_aligned`]; on success references into it end.
+#[cfg(test)]
 pub(crate) unsafe fn remap(
     old: Mapping,
     new_len: usize,
     align: usize,
     window: Option<Window>,
+) -> Result<Mapping, RemapError> {
+    // SAFETY: as the caller promises.
+    unsafe { remap_checked(old, new_len, align, window, &|_| Ok(())) }
+}
+
+/// As `remap`, asking `ready` about the new address before anything moves there: where it refuses, nothing has
+/// happened.
+///
+/// # Safety
+/// As `remap`.
+pub(crate) unsafe fn remap_checked(
+    old: Mapping,
+    new_len: usize,
+    align: usize,
+    window: Option<Window>,
+    ready: &dyn Fn(usize) -> Result<(), Errno>,
 ) -> Result<Mapping, RemapError> {
     let wish =
         Wish::new(new_len, align, window, libc::PROT_NONE).map_err(RemapError::before_anything)?;
@@ -64,7 +81,7 @@ pub(crate) unsafe fn remap(
         }
     }
     // SAFETY: as the caller promises.
-    unsafe { relocate(old, wish) }
+    unsafe { relocate(old, wish, ready) }
 }
 
 /// # Safety
@@ -85,7 +102,11 @@ unsafe fn shrink(old: Mapping, len: usize) -> Result<Mapping, RemapError> {
 ///
 /// # Safety
 /// The caller owns `old`; on success references into it end.
-unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
+unsafe fn relocate(
+    old: Mapping,
+    wish: Wish,
+    ready: &dyn Fn(usize) -> Result<(), Errno>,
+) -> Result<Mapping, RemapError> {
     if STRANDED.load(Relaxed) > STRANDED_LIMIT {
         return Err(RemapError::before_anything(Errno::ENOMEM));
     }
@@ -99,6 +120,13 @@ unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
         other => other,
     };
     let target = reserved.map_err(RemapError::before_anything)?;
+    if let Err(errno) = ready(target.addr) {
+        // SAFETY: reserved above, and nothing lies in it.
+        if unsafe { super::unmap(target) }.is_err() {
+            STRANDED.fetch_add(target.len, Relaxed);
+        }
+        return Err(RemapError::before_anything(errno));
+    }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns the source, this function the target.
     match unsafe { sys::mremap(old.addr, old.len, wish.len, flags, target.addr) } {

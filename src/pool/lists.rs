@@ -99,7 +99,6 @@ impl ByFree {
         (!self.heads[SLOTS].is_null()).then_some(self.heads[SLOTS])
     }
 
-    #[cfg(any(test, debug_assertions))]
     pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, usize)) {
         for (list, &head) in self.heads.iter().enumerate() {
             let mut at = head;
@@ -132,7 +131,6 @@ impl Queue {
         (!self.head.is_null()).then_some(self.head)
     }
 
-    #[cfg(any(test, debug_assertions))]
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -258,7 +258,6 @@ pub(crate) fn fork_lock() -> &'static Lock {
 }
 
 /// Debug walker: every listed superslab is in the list its bits ask for, and the counts are the sums.
-#[cfg(any(test, debug_assertions))]
 pub(crate) fn is_valid() -> bool {
     let pool = POOL.lock();
     let mut sum = Account::NONE;

@@ -58,6 +58,7 @@ pub(crate) fn purge_all() -> usize {
 fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
     let mut pool = POOL.lock();
     let mut most = pool.counts.dirty_slots;
+    let mut skips = pool.dirty.len();
     while let Some(superslab) = pool.dirty.first() {
         if most == 0 || !go_on(&pool, superslab) {
             return;
@@ -70,6 +71,10 @@ fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
                 // Splitting a huge page in good use costs more than it gives: to the back of the queue.
                 pool.dirty.remove(superslab);
                 pool.dirty.push_back(superslab);
+                if skips == 0 {
+                    return;
+                }
+                skips -= 1;
                 continue;
             }
             let bits = free & (*superslab).dirty;
@@ -123,13 +128,14 @@ type Guard = crate::os::lock::LockedGuard<'static, Pool>;
 /// Unmaps every wholly free superslab, for want of address space. No lock may be held.
 pub(crate) fn unmap_empty() {
     let mut pool = POOL.lock();
-    // Bounded: an unmap that fails puts its superslab back.
-    for _ in 0..pool.counts.retained + pool.counts.purged {
-        let Some(superslab) = pool.by_free.first_empty() else {
-            return;
-        };
+    while let Some(superslab) = pool.by_free.first_empty() {
+        let before = pool.counts.mapped;
         // SAFETY: listed, under the lock.
         pool = unsafe { unmap(pool, superslab) };
+        if pool.counts.mapped >= before {
+            // Refused: the kernel's map count is at its limit, and the next would be refused too.
+            return;
+        }
     }
 }
 
@@ -186,13 +192,13 @@ unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
 pub(crate) unsafe fn restore_in_flight() {
     let mut pool = POOL.lock();
     while let Some(superslab) = pool.in_flight.first() {
-        // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not: a superslab
-        // without its descriptor word is given up, address space and all.
+        // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not, and the
+        // place may be another's by now: a superslab whose descriptor word is not its own is given up.
         unsafe {
             if DIRECTORY
                 .descriptor((*superslab).base)
                 .load(WordOrdering::Relaxed)
-                == 0
+                != superslab as usize
             {
                 pool.in_flight.remove(superslab);
                 pool.counts.mapped -= 1;

@@ -133,7 +133,8 @@ impl Directory {
     }
 
     fn table_bytes(shift: u32) -> usize {
-        (4 << (shift - SLOT_SHIFT)) + (8 << (shift - SUPERSLAB_SHIFT))
+        let words: usize = (4 << (shift - SLOT_SHIFT)) + (8 << (shift - SUPERSLAB_SHIFT));
+        words.next_multiple_of(PART)
     }
 
     fn publish(&self, table: usize, shift: u32) {
@@ -202,7 +203,7 @@ impl Directory {
             return Ok(());
         }
         let _guard = self.lock.lock();
-        // SAFETY: the part lies in our own reservation; the kernel rounds the tail of the last one to its end.
+        // SAFETY: the part lies in our own reservation; which is whole parts long.
         unsafe { mapping::make_writable(self.table.load(Ordering::Relaxed) + part * PART, PART)? };
         self.writable[word].fetch_or(bit, Ordering::Release);
         Ok(())

@@ -1,7 +1,9 @@
 //! Memory for the allocator's own structures: descriptors and heaps. Bump-allocated from mappings of its own, never
-//! returned; freed descriptors are kept by their owners for re-use.
+//! returned; freed descriptors are kept by their owners for re-use. The one mmap in two megabytes of metadata happens
+//! under the arena's lock, a leaf; nothing is populated, so it is short.
 
 use crate::base::units::{SUPERSLAB, round_up};
+use crate::os::huge::{self, Thp};
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
 use crate::os::sys::{self, Errno};
@@ -43,6 +45,10 @@ pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
 
 fn map(len: usize) -> Result<Mapping, Errno> {
     let map = mapping::map_aligned(len, sys::page_size(), None)?;
+    if huge::system_thp() == Thp::Always {
+        // SAFETY: advice on our own mapping. Metadata is sparse: a huge page would cost a small program 2 MiB.
+        let _ = unsafe { huge::refuse(map.addr, map.len) };
+    }
     // A name is a courtesy to whoever reads /proc/self/maps; kernels without it refuse.
     let _ = sys::name_range(map.addr, map.len, c"hakmem: metadata");
     Ok(map)

@@ -157,6 +157,7 @@ pub struct Failure {
     pub count: u64,
 }
 
+#[cfg(test)]
 impl Failure {
     pub(crate) const fn new(errno: i32, count: u64) -> Self {
         Self { errno, count }
