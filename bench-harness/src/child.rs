@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use crate::measure::{Usage, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
 use crate::raw::RawAllocator;
-use crate::record::{Order, Run, Series};
+use crate::record::{MemoryPoint, Order, Run, Series};
+
+/// When the parent started the child, in nanoseconds on the monotonic clock, which all processes share.
+pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
 
 /// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME
 /// is the allocator whose children are to fail.
@@ -21,6 +24,7 @@ pub struct Bench {
     alloc: &'static RawAllocator,
     series: Series,
     settle: Option<Duration>,
+    started_ns: u64,
     run: Run,
 }
 
@@ -32,6 +36,7 @@ impl Bench {
             alloc: std::hint::black_box(alloc),
             series,
             settle,
+            started_ns: 0,
             run: Run::default(),
         }
     }
@@ -49,6 +54,7 @@ impl Bench {
     /// To be called once the bookkeeping is resident and before the first allocation.
     pub fn start(&mut self) {
         self.run.rss_start_kib = rss_kib();
+        self.started_ns = now_ns();
     }
 
     /// The timed part on this thread; `body` answers how many operations it made.
@@ -78,6 +84,35 @@ impl Bench {
             gate.meet();
         });
         self.note(gate);
+    }
+
+    /// The timed part on this thread, with the clock running since the parent started this process.
+    pub fn timed_since_spawn(&mut self, body: impl FnOnce() -> u64) {
+        let gate = Gate::new(None);
+        gate.timed(body);
+        let spawned = std::env::var(SPAWNED_VARIABLE)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if let Some(spawned) = spawned {
+            gate.start.store(spawned, Relaxed);
+        }
+        self.note(gate);
+    }
+
+    /// Notes moments taken inside the timed part.
+    pub fn note_memory(&mut self, moments: &[MemoryMoment]) {
+        for m in moments {
+            self.run.memory.push(MemoryPoint {
+                secs: (m.at_ns - self.started_ns) as f64 / 1e9,
+                live_kib: m.live_bytes as u64 >> 10,
+                rss_kib: m.rss_kib.saturating_sub(self.run.rss_start_kib),
+            });
+        }
+    }
+
+    /// Notes what is resident now beside what the workload holds.
+    pub fn sample_memory(&mut self, live_bytes: usize) {
+        self.note_memory(&[MemoryMoment::now(live_bytes)]);
     }
 
     fn note(&mut self, gate: Gate) {
@@ -112,6 +147,25 @@ impl Bench {
         let total = Usage::now();
         self.run.minor_faults_total = total.minor;
         self.run.major_faults_total = total.major;
+    }
+}
+
+/// What is alive and resident at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryMoment {
+    at_ns: u64,
+    live_bytes: usize,
+    rss_kib: u64,
+}
+
+impl MemoryMoment {
+    /// This moment; the caller says what it holds. Costs one read of /proc/self/status.
+    pub fn now(live_bytes: usize) -> Self {
+        Self {
+            at_ns: now_ns(),
+            live_bytes,
+            rss_kib: rss_kib(),
+        }
     }
 }
 

@@ -73,9 +73,23 @@ pub struct Run {
     /// Resident memory once the purge delay has passed, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rss_after_kib: Option<u64>,
+    /// Memory over time, where the workload follows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryPoint>,
     /// Allocations that were refused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_allocs: u64,
+}
+
+/// What was alive and what was resident at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryPoint {
+    /// Seconds since the first allocation.
+    pub secs: f64,
+    /// KiB of the blocks the workload held, as it had asked for them.
+    pub live_kib: u64,
+    /// KiB resident beyond what was resident before the first allocation.
+    pub rss_kib: u64,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -66,6 +66,10 @@ impl Launcher {
         };
         let mut command = Command::new(program);
         command.args(arguments).arg(order);
+        command.env(
+            crate::child::SPAWNED_VARIABLE,
+            crate::measure::now_ns().to_string(),
+        );
         let finished = match run_limited(command, limit) {
             Ok(finished) => finished,
             Err(run) => {

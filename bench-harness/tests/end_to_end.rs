@@ -142,6 +142,17 @@ fn every_workload_runs_on_every_built_in_allocator() {
         "producer-consumer 20000 --threads 4",
         "hand-over 3 100 500 4",
         "hand-over 3 100 500 4 --mode ring",
+        "larson 2 100 1000 4",
+        "burst 500 4",
+        "burst 500 4 --threads 2 --max-size 100000",
+        "thread-churn 20 100",
+        "false-sharing passive 100",
+        "false-sharing active 100 --threads 3",
+        "grow-vec 4",
+        "huge-loop 10",
+        "fragmentation 2",
+        "cold-start 100",
+        "idle-return 4 1",
     ] {
         let v = measured(
             "workloads",

@@ -1,12 +1,21 @@
 //! The workloads, one file each, and the list that makes them commands, orders and JSON.
 
 pub mod batch;
+pub mod burst;
+pub mod cold_start;
+pub mod false_sharing;
+pub mod fragmentation;
+pub mod grow_vec;
 pub mod hand_over;
 pub mod huge;
+pub mod huge_loop;
+pub mod idle_return;
+pub mod larson;
 pub mod pair;
 pub mod producer_consumer;
 pub mod random_mixed;
 pub mod replace;
+pub mod thread_churn;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -139,6 +148,24 @@ workloads! {
     ProducerConsumer(producer_consumer::ProducerConsumer),
     /// Threads that hand their live blocks on to other threads
     HandOver(hand_over::HandOver),
+    /// Server threads that replace blocks, start a successor and end
+    Larson(larson::Larson),
+    /// Many blocks of many sizes, all freed, again
+    Burst(burst::Burst),
+    /// Short-lived threads
+    ThreadChurn(thread_churn::ThreadChurn),
+    /// Small objects written by different threads
+    FalseSharing(false_sharing::FalseSharing),
+    /// A vector pushed to until it holds 1 GiB
+    GrowVec(grow_vec::GrowVec),
+    /// Blocks of 1 to 64 MiB, every OS page written
+    HugeLoop(huge_loop::HugeLoop),
+    /// Grow, free all but every n-th block, grow with other sizes
+    Fragmentation(fragmentation::Fragmentation),
+    /// From the start of the process to a thousand allocations
+    ColdStart(cold_start::ColdStart),
+    /// Memory held 0, 1 and 5 seconds after a peak
+    IdleReturn(idle_return::IdleReturn),
 }
 
 impl Spec {
