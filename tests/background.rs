@@ -1,0 +1,191 @@
+//! The maintenance thread: there when a process of several threads retains much, absent otherwise.
+//!
+//! Behaviours imitated:
+//! - a server whose workers took and freed much while the rest stays live, and that then waits;
+//! - the same with `HAKMEM_BACKGROUND=0`;
+//! - a process of one thread, which may want to unshare or fork;
+//! - a child of a fork, which has no maintenance thread until it needs one of its own;
+//! - a process that relies on where its signals are delivered.
+
+mod common;
+
+use common::blocks::Block;
+use common::child::{self, Child};
+use common::pthread;
+use common::{MIB, mem};
+use hakmem_alloc::Hakmem;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+static HAKMEM: Hakmem = Hakmem::new();
+
+fn take(bytes: usize) -> Vec<Block> {
+    (0..bytes / 1000)
+        .map(|_| Block::new(&HAKMEM, 1000))
+        .collect()
+}
+
+fn free(blocks: Vec<Block>) {
+    blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+}
+
+fn tasks() -> BTreeSet<String> {
+    let entries = std::fs::read_dir("/proc/self/task").expect("proc is mounted");
+    entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Two workers that free 192 MiB while 500 MiB stay live, so that much may be retained, and are then idle.
+fn busy_and_then_idle(held: &mut Vec<Block>) {
+    held.extend(take(500 * MIB));
+    let workers: Vec<_> = (0..2)
+        .map(|_| pthread::spawn(|| free(take(96 * MIB))))
+        .collect();
+    workers.into_iter().for_each(pthread::Pthread::join);
+}
+
+/// The first thread that was not there before, if one appears in time.
+fn newcomer(known: &BTreeSet<String>) -> Option<String> {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    loop {
+        if let Some(new) = tasks().difference(known).next() {
+            return Some(new.clone());
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Forks, and answers what `body` did in the child.
+fn in_a_child(body: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child runs code of this test and the allocator, which promises to work after fork.
+    match unsafe { libc::fork() } {
+        // SAFETY: leaves without the parent's handlers.
+        0 => unsafe { libc::_exit(if body() { 0 } else { 1 }) },
+        pid => {
+            let mut status = 0;
+            // SAFETY: a child of this process and a place for its status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            assert!(libc::WIFEXITED(status), "ended with status {status:#x}");
+            libc::WEXITSTATUS(status) == 0
+        }
+    }
+}
+
+fn play(case: &str) {
+    let known = tasks();
+    let before = mem::rss();
+    let mut held = Vec::new();
+    match case {
+        "wanted" => {
+            busy_and_then_idle(&mut held);
+            let thread = newcomer(&known).expect("a maintenance thread");
+            let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status"))
+                .expect("it lives");
+            let blocked = status
+                .lines()
+                .find_map(|l| l.strip_prefix("SigBlk:"))
+                .expect("a line SigBlk:");
+            let blocked = u64::from_str_radix(blocked.trim(), 16).expect("hexadecimal");
+            // All of 1..=31 but SIGKILL and SIGSTOP, which nobody can block.
+            let all = 0x7fff_ffff & !(1 << (libc::SIGKILL - 1)) & !(1 << (libc::SIGSTOP - 1));
+            assert_eq!(
+                blocked & all,
+                all,
+                "signals may reach the maintenance thread: {blocked:#x}"
+            );
+            // What it is for: nobody calls the allocator while this thread waits.
+            let bound = before + 500 * MIB * 11 / 10 + 16 * MIB;
+            let left = mem::wait_for_rss(bound, Duration::from_secs(6));
+            assert!(left <= bound, "{} MiB resident", left / MIB);
+            free(held);
+            let left = mem::wait_for_rss(before + 24 * MIB, Duration::from_secs(6));
+            assert!(
+                left <= before + 24 * MIB,
+                "{} MiB resident after freeing all",
+                (left - before) / MIB
+            );
+        }
+        "off" => {
+            busy_and_then_idle(&mut held);
+            assert_eq!(
+                newcomer(&known),
+                None,
+                "HAKMEM_BACKGROUND=0, and yet a thread"
+            );
+            free(held);
+        }
+        "one thread" => {
+            assert!(in_a_child(|| {
+                let mut alone = true;
+                for _ in 0..3 {
+                    let blocks = take(300 * MIB);
+                    free(blocks);
+                    alone &= mem::threads() == 1;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                alone && mem::threads() == 1
+            }));
+        }
+        "after a fork" => {
+            busy_and_then_idle(&mut held);
+            newcomer(&known).expect("a maintenance thread");
+            assert!(
+                in_a_child(|| mem::threads() == 1),
+                "a fork copies one thread"
+            );
+            assert!(
+                in_a_child(|| {
+                    let known = tasks();
+                    let mut more = Vec::new();
+                    busy_and_then_idle(&mut more);
+                    newcomer(&known).is_some()
+                }),
+                "the child has no maintenance thread of its own"
+            );
+            free(held);
+        }
+        other => panic!("unknown case {other}"),
+    }
+    child::report("done", "yes");
+}
+
+fn run(test: &'static str, case: &str, variables: &[(&str, &str)]) {
+    if let Some(case) = child::case() {
+        return play(&case);
+    }
+    let child = variables
+        .iter()
+        .fold(Child::of(test, case), |child, (key, value)| {
+            child.env(key, value)
+        });
+    assert_eq!(child.run().success().value::<String>("done"), "yes");
+}
+
+#[test]
+fn a_maintenance_thread_where_it_is_wanted() {
+    run("a_maintenance_thread_where_it_is_wanted", "wanted", &[]);
+}
+
+#[test]
+fn none_where_it_is_turned_off() {
+    run(
+        "none_where_it_is_turned_off",
+        "off",
+        &[("HAKMEM_BACKGROUND", "0")],
+    );
+}
+
+#[test]
+fn none_in_a_process_of_one_thread() {
+    run("none_in_a_process_of_one_thread", "one thread", &[]);
+}
+
+#[test]
+fn a_new_one_in_the_child_of_a_fork() {
+    run("a_new_one_in_the_child_of_a_fork", "after a fork", &[]);
+}
