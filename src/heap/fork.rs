@@ -8,7 +8,7 @@
 //! of at most that one object for each thread.
 
 use super::heap::{Heap, by_id};
-use super::{attach, maintain, registry};
+use super::{ahead, attach, maintain, registry};
 use crate::large;
 use crate::os::lock::Lock;
 use crate::pool;
@@ -85,6 +85,7 @@ unsafe extern "C" fn child() {
         }
         registry::rebuild_idle(mine);
         maintain::after_fork();
+        ahead::after_fork();
         debug_assert!(!by_id(registry::SHARED_ID).is_null());
     }
 }

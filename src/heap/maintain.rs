@@ -46,9 +46,18 @@ fn start() {
     if RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
+    if !spawn(run) {
+        // Not now; the next who finds too much retained tries again.
+        RUNNING.store(false, Ordering::Release);
+    }
+}
+
+/// Starts a detached thread of ours; answers whether there was one to be had. Call it with no lock held.
+#[cold]
+pub(super) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     pin();
     // SAFETY: plain pthread calls on locals. All signals stay blocked in the new thread: it inherits the mask.
-    let failed = unsafe {
+    unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut old = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(all.as_mut_ptr());
@@ -58,14 +67,10 @@ fn start() {
         libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
         libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, ptr::null_mut());
+        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), body, ptr::null_mut());
         libc::pthread_attr_destroy(attr.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
-        code != 0
-    };
-    if failed {
-        // Not now; the next who finds too much retained tries again.
-        RUNNING.store(false, Ordering::Release);
+        code == 0
     }
 }
 

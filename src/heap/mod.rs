@@ -11,6 +11,7 @@
 //! paths take too, so that any thread can drain, flush or rob any heap, and fork can freeze it. Heaps are reached by
 //! raw pointer only; nobody ever forms `&mut Heap`.
 
+mod ahead;
 mod attach;
 mod exit;
 pub(crate) mod fork;

@@ -3,7 +3,7 @@
 use super::heap::{Bin, Heap, Out, bin_limit, lock, shared};
 use super::hot::Fresh;
 use super::remote::Sorter;
-use super::{slabs, spare};
+use super::{ahead, slabs, spare};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -71,6 +71,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             None => from_new_slab(heap, class, want),
         };
         todo.run();
+        ahead::start_if_wanted();
         fresh
     }
 }
@@ -192,6 +193,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             if pool::grow(knobs::get()).is_err() {
                 break;
             }
+            ahead::ran_dry();
         }
         match attempt {
             // Address space may be held by what is cached: give it up and try again.

@@ -33,7 +33,7 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         .count()
 }
 
-fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
+pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
     let descriptor = descriptor().ok_or(Errno::ENOMEM)?.as_ptr();
     let (map, huge) = match map(knobs, how) {
         Ok(mapped) => mapped,

@@ -9,8 +9,10 @@
 mod grow;
 mod lists;
 mod purge;
+mod stock;
 
 pub(crate) use grow::{grow, prewarm};
+pub(crate) use stock::{ready, stock, unstock};
 pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
 
 use crate::base::units::{SLOT_SHIFT, SLOTS};

@@ -1,0 +1,146 @@
+//! `HAKMEM_SS_PREFAULT=async`, each case in a process of its own.
+//!
+//! Behaviours imitated:
+//! - a program that grows for a while, rests, and grows again;
+//! - a hello-world, and a program that uses the same few megabytes over and over;
+//! - a fork in the midst of growth, whose child grows on.
+
+mod common;
+
+use common::child::{self, Child};
+use hakmem_alloc::Hakmem;
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static HAKMEM: Hakmem = Hakmem::new();
+
+fn helpers() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc");
+    tasks
+        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok())
+        .filter(|name| name.trim() == "hakmem-ahead")
+        .count()
+}
+
+/// Allocates small written blocks; answers them and the most helper threads that were seen.
+fn grow(mib: usize) -> (Vec<Box<[u8; 500]>>, usize) {
+    let (mut blocks, mut seen) = (Vec::new(), 0);
+    for i in 0..mib << 20 >> 9 {
+        blocks.push(Box::new([i as u8; 500]));
+        if i % 20_000 == 0 {
+            seen = seen.max(helpers());
+        }
+    }
+    (blocks, seen)
+}
+
+fn wait_until_alone() -> bool {
+    let start = Instant::now();
+    while helpers() > 0 {
+        if start.elapsed() > Duration::from_secs(20) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn sound(blocks: &[Box<[u8; 500]>]) -> bool {
+    blocks
+        .iter()
+        .enumerate()
+        .all(|(i, b)| b.iter().all(|v| *v == i as u8))
+}
+
+#[test]
+fn a_growing_program_is_kept_ahead_of_and_left_alone_when_it_rests() {
+    const TEST: &str = "a_growing_program_is_kept_ahead_of_and_left_alone_when_it_rests";
+    if child::case().is_some() {
+        let (first, seen) = grow(256);
+        assert!(seen == 1, "{seen} helpers while growing");
+        assert!(wait_until_alone(), "the thread stays though nothing grows");
+        let (second, again) = grow(256);
+        assert!(again == 1, "{again} helpers while growing again");
+        assert!(sound(&first) && sound(&second));
+        child::report("grown", "yes");
+        return;
+    }
+    let ended = Child::of(TEST, "grow")
+        .env("HAKMEM_SS_PREFAULT", "async")
+        .run();
+    assert!(
+        ended.stdout.contains("report grown=yes"),
+        "{}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
+
+#[test]
+fn what_does_not_grow_or_did_not_ask_gets_no_thread() {
+    const TEST: &str = "what_does_not_grow_or_did_not_ask_gets_no_thread";
+    match child::case().as_deref() {
+        Some("steady") => {
+            for _ in 0..20 {
+                let (_blocks, seen) = grow(8);
+                assert_eq!(seen, 0);
+            }
+            child::report("helpers", helpers());
+        }
+        Some(_) => {
+            let (_blocks, seen) = grow(256);
+            child::report("helpers", seen);
+        }
+        None => {
+            let cases = [
+                ("steady", "HAKMEM_SS_PREFAULT", "async"),
+                ("not asked", "HAKMEM_SS_PREFAULT", "off"),
+                ("no background", "HAKMEM_BACKGROUND", "0"),
+            ];
+            for (case, name, value) in cases {
+                let child = Child::of(TEST, case).env("HAKMEM_SS_PREFAULT", "async");
+                let ended = child.env(name, value).run();
+                assert!(
+                    ended.stdout.contains("report helpers=0"),
+                    "{case}: {}\n{}",
+                    ended.stdout,
+                    ended.stderr
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_child_forked_while_growing_grows_on_with_a_thread_of_its_own() {
+    const TEST: &str = "a_child_forked_while_growing_grows_on_with_a_thread_of_its_own";
+    if child::case().is_some() {
+        let (before, _) = grow(128);
+        // SAFETY: the child uses the allocator, which is safe after fork, and leaves by _exit.
+        let status = unsafe {
+            match libc::fork() {
+                0 => {
+                    let (blocks, seen) = grow(256);
+                    let right = seen == 1 && sound(&blocks) && sound(&before);
+                    libc::_exit(i32::from(!right));
+                }
+                child => {
+                    let mut status = 0;
+                    libc::waitpid(child, &mut status, 0);
+                    status
+                }
+            }
+        };
+        child::report("status", status);
+        return;
+    }
+    let ended = Child::of(TEST, "fork")
+        .env("HAKMEM_SS_PREFAULT", "async")
+        .run();
+    assert!(
+        ended.stdout.contains("report status=0"),
+        "{}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
