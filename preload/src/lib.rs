@@ -17,9 +17,13 @@ compile_error!(
 );
 
 mod aligned;
+mod api;
 mod basic;
 mod cxx;
 mod errno;
 mod fault;
+mod file;
+mod info;
 mod internal;
+mod prefault;
 mod tuning;

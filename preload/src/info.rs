@@ -1,0 +1,146 @@
+//! glibc's questions about the allocator as a whole, answered from the allocator's own books.
+//!
+//! What glibc calls its arenas are our superslabs here, what it maps one by one are huge blocks.
+
+use crate::file::File;
+use core::ffi::c_int;
+use core::fmt::{self, Write};
+use hakmem_alloc::Stats;
+
+/// A slab is as long as this or as its one block.
+const SLAB: u64 = 64 << 10;
+const SUPERSLAB: u64 = 2 << 20;
+
+struct Totals {
+    mapped: u64,
+    live: u64,
+    huge_blocks: u64,
+    huge_bytes: u64,
+    empty_superslabs: u64,
+    giveable: u64,
+}
+
+impl Totals {
+    fn of(stats: &Stats) -> Totals {
+        Totals {
+            mapped: stats.superslabs.mapped * SUPERSLAB,
+            live: stats.live_bytes() - stats.huge.live_bytes,
+            huge_blocks: stats.huge.live_blocks,
+            huge_bytes: stats.huge.live_bytes,
+            empty_superslabs: stats.superslabs.retained + stats.superslabs.purged,
+            giveable: stats.superslabs.retained * SUPERSLAB,
+        }
+    }
+}
+
+/// `mallinfo2`. `arena`: bytes of superslabs mapped; `uordblks` and `fordblks`: the part of them in live blocks, and the
+/// rest; `hblks` and `hblkhd`: live huge blocks and their bytes; `ordblks`: empty superslabs; `keepcost`: bytes that
+/// `malloc_trim` could give back at least. There is nothing like glibc's fast bins.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
+    let totals = Totals::of(&hakmem_alloc::stats());
+    let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    libc::mallinfo2 {
+        arena: whole(totals.mapped),
+        ordblks: whole(totals.empty_superslabs),
+        smblks: 0,
+        hblks: whole(totals.huge_blocks),
+        hblkhd: whole(totals.huge_bytes),
+        usmblks: 0,
+        fsmblks: 0,
+        uordblks: whole(totals.live),
+        fordblks: whole(totals.mapped.saturating_sub(totals.live)),
+        keepcost: whole(totals.giveable),
+    }
+}
+
+/// `mallinfo`: as [`mallinfo2`], with what does not fit an `int` as the largest one.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo() -> libc::mallinfo {
+    let full = mallinfo2();
+    let short = |n: usize| c_int::try_from(n).unwrap_or(c_int::MAX);
+    libc::mallinfo {
+        arena: short(full.arena),
+        ordblks: short(full.ordblks),
+        smblks: short(full.smblks),
+        hblks: short(full.hblks),
+        hblkhd: short(full.hblkhd),
+        usmblks: short(full.usmblks),
+        fsmblks: short(full.fsmblks),
+        uordblks: short(full.uordblks),
+        fordblks: short(full.fordblks),
+        keepcost: short(full.keepcost),
+    }
+}
+
+/// `malloc_info`: the books as XML, in the elements glibc uses: free blocks by size, then totals. `options` has to be 0.
+///
+/// # Safety
+/// `out` is a stream that may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_info(options: c_int, out: *mut libc::FILE) -> c_int {
+    if options != 0 {
+        return libc::EINVAL;
+    }
+    let stats = hakmem_alloc::stats();
+    // SAFETY: the caller's promise.
+    let mut out = unsafe { File::new(out) };
+    // As with glibc, the stream's own error flag says whether it was written.
+    let _ = write_xml(&mut out, &stats);
+    0
+}
+
+fn write_xml(out: &mut File, stats: &Stats) -> fmt::Result {
+    let totals = Totals::of(stats);
+    out.write_str("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n")?;
+    let (mut count, mut bytes) = (0, 0);
+    for class in &stats.classes {
+        let size = class.block_bytes;
+        let Some(per_slab) = SLAB.max(size).checked_div(size) else {
+            continue;
+        };
+        let free = (class.slabs * per_slab).saturating_sub(class.live_blocks);
+        if free > 0 {
+            count += free;
+            bytes += free * size;
+            writeln!(
+                out,
+                "  <size from=\"{size}\" to=\"{size}\" total=\"{}\" count=\"{free}\"/>",
+                free * size
+            )?;
+        }
+    }
+    write!(
+        out,
+        "</sizes>\n<total type=\"fast\" count=\"0\" size=\"0\"/>\n<total type=\"rest\" count=\"{count}\" size=\"{bytes}\"/>\n"
+    )?;
+    let tail = |out: &mut File| {
+        write!(
+            out,
+            "<system type=\"current\" size=\"{0}\"/>\n<aspace type=\"total\" size=\"{0}\"/>\n",
+            totals.mapped
+        )
+    };
+    tail(out)?;
+    write!(
+        out,
+        "</heap>\n<total type=\"fast\" count=\"0\" size=\"0\"/>\n<total type=\"rest\" count=\"{count}\" size=\"{bytes}\"/>\n\
+         <total type=\"mmap\" count=\"{}\" size=\"{}\"/>\n",
+        totals.huge_blocks, totals.huge_bytes
+    )?;
+    tail(out)?;
+    out.write_str("</malloc>\n")
+}
+
+/// `malloc_stats`: the allocator's statistics as text on the program's `stderr`.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_stats() {
+    unsafe extern "C" {
+        static stderr: *mut libc::FILE;
+    }
+    let stats = hakmem_alloc::stats();
+    // SAFETY: the C library's own stream.
+    let mut out = unsafe { File::new(stderr) };
+    // Nobody is told that the telling failed.
+    let _ = write!(out, "{stats}");
+}

@@ -1,0 +1,196 @@
+//! Memory of the program's own brought in ahead of its use, at once or on a thread of its own with an eventfd to wait on.
+//!
+//! In steps with pauses, since one long populate holds up every mapping of every other thread for as long as it takes.
+
+use crate::errno;
+use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+const STEP: usize = 2 << 20;
+const PAUSE_NS: i64 = 50_000;
+/// Enough for the few frames below `run` and the thread-local storage of many libraries, which glibc puts there too.
+const STACK: usize = 1 << 20;
+
+fn os_page() -> usize {
+    // SAFETY: a plain query.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// The OS pages that `len` bytes at `addr` lie in, or `None` where that is no range.
+fn pages(addr: usize, len: usize) -> Option<(usize, usize)> {
+    let page = os_page();
+    let start = addr & !(page - 1);
+    let end = addr.checked_add(len)?.checked_next_multiple_of(page)?;
+    (addr != 0 && isize::try_from(len).is_ok()).then_some((start, end))
+}
+
+/// Brings in what lies between; answers the bytes done and the error that ended it, or 0.
+fn populate(start: usize, end: usize) -> (usize, c_int) {
+    let mut at = start;
+    while at < end {
+        let step = STEP.min(end - at);
+        // SAFETY: populating changes no contents; of addresses that are not mapped the kernel says so.
+        let outcome = unsafe { libc::madvise(at as *mut c_void, step, libc::MADV_POPULATE_WRITE) };
+        if outcome != 0 {
+            // SAFETY: the C library's own location.
+            match unsafe { *libc::__errno_location() } {
+                libc::EINTR | libc::EAGAIN => continue,
+                error => return (at - start, error),
+            }
+        }
+        at += step;
+        if at < end {
+            let pause = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: PAUSE_NS,
+            };
+            // SAFETY: a plain call; a signal may shorten it.
+            unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
+        }
+    }
+    (end - start, 0)
+}
+
+/// A kernel before 5.14 has no way to populate by advice: a write that changes nothing does it.
+///
+/// # Safety
+/// The range is mapped for writing.
+unsafe fn touch(start: usize, end: usize) {
+    let page = os_page();
+    for at in (start..end).step_by(page) {
+        // SAFETY: the caller's promise; atomic, as the program may be writing there.
+        unsafe { AtomicU8::from_ptr(at as *mut u8).fetch_or(0, Ordering::Relaxed) };
+    }
+}
+
+fn has_populate() -> bool {
+    // SAFETY: no bytes are meant: the kernel says whether it knows the advice.
+    unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_POPULATE_WRITE) == 0 }
+}
+
+/// Brings a range in and returns when that is done: 0 or the error number.
+///
+/// # Safety
+/// The range is mapped for writing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hakmem_prefault(addr: *mut c_void, len: usize) -> c_int {
+    let Some((start, end)) = pages(addr as usize, len) else {
+        return libc::EINVAL;
+    };
+    // SAFETY: the C library's own location.
+    let before = unsafe { *libc::__errno_location() };
+    let error = if has_populate() {
+        populate(start, end).1
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { touch(start, end) };
+        0
+    };
+    errno::set(before);
+    error
+}
+
+struct Work {
+    start: usize,
+    end: usize,
+    /// A duplicate, so that a program which closes its own never has its next file written to.
+    fd: c_int,
+}
+
+/// Brings a range in on a thread of its own. Answers an eventfd that becomes readable when that is done, to be closed by
+/// the caller; −1 with `errno` where it could not be begun.
+///
+/// # Safety
+/// The range is mapped for writing until then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hakmem_prefault_start(addr: *mut c_void, len: usize) -> c_int {
+    let Some((start, end)) = pages(addr as usize, len) else {
+        errno::set(libc::EINVAL);
+        return -1;
+    };
+    // SAFETY: a plain call.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return -1;
+    }
+    let error = begin(start, end, fd);
+    if error != 0 {
+        // SAFETY: the descriptor was made here.
+        unsafe { libc::close(fd) };
+        errno::set(error);
+        return -1;
+    }
+    fd
+}
+
+fn begin(start: usize, end: usize, fd: c_int) -> c_int {
+    // SAFETY: plain calls on values of this function; the work is the new thread's once there is one.
+    unsafe {
+        let own = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+        if own < 0 {
+            return *libc::__errno_location();
+        }
+        let work = libc::malloc(size_of::<Work>()).cast::<Work>();
+        if work.is_null() {
+            libc::close(own);
+            return libc::ENOMEM;
+        }
+        work.write(Work {
+            start,
+            end,
+            fd: own,
+        });
+        let error = spawn(work);
+        if error != 0 {
+            libc::close(own);
+            libc::free(work.cast());
+        }
+        error
+    }
+}
+
+unsafe fn spawn(work: *mut Work) -> c_int {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: every value is initialised by the call before its use.
+    unsafe {
+        let error = libc::pthread_attr_init(attributes.as_mut_ptr());
+        if error != 0 {
+            return error;
+        }
+        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
+        // The program's signals are for the program's threads.
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let error =
+            libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, work.cast());
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        error
+    }
+}
+
+extern "C" fn run(work: *mut c_void) -> *mut c_void {
+    // SAFETY: made by `begin` for this thread.
+    unsafe {
+        let work = work.cast::<Work>();
+        let Work { start, end, fd } = work.read();
+        libc::free(work.cast());
+        let done = if has_populate() {
+            populate(start, end).0
+        } else {
+            touch(start, end);
+            end - start
+        };
+        // One more than the bytes, as an eventfd tells nothing of 0.
+        let value = done as u64 + 1;
+        libc::write(fd, (&raw const value).cast(), size_of::<u64>());
+        libc::close(fd);
+    }
+    ptr::null_mut()
+}

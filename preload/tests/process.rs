@@ -1,0 +1,49 @@
+//! The library at every moment of a process, under many threads, and its own interface.
+
+mod common;
+
+use common::{OURS, command, compile, run, same_on_both};
+use std::time::Duration;
+
+#[test]
+fn serves_before_main_and_after_it_in_children_and_under_limits() {
+    same_on_both("life.c", &[], "atexit\ndestructor\nlife goes on\n");
+}
+
+#[test]
+fn interrupted_threads_hand_blocks_on() {
+    same_on_both("stress.c", &[], "no block was lost\n");
+}
+
+#[test]
+fn ten_thousand_forks_out_of_a_threaded_process() {
+    let program = compile("storm.c", &[]);
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(300));
+    assert_eq!(ended.output(), "the storm is over\n");
+}
+
+#[test]
+fn the_interface_of_the_header() {
+    let library = common::library();
+    let dir = library.parent().expect("a file has a directory").display();
+    let program = compile(
+        "api.c",
+        &[
+            "-Wno-deprecated-declarations",
+            &format!("-L{dir}"),
+            "-lhakmem",
+            &format!("-Wl,-rpath,{dir}"),
+        ],
+    );
+    // Linked with it, nothing has to be preloaded.
+    let ended = run(
+        command(&program, OURS).env_remove("LD_PRELOAD"),
+        Duration::from_secs(60),
+    );
+    assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+    assert_eq!(ended.stdout, "interface holds\n");
+    assert!(
+        ended.stderr.starts_with("live ") && ended.stderr.contains("superslabs"),
+        "malloc_stats writes to stderr: {ended:?}"
+    );
+}
