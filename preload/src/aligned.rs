@@ -1,17 +1,12 @@
 //! The members of the family that take an alignment. Each refuses what glibc refuses, in glibc's way.
 
 use crate::errno::{answer, fail, set};
+use crate::os_page;
 use core::ffi::{c_int, c_void};
 use hakmem_alloc::raw;
 
 /// glibc's least block: what smaller alignments of `memalign` are raised to.
 const LEAST: usize = 16;
-
-fn os_page() -> usize {
-    // SAFETY: a plain query, which answers from what the loader noted at start.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
-}
 
 /// `posix_memalign`. EINVAL for an alignment that is no power of two or no multiple of a pointer's size, ENOMEM for
 /// want of memory; `*out` is written on success alone.

@@ -8,7 +8,6 @@
 //! A program may replace some operators and not others; the standard says which default calls which. Each call of
 //! one operator by another therefore goes through the table of the dynamic loader and finds the replacement.
 
-use crate::fault::die;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
 use core::mem::MaybeUninit;
@@ -57,7 +56,7 @@ extern "C" fn elsewhere(number: usize, caller: *const c_void) -> *const c_void {
     if number >= FIRST_NOTHROW {
         return answer_null as *const c_void;
     }
-    die(format_args!(
+    raw::fatal(format_args!(
         "out of memory in operator new, and no C++ library is loaded that could throw std::bad_alloc; aborting"
     ))
 }

@@ -23,7 +23,15 @@ mod cxx;
 mod errno;
 mod fault;
 mod file;
+mod foreign;
 mod info;
 mod internal;
 mod prefault;
 mod tuning;
+
+/// Bytes in an OS page.
+fn os_page() -> usize {
+    // SAFETY: a plain query, which answers from what the loader noted at start.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}

@@ -3,6 +3,7 @@
 //! In steps with pauses, since one long populate holds up every mapping of every other thread for as long as it takes.
 
 use crate::errno;
+use crate::os_page;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -12,11 +13,6 @@ const STEP: usize = 2 << 20;
 const PAUSE_NS: i64 = 50_000;
 /// Enough for the few frames below `run` and the thread-local storage of many libraries, which glibc puts there too.
 const STACK: usize = 1 << 20;
-
-fn os_page() -> usize {
-    // SAFETY: a plain query.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
 
 /// The OS pages that `len` bytes at `addr` lie in, or `None` where that is no range.
 fn pages(addr: usize, len: usize) -> Option<(usize, usize)> {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{OURS, command, compile, run, same_on_both};
+use common::{GLIBC, OURS, command, compile, run, same_on_both};
 use std::time::Duration;
 
 #[test]
@@ -25,4 +25,38 @@ fn operators_new_and_delete_in_every_form() {
 #[test]
 fn replaced_operators_are_called_by_the_others() {
     same_on_both("replaced.cpp", &["-std=c++17"], "replacements are called\n");
+}
+
+#[test]
+fn the_loaders_blocks_are_forgotten_and_other_foreign_ones_end_the_process() {
+    let program = compile(
+        "foreign.c",
+        &["-Wno-free-nonheap-object", "-Wno-use-after-free"],
+    );
+    let limit = Duration::from_secs(30);
+    let ended = run(command(&program, OURS).arg("loader"), limit);
+    assert_eq!(ended.output(), "forgotten\n");
+    for wrong in ["stack", "twice", "middle"] {
+        let ended = run(command(&program, OURS).arg(wrong), limit);
+        assert_eq!(ended.signal(), Some(6), "{wrong}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{wrong}");
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        assert!(
+            lines.len() == 1 && lines[0].starts_with("hakmem: free of 0x"),
+            "{wrong}: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_plugins_operator_new_throws_in_a_program_without_a_cxx_library() {
+    let plugin = compile("plugin.cpp", &["-shared", "-fPIC"]);
+    let host = compile("host.c", &[]);
+    for malloc_of in [GLIBC, OURS] {
+        let ended = run(
+            command(&host, malloc_of).arg(&plugin),
+            Duration::from_secs(30),
+        );
+        assert_eq!(ended.output(), "thrown and caught\n", "on {malloc_of}");
+    }
 }

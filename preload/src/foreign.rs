@@ -1,0 +1,45 @@
+//! Blocks of the dynamic loader. Until it has found the program's `malloc`, the loader serves itself from the rest of
+//! the last OS page of its own data; such a block that reaches `free` later is no error and is forgotten. (What it maps
+//! when that page is full is not told from anybody else's memory; glibc keeps all of it for good.)
+
+use core::mem::size_of;
+use hakmem_alloc::raw;
+
+/// Run before the constructors of the program and of most libraries. Calls that come before it are served too: it
+/// only says whom to ask about a block that is not the allocator's.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    raw::set_foreign(is_the_loaders);
+}
+
+fn is_the_loaders(block: *mut u8) -> bool {
+    // SAFETY: a plain query; 0 where the program was started without a loader.
+    let base = unsafe { libc::getauxval(libc::AT_BASE) } as usize;
+    if base == 0 {
+        return false;
+    }
+    // SAFETY: the kernel mapped the loader there, and a loader stays.
+    let end = unsafe { end_of_image(base) };
+    (base..end.next_multiple_of(crate::os_page())).contains(&(block as usize))
+}
+
+/// The first byte behind the last segment.
+///
+/// # Safety
+/// An ELF file is mapped at `base`, its header and program headers in its first segment.
+unsafe fn end_of_image(base: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let header = base as *const libc::Elf64_Ehdr;
+        let first = base + (*header).e_phoff as usize;
+        (0..usize::from((*header).e_phnum))
+            .map(|i| &*((first + i * size_of::<libc::Elf64_Phdr>()) as *const libc::Elf64_Phdr))
+            .filter(|segment| segment.p_type == libc::PT_LOAD)
+            .map(|segment| base + segment.p_vaddr as usize + segment.p_memsz as usize)
+            .max()
+            .unwrap_or(base)
+    }
+}
