@@ -55,7 +55,7 @@ impl Config {
         self.set(Knob::Thp, thp as u32)
     }
 
-    /// `HAKMEM_HUGETLB`: whether superslabs come from the pool of huge pages.
+    /// `HAKMEM_HUGETLB`: whether superslabs are wished from the pool of huge pages; refused, see [`Hugetlb`].
     pub const fn hugetlb(self, hugetlb: Hugetlb) -> Self {
         self.set(Knob::Hugetlb, hugetlb as u32)
     }

@@ -28,7 +28,7 @@ pub(crate) use environ::Environ;
 pub(crate) use types::PathBytes;
 pub use types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 
-use parse::{AUTO, Shown};
+use parse::{AUTO, Kind, Shown};
 use table::{COUNT, Knob, Row, TABLE};
 
 /// Takes one line, without prefix or line end.
@@ -48,9 +48,8 @@ pub(crate) struct Knobs {
     pub(crate) profile: Profile,
     pub(crate) thp: ThpPolicy,
     pub(crate) hugetlb: Hugetlb,
-    /// What to do to new superslabs; [`no_explicit_prefault`](Self::no_explicit_prefault) has been applied.
+    /// What to do to new superslabs; `HAKMEM_NO_EXPLICIT_PREFAULT` has been applied.
     pub(crate) prefault: Prefault,
-    pub(crate) no_explicit_prefault: bool,
     /// Superslabs to take and populate at start.
     pub(crate) prewarm: u32,
     /// MiB of empty superslabs to keep; `None` means in proportion to what is live.
@@ -124,7 +123,6 @@ impl Knobs {
             thp: ThpPolicy::from_raw(value(Knob::Thp)),
             hugetlb: Hugetlb::from_raw(value(Knob::Hugetlb)),
             prefault,
-            no_explicit_prefault,
             prewarm: value(Knob::Prewarm),
             retain_mb: Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO),
             huge_cache_mb: value(Knob::HugeCacheMb),
@@ -175,6 +173,13 @@ impl Knobs {
                 ));
             }
         });
+        if self.hugetlb != Hugetlb::Off {
+            report(format_args!(
+                "HAKMEM_HUGETLB={}: refused for blocks, for a forked child that writes to memory of the pool is \
+                 killed when the pool is empty; HAKMEM_THP decides",
+                Kind::Words(Hugetlb::WORDS).show(self.hugetlb as u32)
+            ));
+        }
         env.each(&mut |entry| {
             let (name, _) = split(entry);
             if name.starts_with(PREFIX) && !name.starts_with(HARNESS_PREFIX) && find(name).is_none()

@@ -99,9 +99,9 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_HUGETLB",
         kind: Kind::Words(Hugetlb::WORDS),
         by_profile: all(Hugetlb::Off as u32),
-        what: "Takes superslabs from the administrator's pool of huge pages; falls back to HAKMEM_THP where the pool is empty.",
-        cost: "Memory of the pool is lost to everybody else and is given back in whole huge pages only.",
-        when: "When vm.nr_hugepages was set for this program.",
+        what: "Wishes superslabs from the administrator's pool of huge pages. The wish is refused with one line, and HAKMEM_THP decides: a forked child that writes to such memory is killed when the pool is empty. A Region can be had from the pool.",
+        cost: "None.",
+        when: "Not for blocks; memory of one's own comes from the pool by Region's Backing.",
     },
     Row {
         knob: Knob::Prefault,

@@ -31,7 +31,6 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(knobs.thp, ThpPolicy::Auto);
     assert_eq!(knobs.hugetlb, Hugetlb::Off);
     assert_eq!(knobs.prefault, Prefault::Off);
-    assert!(!knobs.no_explicit_prefault);
     assert_eq!(knobs.prewarm, 0);
     assert_eq!(knobs.retain_mb, None);
     assert_eq!(knobs.purge_delay_ms, 1000);
@@ -49,7 +48,7 @@ fn every_knob_can_be_set_from_outside() {
         &[
             "HAKMEM_PROFILE=speed",
             "HAKMEM_THP=never",
-            "HAKMEM_HUGETLB=1g",
+            "HAKMEM_HUGETLB=off",
             "HAKMEM_SS_PREFAULT=collapse",
             "HAKMEM_NO_EXPLICIT_PREFAULT=1",
             "HAKMEM_SS_PREWARM=7",
@@ -67,9 +66,8 @@ fn every_knob_can_be_set_from_outside() {
     assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(knobs.profile, Profile::Speed);
     assert_eq!(knobs.thp, ThpPolicy::Never);
-    assert_eq!(knobs.hugetlb, Hugetlb::OneGib);
+    assert_eq!(knobs.hugetlb, Hugetlb::Off);
     assert_eq!(knobs.prefault, Prefault::Collapse);
-    assert!(knobs.no_explicit_prefault);
     assert_eq!(knobs.prewarm, 7);
     assert_eq!(knobs.retain_mb, Some(12));
     assert_eq!(knobs.huge_cache_mb, 13);
@@ -94,7 +92,7 @@ fn every_knob_can_be_set_in_code() {
     let config = Config::new()
         .profile(Profile::Lean)
         .thp(ThpPolicy::Always)
-        .hugetlb(Hugetlb::TwoMib)
+        .hugetlb(Hugetlb::Off)
         .prefault(Prefault::Touch)
         .no_explicit_prefault(false)
         .prewarm(7)
@@ -111,7 +109,7 @@ fn every_knob_can_be_set_in_code() {
     assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(knobs.profile, Profile::Lean);
     assert_eq!(knobs.thp, ThpPolicy::Always);
-    assert_eq!(knobs.hugetlb, Hugetlb::TwoMib);
+    assert_eq!(knobs.hugetlb, Hugetlb::Off);
     assert_eq!(knobs.prefault, Prefault::Touch);
     assert_eq!(knobs.prewarm, 7);
     assert_eq!(
@@ -346,4 +344,23 @@ fn no_explicit_prefault_turns_off_what_touches_and_nothing_else() {
 fn a_path_from_outside_is_shown_as_such() {
     let (knobs, _) = load(Config::new(), &["HAKMEM_STATS_FILE=/tmp/a\nb"]);
     assert!(printed(&knobs).contains(&"HAKMEM_STATS_FILE=/tmp/a\\nb (environment)".to_string()));
+}
+
+#[test]
+fn the_pool_is_refused_with_the_reason() {
+    let said = |word: &str| {
+        format!(
+            "HAKMEM_HUGETLB={word}: refused for blocks, for a forked child that writes to memory of the pool is \
+             killed when the pool is empty; HAKMEM_THP decides"
+        )
+    };
+    let (knobs, lines) = load(Config::new(), &["HAKMEM_HUGETLB=2m", "HAKMEM_THP=always"]);
+    assert_eq!(lines, [said("2m")]);
+    assert_eq!(
+        (knobs.hugetlb, knobs.thp),
+        (Hugetlb::TwoMib, ThpPolicy::Always)
+    );
+    let (knobs, lines) = load(Config::new().hugetlb(Hugetlb::OneGib), &[]);
+    assert_eq!(lines, [said("1g")]);
+    assert_eq!(knobs.hugetlb, Hugetlb::OneGib);
 }

@@ -43,14 +43,15 @@ pub enum Prefault {
     Async,
 }
 
-/// Whether superslabs come from the administrator's pool of huge pages.
+/// Whether superslabs are wished from the administrator's pool of huge pages. The wish is refused with a line that
+/// says why, see env-knobs.md; a `Region` can have such memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hugetlb {
     /// No.
     Off,
-    /// Pages of 2 MiB; transparent huge pages, then OS pages, where the pool is empty.
+    /// Pages of 2 MiB.
     TwoMib,
-    /// Pages of 1 GiB; the 2 MiB pool, then as above, where there are none.
+    /// Pages of 1 GiB.
     OneGib,
 }
 
