@@ -217,6 +217,21 @@ pub(crate) fn map_aligned(
     Wish::new(len, align, window, READ_WRITE)?.map()
 }
 
+/// As [`map_aligned`], populated while it is mapped (`MAP_POPULATE`): with OS pages where the system's policy is not
+/// "always", since advice comes too late. A place that takes more than one try is not populated, because the excess
+/// would be populated with it.
+pub(crate) fn map_aligned_populated(
+    len: usize,
+    align: usize,
+    window: Option<Window>,
+) -> Result<Mapping, Errno> {
+    let wish = Wish::new(len, align, window, READ_WRITE)?;
+    match wish.try_at(0, libc::MAP_POPULATE)? {
+        Ok(mapping) => Ok(mapping),
+        Err(_) => wish.map(),
+    }
+}
+
 /// As [`map_aligned`], at `hint` if that can be had: whether it was is part of the answer. A hint
 /// that is misaligned, occupied, outside the window or beyond the end of the address space is one
 /// that cannot.

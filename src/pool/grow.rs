@@ -6,6 +6,7 @@ use crate::base::units::SUPERSLAB;
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
+use crate::os::memory;
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
 use crate::slab::directory::DIRECTORY;
@@ -66,14 +67,24 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
 
 /// Maps a superslab whose tags and descriptor can be set.
 fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
-    let map = mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(DIRECTORY.window()))?;
+    let huge = want_huge(knobs, how);
+    let window = Some(DIRECTORY.window());
+    // For huge pages MAP_POPULATE comes too early: they have to be asked for first. Then `run_prefault` does it.
+    let at_once = how == Prefault::MapPopulate
+        && !huge
+        && huge::system_thp() != Thp::Always
+        && memory::allow_populate(SUPERSLAB);
+    let map = if at_once {
+        mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, window)?
+    } else {
+        mapping::map_aligned(SUPERSLAB, SUPERSLAB, window)?
+    };
     if let Err(error) = DIRECTORY.prepare(map.addr, map.len) {
         // SAFETY: the mapping is ours and unused. Where even that fails, address space is lost, not memory.
         let _ = unsafe { mapping::unmap(map) };
         return Err(error);
     }
     let _ = sys::name_range(map.addr, map.len, c"hakmem: superslab");
-    let huge = want_huge(knobs, how);
     // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
     unsafe {
         if huge {
@@ -103,9 +114,13 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
             Prefault::Off | Prefault::Async => false,
             Prefault::Touch => prefault::touch(map.addr, map.len) == map.len,
             Prefault::Memset => {
+                if !memory::allow_populate(map.len) {
+                    return false;
+                }
                 core::ptr::write_bytes(map.addr as *mut u8, 0, map.len);
                 true
             }
+            // What MAP_POPULATE brought in is found present, which costs next to nothing.
             Prefault::Populate | Prefault::MapPopulate => {
                 prefault::populate(map.addr, map.len).is_ok_and(|n| n == map.len)
             }
