@@ -4,6 +4,8 @@
 //! never on a path of the allocator's own. Nothing is allocated; the text is read in pieces.
 #![deny(unsafe_code)]
 
+use crate::os::achieved::{for_each_line, parse_range};
+use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
 
 /// Bytes in huge pages, transparent or from the pool, in those mappings that `ours` accepts by their first address
@@ -11,85 +13,40 @@ use crate::os::sys::{self, Errno};
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
         let fd = sys::open(c"/proc/self/smaps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
-        let mut sum = Sum::new();
-        let mut piece = [0; 1024];
-        let outcome = loop {
-            match sys::read(fd, &mut piece) {
-                Ok(0) => break Ok(sum.bytes),
-                Ok(n) => sum.feed(piece.get(..n).unwrap_or(&[]), ours),
-                Err(Errno::EINTR) => {}
-                Err(error) => break Err(error),
-            }
+        let mut sum = Sum {
+            ours,
+            counting: false,
+            bytes: 0,
         };
+        let outcome = for_each_line(|piece| sys::read(fd, piece), |line| sum.line(line));
         // Nothing was written through this descriptor, so a failing close loses nothing.
         let _ = sys::close(fd);
-        outcome
+        outcome.map(|()| sum.bytes)
     })
 }
 
-/// Adds up over lines that arrive in pieces.
-struct Sum {
-    /// The start of the current line. All that matters stands within it; the rest of a long one is dropped.
-    line: [u8; 64],
-    len: usize,
+/// Adds up over the lines.
+struct Sum<'a> {
+    ours: &'a mut dyn FnMut(usize, usize) -> bool,
     /// Whether the mapping that the current lines describe is one of ours.
     counting: bool,
     bytes: u64,
 }
 
-impl Sum {
-    const fn new() -> Self {
-        Self {
-            line: [0; 64],
-            len: 0,
-            counting: false,
-            bytes: 0,
+impl Sum<'_> {
+    fn line(&mut self, line: &[u8]) {
+        const FIELDS: [&[u8]; 3] = [b"AnonHugePages:", b"Private_Hugetlb:", b"Shared_Hugetlb:"];
+        if let Some((start, end)) = parse_range(line) {
+            self.counting = (self.ours)(start, end);
+        } else if self.counting
+            && let Some(kib) = FIELDS
+                .iter()
+                .find_map(|field| line.strip_prefix(*field))
+                .and_then(number)
+        {
+            self.bytes += (kib as u64).saturating_mul(1024);
         }
     }
-
-    fn feed(&mut self, piece: &[u8], ours: &mut dyn FnMut(usize, usize) -> bool) {
-        for &byte in piece {
-            if byte == b'\n' {
-                self.end_of_line(ours);
-                self.len = 0;
-            } else if let Some(place) = self.line.get_mut(self.len) {
-                *place = byte;
-                self.len += 1;
-            }
-        }
-    }
-
-    fn end_of_line(&mut self, ours: &mut dyn FnMut(usize, usize) -> bool) {
-        let line = self
-            .line
-            .get(..self.len)
-            .and_then(|line| str::from_utf8(line).ok())
-            .unwrap_or("");
-        if let Some((start, end)) = range(line) {
-            self.counting = ours(start, end);
-        } else if self.counting {
-            self.bytes += huge(line).unwrap_or(0);
-        }
-    }
-}
-
-/// `7f0000000000-7f0000200000 rw-p …`: the head of a mapping's entry.
-fn range(line: &str) -> Option<(usize, usize)> {
-    let (start, end) = line.split(' ').next()?.split_once('-')?;
-    Some((
-        usize::from_str_radix(start, 16).ok()?,
-        usize::from_str_radix(end, 16).ok()?,
-    ))
-}
-
-/// `AnonHugePages:      2048 kB`, and the like for pages from the pool.
-fn huge(line: &str) -> Option<u64> {
-    let (name, value) = line.split_once(':')?;
-    if !matches!(name, "AnonHugePages" | "Private_Hugetlb" | "Shared_Hugetlb") {
-        return None;
-    }
-    let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -112,20 +69,22 @@ Private_Hugetlb:    6144 kB
 
     #[test]
     fn mappings_of_others_do_not_count() {
-        for size in [1, 7, 64, SMAPS.len()] {
-            let mut asked = Vec::new();
-            let mut sum = Sum::new();
-            for piece in SMAPS.as_bytes().chunks(size) {
-                sum.feed(piece, &mut |start, end| {
-                    asked.push((start, end - start));
-                    start != 0x7f20_0000_0000
-                });
-            }
-            let all = [0x7f10_0000_0000, 0x7f20_0000_0000, 0x7f30_0000_0000]
-                .map(|start| (start, 4 << 20));
-            assert_eq!(asked, all, "in pieces of {size}");
-            assert_eq!(sum.bytes, (2048 + 6144) << 10, "in pieces of {size}");
-        }
+        let mut asked = Vec::new();
+        let mut ours = |start, end| {
+            asked.push((start, end - start));
+            start != 0x7f20_0000_0000
+        };
+        let mut sum = Sum {
+            ours: &mut ours,
+            counting: false,
+            bytes: 0,
+        };
+        SMAPS.lines().for_each(|line| sum.line(line.as_bytes()));
+        assert_eq!(sum.bytes, (2048 + 6144) << 10);
+        assert_eq!(
+            asked,
+            [0x7f10_0000_0000, 0x7f20_0000_0000, 0x7f30_0000_0000].map(|start| (start, 4 << 20))
+        );
     }
 
     /// Where the kernel says it made huge pages, its account has exactly those, and nothing of the neighbours.
