@@ -153,8 +153,8 @@ fn collect() -> Facts {
             .map(|size| (size, free_pool_pages(size)))
             .to_vec(),
         limits: vec![
-            ("RLIMIT_AS", limit(libc::RLIMIT_AS as u32)),
-            ("RLIMIT_MEMLOCK", limit(libc::RLIMIT_MEMLOCK as u32)),
+            ("RLIMIT_AS", limit(libc::RLIMIT_AS)),
+            ("RLIMIT_MEMLOCK", limit(libc::RLIMIT_MEMLOCK)),
         ],
         overcommit: read("/proc/sys/vm/overcommit_memory"),
         cgroup_left: cgroup_left(),
@@ -234,13 +234,13 @@ fn free_pool_pages(size: u64) -> u64 {
     read(&path).and_then(|t| t.parse().ok()).unwrap_or(0)
 }
 
-fn limit(which: u32) -> Option<u64> {
+fn limit(which: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: fills the struct.
-    let r = unsafe { libc::getrlimit(which as _, &mut limit) };
+    let r = unsafe { libc::getrlimit(which, &mut limit) };
     (r == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 fn fill(m: &Mapping) {
     for addr in (m.addr..m.end()).step_by(sys::page_size()) {
         // SAFETY: inside a mapping the test owns.
-        unsafe { *(addr as *mut u64) = (addr - m.addr) as u64 ^ 0x5A5A };
+        unsafe { *(addr as *mut u64) = ((addr - m.addr) as u64) ^ 0x5A5A };
     }
 }
 
@@ -18,7 +18,7 @@ fn fill(m: &Mapping) {
 fn check(m: &Mapping, kept: usize) {
     for addr in (m.addr..m.end()).step_by(sys::page_size()) {
         let at = addr - m.addr;
-        let expected = if at < kept { at as u64 ^ 0x5A5A } else { 0 };
+        let expected = if at < kept { (at as u64) ^ 0x5A5A } else { 0 };
         // SAFETY: inside a mapping the test owns.
         assert_eq!(
             unsafe { *(addr as *const u64) },

@@ -113,7 +113,7 @@ fn hint(bytes: usize) -> Result<Row, Fail> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let (got, kernel_aligned) = {
         let map = Raw::map(HINT, bytes, RW, flags, -1).map_err(failed("mmap at the hint"))?;
-        (map.addr, map.addr % HUGE == 0)
+        (map.addr, map.addr.is_multiple_of(HUGE))
     };
     let region = Region::builder()
         .len(bytes)
@@ -124,7 +124,7 @@ fn hint(bytes: usize) -> Result<Row, Fail> {
     Ok(row(json!({
         "placement": "hint", "backing": "anonymous", "bytes": bytes, "hint": format!("{HINT:#x}"),
         "kernel": format!("{got:#x}"), "kernel_aligned": kernel_aligned,
-        "ours": format!("{ours:#x}"), "ours_aligned": ours % HUGE == 0,
+        "ours": format!("{ours:#x}"), "ours_aligned": ours.is_multiple_of(HUGE),
         "ours_honoured": region.hint_honoured(),
     })))
 }
