@@ -314,7 +314,7 @@ const X86_64: u16 = 62;
 const PT_INTERP: u32 = 3;
 
 /// What the head of a program file says: of an ELF file, whether it names a dynamic loader.
-fn kind(mut file: &File) -> Kind {
+fn kind(file: &File) -> Kind {
     let mut head = Vec::new();
     if file.take(256).read_to_end(&mut head).is_err() {
         return Kind::Unknown;
