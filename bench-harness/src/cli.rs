@@ -44,6 +44,15 @@ enum Command {
     Experiment(experiment::Experiment),
     /// What this machine gives, and why huge pages or prefault were not had
     Doctor(doctor::Options),
+    /// Rival allocators: build or list them
+    Peers {
+        #[command(subcommand)]
+        command: crate::peers::PeersCommand,
+    },
+    /// Markdown tables of a results file, for a README
+    Markdown { results: std::path::PathBuf },
+    /// Compare two results files; exit code 1 where the new one is slower beyond the bound
+    Compare(crate::compare::Compare),
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
     Child { allocator: String, order: String },
@@ -99,6 +108,15 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             measure(vec![spec], options)
         }
         Some(Command::All(options)) => measure(Spec::all_cases(), options),
+        Some(Command::Peers { command }) => crate::peers::dispatch(command),
+        Some(Command::Markdown { results }) => {
+            print!(
+                "{}",
+                crate::compare::markdown(&output::read(&results)?.results)
+            );
+            Ok(())
+        }
+        Some(Command::Compare(compare)) => crate::compare::run(&compare),
         Some(Command::Child { allocator, order }) => match subjects::find(&allocator) {
             Some(alloc) => child::child_with(alloc, &order),
             None => Err(Fail::usage(format!("unknown allocator {allocator:?}"))),

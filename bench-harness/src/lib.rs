@@ -15,6 +15,7 @@
 pub mod callgrind;
 pub mod child;
 pub mod cli;
+pub mod compare;
 pub mod doctor;
 pub mod experiment;
 pub mod fail;
@@ -24,6 +25,7 @@ pub mod measure;
 pub mod memory;
 pub mod options;
 pub mod output;
+pub mod peers;
 pub mod plan;
 pub mod raw;
 pub mod record;

@@ -22,7 +22,8 @@ pub struct WithOptions<P: Args> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Measuring")]
 pub struct RunOptions {
-    /// Allocators to compare, separated by commas: system, hakmem, null
+    /// Allocators to compare, separated by commas: system, hakmem, null, and peers once built (mimalloc, mimalloc2, jemalloc,
+    /// snmalloc, rpmalloc)
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = ["system".to_owned(), "hakmem".to_owned()])]
     pub allocators: Vec<String>,
     /// Runs of each allocator in each series
@@ -64,6 +65,11 @@ impl RunOptions {
     /// Refuses what cannot be run; `known` are the allocators there are.
     pub fn check(&mut self, known: &[String]) -> Result<(), Fail> {
         for name in &self.allocators {
+            if crate::peers::NAMES.contains(&name.as_str()) && !known.contains(name) {
+                return Err(Fail::usage(format!(
+                    "{name} is a peer that is not built yet: run bench-harness peers build {name}"
+                )));
+            }
             if !known.contains(name) {
                 return Err(Fail::usage(format!(
                     "unknown allocator {name:?}: expected any of {}",

@@ -63,6 +63,22 @@ pub fn write_atomically(target: &Path, text: &str) -> Result<(), Fail> {
     Pending::new(target)?.write(text)
 }
 
+/// Reads a results file.
+pub fn read(path: &Path) -> Result<Results, Fail> {
+    let refuse =
+        |e: &dyn std::fmt::Display| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
+    let text = fs::read_to_string(path).map_err(|e| refuse(&e))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| refuse(&e))?;
+    let schema = &value["schema"];
+    if *schema != crate::record::SCHEMA {
+        return Err(refuse(&format!(
+            "its schema is {schema}; expected {}",
+            crate::record::SCHEMA
+        )));
+    }
+    serde_json::from_value(value).map_err(|e| refuse(&e))
+}
+
 /// A results file as JSON.
 pub fn json(results: &Results) -> Result<String, Fail> {
     let text = serde_json::to_string_pretty(results)

@@ -1,14 +1,14 @@
 //! Starting children, one at a time, and making of each a run or a failure.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::fail::{Fail, one_line};
 use crate::record::{Order, Run};
-use crate::subjects;
+use crate::{peers, subjects};
 
 /// Where the child of each allocator is to be found.
 #[derive(Debug, Clone)]
@@ -38,16 +38,19 @@ impl Launcher {
 
     /// The allocators that can be run.
     pub fn known(&self) -> Vec<String> {
-        subjects::BUILT_IN
-            .iter()
-            .map(|a| a.name().to_owned())
+        let built_in = subjects::BUILT_IN.iter().map(|a| a.name().to_owned());
+        built_in
+            .chain(peers::built().into_iter().map(String::from))
             .collect()
     }
 
     /// Program and leading arguments of an allocator's child.
-    pub fn child(&self, allocator: &str) -> (&Path, Vec<String>) {
+    pub fn child(&self, allocator: &str) -> (PathBuf, Vec<String>) {
+        if peers::NAMES.contains(&allocator) {
+            return (peers::executable(allocator), Vec::new());
+        }
         (
-            &self.program,
+            self.program.clone(),
             vec!["child".to_owned(), allocator.to_owned()],
         )
     }

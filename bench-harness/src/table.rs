@@ -18,11 +18,12 @@ pub fn render(results: &[CaseResult]) -> String {
 }
 
 const LEGEND: &str = "\
-M (K) ops/s: millions (thousands) of operations per second, the median run with the slowest and the fastest. ratio: that median
-divided by system's, with its 95 % interval; \"=\" where the interval includes 1: no difference. faults: page faults inside
-the timed part, and of the whole process. user, sys: seconds of the timed part. RSS: the most memory resident at a time.
-warm: prepared before the clock starts; cold: the clock starts with the very first allocation. instr/op, at rest: what
---callgrind and --settle add; instructions per operation are those above null, whose own are in parentheses.
+M (K) ops/s: millions (thousands) of operations per second, the median run with the slowest and the fastest. ratio: that
+median divided by system's, with its 95 % interval; \"=\" where the interval includes 1: no difference. by CPU: the ratio per
+second of processor time, which other programs disturb less. faults: page faults inside the timed part, and of the whole
+process. user, sys: seconds of the timed part. RSS: the most memory resident at a time. warm: prepared before the clock
+starts; cold: the clock starts with the very first allocation. instr/op, at rest: what --callgrind and --settle add;
+instructions per operation are those above null, whose own are in parentheses.
 ";
 
 /// Results of the same workload, parameters and series, in the order in which they came.
@@ -44,6 +45,22 @@ pub fn groups(results: &[CaseResult]) -> Vec<Vec<&CaseResult>> {
 pub fn ratio_to_base(case: &CaseResult, group: &[&CaseResult]) -> Option<Ratio> {
     let base = group.iter().find(|c| c.allocator == BASE)?;
     ratio(&throughputs(case), &throughputs(base))
+}
+
+/// The ratio of operations per second of processor time, user and system: what is left of the difference when other
+/// programs take the processor away. Nothing where the clock of the kernel is too coarse for the runs.
+pub fn cpu_ratio_to_base(case: &CaseResult, group: &[&CaseResult]) -> Option<Ratio> {
+    let base = group.iter().find(|c| c.allocator == BASE)?;
+    ratio(&per_cpu_second(case)?, &per_cpu_second(base)?)
+}
+
+fn per_cpu_second(case: &CaseResult) -> Option<Vec<(usize, f64)>> {
+    let round = |i: usize| case.rounds.get(i).copied().unwrap_or(i);
+    let of = |(i, r): (usize, &Run)| {
+        let cpu = r.user_secs + r.sys_secs;
+        (cpu >= 0.001).then(|| (round(i), r.ops as f64 / cpu))
+    };
+    case.runs.iter().enumerate().map(of).collect()
 }
 
 /// Operations per second of each run with its round.
@@ -77,11 +94,12 @@ fn render_group(text: &mut String, group: &[&CaseResult]) {
     );
     let _ = write!(
         text,
-        "  {:<14} {:>9} {:>19}  {:>20} {:>9} {:>9} {:>7} {:>7} {:>9}",
+        "  {:<14} {:>9} {:>19}  {:>20} {:>7} {:>9} {:>9} {:>7} {:>7} {:>9}",
         "allocator",
         format!("{unit} ops/s"),
         "(min–max)",
         "ratio to system",
+        "by CPU",
         "faults",
         "(total)",
         "user s",
@@ -121,11 +139,12 @@ fn render_case(
         let range = format!("({}–{})", short(speed.min), short(speed.max));
         let _ = write!(
             text,
-            "  {:<14} {:>9} {:>19}  {:>20} {:>9.0} {:>9.0} {:>7.3} {:>7.3} {:>9.1}",
+            "  {:<14} {:>9} {:>19}  {:>20} {:>7} {:>9.0} {:>9.0} {:>7.3} {:>7.3} {:>9.1}",
             case.allocator,
             short(speed.median),
             range,
             ratio_text(case, group),
+            cpu_ratio_to_base(case, group).map_or("–".to_owned(), |r| format!("{:.2}", r.value)),
             middle(|r| (r.minor_faults_timed + r.major_faults_timed) as f64),
             middle(|r| (r.minor_faults_total + r.major_faults_total) as f64),
             middle(|r| r.user_secs),
@@ -239,7 +258,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("11.0         (10.0–12.0)                     1        12"),
+            text.contains("11.0         (10.0–12.0)                     1       –        12"),
             "{text}"
         );
         assert!(text.contains("2.00 [2.00–2.00]"), "{text}");

@@ -385,3 +385,95 @@ fn callgrind_counts_above_the_floor() {
         "a malloc and a free cost {system}"
     );
 }
+
+#[test]
+fn results_files_are_compared_and_shown_as_markdown() {
+    let dir = scratch("compare");
+    let (old, new, other) = (
+        dir.join("old.json"),
+        dir.join("new.json"),
+        dir.join("other.json"),
+    );
+    let line = "pair 48 20000 --runs 2 --series warm --no-host-warm --json";
+    assert!(harness(line).arg(&old).output().unwrap().status.success());
+    let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&old).unwrap()).unwrap();
+    for run in value["results"][1]["runs"].as_array_mut().unwrap() {
+        run["ops_per_sec"] = (run["ops_per_sec"].as_f64().unwrap() / 100.0).into();
+    }
+    std::fs::write(&new, value.to_string()).unwrap();
+    value["schema"] = 7.into();
+    std::fs::write(&other, value.to_string()).unwrap();
+
+    let compare = |a: &PathBuf, b: &PathBuf| harness("compare").args([a, b]).output().unwrap();
+    let same = compare(&old, &old);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    assert!(text(&same.stdout).contains("no difference"));
+    let slower = compare(&old, &new);
+    assert_eq!(slower.status.code(), Some(1));
+    assert!(
+        text(&slower.stdout).contains("SLOWER")
+            && text(&slower.stderr).contains("1 of 1 measurements")
+    );
+    let foreign = compare(&old, &other);
+    assert_eq!(foreign.status.code(), Some(2));
+    assert!(
+        text(&foreign.stderr).contains("its schema is 7; expected 1"),
+        "{}",
+        text(&foreign.stderr)
+    );
+    let missing = compare(&old, &dir.join("missing.json"));
+    assert_eq!(
+        (missing.status.code(), text(&missing.stderr).lines().count()),
+        (Some(2), 1)
+    );
+
+    let markdown = harness("markdown").arg(&old).output().unwrap();
+    assert!(
+        text(&markdown.stdout).contains("| hakmem | "),
+        "{}",
+        text(&markdown.stdout)
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn peers_are_found_started_and_missed() {
+    let dir = scratch("peers");
+    // A peer that answers as any child does: this very harness, with null in its place.
+    let peer = dir.join("peer-mimalloc");
+    let script = format!(
+        "#!/bin/sh\nexec {} child null \"$1\"\n",
+        env!("CARGO_BIN_EXE_bench-harness")
+    );
+    std::fs::write(&peer, script).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&peer, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let line = "pair 48 1000 --runs 1 --series warm --no-host-warm --allocators";
+    let with = |name: &str| {
+        harness(line)
+            .arg(name)
+            .env("HAKMEM_BENCH_PEERS", &dir)
+            .output()
+            .unwrap()
+    };
+    let there = with("system,mimalloc");
+    assert!(there.status.success(), "{}", text(&there.stderr));
+    assert!(
+        text(&there.stdout).contains("\n  mimalloc "),
+        "{}",
+        text(&there.stdout)
+    );
+    let missing = with("jemalloc");
+    assert_eq!(missing.status.code(), Some(2));
+    let wanted = "jemalloc is a peer that is not built yet: run bench-harness peers build jemalloc";
+    assert!(
+        text(&missing.stderr).contains(wanted),
+        "{}",
+        text(&missing.stderr)
+    );
+    let unknown = run("peers build nosuch");
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("unknown peer \"nosuch\""));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
