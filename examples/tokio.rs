@@ -18,7 +18,8 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// A ticket as a future. Dropping the future cancels the work, as dropping the ticket does.
 async fn done(ticket: Ticket) -> io::Result<Prefaulted> {
-    let ticket = AsyncFd::with_interest(ticket, Interest::READABLE)?;
+    // SAFETY: the ticket owns its eventfd, always the same one, and keeps it open for as long as it lives.
+    let ticket = unsafe { AsyncFd::register_with_interest(ticket, Interest::READABLE) }?;
     loop {
         let mut ready = ticket.readable().await?;
         if let Some(outcome) = ticket.get_ref().try_done() {

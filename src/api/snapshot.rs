@@ -6,6 +6,7 @@ use crate::heap;
 use crate::large;
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::meta;
 use core::sync::atomic::Ordering;
 
 /// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave,
@@ -36,6 +37,7 @@ pub fn stats() -> Stats {
     stats.huge.cached_bytes = huge.cached_bytes as u64;
     stats.bytes.mapped = (pool.mapped * SUPERSLAB + huge.live_bytes + huge.cached_bytes) as u64;
     stats.bytes.retained = (pool.dirty_slots * SLOT + huge.cached_bytes) as u64;
+    stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
     stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();

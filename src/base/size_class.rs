@@ -202,7 +202,7 @@ mod tests {
             for n in (0..70_000).chain([RUN_MAX - 1, RUN_MAX]) {
                 if let Some(class) = of_layout(n, align) {
                     assert!(
-                        size(class) >= n && size(class) % align.min(SLOT) == 0
+                        size(class) >= n && size(class).is_multiple_of(align.min(SLOT))
                             || align <= MIN_ALIGN
                     );
                     if align > MIN_ALIGN {

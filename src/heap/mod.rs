@@ -15,6 +15,7 @@ mod ahead;
 mod attach;
 mod exit;
 pub(crate) mod fork;
+#[allow(clippy::module_inception)]
 mod heap;
 pub(crate) mod hot;
 pub(crate) mod maintain;

@@ -209,5 +209,5 @@ pub(crate) unsafe fn restore_in_flight() {
             }
         }
     }
-    debug_assert!(SLOTS == 32);
+    const { assert!(SLOTS == 32, "a bit of a u32 for every slot") };
 }

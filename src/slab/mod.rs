@@ -8,6 +8,7 @@ pub(crate) mod inbox;
 #[cfg(not(loom))]
 pub(crate) mod meta;
 #[cfg(not(loom))]
+#[allow(clippy::module_inception)]
 pub(crate) mod slab;
 #[cfg(not(loom))]
 pub(crate) mod superslab;

@@ -160,7 +160,7 @@ impl Slab {
     pub(crate) fn is_block(&self, addr: usize) -> bool {
         let offset = addr.wrapping_sub(self.base);
         let size = size_class::size(self.class as usize);
-        offset % size == 0 && offset / size < self.capacity as usize
+        offset.is_multiple_of(size) && offset / size < self.capacity as usize
     }
 
     /// Debug walker: the free list has `free_count` distinct blocks of this slab and nothing else.

@@ -90,11 +90,9 @@ impl Workload for HugeLoop {
         });
         let mut check = Ok(());
         for (i, slot) in slots.iter().enumerate().filter(|(_, s)| !s.ptr.is_null()) {
-            // SAFETY: every 4096th byte was written by `replace`.
-            if (0..slot.size)
-                .step_by(4096)
-                .any(|o| unsafe { slot.ptr.add(o).read() } != i as u8)
-            {
+            // SAFETY: the block is live, `o` lies within it, and every 4096th byte was written by `replace`.
+            let read = |o: usize| unsafe { slot.ptr.add(o).read() };
+            if (0..slot.size).step_by(4096).any(|o| read(o) != i as u8) {
                 check = Err("verification failed: a live block lost its contents".to_owned());
             }
         }

@@ -63,7 +63,7 @@ impl Workload for IdleReturn {
     }
 
     fn peak_bytes(&self) -> u64 {
-        (self.mib as u64) * 3 << 19
+        ((self.mib as u64) * 3) << 19
     }
 
     fn ops(&self) -> u64 {

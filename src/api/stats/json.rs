@@ -62,6 +62,7 @@ impl Stats {
             &[
                 ("mapped", bytes.mapped),
                 ("retained", bytes.retained),
+                ("metadata", bytes.metadata),
                 ("returned", bytes.returned),
             ],
         )?;

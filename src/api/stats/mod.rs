@@ -123,6 +123,8 @@ pub struct ByteStats {
     pub mapped: u64,
     /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
     pub retained: u64,
+    /// Memory mapped for the allocator's own tables, which `mapped` does not contain.
+    pub metadata: u64,
     /// Bytes given back to the system since the process began, purged or unmapped.
     pub returned: u64,
 }

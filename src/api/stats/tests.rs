@@ -33,6 +33,7 @@ pub(super) fn sample() -> Stats {
     stats.bytes = ByteStats {
         mapped: 14 << 30,
         retained: 16 << 20,
+        metadata: 25 << 20,
         returned: 17 << 10,
     };
     stats.huge_pages = HugePageStats {
@@ -116,6 +117,7 @@ fn json_holds_every_number() {
         ("/batches/drained", 12),
         ("/bytes/mapped", 14 << 30),
         ("/bytes/retained", 16 << 20),
+        ("/bytes/metadata", 25 << 20),
         ("/bytes/returned", 17 << 10),
         ("/huge_pages/requested_bytes", 18 << 21),
         ("/huge_pages/achieved_bytes", 19 << 20),
@@ -153,7 +155,7 @@ fn the_text_says_it_in_words() {
     let text = sample().to_string();
     for line in [
         "superslabs  60 mapped: 30 in use, 20 retained, 10 purged",
-        "bytes       14.0 GiB mapped, 16.0 MiB retained, 17.0 KiB returned to the system so far",
+        "bytes       14.0 GiB mapped, 16.0 MiB retained, 25.0 MiB for tables, 17.0 KiB returned so far",
         "huge blocks 3 of 5.0 MiB; 6.0 MiB cached",
         "heaps       7 live, 8 idle",
         "batches     11 posted, 12 drained",

@@ -26,9 +26,10 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "bytes       {} mapped, {} retained, {} returned to the system so far",
+            "bytes       {} mapped, {} retained, {} for tables, {} returned so far",
             Bytes(bytes.mapped),
             Bytes(bytes.retained),
+            Bytes(bytes.metadata),
             Bytes(bytes.returned)
         )?;
         writeln!(
