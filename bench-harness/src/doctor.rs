@@ -413,8 +413,10 @@ fn prefault(facts: &Facts) -> (Level, String) {
     }
 }
 
-/// A page of the pool is really taken: a pool of the wrong size or another NUMA node counts as none.
+/// The allocator refuses the pool, whatever it has; a page of it is really taken to say whether a Region could be had.
 fn pool(facts: &Facts, size: u64) -> (Level, String) {
+    const WHY: &str = "the allocator takes nothing from the pool (a forked child that writes to such memory is killed \
+                       where the pool is empty), HAKMEM_THP decides";
     let free = facts
         .pool_pages_free
         .iter()
@@ -429,21 +431,19 @@ fn pool(facts: &Facts, size: u64) -> (Level, String) {
         .len(size as usize)
         .align(4096)
         .backing(Backing::Hugetlb(kind));
-    match page.map() {
-        Ok(_) => (
-            Level::Ok,
-            format!("a page of {} MiB was had, {free} were free", size >> 20),
+    let region = match page.map() {
+        Ok(_) => format!(
+            "a Region can use it: a page of {} MiB was had, {free} were free",
+            size >> 20
         ),
-        Err(e) => {
-            let text = format!(
-                "no page of {} MiB ({e}), {free} are free: as root, echo N > \
-                 /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
-                size >> 20,
-                size >> 10
-            );
-            (Level::Problem, text)
-        }
-    }
+        Err(e) => format!(
+            "a Region could use it, but no page of {} MiB was had ({e}), {free} are free: as root, echo N > \
+             /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
+            size >> 20,
+            size >> 10
+        ),
+    };
+    (Level::Problem, format!("{WHY}; {region}"))
 }
 
 #[cfg(test)]
