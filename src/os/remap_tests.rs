@@ -20,11 +20,8 @@ fn check(m: &Mapping, kept: usize) {
         let at = addr - m.addr;
         let expected = if at < kept { (at as u64) ^ 0x5A5A } else { 0 };
         // SAFETY: inside a mapping the test owns.
-        assert_eq!(
-            unsafe { *(addr as *const u64) },
-            expected,
-            "at {at:#x} of {m:x?}"
-        );
+        let found = unsafe { *(addr as *const u64) };
+        assert_eq!(found, expected, "at {at:#x} of {m:x?}");
     }
 }
 
