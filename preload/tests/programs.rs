@@ -1,6 +1,6 @@
 //! Real programs, with the library and without: the same output, and the library's own statistics prove that it served.
-//! What is needed comes from Debian's packages: python3, libpython3-testsuite, sqlite3, redis-server, redis-tools, gcc,
-//! git, rustc.
+//! What is needed comes from Debian's packages: python3, libpython3.11-testsuite (or of whatever version python3 is),
+//! sqlite3, redis-server, redis-tools, gcc, git, rustc.
 
 mod common;
 
@@ -219,7 +219,7 @@ fn rustc_compiles_a_crate() {
         .expect("a string takes everything");
     }
     fs::write(&source, text).expect("writable");
-    same("rustc", 30 << 20, |_| {
+    same("rustc", 30 << 20, |dir| {
         // Debian's: rustup's own brings its malloc along.
         let mut rustc = program("/usr/bin/rustc", "rustc");
         rustc
@@ -231,11 +231,14 @@ fn rustc_compiles_a_crate() {
                 "-C",
                 "codegen-units=4",
             ])
-            .args(["--emit", "metadata=lib.rmeta,llvm-ir=lib.ll"])
+            .args(["--emit", "metadata=lib.rmeta,link=lib.rlib"])
+            // The working directory is in what it writes.
+            .arg(format!("--remap-path-prefix={}=.", dir.display()))
             .arg(&source);
         rustc
     });
     same_file("rustc", "lib.rmeta");
+    same_file("rustc", "lib.rlib");
 }
 
 /// A redis-server of this test's own, ended with it.
