@@ -226,11 +226,12 @@ impl Gate {
 /// Runs one order on one allocator.
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let mut bench = Bench::new(
-        alloc,
+        crate::latency::sampled(alloc),
         order.series,
         order.settle_ms.map(Duration::from_millis),
     );
     order.spec.run(&mut bench)?;
+    bench.run.latency = crate::latency::found();
     Ok(bench.run)
 }
 

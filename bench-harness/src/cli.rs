@@ -192,6 +192,9 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if options.latency {
+        sample_latency(&mut results, &launcher, limit);
+    }
     if options.callgrind {
         callgrind::count(&mut results, &launcher, limit);
     }
@@ -217,6 +220,34 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
     Ok(())
 }
 
+/// One sampling run per case; a run that fails is said on stderr and leaves its case without times.
+fn sample_latency(results: &mut [CaseResult], launcher: &Launcher, limit: Duration) {
+    for case in results {
+        let order = Order {
+            spec: case.spec.clone(),
+            series: case.series,
+            settle_ms: None,
+        };
+        match launcher
+            .run_with(
+                &case.allocator,
+                &order,
+                limit,
+                &[(crate::latency::VARIABLE, "1")],
+            )
+            .run
+        {
+            Ok(run) => case.latency = run.latency,
+            Err(e) => eprintln!(
+                "latency: {} {} on {}: {e}",
+                case.spec.name(),
+                case.series,
+                case.allocator
+            ),
+        }
+    }
+}
+
 /// A case for every combination, in the order in which tables show them.
 fn empty_cases(specs: &[Spec], options: &RunOptions) -> Vec<CaseResult> {
     let mut cases = Vec::new();
@@ -231,6 +262,7 @@ fn empty_cases(specs: &[Spec], options: &RunOptions) -> Vec<CaseResult> {
                     rounds: Vec::new(),
                     failures: Vec::new(),
                     instructions_per_op: None,
+                    latency: None,
                 });
             }
         }

@@ -191,6 +191,7 @@ mod tests {
             rounds: (0..speeds.len()).collect(),
             failures: Vec::new(),
             instructions_per_op: None,
+            latency: None,
         }
     }
 

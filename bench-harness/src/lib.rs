@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod experiment;
 pub mod fail;
 pub mod host_warm;
+pub mod latency;
 pub mod machine;
 pub mod measure;
 pub mod memory;

@@ -44,6 +44,9 @@ pub struct RunOptions {
     /// Also count instructions per operation with valgrind, above the floor of null
     #[arg(long)]
     pub callgrind: bool,
+    /// Also time single allocations and frees, in one further run of each allocator and series
+    #[arg(long)]
+    pub latency: bool,
     /// Do not touch the host's memory before measuring
     #[arg(long)]
     pub no_host_warm: bool,

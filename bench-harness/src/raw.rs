@@ -77,6 +77,21 @@ impl RawAllocator {
         }
     }
 
+    /// The same allocator called through other functions, which must pass every call on.
+    pub fn with_functions(
+        self,
+        alloc: unsafe fn(usize, usize, usize) -> *mut u8,
+        dealloc: unsafe fn(*mut u8, usize, usize),
+        realloc: unsafe fn(*mut u8, usize, usize, usize) -> *mut u8,
+    ) -> Self {
+        Self {
+            alloc,
+            dealloc,
+            realloc,
+            ..self
+        }
+    }
+
     /// The name in options and reports.
     pub fn name(&self) -> &'static str {
         self.name

@@ -76,6 +76,9 @@ pub struct Run {
     /// Memory over time, where the workload follows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<MemoryPoint>,
+    /// Times of single calls; only in a run that sampled them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<crate::latency::Latency>,
     /// Allocations that were refused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_allocs: u64,
@@ -123,6 +126,9 @@ pub struct CaseResult {
     /// The runs that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// Times of single calls, from a run of their own, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<crate::latency::Latency>,
     /// Instructions per operation as callgrind counted them, where it was asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions_per_op: Option<f64>,

@@ -57,6 +57,17 @@ impl Launcher {
 
     /// Runs one order and waits for it, at most `limit`.
     pub fn run(&self, allocator: &str, order: &Order, limit: Duration) -> Outcome {
+        self.run_with(allocator, order, limit, &[])
+    }
+
+    /// The same with further variables in the child's environment.
+    pub fn run_with(
+        &self,
+        allocator: &str,
+        order: &Order,
+        limit: Duration,
+        variables: &[(&str, &str)],
+    ) -> Outcome {
         let (program, arguments) = self.child(allocator);
         let order = match serde_json::to_string(order) {
             Ok(text) => text,
@@ -69,6 +80,7 @@ impl Launcher {
         };
         let mut command = Command::new(program);
         command.args(arguments).arg(order);
+        command.envs(variables.iter().copied());
         command.env(
             crate::child::SPAWNED_VARIABLE,
             crate::measure::now_ns().to_string(),

@@ -167,6 +167,15 @@ fn render_case(
             let _ = write!(text, " {:>9}", count.unwrap_or_else(|| "–".to_owned()));
         }
         text.push('\n');
+        if let Some(latency) = &case.latency {
+            for (what, p) in [("alloc", &latency.alloc), ("free", &latency.free)] {
+                let _ = writeln!(
+                    text,
+                    "  {:<14} one {what}: p50 {} ns, p99 {} ns, p99.9 {} ns, worst {} ns ({} samples)",
+                    "", p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns, p.samples
+                );
+            }
+        }
         let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
         if refused > 0 {
             let _ = writeln!(text, "  {:<14} {refused} allocations were refused", "");
@@ -238,6 +247,7 @@ mod tests {
             rounds: (0..speeds.len()).collect(),
             failures: Vec::new(),
             instructions_per_op: None,
+            latency: None,
         }
     }
 

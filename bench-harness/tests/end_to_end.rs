@@ -477,3 +477,23 @@ fn peers_are_found_started_and_missed() {
     assert!(text(&unknown.stderr).contains("unknown peer \"nosuch\""));
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn single_calls_are_timed_in_a_run_of_their_own() {
+    let v = measured(
+        "latency",
+        "random-mixed 200000 256 42 --runs 1 --series warm --latency --allocators system,null",
+    );
+    for case in v["results"].as_array().unwrap() {
+        assert!(
+            case["runs"][0]["latency"].is_null(),
+            "a throughput run was sampled"
+        );
+        for what in ["alloc", "free"] {
+            let p = |field: &str| case["latency"][what][field].as_u64().unwrap();
+            assert!(p("samples") > 1000, "{case}");
+            let order = ["p50_ns", "p99_ns", "p999_ns", "worst_ns"].map(p);
+            assert!(order.is_sorted() && order[3] > 0, "{order:?}");
+        }
+    }
+}
