@@ -35,7 +35,7 @@ pub fn purge() -> usize {
 /// `ptr` came from this allocator and was not freed.
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { heap::hot::usable_size(ptr) }
+    unsafe { heap::cold::usable_size(ptr) }
 }
 
 /// Called once, when the allocator works.

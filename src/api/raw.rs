@@ -6,7 +6,7 @@
 
 use super::global::Hakmem;
 use crate::base::size_class::MIN_ALIGN;
-use crate::heap::{hot, realloc as resize};
+use crate::heap::{cold, hot, realloc as resize};
 use core::ptr;
 
 /// Who asks where nothing is set in code.
@@ -75,7 +75,7 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 /// As [`realloc`].
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { resize::realloc(ptr, hot::usable_size(ptr), align, new_size) }
+    unsafe { resize::realloc(ptr, cold::usable_size(ptr), align, new_size) }
 }
 
 /// Bytes that the block holds; see [`crate::usable_size`].
@@ -85,14 +85,14 @@ pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *m
 #[inline]
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { hot::usable_size(ptr) }
+    unsafe { cold::usable_size(ptr) }
 }
 
 /// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
 /// a block of ours; where it answers true the call does nothing, instead of ending the process.
 #[doc(hidden)]
 pub fn set_foreign(known: fn(*mut u8) -> bool) {
-    hot::set_foreign(known);
+    cold::set_foreign(known);
 }
 
 /// Writes one line to stderr, by the rules of this crate's own messages, and aborts.

@@ -19,25 +19,30 @@ pub(super) const BUCKETS: usize = 4;
 #[repr(C)]
 pub(crate) struct Bin {
     pub(super) head: *mut Block,
-    /// How many more fit. Written by the owner alone; an atomic because `stats()` looks at it from outside.
-    pub(super) room: AtomicU32,
+    /// How many more fit. The owner's alone: a plain word, so that a free decrements it and looks at the sign in one
+    /// instruction.
+    pub(super) room: i32,
     pub(super) limit: AtomicU32,
 }
 
 impl Bin {
     #[inline(always)]
-    pub(super) fn room(&self) -> u32 {
-        self.room.load(Ordering::Relaxed)
-    }
-    #[inline(always)]
     pub(super) fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
+
+    /// Blocks in the bin.
+    ///
+    /// # Safety
+    /// `this` is a bin. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
-    pub(super) fn count(&self) -> u32 {
-        // Read from outside the two may disagree for a moment.
-        self.limit().saturating_sub(self.room())
+    pub(super) unsafe fn count(this: *const Bin) -> u32 {
+        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
+        // value the word has, once.
+        let (limit, room) = unsafe { ((*this).limit(), (&raw const (*this).room).read_volatile()) };
+        limit.saturating_sub(room.max(0) as u32)
     }
+
     /// Makes the bin hold `count` blocks at `head` under `limit`.
     ///
     /// # Safety
@@ -49,9 +54,7 @@ impl Bin {
         unsafe {
             (*this).head = head;
             (*this).limit.store(limit as u32, Ordering::Relaxed);
-            (*this)
-                .room
-                .store((limit - count) as u32, Ordering::Relaxed);
+            (*this).room = (limit - count) as i32;
         }
     }
 }
@@ -59,16 +62,17 @@ impl Bin {
 /// What the fast paths touch.
 #[repr(C, align(64))]
 pub(crate) struct Front {
+    /// First, so that a class scaled by the size of a bin is an address without another addition.
+    pub(super) bins: [Bin; CLASSES],
     /// `id << 8`: what the tag of every slab of this heap starts with.
     pub(super) tag: u32,
-    pub(super) bins: [Bin; CLASSES],
 }
 
 /// A front without a cell in it, so that it lies in read-only memory: every bin empty, a tag that nothing matches.
 #[repr(C, align(64))]
 pub(super) struct StandIn {
-    tag: u32,
     bins: [StandInBin; CLASSES],
+    tag: u32,
 }
 
 #[repr(C)]
@@ -80,7 +84,7 @@ struct StandInBin {
 
 const _: () = assert!(
     size_of::<StandIn>() == size_of::<Front>()
-        && core::mem::offset_of!(StandIn, bins) == core::mem::offset_of!(Front, bins),
+        && core::mem::offset_of!(StandIn, tag) == core::mem::offset_of!(Front, tag),
     "a stand-in is read as a front"
 );
 
@@ -212,7 +216,7 @@ pub(super) fn bin_limit(class: usize) -> usize {
 pub(super) fn carve_count(class: usize) -> usize {
     let size = size_class::size(class);
     if size <= 1024 {
-        (4096 / size & !3).max(16)
+        ((4096 / size) & !3).max(16)
     } else {
         (8192 / size).max(1)
     }

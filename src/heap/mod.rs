@@ -13,6 +13,7 @@
 
 mod ahead;
 mod attach;
+pub(crate) mod cold;
 mod exit;
 pub(crate) mod fork;
 #[allow(clippy::module_inception)]

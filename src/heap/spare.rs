@@ -98,8 +98,10 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
         let bin = &raw mut (*heap).front.bins[class];
+        // The free that came here took a place that was not there.
+        (*bin).room = 0;
         let guard = lock(heap);
-        let count = (*bin).count() as usize;
+        let count = Bin::count(bin) as usize;
         if count > 0 {
             let batch = Batch::seal((*bin).head, count);
             Bin::fill(bin, ptr::null_mut(), 0, (*bin).limit() as usize);
@@ -139,7 +141,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorte
             let share = user / 8;
             keep = keep.min(share);
             if share < (*bin).limit() {
-                let count = (*bin).count();
+                let count = Bin::count(bin);
                 if count > share {
                     let chain = (*bin).head;
                     Bin::fill(bin, ptr::null_mut(), 0, share as usize);

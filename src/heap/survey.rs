@@ -1,6 +1,6 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use super::heap::{Heap, lock, shared};
+use super::heap::{Bin, Heap, lock, shared};
 use super::{refill, registry};
 use crate::base::size_class::CLASSES;
 use crate::slab::batch::Batch;
@@ -45,7 +45,7 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
         let part = shared(heap);
         for class in 1..CLASSES {
             sums.slabs[class] += u64::from((*part).slab_count[class]);
-            let kept = (&(*heap).front.bins)[class].count()
+            let kept = Bin::count(&raw const (*heap).front.bins[class])
                 + (&(*heap).out)[class].count.load(Ordering::Relaxed)
                 + (*part).spare[class].blocks;
             sums.live[class] += i64::from((*part).out_blocks[class]) - i64::from(kept);

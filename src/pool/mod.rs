@@ -12,8 +12,8 @@ mod purge;
 mod stock;
 
 pub(crate) use grow::{grow, prewarm};
-pub(crate) use stock::{ready, stock, unstock};
 pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
+pub(crate) use stock::{ready, stock, unstock};
 
 use crate::base::units::{SLOT_SHIFT, SLOTS};
 use crate::os::lock::{Lock, Locked};

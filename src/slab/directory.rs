@@ -11,7 +11,8 @@ use crate::base::units::{SLOT_SHIFT, SUPERSLAB, SUPERSLAB_SHIFT};
 use crate::os::lock::Lock;
 use crate::os::mapping::{self, Window};
 use crate::os::sys::{self, Errno};
-use core::sync::atomic::AtomicPtr;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicPtr, compiler_fence};
 
 /// The directory's word for one slot: `owner heap id << 8 | class`; 0 is "not ours".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +48,11 @@ const PARTS: usize =
 /// The process-wide directory. Hot fields share one cache line.
 #[repr(C, align(64))]
 pub(crate) struct Directory {
-    tags: AtomicPtr<AtomicU32>,
-    mask: AtomicUsize,
+    /// The table and its mask. Plain words, so that the fast path folds them into its instructions: written once, by
+    /// [`Directory::init`], before the first block exists; a thread that looks a block up has got it from somebody, and
+    /// with it the order after that.
+    tags: UnsafeCell<*const AtomicU32>,
+    mask: UnsafeCell<usize>,
     descriptors: AtomicPtr<AtomicUsize>,
     descriptor_mask: AtomicUsize,
     lo: AtomicUsize,
@@ -62,9 +66,12 @@ pub(crate) struct Directory {
 /// What every lookup finds before the directory exists.
 static NO_TAG: AtomicU32 = AtomicU32::new(0);
 
+// SAFETY: all but the two plain words are atomics; for those see the fields.
+unsafe impl Sync for Directory {}
+
 pub(crate) static DIRECTORY: Directory = Directory {
-    tags: AtomicPtr::new((&raw const NO_TAG).cast_mut()),
-    mask: AtomicUsize::new(0),
+    tags: UnsafeCell::new(&raw const NO_TAG),
+    mask: UnsafeCell::new(0),
     descriptors: AtomicPtr::new(core::ptr::null_mut()),
     descriptor_mask: AtomicUsize::new(0),
     lo: AtomicUsize::new(0),
@@ -83,10 +90,9 @@ impl Directory {
 
     #[inline(always)]
     fn word(&self, addr: usize) -> &AtomicU32 {
-        let index = (addr >> SLOT_SHIFT) & self.mask.load(Ordering::Relaxed);
-        // SAFETY: the table has mask + 1 readable words from before `mask` was stored (a single word while it is 0)
-        // and is never unmapped.
-        unsafe { &*self.tags.load(Ordering::Relaxed).add(index) }
+        // SAFETY: see the fields. The table has mask + 1 readable words from before the mask was written (a single
+        // word while it is 0) and is never unmapped.
+        unsafe { &*(*self.tags.get()).add((addr >> SLOT_SHIFT) & *self.mask.get()) }
     }
 
     /// Whether `addr` lies in the span the tables describe, so that its word is its own.
@@ -143,15 +149,18 @@ impl Directory {
         let mid = table & !(SUPERSLAB - 1);
         let lo = mid.saturating_sub(span / 8 * 7).max(SUPERSLAB);
         self.table.store(table, Ordering::Relaxed);
-        self.tags.store(table as *mut AtomicU32, Ordering::Relaxed);
+        // SAFETY: under the lock, and nobody has a block yet.
+        unsafe { *self.tags.get() = table as *const AtomicU32 };
         let descriptors = table + (4usize << (shift - SLOT_SHIFT));
         self.descriptors
             .store(descriptors as *mut AtomicUsize, Ordering::Relaxed);
         self.descriptor_mask
             .store((span >> SUPERSLAB_SHIFT) - 1, Ordering::Relaxed);
-        // Release: whoever sees the mask or `hi` sees the tables. A thread that looks a pointer up has it from an
-        // allocation that came after this, or is about to be told that the pointer is not ours.
-        self.mask.store((span >> SLOT_SHIFT) - 1, Ordering::Release);
+        // A thread that was given no block may free a stray pointer at this very moment: the compiler at least keeps
+        // table before mask.
+        compiler_fence(Ordering::Release);
+        // SAFETY: as above.
+        unsafe { *self.mask.get() = (span >> SLOT_SHIFT) - 1 };
         self.lo.store(lo, Ordering::Relaxed);
         self.hi.store(lo + span, Ordering::Release);
     }
@@ -159,9 +168,9 @@ impl Directory {
     /// Makes the words and descriptors of `[addr, addr + len)` writable. To be called before any of them is set.
     pub(crate) fn prepare(&self, addr: usize, len: usize) -> Result<(), Errno> {
         let table = self.table.load(Ordering::Relaxed);
-        let mask = self.mask.load(Ordering::Relaxed);
         let last = addr + len - 1;
-        let tags = self.tags.load(Ordering::Relaxed) as usize - table;
+        // SAFETY: written before `hi`, which the caller has seen.
+        let (mask, tags) = unsafe { (*self.mask.get(), *self.tags.get() as usize - table) };
         self.prepare_words(tags, addr >> SLOT_SHIFT, last >> SLOT_SHIFT, mask, 4)?;
         let descriptors = self.descriptors.load(Ordering::Relaxed) as usize - table;
         let mask = self.descriptor_mask.load(Ordering::Relaxed);
