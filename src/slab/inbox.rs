@@ -71,8 +71,8 @@ impl Inbox {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::base::sync::atomic::{AtomicBool, fence};
     use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicBool, fence};
     use loom::thread;
     use std::boxed::Box;
     use std::vec::Vec;
