@@ -90,6 +90,9 @@ mod api;
 mod base;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(loom, test))]
+#[path = "heap/model.rs"]
+mod heap_model;
 #[cfg(not(loom))]
 mod knobs;
 #[cfg(not(loom))]

@@ -170,6 +170,35 @@ mod model {
         });
     }
 
+    /// The model above with a push that publishes nothing: it must be seen to read blocks that are still being
+    /// written.
+    #[test]
+    #[should_panic(expected = "Causality violation")]
+    fn without_release_a_chain_is_read_too_early() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::new());
+            let poster = {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || {
+                    let head = batch(1).head() as u64;
+                    // As `post` on an empty inbox, with Relaxed for Release.
+                    let posted = inbox.0.compare_exchange(
+                        0,
+                        head | 1 << COUNT_SHIFT,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
+                    assert!(posted.is_ok());
+                })
+            };
+            // SAFETY: what the model is to find out.
+            unsafe { free(inbox.take_all()) };
+            poster.join().expect("the poster");
+            // SAFETY: taken, so owned.
+            unsafe { free(inbox.take_all()) };
+        });
+    }
+
     /// A thread ends (state := idle, fence, one more drain) while another one posts (push, fence, read the state):
     /// either the drain has the batch or the poster sees that it must drain itself. Nothing stays behind.
     #[test]
