@@ -98,8 +98,10 @@ static void ended_well(pid_t child)
 
 static void *churn(void *stop)
 {
-    while (!__atomic_load_n((int *)stop, __ATOMIC_RELAXED))
+    while (!__atomic_load_n((int *)stop, __ATOMIC_RELAXED)) {
         exercise();
+        usleep(500);
+    }
     return NULL;
 }
 

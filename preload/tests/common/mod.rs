@@ -164,7 +164,7 @@ pub fn command(program: &Path, malloc_of: &str) -> Command {
 pub fn same_on_both(source: &str, flags: &[&str], says: &str) {
     let program = compile(source, flags);
     for malloc_of in [GLIBC, OURS] {
-        let ended = run(&mut command(&program, malloc_of), Duration::from_secs(120));
+        let ended = run(&mut command(&program, malloc_of), Duration::from_secs(300));
         assert_eq!(ended.output(), says, "{source} on {malloc_of}");
     }
 }
