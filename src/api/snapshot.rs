@@ -1,7 +1,7 @@
 //! Fills a [`Stats`] from the layers' own counts.
 
 use super::stats::{Stats, achieved};
-use crate::base::units::{SLOT, SUPERSLAB};
+use crate::base::units::SUPERSLAB;
 use crate::heap;
 use crate::large;
 use crate::pool;
@@ -36,7 +36,7 @@ pub fn stats() -> Stats {
     stats.huge.live_bytes = huge.live_bytes as u64;
     stats.huge.cached_bytes = huge.cached_bytes as u64;
     stats.bytes.mapped = (pool.mapped * SUPERSLAB + huge.live_bytes + huge.cached_bytes) as u64;
-    stats.bytes.retained = (pool.dirty_slots * SLOT + huge.cached_bytes) as u64;
+    stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;

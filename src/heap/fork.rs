@@ -8,7 +8,7 @@
 //! of at most that one object for each thread.
 
 use super::heap::{Heap, by_id};
-use super::{ahead, attach, maintain, registry};
+use super::{ahead, attach, maintain, registry, remote};
 use crate::large;
 use crate::os::lock::Lock;
 use crate::pool;
@@ -58,6 +58,8 @@ unsafe extern "C" fn parent() {
         registry::fork_lock().release();
         attach::fork_lock().release();
     }
+    // Whoever found an idle heap locked meanwhile has gone away.
+    remote::leave();
 }
 
 unsafe extern "C" fn child() {

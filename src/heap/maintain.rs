@@ -5,7 +5,6 @@
 //! waits for a heap that is busy.
 
 use super::{registry, remote, tls};
-use crate::base::units::SLOT;
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, sys};
@@ -25,7 +24,7 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Bytes freed but still resident, as far as they are counted without a walk.
 fn retained() -> usize {
-    pool::counts().dirty_slots * SLOT + large::cached_bytes()
+    pool::counts().dirty_bytes + large::cached_bytes()
 }
 
 /// Starts the thread if it is wanted and not there. Call it with no lock held.

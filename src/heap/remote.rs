@@ -213,12 +213,21 @@ static OVER: AtomicBool = AtomicBool::new(false);
 /// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
 static LEFT: AtomicBool = AtomicBool::new(false);
 
+/// Says that some idle heap may hold batches nobody opened.
+pub(super) fn leave() {
+    LEFT.store(true, Ordering::Relaxed);
+}
+
 /// Does what was left undone under locks. No lock may be held.
 pub(super) fn catch_up() {
     if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
         for heap in registry::all() {
-            // SAFETY: heaps live for ever.
-            unsafe { look_again(heap) };
+            // SAFETY: heaps live for ever; no lock is held.
+            unsafe {
+                if (*heap).state.load(Ordering::Relaxed) == IDLE {
+                    try_drain(heap);
+                }
+            }
         }
     }
     if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {

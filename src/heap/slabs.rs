@@ -4,7 +4,7 @@
 //! which only a block or two is free is in no list: fetching those would cost a slow path for each.
 
 use super::heap::{BUCKETS, Heap, Shared, carve_count, shared};
-use super::registry;
+use super::{registry, remote};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::clock;
@@ -165,7 +165,8 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         DIRECTORY.set(base, slots, Tag::NONE);
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
-        (*part).over_bound |= pool::release(superslab, slot, slots, clock::now_ms());
+        let used = (*slab).touched();
+        (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }
 
@@ -195,7 +196,7 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
         // changes (rule 3), which is all that a block on its way home looks at.
         unsafe {
             let _mine = super::heap::lock(heap);
-            let Some(_theirs) = (*from).lock.try_lock() else {
+            let Some(theirs) = (*from).lock.try_lock() else {
                 return false;
             };
             let (to_part, from_part) = (shared(heap), shared(from));
@@ -204,6 +205,8 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
                 .find(|slab| !slab.is_null())
             else {
                 note_idle_classes(from);
+                drop(theirs);
+                remote::look_again(from);
                 return false;
             };
             unlink(from_part, slab);
@@ -221,6 +224,8 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
             DIRECTORY.set((*slab).base, slots, Tag::new((*heap).id, class as u8));
             relist(to_part, slab);
             note_idle_classes(from);
+            drop(theirs);
+            remote::look_again(from);
             true
         }
     })

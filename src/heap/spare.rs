@@ -34,7 +34,8 @@ pub(super) fn slack_allowed(live: usize) -> usize {
 
 fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
-        1
+        // The larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
+        u32::from(size_class::size(class) <= 256 << 10)
     } else if size_class::size(class) > 16 << 10 {
         0
     } else {

@@ -1,7 +1,7 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use super::heap::{Bin, Heap, lock, shared};
-use super::{refill, registry};
+use super::heap::{Bin, Heap, IDLE, lock, shared};
+use super::{refill, registry, remote};
 use crate::base::size_class::CLASSES;
 use crate::slab::batch::Batch;
 use core::sync::atomic::Ordering;
@@ -41,7 +41,7 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
     // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only words that
     // are atomics.
     unsafe {
-        let _guard = lock(heap);
+        let guard = lock(heap);
         let part = shared(heap);
         for class in 1..CLASSES {
             sums.slabs[class] += u64::from((*part).slab_count[class]);
@@ -58,5 +58,11 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
             at = batch.link();
         }
         sums.drained += (*part).drained;
+        // What was taken over stays pending: where nobody comes for it, it is for the next who catches up.
+        if (*part).pending.is_some() && (*heap).state.load(Ordering::Relaxed) == IDLE {
+            remote::leave();
+        }
+        drop(guard);
+        remote::look_again(heap);
     }
 }

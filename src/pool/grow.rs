@@ -2,7 +2,7 @@
 
 use super::{Account, POOL};
 use crate::base::sync::atomic::Ordering as WordOrdering;
-use crate::base::units::SUPERSLAB;
+use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
@@ -53,6 +53,7 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
         (*descriptor).base = map.addr;
         (*descriptor).free = u32::MAX;
         (*descriptor).dirty = 0;
+        (*descriptor).touched = [0; SLOTS];
         (*descriptor).huge = huge;
         (*descriptor).populated = populated;
         (*descriptor).in_dirty = false;

@@ -15,9 +15,9 @@ pub(crate) use grow::{grow, prewarm};
 pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
 pub(crate) use stock::{ready, stock, unstock};
 
-use crate::base::units::{SLOT_SHIFT, SLOTS};
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS};
 use crate::os::lock::{Lock, Locked};
-use crate::slab::superslab::{State, Superslab};
+use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr;
 use lists::{ByFree, Queue};
 
@@ -47,8 +47,8 @@ pub(crate) struct Counts {
     /// Wholly free ones without.
     pub(crate) purged: usize,
     pub(crate) claimed_slots: usize,
-    /// Free slots whose memory is still resident.
-    pub(crate) dirty_slots: usize,
+    /// Free memory that is still resident, in bytes, as far as blocks of it were handed out.
+    pub(crate) dirty_bytes: usize,
     /// Bytes for which huge pages were asked.
     pub(crate) huge_requested: usize,
     /// Bytes given back to the kernel since the start.
@@ -66,7 +66,7 @@ static POOL: Locked<Pool> = Locked::new(Pool {
         retained: 0,
         purged: 0,
         claimed_slots: 0,
-        dirty_slots: 0,
+        dirty_bytes: 0,
         huge_requested: 0,
         returned: 0,
     },
@@ -112,7 +112,8 @@ pub(crate) fn claim(slots: usize) -> Option<Claim> {
     }
 }
 
-/// Gives slots back. The caller has taken their tags away. Answers whether more is retained than the bound allows, so
+/// Gives slots back, of which the first `used` bytes were handed out at some time. The caller has taken their tags away.
+/// Answers whether more is retained than the bound allows, so
 /// that [`trim`] should be called once no lock is held.
 ///
 /// # Safety
@@ -122,6 +123,7 @@ pub(crate) unsafe fn release(
     superslab: *mut Superslab,
     slot: usize,
     slots: usize,
+    used: usize,
     now: u64,
 ) -> bool {
     let bits = Superslab::bits(slot, slots);
@@ -137,6 +139,18 @@ pub(crate) unsafe fn release(
         if pooled && (*superslab).in_list {
             pool.by_free.remove(superslab);
         }
+        let whole = (*superslab).huge || (*superslab).populated;
+        for (index, touched) in (&mut (*superslab).touched)[slot..slot + slots]
+            .iter_mut()
+            .enumerate()
+        {
+            let here = if whole {
+                SLOT
+            } else {
+                used.saturating_sub(index * SLOT).min(SLOT)
+            };
+            *touched = (*touched).max(here.div_ceil(UNIT) as u8);
+        }
         (*superslab).free |= bits;
         if !(*superslab).in_dirty {
             (*superslab).dirty_since = now;
@@ -146,7 +160,7 @@ pub(crate) unsafe fn release(
             pool.relist(superslab, was);
         }
     }
-    pool.counts.dirty_slots > purge::bound_slots(pool.counts.claimed_slots)
+    pool.counts.dirty_bytes > purge::bound(pool.counts.claimed_slots)
 }
 
 /// What a superslab in the lists contributes to the counts.
@@ -155,7 +169,24 @@ struct Account {
     in_use: usize,
     retained: usize,
     purged: usize,
+    /// Slots free and dirty, and the bytes of them that were handed out.
     dirty_slots: usize,
+    dirty_bytes: usize,
+}
+
+/// Bytes of the slots in `bits` that were handed out.
+///
+/// # Safety
+/// The pool's lock is held.
+unsafe fn resident(superslab: *mut Superslab, bits: u32) -> usize {
+    let mut left = bits;
+    let mut units = 0;
+    while left != 0 {
+        // SAFETY: the caller holds the lock.
+        units += usize::from(unsafe { (*superslab).touched[left.trailing_zeros() as usize] });
+        left &= left - 1;
+    }
+    units * UNIT
 }
 
 impl Account {
@@ -164,6 +195,7 @@ impl Account {
         retained: 0,
         purged: 0,
         dirty_slots: 0,
+        dirty_bytes: 0,
     };
 
     /// # Safety
@@ -182,12 +214,14 @@ impl Account {
             return Account::NONE;
         }
         let empty = free == u32::MAX;
-        let resident = dirty != 0 || populated;
+        let held = dirty != 0 || populated;
         Account {
             in_use: !empty as usize,
-            retained: (empty && resident) as usize,
-            purged: (empty && !resident) as usize,
+            retained: (empty && held) as usize,
+            purged: (empty && !held) as usize,
             dirty_slots: (free & dirty).count_ones() as usize,
+            // SAFETY: as above.
+            dirty_bytes: unsafe { resident(superslab, free & dirty) },
         }
     }
 }
@@ -203,7 +237,7 @@ impl Pool {
             counts.in_use = counts.in_use + is.in_use - was.in_use;
             counts.retained = counts.retained + is.retained - was.retained;
             counts.purged = counts.purged + is.purged - was.purged;
-            counts.dirty_slots = counts.dirty_slots + is.dirty_slots - was.dirty_slots;
+            counts.dirty_bytes = counts.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
             if (*superslab).state != State::Pooled {
                 return;
             }
@@ -270,12 +304,12 @@ pub(crate) fn is_valid() -> bool {
             let is = Account::of(superslab);
             ok &= (*superslab).free.count_ones() as usize == list && (*superslab).in_list;
             ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
-            sum.dirty_slots += is.dirty_slots;
+            sum.dirty_bytes += is.dirty_bytes;
             sum.retained += is.retained;
             sum.purged += is.purged;
         });
     }
-    ok && sum.dirty_slots == pool.counts.dirty_slots
+    ok && sum.dirty_bytes == pool.counts.dirty_bytes
         && sum.retained == pool.counts.retained
         && sum.purged == pool.counts.purged
         && pool.counts.in_use * SLOTS

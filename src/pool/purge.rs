@@ -1,6 +1,6 @@
 //! Giving memory back to the kernel.
 
-use super::{Account, POOL, Pool};
+use super::{Account, POOL, Pool, resident};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::mapping::{self, Mapping};
@@ -25,19 +25,19 @@ pub(crate) fn set_retain(mib: Option<u32>) {
     }
 }
 
-/// Dirty free slots allowed when `claimed` slots are in use.
-pub(super) fn bound_slots(claimed: usize) -> usize {
-    let least = RETAIN_LEAST.load(Ordering::Relaxed) / SLOT;
+/// Bytes of free memory that may stay resident when `claimed` slots are in use.
+pub(super) fn bound(claimed: usize) -> usize {
+    let least = RETAIN_LEAST.load(Ordering::Relaxed);
     if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
         least
     } else {
-        least.max(claimed / 8)
+        least.max(claimed * SLOT / 8)
     }
 }
 
 /// Purges, oldest first, until what is retained is within three quarters of the bound. No lock may be held.
 pub(crate) fn trim() {
-    purge_while(|pool, _| pool.counts.dirty_slots > bound_slots(pool.counts.claimed_slots) / 4 * 3);
+    purge_while(|pool, _| pool.counts.dirty_bytes > bound(pool.counts.claimed_slots) / 4 * 3);
 }
 
 /// Purges what has been free for longer than `delay` milliseconds. No lock may be held.
@@ -57,8 +57,8 @@ pub(crate) fn purge_all() -> usize {
 /// start, so that a call that fails (a locked page) is not repeated for ever.
 fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
     let mut pool = POOL.lock();
-    let mut most = pool.counts.dirty_slots;
     let mut skips = pool.dirty.len();
+    let mut most = skips * SLOTS;
     while let Some(superslab) = pool.dirty.first() {
         if most == 0 || !go_on(&pool, superslab) {
             return;
@@ -82,11 +82,16 @@ fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
             drop(pool);
             let cleaned = purge_bits(base, free, bits);
             pool = POOL.lock();
+            pool.counts.returned += resident(superslab, cleaned) as u64;
             (*superslab).dirty &= !cleaned;
+            for (slot, touched) in (&mut (*superslab).touched).iter_mut().enumerate() {
+                if cleaned & 1 << slot != 0 {
+                    *touched = 0;
+                }
+            }
             if cleaned != 0 && free == u32::MAX {
                 (*superslab).populated = false;
             }
-            pool.counts.returned += cleaned.count_ones() as u64 * SLOT as u64;
             pool.put_back(superslab);
             if (*superslab).in_dirty {
                 // Not all could be purged, or slots came in meanwhile: young again.
@@ -168,7 +173,7 @@ unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
         if gone {
             pool.in_flight.remove(superslab);
             pool.counts.mapped -= 1;
-            pool.counts.returned += (*superslab).dirty.count_ones() as u64 * SLOT as u64;
+            pool.counts.returned += resident(superslab, (*superslab).dirty) as u64;
             pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
             (*superslab).state = State::Unmapped;
             (*superslab).list.next = pool.spare;

@@ -84,6 +84,13 @@ impl Slab {
         (self.capacity - self.out() as u16) as usize
     }
 
+    /// Bytes from the start of the slab that hold every block carved so far, more or less: carving begins within the
+    /// first 4 KiB.
+    pub(crate) fn touched(&self) -> usize {
+        self.carved as usize * size_class::size(self.class as usize)
+            + self.start as usize * size_class::size(self.class as usize)
+    }
+
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.capacity as usize

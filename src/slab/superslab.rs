@@ -7,6 +7,9 @@ use crate::base::sync::atomic::Ordering;
 use crate::base::units::{SLOT_SHIFT, SLOTS, SUPERSLAB};
 use core::ptr::NonNull;
 
+/// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
+pub(crate) const UNIT: usize = 4 << 10;
+
 /// Where a superslab is, as the pool sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -27,6 +30,8 @@ pub(crate) struct Superslab {
     pub(crate) free: u32,
     /// Slots that were claimed since they were last known to be zero.
     pub(crate) dirty: u32,
+    /// How much of each dirty slot was ever handed out, in [`UNIT`]s: what purging it would give back.
+    pub(crate) touched: [u8; SLOTS],
     pub(crate) state: State,
     /// Whether huge pages were asked for.
     pub(crate) huge: bool,
