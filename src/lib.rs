@@ -91,8 +91,9 @@ mod base;
 #[cfg(not(loom))]
 mod heap;
 #[cfg(all(loom, test))]
-#[path = "heap/model.rs"]
-mod heap_model;
+mod heap {
+    mod model;
+}
 #[cfg(not(loom))]
 mod knobs;
 #[cfg(not(loom))]
