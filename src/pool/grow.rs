@@ -2,7 +2,7 @@
 
 use super::{Account, POOL};
 use crate::base::sync::atomic::Ordering as WordOrdering;
-use crate::base::units::{SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
@@ -13,10 +13,11 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab};
 use core::ptr::NonNull;
 
-/// With `HAKMEM_THP=auto` superslabs stay on small pages until the process holds this many bytes of them: huge pages
-/// from the third superslab on cost the experiment of design.md a quarter of the RSS of programs of 5 to 300 MiB, and
-/// save seven eighths of the first-touch time of those that keep growing.
-const AUTO_HUGE_FROM: usize = 32 << 20;
+/// With `HAKMEM_THP=auto` superslabs stay on small pages until this many bytes of slots are in use: huge pages from the
+/// third superslab on cost the experiment of design.md a quarter of the RSS of programs of 5 to 300 MiB, and save seven
+/// eighths of the first-touch time of those that keep growing. Slots, not superslabs: a program whose superslabs are
+/// sparse (many threads, little live) would get the huge pages and none of the use.
+const AUTO_HUGE_FROM: usize = 48 << 20;
 
 /// Maps one more superslab and lists it. Call it with no lock held.
 pub(crate) fn grow(knobs: &Knobs) -> Result<(), Errno> {
@@ -102,7 +103,7 @@ fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
         ThpPolicy::Always => true,
         ThpPolicy::Never => false,
         ThpPolicy::Auto => {
-            how == Prefault::Collapse || super::counts().mapped * SUPERSLAB >= AUTO_HUGE_FROM
+            how == Prefault::Collapse || super::counts().claimed_slots * SLOT >= AUTO_HUGE_FROM
         }
     }
 }
