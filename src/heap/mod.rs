@@ -20,6 +20,8 @@ pub(crate) mod fork;
 mod heap;
 pub(crate) mod hot;
 pub(crate) mod maintain;
+#[cfg(all(test, not(loom)))]
+mod oom_tests;
 pub(crate) mod realloc;
 mod refill;
 pub(crate) mod registry;

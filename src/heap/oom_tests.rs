@@ -1,0 +1,158 @@
+//! Out of memory on every path: the fake kernel refuses the n-th call of each kind, once or from then on, for every n
+//! until there is no such call. Whatever happens, what was had keeps its contents, and everything works again afterwards.
+
+use super::{cold, hot, maintain, realloc};
+use crate::os::fake::{self, Call};
+use crate::os::sys::Errno;
+use std::thread;
+use std::vec::Vec;
+
+const SIZES: [(usize, usize); 10] = [
+    (24, 8),
+    (700, 16),
+    (3000, 64),
+    (20_000, 16),
+    (40_000, 4096),
+    (300_000, 16),
+    (1 << 20, 1 << 16),
+    (3 << 20, 16),
+    (100, 4 << 20),
+    (9 << 20, 1 << 21),
+];
+
+struct Held {
+    ptr: *mut u8,
+    size: usize,
+    align: usize,
+    mark: u8,
+}
+
+impl Held {
+    fn check(&self) {
+        // SAFETY: live, and `size` bytes long.
+        unsafe {
+            assert_eq!(
+                (*self.ptr, *self.ptr.add(self.size - 1)),
+                (self.mark, self.mark)
+            );
+        }
+        assert_eq!(self.ptr as usize % self.align, 0);
+    }
+}
+
+/// Allocates, grows and frees blocks of every kind; answers how many requests were refused.
+fn work() -> usize {
+    let mut held: Vec<Held> = Vec::with_capacity(100);
+    let mut refused = 0;
+    for round in 0..3u8 {
+        for (index, &(size, align)) in SIZES.iter().enumerate() {
+            let mark = round * 16 + index as u8 + 1;
+            let ptr = if round == 1 {
+                hot::alloc_zeroed(size, align, None)
+            } else {
+                hot::alloc(size, align, None)
+            };
+            if ptr.is_null() {
+                refused += 1;
+                continue;
+            }
+            // SAFETY: just allocated.
+            unsafe {
+                if round == 1 {
+                    assert_eq!(
+                        (*ptr, *ptr.add(size / 2), *ptr.add(size - 1)),
+                        (0, 0, 0),
+                        "zeroed"
+                    );
+                }
+                *ptr = mark;
+                *ptr.add(size - 1) = mark;
+                assert!(cold::usable_size(ptr) >= size);
+            }
+            held.push(Held {
+                ptr,
+                size,
+                align,
+                mark,
+            });
+        }
+    }
+    for block in held.iter_mut().filter(|block| block.size >= 300_000) {
+        let new_size = block.size * 5;
+        // SAFETY: live; replaced only where the answer is not null.
+        unsafe {
+            let new = realloc::realloc(block.ptr, block.size, block.align, new_size);
+            if new.is_null() {
+                refused += 1;
+            } else {
+                assert_eq!(*new.add(block.size - 1), block.mark, "contents move along");
+                *new.add(new_size - 1) = block.mark;
+                (block.ptr, block.size) = (new, new_size);
+            }
+        }
+        block.check();
+    }
+    for block in held {
+        block.check();
+        // SAFETY: live, and not used again.
+        unsafe { hot::dealloc(block.ptr, block.size, block.align) };
+    }
+    maintain::purge_now();
+    refused
+}
+
+/// Runs `work` on a thread of its own under a plan for the n-th call of a kind, then without; answers how often it was
+/// refused and whether the plan came to bear.
+fn under(kind: Call, n: u32, plan: fn(Call, u32, Errno)) -> (usize, bool) {
+    thread::spawn(move || {
+        fake::clear();
+        plan(kind, n, Errno::ENOMEM);
+        let refused = work();
+        let reached = fake::calls().of(kind) >= n;
+        fake::clear();
+        assert_eq!(work(), 0, "memory is back; {kind:?} {n} was refused before");
+        (refused, reached)
+    })
+    .join()
+    .expect("no panic under a refused call")
+}
+
+/// The calls that take or give back address space and memory: those a kernel can refuse. (A futex wake cannot fail, and
+/// the fake's mincore may not say ENOMEM, which is how a kernel reports that nothing is mapped there.)
+const KINDS: [Call; 5] = [
+    Call::Mmap,
+    Call::Munmap,
+    Call::Mprotect,
+    Call::Mremap,
+    Call::Madvise,
+];
+
+/// Plans made with `plan` for every n until the work no longer makes an n-th call; answers the requests refused.
+fn for_every_call(plan: fn(Call, u32, Errno)) -> usize {
+    let mut seen = 0;
+    for kind in KINDS {
+        for n in 1.. {
+            let (refused, reached) = under(kind, n, plan);
+            seen += refused;
+            if !reached {
+                break;
+            }
+            assert!(n < 1000, "the work ends");
+        }
+    }
+    seen
+}
+
+#[test]
+fn every_single_refusal_is_survived() {
+    for_every_call(fake::fail_kind);
+}
+
+#[test]
+fn a_kernel_that_refuses_everything_from_some_call_on_is_survived() {
+    let refused = for_every_call(fake::fail_kind_from);
+    assert!(
+        refused > 0,
+        "a kernel that refuses everything leads to null"
+    );
+}
