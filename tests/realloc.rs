@@ -259,3 +259,21 @@ fn back_and_forth_by_a_few_bytes() {
         }
     }
 }
+
+/// The tail that a shrink cuts off may start in a part of the directory nobody used yet.
+#[test]
+fn the_rest_of_a_shrunk_block_serves_the_next() {
+    // SAFETY: sizes are not zero; each block is freed once with its last layout, and only first bytes are written.
+    unsafe {
+        let big = HAKMEM.alloc(layout(8 * GIB, 16));
+        let cut = HAKMEM.alloc(layout(6 * GIB, 16));
+        assert!(!big.is_null() && !cut.is_null(), "address space");
+        let kept = HAKMEM.realloc(cut, layout(6 * GIB, 16), 2 * GIB);
+        assert_eq!(kept, cut, "a shrink stays in place");
+        let next = HAKMEM.alloc(layout(3 * MIB, 16));
+        next.write(1);
+        HAKMEM.dealloc(next, layout(3 * MIB, 16));
+        HAKMEM.dealloc(kept, layout(2 * GIB, 16));
+        HAKMEM.dealloc(big, layout(8 * GIB, 16));
+    }
+}
