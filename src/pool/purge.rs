@@ -84,10 +84,10 @@ fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
             pool = POOL.lock();
             pool.counts.returned += resident(superslab, cleaned) as u64;
             (*superslab).dirty &= !cleaned;
-            for (slot, touched) in (&mut (*superslab).touched).iter_mut().enumerate() {
-                if cleaned & 1 << slot != 0 {
-                    *touched = 0;
-                }
+            let mut left = cleaned;
+            while left != 0 {
+                (*superslab).touched[left.trailing_zeros() as usize] = 0;
+                left &= left - 1;
             }
             if cleaned != 0 && free == u32::MAX {
                 (*superslab).populated = false;
