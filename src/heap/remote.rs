@@ -3,6 +3,7 @@
 use super::heap::{Bin, Heap, IDLE, Out, batch_limit, by_id, shared};
 use super::{hot, registry, slabs, spare};
 use crate::base::size_class;
+use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
@@ -167,17 +168,28 @@ pub(super) unsafe fn try_drain(heap: *mut Heap) {
         let Some(guard) = (*heap).lock.try_lock() else {
             return;
         };
+        drain_and_unlock(heap, guard);
+        look_again(heap);
+    }
+}
+
+/// Walks an inbox home under a lock that is let go with it.
+///
+/// # Safety
+/// `guard` is of `heap`'s lock.
+unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
+    // SAFETY: the lock is held until the guard goes.
+    let over = unsafe {
         drain_locked(heap);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             slabs::note_idle_classes(heap);
         }
-        let over = core::mem::take(&mut (*shared(heap)).over_bound);
-        drop(guard);
-        if over {
-            // The caller may hold a lock of its own: the trimming is left to `catch_up`.
-            OVER.store(true, Ordering::Relaxed);
-        }
-        look_again(heap);
+        core::mem::take(&mut (*shared(heap)).over_bound)
+    };
+    drop(guard);
+    if over {
+        // The caller may hold a lock of its own: the trimming is left to `catch_up`.
+        OVER.store(true, Ordering::Relaxed);
     }
 }
 
@@ -198,12 +210,7 @@ pub(super) unsafe fn look_again(heap: *mut Heap) {
             let Some(guard) = (*heap).lock.try_lock() else {
                 return;
             };
-            drain_locked(heap);
-            let over = core::mem::take(&mut (*shared(heap)).over_bound);
-            drop(guard);
-            if over {
-                OVER.store(true, Ordering::Relaxed);
-            }
+            drain_and_unlock(heap, guard);
         }
     }
 }
