@@ -207,6 +207,9 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
     if let Some(json) = json {
         json.write(&output::json(&Results {
             schema: SCHEMA,
+            complete: true,
+            planned_runs: jobs.len(),
+            warnings: Vec::new(),
             machine,
             results,
         })?)?;

@@ -139,8 +139,21 @@ pub struct CaseResult {
 pub struct Results {
     /// Always [`SCHEMA`].
     pub schema: u32,
+    /// Whether everything planned was measured; false where the measurement was interrupted.
+    #[serde(default = "yes")]
+    pub complete: bool,
+    /// How many child processes the plan has, failed ones included; 0 in files that do not say.
+    #[serde(default)]
+    pub planned_runs: usize,
+    /// What a reader has to know before believing a figure, one sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Where and how it was measured.
     pub machine: Machine,
     /// What was measured.
     pub results: Vec<CaseResult>,
+}
+
+fn yes() -> bool {
+    true
 }
