@@ -49,6 +49,8 @@ enum Command {
         #[command(subcommand)]
         command: crate::peers::PeersCommand,
     },
+    /// Every workload once on every allocator, as small as it goes: whether each can do each
+    Smoke(crate::smoke::Smoke),
     /// Markdown tables of a results file, for a README
     Markdown { results: std::path::PathBuf },
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound
@@ -109,6 +111,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
         }
         Some(Command::All(options)) => measure(Spec::all_cases(), options),
         Some(Command::Peers { command }) => crate::peers::dispatch(command),
+        Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Command::Markdown { results }) => {
             print!(
                 "{}",

@@ -32,6 +32,7 @@ pub mod raw;
 pub mod record;
 pub mod rng;
 pub mod runner;
+pub mod smoke;
 pub mod stats;
 pub mod subjects;
 pub mod table;
