@@ -112,11 +112,11 @@ pub use api::global::Hakmem;
 #[cfg(not(loom))]
 pub use api::raw;
 #[cfg(not(loom))]
-pub use api::snapshot::stats;
+pub use api::snapshot::{stats, stats_quick};
 #[cfg(not(loom))]
 pub use api::stats::{
-    BatchStats, ByteStats, ClassStats, Failure, HeapStats, HugePageStats, HugeStats, PrefaultStats,
-    Stats, SuperslabStats,
+    BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, HugeStats,
+    PrefaultStats, Stats, SuperslabStats,
 };
 #[cfg(not(loom))]
 pub use api::{prewarm, purge, usable_size};

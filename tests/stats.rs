@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::thread;
 
-use hakmem_alloc::{Hakmem, Stats, stats};
+use hakmem_alloc::{Hakmem, Stats, stats, stats_quick};
 use serde_json::Value;
 
 #[global_allocator]
@@ -101,6 +101,37 @@ fn states_of_superslabs_add_up() {
     assert!(stats.bytes.mapped >= states.mapped * (2 << 20));
     assert!(stats.heaps.live >= 1);
     drop(held);
+}
+
+/// What prefaults is counted, whoever prefaults: superslabs and regions; and what is refused.
+#[test]
+fn prefaults_and_refusals_are_counted() {
+    use hakmem_alloc::region::Region;
+    let before = stats_quick();
+    assert_eq!(before.huge_pages.achieved_bytes, None, "nobody was asked");
+    let had = hakmem_alloc::prewarm(2) as u64;
+    let after = stats_quick();
+    assert!(had > 0, "4 MiB are to be had");
+    assert!(after.prefault.calls >= before.prefault.calls + had);
+    assert!(after.prefault.bytes >= before.prefault.bytes + (had << 21));
+
+    let region = Region::builder().len(3 << 20).map().expect("a region");
+    region.prefault().expect("brought in");
+    let last = stats_quick();
+    assert!(last.prefault.calls > after.prefault.calls);
+    assert!(last.prefault.bytes >= after.prefault.bytes + (3 << 20));
+
+    // More than any address space has.
+    let refused = Region::builder().len(1 << 62).map();
+    assert!(refused.is_err());
+    let refused = |stats: &Stats| {
+        let of_mmap = stats.failed_calls.iter().filter(|f| f.call == "mmap");
+        of_mmap.map(|f| f.count).sum::<u64>()
+    };
+    let now = stats();
+    assert!(refused(&now) > refused(&last), "{now}");
+    let enomem = now.failures.iter().find(|f| f.errno == libc::ENOMEM);
+    assert!(enomem.is_some_and(|f| f.count > 0), "{now}");
 }
 
 /// Runs one test of this file in a process of its own with these variables.

@@ -38,7 +38,7 @@ impl Totals {
 /// `malloc_trim` could give back at least. There is nothing like glibc's fast bins.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
-    let totals = Totals::of(&hakmem_alloc::stats());
+    let totals = Totals::of(&hakmem_alloc::stats_quick());
     let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     libc::mallinfo2 {
         arena: whole(totals.mapped),
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn malloc_info(options: c_int, out: *mut libc::FILE) -> c_
     if options != 0 {
         return libc::EINVAL;
     }
-    let stats = hakmem_alloc::stats();
+    let stats = hakmem_alloc::stats_quick();
     // SAFETY: the caller's promise.
     let mut out = unsafe { File::new(out) };
     // As with glibc, the stream's own error flag says whether it was written.

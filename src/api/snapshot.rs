@@ -10,9 +10,19 @@ use crate::slab::meta;
 use core::sync::atomic::Ordering;
 
 /// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave,
-/// which reads `/proc/self/smaps`: milliseconds in a large process. Allocates nothing; any thread may call it. See
-/// [`Stats`] for what is exact.
+/// which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
+/// ([`stats_quick`] does without). Allocates nothing; any thread may call it. See [`Stats`] for what is exact.
 pub fn stats() -> Stats {
+    let mut stats = stats_quick();
+    if heap::ensure_ready() {
+        stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
+    }
+    stats
+}
+
+/// As [`stats`], from the allocator's own books alone: the kernel is not asked, and
+/// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) is `None`. Microseconds, for monitoring.
+pub fn stats_quick() -> Stats {
     let mut stats = Stats::empty();
     if !heap::ensure_ready() {
         return stats;
@@ -40,7 +50,7 @@ pub fn stats() -> Stats {
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
-    stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
+    stats.take_tally();
     stats
 }
 

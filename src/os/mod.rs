@@ -2,11 +2,13 @@
 //!
 //! [`sys`] is the contract: one thin function per system call, each failure an [`sys::Errno`].
 //! In unit tests the same names come from `fake`, which counts the calls of the calling thread and
-//! fails the one it was told to. Everything else here is written against `sys` alone: locks,
-//! messages, aligned mappings, huge pages, prefault. Nothing in this layer allocates or panics.
+//! fails the one it was told to. What is refused of the calls about memory goes into the books of
+//! [`tally`]. Everything else here is written against `sys` alone: locks, messages, aligned
+//! mappings, huge pages, prefault. Nothing in this layer allocates or panics.
 
 pub(crate) mod achieved;
 pub(crate) mod clock;
+mod counted;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod huge;
@@ -17,3 +19,4 @@ pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod prefault;
 pub(crate) mod sys;
+pub(crate) mod tally;

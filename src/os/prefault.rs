@@ -12,6 +12,7 @@ use super::mapping::HUGE_PAGE;
 use super::memory::allow_populate;
 use super::message::message;
 use super::sys::{self, Errno};
+use super::tally;
 
 /// Populates a range for writing, and answers how many bytes: fewer than asked where memory would
 /// run short, which is also said on stderr, once.
@@ -41,6 +42,22 @@ pub(crate) unsafe fn touch(addr: usize, len: usize) -> usize {
     outcome.unwrap_or(0)
 }
 
+/// Writes zero into every byte of a range, as programs do that know no better, and answers how many bytes; stops
+/// short as [`populate`] does.
+///
+/// # Safety
+/// The caller owns the range, mapped writable, and nobody needs its contents.
+pub(crate) unsafe fn fill(addr: usize, len: usize) -> usize {
+    // SAFETY: as the caller promises.
+    let outcome = unsafe {
+        run(addr, len, |step, n| {
+            core::ptr::write_bytes(step as *mut u8, 0, n);
+            Ok(())
+        })
+    };
+    outcome.unwrap_or(0)
+}
+
 /// # Safety
 /// `step` may be called for any part of the range.
 unsafe fn run(
@@ -48,8 +65,11 @@ unsafe fn run(
     len: usize,
     step: impl FnMut(usize, usize) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
+    tally::prefault_begun();
     // SAFETY: as the caller promises.
-    unsafe { run_within(addr, len, allow_populate, step) }
+    let outcome = unsafe { run_within(addr, len, allow_populate, step) };
+    tally::prefault_done(outcome.unwrap_or(0));
+    outcome
 }
 
 /// # Safety

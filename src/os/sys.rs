@@ -7,17 +7,18 @@
 use core::ffi::CStr;
 use core::fmt;
 
+pub(crate) use super::counted::{
+    ftruncate, madvise, memfd_create, mlock, mmap, mmap_fd, mprotect, mremap, msync, munmap,
+};
 #[cfg(test)]
 pub(crate) use super::fake::{
-    close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
-    ioctl, madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock,
-    munmap, name_range, open, peek, read, rlimit_as, write,
+    close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
+    mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
 #[cfg(not(test))]
 pub(crate) use super::linux::{
-    close, cpu_count, current_node, eventfd, fstat, ftruncate, futex_wait, futex_wake, getauxval,
-    ioctl, madvise, memfd_create, mincore, mlock, mmap, mmap_fd, mprotect, mremap, msync, munlock,
-    munmap, name_range, open, peek, read, rlimit_as, write,
+    close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
+    mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
 pub(crate) use super::linux::{page_size, sleep_us};
 

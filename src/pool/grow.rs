@@ -115,13 +115,7 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
         match how {
             Prefault::Off | Prefault::Async => false,
             Prefault::Touch => prefault::touch(map.addr, map.len) == map.len,
-            Prefault::Memset => {
-                if !memory::allow_populate(map.len) {
-                    return false;
-                }
-                core::ptr::write_bytes(map.addr as *mut u8, 0, map.len);
-                true
-            }
+            Prefault::Memset => prefault::fill(map.addr, map.len) == map.len,
             // What MAP_POPULATE brought in is found present, which costs next to nothing.
             Prefault::Populate | Prefault::MapPopulate => {
                 prefault::populate(map.addr, map.len).is_ok_and(|n| n == map.len)

@@ -20,6 +20,7 @@ use crate::os::mapping::HUGE_PAGE;
 use crate::os::memory::populate_budget;
 use crate::os::prefault::populate_supported;
 use crate::os::sys::{self, Errno};
+use crate::os::tally;
 
 /// Between two steps, so that writers of the address space's lock get their turn.
 pub(super) const PAUSE_US: u64 = 50;
@@ -228,10 +229,14 @@ impl Work {
         if let Err(errno) = outcome {
             return fail(errno, self.done, segment.how == How::Read);
         }
-        if let Task::Populate(plan) = &self.task
-            && !plan.collapses
-        {
-            self.step = next_step(self.step, plan.step, now_ns() - began);
+        if let Task::Populate(plan) = &self.task {
+            if self.done == 0 {
+                tally::prefault_begun();
+            }
+            tally::prefault_done(len);
+            if !plan.collapses {
+                self.step = next_step(self.step, plan.step, now_ns() - began);
+            }
         }
         self.done += len;
         self.at.1 += len;

@@ -90,7 +90,18 @@ impl Stats {
                 failure.count
             )?;
         }
-        out.write_str(r#"},"classes":["#)?;
+        out.write_str(r#"},"failed_calls":["#)?;
+        for (i, failed) in self.known_failed_calls().enumerate() {
+            write!(
+                out,
+                r#"{}{{"call":"{}","errno":"{}","count":{}}}"#,
+                comma(i),
+                failed.call,
+                Errno(failed.errno),
+                failed.count
+            )?;
+        }
+        out.write_str(r#"],"classes":["#)?;
         for (i, class) in self.used_classes().enumerate() {
             write!(
                 out,

@@ -14,12 +14,16 @@ mod text;
 mod tests;
 
 use crate::base::size_class;
+use crate::os::tally;
 
 /// How many size classes [`Stats::classes`] has a place for.
 pub const CLASSES: usize = size_class::CLASSES;
 
 /// How many different reasons of failure [`Stats::failures`] has a place for.
 pub const FAILURES: usize = 16;
+
+/// How many different pairs of call and reason [`Stats::failed_calls`] has a place for.
+pub const FAILED_CALLS: usize = tally::PLACES;
 
 /// A snapshot of the allocator's books.
 ///
@@ -46,8 +50,11 @@ pub struct Stats {
     pub huge_pages: HugePageStats,
     /// Memory made resident before it was used.
     pub prefault: PrefaultStats,
-    /// System calls that failed, by the reason they gave; entries without a count are unused.
+    /// Calls about memory that failed since the process began, by the reason the system gave; entries without a count
+    /// are unused.
     pub failures: [Failure; FAILURES],
+    /// The same, by call and reason.
+    pub failed_calls: [FailedCall; FAILED_CALLS],
 }
 
 /// Superslabs by state.
@@ -139,13 +146,13 @@ pub struct HugePageStats {
     pub achieved_bytes: Option<u64>,
 }
 
-/// Prefaulting since the process began.
+/// Prefaulting since the process began, of superslabs and of regions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrefaultStats {
     /// Ranges that were touched, populated or collapsed on purpose.
     pub calls: u64,
-    /// Bytes made resident by that.
+    /// Bytes of them that are resident by that; a call that stops short counts what it had.
     pub bytes: u64,
 }
 
@@ -157,6 +164,25 @@ pub struct Failure {
     pub errno: i32,
     /// How often.
     pub count: u64,
+}
+
+/// How often one system call failed for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedCall {
+    /// The call, `madvise` with what it advised: `"mmap"`, `"madvise hugepage"`.
+    pub call: &'static str,
+    /// The error number, as in `errno`.
+    pub errno: i32,
+    /// How often.
+    pub count: u64,
+}
+
+#[cfg(test)]
+impl FailedCall {
+    pub(crate) const fn new(call: &'static str, errno: i32, count: u64) -> Self {
+        Self { call, errno, count }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +209,25 @@ impl Stats {
             huge_pages: HugePageStats::default(),
             prefault: PrefaultStats::default(),
             failures: [Failure::default(); FAILURES],
+            failed_calls: [FailedCall::default(); FAILED_CALLS],
+        }
+    }
+
+    /// Fills in what the layer of the system counted: prefaulting, and what was refused.
+    pub(crate) fn take_tally(&mut self) {
+        (self.prefault.calls, self.prefault.bytes) = tally::prefaulted();
+        for ((call, errno, count), place) in tally::refusals().zip(&mut self.failed_calls) {
+            *place = FailedCall {
+                call,
+                errno: errno.0,
+                count,
+            };
+            // Reasons beyond the last place are added to it.
+            let known = |failure: &Failure| failure.count == 0 || failure.errno == place.errno;
+            let at = self.failures.iter().position(known);
+            let at = at.unwrap_or(FAILURES - 1);
+            self.failures[at].errno = place.errno;
+            self.failures[at].count += count;
         }
     }
 
@@ -210,6 +255,11 @@ impl Stats {
         self.classes
             .iter()
             .filter(|class| class.slabs != 0 || class.live_blocks != 0)
+    }
+
+    /// The pairs of call and reason that have occurred.
+    fn known_failed_calls(&self) -> impl Iterator<Item = &FailedCall> {
+        self.failed_calls.iter().filter(|failed| failed.count != 0)
     }
 
     /// The reasons that have occurred.

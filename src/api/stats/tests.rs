@@ -5,6 +5,8 @@ use std::vec::Vec;
 
 use serde_json::Value;
 
+use crate::os::sys::Errno;
+
 use super::*;
 
 /// A snapshot in which every number is another one.
@@ -46,6 +48,8 @@ pub(super) fn sample() -> Stats {
     };
     stats.failures[0] = Failure::new(libc::ENOMEM, 23);
     stats.failures[1] = Failure::new(4095, 24);
+    stats.failed_calls[0] = FailedCall::new("mmap", libc::ENOMEM, 23);
+    stats.failed_calls[2] = FailedCall::new("madvise collapse", 4095, 24);
     stats
 }
 
@@ -125,9 +129,13 @@ fn json_holds_every_number() {
         ("/prefault/bytes", 22 << 20),
         ("/failures/ENOMEM", 23),
         ("/failures/errno 4095", 24),
+        ("/failed_calls/0/count", 23),
+        ("/failed_calls/1/count", 24),
     ] {
         assert_eq!(number(path), expected, "{path}");
     }
+    assert_eq!(json["failed_calls"][0]["call"], "mmap");
+    assert_eq!(json["failed_calls"][1]["errno"], "errno 4095");
     let classes = json["classes"].as_array().expect("a list");
     let used: Vec<_> = stats.classes.iter().filter(|c| c.slabs != 0).collect();
     assert_eq!(classes.len(), used.len());
@@ -144,6 +152,7 @@ fn json_of_nothing_and_of_the_largest_numbers_is_valid() {
     let json_of_nothing = json(&Stats::empty());
     assert_eq!(json_of_nothing["classes"], serde_json::json!([]));
     assert_eq!(json_of_nothing["failures"], serde_json::json!({}));
+    assert_eq!(json_of_nothing["failed_calls"], serde_json::json!([]));
     assert_eq!(json_of_nothing["huge_pages"]["achieved_bytes"], Value::Null);
     let mut stats = Stats::empty();
     stats.bytes.mapped = u64::MAX;
@@ -162,6 +171,8 @@ fn the_text_says_it_in_words() {
         "huge pages  36.0 MiB asked for, 19.0 MiB had",
         "prefault    21 calls, 22.0 MiB",
         "failures    23 ENOMEM, 24 errno 4095",
+        "            23 × mmap: ENOMEM",
+        "            24 × madvise collapse: errno 4095",
         "block bytes     slabs  live blocks         live",
         "         16      1001         2001     31.2 KiB",
     ] {
@@ -182,5 +193,75 @@ fn the_text_says_it_in_words() {
     assert!(
         !text.contains("block bytes"),
         "no table without rows: {text}"
+    );
+}
+
+/// What the layer of the system counted arrives, by call and summed by reason.
+#[test]
+#[allow(unsafe_code)]
+fn refusals_and_prefaults_are_taken_over() {
+    use crate::os::fake::{self, Call};
+    use crate::os::mapping::{HUGE_PAGE, map_aligned, unmap};
+    use crate::os::prefault;
+    use crate::os::sys;
+    // Errnos that nobody else in this process meets.
+    let (first, second) = (Errno(3101), Errno(3102));
+    let map = map_aligned(2 * HUGE_PAGE, HUGE_PAGE, None).expect("a few MiB");
+    let mut before = Stats::empty();
+    before.take_tally();
+    for (call, errno) in [
+        (Call::Munmap, first),
+        (Call::Munmap, first),
+        (Call::Munmap, second),
+    ] {
+        fake::fail_kind(call, 1, errno);
+        // SAFETY: fails before it reaches the kernel.
+        assert_eq!(unsafe { sys::munmap(map.addr, map.len) }, Err(errno));
+    }
+    // Asked beforehand, so that the refusal meets the populating itself. Where the kernel cannot populate, the range is
+    // touched, which nothing refuses.
+    let refused = prefault::populate_supported();
+    fake::fail_kind(Call::Madvise, 1, first);
+    // SAFETY: the mapping is this test's own.
+    let outcome = unsafe { prefault::populate(map.addr, HUGE_PAGE) };
+    fake::clear();
+    assert_eq!(outcome, if refused { Err(first) } else { Ok(HUGE_PAGE) });
+    // SAFETY: as above.
+    let done = unsafe { prefault::fill(map.addr, map.len) };
+    assert_eq!(done, map.len);
+    let mut after = Stats::empty();
+    after.take_tally();
+    let by_errno = |errno: Errno| {
+        let all = after.failures.iter().filter(|f| f.errno == errno.0);
+        all.map(|f| f.count).sum::<u64>()
+    };
+    assert_eq!(by_errno(first), 2 + u64::from(refused));
+    assert_eq!(by_errno(second), 1);
+    let by_call = after
+        .failed_calls
+        .iter()
+        .find(|f| f.call == "munmap" && f.errno == first.0);
+    assert_eq!(by_call.map(|f| f.count), Some(2));
+    // Other tests prefault too.
+    assert!(after.prefault.calls >= before.prefault.calls + 2);
+    assert!(after.prefault.bytes >= before.prefault.bytes + map.len as u64);
+    // SAFETY: nobody refers into it.
+    unsafe { unmap(map) }.expect("munmap");
+}
+
+#[test]
+fn more_reasons_than_places_are_added_to_the_last() {
+    let mut stats = Stats::empty();
+    for (i, failure) in stats.failures.iter_mut().enumerate() {
+        *failure = Failure::new(4000 + i as i32, 1);
+    }
+    let before: u64 = stats.failures.iter().map(|f| f.count).sum();
+    crate::os::tally::refused(crate::os::tally::Refused::Msync, Errno(3201));
+    stats.take_tally();
+    let taken: u64 = stats.failed_calls.iter().map(|f| f.count).sum();
+    assert!(taken >= 1);
+    assert_eq!(
+        stats.failures.iter().map(|f| f.count).sum::<u64>(),
+        before + taken
     );
 }

@@ -72,6 +72,15 @@ impl fmt::Display for Stats {
             separator = ", ";
         }
         writeln!(f, "{}", if separator.is_empty() { "none" } else { "" })?;
+        for failed in self.known_failed_calls() {
+            writeln!(
+                f,
+                "            {} × {}: {}",
+                failed.count,
+                failed.call,
+                Errno(failed.errno)
+            )?;
+        }
         if self.used_classes().next().is_some() {
             writeln!(
                 f,
