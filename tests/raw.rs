@@ -268,3 +268,59 @@ fn purge_gives_back_at_once() {
     );
     assert!(ended.value::<usize>("again") <= 2 * MIB, "{ended:?}");
 }
+
+/// What was prewarmed and not used goes back as well, also where a few of its slots are in use; what comes after that
+/// is as zero as ever.
+#[test]
+fn purge_gives_back_what_was_prewarmed() {
+    const TEST: &str = "purge_gives_back_what_was_prewarmed";
+    if child::case().is_some() {
+        let _ = faults_of_taking(MIB);
+        purge();
+        let before = mem::rss();
+        child::report("prewarmed", prewarm(32) * 2 * MIB);
+        let had = mem::rss().saturating_sub(before);
+        // Fills the superslab begun above and reaches into one that was prewarmed.
+        let held: Vec<_> = (0..3 * KIB)
+            .map(|_| {
+                let block = raw::alloc(KIB, 16);
+                // SAFETY: a fresh block.
+                unsafe { block.write_bytes(0xA5, KIB) };
+                block
+            })
+            .collect();
+        child::report("had", had);
+        child::report("returned", purge());
+        child::report("left", mem::rss().saturating_sub(before));
+        child::report("again", purge());
+        let zeroed = raw::alloc_zeroed(900 * KIB, 16);
+        // SAFETY: live blocks of these sizes.
+        unsafe {
+            assert!(
+                std::slice::from_raw_parts(zeroed, 900 * KIB)
+                    .iter()
+                    .all(|b| *b == 0)
+            );
+            for block in held {
+                assert!(*block == 0xA5 && *block.add(KIB - 1) == 0xA5);
+                raw::dealloc(block);
+            }
+        }
+        return;
+    }
+    for thp in ["never", "always"] {
+        let ended = Child::of(TEST, thp).env("HAKMEM_THP", thp).run();
+        let of = |key: &str| ended.success().value::<usize>(key);
+        let prewarmed = of("prewarmed");
+        assert_eq!(prewarmed, 64 * MIB);
+        assert!(of("had") >= prewarmed - MIB, "{thp}: {} had", of("had"));
+        // Three superslabs at most are in use, of which the last is not split where it is a huge page.
+        assert!(of("left") <= 8 * MIB, "{thp}: {} left", of("left"));
+        assert!(
+            of("returned") >= prewarmed - 6 * MIB && of("returned") <= prewarmed + 2 * MIB,
+            "{thp}: {} returned",
+            of("returned")
+        );
+        assert!(of("again") <= MIB, "{thp}: {} again", of("again"));
+    }
+}

@@ -10,7 +10,7 @@ use crate::os::memory;
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
 use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::{State, Superslab};
+use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
 
 /// With `HAKMEM_THP=auto` superslabs stay on small pages until this many bytes of slots are in use: huge pages from the
@@ -54,7 +54,8 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
         (*descriptor).base = map.addr;
         (*descriptor).free = u32::MAX;
         (*descriptor).dirty = 0;
-        (*descriptor).touched = [0; SLOTS];
+        let resident = if populated { SLOT / UNIT } else { 0 };
+        (*descriptor).touched = [resident as u8; SLOTS];
         (*descriptor).huge = huge;
         (*descriptor).populated = populated;
         (*descriptor).in_dirty = false;

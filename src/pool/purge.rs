@@ -46,9 +46,14 @@ pub(crate) fn decay(now: u64, delay: u64) {
     purge_while(|_, superslab| unsafe { (*superslab).dirty_since.saturating_add(delay) <= now });
 }
 
-/// Purges everything that can be; answers the bytes given back. No lock may be held.
+/// Purges everything that can be, what was populated ahead of use included; answers the bytes given back. No lock may be
+/// held.
 pub(crate) fn purge_all() -> usize {
-    let before = POOL.lock().counts.returned;
+    let before = {
+        let mut pool = POOL.lock();
+        pool.give_up_populated();
+        pool.counts.returned
+    };
     purge_while(|_, _| true);
     (POOL.lock().counts.returned - before) as usize
 }
@@ -98,6 +103,37 @@ fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
                 (*superslab).dirty_since = crate::os::clock::now_ms();
             }
             pool = unmap_excess(pool, superslab);
+        }
+    }
+}
+
+impl Pool {
+    /// Free slots that were populated and never used count as dirty from now on, so that a purge finds them. Slots of a
+    /// huge page that no purge would split stay as they are.
+    fn give_up_populated(&mut self) {
+        let Pool {
+            by_free,
+            dirty,
+            counts,
+            ..
+        } = self;
+        // SAFETY: the caller holds the lock around `self`. Which list a superslab stands in goes by its free slots, which
+        // do not change.
+        unsafe {
+            by_free.for_each(|superslab, free_slots| {
+                let bits = (*superslab).free & !(*superslab).dirty;
+                let split = free_slots < SPLIT_FROM as usize && (*superslab).huge;
+                if split || resident(superslab, bits) == 0 {
+                    return;
+                }
+                let was = Account::of(superslab);
+                (*superslab).dirty |= bits;
+                counts.dirty_bytes += Account::of(superslab).dirty_bytes - was.dirty_bytes;
+                if !(*superslab).in_dirty {
+                    dirty.push_back(superslab);
+                    (*superslab).in_dirty = true;
+                }
+            });
         }
     }
 }
@@ -173,7 +209,7 @@ unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
         if gone {
             pool.in_flight.remove(superslab);
             pool.counts.mapped -= 1;
-            pool.counts.returned += resident(superslab, (*superslab).dirty) as u64;
+            pool.counts.returned += resident(superslab, u32::MAX) as u64;
             pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
             (*superslab).state = State::Unmapped;
             (*superslab).list.next = pool.spare;

@@ -2,7 +2,7 @@
 
 use super::grow::acquire;
 use super::{POOL, Pool};
-use crate::base::units::SUPERSLAB;
+use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault};
 use crate::os::mapping;
 use crate::slab::superslab::Superslab;
@@ -35,6 +35,7 @@ pub(crate) fn unstock(keep: usize) {
             let mut pool = POOL.lock();
             if purged {
                 (*superslab).populated = false;
+                (*superslab).touched = [0; SLOTS];
                 pool.counts.returned += SUPERSLAB as u64;
             }
             pool.put_back(superslab);

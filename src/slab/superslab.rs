@@ -30,7 +30,7 @@ pub(crate) struct Superslab {
     pub(crate) free: u32,
     /// Slots that were claimed since they were last known to be zero.
     pub(crate) dirty: u32,
-    /// How much of each dirty slot was ever handed out, in [`UNIT`]s: what purging it would give back.
+    /// How much of each slot was ever handed out or populated, in [`UNIT`]s: what purging it would give back.
     pub(crate) touched: [u8; SLOTS],
     pub(crate) state: State,
     /// Whether huge pages were asked for.
