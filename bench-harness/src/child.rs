@@ -131,6 +131,11 @@ impl Bench {
         self.run.sys_secs = used.sys_secs;
     }
 
+    /// Notes what the result came to, for comparison with other runs.
+    pub fn note_checksum(&mut self, checksum: u64) {
+        self.run.checksum = Some(checksum);
+    }
+
     /// Adds refused allocations to the report.
     pub fn count_failed(&mut self, failed: u64) {
         self.run.failed_allocs += failed;

@@ -51,6 +51,11 @@ enum Command {
     },
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
+    /// Real programs, each with every allocator as its global one: build or list them
+    Programs {
+        #[command(subcommand)]
+        command: crate::programs::ProgramsCommand,
+    },
     /// Markdown tables of a results file, for a README
     Markdown { results: std::path::PathBuf },
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound
@@ -109,7 +114,11 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             let (spec, options) = command.split();
             measure(vec![spec], options)
         }
-        Some(Command::All(options)) => measure(Spec::all_cases(), options),
+        Some(Command::All(options)) => {
+            let specs = crate::programs::keep_built(Spec::all_cases(), &options.allocators);
+            measure(specs, options)
+        }
+        Some(Command::Programs { command }) => crate::programs::dispatch(command),
         Some(Command::Peers { command }) => crate::peers::dispatch(command),
         Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Command::Markdown { results }) => {
@@ -136,6 +145,7 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
     let launcher = Launcher::new()?;
     options.check(&launcher.known())?;
     specs.iter_mut().try_for_each(Spec::check)?;
+    crate::programs::check(&specs, &options.allocators, &options.series)?;
     let settle_ms = options.settle_ms()?;
     if options.callgrind {
         callgrind::check()?;
@@ -195,6 +205,7 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    crate::programs::compare_checksums(&mut results);
     if options.latency {
         sample_latency(&mut results, &launcher, limit);
     }
@@ -228,7 +239,8 @@ fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
 
 /// One sampling run per case; a run that fails is said on stderr and leaves its case without times.
 fn sample_latency(results: &mut [CaseResult], launcher: &Launcher, limit: Duration) {
-    for case in results {
+    // A program calls its allocator itself: there is no boundary at which single calls could be timed.
+    for case in results.iter_mut().filter(|c| !c.spec.is_program()) {
         let order = Order {
             spec: case.spec.clone(),
             series: case.series,
@@ -260,6 +272,9 @@ fn empty_cases(specs: &[Spec], options: &RunOptions) -> Vec<CaseResult> {
     for spec in specs {
         for &series in &options.series {
             for allocator in &options.allocators {
+                if !spec.takes(allocator, series) {
+                    continue;
+                }
                 cases.push(CaseResult {
                     spec: spec.clone(),
                     allocator: allocator.clone(),

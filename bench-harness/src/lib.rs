@@ -28,6 +28,7 @@ pub mod options;
 pub mod output;
 pub mod peers;
 pub mod plan;
+pub mod programs;
 pub mod raw;
 pub mod record;
 pub mod rng;

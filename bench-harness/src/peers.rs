@@ -58,13 +58,8 @@ pub fn dispatch(command: PeersCommand) -> Result<(), Fail> {
     }
 }
 
-fn build(names: Vec<String>) -> Result<(), Fail> {
-    if let Some(unknown) = names.iter().find(|n| !NAMES.contains(&n.as_str())) {
-        return Err(Fail::usage(format!(
-            "unknown peer {unknown:?}: expected any of {}",
-            NAMES.join(", ")
-        )));
-    }
+/// Refuses to build what is written in C where its tools are not installed.
+pub fn check_tools(what: &str) -> Result<(), Fail> {
     for (tool, package) in [("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")] {
         let found = Command::new(tool)
             .arg("--version")
@@ -73,10 +68,21 @@ fn build(names: Vec<String>) -> Result<(), Fail> {
             .status();
         if !found.is_ok_and(|s| s.success()) {
             return Err(Fail::usage(format!(
-                "peers build: {tool} cannot be started; expected it to be installed (apt-get install {package})"
+                "{what}: {tool} cannot be started; expected it to be installed (apt-get install {package})"
             )));
         }
     }
+    Ok(())
+}
+
+fn build(names: Vec<String>) -> Result<(), Fail> {
+    if let Some(unknown) = names.iter().find(|n| !NAMES.contains(&n.as_str())) {
+        return Err(Fail::usage(format!(
+            "unknown peer {unknown:?}: expected any of {}",
+            NAMES.join(", ")
+        )));
+    }
+    check_tools("peers build")?;
     let names: Vec<&str> = if names.is_empty() {
         NAMES.to_vec()
     } else {

@@ -38,6 +38,9 @@ pub fn interleave(
             let first = jobs.len();
             for &series in series {
                 for allocator in allocators {
+                    if !specs[spec].takes(allocator, series) {
+                        continue;
+                    }
                     jobs.push(Job {
                         spec,
                         allocator: allocator.clone(),

@@ -79,6 +79,9 @@ pub struct Run {
     /// Times of single calls; only in a run that sampled them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<crate::latency::Latency>,
+    /// Of the result, where the workload is a real program; equal for equal work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<u64>,
     /// Allocations that were refused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_allocs: u64,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::fail::{Fail, one_line};
 use crate::record::{Order, Run};
-use crate::{peers, subjects};
+use crate::workloads::Spec;
+use crate::{peers, programs, subjects};
 
 /// Where the child of each allocator is to be found.
 #[derive(Debug, Clone)]
@@ -44,8 +45,11 @@ impl Launcher {
             .collect()
     }
 
-    /// Program and leading arguments of an allocator's child.
-    pub fn child(&self, allocator: &str) -> (PathBuf, Vec<String>) {
+    /// Program and leading arguments of the child that runs this workload on this allocator.
+    pub fn child(&self, allocator: &str, spec: &Spec) -> (PathBuf, Vec<String>) {
+        if spec.is_program() {
+            return (programs::executable(allocator), Vec::new());
+        }
         if peers::NAMES.contains(&allocator) {
             return (peers::executable(allocator), Vec::new());
         }
@@ -68,7 +72,7 @@ impl Launcher {
         limit: Duration,
         variables: &[(&str, &str)],
     ) -> Outcome {
-        let (program, arguments) = self.child(allocator);
+        let (program, arguments) = self.child(allocator, &order.spec);
         let order = match serde_json::to_string(order) {
             Ok(text) => text,
             Err(e) => {

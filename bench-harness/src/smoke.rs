@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::fail::Fail;
 use crate::peers;
+use crate::programs;
 use crate::record::{Order, Run, Series};
 use crate::runner::Launcher;
 use crate::subjects;
@@ -35,7 +36,7 @@ pub struct Smoke {
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let launcher = Launcher::new()?;
     let allocators = allocators(smoke, &launcher)?;
-    let specs = specs(smoke)?;
+    let specs = specs(smoke, &allocators)?;
     check_positive("--time-limit", smoke.time_limit)?;
     let limit = Duration::from_secs(smoke.time_limit);
     let start = Instant::now();
@@ -43,6 +44,9 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     for spec in &specs {
         for allocator in &allocators {
             for series in [Series::Warm, Series::Cold] {
+                if !spec.takes(allocator, series) {
+                    continue;
+                }
                 let order = Order {
                     spec: spec.clone(),
                     series,
@@ -94,7 +98,7 @@ fn known(names: Vec<String>, launcher: &Launcher) -> Result<Vec<String>, Fail> {
 }
 
 /// The workloads asked for, each as short as it can be made.
-fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
+fn specs(smoke: &Smoke, allocators: &[String]) -> Result<Vec<Spec>, Fail> {
     let names = WorkloadCommand::names();
     if let Some(unknown) = smoke.workloads.iter().find(|n| !names.contains(n)) {
         return Err(Fail::usage(format!(
@@ -110,6 +114,10 @@ fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
         spec.scale(SHARE);
         spec.check()?;
     }
+    if smoke.workloads.is_empty() {
+        return Ok(programs::keep_built(specs, allocators));
+    }
+    programs::check(&specs, allocators, &[Series::Warm])?;
     Ok(specs)
 }
 

@@ -13,6 +13,7 @@ pub mod idle_return;
 pub mod larson;
 pub mod pair;
 pub mod producer_consumer;
+pub mod program;
 pub mod random_mixed;
 pub mod replace;
 pub mod thread_churn;
@@ -24,11 +25,15 @@ use crate::child::Bench;
 use crate::fail::Fail;
 use crate::memory::Slot;
 use crate::raw::{ALIGN, RawAllocator};
+use crate::record::Series;
 
 /// A workload with its parameters.
 pub trait Workload {
     /// The name in commands and reports.
     const NAME: &'static str;
+
+    /// Whether it is a real program, in executables of its own; see [`crate::programs`].
+    const IS_PROGRAM: bool = false;
 
     /// Fills in what comes from the environment and refuses what cannot be run, in the parent.
     fn check(&mut self) -> Result<(), Fail>;
@@ -85,6 +90,13 @@ macro_rules! workloads {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => <$params as Workload>::NAME,)*
+                }
+            }
+
+            /// See [`Workload::IS_PROGRAM`].
+            pub fn is_program(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => <$params as Workload>::IS_PROGRAM,)*
                 }
             }
 
@@ -166,6 +178,18 @@ workloads! {
     ColdStart(cold_start::ColdStart),
     /// Memory held 0, 1 and 5 seconds after a peak
     IdleReturn(idle_return::IdleReturn),
+    /// Real program: parse and print a JSON document of 50 MB with serde_json (needs programs build)
+    ProgramJson(program::ProgramJson),
+    /// Real program: search a log with regex (needs programs build)
+    ProgramRegex(program::ProgramRegex),
+    /// Real program: build and query an index of HashMap and BTreeMap (needs programs build)
+    ProgramIndex(program::ProgramIndex),
+    /// Real program: decode, scale and encode pictures with image on several threads (needs programs build)
+    ProgramImage(program::ProgramImage),
+    /// Real program: a tokio server under load on loopback (needs programs build)
+    ProgramServer(program::ProgramServer),
+    /// Real program: an embedded store, redb, filled and queried (needs programs build)
+    ProgramStore(program::ProgramStore),
 }
 
 impl Spec {
@@ -183,6 +207,12 @@ impl Spec {
             .into_iter()
             .filter_map(|name| Self::parse(&[&name]))
             .collect()
+    }
+
+    /// Whether it can be run with that allocator in that series: real programs need a real allocator, and what they work
+    /// on is made before the clock starts.
+    pub fn takes(&self, allocator: &str, series: Series) -> bool {
+        !self.is_program() || (allocator != "null" && series == Series::Warm)
     }
 
     /// The workload a command line would give.

@@ -1,0 +1,8 @@
+//! The real programs on this repository's allocator.
+
+#[global_allocator]
+static GLOBAL: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
+
+fn main() {
+    bench_programs::child_main("hakmem")
+}

@@ -1,0 +1,8 @@
+//! The real programs on mimalloc, version 3.
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    bench_programs::child_main("mimalloc")
+}

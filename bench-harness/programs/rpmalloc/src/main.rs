@@ -1,0 +1,8 @@
+//! The real programs on rpmalloc.
+
+#[global_allocator]
+static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
+
+fn main() {
+    bench_programs::child_main("rpmalloc")
+}
