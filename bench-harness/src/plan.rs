@@ -33,12 +33,12 @@ pub fn interleave(
 ) -> Vec<Job> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut jobs = Vec::with_capacity(specs.len() * allocators.len() * series.len() * runs);
-    for spec in 0..specs.len() {
+    for (spec, workload) in specs.iter().enumerate() {
         for round in 0..runs {
             let first = jobs.len();
             for &series in series {
                 for allocator in allocators {
-                    if !specs[spec].takes(allocator, series) {
+                    if !workload.takes(allocator, series) {
                         continue;
                     }
                     jobs.push(Job {

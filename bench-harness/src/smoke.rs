@@ -166,7 +166,7 @@ mod tests {
             workloads: Vec::new(),
             time_limit: 1,
         };
-        let specs = specs(&all).unwrap();
+        let specs = specs(&all, &["null".to_owned()]).unwrap();
         assert_eq!(specs.len(), WorkloadCommand::names().len());
     }
 }
