@@ -30,6 +30,9 @@ pub fn check() -> Result<(), Fail> {
 pub fn count(results: &mut [CaseResult], launcher: &Launcher, limit: Duration) {
     let mut floors = HashMap::new();
     for case in results {
+        if crate::interrupt::asked() {
+            return;
+        }
         if case.spec.is_program() {
             eprintln!(
                 "callgrind: {} on {}: not counted, for there is no program without an allocator to subtract",

@@ -1,19 +1,14 @@
-//! The command line: what can be asked, and the way from a request to a table and files.
+//! The command line: what can be asked, and who answers it.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
-use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use clap::{Args, Parser, Subcommand};
 
 use crate::fail::{Fail, one_line};
 use crate::options::RunOptions;
-use crate::output::{self, Pending};
-use crate::plan::{Job, interleave};
-use crate::record::{CaseResult, Failure, Order, Results, SCHEMA};
+use crate::plan::Entry;
+use crate::record::Series;
 use crate::runner::Launcher;
 use crate::workloads::{Spec, WorkloadCommand};
-use crate::{callgrind, child, doctor, experiment, host_warm, machine, subjects, table};
+use crate::{child, doctor, experiment, host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
 ///
@@ -37,8 +32,8 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Workload(WorkloadCommand),
-    /// Every workload at its default size
-    All(RunOptions),
+    /// Every workload: at its default size, in about a minute (--quick), or thoroughly (--full)
+    All(AllOptions),
     /// A question about the kernel and the OS layer, answered by a table
     #[command(subcommand)]
     Experiment(experiment::Experiment),
@@ -70,6 +65,25 @@ enum Command {
     #[command(hide = true)]
     HostWarm { bytes: u64 },
 }
+
+/// What `all` is asked.
+#[derive(Debug, Args)]
+struct AllOptions {
+    /// About a minute in all: small sizes, as many rounds as fit
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Twenty to thirty minutes with every peer: the sizes of the README, 7 rounds and the times of single calls
+    #[arg(long)]
+    full: bool,
+    /// Only these workloads, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+/// What is compared unless something else is asked for.
+const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// The whole program.
 pub fn main() -> ! {
@@ -114,10 +128,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             let (spec, options) = command.split();
             measure(vec![spec], options)
         }
-        Some(Command::All(options)) => {
-            let specs = crate::programs::keep_built(Spec::all_cases(), &options.allocators);
-            measure(specs, options)
-        }
+        Some(Command::All(options)) => measure_all(options),
         Some(Command::Programs { command }) => crate::programs::dispatch(command),
         Some(Command::Peers { command }) => crate::peers::dispatch(command),
         Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
@@ -140,179 +151,71 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
     }
 }
 
-/// Checks everything, measures, prints the table and writes the files.
-fn measure(mut specs: Vec<Spec>, mut options: RunOptions) -> Result<(), Fail> {
+/// Workloads named on the command line.
+fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
+    options.check()?;
     let launcher = Launcher::new()?;
-    options.check(&launcher.known())?;
-    specs.iter_mut().try_for_each(Spec::check)?;
-    crate::programs::check(&specs, &options.allocators, &options.series)?;
-    let settle_ms = options.settle_ms()?;
-    if options.callgrind {
-        callgrind::check()?;
-    }
-    let json = options.json.as_deref().map(Pending::new).transpose()?;
-    let csv = options.csv.as_deref().map(Pending::new).transpose()?;
-    let machine = machine::describe();
+    let allocators =
+        options.allocators(&launcher.known(), &DEFAULT_ALLOCATORS.map(String::from))?;
+    let series = options
+        .series()
+        .unwrap_or_else(|| vec![Series::Warm, Series::Cold]);
+    let entry = |spec| Entry {
+        spec,
+        series: series.clone(),
+        runs: options.runs.unwrap_or(5),
+        secs: None,
+    };
+    let entries = specs.into_iter().map(entry).collect();
+    session::measure(&launcher, entries, allocators, &options, false)
+}
 
-    if !options.no_host_warm {
-        host_warm::warm(
-            specs
-                .iter()
-                .map(Spec::peak_bytes)
-                .max()
-                .unwrap_or(0)
-                .saturating_mul(2),
-        )?;
+/// Every workload.
+fn measure_all(all: AllOptions) -> Result<(), Fail> {
+    let options = RunOptions {
+        // What takes minutes can spare one more run for the times of single calls.
+        latency: all.options.latency || all.full,
+        ..all.options
+    };
+    options.check()?;
+    let extent = match (all.quick, all.full) {
+        (true, _) => suite::Extent::Quick,
+        (_, true) => suite::Extent::Full,
+        _ => suite::Extent::Default,
+    };
+    let launcher = Launcher::new()?;
+    let known = launcher.known();
+    let default = match extent {
+        suite::Extent::Default => DEFAULT_ALLOCATORS.map(String::from).to_vec(),
+        _ => known.clone(),
+    };
+    let allocators = options.allocators(&known, &default)?;
+    if extent != suite::Extent::Default && options.allocators.is_none() {
+        let missing: Vec<_> = crate::peers::NAMES
+            .into_iter()
+            .filter(|n| !known.iter().any(|k| k == n))
+            .collect();
+        if !missing.is_empty() {
+            eprintln!(
+                "without {}: not built (bench-harness peers build builds them)",
+                missing.join(", ")
+            );
+        }
     }
-    let mut results = empty_cases(&specs, &options);
-    let jobs = interleave(
-        &specs,
-        &options.allocators,
-        &options.series,
+    let mut entries = suite::entries(
+        extent,
+        allocators.len(),
+        options.series().as_deref(),
         options.runs,
-        options.order_seed,
-    );
-    let limit = Duration::from_secs(options.time_limit);
-    let bar = progress_bar(jobs.len() as u64);
-    for job in &jobs {
-        bar.set_message(format!(
-            "{} {} {}",
-            specs[job.spec].name(),
-            job.series,
-            job.allocator
-        ));
-        let order = Order {
-            spec: specs[job.spec].clone(),
-            series: job.series,
-            settle_ms,
-        };
-        let outcome = launcher.run(&job.allocator, &order, limit);
-        if !outcome.messages.trim().is_empty() && outcome.run.is_ok() {
-            bar.suspend(|| eprint!("{}", outcome.messages));
-        }
-        if let Some(case) = find_case(&mut results, &specs, job) {
-            match outcome.run {
-                Ok(run) => {
-                    case.runs.push(run);
-                    case.rounds.push(job.round);
-                }
-                Err(error) => case.failures.push(Failure {
-                    round: job.round,
-                    error,
-                }),
-            }
-        }
-        bar.inc(1);
+        &all.only,
+    )?;
+    let specs = entries.iter().map(|e| e.spec.clone()).collect();
+    let kept = crate::programs::keep_built(specs, &allocators);
+    entries.retain(|e| kept.contains(&e.spec));
+    if entries.is_empty() {
+        return Err(Fail::usage("nothing is left to measure"));
     }
-    bar.finish_and_clear();
-    crate::programs::compare_checksums(&mut results);
-    if options.latency {
-        sample_latency(&mut results, &launcher, limit);
-    }
-    if options.callgrind {
-        callgrind::count(&mut results, &launcher, limit);
-    }
-
-    print!("{}", table::render(&results));
-    if let Some(csv) = csv {
-        csv.write(&output::csv(&results))?;
-    }
-    let failures: usize = results.iter().map(|c| c.failures.len()).sum();
-    if let Some(json) = json {
-        json.write(&output::json(&Results {
-            schema: SCHEMA,
-            complete: true,
-            planned_runs: jobs.len(),
-            warnings: Vec::new(),
-            machine,
-            results,
-        })?)?;
-    }
-    if failures > 0 {
-        return Err(Fail::run(format!(
-            "{failures} of {} runs failed; the table says how",
-            jobs.len()
-        )));
-    }
-    Ok(())
-}
-
-/// One sampling run per case; a run that fails is said on stderr and leaves its case without times.
-fn sample_latency(results: &mut [CaseResult], launcher: &Launcher, limit: Duration) {
-    // A program calls its allocator itself: there is no boundary at which single calls could be timed.
-    for case in results.iter_mut().filter(|c| !c.spec.is_program()) {
-        let order = Order {
-            spec: case.spec.clone(),
-            series: case.series,
-            settle_ms: None,
-        };
-        match launcher
-            .run_with(
-                &case.allocator,
-                &order,
-                limit,
-                &[(crate::latency::VARIABLE, "1")],
-            )
-            .run
-        {
-            Ok(run) => case.latency = run.latency,
-            Err(e) => eprintln!(
-                "latency: {} {} on {}: {e}",
-                case.spec.name(),
-                case.series,
-                case.allocator
-            ),
-        }
-    }
-}
-
-/// A case for every combination, in the order in which tables show them.
-fn empty_cases(specs: &[Spec], options: &RunOptions) -> Vec<CaseResult> {
-    let mut cases = Vec::new();
-    for spec in specs {
-        for &series in &options.series {
-            for allocator in &options.allocators {
-                if !spec.takes(allocator, series) {
-                    continue;
-                }
-                cases.push(CaseResult {
-                    spec: spec.clone(),
-                    allocator: allocator.clone(),
-                    series,
-                    runs: Vec::new(),
-                    rounds: Vec::new(),
-                    failures: Vec::new(),
-                    instructions_per_op: None,
-                    latency: None,
-                });
-            }
-        }
-    }
-    cases
-}
-
-fn find_case<'a>(
-    results: &'a mut [CaseResult],
-    specs: &[Spec],
-    job: &Job,
-) -> Option<&'a mut CaseResult> {
-    results.iter_mut().find(|c| {
-        c.spec == specs[job.spec] && c.allocator == job.allocator && c.series == job.series
-    })
-}
-
-/// A bar on a terminal, nothing elsewhere. It ticks only between runs: a thread redrawing it would be measured as well.
-fn progress_bar(length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} runs, about {eta} left  {msg}")
-    {
-        bar.set_style(style);
-    }
-    bar
+    session::measure(&launcher, entries, allocators, &options, true)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The harness that compares allocators, as a library and a thin binary.
 //!
-//! The parent (`cli`, `plan`, `runner`, `stats`, `table`, `output`) never times anything itself: each run of each
-//! allocator is a child process (`child`), started one at a time in an order shuffled by the seed. The child builds its
-//! bookkeeping from mmap (`memory`), calls the allocator under test through one table of functions that are never
-//! inlined (`raw`), times a workload (`workloads`, `measure`) and prints one line of JSON (`record`).
+//! The parent (`cli`, `suite`, `plan`, `session`, `journal`, `runner`, `stats`, `drift`, `table`, `output`) never times
+//! anything itself: each run of each allocator is a child process (`child`), started one at a time in an order shuffled by
+//! the seed. The child builds its bookkeeping from mmap (`memory`), calls the allocator under test through one table of
+//! functions that are never inlined (`raw`), times a workload (`workloads`, `measure`) and prints one line of JSON
+//! (`record`).
 //!
 //! An executable outside this workspace can be a child too: it calls [`child::child_main`] with its own allocator.
 #![deny(
@@ -17,9 +18,12 @@ pub mod child;
 pub mod cli;
 pub mod compare;
 pub mod doctor;
+pub mod drift;
 pub mod experiment;
 pub mod fail;
 pub mod host_warm;
+pub mod interrupt;
+pub mod journal;
 pub mod latency;
 pub mod machine;
 pub mod measure;
@@ -29,12 +33,15 @@ pub mod output;
 pub mod peers;
 pub mod plan;
 pub mod programs;
+pub mod progress;
 pub mod raw;
 pub mod record;
 pub mod rng;
 pub mod runner;
+pub mod session;
 pub mod smoke;
 pub mod stats;
 pub mod subjects;
+pub mod suite;
 pub mod table;
 pub mod workloads;

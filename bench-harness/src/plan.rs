@@ -1,100 +1,160 @@
-//! Which runs there are and in which order: rounds of every (allocator, series), each round shuffled anew.
+//! Which runs there are and in which order.
 //!
-//! A round holds one run of each, so that whatever the machine does meanwhile hits all alike, and the shuffle keeps any
-//! allocator from always running after the same neighbour.
+//! A round holds one run of every allocator and series of every workload; a plan is one round after another. Within a
+//! round the workloads take turns in a shuffled order, and so do the runs of each: whatever the machine does meanwhile
+//! hits all allocators alike, no allocator always runs after the same neighbour, and a measurement that is interrupted
+//! has something of everything.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::record::Series;
 use crate::workloads::Spec;
 
+/// One workload of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The workload and its parameters.
+    pub spec: Spec,
+    /// Its series.
+    pub series: Vec<Series>,
+    /// Rounds it takes part in.
+    pub runs: usize,
+    /// What one run takes on the machine the estimates were made on, in seconds; nothing where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secs: Option<f64>,
+}
+
+impl Entry {
+    /// Whether there are such runs. A real program has no single calls that could be timed: it calls its allocator itself.
+    pub fn takes(&self, allocator: &str, series: Series, latency: bool) -> bool {
+        self.spec.takes(allocator, series) && !(latency && self.spec.is_program())
+    }
+}
+
+/// Everything that is to be measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The workloads.
+    pub entries: Vec<Entry>,
+    /// The allocators.
+    pub allocators: Vec<String>,
+    /// Whether each allocator and series of each workload has a further run that times single calls.
+    pub latency: bool,
+    /// How long to rest after a run before resident memory is read once more, if at all.
+    pub settle_ms: Option<u64>,
+    /// Seed of the order.
+    pub order_seed: u64,
+}
+
 /// One child process to be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Job {
     /// Index of the workload among those of the plan.
-    pub spec: usize,
+    pub entry: usize,
     /// The allocator's name.
     pub allocator: String,
     /// Warm or cold.
     pub series: Series,
     /// The round within the workload, from 0.
     pub round: usize,
+    /// Whether single calls are timed; such a run counts for nothing else.
+    #[serde(default)]
+    pub latency: bool,
 }
 
-/// All jobs of all workloads, in order.
-pub fn interleave(
-    specs: &[Spec],
-    allocators: &[String],
-    series: &[Series],
-    runs: usize,
-    seed: u64,
-) -> Vec<Job> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut jobs = Vec::with_capacity(specs.len() * allocators.len() * series.len() * runs);
-    for (spec, workload) in specs.iter().enumerate() {
-        for round in 0..runs {
+impl Plan {
+    /// All jobs in order.
+    pub fn jobs(&self) -> Vec<Job> {
+        let mut random = StdRng::seed_from_u64(self.order_seed);
+        let mut jobs = Vec::new();
+        let rounds = self.entries.iter().map(|e| e.runs).max().unwrap_or(0);
+        for round in 0..rounds {
+            self.round(&mut jobs, round, false, &mut random);
+        }
+        if self.latency {
+            self.round(&mut jobs, 0, true, &mut random);
+        }
+        jobs
+    }
+
+    fn round(&self, jobs: &mut Vec<Job>, round: usize, latency: bool, random: &mut StdRng) {
+        let mut order: Vec<usize> = (0..self.entries.len())
+            .filter(|&i| round < self.entries[i].runs)
+            .collect();
+        order.shuffle(random);
+        for entry in order {
             let first = jobs.len();
-            for &series in series {
-                for allocator in allocators {
-                    if !workload.takes(allocator, series) {
+            for &series in &self.entries[entry].series {
+                for allocator in &self.allocators {
+                    if !self.entries[entry].takes(allocator, series, latency) {
                         continue;
                     }
                     jobs.push(Job {
-                        spec,
+                        entry,
                         allocator: allocator.clone(),
                         series,
                         round,
+                        latency,
                     });
                 }
             }
-            jobs[first..].shuffle(&mut random);
+            jobs[first..].shuffle(random);
         }
     }
-    jobs
+
+    /// Runs whose throughput counts.
+    pub fn runs(&self) -> usize {
+        self.jobs().iter().filter(|j| !j.latency).count()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan(seed: u64) -> Vec<Job> {
-        let names = ["a", "b", "c"].map(String::from);
-        interleave(
-            &Spec::report_cases(),
-            &names,
-            &[Series::Warm, Series::Cold],
-            4,
-            seed,
-        )
+    fn plan(seed: u64) -> Plan {
+        let entry = |spec: &Spec| Entry {
+            spec: spec.clone(),
+            series: vec![Series::Warm, Series::Cold],
+            runs: 4,
+            secs: None,
+        };
+        Plan {
+            entries: Spec::report_cases().iter().map(entry).collect(),
+            allocators: ["a", "b", "c"].map(String::from).to_vec(),
+            latency: false,
+            settle_ms: None,
+            order_seed: seed,
+        }
     }
 
     #[test]
     fn every_round_holds_each_once() {
-        let jobs = plan(1);
+        let jobs = plan(1).jobs();
         assert_eq!(jobs.len(), 2 * 3 * 2 * 4);
-        for (i, round) in jobs.chunks(6).enumerate() {
-            assert!(round.iter().all(|j| j.spec == i / 4 && j.round == i % 4));
-            for name in ["a", "b", "c"] {
-                for series in [Series::Warm, Series::Cold] {
-                    assert_eq!(
-                        round
-                            .iter()
-                            .filter(|j| j.allocator == name && j.series == series)
-                            .count(),
-                        1
-                    );
-                }
+        assert_eq!(jobs.len(), plan(1).runs());
+        for (i, round) in jobs.chunks(12).enumerate() {
+            assert!(round.iter().all(|j| j.round == i && !j.latency));
+            for half in round.chunks(6) {
+                assert!(
+                    half.iter().all(|j| j.entry == half[0].entry),
+                    "a workload's runs stay together"
+                );
             }
+            let all: std::collections::HashSet<&Job> = round.iter().collect();
+            assert_eq!(all.len(), 12);
         }
     }
 
     #[test]
     fn the_seed_decides_the_order() {
-        assert_eq!(plan(7), plan(7));
-        assert_ne!(plan(7), plan(8));
+        assert_eq!(plan(7).jobs(), plan(7).jobs());
+        assert_ne!(plan(7).jobs(), plan(8).jobs());
         let orders: Vec<Vec<String>> = plan(7)
+            .jobs()
             .chunks(6)
             .map(|r| {
                 r.iter()
@@ -103,8 +163,33 @@ mod tests {
             })
             .collect();
         assert!(
-            orders.iter().any(|o| *o != orders[0]),
-            "every round came in the same order"
+            orders.windows(2).any(|w| w[0] != w[1]),
+            "rounds are shuffled anew"
         );
+    }
+
+    #[test]
+    fn workloads_leave_after_their_rounds_and_latency_comes_last() {
+        let mut plan = plan(3);
+        plan.entries[1].runs = 1;
+        plan.latency = true;
+        let jobs = plan.jobs();
+        assert_eq!(plan.runs(), 6 * (4 + 1));
+        assert_eq!(jobs.len(), plan.runs() + 2 * 6);
+        let count = |entry: usize, latency: bool| {
+            jobs.iter()
+                .filter(|j| j.entry == entry && j.latency == latency)
+                .count()
+        };
+        assert_eq!(
+            [
+                count(0, false),
+                count(1, false),
+                count(0, true),
+                count(1, true)
+            ],
+            [24, 6, 6, 6]
+        );
+        assert!(jobs[plan.runs()..].iter().all(|j| j.latency));
     }
 }

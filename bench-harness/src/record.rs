@@ -145,7 +145,8 @@ pub struct Results {
     /// Whether everything planned was measured; false where the measurement was interrupted.
     #[serde(default = "yes")]
     pub complete: bool,
-    /// How many child processes the plan has, failed ones included; 0 in files that do not say.
+    /// How many runs the plan has, failed ones included and those that time single calls left out; 0 in files that do not
+    /// say.
     #[serde(default)]
     pub planned_runs: usize,
     /// What a reader has to know before believing a figure, one sentence each.

@@ -1,6 +1,7 @@
 //! Starting children, one at a time, and making of each a run or a failure.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::fail::{Fail, one_line};
 use crate::record::{Order, Run};
 use crate::workloads::Spec;
-use crate::{peers, programs, subjects};
+use crate::{interrupt, peers, programs, subjects};
 
 /// Where the child of each allocator is to be found.
 #[derive(Debug, Clone)]
@@ -116,21 +117,39 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs a command without stdin and kills it at the time limit.
+/// How long an interruption of the harness may go unnoticed while a child runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted.
 pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let group = interrupt::watched();
+    if group {
+        command.process_group(0);
+    }
     let mut child = command
         .spawn()
         .map_err(|e| format!("{:?} cannot be started: {e}", command.get_program()))?;
     let deadline = Instant::now() + limit;
     let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
-    // The pipes end with the child, so that waiting for them costs no polling while it is being timed.
-    let out = stdout.recv_timeout(limit);
+    // The pipes end with the child, so that waiting for them costs next to no polling while it is being timed.
+    let out = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match stdout.recv_timeout(left.min(LOOK)) {
+            Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() && !interrupt::asked() => {}
+            out => break out,
+        }
+    };
     let status = wait(&mut child, deadline);
     if status.is_none() {
+        if group {
+            // What it started itself ends with it.
+            // SAFETY: kill only sends a signal; the child has not been waited for, so the number is still its own.
+            unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
+        }
         // Both can only fail when it ended by itself meanwhile.
         let _ = child.kill();
         let _ = child.wait();
@@ -165,7 +184,9 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) if Instant::now() < deadline && !interrupt::asked() => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             _ => return None,
         }
     }

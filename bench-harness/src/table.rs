@@ -26,6 +26,24 @@ starts; cold: the clock starts with the very first allocation. instr/op, at rest
 instructions per operation are those above null, whose own are in parentheses.
 ";
 
+/// How many warnings a table shows; results files have them all.
+const MOST_WARNINGS: usize = 6;
+
+/// What a reader has to know before believing a figure, a line each.
+pub fn warnings(warnings: &[String]) -> String {
+    let mut text = String::new();
+    for warning in warnings.iter().take(MOST_WARNINGS) {
+        text += &format!("warning: {warning}\n");
+    }
+    if warnings.len() > MOST_WARNINGS {
+        text += &format!(
+            "warning: and {} more of the kind\n",
+            warnings.len() - MOST_WARNINGS
+        );
+    }
+    text
+}
+
 /// Results of the same workload, parameters and series, in the order in which they came.
 pub fn groups(results: &[CaseResult]) -> Vec<Vec<&CaseResult>> {
     let mut groups: Vec<Vec<&CaseResult>> = Vec::new();

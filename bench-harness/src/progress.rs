@@ -1,0 +1,150 @@
+//! How far a measurement is and how long it will still take: a bar on a terminal, a line now and then elsewhere.
+//!
+//! Nothing runs between the calls, as a thread that redraws would be measured as well.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::stats::median;
+
+/// How often a line is written where there is no terminal.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// What runs take, learned as they are seen. A kind is whatever takes about the same each time.
+#[derive(Debug)]
+pub struct Pace<K> {
+    seen: HashMap<K, Vec<f64>>,
+    expected: f64,
+    taken: f64,
+}
+
+impl<K: std::hash::Hash + Eq> Pace<K> {
+    /// Nothing seen yet; until then expectations are taken times `factor`.
+    pub fn new(factor: f64) -> Self {
+        Self {
+            seen: HashMap::new(),
+            // Counts like a second of runs, so that the first of them do not throw everything over.
+            expected: 1.0,
+            taken: factor,
+        }
+    }
+
+    /// A run of this kind was expected to take so many seconds and took others.
+    pub fn saw(&mut self, kind: K, expected: f64, taken: f64) {
+        self.seen.entry(kind).or_default().push(taken);
+        self.expected += expected;
+        self.taken += taken;
+    }
+
+    /// What a run of this kind will take, where `expected` is the guess of someone who has not seen any.
+    pub fn guess(&self, kind: &K, expected: f64) -> f64 {
+        match self.seen.get(kind).and_then(|s| median(s)) {
+            Some(seen) => seen,
+            None => expected * self.taken / self.expected,
+        }
+    }
+}
+
+/// The bar or the lines.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    lines: bool,
+    total: usize,
+    done: usize,
+    last: Instant,
+}
+
+impl Progress {
+    /// Of so many runs.
+    pub fn new(total: usize) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal {
+            ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr())
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {msg}") {
+            bar.set_style(style);
+        }
+        Self {
+            bar,
+            lines: !terminal,
+            total,
+            done: 0,
+            last: Instant::now(),
+        }
+    }
+
+    /// A run is about to start; so much is left.
+    pub fn starts(&mut self, what: &str, left: Duration) {
+        self.bar
+            .set_message(format!("{} left  {what}", in_words(left)));
+        if self.lines && self.last.elapsed() >= EVERY {
+            self.last = Instant::now();
+            eprintln!(
+                "{} of {} runs, {} left: {what}",
+                self.done,
+                self.total,
+                in_words(left)
+            );
+        }
+    }
+
+    /// So many runs are over.
+    pub fn done(&mut self, runs: usize) {
+        self.done += runs;
+        self.bar.inc(runs as u64);
+    }
+
+    /// Writes something else without tearing the bar.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprint!("{text}"));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A duration as a person says it.
+pub fn in_words(time: Duration) -> String {
+    let secs = time.as_secs_f64();
+    match secs {
+        s if s < 1.0 => "less than a second".to_owned(),
+        s if s < 90.0 => format!("about {s:.0} s"),
+        s if s < 5400.0 => format!("about {:.0} min", s / 60.0),
+        s => format!("about {:.1} h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_learned() {
+        let mut pace = Pace::new(2.0);
+        assert_eq!(pace.guess(&"a", 3.0), 6.0);
+        pace.saw("a", 3.0, 9.0);
+        assert_eq!(pace.guess(&"a", 3.0), 9.0);
+        // Others are guessed by what all have taken beyond expectation: (2 + 9) / (1 + 3).
+        assert_eq!(pace.guess(&"b", 4.0), 11.0);
+        pace.saw("a", 3.0, 1.0);
+        assert_eq!(pace.guess(&"a", 3.0), 5.0);
+    }
+
+    #[test]
+    fn durations_in_words() {
+        let words = |s: f64| in_words(Duration::from_secs_f64(s));
+        assert_eq!(words(0.2), "less than a second");
+        assert_eq!(words(58.0), "about 58 s");
+        assert_eq!(words(1290.0), "about 22 min");
+        assert_eq!(words(7200.0), "about 2.0 h");
+    }
+}
