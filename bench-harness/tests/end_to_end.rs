@@ -117,8 +117,8 @@ fn cold_faults_inside_the_clock_and_warm_does_not() {
         case["runs"][0]["minor_faults_timed"].as_u64().unwrap()
     };
     assert!(
-        faults("cold") > 200,
-        "4096 slots of half a KiB need hundreds of OS pages: {}",
+        faults("cold") > 100,
+        "4096 slots of half a KiB need hundreds of OS pages, of which the kernel gives some together: {}",
         faults("cold")
     );
     assert!(
