@@ -38,10 +38,15 @@ pub fn warm(bytes: u64) -> Result<(), Fail> {
     Ok(())
 }
 
-/// The child: maps, asks for huge pages, touches every OS page's worth of at least 4 KiB, and ends.
+/// The child: touches, and ends.
 pub fn child(bytes: u64) -> Result<(), Fail> {
-    let length = (bytes as usize).next_multiple_of(HUGE) + HUGE;
-    let base = crate::memory::map(length, false).map_err(Fail::run)?;
+    touch(bytes as usize).map_err(Fail::run)
+}
+
+/// Maps, asks for huge pages, touches every OS page's worth of at least 4 KiB, and unmaps.
+pub fn touch(bytes: usize) -> Result<(), String> {
+    let length = bytes.next_multiple_of(HUGE) + HUGE;
+    let base = crate::memory::map(length, false)?;
     let start = base as usize;
     // SAFETY: the range is the mapping just made; the advice cannot harm it. Where huge pages are not to be had, 4 KiB
     // ones are touched all the same.
@@ -50,5 +55,7 @@ pub fn child(bytes: u64) -> Result<(), Fail> {
         // SAFETY: within the mapping.
         unsafe { ((start + offset) as *mut u8).write_volatile(1) };
     }
+    // SAFETY: mapped above, and nobody else knows of it.
+    unsafe { libc::munmap(base.cast(), length) };
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
-use crate::slab::directory::DIRECTORY;
+use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
 
@@ -48,6 +48,15 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
     DIRECTORY
         .descriptor(map.addr)
         .store(descriptor as usize, WordOrdering::Relaxed);
+    if populated {
+        // What the tables hold of it is prefaulted too. Its slots have no tags yet.
+        DIRECTORY.set(map.addr, 1, Tag::NONE);
+        // SAFETY: as below; a byte of it is written back as it was.
+        unsafe {
+            let last = descriptor.cast::<u8>().add(size_of::<Superslab>() - 1);
+            last.write_volatile(last.read_volatile());
+        }
+    }
     let mut pool = POOL.lock();
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and nobody else has it.
     unsafe {

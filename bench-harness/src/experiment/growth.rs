@@ -2,12 +2,16 @@
 //! the same writes once more on a bare mapping: the kernel's floor.
 //!
 //! The floor maps as much as the blocks spanned, 2 MiB-aligned and with MADV_HUGEPAGE, and writes at the same distances
-//! in the same order: what it takes, no allocator can go below.
+//! in the same order: what it takes, no allocator can go below. A virtual machine's host may take free memory away
+//! within seconds, and its first touch then costs ten times the second. So the child touches as much as the blocks will
+//! need and releases it right before the clock, and the blocks are freed and purged before the floor: both get memory
+//! that was in use a moment ago.
 
 use serde::{Deserialize, Serialize};
 
 use super::maps::{HUGE, RW, Raw};
 use crate::fail::Fail;
+use crate::host_warm;
 use crate::measure::{Usage, now_ns};
 use crate::memory::Table;
 use crate::raw::RawAllocator;
@@ -23,6 +27,8 @@ pub(super) struct GrowthOrder {
     pub prewarm: usize,
     /// Times every allocation by itself, which makes the whole slower: for the worst one only.
     pub each: bool,
+    /// Touches and releases as much memory beforehand.
+    pub host_warm: bool,
 }
 
 /// What it answers.
@@ -38,6 +44,7 @@ pub(super) struct Growth {
     pub worst_alloc_us: f64,
     pub floor_secs: f64,
     pub floor_faults: u64,
+    pub floor_user_secs: f64,
     pub floor_sys_secs: f64,
 }
 
@@ -58,6 +65,10 @@ fn grow(alloc: &RawAllocator, order: GrowthOrder) -> Result<Growth, String> {
     // The average block has 527 bytes; a tenth more leaves room for luck.
     let room = order.bytes / 479 + 1024;
     let mut blocks = Table::<usize>::new(room)?;
+    if order.host_warm {
+        // Room for what rounding to classes and prewarming add.
+        host_warm::touch(order.bytes + order.bytes / 4)?;
+    }
     let before = Usage::now();
     let begun = now_ns();
     let prewarmed = if order.prewarm > 0 {
@@ -94,6 +105,7 @@ fn grow(alloc: &RawAllocator, order: GrowthOrder) -> Result<Growth, String> {
     let (end, usage) = (now_ns(), Usage::now());
     let blocks = &blocks[..n];
     let timed = usage.since(&setup);
+    release(alloc, blocks);
     let (floor_secs, floor) = floor(blocks)?;
     Ok(Growth {
         blocks: n as u64,
@@ -106,8 +118,20 @@ fn grow(alloc: &RawAllocator, order: GrowthOrder) -> Result<Growth, String> {
         worst_alloc_us: worst as f64 / 1e3,
         floor_secs,
         floor_faults: floor.minor,
+        floor_user_secs: floor.user_secs,
         floor_sys_secs: floor.sys_secs,
     })
+}
+
+/// Frees the blocks, drawing their sizes once more, and has ours give the memory back.
+fn release(alloc: &RawAllocator, blocks: &[usize]) {
+    let mut rng = XorShift32::new(42);
+    for block in blocks {
+        let size = 16 + (rng.draw() & 0x3FF) as usize;
+        // SAFETY: allocated above with this very size, and freed once.
+        unsafe { alloc.dealloc(*block as *mut u8, size) };
+    }
+    hakmem_alloc::purge();
 }
 
 fn floor(blocks: &[usize]) -> Result<(f64, Usage), String> {
@@ -138,6 +162,7 @@ mod tests {
             bytes: 8 << 20,
             prewarm: 0,
             each: true,
+            host_warm: false,
         };
         let growth = grow(system, order).unwrap();
         assert!((8 << 20) / 1039 <= growth.blocks && growth.blocks <= (8 << 20) / 479);

@@ -41,6 +41,9 @@ pub enum Experiment {
     },
     /// What each prefault policy costs and gains
     Prefault {
+        /// Three runs of the growing workload under every policy, instead of one where nothing is compared with it
+        #[arg(long, conflicts_with = "quick")]
+        full: bool,
         /// Output and size
         #[command(flatten)]
         options: Options,
@@ -91,7 +94,7 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
     let (name, options) = match &experiment {
         Experiment::Alignment { options, .. } => ("alignment", options.clone()),
         Experiment::Tlb { options, .. } => ("tlb", options.clone()),
-        Experiment::Prefault { options } => ("prefault", options.clone()),
+        Experiment::Prefault { options, .. } => ("prefault", options.clone()),
         Experiment::PopulateOrder { options } => ("populate-order", options.clone()),
         Experiment::AsyncPrefault { options } => ("async-prefault", options.clone()),
     };
@@ -113,10 +116,11 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
             warm(2 * sizes.iter().max().copied().unwrap_or(0))?;
             tlb::rows(&sizes, quick)?
         }
-        Experiment::Prefault { .. } => {
-            warm(3 * prefault::bytes(quick))?;
-            prefault::rows(quick)?
-        }
+        Experiment::Prefault { full, .. } => prefault::rows(prefault::Extent {
+            quick,
+            full,
+            host_warm: !options.no_host_warm,
+        })?,
         Experiment::PopulateOrder { .. } => {
             let bytes = populate_order::bytes(quick);
             warm(2 * bytes)?;

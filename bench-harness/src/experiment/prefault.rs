@@ -1,7 +1,7 @@
 //! What each prefault policy costs and gains: random-mixed as the report ran it, and a program that grows.
 //!
 //! Every run is a child process with the policy in its environment; runs take turns, and a figure is the median. Warm
-//! means superslabs taken by `HAKMEM_BENCH_PREWARM` before the clock. The report found that an explicit memset inside
+//! means superslabs taken before the clock, as `HAKMEM_BENCH_PREWARM` does. The report found that an explicit memset inside
 //! the clock gains nothing; the rows show it, and what does gain.
 
 use std::process::Command;
@@ -29,9 +29,34 @@ const POLICIES: [&str; 7] = [
 ];
 const THP: [&str; 3] = ["auto", "always", "never"];
 
-/// Bytes of the growing workload.
-pub(super) fn bytes(quick: bool) -> usize {
-    if quick { 32 << 20 } else { 1 << 30 }
+/// How much of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    pub quick: bool,
+    pub full: bool,
+    /// Whether each child touches the host's memory right before its clock.
+    pub host_warm: bool,
+}
+
+impl Extent {
+    /// Bytes of the growing workload.
+    fn bytes(self) -> usize {
+        if self.quick { 32 << 20 } else { 1 << 30 }
+    }
+
+    /// Runs of random-mixed, which are short, for each case.
+    fn rounds(self) -> usize {
+        if self.quick { 1 } else { 5 }
+    }
+
+    /// Runs of the growing workload: more where the others are compared with it.
+    fn growths(self, case: &Case) -> usize {
+        match (self.quick, self.full, case.policy) {
+            (true, _, _) => 1,
+            (_, false, "off") | (_, true, _) => 3,
+            (_, false, _) => 1,
+        }
+    }
 }
 
 /// One line of the table to be.
@@ -63,23 +88,46 @@ fn cases(quick: bool) -> Vec<Case> {
 }
 
 /// All rows.
-pub(super) fn rows(quick: bool) -> Result<Vec<Row>, Fail> {
-    let (bytes, rounds) = (bytes(quick), if quick { 1 } else { 3 });
-    let cases = cases(quick);
+pub(super) fn rows(extent: Extent) -> Result<Vec<Row>, Fail> {
+    let cases = cases(extent.quick);
     let mut mixed: Vec<Vec<Mixed>> = vec![Vec::new(); cases.len()];
     let mut growth: Vec<Vec<Growth>> = vec![Vec::new(); cases.len()];
+    let (start, rounds) = (Instant::now(), extent.rounds());
     for round in 0..rounds {
         for (i, case) in cases.iter().enumerate() {
+            if i == 0 || case.thp != cases[i - 1].thp {
+                eprintln!(
+                    "prefault: round {} of {rounds}, case {} of {}, {:.0} s so far",
+                    round + 1,
+                    i + 1,
+                    cases.len(),
+                    start.elapsed().as_secs_f64()
+                );
+            }
             mixed[i].push(random_mixed(case)?);
-            growth[i].push(grow(case, bytes, round)?);
+            if round < extent.growths(case) {
+                growth[i].push(grow(case, extent, round)?);
+            }
         }
     }
-    let mut rows = vec![floor_row(&growth, bytes)];
-    for (case, runs) in cases.iter().zip(&mixed) {
-        rows.push(mixed_row(case, runs));
+    let mut rows = vec![floor_row(&growth, extent.bytes())];
+    let secs: Vec<_> = mixed
+        .iter()
+        .map(|runs| secs(runs, |m| m.run.secs))
+        .collect();
+    for (i, (case, runs)) in cases.iter().zip(&mixed).enumerate() {
+        let mut row = mixed_row(case, runs);
+        row.extend(compared(&cases, i, &secs));
+        rows.push(row);
     }
-    for (case, runs) in cases.iter().zip(&growth) {
-        rows.push(growth_row(case, runs));
+    let secs: Vec<_> = growth
+        .iter()
+        .map(|runs| self::secs(runs, |g| g.secs))
+        .collect();
+    for (i, (case, runs)) in cases.iter().zip(&growth).enumerate() {
+        let mut row = growth_row(case, runs);
+        row.extend(compared(&cases, i, &secs));
+        rows.push(row);
     }
     Ok(rows)
 }
@@ -104,12 +152,14 @@ struct Mixed {
 }
 
 fn random_mixed(case: &Case) -> Result<Mixed, Fail> {
-    let mut spec = RandomMixed::new(1_000_000, 256, 42);
-    if case.series == Series::Warm {
+    let mut spec = Spec::RandomMixed(RandomMixed::new(1_000_000, 256, 42));
+    spec.check()?;
+    // The check takes it from this program's environment, where nobody set it.
+    if let Spec::RandomMixed(spec) = &mut spec
+        && case.series == Series::Warm
+    {
         spec.prewarm = 8;
     }
-    let mut spec = Spec::RandomMixed(spec);
-    spec.check()?;
     let order = Order {
         spec,
         series: case.series,
@@ -128,19 +178,16 @@ fn random_mixed(case: &Case) -> Result<Mixed, Fail> {
     })
 }
 
-/// The last round of each case times every allocation, for the worst one; its other figures are not used.
-fn grow(case: &Case, bytes: usize, round: usize) -> Result<Growth, Fail> {
-    // A quarter more than the blocks add up to, for rounding to classes.
-    let prewarm = if case.series == Series::Warm {
-        (bytes + bytes / 4) >> 21
-    } else {
-        0
-    };
-    let run = |each| {
+/// In the first round another child, a quarter as large, times every allocation by itself, for the worst one.
+fn grow(case: &Case, extent: Extent, round: usize) -> Result<Growth, Fail> {
+    let run = |bytes: usize, each| {
+        // A quarter more than the blocks add up to, for rounding to classes.
+        let warm = case.series == Series::Warm;
         let order = GrowthOrder {
             bytes,
-            prewarm,
+            prewarm: if warm { (bytes + bytes / 4) >> 21 } else { 0 },
             each,
+            host_warm: extent.host_warm,
         };
         let order = serde_json::to_string(&order).map_err(|e| Fail::run(e.to_string()))?;
         let mut command = program(case)?;
@@ -150,17 +197,53 @@ fn grow(case: &Case, bytes: usize, round: usize) -> Result<Growth, Fail> {
         serde_json::from_str::<Growth>(&line)
             .map_err(|_| Fail::run(format!("{case:?}: {} {line}", finished.stderr.trim())))
     };
-    let mut growth = run(false)?;
+    let mut growth = run(extent.bytes(), false)?;
     if round == 0 {
-        growth.worst_alloc_us = run(true)?.worst_alloc_us;
+        growth.worst_alloc_us = run(extent.bytes() / 4, true)?.worst_alloc_us;
     }
     Ok(growth)
+}
+
+fn secs<T>(runs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
+    runs.iter().map(of).collect()
+}
+
+/// How many times as fast as the same without prefault, and as the same cold, round by round.
+fn compared(cases: &[Case], i: usize, secs: &[Vec<f64>]) -> Row {
+    let case = cases[i];
+    let against = |other: Case| {
+        let at = cases.iter().position(|c| *c == other).unwrap_or(i);
+        let ratios: Vec<f64> = secs[at].iter().zip(&secs[i]).map(|(a, b)| a / b).collect();
+        json!(median(&ratios, |r| *r))
+    };
+    let off = against(Case {
+        policy: "off",
+        ..case
+    });
+    let cold = match case.series {
+        Series::Cold => Value::Null,
+        Series::Warm => against(Case {
+            series: Series::Cold,
+            ..case
+        }),
+    };
+    row(json!({"times_off": off, "times_cold": cold}))
 }
 
 fn median<T>(runs: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = runs.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
+    (at(values.len().saturating_sub(1) / 2) + at(values.len() / 2)) / 2.0
+}
+
+/// The least and the greatest.
+fn spread<T>(runs: &[T], of: impl Fn(&T) -> f64) -> [f64; 2] {
+    let values = || runs.iter().map(&of);
+    [
+        values().fold(f64::INFINITY, f64::min),
+        values().fold(0.0, f64::max),
+    ]
 }
 
 /// The kernel's share of the time a program used.
@@ -187,6 +270,8 @@ fn mixed_row(case: &Case, runs: &[Mixed]) -> Row {
 
 fn growth_row(case: &Case, runs: &[Growth]) -> Row {
     let of = |f: fn(&Growth) -> f64| median(runs, f);
+    // Each against the floor of its own process: they ran next to each other.
+    let vs_floor = |g: &Growth| g.secs / g.floor_secs;
     row(json!({
         "policy": case.policy, "thp": case.thp, "workload": "growth", "series": case.series.name(),
         "ops_per_sec": of(|g| g.blocks as f64 / g.secs), "secs": of(|g| g.secs),
@@ -195,8 +280,9 @@ fn growth_row(case: &Case, runs: &[Growth]) -> Row {
         "setup_secs": of(|g| g.setup_secs), "sys_secs": of(|g| g.sys_secs),
         "kernel_share": share(of(|g| g.sys_secs), of(|g| g.user_secs)),
         "worst_alloc_us": runs.iter().map(|g| g.worst_alloc_us).fold(0.0, f64::max),
-        // Each against the floor of its own process: they ran next to each other.
-        "growth_vs_floor": of(|g| g.secs / g.floor_secs),
+        "growth_vs_floor": of(vs_floor), "spread": spread(runs, vs_floor),
+        // Processor time alone, which others on the machine disturb less.
+        "cpu_vs_floor": of(|g| (g.user_secs + g.sys_secs) / (g.floor_user_secs + g.floor_sys_secs)),
     }))
 }
 
@@ -232,8 +318,36 @@ mod tests {
     }
 
     #[test]
+    fn each_case_is_compared_with_off_and_with_itself_cold() {
+        let cases = cases(false);
+        let at = |policy, series| {
+            let found = cases
+                .iter()
+                .position(|c| (c.policy, c.series, c.thp) == (policy, series, "auto"));
+            found.unwrap()
+        };
+        let mut secs = vec![vec![1.0]; cases.len()];
+        secs[at("off", Series::Warm)] = vec![3.0, 3.0];
+        secs[at("memset", Series::Cold)] = vec![8.0];
+        secs[at("memset", Series::Warm)] = vec![2.0];
+        let row = compared(&cases, at("memset", Series::Warm), &secs);
+        assert_eq!(
+            (&row["times_off"], &row["times_cold"]),
+            (&json!(1.5), &json!(4.0))
+        );
+        let row = compared(&cases, at("off", Series::Cold), &secs);
+        assert_eq!(
+            (&row["times_off"], &row["times_cold"]),
+            (&json!(1.0), &Value::Null)
+        );
+    }
+
+    #[test]
     fn medians_and_shares() {
         assert_eq!(median(&[3.0, 1.0, 2.0], |v| *v), 2.0);
+        assert_eq!(median(&[3.0, 1.0, 2.0, 8.0], |v| *v), 2.5);
+        assert!(median(&[], |v: &f64| *v).is_nan());
+        assert_eq!(spread(&[3.0, 1.0, 2.0], |v| *v), [1.0, 3.0]);
         assert_eq!(share(0.6, 0.4), json!(0.6));
         assert_eq!(share(0.001, 0.001), Value::Null);
     }
