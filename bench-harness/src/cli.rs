@@ -51,6 +51,8 @@ enum Command {
         #[command(subcommand)]
         command: crate::programs::ProgramsCommand,
     },
+    /// Any program under several preloaded allocators: bench-harness preload -- program args…
+    Preload(crate::preload::Options),
     /// Markdown tables of a results file, for a README
     Markdown { results: std::path::PathBuf },
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound
@@ -58,6 +60,9 @@ enum Command {
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
     Child { allocator: String, order: String },
+    /// One run of a program, given as JSON; started by `preload` itself
+    #[command(hide = true)]
+    PreloadChild { order: String },
     /// The growing workload of `experiment prefault`; started by the harness itself
     #[command(hide = true)]
     GrowthChild { order: String },
@@ -145,6 +150,8 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
             None => Err(Fail::usage(format!("unknown allocator {allocator:?}"))),
         },
         Some(Command::Experiment(which)) => experiment::run(which),
+        Some(Command::Preload(options)) => crate::preload::compare(&options),
+        Some(Command::PreloadChild { order }) => crate::preload::child(&order),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::GrowthChild { order }) => experiment::growth_child(&order),
         Some(Command::HostWarm { bytes }) => host_warm::child(bytes),

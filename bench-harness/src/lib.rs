@@ -32,6 +32,7 @@ pub mod options;
 pub mod output;
 pub mod peers;
 pub mod plan;
+pub mod preload;
 pub mod programs;
 pub mod progress;
 pub mod raw;

@@ -1,0 +1,170 @@
+//! What a comparison of programs found, and the files it is kept in.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::library::{GLIBC, Library};
+use super::run::Measured;
+use super::table::Measure;
+use crate::fail::Fail;
+use crate::machine::Machine;
+use crate::record::{Failure, SCHEMA};
+use crate::stats::{Ratio, ratio};
+
+/// All runs under one library.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Case {
+    /// Its name.
+    pub library: String,
+    /// Its file.
+    pub path: Option<String>,
+    /// The runs that succeeded.
+    pub runs: Vec<Measured>,
+    /// The round of each.
+    pub rounds: Vec<usize>,
+    /// The runs that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// Bytes our library says it mapped in the untimed run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_bytes: Option<u64>,
+    /// Ratios to the base's, by the name of the measure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ratios: Vec<(String, Ratio)>,
+}
+
+impl Case {
+    /// Nothing measured yet.
+    pub fn new(library: &Library) -> Self {
+        Self {
+            library: library.name.clone(),
+            path: library.path.as_ref().map(|p| p.display().to_string()),
+            runs: Vec::new(),
+            rounds: Vec::new(),
+            failures: Vec::new(),
+            served_bytes: None,
+            ratios: Vec::new(),
+        }
+    }
+
+    /// Enters a run.
+    pub fn add(&mut self, round: usize, outcome: Result<Measured, String>) {
+        match outcome {
+            Ok(run) => {
+                self.runs.push(run);
+                self.rounds.push(round);
+            }
+            Err(error) => self.failures.push(Failure { round, error }),
+        }
+    }
+
+    /// What one measure says of each run, with its round.
+    pub fn values(&self, measure: &Measure) -> Vec<(usize, f64)> {
+        let of = |(&round, run)| Some((round, measure.of(run)?));
+        self.rounds.iter().zip(&self.runs).filter_map(of).collect()
+    }
+}
+
+/// The library ratios refer to: glibc where it is among them, else the first.
+pub fn base(cases: &[Case]) -> usize {
+    cases.iter().position(|c| c.library == GLIBC).unwrap_or(0)
+}
+
+/// A results file of a comparison.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Results {
+    /// As of all results files.
+    pub schema: u32,
+    /// Always "preload": programs under preloaded libraries.
+    pub kind: String,
+    /// Whether everything planned was measured.
+    pub complete: bool,
+    /// How many runs were planned.
+    pub planned_runs: usize,
+    /// What a reader has to know before believing a figure.
+    pub warnings: Vec<String>,
+    /// Where and how it was measured.
+    pub machine: Machine,
+    /// The program and its arguments.
+    pub program: Vec<String>,
+    /// The expressions that find figures in its output.
+    pub metrics: Vec<String>,
+    /// A case per library.
+    pub results: Vec<Case>,
+}
+
+impl Results {
+    /// With the ratios worked out.
+    pub fn new(
+        complete: bool,
+        planned_runs: usize,
+        warnings: Vec<String>,
+        machine: Machine,
+        program: &[String],
+        metrics: &[String],
+        mut cases: Vec<Case>,
+    ) -> Self {
+        let base = cases[base(&cases)].clone();
+        for case in cases.iter_mut().filter(|c| c.library != base.library) {
+            for measure in Measure::all(metrics) {
+                let found = ratio(&case.values(&measure), &base.values(&measure));
+                // Times of nothing at all cannot be compared.
+                if let Some(r) =
+                    found.filter(|r| [r.value, r.low, r.high].iter().all(|v| v.is_finite()))
+                {
+                    case.ratios.push((measure.name, r));
+                }
+            }
+        }
+        Self {
+            schema: SCHEMA,
+            kind: "preload".to_owned(),
+            complete,
+            planned_runs,
+            warnings,
+            machine,
+            program: program.to_vec(),
+            metrics: metrics.to_vec(),
+            results: cases,
+        }
+    }
+
+    /// A line per run.
+    pub fn csv(&self) -> String {
+        let mut text = String::from(
+            "library,round,wall_secs,user_secs,sys_secs,max_rss_kib,minor_faults,major_faults",
+        );
+        for metric in &self.metrics {
+            let _ = write!(text, ",\"{}\"", metric.replace('"', "\"\""));
+        }
+        text.push('\n');
+        for case in &self.results {
+            for (round, run) in case.rounds.iter().zip(&case.runs) {
+                let _ = write!(
+                    text,
+                    "{},{round},{},{},{},{},{},{}",
+                    case.library,
+                    run.wall_secs,
+                    run.user_secs,
+                    run.sys_secs,
+                    run.max_rss_kib,
+                    run.minor_faults,
+                    run.major_faults
+                );
+                for metric in &run.metrics {
+                    let _ = write!(text, ",{metric}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// The whole.
+    pub fn json(&self) -> Result<String, Fail> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Fail::run(format!("results as JSON: {e}")))?;
+        Ok(text + "\n")
+    }
+}
