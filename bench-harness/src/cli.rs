@@ -53,6 +53,8 @@ enum Command {
     },
     /// Any program under several preloaded allocators: bench-harness preload -- program args…
     Preload(crate::preload::Options),
+    /// One self-contained HTML page of a results file, with charts
+    Report(crate::report::Report),
     /// Markdown tables of a results file, for a README
     Markdown { results: std::path::PathBuf },
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound
@@ -136,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
         Some(Command::All(options)) => measure_all(options),
         Some(Command::Programs { command }) => crate::programs::dispatch(command),
         Some(Command::Peers { command }) => crate::peers::dispatch(command),
+        Some(Command::Report(report)) => crate::report::run(&report),
         Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Command::Markdown { results }) => {
             print!(

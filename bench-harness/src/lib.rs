@@ -37,6 +37,7 @@ pub mod programs;
 pub mod progress;
 pub mod raw;
 pub mod record;
+pub mod report;
 pub mod rng;
 pub mod runner;
 pub mod session;

@@ -1,0 +1,118 @@
+//! Axes: where a value lies between 0 and 100 per cent of a chart's width, and which values get a line and a label.
+
+/// A logarithmic axis over positive values.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    low: f64,
+    high: f64,
+}
+
+impl Log {
+    /// The axis that holds all values with some room at both ends; nothing without a positive value.
+    pub fn over(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let usable = values.into_iter().filter(|v| v.is_finite() && *v > 0.0);
+        // Beyond that lies nothing that was measured, and the axis would have more decades than lines fit.
+        let sane = usable.map(|v| v.clamp(1e-30, 1e30));
+        let (low, high): (f64, f64) = sane.fold((f64::MAX, 0.0), |(l, h), v| (v.min(l), v.max(h)));
+        if high <= 0.0 {
+            return None;
+        }
+        // A twentieth of the span on each side, and never so narrow that a hair's difference fills the chart.
+        let room = ((high / low).ln() * 0.06).max(0.05);
+        Some(Self {
+            low: low * (-room).exp(),
+            high: high * room.exp(),
+        })
+    }
+
+    /// Per cent of the width.
+    pub fn place(&self, value: f64) -> f64 {
+        let share = (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln();
+        share.clamp(0.0, 1.0) * 100.0
+    }
+
+    /// Round values on the axis: at least two where they exist, at most seven.
+    pub fn ticks(&self) -> Vec<f64> {
+        let tenths: Vec<f64> = (10..100).map(|m| f64::from(m) / 10.0).collect();
+        let sets: [&[f64]; 4] = [
+            &[1.0],
+            &[1.0, 2.0, 5.0],
+            &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
+            &tenths,
+        ];
+        let found = sets.map(|set| self.among(set));
+        let enough = found.iter().find(|t| t.len() >= 3);
+        let ticks = enough.unwrap_or(&found[3]);
+        let step = ticks.len().div_ceil(7).max(1);
+        // The value 1 means something on an axis of ratios: it survives the thinning.
+        let one = ticks.iter().position(|t| *t == 1.0).unwrap_or(0);
+        let kept = |i: usize| i % step == one % step;
+        (0..ticks.len())
+            .filter(|&i| kept(i))
+            .map(|i| ticks[i])
+            .collect()
+    }
+
+    fn among(&self, mantissas: &[f64]) -> Vec<f64> {
+        let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
+        decades
+            .flat_map(|d| mantissas.iter().map(move |m| round(m * 10f64.powi(d))))
+            .filter(|t| (self.low..=self.high).contains(t))
+            .collect()
+    }
+}
+
+/// Without the last digits that powers of ten bring in.
+fn round(value: f64) -> f64 {
+    format!("{value:.9e}").parse().unwrap_or(value)
+}
+
+/// The end of a linear axis from 0: a round number not below `most`, and the step of its lines.
+pub fn linear(most: f64) -> (f64, f64) {
+    if !(most.is_finite() && most > 0.0) {
+        return (1.0, 1.0);
+    }
+    let most = most.clamp(1e-30, 1e30);
+    let raw = most / 4.0;
+    let decade = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| round(m * decade));
+    let step = step.into_iter().find(|s| *s >= raw).unwrap_or(raw);
+    (step * (most / step).ceil(), step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        let ticks = |values: &[f64]| Log::over(values.iter().copied()).unwrap().ticks();
+        assert_eq!(ticks(&[0.4, 6.0]), [0.5, 1.0, 2.0, 5.0]);
+        assert_eq!(ticks(&[1.0, 1e6]), [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]);
+        assert!(ticks(&[0.9, 1.1]).contains(&1.0));
+        assert!(Log::over([f64::NAN, -1.0, f64::INFINITY]).is_none());
+    }
+
+    #[test]
+    fn any_values_lie_on_their_axis() {
+        let mut random = StdRng::seed_from_u64(7);
+        for _ in 0..2000 {
+            let value = |r: &mut StdRng| 10f64.powf(r.random_range(-12.0..12.0));
+            let (a, b) = (value(&mut random), value(&mut random));
+            let axis = Log::over([a, b]).unwrap();
+            let ticks = axis.ticks();
+            assert!((1..=8).contains(&ticks.len()), "{a} {b}: {ticks:?}");
+            assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
+            assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
+            let (end, step) = linear(a);
+            assert!(
+                end >= a && end <= a * 2.0 && end / step <= 5.0,
+                "{a}: {end} {step}"
+            );
+        }
+        assert_eq!(linear(0.0), (1.0, 1.0));
+        assert_eq!(linear(f64::NAN), (1.0, 1.0));
+    }
+}
