@@ -67,3 +67,18 @@ fn a_peer_that_is_not_there_is_refused_and_not_left_out() {
         );
     }
 }
+
+/// Build scripts of allocators take any debug information for a debug build: snmalloc is then built without optimisation,
+/// mimalloc without NDEBUG, and both are measured for what they are not.
+#[test]
+fn rivals_are_built_as_releases() {
+    for workspace in ["peers", "programs"] {
+        let path = format!("{}/{workspace}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        let manifest = std::fs::read_to_string(&path).unwrap();
+        let release = manifest.split("[profile.release]").nth(1);
+        let release = release.unwrap_or_else(|| panic!("{path} has no release profile"));
+        let lines = release.lines().take_while(|l| !l.starts_with('['));
+        let debug: Vec<&str> = lines.filter(|l| l.starts_with("debug")).collect();
+        assert_eq!(debug, ["debug = false"], "{path}");
+    }
+}
