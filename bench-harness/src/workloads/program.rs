@@ -55,11 +55,7 @@ macro_rules! programs {
                 }
 
                 fn title(&self) -> String {
-                    if self.scale == 1.0 {
-                        String::new()
-                    } else {
-                        format!("× {}", self.scale)
-                    }
+                    format!("× {}", self.scale)
                 }
 
                 fn peak_bytes(&self) -> u64 {
@@ -86,13 +82,13 @@ programs! {
     /// Parameters of program-json.
     ProgramJson = "program-json", 700 MiB, 100_000_000 units;
     /// Parameters of program-regex.
-    ProgramRegex = "program-regex", 200 MiB, 20_000_000 units;
+    ProgramRegex = "program-regex", 200 MiB, 40_000_000 units;
     /// Parameters of program-index.
-    ProgramIndex = "program-index", 400 MiB, 3_000_000 units;
+    ProgramIndex = "program-index", 400 MiB, 4_600_000 units;
     /// Parameters of program-image.
-    ProgramImage = "program-image", 200 MiB, 100 units;
+    ProgramImage = "program-image", 200 MiB, 80_000_000 units;
     /// Parameters of program-server.
-    ProgramServer = "program-server", 100 MiB, 100_000 units;
+    ProgramServer = "program-server", 100 MiB, 160_000 units;
     /// Parameters of program-store.
     ProgramStore = "program-store", 400 MiB, 500_000 units;
 }

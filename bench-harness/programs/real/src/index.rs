@@ -18,7 +18,7 @@ const VOCABULARY: usize = 60_000;
 const GROUPS: usize = 100;
 
 pub fn prepare(scale: f64) -> Result<Work, String> {
-    let documents = scaled(20_000, scale, GROUPS);
+    let documents = scaled(50_000, scale, GROUPS);
     let texts = texts(documents);
     Ok(Box::new(move || work(&texts)))
 }

@@ -1,4 +1,4 @@
-//! regex: a web server's log of 12 MB is searched, taken apart and rewritten with the crate regex.
+//! regex: a web server's log of 40 MB is searched, taken apart and rewritten with the crate regex.
 //!
 //! Imitates log processors and text tools: a hundred patterns are compiled (automata: many blocks of many sizes that
 //! grow and live on), then every line gives a handful of short-lived strings and vectors while a map of totals grows
@@ -26,7 +26,7 @@ struct Totals {
 }
 
 pub fn prepare(scale: f64) -> Result<Work, String> {
-    let (text, totals) = log((12e6 * scale) as usize);
+    let (text, totals) = log((40e6 * scale) as usize);
     Ok(Box::new(move || work(&text, &totals)))
 }
 
