@@ -131,6 +131,21 @@ impl Bench {
         self.run.sys_secs = used.sys_secs;
     }
 
+    /// Length of the timed part.
+    pub fn secs(&self) -> f64 {
+        self.run.secs
+    }
+
+    /// Operations of the timed part.
+    pub fn ops(&self) -> u64 {
+        self.run.ops
+    }
+
+    /// Notes the figure of which the workload's `BOUND` speaks.
+    pub fn note_figure(&mut self, figure: f64) {
+        self.run.figure = Some(figure);
+    }
+
     /// Notes what the result came to, for comparison with other runs.
     pub fn note_checksum(&mut self, checksum: u64) {
         self.run.checksum = Some(checksum);

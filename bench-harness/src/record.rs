@@ -79,6 +79,9 @@ pub struct Run {
     /// Times of single calls; only in a run that sampled them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<crate::latency::Latency>,
+    /// What the workload holds against its bound; the workload says what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<f64>,
     /// Of the result, where the workload is a real program; equal for equal work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<u64>,

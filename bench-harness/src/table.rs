@@ -194,6 +194,9 @@ fn render_case(
                 );
             }
         }
+        if let Some(line) = figure_line(case) {
+            let _ = writeln!(text, "  {:<14} {line}", "");
+        }
         let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
         if refused > 0 {
             let _ = writeln!(text, "  {:<14} {refused} allocations were refused", "");
@@ -208,6 +211,25 @@ fn render_case(
             failure.error
         );
     }
+}
+
+/// The median of the figure that has a bound, with the bound and, for our own allocator, whether it is kept.
+fn figure_line(case: &CaseResult) -> Option<String> {
+    let bound = case.spec.bound()?;
+    let figures: Vec<f64> = case.runs.iter().filter_map(|r| r.figure).collect();
+    let summary = Summary::of(&figures)?;
+    let verdict = match case.allocator.as_str() {
+        "hakmem" if bound.holds(summary.median) => format!(": {bound} asked for, kept"),
+        "hakmem" => format!(": {bound} asked for, MISSED"),
+        _ => String::new(),
+    };
+    Some(format!(
+        "{} {} ({}–{}){verdict}",
+        short(summary.median),
+        bound.unit,
+        short(summary.min),
+        short(summary.max)
+    ))
 }
 
 /// Millions, or thousands where a million is never reached.
@@ -297,6 +319,27 @@ mod tests {
     fn no_difference_is_marked() {
         let text = render(&[case("system", &[10.0, 12.0]), case("hakmem", &[12.0, 10.0])]);
         assert!(text.contains("] ="), "{text}");
+    }
+
+    #[test]
+    fn a_figure_is_shown_with_its_bound() {
+        let with = |allocator: &str, figures: [f64; 3]| {
+            let mut case = case(allocator, &[1.0, 1.0, 1.0]);
+            case.spec = Spec::parse(&["cache-sets"]).unwrap();
+            for (run, figure) in case.runs.iter_mut().zip(figures) {
+                run.figure = Some(figure);
+            }
+            case
+        };
+        let text = render(&[
+            with("system", [3.0, 2.0, 4.0]),
+            with("hakmem", [0.5, 1.0, 2.0]),
+        ]);
+        assert!(text.contains(" 3.00 ns per touch (2.00–4.00)\n"), "{text}");
+        let kept = " 1.00 ns per touch (0.500–2.00): at most 1 asked for, kept\n";
+        assert!(text.contains(kept), "{text}");
+        let text = render(&[with("hakmem", [1.5, 1.0, 2.0])]);
+        assert!(text.contains(": at most 1 asked for, MISSED\n"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Workload, check_positive, check_sizes};
+use super::{Bound, Workload, check_positive, check_sizes};
 use crate::child::Bench;
 use crate::fail::Fail;
 use crate::memory::{Slot, Table};
@@ -39,6 +39,7 @@ pub struct Huge {
 
 impl Workload for Huge {
     const NAME: &'static str = "huge";
+    const BOUND: Option<Bound> = Some(Bound::at_least(13.0, "thousand blocks per second"));
 
     fn check(&mut self) -> Result<(), Fail> {
         check_sizes(self.min_size, self.max_size)?;
@@ -91,6 +92,7 @@ impl Workload for Huge {
             }
             self.replacements
         });
+        bench.note_figure(bench.ops() as f64 / bench.secs() / 1e3);
         let intact = slots.iter().enumerate().all(|(i, s)| is_intact(s, i));
         super::replace::release(alloc, &mut slots);
         bench.count_failed(refused);

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod burst;
+pub mod cache_sets;
 pub mod cold_start;
 pub mod false_sharing;
 pub mod fragmentation;
@@ -35,6 +36,10 @@ pub trait Workload {
     /// Whether it is a real program, in executables of its own; see [`crate::programs`].
     const IS_PROGRAM: bool = false;
 
+    /// What the figure that the workload notes, if it does, has to reach with our allocator; see
+    /// [`Bench::note_figure`].
+    const BOUND: Option<Bound> = None;
+
     /// Fills in what comes from the environment and refuses what cannot be run, in the parent.
     fn check(&mut self) -> Result<(), Fail>;
 
@@ -52,6 +57,53 @@ pub trait Workload {
 
     /// Does it, in the child.
     fn run(&self, bench: &mut Bench) -> Result<(), String>;
+}
+
+/// A figure beside throughput, and what is asked of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// The limit.
+    pub value: f64,
+    /// Whether the figure must not be above it; else not below.
+    pub is_most: bool,
+    /// What the figure is, after its value.
+    pub unit: &'static str,
+}
+
+impl Bound {
+    /// The figure must not be above `value`.
+    pub const fn at_most(value: f64, unit: &'static str) -> Self {
+        Self {
+            value,
+            is_most: true,
+            unit,
+        }
+    }
+
+    /// The figure must not be below `value`.
+    pub const fn at_least(value: f64, unit: &'static str) -> Self {
+        Self {
+            value,
+            is_most: false,
+            unit,
+        }
+    }
+
+    /// Whether a figure keeps within it.
+    pub fn holds(&self, figure: f64) -> bool {
+        if self.is_most {
+            figure <= self.value
+        } else {
+            figure >= self.value
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = if self.is_most { "at most" } else { "at least" };
+        write!(f, "{word} {}", self.value)
+    }
 }
 
 macro_rules! workloads {
@@ -97,6 +149,13 @@ macro_rules! workloads {
             pub fn is_program(&self) -> bool {
                 match self {
                     $(Self::$variant(_) => <$params as Workload>::IS_PROGRAM,)*
+                }
+            }
+
+            /// See [`Workload::BOUND`].
+            pub fn bound(&self) -> Option<Bound> {
+                match self {
+                    $(Self::$variant(_) => <$params as Workload>::BOUND,)*
                 }
             }
 
@@ -166,6 +225,8 @@ workloads! {
     Burst(burst::Burst),
     /// Short-lived threads
     ThreadChurn(thread_churn::ThreadChurn),
+    /// One hot object in each of many size classes, touched in turn
+    CacheSets(cache_sets::CacheSets),
     /// Small objects written by different threads
     FalseSharing(false_sharing::FalseSharing),
     /// A vector pushed to until it holds 1 GiB
