@@ -1,7 +1,8 @@
 //! Bringing memory in before it is used.
 //!
-//! In steps of one huge page, because the kernel holds the address space's lock during each, and
-//! never beyond what [`super::memory::allow_populate`] grants: populating can be OOM-killed.
+//! In steps of one huge page, because the kernel holds the address space's lock during each, with
+//! the huge page itself had by a touch, which needs no such lock (see [`first_touch`]); and never
+//! beyond what [`super::memory::allow_populate`] grants: populating can be OOM-killed.
 
 use core::hint::black_box;
 use core::sync::atomic::AtomicBool;
@@ -154,6 +155,10 @@ fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
         touch_step(addr, len);
         return Ok(());
     }
+    if addr.is_multiple_of(HUGE_PAGE) && len == HUGE_PAGE {
+        // SAFETY: `run` hands out parts of the caller's range, which is mapped writable.
+        unsafe { first_touch(addr) };
+    }
     loop {
         // SAFETY: populating changes no contents; `run` hands out parts of the caller's range.
         match unsafe { sys::madvise(addr, len, sys::MADV_POPULATE_WRITE) } {
@@ -161,6 +166,16 @@ fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
             other => return other,
         }
     }
+}
+
+/// Touches the first byte of a huge page's worth. Since Linux 6.4 the fault of a program in private memory holds the lock
+/// of the mapping alone, so that clearing 2 MiB (where a virtual machine's host has to find them first, milliseconds) does
+/// not hold up everybody's mmap, as it would within `MADV_POPULATE_WRITE`, which then finds the huge page there.
+///
+/// # Safety
+/// The address is mapped writable; other threads may use it atomically meanwhile.
+pub(crate) unsafe fn first_touch(addr: usize) {
+    touch_step(addr, 1);
 }
 
 fn touch_step(addr: usize, len: usize) {

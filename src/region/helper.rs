@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::own_pid;
 use super::prefault::{Ticket, TicketState};
-use super::work::{PAUSE_US, Work};
+use super::work::Work;
 use crate::os::sys;
 
 /// How long the thread stays without work.
@@ -152,8 +152,9 @@ fn serve(helper: &'static Helper) {
                 state.complete(outcome);
             }
             None => {
+                let pause = work.pause_us();
                 helper.lock().jobs.push_back(Job { work, state });
-                sys::sleep_us(PAUSE_US);
+                sys::sleep_us(pause);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! it can be paused, cancelled, and mixed with others on one thread.
 //!
 //! Promises: a step holds the address space's lock for about a millisecond at most where the kernel
-//! lets it be that short; a page that cannot be had (beyond the end of a truncated file, broken
+//! lets it be that short, and leaves it alone for a while that grows with what the step took; a page that cannot be had (beyond the end of a truncated file, broken
 //! memory) is an error and never a signal; nothing outside the range is touched.
 
 use core::hint::black_box;
@@ -18,12 +18,14 @@ use crate::os::achieved::huge_bytes;
 use crate::os::clock::now_ns;
 use crate::os::mapping::HUGE_PAGE;
 use crate::os::memory::populate_budget;
-use crate::os::prefault::populate_supported;
+use crate::os::prefault::{first_touch, populate_supported};
 use crate::os::sys::{self, Errno};
 use crate::os::tally;
 
-/// Between two steps, so that writers of the address space's lock get their turn.
-pub(super) const PAUSE_US: u64 = 50;
+/// Between two steps, so that writers of the address space's lock get their turn: at least so long, and a quarter of
+/// what the step took.
+const PAUSE_US: u64 = 50;
+const LONGEST_PAUSE_US: u64 = 2000;
 /// A step that took longer makes the next one smaller, one that took less than a quarter larger.
 const STEP_NS: u64 = 1_000_000;
 const SMALLEST_STEP: usize = 64 << 10;
@@ -51,6 +53,8 @@ pub(super) struct Plan {
     pub step: usize,
     /// Whether it takes memory that the machine may not have to spare.
     pub budgeted: bool,
+    /// Whether huge pages are had by a touch before the rest is populated: for memory of the region's own.
+    pub touches: bool,
     pub locks: bool,
     pub collapses: bool,
     /// Whether there is a file to write back to.
@@ -64,6 +68,7 @@ impl Plan {
             how: How::Write,
             step: HUGE_PAGE,
             budgeted: true,
+            touches: false,
             locks: false,
             collapses: false,
             syncs: false,
@@ -128,6 +133,7 @@ pub(super) struct Work {
     /// Bytes asked for, where that is less than whole OS pages.
     asked: usize,
     step: usize,
+    pause_us: u64,
     steps: u32,
     budget: usize,
     began_ns: u64,
@@ -171,6 +177,7 @@ impl Work {
             done,
             asked,
             step,
+            pause_us: PAUSE_US,
             steps,
             budget,
             began_ns,
@@ -182,11 +189,16 @@ impl Work {
         matches!(self.keep, Keep::Caller)
     }
 
+    /// How long to wait before the next step.
+    pub(super) fn pause_us(&self) -> u64 {
+        self.pause_us
+    }
+
     /// All of it, on this thread.
     pub(super) fn run_here(mut self) -> io::Result<Prefaulted> {
         loop {
             match self.advance() {
-                None => sys::sleep_us(PAUSE_US),
+                None => sys::sleep_us(self.pause_us()),
                 Some(Ok(done)) => return Ok(done),
                 Some(Err(failure)) => return Err(failure.into_io()),
             }
@@ -215,7 +227,7 @@ impl Work {
         let left = segment.len - self.at.1;
         // To the next multiple of the step, so that huge pages are met whole.
         let len = (self.step - addr % self.step).min(left);
-        let began = now_ns();
+        let mut began = now_ns();
         let outcome = match &self.task {
             Task::Sync => sys::msync(addr, len, libc::MS_SYNC),
             Task::Populate(plan) => {
@@ -223,19 +235,27 @@ impl Work {
                 if plan.budgeted && segment.how == How::Write && !self.within_budget(len) {
                     return Some(Ok(self.finish()));
                 }
+                if plan.touches && addr.is_multiple_of(HUGE_PAGE) {
+                    // SAFETY: the region's own memory, mapped writable; its contents stay.
+                    unsafe { first_touch(addr) };
+                    // That held up nobody.
+                    began = now_ns();
+                }
                 bring_in(addr, len, segment.how, plan)
             }
         };
         if let Err(errno) = outcome {
             return fail(errno, self.done, segment.how == How::Read);
         }
+        let took = now_ns() - began;
+        self.pause_us = (took / 4000).clamp(PAUSE_US, LONGEST_PAUSE_US);
         if let Task::Populate(plan) = &self.task {
             if self.done == 0 {
                 tally::prefault_begun();
             }
             tally::prefault_done(len);
             if !plan.collapses {
-                self.step = next_step(self.step, plan.step, now_ns() - began);
+                self.step = next_step(self.step, plan.step, took);
             }
         }
         self.done += len;

@@ -48,6 +48,31 @@ fn every_step_is_at_most_a_huge_page_and_the_sum_is_all() {
     });
 }
 
+/// A huge page is there before the kernel is asked to populate, and the memory is no different for it.
+#[test]
+fn a_region_of_its_own_is_touched_before_it_is_populated() {
+    with_mapping(2, |m| {
+        let plan = Plan {
+            touches: true,
+            ..Plan::memory()
+        };
+        let segments = std::vec![segment(m, How::Write)];
+        let mut work = Work::new(
+            Keep::Caller,
+            Task::Populate(plan),
+            segments,
+            HUGE_PAGE,
+            m.len,
+        );
+        fake::fail_kind_from(Call::Madvise, 1, Errno::EHWPOISON);
+        assert!(matches!(work.advance(), Some(Err(_))));
+        assert!(resident(m) >= sys::page_size() && resident(m) <= HUGE_PAGE);
+        fake::clear();
+        assert_eq!(work.run_here().expect("populates").bytes, m.len);
+        assert_eq!(resident(m), m.len);
+    });
+}
+
 #[test]
 fn steps_follow_the_time_they_take() {
     let slow = STEP_NS + 1;

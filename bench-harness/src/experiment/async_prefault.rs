@@ -6,9 +6,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hakmem_alloc::prefault::Ticket;
@@ -16,10 +15,11 @@ use hakmem_alloc::region::{Backing, HugeWish, Region};
 use serde_json::json;
 
 use super::maps::{POPULATE_READ, POPULATE_WRITE, failed};
+use super::waits::{Loop, Waits, p99_and_worst, with_mapper};
 use super::{Row, row};
 use crate::fail::Fail;
+use crate::host_warm;
 
-const TICK: Duration = Duration::from_millis(1);
 const USED_PER_TICK: usize = 4 << 20;
 /// A loop that nothing happens in is watched for this long.
 const IDLE: Duration = Duration::from_millis(300);
@@ -34,8 +34,12 @@ const FILE_MODES: [&str; 7] = [
     "none", "blocking", "one_call", "ticket", "peek", "dev_null", "read",
 ];
 
-/// All rows.
-pub(super) fn rows(bytes: usize) -> Result<Vec<Row>, Fail> {
+/// All rows. The host's memory is touched right before each where that is wished: it may be gone within seconds.
+pub(super) fn rows(bytes: usize, host_warm: bool) -> Result<Vec<Row>, Fail> {
+    let warm = || match host_warm {
+        true => host_warm::touch(bytes).map_err(Fail::run),
+        false => Ok(()),
+    };
     let mut rows = vec![idle_row().map_err(failed("an idle loop"))?];
     for (backing, wish) in [
         ("anonymous", HugeWish::Refuse),
@@ -43,6 +47,7 @@ pub(super) fn rows(bytes: usize) -> Result<Vec<Row>, Fail> {
         ("memfd", HugeWish::Refuse),
     ] {
         for mode in MEMORY_MODES {
+            warm()?;
             let kind = if backing == "memfd" {
                 Backing::Memfd
             } else {
@@ -56,6 +61,7 @@ pub(super) fn rows(bytes: usize) -> Result<Vec<Row>, Fail> {
     }
     let scratch = Scratch::new(bytes).map_err(failed("a file of that size"))?;
     for mode in FILE_MODES {
+        warm()?;
         let file = scratch.cold().map_err(failed("dropping the page cache"))?;
         let copy = file.try_clone().map_err(failed("the file"))?;
         let region = Region::builder().backing(Backing::FileReadOnly(file)).map();
@@ -96,13 +102,6 @@ impl Drop for Scratch {
         // Left behind in the temporary directory if it cannot be removed: nothing better can be done.
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-/// Late answers of the loop and waits of the mapping thread, in milliseconds.
-#[derive(Default)]
-struct Waits {
-    ticks: Vec<f64>,
-    maps: Vec<f64>,
 }
 
 fn idle_row() -> io::Result<Row> {
@@ -174,63 +173,14 @@ fn result(
 ) -> Row {
     let (tick_p99, tick_worst) = p99_and_worst(&mut waits.ticks);
     let (mmap_p99, mmap_worst) = p99_and_worst(&mut waits.maps);
+    // How much of that was a lock, and not the want of a processor.
+    let (_, mmap_blocked) = p99_and_worst(&mut waits.blocked);
     row(json!({
         "backing": backing, "pages": pages, "mode": mode, "bytes": bytes,
         "tick_p99_ms": tick_p99, "tick_worst_ms": tick_worst,
-        "mmap_p99_ms": mmap_p99, "mmap_worst_ms": mmap_worst, "secs": secs, "use_secs": use_secs,
+        "mmap_p99_ms": mmap_p99, "mmap_worst_ms": mmap_worst, "mmap_blocked_worst_ms": mmap_blocked,
+        "secs": secs, "use_secs": use_secs,
     }))
-}
-
-fn p99_and_worst(values: &mut [f64]) -> (f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let at = (values.len() * 99 / 100).min(values.len().saturating_sub(1));
-    (
-        values.get(at).copied().unwrap_or(0.0),
-        values.last().copied().unwrap_or(0.0),
-    )
-}
-
-/// Runs `body` while another thread maps and unmaps.
-fn with_mapper(
-    waits: &mut Waits,
-    body: impl FnOnce(&mut Vec<f64>) -> io::Result<()>,
-) -> io::Result<()> {
-    let stop = AtomicBool::new(false);
-    let (ticks, maps) = (&mut waits.ticks, &mut waits.maps);
-    std::thread::scope(|scope| {
-        let mapper = scope.spawn(|| {
-            let mut times = Vec::new();
-            // At least once, however short the rest was.
-            loop {
-                let start = Instant::now();
-                map_and_unmap();
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            times
-        });
-        let outcome = body(ticks);
-        stop.store(true, Ordering::Relaxed);
-        match mapper.join() {
-            Ok(times) => *maps = times,
-            Err(_) => return Err(io::Error::other("the mapping thread failed")),
-        }
-        outcome
-    })
-}
-
-fn map_and_unmap() {
-    // SAFETY: a mapping of our own, unmapped before anybody sees it.
-    unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let p = libc::mmap(std::ptr::null_mut(), 65536, libc::PROT_READ, flags, -1, 0);
-        if p != libc::MAP_FAILED {
-            libc::munmap(p, 65536);
-        }
-    }
 }
 
 /// Brings the memory in as `mode` says, while the loop turns where the mode lets it.
@@ -321,105 +271,13 @@ fn use_piece(backing: &str, region: &Region, piece: &[u8]) {
     }
 }
 
-/// An event loop with a 1 ms timer.
-struct Loop {
-    epoll: OwnedFd,
-    timer: OwnedFd,
-    start: Instant,
-    answered: u32,
-}
-
-impl Loop {
-    fn new() -> io::Result<Loop> {
-        // SAFETY: makes descriptors.
-        let (epoll, timer) = unsafe {
-            let timer = libc::timerfd_create(
-                libc::CLOCK_MONOTONIC,
-                libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
-            );
-            (
-                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
-                owned(timer)?,
-            )
-        };
-        let time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: TICK.as_nanos() as libc::c_long,
-        };
-        let spec = libc::itimerspec {
-            it_interval: time,
-            it_value: time,
-        };
-        let start = Instant::now();
-        // SAFETY: a valid timer and specification.
-        if unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) } != 0
-        {
-            return Err(io::Error::last_os_error());
-        }
-        let lp = Loop {
-            epoll,
-            timer,
-            start,
-            answered: 0,
-        };
-        lp.watch(lp.timer.as_raw_fd())?;
-        Ok(lp)
-    }
-
-    fn watch(&self, fd: i32) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: fd as u64,
-        };
-        // SAFETY: two valid descriptors and an event.
-        match unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event)
-        } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Waits for something, and answers the timer if that is it: how late the first unanswered tick was, in ms.
-    fn turn(&mut self, late: &mut Vec<f64>) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: room for one event.
-        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, -1) };
-        if n < 0 {
-            let e = io::Error::last_os_error();
-            return if e.kind() == io::ErrorKind::Interrupted {
-                Ok(())
-            } else {
-                Err(e)
-            };
-        }
-        let mut expired = 0u64;
-        // SAFETY: a timer's read fills eight bytes.
-        let n = unsafe { libc::read(self.timer.as_raw_fd(), (&raw mut expired).cast(), 8) };
-        if n == 8 && expired > 0 {
-            let due = TICK * (self.answered + 1);
-            late.push(self.start.elapsed().saturating_sub(due).as_secs_f64() * 1e3);
-            self.answered += expired as u32;
-        }
-        Ok(())
-    }
-}
-
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_backing_meets_every_mode() {
-        let rows = rows(8 << 20).unwrap();
+        let rows = rows(8 << 20, false).unwrap();
         assert_eq!(rows.len(), 1 + 3 * MEMORY_MODES.len() + FILE_MODES.len());
         for row in &rows {
             assert!(row["tick_worst_ms"].as_f64().unwrap() >= row["tick_p99_ms"].as_f64().unwrap());
@@ -433,12 +291,5 @@ mod tests {
             .find(|r| r["mode"] == "ticket" && r["pages"] == "4k")
             .unwrap();
         assert!(ticket["secs"].as_f64().unwrap() > 0.0);
-    }
-
-    #[test]
-    fn percentiles() {
-        let mut values: Vec<f64> = (0..200).rev().map(f64::from).collect();
-        assert_eq!(p99_and_worst(&mut values), (198.0, 199.0));
-        assert_eq!(p99_and_worst(&mut []), (0.0, 0.0));
     }
 }

@@ -19,6 +19,7 @@ mod maps;
 mod populate_order;
 mod prefault;
 mod tlb;
+mod waits;
 
 /// Which question.
 #[derive(Debug, Subcommand)]
@@ -128,8 +129,7 @@ pub fn run(experiment: Experiment) -> Result<(), Fail> {
         }
         Experiment::AsyncPrefault { .. } => {
             let bytes = async_prefault::bytes(quick);
-            warm(2 * bytes)?;
-            async_prefault::rows(bytes)?
+            async_prefault::rows(bytes, !options.no_host_warm)?
         }
     };
     print!("{}", table(&rows));
