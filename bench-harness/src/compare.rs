@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn markdown_has_a_row_per_allocator() {
         let text = markdown(&[
-            case("system", &[10.0, 12.0]),
-            case("hakmem", &[20.0, 24.0]),
+            case("system", &[10.0, 12.0, 11.0]),
+            case("hakmem", &[20.0, 24.0, 22.0]),
             case("null", &[]),
         ]);
         assert!(

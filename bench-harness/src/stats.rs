@@ -57,12 +57,18 @@ pub struct Ratio {
     pub low: f64,
     /// Upper end of the 95 % interval.
     pub high: f64,
+    /// How many pairs of runs it rests on.
+    #[serde(default)]
+    pub pairs: usize,
 }
 
+/// From fewer pairs no interval can be drawn that means anything.
+const LEAST_PAIRS: usize = 3;
+
 impl Ratio {
-    /// Whether the interval excludes 1; if not, there is no difference to speak of.
+    /// Whether the interval excludes 1 and rests on enough pairs; if not, there is no difference to speak of.
     pub fn is_difference(&self) -> bool {
-        self.low > 1.0 || self.high < 1.0
+        self.pairs >= LEAST_PAIRS && (self.low > 1.0 || self.high < 1.0)
     }
 }
 
@@ -98,6 +104,7 @@ pub fn ratio(ours: &[(usize, f64)], theirs: &[(usize, f64)]) -> Option<Ratio> {
         value,
         low: at(0.025),
         high: at(0.975),
+        pairs: pairs.len(),
     })
 }
 
@@ -133,6 +140,8 @@ mod tests {
         let r = ratio(&ours, &theirs).unwrap();
         assert_eq!((r.value, r.low, r.high), (2.0, 2.0, 2.0));
         assert!(r.is_difference());
+        // Two pairs agree too easily.
+        assert!(!ratio(&ours[..2], &theirs[..2]).unwrap().is_difference());
     }
 
     #[test]

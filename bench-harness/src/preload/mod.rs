@@ -34,7 +34,7 @@ pub use run::child;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Measuring")]
+#[command(next_help_heading = "Measuring", args_override_self = true)]
 pub struct Options {
     /// Libraries to compare, separated by commas: glibc (nothing preloaded), hakmem (libhakmem.so), or NAME=/path.so
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = ["glibc".to_owned(), "hakmem".to_owned()])]
