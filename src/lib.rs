@@ -122,5 +122,7 @@ pub use api::stats::{
 pub use api::{prewarm, purge, usable_size};
 #[cfg(not(loom))]
 pub use knobs::{Config, Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
+#[doc(hidden)]
+pub use os::findings;
 #[cfg(all(feature = "std", not(loom)))]
 pub use region::prefault;

@@ -7,12 +7,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use hakmem_alloc::region::{Backing, HugeWish, HugetlbSize, Region};
+use hakmem_alloc::findings;
+use hakmem_alloc::region::{Backing, HugetlbSize, Region};
 use serde_json::json;
+
+use facts::{Facts, TRY, collect};
 
 use crate::fail::Fail;
 use crate::machine;
 use crate::output::Pending;
+
+#[path = "doctor_facts.rs"]
+mod facts;
 
 /// What the doctor takes.
 #[derive(Debug, Clone, Args)]
@@ -36,39 +42,6 @@ struct Finding {
     level: Level,
     text: String,
 }
-
-/// What was asked for by the environment.
-#[derive(Debug, Clone, Default)]
-struct Asked {
-    huge: bool,
-    hugetlb: Option<u64>,
-    prefault: bool,
-}
-
-/// Everything that was read and tried. `None` where it could not be.
-#[derive(Debug, Clone, Default)]
-struct Facts {
-    asked: Asked,
-    kernel: String,
-    thp_enabled: Option<String>,
-    thp_defrag: Option<String>,
-    shmem_enabled: Option<String>,
-    mthp: Vec<(u64, String)>,
-    khugepaged: Option<String>,
-    thp_disabled_by_prctl: bool,
-    /// Bytes wished to be huge, and bytes that were.
-    huge_try: Option<(u64, u64)>,
-    aligned: Option<bool>,
-    /// Bytes to be populated, and bytes that were; or why not.
-    populate_try: Option<Result<(u64, u64), String>>,
-    pool_pages_free: Vec<(u64, u64)>,
-    limits: Vec<(&'static str, Option<u64>)>,
-    overcommit: Option<String>,
-    cgroup_left: Option<u64>,
-    available: u64,
-}
-
-const TRY: usize = 8 << 20;
 
 /// Prints one line per finding; exit code 1 where something asked for was not had.
 pub fn run(options: Options) -> Result<(), Fail> {
@@ -116,151 +89,6 @@ fn level(finding: &Finding) -> &'static str {
         Level::Info => "info",
         Level::Problem => "problem",
     }
-}
-
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(path)
-        .ok()
-        .map(|s| s.trim().to_owned())
-}
-
-/// The word in brackets.
-fn chosen(text: &str) -> &str {
-    text.split_once('[')
-        .and_then(|(_, r)| r.split_once(']'))
-        .map_or(text, |(w, _)| w)
-}
-
-fn collect() -> Facts {
-    const THP: &str = "/sys/kernel/mm/transparent_hugepage";
-    let policy = |name: &str| read(&format!("{THP}/{name}")).map(|t| chosen(&t).to_owned());
-    // SAFETY: asks for a number.
-    let disabled = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) } > 0;
-    let (huge_try, aligned, populate_try) = try_region();
-    Facts {
-        asked: asked(|name| std::env::var(name).ok()),
-        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
-        thp_enabled: policy("enabled"),
-        thp_defrag: policy("defrag"),
-        shmem_enabled: policy("shmem_enabled"),
-        mthp: multi_sizes(THP),
-        khugepaged: read(&format!("{THP}/khugepaged/max_ptes_none")),
-        thp_disabled_by_prctl: disabled,
-        huge_try,
-        aligned,
-        populate_try,
-        pool_pages_free: [2u64 << 20, 1 << 30]
-            .map(|size| (size, free_pool_pages(size)))
-            .to_vec(),
-        limits: vec![
-            ("RLIMIT_AS", limit(libc::RLIMIT_AS)),
-            ("RLIMIT_MEMLOCK", limit(libc::RLIMIT_MEMLOCK)),
-        ],
-        overcommit: read("/proc/sys/vm/overcommit_memory"),
-        cgroup_left: cgroup_left(),
-        available: machine::available_bytes(),
-    }
-}
-
-fn asked(var: impl Fn(&str) -> Option<String>) -> Asked {
-    let is = |name: &str, values: &[&str]| var(name).is_some_and(|v| values.contains(&v.as_str()));
-    Asked {
-        // What is not forbidden is asked for: auto gives growing programs huge pages.
-        huge: !is("HAKMEM_THP", &["never"]),
-        hugetlb: match var("HAKMEM_HUGETLB").as_deref() {
-            Some("2m") => Some(2 << 20),
-            Some("1g") => Some(1 << 30),
-            _ => None,
-        },
-        prefault: is(
-            "HAKMEM_SS_PREFAULT",
-            &["populate", "map_populate", "collapse", "async"],
-        ) || var("HAKMEM_SS_PREWARM").is_some_and(|n| n != "0"),
-    }
-}
-
-type Tried = (
-    Option<(u64, u64)>,
-    Option<bool>,
-    Option<Result<(u64, u64), String>>,
-);
-
-fn try_region() -> Tried {
-    let Ok(region) = Region::builder().len(TRY).huge(HugeWish::Want).map() else {
-        return (
-            None,
-            None,
-            Some(Err("the region could not be mapped".into())),
-        );
-    };
-    let aligned = (region.as_ptr() as usize).is_multiple_of(2 << 20);
-    match region.prefault() {
-        Ok(done) => {
-            let huge = Some((TRY as u64, done.huge_bytes as u64));
-            (
-                huge,
-                Some(aligned),
-                Some(Ok((TRY as u64, done.bytes as u64))),
-            )
-        }
-        Err(e) => (None, Some(aligned), Some(Err(e.to_string()))),
-    }
-}
-
-fn multi_sizes(thp: &str) -> Vec<(u64, String)> {
-    let mut sizes: Vec<(u64, String)> = std::fs::read_dir(thp)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            let kib = name
-                .strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse()
-                .ok()?;
-            let text = read(&format!("{thp}/{name}/enabled"))?;
-            Some((kib, chosen(&text).to_owned()))
-        })
-        .collect();
-    sizes.sort_unstable();
-    sizes
-}
-
-fn free_pool_pages(size: u64) -> u64 {
-    let path = format!(
-        "/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages",
-        size >> 10
-    );
-    read(&path).and_then(|t| t.parse().ok()).unwrap_or(0)
-}
-
-fn limit(which: libc::__rlimit_resource_t) -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: fills the struct.
-    let r = unsafe { libc::getrlimit(which, &mut limit) };
-    (r == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
-}
-
-/// What the control group leaves, where it has a limit.
-fn cgroup_left() -> Option<u64> {
-    let text = read("/proc/self/cgroup")?;
-    let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
-    let mut group = PathBuf::from(format!("/sys/fs/cgroup{path}"));
-    let mut tightest: Option<u64> = None;
-    while group.starts_with("/sys/fs/cgroup") {
-        let number = |name: &str| read(group.join(name).to_str()?)?.parse::<u64>().ok();
-        if let (Some(max), Some(used)) = (number("memory.max"), number("memory.current")) {
-            let left = max.saturating_sub(used);
-            tightest = Some(tightest.map_or(left, |t| t.min(left)));
-        }
-        if !group.pop() {
-            break;
-        }
-    }
-    tightest
 }
 
 fn diagnose(facts: &Facts) -> Vec<Finding> {
@@ -365,20 +193,11 @@ fn huge_pages(facts: &Facts) -> (Level, String) {
         _ => {}
     }
     let (wished, had) = facts.huge_try.unwrap_or((TRY as u64, 0));
-    let why = if facts.thp_disabled_by_prctl {
-        "PR_SET_THP_DISABLE is set for this process, by itself or whoever started it: start it from elsewhere, or \
-         without the service manager's option for it"
-    } else if facts.thp_enabled.is_none() {
-        "the kernel has no transparent huge pages (or /sys is not mounted)"
-    } else if facts.thp_enabled.as_deref() == Some("never") {
-        "transparent_hugepage/enabled is never: as root, echo madvise > \
-         /sys/kernel/mm/transparent_hugepage/enabled"
-    } else if facts.thp_defrag.as_deref() == Some("never") {
-        "defrag is never and no huge page was free at once: echo madvise > \
-         /sys/kernel/mm/transparent_hugepage/defrag"
-    } else {
-        "memory is too fragmented or too scarce: echo 1 > /proc/sys/vm/compact_memory, or use a hugetlb pool"
-    };
+    let why = findings::of_huge_pages(
+        facts.thp_disabled_by_prctl,
+        facts.thp_enabled.as_deref(),
+        facts.thp_defrag.as_deref(),
+    );
     let level = if facts.asked.huge {
         Level::Problem
     } else {
@@ -402,9 +221,10 @@ fn prefault(facts: &Facts) -> (Level, String) {
         }
         Some(Ok((wished, had))) => {
             let text = format!(
-                "{} of {} MiB populated: the control group or MemAvailable leave no more",
+                "{} of {} MiB populated: {}",
                 had >> 20,
-                wished >> 20
+                wished >> 20,
+                findings::of_short_populate()
             );
             (level, text)
         }
@@ -437,10 +257,9 @@ fn pool(facts: &Facts, size: u64) -> (Level, String) {
             size >> 20
         ),
         Err(e) => format!(
-            "a Region could use it, but no page of {} MiB was had ({e}), {free} are free: as root, echo N > \
-             /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
+            "a Region could use it, but no page of {} MiB was had: {e}: {}",
             size >> 20,
-            size >> 10
+            findings::of_pool(size as usize)
         ),
     };
     (Level::Problem, format!("{WHY}; {region}"))

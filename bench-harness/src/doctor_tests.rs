@@ -1,5 +1,6 @@
 //! Tests of [`super`]: each cause provoked on paper, and those this machine allows for real.
 
+use super::facts::{Asked, asked, free_pool_pages};
 use super::*;
 
 fn good() -> Facts {
@@ -112,10 +113,11 @@ fn a_short_populate_names_the_limit() {
         populate_try: Some(Ok((8 << 20, 2 << 20))),
         ..good()
     };
+    let text = &problems(&short)[0].1;
     assert!(
-        problems(&short)[0]
-            .1
-            .contains("2 of 8 MiB populated: the control group or MemAvailable")
+        text.starts_with("2 of 8 MiB populated: the ")
+            && (text.contains("control group leaves") || text.contains("MemAvailable")),
+        "{text}"
     );
 }
 
@@ -150,6 +152,47 @@ fn the_environment_says_what_was_asked() {
         of("HAKMEM_SS_PREFAULT", "populate").prefault && !of("HAKMEM_SS_PREFAULT", "off").prefault
     );
     assert!(of("HAKMEM_SS_PREWARM", "4").prefault && !of("HAKMEM_SS_PREWARM", "0").prefault);
+}
+
+/// RLIMIT_AS for real, in a child process that leaves what it has mapped no room to grow.
+#[test]
+fn a_process_without_address_space_is_diagnosed_for_real() {
+    // SAFETY: the child calls the doctor and leaves by _exit; its standard output is not used.
+    let status = unsafe {
+        match libc::fork() {
+            0 => {
+                let used = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+                let pages: u64 = used
+                    .split(' ')
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(0);
+                // Room for the doctor's own files and strings, not for what it tries.
+                let bytes = pages * 4096 + (4 << 20);
+                let limit = libc::rlimit {
+                    rlim_cur: bytes,
+                    rlim_max: bytes,
+                };
+                libc::setrlimit(libc::RLIMIT_AS, &limit);
+                let facts = Facts {
+                    asked: Asked {
+                        prefault: true,
+                        ..Asked::default()
+                    },
+                    ..collect()
+                };
+                let found = problems(&facts);
+                let right = found.len() == 1 && found[0].1.contains("RLIMIT_AS is");
+                libc::_exit(i32::from(!right));
+            }
+            child => {
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                status
+            }
+        }
+    };
+    assert_eq!(status, 0);
 }
 
 /// prctl(PR_SET_THP_DISABLE) for real, in a child process so that nobody else inherits it.

@@ -8,7 +8,7 @@
 use super::{maintain, tls};
 use crate::base::units::SLOTS;
 use crate::knobs::{self, Prefault};
-use crate::os::{clock, sys};
+use crate::os::{clock, findings, sys};
 use crate::pool;
 use core::ffi::c_void;
 use core::ptr;
@@ -39,8 +39,11 @@ static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
 /// allocates.
 pub(super) fn ran_dry() {
     let knobs = knobs::get();
-    if knobs.prefault != Prefault::Async || !knobs.background || RUNNING.load(Relaxed) {
+    if knobs.prefault != Prefault::Async || RUNNING.load(Relaxed) {
         return;
+    }
+    if !knobs.background {
+        return findings::async_forbidden();
     }
     let now = clock::now_ms();
     if now.saturating_sub(DRY_AT_MS.swap(now, Relaxed)) > QUICK_MS {

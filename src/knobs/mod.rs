@@ -20,6 +20,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::RelaxStrategy;
 use spin::once::Once;
 
+use crate::os::findings;
 use crate::os::message::{self, message};
 use crate::os::sys;
 
@@ -305,6 +306,7 @@ fn read(config: &Config) -> Knobs {
     let knobs = Environ::of_process(privileged, |env| Knobs::load(config, env, &mut say));
     if knobs.verbose {
         knobs.print(&mut say);
+        findings::listen();
     }
     knobs
 }

@@ -204,8 +204,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_VERBOSE",
         kind: Kind::Switch,
         by_profile: all(0),
-        what: "1 says on stderr what every knob is set to and by whom, and what the system refused.",
-        cost: "A few lines at start.",
+        what: "1 says on stderr what every knob is set to and by whom, and, when something is first refused, why and what to do about it.",
+        cost: "A few lines at start, and one huge page tried when the first is wished for.",
         when: "When a setting seems to have no effect.",
     },
     Row {

@@ -3,6 +3,7 @@
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::findings;
 use super::mapping::{HUGE_PAGE, Mapping, Window, unmap};
 use super::sys::{self, Errno};
 
@@ -123,7 +124,8 @@ pub(crate) fn map_pool(
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_HUGETLB | page.flag();
     // SAFETY: without MAP_FIXED nothing that exists is replaced.
-    let addr = unsafe { sys::mmap(0, len, prot, flags) }?;
+    let addr = unsafe { sys::mmap(0, len, prot, flags) }
+        .inspect_err(|e| findings::pool_refused(len, page.bytes(), *e))?;
     let mapping = Mapping { addr, len };
     let suits = addr.is_multiple_of(page.bytes()) && window.is_none_or(|w| w.contains(addr, len));
     let outcome = if suits {

@@ -8,6 +8,12 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::sys::{Errno, FileIdentity};
 
+/// What libc calls the kinds of limits differs between C libraries.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = c_int;
+
 fn check(result: c_int) -> Result<(), Errno> {
     if result == -1 {
         Err(Errno::last())
@@ -254,12 +260,23 @@ pub(crate) fn current_node() -> usize {
 
 /// The soft limit on address space, `None` where it is unlimited or cannot be read.
 pub(crate) fn rlimit_as() -> Option<usize> {
+    limit_of(libc::RLIMIT_AS)
+}
+
+/// Whether `PR_SET_THP_DISABLE` is in force for this process.
+pub(crate) fn thp_disabled() -> bool {
+    // SAFETY: asks for a number.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0 }
+}
+
+/// A soft limit in bytes, `None` where it is unlimited or cannot be read.
+pub(crate) fn limit_of(which: Resource) -> Option<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: fills the struct.
-    let r = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    let r = unsafe { libc::getrlimit(which, &mut limit) };
     if r != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
         return None;
     }

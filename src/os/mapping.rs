@@ -9,6 +9,7 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::findings;
 use super::sys::{self, Errno};
 
 /// The size of a huge page, and the alignment at which page tables move whole.
@@ -214,7 +215,9 @@ pub(crate) fn map_aligned(
     align: usize,
     window: Option<Window>,
 ) -> Result<Mapping, Errno> {
-    Wish::new(len, align, window, READ_WRITE)?.map()
+    Wish::new(len, align, window, READ_WRITE)?
+        .map()
+        .inspect_err(|errno| findings::mapping_refused(len, *errno))
 }
 
 /// As [`map_aligned`], populated while it is mapped (`MAP_POPULATE`): with OS pages where the system's policy is not

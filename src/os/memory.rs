@@ -48,7 +48,7 @@ pub(crate) fn allow_populate(len: usize) -> bool {
     LEFT.fetch_update(Relaxed, Relaxed, take).is_ok()
 }
 
-fn machine_available() -> usize {
+pub(super) fn machine_available() -> usize {
     let mut buf = [0u8; 1024];
     let text = file(c"/proc/meminfo", &mut buf);
     match field(text, b"MemAvailable:") {
@@ -58,7 +58,7 @@ fn machine_available() -> usize {
 }
 
 /// The tightest of the groups from this process's own up to the root.
-fn cgroup_available() -> usize {
+pub(super) fn cgroup_available() -> usize {
     let mut buf = [0u8; 1024];
     let text = file(c"/proc/self/cgroup", &mut buf);
     let mut tightest = usize::MAX;
@@ -158,7 +158,7 @@ fn path_of<'a>(mount: &str, group: &str, name: &str, buf: &'a mut [u8; 512]) -> 
 }
 
 /// The contents of a small file, empty where it cannot be read.
-fn file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
+pub(super) fn file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
     let n = sys::read_file(path, buf).unwrap_or(0);
     buf.get(..n).unwrap_or(&[])
 }

@@ -11,6 +11,7 @@ pub(crate) mod clock;
 mod counted;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod findings;
 pub(crate) mod huge;
 mod linux;
 pub(crate) mod lock;

@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::findings;
 use super::mapping::HUGE_PAGE;
 use super::memory::allow_populate;
 use super::message::message;
@@ -92,8 +93,13 @@ unsafe fn run_within(
         }
         match step(here, n) {
             Ok(()) => done += n,
-            Err(e) if done == 0 => return Err(e),
-            Err(_) => break,
+            Err(e) => {
+                findings::populate_refused(e);
+                if done == 0 {
+                    return Err(e);
+                }
+                break;
+            }
         }
     }
     Ok(done)
@@ -104,9 +110,10 @@ fn say_short(done: usize, len: usize) {
     // Once is enough for a person, and two at once do no harm: Relaxed.
     if !SAID.swap(true, Relaxed) {
         message!(
-            "prefault stopped after {} of {} KiB: more would exceed the memory limit",
+            "prefault stopped after {} of {} KiB: more would exceed what is to be had: {}",
             done >> 10,
-            len >> 10
+            len >> 10,
+            findings::of_short_populate()
         );
     }
 }
@@ -152,6 +159,7 @@ fn probe() -> (bool, bool) {
 
 fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
     if !populate_supported() {
+        findings::cannot_populate();
         touch_step(addr, len);
         return Ok(());
     }

@@ -4,6 +4,7 @@ use super::{Account, POOL};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
+use crate::os::findings;
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
@@ -100,6 +101,7 @@ fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
     unsafe {
         if huge {
+            findings::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
         } else if huge::system_thp() == Thp::Always {
             let _ = huge::refuse(map.addr, map.len);

@@ -123,6 +123,8 @@ impl RegionBuilder {
     /// does not begin an OS page or is given without a file, or a file shorter than the region;
     /// else what the kernel said.
     pub fn map(self) -> io::Result<Region> {
+        // Whether the environment wants to hear of what is refused.
+        crate::knobs::get();
         let page = sys::page_size();
         if let Some(align) = self.align
             && !align.is_power_of_two()
@@ -316,6 +318,7 @@ fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
         match wish {
             HugeWish::System => {}
             HugeWish::Want => {
+                made.plan.wants_huge = true;
                 let _ = huge::advise(addr, len);
                 // Shared memory follows a policy of its own, off on most systems, and under
                 // "never" nothing comes of advice; collapsing works regardless.

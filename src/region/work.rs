@@ -16,6 +16,7 @@ use super::prefault::Prefaulted;
 use super::{Memory, into_io};
 use crate::os::achieved::huge_bytes;
 use crate::os::clock::now_ns;
+use crate::os::findings;
 use crate::os::mapping::HUGE_PAGE;
 use crate::os::memory::populate_budget;
 use crate::os::prefault::{first_touch, populate_supported};
@@ -53,6 +54,8 @@ pub(super) struct Plan {
     pub step: usize,
     /// Whether it takes memory that the machine may not have to spare.
     pub budgeted: bool,
+    /// Whether huge pages were wished for.
+    pub wants_huge: bool,
     /// Whether huge pages are had by a touch before the rest is populated: for memory of the region's own.
     pub touches: bool,
     pub locks: bool,
@@ -68,6 +71,7 @@ impl Plan {
             how: How::Write,
             step: HUGE_PAGE,
             budgeted: true,
+            wants_huge: false,
             touches: false,
             locks: false,
             collapses: false,
@@ -280,16 +284,18 @@ impl Work {
     }
 
     fn finish(&self) -> Prefaulted {
-        let counts_huge = matches!(self.task, Task::Populate(_));
-        let huge = if counts_huge {
+        let mut huge = 0;
+        if let Task::Populate(plan) = &self.task {
+            let each = self.segments.iter().map(|s| huge_bytes(s.addr, s.len));
             // Where /proc is missing nothing is claimed.
-            self.segments
-                .iter()
-                .map(|s| huge_bytes(s.addr, s.len).unwrap_or(0))
-                .sum()
-        } else {
-            0
-        };
+            if let Ok(bytes) = each.sum::<Result<usize, Errno>>() {
+                huge = bytes;
+                // File systems do as they like.
+                if plan.wants_huge && plan.budgeted && huge < (self.done / 2) & !(HUGE_PAGE - 1) {
+                    findings::region_is_small(self.done, huge, !plan.touches);
+                }
+            }
+        }
         Prefaulted {
             bytes: self.done.min(self.asked),
             huge_bytes: huge,
@@ -321,7 +327,7 @@ fn bring_in(addr: usize, len: usize, how: How, plan: Plan) -> Result<(), Errno> 
     }
     populate(addr, len, how)?;
     if plan.locks {
-        retry(|| sys::mlock(addr, len))?;
+        retry(|| sys::mlock(addr, len)).inspect_err(|e| findings::lock_refused(*e))?;
     }
     Ok(())
 }

@@ -1,0 +1,326 @@
+//! Why huge pages, prefault or memory were not had, and what to do: one text for each cause.
+//!
+//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused, and for the doctor of bench-harness,
+//! which tries things out and asks here why. A cause is looked for only once something was really refused: a setting
+//! that hurts nobody is no finding. Looking reads /proc and /sys into buffers on the stack.
+
+use core::fmt;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::achieved::{for_each_line, huge_bytes};
+use super::mapping::{HUGE_PAGE, map_aligned, unmap};
+use super::memory::{cgroup_available, file, machine_available, number};
+use super::message::message;
+use super::prefault::first_touch;
+use super::sys::{self, Errno};
+use super::{huge, linux};
+
+/// Why something was not had. Its text says what to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the texts say what they mean")]
+pub enum Cause {
+    ThpDisabledForProcess,
+    NoThpInKernel,
+    ThpNever,
+    DefragNever,
+    NoFreeHugePage,
+    SharedMemory,
+    NoPopulate,
+    GroupLimit { left: usize },
+    MachineMemory { available: usize },
+    AddressSpaceLimit { limit: usize },
+    Overcommit,
+    MapCount,
+    LockLimit { limit: usize },
+    EmptyPool { page: usize, free: usize },
+    NoBackground,
+    Unknown,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match *self {
+            Cause::ThpDisabledForProcess => {
+                "PR_SET_THP_DISABLE is set for this process, by itself or whoever started it: start it from elsewhere, \
+                 or without the service manager's option for it"
+            }
+            Cause::NoThpInKernel => {
+                "the kernel has no transparent huge pages (or /sys is not mounted)"
+            }
+            Cause::ThpNever => {
+                "transparent_hugepage/enabled is never: as root, echo madvise > \
+                 /sys/kernel/mm/transparent_hugepage/enabled"
+            }
+            Cause::DefragNever => {
+                "defrag is never and no huge page was free at once: echo madvise > \
+                 /sys/kernel/mm/transparent_hugepage/defrag"
+            }
+            Cause::NoFreeHugePage => {
+                "memory is too fragmented or too scarce: echo 1 > /proc/sys/vm/compact_memory, or use a hugetlb pool"
+            }
+            Cause::SharedMemory => {
+                "shared memory was not collapsed: that takes Linux 6.1, or advise in \
+                 /sys/kernel/mm/transparent_hugepage/shmem_enabled"
+            }
+            Cause::NoPopulate => {
+                "this kernel has no MADV_POPULATE_WRITE (Linux 5.14 has): OS pages are touched one by one instead"
+            }
+            Cause::Overcommit => {
+                "vm.overcommit_memory is 2, where what is mapped counts, touched or not: as root, sysctl \
+                 vm.overcommit_memory=0, or raise vm.overcommit_ratio"
+            }
+            Cause::MapCount => {
+                "the process has as many mappings as vm.max_map_count allows: as root, raise it"
+            }
+            Cause::NoBackground => {
+                "HAKMEM_BACKGROUND=0 forbids the thread that would populate ahead of demand: leave it out"
+            }
+            Cause::Unknown => "nothing here explains it",
+            Cause::GroupLimit { left } => {
+                let left = left >> 20;
+                return write!(
+                    f,
+                    "the control group leaves {left} MiB: raise its memory.max or memory.high"
+                );
+            }
+            Cause::MachineMemory { available } => {
+                return write!(
+                    f,
+                    "the machine has {} MiB available (MemAvailable)",
+                    available >> 20
+                );
+            }
+            Cause::AddressSpaceLimit { limit } => {
+                return write!(
+                    f,
+                    "RLIMIT_AS is {} MiB and used up: raise it (ulimit -v)",
+                    limit >> 20
+                );
+            }
+            Cause::LockLimit { limit } => {
+                let limit = limit >> 10;
+                return write!(
+                    f,
+                    "RLIMIT_MEMLOCK is {limit} KiB: raise it (ulimit -l), or grant CAP_IPC_LOCK"
+                );
+            }
+            Cause::EmptyPool { page, free } => {
+                return write!(
+                    f,
+                    "{free} pages of {0} MiB are free: as root, echo N > \
+                     /sys/kernel/mm/hugepages/hugepages-{1}kB/nr_hugepages",
+                    page >> 20,
+                    page >> 10
+                );
+            }
+        };
+        f.write_str(text)
+    }
+}
+
+/// Why huge pages were not had, from what was found in /sys; each `None` where there is no such file.
+pub fn of_huge_pages(disabled: bool, enabled: Option<&str>, defrag: Option<&str>) -> Cause {
+    match (disabled, enabled, defrag) {
+        (true, _, _) => Cause::ThpDisabledForProcess,
+        (_, None, _) => Cause::NoThpInKernel,
+        (_, Some("never"), _) => Cause::ThpNever,
+        (_, _, Some("never")) => Cause::DefragNever,
+        _ => Cause::NoFreeHugePage,
+    }
+}
+
+/// Why less was populated than asked: the tighter of the two bounds that are kept.
+pub fn of_short_populate() -> Cause {
+    let (group, machine) = (cgroup_available(), machine_available());
+    if group < machine {
+        Cause::GroupLimit { left: group }
+    } else {
+        Cause::MachineMemory { available: machine }
+    }
+}
+
+/// Why the kernel had no place for `len` bytes.
+pub fn of_mapping(len: usize) -> Cause {
+    let mut buf = [0; 64];
+    let used = number(file(c"/proc/self/statm", &mut buf)).unwrap_or(0);
+    let used = used.saturating_mul(sys::page_size());
+    if let Some(limit) = linux::limit_of(libc::RLIMIT_AS)
+        && used.saturating_add(len) > limit
+    {
+        return Cause::AddressSpaceLimit { limit };
+    }
+    if number(file(c"/proc/sys/vm/overcommit_memory", &mut buf)) == Some(2) {
+        return Cause::Overcommit;
+    }
+    let most = number(file(c"/proc/sys/vm/max_map_count", &mut buf)).unwrap_or(usize::MAX);
+    if mappings().is_some_and(|n| n + 2 >= most) {
+        return Cause::MapCount;
+    }
+    Cause::Unknown
+}
+
+fn mappings() -> Option<usize> {
+    let fd = sys::open(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let mut lines = 0;
+    let outcome = for_each_line(|buf| sys::read(fd, buf), |_| lines += 1);
+    // Nothing was written through this descriptor, so a failing close loses nothing.
+    let _ = sys::close(fd);
+    outcome.ok().map(|()| lines)
+}
+
+/// Why memory could not be locked.
+pub fn of_lock() -> Cause {
+    match linux::limit_of(libc::RLIMIT_MEMLOCK) {
+        Some(limit) => Cause::LockLimit { limit },
+        None => Cause::Unknown,
+    }
+}
+
+/// Why the pool had no pages of `page` bytes.
+pub fn of_pool(page: usize) -> Cause {
+    let path = if page > HUGE_PAGE {
+        c"/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages"
+    } else {
+        c"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+    };
+    let free = number(file(path, &mut [0; 32])).unwrap_or(0);
+    Cause::EmptyPool { page, free }
+}
+
+/// What a line is about; each is said once.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Topic {
+    /// Not a topic: somebody wants to hear of the others.
+    Listening = 1,
+    HugePages = 2,
+    Populate = 4,
+    Mapping = 8,
+    Lock = 16,
+    Pool = 32,
+    Async = 64,
+}
+
+/// Guards nothing but the number of lines, so Relaxed.
+static SAID: AtomicU32 = AtomicU32::new(0);
+
+/// From now on findings are said on stderr.
+pub(crate) fn listen() {
+    SAID.fetch_or(Topic::Listening as u32, Relaxed);
+}
+
+/// Whether somebody listens and has not heard of it.
+fn news(topic: Topic) -> bool {
+    SAID.load(Relaxed) & (Topic::Listening as u32 | topic as u32) == Topic::Listening as u32
+        && SAID.fetch_or(topic as u32, Relaxed) & topic as u32 == 0
+}
+
+/// Huge pages are about to be asked for: tries one, and says why if it is not had. Call it with no lock held.
+pub(crate) fn huge_pages_wished() {
+    if SAID.load(Relaxed) & Topic::Listening as u32 == 0 {
+        return;
+    }
+    sys::preserve_errno(try_one);
+}
+
+#[cold]
+fn try_one() {
+    if !news(Topic::HugePages) {
+        return;
+    }
+    let Ok(map) = map_aligned(HUGE_PAGE, HUGE_PAGE, None) else {
+        return;
+    };
+    // SAFETY: mapped above, writable, and seen by nobody else. What advice is worth is seen from what is had.
+    let had = unsafe {
+        let _ = huge::advise(map.addr, map.len);
+        first_touch(map.addr);
+        let had = huge_bytes(map.addr, map.len);
+        let _ = unmap(map);
+        had
+    };
+    // Where the kernel does not say, nothing is claimed.
+    if had == Ok(0) {
+        message!("huge pages: 2 MiB wished, none had: {}", cause_of_small());
+    }
+}
+
+fn cause_of_small() -> Cause {
+    const ENABLED: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
+    const DEFRAG: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/defrag";
+    let (mut enabled, mut defrag) = ([0; 64], [0; 64]);
+    of_huge_pages(
+        linux::thp_disabled(),
+        chosen(file(ENABLED, &mut enabled)),
+        chosen(file(DEFRAG, &mut defrag)),
+    )
+}
+
+/// The word in brackets.
+fn chosen(text: &[u8]) -> Option<&str> {
+    let (_, rest) = core::str::from_utf8(text).ok()?.split_once('[')?;
+    rest.split_once(']').map(|(word, _)| word)
+}
+
+/// A region for which huge pages were wished was brought in on small ones.
+pub(crate) fn region_is_small(bytes: usize, huge: usize, shared: bool) {
+    if news(Topic::HugePages) {
+        sys::preserve_errno(|| {
+            let cause = match cause_of_small() {
+                Cause::NoFreeHugePage | Cause::ThpNever if shared => Cause::SharedMemory,
+                cause => cause,
+            };
+            let (bytes, huge) = (bytes >> 20, huge >> 20);
+            message!("huge pages: {bytes} MiB wished for a region, {huge} MiB had: {cause}");
+        });
+    }
+}
+
+/// The kernel lacks what populating needs.
+pub(crate) fn cannot_populate() {
+    if news(Topic::Populate) {
+        message!("prefault: {}", Cause::NoPopulate);
+    }
+}
+
+/// Populating failed.
+pub(crate) fn populate_refused(errno: Errno) {
+    if news(Topic::Populate) {
+        sys::preserve_errno(|| message!("prefault: {errno}: {}", of_short_populate()));
+    }
+}
+
+/// No place was had for `len` bytes.
+pub(crate) fn mapping_refused(len: usize, errno: Errno) {
+    if errno == Errno::ENOMEM && news(Topic::Mapping) {
+        sys::preserve_errno(|| message!("mmap of {} KiB: {errno}: {}", len >> 10, of_mapping(len)));
+    }
+}
+
+/// Memory could not be locked.
+pub(crate) fn lock_refused(errno: Errno) {
+    if news(Topic::Lock) {
+        sys::preserve_errno(|| message!("mlock: {errno}: {}", of_lock()));
+    }
+}
+
+/// The pool did not give `len` bytes.
+pub(crate) fn pool_refused(len: usize, page: usize, errno: Errno) {
+    if news(Topic::Pool) {
+        let len = len >> 20;
+        sys::preserve_errno(|| message!("hugetlb: {len} MiB wished: {errno}: {}", of_pool(page)));
+    }
+}
+
+/// Populating ahead of demand was asked for and forbidden.
+pub(crate) fn async_forbidden() {
+    if news(Topic::Async) {
+        message!("HAKMEM_SS_PREFAULT=async: {}", Cause::NoBackground);
+    }
+}
+
+#[cfg(test)]
+#[path = "findings_tests.rs"]
+mod tests;
