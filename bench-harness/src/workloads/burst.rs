@@ -161,7 +161,7 @@ fn round(
             unsafe { ptr.write(i as u8) };
         }
     }
-    super::replace::release(alloc, slots);
+    super::live_set::release(alloc, slots);
     refused
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Barrier, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use super::live_set::{LiveSet, release};
 use super::{Checker, Workload, check_positive, check_sizes, check_threads};
 use crate::child::Bench;
 use crate::fail::Fail;
@@ -104,11 +105,15 @@ impl Workload for HandOver {
         let turn = |set: usize, number: u64| {
             // Locked by one turn at a time: the lock is the handing over.
             let mut slots = sets[set].lock().unwrap_or_else(|e| e.into_inner());
-            let generator = XorShift64::new(self.seed, number * self.threads as u64 + set as u64);
-            refused.fetch_add(
-                self.turn(alloc, &mut slots, generator, set * self.live),
-                Relaxed,
-            );
+            let mut generator =
+                XorShift64::new(self.seed, number * self.threads as u64 + set as u64);
+            let live = LiveSet {
+                alloc,
+                sizes: (self.min_size, self.max_size),
+                base: set * self.live,
+            };
+            let failed = live.replace(&mut slots, &mut generator, self.replacements);
+            refused.fetch_add(failed, Relaxed);
         };
         bench.start();
         bench.timed_threads(self.threads, |thread, gate| {
@@ -133,7 +138,7 @@ impl Workload for HandOver {
             });
         });
         for set in &sets {
-            super::replace::release(alloc, &mut set.lock().unwrap_or_else(|e| e.into_inner()));
+            release(alloc, &mut set.lock().unwrap_or_else(|e| e.into_inner()));
         }
         bench.count_failed(refused.into_inner());
         bench.settle();
@@ -145,36 +150,6 @@ impl Workload for HandOver {
 }
 
 impl HandOver {
-    /// One turn over one set; answers how many allocations were refused.
-    #[inline(never)]
-    fn turn(
-        &self,
-        alloc: &RawAllocator,
-        slots: &mut [Slot],
-        mut generator: XorShift64,
-        base: usize,
-    ) -> u64 {
-        let mut refused = 0;
-        for _ in 0..self.replacements {
-            let i = generator.below(slots.len());
-            let size = generator.between(self.min_size, self.max_size);
-            let slot = &mut slots[i];
-            if !slot.ptr.is_null() {
-                // SAFETY: the slot's block came from this allocator with this size and is forgotten below.
-                unsafe { alloc.dealloc(slot.ptr, slot.size) };
-            }
-            let ptr = alloc.alloc(size, base + i);
-            *slot = Slot { ptr, size };
-            if ptr.is_null() {
-                refused += 1;
-            } else {
-                // SAFETY: the block has at least one byte.
-                unsafe { ptr.write(i as u8) };
-            }
-        }
-        refused
-    }
-
     /// A set filled by one thread, replaced by another, freed by a third, with its contents checked.
     fn verify(&self, alloc: &RawAllocator, slots: &mut Table<Slot>) -> Result<(), String> {
         let mut check = Checker::default();

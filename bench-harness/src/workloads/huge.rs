@@ -94,7 +94,7 @@ impl Workload for Huge {
         });
         bench.note_figure(bench.ops() as f64 / bench.secs() / 1e3);
         let intact = slots.iter().enumerate().all(|(i, s)| is_intact(s, i));
-        super::replace::release(alloc, &mut slots);
+        super::live_set::release(alloc, &mut slots);
         bench.count_failed(refused);
         bench.settle();
         if intact {

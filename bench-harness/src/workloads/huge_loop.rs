@@ -96,7 +96,7 @@ impl Workload for HugeLoop {
                 check = Err("verification failed: a live block lost its contents".to_owned());
             }
         }
-        super::replace::release(alloc, &mut slots);
+        super::live_set::release(alloc, &mut slots);
         bench.count_failed(refused);
         bench.settle();
         check
@@ -105,7 +105,7 @@ impl Workload for HugeLoop {
 
 #[inline(never)]
 fn replace(alloc: &RawAllocator, slot: &mut Slot, size: usize, i: usize) -> u64 {
-    super::replace::release(alloc, std::slice::from_mut(slot));
+    super::live_set::release(alloc, std::slice::from_mut(slot));
     let ptr = alloc.alloc(size, i);
     *slot = Slot { ptr, size };
     if ptr.is_null() {

@@ -106,7 +106,7 @@ impl Workload for IdleReturn {
                         unsafe { slot.ptr.add(size - 1).write(1) };
                     }
                 }
-                super::replace::release(alloc, &mut slots);
+                super::live_set::release(alloc, &mut slots);
                 2 * blocks as u64
             });
         });

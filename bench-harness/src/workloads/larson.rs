@@ -11,6 +11,7 @@ use std::thread::Scope;
 
 use serde::{Deserialize, Serialize};
 
+use super::live_set::{LiveSet, is_intact, release};
 use super::{Workload, check_positive, check_sizes, check_threads};
 use crate::child::Bench;
 use crate::fail::Fail;
@@ -122,12 +123,8 @@ impl Larson {
         let mut wrong = false;
         for set in sets {
             let mut slots = set.lock().unwrap_or_else(|e| e.into_inner());
-            // SAFETY: a block has at least one byte.
-            wrong |= slots
-                .iter()
-                .enumerate()
-                .any(|(i, s)| !s.ptr.is_null() && unsafe { s.ptr.read() } != i as u8);
-            super::replace::release(alloc, &mut slots);
+            wrong |= !is_intact(&slots);
+            release(alloc, &mut slots);
         }
         wrong
     }
@@ -149,8 +146,9 @@ impl Server<'_> {
             for (number, set) in self.sets.iter().enumerate() {
                 let mut slots = set.lock().unwrap_or_else(|e| e.into_inner());
                 if slots[i].ptr.is_null() {
-                    let size = generator.between(w.min_size, w.max_size);
-                    self.put(&mut slots[i], size, i, number);
+                    let live = self.live_set(number);
+                    let failed = live.put(&mut slots[i], i, &mut generator);
+                    self.refused.fetch_add(failed, Relaxed);
                 }
             }
         }
@@ -161,31 +159,20 @@ impl Server<'_> {
         timed_section(|| {
             let mut slots = self.sets[set].lock().unwrap_or_else(|e| e.into_inner());
             let mut generator = XorShift64::new(w.seed, turn * w.threads as u64 + set as u64);
-            for _ in 0..w.replacements {
-                let i = generator.below(w.live);
-                let size = generator.between(w.min_size, w.max_size);
-                let slot = &mut slots[i];
-                if !slot.ptr.is_null() {
-                    // SAFETY: the slot's block came from this allocator with this size and is forgotten by `put`.
-                    unsafe { self.alloc.dealloc(slot.ptr, slot.size) };
-                }
-                self.put(slot, size, i, set);
-            }
+            let live = self.live_set(set);
+            let failed = live.replace(&mut slots, &mut generator, w.replacements);
+            self.refused.fetch_add(failed, Relaxed);
         });
         if turn + 1 < w.turns {
             scope.spawn(move || self.serve(scope, set, turn + 1));
         }
     }
 
-    #[inline(always)]
-    fn put(&self, slot: &mut Slot, size: usize, i: usize, set: usize) {
-        let ptr = self.alloc.alloc(size, set * self.larson.live + i);
-        *slot = Slot { ptr, size };
-        if ptr.is_null() {
-            self.refused.fetch_add(1, Relaxed);
-        } else {
-            // SAFETY: the block has at least one byte.
-            unsafe { ptr.write(i as u8) };
+    fn live_set(&self, set: usize) -> LiveSet<'_> {
+        LiveSet {
+            alloc: self.alloc,
+            sizes: (self.larson.min_size, self.larson.max_size),
+            base: set * self.larson.live,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod huge;
 pub mod huge_loop;
 pub mod idle_return;
 pub mod larson;
+pub mod live_set;
 pub mod pair;
 pub mod producer_consumer;
 pub mod program;

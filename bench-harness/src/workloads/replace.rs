@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::live_set::{LiveSet, release};
 use super::{Checker, Workload, check_positive, check_sizes, check_threads};
 use crate::child::Bench;
 use crate::fail::Fail;
@@ -86,16 +87,20 @@ impl Workload for Replace {
             // Nobody else ever locks it.
             let mut slots = tables[thread].lock().unwrap_or_else(|e| e.into_inner());
             let mut generator = XorShift64::new(self.seed, thread as u64);
-            let base = thread * self.live;
+            let set = LiveSet {
+                alloc,
+                sizes: (self.min_size, self.max_size),
+                base: thread * self.live,
+            };
             let mut refused = 0;
             if warm {
-                refused += self.fill(alloc, &mut slots, &mut generator, base);
+                refused += set.fill(&mut slots, &mut generator);
             }
             gate.timed(|| {
                 if !warm {
-                    refused += self.fill(alloc, &mut slots, &mut generator, base);
+                    refused += set.fill(&mut slots, &mut generator);
                 }
-                refused += self.replace(alloc, &mut slots, &mut generator, base);
+                refused += set.replace(&mut slots, &mut generator, self.replacements);
                 self.replacements + if warm { 0 } else { self.live as u64 }
             });
             release(alloc, &mut slots);
@@ -112,44 +117,6 @@ impl Workload for Replace {
 }
 
 impl Replace {
-    #[inline(never)]
-    fn fill(
-        &self,
-        alloc: &RawAllocator,
-        slots: &mut [Slot],
-        generator: &mut XorShift64,
-        base: usize,
-    ) -> u64 {
-        let mut refused = 0;
-        for (i, slot) in slots.iter_mut().enumerate() {
-            let size = generator.between(self.min_size, self.max_size);
-            refused += put(alloc, slot, size, base + i);
-        }
-        refused
-    }
-
-    #[inline(never)]
-    fn replace(
-        &self,
-        alloc: &RawAllocator,
-        slots: &mut [Slot],
-        generator: &mut XorShift64,
-        base: usize,
-    ) -> u64 {
-        let mut refused = 0;
-        for _ in 0..self.replacements {
-            let i = generator.below(slots.len());
-            let size = generator.between(self.min_size, self.max_size);
-            let slot = &mut slots[i];
-            if !slot.ptr.is_null() {
-                // SAFETY: the slot's block came from this allocator with this size and is forgotten by `put`.
-                unsafe { alloc.dealloc(slot.ptr, slot.size) };
-            }
-            refused += put(alloc, slot, size, base + i);
-        }
-        refused
-    }
-
     fn verify(&self, alloc: &RawAllocator, slots: &mut [Slot]) -> Result<(), String> {
         let mut check = Checker::default();
         let mut generator = XorShift64::new(self.seed, 0);
@@ -162,29 +129,5 @@ impl Replace {
             check.free(alloc, slot, i);
         }
         check.verdict()
-    }
-}
-
-/// Fills a slot; 1 when the allocation was refused.
-#[inline(always)]
-fn put(alloc: &RawAllocator, slot: &mut Slot, size: usize, i: usize) -> u64 {
-    let ptr = alloc.alloc(size, i);
-    *slot = Slot { ptr, size };
-    if ptr.is_null() {
-        return 1;
-    }
-    // SAFETY: the block has at least one byte.
-    unsafe { ptr.write(i as u8) };
-    0
-}
-
-/// Frees every block that is there.
-pub fn release(alloc: &RawAllocator, slots: &mut [Slot]) {
-    for slot in slots {
-        if !slot.ptr.is_null() {
-            // SAFETY: the slot's block came from this allocator with this size and is forgotten here.
-            unsafe { alloc.dealloc(slot.ptr, slot.size) };
-            slot.ptr = std::ptr::null_mut();
-        }
     }
 }
