@@ -27,6 +27,14 @@ fn alloc<A: GlobalAlloc>(from: &A, layout: Layout) -> usize {
 }
 
 #[inline(never)]
+fn alloc_zeroed<A: GlobalAlloc>(from: &A, layout: Layout) -> usize {
+    // SAFETY: as in `alloc`.
+    let block = unsafe { from.alloc_zeroed(layout) };
+    assert!(!block.is_null(), "out of memory");
+    block as usize
+}
+
+#[inline(never)]
 fn free<A: GlobalAlloc>(to: &A, block: usize, layout: Layout) {
     // SAFETY: every block in this file is freed once, with its last layout.
     unsafe { to.dealloc(block as *mut u8, layout) };
@@ -150,6 +158,17 @@ fn mapping<A: GlobalAlloc>(c: &mut Criterion, name: &str, allocator: &A) {
             )
         });
     });
+    for (what, size) in [("1000 bytes", 1000), ("8 MiB", 8 << 20)] {
+        group.bench_function(BenchmarkId::new(format!("{what}, zeroed"), name), |b| {
+            b.iter(|| {
+                free(
+                    allocator,
+                    alloc_zeroed(allocator, black_box(layout(size))),
+                    layout(size),
+                );
+            });
+        });
+    }
     let mut size = 5 << 20;
     group.bench_function(
         BenchmarkId::new("5 to 25 MiB, one byte per 64 KiB", name),
