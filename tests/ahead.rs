@@ -78,6 +78,36 @@ fn a_growing_program_is_kept_ahead_of_and_left_alone_when_it_rests() {
     );
 }
 
+/// What a program prewarms while the thread is at work stays when it has gone.
+#[test]
+fn what_was_prewarmed_on_request_is_left_alone() {
+    const TEST: &str = "what_was_prewarmed_on_request_is_left_alone";
+    const WARM: usize = 40;
+    if child::case().is_some() {
+        let (first, seen) = grow(128);
+        assert!(seen == 1, "{seen} helpers while growing");
+        assert_eq!(hakmem_alloc::prewarm(WARM), WARM);
+        assert!(wait_until_alone(), "the thread stays though nothing grows");
+        let retained = hakmem_alloc::stats_quick().superslabs.retained;
+        child::report("retained", retained);
+        let before = common::mem::thread_faults();
+        let (second, _) = grow(WARM);
+        child::report("faults", common::mem::thread_faults() - before);
+        assert!(sound(&first) && sound(&second));
+        return;
+    }
+    let ended = Child::of(TEST, "prewarm")
+        .env("HAKMEM_SS_PREFAULT", "async")
+        .env("HAKMEM_THP", "never")
+        .run();
+    let retained: usize = ended.success().value("retained");
+    // Beside what was asked for, the superslabs the program left half used.
+    assert!((WARM..WARM + 4).contains(&retained), "{retained} ready");
+    // 40 MiB are 10,240 OS pages.
+    let faults: usize = ended.value("faults");
+    assert!(faults < 1000, "{faults} faults in prewarmed memory");
+}
+
 #[test]
 fn what_does_not_grow_or_did_not_ask_gets_no_thread() {
     const TEST: &str = "what_does_not_grow_or_did_not_ask_gets_no_thread";

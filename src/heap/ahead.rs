@@ -2,7 +2,7 @@
 //!
 //! It starts when the pool ran dry several times in quick succession, so never in a program that does not grow. It
 //! keeps as many ready as the program took in the last few looks, within a quarter of what it holds; when the program
-//! stops growing it gives the rest back and ends. Each superslab is one populate call of 2 MiB with a pause after it,
+//! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each superslab is one populate call of 2 MiB with a pause after it,
 //! so that other threads' mmap is not held up. No lock is held during the call.
 
 use super::{maintain, tls};
@@ -21,7 +21,9 @@ const QUICK_MS: u64 = 100;
 const FROM_SUPERSLABS: usize = 8;
 /// Between two looks at what the program took.
 const LOOK_US: u64 = 1000;
-/// Between two superslabs: long enough for a waiting mmap to get its turn.
+/// After memory, a limit or the want of a thread ended it, it is not tried again for so long.
+const REFUSED_MS: u64 = 1000;
+/// Between two superslabs at least: long enough for a waiting mmap to get its turn.
 const PAUSE_US: u64 = 50;
 /// Looks without growth after which the thread ends.
 const LOOKS_TO_LIVE: u32 = 100;
@@ -34,6 +36,7 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 static WANTED: AtomicBool = AtomicBool::new(false);
 static DRY: AtomicU32 = AtomicU32::new(0);
 static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
+static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
 /// The pool ran dry and had to map: notes it, and whether the thread is wanted. Calls nothing of the C library's that
 /// allocates.
@@ -46,6 +49,9 @@ pub(super) fn ran_dry() {
         return findings::async_forbidden();
     }
     let now = clock::now_ms();
+    if now < NOT_BEFORE_MS.load(Relaxed) {
+        return;
+    }
     if now.saturating_sub(DRY_AT_MS.swap(now, Relaxed)) > QUICK_MS {
         DRY.store(0, Relaxed);
     } else if DRY.fetch_add(1, Relaxed) + 1 >= DRY_TO_START
@@ -70,7 +76,8 @@ fn start() {
     if WANTED.swap(false, Relaxed) && !RUNNING.swap(true, Relaxed) {
         let _errno = sys::ErrnoGuard::new();
         if !maintain::spawn(run) {
-            // Not now; the next dry moment tries again.
+            // Not now; a dry moment after a while tries again.
+            NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
             RUNNING.store(false, Relaxed);
         }
     }
@@ -82,8 +89,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // SAFETY: names this thread; a kernel that would not is no harm.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"hakmem-ahead".as_ptr()) };
     let knobs = knobs::get();
-    // What was prewarmed on purpose stays.
-    let own = pool::ready(usize::MAX);
     let mut claimed = pool::counts().claimed_slots;
     let mut still = 0;
     while still < LOOKS_TO_LIVE {
@@ -91,17 +96,20 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let grown = now.saturating_sub(claimed);
         claimed = now;
         still = if grown == 0 { still + 1 } else { 0 };
-        let wanted = own + target(grown, now);
+        let wanted = target(grown, now);
         while grown > 0 && pool::ready(wanted) < wanted {
+            let began = clock::now_ns();
             if !pool::stock(knobs) {
+                NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
                 still = LOOKS_TO_LIVE;
                 break;
             }
-            sys::sleep_us(PAUSE_US);
+            // A quarter of what it took, for whoever waited meanwhile.
+            sys::sleep_us(((clock::now_ns() - began) / 4000).clamp(PAUSE_US, LOOK_US));
         }
         sys::sleep_us(LOOK_US);
     }
-    pool::unstock(own);
+    pool::unstock();
     DRY.store(0, Relaxed);
     RUNNING.store(false, Relaxed);
     ptr::null_mut()
@@ -120,6 +128,7 @@ pub(super) fn after_fork() {
     RUNNING.store(false, Relaxed);
     WANTED.store(false, Relaxed);
     DRY.store(0, Relaxed);
+    NOT_BEFORE_MS.store(0, Relaxed);
 }
 
 #[cfg(all(test, not(loom)))]

@@ -22,7 +22,7 @@ const AUTO_HUGE_FROM: usize = 48 << 20;
 
 /// Maps one more superslab and lists it. Call it with no lock held.
 pub(crate) fn grow(knobs: &Knobs) -> Result<(), Errno> {
-    acquire(knobs, knobs.prefault).map(drop)
+    acquire(knobs, knobs.prefault, false).map(drop)
 }
 
 /// Maps and populates `count` superslabs; answers how many came to be.
@@ -32,11 +32,11 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         other => other,
     };
     (0..count)
-        .take_while(|_| acquire(knobs, how).is_ok_and(|populated| populated))
+        .take_while(|_| acquire(knobs, how, false).is_ok_and(|populated| populated))
         .count()
 }
 
-pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
+pub(super) fn acquire(knobs: &Knobs, how: Prefault, ahead: bool) -> Result<bool, Errno> {
     let descriptor = descriptor().ok_or(Errno::ENOMEM)?.as_ptr();
     let (map, huge) = match map(knobs, how) {
         Ok(mapped) => mapped,
@@ -68,6 +68,7 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault) -> Result<bool, Errno> {
         (*descriptor).touched = [resident as u8; SLOTS];
         (*descriptor).huge = huge;
         (*descriptor).populated = populated;
+        (*descriptor).ahead = ahead;
         (*descriptor).in_dirty = false;
         (*descriptor).in_list = false;
         (*descriptor).state = State::Pooled;

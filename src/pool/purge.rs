@@ -193,7 +193,7 @@ unsafe fn unmap_excess(pool: Guard, superslab: *mut Superslab) -> Guard {
 }
 
 /// Unmaps a superslab of which no slot is claimed; the lock is let go for the call.
-unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
+pub(super) unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
     // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
     unsafe {
         pool.take_out(superslab);

@@ -1,46 +1,36 @@
 //! Superslabs kept ready ahead of demand: mapped, aligned, populated, and not yet used.
 
 use super::grow::acquire;
+use super::purge::unmap;
 use super::{POOL, Pool};
-use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault};
-use crate::os::mapping;
-use crate::slab::superslab::Superslab;
+use crate::slab::superslab::{State, Superslab};
 
 /// Maps and populates one more. False where it did not become resident: memory or a limit ended it. Call it with no
 /// lock held.
 pub(crate) fn stock(knobs: &Knobs) -> bool {
-    acquire(knobs, Prefault::Populate).is_ok_and(|populated| populated)
+    acquire(knobs, Prefault::Populate, true).is_ok_and(|populated| populated)
 }
 
-/// How many are ready, counted up to `limit`.
+/// How many are ready, on request or ahead of demand, counted up to `limit`.
 pub(crate) fn ready(limit: usize) -> usize {
     let pool = POOL.lock();
     pool.unused().take(limit).count()
 }
 
-/// Gives the memory of ready superslabs back until `keep` are left. Their addresses stay, for the next to grow.
-pub(crate) fn unstock(keep: usize) {
+/// Unmaps what [`stock`] made ready and nobody used: kept as purged addresses they would be claimed before superslabs
+/// that are resident. No lock may be held.
+pub(crate) fn unstock() {
+    let mut pool = POOL.lock();
     loop {
-        let mut pool = POOL.lock();
-        let Some(superslab) = pool.unused().nth(keep) else {
-            return;
-        };
-        // SAFETY: listed and wholly free, and the lock is held; from `take_out` on it is this thread's alone.
+        // SAFETY: listed superslabs are alive while the lock is held.
+        let found = pool.unused().find(|at| unsafe { (**at).ahead });
+        let Some(superslab) = found else { return };
+        // SAFETY: as above, and no slot of it is claimed.
         unsafe {
-            let base = (*superslab).base;
-            pool.take_out(superslab);
-            drop(pool);
-            let purged = mapping::purge(base, SUPERSLAB).is_ok();
-            let mut pool = POOL.lock();
-            if purged {
-                (*superslab).populated = false;
-                (*superslab).touched = [0; SLOTS];
-                pool.counts.returned += SUPERSLAB as u64;
-            }
-            pool.put_back(superslab);
-            if !purged {
-                // A locked page: it would be found again for ever.
+            pool = unmap(pool, superslab);
+            if (*superslab).state != State::Unmapped {
+                // The kernel's map count is at its limit: it would be found again for ever.
                 return;
             }
         }

@@ -37,6 +37,8 @@ pub(crate) struct Superslab {
     pub(crate) huge: bool,
     /// Whether the pages were populated ahead of use and should stay.
     pub(crate) populated: bool,
+    /// Whether it was populated ahead of demand, so that what is not used goes back; not on request, which stays.
+    pub(crate) ahead: bool,
     /// In the list of superslabs with dirty free slots.
     pub(crate) in_dirty: bool,
     /// In the list by number of free slots.
