@@ -82,6 +82,40 @@ fn huge_pages_forbidden_to_the_process() {
     assert_eq!(findings(&never), Vec::<&str>::new());
 }
 
+/// From the pool to transparent huge pages, and from there to OS pages: each step is a line, for who asked for the pool.
+#[test]
+fn each_step_down_from_the_pool_is_said() {
+    const TEST: &str = "each_step_down_from_the_pool_is_said";
+    if let Some(case) = child::case() {
+        if case == "forbidden" {
+            // SAFETY: sets a flag of this process, which runs nothing else.
+            unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        }
+        return grow();
+    }
+    let run = |case| {
+        let child = Child::of(TEST, case).env("HAKMEM_HUGETLB", "2m");
+        child.env("HAKMEM_THP", "always").run()
+    };
+    let ended = run("forbidden");
+    let found = findings(&ended);
+    assert!(
+        found.len() == 2
+            && found[0].starts_with("hakmem: HAKMEM_HUGETLB=2m: refused for blocks")
+            && found[1].contains("OS pages instead: PR_SET_THP_DISABLE"),
+        "{found:?}"
+    );
+    let ended = run("allowed");
+    if ended.success().value::<usize>("huge") >= 8 * MIB {
+        assert_eq!(
+            findings(&ended).len(),
+            1,
+            "huge pages were had: {}",
+            ended.stderr
+        );
+    }
+}
+
 #[test]
 fn address_space_used_up() {
     const TEST: &str = "address_space_used_up";

@@ -307,6 +307,8 @@ fn read(config: &Config) -> Knobs {
     if knobs.verbose {
         knobs.print(&mut say);
         findings::listen();
+    } else if knobs.hugetlb != Hugetlb::Off {
+        findings::listen_for_huge_pages();
     }
     knobs
 }

@@ -201,6 +201,8 @@ enum Topic {
     Lock = 16,
     Pool = 32,
     Async = 64,
+    /// Not a topic either: somebody wants to hear of huge pages alone.
+    ListeningHuge = 128,
 }
 
 /// Guards nothing but the number of lines, so Relaxed.
@@ -211,18 +213,29 @@ pub(crate) fn listen() {
     SAID.fetch_or(Topic::Listening as u32, Relaxed);
 }
 
+/// From now on it is said if huge pages are not had: whoever asked for the pool's hears what became of the wish.
+pub(crate) fn listen_for_huge_pages() {
+    SAID.fetch_or(Topic::ListeningHuge as u32, Relaxed);
+}
+
+fn listening(topic: Topic) -> bool {
+    let ears = match topic {
+        Topic::HugePages => Topic::Listening as u32 | Topic::ListeningHuge as u32,
+        _ => Topic::Listening as u32,
+    };
+    SAID.load(Relaxed) & ears != 0
+}
+
 /// Whether somebody listens and has not heard of it.
 fn news(topic: Topic) -> bool {
-    SAID.load(Relaxed) & (Topic::Listening as u32 | topic as u32) == Topic::Listening as u32
-        && SAID.fetch_or(topic as u32, Relaxed) & topic as u32 == 0
+    listening(topic) && SAID.fetch_or(topic as u32, Relaxed) & topic as u32 == 0
 }
 
 /// Huge pages are about to be asked for: tries one, and says why if it is not had. Call it with no lock held.
 pub(crate) fn huge_pages_wished() {
-    if SAID.load(Relaxed) & Topic::Listening as u32 == 0 {
-        return;
+    if listening(Topic::HugePages) {
+        sys::preserve_errno(try_one);
     }
-    sys::preserve_errno(try_one);
 }
 
 #[cold]
@@ -243,7 +256,10 @@ fn try_one() {
     };
     // Where the kernel does not say, nothing is claimed.
     if had == Ok(0) {
-        message!("huge pages: 2 MiB wished, none had: {}", cause_of_small());
+        message!(
+            "huge pages: 2 MiB wished, none had, OS pages instead: {}",
+            cause_of_small()
+        );
     }
 }
 
