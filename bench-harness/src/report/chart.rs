@@ -59,7 +59,7 @@ pub fn grid(ticks: &[(f64, String)], height: f64) -> Markup {
         @for (at, label) in ticks {
             line.grid x1=(across(*at)) x2=(across(*at)) y1="0" y2=(height - 16.0) {}
             text.tick x=(across(*at)) y=(height - 3.0)
-                text-anchor=(if *at < 8.0 { "start" } else if *at > 92.0 { "end" } else { "middle" }) { (label) }
+                text-anchor=(if *at < 3.0 { "start" } else if *at > 97.0 { "end" } else { "middle" }) { (label) }
         }
     }
 }
@@ -215,8 +215,16 @@ pub fn faults(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
         })
     };
     let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
+    if drawn.is_empty() {
+        return None;
+    }
+    let drawing = if drawn.iter().all(|b| b.high == 0.0) {
+        html! { p { "None inside the clock, with any allocator." } }
+    } else {
+        bars("Page faults", &drawn)
+    };
     let hint = "Inside the clock, of those of the whole process.";
-    (!drawn.is_empty()).then(|| figure("Page faults", hint, bars("Page faults", &drawn)))
+    Some(figure("Page faults", hint, drawing))
 }
 
 /// Throughput relative to system malloc, each with its interval.
@@ -235,14 +243,18 @@ pub fn ratios(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
     let ticks: Vec<_> = axis
         .ticks()
         .iter()
-        .map(|t| (axis.place(*t), text::times(*t).replace(".00", "")))
+        .map(|t| (axis.place(*t), text::tick(*t)))
         .collect();
     let one = across(axis.place(1.0));
     let says = |e: &Entry, r: &crate::stats::Ratio| {
         let base = text::times(r.value);
         match e.verdict {
-            Some(Verdict::Unsure) => format!("{base} (one run: unsure)"),
-            Some(Verdict::Same) => format!("{base} [{:.2}–{:.2}] no difference", r.low, r.high),
+            Some(Verdict::Unsure) => format!("{base} (one run)"),
+            Some(Verdict::Same) => format!(
+                "= {base} [{}–{}]",
+                text::bare_ratio(r.low),
+                text::bare_ratio(r.high)
+            ),
             _ => format!(
                 "{base} [{}–{}]",
                 text::bare_ratio(r.low),
@@ -273,6 +285,6 @@ pub fn ratios(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
             }
         },
     );
-    let hint = "Operations per second, system malloc = 1, with the 95 % interval; further right is better.";
+    let hint = "Operations per second, system malloc = 1, with the 95 % interval; further right is better; = no difference.";
     Some(figure("Ratio to system malloc", hint, drawing))
 }

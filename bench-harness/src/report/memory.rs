@@ -90,7 +90,7 @@ pub fn chart(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
                     }
                 }
                 @for level in levels.iter().skip(1) {
-                    text.tick x="3" y=(across((1.0 - level / top) * 100.0)) dy="12" { (text::digits(*level)) " MiB" }
+                    text.tick x="3" y=(across((1.0 - level / top) * 100.0)) dy="12" { ((level * 1e6).round() / 1e6) " MiB" }
                 }
             }
             @let (first, last) = if waits { ("freed".to_owned(), format!("{} s later", text::digits(span))) }

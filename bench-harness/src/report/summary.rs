@@ -65,7 +65,7 @@ pub fn standings_chart(groups: &[Group], color: &dyn Fn(&str) -> usize) -> Optio
     let ticks: Vec<_> = axis
         .ticks()
         .iter()
-        .map(|t| (axis.place(*t), text::times(*t).replace(".00", "")))
+        .map(|t| (axis.place(*t), text::tick(*t)))
         .collect();
     let one = across(axis.place(1.0));
     let says =

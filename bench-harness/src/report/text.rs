@@ -47,7 +47,12 @@ pub fn times(ratio: f64) -> String {
     format!("{}×", bare_ratio(ratio))
 }
 
-/// The same without its sign.
+/// A ratio below a line of an axis, which is a round number.
+pub fn tick(ratio: f64) -> String {
+    format!("{}×", (ratio * 1e9).round() / 1e9)
+}
+
+/// A ratio without its sign.
 pub fn bare_ratio(ratio: f64) -> String {
     match ratio {
         r if r >= 1e6 => format!("{r:.1e}"),
