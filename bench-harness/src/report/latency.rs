@@ -41,7 +41,7 @@ fn chart(
         .iter()
         .map(|t| (axis.place(*t), tick(*t)))
         .collect();
-    let says = |p: &Percentiles| marks(p).map(|ns| text::nanoseconds(ns)).join(" · ");
+    let says = |p: &Percentiles| marks(p).map(text::nanoseconds).join(" · ");
     let described: Vec<String> = drawn
         .iter()
         .map(|(e, p)| format!("{}: {}", e.name(), says(p)))
