@@ -86,10 +86,8 @@ fn bars(label: &str, bars: &[Bar]) -> Markup {
     let middles: Vec<f64> = bars.iter().map(|b| b.middle).collect();
     let tallest = middles.iter().copied().fold(0.0, f64::max);
     let reach = bars.iter().map(|b| b.high).fold(0.0, f64::max);
-    let usual = crate::stats::median(&middles).filter(|m| *m > 0.0);
-    let full = reach
-        .min(tallest * 1.4)
-        .min(usual.map_or(f64::MAX, |m| m * 4.0));
+    let usual = crate::stats::median(&middles).filter(|m| reach > m * 6.0 && *m > 0.0);
+    let full = usual.map_or(reach.min(tallest * 1.4), |m| m * 4.0);
     let full = full.max(f64::MIN_POSITIVE);
     let at = |v: f64| v / full * 100.0;
     let described: Vec<String> = bars

@@ -149,7 +149,7 @@ pub fn commands(results: &Results) -> Markup {
             p { "The rival allocators are built first:" }
             pre { code { "cargo run --release -p bench-harness -- peers build" } }
         }
-        p { "Each measurement below carries the command that repeats it alone." }
+        p { "Each measurement has the command that repeats it alone, under its figures." }
     }
 }
 
