@@ -38,11 +38,15 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     }
     let (old, new) = (output::read(&compare.old)?, output::read(&compare.new)?);
     let lines = lines(&old.results, &new.results, &compare.allocator);
-    if lines.is_empty() {
+    let failed = failed(&old.results, &new.results, &compare.allocator);
+    if lines.is_empty() && failed.is_empty() {
         return Err(Fail::usage(format!(
             "the two files share no measurement of {}",
             compare.allocator
         )));
+    }
+    for title in &failed {
+        println!("{title:<60} FAILED in every run of the new file");
     }
     let mut slower = 0;
     for line in &lines {
@@ -52,6 +56,14 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
             "{:<60} {:>5.2}× [{:.2}–{:.2}] {verdict}",
             line.title, line.change.value, line.change.low, line.change.high
         );
+    }
+    if !failed.is_empty() {
+        return Err(Fail::run(format!(
+            "{} of {} measurements failed in the new file, {slower} are slower by more than {} %",
+            failed.len(),
+            lines.len() + failed.len(),
+            compare.bound
+        )));
     }
     if slower > 0 {
         return Err(Fail::run(format!(
@@ -91,16 +103,30 @@ fn lines(old: &[CaseResult], new: &[CaseResult], allocator: &str) -> Vec<Line> {
             continue;
         };
         lines.push(Line {
-            title: format!(
-                "{} {}, {}",
-                case.spec.name(),
-                case.spec.title(),
-                case.series
-            ),
+            title: title(case),
             change,
         });
     }
     lines
+}
+
+/// Measurements that gave figures before and now give none.
+fn failed(old: &[CaseResult], new: &[CaseResult], allocator: &str) -> Vec<String> {
+    let gave = |case: &CaseResult| !case.runs.is_empty();
+    new.iter()
+        .filter(|c| c.allocator == allocator && !gave(c) && !c.failures.is_empty())
+        .filter(|c| find(old, c, allocator).is_some_and(gave))
+        .map(title)
+        .collect()
+}
+
+fn title(case: &CaseResult) -> String {
+    format!(
+        "{} {}, {}",
+        case.spec.name(),
+        case.spec.title(),
+        case.series
+    )
 }
 
 fn find<'a>(
@@ -139,7 +165,12 @@ pub fn markdown(results: &[CaseResult]) -> String {
         for case in &group {
             let speeds: Vec<f64> = case.runs.iter().map(|r| r.ops_per_sec / 1e6).collect();
             let Some(s) = Summary::of(&speeds) else {
-                text += &format!("| {} | failed | | | |\n", case.allocator);
+                let why = case.failures.first().map_or("no run", |f| &f.error);
+                text += &format!(
+                    "| {} | failed: {} | | | |\n",
+                    cell(&case.allocator),
+                    cell(why)
+                );
                 continue;
             };
             let middle = |of: fn(&crate::record::Run) -> f64| {
@@ -156,9 +187,13 @@ pub fn markdown(results: &[CaseResult]) -> String {
                 }
                 _ => "1".to_owned(),
             };
+            let lost = match case.failures.len() {
+                0 => String::new(),
+                n => format!(", {n} of {} runs failed", n + case.runs.len()),
+            };
             text += &format!(
-                "| {} | {} ({}–{}) | {ratio} | {:.0} | {:.1} |\n",
-                case.allocator,
+                "| {} | {} ({}–{}){lost} | {ratio} | {:.0} | {:.1} |\n",
+                cell(&case.allocator),
                 short(s.median),
                 short(s.min),
                 short(s.max),
@@ -168,6 +203,14 @@ pub fn markdown(results: &[CaseResult]) -> String {
         }
     }
     text
+}
+
+/// Text that stays within one cell of a Markdown table.
+fn cell(text: &str) -> String {
+    crate::fail::one_line(text)
+        .replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
 }
 
 #[cfg(test)]
@@ -225,6 +268,40 @@ mod tests {
         assert!(lines(&old, &new, "system").is_empty());
     }
 
+    fn failure(error: &str) -> crate::record::Failure {
+        crate::record::Failure {
+            round: 0,
+            error: error.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_fails_now_is_no_silence() {
+        let old = [case("hakmem", &[20.0, 20.0, 20.0])];
+        let mut new = [case("hakmem", &[])];
+        assert!(failed(&old, &new, "hakmem").is_empty());
+        new[0].failures.push(failure("crashed: signal 11"));
+        assert_eq!(failed(&old, &new, "hakmem").len(), 1);
+        assert!(failed(&new, &new, "hakmem").is_empty());
+    }
+
+    #[test]
+    fn markdown_names_failures_and_keeps_its_columns() {
+        let mut partly = case("hakmem", &[20.0, 24.0]);
+        partly.failures.push(failure("hung"));
+        let mut wholly = case("null", &[]);
+        wholly.failures.push(failure("a | b\nc <i>"));
+        let text = markdown(&[partly, wholly]);
+        assert!(
+            text.contains("(20.0–24.0), 1 of 3 runs failed | "),
+            "{text}"
+        );
+        assert!(
+            text.contains("| null | failed: a \\| b c &lt;i> | | | |"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn markdown_has_a_row_per_allocator() {
         let text = markdown(&[
@@ -236,6 +313,6 @@ mod tests {
             text.contains("| hakmem | 22.0 (20.0–24.0) | 2.00 [2.00–2.00] | 0 | 0.0 |"),
             "{text}"
         );
-        assert!(text.contains("| null | failed | | | |"), "{text}");
+        assert!(text.contains("| null | failed: no run | | | |"), "{text}");
     }
 }

@@ -12,7 +12,8 @@ use crate::record::{CaseResult, Results};
 #[derive(Debug)]
 pub struct Pending {
     target: PathBuf,
-    temporary: PathBuf,
+    /// None where the target is a pipe, a device or a stream: it is written to and must not be replaced by a file.
+    temporary: Option<PathBuf>,
     file: File,
 }
 
@@ -25,6 +26,18 @@ impl Pending {
         if target.is_dir() {
             return Err(refuse(&"it is a directory"));
         }
+        let named = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
+        let is_stream = named.iter().any(|n| target.starts_with(n));
+        if target.exists() && (!target.is_file() || is_stream) {
+            let file = File::options().append(true).open(target);
+            return Ok(Self {
+                target: target.to_owned(),
+                temporary: None,
+                file: file.map_err(|e| refuse(&e))?,
+            });
+        }
+        // A link stays one; what it leads to is replaced.
+        let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
         let name = target
             .file_name()
             .ok_or_else(|| refuse(&"it has no file name"))?;
@@ -35,26 +48,31 @@ impl Pending {
         ));
         let file = File::create(&temporary).map_err(|e| refuse(&e))?;
         Ok(Self {
-            target: target.to_owned(),
-            temporary,
+            target,
+            temporary: Some(temporary),
             file,
         })
     }
 
     /// Writes the whole file and puts it in its place.
     pub fn write(mut self, text: &str) -> Result<(), Fail> {
-        self.file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.target))
-            .map_err(|e| Fail::usage(format!("{}: not written: {e}", self.target.display())))
+        let written = self.file.write_all(text.as_bytes());
+        let placed = match &self.temporary {
+            Some(temporary) => written
+                .and_then(|()| self.file.sync_all())
+                .and_then(|()| fs::rename(temporary, &self.target)),
+            None => written,
+        };
+        placed.map_err(|e| Fail::usage(format!("{}: not written: {e}", self.target.display())))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove, and that is as it should be.
-        let _ = fs::remove_file(&self.temporary);
+        if let Some(temporary) = &self.temporary {
+            // After a rename there is nothing to remove, and that is as it should be.
+            let _ = fs::remove_file(temporary);
+        }
     }
 }
 
@@ -163,11 +181,31 @@ mod tests {
     }
 
     #[test]
+    fn devices_and_links_stay_what_they_are() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = scratch("links");
+        let error = write_atomically(Path::new("/dev/full"), "text").unwrap_err();
+        assert!(error.line.starts_with("/dev/full: not written:"), "{error}");
+        write_atomically(Path::new("/dev/null"), "text").unwrap();
+        for device in ["/dev/full", "/dev/null"] {
+            let kind = fs::metadata(device).unwrap().file_type();
+            assert!(kind.is_char_device(), "{device}");
+        }
+        let (file, link) = (dir.join("file"), dir.join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, "new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert!(link.is_symlink());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn a_full_disk_is_one_line() {
         // Writes to /dev/full fail with ENOSPC; the rename is never reached.
         let pending = Pending {
             target: "/tmp/never".into(),
-            temporary: std::env::temp_dir().join("bench-harness-no-such-temporary"),
+            temporary: Some(std::env::temp_dir().join("bench-harness-no-such-temporary")),
             file: File::options().write(true).open("/dev/full").unwrap(),
         };
         let error = pending.write("text").unwrap_err();

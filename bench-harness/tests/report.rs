@@ -153,3 +153,128 @@ fn places_that_cannot_be_written_are_refused_in_one_line() {
     assert_eq!(std::fs::read_to_string(&json).unwrap(), before);
     assert_eq!(dir.count(), 1);
 }
+
+/// Devices that are always full, as the target of every command that writes; and they stay devices.
+#[test]
+fn a_full_disk_is_one_line() {
+    use std::os::unix::fs::FileTypeExt;
+    let dir = Scratch::new("full");
+    let json = dir.path("r.json");
+    measured(&json);
+    let run = "pair 48 2000 --runs 1 --no-host-warm --allocators null";
+    for (line, flag) in [
+        (run, "--json"),
+        (run, "--csv"),
+        (&format!("report {json}"), "-o"),
+    ] {
+        let mut arguments: Vec<&str> = line.split(' ').collect();
+        arguments.extend([flag, "/dev/full"]);
+        let output = harness(&arguments);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {err}");
+        let wanted = "bench-harness: /dev/full: not written: No space left on device";
+        assert!(
+            err.starts_with(wanted) && err.lines().count() == 1,
+            "{arguments:?}: {err}"
+        );
+    }
+    let kind = std::fs::metadata("/dev/full").unwrap().file_type();
+    assert!(
+        kind.is_char_device(),
+        "a file stands in the place of /dev/full"
+    );
+}
+
+/// A file system of a few pages, where this may be had: nothing half written is left, and what was there stays.
+#[test]
+fn a_file_system_that_fills_up_keeps_the_old_file() {
+    let dir = Scratch::new("tmpfs");
+    let json = dir.path("r.json");
+    measured(&json);
+    let script = "mount -t tmpfs -o size=16k none \"$1\" || exit 99
+        echo old > \"$1/page.html\"
+        \"$2\" report \"$3\" -o \"$1/page.html\"
+        echo \"code $?\"
+        cat \"$1/page.html\"
+        ls -A \"$1\"";
+    let place = dir.path("small");
+    std::fs::create_dir(&place).unwrap();
+    let output = Command::new("unshare")
+        .args([
+            "-rm",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            &place,
+            env!("CARGO_BIN_EXE_bench-harness"),
+            &json,
+        ])
+        .output();
+    let output = match output {
+        Ok(output) if output.status.code() != Some(99) && output.status.success() => output,
+        other => {
+            let why = other.map_or_else(|e| e.to_string(), |o| text(&o.stderr));
+            let line = format!(
+                "report: no file system could be mounted ({}): only /dev/full is tried\n",
+                why.trim()
+            );
+            return std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+        }
+    };
+    assert_eq!(text(&output.stdout), "code 2\nold\npage.html\n");
+    let err = text(&output.stderr);
+    let wanted = format!(
+        "bench-harness: {place}/page.html: not written: No space left on device (os error 28)\n"
+    );
+    assert_eq!(err, wanted);
+}
+
+/// What crashed and what hung stands in every output, and the others go on.
+#[test]
+fn failures_are_in_the_page_the_table_and_the_comparison() {
+    for (fault, wanted) in [
+        ("crash:hakmem", "crashed: signal 6"),
+        ("hang:hakmem", "hung: killed after 1 s"),
+    ] {
+        let dir = Scratch::new("failures");
+        let (good, bad) = (dir.path("good.json"), dir.path("bad.json"));
+        let line =
+            "pair 48 2000 --runs 2 --series warm --no-host-warm --time-limit 1 --latency --json";
+        let measure = |target: &str, fault: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
+            command
+                .args(line.split(' '))
+                .arg(target)
+                .env("HAKMEM_BENCH_FAULT", fault);
+            command.output().unwrap()
+        };
+        assert!(measure(&good, "").status.success());
+        assert_eq!(measure(&bad, fault).status.code(), Some(1), "{fault}");
+
+        let html = dir.path("bad.html");
+        assert!(harness(&["report", &bad, "-o", &html]).status.success());
+        let page = std::fs::read_to_string(&html).unwrap();
+        assert!(
+            page.contains("2 of 4 runs failed; each is named"),
+            "{fault}"
+        );
+        for run in [1, 2] {
+            let named = format!("<strong>hakmem</strong>, run {run} failed: {wanted}");
+            assert!(page.contains(&named), "{fault}");
+        }
+        let markdown = text(&harness(&["markdown", &bad]).stdout);
+        assert!(
+            markdown.contains(&format!("| hakmem | failed: {wanted} |")),
+            "{markdown}"
+        );
+        assert!(markdown.contains("| system | "), "{markdown}");
+        let compared = harness(&["compare", &good, &bad]);
+        assert_eq!(compared.status.code(), Some(1), "{fault}");
+        assert!(
+            text(&compared.stdout).contains("FAILED in every run of the new file"),
+            "{fault}"
+        );
+        assert_eq!(text(&compared.stderr).lines().count(), 1, "{fault}");
+    }
+}

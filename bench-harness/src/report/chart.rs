@@ -5,9 +5,10 @@
 
 use maud::{Markup, html};
 
-use super::figures::{Entry, Group, Verdict};
+use super::figures::{Entry, Group, OURS, Verdict};
 use super::scale::Log;
 use super::text;
+use crate::stats::Summary;
 
 /// Height of one row.
 const ROW: f64 = 42.0;
@@ -88,7 +89,8 @@ fn bars(label: &str, bars: &[Bar]) -> Markup {
     let reach = bars.iter().map(|b| b.high).fold(0.0, f64::max);
     let usual = crate::stats::median(&middles).filter(|m| reach > m * 6.0 && *m > 0.0);
     let full = usual.map_or(reach.min(tallest * 1.4), |m| m * 4.0);
-    let full = full.max(f64::MIN_POSITIVE);
+    let marks = bars.iter().filter_map(|b| b.mark).fold(0.0, f64::max);
+    let full = full.max(marks).max(f64::MIN_POSITIVE);
     let at = |v: f64| v / full * 100.0;
     let described: Vec<String> = bars
         .iter()
@@ -192,6 +194,41 @@ pub fn peak(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
     (!drawn.is_empty()).then(|| figure("Peak memory", hint, bars("Peak resident memory", &drawn)))
 }
 
+/// What a workload holds against its bound, where it has one.
+pub fn bound(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
+    let bound = group.entries.first()?.case.spec.bound()?;
+    let bar = |entry| {
+        let entry: &Entry = entry;
+        let values: Vec<f64> = entry.case.runs.iter().filter_map(|r| r.figure).collect();
+        let found = Summary::of(&values).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
+        let verdict = match entry.name() {
+            OURS if bound.holds(found.median) => ", kept",
+            OURS => ", missed",
+            _ => "",
+        };
+        Some(Bar {
+            entry,
+            color: color(entry.name()),
+            middle: found.median,
+            low: found.min,
+            high: found.max,
+            floor: 0.0,
+            dots: values,
+            mark: Some(bound.value),
+            words: format!(
+                "{} ({}–{}){verdict}",
+                text::digits(found.median),
+                text::digits(found.min),
+                text::digits(found.max)
+            ),
+        })
+    };
+    let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
+    let hint = format!("{} asked of {OURS}: the upright mark.", bound);
+    let heading = format!("In {}", bound.unit);
+    (!drawn.is_empty()).then(|| figure(&heading, &hint, bars(&heading, &drawn)))
+}
+
 /// Page faults inside the clock.
 pub fn faults(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
     let bar = |entry| {
@@ -247,7 +284,7 @@ pub fn ratios(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
     let says = |e: &Entry, r: &crate::stats::Ratio| {
         let base = text::times(r.value);
         match e.verdict {
-            Some(Verdict::Unsure) => format!("{base} (one run)"),
+            Some(Verdict::Unsure) => format!("{base} (few runs)"),
             Some(Verdict::Same) => format!(
                 "= {base} [{}–{}]",
                 text::bare_ratio(r.low),

@@ -22,7 +22,7 @@ pub enum Verdict {
     Slower,
     /// The interval includes 1.
     Same,
-    /// There is one common run: no interval, so no verdict.
+    /// Too few runs for an interval, so no verdict.
     Unsure,
 }
 
@@ -242,29 +242,24 @@ fn entry<'a>(case: &'a CaseResult, cases: &[&'a CaseResult]) -> Entry<'a> {
                 .iter()
                 .all(|v| v.is_finite() && *v > 0.0)
     });
-    let base = cases.iter().find(|c| c.allocator == BASE);
     let peaks: Vec<f64> = case.runs.iter().map(|r| r.max_rss_kib as f64).collect();
     Entry {
         case,
         time: Summary::of(&times),
         times,
-        verdict: ratio.map(|r| verdict(&r, common_rounds(case, base.copied().unwrap_or(case)))),
+        verdict: ratio.as_ref().map(verdict),
         ratio,
         place: Place::Out,
         peak_kib: Summary::of(&peaks).filter(|s| s.median > 0.0),
     }
 }
 
-fn common_rounds(a: &CaseResult, b: &CaseResult) -> usize {
-    let (a, b) = (table::throughputs(a), table::throughputs(b));
-    a.iter().filter(|x| b.iter().any(|y| x.0 == y.0)).count()
-}
-
-fn verdict(ratio: &Ratio, rounds: usize) -> Verdict {
+fn verdict(ratio: &Ratio) -> Verdict {
     match ratio {
-        _ if rounds < 2 => Verdict::Unsure,
-        r if r.low > 1.0 => Verdict::Faster,
-        r if r.high < 1.0 => Verdict::Slower,
+        r if r.is_difference() && r.low > 1.0 => Verdict::Faster,
+        r if r.is_difference() => Verdict::Slower,
+        // Whether there are enough is for the ratio to say: an interval without 1 that is no difference rests on too few.
+        r if r.low > 1.0 || r.high < 1.0 => Verdict::Unsure,
         _ => Verdict::Same,
     }
 }
@@ -290,14 +285,11 @@ fn places(entries: &mut [Entry]) {
     }
 }
 
-/// Whether the whole interval says so; where there is one common run, whether its figure does.
+/// Whether the whole interval says so.
 fn beats(rival: &Entry, entry: &Entry) -> bool {
     let median = |e: &Entry| e.time.map_or(f64::INFINITY, |t| t.median);
+    let speeds = |e: &Entry| table::throughputs(e.case);
     // Only the better median can win, which spares half of the drawing.
     median(rival) < median(entry)
-        && ratio(
-            &table::throughputs(rival.case),
-            &table::throughputs(entry.case),
-        )
-        .is_none_or(|r| r.low > 1.0)
+        && ratio(&speeds(rival), &speeds(entry)).is_some_and(|r| r.is_difference() && r.low > 1.0)
 }

@@ -121,6 +121,7 @@ pub fn page(results: &Results) -> String {
                     @for name in &names {
                         section.workload {
                             h2 { (name) }
+                            p.dim { (rerun::about(name)) }
                             @for group in groups.iter().filter(|g| g.name == *name) {
                                 (sections::measurement(group, machine, &color))
                             }
@@ -215,10 +216,7 @@ fn notes(results: &Results, groups: &[Group]) -> Vec<String> {
     }
     let entries = || groups.iter().flat_map(|g| &g.entries);
     if entries().any(|e| e.verdict == Some(Verdict::Unsure)) {
-        notes.push(
-            "Where there is one run only, no interval can be given, so no difference is claimed."
-                .to_owned(),
-        );
+        notes.push("Where there are fewer than three runs no difference is claimed.".to_owned());
     } else if entries().any(|e| !e.is_floor() && (1..5).contains(&e.case.runs.len())) {
         notes.push(
             "Some measurements rest on fewer than five runs: their intervals are rough.".to_owned(),

@@ -53,6 +53,15 @@ pub fn measurement(group: &Group, machine: &Machine) -> String {
     join(environment(machine), CARGO, &words)
 }
 
+/// What a workload is, in its own words of `--help`.
+pub fn about(workload: &str) -> String {
+    let command = WorkloadCommand::augment_subcommands(Command::new("bench-harness"));
+    let about = command
+        .find_subcommand(workload)
+        .and_then(|c| c.get_about());
+    about.map(|text| text.to_string()).unwrap_or_default()
+}
+
 /// Variables that change what is measured. The allocator's own count as well: they change what it does.
 fn environment(machine: &Machine) -> impl Iterator<Item = String> {
     machine
@@ -153,6 +162,14 @@ mod tests {
             again.check().unwrap();
             assert_eq!(again, spec, "{words:?}");
         }
+    }
+
+    #[test]
+    fn every_workload_says_what_it_is() {
+        for name in WorkloadCommand::names() {
+            assert!(!about(&name).is_empty(), "{name}");
+        }
+        assert_eq!(about("nosuch"), "");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub fn measurement(group: &Group, machine: &Machine, color: &dyn Fn(&str) -> usi
     let mut charts = Vec::new();
     charts.extend(chart::time(group, color));
     charts.extend(chart::ratios(group, color));
+    charts.extend(chart::bound(group, color));
     charts.extend(latency::charts(group, color));
     charts.extend(memory::chart(group, color));
     charts.extend(chart::peak(group, color));

@@ -159,7 +159,7 @@ fn cell(entry: Option<&Entry>) -> Markup {
                 Some(r) => {
                     (place.1) @if entry.verdict == Some(Verdict::Same) { "= " }
                     (text::times(r.value))
-                    @if entry.verdict == Some(Verdict::Unsure) { span.sure { "one run" } }
+                    @if entry.verdict == Some(Verdict::Unsure) { span.sure { "few runs" } }
                     @else { span.sure { (text::bare_ratio(r.low)) "–" (text::bare_ratio(r.high)) } }
                 }
                 None => { (place.1) (text::duration(entry.time.map_or(0.0, |t| t.median))) }
