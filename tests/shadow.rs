@@ -177,6 +177,9 @@ enum Fault {
     Null,
 }
 
+/// Bytes of the blocks asked of [`Faulty`]; a few are up to eight times as large.
+const FAULTY_MOST: usize = 4096;
+
 /// The system allocator, except that every 1000th call goes wrong.
 struct Faulty {
     fault: Fault,
@@ -193,6 +196,11 @@ impl Faulty {
         }
     }
 
+    /// Every block has room for the largest: an overlapping one is written to before the model sees it.
+    fn room(layout: Layout) -> Layout {
+        Layout::from_size_align(8 * FAULTY_MOST + 64, layout.align()).expect("small")
+    }
+
     fn strikes(&self) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
@@ -202,14 +210,13 @@ impl Faulty {
 // leaked where a fault makes its address unknown.
 unsafe impl GlobalAlloc for Faulty {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let room = Layout::from_size_align(layout.size() + 64, layout.align()).expect("small");
         // SAFETY: a size that is not zero.
-        let ptr = unsafe { System.alloc(room) };
+        let ptr = unsafe { System.alloc(Self::room(layout)) };
         let strikes = self.strikes();
         let last = self.last.swap(ptr as usize, Ordering::Relaxed);
         match self.fault {
             Fault::Overlap if strikes && last != 0 => last as *mut u8,
-            // SAFETY: 64 bytes of room follow the block.
+            // SAFETY: 64 bytes of room follow the largest block.
             Fault::Misaligned if strikes && layout.align() > 1 => unsafe {
                 ptr.add(layout.align().min(32) / 2)
             },
@@ -235,9 +242,8 @@ unsafe impl GlobalAlloc for Faulty {
         }
         // Freed memory would come back while a faulty address still points into it.
         if let Fault::NotZeroed = self.fault {
-            let room = Layout::from_size_align(layout.size() + 64, layout.align()).expect("small");
             // SAFETY: allocated with this layout by `alloc`.
-            unsafe { System.dealloc(ptr, room) };
+            unsafe { System.dealloc(ptr, Self::room(layout)) };
         }
     }
 
@@ -278,7 +284,7 @@ unsafe impl GlobalAlloc for Faulty {
 #[test]
 fn the_model_catches_planted_faults() {
     let plan = Plan {
-        max_size: 4096,
+        max_size: FAULTY_MOST,
         max_align: 64,
         blocks: 200,
         ..Plan::SMALL
