@@ -1,5 +1,7 @@
-//! What everything else stands on: units, size classes, and the atomics (core's, or loom's under the model checker).
+//! What everything else stands on: units, size classes, the atomics (core's, or loom's under the model checker), and
+//! what is learnt of a program's swings.
 
 pub(crate) mod size_class;
+pub(crate) mod swing;
 pub(crate) mod sync;
 pub(crate) mod units;

@@ -85,7 +85,7 @@ fn make_usable() -> bool {
     {
         return false;
     }
-    pool::set_retain(knobs.retain_mb);
+    pool::set_retain(knobs.retain_mb, knobs.purge_delay_ms);
     exit::create_key();
     STATE.store(USABLE, Ordering::Release);
     true

@@ -134,6 +134,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
         pool::unmap_empty();
         map_new(len, align)
     })?;
+    cache::took(map.len);
     let thp = knobs::get().thp == ThpPolicy::Always && advise(map);
     Some((map, thp, true))
 }
@@ -143,6 +144,7 @@ fn grow_mapping(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Map
     // SAFETY: the mapping was taken out of the cache: it is ours.
     match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
         Ok(grown) => {
+            cache::took(grown.len - map.len);
             if thp {
                 cache::account(0, 0, (grown.len - map.len) as isize);
             }

@@ -1,8 +1,10 @@
 //! Freed huge mappings, kept resident for a while: bounded by what is live, decaying, taken by best fit, cut and joined
 //! as needed.
 
+use crate::base::swing::Swing;
 use crate::base::units::SUPERSLAB;
 use crate::knobs;
+use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +33,7 @@ pub(crate) struct Counts {
 struct Cache {
     entries: [Option<Entry>; ENTRIES],
     counts: Counts,
+    swing: Swing,
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
@@ -42,6 +45,7 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
         returned: 0,
         huge_requested: 0,
     },
+    swing: Swing::NONE,
 });
 static CACHED: AtomicUsize = AtomicUsize::new(0);
 
@@ -101,7 +105,20 @@ impl Cache {
 
     fn bound(&self) -> usize {
         let most = (knobs::get().huge_cache_mb as usize) << 20;
-        most.min((4 << 20).max(self.counts.live_bytes / 4))
+        let live = self.counts.live_bytes / 4;
+        most.min(live.max(4 << 20).max(self.swing.allowance()))
+    }
+}
+
+fn delay() -> u64 {
+    u64::from(knobs::get().purge_delay_ms)
+}
+
+/// `bytes` come fresh from the kernel, as the cache had none for them.
+pub(super) fn took(bytes: usize) {
+    let mut cache = CACHE.lock();
+    if cache.swing.is_open() {
+        cache.swing.took(bytes, clock::now_ms(), delay());
     }
 }
 
@@ -179,6 +196,7 @@ pub(super) fn keep(map: Mapping, huge: bool, now: u64) {
             }
             None => return,
         };
+        cache.swing.gave(entry.map.len, now, delay());
         drop(cache);
         if !release(entry.map, entry.huge) {
             // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
@@ -205,7 +223,7 @@ pub(super) fn release(map: Mapping, huge: bool) -> bool {
         let _ = cache.put(Entry {
             map,
             huge,
-            since: crate::os::clock::now_ms(),
+            since: clock::now_ms(),
         });
     }
     unmapped
@@ -213,16 +231,15 @@ pub(super) fn release(map: Mapping, huge: bool) -> bool {
 
 /// Unmaps what was cached for longer than the purge delay. No lock may be held.
 pub(crate) fn decay(now: u64) {
-    let delay = u64::from(knobs::get().purge_delay_ms);
-    release_while(|entry| entry.since.saturating_add(delay) <= now);
+    release_while(|entry| entry.since.saturating_add(delay()) <= now, true);
 }
 
 /// Unmaps everything cached. No lock may be held.
 pub(crate) fn purge_all() {
-    release_while(|_| true);
+    release_while(|_| true, false);
 }
 
-fn release_while(go_on: impl Fn(&Entry) -> bool) {
+fn release_while(go_on: impl Fn(&Entry) -> bool, unneeded: bool) {
     // Bounded: an unmap that fails puts its entry back.
     for _ in 0..ENTRIES {
         if CACHED.load(Ordering::Relaxed) == 0 {
@@ -236,6 +253,9 @@ fn release_while(go_on: impl Fn(&Entry) -> bool) {
         let Some(entry) = cache.take(index) else {
             return;
         };
+        if unneeded {
+            cache.swing.unneeded(entry.map.len);
+        }
         drop(cache);
         release(entry.map, entry.huge);
     }

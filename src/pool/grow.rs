@@ -2,7 +2,7 @@
 
 use super::{Account, POOL};
 use crate::base::sync::atomic::Ordering as WordOrdering;
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::findings;
 use crate::os::huge::{self, Thp};
@@ -13,12 +13,29 @@ use crate::os::sys::{self, Errno};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// With `HAKMEM_THP=auto` superslabs stay on small pages until this many bytes of slots are in use: huge pages from the
-/// third superslab on cost the experiment of design.md a quarter of the RSS of programs of 5 to 300 MiB, and save seven
-/// eighths of the first-touch time of those that keep growing. Slots, not superslabs: a program whose superslabs are
-/// sparse (many threads, little live) would get the huge pages and none of the use.
-const AUTO_HUGE_FROM: usize = 48 << 20;
+/// With `HAKMEM_THP=auto` superslabs stay on small pages until slabs in use hold this many bytes of blocks that were
+/// ever handed out: huge pages from the third superslab on cost the experiment of design.md a quarter of the RSS of
+/// programs of 5 to 300 MiB, and save seven eighths of the first-touch time of those that keep growing. Blocks, not
+/// superslabs or slots: a program whose slabs are sparse (many threads, little live) would get the huge pages and none
+/// of the use.
+const AUTO_HUGE_FROM: usize = 32 << 20;
+
+/// Bytes of blocks that were ever handed out, in slabs that are in use.
+static CARVED: AtomicUsize = AtomicUsize::new(0);
+
+/// A slab handed out `bytes` of blocks for the first time.
+#[inline]
+pub(crate) fn carved(bytes: usize) {
+    CARVED.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// A slab of which `bytes` had been handed out is none any more.
+#[inline]
+pub(crate) fn uncarved(bytes: usize) {
+    CARVED.fetch_sub(bytes, Ordering::Relaxed);
+}
 
 /// Maps one more superslab and lists it. Call it with no lock held.
 pub(crate) fn grow(knobs: &Knobs) -> Result<(), Errno> {
@@ -66,6 +83,7 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault, ahead: bool) -> Result<bool,
         (*descriptor).dirty = 0;
         let resident = if populated { SLOT / UNIT } else { 0 };
         (*descriptor).touched = [resident as u8; SLOTS];
+        (*descriptor).held = 0;
         (*descriptor).huge = huge;
         (*descriptor).populated = populated;
         (*descriptor).ahead = ahead;
@@ -116,7 +134,7 @@ fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
         ThpPolicy::Always => true,
         ThpPolicy::Never => false,
         ThpPolicy::Auto => {
-            how == Prefault::Collapse || super::counts().claimed_slots * SLOT >= AUTO_HUGE_FROM
+            how == Prefault::Collapse || CARVED.load(Ordering::Relaxed) >= AUTO_HUGE_FROM
         }
     }
 }

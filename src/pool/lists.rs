@@ -10,10 +10,18 @@ const UNLINKED: Links = Links {
 };
 /// How many superslabs of one list are looked at for a long enough run before the next list is tried.
 const LOOK: usize = 8;
+/// How many are looked at for a run that is resident.
+const LOOK_RESIDENT: usize = 24;
+
+const LISTS: usize = SLOTS + 2;
+/// The list of wholly free superslabs that hold no memory.
+const BARE: usize = SLOTS + 1;
 
 /// Superslabs by their number of free slots; last in, first out.
 pub(super) struct ByFree {
-    heads: [*mut Superslab; SLOTS + 1],
+    /// By free slots; wholly free superslabs without resident pages in a list of their own behind all others, so that
+    /// what is resident is used first.
+    heads: [*mut Superslab; LISTS],
     /// Bit n: `heads[n]` is not null.
     filled: u64,
 }
@@ -21,29 +29,37 @@ pub(super) struct ByFree {
 impl ByFree {
     pub(super) const fn new() -> ByFree {
         ByFree {
-            heads: [ptr::null_mut(); SLOTS + 1],
+            heads: [ptr::null_mut(); LISTS],
             filled: 0,
         }
     }
 
-    /// The fullest superslab that has `slots` neighbouring free slots.
+    /// The fullest superslab that has `slots` neighbouring free slots, and the first of them. With `resident` the slots
+    /// have to be dirty, and only a few superslabs are looked at.
     ///
     /// # Safety
     /// The pool's lock is held, as for every function here.
-    pub(super) unsafe fn find(&self, slots: usize) -> Option<*mut Superslab> {
+    pub(super) unsafe fn find(
+        &self,
+        slots: usize,
+        resident: bool,
+    ) -> Option<(*mut Superslab, usize)> {
         let mut candidates = self.filled & (u64::MAX << slots);
+        let mut left = if resident { LOOK_RESIDENT } else { usize::MAX };
         while candidates != 0 {
             let list = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
             let mut at = self.heads[list];
-            for _ in 0..LOOK {
+            for _ in 0..LOOK.min(left) {
                 if at.is_null() {
                     break;
                 }
+                left -= 1;
                 // SAFETY: listed superslabs are alive while the lock is held.
                 unsafe {
-                    if Superslab::find_run((*at).free, slots).is_some() {
-                        return Some(at);
+                    let mask = if resident { (*at).dirty } else { u32::MAX };
+                    if let Some(slot) = Superslab::find_run((*at).free & mask, slots) {
+                        return Some((at, slot));
                     }
                     at = (*at).list.next;
                 }
@@ -56,7 +72,7 @@ impl ByFree {
         // SAFETY: the caller holds the lock; the superslab is in no list by free slots.
         unsafe {
             debug_assert!(!(*superslab).in_list);
-            let list = (*superslab).free.count_ones() as usize;
+            let list = Self::list_of(superslab);
             let next = self.heads[list];
             (*superslab).list = Links {
                 next,
@@ -71,12 +87,12 @@ impl ByFree {
         }
     }
 
-    /// To be called before the superslab's free bits change.
+    /// To be called before the superslab's bits change.
     pub(super) unsafe fn remove(&mut self, superslab: *mut Superslab) {
         // SAFETY: the caller holds the lock; the superslab is in the list of its number of free slots.
         unsafe {
             debug_assert!((*superslab).in_list);
-            let list = (*superslab).free.count_ones() as usize;
+            let list = Self::list_of(superslab);
             let Links { next, prev } = (*superslab).list;
             if prev.is_null() {
                 self.heads[list] = next;
@@ -94,18 +110,42 @@ impl ByFree {
         }
     }
 
-    /// A wholly free superslab.
+    /// The list a superslab belongs in.
+    unsafe fn list_of(superslab: *mut Superslab) -> usize {
+        // SAFETY: the caller holds the lock.
+        unsafe {
+            let bare = (*superslab).dirty == 0 && !(*superslab).populated;
+            if (*superslab).free == u32::MAX && bare {
+                BARE
+            } else {
+                (*superslab).free.count_ones() as usize
+            }
+        }
+    }
+
+    /// A wholly free superslab, one that holds no memory before others.
     pub(super) fn first_empty(&self) -> Option<*mut Superslab> {
+        [BARE, SLOTS]
+            .into_iter()
+            .map(|list| self.heads[list])
+            .find(|head| !head.is_null())
+    }
+
+    /// The first of the wholly free superslabs that hold memory.
+    pub(super) fn first_resident(&self) -> Option<*mut Superslab> {
         (!self.heads[SLOTS].is_null()).then_some(self.heads[SLOTS])
     }
 
-    pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, usize)) {
+    /// Visits every listed superslab, and says whether it is in the list it belongs in.
+    pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, bool)) {
         for (list, &head) in self.heads.iter().enumerate() {
             let mut at = head;
             while !at.is_null() {
-                visit(at, list);
                 // SAFETY: as in `find`.
-                at = unsafe { (*at).list.next };
+                unsafe {
+                    visit(at, Self::list_of(at) == list);
+                    at = (*at).list.next;
+                }
             }
         }
     }

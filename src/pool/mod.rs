@@ -11,11 +11,13 @@ mod lists;
 mod purge;
 mod stock;
 
-pub(crate) use grow::{grow, prewarm};
+pub(crate) use grow::{carved, grow, prewarm, uncarved};
 pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
 pub(crate) use stock::{ready, stock, unstock};
 
+use crate::base::swing::Swing;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS};
+use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr;
@@ -30,6 +32,7 @@ struct Pool {
     /// Descriptors without a superslab.
     spare: *mut Superslab,
     counts: Counts,
+    swing: Swing,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -70,7 +73,11 @@ static POOL: Locked<Pool> = Locked::new(Pool {
         huge_requested: 0,
         returned: 0,
     },
+    swing: Swing::NONE,
 });
+
+/// Retained bytes from which a claim looks for slots that are resident first.
+const WORTH_A_LOOK: usize = 512 << 10;
 
 /// Slots handed to a heap: theirs until [`release`].
 #[derive(Clone, Copy)]
@@ -88,21 +95,34 @@ impl Claim {
     }
 }
 
-/// Claims `slots` neighbouring slots from the fullest superslab that has them. `None`: call [`grow`] without any lock
+/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others. `None`: call [`grow`] without any lock
 /// held and try again.
 pub(crate) fn claim(slots: usize) -> Option<Claim> {
     let mut pool = POOL.lock();
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
-        let superslab = pool.by_free.find(slots)?;
-        let slot = Superslab::find_run((*superslab).free, slots)?;
+        let resident = pool.counts.dirty_bytes >= WORTH_A_LOOK;
+        let found = if resident {
+            pool.by_free.find(slots, true)
+        } else {
+            None
+        };
+        let (superslab, slot) = match found {
+            Some(found) => found,
+            None => pool.by_free.find(slots, false)?,
+        };
         let bits = Superslab::bits(slot, slots);
         let was = Account::of(superslab);
         pool.by_free.remove(superslab);
         let clean = (*superslab).dirty & bits == 0;
+        (*superslab).held -= units(superslab, (*superslab).dirty & bits) as u16;
         (*superslab).free &= !bits;
         (*superslab).dirty |= bits;
         pool.counts.claimed_slots += slots;
+        if clean && !(*superslab).populated && pool.swing.is_open() {
+            pool.swing
+                .took(slots * SLOT, clock::now_ms(), purge::delay());
+        }
         pool.relist(superslab, was);
         Some(Claim {
             superslab,
@@ -151,6 +171,7 @@ pub(crate) unsafe fn release(
             };
             *touched = (*touched).max(here.div_ceil(UNIT) as u8);
         }
+        (*superslab).held += units(superslab, bits) as u16;
         (*superslab).free |= bits;
         if !(*superslab).in_dirty {
             (*superslab).dirty_since = now;
@@ -160,7 +181,7 @@ pub(crate) unsafe fn release(
             pool.relist(superslab, was);
         }
     }
-    pool.counts.dirty_bytes > purge::bound(pool.counts.claimed_slots)
+    pool.counts.dirty_bytes > purge::bound(&pool)
 }
 
 /// What a superslab in the lists contributes to the counts.
@@ -174,11 +195,11 @@ struct Account {
     dirty_bytes: usize,
 }
 
-/// Bytes of the slots in `bits` that were handed out.
+/// Units of the slots in `bits` that were handed out.
 ///
 /// # Safety
 /// The pool's lock is held.
-unsafe fn resident(superslab: *mut Superslab, bits: u32) -> usize {
+unsafe fn units(superslab: *mut Superslab, bits: u32) -> usize {
     let mut left = bits;
     let mut units = 0;
     while left != 0 {
@@ -186,7 +207,18 @@ unsafe fn resident(superslab: *mut Superslab, bits: u32) -> usize {
         units += usize::from(unsafe { (*superslab).touched[left.trailing_zeros() as usize] });
         left &= left - 1;
     }
-    units * UNIT
+    units
+}
+
+/// Brings `held` up to date after more than single slots have changed.
+///
+/// # Safety
+/// The pool's lock is held.
+unsafe fn recount(superslab: *mut Superslab) {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        (*superslab).held = units(superslab, (*superslab).free & (*superslab).dirty) as u16;
+    }
 }
 
 impl Account {
@@ -202,11 +234,12 @@ impl Account {
     /// The pool's lock is held.
     unsafe fn of(superslab: *mut Superslab) -> Account {
         // SAFETY: the caller holds the lock.
-        let (state, free, dirty, populated) = unsafe {
+        let (state, free, dirty, held, populated) = unsafe {
             (
                 (*superslab).state,
                 (*superslab).free,
                 (*superslab).dirty,
+                (*superslab).held,
                 (*superslab).populated,
             )
         };
@@ -214,14 +247,13 @@ impl Account {
             return Account::NONE;
         }
         let empty = free == u32::MAX;
-        let held = dirty != 0 || populated;
+        let resident = dirty != 0 || populated;
         Account {
             in_use: !empty as usize,
-            retained: (empty && held) as usize,
-            purged: (empty && !held) as usize,
+            retained: (empty && resident) as usize,
+            purged: (empty && !resident) as usize,
             dirty_slots: (free & dirty).count_ones() as usize,
-            // SAFETY: as above.
-            dirty_bytes: unsafe { resident(superslab, free & dirty) },
+            dirty_bytes: usize::from(held) * UNIT,
         }
     }
 }
@@ -300,10 +332,12 @@ pub(crate) fn is_valid() -> bool {
     let mut ok = true;
     // SAFETY: the lock is held.
     unsafe {
-        pool.by_free.for_each(|superslab, list| {
+        pool.by_free.for_each(|superslab, in_its_list| {
             let is = Account::of(superslab);
-            ok &= (*superslab).free.count_ones() as usize == list && (*superslab).in_list;
+            ok &= in_its_list && (*superslab).in_list;
             ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
+            let bits = (*superslab).free & (*superslab).dirty;
+            ok &= usize::from((*superslab).held) == units(superslab, bits);
             sum.dirty_bytes += is.dirty_bytes;
             sum.retained += is.retained;
             sum.purged += is.purged;

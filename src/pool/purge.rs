@@ -1,49 +1,74 @@
 //! Giving memory back to the kernel.
 
-use super::{Account, POOL, Pool, resident};
+use super::{Account, POOL, Pool, recount, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::os::clock;
 use crate::os::mapping::{self, Mapping};
 use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::{State, Superslab};
+use crate::slab::superslab::{State, Superslab, UNIT};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident; beyond it an eighth of what is in use.
 static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(4 << 20);
 /// Whether the bound is fixed (a knob) instead of growing with what is in use.
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
+/// Most bytes below the bound that one trim makes room for.
+const SLACK: usize = 8 << 20;
 /// Wholly free, purged superslabs kept mapped: at least this many, or half of those in use.
 const KEEP_MAPPED: usize = 16;
 /// A superslab of huge pages is split by a partial purge only when this many of its slots are free.
 const SPLIT_FROM: u32 = 24;
 
-/// Sets how much is retained: `None` for the adaptive bound.
-pub(crate) fn set_retain(mib: Option<u32>) {
+/// Milliseconds within which memory that went back and was taken again counts as given back too early.
+static DELAY: AtomicUsize = AtomicUsize::new(1000);
+
+/// Sets how much is retained, `None` for the adaptive bound, and for how many milliseconds.
+pub(crate) fn set_retain(mib: Option<u32>, delay_ms: u32) {
+    DELAY.store(delay_ms as usize, Ordering::Relaxed);
     if let Some(mib) = mib {
         RETAIN_LEAST.store((mib as usize) << 20, Ordering::Relaxed);
         RETAIN_FIXED.store(1, Ordering::Relaxed);
     }
 }
 
-/// Bytes of free memory that may stay resident when `claimed` slots are in use.
-pub(super) fn bound(claimed: usize) -> usize {
+pub(super) fn delay() -> u64 {
+    DELAY.load(Ordering::Relaxed) as u64
+}
+
+/// Bytes of free memory that may stay resident now.
+pub(super) fn bound(pool: &Pool) -> usize {
     let least = RETAIN_LEAST.load(Ordering::Relaxed);
     if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
         least
     } else {
-        least.max(claimed * SLOT / 8)
+        least
+            .max(pool.counts.claimed_slots * SLOT / 8)
+            .max(pool.swing.allowance())
     }
 }
 
-/// Purges, oldest first, until what is retained is within three quarters of the bound. No lock may be held.
+/// Purges, oldest first, until what is retained is a quarter below the bound, or a few MiB. No lock may be held.
 pub(crate) fn trim() {
-    purge_while(|pool, _| pool.counts.dirty_bytes > bound(pool.counts.claimed_slots) / 4 * 3);
+    purge_while(
+        |pool, _| {
+            let bound = bound(pool);
+            pool.counts.dirty_bytes > bound - (bound / 4).min(SLACK)
+        },
+        |pool, bytes| pool.swing.gave(bytes, clock::now_ms(), delay()),
+    );
 }
 
 /// Purges what has been free for longer than `delay` milliseconds. No lock may be held.
 pub(crate) fn decay(now: u64, delay: u64) {
-    // SAFETY: the closure runs under the pool's lock.
-    purge_while(|_, superslab| unsafe { (*superslab).dirty_since.saturating_add(delay) <= now });
+    // SAFETY: called under the pool's lock.
+    let aged = |superslab: *mut Superslab| unsafe {
+        (*superslab).dirty_since.saturating_add(delay) <= now
+    };
+    purge_while(
+        |_, superslab| aged(superslab),
+        |pool, bytes| pool.swing.unneeded(bytes),
+    );
 }
 
 /// Purges everything that can be, what was populated ahead of use included; answers the bytes given back. No lock may be
@@ -54,13 +79,13 @@ pub(crate) fn purge_all() -> usize {
         pool.give_up_populated();
         pool.counts.returned
     };
-    purge_while(|_, _| true);
+    purge_while(|_, _| true, |_, _| {});
     (POOL.lock().counts.returned - before) as usize
 }
 
 /// Purges the oldest superslab of the dirty queue for as long as `go_on` says so. Bounded by the queue's length at the
-/// start, so that a call that fails (a locked page) is not repeated for ever.
-fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
+/// start, so that a call that fails (a locked page) is not repeated for ever. `gone` is told what each purge gave back.
+fn purge_while(go_on: impl Fn(&Pool, *mut Superslab) -> bool, gone: impl Fn(&mut Pool, usize)) {
     let mut pool = POOL.lock();
     let mut skips = pool.dirty.len();
     let mut most = skips * SLOTS;
@@ -87,20 +112,23 @@ fn purge_while(mut go_on: impl FnMut(&Pool, *mut Superslab) -> bool) {
             drop(pool);
             let cleaned = purge_bits(base, free, bits);
             pool = POOL.lock();
-            pool.counts.returned += resident(superslab, cleaned) as u64;
+            let bytes = units(superslab, cleaned) * UNIT;
+            pool.counts.returned += bytes as u64;
+            gone(&mut pool, bytes);
             (*superslab).dirty &= !cleaned;
             let mut left = cleaned;
             while left != 0 {
                 (*superslab).touched[left.trailing_zeros() as usize] = 0;
                 left &= left - 1;
             }
+            recount(superslab);
             if cleaned != 0 && free == u32::MAX {
                 (*superslab).populated = false;
             }
             pool.put_back(superslab);
             if (*superslab).in_dirty {
                 // Not all could be purged, or slots came in meanwhile: young again.
-                (*superslab).dirty_since = crate::os::clock::now_ms();
+                (*superslab).dirty_since = clock::now_ms();
             }
             pool = unmap_excess(pool, superslab);
         }
@@ -118,16 +146,18 @@ impl Pool {
             ..
         } = self;
         // SAFETY: the caller holds the lock around `self`. Which list a superslab stands in goes by its free slots, which
-        // do not change.
+        // do not change, and by whether it holds memory, which stays true.
         unsafe {
-            by_free.for_each(|superslab, free_slots| {
-                let bits = (*superslab).free & !(*superslab).dirty;
-                let split = free_slots < SPLIT_FROM as usize && (*superslab).huge;
-                if split || resident(superslab, bits) == 0 {
+            by_free.for_each(|superslab, _| {
+                let free = (*superslab).free;
+                let bits = free & !(*superslab).dirty;
+                let split = free.count_ones() < SPLIT_FROM && (*superslab).huge;
+                if split || units(superslab, bits) == 0 {
                     return;
                 }
                 let was = Account::of(superslab);
                 (*superslab).dirty |= bits;
+                recount(superslab);
                 counts.dirty_bytes += Account::of(superslab).dirty_bytes - was.dirty_bytes;
                 if !(*superslab).in_dirty {
                     dirty.push_back(superslab);
@@ -209,7 +239,7 @@ pub(super) unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard 
         if gone {
             pool.in_flight.remove(superslab);
             pool.counts.mapped -= 1;
-            pool.counts.returned += resident(superslab, u32::MAX) as u64;
+            pool.counts.returned += (units(superslab, u32::MAX) * UNIT) as u64;
             pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
             (*superslab).state = State::Unmapped;
             (*superslab).list.next = pool.spare;
@@ -246,6 +276,7 @@ pub(crate) unsafe fn restore_in_flight() {
                 (*superslab).state = State::Unmapped;
             } else {
                 (*superslab).dirty = u32::MAX;
+                recount(superslab);
                 pool.put_back(superslab);
             }
         }

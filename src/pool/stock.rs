@@ -40,7 +40,7 @@ pub(crate) fn unstock() {
 impl Pool {
     /// The wholly free superslabs that are resident and were never used.
     fn unused(&self) -> impl Iterator<Item = *mut Superslab> {
-        let first = self.by_free.first_empty();
+        let first = self.by_free.first_resident();
         // SAFETY: listed superslabs are alive while the lock around `self` is held, and so is their list.
         unsafe {
             core::iter::successors(first, |at| {

@@ -32,6 +32,8 @@ pub(crate) struct Superslab {
     pub(crate) dirty: u32,
     /// How much of each slot was ever handed out or populated, in [`UNIT`]s: what purging it would give back.
     pub(crate) touched: [u8; SLOTS],
+    /// The sum of `touched` over the slots that are free and dirty.
+    pub(crate) held: u16,
     pub(crate) state: State,
     /// Whether huge pages were asked for.
     pub(crate) huge: bool,
