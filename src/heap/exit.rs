@@ -37,6 +37,7 @@ pub(super) fn detach(heap: *mut Heap) {
     unsafe {
         let guard = lock(heap);
         let mut sorter = Sorter::new(true);
+        slabs::begin_keeping(heap);
         remote::flush_private(heap, &mut sorter);
         spare::flush_all(heap, &mut sorter);
         (*heap).state.store(IDLE, Ordering::Relaxed);
@@ -45,6 +46,7 @@ pub(super) fn detach(heap: *mut Heap) {
         remote::drain_locked(heap);
         spare::flush_all(heap, &mut sorter);
         sorter.post_all(heap);
+        slabs::end_keeping(heap);
         slabs::note_idle_classes(heap);
         debug_assert!(slabs::is_valid(heap), "a heap that is given up is in order");
         let over = core::mem::take(&mut (*shared(heap)).over_bound);

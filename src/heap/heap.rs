@@ -165,6 +165,10 @@ pub(super) struct Shared {
     pub(super) pending: Option<Batch>,
     /// The pool said it retains too much: trim once no lock is held.
     pub(super) over_bound: bool,
+    /// Bytes of slabs that may stay with the heap when their last block comes home; 0 but while its thread ends.
+    pub(super) keep_left: usize,
+    /// Bytes of empty slabs that an idle heap was left with.
+    pub(super) kept: usize,
     /// Slow operations since the last look at the clock, and when that was.
     pub(super) slow_ops: u32,
     pub(super) looked_ms: u64,
@@ -216,7 +220,7 @@ pub(super) fn bin_limit(class: usize) -> usize {
 pub(super) fn carve_count(class: usize) -> usize {
     let size = size_class::size(class);
     if size <= 1024 {
-        ((4096 / size) & !3).max(16)
+        (4096 / size) & !3
     } else {
         (8192 / size).max(1)
     }

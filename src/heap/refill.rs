@@ -57,7 +57,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         // Grows by doubling from a quarter: what a class is given depends on how often it asks.
         let limit = bin_limit(class);
         let want = ((*bin).limit() as usize * 2)
-            .clamp(limit.div_ceil(4).max(limit.min(16)), limit)
+            .clamp(limit.div_ceil(4), limit)
             .max(1);
         spare::missed(heap, class);
         let taken = slabs::take(heap, class, want);

@@ -2,6 +2,7 @@
 
 use super::heap::{Heap, IDLE, LIVE};
 use super::remote::{self, Sorter};
+use super::slabs;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::meta;
 use core::ptr;
@@ -60,6 +61,7 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
         let _guard = super::heap::lock(heap);
         (*heap).state.store(LIVE, Ordering::SeqCst);
+        slabs::forget_kept(heap);
         (*heap).idle_classes[0].store(0, Ordering::Relaxed);
         (*heap).idle_classes[1].store(0, Ordering::Relaxed);
         if (*heap).torn.swap(false, Ordering::Relaxed) {

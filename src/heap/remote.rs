@@ -348,6 +348,7 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
         }
         spare::shrink_unneeded(heap, &mut sorter);
         sorter.post_all(heap);
+        slabs::retire_empty(heap);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             slabs::note_idle_classes(heap);
         }

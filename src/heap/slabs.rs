@@ -14,7 +14,7 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many slabs one refill draws from before it is content with what it has.
 const SLABS_PER_REFILL: usize = 4;
@@ -91,9 +91,14 @@ pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<
                 break;
             };
             let have = got.as_ref().map_or(0, |taken| taken.count);
-            let Some(taken) = (*slab).take(want - have, carve_count(class)) else {
+            let before = (*slab).carved_bytes();
+            let Some(taken) = (*slab).take(want - have, carve_count(class).max(want / 2)) else {
                 break;
             };
+            let carved = (*slab).carved_bytes() - before;
+            if carved > 0 {
+                pool::carved(carved);
+            }
             (*part).out_blocks[class] += taken.count as u32;
             (*part).out_bytes += taken.count * size_class::size(class);
             relist(part, slab);
@@ -129,23 +134,98 @@ unsafe fn join(front: Taken, back: Taken) -> Taken {
     }
 }
 
-/// Puts one block back into its slab; the slab goes back to the pool when nothing of it is out any more.
+/// Puts `count` blocks, chained from `first` to `last`, back into their slab; the slab goes back to the pool when nothing of it is out any more.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns `block`, which lies in a slab of `heap`.
-pub(super) unsafe fn give(heap: *mut Heap, block: *mut Block, class: usize) {
+/// The caller holds `heap`'s lock and owns the chain, whose blocks lie in one slab of `heap`.
+pub(super) unsafe fn give(
+    heap: *mut Heap,
+    first: *mut Block,
+    last: *mut Block,
+    count: usize,
+    class: usize,
+) {
     // SAFETY: the caller's promises.
     unsafe {
         let part = shared(heap);
-        let slab = Superslab::slab_of(block as usize);
+        let slab = Superslab::slab_of(first as usize);
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
-        (*slab).give(block);
-        (*part).out_blocks[class] -= 1;
-        (*part).out_bytes -= size_class::size(class);
-        if (*slab).out() == 0 {
-            retire(part, slab);
-        } else {
+        if count > (*slab).out() {
+            crate::os::message::fatal!(
+                "block {first:p}: more blocks of its slab come back than went out (freed twice?)"
+            );
+        }
+        (*slab).give(first, last, count);
+        (*part).out_blocks[class] -= count as u32;
+        (*part).out_bytes -= count * size_class::size(class);
+        if (*slab).out() > 0 {
             relist(part, slab);
+        } else if (*slab).touched() <= (*part).keep_left {
+            (*part).keep_left -= (*slab).touched();
+            (*part).kept += (*slab).touched();
+            relist(part, slab);
+        } else {
+            retire(part, slab);
+        }
+    }
+}
+
+/// Bytes of empty slabs that all idle heaps together hold: threads that come one after another find them again, and
+/// neither open nor retire a slab for each class they use.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+const KEPT_MOST: usize = 2 << 20;
+const KEPT_MOST_EACH: usize = 512 << 10;
+
+/// From here on slabs that run empty stay with the heap, within bounds. Its thread is about to end.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn begin_keeping(heap: *mut Heap) {
+    let kept = KEPT.load(Ordering::Relaxed);
+    let most = KEPT_MOST_EACH.min(KEPT_MOST.saturating_sub(kept));
+    KEPT.fetch_add(most, Ordering::Relaxed);
+    // SAFETY: the lock is held.
+    unsafe { (*shared(heap)).keep_left = most };
+}
+
+/// Slabs that run empty go back to the pool again.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn end_keeping(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    let unused = unsafe { core::mem::take(&mut (*shared(heap)).keep_left) };
+    KEPT.fetch_sub(unused, Ordering::Relaxed);
+}
+
+/// What an idle heap kept is its own affair again: a thread has taken it over, or it is about to be emptied.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn forget_kept(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    let kept = unsafe { core::mem::take(&mut (*shared(heap)).kept) };
+    KEPT.fetch_sub(kept, Ordering::Relaxed);
+}
+
+/// Gives the heap's empty slabs back to the pool.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn retire_empty(heap: *mut Heap) {
+    // SAFETY: the lock is held; listed slabs belong to the heap.
+    unsafe {
+        forget_kept(heap);
+        let part = shared(heap);
+        for class in 1..size_class::CLASSES {
+            let mut slab = (*part).slabs[class][BUCKETS - 1];
+            while !slab.is_null() {
+                let next = (*slab).next;
+                if (*slab).out() == 0 {
+                    retire(part, slab);
+                }
+                slab = next;
+            }
         }
     }
 }
@@ -166,6 +246,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
         let used = (*slab).touched();
+        pool::uncarved((*slab).carved_bytes());
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }

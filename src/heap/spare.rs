@@ -10,6 +10,7 @@ use super::heap::{Bin, Heap, Spare, bin_limit, lock, shared};
 use super::remote::Sorter;
 use super::{refill, registry, remote, slabs};
 use crate::base::size_class;
+use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs;
 use crate::os::clock;
 use crate::pool;
@@ -21,6 +22,8 @@ use core::ptr;
 const LOOK_EVERY: u32 = 64;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 8 << 20;
+/// Blocks a slot can hold.
+const MOST_IN_SLOT: usize = SLOT / 16;
 
 /// Bytes a heap's slabs may hold beyond what is live before its caches are cut: the knob's amount, shared among the
 /// heaps where there are many.
@@ -224,13 +227,28 @@ pub(super) unsafe fn walk_home(
                     "block {at:p}: written to after it was freed; its free-list words are damaged"
                 );
             }
-            let next = (*at).next.get();
-            if tag.owner() == (*heap).id {
-                slabs::give(heap, at, class);
-            } else {
+            if tag.owner() != (*heap).id {
+                let next = (*at).next.get();
                 sorter.add(at, tag, heap);
+                at = next;
+                continue;
             }
-            at = next;
+            // What follows in the same slot is of the same slab, and goes back with it.
+            let (first, mut last, mut count) = (at, at, 1);
+            loop {
+                at = (*last).next.get();
+                if (at as usize) >> SLOT_SHIFT != (first as usize) >> SLOT_SHIFT {
+                    break;
+                }
+                last = at;
+                count += 1;
+                if count > MOST_IN_SLOT {
+                    crate::os::message::fatal!(
+                        "block {first:p}: its free list runs in a circle (freed twice?)"
+                    );
+                }
+            }
+            slabs::give(heap, first, last, count, class);
         }
     }
 }

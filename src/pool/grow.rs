@@ -2,7 +2,7 @@
 
 use super::{Account, POOL};
 use crate::base::sync::atomic::Ordering as WordOrdering;
-use crate::base::units::{SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::findings;
 use crate::os::huge::{self, Thp};

@@ -95,8 +95,8 @@ impl Claim {
     }
 }
 
-/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others. `None`: call [`grow`] without any lock
-/// held and try again.
+/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others. `None`: call
+/// [`grow`] without any lock held and try again.
 pub(crate) fn claim(slots: usize) -> Option<Claim> {
     let mut pool = POOL.lock();
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.

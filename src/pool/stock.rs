@@ -18,8 +18,7 @@ pub(crate) fn ready(limit: usize) -> usize {
     pool.unused().take(limit).count()
 }
 
-/// Unmaps what [`stock`] made ready and nobody used: kept as purged addresses they would be claimed before superslabs
-/// that are resident. No lock may be held.
+/// Unmaps what [`stock`] made ready and nobody used. No lock may be held.
 pub(crate) fn unstock() {
     let mut pool = POOL.lock();
     loop {

@@ -84,11 +84,16 @@ impl Slab {
         (self.capacity - self.out() as u16) as usize
     }
 
+    /// Bytes of the blocks that were ever handed out.
+    #[inline]
+    pub(crate) fn carved_bytes(&self) -> usize {
+        self.carved as usize * size_class::size(self.class as usize)
+    }
+
     /// Bytes from the start of the slab that hold every block carved so far, more or less: carving begins within the
     /// first 4 KiB.
     pub(crate) fn touched(&self) -> usize {
-        self.carved as usize * size_class::size(self.class as usize)
-            + self.start as usize * size_class::size(self.class as usize)
+        self.carved_bytes() + self.start as usize * size_class::size(self.class as usize)
     }
 
     #[inline]
@@ -151,16 +156,16 @@ impl Slab {
         }
     }
 
-    /// Puts a block back.
+    /// Puts blocks back, chained from `first` to `last`.
     ///
     /// # Safety
-    /// `block` is a block of this slab that is out, and the caller owns it.
+    /// They are `count` blocks of this slab that are out, and the caller owns them.
     #[inline]
-    pub(crate) unsafe fn give(&mut self, block: *mut Block) {
-        // SAFETY: the caller owns the block.
-        unsafe { (*block).next.set(self.free) };
-        self.free = block;
-        self.free_count += 1;
+    pub(crate) unsafe fn give(&mut self, first: *mut Block, last: *mut Block, count: usize) {
+        // SAFETY: the caller owns the blocks.
+        unsafe { (*last).next.set(self.free) };
+        self.free = first;
+        self.free_count += count as u16;
     }
 
     /// Whether `addr` is the start of a block of this slab.
@@ -219,7 +224,7 @@ mod tests {
                     (slab.capacity(), slab.capacity(), 0)
                 );
                 for &block in blocks.iter().rev().skip(1) {
-                    slab.give(block);
+                    slab.give(block, block, 1);
                 }
                 assert!(slab.is_valid());
                 assert_eq!(slab.out(), 1);
