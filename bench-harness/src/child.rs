@@ -272,6 +272,10 @@ pub fn child_with(alloc: &'static RawAllocator, order: &str) -> ! {
     // A child must not outlive its parent.
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    if order == crate::sources::QUESTION {
+        println!("{}", crate::sources::answer());
+        std::process::exit(0);
+    }
     provoke_fault(alloc.name());
     let order: Order = match serde_json::from_str(order) {
         Ok(order) => order,

@@ -61,7 +61,11 @@ enum Command {
     Compare(crate::compare::Compare),
     /// One run of one allocator, given as JSON; started by the harness itself
     #[command(hide = true)]
-    Child { allocator: String, order: String },
+    Child {
+        allocator: String,
+        #[arg(allow_hyphen_values = true)]
+        order: String,
+    },
     /// One run of a program, given as JSON; started by `preload` itself
     #[command(hide = true)]
     PreloadChild { order: String },

@@ -42,6 +42,7 @@ pub mod rng;
 pub mod runner;
 pub mod session;
 pub mod smoke;
+pub mod sources;
 pub mod stats;
 pub mod subjects;
 pub mod suite;

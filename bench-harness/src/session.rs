@@ -11,7 +11,10 @@ use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
 use crate::record::{CaseResult, Failure, Order, Results, Run, SCHEMA, Series};
 use crate::runner::Launcher;
-use crate::{callgrind, drift, host_warm, interrupt, latency, machine, programs, suite, table};
+use crate::{
+    callgrind, drift, host_warm, interrupt, latency, machine, peers, programs, sources, suite,
+    table,
+};
 
 /// What a run takes where no table says it, in seconds.
 const UNKNOWN_SECS: f64 = 0.5;
@@ -48,6 +51,7 @@ pub fn measure(
             &entry.series,
         )?;
     }
+    check_sources(launcher, &plan)?;
     if options.callgrind {
         callgrind::check()?;
     }
@@ -305,6 +309,26 @@ fn program_marks(launcher: &Launcher, plan: &Plan) -> Vec<(String, String)> {
         }
     }
     marks
+}
+
+/// Refuses executables of rivals and programs that were built from other sources.
+fn check_sources(launcher: &Launcher, plan: &Plan) -> Result<(), Fail> {
+    let mut asked = Vec::new();
+    for entry in &plan.entries {
+        for allocator in &plan.allocators {
+            let path = launcher.child(allocator, &entry.spec).0;
+            let kind = match entry.spec.is_program() {
+                true => "programs",
+                false if peers::NAMES.contains(&allocator.as_str()) => "peers",
+                false => continue,
+            };
+            if path.is_file() && !asked.contains(&path) {
+                sources::check(&path, &format!("bench-harness {kind} build {allocator}"))?;
+                asked.push(path);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A case for every combination, in the order in which tables show them.

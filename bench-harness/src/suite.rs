@@ -101,12 +101,12 @@ const FULL: &[Line] = &[
         most: 5,
         ..line("fragmentation 64", COLD, 1.6)
     },
-    line("program-json", WARM, 1.0),
-    line("program-regex", WARM, 1.0),
-    line("program-index", WARM, 1.0),
-    line("program-image", WARM, 1.0),
-    line("program-server", WARM, 1.0),
-    line("program-store", WARM, 1.0),
+    line("program-json", WARM, 1.5),
+    line("program-regex", WARM, 1.5),
+    line("program-index", WARM, 1.5),
+    line("program-image", WARM, 1.5),
+    line("program-server", WARM, 1.5),
+    line("program-store", WARM, 1.5),
     line("cold-start", COLD, 0.01),
     Line {
         most: 2,

@@ -136,3 +136,31 @@ fn peers_are_found_started_and_missed() {
     assert!(text(&unknown.stderr).contains("unknown peer \"nosuch\""));
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn an_outdated_peer_is_refused_before_anything_is_measured() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch("outdated");
+    let peer = dir.join("peer-rpmalloc");
+    std::fs::write(&peer, "#!/bin/sh\necho sources 0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&peer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = harness("pair 48 1000 --runs 1 --no-host-warm --allocators system,rpmalloc")
+        .env("HAKMEM_BENCH_PEERS", &dir)
+        .output()
+        .unwrap();
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(
+        err.lines().count() == 1
+            && err.contains("built from other sources")
+            && err.contains("run bench-harness peers build rpmalloc"),
+        "{err}"
+    );
+    let own = run("child system --sources");
+    assert!(
+        text(&own.stdout).starts_with("sources "),
+        "{}",
+        text(&own.stderr)
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
