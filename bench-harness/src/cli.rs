@@ -8,7 +8,7 @@ use crate::plan::Entry;
 use crate::record::Series;
 use crate::runner::Launcher;
 use crate::workloads::{Spec, WorkloadCommand};
-use crate::{child, doctor, experiment, host_warm, output, session, subjects, suite};
+use crate::{child, doctor, experiment, host_warm, session, subjects, suite};
 
 /// Measures memory allocators against each other.
 ///
@@ -56,7 +56,7 @@ enum Command {
     /// One self-contained HTML page of a results file, with charts
     Report(crate::report::Report),
     /// Markdown tables of a results file, for a README
-    Markdown { results: std::path::PathBuf },
+    Markdown(crate::report::markdown::Markdown),
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound
     Compare(crate::compare::Compare),
     /// One run of one allocator, given as JSON; started by the harness itself
@@ -144,13 +144,7 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
         Some(Command::Peers { command }) => crate::peers::dispatch(command),
         Some(Command::Report(report)) => crate::report::run(&report),
         Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
-        Some(Command::Markdown { results }) => {
-            print!(
-                "{}",
-                crate::compare::markdown(&output::read(&results)?.results)
-            );
-            Ok(())
-        }
+        Some(Command::Markdown(markdown)) => crate::report::markdown::run(&markdown),
         Some(Command::Compare(compare)) => crate::compare::run(&compare),
         Some(Command::Child { allocator, order }) => match subjects::find(&allocator) {
             Some(alloc) => child::child_with(alloc, &order),

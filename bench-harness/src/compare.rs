@@ -1,4 +1,4 @@
-//! Results files after the fact: two of them against each other, and one as Markdown.
+//! Two results files against each other.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use clap::Args;
 use crate::fail::Fail;
 use crate::output;
 use crate::record::CaseResult;
-use crate::stats::{Ratio, Summary, median, ratio};
-use crate::table::{self, short};
+use crate::stats::{Ratio, median, ratio};
+use crate::table;
 
 /// What compare is asked.
 #[derive(Debug, Args)]
@@ -150,69 +150,6 @@ fn relative(results: &[CaseResult], case: &CaseResult) -> Vec<(usize, f64)> {
         .collect()
 }
 
-/// Markdown tables, one per workload and series.
-pub fn markdown(results: &[CaseResult]) -> String {
-    let mut text = String::new();
-    for group in table::groups(results) {
-        let first = group[0];
-        text += &format!(
-            "\n**{}** {}, {}\n\n",
-            first.spec.name(),
-            first.spec.title(),
-            first.series
-        );
-        text += "| allocator | M ops/s (min–max) | ratio to system [95 %] | page faults | RSS MiB |\n|---|---|---|---|---|\n";
-        for case in &group {
-            let speeds: Vec<f64> = case.runs.iter().map(|r| r.ops_per_sec / 1e6).collect();
-            let Some(s) = Summary::of(&speeds) else {
-                let why = case.failures.first().map_or("no run", |f| &f.error);
-                text += &format!(
-                    "| {} | failed: {} | | | |\n",
-                    cell(&case.allocator),
-                    cell(why)
-                );
-                continue;
-            };
-            let middle = |of: fn(&crate::record::Run) -> f64| {
-                median(&case.runs.iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0)
-            };
-            let ratio = match table::ratio_to_base(case, &group) {
-                Some(r) if case.allocator != table::BASE => {
-                    let mark = if r.is_difference() {
-                        ""
-                    } else {
-                        ", no difference"
-                    };
-                    format!("{:.2} [{:.2}–{:.2}{mark}]", r.value, r.low, r.high)
-                }
-                _ => "1".to_owned(),
-            };
-            let lost = match case.failures.len() {
-                0 => String::new(),
-                n => format!(", {n} of {} runs failed", n + case.runs.len()),
-            };
-            text += &format!(
-                "| {} | {} ({}–{}){lost} | {ratio} | {:.0} | {:.1} |\n",
-                cell(&case.allocator),
-                short(s.median),
-                short(s.min),
-                short(s.max),
-                middle(|r| r.minor_faults_timed as f64),
-                middle(|r| r.max_rss_kib as f64 / 1024.0),
-            );
-        }
-    }
-    text
-}
-
-/// Text that stays within one cell of a Markdown table.
-fn cell(text: &str) -> String {
-    crate::fail::one_line(text)
-        .replace('\\', "\\\\")
-        .replace('|', "\\|")
-        .replace('<', "&lt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,36 +220,5 @@ mod tests {
         new[0].failures.push(failure("crashed: signal 11"));
         assert_eq!(failed(&old, &new, "hakmem").len(), 1);
         assert!(failed(&new, &new, "hakmem").is_empty());
-    }
-
-    #[test]
-    fn markdown_names_failures_and_keeps_its_columns() {
-        let mut partly = case("hakmem", &[20.0, 24.0]);
-        partly.failures.push(failure("hung"));
-        let mut wholly = case("null", &[]);
-        wholly.failures.push(failure("a | b\nc <i>"));
-        let text = markdown(&[partly, wholly]);
-        assert!(
-            text.contains("(20.0–24.0), 1 of 3 runs failed | "),
-            "{text}"
-        );
-        assert!(
-            text.contains("| null | failed: a \\| b c &lt;i> | | | |"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn markdown_has_a_row_per_allocator() {
-        let text = markdown(&[
-            case("system", &[10.0, 12.0, 11.0]),
-            case("hakmem", &[20.0, 24.0, 22.0]),
-            case("null", &[]),
-        ]);
-        assert!(
-            text.contains("| hakmem | 22.0 (20.0–24.0) | 2.00 [2.00–2.00] | 0 | 0.0 |"),
-            "{text}"
-        );
-        assert!(text.contains("| null | failed: no run | | | |"), "{text}");
     }
 }

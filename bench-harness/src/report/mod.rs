@@ -7,6 +7,7 @@
 pub mod chart;
 pub mod figures;
 pub mod latency;
+pub mod markdown;
 pub mod memory;
 pub mod rerun;
 pub mod scale;

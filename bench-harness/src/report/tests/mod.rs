@@ -23,7 +23,7 @@ fn run(ops_per_sec: f64) -> Run {
     }
 }
 
-fn case(spec: &Spec, allocator: &str, series: Series, speeds: &[f64]) -> CaseResult {
+pub fn case(spec: &Spec, allocator: &str, series: Series, speeds: &[f64]) -> CaseResult {
     CaseResult {
         spec: spec.clone(),
         allocator: allocator.to_owned(),
@@ -36,7 +36,7 @@ fn case(spec: &Spec, allocator: &str, series: Series, speeds: &[f64]) -> CaseRes
     }
 }
 
-fn results(cases: Vec<CaseResult>) -> Results {
+pub fn results(cases: Vec<CaseResult>) -> Results {
     Results {
         schema: SCHEMA,
         machine: Machine::default(),
@@ -47,7 +47,7 @@ fn results(cases: Vec<CaseResult>) -> Results {
     }
 }
 
-fn pair() -> Spec {
+pub fn pair() -> Spec {
     Spec::parse(&["pair"]).unwrap()
 }
 
