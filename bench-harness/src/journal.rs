@@ -317,6 +317,27 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_one_line() {
+        // Writes to /dev/full fail with ENOSPC.
+        let mut journal = Journal {
+            path: std::env::temp_dir().join("bench-harness-never.partial"),
+            file: File::options().write(true).open("/dev/full").unwrap(),
+            machine: Machine::default(),
+            has_lines: true,
+        };
+        let job = head().plan.jobs().remove(0);
+        let error = journal
+            .add(&Line::new(job, Err("x".to_owned())))
+            .unwrap_err();
+        assert!(
+            error
+                .line
+                .contains("bench-harness-never.partial: not written"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn nothing_measured_leaves_nothing() {
         let results = scratch("empty-journal");
         drop(Journal::open(&results, &head(), false).unwrap());

@@ -54,6 +54,11 @@ impl Pending {
         })
     }
 
+    /// The file that will be made or replaced; nothing where a stream is written to.
+    pub fn place(&self) -> Option<&Path> {
+        self.temporary.as_ref().map(|_| self.target.as_path())
+    }
+
     /// Writes the whole file and puts it in its place.
     pub fn write(mut self, text: &str) -> Result<(), Fail> {
         let written = self.file.write_all(text.as_bytes());

@@ -63,10 +63,15 @@ pub fn measure(
         plan,
         machine: machine::describe(),
     };
-    let (journal, finished) = match &options.json {
-        Some(path) => {
-            let (journal, finished) = Journal::open(path, &head, options.resume)?;
+    let (journal, finished) = match json.as_ref().and_then(Pending::place) {
+        Some(place) => {
+            let (journal, finished) = Journal::open(place, &head, options.resume)?;
             (Some(journal), finished)
+        }
+        None if options.resume => {
+            return Err(Fail::usage(
+                "--resume: the results go to a stream, which keeps nothing; expected --json FILE",
+            ));
         }
         None => (None, journal::Finished::new()),
     };
@@ -101,7 +106,7 @@ pub fn measure(
         );
     }
     interrupt::watch();
-    session.run(&left)?;
+    session.run(&left);
     programs::compare_checksums(&mut session.results);
     if options.callgrind && !interrupt::asked() {
         callgrind::count(&mut session.results, launcher, session.limit);
@@ -144,12 +149,15 @@ pub fn measure(
         })?)?;
     }
     if !complete {
-        let resume = match &options.json {
-            Some(path) => format!(
+        let resume = match (&options.json, &journal) {
+            (Some(path), Some(_)) => format!(
                 "{} has what was measured; the same command with --resume goes on",
                 path.display()
             ),
-            None => "nothing was kept on disk: with --json FILE it could be resumed".to_owned(),
+            (Some(path), None) => format!("{} has what was measured", path.display()),
+            (None, _) => {
+                "nothing was kept on disk: with --json FILE it could be resumed".to_owned()
+            }
         };
         return Err(Fail {
             code: 130,
@@ -202,7 +210,7 @@ impl Session<'_> {
         left
     }
 
-    fn run(&mut self, jobs: &[Job]) -> Result<(), Fail> {
+    fn run(&mut self, jobs: &[Job]) {
         let mut progress = Progress::new(self.plan.jobs().len());
         progress.done(self.plan.jobs().len() - jobs.len());
         for (i, job) in jobs.iter().enumerate() {
@@ -217,7 +225,7 @@ impl Session<'_> {
             let outcome = self.start(job);
             if interrupt::asked() {
                 // Whatever this run measured, it was measured while being ended.
-                return Ok(());
+                return;
             }
             let expected = self.expected(job);
             self.pace
@@ -225,16 +233,26 @@ impl Session<'_> {
             if !outcome.messages.trim().is_empty() && outcome.run.is_ok() {
                 progress.say(&outcome.messages);
             }
-            if let Some(journal) = &mut self.journal {
-                journal.add(&Line::new(job.clone(), outcome.run.clone()))?;
-            }
+            self.keep(job, &outcome.run, &progress);
             if let (true, Err(e)) = (job.latency, &outcome.run) {
                 progress.say(&format!("latency: {what}: {e}\n"));
             }
             self.note(job, outcome.run);
             progress.done(1);
         }
-        Ok(())
+    }
+
+    /// Where the disk takes no more, the measurement goes on and can no longer be resumed.
+    fn keep(&mut self, job: &Job, run: &Result<Run, String>, progress: &Progress) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        if let Err(e) = journal.add(&Line::new(job.clone(), run.clone())) {
+            progress.say(&format!(
+                "bench-harness: {e}; measuring on, with nothing to resume from after this\n"
+            ));
+            self.journal = None;
+        }
     }
 
     fn start(&self, job: &Job) -> crate::runner::Outcome {

@@ -253,3 +253,21 @@ fn wrong_wishes_get_one_line_and_code_2() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_stream_gets_the_results_and_no_file_beside_it() {
+    let line = "pair 48 1000 --runs 1 --series warm --no-host-warm";
+    let output = harness(line, Path::new("/dev/null")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!Path::new("/dev/null.partial").exists());
+    let output = harness(line, Path::new("/dev/null"))
+        .arg("--resume")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("--resume: the results go to a stream"),
+        "{}",
+        text(&output.stderr)
+    );
+}
