@@ -36,7 +36,9 @@ pub struct Smoke {
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let launcher = Launcher::new()?;
     let allocators = allocators(smoke, &launcher)?;
-    let specs = specs(smoke, &allocators)?;
+    let specs = specs(smoke)?;
+    // A program that is not built with all of them is refused and not left out, as a peer is.
+    programs::check(&specs, &allocators, &[Series::Warm])?;
     check_positive("--time-limit", smoke.time_limit)?;
     let limit = Duration::from_secs(smoke.time_limit);
     let start = Instant::now();
@@ -98,7 +100,7 @@ fn known(names: Vec<String>, launcher: &Launcher) -> Result<Vec<String>, Fail> {
 }
 
 /// The workloads asked for, each as short as it can be made.
-fn specs(smoke: &Smoke, allocators: &[String]) -> Result<Vec<Spec>, Fail> {
+fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
     let names = WorkloadCommand::names();
     if let Some(unknown) = smoke.workloads.iter().find(|n| !names.contains(n)) {
         return Err(Fail::usage(format!(
@@ -114,8 +116,6 @@ fn specs(smoke: &Smoke, allocators: &[String]) -> Result<Vec<Spec>, Fail> {
         spec.scale(SHARE);
         spec.check()?;
     }
-    // A program that is not built with all of them is refused and not left out, as a peer is.
-    programs::check(&specs, allocators, &[Series::Warm])?;
     Ok(specs)
 }
 
@@ -164,7 +164,7 @@ mod tests {
             workloads: Vec::new(),
             time_limit: 1,
         };
-        let specs = specs(&all, &["null".to_owned()]).unwrap();
+        let specs = specs(&all).unwrap();
         assert_eq!(specs.len(), WorkloadCommand::names().len());
     }
 }
