@@ -95,10 +95,10 @@ pub fn count(value: f64) -> String {
 
 /// A few characters of a name, for places where it cannot be wrapped.
 pub fn short_name(name: &str) -> String {
-    if name.chars().count() <= 14 {
+    if name.chars().count() <= 12 {
         return name.to_owned();
     }
-    name.chars().take(13).chain(['…']).collect()
+    name.chars().take(11).chain(['…']).collect()
 }
 
 /// A moment in UTC, to the minute; nothing where it is not known.
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(count(-12.0), "−12");
         assert_eq!(count(0.0), "0");
         assert_eq!(short_name("hakmem"), "hakmem");
-        assert_eq!(short_name("a-very-long-allocator"), "a-very-long-a…");
+        assert_eq!(short_name("a-very-long-allocator"), "a-very-long…");
     }
 
     #[test]
