@@ -54,12 +54,12 @@ const QUICK: &[Line] = &[
     line("grow-vec 128", COLD, 0.1),
     line("huge-loop 20", WARM, 0.15),
     line("fragmentation 8", COLD, 0.2),
-    line("program-json 0.03", WARM, 0.1),
-    line("program-regex 0.03", WARM, 0.1),
-    line("program-index 0.03", WARM, 0.1),
-    line("program-image 0.03", WARM, 0.1),
-    line("program-server 0.03", WARM, 0.1),
-    line("program-store 0.03", WARM, 0.1),
+    line("program-json 0.03", WARM, 0.08),
+    line("program-regex 0.03", WARM, 0.08),
+    line("program-index 0.03", WARM, 0.08),
+    line("program-image 0.03", WARM, 0.08),
+    line("program-server 0.03", WARM, 0.08),
+    line("program-store 0.03", WARM, 0.08),
     line("cold-start", COLD, 0.01),
     Line {
         most: 1,
@@ -101,12 +101,30 @@ const FULL: &[Line] = &[
         most: 5,
         ..line("fragmentation 64", COLD, 1.6)
     },
-    line("program-json", WARM, 1.5),
-    line("program-regex", WARM, 1.5),
-    line("program-index", WARM, 1.5),
-    line("program-image", WARM, 1.5),
-    line("program-server", WARM, 1.5),
-    line("program-store", WARM, 1.5),
+    Line {
+        most: 5,
+        ..line("program-json", WARM, 1.8)
+    },
+    Line {
+        most: 5,
+        ..line("program-regex", WARM, 1.6)
+    },
+    Line {
+        most: 5,
+        ..line("program-index", WARM, 1.8)
+    },
+    Line {
+        most: 5,
+        ..line("program-image", WARM, 1.6)
+    },
+    Line {
+        most: 5,
+        ..line("program-server", WARM, 0.9)
+    },
+    Line {
+        most: 5,
+        ..line("program-store", WARM, 2.2)
+    },
     line("cold-start", COLD, 0.01),
     Line {
         most: 2,
