@@ -163,8 +163,12 @@ fn dispatch(cli: Cli) -> Result<(), Fail> {
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
     options.check()?;
     let launcher = Launcher::new()?;
-    let allocators =
-        options.allocators(&launcher.known(), &DEFAULT_ALLOCATORS.map(String::from))?;
+    let known = if specs.iter().all(Spec::is_program) {
+        crate::programs::known()
+    } else {
+        launcher.known()
+    };
+    let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;
     let series = options
         .series()
         .unwrap_or_else(|| vec![Series::Warm, Series::Cold]);

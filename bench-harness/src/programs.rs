@@ -88,6 +88,11 @@ pub fn is_built(allocator: &str) -> bool {
     executable(allocator).is_file()
 }
 
+/// The allocators a program can be asked for. `null` is among them for the sake of commands that name several.
+pub fn known() -> Vec<String> {
+    names().chain(["null"]).map(String::from).collect()
+}
+
 /// Refuses programs that cannot be run as asked.
 pub fn check(specs: &[Spec], allocators: &[String], series: &[Series]) -> Result<(), Fail> {
     for spec in specs.iter().filter(|s| s.is_program()) {

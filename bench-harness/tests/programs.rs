@@ -33,6 +33,8 @@ impl Programs {
         Command::new(env!("CARGO_BIN_EXE_bench-harness"))
             .args(arguments.split_whitespace())
             .env("HAKMEM_BENCH_PROGRAMS", &self.0)
+            // A program needs no peer's own child.
+            .env("HAKMEM_BENCH_PEERS", "/nonexistent")
             .output()
             .unwrap()
     }
@@ -51,10 +53,10 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn programs_run_in_their_own_executables_warm_only() {
-    let programs = Programs::answering("good", &[("system", 77), ("hakmem", 77)]);
+    let programs = Programs::answering("good", &[("system", 77), ("hakmem", 77), ("mimalloc", 77)]);
     let json = programs.0.join("results.json");
     let output = programs.run(&format!(
-        "program-json 0.5 --runs 2 --allocators system,hakmem,null --no-host-warm --json {}",
+        "program-json 0.5 --runs 2 --allocators system,hakmem,mimalloc,null --no-host-warm --json {}",
         json.display()
     ));
     let table = text(&output.stdout);
@@ -70,7 +72,7 @@ fn programs_run_in_their_own_executables_warm_only() {
     let results: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     let cases = results["results"].as_array().unwrap();
-    assert_eq!(cases.len(), 2);
+    assert_eq!(cases.len(), 3);
     for case in cases {
         assert_eq!(case["workload"], "program-json");
         assert_eq!(case["runs"][1]["checksum"], 77);
@@ -96,6 +98,10 @@ fn what_cannot_be_run_is_refused_in_one_line() {
         (
             "program-json",
             "program-json is not built with hakmem yet: run bench-harness programs build hakmem",
+        ),
+        (
+            "program-json --allocators system,snmalloc",
+            "program-json is not built with snmalloc yet",
         ),
         (
             "program-json --allocators null",
