@@ -102,7 +102,7 @@ pub fn main() -> ! {
         Ok(cli) => match dispatch(cli) {
             Ok(()) => 0,
             Err(fail) => {
-                eprintln!("bench-harness: {fail}");
+                crate::output::say(&format!("bench-harness: {fail}\n"));
                 fail.code
             }
         },
@@ -112,7 +112,10 @@ pub fn main() -> ! {
             0
         }
         Err(e) => {
-            eprintln!("bench-harness: {}", usage_line(&e.render().to_string()));
+            crate::output::say(&format!(
+                "bench-harness: {}\n",
+                usage_line(&e.render().to_string())
+            ));
             2
         }
     };

@@ -81,6 +81,25 @@ impl Drop for Pending {
     }
 }
 
+/// Writes to stdout what was asked for. A reader that has gone away, as `head` does, has had what it wanted.
+pub fn show(text: &str) -> Result<(), Fail> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Fail::usage(format!("stdout: not written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells the person at the terminal; whether anyone listens changes nothing.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Writes a whole file at once, or nothing.
 pub fn write_atomically(target: &Path, text: &str) -> Result<(), Fail> {
     Pending::new(target)?.write(text)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output;
 use crate::stats::median;
 
 /// How often a line is written where there is no terminal.
@@ -85,12 +86,12 @@ impl Progress {
             .set_message(format!("{} left  {what}", in_words(left)));
         if self.lines && self.last.elapsed() >= EVERY {
             self.last = Instant::now();
-            eprintln!(
-                "{} of {} runs, {} left: {what}",
+            output::say(&format!(
+                "{} of {} runs, {} left: {what}\n",
                 self.done,
                 self.total,
                 in_words(left)
-            );
+            ));
         }
     }
 
@@ -102,7 +103,7 @@ impl Progress {
 
     /// Writes something else without tearing the bar.
     pub fn say(&self, text: &str) {
-        self.bar.suspend(|| eprint!("{text}"));
+        self.bar.suspend(|| output::say(text));
     }
 }
 

@@ -100,10 +100,8 @@ pub fn measure(
         let factor = suite::calibrate(launcher);
         session.pace = Pace::new(factor);
         let expected = session.time_left(&left);
-        eprintln!(
-            "{}",
-            suite::estimate(&session.plan, left.len(), expected, factor)
-        );
+        let line = suite::estimate(&session.plan, left.len(), expected, factor);
+        output::say(&(line + "\n"));
     }
     interrupt::watch();
     session.run(&left);
@@ -133,21 +131,21 @@ pub fn measure(
             ),
         );
     }
-    print!("{}", table::render(&results));
-    print!("{}", table::warnings(&warnings));
-    if let Some(csv) = csv {
-        csv.write(&output::csv(&results))?;
-    }
+    let shown = table::render(&results) + &table::warnings(&warnings);
+    // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
+    let mut written = csv.map_or(Ok(()), |csv| csv.write(&output::csv(&results)));
     if let Some(json) = json {
-        json.write(&output::json(&Results {
+        let text = output::json(&Results {
             schema: SCHEMA,
             complete,
             planned_runs: plan.runs(),
             warnings,
             machine,
             results,
-        })?)?;
+        })?;
+        written = json.write(&text).and(written);
     }
+    output::show(&shown).and(written)?;
     if !complete {
         let resume = match (&options.json, &journal) {
             (Some(path), Some(_)) => format!(
@@ -202,10 +200,11 @@ impl Session<'_> {
             }
         }
         if left.len() < all {
-            eprintln!(
-                "resumed: {} of {all} runs are there already",
+            output::say(&format!(
+                "resumed: {} of {all} runs are there already
+",
                 all - left.len()
-            );
+            ));
         }
         left
     }

@@ -271,3 +271,34 @@ fn a_stream_gets_the_results_and_no_file_beside_it() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn files_are_written_though_nobody_reads_the_table() {
+    let dir = scratch("no-reader");
+    let file = dir.join("r.json");
+    let mut child = harness("pair 48 20000 --runs 3 --series warm --no-host-warm", &file)
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(runs(&json(&file)), 6);
+
+    // A full disk under stdout is another matter.
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = harness("pair 48 1000 --runs 1 --no-host-warm", &file)
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).starts_with("bench-harness: stdout: not written: "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(runs(&json(&file)), 4, "the file was not written");
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::fail::Fail;
-use crate::output::Pending;
+use crate::output::{self, Pending};
 use crate::progress::{Pace, Progress, in_words};
 use crate::runner::run_limited;
 use crate::{drift, interrupt, machine};
@@ -126,14 +126,13 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
         &options.metric_from,
         cases,
     );
-    print!("{}", results.table());
-    print!("{}", crate::table::warnings(&results.warnings));
-    if let Some(csv) = csv {
-        csv.write(&results.csv())?;
-    }
+    // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
+    let mut written = csv.map_or(Ok(()), |csv| csv.write(&results.csv()));
     if let Some(json) = json {
-        json.write(&results.json()?)?;
+        written = json.write(&results.json()?).and(written);
     }
+    let shown = results.table() + &crate::table::warnings(&results.warnings);
+    output::show(&shown).and(written)?;
     if !complete {
         return Err(Fail {
             code: 130,
@@ -183,7 +182,7 @@ impl<'a> Comparison<'a> {
             })?;
         }
         if std::env::var_os("LD_PRELOAD").is_some_and(|v| !v.is_empty()) {
-            eprintln!("LD_PRELOAD of the environment is left out of every run");
+            output::say("LD_PRELOAD of the environment is left out of every run\n");
         }
         Ok(Self {
             options,
@@ -228,7 +227,7 @@ impl<'a> Comparison<'a> {
         let limit = Duration::from_secs(self.options.time_limit);
         let finished = run_limited(command, limit)?;
         if self.options.show_output {
-            eprint!("{}", finished.stderr);
+            output::say(&finished.stderr);
         }
         run::judge(&finished, limit)
     }
@@ -249,20 +248,23 @@ impl<'a> Comparison<'a> {
             match outcome {
                 Ok(_) => cases[i].served_bytes = scratch.verdict(library, &self.order.name)?,
                 // The series will fail the same way and be reported then; whether the library was there is not known.
-                Err(e) => eprintln!("{} under {}, untimed: {e}", self.order.name, library.name),
+                Err(e) => output::say(&format!(
+                    "{} under {}, untimed: {e}\n",
+                    self.order.name, library.name
+                )),
             }
             if cases[i].served_bytes == Some(0) {
-                eprintln!(
-                    "{} was loaded, but {} asked it for no memory",
+                output::say(&format!(
+                    "{} was loaded, but {} asked it for no memory\n",
                     library.name, self.order.name
-                );
+                ));
             }
         }
-        eprintln!(
-            "estimate: {} for {} runs",
+        output::say(&format!(
+            "estimate: {} for {} runs\n",
             in_words(Duration::from_secs_f64(expected * self.options.runs as f64)),
             self.options.runs * self.libraries.len()
-        );
+        ));
         Ok(())
     }
 
