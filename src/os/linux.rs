@@ -4,7 +4,7 @@
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::sys::{Errno, FileIdentity};
 
@@ -151,12 +151,23 @@ pub(crate) fn msync(addr: usize, len: usize, flags: i32) -> Result<(), Errno> {
     check(unsafe { libc::msync(ptr::without_provenance_mut(addr), len, flags) })
 }
 
-/// Names an anonymous mapping in /proc/self/maps. Many kernels lack it; nothing depends on it.
+/// Names an anonymous mapping in /proc/self/maps. Many kernels lack it, and are asked once; nothing depends on it.
 pub(crate) fn name_range(addr: usize, len: usize, name: &CStr) -> Result<(), Errno> {
     const PR_SET_VMA: c_int = 0x53564d41;
     const PR_SET_VMA_ANON_NAME: usize = 0;
+    // What every kernel that has it accepts is refused with EINVAL by those that have not: a lasting truth, and whoever
+    // does not see it yet asks once more, so Relaxed.
+    static LACKING: AtomicBool = AtomicBool::new(false);
+    if LACKING.load(Relaxed) {
+        return Err(Errno::EINVAL);
+    }
     // SAFETY: the kernel copies the string and changes nothing but the mapping's label.
-    check(unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name.as_ptr()) })
+    let outcome =
+        check(unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name.as_ptr()) });
+    if outcome == Err(Errno::EINVAL) {
+        LACKING.store(true, Relaxed);
+    }
+    outcome
 }
 
 /// Sleeps while `*word == expected`, until woken, interrupted, or `timeout_ms` have passed.
