@@ -176,6 +176,14 @@ fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
     }
 }
 
+/// Touches every OS page, for the reason that [`first_touch`] gives, with no regard to any budget.
+///
+/// # Safety
+/// As for [`first_touch`], all of the range.
+pub(crate) unsafe fn touch_within(addr: usize, len: usize) {
+    touch_step(addr, len);
+}
+
 /// Touches the first byte of a huge page's worth. Since Linux 6.4 the fault of a program in private memory holds the lock
 /// of the mapping alone, so that clearing 2 MiB (where a virtual machine's host has to find them first, milliseconds) does
 /// not hold up everybody's mmap, as it would within `MADV_POPULATE_WRITE`, which then finds the huge page there.

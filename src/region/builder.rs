@@ -312,7 +312,7 @@ impl Made {
 fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
     let Mapping { addr, len } = made.mapping;
     // Shared memory can be truncated, and the pool can be short: there a touch could be a signal.
-    made.plan.touches = matches!(backing, Backing::Anonymous) && wish != HugeWish::Refuse;
+    made.plan.touches = matches!(backing, Backing::Anonymous);
     // SAFETY: the mapping was made by the caller of this function, and contents stay.
     unsafe {
         match wish {

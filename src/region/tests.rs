@@ -101,8 +101,8 @@ fn no_descriptor_is_an_error_of_prefault_async() {
 fn a_place_that_was_taken_is_looked_for_again() {
     let file = file_of(1 << 20);
     fake::clear();
-    // The anonymous mapping that finds the place is the first call, the file's the third.
-    fake::fail_nth(3, Errno::EEXIST);
+    // The anonymous mapping that finds the place is the first, the file's the second.
+    fake::fail_kind(Call::Mmap, 2, Errno::EEXIST);
     let region = Region::builder()
         .backing(Backing::FileReadOnly(file))
         .map()

@@ -1,7 +1,7 @@
 //! One piece of work on a range: bringing it in, locking it, writing it back; step by step, so that
 //! it can be paused, cancelled, and mixed with others on one thread.
 //!
-//! Promises: a step holds the address space's lock for about a millisecond at most where the kernel
+//! Promises: a step holds the address space's lock for half a millisecond at most where the kernel
 //! lets it be that short, and leaves it alone for a while that grows with what the step took; a page that cannot be had (beyond the end of a truncated file, broken
 //! memory) is an error and never a signal; nothing outside the range is touched.
 
@@ -19,7 +19,7 @@ use crate::os::clock::now_ns;
 use crate::os::findings;
 use crate::os::mapping::HUGE_PAGE;
 use crate::os::memory::populate_budget;
-use crate::os::prefault::{first_touch, populate_supported};
+use crate::os::prefault::{populate_supported, touch_within};
 use crate::os::sys::{self, Errno};
 use crate::os::tally;
 
@@ -28,7 +28,7 @@ use crate::os::tally;
 const PAUSE_US: u64 = 50;
 const LONGEST_PAUSE_US: u64 = 2000;
 /// A step that took longer makes the next one smaller, one that took less than a quarter larger.
-const STEP_NS: u64 = 1_000_000;
+const STEP_NS: u64 = 400_000;
 const SMALLEST_STEP: usize = 64 << 10;
 /// The budget costs as much to read as a huge page to populate.
 const STEPS_PER_BUDGET: u32 = 64;
@@ -56,7 +56,7 @@ pub(super) struct Plan {
     pub budgeted: bool,
     /// Whether huge pages were wished for.
     pub wants_huge: bool,
-    /// Whether huge pages are had by a touch before the rest is populated: for memory of the region's own.
+    /// Whether pages are had by touching before the kernel is asked to populate: for memory of the region's own.
     pub touches: bool,
     pub locks: bool,
     pub collapses: bool,
@@ -239,10 +239,10 @@ impl Work {
                 if plan.budgeted && segment.how == How::Write && !self.within_budget(len) {
                     return Some(Ok(self.finish()));
                 }
-                if plan.touches && addr.is_multiple_of(HUGE_PAGE) {
+                if plan.touches {
                     // SAFETY: the region's own memory, mapped writable; its contents stay.
-                    unsafe { first_touch(addr) };
-                    // That held up nobody.
+                    unsafe { touch_within(addr, len) };
+                    // That held up nobody; what follows finds the pages there, and says if it does not.
                     began = now_ns();
                 }
                 bring_in(addr, len, segment.how, plan)
