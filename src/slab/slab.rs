@@ -2,11 +2,11 @@
 //!
 //! `carved - free_count` blocks are out: with the user, or in somebody's bins and batches. The owner's lock guards
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
-//! cache set.
+//! set of the cache or of its TLB.
 
 use super::batch::Block;
 use crate::base::size_class;
-use crate::base::units::{CACHE_LINE, SLOT_SHIFT};
+use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
 use core::ptr;
 
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
@@ -63,8 +63,10 @@ impl Slab {
     /// The caller claimed the slots and holds the lock of heap `owner`.
     pub(crate) unsafe fn open(this: *mut Slab, base: usize, class: usize, owner: u32, clean: bool) {
         let capacity = size_class::capacity(class);
-        // A different cache line within the first 4 KiB for each slot and class, in whole blocks.
-        let line = ((base >> SLOT_SHIFT) * 29 + class * 11) % 64;
+        // Another cache line and another 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
+        // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB, whose set is
+        // the low bits of the page number (sixteen sets, and slots are sixteen pages apart).
+        let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
         let start = (line * CACHE_LINE / size_class::size(class)) % capacity;
         // SAFETY: the caller has exclusive use of the slab.
         unsafe {
@@ -103,10 +105,9 @@ impl Slab {
         self.carved as usize * size_class::size(self.class as usize)
     }
 
-    /// Bytes from the start of the slab that hold every block carved so far, more or less: carving begins within the
-    /// first 4 KiB.
+    /// Bytes of OS pages that hold the blocks carved so far, more or less: the first of them begins within one.
     pub(crate) fn touched(&self) -> usize {
-        self.carved_bytes() + self.start as usize * size_class::size(self.class as usize)
+        self.carved_bytes() + 2048
     }
 
     #[inline]
@@ -223,7 +224,6 @@ impl Slab {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::base::units::SLOT;
     use std::alloc::{Layout, alloc_zeroed, dealloc};
     use std::collections::HashSet;
 
