@@ -151,6 +151,50 @@ fn play(case: &str) -> usize {
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
+        "sparse" => {
+            // Every second run of a grown heap, so that no superslab runs empty or nearly so.
+            let mut live = take(400 * MIB, 11, |_| 60 * KIB);
+            let mut index = 0;
+            free(
+                live.extract_if(.., |_| {
+                    index += 1;
+                    index % 2 == 0
+                })
+                .collect(),
+            );
+            let held = mem::rss() - before;
+            let bytes = live.len() * 64 * KIB;
+            free(live);
+            held.saturating_sub(bytes)
+        }
+        "swing" => {
+            // The same memory again and again: the rounds after the first ones fault next to nothing in.
+            let round = |i| free(shuffled(take(100 * MIB, 20 + i, mixed), i));
+            (0..4).for_each(round);
+            let faults = mem::thread_faults();
+            (4..12).for_each(round);
+            (mem::thread_faults() - faults) * 4 * KIB / 8
+        }
+        "swung" => {
+            // What swings taught is forgotten when nobody comes for it.
+            (0..6).for_each(|i| free(shuffled(take(100 * MIB, 20 + i, mixed), i)));
+            thread::sleep(Duration::from_millis(1200));
+            free(take(4 * MIB, 8, mixed));
+            mem::rss().saturating_sub(before)
+        }
+        "prewarmed" => {
+            // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
+            assert_eq!(hakmem_alloc::prewarm(1), 1, "a superslab to populate");
+            free((0..16).map(|_| Block::new(&HAKMEM, 120_000)).collect());
+            thread::sleep(Duration::from_millis(1200));
+            (0..20).for_each(|i| free(take(MIB, i, |_| 64)));
+            let held = mem::rss();
+            let given = hakmem_alloc::purge();
+            let counts = hakmem_alloc::stats().superslabs;
+            assert_eq!(counts.retained, 0, "{counts:?}");
+            assert_eq!(counts.in_use + counts.purged, counts.mapped, "{counts:?}");
+            given.saturating_sub(held.saturating_sub(mem::rss()))
+        }
         other => panic!("unknown case {other}"),
     }
 }
@@ -259,6 +303,32 @@ fn freed_memory_is_given_back_by_one_thread() {
         ("freed mixed", 8 * MIB),
         ("buffers", 8 * MIB),
         ("runs", 8 * MIB),
+        ("swung", 12 * MIB),
     ];
     at_most("freed_memory_is_given_back_by_one_thread", &cases);
+}
+
+/// An eighth of what is in use may be retained; the rest of a huge page is split off, as far as it has to be.
+#[test]
+fn a_heap_half_freed_holds_little_more_than_its_live_half() {
+    let cases = [("sparse", 200 * MIB / 8 + 16 * MIB)];
+    at_most(
+        "a_heap_half_freed_holds_little_more_than_its_live_half",
+        &cases,
+    );
+}
+
+/// Bytes faulted in per round of 100 MiB.
+#[test]
+fn memory_that_comes_and_goes_stays_resident() {
+    at_most(
+        "memory_that_comes_and_goes_stays_resident",
+        &[("swing", 30 * MIB)],
+    );
+}
+
+/// By how much `purge()` promised too much: it counts what was handed out, not what the program wrote to.
+#[test]
+fn purge_says_what_it_gave() {
+    at_most("purge_says_what_it_gave", &[("prewarmed", 256 * KIB)]);
 }

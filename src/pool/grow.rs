@@ -85,6 +85,7 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault, ahead: bool) -> Result<bool,
         (*descriptor).touched = [resident as u8; SLOTS];
         (*descriptor).held = 0;
         (*descriptor).huge = huge;
+        (*descriptor).split = false;
         (*descriptor).populated = populated;
         (*descriptor).ahead = ahead;
         (*descriptor).in_dirty = false;

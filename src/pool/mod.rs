@@ -58,6 +58,16 @@ pub(crate) struct Counts {
     pub(crate) returned: u64,
 }
 
+impl Counts {
+    /// A superslab that contributed `was` contributes `is`.
+    fn change(&mut self, was: Account, is: Account) {
+        self.in_use = self.in_use + is.in_use - was.in_use;
+        self.retained = self.retained + is.retained - was.retained;
+        self.purged = self.purged + is.purged - was.purged;
+        self.dirty_bytes = self.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
+    }
+}
+
 static POOL: Locked<Pool> = Locked::new(Pool {
     by_free: ByFree::new(),
     dirty: Queue::new(),
@@ -159,7 +169,7 @@ pub(crate) unsafe fn release(
         if pooled && (*superslab).in_list {
             pool.by_free.remove(superslab);
         }
-        let whole = (*superslab).huge || (*superslab).populated;
+        let whole = (*superslab).huge && !(*superslab).split || (*superslab).populated;
         for (index, touched) in (&mut (*superslab).touched)[slot..slot + slots]
             .iter_mut()
             .enumerate()
@@ -265,11 +275,7 @@ impl Pool {
         // SAFETY: the caller holds the lock around `self`, and the superslab is the pool's.
         unsafe {
             let is = Account::of(superslab);
-            let counts = &mut self.counts;
-            counts.in_use = counts.in_use + is.in_use - was.in_use;
-            counts.retained = counts.retained + is.retained - was.retained;
-            counts.purged = counts.purged + is.purged - was.purged;
-            counts.dirty_bytes = counts.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
+            self.counts.change(was, is);
             if (*superslab).state != State::Pooled {
                 return;
             }

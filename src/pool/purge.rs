@@ -7,7 +7,7 @@ use crate::os::clock;
 use crate::os::mapping::{self, Mapping};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident; beyond it an eighth of what is in use.
 static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(4 << 20);
@@ -17,8 +17,15 @@ static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 const SLACK: usize = 8 << 20;
 /// Wholly free, purged superslabs kept mapped: at least this many, or half of those in use.
 const KEEP_MAPPED: usize = 16;
-/// A superslab of huge pages is split by a partial purge only when this many of its slots are free.
-const SPLIT_FROM: u32 = 24;
+/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: first only sparse
+/// ones, denser ones where that was not enough. What can then still be free in the densest is less than the eighth of
+/// what is in use that may be retained.
+const SPLIT_FROM: [u32; 3] = [24, 12, 4];
+/// What nobody needed for the whole delay is worth splitting a page for from here on.
+const SPLIT_AGED_FROM: u32 = 12;
+/// No trim before this time: the last one left more than the bound allows (locked pages, a bound below what dense huge
+/// pages hold), and looking through all superslabs at every release would find nothing again.
+static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
 
 /// Milliseconds within which memory that went back and was taken again counts as given back too early.
 static DELAY: AtomicUsize = AtomicUsize::new(1000);
@@ -50,13 +57,25 @@ pub(super) fn bound(pool: &Pool) -> usize {
 
 /// Purges, oldest first, until what is retained is a quarter below the bound, or a few MiB. No lock may be held.
 pub(crate) fn trim() {
-    purge_while(
-        |pool, _| {
-            let bound = bound(pool);
-            pool.counts.dirty_bytes > bound - (bound / 4).min(SLACK)
-        },
-        |pool, bytes| pool.swing.gave(bytes, clock::now_ms(), delay()),
-    );
+    let now = clock::now_ms();
+    if now < BARREN_UNTIL.load(Ordering::Relaxed) {
+        return;
+    }
+    let over = |pool: &Pool| {
+        let bound = bound(pool);
+        pool.counts.dirty_bytes > bound - (bound / 4).min(SLACK)
+    };
+    for split_from in SPLIT_FROM {
+        purge_while(
+            split_from,
+            |pool, _| over(pool),
+            |pool, bytes| pool.swing.gave(bytes, now, delay()),
+        );
+    }
+    let pool = POOL.lock();
+    if pool.counts.dirty_bytes > bound(&pool) {
+        BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
+    }
 }
 
 /// Purges what has been free for longer than `delay` milliseconds. No lock may be held.
@@ -66,6 +85,7 @@ pub(crate) fn decay(now: u64, delay: u64) {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
     purge_while(
+        SPLIT_AGED_FROM,
         |_, superslab| aged(superslab),
         |pool, bytes| pool.swing.unneeded(bytes),
     );
@@ -79,32 +99,33 @@ pub(crate) fn purge_all() -> usize {
         pool.give_up_populated();
         pool.counts.returned
     };
-    purge_while(|_, _| true, |_, _| {});
+    purge_while(1, |_, _| true, |_, _| {});
     (POOL.lock().counts.returned - before) as usize
 }
 
-/// Purges the oldest superslab of the dirty queue for as long as `go_on` says so. Bounded by the queue's length at the
-/// start, so that a call that fails (a locked page) is not repeated for ever. `gone` is told what each purge gave back.
-fn purge_while(go_on: impl Fn(&Pool, *mut Superslab) -> bool, gone: impl Fn(&mut Pool, usize)) {
+/// Purges superslabs of the dirty queue, oldest first, for as long as `go_on` says so; each is looked at once. One of
+/// huge pages is split only when at least `split_from` of its slots are free, and goes to the back of the queue
+/// otherwise. `gone` is told what each purge gave back.
+fn purge_while(
+    split_from: u32,
+    go_on: impl Fn(&Pool, *mut Superslab) -> bool,
+    gone: impl Fn(&mut Pool, usize),
+) {
     let mut pool = POOL.lock();
-    let mut skips = pool.dirty.len();
-    let mut most = skips * SLOTS;
-    while let Some(superslab) = pool.dirty.first() {
-        if most == 0 || !go_on(&pool, superslab) {
+    for _ in 0..pool.dirty.len() {
+        let Some(superslab) = pool.dirty.first() else {
+            return;
+        };
+        if !go_on(&pool, superslab) {
             return;
         }
-        most -= 1;
         // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
         unsafe {
             let (base, free) = ((*superslab).base, (*superslab).free);
-            if (*superslab).huge && free.count_ones() < SPLIT_FROM {
-                // Splitting a huge page in good use costs more than it gives: to the back of the queue.
+            let whole = (*superslab).huge && !(*superslab).split;
+            if whole && free.count_ones() < split_from {
                 pool.dirty.remove(superslab);
                 pool.dirty.push_back(superslab);
-                if skips == 0 {
-                    return;
-                }
-                skips -= 1;
                 continue;
             }
             let bits = free & (*superslab).dirty;
@@ -122,8 +143,9 @@ fn purge_while(go_on: impl Fn(&Pool, *mut Superslab) -> bool, gone: impl Fn(&mut
                 left &= left - 1;
             }
             recount(superslab);
-            if cleaned != 0 && free == u32::MAX {
+            if cleaned != 0 {
                 (*superslab).populated = false;
+                (*superslab).split = cleaned != u32::MAX;
             }
             pool.put_back(superslab);
             if (*superslab).in_dirty {
@@ -136,8 +158,7 @@ fn purge_while(go_on: impl Fn(&Pool, *mut Superslab) -> bool, gone: impl Fn(&mut
 }
 
 impl Pool {
-    /// Free slots that were populated and never used count as dirty from now on, so that a purge finds them. Slots of a
-    /// huge page that no purge would split stay as they are.
+    /// Free slots that were populated and never used count as dirty from now on, so that a purge finds them.
     fn give_up_populated(&mut self) {
         let Pool {
             by_free,
@@ -151,14 +172,13 @@ impl Pool {
             by_free.for_each(|superslab, _| {
                 let free = (*superslab).free;
                 let bits = free & !(*superslab).dirty;
-                let split = free.count_ones() < SPLIT_FROM && (*superslab).huge;
-                if split || units(superslab, bits) == 0 {
+                if units(superslab, bits) == 0 {
                     return;
                 }
                 let was = Account::of(superslab);
                 (*superslab).dirty |= bits;
                 recount(superslab);
-                counts.dirty_bytes += Account::of(superslab).dirty_bytes - was.dirty_bytes;
+                counts.change(was, Account::of(superslab));
                 if !(*superslab).in_dirty {
                     dirty.push_back(superslab);
                     (*superslab).in_dirty = true;
@@ -174,7 +194,7 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     if free == u32::MAX {
         // SAFETY: all of it is free, and out of the lists: nobody uses it.
         return if unsafe { mapping::purge(base, SUPERSLAB) }.is_ok() {
-            bits
+            u32::MAX
         } else {
             0
         };
@@ -273,6 +293,7 @@ pub(crate) unsafe fn restore_in_flight() {
             {
                 pool.in_flight.remove(superslab);
                 pool.counts.mapped -= 1;
+                pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
                 (*superslab).state = State::Unmapped;
             } else {
                 (*superslab).dirty = u32::MAX;

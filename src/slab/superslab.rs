@@ -37,6 +37,8 @@ pub(crate) struct Superslab {
     pub(crate) state: State,
     /// Whether huge pages were asked for.
     pub(crate) huge: bool,
+    /// A huge page that a partial purge has split: slots of it come and go in small pages.
+    pub(crate) split: bool,
     /// Whether the pages were populated ahead of use and should stay.
     pub(crate) populated: bool,
     /// Whether it was populated ahead of demand, so that what is not used goes back; not on request, which stays.
