@@ -33,7 +33,7 @@ pub(super) fn alloc(class: usize) -> Fresh {
             {
                 slabs::open(heap, claim, class);
             }
-            let taken = slabs::take(heap, class, 1);
+            let taken = slabs::take_one(heap, class);
             drop(guard);
             remote::look_again(heap);
             remote::catch_up();

@@ -77,7 +77,7 @@ unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Takes up to `want` blocks from the heap's slabs, as one chain.
+/// Takes about `want` blocks from the heap's slabs, as one chain: all that was freed of each slab it draws from.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -95,16 +95,12 @@ pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<
             let Some(taken) = (*slab).take(want - have, carve_count(class).max(want / 2)) else {
                 break;
             };
-            let carved = (*slab).carved_bytes() - before;
-            if carved > 0 {
-                pool::carved(carved);
-            }
-            (*part).out_blocks[class] += taken.count as u32;
-            (*part).out_bytes += taken.count * size_class::size(class);
-            relist(part, slab);
+            account(part, slab, class, before, taken.count);
             got = Some(match got {
                 None => taken,
-                Some(first) => join(taken, first),
+                // The chain that is walked is the shorter one, or the one that was carved just now.
+                Some(first) if taken.zero => join(taken, first),
+                Some(first) => join(first, taken),
             });
             if got
                 .as_ref()
@@ -114,6 +110,36 @@ pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<
             }
         }
         got
+    }
+}
+
+/// Takes one block from the heap's slabs.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn take_one(heap: *mut Heap, class: usize) -> Option<Taken> {
+    // SAFETY: the lock is held; listed slabs belong to the heap and have room.
+    unsafe {
+        let part = shared(heap);
+        let &slab = (*part).slabs[class].iter().find(|slab| !slab.is_null())?;
+        let before = (*slab).carved_bytes();
+        let taken = (*slab).take_one()?;
+        account(part, slab, class, before, 1);
+        Some(taken)
+    }
+}
+
+/// `count` blocks were taken from the slab, which had `before` bytes carved.
+unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+    unsafe {
+        let carved = (*slab).carved_bytes() - before;
+        if carved > 0 {
+            pool::carved(carved);
+        }
+        (*part).out_blocks[class] += count as u32;
+        (*part).out_bytes += count * size_class::size(class);
+        relist(part, slab);
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [256, 64, 8],
+        by_profile: [1024, 256, 8],
         what: "MiB of freed huge blocks (above 1 MiB) that stay mapped for the next one of about their size.",
         cost: "That much memory held until the purge delay has passed.",
         when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",

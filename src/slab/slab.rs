@@ -115,37 +115,37 @@ impl Slab {
         self.capacity as usize
     }
 
-    /// Takes up to `most` blocks (at least 1), freed ones before new ones; new ones at most `carve` at a time.
+    /// Takes every freed block, in one piece: finding the middle of the list would mean a look into each, and they are
+    /// cold. Where none was freed, new ones: `most` (at least 1), at most `carve` and what is left.
     pub(crate) fn take(&mut self, most: usize, carve: usize) -> Option<Taken> {
         if self.free_count > 0 {
-            return Some(self.take_free(most));
+            let taken = Taken {
+                head: self.free,
+                count: self.free_count as usize,
+                zero: false,
+            };
+            self.free = ptr::null_mut();
+            self.free_count = 0;
+            return Some(taken);
         }
         let left = (self.capacity - self.carved) as usize;
         (left > 0).then(|| self.carve(left.min(most).min(carve.max(1))))
     }
 
-    fn take_free(&mut self, most: usize) -> Taken {
+    /// Takes a single block.
+    pub(crate) fn take_one(&mut self) -> Option<Taken> {
+        if self.free_count == 0 {
+            return (self.carved < self.capacity).then(|| self.carve(1));
+        }
         let head = self.free;
-        let count = most.min(self.free_count as usize);
-        if count == self.free_count as usize {
-            self.free = ptr::null_mut();
-        } else {
-            let mut last = head;
-            // SAFETY: the free list holds free_count blocks of ours; the walk stays inside it.
-            unsafe {
-                for _ in 1..count {
-                    last = (*last).next.get();
-                }
-                self.free = (*last).next.get();
-                (*last).next.set(ptr::null_mut());
-            }
-        }
-        self.free_count -= count as u16;
-        Taken {
+        // SAFETY: the free list holds free_count blocks of ours.
+        self.free = unsafe { (*head).next.get() };
+        self.free_count -= 1;
+        Some(Taken {
             head,
-            count,
+            count: 1,
             zero: false,
-        }
+        })
     }
 
     fn carve(&mut self, count: usize) -> Taken {
@@ -257,10 +257,15 @@ mod tests {
                 }
                 assert!(slab.is_valid());
                 assert_eq!(slab.out(), 1);
-                let again = slab.take(3, 4).unwrap();
-                assert!(!again.zero && again.count == 3.min(slab.capacity() - 1));
-                assert!(slab.is_valid());
-                if !slab.free.is_null() {
+                if slab.capacity() > 1 {
+                    let one = slab.take_one().unwrap();
+                    assert_eq!((one.count, slab.out()), (1, 2));
+                    slab.give(one.head, one.head, 1);
+                    let again = slab.take(3, 4).unwrap();
+                    assert!(!again.zero && again.count == slab.capacity() - 1);
+                    assert!(slab.is_valid());
+                    slab.give(again.head, again.head, 1);
+                    assert!(slab.is_valid());
                     (*slab.free).next.set((base + 1) as *mut Block);
                     assert!(!slab.is_valid(), "a damaged free list is seen");
                 }
