@@ -1,7 +1,8 @@
 //! Large blocks are taken again from those that were freed, and not from the kernel each time.
 //!
 //! Behaviour imitated: image, video and matrix programs that hold a few buffers of 5 to 25 MiB and replace one after the
-//! other by one of another size. What must not happen is that every free unmaps and every allocation maps and faults:
+//! other by one of another size, or that make a few zeroed ones for each picture and drop them all. What must not
+//! happen is that every free unmaps and every allocation maps and faults:
 //! counted here in bytes given back and in page faults, for times vary with the machine.
 
 mod common;
@@ -12,6 +13,7 @@ use common::{MIB, mem};
 use hakmem_alloc::Hakmem;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use std::alloc::{GlobalAlloc, Layout};
 
 static HAKMEM: Hakmem = Hakmem::new();
 
@@ -53,6 +55,52 @@ fn replace_in_turn() {
     child::report("returned", after.0 - before.0);
     child::report("touched", touched);
     child::report("faults", after.1 - before.1);
+}
+
+/// Pictures of four zeroed buffers; all are gone before the next picture. Answers bytes that were not zero.
+fn zeroed_for_each_picture(pictures: usize) -> usize {
+    let mut wrong = 0;
+    for picture in 0..pictures {
+        let buffers: Vec<_> = (1..=4)
+            .map(|i| i * 900_000 * (1 + (i + picture) % 3))
+            .map(|size| Layout::from_size_align(size, 8).expect("a few megabytes"))
+            // SAFETY: the size is not zero.
+            .map(|layout| (unsafe { HAKMEM.alloc_zeroed(layout) }, layout))
+            .collect();
+        for (ptr, layout) in buffers {
+            assert!(!ptr.is_null());
+            // SAFETY: a live block of this size, freed once.
+            unsafe {
+                let bytes = std::slice::from_raw_parts_mut(ptr, layout.size());
+                wrong += bytes.iter().filter(|&&b| b != 0).count();
+                bytes.fill(0xA5);
+                HAKMEM.dealloc(ptr, layout);
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn zeroed_buffers_are_taken_again_and_are_zero() {
+    const TEST: &str = "zeroed_buffers_are_taken_again_and_are_zero";
+    if child::case().is_some() {
+        let mut wrong = zeroed_for_each_picture(5);
+        let before = mem::thread_faults();
+        wrong += zeroed_for_each_picture(20);
+        child::report("faults", mem::thread_faults() - before);
+        child::report("wrong", wrong);
+        return;
+    }
+    let ended = Child::of(TEST, "pictures")
+        .env("HAKMEM_THP", "never")
+        .env("HAKMEM_PURGE_DELAY_MS", "60000")
+        .run();
+    let value = |key| ended.success().value::<usize>(key);
+    assert_eq!(value("wrong"), 0, "bytes of zeroed blocks were not zero");
+    // Twenty pictures of some 17 MiB are 90,000 OS pages.
+    let faults = value("faults");
+    assert!(faults <= 20_000, "{faults} faults");
 }
 
 #[test]

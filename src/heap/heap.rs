@@ -206,13 +206,17 @@ const _: () = assert!(
 );
 const _: () = assert!(CLASSES <= 128, "a class bitmap is two words");
 
-/// Most blocks a bin of `class` holds: 16 KiB worth, at most 128, at least one; none of a run, since a thread that
-/// sleeps cannot be asked for what is in its bins.
+/// Most blocks a bin of `class` holds: 16 KiB worth and at most 128; of larger ones up to 8, as far as 64 KiB hold them, so
+/// that not every second free of them takes the slow path. None of a run, since a thread that sleeps cannot be asked for
+/// what is in its bins.
 pub(super) fn bin_limit(class: usize) -> usize {
     if size_class::is_run(class) {
         return 0;
     }
-    ((16 << 10) / size_class::size(class)).clamp(1, 128)
+    let size = size_class::size(class);
+    ((16 << 10) / size)
+        .max(((64 << 10) / size).min(8))
+        .clamp(1, 128)
 }
 
 /// Blocks carved at once: enough that the first pages of a class come together, little enough that a program pays

@@ -108,10 +108,14 @@ fn publish(addr: usize, descriptor: *mut Descriptor) {
     DIRECTORY.set(addr, 1, TAG);
 }
 
+/// Longest mapping from the cache that is cleared for a zeroed request.
+const CLEARED_MOST: usize = 16 << 20;
+
 /// A mapping of at least `len` bytes, from the cache or the kernel: with its huge-page wish, and whether it is zero.
 fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool)> {
-    // A cached mapping would have to be cleared for a zeroed request: fresh pages come cleared, and only when touched.
-    if !zeroed && align == SUPERSLAB {
+    // A cached mapping has to be cleared for a zeroed request. That is quicker than faults, in which the kernel clears as
+    // well; but a large table may never be touched all over, and fresh pages come only when touched.
+    if (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB {
         match cache::find(len) {
             Some(Found::Fits(map, thp)) => {
                 // It may be the rest of one that was cut, and start where no descriptor was ever set.
@@ -120,6 +124,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
                 }
                 cache::keep(map, thp, clock::now_ms());
             }
+            Some(Found::Shorter(map, thp)) if zeroed => cache::keep(map, thp, clock::now_ms()),
             Some(Found::Shorter(map, thp)) => {
                 if let Some(grown) = grow_mapping(map, len, align, thp) {
                     return Some((grown, thp, false));
