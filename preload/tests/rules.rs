@@ -60,3 +60,21 @@ fn a_plugins_operator_new_throws_in_a_program_without_a_cxx_library() {
         assert_eq!(ended.output(), "thrown and caught\n", "on {malloc_of}");
     }
 }
+
+/// The thread that populates ahead of demand is started while the loader's lock is held by a thread that waits.
+#[test]
+fn a_constructor_may_wait_for_a_thread_that_grows() {
+    let host = compile("constructor.c", &[]);
+    let host_moved = host.with_extension("host");
+    std::fs::rename(&host, &host_moved).expect("a name of its own, for both are of one source");
+    let plugin = compile("constructor.c", &["-DPLUGIN", "-shared", "-fPIC"]);
+    for malloc_of in [GLIBC, OURS] {
+        let ended = run(
+            command(&host_moved, malloc_of)
+                .arg(&plugin)
+                .env("HAKMEM_SS_PREFAULT", "async"),
+            Duration::from_secs(60),
+        );
+        assert_eq!(ended.output(), "loaded\n", "on {malloc_of}");
+    }
+}

@@ -7,7 +7,7 @@
 use super::{registry, remote, tls};
 use crate::knobs;
 use crate::large;
-use crate::os::{clock, sys};
+use crate::os::{clock, object, sys};
 use crate::pool;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -74,19 +74,20 @@ pub(super) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
 }
 
 /// Keeps the shared object this code lies in loaded: threads run in it, and memory handed out outlives it.
+///
+/// The loader is asked only where it has to be, and once: while it runs the constructors of a library it holds its lock,
+/// and one of those may wait for the very thread that would ask here.
 pub(super) fn pin() {
-    // SAFETY: plain calls; the name that dladdr gives lives as long as the object. For the program itself dlopen by
-    // name finds nothing, and nothing is needed.
+    static PINNED: AtomicBool = AtomicBool::new(false);
+    if object::stays() || PINNED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: plain calls; the name that dladdr gives lives as long as the object.
     unsafe {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
         if libc::dladdr((run as *const ()).cast(), info.as_mut_ptr()) != 0 {
-            let (name, base) = (
-                info.assume_init().dli_fname,
-                info.assume_init().dli_fbase as usize,
-            );
-            // The program itself, whose headers the kernel names, never goes.
-            let program = sys::getauxval(libc::AT_PHDR as usize);
-            if !name.is_null() && !(base..base + sys::page_size()).contains(&program) {
+            let name = info.assume_init().dli_fname;
+            if !name.is_null() {
                 libc::dlopen(
                     name,
                     libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE,
