@@ -93,9 +93,7 @@ mod tests {
         assert!(stays());
         let header = &raw const __ehdr_start;
         // SAFETY: the header of this very program.
-        assert_eq!(
-            unsafe { (&raw const (*header)._ident).read() }[..4],
-            *b"\x7fELF"
-        );
+        let ident = unsafe { (&raw const (*header)._ident).read() };
+        assert_eq!(ident[..4], *b"\x7fELF");
     }
 }
