@@ -193,7 +193,7 @@ pub(super) static TABLE: [Row; COUNT] = [
     Row {
         knob: Knob::DirectoryBits,
         name: "HAKMEM_DIRECTORY_BITS",
-        kind: Kind::Number { min: 36, max: 47 },
+        kind: Kind::Number { min: 36, max: 44 },
         by_profile: all(42),
         what: "Log2 of the bytes of address space the directory describes; all superslabs and huge blocks lie within it.",
         cost: "Reserves 2 to the power of (bits - 14) bytes of address space; only what is used becomes resident.",
@@ -224,7 +224,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         by_profile: all(0),
         what: "The file to which HAKMEM_STATS prints, made or overwritten; %p stands for the process id.",
         cost: "None.",
-        when: "When stderr is not yours, or with several processes.",
+        when: "When stderr is not yours or closed before the end (as by ls and its kin), or with several processes.",
     },
 ];
 
