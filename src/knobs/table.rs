@@ -141,9 +141,9 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [256, AUTO, 4],
-        what: "MiB of empty superslabs that stay resident for the next use; auto follows what is live.",
+        what: "MiB of freed memory that stays resident for the next use; auto is an eighth of what is in use, at least 4, and what the program was seen to give back and take again within the purge delay.",
         cost: "That much memory held; too little costs a purge and new page faults at every swing.",
-        when: "Raise it for loads that swing, lower it for processes that idle after a peak.",
+        when: "A number for loads that swing more slowly than the purge delay, 0 or a few for processes that idle after a peak.",
     },
     Row {
         knob: Knob::HugeCacheMb,
