@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{OURS, command, compile, run, same_on_both};
+use common::{GLIBC, OURS, command, compile, run, same_on_both};
 use std::time::Duration;
 
 #[test]
@@ -20,6 +20,16 @@ fn ten_thousand_forks_out_of_a_threaded_process() {
     let program = compile("storm.c", &[]);
     let ended = run(&mut command(&program, OURS), Duration::from_secs(300));
     assert_eq!(ended.output(), "the storm is over\n");
+}
+
+#[test]
+fn loaded_and_unloaded_while_its_threads_live_on() {
+    let program = compile("loads.c", &[]);
+    let ended = run(
+        command(&program, GLIBC).arg(common::library()),
+        Duration::from_secs(120),
+    );
+    assert_eq!(ended.output(), "loaded and gone\n");
 }
 
 #[test]
