@@ -20,6 +20,7 @@ use hakmem_alloc::Hakmem;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
@@ -182,6 +183,20 @@ fn play(case: &str) -> usize {
             free(take(4 * MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
+        "zeroed" => {
+            // Blocks the cache would not serve teach it nothing: it does not grow with each of them.
+            (0..20).for_each(|_| {
+                let layout = Layout::from_size_align(48 * MIB, 8).expect("a size");
+                // SAFETY: a size that is not zero; written within it, freed once.
+                unsafe {
+                    let ptr = HAKMEM.alloc_zeroed(layout);
+                    assert!(!ptr.is_null());
+                    ptr.write_bytes(1, layout.size());
+                    HAKMEM.dealloc(ptr, layout);
+                }
+            });
+            mem::rss().saturating_sub(before)
+        }
         "prewarmed" => {
             // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
             assert_eq!(hakmem_alloc::prewarm(1), 1, "a superslab to populate");
@@ -304,6 +319,7 @@ fn freed_memory_is_given_back_by_one_thread() {
         ("buffers", 8 * MIB),
         ("runs", 8 * MIB),
         ("swung", 12 * MIB),
+        ("zeroed", 8 * MIB),
     ];
     at_most("freed_memory_is_given_back_by_one_thread", &cases);
 }

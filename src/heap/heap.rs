@@ -167,6 +167,8 @@ pub(super) struct Shared {
     pub(super) over_bound: bool,
     /// Bytes of slabs that may stay with the heap when their last block comes home; 0 but while its thread ends.
     pub(super) keep_left: usize,
+    /// Some slab may be empty and listed.
+    pub(super) has_empty: bool,
     /// Bytes of empty slabs that an idle heap was left with.
     pub(super) kept: usize,
     /// Slow operations since the last look at the clock, and when that was.

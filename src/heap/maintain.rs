@@ -87,14 +87,14 @@ pub(super) fn pin() {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
         if libc::dladdr((run as *const ()).cast(), info.as_mut_ptr()) != 0 {
             let name = info.assume_init().dli_fname;
-            if !name.is_null() {
-                libc::dlopen(
-                    name,
-                    libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE,
-                );
+            let how = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+            if !name.is_null() && !libc::dlopen(name, how).is_null() {
+                return;
             }
         }
     }
+    // Not found (a relative name after a chdir, say): the next thread's start tries again.
+    PINNED.store(false, Ordering::Relaxed);
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {

@@ -189,6 +189,7 @@ pub(super) unsafe fn give(
         } else if (*slab).touched() <= (*part).keep_left {
             (*part).keep_left -= (*slab).touched();
             (*part).kept += (*slab).touched();
+            (*part).has_empty = true;
             relist(part, slab);
         } else {
             retire(part, slab);
@@ -243,6 +244,9 @@ pub(super) unsafe fn retire_empty(heap: *mut Heap) {
     unsafe {
         forget_kept(heap);
         let part = shared(heap);
+        if !core::mem::take(&mut (*part).has_empty) {
+            return;
+        }
         for class in 1..size_class::CLASSES {
             let mut slab = (*part).slabs[class][BUCKETS - 1];
             while !slab.is_null() {
@@ -327,6 +331,7 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
             (*to_part).slab_bytes += slots * SLOT;
             (*to_part).out_blocks[class] += out as u32;
             (*to_part).out_bytes += bytes;
+            (*to_part).has_empty |= out == 0;
             (*slab).owner = (*heap).id;
             DIRECTORY.set((*slab).base, slots, Tag::new((*heap).id, class as u8));
             relist(to_part, slab);

@@ -106,17 +106,19 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         (*bin).room = 0;
         let guard = lock(heap);
         let count = Bin::count(bin) as usize;
+        // A refill that brought a whole slab's blocks does not leave a larger bin for good.
+        let limit = ((*bin).limit() as usize).min(bin_limit(class).max(16));
         if count > 0 {
             let batch = Batch::seal((*bin).head, count);
-            Bin::fill(bin, ptr::null_mut(), 0, (*bin).limit() as usize);
             push(heap, class, batch);
         }
+        Bin::fill(bin, ptr::null_mut(), 0, limit);
         let mut sorter = Sorter::new(true);
         (*block).next.set(ptr::null_mut());
         if size_class::is_run(class) {
             push(heap, class, Batch::seal(block, 1));
         } else if (*bin).limit() > 0 {
-            Bin::fill(bin, block, 1, (*bin).limit() as usize);
+            Bin::fill(bin, block, 1, limit);
         } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
             // A thread that frees what others allocate: gather, so that each message carries many.
             Bin::fill(bin, block, 1, bin_limit(class).max(16));

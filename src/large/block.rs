@@ -115,8 +115,9 @@ const CLEARED_MOST: usize = 16 << 20;
 fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool)> {
     // A cached mapping has to be cleared for a zeroed request. That is quicker than faults, in which the kernel clears as
     // well; but a large table may never be touched all over, and fresh pages come only when touched.
-    if (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB {
-        match cache::find(len) {
+    let cached = (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB;
+    if cached {
+        match cache::find(len, !zeroed) {
             Some(Found::Fits(map, thp)) => {
                 // It may be the rest of one that was cut, and start where no descriptor was ever set.
                 if DIRECTORY.prepare(map.addr, SUPERSLAB).is_ok() {
@@ -124,7 +125,6 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
                 }
                 cache::keep(map, thp, clock::now_ms());
             }
-            Some(Found::Shorter(map, thp)) if zeroed => cache::keep(map, thp, clock::now_ms()),
             Some(Found::Shorter(map, thp)) => {
                 if let Some(grown) = grow_mapping(map, len, align, thp) {
                     return Some((grown, thp, false));
@@ -139,7 +139,10 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
         pool::unmap_empty();
         map_new(len, align)
     })?;
-    cache::took(map.len);
+    if cached {
+        // What the cache could not have served says nothing about how much it should hold.
+        cache::took(map.len);
+    }
     let thp = knobs::get().thp == ThpPolicy::Always && advise(map);
     Some((map, thp, true))
 }

@@ -123,8 +123,8 @@ pub(super) fn took(bytes: usize) {
 }
 
 /// A cached mapping for `len` bytes: the smallest that holds them, its rest staying cached; else the longest of at
-/// least half, to be grown by its new owner.
-pub(super) fn find(len: usize) -> Option<Found> {
+/// least half, to be grown by its new owner, if `shorter` ones will do.
+pub(super) fn find(len: usize, shorter: bool) -> Option<Found> {
     if CACHED.load(Ordering::Relaxed) == 0 {
         return None;
     }
@@ -151,7 +151,7 @@ pub(super) fn find(len: usize) -> Option<Found> {
         return Some(Found::Fits(map, entry.huge));
     }
     let longest = (0..ENTRIES).max_by_key(|&i| len_of(&cache, i))?;
-    if len_of(&cache, longest) * 2 < len {
+    if !shorter || len_of(&cache, longest) * 2 < len {
         return None;
     }
     let entry = cache.take(longest)?;

@@ -26,6 +26,8 @@ const SPLIT_AGED_FROM: u32 = 12;
 /// No trim before this time: the last one left more than the bound allows (locked pages, a bound below what dense huge
 /// pages hold), and looking through all superslabs at every release would find nothing again.
 static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
+/// Bytes from which it is tried before that time all the same: what a barren trim left, and an eighth more.
+static BARREN_BELOW: AtomicUsize = AtomicUsize::new(0);
 
 /// Milliseconds within which memory that went back and was taken again counts as given back too early.
 static DELAY: AtomicUsize = AtomicUsize::new(1000);
@@ -58,7 +60,9 @@ pub(super) fn bound(pool: &Pool) -> usize {
 /// Purges, oldest first, until what is retained is a quarter below the bound, or a few MiB. No lock may be held.
 pub(crate) fn trim() {
     let now = clock::now_ms();
-    if now < BARREN_UNTIL.load(Ordering::Relaxed) {
+    if now < BARREN_UNTIL.load(Ordering::Relaxed)
+        && POOL.lock().counts.dirty_bytes < BARREN_BELOW.load(Ordering::Relaxed)
+    {
         return;
     }
     let over = |pool: &Pool| {
@@ -73,7 +77,9 @@ pub(crate) fn trim() {
         );
     }
     let pool = POOL.lock();
-    if pool.counts.dirty_bytes > bound(&pool) {
+    let left = pool.counts.dirty_bytes;
+    if left > bound(&pool) {
+        BARREN_BELOW.store(left + (left / 8).max(SLACK / 4), Ordering::Relaxed);
         BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
     }
 }
@@ -128,7 +134,12 @@ fn purge_while(
                 pool.dirty.push_back(superslab);
                 continue;
             }
-            let bits = free & (*superslab).dirty;
+            // All of a huge page is resident, whatever was used of it.
+            let bits = if whole {
+                free
+            } else {
+                free & (*superslab).dirty
+            };
             pool.take_out(superslab);
             drop(pool);
             let cleaned = purge_bits(base, free, bits);
@@ -141,6 +152,13 @@ fn purge_while(
             while left != 0 {
                 (*superslab).touched[left.trailing_zeros() as usize] = 0;
                 left &= left - 1;
+            }
+            if whole && cleaned != 0 && cleaned != u32::MAX {
+                for slot in 0..SLOTS {
+                    if cleaned & 1 << slot == 0 {
+                        (*superslab).touched[slot] = (SLOT / UNIT) as u8;
+                    }
+                }
             }
             recount(superslab);
             if cleaned != 0 {

@@ -324,6 +324,8 @@ fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
                 // "never" nothing comes of advice; collapsing works regardless.
                 made.plan.collapses = matches!(backing, Backing::Memfd)
                     || (matches!(backing, Backing::Anonymous) && system_thp() == Thp::Never);
+                // One page is enough to collapse the rest onto.
+                made.plan.touches &= !made.plan.collapses;
             }
             HugeWish::Refuse => {
                 let _ = huge::refuse(addr, len);

@@ -116,6 +116,9 @@ impl Region {
     /// other threads are not held up. Anonymous and memfd memory stops short of what the control
     /// group and the machine can spare: [`Prefaulted::bytes`] is then less than the length.
     ///
+    /// An anonymous region is touched, each page by an atomic write that changes nothing: no part of it may be made
+    /// read-only or inaccessible (by `mprotect` on its address) before this has ended, or the process gets a signal.
+    ///
     /// # Errors
     /// What the kernel said: `UnexpectedEof` where a file was truncated, `OutOfMemory` also where
     /// `RLIMIT_MEMLOCK` does not allow the lock.

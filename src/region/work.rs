@@ -2,8 +2,10 @@
 //! it can be paused, cancelled, and mixed with others on one thread.
 //!
 //! Promises: a step holds the address space's lock for half a millisecond at most where the kernel
-//! lets it be that short, and leaves it alone for a while that grows with what the step took; a page that cannot be had (beyond the end of a truncated file, broken
-//! memory) is an error and never a signal; nothing outside the range is touched.
+//! lets it be that short, and leaves it alone for a while that grows with what the step took; a page that cannot be had
+//! (beyond the end of a truncated file) is an error and never a signal; nothing outside the range is touched. Private
+//! memory of a region is brought in by atomic writes that change nothing: its owner must not take the right to write
+//! away meanwhile.
 
 use core::hint::black_box;
 use core::sync::atomic::AtomicU8;
