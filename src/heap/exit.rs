@@ -37,8 +37,6 @@ pub(super) fn detach(heap: *mut Heap) {
     unsafe {
         let guard = lock(heap);
         let mut sorter = Sorter::new(true);
-        // What an earlier thread left and this one did not use.
-        slabs::retire_empty(heap);
         slabs::begin_keeping(heap);
         remote::flush_private(heap, &mut sorter);
         spare::flush_all(heap, &mut sorter);

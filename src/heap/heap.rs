@@ -169,6 +169,8 @@ pub(super) struct Shared {
     pub(super) keep_left: usize,
     /// Some slab may be empty and listed.
     pub(super) has_empty: bool,
+    /// Bytes of empty slabs that earlier threads left and that may still be there.
+    pub(super) inherited: usize,
     /// Bytes of empty slabs that an idle heap was left with.
     pub(super) kept: usize,
     /// Slow operations since the last look at the clock, and when that was.

@@ -208,6 +208,13 @@ const KEPT_MOST_EACH: usize = 512 << 10;
 /// # Safety
 /// The caller holds `heap`'s lock.
 pub(super) unsafe fn begin_keeping(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    unsafe {
+        // What earlier threads left and later ones did not use does not pile up.
+        if (*shared(heap)).inherited > KEPT_MOST_EACH {
+            retire_empty(heap);
+        }
+    }
     let kept = KEPT.load(Ordering::Relaxed);
     let most = KEPT_MOST_EACH.min(KEPT_MOST.saturating_sub(kept));
     KEPT.fetch_add(most, Ordering::Relaxed);
@@ -231,7 +238,12 @@ pub(super) unsafe fn end_keeping(heap: *mut Heap) {
 /// The caller holds `heap`'s lock.
 pub(super) unsafe fn forget_kept(heap: *mut Heap) {
     // SAFETY: the lock is held.
-    let kept = unsafe { core::mem::take(&mut (*shared(heap)).kept) };
+    let kept = unsafe {
+        let part = shared(heap);
+        let kept = core::mem::take(&mut (*part).kept);
+        (*part).inherited += kept;
+        kept
+    };
     KEPT.fetch_sub(kept, Ordering::Relaxed);
 }
 
@@ -244,6 +256,7 @@ pub(super) unsafe fn retire_empty(heap: *mut Heap) {
     unsafe {
         forget_kept(heap);
         let part = shared(heap);
+        (*part).inherited = 0;
         if !core::mem::take(&mut (*part).has_empty) {
             return;
         }

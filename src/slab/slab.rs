@@ -179,7 +179,10 @@ impl Slab {
             head = block;
         }
         self.carved += count as u16;
-        self.fetch_next(count);
+        // A class that asked for its first page may never ask for another.
+        if self.carved_bytes() > 4096 {
+            self.fetch_next(count);
+        }
         Taken {
             head,
             count,
