@@ -151,7 +151,13 @@ fn address_space_too_small_to_start() {
     if child::case().is_some() {
         return;
     }
+    // Where the files alone leave no room, the stack cannot grow: the kernel's signal comes before a line of ours runs.
+    let files = mem::file_mappings() + MIB;
     for mib in [4, 8, 12, 16, 20, 24, 32, 40, 48] {
+        if mib * MIB < files {
+            eprintln!("{mib} MiB hold not even the program's files of {files} bytes: left out");
+            continue;
+        }
         let ended = Child::of(TEST, "tiny")
             .address_space((mib * MIB) as u64)
             .run();

@@ -16,6 +16,19 @@ pub fn address_space() -> usize {
     field(text, "VmSize:").expect("status has a line VmSize:") * 1024
 }
 
+/// Bytes of address space that files are mapped to: the program and its libraries.
+pub fn file_mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    maps.lines()
+        .filter(|line| line.contains(" /"))
+        .filter_map(|line| line.split_whitespace().next()?.split_once('-'))
+        .map(|(start, end)| {
+            let address = |text| usize::from_str_radix(text, 16).expect("hexadecimal addresses");
+            address(end) - address(start)
+        })
+        .sum()
+}
+
 /// Threads of this process.
 pub fn threads() -> usize {
     let mut buf = [0u8; 4096];
