@@ -2,8 +2,9 @@
 //!
 //! It starts when the pool ran dry several times in quick succession, so never in a program that does not grow. It
 //! keeps as many ready as the program took in the last few looks, within a quarter of what it holds; when the program
-//! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each superslab is one populate call of 2 MiB with a pause after it,
-//! so that other threads' mmap is not held up. No lock is held during the call.
+//! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each
+//! superslab is one populate call of 2 MiB with a pause after it, so that other threads' mmap is not held up. No lock is
+//! held during the call.
 
 use super::{maintain, tls};
 use crate::base::units::SLOTS;

@@ -105,7 +105,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     while idle_rounds < ROUNDS_TO_LIVE {
         sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
         let before = retained();
-        round(delay);
+        round();
         idle_rounds = if before > START_FROM / 4 && retained() < before {
             0
         } else {
@@ -116,7 +116,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
-fn round(delay: u64) {
+fn round() {
     let mut over = false;
     for heap in registry::all() {
         // SAFETY: heaps live for ever; no lock is held.
@@ -127,7 +127,7 @@ fn round(delay: u64) {
     }
     remote::catch_up();
     let now = clock::now_ms();
-    pool::decay(now, delay);
+    pool::decay(now);
     large::decay(now);
 }
 

@@ -312,7 +312,7 @@ impl Todo {
             super::maintain::wake();
         }
         if let Some(now) = self.decay {
-            pool::decay(now, u64::from(knobs::get().purge_delay_ms));
+            pool::decay(now);
             crate::large::decay(now);
             super::maintain::wake();
         }

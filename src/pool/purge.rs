@@ -29,7 +29,8 @@ static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
 /// Bytes from which it is tried before that time all the same: what a barren trim left, and an eighth more.
 static BARREN_BELOW: AtomicUsize = AtomicUsize::new(0);
 
-/// Milliseconds within which memory that went back and was taken again counts as given back too early.
+/// Milliseconds that free memory waits, unneeded, before it goes back; what went earlier and was taken again within them
+/// was given back too early.
 static DELAY: AtomicUsize = AtomicUsize::new(1000);
 
 /// Sets how much is retained, `None` for the adaptive bound, and for how many milliseconds.
@@ -84,8 +85,9 @@ pub(crate) fn trim() {
     }
 }
 
-/// Purges what has been free for longer than `delay` milliseconds. No lock may be held.
-pub(crate) fn decay(now: u64, delay: u64) {
+/// Purges what has been free for longer than the delay. No lock may be held.
+pub(crate) fn decay(now: u64) {
+    let delay = delay();
     // SAFETY: called under the pool's lock.
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
@@ -148,23 +150,19 @@ fn purge_while(
             pool.counts.returned += bytes as u64;
             gone(&mut pool, bytes);
             (*superslab).dirty &= !cleaned;
-            let mut left = cleaned;
-            while left != 0 {
-                (*superslab).touched[left.trailing_zeros() as usize] = 0;
-                left &= left - 1;
-            }
-            if whole && cleaned != 0 && cleaned != u32::MAX {
-                for slot in 0..SLOTS {
-                    if cleaned & 1 << slot == 0 {
-                        (*superslab).touched[slot] = (SLOT / UNIT) as u8;
+            if cleaned != 0 {
+                for (slot, touched) in (*superslab).touched.iter_mut().enumerate() {
+                    if cleaned & 1 << slot != 0 {
+                        *touched = 0;
+                    } else if whole {
+                        // What is left of a huge page is resident, used or not.
+                        *touched = (SLOT / UNIT) as u8;
                     }
                 }
-            }
-            recount(superslab);
-            if cleaned != 0 {
                 (*superslab).populated = false;
                 (*superslab).split = cleaned != u32::MAX;
             }
+            recount(superslab);
             pool.put_back(superslab);
             if (*superslab).in_dirty {
                 // Not all could be purged, or slots came in meanwhile: young again.
