@@ -157,22 +157,17 @@ mod tests {
     use crate::workloads::Spec;
 
     fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
-        CaseResult {
-            spec: Spec::report_cases().remove(0),
-            allocator: allocator.to_owned(),
-            series: Series::Warm,
-            runs: speeds
-                .iter()
-                .map(|&s| Run {
-                    ops_per_sec: s * 1e6,
-                    ..Run::default()
-                })
-                .collect(),
-            rounds: (0..speeds.len()).collect(),
-            failures: Vec::new(),
-            instructions_per_op: None,
-            latency: None,
-        }
+        let run = |&s: &f64| Run {
+            ops_per_sec: s * 1e6,
+            ..Run::default()
+        };
+        let spec = Spec::report_cases().remove(0);
+        CaseResult::made(
+            spec,
+            allocator,
+            Series::Warm,
+            speeds.iter().map(run).collect(),
+        )
     }
 
     #[test]

@@ -88,22 +88,17 @@ mod tests {
     use crate::workloads::Spec;
 
     fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
-        CaseResult {
-            spec: Spec::report_cases().remove(0),
-            allocator: allocator.to_owned(),
-            series: Series::Warm,
-            runs: speeds
-                .iter()
-                .map(|&ops_per_sec| Run {
-                    ops_per_sec,
-                    ..Run::default()
-                })
-                .collect(),
-            rounds: (0..speeds.len()).collect(),
-            failures: Vec::new(),
-            latency: None,
-            instructions_per_op: None,
-        }
+        let run = |&ops_per_sec: &f64| Run {
+            ops_per_sec,
+            ..Run::default()
+        };
+        let spec = Spec::report_cases().remove(0);
+        CaseResult::made(
+            spec,
+            allocator,
+            Series::Warm,
+            speeds.iter().map(run).collect(),
+        )
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod latency;
 pub mod machine;
 pub mod measure;
 pub mod memory;
+pub mod on_demand;
 pub mod options;
 pub mod output;
 pub mod peers;

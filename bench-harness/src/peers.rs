@@ -1,9 +1,10 @@
 //! Rival allocators: built on demand in a workspace of their own, found and started like any other child.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::fail::Fail;
+use crate::on_demand::{self, Workspace};
 
 /// Their names, in the order reports show them.
 pub const NAMES: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc"];
@@ -11,16 +12,15 @@ pub const NAMES: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "
 /// Stands in for the directory where the executables of the peers are looked for.
 pub const DIRECTORY_VARIABLE: &str = "HAKMEM_BENCH_PEERS";
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
-}
+const WORKSPACE: Workspace = Workspace {
+    folder: "peers",
+    prefix: "peer",
+    variable: DIRECTORY_VARIABLE,
+};
 
 /// The executable of a peer, whether it is there or not.
 pub fn executable(name: &str) -> PathBuf {
-    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
-    directory
-        .unwrap_or_else(|| workspace().join("target/release"))
-        .join(format!("peer-{name}"))
+    WORKSPACE.executable(name)
 }
 
 /// The peers that have been built.
@@ -47,11 +47,7 @@ pub enum PeersCommand {
 pub fn dispatch(command: PeersCommand) -> Result<(), Fail> {
     match command {
         PeersCommand::List => {
-            for name in NAMES {
-                let path = executable(name);
-                let state = if path.is_file() { "built" } else { "not built" };
-                println!("{name:<10} {state:<10} {}", path.display());
-            }
+            WORKSPACE.list(&NAMES);
             Ok(())
         }
         PeersCommand::Build { names } => build(names),
@@ -76,43 +72,7 @@ pub fn check_tools(what: &str) -> Result<(), Fail> {
 }
 
 fn build(names: Vec<String>) -> Result<(), Fail> {
-    if let Some(unknown) = names.iter().find(|n| !NAMES.contains(&n.as_str())) {
-        return Err(Fail::usage(format!(
-            "unknown peer {unknown:?}: expected any of {}",
-            NAMES.join(", ")
-        )));
-    }
+    let names = on_demand::chosen(&names, &NAMES, "peer")?;
     check_tools("peers build")?;
-    let names: Vec<&str> = if names.is_empty() {
-        NAMES.to_vec()
-    } else {
-        names.iter().map(String::as_str).collect()
-    };
-    let mut failed = Vec::new();
-    for name in names {
-        eprintln!("building {name}");
-        // One package at a time: built together, features of the two mimallocs would be united.
-        let status = Command::new("cargo")
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                &format!("peer-{name}"),
-            ])
-            .current_dir(workspace())
-            .status()
-            .map_err(|e| Fail::usage(format!("peers build: cargo cannot be started: {e}")))?;
-        if !status.success() {
-            failed.push(name);
-        }
-    }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Fail::run(format!(
-            "peers that could not be built: {}",
-            failed.join(", ")
-        )))
-    }
+    WORKSPACE.build(&names, "", "peers that could not be built: ")
 }

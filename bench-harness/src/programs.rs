@@ -7,11 +7,11 @@
 //! that of the others failed.
 
 use std::alloc::Layout;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::fail::Fail;
+use crate::on_demand::{self, Workspace};
 use crate::peers;
 use crate::raw::RawAllocator;
 use crate::record::{CaseResult, Failure, Series};
@@ -67,9 +67,11 @@ unsafe fn realloc(ptr: *mut u8, size: usize, align: usize, new: usize) -> *mut u
     unsafe { std::alloc::realloc(ptr, Layout::from_size_align_unchecked(size, align), new) }
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
-}
+const WORKSPACE: Workspace = Workspace {
+    folder: "programs",
+    prefix: "program",
+    variable: DIRECTORY_VARIABLE,
+};
 
 fn names() -> impl Iterator<Item = &'static str> {
     OWN.into_iter().chain(peers::NAMES)
@@ -77,10 +79,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// The executable with that global allocator, whether it is there or not.
 pub fn executable(allocator: &str) -> PathBuf {
-    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
-    directory
-        .unwrap_or_else(|| workspace().join("target/release"))
-        .join(format!("program-{allocator}"))
+    WORKSPACE.executable(allocator)
 }
 
 /// Whether the programs can be run with that allocator.
@@ -204,10 +203,7 @@ pub enum ProgramsCommand {
 pub fn dispatch(command: ProgramsCommand) -> Result<(), Fail> {
     match command {
         ProgramsCommand::List => {
-            for name in names() {
-                let state = if is_built(name) { "built" } else { "not built" };
-                println!("{name:<10} {state:<10} {}", executable(name).display());
-            }
+            WORKSPACE.list(&names().collect::<Vec<_>>());
             Ok(())
         }
         ProgramsCommand::Build { names } => build(names),
@@ -215,64 +211,36 @@ pub fn dispatch(command: ProgramsCommand) -> Result<(), Fail> {
 }
 
 fn build(wanted: Vec<String>) -> Result<(), Fail> {
-    if let Some(unknown) = wanted.iter().find(|n| names().all(|known| known != *n)) {
-        return Err(Fail::usage(format!(
-            "unknown allocator {unknown:?}: expected any of {}",
-            names().collect::<Vec<_>>().join(", ")
-        )));
-    }
-    let wanted: Vec<&str> = if wanted.is_empty() {
-        names().collect()
-    } else {
-        wanted.iter().map(String::as_str).collect()
-    };
+    let known: Vec<_> = names().collect();
+    let wanted = on_demand::chosen(&wanted, &known, "allocator")?;
     if wanted.iter().any(|name| peers::NAMES.contains(name)) {
         peers::check_tools("programs build")?;
     }
-    let mut failed = Vec::new();
-    for name in wanted {
-        eprintln!("building the programs with {name}");
-        // One package at a time: built together, features of the two mimallocs would be united.
-        let status = Command::new("cargo")
-            .args(["build", "--release", "--locked", "--package"])
-            .arg(format!("program-{name}"))
-            .current_dir(workspace())
-            .status()
-            .map_err(|e| Fail::usage(format!("programs build: cargo cannot be started: {e}")))?;
-        if !status.success() {
-            failed.push(name);
-        }
-    }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Fail::run(format!(
-            "the programs could not be built with {}",
-            failed.join(", ")
-        )))
-    }
+    WORKSPACE.build(
+        &wanted,
+        "the programs with ",
+        "the programs could not be built with ",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Run;
+    use std::path::Path;
 
     fn case(allocator: &str, checksums: &[u64]) -> CaseResult {
         let run = |&c: &u64| Run {
             checksum: Some(c),
             ..Run::default()
         };
-        CaseResult {
-            spec: Spec::parse(&["program-json"]).unwrap(),
-            allocator: allocator.to_owned(),
-            series: Series::Warm,
-            runs: checksums.iter().map(run).collect(),
-            rounds: (0..checksums.len()).collect(),
-            failures: Vec::new(),
-            instructions_per_op: None,
-            latency: None,
-        }
+        let spec = Spec::parse(&["program-json"]).unwrap();
+        CaseResult::made(
+            spec,
+            allocator,
+            Series::Warm,
+            checksums.iter().map(run).collect(),
+        )
     }
 
     #[test]

@@ -140,6 +140,23 @@ pub struct CaseResult {
     pub instructions_per_op: Option<f64>,
 }
 
+#[cfg(test)]
+impl CaseResult {
+    /// A result made up for a test: these runs, one a round, and nothing else.
+    pub fn made(spec: Spec, allocator: &str, series: Series, runs: Vec<Run>) -> CaseResult {
+        CaseResult {
+            spec,
+            allocator: allocator.to_owned(),
+            series,
+            rounds: (0..runs.len()).collect(),
+            runs,
+            failures: Vec::new(),
+            instructions_per_op: None,
+            latency: None,
+        }
+    }
+}
+
 /// A results file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {

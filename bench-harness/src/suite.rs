@@ -30,6 +30,11 @@ const fn line(words: &'static str, series: &'static [Series], secs: f64) -> Line
     }
 }
 
+/// A line of at most so many rounds.
+const fn at_most(most: usize, line: Line) -> Line {
+    Line { most, ..line }
+}
+
 const WARM: &[Series] = &[Series::Warm];
 const COLD: &[Series] = &[Series::Cold];
 const BOTH: &[Series] = &[Series::Warm, Series::Cold];
@@ -61,10 +66,7 @@ const QUICK: &[Line] = &[
     line("program-server 0.03", WARM, 0.08),
     line("program-store 0.03", WARM, 0.08),
     line("cold-start", COLD, 0.01),
-    Line {
-        most: 1,
-        ..line("idle-return 32 1", COLD, 1.1)
-    },
+    at_most(1, line("idle-return 32 1", COLD, 1.1)),
 ];
 
 /// Runs of half a second or so, at the sizes the figures in the README are asked at.
@@ -97,39 +99,15 @@ const FULL: &[Line] = &[
     line("false-sharing active 300000", WARM, 0.12),
     line("grow-vec 1024", BOTH, 1.8),
     line("huge-loop 50", WARM, 0.5),
-    Line {
-        most: 5,
-        ..line("fragmentation 64", COLD, 1.6)
-    },
-    Line {
-        most: 5,
-        ..line("program-json", WARM, 1.8)
-    },
-    Line {
-        most: 5,
-        ..line("program-regex", WARM, 1.6)
-    },
-    Line {
-        most: 5,
-        ..line("program-index", WARM, 1.8)
-    },
-    Line {
-        most: 5,
-        ..line("program-image", WARM, 1.6)
-    },
-    Line {
-        most: 5,
-        ..line("program-server", WARM, 0.9)
-    },
-    Line {
-        most: 5,
-        ..line("program-store", WARM, 2.2)
-    },
+    at_most(5, line("fragmentation 64", COLD, 1.6)),
+    at_most(5, line("program-json", WARM, 1.8)),
+    at_most(5, line("program-regex", WARM, 1.6)),
+    at_most(5, line("program-index", WARM, 1.8)),
+    at_most(5, line("program-image", WARM, 1.6)),
+    at_most(5, line("program-server", WARM, 0.9)),
+    at_most(5, line("program-store", WARM, 2.2)),
     line("cold-start", COLD, 0.01),
-    Line {
-        most: 2,
-        ..line("idle-return 128 5", COLD, 5.4)
-    },
+    at_most(2, line("idle-return 128 5", COLD, 5.4)),
 ];
 
 /// Seconds `--quick` is meant to take.

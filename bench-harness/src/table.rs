@@ -279,16 +279,13 @@ mod tests {
             max_rss_kib: 2048,
             ..Run::default()
         };
-        CaseResult {
-            spec: Spec::report_cases().remove(0),
-            allocator: allocator.to_owned(),
-            series: Series::Warm,
-            runs: speeds.iter().map(run).collect(),
-            rounds: (0..speeds.len()).collect(),
-            failures: Vec::new(),
-            instructions_per_op: None,
-            latency: None,
-        }
+        let spec = Spec::report_cases().remove(0);
+        CaseResult::made(
+            spec,
+            allocator,
+            Series::Warm,
+            speeds.iter().map(run).collect(),
+        )
     }
 
     #[test]

@@ -24,16 +24,8 @@ fn run(ops_per_sec: f64) -> Run {
 }
 
 pub fn case(spec: &Spec, allocator: &str, series: Series, speeds: &[f64]) -> CaseResult {
-    CaseResult {
-        spec: spec.clone(),
-        allocator: allocator.to_owned(),
-        series,
-        runs: speeds.iter().map(|s| run(*s)).collect(),
-        rounds: (0..speeds.len()).collect(),
-        failures: Vec::new(),
-        instructions_per_op: None,
-        latency: None,
-    }
+    let runs = speeds.iter().map(|s| run(*s)).collect();
+    CaseResult::made(spec.clone(), allocator, series, runs)
 }
 
 pub fn results(cases: Vec<CaseResult>) -> Results {
