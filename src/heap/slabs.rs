@@ -19,6 +19,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// How many slabs one refill draws from before it is content with what it has.
 const SLABS_PER_REFILL: usize = 4;
 
+/// New blocks come by this share of what the class holds, where that is more than a bin's worth: a class that has grown
+/// large takes few slow paths to grow further, and a program pays little for what it does not use.
+const GROWN_SHARE: usize = 32;
+
 /// Fewest free blocks for which a slab is listed.
 #[inline]
 fn listed_from(capacity: usize) -> usize {
@@ -92,7 +96,11 @@ pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<
             };
             let have = got.as_ref().map_or(0, |taken| taken.count);
             let before = (*slab).carved_bytes();
-            let Some(taken) = (*slab).take(want - have, carve_count(class).max(want / 2)) else {
+            let carve = carve_count(class)
+                .max(want / 2)
+                .min(want - have)
+                .max((*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE);
+            let Some(taken) = (*slab).take(want - have, carve) else {
                 break;
             };
             account(part, slab, class, before, taken.count);

@@ -119,7 +119,7 @@ impl Slab {
     }
 
     /// Takes the freed blocks, all in one piece unless they are very many: finding the middle of the list means a look into
-    /// each, and they are cold. Where none was freed, new ones: `most` (at least 1), at most `carve` and what is left.
+    /// each, and they are cold. Where none was freed, new ones: `carve` (at least 1), or what is left.
     pub(crate) fn take(&mut self, most: usize, carve: usize) -> Option<Taken> {
         if self.free_count > 0 {
             let (head, mut count) = (self.free, self.free_count as usize);
@@ -145,7 +145,7 @@ impl Slab {
             });
         }
         let left = (self.capacity - self.carved) as usize;
-        (left > 0).then(|| self.carve(left.min(most).min(carve.max(1))))
+        (left > 0).then(|| self.carve(left.min(carve.max(1))))
     }
 
     /// Takes a single block.
