@@ -1,7 +1,7 @@
 //! The heap's data: a private front for its thread, a shared part under its lock, and the inbox.
 
 use super::registry;
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Batch, Block};
 use crate::slab::inbox::Inbox;
@@ -235,9 +235,27 @@ pub(super) fn carve_count(class: usize) -> usize {
 }
 
 /// Blocks in a batch for another heap: 64, or a few KiB.
+#[inline(always)]
 pub(super) fn batch_limit(class: usize) -> usize {
-    ((8 << 10) / size_class::size(class)).clamp(1, 64)
+    usize::from(BATCH_LIMITS[class])
 }
+
+static BATCH_LIMITS: [u8; CLASSES] = {
+    let mut limits = [1; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        let blocks = (8 << 10) / SIZES[class];
+        limits[class] = if blocks > 64 {
+            64
+        } else if blocks == 0 {
+            1
+        } else {
+            blocks as u8
+        };
+        class += 1;
+    }
+    limits
+};
 
 /// The heap of id `owner`; null where no such heap exists.
 #[inline]

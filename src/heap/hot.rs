@@ -2,8 +2,8 @@
 
 use super::attach;
 use super::cold::free_slow;
-use super::heap::{Bin, Front, Heap};
-use super::{refill, shared, tls};
+use super::heap::{Bin, Front, Heap, NOBODY};
+use super::{refill, remote, shared, tls};
 use crate::base::size_class::{self, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -225,10 +225,34 @@ pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
             if (class as usize) << 4 == offset {
                 return push(front, ptr.cast(), offset);
             }
+            return dealloc_foreign(ptr, size, align);
         }
     }
     // SAFETY: the caller's promise.
     unsafe { dealloc_other(ptr, size, align) }
+}
+
+/// A small block that is not this heap's, mostly: in a program whose threads hand memory on, every other free.
+#[inline(never)]
+unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
+    let front = tls::get();
+    let tag = DIRECTORY.tag(ptr as usize);
+    // As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
+    let class = (size + 15) >> 4;
+    // SAFETY: `front` is this thread's own heap where it is no stand-in; the tag, of an address the directory covers, is
+    // that of a slab of ours of the class the caller names.
+    unsafe {
+        if tag.class() == class
+            && class != 0
+            && (*front).tag != NOBODY << 8
+            && tag.0 & !0xFF != (*front).tag
+            && DIRECTORY.covers(ptr as usize)
+            && remote::gather(front.cast::<Heap>(), ptr.cast(), tag)
+        {
+            return;
+        }
+        dealloc_other(ptr, size, align);
+    }
 }
 
 #[inline(never)]

@@ -272,21 +272,17 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     let class = tag.class();
     // SAFETY: `out` is the thread's own.
     unsafe {
+        if gather(heap, block, tag) {
+            return;
+        }
         let out = &raw mut (*heap).out[class];
         let count = (*out).count();
-        if count == 0 {
-            (*out).owner = tag.owner();
-            (*block).next.set(ptr::null_mut());
-        } else if (*out).owner == tag.owner() {
-            (*block).next.set((*out).head);
-        } else {
+        if count > 0 && (*out).owner != tag.owner() {
             // A second owner: into the bin; the way back sorts.
             return hot::push_foreign(heap, block, class);
         }
-        // As in `hot::push`: a fork may freeze this thread here.
-        compiler_fence(Ordering::Release);
-        (*out).head = block;
-        (*out).count.store(count + 1, Ordering::Relaxed);
+        (*out).owner = tag.owner();
+        add(out, block, count);
         if count as usize + 1 >= batch_limit(class) {
             let (head, count) = Out::take(out);
             let batch = Batch::seal(head, count);
@@ -294,6 +290,41 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             post(tag.owner(), batch, heap, true);
             catch_up();
         }
+    }
+}
+
+/// Adds the block to the batch in the making where that has begun, is for the block's owner, and does not get full by it.
+///
+/// # Safety
+/// As for [`free_foreign`].
+#[inline(always)]
+pub(super) unsafe fn gather(heap: *mut Heap, block: *mut Block, tag: Tag) -> bool {
+    // SAFETY: the caller's promises; `out` is the thread's own.
+    unsafe {
+        let out = &raw mut (*heap).out[tag.class()];
+        let count = (*out).count();
+        if count == 0
+            || (*out).owner != tag.owner()
+            || count as usize + 1 >= batch_limit(tag.class())
+        {
+            return false;
+        }
+        add(out, block, count);
+        true
+    }
+}
+
+/// # Safety
+/// `out`, which holds `count` blocks, is the calling thread's, `block` its to give.
+#[inline(always)]
+unsafe fn add(out: *mut Out, block: *mut Block, count: u32) {
+    // SAFETY: the caller's promises. An empty batch has no first block.
+    unsafe {
+        (*block).next.set((*out).head);
+        // As in `hot::push`: a fork may freeze this thread here.
+        compiler_fence(Ordering::Release);
+        (*out).head = block;
+        (*out).count.store(count + 1, Ordering::Relaxed);
     }
 }
 
