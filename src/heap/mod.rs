@@ -15,6 +15,7 @@ mod ahead;
 mod attach;
 pub(crate) mod cold;
 mod exit;
+mod expect;
 pub(crate) mod fork;
 #[allow(clippy::module_inception)]
 mod heap;

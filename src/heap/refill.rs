@@ -3,7 +3,7 @@
 use super::heap::{Bin, Heap, Out, bin_limit, lock, shared};
 use super::hot::Fresh;
 use super::remote::Sorter;
-use super::{ahead, slabs, spare};
+use super::{ahead, expect, slabs, spare};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -173,11 +173,13 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             }
         }
     }
+    // SAFETY: the heap is the calling thread's, and its lock is free.
+    let light = unsafe { expect::light(heap, class) };
     for attempt in 0..3 {
         loop {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = pool::claim(size_class::slots(class)) {
+                if let Some(claim) = pool::claim(size_class::slots(class), light) {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = slabs::take(heap, class, want);

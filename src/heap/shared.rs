@@ -29,7 +29,7 @@ pub(super) fn alloc(class: usize) -> Fresh {
             if (*shared(heap)).slabs[class]
                 .iter()
                 .all(|slab| slab.is_null())
-                && let Some(claim) = pool::claim(size_class::slots(class))
+                && let Some(claim) = pool::claim(size_class::slots(class), false)
             {
                 slabs::open(heap, claim, class);
             }

@@ -4,7 +4,7 @@
 //! which only a block or two is free is in no list: fetching those would cost a slow path for each.
 
 use super::heap::{BUCKETS, Heap, Shared, carve_count, shared};
-use super::{registry, remote};
+use super::{expect, registry, remote};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::clock;
@@ -297,6 +297,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
         let used = (*slab).touched();
+        expect::retired(part, class, used);
         pool::uncarved((*slab).carved_bytes());
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }

@@ -10,8 +10,40 @@ const UNLINKED: Links = Links {
 };
 /// How many superslabs of one list are looked at for a long enough run before the next list is tried.
 const LOOK: usize = 8;
-/// How many are looked at for a run that is resident.
-const LOOK_RESIDENT: usize = 24;
+/// How many are looked at for a run that is resident, or that is not.
+const LOOK_CHOOSY: usize = 24;
+
+/// Which free slots a claim is content with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pick {
+    Any,
+    /// Memory that is resident, the slots that hold most of it first.
+    Resident,
+    /// Slots that hold little or nothing, in superslabs that are in use.
+    Light,
+}
+
+impl Pick {
+    /// The slots of the superslab to look among, in order; [`Superslab::find_run`] takes the free ones of them.
+    unsafe fn masks(self, superslab: *mut Superslab) -> [u32; 2] {
+        // SAFETY: the caller holds the lock.
+        unsafe {
+            match self {
+                Pick::Any => [u32::MAX, 0],
+                Pick::Resident => {
+                    let dirty = (*superslab).dirty;
+                    [dirty & !(*superslab).light(), dirty]
+                }
+                Pick::Light if (*superslab).free == u32::MAX => [0, 0],
+                // What holds a page or two first: slabs of all classes begin at about the same place of a slot.
+                Pick::Light => {
+                    let light = (*superslab).light();
+                    [light & (*superslab).dirty, light]
+                }
+            }
+        }
+    }
+}
 
 const LISTS: usize = SLOTS + 2;
 /// The list of wholly free superslabs that hold no memory.
@@ -34,18 +66,18 @@ impl ByFree {
         }
     }
 
-    /// The fullest superslab that has `slots` neighbouring free slots, and the first of them. With `resident` the slots
-    /// have to be dirty, and only a few superslabs are looked at.
+    /// The fullest superslab that has `slots` neighbouring free slots, and the first of them. Where not any will do, only
+    /// a few superslabs are looked at.
     ///
     /// # Safety
     /// The pool's lock is held, as for every function here.
-    pub(super) unsafe fn find(
-        &self,
-        slots: usize,
-        resident: bool,
-    ) -> Option<(*mut Superslab, usize)> {
+    pub(super) unsafe fn find(&self, slots: usize, pick: Pick) -> Option<(*mut Superslab, usize)> {
         let mut candidates = self.filled & (u64::MAX << slots);
-        let mut left = if resident { LOOK_RESIDENT } else { usize::MAX };
+        let mut left = if pick == Pick::Any {
+            usize::MAX
+        } else {
+            LOOK_CHOOSY
+        };
         while candidates != 0 {
             let list = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
@@ -57,9 +89,10 @@ impl ByFree {
                 left -= 1;
                 // SAFETY: listed superslabs are alive while the lock is held.
                 unsafe {
-                    let mask = if resident { (*at).dirty } else { u32::MAX };
-                    if let Some(slot) = Superslab::find_run((*at).free & mask, slots) {
-                        return Some((at, slot));
+                    for mask in pick.masks(at) {
+                        if let Some(slot) = Superslab::find_run((*at).free & mask, slots) {
+                            return Some((at, slot));
+                        }
                     }
                     at = (*at).list.next;
                 }

@@ -21,7 +21,7 @@ use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr;
-use lists::{ByFree, Queue};
+use lists::{ByFree, Pick, Queue};
 
 struct Pool {
     by_free: ByFree,
@@ -105,21 +105,23 @@ impl Claim {
     }
 }
 
-/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others. `None`: call
+/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others; for `light`
+/// use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`: call
 /// [`grow`] without any lock held and try again.
-pub(crate) fn claim(slots: usize) -> Option<Claim> {
+pub(crate) fn claim(slots: usize, light: bool) -> Option<Claim> {
     let mut pool = POOL.lock();
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
-        let resident = pool.counts.dirty_bytes >= WORTH_A_LOOK;
-        let found = if resident {
-            pool.by_free.find(slots, true)
+        let found = if light {
+            pool.by_free.find(slots, Pick::Light)
+        } else if pool.counts.dirty_bytes >= WORTH_A_LOOK {
+            pool.by_free.find(slots, Pick::Resident)
         } else {
             None
         };
         let (superslab, slot) = match found {
             Some(found) => found,
-            None => pool.by_free.find(slots, false)?,
+            None => pool.by_free.find(slots, Pick::Any)?,
         };
         let bits = Superslab::bits(slot, slots);
         let was = Account::of(superslab);

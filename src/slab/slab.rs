@@ -5,6 +5,7 @@
 //! set of the cache or of its TLB.
 
 use super::batch::Block;
+use super::superslab::UNIT;
 use crate::base::size_class;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
 use core::ptr;
@@ -145,7 +146,18 @@ impl Slab {
             });
         }
         let left = (self.capacity - self.carved) as usize;
-        (left > 0).then(|| self.carve(left.min(carve.max(1))))
+        (left > 0).then(|| self.carve(left.min(self.first_page(carve).max(1))))
+    }
+
+    /// Blocks of `carve` to be carved at once. Where that is a page's worth or less, and the slab's first, those up to the
+    /// end of the OS page they begin in, if it holds any: a class with a few blocks touches one page then.
+    fn first_page(&self, carve: usize) -> usize {
+        let size = size_class::size(self.class as usize);
+        let first = self.base + self.start as usize * size;
+        match (UNIT - first % UNIT) / size {
+            fit if fit > 0 && self.carved == 0 && carve * size <= UNIT => fit,
+            _ => carve,
+        }
     }
 
     /// Takes a single block.

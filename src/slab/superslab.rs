@@ -10,6 +10,10 @@ use core::ptr::NonNull;
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
 pub(crate) const UNIT: usize = 4 << 10;
 
+/// A slab that was handed out so far and no further, in [`UNIT`]s, is light: a class of which a program has a few blocks
+/// takes a page or two of its slot.
+pub(crate) const LIGHT: u8 = 3;
+
 /// Where a superslab is, as the pool sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -69,6 +73,19 @@ impl Superslab {
         // are written here.
         unsafe { (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped) };
         Some(descriptor)
+    }
+
+    /// The slots of which little or nothing is resident; all where a slab costs no page of its own, as the superslab is
+    /// resident as a whole.
+    pub(crate) fn light(&self) -> u32 {
+        if self.huge && !self.split || self.populated {
+            return u32::MAX;
+        }
+        let mut bits = 0;
+        for (slot, &touched) in self.touched.iter().enumerate() {
+            bits |= u32::from(touched <= LIGHT) << slot;
+        }
+        bits
     }
 
     /// Lowest run of `slots` free slots.
