@@ -2,23 +2,25 @@
 //! few blocks in each of dozens of classes, and each such slab would hold on to a whole slot of resident memory, which
 //! could neither be used nor purged.
 
-use super::heap::{Heap, Shared, lock, shared};
-use crate::base::size_class;
+use super::heap::{Heap, lock, shared};
+use crate::base::size_class::{self, CLASSES};
 use crate::slab::superslab::{LIGHT, UNIT};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// How much of its slot a slab of the class used lately, in units of the pool, in whatever heap; 0 where no slab of it
+/// ever went. Relaxed: a wrong guess costs a few pages.
+static USED: [AtomicU8; CLASSES] = [const { AtomicU8::new(0) }; CLASSES];
 
 /// Notes that a slab of `class` goes, of which `used` bytes were handed out.
-///
-/// # Safety
-/// The caller holds the lock of the heap that `part` belongs to.
-pub(super) unsafe fn retired(part: *mut Shared, class: usize, used: usize) {
-    // SAFETY: the lock is held.
-    let known = unsafe { &mut (*part).used[class] };
+pub(super) fn retired(class: usize, used: usize) {
+    let now = used.div_ceil(UNIT).min(usize::from(u8::MAX)) as u8;
+    let known = USED[class].load(Ordering::Relaxed);
     // Half of what was known stays, so that a class that comes and goes is not taken for a small one.
-    *known = (used.div_ceil(UNIT).min(usize::from(u8::MAX)) as u8).max(*known / 2);
+    USED[class].store(now.max(known / 2), Ordering::Relaxed);
 }
 
-/// Whether the class's next slab is expected to use a page or two of its slot: it would be the only one, and none used
-/// more of late.
+/// Whether the class's next slab is expected to use a page or two of its slot: it would be the heap's only one, and none
+/// used more of late.
 ///
 /// # Safety
 /// `heap` is a heap of the registry, and its lock is not the caller's.
@@ -27,9 +29,13 @@ pub(super) unsafe fn light(heap: *mut Heap, class: usize) -> bool {
         return false;
     }
     // SAFETY: the lock is held for the look.
-    unsafe {
+    let first = unsafe {
         let _guard = lock(heap);
-        let part = shared(heap);
-        (*part).slab_count[class] == 0 && (*part).used[class] <= LIGHT
+        (*shared(heap)).slab_count[class] == 0
+    };
+    if !first {
+        // One that asks for a second has filled the first.
+        retired(class, size_class::capacity(class) * size_class::size(class));
     }
+    first && USED[class].load(Ordering::Relaxed) <= LIGHT
 }

@@ -158,8 +158,6 @@ pub(super) struct Shared {
     /// Blocks out of this heap's slabs, by class.
     pub(super) out_blocks: [u32; CLASSES],
     pub(super) slab_count: [u32; CLASSES],
-    /// How much of its slot the class used lately, in units of the pool; 0 where it never had a slab that went.
-    pub(super) used: [u8; CLASSES],
     pub(super) slab_bytes: usize,
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,

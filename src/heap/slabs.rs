@@ -297,7 +297,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
         let used = (*slab).touched();
-        expect::retired(part, class, used);
+        expect::retired(class, used);
         pool::uncarved((*slab).carved_bytes());
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }

@@ -155,7 +155,7 @@ impl Slab {
         let size = size_class::size(self.class as usize);
         let first = self.base + self.start as usize * size;
         match (UNIT - first % UNIT) / size {
-            fit if fit > 0 && self.carved == 0 && carve * size <= UNIT => fit,
+            fit if fit > 0 && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
             _ => carve,
         }
     }
@@ -303,6 +303,29 @@ mod tests {
                 }
                 dealloc(base as *mut u8, layout);
             }
+        }
+    }
+
+    #[test]
+    fn a_slab_begins_with_a_single_page() {
+        let layout = Layout::from_size_align(64 * SLOT, SLOT).unwrap();
+        // SAFETY: sixty-four slots of our own, freed below.
+        unsafe {
+            let memory = alloc_zeroed(layout) as usize;
+            for (slot, class) in (0..64).flat_map(|slot| (1..65).map(move |class| (slot, class))) {
+                let mut slab: Slab = core::mem::zeroed();
+                Slab::open(&raw mut slab, memory + slot * SLOT, class, 7, false);
+                let size = size_class::size(class);
+                let first = slab.take(usize::MAX, UNIT / size).unwrap();
+                let start = first.head as usize;
+                let fit = (UNIT - start % UNIT) / size;
+                assert_eq!(
+                    first.count,
+                    if fit > 0 { fit } else { UNIT / size },
+                    "class {class}"
+                );
+            }
+            dealloc(memory as *mut u8, layout);
         }
     }
 }
