@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
-use super::{maintain, registry, slabs, spare, tls};
+use super::{maintain, registry, slabs, spare, tls, walk};
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -48,7 +48,10 @@ pub(super) fn detach(heap: *mut Heap) {
         sorter.post_all(heap);
         slabs::end_keeping(heap);
         slabs::note_idle_classes(heap);
-        debug_assert!(slabs::is_valid(heap), "a heap that is given up is in order");
+        debug_assert!(
+            walk::slabs_are_valid(heap),
+            "a heap that is given up is in order"
+        );
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         remote::look_again(heap);

@@ -32,5 +32,6 @@ mod slabs;
 mod spare;
 pub(crate) mod survey;
 mod tls;
+mod walk;
 
 pub(crate) use attach::ensure_ready;

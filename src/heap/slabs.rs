@@ -31,7 +31,7 @@ fn listed_from(capacity: usize) -> usize {
 
 /// The list for a slab: 0 for none, else 1 (fullest) to [`BUCKETS`].
 #[inline]
-fn bucket(available: usize, capacity: usize) -> usize {
+pub(super) fn bucket(available: usize, capacity: usize) -> usize {
     if available < listed_from(capacity) {
         return 0;
     }
@@ -381,28 +381,4 @@ pub(super) unsafe fn note_idle_classes(heap: *mut Heap) {
         (*heap).idle_classes[0].store(bits[0], Ordering::Relaxed);
         (*heap).idle_classes[1].store(bits[1], Ordering::Relaxed);
     }
-}
-
-/// Debug walker: listed slabs belong here, are in the right list, and are valid themselves.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn is_valid(heap: *mut Heap) -> bool {
-    let mut ok = true;
-    // SAFETY: the lock is held.
-    unsafe {
-        for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
-            for (index, &head) in buckets.iter().enumerate() {
-                let mut slab = head;
-                while !slab.is_null() {
-                    ok &= (*slab).class as usize == class && (*slab).owner == (*heap).id;
-                    ok &= (*slab).bucket as usize == index + 1 && index < BUCKETS;
-                    ok &= bucket((*slab).available(), (*slab).capacity()) == index + 1;
-                    ok &= DIRECTORY.tag((*slab).base) == Tag::new((*heap).id, class as u8);
-                    slab = (*slab).next;
-                }
-            }
-        }
-    }
-    ok
 }
