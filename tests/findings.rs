@@ -250,12 +250,15 @@ fn a_control_group_that_leaves_too_little() {
         child::report("seen", seen);
         if seen {
             child::report("superslabs", prewarm(20));
+            child::report("requested", stats_quick().huge_pages.requested_bytes);
         }
         return;
     }
     let ended = verbose(TEST, "tight").run();
     if ended.success().value::<bool>("seen") {
         assert_eq!(ended.value::<usize>("superslabs"), 0);
+        // What will not be resident at once must not become so with its first byte.
+        assert_eq!(ended.value::<usize>("requested"), 0);
         one(&ended, "the control group leaves 20 MiB");
     }
 }

@@ -308,7 +308,7 @@ fn purge_gives_back_what_was_prewarmed() {
         }
         return;
     }
-    for thp in ["never", "always"] {
+    for thp in ["never", "auto", "always"] {
         let ended = Child::of(TEST, thp).env("HAKMEM_THP", thp).run();
         let of = |key: &str| ended.success().value::<usize>(key);
         let prewarmed = of("prewarmed");

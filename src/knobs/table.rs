@@ -90,7 +90,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Auto as u32,
             ThpPolicy::Never as u32,
         ],
-        what: "Which superslabs ask for transparent huge pages: auto those that a growing process fills densely, always all, never none.",
+        what: "Which superslabs ask for transparent huge pages: auto those that a growing process fills densely and those that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole (not map_populate, which comes too early for huge pages), always all, never none.",
         cost: "A huge page is resident as a whole: always adds up to 2 MiB for every superslab begun. never pays one fault per OS page.",
         when: "always for processes that grow to GiBs and live long, never where every MiB counts.",
     },

@@ -130,13 +130,20 @@ fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     Ok((map, huge))
 }
 
+/// Under auto a superslab that the policy makes resident as a whole asks for a huge page whatever the process holds: it
+/// costs no byte more, and one fault instead of 512. Where memory runs short it will not be resident, and stays on OS
+/// pages. `map_populate` stays on them as well: populating while mapping comes before huge pages can be asked for.
 fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
     match knobs.thp {
         ThpPolicy::Always => true,
         ThpPolicy::Never => false,
-        ThpPolicy::Auto => {
-            how == Prefault::Collapse || CARVED.load(Ordering::Relaxed) >= AUTO_HUGE_FROM
-        }
+        ThpPolicy::Auto if CARVED.load(Ordering::Relaxed) >= AUTO_HUGE_FROM => true,
+        ThpPolicy::Auto => match how {
+            Prefault::Off | Prefault::Async | Prefault::MapPopulate => false,
+            Prefault::Touch | Prefault::Memset | Prefault::Populate | Prefault::Collapse => {
+                memory::allow_populate(SUPERSLAB)
+            }
+        },
     }
 }
 
