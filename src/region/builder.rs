@@ -227,6 +227,7 @@ impl RegionBuilder {
                 let mapping = huge::map_pool(len, page, None)?;
                 let plan = Plan {
                     step: page.bytes(),
+                    whole: true,
                     budgeted: false,
                     ..Plan::memory()
                 };
@@ -319,6 +320,8 @@ fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
             HugeWish::System => {}
             HugeWish::Want => {
                 made.plan.wants_huge = true;
+                // A file system does as it likes, and most like OS pages.
+                made.plan.whole |= matches!(backing, Backing::Anonymous | Backing::Memfd);
                 let _ = huge::advise(addr, len);
                 // Shared memory follows a policy of its own, off on most systems, and under
                 // "never" nothing comes of advice; collapsing works regardless.

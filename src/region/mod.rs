@@ -23,6 +23,7 @@
 
 mod builder;
 mod helper;
+mod pace;
 pub mod prefault;
 mod work;
 

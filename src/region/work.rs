@@ -1,11 +1,9 @@
 //! One piece of work on a range: bringing it in, locking it, writing it back; step by step, so that
 //! it can be paused, cancelled, and mixed with others on one thread.
 //!
-//! Promises: a step holds the address space's lock for half a millisecond at most where the kernel
-//! lets it be that short, and leaves it alone for a while that grows with what the step took; a page that cannot be had
-//! (beyond the end of a truncated file) is an error and never a signal; nothing outside the range is touched. Private
-//! memory of a region is brought in by atomic writes that change nothing: its owner must not take the right to write
-//! away meanwhile.
+//! Promises: steps are as long as [`Pace`] lets them be; a page that cannot be had (beyond the end of a truncated file)
+//! is an error and never a signal; nothing outside the range is touched. Private memory of a region is brought in by
+//! atomic writes that change nothing: its owner must not take the right to write away meanwhile.
 
 use core::hint::black_box;
 use core::sync::atomic::AtomicU8;
@@ -14,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::vec::Vec;
 
+use super::pace::Pace;
 use super::prefault::Prefaulted;
 use super::{Memory, into_io};
 use crate::os::achieved::huge_bytes;
@@ -25,15 +24,8 @@ use crate::os::prefault::{populate_supported, touch_within};
 use crate::os::sys::{self, Errno};
 use crate::os::tally;
 
-/// Between two steps, so that writers of the address space's lock get their turn: at least so long, and a quarter of
-/// what the step took.
-const PAUSE_US: u64 = 50;
-const LONGEST_PAUSE_US: u64 = 2000;
-/// A step that took longer makes the next one smaller, one that took less than a quarter larger.
-const STEP_NS: u64 = 400_000;
-const SMALLEST_STEP: usize = 64 << 10;
-/// The budget costs as much to read as a huge page to populate.
-const STEPS_PER_BUDGET: u32 = 64;
+/// The budget costs as much to read as a huge page to populate, so it holds for so many bytes.
+const BYTES_PER_BUDGET: usize = 64 * HUGE_PAGE;
 /// Written back at a time: each costs the file system a commit.
 const SYNC_STEP: usize = 64 << 20;
 /// How often one page may answer "try again" before that is an error.
@@ -54,6 +46,8 @@ pub(super) struct Plan {
     pub how: How,
     /// The largest step: a huge page, or a page of the pool.
     pub step: usize,
+    /// Whether memory comes in such pieces only, so that no smaller step is a shorter one.
+    pub whole: bool,
     /// Whether it takes memory that the machine may not have to spare.
     pub budgeted: bool,
     /// Whether huge pages were wished for.
@@ -72,6 +66,7 @@ impl Plan {
         Plan {
             how: How::Write,
             step: HUGE_PAGE,
+            whole: false,
             budgeted: true,
             wants_huge: false,
             touches: false,
@@ -79,6 +74,10 @@ impl Plan {
             collapses: false,
             syncs: false,
         }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::new(self.step, self.whole)
     }
 }
 
@@ -138,10 +137,10 @@ pub(super) struct Work {
     done: usize,
     /// Bytes asked for, where that is less than whole OS pages.
     asked: usize,
-    step: usize,
-    pause_us: u64,
-    steps: u32,
+    pace: Pace,
     budget: usize,
+    /// Bytes until it is read anew.
+    budget_holds: usize,
     began_ns: u64,
 }
 
@@ -151,7 +150,7 @@ impl Work {
             keep,
             Task::Populate(plan),
             std::vec![segment],
-            plan.step,
+            plan.pace(),
             asked,
         )
     }
@@ -163,18 +162,19 @@ impl Work {
             Keep::Caller,
             Task::Populate(plan),
             segments,
-            plan.step,
+            plan.pace(),
             asked,
         )
     }
 
     pub(super) fn sync(keep: Keep, segment: Segment) -> Work {
-        Work::new(keep, Task::Sync, std::vec![segment], SYNC_STEP, segment.len)
+        let pace = Pace::new(SYNC_STEP, true);
+        Work::new(keep, Task::Sync, std::vec![segment], pace, segment.len)
     }
 
-    fn new(keep: Keep, task: Task, segments: Vec<Segment>, step: usize, asked: usize) -> Work {
+    fn new(keep: Keep, task: Task, segments: Vec<Segment>, pace: Pace, asked: usize) -> Work {
         let began_ns = now_ns();
-        let (at, done, steps, budget) = ((0, 0), 0, 0, 0);
+        let (at, done, budget, budget_holds) = ((0, 0), 0, 0, 0);
         Work {
             keep,
             task,
@@ -182,10 +182,9 @@ impl Work {
             at,
             done,
             asked,
-            step,
-            pause_us: PAUSE_US,
-            steps,
+            pace,
             budget,
+            budget_holds,
             began_ns,
         }
     }
@@ -197,7 +196,7 @@ impl Work {
 
     /// How long to wait before the next step.
     pub(super) fn pause_us(&self) -> u64 {
-        self.pause_us
+        self.pace.pause_us()
     }
 
     /// All of it, on this thread.
@@ -232,8 +231,9 @@ impl Work {
         let addr = segment.addr + self.at.1;
         let left = segment.len - self.at.1;
         // To the next multiple of the step, so that huge pages are met whole.
-        let len = (self.step - addr % self.step).min(left);
-        let mut began = now_ns();
+        let step = self.pace.step();
+        let len = (step - addr % step).min(left);
+        let began = now_ns();
         let outcome = match &self.task {
             Task::Sync => sys::msync(addr, len, libc::MS_SYNC),
             Task::Populate(plan) => {
@@ -244,8 +244,7 @@ impl Work {
                 if plan.touches {
                     // SAFETY: the region's own memory, mapped writable; its contents stay.
                     unsafe { touch_within(addr, len) };
-                    // That held up nobody; what follows finds the pages there, and says if it does not.
-                    began = now_ns();
+                    // What follows finds the pages there, and says if it does not.
                 }
                 bring_in(addr, len, segment.how, plan)
             }
@@ -253,16 +252,12 @@ impl Work {
         if let Err(errno) = outcome {
             return fail(errno, self.done, segment.how == How::Read);
         }
-        let took = now_ns() - began;
-        self.pause_us = (took / 4000).clamp(PAUSE_US, LONGEST_PAUSE_US);
-        if let Task::Populate(plan) = &self.task {
+        self.pace.took(now_ns() - began);
+        if let Task::Populate(_) = &self.task {
             if self.done == 0 {
                 tally::prefault_begun();
             }
             tally::prefault_done(len);
-            if !plan.collapses {
-                self.step = next_step(self.step, plan.step, took);
-            }
         }
         self.done += len;
         self.at.1 += len;
@@ -276,10 +271,11 @@ impl Work {
     }
 
     fn within_budget(&mut self, len: usize) -> bool {
-        if self.steps.is_multiple_of(STEPS_PER_BUDGET) {
+        if len > self.budget_holds {
             self.budget = populate_budget();
+            self.budget_holds = BYTES_PER_BUDGET;
         }
-        self.steps += 1;
+        self.budget_holds = self.budget_holds.saturating_sub(len);
         let within = len <= self.budget;
         self.budget = self.budget.saturating_sub(len);
         within
@@ -303,20 +299,6 @@ impl Work {
             huge_bytes: huge,
             nanos: now_ns().saturating_sub(self.began_ns),
         }
-    }
-}
-
-/// The length of the next step after one that took `ns`.
-fn next_step(step: usize, largest: usize, ns: u64) -> usize {
-    if ns > STEP_NS && step == largest && largest > HUGE_PAGE {
-        // A pool page is one fault: a smaller step would not be a shorter one.
-        step
-    } else if ns > STEP_NS {
-        (step / 2).max(SMALLEST_STEP)
-    } else if ns < STEP_NS / 4 {
-        (step * 2).min(largest)
-    } else {
-        step
     }
 }
 
