@@ -29,6 +29,9 @@ pub(super) struct GrowthOrder {
     pub each: bool,
     /// Touches and releases as much memory beforehand.
     pub host_warm: bool,
+    /// Random-mixed instead, with so many operations, for its worst allocation alone; warm where `prewarm` is not 0.
+    #[serde(default)]
+    pub mixed_ops: u64,
 }
 
 /// What it answers.
@@ -53,7 +56,11 @@ pub fn child(order: &str) -> Result<(), Fail> {
     let order: GrowthOrder =
         serde_json::from_str(order).map_err(|e| Fail::usage(format!("growth: {e}")))?;
     let alloc = subjects::find("hakmem").ok_or_else(|| Fail::run("hakmem is not built in"))?;
-    let growth = grow(alloc, order).map_err(Fail::run)?;
+    let growth = match order.mixed_ops {
+        0 => grow(alloc, order),
+        ops => worst_of_random_mixed(alloc, ops, order.prewarm),
+    };
+    let growth = growth.map_err(Fail::run)?;
     println!(
         "{}",
         serde_json::to_string(&growth).map_err(|e| Fail::run(e.to_string()))?
@@ -123,6 +130,58 @@ fn grow(alloc: &RawAllocator, order: GrowthOrder) -> Result<Growth, String> {
     })
 }
 
+/// The draws of `random-mixed OPS 256 42` with every allocation timed by itself, which would spoil the figures of the
+/// workload. The worst has its first byte written, as the workload does.
+fn worst_of_random_mixed(alloc: &RawAllocator, ops: u64, prewarm: usize) -> Result<Growth, String> {
+    let mut slots = [(std::ptr::null_mut::<u8>(), 0); 256];
+    if prewarm > 0 {
+        random_mixed(alloc, &mut slots, ops / 10)?;
+        alloc.prewarm(prewarm);
+    }
+    let worst = random_mixed(alloc, &mut slots, ops)?;
+    Ok(Growth {
+        worst_alloc_us: worst as f64 / 1e3,
+        ..Growth::default()
+    })
+}
+
+/// One pass, every block freed at its end; answers the longest allocation in ns.
+fn random_mixed(
+    alloc: &RawAllocator,
+    slots: &mut [(*mut u8, usize)],
+    ops: u64,
+) -> Result<u64, String> {
+    let (mut rng, mut worst) = (XorShift32::new(42), 0);
+    for _ in 0..ops {
+        let r = rng.draw();
+        let i = r as usize % slots.len();
+        let (block, size) = &mut slots[i];
+        if block.is_null() {
+            *size = 16 + (r & 0x3FF) as usize;
+            let one = now_ns();
+            *block = alloc.alloc(*size, i);
+            if block.is_null() {
+                return Err(format!("no memory for {size} bytes"));
+            }
+            // SAFETY: a block of at least 16 bytes.
+            unsafe { block.write_volatile(r as u8) };
+            worst = worst.max(now_ns() - one);
+        } else {
+            // SAFETY: allocated above with this very size, and forgotten here.
+            unsafe { alloc.dealloc(*block, *size) };
+            *block = std::ptr::null_mut();
+        }
+    }
+    for (block, size) in slots {
+        if !block.is_null() {
+            // SAFETY: as above.
+            unsafe { alloc.dealloc(*block, *size) };
+            *block = std::ptr::null_mut();
+        }
+    }
+    Ok(worst)
+}
+
 /// Frees the blocks, drawing their sizes once more, and has ours give the memory back.
 fn release(alloc: &RawAllocator, blocks: &[usize]) {
     let mut rng = XorShift32::new(42);
@@ -163,6 +222,7 @@ mod tests {
             prewarm: 0,
             each: true,
             host_warm: false,
+            mixed_ops: 0,
         };
         let growth = grow(system, order).unwrap();
         assert!((8 << 20) / 1039 <= growth.blocks && growth.blocks <= (8 << 20) / 479);
@@ -177,5 +237,7 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(refused, "0 of 4 superslabs were prewarmed");
+        let mixed = worst_of_random_mixed(system, 10_000, 0).unwrap();
+        assert!(mixed.worst_alloc_us > 0.0 && mixed.worst_alloc_us < 1e6);
     }
 }

@@ -104,7 +104,11 @@ pub(super) fn rows(extent: Extent) -> Result<Vec<Row>, Fail> {
                     start.elapsed().as_secs_f64()
                 );
             }
-            mixed[i].push(random_mixed(case)?);
+            let mut run = random_mixed(case)?;
+            if round == 0 {
+                run.worst_alloc_us = worst_of_random_mixed(case)?;
+            }
+            mixed[i].push(run);
             if round < extent.growths(case) {
                 growth[i].push(grow(case, extent, round)?);
             }
@@ -149,16 +153,22 @@ fn program(case: &Case) -> Result<Command, Fail> {
 struct Mixed {
     run: Run,
     setup_secs: f64,
+    /// Of a run of its own, in the first round; 0 in the others.
+    worst_alloc_us: f64,
 }
 
+const MIXED_OPS: u64 = 1_000_000;
+/// Superslabs taken before the clock in its warm series.
+const MIXED_PREWARM: usize = 8;
+
 fn random_mixed(case: &Case) -> Result<Mixed, Fail> {
-    let mut spec = Spec::RandomMixed(RandomMixed::new(1_000_000, 256, 42));
+    let mut spec = Spec::RandomMixed(RandomMixed::new(MIXED_OPS, 256, 42));
     spec.check()?;
     // The check takes it from this program's environment, where nobody set it.
     if let Spec::RandomMixed(spec) = &mut spec
         && case.series == Series::Warm
     {
-        spec.prewarm = 8;
+        spec.prewarm = MIXED_PREWARM;
     }
     let order = Order {
         spec,
@@ -175,7 +185,23 @@ fn random_mixed(case: &Case) -> Result<Mixed, Fail> {
     Ok(Mixed {
         setup_secs: (whole - run.secs).max(0.0),
         run,
+        worst_alloc_us: 0.0,
     })
+}
+
+/// Another child times every allocation by itself.
+fn worst_of_random_mixed(case: &Case) -> Result<f64, Fail> {
+    let order = GrowthOrder {
+        bytes: 0,
+        prewarm: match case.series {
+            Series::Cold => 0,
+            Series::Warm => MIXED_PREWARM,
+        },
+        each: true,
+        host_warm: false,
+        mixed_ops: MIXED_OPS,
+    };
+    Ok(growth_child(case, order)?.worst_alloc_us)
 }
 
 /// In the first round another child, a quarter as large, times every allocation by itself, for the worst one.
@@ -188,20 +214,25 @@ fn grow(case: &Case, extent: Extent, round: usize) -> Result<Growth, Fail> {
             prewarm: if warm { (bytes + bytes / 4) >> 21 } else { 0 },
             each,
             host_warm: extent.host_warm,
+            mixed_ops: 0,
         };
-        let order = serde_json::to_string(&order).map_err(|e| Fail::run(e.to_string()))?;
-        let mut command = program(case)?;
-        command.args(["growth-child", &order]);
-        let finished = run_limited(command, LIMIT).map_err(Fail::run)?;
-        let line = finished.stdout.lines().last().unwrap_or("").to_owned();
-        serde_json::from_str::<Growth>(&line)
-            .map_err(|_| Fail::run(format!("{case:?}: {} {line}", finished.stderr.trim())))
+        growth_child(case, order)
     };
     let mut growth = run(extent.bytes(), false)?;
     if round == 0 {
         growth.worst_alloc_us = run(extent.bytes() / 4, true)?.worst_alloc_us;
     }
     Ok(growth)
+}
+
+fn growth_child(case: &Case, order: GrowthOrder) -> Result<Growth, Fail> {
+    let order = serde_json::to_string(&order).map_err(|e| Fail::run(e.to_string()))?;
+    let mut command = program(case)?;
+    command.args(["growth-child", &order]);
+    let finished = run_limited(command, LIMIT).map_err(Fail::run)?;
+    let line = finished.stdout.lines().last().unwrap_or("").to_owned();
+    serde_json::from_str::<Growth>(&line)
+        .map_err(|_| Fail::run(format!("{case:?}: {} {line}", finished.stderr.trim())))
 }
 
 fn secs<T>(runs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
@@ -264,7 +295,8 @@ fn mixed_row(case: &Case, runs: &[Mixed]) -> Row {
         "faults_timed": of(|r| r.minor_faults_timed as f64) as u64,
         "faults_untimed": of(|r| r.minor_faults_total.saturating_sub(r.minor_faults_timed) as f64) as u64,
         "setup_secs": median(runs, |m| m.setup_secs), "sys_secs": of(|r| r.sys_secs),
-        "kernel_share": share(of(|r| r.sys_secs), of(|r| r.user_secs)), "worst_alloc_us": null,
+        "kernel_share": share(of(|r| r.sys_secs), of(|r| r.user_secs)),
+        "worst_alloc_us": runs.iter().map(|m| m.worst_alloc_us).fold(0.0, f64::max),
     }))
 }
 
