@@ -15,9 +15,9 @@ use crate::slab::slab::Taken;
 
 /// Batches from the inbox that one slow path opens.
 const INBOX_PER_REFILL: usize = 16;
-/// A batch for another heap is taken back only if its blocks fill cache lines or it has this many: else two threads
-/// end up writing the same lines.
-const RECYCLE_FROM: u32 = 8;
+/// A batch for another heap is taken back only if its blocks fill cache lines: else two threads end up writing the same
+/// lines, at the batch's edges and wherever the user freed every other block.
+const RECYCLE_FROM: usize = 64;
 
 /// A block of `class` for the owner of `heap`, whose bin is empty; fills the bin with what comes along.
 ///
@@ -28,8 +28,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     unsafe {
         let out = &raw mut (*heap).out[class];
         let bin = &raw mut (*heap).front.bins[class];
-        let gathered = (*out).count();
-        if gathered > 0 && (size_class::size(class) >= 64 || gathered >= RECYCLE_FROM) {
+        if (*out).count() > 0 && size_class::size(class) >= RECYCLE_FROM {
             let (head, count) = Out::take(out);
             return keep(
                 heap,
