@@ -87,7 +87,7 @@ static POOL: Locked<Pool> = Locked::new(Pool {
 });
 
 /// Retained bytes from which a claim looks for slots that are resident first.
-const WORTH_A_LOOK: usize = 512 << 10;
+const WORTH_A_LOOK: usize = 64 << 10;
 
 /// Slots handed to a heap: theirs until [`release`].
 #[derive(Clone, Copy)]
