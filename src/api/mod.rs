@@ -10,7 +10,8 @@ use crate::{heap, knobs, pool};
 
 /// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
 /// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
-/// it.
+/// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
+/// threads.
 pub fn prewarm(superslabs: usize) -> usize {
     if heap::ensure_ready() {
         pool::prewarm(knobs::get(), superslabs)

@@ -4,6 +4,7 @@ use super::stats::{Stats, achieved};
 use crate::base::units::SUPERSLAB;
 use crate::heap;
 use crate::large;
+use crate::os::numa;
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
@@ -41,6 +42,7 @@ pub fn stats_quick() -> Stats {
     stats.superslabs.in_use = pool.in_use as u64;
     stats.superslabs.retained = pool.retained as u64;
     stats.superslabs.purged = pool.purged as u64;
+    stats.superslabs.pools = numa::count() as u64;
     let huge = large::counts();
     stats.huge.live_blocks = huge.live_blocks as u64;
     stats.huge.live_bytes = huge.live_bytes as u64;

@@ -5,15 +5,18 @@
 //! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each
 //! superslab is one populate call of 2 MiB with a pause after it, so that other threads' mmap is not held up. No lock is
 //! held during the call.
+//!
+//! Of several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself,
+//! and where that is refused it serves the node it happens to run on.
 
 use super::{maintain, tls};
 use crate::base::units::SLOTS;
 use crate::knobs::{self, Prefault};
 use crate::os::{clock, findings, sys};
-use crate::pool;
+use crate::pool::{self, Node};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The pool ran dry this often, each time within [`QUICK_MS`] of the one before: the program grows.
 const DRY_TO_START: u32 = 4;
@@ -32,18 +35,24 @@ const LEAST: usize = 2;
 const MOST: usize = 64;
 
 /// Whether the thread is there. Whoever sets it starts the thread, and the thread clears it: nothing else is published
-/// by it, so Relaxed, as for the counts below, which only decide when.
+/// by it, so Relaxed, as for the words below, which only decide when and where.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static WANTED: AtomicBool = AtomicBool::new(false);
 static DRY: AtomicU32 = AtomicU32::new(0);
+/// The node whose pool ran dry last: that one is stocked.
+static DRY_NODE: AtomicU8 = AtomicU8::new(0);
 static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
 static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
-/// The pool ran dry and had to map: notes it, and whether the thread is wanted. Calls nothing of the C library's that
-/// allocates.
-pub(super) fn ran_dry() {
+/// The node's pool ran dry and had to map: notes it, and whether the thread is wanted. Calls nothing of the C library's
+/// that allocates.
+pub(super) fn ran_dry(node: Node) {
     let knobs = knobs::get();
-    if knobs.prefault != Prefault::Async || RUNNING.load(Relaxed) {
+    if knobs.prefault != Prefault::Async {
+        return;
+    }
+    DRY_NODE.store(node.number(), Relaxed);
+    if RUNNING.load(Relaxed) {
         return;
     }
     if !knobs.background {
@@ -92,15 +101,19 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let knobs = knobs::get();
     let mut claimed = pool::counts().claimed_slots;
     let mut still = 0;
+    let mut node = Node::FIRST;
     while still < LOOKS_TO_LIVE {
         let now = pool::counts().claimed_slots;
         let grown = now.saturating_sub(claimed);
         claimed = now;
         still = if grown == 0 { still + 1 } else { 0 };
         let wanted = target(grown, now);
-        while grown > 0 && pool::ready(wanted) < wanted {
+        if grown > 0 {
+            node = pool::serving(Node::of_number(DRY_NODE.load(Relaxed)));
+        }
+        while grown > 0 && pool::ready(node, wanted) < wanted {
             let began = clock::now_ns();
-            if !pool::stock(knobs) {
+            if !pool::stock(knobs, node) {
                 NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
                 still = LOOKS_TO_LIVE;
                 break;

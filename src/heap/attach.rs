@@ -4,7 +4,7 @@ use super::heap::Heap;
 use super::{exit, fork, maintain, registry, tls};
 use crate::knobs;
 use crate::os::lock::Lock;
-use crate::os::{message, sys};
+use crate::os::{message, numa, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
@@ -78,6 +78,7 @@ fn ensure_ready_slow() -> bool {
 fn make_usable() -> bool {
     message::remember_stderr();
     let knobs = knobs::get();
+    numa::init();
     if DIRECTORY
         .init(knobs.directory_bits, sys::rlimit_as())
         .is_err()

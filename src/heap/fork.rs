@@ -23,14 +23,14 @@ pub(super) fn register() {
     }
 }
 
-fn globals() -> [&'static Lock; 5] {
-    [
-        pool::fork_lock(),
+/// What ranks below the heaps, in that order: the pools of all nodes (only here are two held at a time), and the rest.
+fn globals() -> impl Iterator<Item = &'static Lock> {
+    pool::fork_locks().chain([
         large::fork_lock(),
         large::descriptor_lock(),
         meta::fork_lock(),
         DIRECTORY.fork_lock(),
-    ]
+    ])
 }
 
 unsafe extern "C" fn prepare() {
@@ -49,7 +49,7 @@ unsafe extern "C" fn prepare() {
 unsafe extern "C" fn parent() {
     // SAFETY: `prepare` acquired exactly these.
     unsafe {
-        for lock in globals().iter().rev() {
+        for lock in globals() {
             lock.release();
         }
         for heap in registry::all() {

@@ -22,6 +22,8 @@ mod heap;
 pub(crate) mod hot;
 pub(crate) mod maintain;
 #[cfg(all(test, not(loom)))]
+mod nodes_tests;
+#[cfg(all(test, not(loom)))]
 mod oom_tests;
 pub(crate) mod realloc;
 mod refill;

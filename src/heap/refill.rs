@@ -174,11 +174,19 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
     let light = unsafe { expect::light(heap, class) };
+    // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
+    let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
+        let mut refused = false;
         loop {
+            let claim = if refused {
+                pool::claim_elsewhere(node, slots, light)
+            } else {
+                pool::claim(node, slots, light)
+            };
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = pool::claim(size_class::slots(class), light) {
+                if let Some(claim) = claim {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = slabs::take(heap, class, want);
@@ -191,10 +199,13 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     continue;
                 }
             }
-            if pool::grow(knobs::get()).is_err() {
+            if refused {
                 break;
             }
-            ahead::ran_dry();
+            match pool::grow(knobs::get(), node) {
+                Ok(()) => ahead::ran_dry(node),
+                Err(_) => refused = true,
+            }
         }
         match attempt {
             // Address space may be held by what is cached: give it up and try again.

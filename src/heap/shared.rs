@@ -21,6 +21,10 @@ pub(super) fn alloc(class: usize) -> Fresh {
     if heap.is_null() {
         return Fresh::NULL;
     }
+    let slots = size_class::slots(class);
+    // Asked once, and only when there is no slab with room.
+    let mut asked = None;
+    let mut refused = false;
     loop {
         // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock.
         unsafe {
@@ -29,7 +33,12 @@ pub(super) fn alloc(class: usize) -> Fresh {
             if (*shared(heap)).slabs[class]
                 .iter()
                 .all(|slab| slab.is_null())
-                && let Some(claim) = pool::claim(size_class::slots(class), false)
+                && let node = *asked.get_or_insert_with(pool::here)
+                && let Some(claim) = if refused {
+                    pool::claim_elsewhere(node, slots, false)
+                } else {
+                    pool::claim(node, slots, false)
+                }
             {
                 slabs::open(heap, claim, class);
             }
@@ -44,8 +53,9 @@ pub(super) fn alloc(class: usize) -> Fresh {
                 };
             }
         }
-        if pool::grow(knobs::get()).is_err() {
+        if refused {
             return Fresh::NULL;
         }
+        refused = pool::grow(knobs::get(), *asked.get_or_insert_with(pool::here)).is_err();
     }
 }

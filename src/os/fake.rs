@@ -20,7 +20,7 @@ macro_rules! calls {
 
 calls!(
     Mmap, Munmap, Mprotect, Madvise, Mremap, Mincore, Mlock, Munlock, Msync, Name, Open, Read,
-    Write, Close, Fstat, Ftruncate, Memfd, Eventfd, Ioctl, Peek, FutexWait, FutexWake,
+    Write, Close, Fstat, Ftruncate, Memfd, Eventfd, Ioctl, Peek, FutexWait, FutexWake, Getcpu,
 );
 
 /// How often the calling thread made each kind of call since [`clear`].
@@ -50,6 +50,7 @@ std::thread_local! {
     static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
     static COUNTS: Cell<Counts> = const { Cell::new(Counts([0; KINDS])) };
     static MISPLACED: Cell<u32> = const { Cell::new(0) };
+    static NODE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 fn plan(kind: Option<Call>, n: u32, every_later_one_too: bool, errno: Errno) {
@@ -86,6 +87,52 @@ pub(crate) fn fail_kind_from(kind: Call, n: u32, errno: Errno) {
 /// near their hint, as a kernel is free to do.
 pub(crate) fn misplace(n: u32) {
     MISPLACED.set(n);
+}
+
+/// What holds the list of the nodes that a process of tests pretends to have, as the kernel would write it. Of a process,
+/// as pools are: the tests that want it run themselves again in one of their own.
+pub(crate) const NODES: &str = "NODES_OF_HAKMEM_UNIT_TEST";
+
+/// That list.
+pub(crate) fn nodes() -> Option<std::string::String> {
+    std::env::var(NODES).ok()
+}
+
+/// Runs the unit test of this name once more, in a process of its own that pretends to have the nodes of `list`, and sees
+/// it pass; answers true in that process, where the test is to be done.
+pub(crate) fn alone_with_nodes(name: &str, list: &str) -> bool {
+    if nodes().is_some() {
+        return true;
+    }
+    let me = std::env::current_exe().expect("the path of this program");
+    let run = std::process::Command::new(me)
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(NODES, list)
+        .output()
+        .expect("it starts");
+    let said = std::string::String::from_utf8_lossy(&run.stdout);
+    assert!(
+        run.status.success() && said.contains(" 1 passed"),
+        "{name}: {}\n{said}\n{}",
+        run.status,
+        std::string::String::from_utf8_lossy(&run.stderr)
+    );
+    false
+}
+
+/// From now on the calling thread runs on the node of this id.
+pub(crate) fn run_on(id: usize) {
+    NODE.set(Some(id));
+}
+
+/// The node of [`run_on`], else the real one.
+pub(crate) fn current_node() -> usize {
+    // What cannot be had is node 0, as with the kernel.
+    match (enter(Call::Getcpu), NODE.get()) {
+        (Err(_), _) => 0,
+        (Ok(()), Some(id)) => id,
+        (Ok(()), None) => linux::current_node(),
+    }
 }
 
 /// Forgets plans and counts of the calling thread.
@@ -237,4 +284,4 @@ forward! {
     FutexWake => fn futex_wake(word: &AtomicU32, n: u32) -> usize;
 }
 
-pub(crate) use linux::{cpu_count, current_node, getauxval, rlimit_as};
+pub(crate) use linux::{cpu_count, getauxval, rlimit_as};

@@ -269,6 +269,22 @@ pub(crate) fn current_node() -> usize {
     if r == 0 { node as usize } else { 0 }
 }
 
+/// Has the kernel take new pages of the calling thread from the node of this id where it can.
+pub(crate) fn prefer_node(id: usize) -> Result<(), Errno> {
+    const MPOL_PREFERRED: c_int = 1;
+    let mut mask = [0u64; 1024 / 64];
+    let Some(word) = mask.get_mut(id / 64) else {
+        return Err(Errno::EINVAL);
+    };
+    *word = 1 << (id % 64);
+    // The kernel takes one bit less than it is told of.
+    let bits = size_of_val(&mask) * 8 + 1;
+    // SAFETY: the kernel reads the mask; where pages come from is no business of whoever writes to them.
+    check(unsafe {
+        libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, mask.as_ptr(), bits) as c_int
+    })
+}
+
 /// The soft limit on address space, `None` where it is unlimited or cannot be read.
 pub(crate) fn rlimit_as() -> Option<usize> {
     limit_of(libc::RLIMIT_AS)

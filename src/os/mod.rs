@@ -18,6 +18,7 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod message;
+pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
 pub(crate) mod sys;

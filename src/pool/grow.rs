@@ -1,6 +1,7 @@
 //! Taking superslabs from the kernel.
 
-use super::{Account, POOL};
+use super::Account;
+use super::place::lock;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
@@ -8,6 +9,7 @@ use crate::os::findings;
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
+use crate::os::numa::{self, Node};
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -37,28 +39,34 @@ pub(crate) fn uncarved(bytes: usize) {
     CARVED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-/// Maps one more superslab and lists it. Call it with no lock held.
-pub(crate) fn grow(knobs: &Knobs) -> Result<(), Errno> {
-    acquire(knobs, knobs.prefault, false).map(drop)
+/// Maps one more superslab for the node, on which the calling thread runs, and lists it. Call it with no lock held.
+pub(crate) fn grow(knobs: &Knobs, node: Node) -> Result<(), Errno> {
+    acquire(knobs, knobs.prefault, node, false).map(drop)
 }
 
-/// Maps and populates `count` superslabs; answers how many came to be.
+/// Maps and populates `count` superslabs; answers how many came to be. They lie on the node of the calling thread and
+/// serve the threads of that node: one of each has to call for all to be served.
 pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
     let how = match knobs.prefault {
         Prefault::Off | Prefault::Async => Prefault::Populate,
         other => other,
     };
     (0..count)
-        .take_while(|_| acquire(knobs, how, false).is_ok_and(|populated| populated))
+        .take_while(|_| acquire(knobs, how, numa::here(), false).is_ok_and(|populated| populated))
         .count()
 }
 
-pub(super) fn acquire(knobs: &Knobs, how: Prefault, ahead: bool) -> Result<bool, Errno> {
-    let descriptor = descriptor().ok_or(Errno::ENOMEM)?.as_ptr();
+pub(super) fn acquire(
+    knobs: &Knobs,
+    how: Prefault,
+    node: Node,
+    ahead: bool,
+) -> Result<bool, Errno> {
+    let descriptor = descriptor(node).ok_or(Errno::ENOMEM)?.as_ptr();
     let (map, huge) = match map(knobs, how) {
         Ok(mapped) => mapped,
         Err(error) => {
-            put_spare(descriptor);
+            put_spare(node, descriptor);
             return Err(error);
         }
     };
@@ -75,10 +83,11 @@ pub(super) fn acquire(knobs: &Knobs, how: Prefault, ahead: bool) -> Result<bool,
             last.write_volatile(last.read_volatile());
         }
     }
-    let mut pool = POOL.lock();
+    let mut pool = lock(node);
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and nobody else has it.
     unsafe {
         (*descriptor).base = map.addr;
+        (*descriptor).node = node;
         (*descriptor).free = u32::MAX;
         (*descriptor).dirty = 0;
         let resident = if populated { SLOT / UNIT } else { 0 };
@@ -170,8 +179,8 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
     }
 }
 
-fn descriptor() -> Option<NonNull<Superslab>> {
-    let mut pool = POOL.lock();
+fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
+    let mut pool = lock(node);
     if let Some(spare) = NonNull::new(pool.spare) {
         // SAFETY: spare descriptors are linked by `list.next` and belong to the lock's holder.
         pool.spare = unsafe { spare.as_ref().list.next };
@@ -181,8 +190,8 @@ fn descriptor() -> Option<NonNull<Superslab>> {
     Superslab::allocate()
 }
 
-pub(super) fn put_spare(descriptor: *mut Superslab) {
-    let mut pool = POOL.lock();
+fn put_spare(node: Node, descriptor: *mut Superslab) {
+    let mut pool = lock(node);
     // SAFETY: the caller gives the descriptor up; no superslab is mapped for it.
     unsafe {
         (*descriptor).state = State::Unmapped;

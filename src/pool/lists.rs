@@ -156,12 +156,19 @@ impl ByFree {
         }
     }
 
-    /// A wholly free superslab, one that holds no memory before others.
-    pub(super) fn first_empty(&self) -> Option<*mut Superslab> {
-        [BARE, SLOTS]
-            .into_iter()
-            .map(|list| self.heads[list])
-            .find(|head| !head.is_null())
+    /// The wholly free superslabs, those that hold no memory before others.
+    ///
+    /// # Safety
+    /// The pool's lock is held for as long as the iterator is.
+    pub(super) unsafe fn empties(&self) -> impl Iterator<Item = *mut Superslab> {
+        [BARE, SLOTS].into_iter().flat_map(|list| {
+            let first = Some(self.heads[list]).filter(|head| !head.is_null());
+            core::iter::successors(first, |at| {
+                // SAFETY: listed superslabs are alive while the lock is held.
+                let next = unsafe { (**at).list.next };
+                (!next.is_null()).then_some(next)
+            })
+        })
     }
 
     /// The first of the wholly free superslabs that hold memory.
@@ -184,11 +191,14 @@ impl ByFree {
     }
 }
 
-/// A first-in, first-out queue over `dirty_list`; a superslab is in at most one queue.
+/// A first-in, first-out queue over `dirty_list`; a superslab is in at most one queue. From head to tail `dirty_turn`
+/// rises.
 pub(super) struct Queue {
     head: *mut Superslab,
     tail: *mut Superslab,
     len: usize,
+    /// Superslabs that were ever pushed.
+    turns: u64,
 }
 
 impl Queue {
@@ -197,6 +207,7 @@ impl Queue {
             head: ptr::null_mut(),
             tail: ptr::null_mut(),
             len: 0,
+            turns: 0,
         }
     }
 
@@ -206,6 +217,21 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The one behind `superslab`.
+    ///
+    /// # Safety
+    /// The superslab is in this queue.
+    pub(super) unsafe fn after(&self, superslab: *mut Superslab) -> Option<*mut Superslab> {
+        // SAFETY: the pool's lock is held, as for every function here.
+        let next = unsafe { (*superslab).dirty_list.next };
+        (!next.is_null()).then_some(next)
+    }
+
+    /// The `dirty_turn` of what was pushed last.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns
     }
 
     pub(super) unsafe fn push_back(&mut self, superslab: *mut Superslab) {
@@ -222,6 +248,8 @@ impl Queue {
             }
             self.tail = superslab;
             self.len += 1;
+            self.turns += 1;
+            (*superslab).dirty_turn = self.turns;
         }
     }
 

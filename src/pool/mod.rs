@@ -1,6 +1,13 @@
-//! The pool: superslabs in use, retained and purged, and who may claim their slots.
+//! The pools: superslabs in use, retained and purged, and who may claim their slots.
 //!
-//! One lock. Superslabs with free slots are listed by how many they have, fullest first to be claimed from; those with
+//! One pool for each NUMA node ([`numa`]), with one lock each; no two are ever held but by a fork. A heap asks on which
+//! node its thread runs whenever it needs slots, claims them from that node's pool, and has that pool grow rather than
+//! take another's; only where the kernel refuses more do other nodes' free slots serve. First touch by the claiming
+//! thread places the pages, which a populating policy does on that thread too. Slots go back to the pool they came
+//! from, whoever frees. What a heap holds stays its own when its thread is moved to another node. The bounds on what is
+//! retained are those of the whole process: see `place`.
+//!
+//! In each pool, superslabs with free slots are listed by how many they have, fullest first to be claimed from; those with
 //! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age, from which memory
 //! goes back to the kernel: at once when there is more than the bound, after the purge delay otherwise. Nothing is
 //! mapped, populated or purged under the lock: the superslab is taken out of the lists first, owned by one thread for
@@ -8,20 +15,28 @@
 
 mod grow;
 mod lists;
+#[cfg(test)]
+mod nodes_tests;
+mod pass;
+mod place;
 mod purge;
 mod stock;
+mod unmap;
 
+pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use grow::{carved, grow, prewarm, uncarved};
-pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim, unmap_empty};
-pub(crate) use stock::{ready, stock, unstock};
+pub(crate) use place::{counts, fork_locks, is_valid};
+pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim};
+pub(crate) use stock::{ready, serving, stock, unstock};
+pub(crate) use unmap::unmap_empty;
 
 use crate::base::swing::Swing;
-use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS};
-use crate::os::clock;
-use crate::os::lock::{Lock, Locked};
+use crate::base::units::{SLOT, SLOT_SHIFT};
+use crate::os::{clock, numa};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr;
 use lists::{ByFree, Pick, Queue};
+use place::lock;
 
 struct Pool {
     by_free: ByFree,
@@ -59,21 +74,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A superslab that contributed `was` contributes `is`.
-    fn change(&mut self, was: Account, is: Account) {
-        self.in_use = self.in_use + is.in_use - was.in_use;
-        self.retained = self.retained + is.retained - was.retained;
-        self.purged = self.purged + is.purged - was.purged;
-        self.dirty_bytes = self.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
-    }
-}
-
-static POOL: Locked<Pool> = Locked::new(Pool {
-    by_free: ByFree::new(),
-    dirty: Queue::new(),
-    in_flight: Queue::new(),
-    spare: ptr::null_mut(),
-    counts: Counts {
+    const NONE: Counts = Counts {
         mapped: 0,
         in_use: 0,
         retained: 0,
@@ -82,9 +83,16 @@ static POOL: Locked<Pool> = Locked::new(Pool {
         dirty_bytes: 0,
         huge_requested: 0,
         returned: 0,
-    },
-    swing: Swing::NONE,
-});
+    };
+
+    /// A superslab that contributed `was` contributes `is`.
+    fn change(&mut self, was: Account, is: Account) {
+        self.in_use = self.in_use + is.in_use - was.in_use;
+        self.retained = self.retained + is.retained - was.retained;
+        self.purged = self.purged + is.purged - was.purged;
+        self.dirty_bytes = self.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
+    }
+}
 
 /// Retained bytes from which a claim looks for slots that are resident first.
 const WORTH_A_LOOK: usize = 64 << 10;
@@ -105,11 +113,11 @@ impl Claim {
     }
 }
 
-/// Claims `slots` neighbouring slots from the fullest superslab that has them, resident ones before others; for `light`
-/// use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`: call
-/// [`grow`] without any lock held and try again.
-pub(crate) fn claim(slots: usize, light: bool) -> Option<Claim> {
-    let mut pool = POOL.lock();
+/// Claims `slots` neighbouring slots from the node's fullest superslab that has them, resident ones before others; for
+/// `light` use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`:
+/// call [`grow`] without any lock held and try again.
+pub(crate) fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
+    let mut pool = lock(node);
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
         let found = if light {
@@ -144,6 +152,13 @@ pub(crate) fn claim(slots: usize, light: bool) -> Option<Claim> {
     }
 }
 
+/// As [`claim`], from the nodes but `node`: where [`grow`] was refused, before giving up.
+pub(crate) fn claim_elsewhere(node: Node, slots: usize, light: bool) -> Option<Claim> {
+    numa::all()
+        .filter(|other| *other != node)
+        .find_map(|other| claim(other, slots, light))
+}
+
 /// Gives slots back, of which the first `used` bytes were handed out at some time. The caller has taken their tags away.
 /// Answers whether more is retained than the bound allows, so
 /// that [`trim`] should be called once no lock is held.
@@ -159,8 +174,9 @@ pub(crate) unsafe fn release(
     now: u64,
 ) -> bool {
     let bits = Superslab::bits(slot, slots);
-    let mut pool = POOL.lock();
-    // SAFETY: the superslab stays mapped while a slot of it is claimed, and the lock is held.
+    // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
+    let mut pool = lock(unsafe { (*superslab).node });
+    // SAFETY: as above, and the lock is held.
     unsafe {
         debug_assert!(
             (*superslab).free & bits == 0,
@@ -193,7 +209,8 @@ pub(crate) unsafe fn release(
             pool.relist(superslab, was);
         }
     }
-    pool.counts.dirty_bytes > purge::bound(&pool)
+    let whole = pool.whole();
+    whole.dirty_bytes > purge::bound(&whole)
 }
 
 /// What a superslab in the lists contributes to the counts.
@@ -271,6 +288,17 @@ impl Account {
 }
 
 impl Pool {
+    const fn new() -> Pool {
+        Pool {
+            by_free: ByFree::new(),
+            dirty: Queue::new(),
+            in_flight: Queue::new(),
+            spare: ptr::null_mut(),
+            counts: Counts::NONE,
+            swing: Swing::NONE,
+        }
+    }
+
     /// Puts a superslab into the lists its bits ask for and brings the counts up to date; it is in no list by free
     /// slots, and `was` is what it contributed before.
     unsafe fn relist(&mut self, superslab: *mut Superslab, was: Account) {
@@ -319,44 +347,10 @@ impl Pool {
             self.in_flight.remove(superslab);
             (*superslab).state = State::Pooled;
             self.relist(superslab, Account::NONE);
+            if (*superslab).in_dirty {
+                // Not all could be given back, or slots came in meanwhile: young again, and last in the queue.
+                (*superslab).dirty_since = clock::now_ms();
+            }
         }
     }
-}
-
-/// A snapshot of the counts.
-pub(crate) fn counts() -> Counts {
-    POOL.lock().counts
-}
-
-/// For fork: the pool's lock.
-pub(crate) fn fork_lock() -> &'static Lock {
-    POOL.raw()
-}
-
-/// Debug walker: every listed superslab is in the list its bits ask for, and the counts are the sums.
-pub(crate) fn is_valid() -> bool {
-    let pool = POOL.lock();
-    let mut sum = Account::NONE;
-    let mut ok = true;
-    // SAFETY: the lock is held.
-    unsafe {
-        pool.by_free.for_each(|superslab, in_its_list| {
-            let is = Account::of(superslab);
-            ok &= in_its_list && (*superslab).in_list;
-            ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
-            let bits = (*superslab).free & (*superslab).dirty;
-            ok &= usize::from((*superslab).held) == units(superslab, bits);
-            sum.dirty_bytes += is.dirty_bytes;
-            sum.retained += is.retained;
-            sum.purged += is.purged;
-        });
-    }
-    ok && sum.dirty_bytes == pool.counts.dirty_bytes
-        && sum.retained == pool.counts.retained
-        && sum.purged == pool.counts.purged
-        && pool.counts.in_use * SLOTS
-            >= pool
-                .counts
-                .claimed_slots
-                .saturating_sub(pool.in_flight.len() * SLOTS)
 }

@@ -1,10 +1,14 @@
 //! Giving memory back to the kernel.
 
-use super::{Account, POOL, Pool, recount, units};
+use super::pass::Pass;
+use super::place::{Held, Whole, lock};
+use super::unmap::unmap_excess;
+use super::{Account, Pool, counts, recount, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::clock;
-use crate::os::mapping::{self, Mapping};
+use crate::os::mapping;
+use crate::os::numa::{self, Node};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +19,6 @@ static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(4 << 20);
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes below the bound that one trim makes room for.
 const SLACK: usize = 8 << 20;
-/// Wholly free, purged superslabs kept mapped: at least this many, or half of those in use.
-const KEEP_MAPPED: usize = 16;
 /// A superslab of huge pages is split by a partial purge only when so many of its slots are free: first only sparse
 /// ones, denser ones where that was not enough. What can then still be free in the densest is less than the eighth of
 /// what is in use that may be retained.
@@ -46,15 +48,15 @@ pub(super) fn delay() -> u64 {
     DELAY.load(Ordering::Relaxed) as u64
 }
 
-/// Bytes of free memory that may stay resident now.
-pub(super) fn bound(pool: &Pool) -> usize {
+/// Bytes of free memory that may stay resident now, in the process.
+pub(super) fn bound(whole: &Whole) -> usize {
     let least = RETAIN_LEAST.load(Ordering::Relaxed);
     if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
         least
     } else {
         least
-            .max(pool.counts.claimed_slots * SLOT / 8)
-            .max(pool.swing.allowance())
+            .max(whole.claimed_slots * SLOT / 8)
+            .max(whole.allowance)
     }
 }
 
@@ -62,13 +64,14 @@ pub(super) fn bound(pool: &Pool) -> usize {
 pub(crate) fn trim() {
     let now = clock::now_ms();
     if now < BARREN_UNTIL.load(Ordering::Relaxed)
-        && POOL.lock().counts.dirty_bytes < BARREN_BELOW.load(Ordering::Relaxed)
+        && lock(Node::FIRST).whole().dirty_bytes < BARREN_BELOW.load(Ordering::Relaxed)
     {
         return;
     }
-    let over = |pool: &Pool| {
-        let bound = bound(pool);
-        pool.counts.dirty_bytes > bound - (bound / 4).min(SLACK)
+    let over = |pool: &Held| {
+        let whole = pool.whole();
+        let bound = bound(&whole);
+        whole.dirty_bytes > bound - (bound / 4).min(SLACK)
     };
     for split_from in SPLIT_FROM {
         purge_while(
@@ -77,9 +80,9 @@ pub(crate) fn trim() {
             |pool, bytes| pool.swing.gave(bytes, now, delay()),
         );
     }
-    let pool = POOL.lock();
-    let left = pool.counts.dirty_bytes;
-    if left > bound(&pool) {
+    let whole = lock(Node::FIRST).whole();
+    let left = whole.dirty_bytes;
+    if left > bound(&whole) {
         BARREN_BELOW.store(left + (left / 8).max(SLACK / 4), Ordering::Relaxed);
         BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
     }
@@ -102,74 +105,95 @@ pub(crate) fn decay(now: u64) {
 /// Purges everything that can be, what was populated ahead of use included; answers the bytes given back. No lock may be
 /// held.
 pub(crate) fn purge_all() -> usize {
-    let before = {
-        let mut pool = POOL.lock();
-        pool.give_up_populated();
-        pool.counts.returned
-    };
+    let before = counts().returned;
+    for node in numa::all() {
+        lock(node).give_up_populated();
+    }
     purge_while(1, |_, _| true, |_, _| {});
-    (POOL.lock().counts.returned - before) as usize
+    (counts().returned - before) as usize
 }
 
-/// Purges superslabs of the dirty queue, oldest first, for as long as `go_on` says so; each is looked at once. One of
-/// huge pages is split only when at least `split_from` of its slots are free, and goes to the back of the queue
-/// otherwise. `gone` is told what each purge gave back.
+/// Purges dirty superslabs of all nodes, oldest first, for as long as `go_on` says so; each is looked at once. One of huge
+/// pages is split only when at least `split_from` of its slots are free, and keeps its place in the queue otherwise.
+/// `gone` is told what each purge gave back. No lock may be held.
 fn purge_while(
     split_from: u32,
-    go_on: impl Fn(&Pool, *mut Superslab) -> bool,
+    go_on: impl Fn(&Held, *mut Superslab) -> bool,
     gone: impl Fn(&mut Pool, usize),
 ) {
-    let mut pool = POOL.lock();
-    for _ in 0..pool.dirty.len() {
-        let Some(superslab) = pool.dirty.first() else {
-            return;
+    let mut passes = [const { Pass::NONE }; numa::MOST];
+    for node in numa::all().skip(1) {
+        passes[node.index()] = Pass::begin(&lock(node));
+    }
+    let mut pool = lock(Node::FIRST);
+    passes[Node::FIRST.index()] = Pass::begin(&pool);
+    while let Some(node) = Pass::oldest(&passes) {
+        if node != pool.node() {
+            drop(pool);
+            pool = lock(node);
+        }
+        let pass = &mut passes[node.index()];
+        let Some(superslab) = pass.look(&pool) else {
+            continue;
         };
         if !go_on(&pool, superslab) {
             return;
         }
-        // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
+        // SAFETY: listed, and the lock is held.
         unsafe {
-            let (base, free) = ((*superslab).base, (*superslab).free);
+            pass.step(&pool, superslab);
             let whole = (*superslab).huge && !(*superslab).split;
-            if whole && free.count_ones() < split_from {
-                pool.dirty.remove(superslab);
-                pool.dirty.push_back(superslab);
-                continue;
+            if !whole || (*superslab).free.count_ones() >= split_from {
+                pool = purge_one(pool, superslab, whole, &gone);
             }
-            // All of a huge page is resident, whatever was used of it.
-            let bits = if whole {
-                free
-            } else {
-                free & (*superslab).dirty
-            };
-            pool.take_out(superslab);
-            drop(pool);
-            let cleaned = purge_bits(base, free, bits);
-            pool = POOL.lock();
-            let bytes = units(superslab, cleaned) * UNIT;
-            pool.counts.returned += bytes as u64;
-            gone(&mut pool, bytes);
-            (*superslab).dirty &= !cleaned;
-            if cleaned != 0 {
-                for (slot, touched) in (*superslab).touched.iter_mut().enumerate() {
-                    if cleaned & 1 << slot != 0 {
-                        *touched = 0;
-                    } else if whole {
-                        // What is left of a huge page is resident, used or not.
-                        *touched = (SLOT / UNIT) as u8;
-                    }
-                }
-                (*superslab).populated = false;
-                (*superslab).split = cleaned != u32::MAX;
-            }
-            recount(superslab);
-            pool.put_back(superslab);
-            if (*superslab).in_dirty {
-                // Not all could be purged, or slots came in meanwhile: young again.
-                (*superslab).dirty_since = clock::now_ms();
-            }
-            pool = unmap_excess(pool, superslab);
         }
+        pass.look(&pool);
+    }
+}
+
+/// Purges what can be of a superslab; the lock is let go for the call. `whole`: it is one huge page.
+///
+/// # Safety
+/// The superslab is listed in the pool.
+unsafe fn purge_one(
+    mut pool: Held,
+    superslab: *mut Superslab,
+    whole: bool,
+    gone: impl Fn(&mut Pool, usize),
+) -> Held {
+    // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
+    unsafe {
+        let node = pool.node();
+        let (base, free) = ((*superslab).base, (*superslab).free);
+        // All of a huge page is resident, whatever was used of it.
+        let bits = if whole {
+            free
+        } else {
+            free & (*superslab).dirty
+        };
+        pool.take_out(superslab);
+        drop(pool);
+        let cleaned = purge_bits(base, free, bits);
+        let mut pool = lock(node);
+        let bytes = units(superslab, cleaned) * UNIT;
+        pool.counts.returned += bytes as u64;
+        gone(&mut pool, bytes);
+        (*superslab).dirty &= !cleaned;
+        if cleaned != 0 {
+            for (slot, touched) in (*superslab).touched.iter_mut().enumerate() {
+                if cleaned & 1 << slot != 0 {
+                    *touched = 0;
+                } else if whole {
+                    // What is left of a huge page is resident, used or not.
+                    *touched = (SLOT / UNIT) as u8;
+                }
+            }
+            (*superslab).populated = false;
+            (*superslab).split = cleaned != u32::MAX;
+        }
+        recount(superslab);
+        pool.put_back(superslab);
+        unmap_excess(pool, superslab)
     }
 }
 
@@ -230,74 +254,19 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     cleaned
 }
 
-type Guard = crate::os::lock::LockedGuard<'static, Pool>;
-
-/// Unmaps every wholly free superslab, for want of address space. No lock may be held.
-pub(crate) fn unmap_empty() {
-    let mut pool = POOL.lock();
-    while let Some(superslab) = pool.by_free.first_empty() {
-        let before = pool.counts.mapped;
-        // SAFETY: listed, under the lock.
-        pool = unsafe { unmap(pool, superslab) };
-        if pool.counts.mapped >= before {
-            // Refused: the kernel's map count is at its limit, and the next would be refused too.
-            return;
-        }
-    }
-}
-
-/// Unmaps the superslab if it is empty, purged and one too many.
-unsafe fn unmap_excess(pool: Guard, superslab: *mut Superslab) -> Guard {
-    // SAFETY: the pool's lock is held.
-    unsafe {
-        let is = Account::of(superslab);
-        if is.purged == 0 || pool.counts.purged <= KEEP_MAPPED.max(pool.counts.in_use / 2) {
-            return pool;
-        }
-        unmap(pool, superslab)
-    }
-}
-
-/// Unmaps a superslab of which no slot is claimed; the lock is let go for the call.
-pub(super) unsafe fn unmap(mut pool: Guard, superslab: *mut Superslab) -> Guard {
-    // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
-    unsafe {
-        pool.take_out(superslab);
-        drop(pool);
-        let base = (*superslab).base;
-        DIRECTORY.descriptor(base).store(0, WordOrdering::Relaxed);
-        let gone = mapping::unmap(Mapping {
-            addr: base,
-            len: SUPERSLAB,
-        })
-        .is_ok();
-        let mut pool = POOL.lock();
-        if gone {
-            pool.in_flight.remove(superslab);
-            pool.counts.mapped -= 1;
-            pool.counts.returned += (units(superslab, u32::MAX) * UNIT) as u64;
-            pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-            (*superslab).state = State::Unmapped;
-            (*superslab).list.next = pool.spare;
-            pool.spare = superslab;
-        } else {
-            // munmap can fail when the map count is at its limit: keep it, purged (rule 14).
-            DIRECTORY
-                .descriptor(base)
-                .store(superslab as usize, WordOrdering::Relaxed);
-            pool.put_back(superslab);
-        }
-        pool
-    }
-}
-
 /// In the child of a fork, with the lock taken over: whoever had superslabs in flight is gone; what they hold is as
 /// good as dirty (rule 13).
 ///
 /// # Safety
-/// Only the forking thread exists, and the pool's lock has been reset.
+/// Only the forking thread exists, and the pools' locks have been reset.
 pub(crate) unsafe fn restore_in_flight() {
-    let mut pool = POOL.lock();
+    for node in numa::all() {
+        // SAFETY: the caller's promise.
+        unsafe { restore_one(&mut lock(node)) };
+    }
+}
+
+unsafe fn restore_one(pool: &mut Pool) {
     while let Some(superslab) = pool.in_flight.first() {
         // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not, and the
         // place may be another's by now: a superslab whose descriptor word is not its own is given up.

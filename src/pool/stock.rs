@@ -1,36 +1,50 @@
 //! Superslabs kept ready ahead of demand: mapped, aligned, populated, and not yet used.
+//!
+//! Ready for one node each: that where the pool ran dry, as far as the thread that populates can have pages from there.
 
+use super::Pool;
 use super::grow::acquire;
-use super::purge::unmap;
-use super::{POOL, Pool};
+use super::place::lock;
+use super::unmap::unmap;
 use crate::knobs::{Knobs, Prefault};
-use crate::slab::superslab::{State, Superslab};
+use crate::os::numa::{self, Node};
+use crate::slab::superslab::Superslab;
 
-/// Maps and populates one more. False where it did not become resident: memory or a limit ended it. Call it with no
-/// lock held.
-pub(crate) fn stock(knobs: &Knobs) -> bool {
-    acquire(knobs, Prefault::Populate, true).is_ok_and(|populated| populated)
+/// The node that the calling thread, one of our own, can stock when `wanted` ran dry: that one, if the kernel takes the
+/// thread's pages from there, else the one it runs on (a sandbox may refuse a preference). With one node nothing is asked.
+pub(crate) fn serving(wanted: Node) -> Node {
+    if numa::count() == 1 || numa::prefer(wanted) {
+        wanted
+    } else {
+        numa::here()
+    }
 }
 
-/// How many are ready, on request or ahead of demand, counted up to `limit`.
-pub(crate) fn ready(limit: usize) -> usize {
-    let pool = POOL.lock();
-    pool.unused().take(limit).count()
+/// Maps and populates one more for the node. False where it did not become resident: memory or a limit ended it. Call it
+/// with no lock held.
+pub(crate) fn stock(knobs: &Knobs, node: Node) -> bool {
+    acquire(knobs, Prefault::Populate, node, true).is_ok_and(|populated| populated)
+}
+
+/// How many are ready for the node, on request or ahead of demand, counted up to `limit`.
+pub(crate) fn ready(node: Node, limit: usize) -> usize {
+    lock(node).unused().take(limit).count()
 }
 
 /// Unmaps what [`stock`] made ready and nobody used. No lock may be held.
 pub(crate) fn unstock() {
-    let mut pool = POOL.lock();
-    loop {
-        // SAFETY: listed superslabs are alive while the lock is held.
-        let found = pool.unused().find(|at| unsafe { (**at).ahead });
-        let Some(superslab) = found else { return };
-        // SAFETY: as above, and no slot of it is claimed.
-        unsafe {
-            pool = unmap(pool, superslab);
-            if (*superslab).state != State::Unmapped {
+    for node in numa::all() {
+        let mut pool = lock(node);
+        loop {
+            // SAFETY: listed superslabs are alive while the lock is held.
+            let found = pool.unused().find(|at| unsafe { (**at).ahead });
+            let Some(superslab) = found else { break };
+            let gone;
+            // SAFETY: as above, and no slot of it is claimed.
+            (pool, gone) = unsafe { unmap(pool, superslab) };
+            if !gone {
                 // The kernel's map count is at its limit: it would be found again for ever.
-                return;
+                break;
             }
         }
     }

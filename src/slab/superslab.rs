@@ -5,6 +5,7 @@ use super::meta;
 use super::slab::Slab;
 use crate::base::sync::atomic::Ordering;
 use crate::base::units::{SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::os::numa::Node;
 use core::ptr::NonNull;
 
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
@@ -39,6 +40,8 @@ pub(crate) struct Superslab {
     /// The sum of `touched` over the slots that are free and dirty.
     pub(crate) held: u16,
     pub(crate) state: State,
+    /// Whose pool it is in; set before it is listed, and fixed while it is mapped. A descriptor stays with its pool.
+    pub(crate) node: Node,
     /// Whether huge pages were asked for.
     pub(crate) huge: bool,
     /// A huge page that a partial purge has split: slots of it come and go in small pages.
@@ -55,6 +58,10 @@ pub(crate) struct Superslab {
     pub(crate) dirty_list: Links,
     /// When it entered the dirty list, milliseconds.
     pub(crate) dirty_since: u64,
+    /// As which one it entered that list, from 1: the list goes by it.
+    pub(crate) dirty_turn: u64,
+    /// The last search for superslabs to unmap that was refused this one.
+    pub(crate) refused: u64,
     pub(crate) slabs: [Slab; SLOTS],
 }
 

@@ -39,6 +39,7 @@ impl Stats {
                 ("in_use", superslabs.in_use),
                 ("retained", superslabs.retained),
                 ("purged", superslabs.purged),
+                ("pools", superslabs.pools),
             ],
         )?;
         object(

@@ -69,6 +69,8 @@ pub struct SuperslabStats {
     pub retained: u64,
     /// Empty, with the memory given back and the address space kept.
     pub purged: u64,
+    /// Pools they are in: one for each NUMA node that has CPUs, at most eight.
+    pub pools: u64,
 }
 
 /// One size class.

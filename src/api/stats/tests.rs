@@ -17,6 +17,7 @@ pub(super) fn sample() -> Stats {
         in_use: 30,
         retained: 20,
         purged: 10,
+        pools: 4,
     };
     for (i, class) in stats.classes.iter_mut().enumerate().skip(1).step_by(3) {
         class.slabs = 1000 + i as u64;
@@ -112,6 +113,7 @@ fn json_holds_every_number() {
         ("/superslabs/in_use", 30),
         ("/superslabs/retained", 20),
         ("/superslabs/purged", 10),
+        ("/superslabs/pools", 4),
         ("/huge/live_blocks", 3),
         ("/huge/live_bytes", 5 << 20),
         ("/huge/cached_bytes", 6 << 20),

@@ -1,0 +1,250 @@
+//! NUMA nodes: how many matter, and on which of them a thread runs.
+//!
+//! Counted once, from the kernel's list of the nodes that have CPUs, before the first mapping; where it cannot be read
+//! there is one. Nodes are known by their place in that list, not by the kernel's ids, which may have gaps; from the
+//! ninth on they share places with the first. With one node nothing is ever asked again.
+//!
+//! Exercised with pretended nodes only: no machine of several nodes was at hand.
+
+use super::memory;
+use super::sys;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Most nodes that are told apart.
+pub(crate) const MOST: usize = 8;
+/// Ids the kernel can give (`CONFIG_NODES_SHIFT` is at most 10).
+const IDS: usize = 1024;
+const WORDS: usize = IDS / 64;
+
+/// A node by its place in the list of nodes, below [`count`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Node(u8);
+
+impl Node {
+    pub(crate) const FIRST: Node = Node(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// As a number, to be kept in an atomic.
+    pub(crate) fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The node of that number.
+    pub(crate) fn of_number(number: u8) -> Node {
+        Node(number)
+    }
+}
+
+// Both are written by `init` alone, before any other thread can be at a pool (it is called under the lock of the start,
+// whose Release publishes them): Relaxed.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+static LISTED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+/// Ids of nodes, a bit for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ids([u64; WORDS]);
+
+impl Ids {
+    /// Reads a list as the kernel writes it: `0`, `0-3`, `0,2-5`. `None` for anything else.
+    fn parse(text: &[u8]) -> Option<Ids> {
+        let mut ids = Ids([0; WORDS]);
+        for range in text.trim_ascii().split(|byte| *byte == b',') {
+            let mut ends = range.splitn(2, |byte| *byte == b'-');
+            let first = id(ends.next()?)?;
+            let last = match ends.next() {
+                Some(last) => id(last)?,
+                None => first,
+            };
+            if first > last {
+                return None;
+            }
+            for id in first..=last {
+                ids.0[id / 64] |= 1 << (id % 64);
+            }
+        }
+        Some(ids)
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// How many of them are smaller than `id`.
+    fn below(&self, id: usize) -> usize {
+        let id = id.min(IDS - 1);
+        let whole: u32 = self.0[..id / 64].iter().map(|word| word.count_ones()).sum();
+        let part = self.0[id / 64] & ((1 << (id % 64)) - 1);
+        (whole + part.count_ones()) as usize
+    }
+
+    /// The id at a place of the list.
+    fn at(&self, place: usize) -> Option<usize> {
+        (0..IDS)
+            .filter(|id| self.0[id / 64] & 1 << (id % 64) != 0)
+            .nth(place)
+    }
+}
+
+/// A decimal number below [`IDS`], and nothing else.
+fn id(text: &[u8]) -> Option<usize> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    memory::number(text).filter(|id| *id < IDS)
+}
+
+fn listed() -> Ids {
+    let mut ids = Ids([0; WORDS]);
+    for (word, listed) in ids.0.iter_mut().zip(&LISTED) {
+        *word = listed.load(Relaxed);
+    }
+    ids
+}
+
+/// Counts the nodes, before anything is mapped and while no other thread is here.
+pub(crate) fn init() {
+    // A node of memory alone (CXL, say) is nobody's own, and does not count. Kernels without NUMA have neither list.
+    let mut buf = [0u8; 512];
+    let read = |path, buf: &mut [u8; 512]| {
+        let text = memory::file(path, buf);
+        // One that fills the buffer may have been cut.
+        Ids::parse(text).filter(|_| text.len() < 512)
+    };
+    let ids = pretended()
+        .or_else(|| read(c"/sys/devices/system/node/has_cpu", &mut buf))
+        .or_else(|| read(c"/sys/devices/system/node/online", &mut buf));
+    if let Some(ids) = ids {
+        for (word, listed) in ids.0.iter().zip(&LISTED) {
+            listed.store(*word, Relaxed);
+        }
+        COUNT.store(ids.len().clamp(1, MOST), Relaxed);
+    }
+}
+
+#[cfg(not(test))]
+fn pretended() -> Option<Ids> {
+    None
+}
+
+#[cfg(test)]
+fn pretended() -> Option<Ids> {
+    Ids::parse(super::fake::nodes()?.as_bytes())
+}
+
+/// How many nodes are told apart, at least 1.
+#[inline]
+pub(crate) fn count() -> usize {
+    COUNT.load(Relaxed)
+}
+
+/// Every node.
+pub(crate) fn all() -> impl Iterator<Item = Node> {
+    (0..count()).map(|index| Node(index as u8))
+}
+
+/// The node the calling thread runs on at the moment.
+///
+/// Asked anew each time, by a plain system call: it needs nothing of the C library's but `errno`, and is 0.1 µs at the
+/// opening of a slab, which faults in pages. What a thread remembered would be wrong for the rest of its life once the
+/// scheduler has moved it.
+#[inline]
+pub(crate) fn here() -> Node {
+    if count() == 1 {
+        return Node::FIRST;
+    }
+    place_of(sys::current_node(), &listed(), count())
+}
+
+fn place_of(id: usize, listed: &Ids, count: usize) -> Node {
+    Node((listed.below(id) % count) as u8)
+}
+
+/// Has the kernel take the calling thread's new pages from `node` where it can, for the rest of that thread's life: for
+/// threads of our own. Answers whether it will.
+pub(crate) fn prefer(node: Node) -> bool {
+    let Some(id) = listed().at(node.index()) else {
+        return false;
+    };
+    sys::prefer_node(id).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn parse(text: &str) -> Option<Vec<usize>> {
+        let ids = Ids::parse(text.as_bytes())?;
+        let all: Vec<usize> = (0..IDS)
+            .filter(|id| ids.0[id / 64] & 1 << (id % 64) != 0)
+            .collect();
+        assert_eq!(all.len(), ids.len());
+        Some(all)
+    }
+
+    #[test]
+    fn lists_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse("0\n"), Some(Vec::from([0])));
+        assert_eq!(parse("0-3"), Some(Vec::from([0, 1, 2, 3])));
+        assert_eq!(parse("0,2-5\n"), Some(Vec::from([0, 2, 3, 4, 5])));
+        assert_eq!(parse("0,8,1022-1023"), Some(Vec::from([0, 8, 1022, 1023])));
+        assert_eq!(parse("0-1023").map(|all| all.len()), Some(IDS));
+    }
+
+    #[test]
+    fn what_is_no_list_is_none() {
+        for text in [
+            "",
+            "\n",
+            "x",
+            "0-",
+            "-3",
+            "3-0",
+            "0,,1",
+            "0,",
+            "0 1",
+            "1024",
+            "0-1024",
+            "0x1",
+            "-",
+            "0-1-2",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_known_by_their_place_and_share_from_the_ninth_on() {
+        let ids = Ids::parse(b"0,8,16-18,64,100-105").expect("a list");
+        assert_eq!(ids.len(), 12);
+        let place = |id| place_of(id, &ids, MOST).index();
+        assert_eq!([place(0), place(8), place(16), place(18)], [0, 1, 2, 4]);
+        assert_eq!([place(64), place(100), place(101)], [5, 6, 7]);
+        assert_eq!([place(102), place(105)], [0, 3], "shared");
+        // One that came later, and one no kernel has.
+        assert!(place(70) < MOST && place(usize::MAX) < MOST);
+        for (at, id) in [0, 8, 16, 17, 18, 64, 100].into_iter().enumerate() {
+            assert_eq!(ids.at(at), Some(id));
+            assert_eq!(ids.below(id), at);
+        }
+        assert_eq!(ids.at(12), None);
+    }
+
+    #[test]
+    fn a_thread_can_be_given_a_preference_or_is_told_that_it_cannot() {
+        use super::super::sys::Errno;
+        std::thread::spawn(|| match sys::prefer_node(0) {
+            // Refused without NUMA in the kernel, or by a sandbox.
+            Ok(()) | Err(Errno::ENOSYS | Errno::EPERM) => {
+                assert!(sys::prefer_node(IDS - 1).is_err(), "no such node here");
+            }
+            Err(other) => panic!("{other}"),
+        })
+        .join()
+        .expect("the thread");
+    }
+}

@@ -1,0 +1,175 @@
+//! The pools' places, one for each node, and what is known of all together.
+//!
+//! The bounds on retained memory go by the whole process. With one node that is what its pool counts. With several,
+//! each pool shows outside its lock what the others need of its counts, so that a release takes one lock all the same:
+//! a sum over the nodes may be off by what others do at the moment, and is exact in a process at rest.
+
+use super::{Account, Counts, Pool, units};
+use crate::base::units::SLOTS;
+use crate::os::lock::{Lock, Locked, LockedGuard};
+use crate::os::numa::{self, Node};
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// A pool, alone in its cache lines: nodes share none.
+#[repr(align(128))]
+struct Place {
+    pool: Locked<Pool>,
+    /// With several nodes: what the pool counted when its lock was last let go. Written under that lock alone, and read
+    /// as an estimate that orders nothing: Relaxed.
+    claimed_slots: AtomicUsize,
+    dirty_bytes: AtomicUsize,
+    allowance: AtomicUsize,
+}
+
+static PLACES: [Place; numa::MOST] = [const {
+    Place {
+        pool: Locked::new(Pool::new()),
+        claimed_slots: AtomicUsize::new(0),
+        dirty_bytes: AtomicUsize::new(0),
+        allowance: AtomicUsize::new(0),
+    }
+}; numa::MOST];
+
+/// What the bounds on retained memory go by.
+#[derive(Clone, Copy)]
+pub(super) struct Whole {
+    pub(super) claimed_slots: usize,
+    pub(super) dirty_bytes: usize,
+    /// What [`Swing`](crate::base::swing::Swing) allows; each node learns its own.
+    pub(super) allowance: usize,
+}
+
+/// A node's pool, locked.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(super) struct Held {
+    node: Node,
+    pool: LockedGuard<'static, Pool>,
+}
+
+pub(super) fn lock(node: Node) -> Held {
+    Held {
+        node,
+        pool: PLACES[node.index()].pool.lock(),
+    }
+}
+
+impl Held {
+    pub(super) fn node(&self) -> Node {
+        self.node
+    }
+
+    /// What the bounds go by, over all nodes.
+    pub(super) fn whole(&self) -> Whole {
+        let mut whole = Whole {
+            claimed_slots: self.counts.claimed_slots,
+            dirty_bytes: self.counts.dirty_bytes,
+            allowance: self.swing.allowance(),
+        };
+        for other in numa::all().filter(|node| *node != self.node) {
+            let place = &PLACES[other.index()];
+            whole.claimed_slots += place.claimed_slots.load(Relaxed);
+            whole.dirty_bytes += place.dirty_bytes.load(Relaxed);
+            whole.allowance += place.allowance.load(Relaxed);
+        }
+        whole
+    }
+}
+
+impl Drop for Held {
+    /// Shows the counts. The lock is let go after this, when the fields are dropped.
+    #[inline]
+    fn drop(&mut self) {
+        if numa::count() > 1 {
+            let place = &PLACES[self.node.index()];
+            place
+                .claimed_slots
+                .store(self.counts.claimed_slots, Relaxed);
+            place.dirty_bytes.store(self.counts.dirty_bytes, Relaxed);
+            place.allowance.store(self.swing.allowance(), Relaxed);
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = Pool;
+    #[inline]
+    fn deref(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+impl DerefMut for Held {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+}
+
+/// The counts of all pools, one after another.
+pub(crate) fn counts() -> Counts {
+    numa::all().fold(Counts::NONE, |sum, node| {
+        let counts = lock(node).counts;
+        Counts {
+            mapped: sum.mapped + counts.mapped,
+            in_use: sum.in_use + counts.in_use,
+            retained: sum.retained + counts.retained,
+            purged: sum.purged + counts.purged,
+            claimed_slots: sum.claimed_slots + counts.claimed_slots,
+            dirty_bytes: sum.dirty_bytes + counts.dirty_bytes,
+            huge_requested: sum.huge_requested + counts.huge_requested,
+            returned: sum.returned + counts.returned,
+        }
+    })
+}
+
+/// For fork: the pools' locks, in the order in which they are taken.
+pub(crate) fn fork_locks() -> impl Iterator<Item = &'static Lock> {
+    numa::all().map(|node| PLACES[node.index()].pool.raw())
+}
+
+/// Debug walker: every listed superslab is in the pool of its node and in the list its bits ask for, the dirty queue
+/// goes by age, the counts are the sums, and what a pool shows is what it counts.
+pub(crate) fn is_valid() -> bool {
+    numa::all().all(|node| is_one_valid(&lock(node)))
+}
+
+fn is_one_valid(pool: &Held) -> bool {
+    let mut sum = Account::NONE;
+    let mut ok = true;
+    // SAFETY: the lock is held.
+    unsafe {
+        pool.by_free.for_each(|superslab, in_its_list| {
+            let is = Account::of(superslab);
+            ok &= in_its_list && (*superslab).in_list && (*superslab).node == pool.node;
+            ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
+            let bits = (*superslab).free & (*superslab).dirty;
+            ok &= usize::from((*superslab).held) == units(superslab, bits);
+            sum.dirty_bytes += is.dirty_bytes;
+            sum.retained += is.retained;
+            sum.purged += is.purged;
+        });
+        let (mut turn, mut queued) = (0, 0);
+        let mut at = pool.dirty.first();
+        while let Some(superslab) = at {
+            ok &= (*superslab).in_dirty && (*superslab).dirty_turn > turn;
+            turn = (*superslab).dirty_turn;
+            queued += 1;
+            at = pool.dirty.after(superslab);
+        }
+        ok &= queued == pool.dirty.len() && turn <= pool.dirty.turns();
+    }
+    let place = &PLACES[pool.node.index()];
+    let shown = numa::count() == 1
+        || (place.claimed_slots.load(Relaxed) == pool.counts.claimed_slots
+            && place.dirty_bytes.load(Relaxed) == pool.counts.dirty_bytes);
+    ok && shown
+        && sum.dirty_bytes == pool.counts.dirty_bytes
+        && sum.retained == pool.counts.retained
+        && sum.purged == pool.counts.purged
+        && pool.counts.in_use * SLOTS
+            >= pool
+                .counts
+                .claimed_slots
+                .saturating_sub(pool.in_flight.len() * SLOTS)
+}

@@ -1,0 +1,92 @@
+//! Giving address space back to the kernel.
+
+use super::place::{Held, lock};
+use super::{Account, units};
+use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::units::SUPERSLAB;
+use crate::os::mapping::{self, Mapping};
+use crate::os::numa;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::superslab::{State, Superslab, UNIT};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Wholly free, purged superslabs kept mapped: at least this many, a node's share of them each, or half of those in use.
+const KEEP_MAPPED: usize = 16;
+/// Refusals after which [`unmap_empty`] leaves a pool: one superslab may be refused where its neighbour, at the end of a
+/// mapping, is not.
+const REFUSALS: u32 = 32;
+/// Calls of [`unmap_empty`] so far: what each leaves in the superslabs it was refused. A number only, so Relaxed.
+static SEARCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Unmaps the wholly free superslabs, for want of address space. No lock may be held.
+pub(crate) fn unmap_empty() {
+    let search = SEARCHES.fetch_add(1, Ordering::Relaxed) + 1;
+    for node in numa::all() {
+        let mut pool = lock(node);
+        let mut refusals = 0;
+        // As many as there are now: others may go on emptying superslabs for as long as this takes.
+        for _ in 0..pool.counts.retained + pool.counts.purged {
+            // SAFETY: listed superslabs are alive while the lock is held.
+            let found = unsafe { pool.by_free.empties().find(|at| (**at).refused != search) };
+            let Some(superslab) = found else { break };
+            let gone;
+            // SAFETY: listed, under the lock, and empty.
+            (pool, gone) = unsafe { unmap(pool, superslab) };
+            if !gone {
+                // SAFETY: the descriptor is the pool's, whose lock is held.
+                unsafe { (*superslab).refused = search };
+                refusals += 1;
+                if refusals == REFUSALS {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Unmaps the superslab if it is empty, purged and one too many.
+pub(super) unsafe fn unmap_excess(pool: Held, superslab: *mut Superslab) -> Held {
+    // SAFETY: the pool's lock is held.
+    unsafe {
+        let is = Account::of(superslab);
+        let keep = (KEEP_MAPPED / numa::count()).max(pool.counts.in_use / 2);
+        if is.purged == 0 || pool.counts.purged <= keep {
+            return pool;
+        }
+        unmap(pool, superslab).0
+    }
+}
+
+/// Unmaps a superslab of which no slot is claimed, and answers whether it went; the lock is let go for the call.
+pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, bool) {
+    // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
+    unsafe {
+        let node = pool.node();
+        pool.take_out(superslab);
+        drop(pool);
+        let base = (*superslab).base;
+        DIRECTORY.descriptor(base).store(0, WordOrdering::Relaxed);
+        let gone = mapping::unmap(Mapping {
+            addr: base,
+            len: SUPERSLAB,
+        })
+        .is_ok();
+        let mut pool = lock(node);
+        if gone {
+            pool.in_flight.remove(superslab);
+            pool.counts.mapped -= 1;
+            pool.counts.returned += (units(superslab, u32::MAX) * UNIT) as u64;
+            pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
+            (*superslab).state = State::Unmapped;
+            (*superslab).list.next = pool.spare;
+            pool.spare = superslab;
+        } else {
+            // munmap can fail when the map count is at its limit: keep it, purged (rule 14).
+            DIRECTORY
+                .descriptor(base)
+                .store(superslab as usize, WordOrdering::Relaxed);
+            pool.put_back(superslab);
+        }
+        (pool, gone)
+    }
+}
