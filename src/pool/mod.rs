@@ -4,8 +4,8 @@
 //! node its thread runs whenever it needs slots, claims them from that node's pool, and has that pool grow rather than
 //! take another's; only where the kernel refuses more do other nodes' free slots serve. First touch by the claiming
 //! thread places the pages, which a populating policy does on that thread too. Slots go back to the pool they came
-//! from, whoever frees. What a heap holds stays its own when its thread is moved to another node. The bounds on what is
-//! retained are those of the whole process: see `place`.
+//! from, whoever frees. What a heap holds stays its own when its thread is moved to another node, and goes to whoever
+//! adopts it, wherever that one runs. The bounds on what is retained are those of the whole process: see `place`.
 //!
 //! In each pool, superslabs with free slots are listed by how many they have, fullest first to be claimed from; those with
 //! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age, from which memory
