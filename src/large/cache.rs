@@ -106,7 +106,7 @@ impl Cache {
     fn bound(&self) -> usize {
         let most = (knobs::get().huge_cache_mb as usize) << 20;
         let live = self.counts.live_bytes / 4;
-        most.min(live.max(4 << 20).max(self.swing.allowance()))
+        most.min(live.max(self.swing.allowance()))
     }
 }
 

@@ -13,8 +13,9 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Least bytes of free memory kept resident; beyond it an eighth of what is in use.
-static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(4 << 20);
+/// Least bytes of free memory kept resident; beyond it an eighth of what is in use. Little: a program that needs more
+/// shows it by coming back for it.
+pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(512 << 10);
 /// Whether the bound is fixed (a knob) instead of growing with what is in use.
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes below the bound that one trim makes room for.

@@ -39,6 +39,9 @@ const _: () = assert!(
 /// Freed blocks up to this many leave a slab in one piece.
 const TAKEN_WHOLE: usize = 1024;
 
+/// How many blocks a class with few has: one that gets fewer asks again soon.
+const FEW: usize = 8;
+
 /// Blocks taken from a slab: a chain that ends in null.
 pub(crate) struct Taken {
     pub(crate) head: *mut Block,
@@ -150,12 +153,12 @@ impl Slab {
     }
 
     /// Blocks of `carve` to be carved at once. Where that is a page's worth or less, and the slab's first, those up to the
-    /// end of the OS page they begin in, if it holds any: a class with a few blocks touches one page then.
+    /// end of the OS page they begin in, if it holds enough: a class with a few blocks touches one page then.
     fn first_page(&self, carve: usize) -> usize {
         let size = size_class::size(self.class as usize);
         let first = self.base + self.start as usize * size;
         match (UNIT - first % UNIT) / size {
-            fit if fit > 0 && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
+            fit if fit >= FEW && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
             _ => carve,
         }
     }
@@ -321,7 +324,7 @@ mod tests {
                 let fit = (UNIT - start % UNIT) / size;
                 assert_eq!(
                     first.count,
-                    if fit > 0 { fit } else { UNIT / size },
+                    if fit >= FEW { fit } else { UNIT / size },
                     "class {class}"
                 );
             }
