@@ -173,8 +173,8 @@ fn the_environment_beats_the_code_and_the_code_the_profile() {
         "77 (set in code)"
     );
     assert_eq!(
-        setting("HAKMEM_SS_RETAIN_MB", &[("HAKMEM_PROFILE", "lean")]),
-        "4 (profile lean)"
+        setting("HAKMEM_HUGE_CACHE_MB", &[("HAKMEM_PROFILE", "lean")]),
+        "8 (profile lean)"
     );
     assert_eq!(
         setting("HAKMEM_SS_RETAIN_MB", &[]),

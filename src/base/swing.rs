@@ -12,7 +12,7 @@ const CHEAP_PER_MS: usize = 64 << 10;
 /// Bytes taken again at once that are put up with before anything is learnt.
 const PATIENCE: usize = 2 << 20;
 
-/// An allowance in bytes above the bound, learnt from what was given back and taken again. Times in milliseconds.
+/// An allowance in bytes, learnt from what was given back and taken again. Times in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Swing {
     /// Bytes given back for want of room, and not yet taken again.
@@ -34,7 +34,7 @@ impl Swing {
         paid_at: 0,
     };
 
-    /// Bytes that may be retained above what the bound says otherwise.
+    /// Bytes that may be retained, even if the bound says less.
     pub(crate) fn allowance(&self) -> usize {
         self.allowance
     }
@@ -65,7 +65,7 @@ impl Swing {
             self.paid = self.paid.saturating_sub(cheap) + back;
             self.paid_at = now;
             // Once a program is known to swing, the rest is believed at once.
-            if self.allowance > 0 || self.paid > PATIENCE {
+            if self.allowance > PATIENCE || self.paid > PATIENCE {
                 self.allowance += back;
                 self.paid = PATIENCE;
             }
@@ -122,6 +122,7 @@ mod tests {
         assert_eq!(swing.allowance(), 50);
         swing.gave(7, 9000, DELAY);
         swing.gave(1, 9000 + DELAY, DELAY);
+        (swing.paid, swing.paid_at) = (PATIENCE, 9000 + DELAY);
         swing.took(100, 9000 + DELAY, DELAY);
         assert_eq!(
             swing.allowance(),

@@ -11,7 +11,7 @@ use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::slab::{Slab, Taken};
+use crate::slab::slab::{Slab, TAKEN_WHOLE, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -81,7 +81,8 @@ unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Takes about `want` blocks from the heap's slabs, as one chain: all that was freed of each slab it draws from.
+/// Takes about `want` blocks from the heap's slabs, as one chain: all that was freed of each slab it draws from, and more
+/// new ones where the class is large.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -96,10 +97,11 @@ pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<
             };
             let have = got.as_ref().map_or(0, |taken| taken.count);
             let before = (*slab).carved_bytes();
+            let grown = (*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
             let carve = carve_count(class)
                 .max(want / 2)
                 .min(want - have)
-                .max((*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE);
+                .max(grown.min(TAKEN_WHOLE));
             let Some(taken) = (*slab).take(want - have, carve) else {
                 break;
             };

@@ -147,8 +147,7 @@ fn environment_beats_code_and_code_beats_the_profile() {
         "code over profile, also over one from the environment"
     );
     assert_eq!(
-        knobs.retain_mb,
-        Some(4),
+        knobs.huge_cache_mb, 8,
         "the environment's profile fills the rest"
     );
     let lines = printed(&knobs);
@@ -156,7 +155,7 @@ fn environment_beats_code_and_code_beats_the_profile() {
         "HAKMEM_PROFILE=lean (environment)",
         "HAKMEM_PURGE_DELAY_MS=5 (environment)",
         "HAKMEM_THP=auto (set in code)",
-        "HAKMEM_SS_RETAIN_MB=4 (profile lean)",
+        "HAKMEM_HUGE_CACHE_MB=8 (profile lean)",
         "HAKMEM_BACKGROUND=1 (default)",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line} not in {lines:?}");
@@ -202,11 +201,11 @@ fn a_bad_value_gets_one_line_and_what_holds_without_it() {
 
     let (_, lines) = load(
         Config::new(),
-        &["HAKMEM_SS_RETAIN_MB=1gb", "HAKMEM_PROFILE=lean"],
+        &["HAKMEM_SS_RETAIN_MB=1gb", "HAKMEM_PROFILE=speed"],
     );
     assert_eq!(
         lines,
-        ["HAKMEM_SS_RETAIN_MB=1gb: expected auto or a number from 0 to 1048576; using 4"]
+        ["HAKMEM_SS_RETAIN_MB=1gb: expected auto or a number from 0 to 1048576; using 256"]
     );
 
     let (knobs, lines) = load(Config::new().thp(ThpPolicy::Never), &["HAKMEM_THP="]);

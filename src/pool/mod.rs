@@ -134,14 +134,15 @@ pub(crate) fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
         let bits = Superslab::bits(slot, slots);
         let was = Account::of(superslab);
         pool.by_free.remove(superslab);
-        let clean = (*superslab).dirty & bits == 0;
+        let fresh = (bits & !(*superslab).dirty).count_ones() as usize;
+        let clean = fresh == slots;
         (*superslab).held -= units(superslab, (*superslab).dirty & bits) as u16;
         (*superslab).free &= !bits;
         (*superslab).dirty |= bits;
         pool.counts.claimed_slots += slots;
-        if clean && !(*superslab).populated && pool.swing.is_open() {
+        if fresh > 0 && !(*superslab).populated && pool.swing.is_open() {
             pool.swing
-                .took(slots * SLOT, clock::now_ms(), purge::delay());
+                .took(fresh * SLOT, clock::now_ms(), purge::delay());
         }
         pool.relist(superslab, was);
         Some(Claim {

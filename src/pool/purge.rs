@@ -11,6 +11,7 @@ use crate::os::mapping;
 use crate::os::numa::{self, Node};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident; beyond it an eighth of what is in use. Little: a program that needs more
@@ -26,10 +27,10 @@ const SLACK: usize = 8 << 20;
 const SPLIT_FROM: [u32; 3] = [24, 12, 4];
 /// What nobody needed for the whole delay is worth splitting a page for from here on.
 const SPLIT_AGED_FROM: u32 = 12;
-/// No trim before this time: the last one left more than the bound allows (locked pages, a bound below what dense huge
-/// pages hold), and looking through all superslabs at every release would find nothing again.
+/// No trim before this time: the last one found nothing to give back, and left more than the bound allows (locked pages, a
+/// bound below what dense huge pages hold); looking through all superslabs at every release would find nothing again.
 static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
-/// Bytes from which it is tried before that time all the same: what a barren trim left, and an eighth more.
+/// Bytes from which it is tried before that time all the same: what a barren trim left, and a little more.
 static BARREN_BELOW: AtomicUsize = AtomicUsize::new(0);
 
 /// Milliseconds that free memory waits, unneeded, before it goes back; what went earlier and was taken again within them
@@ -74,17 +75,24 @@ pub(crate) fn trim() {
         let bound = bound(&whole);
         whole.dirty_bytes > bound - (bound / 4).min(SLACK)
     };
+    let barren = Cell::new(true);
     for split_from in SPLIT_FROM {
         purge_while(
             split_from,
             |pool, _| over(pool),
-            |pool, bytes| pool.swing.gave(bytes, now, delay()),
+            |pool, bytes| {
+                pool.swing.gave(bytes, now, delay());
+                if bytes > 0 {
+                    barren.set(false);
+                }
+            },
         );
     }
     let whole = lock(Node::FIRST).whole();
-    let left = whole.dirty_bytes;
-    if left > bound(&whole) {
-        BARREN_BELOW.store(left + (left / 8).max(SLACK / 4), Ordering::Relaxed);
+    let (left, bound) = (whole.dirty_bytes, bound(&whole));
+    if barren.get() && left > bound {
+        let more = (left / 8).max((bound / 4).min(SLACK / 4));
+        BARREN_BELOW.store(left + more, Ordering::Relaxed);
         BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
     }
 }

@@ -37,7 +37,7 @@ const _: () = assert!(
 );
 
 /// Freed blocks up to this many leave a slab in one piece.
-const TAKEN_WHOLE: usize = 1024;
+pub(crate) const TAKEN_WHOLE: usize = 1024;
 
 /// How many blocks a class with few has: one that gets fewer asks again soon.
 const FEW: usize = 8;

@@ -76,8 +76,8 @@ impl Superslab {
     /// A descriptor for a superslab yet to be mapped.
     pub(crate) fn allocate() -> Option<NonNull<Superslab>> {
         let descriptor = meta::allocate::<Superslab>()?;
-        // SAFETY: fresh zeroed memory for one descriptor; every field but the two enums is valid when zero, and those
-        // are written here.
+        // SAFETY: fresh zeroed memory for one descriptor; every field but the state is valid when zero, and that is
+        // written here.
         unsafe { (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped) };
         Some(descriptor)
     }
