@@ -2,6 +2,7 @@
 
 use super::Account;
 use super::place::lock;
+use super::purge;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
@@ -51,9 +52,11 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         Prefault::Off | Prefault::Async => Prefault::Populate,
         other => other,
     };
-    (0..count)
+    let had = (0..count)
         .take_while(|_| acquire(knobs, how, numa::here(), false).is_ok_and(|populated| populated))
-        .count()
+        .count();
+    purge::retain_prewarmed(had * SUPERSLAB);
+    had
 }
 
 pub(super) fn acquire(

@@ -50,6 +50,15 @@ pub(super) fn delay() -> u64 {
     DELAY.load(Ordering::Relaxed) as u64
 }
 
+/// Bytes made resident on request: so much may be retained, for what was asked for ahead of use is not given back as soon
+/// as it has been used once.
+static PREWARMED: AtomicUsize = AtomicUsize::new(0);
+
+/// `bytes` more were made resident on request.
+pub(super) fn retain_prewarmed(bytes: usize) {
+    PREWARMED.fetch_add(bytes, Ordering::Relaxed);
+}
+
 /// Bytes of free memory that may stay resident now, in the process.
 pub(super) fn bound(whole: &Whole) -> usize {
     let least = RETAIN_LEAST.load(Ordering::Relaxed);
@@ -59,6 +68,7 @@ pub(super) fn bound(whole: &Whole) -> usize {
         least
             .max(whole.claimed_slots * SLOT / 8)
             .max(whole.allowance)
+            .max(PREWARMED.load(Ordering::Relaxed))
     }
 }
 
