@@ -15,11 +15,7 @@ use std::time::{Duration, Instant};
 static HAKMEM: Hakmem = Hakmem::new();
 
 fn helpers() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc");
-    tasks
-        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok())
-        .filter(|name| name.trim() == "hakmem-ahead")
-        .count()
+    common::mem::threads_named(|name| name == "hakmem-ahead")
 }
 
 /// Allocates small written blocks; answers them and the most helper threads that were seen.

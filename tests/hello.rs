@@ -5,18 +5,11 @@
 mod common;
 
 use common::child::{self, Child};
+use common::mem;
 use hakmem_alloc::{Hakmem, stats};
 
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
-
-fn threads_of_ours() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc");
-    tasks
-        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with("hakmem"))
-        .count()
-}
 
 #[test]
 fn a_hello_world_maps_no_huge_page_and_starts_no_thread() {
@@ -24,7 +17,8 @@ fn a_hello_world_maps_no_huge_page_and_starts_no_thread() {
     if child::case().is_some() {
         let words: Vec<String> = ["hello", "world"].map(String::from).to_vec();
         println!("{}", words.join(", "));
-        child::report("threads", threads_of_ours());
+        let ours = mem::threads_named(|name| name.starts_with("hakmem"));
+        child::report("threads", ours);
         let stats = stats();
         child::report("requested", stats.huge_pages.requested_bytes);
         child::report("achieved", stats.huge_pages.achieved_bytes.unwrap_or(0));

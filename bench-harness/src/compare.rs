@@ -153,32 +153,16 @@ fn relative(results: &[CaseResult], case: &CaseResult) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Run, Series};
-    use crate::workloads::Spec;
-
-    fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
-        let run = |&s: &f64| Run {
-            ops_per_sec: s * 1e6,
-            ..Run::default()
-        };
-        let spec = Spec::report_cases().remove(0);
-        CaseResult::made(
-            spec,
-            allocator,
-            Series::Warm,
-            speeds.iter().map(run).collect(),
-        )
-    }
 
     #[test]
     fn a_busier_machine_is_no_regression() {
         let old = [
-            case("system", &[10.0, 10.0, 10.0]),
-            case("hakmem", &[20.0, 20.0, 20.0]),
+            CaseResult::at_speeds("system", &[10.0, 10.0, 10.0]),
+            CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0]),
         ];
         let new = [
-            case("system", &[5.0, 5.0, 5.0]),
-            case("hakmem", &[10.0, 10.0, 10.0]),
+            CaseResult::at_speeds("system", &[5.0, 5.0, 5.0]),
+            CaseResult::at_speeds("hakmem", &[10.0, 10.0, 10.0]),
         ];
         let lines = lines(&old, &new, "hakmem");
         assert_eq!(
@@ -189,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_regression_is_one_and_its_bound_counts() {
-        let old = [case("hakmem", &[20.0, 20.0, 20.0])];
-        let new = [case("hakmem", &[18.0, 18.0, 18.0])];
+        let old = [CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0])];
+        let new = [CaseResult::at_speeds("hakmem", &[18.0, 18.0, 18.0])];
         let found = lines(&old, &new, "hakmem");
         assert_eq!(
             (found[0].verdict(0.05), found[0].verdict(0.2)),
@@ -209,8 +193,8 @@ mod tests {
 
     #[test]
     fn what_fails_now_is_no_silence() {
-        let old = [case("hakmem", &[20.0, 20.0, 20.0])];
-        let mut new = [case("hakmem", &[])];
+        let old = [CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0])];
+        let mut new = [CaseResult::at_speeds("hakmem", &[])];
         assert!(failed(&old, &new, "hakmem").is_empty());
         new[0].failures.push(failure("crashed: signal 11"));
         assert_eq!(failed(&old, &new, "hakmem").len(), 1);

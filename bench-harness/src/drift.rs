@@ -84,22 +84,6 @@ pub fn describe(title: &str, what: &str, values: &[f64], bound: f64) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Run, Series};
-    use crate::workloads::Spec;
-
-    fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
-        let run = |&ops_per_sec: &f64| Run {
-            ops_per_sec,
-            ..Run::default()
-        };
-        let spec = Spec::report_cases().remove(0);
-        CaseResult::made(
-            spec,
-            allocator,
-            Series::Warm,
-            speeds.iter().map(run).collect(),
-        )
-    }
 
     #[test]
     fn one_disturbed_run_of_five_is_not_a_spread() {
@@ -120,8 +104,23 @@ mod tests {
         let calm = [100.0, 103.0, 99.0, 101.0, 100.0, 98.0];
         let wild = [100.0, 140.0, 60.0, 130.0, 70.0, 100.0];
         let slower = [100.0, 101.0, 99.0, 60.0, 61.0, 59.0];
-        assert!(warnings(&[case("system", &calm), case("hakmem", &wild)], BOUND).is_empty());
-        let found = warnings(&[case("system", &wild), case("hakmem", &calm)], BOUND);
+        assert!(
+            warnings(
+                &[
+                    CaseResult::at_speeds("system", &calm),
+                    CaseResult::at_speeds("hakmem", &wild)
+                ],
+                BOUND
+            )
+            .is_empty()
+        );
+        let found = warnings(
+            &[
+                CaseResult::at_speeds("system", &wild),
+                CaseResult::at_speeds("hakmem", &calm),
+            ],
+            BOUND,
+        );
         assert_eq!(found.len(), 1);
         assert!(
             found[0].starts_with(
@@ -129,12 +128,12 @@ mod tests {
             ),
             "{found:?}"
         );
-        let found = warnings(&[case("system", &slower)], BOUND);
+        let found = warnings(&[CaseResult::at_speeds("system", &slower)], BOUND);
         assert!(
             found.len() == 1
                 && found[0].contains("second half of system malloc's own runs is 40 % slower"),
             "{found:?}"
         );
-        assert!(warnings(&[case("system", &slower)], 60.0).is_empty());
+        assert!(warnings(&[CaseResult::at_speeds("system", &slower)], 60.0).is_empty());
     }
 }

@@ -155,6 +155,17 @@ impl CaseResult {
             latency: None,
         }
     }
+
+    /// The report's case in its warm series, at so many millions of operations per second in each run.
+    pub fn at_speeds(allocator: &str, speeds: &[f64]) -> CaseResult {
+        let run = |&s: &f64| Run {
+            ops_per_sec: s * 1e6,
+            ..Run::default()
+        };
+        let spec = Spec::report_cases().remove(0);
+        let runs = speeds.iter().map(run).collect();
+        CaseResult::made(spec, allocator, Series::Warm, runs)
+    }
 }
 
 /// A results file.

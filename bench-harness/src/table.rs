@@ -273,19 +273,11 @@ mod tests {
     use crate::workloads::Spec;
 
     fn case(allocator: &str, speeds: &[f64]) -> CaseResult {
-        let run = |&s: &f64| Run {
-            ops_per_sec: s * 1e6,
-            minor_faults_timed: 12,
-            max_rss_kib: 2048,
-            ..Run::default()
-        };
-        let spec = Spec::report_cases().remove(0);
-        CaseResult::made(
-            spec,
-            allocator,
-            Series::Warm,
-            speeds.iter().map(run).collect(),
-        )
+        let mut case = CaseResult::at_speeds(allocator, speeds);
+        for run in &mut case.runs {
+            (run.minor_faults_timed, run.max_rss_kib) = (12, 2048);
+        }
+        case
     }
 
     #[test]

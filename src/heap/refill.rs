@@ -179,14 +179,9 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     for attempt in 0..3 {
         let mut refused = false;
         loop {
-            let claim = if refused {
-                pool::claim_elsewhere(node, slots, light)
-            } else {
-                pool::claim(node, slots, light)
-            };
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = claim {
+                if let Some(claim) = pool::claim_after(refused, node, slots, light) {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = slabs::take(heap, class, want);

@@ -272,9 +272,6 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     let class = tag.class();
     // SAFETY: `out` is the thread's own.
     unsafe {
-        if gather(heap, block, tag) {
-            return;
-        }
         let out = &raw mut (*heap).out[class];
         let count = (*out).count();
         if count > 0 && (*out).owner != tag.owner() {

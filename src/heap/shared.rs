@@ -34,11 +34,7 @@ pub(super) fn alloc(class: usize) -> Fresh {
                 .iter()
                 .all(|slab| slab.is_null())
                 && let node = *asked.get_or_insert_with(pool::here)
-                && let Some(claim) = if refused {
-                    pool::claim_elsewhere(node, slots, false)
-                } else {
-                    pool::claim(node, slots, false)
-                }
+                && let Some(claim) = pool::claim_after(refused, node, slots, false)
             {
                 slabs::open(heap, claim, class);
             }

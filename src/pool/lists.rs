@@ -161,19 +161,28 @@ impl ByFree {
     /// # Safety
     /// The pool's lock is held for as long as the iterator is.
     pub(super) unsafe fn empties(&self) -> impl Iterator<Item = *mut Superslab> {
-        [BARE, SLOTS].into_iter().flat_map(|list| {
-            let first = Some(self.heads[list]).filter(|head| !head.is_null());
-            core::iter::successors(first, |at| {
-                // SAFETY: listed superslabs are alive while the lock is held.
-                let next = unsafe { (**at).list.next };
-                (!next.is_null()).then_some(next)
-            })
-        })
+        // SAFETY: the caller's promise.
+        [BARE, SLOTS]
+            .into_iter()
+            .flat_map(|list| unsafe { self.walk(list) })
     }
 
-    /// The first of the wholly free superslabs that hold memory.
-    pub(super) fn first_resident(&self) -> Option<*mut Superslab> {
-        (!self.heads[SLOTS].is_null()).then_some(self.heads[SLOTS])
+    /// The wholly free superslabs that hold memory.
+    ///
+    /// # Safety
+    /// As for [`ByFree::empties`].
+    pub(super) unsafe fn residents(&self) -> impl Iterator<Item = *mut Superslab> {
+        // SAFETY: the caller's promise.
+        unsafe { self.walk(SLOTS) }
+    }
+
+    unsafe fn walk(&self, list: usize) -> impl Iterator<Item = *mut Superslab> + use<> {
+        let first = Some(self.heads[list]).filter(|head| !head.is_null());
+        core::iter::successors(first, |at| {
+            // SAFETY: listed superslabs are alive while the lock is held.
+            let next = unsafe { (**at).list.next };
+            (!next.is_null()).then_some(next)
+        })
     }
 
     /// Visits every listed superslab, and says whether it is in the list it belongs in.

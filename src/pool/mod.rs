@@ -116,7 +116,7 @@ impl Claim {
 /// Claims `slots` neighbouring slots from the node's fullest superslab that has them, resident ones before others; for
 /// `light` use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`:
 /// call [`grow`] without any lock held and try again.
-pub(crate) fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
+fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
     let mut pool = lock(node);
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
@@ -153,8 +153,17 @@ pub(crate) fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
     }
 }
 
-/// As [`claim`], from the nodes but `node`: where [`grow`] was refused, before giving up.
-pub(crate) fn claim_elsewhere(node: Node, slots: usize, light: bool) -> Option<Claim> {
+/// As [`claim`], once [`grow`] was refused from wherever there is something.
+pub(crate) fn claim_after(refused: bool, node: Node, slots: usize, light: bool) -> Option<Claim> {
+    if refused {
+        claim_elsewhere(node, slots, light)
+    } else {
+        claim(node, slots, light)
+    }
+}
+
+/// As [`claim`], from the nodes but `node`.
+fn claim_elsewhere(node: Node, slots: usize, light: bool) -> Option<Claim> {
     numa::all()
         .filter(|other| *other != node)
         .find_map(|other| claim(other, slots, light))

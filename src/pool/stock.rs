@@ -53,14 +53,11 @@ pub(crate) fn unstock() {
 impl Pool {
     /// The wholly free superslabs that are resident and were never used.
     fn unused(&self) -> impl Iterator<Item = *mut Superslab> {
-        let first = self.by_free.first_resident();
         // SAFETY: listed superslabs are alive while the lock around `self` is held, and so is their list.
         unsafe {
-            core::iter::successors(first, |at| {
-                let next = (**at).list.next;
-                (!next.is_null()).then_some(next)
-            })
-            .filter(|at| (**at).populated && (**at).dirty == 0)
+            self.by_free
+                .residents()
+                .filter(|at| (**at).populated && (**at).dirty == 0)
         }
     }
 }

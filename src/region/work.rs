@@ -253,7 +253,7 @@ impl Work {
             return fail(errno, self.done, segment.how == How::Read);
         }
         self.pace.took(now_ns() - began);
-        if let Task::Populate(_) = &self.task {
+        if matches!(self.task, Task::Populate(_)) {
             if self.done == 0 {
                 tally::prefault_begun();
             }

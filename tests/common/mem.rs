@@ -35,6 +35,15 @@ pub fn threads() -> usize {
     field(read(c"/proc/self/status", &mut buf), "Threads:").expect("status has a line Threads:")
 }
 
+/// Threads of this process whose name is such a one.
+pub fn threads_named(such: impl Fn(&str) -> bool) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| such(name.trim()))
+        .count()
+}
+
 fn field(text: &str, name: &str) -> Option<usize> {
     let line = text.lines().find_map(|l| l.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
