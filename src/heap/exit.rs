@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
-use super::{maintain, registry, slabs, spare, tls, walk};
+use super::{keep, maintain, registry, tls, walk};
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -37,17 +37,14 @@ pub(super) fn detach(heap: *mut Heap) {
     unsafe {
         let guard = lock(heap);
         let mut sorter = Sorter::new(true);
-        slabs::begin_keeping(heap);
-        remote::flush_private(heap, &mut sorter);
-        spare::flush_all(heap, &mut sorter);
+        let ended = keep::begin(heap, &mut sorter);
+        let sent_home = matches!(ended, keep::Ended::SentHome);
         (*heap).state.store(IDLE, Ordering::Relaxed);
         // SeqCst, with the fence in `remote::post`: either the poster sees Idle, or this drain sees its batch.
         fence(Ordering::SeqCst);
         remote::drain_locked(heap);
-        spare::flush_all(heap, &mut sorter);
         sorter.post_all(heap);
-        slabs::end_keeping(heap);
-        slabs::note_idle_classes(heap);
+        keep::end(heap, ended);
         debug_assert!(
             walk::slabs_are_valid(heap),
             "a heap that is given up is in order"
@@ -60,7 +57,9 @@ pub(super) fn detach(heap: *mut Heap) {
             pool::trim();
         }
         remote::catch_up();
-        maintain::wake();
+        if sent_home {
+            maintain::wake();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The heap's data: a private front for its thread, a shared part under its lock, and the inbox.
 
+use super::classes::Classes;
 use super::registry;
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::os::lock::{Guard, Lock};
@@ -8,7 +9,7 @@ use crate::slab::inbox::Inbox;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 /// Heap ids are 24 bits in a tag; all ones is nobody's.
 pub(super) const NOBODY: u32 = 0xFF_FFFF;
@@ -149,8 +150,8 @@ pub(super) struct Spare {
     pub(super) walked: bool,
 }
 
-/// Everything under the heap's lock. `out_bytes` and `slab_bytes` are sums over the heap's slabs; `spare_bytes` over
-/// its spare stacks.
+/// Everything under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs;
+/// `spare_bytes` over its spare stacks.
 #[repr(C)]
 pub(super) struct Shared {
     pub(super) spare: [Spare; CLASSES],
@@ -159,6 +160,8 @@ pub(super) struct Shared {
     pub(super) out_blocks: [u32; CLASSES],
     pub(super) slab_count: [u32; CLASSES],
     pub(super) slab_bytes: usize,
+    /// Bytes of the slabs' blocks that were ever handed out.
+    pub(super) carved_bytes: usize,
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,
     /// Batches taken from the inbox and not yet opened.
@@ -169,9 +172,7 @@ pub(super) struct Shared {
     pub(super) keep_left: usize,
     /// Some slab may be empty and listed.
     pub(super) has_empty: bool,
-    /// Bytes of empty slabs that earlier threads left and that may still be there.
-    pub(super) inherited: usize,
-    /// Bytes of empty slabs that an idle heap was left with.
+    /// Bytes that an idle heap was left with, as they were counted then.
     pub(super) kept: usize,
     /// Slow operations since the last look at the clock, and when that was.
     pub(super) slow_ops: u32,
@@ -195,8 +196,14 @@ pub(crate) struct Heap {
     pub(super) lock: Lock,
     pub(super) state: AtomicU32,
     pub(super) id: u32,
-    /// Classes in which an idle heap has slabs with room: a hint for those who would take one over.
-    pub(super) idle_classes: [AtomicU64; 2],
+    /// Classes in which an idle heap may have slabs with room: a hint for those who would take one over.
+    pub(super) idle_classes: Classes,
+    /// Classes in which `out` was begun, and those in which foreign blocks may lie in the bin or on the stack, since a
+    /// thread last ended. The thread's alone.
+    pub(super) gathered: Classes,
+    pub(super) mixed: Classes,
+    /// What became of an idle heap's bins (`keep`). Under the lock; elsewhere a hint.
+    pub(super) rest: AtomicU8,
     /// The next idle heap; under the registry's lock.
     pub(super) next_idle: UnsafeCell<*mut Heap>,
     /// The private part may be torn: a fork froze its thread in the middle of a fast path.
@@ -208,7 +215,6 @@ const _: () = assert!(
     core::mem::offset_of!(Heap, front) == 0,
     "a heap is reached through its front"
 );
-const _: () = assert!(CLASSES <= 128, "a class bitmap is two words");
 
 /// Most blocks a bin of `class` holds: 16 KiB worth and at most 128; of larger ones up to 8, as far as 64 KiB hold them, so
 /// that not every second free of them takes the slow path. None of a run, since a thread that sleeps cannot be asked for

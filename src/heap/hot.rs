@@ -144,6 +144,11 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
     if tls::is_empty(front) {
         attach::attach();
         front = tls::get();
+        // The thread before left its bins as they were.
+        // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
+        if let Some(ptr) = unsafe { pop(bin_at(front, class * size_of::<Bin>())) } {
+            return Fresh { ptr, zero: false };
+        }
     }
     if tls::is_dead(front) || tls::is_empty(front) {
         return shared::alloc(class);

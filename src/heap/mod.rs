@@ -13,6 +13,7 @@
 
 mod ahead;
 mod attach;
+mod classes;
 pub(crate) mod cold;
 mod exit;
 mod expect;
@@ -20,6 +21,7 @@ pub(crate) mod fork;
 #[allow(clippy::module_inception)]
 mod heap;
 pub(crate) mod hot;
+mod keep;
 pub(crate) mod maintain;
 #[cfg(all(test, not(loom)))]
 mod nodes_tests;

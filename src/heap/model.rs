@@ -29,6 +29,7 @@ enum Without {
     Fences,
     LookAgain,
     TheirLock,
+    State,
 }
 
 struct Heap {
@@ -43,6 +44,8 @@ struct World {
     heaps: [Heap; 2],
     word: AtomicU32,
     out: UnsafeCell<usize>,
+    /// Blocks in A's bin, of those out: its thread's alone while it is live, under the lock while it is idle.
+    bin: UnsafeCell<usize>,
     without: Without,
 }
 
@@ -57,6 +60,7 @@ impl World {
             heaps: [heap(), heap()],
             word: AtomicU32::new(A as u32),
             out: UnsafeCell::new(out),
+            bin: UnsafeCell::new(0),
             without,
         })
     }
@@ -161,6 +165,29 @@ impl World {
         // SAFETY: under the owner's lock.
         self.out.with_mut(|out| unsafe { *out += 1 });
         self.give();
+    }
+
+    /// As `remote::settle` with `keep::look`: what an idle heap was left with goes home.
+    fn settle(&self, owner: usize) {
+        let heap = &self.heaps[owner];
+        let Some(guard) = heap.lock.try_lock() else {
+            return;
+        };
+        if heap.state.load(Ordering::Relaxed) == IDLE || self.without == Without::State {
+            // SAFETY: loom reports a thread that uses the bin meanwhile.
+            let blocks = self
+                .bin
+                .with_mut(|bin| unsafe { core::mem::take(&mut *bin) });
+            (0..blocks).for_each(|_| self.give());
+        }
+        drop(guard);
+        self.look_again(owner);
+    }
+
+    /// As `hot`: a thread frees a block of its own into the bin, with no lock.
+    fn push(&self) {
+        // SAFETY: the bin is the thread's own; loom reports another who uses it meanwhile.
+        self.bin.with_mut(|bin| unsafe { *bin += 1 });
     }
 
     /// Everything is home: nothing in an inbox, nothing out of the slab.
@@ -278,6 +305,37 @@ fn without_the_second_look_a_robber_leaves_a_batch() {
 #[should_panic(expected = "Causality violation")]
 fn without_the_robbed_heaps_lock_two_work_on_one_slab() {
     robbery_against_a_batch(Without::TheirLock);
+}
+
+/// A heap is left as it is, with a block in its bin, adopted by a thread that frees another, and given up again, while
+/// somebody comes to send home what idle heaps keep.
+fn kept_bins_against_a_settler(without: Without) {
+    loom::model(move || {
+        let world = World::new(LIVE, 2, without);
+        let settler = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.settle(A))
+        };
+        world.push();
+        world.detach(A);
+        world.adopt(A);
+        world.push();
+        world.detach(A);
+        settler.join().expect("the settler");
+        world.settle(A);
+        world.check();
+    });
+}
+
+#[test]
+fn a_kept_bin_is_its_adopters_or_the_settlers() {
+    kept_bins_against_a_settler(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_a_look_at_the_state_a_living_threads_bin_is_sent_home() {
+    kept_bins_against_a_settler(Without::State);
 }
 
 /// Two threads free the same huge block, as a broken program does. As `Directory::claim`, whose word is the table's.

@@ -30,6 +30,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         let bin = &raw mut (*heap).front.bins[class];
         if (*out).count() > 0 && size_class::size(class) >= RECYCLE_FROM {
             let (head, count) = Out::take(out);
+            (*heap).mixed.add(class);
             return keep(
                 heap,
                 class,

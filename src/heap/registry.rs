@@ -1,8 +1,8 @@
 //! All heaps by id, and the idle ones.
 
 use super::heap::{Heap, IDLE, LIVE};
+use super::keep;
 use super::remote::{self, Sorter};
-use super::slabs;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::meta;
 use core::ptr;
@@ -21,15 +21,52 @@ static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mu
 static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// Two lists: those whose bins were left as they are, which threads adopt first, and the others.
 struct Idle {
-    head: *mut Heap,
+    warm: *mut Heap,
+    cold: *mut Heap,
 }
 
 // SAFETY: only reached through the lock around it.
 unsafe impl Send for Idle {}
 
+impl Idle {
+    /// # Safety
+    /// The heap is idle, and in no list.
+    unsafe fn push(&mut self, heap: *mut Heap) {
+        // SAFETY: the link belongs to the lock around `self`.
+        unsafe {
+            // Relaxed: a heap that was sent home meanwhile is only adopted sooner than others.
+            let list = if (*heap).rest.load(Ordering::Relaxed) == keep::EMPTY {
+                &mut self.cold
+            } else {
+                &mut self.warm
+            };
+            *(*heap).next_idle.get() = *list;
+            *list = heap;
+        }
+    }
+
+    /// The idle heap that was left last, of those with blocks in their bins first.
+    fn pop(&mut self) -> Option<*mut Heap> {
+        let list = if self.warm.is_null() {
+            &mut self.cold
+        } else {
+            &mut self.warm
+        };
+        let heap = *list;
+        if heap.is_null() {
+            return None;
+        }
+        // SAFETY: as in `push`.
+        *list = unsafe { *(*heap).next_idle.get() };
+        Some(heap)
+    }
+}
+
 static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
-    head: ptr::null_mut(),
+    warm: ptr::null_mut(),
+    cold: ptr::null_mut(),
 });
 
 /// The heap of this id; null where there is none.
@@ -50,20 +87,17 @@ pub(super) fn heap(id: u32) -> *mut Heap {
 /// A heap for the calling thread: an idle one if there is one, else a new one. `None` when memory or ids ran out.
 pub(super) fn acquire() -> Option<*mut Heap> {
     let mut idle = IDLE_HEAPS.lock();
-    let heap = idle.head;
-    if heap.is_null() {
+    let Some(heap) = idle.pop() else {
         return create(&mut idle);
-    }
+    };
     // SAFETY: idle heaps are linked under this lock. Taking the heap's own lock makes the adopter see what the last
     // one who worked on it left (rule 5).
     unsafe {
-        idle.head = *(*heap).next_idle.get();
         IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
         let _guard = super::heap::lock(heap);
         (*heap).state.store(LIVE, Ordering::SeqCst);
-        slabs::forget_kept(heap);
-        (*heap).idle_classes[0].store(0, Ordering::Relaxed);
-        (*heap).idle_classes[1].store(0, Ordering::Relaxed);
+        keep::forget(heap);
+        (*heap).idle_classes.clear();
         if (*heap).torn.swap(false, Ordering::Relaxed) {
             let mut sorter = Sorter::new(true);
             remote::flush_private(heap, &mut sorter);
@@ -117,12 +151,11 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
 pub(super) unsafe fn publish_idle(heap: *mut Heap) {
     let mut idle = IDLE_HEAPS.lock();
     // SAFETY: the link belongs to this lock.
-    unsafe { *(*heap).next_idle.get() = idle.head };
-    idle.head = heap;
+    unsafe { idle.push(heap) };
     IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Calls `visit` for up to `most` idle heaps that say they have slabs with room in `class`, until it answers true.
+/// Calls `visit` for up to `most` idle heaps that kept nothing and say they have slabs with room in `class`, until it answers true.
 /// The registry's lock is held meanwhile: the heaps stay idle.
 pub(super) fn find_idle(
     class: usize,
@@ -133,21 +166,41 @@ pub(super) fn find_idle(
         return false;
     }
     let idle = IDLE_HEAPS.lock();
-    let mut at = idle.head;
+    let mut at = idle.cold;
     let mut looked = 0;
     // SAFETY: linked under this lock.
     unsafe {
         while !at.is_null() && looked < most {
             looked += 1;
-            if (*at).idle_classes[class / 64].load(Ordering::Relaxed) & 1 << (class % 64) != 0
-                && visit(at)
-            {
+            if (*at).idle_classes.has(class) && visit(at) {
                 return true;
             }
             at = *(*at).next_idle.get();
         }
     }
     false
+}
+
+/// Fills `places` with idle heaps whose bins were left as they are, and answers how many there are of them.
+pub(super) fn warm(places: &mut [*mut Heap]) -> usize {
+    let mut idle = IDLE_HEAPS.lock();
+    let mut at = core::mem::replace(&mut idle.warm, ptr::null_mut());
+    let mut count = 0;
+    // SAFETY: linked under this lock. The list is built anew, of those that are still warm.
+    unsafe {
+        while !at.is_null() {
+            let next = *(*at).next_idle.get();
+            if (*at).rest.load(Ordering::Relaxed) != keep::EMPTY
+                && let Some(place) = places.get_mut(count)
+            {
+                *place = at;
+                count += 1;
+            }
+            idle.push(at);
+            at = next;
+        }
+    }
+    count
 }
 
 /// Heaps made so far, the shared one included.
@@ -178,7 +231,7 @@ pub(super) fn fork_lock() -> &'static Lock {
 /// Only the forking thread exists, and the registry's lock has been reset.
 pub(super) unsafe fn rebuild_idle(keep: *mut Heap) {
     let mut idle = IDLE_HEAPS.lock();
-    idle.head = ptr::null_mut();
+    (idle.warm, idle.cold) = (ptr::null_mut(), ptr::null_mut());
     let mut count = 0;
     for heap in all() {
         // SAFETY: nobody else is left.
@@ -187,9 +240,8 @@ pub(super) unsafe fn rebuild_idle(keep: *mut Heap) {
                 continue;
             }
             (*heap).state.store(IDLE, Ordering::SeqCst);
-            *(*heap).next_idle.get() = idle.head;
+            idle.push(heap);
         }
-        idle.head = heap;
         count += 1;
     }
     IDLE_COUNT.store(count, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Blocks of other heaps: gathered in `out`, posted batch by batch, drained when nobody else will.
 
 use super::heap::{Bin, Heap, IDLE, Out, batch_limit, by_id, shared};
-use super::{hot, registry, slabs, spare};
+use super::{hot, keep, registry, slabs, spare};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::pool;
@@ -276,9 +276,11 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         let count = (*out).count();
         if count > 0 && (*out).owner != tag.owner() {
             // A second owner: into the bin; the way back sorts.
+            (*heap).mixed.add(class);
             return hot::push_foreign(heap, block, class);
         }
         (*out).owner = tag.owner();
+        (*heap).gathered.add(class);
         add(out, block, count);
         if count as usize + 1 >= batch_limit(class) {
             let (head, count) = Out::take(out);
@@ -369,17 +371,14 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
         };
         drain_locked(heap);
         let mut sorter = Sorter::new(false);
-        if (*heap).state.load(Ordering::Relaxed) == IDLE
-            && (*heap).torn.swap(false, Ordering::Relaxed)
-        {
-            flush_private(heap, &mut sorter);
-        }
-        spare::shrink_unneeded(heap, &mut sorter);
-        sorter.post_all(heap);
-        slabs::retire_empty(heap);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            keep::look(heap, &mut sorter);
             slabs::note_idle_classes(heap);
+        } else {
+            spare::shrink_unneeded(heap, &mut sorter);
+            slabs::retire_empty(heap);
         }
+        sorter.post_all(heap);
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         look_again(heap);

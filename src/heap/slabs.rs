@@ -4,7 +4,7 @@
 //! which only a block or two is free is in no list: fetching those would cost a slow path for each.
 
 use super::heap::{BUCKETS, Heap, Shared, carve_count, shared};
-use super::{expect, registry, remote};
+use super::{expect, keep, registry, remote};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::clock;
@@ -14,7 +14,7 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::{Slab, TAKEN_WHOLE, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 /// How many slabs one refill draws from before it is content with what it has.
 const SLABS_PER_REFILL: usize = 4;
@@ -145,6 +145,7 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
     unsafe {
         let carved = (*slab).carved_bytes() - before;
         if carved > 0 {
+            (*part).carved_bytes += carved;
             pool::carved(carved);
         }
         (*part).out_blocks[class] += count as u32;
@@ -207,56 +208,6 @@ pub(super) unsafe fn give(
     }
 }
 
-/// Bytes of empty slabs that all idle heaps together hold: threads that come one after another find them again, and
-/// neither open nor retire a slab for each class they use.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
-const KEPT_MOST: usize = 2 << 20;
-const KEPT_MOST_EACH: usize = 512 << 10;
-
-/// From here on slabs that run empty stay with the heap, within bounds. Its thread is about to end.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn begin_keeping(heap: *mut Heap) {
-    // SAFETY: the lock is held.
-    unsafe {
-        // What earlier threads left and later ones did not use does not pile up.
-        if (*shared(heap)).inherited > KEPT_MOST_EACH {
-            retire_empty(heap);
-        }
-    }
-    let kept = KEPT.load(Ordering::Relaxed);
-    let most = KEPT_MOST_EACH.min(KEPT_MOST.saturating_sub(kept));
-    KEPT.fetch_add(most, Ordering::Relaxed);
-    // SAFETY: the lock is held.
-    unsafe { (*shared(heap)).keep_left = most };
-}
-
-/// Slabs that run empty go back to the pool again.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn end_keeping(heap: *mut Heap) {
-    // SAFETY: the lock is held.
-    let unused = unsafe { core::mem::take(&mut (*shared(heap)).keep_left) };
-    KEPT.fetch_sub(unused, Ordering::Relaxed);
-}
-
-/// What an idle heap kept is its own affair again: a thread has taken it over, or it is about to be emptied.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn forget_kept(heap: *mut Heap) {
-    // SAFETY: the lock is held.
-    let kept = unsafe {
-        let part = shared(heap);
-        let kept = core::mem::take(&mut (*part).kept);
-        (*part).inherited += kept;
-        kept
-    };
-    KEPT.fetch_sub(kept, Ordering::Relaxed);
-}
-
 /// Gives the heap's empty slabs back to the pool.
 ///
 /// # Safety
@@ -264,9 +215,8 @@ pub(super) unsafe fn forget_kept(heap: *mut Heap) {
 pub(super) unsafe fn retire_empty(heap: *mut Heap) {
     // SAFETY: the lock is held; listed slabs belong to the heap.
     unsafe {
-        forget_kept(heap);
+        keep::forget(heap);
         let part = shared(heap);
-        (*part).inherited = 0;
         if !core::mem::take(&mut (*part).has_empty) {
             return;
         }
@@ -300,6 +250,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let slot = (base - (*superslab).base) / SLOT;
         let used = (*slab).touched();
         expect::retired(class, used);
+        (*part).carved_bytes -= (*slab).carved_bytes();
         pool::uncarved((*slab).carved_bytes());
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
@@ -351,10 +302,12 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
             (*from_part).slab_bytes -= slots * SLOT;
             (*from_part).out_blocks[class] -= out as u32;
             (*from_part).out_bytes -= bytes;
+            (*from_part).carved_bytes -= (*slab).carved_bytes();
             (*to_part).slab_count[class] += 1;
             (*to_part).slab_bytes += slots * SLOT;
             (*to_part).out_blocks[class] += out as u32;
             (*to_part).out_bytes += bytes;
+            (*to_part).carved_bytes += (*slab).carved_bytes();
             (*to_part).has_empty |= out == 0;
             (*slab).owner = (*heap).id;
             DIRECTORY.set((*slab).base, slots, Tag::new((*heap).id, class as u8));
@@ -374,13 +327,11 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
 pub(super) unsafe fn note_idle_classes(heap: *mut Heap) {
     // SAFETY: the lock is held.
     unsafe {
-        let mut bits = [0u64; 2];
+        (*heap).idle_classes.clear();
         for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
             if buckets.iter().any(|slab| !slab.is_null()) {
-                bits[class / 64] |= 1 << (class % 64);
+                (*heap).idle_classes.add(class);
             }
         }
-        (*heap).idle_classes[0].store(bits[0], Ordering::Relaxed);
-        (*heap).idle_classes[1].store(bits[1], Ordering::Relaxed);
     }
 }

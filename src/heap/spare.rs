@@ -141,7 +141,8 @@ unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorte
         let spare = &raw mut (*part).spare[class];
         let mut keep = (*spare).limit;
         let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
-        let slack = ((*part).slab_bytes + (*part).spare_bytes).saturating_sub((*part).out_bytes);
+        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
+        let slack = ((*part).carved_bytes + (*part).spare_bytes).saturating_sub((*part).out_bytes);
         if slack > slack_allowed(live) {
             let user = (*part).out_blocks[class].saturating_sub((*spare).blocks);
             let share = user / 8;
@@ -262,10 +263,19 @@ pub(super) unsafe fn walk_home(
 pub(super) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
     for class in 1..size_class::CLASSES {
         // SAFETY: the caller's promise.
-        unsafe {
-            while let Some(batch) = pop(heap, class) {
-                walk_home(heap, batch.head(), class, sorter);
-            }
+        unsafe { flush(heap, class, sorter) };
+    }
+}
+
+/// The same for one class.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        while let Some(batch) = pop(heap, class) {
+            walk_home(heap, batch.head(), class, sorter);
         }
     }
 }
@@ -312,6 +322,7 @@ impl Todo {
             super::maintain::wake();
         }
         if let Some(now) = self.decay {
+            super::keep::decay(now);
             pool::decay(now);
             crate::large::decay(now);
             super::maintain::wake();
