@@ -2,6 +2,7 @@
 
 use super::classes::Classes;
 use super::registry;
+use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Batch, Block};
@@ -190,6 +191,7 @@ pub(super) const IDLE: u32 = 1;
 pub(crate) struct Heap {
     pub(super) front: Front,
     pub(super) out: [Out; CLASSES],
+    pub(super) strays: Strays,
     /// Batches posted from this heap.
     pub(super) posted: AtomicU64,
     pub(super) inbox: Inbox,

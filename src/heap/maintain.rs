@@ -29,9 +29,7 @@ fn retained() -> usize {
 
 /// Starts the thread if it is wanted and not there. Call it with no lock held.
 pub(super) fn wake() {
-    let live = registry::count().saturating_sub(1 + registry::idle_count());
-    let many = live >= 2 || registry::idle_count() >= 2;
-    if many
+    if registry::several()
         && !RUNNING.load(Ordering::Relaxed)
         && retained() > START_FROM
         && knobs::get().background

@@ -34,6 +34,7 @@ mod remote;
 mod shared;
 mod slabs;
 mod spare;
+mod strays;
 pub(crate) mod survey;
 mod tls;
 mod walk;

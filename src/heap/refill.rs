@@ -3,7 +3,7 @@
 use super::heap::{Bin, Heap, Out, bin_limit, lock, shared};
 use super::hot::Fresh;
 use super::remote::Sorter;
-use super::{ahead, expect, slabs, spare};
+use super::{ahead, expect, slabs, spare, strays};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -28,6 +28,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     unsafe {
         let out = &raw mut (*heap).out[class];
         let bin = &raw mut (*heap).front.bins[class];
+        strays::took(heap);
         if (*out).count() > 0 && size_class::size(class) >= RECYCLE_FROM {
             let (head, count) = Out::take(out);
             (*heap).mixed.add(class);
@@ -174,7 +175,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         }
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
-    let light = unsafe { expect::light(heap, class) };
+    let need = unsafe { expect::need(heap, class) };
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -182,7 +183,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         loop {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = pool::claim_after(refused, node, slots, light) {
+                if let Some(claim) = pool::claim_after(refused, node, slots, need) {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = slabs::take(heap, class, want);

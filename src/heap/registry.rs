@@ -3,6 +3,7 @@
 use super::heap::{Heap, IDLE, LIVE};
 use super::keep;
 use super::remote::{self, Sorter};
+use super::strays::Strays;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::meta;
 use core::ptr;
@@ -97,6 +98,7 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         let _guard = super::heap::lock(heap);
         (*heap).state.store(LIVE, Ordering::SeqCst);
         keep::forget(heap);
+        (*heap).strays = Strays::NONE;
         (*heap).idle_classes.clear();
         if (*heap).torn.swap(false, Ordering::Relaxed) {
             let mut sorter = Sorter::new(true);
@@ -211,6 +213,17 @@ pub(crate) fn count() -> usize {
 /// Heaps whose thread has ended (the shared one is neither live nor idle).
 pub(crate) fn idle_count() -> usize {
     IDLE_COUNT.load(Ordering::Relaxed)
+}
+
+/// Heaps whose thread lives.
+pub(crate) fn live_count() -> usize {
+    // Read one after the other while threads come and go: it may be off by those.
+    count().saturating_sub(1 + idle_count())
+}
+
+/// Whether the process has, or of late had, several threads that allocate.
+pub(super) fn several() -> bool {
+    live_count() >= 2 || idle_count() >= 2
 }
 
 /// Every heap.

@@ -1,7 +1,7 @@
 //! Blocks of other heaps: gathered in `out`, posted batch by batch, drained when nobody else will.
 
 use super::heap::{Bin, Heap, IDLE, Out, batch_limit, by_id, shared};
-use super::{hot, keep, registry, slabs, spare};
+use super::{hot, keep, registry, slabs, spare, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::pool;
@@ -177,7 +177,7 @@ pub(super) unsafe fn try_drain(heap: *mut Heap) {
 ///
 /// # Safety
 /// `guard` is of `heap`'s lock.
-unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
+pub(super) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
     // SAFETY: the lock is held until the guard goes.
     let over = unsafe {
         drain_locked(heap);
@@ -277,7 +277,8 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         if count > 0 && (*out).owner != tag.owner() {
             // A second owner: into the bin; the way back sorts.
             (*heap).mixed.add(class);
-            return hot::push_foreign(heap, block, class);
+            hot::push_foreign(heap, block, class);
+            return strays::came(heap, class);
         }
         (*out).owner = tag.owner();
         (*heap).gathered.add(class);
@@ -289,6 +290,7 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             post(tag.owner(), batch, heap, true);
             catch_up();
         }
+        strays::came(heap, class);
     }
 }
 

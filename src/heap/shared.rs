@@ -34,7 +34,7 @@ pub(super) fn alloc(class: usize) -> Fresh {
                 .iter()
                 .all(|slab| slab.is_null())
                 && let node = *asked.get_or_insert_with(pool::here)
-                && let Some(claim) = pool::claim_after(refused, node, slots, false)
+                && let Some(claim) = pool::claim_after(refused, node, slots, pool::Need::ALL)
             {
                 slabs::open(heap, claim, class);
             }

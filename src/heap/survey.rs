@@ -25,7 +25,7 @@ pub(crate) fn survey() -> Survey {
         slabs: [0; CLASSES],
         live: [0; CLASSES],
         // The shared heap is neither.
-        live_heaps: registry::count().saturating_sub(1 + idle_heaps),
+        live_heaps: registry::live_count(),
         idle_heaps,
         posted: 0,
         drained: 0,

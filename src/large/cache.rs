@@ -118,7 +118,7 @@ fn delay() -> u64 {
 pub(super) fn took(bytes: usize) {
     let mut cache = CACHE.lock();
     if cache.swing.is_open() {
-        cache.swing.took(bytes, clock::now_ms(), delay());
+        cache.swing.took(bytes, clock::now_ms(), delay(), true);
     }
 }
 

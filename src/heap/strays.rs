@@ -1,0 +1,333 @@
+//! Blocks of heaps whose threads have ended, in the bins of a thread that lives.
+//!
+//! A thread keeps the blocks of others that it frees, for it may need some soon: where it takes as many as it frees, they
+//! pass no other hand. One that only frees needs none, and few free blocks from each of hundreds of slabs keep all of
+//! those resident: eight threads hand a thousand blocks each on, successor after successor, a ninth frees them all, and
+//! held 1.6 of 2 MiB in bins and on stacks, which pinned 6. So a thread that frees blocks of others looks now and then
+//! whether its bins grew by all that came and it took nothing; then those whose owner is idle go home, one visit to an
+//! owner for blocks of all classes, and the thread's own among them. Blocks of owners that live stay: their owners use
+//! the slabs, and get them back in full batches.
+
+use super::heap::{Bin, Heap, IDLE, Out, by_id, lock, shared};
+use super::remote::{self, Sorter};
+use super::{refill, spare};
+use crate::base::size_class::{self, CLASSES};
+use crate::os::sys::ErrnoGuard;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// Bytes of others' blocks between two looks. Each of those left at the end pins a slab at most, so few of them; a visit
+/// to an owner is dearer than a block, so not too few.
+const LOOK_EVERY: usize = 32 << 10;
+/// Looks that send little home become rarer, up to this.
+const LOOK_SELDOM: usize = 512 << 10;
+/// Idle owners told apart at a time.
+const OWNERS: usize = 32;
+/// Of [`Strays::held`]: the thread took blocks since.
+const TOOK: usize = usize::MAX;
+
+/// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
+#[repr(C)]
+pub(super) struct Strays {
+    /// Bytes of them that were freed since the last look.
+    came: usize,
+    /// The next look is due when so many came.
+    look_at: usize,
+    /// What [`held`] answered after the last look, or [`TOOK`].
+    held: usize,
+}
+
+impl Strays {
+    pub(super) const NONE: Strays = Strays {
+        came: 0,
+        look_at: 0,
+        held: TOOK,
+    };
+}
+
+/// Notes that a block of `class`, another heap's, was freed.
+///
+/// # Safety
+/// `heap` is the calling thread's, and no lock is held.
+#[inline(always)]
+pub(super) unsafe fn came(heap: *mut Heap, class: usize) {
+    // SAFETY: the thread's own.
+    unsafe {
+        let strays = &raw mut (*heap).strays;
+        (*strays).came += size_class::size(class);
+        if (*strays).came >= (*strays).look_at {
+            look(heap);
+        }
+    }
+}
+
+/// Notes that the thread needed blocks.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+#[inline(always)]
+pub(super) unsafe fn took(heap: *mut Heap) {
+    // SAFETY: the thread's own.
+    unsafe { (*heap).strays.held = TOOK };
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn look(heap: *mut Heap) {
+    let _errno = ErrnoGuard::new();
+    // SAFETY: the caller's promises. The lock is held to the end, so that no fork freezes the thread with blocks in its
+    // hands; other heaps' are only tried (ranks).
+    unsafe {
+        let guard = lock(heap);
+        let strays = &raw mut (*heap).strays;
+        let (came, before) = ((*strays).came, (*strays).held);
+        let held = held(heap);
+        let first = (*strays).look_at == 0;
+        let grew = before != TOOK && held >= before.saturating_add(came / 4 * 3);
+        let (look_at, went) = if first || !grew {
+            ((*strays).look_at / 2, 0)
+        } else {
+            match send_home(heap) {
+                went if went < came / 2 => ((*strays).look_at * 2, went),
+                went => (LOOK_EVERY, went),
+            }
+        };
+        *strays = Strays {
+            came: 0,
+            look_at: look_at.clamp(LOOK_EVERY, LOOK_SELDOM),
+            held: held - went,
+        };
+        drop(guard);
+    }
+    remote::catch_up();
+}
+
+/// Bytes in the bins, on the stacks, and in batches in the making.
+///
+/// # Safety
+/// The caller is the heap's thread and holds its lock.
+unsafe fn held(heap: *mut Heap) -> usize {
+    let of_class = |class: usize| {
+        // SAFETY: the caller's promise.
+        let (bin, out) = unsafe {
+            let bin = Bin::count(&raw const (*heap).front.bins[class]);
+            (bin, (&(*heap).out)[class].count())
+        };
+        (bin + out) as usize * size_class::size(class)
+    };
+    // SAFETY: as above.
+    unsafe { (*shared(heap)).spare_bytes + (1..CLASSES).map(of_class).sum::<usize>() }
+}
+
+/// Sends home the blocks of idle heaps, and what lies among them of the heap's own; answers the bytes.
+///
+/// # Safety
+/// The caller is the heap's thread and holds its lock.
+unsafe fn send_home(heap: *mut Heap) -> usize {
+    let mut rows = Rows::NONE;
+    let mut went = 0;
+    // SAFETY: the caller's promises.
+    unsafe {
+        for class in 1..CLASSES {
+            let out = &raw mut (*heap).out[class];
+            if (*heap).gathered.has(class) && (*out).count() > 0 && is_idle((*out).owner) {
+                let owner = (*out).owner;
+                let (chain, count) = Out::take(out);
+                rows.add(owner, chain, heap);
+                went += count * size_class::size(class);
+            }
+            if (*heap).mixed.has(class) {
+                went += rows.sift_class(heap, class) * size_class::size(class);
+            }
+        }
+        rows.visit_all(heap);
+    }
+    went
+}
+
+/// A hint: a thread may take the heap over at any time, and gets back what is sent all the same.
+fn is_idle(owner: u32) -> bool {
+    let heap = by_id(owner);
+    // SAFETY: heaps live for ever.
+    !heap.is_null() && unsafe { (*heap).state.load(Ordering::Relaxed) == IDLE }
+}
+
+/// Blocks of one owner, of all classes, those of one class next to one another.
+#[derive(Clone, Copy)]
+struct Row {
+    owner: u32,
+    chain: *mut Block,
+}
+
+struct Rows {
+    rows: [Row; OWNERS],
+    used: usize,
+}
+
+impl Rows {
+    const NONE: Rows = Rows {
+        rows: [Row {
+            owner: 0,
+            chain: ptr::null_mut(),
+        }; OWNERS],
+        used: 0,
+    };
+
+    /// Sifts the bin and the stack of `class`; answers how many blocks went.
+    ///
+    /// # Safety
+    /// The caller is the heap's thread and holds its lock.
+    unsafe fn sift_class(&mut self, heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: the caller's promise. Batches that were popped are ours, and stay so until they are pushed.
+        unsafe {
+            let bin = &raw mut (*heap).front.bins[class];
+            let (limit, count) = ((*bin).limit() as usize, Bin::count(bin) as usize);
+            let (chain, stay) = self.sift(heap, (*bin).head, class);
+            Bin::fill(bin, chain, stay, limit);
+            let mut went = count - stay;
+            let mut left: Option<Batch> = None;
+            while let Some(batch) = spare::pop(heap, class) {
+                let count = batch.count();
+                let (chain, stay) = self.sift(heap, batch.head(), class);
+                if stay > 0 {
+                    let batch = Batch::seal(chain, stay);
+                    batch.set_link(left);
+                    left = Some(batch);
+                }
+                went += count - stay;
+            }
+            while let Some(batch) = left {
+                left = batch.link();
+                spare::push(heap, class, batch);
+            }
+            went
+        }
+    }
+
+    /// Takes out of a chain the blocks of idle owners, and sends the heap's own home; answers what stays, and how many.
+    ///
+    /// # Safety
+    /// The caller owns the chain, all of `class`, and holds `heap`'s lock.
+    unsafe fn sift(
+        &mut self,
+        heap: *mut Heap,
+        chain: *mut Block,
+        class: usize,
+    ) -> (*mut Block, usize) {
+        let mut at = chain;
+        let (mut own, mut stay, mut staying) = (ptr::null_mut::<Block>(), ptr::null_mut(), 0);
+        // SAFETY: the chain is the caller's, and each word read from it is checked before it is followed.
+        unsafe {
+            while !at.is_null() {
+                let tag = DIRECTORY.tag(at as usize);
+                if tag.class() != class {
+                    crate::os::message::fatal!(
+                        "block {at:p}: written to after it was freed; its free-list words are damaged"
+                    );
+                }
+                let next = (*at).next.get();
+                if tag.owner() == (*heap).id {
+                    (*at).next.set(own);
+                    own = at;
+                } else if is_idle(tag.owner()) {
+                    (*at).next.set(ptr::null_mut());
+                    self.add(tag.owner(), at, heap);
+                } else {
+                    (*at).next.set(stay);
+                    stay = at;
+                    staying += 1;
+                }
+                at = next;
+            }
+            // Nothing of it is foreign, and so nothing is posted.
+            spare::walk_home(heap, own, class, &mut Sorter::new(false));
+        }
+        (stay, staying)
+    }
+
+    /// Puts a chain of blocks of one class and owner in front of the owner's others.
+    ///
+    /// # Safety
+    /// The chain is the caller's, which holds `heap`'s lock.
+    unsafe fn add(&mut self, owner: u32, chain: *mut Block, heap: *mut Heap) {
+        let found = self.rows[..self.used]
+            .iter()
+            .position(|row| row.owner == owner);
+        let index = found.unwrap_or_else(|| {
+            if self.used == OWNERS {
+                // SAFETY: the caller's promise.
+                unsafe { self.visit_all(heap) };
+            }
+            self.rows[self.used] = Row {
+                owner,
+                chain: ptr::null_mut(),
+            };
+            self.used += 1;
+            self.used - 1
+        });
+        // SAFETY: both chains are ours, and end in null.
+        unsafe {
+            let mut last = chain;
+            while !(*last).next.get().is_null() {
+                last = (*last).next.get();
+            }
+            (*last).next.set(self.rows[index].chain);
+        }
+        self.rows[index].chain = chain;
+    }
+
+    /// Takes each owner what is its.
+    ///
+    /// # Safety
+    /// The caller holds `heap`'s lock, and no other.
+    unsafe fn visit_all(&mut self, heap: *mut Heap) {
+        for row in &self.rows[..self.used] {
+            // SAFETY: the chain is ours, and given up.
+            unsafe { visit(row.owner, row.chain, heap) };
+        }
+        self.used = 0;
+    }
+}
+
+/// Walks blocks of all classes home to the idle heap `owner`, and what waits in its inbox with them. Where somebody else
+/// is at it, or a thread has taken the heap over, they are posted, and whoever that is comes for them.
+///
+/// # Safety
+/// The caller owns the chain, and holds `from`'s lock and no other.
+unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
+    let heap = by_id(owner);
+    // Posts, and leaves the draining to `catch_up`: a lock is held all along.
+    let mut sorter = Sorter::new(false);
+    // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
+    // heap's lock does (rule 5), and `walk_home` asks under it: what belongs to a third by now, since a slab was taken
+    // over, goes to the sorter.
+    unsafe {
+        let guard = (*heap)
+            .lock
+            .try_lock()
+            .filter(|_| (*heap).state.load(Ordering::Relaxed) == IDLE);
+        let mut at = chain;
+        while !at.is_null() {
+            let class = refill::class_of(at);
+            let (first, mut last) = (at, at);
+            loop {
+                at = (*last).next.get();
+                if at.is_null() || refill::class_of(at) != class {
+                    break;
+                }
+                last = at;
+            }
+            (*last).next.set(ptr::null_mut());
+            // Without the owner's lock there is nothing of `from`'s among them, and all go to the sorter.
+            let place = if guard.is_some() { heap } else { from };
+            spare::walk_home(place, first, class, &mut sorter);
+        }
+        if let Some(guard) = guard {
+            remote::drain_and_unlock(heap, guard);
+        }
+        remote::look_again(heap);
+        sorter.post_all(from);
+    }
+}
