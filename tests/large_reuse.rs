@@ -1,9 +1,9 @@
 //! Large blocks are taken again from those that were freed, and not from the kernel each time.
 //!
 //! Behaviour imitated: image, video and matrix programs that hold a few buffers of 5 to 25 MiB and replace one after the
-//! other by one of another size, or that make a few zeroed ones for each picture and drop them all. What must not
-//! happen is that every free unmaps and every allocation maps and faults:
-//! counted here in bytes given back and in page faults, for times vary with the machine.
+//! other by one of another size, or that make a few zeroed ones for each picture and drop them all; programs whose
+//! next buffer is longer than any they freed. What must not happen is that every free unmaps and every allocation maps
+//! and faults: counted here in bytes given back and in page faults, for times vary with the machine.
 
 mod common;
 
@@ -79,6 +79,151 @@ fn zeroed_for_each_picture(pictures: usize) -> usize {
         }
     }
     wrong
+}
+
+/// One buffer at a time is replaced by one of quite another size, all of it written.
+fn replaced_in_full() {
+    let mut rng = SmallRng::seed_from_u64(3);
+    let mut live: [Option<Block>; 4] = [const { None }; 4];
+    let start = mem::rss();
+    let (mut most_live, mut most_held) = (0, 0);
+    let mut faults = 0;
+    for i in 0..200 {
+        if i == 100 {
+            faults = mem::thread_faults();
+        }
+        if let Some(block) = live[i % 4].take() {
+            block.free(&HAKMEM);
+        }
+        let size = rng.random_range(20.0f64..24.6).exp2() as usize;
+        let block = Block::new(&HAKMEM, size);
+        block.touch();
+        live[i % 4] = Some(block);
+        let mapped = |b: &Block| b.layout.size().next_multiple_of(2 * MIB);
+        most_live = most_live.max(live.iter().flatten().map(mapped).sum());
+        most_held = most_held.max(mem::rss().saturating_sub(start));
+    }
+    child::report("faults", mem::thread_faults() - faults);
+    child::report("live", most_live);
+    child::report("held", most_held);
+    live.into_iter()
+        .flatten()
+        .for_each(|block| block.free(&HAKMEM));
+}
+
+#[test]
+fn a_loop_faults_next_to_nothing_in_and_holds_what_it_needs_at_most() {
+    const TEST: &str = "a_loop_faults_next_to_nothing_in_and_holds_what_it_needs_at_most";
+    if child::case().is_some() {
+        return replaced_in_full();
+    }
+    let ended = Child::of(TEST, "loop")
+        .env("HAKMEM_THP", "never")
+        .env("HAKMEM_PURGE_DELAY_MS", "60000")
+        .run();
+    let value = |key| ended.success().value::<usize>(key);
+    let (live, held) = (value("live"), value("held"));
+    assert!(
+        held <= live + 4 * MIB,
+        "{} MiB held for {} MiB live at most",
+        held / MIB,
+        live / MIB
+    );
+    // A hundred blocks of 6 MiB on average would be 150,000.
+    let faults = value("faults");
+    assert!(faults <= 15_000, "{faults} faults");
+}
+
+fn word(block: &Block, at: usize) -> *mut usize {
+    (block.addr + at) as *mut usize
+}
+
+/// Writes every OS page of the block but the words at its ends.
+fn fill(block: &Block, mark: usize) {
+    for at in (64..block.layout.size() - 64).step_by(4096) {
+        // SAFETY: within the block.
+        unsafe { word(block, at).write_unaligned(mark ^ at) };
+    }
+}
+
+#[track_caller]
+fn check(block: &Block, mark: usize, len: usize) {
+    for at in (64..len - 64).step_by(4096) {
+        // SAFETY: within the block, and written by `fill`.
+        let found = unsafe { word(block, at).read_unaligned() };
+        assert_eq!(found, mark ^ at, "at {at} of {block:?}");
+    }
+}
+
+/// Many short buffers are freed, and a long one takes their memory; then a random life of such blocks.
+fn longer_than_any_freed() {
+    // Much is live, so that much may stay cached.
+    let rest: Vec<_> = (0..4).map(|_| Block::new(&HAKMEM, 60 * MIB)).collect();
+    let short: Vec<_> = (0..6)
+        .map(|_| Block::new(&HAKMEM, 8 * MIB - (64 << 10)))
+        .collect();
+    short.iter().for_each(|block| fill(block, 1));
+    // Every second one first, so that no two of them lie side by side when they go.
+    let (even, odd): (Vec<_>, Vec<_>) = short.into_iter().partition(|b| b.addr >> 23 & 1 == 0);
+    even.into_iter()
+        .chain(odd)
+        .for_each(|block| block.free(&HAKMEM));
+    let before = mem::thread_faults();
+    let long = Block::new(&HAKMEM, 40 * MIB);
+    fill(&long, 2);
+    child::report("faults", mem::thread_faults() - before);
+    check(&long, 2, long.layout.size());
+    long.free(&HAKMEM);
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut live: Vec<(Block, usize)> = Vec::new();
+    for mark in 0..600 {
+        if live.len() >= 6 {
+            let (block, mark) = live.swap_remove(rng.random_range(0..6));
+            check(&block, mark, block.layout.size());
+            block.free(&HAKMEM);
+        }
+        let mut block = Block::new(&HAKMEM, rng.random_range(2 * MIB..12 * MIB));
+        fill(&block, mark);
+        if mark % 3 == 0 {
+            let (old, new_size) = (block.layout, rng.random_range(2 * MIB..20 * MIB));
+            // SAFETY: a live block with this layout; what it becomes takes its place.
+            let new = unsafe { HAKMEM.realloc(block.addr as *mut u8, old, new_size) };
+            assert!(!new.is_null());
+            block.addr = new as usize;
+            block.layout = Layout::from_size_align(new_size, 8).expect("a size");
+            check(&block, mark, old.size().min(new_size));
+            for at in [0, new_size - 8] {
+                // SAFETY: what `Block::free` looks at.
+                unsafe { word(&block, at).write_unaligned(block.addr) };
+            }
+            fill(&block, mark);
+        }
+        live.push((block, mark));
+    }
+    for (block, mark) in live {
+        check(&block, mark, block.layout.size());
+        block.free(&HAKMEM);
+    }
+    rest.into_iter().for_each(|block| block.free(&HAKMEM));
+    let huge = hakmem_alloc::stats().huge;
+    assert_eq!((huge.live_blocks, huge.live_bytes), (0, 0));
+    hakmem_alloc::purge();
+    assert_eq!(hakmem_alloc::stats().huge.cached_bytes, 0);
+}
+
+#[test]
+fn a_longer_buffer_takes_the_memory_of_shorter_ones() {
+    const TEST: &str = "a_longer_buffer_takes_the_memory_of_shorter_ones";
+    if child::case().is_some() {
+        return longer_than_any_freed();
+    }
+    let ended = Child::of(TEST, "pieces")
+        .env("HAKMEM_THP", "never")
+        .env("HAKMEM_PURGE_DELAY_MS", "60000")
+        .run();
+    // 40 MiB are 10,240 OS pages; of each mapping of 8 MiB the last 64 KiB were not touched.
+    let faults: usize = ended.success().value("faults");
+    assert!(faults <= 200, "{faults} faults");
 }
 
 #[test]

@@ -92,12 +92,49 @@ fn work() -> usize {
         }
         block.check();
     }
+    refused += pieces();
     for block in held {
         block.check();
         // SAFETY: live, and not used again.
         unsafe { hot::dealloc(block.ptr, block.size, block.align) };
     }
     maintain::purge_now();
+    refused
+}
+
+/// A huge block put together from freed ones, grown and cut; answers how many requests were refused.
+fn pieces() -> usize {
+    const SIZE: usize = 2_000_000;
+    let mut refused = 0;
+    let few: Vec<_> = (0..6).map(|_| hot::alloc(SIZE, 16, None)).collect();
+    for &ptr in few.iter().filter(|ptr| !ptr.is_null()) {
+        // SAFETY: just allocated, and freed once.
+        unsafe { hot::dealloc(ptr, SIZE, 16) };
+    }
+    let mut ptr = hot::alloc(4 * SIZE, 16, None);
+    if ptr.is_null() {
+        return 1;
+    }
+    let marks = |ptr: *mut u8| (0..4).map(move |i| (ptr.wrapping_add(i * SIZE + 77), i as u8 + 1));
+    let mut size = 4 * SIZE;
+    // SAFETY: the marks lie in the block, also where it was cut; it is freed once, by what it has become.
+    unsafe {
+        marks(ptr).for_each(|(place, mark)| *place = mark);
+        for new_size in [5 * SIZE, 3 * SIZE / 2] {
+            let new = realloc::realloc(ptr, size, 16, new_size);
+            if new.is_null() {
+                refused += 1;
+                continue;
+            }
+            (ptr, size) = (new, new_size);
+            let left = new_size.div_ceil(SIZE).min(4);
+            assert!(
+                marks(ptr).take(left).all(|(place, mark)| *place == mark),
+                "contents stay"
+            );
+        }
+        hot::dealloc(ptr, size, 16);
+    }
     refused
 }
 

@@ -1,6 +1,7 @@
 //! One huge block: its descriptor, its birth, growth and end.
 
-use super::cache::{self, Found};
+use super::cache;
+use super::parts::{self, Gathered, Run};
 use crate::base::size_class::HUGE;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
@@ -21,7 +22,7 @@ const AUTO_HUGE_GROWN: usize = 32 << 20;
 const COLOURS: usize = 32;
 
 struct Descriptor {
-    map: Mapping,
+    run: Run,
     /// The address the program has.
     start: usize,
     /// Whether huge pages were asked for.
@@ -76,7 +77,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     };
     let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
     let descriptor = new_descriptor()?;
-    let Some((map, thp, zero)) = obtain(len, align.max(SUPERSLAB), zeroed) else {
+    let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
@@ -84,14 +85,15 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     // SAFETY: the descriptor is ours until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
-            map,
+            run,
             start: 0,
-            huge: thp,
+            huge,
             next_free: ptr::null_mut(),
         })
     };
-    cache::account(1, map.len as isize, 0);
-    let addr = map.addr + offset;
+    run.count_in();
+    cache::account(1, run.map.len as isize, 0);
+    let addr = run.map.addr + offset;
     publish(addr, descriptor);
     Some(NewBlock {
         ptr: addr as *mut u8,
@@ -111,27 +113,29 @@ fn publish(addr: usize, descriptor: *mut Descriptor) {
 /// Longest mapping from the cache that is cleared for a zeroed request.
 const CLEARED_MOST: usize = 16 << 20;
 
-/// A mapping of at least `len` bytes, from the cache or the kernel: with its huge-page wish, and whether it is zero.
-fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool)> {
+/// Memory for a new block.
+struct Obtained {
+    run: Run,
+    huge: bool,
+    /// Whether it is known to be zero.
+    zero: bool,
+}
+
+/// A mapping of at least `len` bytes, from the cache or the kernel.
+fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
     // A cached mapping has to be cleared for a zeroed request. That is quicker than faults, in which the kernel clears as
     // well; but a large table may never be touched all over, and fresh pages come only when touched.
     let cached = (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB;
-    if cached {
-        match cache::find(len, !zeroed) {
-            Some(Found::Fits(map, thp)) => {
-                // It may be the rest of one that was cut, and start where no descriptor was ever set.
-                if DIRECTORY.prepare(map.addr, SUPERSLAB).is_ok() {
-                    return Some((map, thp, false));
-                }
-                cache::keep(map, thp, clock::now_ms());
-            }
-            Some(Found::Shorter(map, thp)) => {
-                if let Some(grown) = grow_mapping(map, len, align, thp) {
-                    return Some((grown, thp, false));
-                }
-            }
-            None => {}
+    if cached && let Some(entry) = cache::find(len) {
+        // It may be the rest of one that was cut, and start where no descriptor was ever set.
+        if DIRECTORY.prepare(entry.run.map.addr, SUPERSLAB).is_ok() {
+            return Some(Obtained {
+                run: entry.run,
+                huge: entry.huge,
+                zero: false,
+            });
         }
+        cache::keep(entry.run, entry.huge, clock::now_ms());
     }
     let map = map_new(len, align).or_else(|| {
         // Address space may be held by the cache.
@@ -139,38 +143,52 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<(Mapping, bool, bool
         pool::unmap_empty();
         map_new(len, align)
     })?;
+    if cached && !zeroed && parts::may_gather() {
+        match parts::gather(map) {
+            Some(gathered) if gathered.fresh < map.len => return Some(from_pieces(gathered)),
+            // Somebody was quicker.
+            Some(_) => {}
+            None => return obtain_fresh(map_new(len, align)?, cached),
+        }
+    }
+    obtain_fresh(map, cached)
+}
+
+fn obtain_fresh(map: Mapping, cached: bool) -> Option<Obtained> {
     if cached {
         // What the cache could not have served says nothing about how much it should hold.
         cache::took(map.len);
     }
-    let thp = knobs::get().thp == ThpPolicy::Always && advise(map);
-    Some((map, thp, true))
+    Some(Obtained {
+        run: Run::new(map),
+        huge: knobs::get().thp == ThpPolicy::Always && advise(map),
+        zero: true,
+    })
 }
 
-/// Grows a cached mapping for a new owner; gives it up where that fails.
-fn grow_mapping(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
-    // SAFETY: the mapping was taken out of the cache: it is ours.
-    match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
-        Ok(grown) => {
-            cache::took(grown.len - map.len);
-            if thp {
-                cache::account(0, 0, (grown.len - map.len) as isize);
-            }
-            Some(grown)
-        }
-        Err(error) => {
-            if error.intact {
-                cache::keep(map, thp, clock::now_ms());
-            }
-            None
-        }
+fn from_pieces(gathered: Gathered) -> Obtained {
+    let fresh = gathered.fresh;
+    let new = Mapping {
+        addr: gathered.run.map.end() - fresh,
+        len: fresh,
+    };
+    cache::took(fresh);
+    if fresh > 0 && gathered.huge {
+        // SAFETY: advice on our own mapping. A refusal means small pages there; the wish is counted with its block.
+        let _ = unsafe { huge::advise(new.addr, new.len) };
+        cache::account(0, 0, fresh as isize);
+    }
+    Obtained {
+        run: gathered.run,
+        huge: gathered.huge,
+        zero: false,
     }
 }
 
 fn map_new(len: usize, align: usize) -> Option<Mapping> {
     let map = mapping::map_aligned(len, align, Some(DIRECTORY.window())).ok()?;
     if DIRECTORY.prepare(map.addr, SUPERSLAB).is_err() {
-        cache::release(map, false);
+        cache::release(Run::new(map), false);
         return None;
     }
     let _ = sys::name_range(map.addr, map.len, c"hakmem: huge block");
@@ -202,13 +220,14 @@ pub(crate) fn descriptor_lock() -> &'static Lock {
 /// # Safety
 /// `ptr` is a huge block, given up by the caller. No lock may be held.
 pub(crate) unsafe fn free(ptr: *mut u8) {
-    let (descriptor, map) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
+    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
     // SAFETY: the claim made the descriptor ours alone.
     let thp = unsafe { (*descriptor).huge };
     // SAFETY: as above.
     unsafe { drop_descriptor(descriptor) };
-    cache::account(-1, -(map.len as isize), 0);
-    cache::keep(map, thp, clock::now_ms());
+    cache::account(-1, -(run.map.len as isize), 0);
+    run.count_out();
+    cache::keep(run, thp, clock::now_ms());
 }
 
 #[cold]
@@ -219,7 +238,7 @@ fn not_in_use(ptr: *mut u8) -> ! {
 }
 
 /// Takes a block's tag and descriptor away from everybody else.
-fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Mapping)> {
+fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
     if !DIRECTORY.covers(addr) {
         return None;
@@ -230,13 +249,13 @@ fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Mapping)> {
     // Read only now: of several threads that free the same block one comes here.
     let descriptor = descriptor_of(addr);
     // SAFETY: a tagged block has a descriptor, and it is ours now.
-    let (map, start) = unsafe { ((*descriptor).map, (*descriptor).start) };
+    let (run, start) = unsafe { ((*descriptor).run, (*descriptor).start) };
     if start != addr {
         DIRECTORY.set(addr, 1, TAG);
         return None;
     }
     DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);
-    Some((descriptor, map))
+    Some((descriptor, run))
 }
 
 /// Bytes from `ptr` to the end of its mapping.
@@ -246,7 +265,7 @@ fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Mapping)> {
 pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     let descriptor = descriptor_of(ptr as usize);
     // SAFETY: a block in use has a descriptor.
-    let map = unsafe { (*descriptor).map };
+    let map = unsafe { (*descriptor).run.map };
     map.addr + map.len - ptr as usize
 }
 
@@ -261,24 +280,27 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     if new_size <= usable && new_size >= usable / 2 {
         return Some(ptr);
     }
-    let (descriptor, map) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
-    let offset = ptr as usize - map.addr;
+    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
+    let offset = ptr as usize - run.map.addr;
     let grown = new_size
         .checked_add(offset)
         .and_then(|len| round_up(len, SUPERSLAB));
     // SAFETY: the claim made the descriptor ours alone.
     let thp = unsafe { (*descriptor).huge };
-    let moved = grown.and_then(|len| change_length(map, len, align.max(SUPERSLAB), thp));
-    let Some(new) = moved else {
+    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
+    let Some(changed) = moved else {
         publish(ptr as usize, descriptor);
         return None;
     };
+    run.count_out();
+    changed.count_in();
+    let (map, new) = (run.map, changed.map);
     let more = new.len as isize - map.len as isize;
     // A tail that was cut off keeps its share in the cache.
     cache::account(0, more, if thp { more.max(0) } else { 0 });
     // SAFETY: as above.
     unsafe {
-        (*descriptor).map = new;
+        (*descriptor).run = changed;
         if !thp
             && new.len > map.len
             && new.len >= AUTO_HUGE_GROWN
@@ -291,28 +313,25 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     Some((new.addr + offset) as *mut u8)
 }
 
-fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
+/// Makes a block's memory `len` bytes long.
+fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+    let map = run.map;
     if len == map.len {
-        return Some(map);
+        return Some(run);
     }
     if len < map.len {
-        cache::keep(
-            Mapping {
-                addr: map.addr + len,
-                len: map.len - len,
-            },
-            thp,
-            clock::now_ms(),
-        );
-        return Some(Mapping {
-            addr: map.addr,
-            len,
-        });
+        let (before, behind) = run.divide(len);
+        cache::keep(behind, thp, clock::now_ms());
+        return Some(before);
+    }
+    if !run.is_whole() {
+        // The kernel moves one mapping at a time, and a move that fails half way could not be undone.
+        return copy_to_new(run, len, align, thp);
     }
     // SAFETY: the mapping is the block's, claimed by the caller.
     match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
-        Ok(new) => Some(new),
-        Err(error) if error.intact => copy_to_new(map, len, align, thp),
+        Ok(new) => Some(Run::new(new)),
+        Err(error) if error.intact => copy_to_new(run, len, align, thp),
         Err(_) => {
             crate::os::message::fatal!(
                 "mremap of a huge block failed after it had moved: memory is lost"
@@ -321,8 +340,9 @@ fn change_length(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Ma
     }
 }
 
-/// The kernel would not move the pages (a mapping that spans two areas, say): copy.
-fn copy_to_new(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapping> {
+/// The kernel would not move the pages: copy.
+fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+    let map = run.map;
     let new = map_new(len, align)?;
     if thp {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
@@ -330,6 +350,6 @@ fn copy_to_new(map: Mapping, len: usize, align: usize, thp: bool) -> Option<Mapp
     }
     // SAFETY: both are ours and do not overlap; the new one is longer.
     unsafe { ptr::copy_nonoverlapping(map.addr as *const u8, new.addr as *mut u8, map.len) };
-    cache::release(map, false);
-    Some(new)
+    cache::release(run, false);
+    Some(Run::new(new))
 }

@@ -1,21 +1,50 @@
-//! Freed huge mappings, kept resident for a while: bounded by what is live, decaying, taken by best fit, cut and joined
-//! as needed.
+//! Freed huge mappings, kept resident for a while: bounded by what is live, decaying, taken by best fit, cut and put
+//! together as needed.
+//!
+//! The bound is a quarter of what is live, or what the program has shown to come back for (`Swing`). A program that swings
+//! may keep more: as much as was live within the last purge delay, together with what is live now. Its memory then never
+//! exceeds what it needed a moment ago, and it does not fault in what it gave up a moment before.
 
+use super::parts::Run;
 use crate::base::swing::Swing;
 use crate::base::units::SUPERSLAB;
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
-use crate::os::mapping::{self, Mapping};
+use crate::os::mapping;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-const ENTRIES: usize = 64;
+const ENTRIES: usize = 96;
 
 #[derive(Clone, Copy)]
-struct Entry {
-    map: Mapping,
-    huge: bool,
+pub(super) struct Entry {
+    pub(super) run: Run,
+    pub(super) huge: bool,
     since: u64,
+}
+
+/// The most that was live in the purge delay that runs, and in the one before.
+struct Peak {
+    now: usize,
+    before: usize,
+    /// When the delay that runs began.
+    since: u64,
+}
+
+impl Peak {
+    /// Looks at what is live.
+    fn see(&mut self, live: usize, now: u64, delay: u64) {
+        let passed = now.saturating_sub(self.since);
+        if passed >= delay {
+            self.before = if passed < 2 * delay { self.now } else { live };
+            (self.now, self.since) = (live, now);
+        }
+        self.now = self.now.max(live);
+    }
+
+    fn most(&self) -> usize {
+        self.now.max(self.before)
+    }
 }
 
 /// What is live and what is cached, in blocks and bytes of mapping.
@@ -34,6 +63,7 @@ struct Cache {
     entries: [Option<Entry>; ENTRIES],
     counts: Counts,
     swing: Swing,
+    peak: Peak,
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
@@ -46,49 +76,51 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
         huge_requested: 0,
     },
     swing: Swing::NONE,
+    peak: Peak {
+        now: 0,
+        before: 0,
+        since: 0,
+    },
 });
 static CACHED: AtomicUsize = AtomicUsize::new(0);
-
-/// What a request got: a mapping at least as long as asked, or one to be grown.
-pub(super) enum Found {
-    Fits(Mapping, bool),
-    Shorter(Mapping, bool),
-}
 
 impl Cache {
     fn take(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries[index].take()?;
-        self.counts.cached_bytes -= entry.map.len;
+        self.counts.cached_bytes -= entry.run.map.len;
         CACHED.store(self.counts.cached_bytes, Ordering::Relaxed);
         Some(entry)
     }
 
-    /// Puts a mapping in, joined with its neighbours. Hands it back where there is no room.
+    /// Puts a run in, joined with its neighbours. Hands it back where there is no room.
     fn put(&mut self, mut entry: Entry) -> Option<Entry> {
-        while let Some(index) = self.neighbour(&entry) {
+        while let Some((index, run)) = self.neighbour(&entry) {
             let Some(other) = self.take(index) else { break };
-            entry.map = Mapping {
-                addr: entry.map.addr.min(other.map.addr),
-                len: entry.map.len + other.map.len,
-            };
+            entry.run = run;
             entry.since = entry.since.max(other.since);
         }
         let Some(free) = self.entries.iter().position(Option::is_none) else {
             return Some(entry);
         };
-        self.counts.cached_bytes += entry.map.len;
+        self.counts.cached_bytes += entry.run.map.len;
         CACHED.store(self.counts.cached_bytes, Ordering::Relaxed);
         self.entries[free] = Some(entry);
         None
     }
 
-    fn neighbour(&self, entry: &Entry) -> Option<usize> {
-        let (start, end) = (entry.map.addr, entry.map.addr + entry.map.len);
-        self.entries.iter().position(|other| {
-            other.as_ref().is_some_and(|other| {
-                other.huge == entry.huge
-                    && (other.map.addr == end || other.map.addr + other.map.len == start)
-            })
+    /// An entry beside this one, and what both are together.
+    fn neighbour(&self, entry: &Entry) -> Option<(usize, Run)> {
+        let map = entry.run.map;
+        self.entries.iter().enumerate().find_map(|(index, other)| {
+            let other = other.as_ref().filter(|other| other.huge == entry.huge)?;
+            let run = if other.run.map.addr == map.end() {
+                entry.run.join(&other.run)
+            } else if other.run.map.end() == map.addr {
+                other.run.join(&entry.run)
+            } else {
+                None
+            };
+            Some((index, run?))
         })
     }
 
@@ -105,8 +137,29 @@ impl Cache {
 
     fn bound(&self) -> usize {
         let most = (knobs::get().huge_cache_mb as usize) << 20;
-        let live = self.counts.live_bytes / 4;
-        most.min(live.max(self.swing.allowance()))
+        let live = self.counts.live_bytes;
+        let learnt = self.swing.allowance();
+        let lately = if learnt > 0 { self.peak.most() } else { 0 };
+        most.min((live / 4).max(learnt).max(lately.saturating_sub(live)))
+    }
+
+    fn len(&self, index: usize) -> usize {
+        self.entries[index]
+            .as_ref()
+            .map_or(0, |entry| entry.run.map.len)
+    }
+
+    /// Takes `len` bytes of an entry that has as many at least; the rest stays cached where there is room for it.
+    fn cut(&mut self, index: usize, len: usize) -> Option<Entry> {
+        let entry = self.take(index)?;
+        if entry.run.map.len == len {
+            return Some(entry);
+        }
+        let (run, rest) = entry.run.divide(len);
+        if self.put(Entry { run: rest, ..entry }).is_some() {
+            return Some(entry);
+        }
+        Some(Entry { run, ..entry })
     }
 }
 
@@ -122,47 +175,47 @@ pub(super) fn took(bytes: usize) {
     }
 }
 
-/// A cached mapping for `len` bytes: the smallest that holds them, its rest staying cached; else the longest of at
-/// least half, to be grown by its new owner, if `shorter` ones will do.
-pub(super) fn find(len: usize, shorter: bool) -> Option<Found> {
-    if CACHED.load(Ordering::Relaxed) == 0 {
+/// A cached mapping for `len` bytes or a little more: the smallest that holds them, its rest staying cached.
+pub(super) fn find(len: usize) -> Option<Entry> {
+    if cached_bytes() == 0 {
         return None;
     }
     let mut cache = CACHE.lock();
-    let len_of = |cache: &Cache, index: usize| {
-        cache.entries[index]
-            .as_ref()
-            .map_or(0, |entry| entry.map.len)
-    };
     let best = (0..ENTRIES)
-        .filter(|&i| len_of(&cache, i) >= len)
-        .min_by_key(|&i| len_of(&cache, i));
-    if let Some(index) = best {
-        let entry = cache.take(index)?;
-        let rest = Mapping {
-            addr: entry.map.addr + len,
-            len: entry.map.len - len,
-        };
-        let map = if rest.len > 0 && cache.put(Entry { map: rest, ..entry }).is_none() {
-            Mapping { len, ..entry.map }
-        } else {
-            entry.map
-        };
-        return Some(Found::Fits(map, entry.huge));
+        .filter(|&index| cache.len(index) >= len)
+        .min_by_key(|&index| cache.len(index))?;
+    cache.cut(best, len)
+}
+
+/// The longest cached mapping below `most` bytes; where there are as long ones, `most` bytes of the smallest of them. Of
+/// those with or without huge pages, if it matters.
+pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
+    let mut cache = CACHE.lock();
+    let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge == huge);
+    // Lengths from `most` on come before those below it, and grow downwards.
+    let rank = |len: usize| if len < most { len } else { usize::MAX - len };
+    let best = (0..ENTRIES)
+        .filter(|&index| cache.entries[index].as_ref().is_some_and(suits))
+        .max_by_key(|&index| rank(cache.len(index)))?;
+    if cache.len(best) <= most {
+        return cache.take(best);
     }
-    let longest = (0..ENTRIES).max_by_key(|&i| len_of(&cache, i))?;
-    if !shorter || len_of(&cache, longest) * 2 < len {
-        return None;
+    let entry = cache.cut(best, most)?;
+    if entry.run.map.len == most {
+        return Some(entry);
     }
-    let entry = cache.take(longest)?;
-    Some(Found::Shorter(entry.map, entry.huge))
+    // There was no room for the rest.
+    let _ = cache.put(entry);
+    None
 }
 
 /// Keeps a freed mapping, or unmaps it and others as far as the bound asks. No lock may be held.
-pub(super) fn keep(map: Mapping, huge: bool, now: u64) {
+pub(super) fn keep(run: Run, huge: bool, now: u64) {
     let mut cache = CACHE.lock();
+    let live = cache.counts.live_bytes;
+    cache.peak.see(live, now, delay());
     let mut gone = cache.put(Entry {
-        map,
+        run,
         huge,
         since: now,
     });
@@ -174,31 +227,22 @@ pub(super) fn keep(map: Mapping, huge: bool, now: u64) {
                     return;
                 };
                 // Only as much of it as is too much.
-                let over =
-                    (cache.counts.cached_bytes + entry.map.len).saturating_sub(cache.bound());
+                let len = entry.run.map.len;
+                let over = (cache.counts.cached_bytes + len).saturating_sub(cache.bound());
                 let over = over.div_ceil(SUPERSLAB) * SUPERSLAB;
-                if over < entry.map.len {
-                    let kept = Mapping {
-                        addr: entry.map.addr,
-                        len: entry.map.len - over,
-                    };
-                    let _ = cache.put(Entry { map: kept, ..entry });
-                    Entry {
-                        map: Mapping {
-                            addr: kept.addr + kept.len,
-                            len: over,
-                        },
-                        ..entry
-                    }
+                if over < len {
+                    let (kept, gone) = entry.run.divide(len - over);
+                    let _ = cache.put(Entry { run: kept, ..entry });
+                    Entry { run: gone, ..entry }
                 } else {
                     entry
                 }
             }
             None => return,
         };
-        cache.swing.gave(entry.map.len, now, delay());
+        cache.swing.gave(entry.run.map.len, now, delay());
         drop(cache);
-        if !release(entry.map, entry.huge) {
+        if !release(entry.run, entry.huge) {
             // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
             return;
         }
@@ -208,7 +252,8 @@ pub(super) fn keep(map: Mapping, huge: bool, now: u64) {
 
 /// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the address space
 /// is tried again with the next decay.
-pub(super) fn release(map: Mapping, huge: bool) -> bool {
+pub(super) fn release(run: Run, huge: bool) -> bool {
+    let map = run.map;
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
     let unmapped = unsafe { mapping::unmap(map) }.is_ok();
     let mut cache = CACHE.lock();
@@ -221,7 +266,7 @@ pub(super) fn release(map: Mapping, huge: bool) -> bool {
         // SAFETY: as above.
         let _ = unsafe { mapping::purge(map.addr, map.len) };
         let _ = cache.put(Entry {
-            map,
+            run,
             huge,
             since: clock::now_ms(),
         });
@@ -254,10 +299,10 @@ fn release_while(go_on: impl Fn(&Entry) -> bool, unneeded: bool) {
             return;
         };
         if unneeded {
-            cache.swing.unneeded(entry.map.len);
+            cache.swing.unneeded(entry.run.map.len);
         }
         drop(cache);
-        release(entry.map, entry.huge);
+        release(entry.run, entry.huge);
     }
 }
 
@@ -266,6 +311,7 @@ pub(super) fn account(blocks: isize, bytes: isize, huge_bytes: isize) {
     let mut cache = CACHE.lock();
     cache.counts.live_blocks = cache.counts.live_blocks.saturating_add_signed(blocks);
     cache.counts.live_bytes = cache.counts.live_bytes.saturating_add_signed(bytes);
+    cache.peak.now = cache.peak.now.max(cache.counts.live_bytes);
     cache.counts.huge_requested = cache
         .counts
         .huge_requested
@@ -285,4 +331,30 @@ pub(crate) fn cached_bytes() -> usize {
 /// For fork: the cache's lock.
 pub(crate) fn fork_lock() -> &'static Lock {
     CACHE.raw()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_remembered_for_one_delay_at_least_and_two_at_most() {
+        const DELAY: u64 = 100;
+        let mut peak = Peak {
+            now: 0,
+            before: 0,
+            since: 1000,
+        };
+        peak.see(80, 1010, DELAY);
+        peak.see(20, 1099, DELAY);
+        assert_eq!(peak.most(), 80);
+        peak.see(30, 1100, DELAY);
+        assert_eq!(peak.most(), 80, "it was the one before");
+        peak.see(10, 1199, DELAY);
+        assert_eq!(peak.most(), 80);
+        peak.see(10, 1200, DELAY);
+        assert_eq!(peak.most(), 30, "two delays later it is forgotten");
+        peak.see(5, 1500, DELAY);
+        assert_eq!(peak.most(), 5, "nobody looked for long");
+    }
 }

@@ -7,6 +7,7 @@
 
 mod block;
 mod cache;
+mod parts;
 
 pub(crate) use block::{alloc, descriptor_lock, free, realloc, usable_size};
 pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all};

@@ -84,6 +84,27 @@ pub(crate) unsafe fn remap_checked(
     unsafe { relocate(old, wish, ready) }
 }
 
+/// Moves `old`, which is one mapping to the kernel, over `target`, a part of another mapping of the caller's. Page tables
+/// move whole where both are aligned to 2 MiB. After an error nobody can say whose the target is: it counts as stranded.
+///
+/// # Safety
+/// The caller owns both; on success references into `old` end, and those into the target in any case.
+pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), RemapError> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: as the caller promises.
+    match unsafe { sys::mremap(old.addr, old.len, old.len, flags, target) } {
+        Ok(_) => Ok(()),
+        Err(errno) => {
+            // As in `relocate`.
+            STRANDED.fetch_add(old.len, Relaxed);
+            Err(RemapError {
+                errno,
+                intact: is_mapped(&old),
+            })
+        }
+    }
+}
+
 /// # Safety
 /// The caller owns `old` and gives up its tail.
 unsafe fn shrink(old: Mapping, len: usize) -> Result<Mapping, RemapError> {
