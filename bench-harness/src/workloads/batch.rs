@@ -2,7 +2,8 @@
 //!
 //! Imitates a program that builds a structure and drops it whole: a parse tree, a frame's scene, a request's objects.
 //! Last in, first out is a stack unwinding; first in, first out a queue or a vector of boxes being dropped; random order
-//! a hash map. One operation is one allocation or one free.
+//! a hash map. One operation is one allocation or one free. What the workload itself keeps is what such a program would: an
+//! address for each block, and its size and place in the order only where these vary.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -94,10 +95,7 @@ impl Workload for Batch {
     fn run(&self, bench: &mut Bench) -> Result<(), String> {
         let mut tables = Vec::new();
         for thread in 0..self.threads {
-            tables.push(std::sync::Mutex::new((
-                self.slots(thread)?,
-                self.freeing_order()?,
-            )));
+            tables.push(std::sync::Mutex::new(Tables::new(self, thread)?));
         }
         let alloc = bench.allocator();
         let max_size = self.max_size.unwrap_or(self.size);
@@ -110,86 +108,178 @@ impl Workload for Batch {
         let failed = std::sync::atomic::AtomicU64::new(0);
         bench.timed_threads(self.threads, |thread, gate| {
             // Nobody else ever locks it; a poisoned lock means that this thread has panicked already.
-            let mut table = tables[thread].lock().unwrap_or_else(|e| e.into_inner());
-            let (slots, order) = &mut *table;
+            let mut tables = tables[thread].lock().unwrap_or_else(|e| e.into_inner());
             let base = thread * self.blocks;
             if warm {
-                round(alloc, slots, order, base);
+                tables.rounds(1, alloc, base);
             }
             gate.timed(|| {
-                let refused = (0..self.rounds)
-                    .map(|_| round(alloc, slots, order, base))
-                    .sum();
+                let refused = tables.rounds(self.rounds, alloc, base);
                 failed.fetch_add(refused, std::sync::atomic::Ordering::Relaxed);
                 self.rounds * self.blocks as u64 * 2
             });
         });
         bench.count_failed(failed.into_inner());
         bench.settle();
-        let mut first = tables
-            .swap_remove(0)
-            .into_inner()
-            .unwrap_or_else(|e| e.into_inner());
-        verify(alloc, &mut first.0, &first.1)
+        let first = tables.swap_remove(0).into_inner();
+        first.unwrap_or_else(|e| e.into_inner()).verify(alloc)
     }
 }
 
-impl Batch {
-    fn slots(&self, thread: usize) -> Result<Table<Slot>, String> {
-        let mut slots = Table::<Slot>::new(self.blocks)?;
-        let mut generator = XorShift64::new(self.seed, thread as u64);
-        for slot in slots.iter_mut() {
-            slot.size = generator.between(self.size, self.max_size.unwrap_or(self.size));
-        }
-        Ok(slots)
+/// What one thread keeps.
+struct Tables {
+    blocks: Table<*mut u8>,
+    size: usize,
+    /// Each block's size, where they differ.
+    sizes: Option<Table<u32>>,
+    order: Order,
+    /// The order of freeing, where it is a random one.
+    random: Option<Table<u32>>,
+}
+
+// SAFETY: the addresses are the thread's whose tables these are.
+unsafe impl Send for Tables {}
+
+impl Tables {
+    fn new(batch: &Batch, thread: usize) -> Result<Tables, String> {
+        let max_size = batch.max_size.unwrap_or(batch.size);
+        let sizes = if max_size == batch.size {
+            None
+        } else {
+            let mut sizes = Table::<u32>::new(batch.blocks)?;
+            let mut generator = XorShift64::new(batch.seed, thread as u64);
+            for size in sizes.iter_mut() {
+                *size = generator.between(batch.size, max_size) as u32;
+            }
+            Some(sizes)
+        };
+        let random = if batch.order == Order::Random {
+            let mut order = Table::<u32>::new(batch.blocks)?;
+            for (i, place) in order.iter_mut().enumerate() {
+                *place = i as u32;
+            }
+            order.shuffle(&mut StdRng::seed_from_u64(batch.seed));
+            Some(order)
+        } else {
+            None
+        };
+        Ok(Tables {
+            blocks: Table::new(batch.blocks)?,
+            size: batch.size,
+            sizes,
+            order: batch.order,
+            random,
+        })
     }
 
-    fn freeing_order(&self) -> Result<Table<u32>, String> {
-        let mut order = Table::<u32>::new(self.blocks)?;
-        for (i, place) in order.iter_mut().enumerate() {
-            *place = i as u32;
-        }
-        match self.order {
-            Order::Fifo => {}
-            Order::Lifo => order.reverse(),
-            Order::Random => order.shuffle(&mut StdRng::seed_from_u64(self.seed)),
-        }
-        Ok(order)
+    fn size(&self, i: usize) -> usize {
+        self.sizes
+            .as_ref()
+            .map_or(self.size, |sizes| sizes[i] as usize)
     }
+
+    /// The block that is freed as the `n`th.
+    fn freed(&self, n: usize) -> usize {
+        match &self.random {
+            Some(order) => order[n] as usize,
+            None if self.order == Order::Lifo => self.blocks.len() - 1 - n,
+            None => n,
+        }
+    }
+
+    /// So many batches; answers how many allocations were refused.
+    fn rounds(&mut self, rounds: u64, alloc: &RawAllocator, base: usize) -> u64 {
+        let size = self.size;
+        match &self.sizes {
+            Some(sizes) => {
+                let size = |i: usize| sizes[i] as usize;
+                in_order(
+                    &mut self.blocks,
+                    self.order,
+                    &self.random,
+                    rounds,
+                    alloc,
+                    base,
+                    size,
+                )
+            }
+            None => in_order(
+                &mut self.blocks,
+                self.order,
+                &self.random,
+                rounds,
+                alloc,
+                base,
+                |_| size,
+            ),
+        }
+    }
+
+    fn verify(self, alloc: &RawAllocator) -> Result<(), String> {
+        let mut check = Checker::default();
+        let mut slots = Table::<Slot>::new(self.blocks.len())?;
+        for (i, slot) in slots.iter_mut().enumerate() {
+            *slot = check.fill(alloc, self.size(i), i);
+        }
+        for i in (0..self.blocks.len()).map(|n| self.freed(n)) {
+            check.free(alloc, &mut slots[i], i);
+        }
+        check.verdict()
+    }
+}
+
+fn in_order(
+    blocks: &mut [*mut u8],
+    order: Order,
+    random: &Option<Table<u32>>,
+    rounds: u64,
+    alloc: &RawAllocator,
+    base: usize,
+    size: impl Fn(usize) -> usize,
+) -> u64 {
+    let count = blocks.len();
+    (0..rounds)
+        .map(|_| match (order, random) {
+            (_, Some(order)) => round(
+                alloc,
+                blocks,
+                order.iter().map(|&i| i as usize),
+                base,
+                &size,
+            ),
+            (Order::Lifo, None) => round(alloc, blocks, (0..count).rev(), base, &size),
+            (_, None) => round(alloc, blocks, 0..count, base, &size),
+        })
+        .sum()
 }
 
 /// One batch; answers how many allocations were refused.
 #[inline(never)]
-fn round(alloc: &RawAllocator, slots: &mut [Slot], order: &[u32], base: usize) -> u64 {
+fn round(
+    alloc: &RawAllocator,
+    blocks: &mut [*mut u8],
+    freed: impl Iterator<Item = usize>,
+    base: usize,
+    size: impl Fn(usize) -> usize,
+) -> u64 {
     let mut refused = 0;
-    for (i, slot) in slots.iter_mut().enumerate() {
-        slot.ptr = alloc.alloc(slot.size, base + i);
-        if slot.ptr.is_null() {
+    for (i, block) in blocks.iter_mut().enumerate() {
+        *block = alloc.alloc(size(i), base + i);
+        if block.is_null() {
             refused += 1;
         } else {
             // SAFETY: the block has at least one byte.
-            unsafe { slot.ptr.write(i as u8) };
+            unsafe { block.write(i as u8) };
         }
     }
-    for &i in order {
-        let slot = &slots[i as usize];
-        if !slot.ptr.is_null() {
-            // SAFETY: allocated above with this size; `order` names every slot once.
-            unsafe { alloc.dealloc(slot.ptr, slot.size) };
+    for i in freed {
+        let block = blocks[i];
+        if !block.is_null() {
+            // SAFETY: allocated above with this size; every place comes once.
+            unsafe { alloc.dealloc(block, size(i)) };
         }
     }
     refused
-}
-
-fn verify(alloc: &RawAllocator, slots: &mut [Slot], order: &[u32]) -> Result<(), String> {
-    let mut check = Checker::default();
-    for (i, slot) in slots.iter_mut().enumerate() {
-        *slot = check.fill(alloc, slot.size, i);
-    }
-    for &i in order {
-        check.free(alloc, &mut slots[i as usize], i as usize);
-    }
-    check.verdict()
 }
 
 #[cfg(test)]
@@ -208,9 +298,12 @@ mod tests {
                 threads: 1,
                 seed: 1,
             };
-            b.freeing_order().unwrap().to_vec()
+            {
+                let tables = Tables::new(&b, 0).unwrap();
+                (0..100).map(|n| tables.freed(n)).collect::<Vec<_>>()
+            }
         };
-        let fifo: Vec<u32> = (0..100).collect();
+        let fifo: Vec<usize> = (0..100).collect();
         assert_eq!(of(Order::Fifo), fifo);
         assert_eq!(
             of(Order::Lifo),
