@@ -21,7 +21,7 @@
 //! | size class | all sizes served by blocks of one size |
 //! | heap | what one thread allocates from |
 //! | bin | a heap's free blocks of one class, private to its thread |
-//! | batch | a chain of free blocks of one class that moves as a whole |
+//! | batch | free blocks of one class that move as a whole, by the address of the first |
 //! | spare stack | a heap's batches of one class, between its bin and its slabs |
 //! | inbox | where other threads return a heap's blocks |
 //! | directory | the table from an address to the tag (owner, class) of its slot |
@@ -50,8 +50,8 @@
 //!
 //! A thread asks for 100 bytes: class 7, blocks of 112. Its bin of that class is empty, so the slow path looks at the
 //! blocks it gathered for others, the spare stack, the inbox, the heap's slabs, idle heaps' slabs, and at last claims a
-//! slot from the pool, which maps a superslab if none has room. The slot's word in the directory becomes `heap id << 8
-//! | 7`, a first few blocks are carved and linked, one is handed out. Another thread frees it: the word is not its own,
+//! slot from the pool, which maps a superslab if none has room. The slot's word in the directory becomes `heap id << 12
+//! | 7 << 4`, a first few blocks are carved, their addresses go into the bin, one is handed out. Another thread frees it: the word is not its own,
 //! so the block joins the batch that this thread gathers for the owner, and travels with it into the owner's inbox. The
 //! owner's next slow path puts the whole batch on its spare stack; from there it becomes a bin again, or goes home block
 //! by block. When the last block of the slab is home the word becomes 0, the slot returns to the pool, and its memory,

@@ -22,9 +22,9 @@ fn request_and_rest() {
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
     let (rested, returned) = (mem::rss(), stats().bytes.returned);
     std::thread::sleep(Duration::from_millis(100));
-    // Slow paths, which look at the clock now and then.
-    for _ in 0..20_000 {
-        let blocks: Vec<_> = (0..40).map(|_| Block::new(&HAKMEM, 64)).collect();
+    // Slow paths, which look at the clock now and then: more blocks than a bin holds.
+    for _ in 0..400 {
+        let blocks: Vec<_> = (0..2000).map(|_| Block::new(&HAKMEM, 64)).collect();
         blocks.into_iter().for_each(|block| block.free(&HAKMEM));
     }
     child::report("fell", rested.saturating_sub(mem::rss()));

@@ -18,6 +18,12 @@ impl Classes {
     }
 
     #[inline]
+    pub(super) fn remove(&self, class: usize) {
+        let word = &self.0[class / 64];
+        word.store(word.load(Relaxed) & !(1 << (class % 64)), Relaxed);
+    }
+
+    #[inline]
     pub(super) fn has(&self, class: usize) -> bool {
         self.0[class / 64].load(Relaxed) & 1 << (class % 64) != 0
     }
@@ -58,6 +64,9 @@ mod tests {
         assert_eq!(set.take().collect::<Vec<_>>(), members);
         assert_eq!(set.take().count(), 0);
         set.add(64);
+        set.add(65);
+        set.remove(65);
+        assert!(set.has(64) && !set.has(65));
         set.clear();
         assert_eq!(set.take().count(), 0);
     }

@@ -1,7 +1,8 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use super::heap::{Bin, Heap};
+use super::bin::Bin;
+use super::heap::Heap;
 use super::hot::push;
 use super::{attach, remote, tls};
 use crate::base::size_class::{self, HUGE};
@@ -72,7 +73,7 @@ unsafe fn route(block: *mut Block, tag: Tag) {
             let _errno = ErrnoGuard::new();
             return remote::post_single(block, tag);
         }
-        if (*front).tag == tag.0 & !0xFF {
+        if (*front).tag == Tag::of_owner(tag.owner()).0 {
             return push(front, block, tag.class() * size_of::<Bin>());
         }
         remote::free_foreign(front.cast::<Heap>(), block, tag);

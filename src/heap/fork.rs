@@ -1,9 +1,9 @@
 //! Fork from a process of many threads, at any moment of any of them (rule 13).
 //!
 //! Before: every lock is taken, in rank order. After, in the parent: all are released. In the child: all are reset;
-//! every other heap becomes idle, its private part possibly torn in the middle of a fast path: chains still end, as
-//! the fast path links a block before it publishes it, but counts may be off by one, so the next thread to adopt such
-//! a heap walks them home first. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
+//! every other heap becomes idle, its private part possibly torn in the middle of a fast path: what
+//! is below a bin's top is free, as the fast path writes an address before it moves the top, but its caches are another
+//! thread's, so the next to adopt such a heap sends them home first; a block on its way in or out is lost. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
 //! superslab mapped and not yet listed, a huge block between its tag and the cache) is lost to the child: address space
 //! of at most that one object for each thread.
 

@@ -1,87 +1,38 @@
 //! The heap's data: a private front for its thread, a shared part under its lock, and the inbox.
 
+use super::bin::{self, Bin, Places};
 use super::classes::Classes;
+use super::out::{self, Out};
 use super::registry;
 use super::strays::Strays;
-use crate::base::size_class::{self, CLASSES, SIZES};
+use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::Batch;
+use crate::slab::directory::{OWNER_MAX, Tag};
 use crate::slab::inbox::Inbox;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
-/// Heap ids are 24 bits in a tag; all ones is nobody's.
-pub(super) const NOBODY: u32 = 0xFF_FFFF;
+/// Heap ids have 20 bits in a tag; all ones is nobody's.
+pub(super) const NOBODY: u32 = OWNER_MAX;
 /// Fullness lists per class.
 pub(super) const BUCKETS: usize = 4;
-
-/// A heap's free blocks of one class: last in, first out. `limit - room` blocks hang on `head`.
-#[repr(C)]
-pub(crate) struct Bin {
-    pub(super) head: *mut Block,
-    /// How many more fit. The owner's alone: a plain word, so that a free decrements it and looks at the sign in one
-    /// instruction.
-    pub(super) room: i32,
-    pub(super) limit: AtomicU32,
-}
-
-impl Bin {
-    #[inline(always)]
-    pub(super) fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    /// Blocks in the bin.
-    ///
-    /// # Safety
-    /// `this` is a bin. From outside its thread the answer may be off by what that thread is doing at the moment.
-    #[inline(always)]
-    pub(super) unsafe fn count(this: *const Bin) -> u32 {
-        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
-        // value the word has, once.
-        let (limit, room) = unsafe { ((*this).limit(), (&raw const (*this).room).read_volatile()) };
-        limit.saturating_sub(room.max(0) as u32)
-    }
-
-    /// Makes the bin hold `count` blocks at `head` under `limit`.
-    ///
-    /// # Safety
-    /// `this` is a bin of the calling thread's heap, or of one whose thread is gone.
-    #[inline]
-    pub(super) unsafe fn fill(this: *mut Bin, head: *mut Block, count: usize, limit: usize) {
-        let limit = limit.max(count);
-        // SAFETY: `head` is the owner's alone; the counts are atomics.
-        unsafe {
-            (*this).head = head;
-            (*this).limit.store(limit as u32, Ordering::Relaxed);
-            (*this).room = (limit - count) as i32;
-        }
-    }
-}
 
 /// What the fast paths touch.
 #[repr(C, align(64))]
 pub(crate) struct Front {
     /// First, so that a class scaled by the size of a bin is an address without another addition.
     pub(super) bins: [Bin; CLASSES],
-    /// `id << 8`: what the tag of every slab of this heap starts with.
+    /// What the tag of every slab of this heap starts with.
     pub(super) tag: u32,
 }
 
 /// A front without a cell in it, so that it lies in read-only memory: every bin empty, a tag that nothing matches.
 #[repr(C, align(64))]
 pub(super) struct StandIn {
-    bins: [StandInBin; CLASSES],
+    bins: [bin::StandIn; CLASSES],
     tag: u32,
-}
-
-#[repr(C)]
-struct StandInBin {
-    head: *mut Block,
-    room: u32,
-    limit: u32,
 }
 
 const _: () = assert!(
@@ -90,50 +41,14 @@ const _: () = assert!(
     "a stand-in is read as a front"
 );
 
-// SAFETY: never written; its pointers are null.
+// SAFETY: never written; its pointers lead to a null that is never written.
 unsafe impl Sync for StandIn {}
 
 impl StandIn {
     pub(super) const fn new() -> StandIn {
-        const BIN: StandInBin = StandInBin {
-            head: ptr::null_mut(),
-            room: 0,
-            limit: 0,
-        };
         StandIn {
-            tag: NOBODY << 8,
-            bins: [BIN; CLASSES],
-        }
-    }
-}
-
-/// A batch in the making for one other heap.
-#[repr(C)]
-pub(super) struct Out {
-    pub(super) head: *mut Block,
-    /// Written by the owner alone; an atomic because `stats()` looks at it from outside.
-    pub(super) count: AtomicU32,
-    pub(super) owner: u32,
-}
-
-impl Out {
-    #[inline(always)]
-    pub(super) fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
-    }
-    /// Takes the chain away: its first block and its length.
-    ///
-    /// # Safety
-    /// `this` is of the calling thread's heap, or of one whose thread is gone.
-    pub(super) unsafe fn take(this: *mut Out) -> (*mut Block, usize) {
-        // SAFETY: `head` is the owner's alone; the count is an atomic.
-        unsafe {
-            let taken = ((*this).head, (*this).count() as usize);
-            (*this).head = ptr::null_mut();
-            (*this).count.store(0, Ordering::Relaxed);
-            // A fork may freeze this thread: the chain must not be found both here and where it goes.
-            compiler_fence(Ordering::Release);
-            taken
+            tag: Tag::of_owner(NOBODY).0,
+            bins: [bin::StandIn::NEW; CLASSES],
         }
     }
 }
@@ -186,7 +101,8 @@ pub(super) const LIVE: u32 = 0;
 /// Its thread has ended: whoever posts to it drains it.
 pub(super) const IDLE: u32 = 1;
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for the id is a valid new heap.
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for the id and the bins is a valid
+/// new heap.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(super) front: Front,
@@ -211,25 +127,17 @@ pub(crate) struct Heap {
     /// The private part may be torn: a fork froze its thread in the middle of a fast path.
     pub(super) torn: AtomicBool,
     pub(super) shared: UnsafeCell<Shared>,
+    /// Classes whose last slow path was a free. The owner's alone.
+    pub(super) freeing: Classes,
+    /// Where the bins and the batches in the making keep the addresses of their blocks.
+    pub(super) places: Places,
+    pub(super) out_places: out::Places,
 }
 
 const _: () = assert!(
     core::mem::offset_of!(Heap, front) == 0,
     "a heap is reached through its front"
 );
-
-/// Most blocks a bin of `class` holds: 16 KiB worth and at most 128; of larger ones up to 8, as far as 64 KiB hold them, so
-/// that not every second free of them takes the slow path. None of a run, since a thread that sleeps cannot be asked for
-/// what is in its bins.
-pub(super) fn bin_limit(class: usize) -> usize {
-    if size_class::is_run(class) {
-        return 0;
-    }
-    let size = size_class::size(class);
-    ((16 << 10) / size)
-        .max(((64 << 10) / size).min(8))
-        .clamp(1, 128)
-}
 
 /// Blocks carved at once: enough that the first pages of a class come together, little enough that a program pays
 /// only for what it is about to use. Below 64 bytes in whole cache lines.
@@ -241,29 +149,6 @@ pub(super) fn carve_count(class: usize) -> usize {
         (8192 / size).max(1)
     }
 }
-
-/// Blocks in a batch for another heap: 64, or a few KiB.
-#[inline(always)]
-pub(super) fn batch_limit(class: usize) -> usize {
-    usize::from(BATCH_LIMITS[class])
-}
-
-static BATCH_LIMITS: [u8; CLASSES] = {
-    let mut limits = [1; CLASSES];
-    let mut class = 1;
-    while class < CLASSES {
-        let blocks = (8 << 10) / SIZES[class];
-        limits[class] = if blocks > 64 {
-            64
-        } else if blocks == 0 {
-            1
-        } else {
-            blocks as u8
-        };
-        class += 1;
-    }
-    limits
-};
 
 /// The heap of id `owner`; null where no such heap exists.
 #[inline]

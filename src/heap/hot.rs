@@ -1,17 +1,18 @@
 //! The two fast paths, each beside its cold twin.
 
 use super::attach;
+use super::bin::Bin;
 use super::cold::free_slow;
-use super::heap::{Bin, Front, Heap, NOBODY};
-use super::{refill, remote, shared, tls};
-use crate::base::size_class::{self, HUGE, MIN_ALIGN, SMALL_MAX};
+use super::heap::{Front, Heap, NOBODY};
+use super::out::Out;
+use super::{refill, shared, tls};
+use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
-use crate::slab::directory::DIRECTORY;
+use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
-use core::sync::atomic::{Ordering, compiler_fence};
 
 /// What the layer above wants: its configuration, and a call once the allocator works.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
     unsafe {
         // Size 0 gives class 0, whose bin is always empty: the slow path sorts it out.
         let offset = (size + 15) & !15;
-        match pop(bin_at(front, offset)) {
+        match Bin::pop(bin_at(front, offset)) {
             Some(block) => block,
             None => alloc_slow_at(offset, caller),
         }
@@ -73,7 +74,7 @@ fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 
 #[inline(always)]
 fn alloc_class(class: usize, caller: Option<&Caller>) -> *mut u8 {
     // SAFETY: as in `alloc`; `class` is below CLASSES.
-    match unsafe { pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
+    match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
         Some(block) => block,
         None => alloc_slow(class, caller).ptr,
     }
@@ -92,39 +93,6 @@ const _: () = assert!(
 unsafe fn bin_at(front: *mut Front, offset: usize) -> *mut Bin {
     // SAFETY: the caller's promise.
     unsafe { front.cast::<u8>().add(offset).cast() }
-}
-
-/// The newest block of a bin.
-///
-/// # Safety
-/// The bin is the calling thread's.
-#[inline(always)]
-unsafe fn pop(bin: *mut Bin) -> Option<*mut u8> {
-    // SAFETY: the caller's promise; blocks in a bin are free and nobody else's.
-    unsafe {
-        let head = (*bin).head;
-        if head.is_null() {
-            return None;
-        }
-        let next = (*head).next.get();
-        (*bin).head = next;
-        prefetch(next);
-        (*bin).room += 1;
-        Some(head.cast())
-    }
-}
-
-/// Asks for the cache line of the block that will be handed out next: a program that takes many blocks in a row
-/// otherwise waits for each link in turn.
-#[inline(always)]
-fn prefetch(block: *mut Block) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; any address will do.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(block.cast())
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = block;
 }
 
 #[cold]
@@ -146,7 +114,7 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
         front = tls::get();
         // The thread before left its bins as they were.
         // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
-        if let Some(ptr) = unsafe { pop(bin_at(front, class * size_of::<Bin>())) } {
+        if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
             return Fresh { ptr, zero: false };
         }
     }
@@ -188,7 +156,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
         Some(class) => {
             let front = tls::get();
             // SAFETY: as in `alloc_class`.
-            let empty = unsafe { (*front).bins[class].head.is_null() };
+            let empty = unsafe { Bin::newest(&raw mut (*front).bins[class]).is_null() };
             if empty {
                 alloc_slow(class, caller)
             } else {
@@ -226,8 +194,7 @@ pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
         // SAFETY: `front` is this thread's or a stand-in, which no tag matches; where the tag matches, the offset is
         // that of a class of a slab of ours, and the block the caller's to give.
         unsafe {
-            let class = DIRECTORY.tag(ptr as usize).0 ^ (*front).tag;
-            if (class as usize) << 4 == offset {
+            if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize == offset {
                 return push(front, ptr.cast(), offset);
             }
             return dealloc_foreign(ptr, size, align);
@@ -249,10 +216,10 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         if tag.class() == class
             && class != 0
-            && (*front).tag != NOBODY << 8
-            && tag.0 & !0xFF != (*front).tag
+            && (*front).tag != Tag::of_owner(NOBODY).0
+            && (*front).tag != Tag::of_owner(tag.owner()).0
             && DIRECTORY.covers(ptr as usize)
-            && remote::gather(front.cast::<Heap>(), ptr.cast(), tag)
+            && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
         {
             return;
         }
@@ -267,10 +234,11 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     let front = tls::get();
     // SAFETY: as in `dealloc`.
     unsafe {
-        if DIRECTORY.tag(ptr as usize).0 ^ (*front).tag != class as u32 {
+        let offset = class * size_of::<Bin>();
+        if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
             return free_slow(ptr, Some(class));
         }
-        push(front, ptr.cast(), class * size_of::<Bin>());
+        push(front, ptr.cast(), offset);
     }
 }
 
@@ -283,11 +251,11 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     let front = tls::get();
     // SAFETY: as in `free_class`.
     unsafe {
-        let class = DIRECTORY.tag(ptr as usize).0 ^ (*front).tag;
-        if class > 0xFF {
+        let offset = (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize;
+        if offset >= CLASSES * size_of::<Bin>() {
             return free_slow(ptr, None);
         }
-        push(front, ptr.cast(), class as usize * size_of::<Bin>());
+        push(front, ptr.cast(), offset);
     }
 }
 
@@ -299,15 +267,9 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
 pub(super) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
     // SAFETY: the caller's promises.
     unsafe {
-        let bin = bin_at(front, offset);
-        (*bin).room -= 1;
-        if (*bin).room < 0 {
-            return overflow(front.cast(), block, offset);
+        if !Bin::push(bin_at(front, offset), block) {
+            overflow(front.cast(), block, offset);
         }
-        (*block).next.set((*bin).head);
-        // A fork in another thread may freeze this one anywhere: the child must find a chain that ends (rule 13).
-        compiler_fence(Ordering::Release);
-        (*bin).head = block;
     }
 }
 

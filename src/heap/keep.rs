@@ -5,7 +5,8 @@
 //! within its bound stays as it is; one beyond it sends its bins and stacks home and keeps a few empty slabs at most. What
 //! nobody came for between two looks a purge delay apart goes home as well.
 
-use super::heap::{Bin, Heap, IDLE, Out, shared};
+use super::heap::{Heap, IDLE, shared};
+use super::out::Out;
 use super::remote::{self, Sorter};
 use super::{registry, slabs, spare};
 use crate::base::units::SLOT;
@@ -116,14 +117,11 @@ unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock, and no thread uses the private part.
     unsafe {
         for class in (*heap).gathered.take() {
-            let (chain, _) = Out::take(&raw mut (*heap).out[class]);
-            spare::walk_home(heap, chain, class, sorter);
+            let (gathered, count) = Out::take(heap, class);
+            spare::home(heap, gathered, count, class, sorter);
         }
         for class in (*heap).mixed.take() {
-            let bin = &raw mut (*heap).front.bins[class];
-            let chain = (*bin).head;
-            Bin::fill(bin, ptr::null_mut(), 0, 0);
-            spare::walk_home(heap, chain, class, sorter);
+            remote::flush_bin(heap, class, sorter);
             spare::flush(heap, class, sorter);
         }
     }

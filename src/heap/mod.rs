@@ -13,6 +13,7 @@
 
 mod ahead;
 mod attach;
+mod bin;
 mod classes;
 pub(crate) mod cold;
 mod exit;
@@ -27,6 +28,7 @@ pub(crate) mod maintain;
 mod nodes_tests;
 #[cfg(all(test, not(loom)))]
 mod oom_tests;
+mod out;
 pub(crate) mod realloc;
 mod refill;
 pub(crate) mod registry;

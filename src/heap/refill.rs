@@ -1,7 +1,9 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
-use super::heap::{Bin, Heap, Out, bin_limit, lock, shared};
+use super::bin::{Bin, bin_limit, room};
+use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
+use super::out::Out;
 use super::remote::Sorter;
 use super::{ahead, expect, slabs, spare, strays};
 use crate::base::size_class;
@@ -9,9 +11,10 @@ use crate::knobs;
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::pool;
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::slab::Taken;
+use crate::slab::slab::damaged;
+use core::ptr;
 
 /// Batches from the inbox that one slow path opens.
 const INBOX_PER_REFILL: usize = 16;
@@ -26,83 +29,88 @@ const RECYCLE_FROM: usize = 64;
 pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
     unsafe {
-        let out = &raw mut (*heap).out[class];
-        let bin = &raw mut (*heap).front.bins[class];
+        (*heap).freeing.remove(class);
         strays::took(heap);
-        if (*out).count() > 0 && size_class::size(class) >= RECYCLE_FROM {
-            let (head, count) = Out::take(out);
+        if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
+            let (from, count) = Out::take(heap, class);
             (*heap).mixed.add(class);
-            return keep(
-                heap,
-                class,
-                Taken {
-                    head,
-                    count,
-                    zero: false,
-                },
-            );
+            ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
+            Bin::set_count(heap, class, count);
+            return give_newest(heap, class, false);
         }
         let guard = lock(heap);
-        if let Some(batch) = from_stock(heap, class) {
-            let taken = Taken {
-                head: batch.head(),
-                count: batch.count(),
-                zero: false,
-            };
+        if from_stock(heap, class) {
+            let fresh = give_newest(heap, class, false);
             let todo = spare::look(heap);
             drop(guard);
-            let fresh = keep(heap, class, taken);
             todo.run();
             return fresh;
         }
         // Grows by doubling from a quarter: what a class is given depends on how often it asks.
         let limit = bin_limit(class);
-        let want = ((*bin).limit() as usize * 2)
+        let want = (Bin::limit(heap, class) * 2)
             .clamp(limit.div_ceil(4), limit)
             .max(1);
         spare::missed(heap, class);
-        let taken = slabs::take(heap, class, want);
+        let taken = from_slabs(heap, class, want);
         let todo = spare::look(heap);
         drop(guard);
-        let fresh = match taken {
-            Some(taken) => {
-                Bin::fill(bin, core::ptr::null_mut(), 0, want.min(bin_limit(class)));
-                keep(heap, class, taken)
-            }
-            None => from_new_slab(heap, class, want),
-        };
+        let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want));
         todo.run();
         ahead::start_if_wanted();
         fresh
     }
 }
 
-/// Gives the first block of the chain out and puts the rest into the (empty) bin. Between the look at the bin and this
-/// nothing may stand that can call the C library: an allocation in there would fill the bin, and be lost.
-unsafe fn keep(heap: *mut Heap, class: usize, taken: Taken) -> Fresh {
-    // SAFETY: the chain is the caller's, the bin the thread's own.
+/// The newest block of a bin that was just filled. Between the look at the empty bin and the filling nothing may stand
+/// that can call the C library: an allocation in there would fill the bin, and be lost.
+unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
+    // SAFETY: the bin is the thread's own.
     unsafe {
-        let bin = &raw mut (*heap).front.bins[class];
-        let limit = ((*bin).limit() as usize).max(bin_limit(class).div_ceil(4));
-        Bin::fill(bin, (*taken.head).next.get(), taken.count - 1, limit);
+        let newest = Bin::pop(&raw mut (*heap).front.bins[class]);
+        let limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        Bin::set_limit(heap, class, limit);
         Fresh {
-            ptr: taken.head.cast(),
-            zero: taken.zero,
+            ptr: newest.unwrap_or(ptr::null_mut()),
+            zero,
         }
     }
 }
 
-/// A batch from the spare stack, after a look into the inbox where the stack is empty.
-unsafe fn from_stock(heap: *mut Heap, class: usize) -> Option<Batch> {
-    // SAFETY: the caller holds the lock.
+/// Fills the empty bin from the spare stack, after a look into the inbox where the stack is empty; whether it could.
+unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
-        if let Some(batch) = spare::pop(heap, class) {
-            return Some(batch);
+        let mut found = spare::pop(heap, class);
+        if found.is_none() {
+            let mut sorter = Sorter::new(true);
+            open_pending(heap, INBOX_PER_REFILL, &mut sorter);
+            sorter.post_all(heap);
+            found = spare::pop(heap, class);
         }
-        let mut sorter = Sorter::new(true);
-        open_pending(heap, INBOX_PER_REFILL, &mut sorter);
-        sorter.post_all(heap);
-        spare::pop(heap, class)
+        let Some(batch) = found else { return false };
+        let count = batch.count();
+        if count > room(class) {
+            damaged(batch.head());
+        }
+        spare::open(batch, class, Bin::first(heap, class).add(count - 1));
+        Bin::set_count(heap, class, count);
+        true
+    }
+}
+
+/// Fills the empty bin from the heap's slabs and gives the newest out; the bin may hold `want` from now on.
+///
+/// # Safety
+/// The caller holds the lock, and is the heap's thread.
+unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh> {
+    // SAFETY: the bin is the thread's own, and empty.
+    unsafe {
+        let to = Bin::first(heap, class);
+        let taken = slabs::take(heap, class, to, want, room(class))?;
+        Bin::set_limit(heap, class, want.min(bin_limit(class)));
+        Bin::set_count(heap, class, taken.count);
+        Some(give_newest(heap, class, taken.zero))
     }
 }
 
@@ -167,10 +175,10 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         // SAFETY: the lock is taken for the call.
         unsafe {
             let guard = lock(heap);
-            let taken = slabs::take(heap, class, want);
+            let taken = from_slabs(heap, class, want);
             drop(guard);
-            if let Some(taken) = taken {
-                return keep(heap, class, taken);
+            if let Some(fresh) = taken {
+                return fresh;
             }
         }
     }
@@ -186,12 +194,10 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 if let Some(claim) = pool::claim_after(refused, node, slots, need) {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
-                    let taken = slabs::take(heap, class, want);
+                    let taken = from_slabs(heap, class, want);
                     drop(guard);
-                    if let Some(taken) = taken {
-                        let bin = &raw mut (*heap).front.bins[class];
-                        Bin::fill(bin, core::ptr::null_mut(), 0, want.min(bin_limit(class)));
-                        return keep(heap, class, taken);
+                    if let Some(fresh) = taken {
+                        return fresh;
                     }
                     continue;
                 }

@@ -1,17 +1,24 @@
 //! All heaps by id, and the idle ones.
 
-use super::heap::{Heap, IDLE, LIVE};
+use super::bin::Bin;
+use super::heap::{Heap, IDLE, LIVE, NOBODY};
 use super::keep;
+use super::out::Out;
 use super::remote::{self, Sorter};
 use super::strays::Strays;
 use crate::os::lock::{Lock, Locked};
+use crate::slab::directory::Tag;
 use crate::slab::meta;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 const SHELF: usize = 1024;
 /// Most heaps: threads beyond it share one heap under its lock.
-const MOST: u32 = (SHELF * SHELF) as u32;
+const MOST: u32 = NOBODY;
+const _: () = assert!(
+    MOST as usize <= SHELF * SHELF,
+    "the shelves hold every heap"
+);
 /// The heap nobody owns, for threads that have none.
 pub(super) const SHARED_ID: u32 = 1;
 
@@ -136,10 +143,12 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
         shelf_slot.store(shelf, Ordering::Release);
     }
     let heap = meta::allocate::<Heap>()?.as_ptr();
-    // SAFETY: fresh zeroed memory, which is a valid heap but for its id and tag.
+    // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
     unsafe {
         (*heap).id = id;
-        (*heap).front.tag = id << 8;
+        (*heap).front.tag = Tag::of_owner(id).0;
+        Bin::init_all(heap);
+        Out::init_all(heap);
         (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
     }
     NEXT_ID.store(id + 1, Ordering::Relaxed);

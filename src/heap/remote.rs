@@ -1,14 +1,17 @@
 //! Blocks of other heaps: gathered in `out`, posted batch by batch, drained when nobody else will.
 
-use super::heap::{Bin, Heap, IDLE, Out, batch_limit, by_id, shared};
+use super::bin::Bin;
+use super::heap::{Heap, IDLE, by_id, shared};
+use super::out::{MOST_BATCHED, Out, batch_limit};
 use super::{hot, keep, registry, slabs, spare, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
+use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;
@@ -28,10 +31,12 @@ struct Row {
     owner: u32,
     class: usize,
     count: usize,
-    head: *mut Block,
+    /// The first `count` are the row's; the others are never read.
+    blocks: [MaybeUninit<*mut Block>; MOST_BATCHED],
 }
 
 impl Sorter {
+    #[inline]
     pub(super) fn new(may_drain: bool) -> Sorter {
         Sorter {
             may_drain,
@@ -39,7 +44,7 @@ impl Sorter {
                 owner: 0,
                 class: 0,
                 count: 0,
-                head: ptr::null_mut(),
+                blocks: [MaybeUninit::uninit(); MOST_BATCHED],
             }; OWNERS],
             used: 0,
         }
@@ -61,39 +66,28 @@ impl Sorter {
             .position(|row| row.owner == owner && row.class == class);
         let index = match found {
             Some(index) => index,
-            None if self.used < OWNERS => {
-                self.used += 1;
-                self.rows[self.used - 1] = Row {
-                    owner,
-                    class,
-                    count: 0,
-                    head: ptr::null_mut(),
-                };
-                self.used - 1
-            }
             None => {
-                let index = (0..OWNERS).max_by_key(|&i| self.rows[i].count).unwrap_or(0);
-                // SAFETY: the row's chain is ours.
-                unsafe { post_chain(self.rows[index], from, self.may_drain) };
-                self.rows[index] = Row {
-                    owner,
-                    class,
-                    count: 0,
-                    head: ptr::null_mut(),
+                let index = if self.used < OWNERS {
+                    self.used += 1;
+                    self.used - 1
+                } else {
+                    let fullest = (0..OWNERS).max_by_key(|&i| self.rows[i].count);
+                    let index = fullest.unwrap_or(0);
+                    // SAFETY: the row's blocks are ours.
+                    unsafe { post_row(&mut self.rows[index], from, self.may_drain) };
+                    index
                 };
+                let row = &mut self.rows[index];
+                (row.owner, row.class, row.count) = (owner, class, 0);
                 index
             }
         };
         let row = &mut self.rows[index];
-        // SAFETY: the caller gives the block up.
-        unsafe { (*block).next.set(row.head) };
-        row.head = block;
+        row.blocks[row.count].write(block);
         row.count += 1;
         if row.count >= batch_limit(class) {
-            // SAFETY: the row's chain is ours.
-            unsafe { post_chain(*row, from, self.may_drain) };
-            row.count = 0;
-            row.head = ptr::null_mut();
+            // SAFETY: the row's blocks are ours.
+            unsafe { post_row(row, from, self.may_drain) };
         }
     }
 
@@ -104,21 +98,21 @@ impl Sorter {
     pub(super) unsafe fn post_all(&mut self, from: *mut Heap) {
         for row in &mut self.rows[..self.used] {
             // SAFETY: as above.
-            unsafe { post_chain(*row, from, self.may_drain) };
-            row.count = 0;
-            row.head = ptr::null_mut();
+            unsafe { post_row(row, from, self.may_drain) };
         }
         self.used = 0;
     }
 }
 
-unsafe fn post_chain(row: Row, from: *mut Heap, may_drain: bool) {
-    if row.count == 0 {
+unsafe fn post_row(row: &mut Row, from: *mut Heap, may_drain: bool) {
+    let count = core::mem::take(&mut row.count);
+    if count == 0 {
         return;
     }
-    // SAFETY: the chain is the caller's, of row.count blocks.
+    // SAFETY: the first `count` blocks are the caller's, of the row's class.
     unsafe {
-        let batch = Batch::seal(row.head, row.count);
+        let last = row.blocks.as_ptr().add(count - 1).cast::<*mut Block>();
+        let batch = Batch::of(last, count, size_class::size(row.class));
         post(row.owner, batch, from, may_drain);
     }
 }
@@ -254,11 +248,10 @@ pub(super) unsafe fn drain_locked(heap: *mut Heap) {
         super::refill::gather_pending(heap);
         let part = shared(heap);
         while let Some(batch) = (*part).pending {
-            let head = batch.head();
-            let class = super::refill::class_of(head);
+            let class = super::refill::class_of(batch.head());
             (*part).pending = batch.link();
             (*part).drained += 1;
-            spare::walk_home(heap, head, class, &mut sorter);
+            spare::batch_home(heap, batch, class, &mut sorter);
         }
         sorter.post_all(heap);
     }
@@ -272,60 +265,19 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     let class = tag.class();
     // SAFETY: `out` is the thread's own.
     unsafe {
-        let out = &raw mut (*heap).out[class];
-        let count = (*out).count();
-        if count > 0 && (*out).owner != tag.owner() {
+        if Out::is_for_another(heap, class, tag.owner()) {
             // A second owner: into the bin; the way back sorts.
             (*heap).mixed.add(class);
             hot::push_foreign(heap, block, class);
             return strays::came(heap, class);
         }
-        (*out).owner = tag.owner();
         (*heap).gathered.add(class);
-        add(out, block, count);
-        if count as usize + 1 >= batch_limit(class) {
-            let (head, count) = Out::take(out);
-            let batch = Batch::seal(head, count);
+        if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
             let _errno = crate::os::sys::ErrnoGuard::new();
             post(tag.owner(), batch, heap, true);
             catch_up();
         }
         strays::came(heap, class);
-    }
-}
-
-/// Adds the block to the batch in the making where that has begun, is for the block's owner, and does not get full by it.
-///
-/// # Safety
-/// As for [`free_foreign`].
-#[inline(always)]
-pub(super) unsafe fn gather(heap: *mut Heap, block: *mut Block, tag: Tag) -> bool {
-    // SAFETY: the caller's promises; `out` is the thread's own.
-    unsafe {
-        let out = &raw mut (*heap).out[tag.class()];
-        let count = (*out).count();
-        if count == 0
-            || (*out).owner != tag.owner()
-            || count as usize + 1 >= batch_limit(tag.class())
-        {
-            return false;
-        }
-        add(out, block, count);
-        true
-    }
-}
-
-/// # Safety
-/// `out`, which holds `count` blocks, is the calling thread's, `block` its to give.
-#[inline(always)]
-unsafe fn add(out: *mut Out, block: *mut Block, count: u32) {
-    // SAFETY: the caller's promises. An empty batch has no first block.
-    unsafe {
-        (*block).next.set((*out).head);
-        // As in `hot::push`: a fork may freeze this thread here.
-        compiler_fence(Ordering::Release);
-        (*out).head = block;
-        (*out).count.store(count + 1, Ordering::Relaxed);
     }
 }
 
@@ -336,8 +288,8 @@ unsafe fn add(out: *mut Out, block: *mut Block, count: u32) {
 pub(super) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*block).next.set(ptr::null_mut());
-        post(tag.owner(), Batch::seal(block, 1), ptr::null_mut(), true);
+        let batch = Batch::of(&raw const block, 1, size_class::size(tag.class()));
+        post(tag.owner(), batch, ptr::null_mut(), true);
     }
     catch_up();
 }
@@ -350,14 +302,24 @@ pub(super) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
     for class in 1..crate::base::size_class::CLASSES {
         // SAFETY: nobody else uses the private part any more.
         unsafe {
-            let bin = &raw mut (*heap).front.bins[class];
-            let chain = (*bin).head;
-            Bin::fill(bin, ptr::null_mut(), 0, 0);
-            spare::walk_home(heap, chain, class, sorter);
-            let out = &raw mut (*heap).out[class];
-            let (chain, _) = Out::take(out);
-            spare::walk_home(heap, chain, class, sorter);
+            flush_bin(heap, class, sorter);
+            let (gathered, count) = Out::take(heap, class);
+            spare::home(heap, gathered, count, class, sorter);
         }
+    }
+}
+
+/// Sends the bin of one class home.
+///
+/// # Safety
+/// As for [`flush_private`].
+pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: nobody else uses the bin any more.
+    unsafe {
+        let count = Bin::count(heap, class);
+        Bin::set_count(heap, class, 0);
+        Bin::set_limit(heap, class, 0);
+        spare::home(heap, Bin::first(heap, class), count, class, sorter);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::base::size_class;
 use crate::knobs;
 use crate::os::sys::ErrnoGuard;
 use crate::pool;
+use core::ptr;
 
 /// A block of `class` from the shared heap.
 pub(super) fn alloc(class: usize) -> Fresh {
@@ -38,13 +39,14 @@ pub(super) fn alloc(class: usize) -> Fresh {
             {
                 slabs::open(heap, claim, class);
             }
-            let taken = slabs::take_one(heap, class);
+            let mut block = ptr::null_mut();
+            let taken = slabs::take(heap, class, &raw mut block, 1, 1);
             drop(guard);
             remote::look_again(heap);
             remote::catch_up();
             if let Some(taken) = taken {
                 return Fresh {
-                    ptr: taken.head.cast(),
+                    ptr: block.cast(),
                     zero: taken.zero,
                 };
             }

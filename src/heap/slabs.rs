@@ -11,7 +11,7 @@ use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::slab::{Slab, TAKEN_WHOLE, Taken};
+use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -81,61 +81,51 @@ unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Takes about `want` blocks from the heap's slabs, as one chain: all that was freed of each slab it draws from, and more
-/// new ones where the class is large.
+/// Takes about `want` blocks from the heap's slabs, more new ones where the class is large, and writes their addresses
+/// from `to` upwards, where there is room for `room`; how many, and whether the last is zero.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn take(heap: *mut Heap, class: usize, want: usize) -> Option<Taken> {
+/// The caller holds `heap`'s lock and has the room.
+pub(super) unsafe fn take(
+    heap: *mut Heap,
+    class: usize,
+    to: *mut *mut Block,
+    want: usize,
+    room: usize,
+) -> Option<Taken> {
+    debug_assert!(want <= room);
     // SAFETY: the lock is held; listed slabs belong to the heap and have room.
     unsafe {
         let part = shared(heap);
-        let mut got: Option<Taken> = None;
+        let mut got = Taken {
+            count: 0,
+            zero: false,
+        };
         for _ in 0..SLABS_PER_REFILL {
             let Some(&slab) = (*part).slabs[class].iter().find(|slab| !slab.is_null()) else {
                 break;
             };
-            let have = got.as_ref().map_or(0, |taken| taken.count);
+            let left = want - got.count;
             let before = (*slab).carved_bytes();
             let grown = (*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
             let carve = carve_count(class)
                 .max(want / 2)
-                .min(want - have)
-                .max(grown.min(TAKEN_WHOLE));
-            let Some(taken) = (*slab).take(want - have, carve) else {
+                .min(left)
+                .max(grown)
+                .min(room - got.count);
+            let Some(taken) = (*slab).take(to.add(got.count), room - got.count, carve) else {
                 break;
             };
             account(part, slab, class, before, taken.count);
-            got = Some(match got {
-                None => taken,
-                // The chain that is walked is the shorter one, or the one that was carved just now.
-                Some(first) if taken.zero => join(taken, first),
-                Some(first) => join(first, taken),
-            });
-            if got
-                .as_ref()
-                .is_some_and(|taken| taken.count * 2 >= want || taken.zero)
-            {
+            got = Taken {
+                count: got.count + taken.count,
+                zero: taken.zero,
+            };
+            if got.count * 2 >= want || taken.zero {
                 break;
             }
         }
-        got
-    }
-}
-
-/// Takes one block from the heap's slabs.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn take_one(heap: *mut Heap, class: usize) -> Option<Taken> {
-    // SAFETY: the lock is held; listed slabs belong to the heap and have room.
-    unsafe {
-        let part = shared(heap);
-        let &slab = (*part).slabs[class].iter().find(|slab| !slab.is_null())?;
-        let before = (*slab).carved_bytes();
-        let taken = (*slab).take_one()?;
-        account(part, slab, class, before, 1);
-        Some(taken)
+        (got.count > 0).then_some(got)
     }
 }
 
@@ -154,45 +144,24 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
     }
 }
 
-/// `front` before `back`, as one chain.
-unsafe fn join(front: Taken, back: Taken) -> Taken {
-    let mut last = front.head;
-    // SAFETY: both chains are the caller's; `front` has `count` blocks.
-    unsafe {
-        for _ in 1..front.count {
-            last = (*last).next.get();
-        }
-        (*last).next.set(back.head);
-    }
-    Taken {
-        head: front.head,
-        count: front.count + back.count,
-        zero: front.zero,
-    }
-}
-
-/// Puts `count` blocks, chained from `first` to `last`, back into their slab; the slab goes back to the pool when nothing of it is out any more.
+/// Puts the blocks at the `count` addresses up to and including `*last` back into their slab; the slab goes back to the
+/// pool when nothing of it is out any more.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the chain, whose blocks lie in one slab of `heap`.
-pub(super) unsafe fn give(
-    heap: *mut Heap,
-    first: *mut Block,
-    last: *mut Block,
-    count: usize,
-    class: usize,
-) {
+/// The caller holds `heap`'s lock and owns the blocks, which lie in one slab of `heap`.
+pub(super) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize, class: usize) {
     // SAFETY: the caller's promises.
     unsafe {
         let part = shared(heap);
-        let slab = Superslab::slab_of(first as usize);
+        let block = *last;
+        let slab = Superslab::slab_of(block as usize);
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         if count > (*slab).out() {
             crate::os::message::fatal!(
-                "block {first:p}: more blocks of its slab come back than went out (freed twice?)"
+                "block {block:p}: more blocks of its slab come back than went out (freed twice?)"
             );
         }
-        (*slab).give(first, last, count);
+        (*slab).give(last, count);
         (*part).out_blocks[class] -= count as u32;
         (*part).out_bytes -= count * size_class::size(class);
         if (*slab).out() > 0 {

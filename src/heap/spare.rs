@@ -1,29 +1,28 @@
 //! The spare stacks: whole batches between the bins and the slabs, and when they go home.
 //!
-//! A full bin becomes a batch on the stack, an empty one takes a batch off it, both without touching the blocks
-//! inside. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
+//! What a full bin holds becomes a batch on the stack, an empty one takes a batch off it. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
 //! overflow had just walked home, and shrinks by what a while of use never needed. By the heap as a whole: where its
 //! slabs hold far more than is live, blocks kept here would pin nearly empty slabs, so the class keeps an eighth of
 //! what is live at most, its bin too: when everything has been freed, nothing stays behind.
 
-use super::heap::{Bin, Heap, Spare, bin_limit, lock, shared};
+use super::bin::{Bin, bin_limit, room};
+use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
 use super::{refill, registry, remote, slabs};
 use crate::base::size_class;
-use crate::base::units::{SLOT, SLOT_SHIFT};
+use crate::base::units::SLOT_SHIFT;
 use crate::knobs;
 use crate::os::clock;
 use crate::pool;
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::{self, Addresses, Batch, Block};
 use crate::slab::directory::DIRECTORY;
+use crate::slab::slab::damaged;
 use core::ptr;
 
 /// Slow operations between looks at the clock.
 const LOOK_EVERY: u32 = 64;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 8 << 20;
-/// Blocks a slot can hold.
-const MOST_IN_SLOT: usize = SLOT / 16;
 
 /// Bytes a heap's slabs may hold beyond what is live before its caches are cut: the knob's amount, shared among the
 /// heaps where there are many.
@@ -80,10 +79,7 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
         if DIRECTORY.tag(batch.head() as usize).class() != class
             || batch.count() as u32 > (*spare).blocks
         {
-            crate::os::message::fatal!(
-                "block {:p}: written to after it was freed; its free-list words are damaged",
-                batch.head()
-            );
+            damaged(batch.head());
         }
         let count = batch.count();
         (*spare).top = batch.link();
@@ -94,38 +90,65 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
     }
 }
 
-/// A free that found the bin full: the bin becomes a batch, the block the first of the next.
+/// Writes the addresses of a batch's blocks downwards from `last`.
+///
+/// # Safety
+/// The caller owns the batch, of `class`, and has room for its count.
+pub(super) unsafe fn open(batch: Batch, class: usize, last: *mut *mut Block) {
+    // SAFETY: the caller's promises. What a block names is a block if the directory says so.
+    let opened = unsafe {
+        batch.open(last, size_class::size(class), |block| {
+            DIRECTORY.tag(block as usize).class() == class
+        })
+    };
+    if let Err(block) = opened {
+        damaged(block);
+    }
+}
+
+/// A free that found the bin full: the older half of it becomes a batch, so that a program that takes and frees by turns
+/// does not come again soon; all of it where the last that came was a free as well.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
 pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) {
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
-        let bin = &raw mut (*heap).front.bins[class];
-        // The free that came here took a place that was not there.
-        (*bin).room = 0;
         let guard = lock(heap);
-        let count = Bin::count(bin) as usize;
-        // A refill that brought a whole slab's blocks does not leave a larger bin for good.
-        let limit = ((*bin).limit() as usize).min(bin_limit(class).max(16));
+        let count = Bin::count(heap, class);
         if count > 0 {
-            let batch = Batch::seal((*bin).head, count);
+            let first = Bin::first(heap, class);
+            // A program that does nothing but free would come again as soon as half is full.
+            let old = if (*heap).freeing.has(class) {
+                count
+            } else {
+                count.div_ceil(2)
+            };
+            (*heap).freeing.add(class);
+            let batch = Batch::of(first.add(old - 1), old, size_class::size(class));
+            ptr::copy(first.add(old), first, count - old);
+            Bin::set_count(heap, class, count - old);
             push(heap, class, batch);
         }
-        Bin::fill(bin, ptr::null_mut(), 0, limit);
         let mut sorter = Sorter::new(true);
-        (*block).next.set(ptr::null_mut());
         if size_class::is_run(class) {
-            push(heap, class, Batch::seal(block, 1));
-        } else if (*bin).limit() > 0 {
-            Bin::fill(bin, block, 1, limit);
-        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
-            // A thread that frees what others allocate: gather, so that each message carries many.
-            Bin::fill(bin, block, 1, bin_limit(class).max(16));
+            push(
+                heap,
+                class,
+                Batch::of(&raw const block, 1, size_class::size(class)),
+            );
         } else {
-            walk_home(heap, block, class, &mut sorter);
+            if Bin::limit(heap, class) > 0 {
+                keep(heap, class, block);
+            } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
+                // A thread that frees what others allocate: gather, so that each message carries many.
+                Bin::set_limit(heap, class, room(class));
+                keep(heap, class, block);
+            } else {
+                home(heap, &raw const block, 1, class, &mut sorter);
+            }
         }
-        bound(heap, class, bin, &mut sorter);
+        bound(heap, class, &mut sorter);
         sorter.post_all(heap);
         let todo = look(heap);
         drop(guard);
@@ -133,8 +156,15 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
     }
 }
 
+/// Puts a block into the bin, which has room.
+unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
+    // SAFETY: the bin is the calling thread's.
+    let kept = unsafe { Bin::push(&raw mut (*heap).front.bins[class], block) };
+    debug_assert!(kept, "half the bin was emptied");
+}
+
 /// Sends home what the class may not keep.
-unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorter) {
+unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
         let part = shared(heap);
@@ -147,16 +177,9 @@ unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorte
             let user = (*part).out_blocks[class].saturating_sub((*spare).blocks);
             let share = user / 8;
             keep = keep.min(share);
-            if share < (*bin).limit() {
-                let count = Bin::count(bin);
-                if count > share {
-                    let chain = (*bin).head;
-                    Bin::fill(bin, ptr::null_mut(), 0, share as usize);
-                    walk_home(heap, chain, class, sorter);
-                } else {
-                    let head = (*bin).head;
-                    Bin::fill(bin, head, count as usize, share as usize);
-                }
+            if (share as usize) < Bin::limit(heap, class) {
+                empty_bin_beyond(heap, class, share as usize, sorter);
+                Bin::set_limit(heap, class, share as usize);
             }
         }
         if (*spare).blocks <= keep {
@@ -167,7 +190,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, bin: *mut Bin, sorter: &mut Sorte
             let Some(batch) = pop(heap, class) else {
                 return;
             };
-            walk_home(heap, batch.head(), class, sorter);
+            batch_home(heap, batch, class, sorter);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.
                 keep = keep.min((*spare).limit / 2);
@@ -186,7 +209,7 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         let spare = &raw mut (*shared(heap)).spare[class];
         while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
             let Some(batch) = pop(heap, class) else { break };
-            walk_home(heap, batch.head(), class, sorter);
+            batch_home(heap, batch, class, sorter);
             (*spare).walked = true;
         }
     }
@@ -210,48 +233,82 @@ pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
     }
 }
 
-/// Puts every block of the chain back where it belongs: the heap's own into their slabs, foreign ones into `sorter`.
+/// Sends all of a bin home that holds more than `share` blocks.
+unsafe fn empty_bin_beyond(heap: *mut Heap, class: usize, share: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller holds the lock and is the heap's thread.
+    unsafe {
+        let count = Bin::count(heap, class);
+        if count > share {
+            Bin::set_count(heap, class, 0);
+            home(heap, Bin::first(heap, class), count, class, sorter);
+        }
+    }
+}
+
+/// Writes the addresses of a batch's blocks, and answers how many there are.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the chain, all of `class`.
-pub(super) unsafe fn walk_home(
+/// The caller owns the batch, of `class`.
+pub(super) unsafe fn open_into(batch: Batch, class: usize, addresses: &mut Addresses) -> usize {
+    // SAFETY: the caller's promise; the room is for as many as there may be.
+    unsafe {
+        let count = batch.count();
+        if count == 0 || count > batch::MOST {
+            damaged(batch.head());
+        }
+        open(batch, class, addresses.first().add(count - 1));
+        count
+    }
+}
+
+/// Puts every block of a batch back where it belongs.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the batch, of `class`.
+pub(super) unsafe fn batch_home(heap: *mut Heap, batch: Batch, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut addresses = Addresses::new();
+        let count = open_into(batch, class, &mut addresses);
+        home(heap, addresses.first(), count, class, sorter);
+    }
+}
+
+/// Puts the blocks at `count` addresses back where they belong: the heap's own into their slabs, foreign ones into
+/// `sorter`.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
+pub(super) unsafe fn home(
     heap: *mut Heap,
-    chain: *mut Block,
+    addresses: *const *mut Block,
+    count: usize,
     class: usize,
     sorter: &mut Sorter,
 ) {
-    let mut at = chain;
-    // SAFETY: the caller owns the chain; every word read from it is checked against the directory.
+    let mut done = 0;
+    // SAFETY: the caller owns the blocks; every address that was kept in one is checked against the directory.
     unsafe {
-        while !at.is_null() {
-            let tag = DIRECTORY.tag(at as usize);
+        while done < count {
+            let first = *addresses.add(done);
+            done += 1;
+            let tag = DIRECTORY.tag(first as usize);
             if tag.class() != class {
-                crate::os::message::fatal!(
-                    "block {at:p}: written to after it was freed; its free-list words are damaged"
-                );
+                damaged(first);
             }
             if tag.owner() != (*heap).id {
-                let next = (*at).next.get();
-                sorter.add(at, tag, heap);
-                at = next;
+                sorter.add(first, tag, heap);
                 continue;
             }
             // What follows in the same slot is of the same slab, and goes back with it.
-            let (first, mut last, mut count) = (at, at, 1);
-            loop {
-                at = (*last).next.get();
-                if (at as usize) >> SLOT_SHIFT != (first as usize) >> SLOT_SHIFT {
-                    break;
-                }
-                last = at;
-                count += 1;
-                if count > MOST_IN_SLOT {
-                    crate::os::message::fatal!(
-                        "block {first:p}: its free list runs in a circle (freed twice?)"
-                    );
-                }
+            let mut together = 1;
+            while done < count
+                && (*addresses.add(done) as usize) >> SLOT_SHIFT == (first as usize) >> SLOT_SHIFT
+            {
+                together += 1;
+                done += 1;
             }
-            slabs::give(heap, first, last, count, class);
+            slabs::give(heap, addresses.add(done - 1), together, class);
         }
     }
 }
@@ -275,7 +332,7 @@ pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
         while let Some(batch) = pop(heap, class) {
-            walk_home(heap, batch.head(), class, sorter);
+            batch_home(heap, batch, class, sorter);
         }
     }
 }
@@ -299,7 +356,7 @@ pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
             while surplus > 0 {
                 let Some(batch) = pop(heap, class) else { break };
                 surplus = surplus.saturating_sub(batch.count() as u32);
-                walk_home(heap, batch.head(), class, sorter);
+                batch_home(heap, batch, class, sorter);
             }
             (*spare).low = (*spare).blocks;
         }

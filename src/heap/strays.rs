@@ -8,13 +8,16 @@
 //! owner for blocks of all classes, and the thread's own among them. Blocks of owners that live stay: their owners use
 //! the slabs, and get them back in full batches.
 
-use super::heap::{Bin, Heap, IDLE, Out, by_id, lock, shared};
+use super::bin::Bin;
+use super::heap::{Heap, IDLE, by_id, lock, shared};
+use super::out::Out;
 use super::remote::{self, Sorter};
 use super::{refill, spare};
 use crate::base::size_class::{self, CLASSES};
 use crate::os::sys::ErrnoGuard;
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::{self, Addresses, Batch, Block};
 use crate::slab::directory::DIRECTORY;
+use crate::slab::slab::damaged;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -111,11 +114,8 @@ unsafe fn look(heap: *mut Heap) {
 unsafe fn held(heap: *mut Heap) -> usize {
     let of_class = |class: usize| {
         // SAFETY: the caller's promise.
-        let (bin, out) = unsafe {
-            let bin = Bin::count(&raw const (*heap).front.bins[class]);
-            (bin, (&(*heap).out)[class].count())
-        };
-        (bin + out) as usize * size_class::size(class)
+        let blocks = unsafe { Bin::count(heap, class) + Out::count(heap, class) };
+        blocks * size_class::size(class)
     };
     // SAFETY: as above.
     unsafe { (*shared(heap)).spare_bytes + (1..CLASSES).map(of_class).sum::<usize>() }
@@ -131,11 +131,12 @@ unsafe fn send_home(heap: *mut Heap) -> usize {
     // SAFETY: the caller's promises.
     unsafe {
         for class in 1..CLASSES {
-            let out = &raw mut (*heap).out[class];
-            if (*heap).gathered.has(class) && (*out).count() > 0 && is_idle((*out).owner) {
-                let owner = (*out).owner;
-                let (chain, count) = Out::take(out);
-                rows.add(owner, chain, heap);
+            if (*heap).gathered.has(class) && Out::owner(heap, class).is_some_and(is_idle) {
+                let (gathered, count) = Out::take(heap, class);
+                for i in 0..count {
+                    let block = *gathered.add(i);
+                    rows.add(DIRECTORY.tag(block as usize).owner(), block, heap);
+                }
                 went += count * size_class::size(class);
             }
             if (*heap).mixed.has(class) {
@@ -154,7 +155,7 @@ fn is_idle(owner: u32) -> bool {
     !heap.is_null() && unsafe { (*heap).state.load(Ordering::Relaxed) == IDLE }
 }
 
-/// Blocks of one owner, of all classes, those of one class next to one another.
+/// Blocks of one owner, of all classes, chained, those of one class next to one another.
 #[derive(Clone, Copy)]
 struct Row {
     owner: u32,
@@ -182,17 +183,18 @@ impl Rows {
     unsafe fn sift_class(&mut self, heap: *mut Heap, class: usize) -> usize {
         // SAFETY: the caller's promise. Batches that were popped are ours, and stay so until they are pushed.
         unsafe {
-            let bin = &raw mut (*heap).front.bins[class];
-            let (limit, count) = ((*bin).limit() as usize, Bin::count(bin) as usize);
-            let (chain, stay) = self.sift(heap, (*bin).head, class);
-            Bin::fill(bin, chain, stay, limit);
+            let count = Bin::count(heap, class);
+            let stay = self.sift(heap, Bin::first(heap, class), count, class);
+            Bin::set_count(heap, class, stay);
             let mut went = count - stay;
             let mut left: Option<Batch> = None;
+            let mut addresses = Addresses::new();
             while let Some(batch) = spare::pop(heap, class) {
-                let count = batch.count();
-                let (chain, stay) = self.sift(heap, batch.head(), class);
+                let count = spare::open_into(batch, class, &mut addresses);
+                let first = addresses.first();
+                let stay = self.sift(heap, first, count, class);
                 if stay > 0 {
-                    let batch = Batch::seal(chain, stay);
+                    let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));
                     batch.set_link(left);
                     left = Some(batch);
                 }
@@ -206,52 +208,50 @@ impl Rows {
         }
     }
 
-    /// Takes out of a chain the blocks of idle owners, and sends the heap's own home; answers what stays, and how many.
+    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` places,
+    /// and its number is the answer.
     ///
     /// # Safety
-    /// The caller owns the chain, all of `class`, and holds `heap`'s lock.
+    /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`, and holds `heap`'s lock.
     unsafe fn sift(
         &mut self,
         heap: *mut Heap,
-        chain: *mut Block,
+        addresses: *mut *mut Block,
+        count: usize,
         class: usize,
-    ) -> (*mut Block, usize) {
-        let mut at = chain;
-        let (mut own, mut stay, mut staying) = (ptr::null_mut::<Block>(), ptr::null_mut(), 0);
-        // SAFETY: the chain is the caller's, and each word read from it is checked before it is followed.
+    ) -> usize {
+        let mut buffer = Addresses::new();
+        let own = buffer.first();
+        let (mut owned, mut stay) = (0, 0);
+        // SAFETY: the blocks are the caller's; each address is checked before it is followed.
         unsafe {
-            while !at.is_null() {
-                let tag = DIRECTORY.tag(at as usize);
+            for i in 0..count {
+                let block = *addresses.add(i);
+                let tag = DIRECTORY.tag(block as usize);
                 if tag.class() != class {
-                    crate::os::message::fatal!(
-                        "block {at:p}: written to after it was freed; its free-list words are damaged"
-                    );
+                    damaged(block);
                 }
-                let next = (*at).next.get();
                 if tag.owner() == (*heap).id {
-                    (*at).next.set(own);
-                    own = at;
+                    *own.add(owned) = block;
+                    owned += 1;
                 } else if is_idle(tag.owner()) {
-                    (*at).next.set(ptr::null_mut());
-                    self.add(tag.owner(), at, heap);
+                    self.add(tag.owner(), block, heap);
                 } else {
-                    (*at).next.set(stay);
-                    stay = at;
-                    staying += 1;
+                    *addresses.add(stay) = block;
+                    stay += 1;
                 }
-                at = next;
             }
             // Nothing of it is foreign, and so nothing is posted.
-            spare::walk_home(heap, own, class, &mut Sorter::new(false));
+            spare::home(heap, own, owned, class, &mut Sorter::new(false));
         }
-        (stay, staying)
+        stay
     }
 
-    /// Puts a chain of blocks of one class and owner in front of the owner's others.
+    /// Puts a block in front of its owner's others.
     ///
     /// # Safety
-    /// The chain is the caller's, which holds `heap`'s lock.
-    unsafe fn add(&mut self, owner: u32, chain: *mut Block, heap: *mut Heap) {
+    /// The block is the caller's, which holds `heap`'s lock.
+    unsafe fn add(&mut self, owner: u32, block: *mut Block, heap: *mut Heap) {
         let found = self.rows[..self.used]
             .iter()
             .position(|row| row.owner == owner);
@@ -267,15 +267,9 @@ impl Rows {
             self.used += 1;
             self.used - 1
         });
-        // SAFETY: both chains are ours, and end in null.
-        unsafe {
-            let mut last = chain;
-            while !(*last).next.get().is_null() {
-                last = (*last).next.get();
-            }
-            (*last).next.set(self.rows[index].chain);
-        }
-        self.rows[index].chain = chain;
+        // SAFETY: the block is ours.
+        unsafe { (*block).next.set(self.rows[index].chain) };
+        self.rows[index].chain = block;
     }
 
     /// Takes each owner what is its.
@@ -301,7 +295,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
     // Posts, and leaves the draining to `catch_up`: a lock is held all along.
     let mut sorter = Sorter::new(false);
     // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
-    // heap's lock does (rule 5), and `walk_home` asks under it: what belongs to a third by now, since a slab was taken
+    // heap's lock does (rule 5), and `home` asks under it: what belongs to a third by now, since a slab was taken
     // over, goes to the sorter.
     unsafe {
         let guard = (*heap)
@@ -311,18 +305,16 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
         let mut at = chain;
         while !at.is_null() {
             let class = refill::class_of(at);
-            let (first, mut last) = (at, at);
-            loop {
-                at = (*last).next.get();
-                if at.is_null() || refill::class_of(at) != class {
-                    break;
-                }
-                last = at;
+            let mut addresses = Addresses::new();
+            let mut count = 0;
+            while !at.is_null() && count < batch::MOST && refill::class_of(at) == class {
+                *addresses.first().add(count) = at;
+                count += 1;
+                at = (*at).next.get();
             }
-            (*last).next.set(ptr::null_mut());
             // Without the owner's lock there is nothing of `from`'s among them, and all go to the sorter.
             let place = if guard.is_some() { heap } else { from };
-            spare::walk_home(place, first, class, &mut sorter);
+            spare::home(place, addresses.first(), count, class, &mut sorter);
         }
         if let Some(guard) = guard {
             remote::drain_and_unlock(heap, guard);

@@ -1,6 +1,8 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use super::heap::{Bin, Heap, IDLE, lock, shared};
+use super::bin::Bin;
+use super::heap::{Heap, IDLE, lock, shared};
+use super::out::Out;
 use super::{refill, registry, remote};
 use crate::base::size_class::CLASSES;
 use crate::slab::batch::Batch;
@@ -38,15 +40,14 @@ pub(crate) fn survey() -> Survey {
 }
 
 unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
-    // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only words that
-    // are atomics.
+    // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only how far
+    // the bins are filled.
     unsafe {
         let guard = lock(heap);
         let part = shared(heap);
         for class in 1..CLASSES {
             sums.slabs[class] += u64::from((*part).slab_count[class]);
-            let kept = Bin::count(&raw const (*heap).front.bins[class])
-                + (&(*heap).out)[class].count.load(Ordering::Relaxed)
+            let kept = (Bin::count(heap, class) + Out::count(heap, class)) as u32
                 + (*part).spare[class].blocks;
             sums.live[class] += i64::from((*part).out_blocks[class]) - i64::from(kept);
         }

@@ -1,10 +1,18 @@
 //! Free blocks and batches of them.
 //!
-//! A free block's first word is the link to the next block of its chain. The first block of a *batch* carries in its
-//! second word a link to another batch (low 48 bits) and the number of blocks in its own chain (high 16 bits): that is
-//! how whole batches move between bin, spare stack, `out` and inbox without a block inside being touched.
+//! A batch is a number of free blocks of one class, known by its first. That block carries in its second word a link to
+//! another batch (low 48 bits) and how many blocks its own has (high 16 bits): so whole batches move between bin, spare
+//! stack, `out`, inbox and slab in one step. The words from the third on hold the addresses of further blocks: the first
+//! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
+//! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
+//! by their first.
 
 use crate::base::sync::Word;
+#[cfg(not(loom))]
+use core::mem::MaybeUninit;
+#[cfg(not(loom))]
+use core::ptr;
+use core::ptr::NonNull;
 
 /// A free block, at least 16 bytes; user memory until it was freed.
 #[repr(C)]
@@ -33,31 +41,33 @@ impl Block {
     }
 }
 
-/// A chain of free blocks of one class, by its first block. Whoever holds a `Batch` owns every block of the chain.
+/// Free blocks of one class, by the first of them. Whoever holds a `Batch` owns every block of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Batch(*mut Block);
+pub(crate) struct Batch(NonNull<Block>);
 
 impl Batch {
-    /// Makes a batch of the chain at `head`.
+    /// Makes a batch of `head` and the blocks it leads to.
     ///
     /// # Safety
-    /// `head` starts a chain of exactly `count` (1 to [`MAX_COUNT`]) free blocks that the caller owns.
+    /// `head` leads to `count` (1 to [`MAX_COUNT`]) free blocks that the caller owns, itself among them.
     #[inline]
     pub(crate) unsafe fn seal(head: *mut Block, count: usize) -> Batch {
         debug_assert!(count > 0 && count <= MAX_COUNT && !head.is_null());
         // SAFETY: the caller owns the first block, which is at least 16 bytes.
-        unsafe { (*head).batch.set((count as u64) << LINK_BITS) };
-        Batch(head)
+        unsafe {
+            (*head).batch.set((count as u64) << LINK_BITS);
+            Batch(NonNull::new_unchecked(head))
+        }
     }
 
     /// The batch whose first block is at `head`, or none for null.
     pub(crate) fn from_head(head: *mut Block) -> Option<Batch> {
-        (!head.is_null()).then_some(Batch(head))
+        NonNull::new(head).map(Batch)
     }
 
     #[inline]
     pub(crate) fn head(self) -> *mut Block {
-        self.0
+        self.0.as_ptr()
     }
 
     /// # Safety
@@ -65,7 +75,7 @@ impl Batch {
     #[inline]
     pub(crate) unsafe fn count(self) -> usize {
         // SAFETY: the first block is a free block, owned by the caller.
-        unsafe { ((*self.0).batch.get() >> LINK_BITS) as usize }
+        unsafe { ((*self.head()).batch.get() >> LINK_BITS) as usize }
     }
 
     /// # Safety
@@ -73,23 +83,189 @@ impl Batch {
     #[inline]
     pub(crate) unsafe fn link(self) -> Option<Batch> {
         // SAFETY: as in `count`.
-        unsafe { Batch::from_head(((*self.0).batch.get() & LINK_MASK) as *mut Block) }
+        unsafe { Batch::from_head(((*self.head()).batch.get() & LINK_MASK) as *mut Block) }
     }
 
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn set_link(self, link: Option<Batch>) {
-        let link = link.map_or(0, |batch| batch.0 as u64);
+        let link = link.map_or(0, |batch| batch.head() as u64);
         debug_assert!(
             link & !LINK_MASK == 0,
             "user addresses have at most 48 bits"
         );
         // SAFETY: as in `count`.
         unsafe {
-            (*self.0)
+            (*self.head())
                 .batch
-                .set((*self.0).batch.get() & !LINK_MASK | link)
+                .set((*self.head()).batch.get() & !LINK_MASK | link)
         };
+    }
+}
+
+/// Most blocks in a batch.
+#[cfg(not(loom))]
+pub(crate) const MOST: usize = 256;
+
+/// Room for the addresses of one batch.
+#[cfg(not(loom))]
+pub(crate) struct Addresses([MaybeUninit<*mut Block>; MOST]);
+
+#[cfg(not(loom))]
+impl Addresses {
+    pub(crate) const fn new() -> Addresses {
+        Addresses([MaybeUninit::uninit(); MOST])
+    }
+
+    #[inline]
+    pub(crate) fn first(&mut self) -> *mut *mut Block {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// Addresses that a block of `size` bytes carries for its batch.
+#[cfg(not(loom))]
+#[inline(always)]
+const fn carried(size: usize) -> usize {
+    (size - core::mem::size_of::<Block>()) / core::mem::size_of::<*mut Block>()
+}
+
+#[cfg(not(loom))]
+impl Batch {
+    /// Makes a batch of the `count` addresses up to and including `*last`, which becomes the first block.
+    ///
+    /// # Safety
+    /// The addresses are those of free blocks of `size` bytes that the caller owns, 1 to [`MOST`] of them.
+    pub(crate) unsafe fn of(last: *const *mut Block, count: usize, size: usize) -> Batch {
+        debug_assert!(count <= MOST);
+        let each = carried(size);
+        // SAFETY: the caller owns the blocks; every address read is one of the `count`.
+        unsafe {
+            let mut named = 1;
+            let mut carrier = 0;
+            while named < count {
+                let block = *last.sub(carrier);
+                if each == 0 {
+                    (*block).next.set(*last.sub(named));
+                    named += 1;
+                } else {
+                    let words = block.cast::<*mut Block>().add(2);
+                    let some = each.min(count - named);
+                    named += some;
+                    ptr::copy_nonoverlapping(last.sub(named - 1), words, some);
+                }
+                carrier += 1;
+            }
+            Batch::seal(*last, count)
+        }
+    }
+
+    /// Writes the addresses of the batch's blocks downwards from `last`, the first block's there. A block that was named
+    /// by another is read only if `is_block` says yes; else it is the error.
+    ///
+    /// # Safety
+    /// The caller owns the batch, whose blocks have `size` bytes, and has room for [`Batch::count`] addresses.
+    pub(crate) unsafe fn open(
+        self,
+        last: *mut *mut Block,
+        size: usize,
+        is_block: impl Fn(*mut Block) -> bool,
+    ) -> Result<(), *mut Block> {
+        let each = carried(size);
+        // SAFETY: the caller's promises; the batch is as `of` made it, or `is_block` finds out.
+        unsafe {
+            let count = self.count();
+            *last = self.head();
+            let mut named = 1;
+            let mut carrier = 0;
+            while named < count {
+                let block = *last.sub(carrier);
+                if carrier > 0 && !is_block(block) {
+                    return Err(block);
+                }
+                if each == 0 {
+                    *last.sub(named) = (*block).next.get();
+                    named += 1;
+                } else {
+                    let words = block.cast::<*mut Block>().add(2);
+                    let some = each.min(count - named);
+                    named += some;
+                    ptr::copy_nonoverlapping(words, last.sub(named - 1), some);
+                }
+                carrier += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// A batch of blocks of `size` bytes is what it was made of, in the same order.
+    fn packs(size: usize, count: usize) {
+        let mut memory: Vec<u128> = std::vec![0; size / 16 * count];
+        let base = memory.as_mut_ptr().cast::<u8>();
+        let blocks: Vec<*mut Block> = (0..count)
+            // SAFETY: inside `memory`, which is aligned to 16. 7 divides none of the counts.
+            .map(|i| unsafe { base.add((i * 7 + 3) % count * size) }.cast())
+            .collect();
+        // SAFETY: the blocks are ours and distinct.
+        unsafe {
+            let batch = Batch::of(&blocks[count - 1], count, size);
+            let link = Batch::from_head(blocks[0]);
+            batch.set_link(link);
+            assert_eq!((batch.count(), batch.link()), (count, link));
+            let mut out = std::vec![core::ptr::null_mut(); count];
+            let opened = batch.open(&mut out[count - 1], size, |block| blocks.contains(&block));
+            assert_eq!(opened, Ok(()));
+            assert_eq!(out, blocks);
+        }
+    }
+
+    #[test]
+    fn a_batch_names_every_block_once() {
+        for size in [16, 32, 48, 64, 256, 1024, 8192] {
+            for count in [1, 2, 3, 5, 8, 15, 16, 100, 128] {
+                packs(size, count);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_batch_does_not_need_is_not_written() {
+        let mut memory = [u128::MAX; 8 * 64 / 16];
+        let base = memory.as_mut_ptr().cast::<Block>();
+        // SAFETY: eight blocks of 64 bytes of our own.
+        unsafe {
+            let blocks: [*mut Block; 7] = core::array::from_fn(|i| base.add(4 * i));
+            let batch = Batch::of(&blocks[6], 7, 64);
+            assert_eq!(batch.count(), 7);
+        }
+        // The newest names the six others.
+        assert!(memory[..6 * 4].iter().all(|&word| word == u128::MAX));
+        assert!(memory[6 * 4 + 4..].iter().all(|&word| word == u128::MAX));
+    }
+
+    #[test]
+    fn a_damaged_batch_is_not_followed() {
+        for size in [16, 32] {
+            let mut memory = [0u128; 2 * 8];
+            let base = memory.as_mut_ptr().cast::<u8>();
+            // SAFETY: eight blocks of our own.
+            unsafe {
+                let blocks: [*mut Block; 8] =
+                    core::array::from_fn(|i| base.add(size * i).cast::<Block>());
+                let batch = Batch::of(&blocks[7], 8, size);
+                let word = if size == 16 { 0 } else { 2 };
+                *blocks[7].cast::<usize>().add(word) = 0x1230;
+                let mut out = [core::ptr::null_mut(); 8];
+                let opened = batch.open(&mut out[7], size, |block| blocks.contains(&block));
+                assert_eq!(opened, Err(0x1230 as *mut Block));
+            }
+        }
     }
 }

@@ -14,7 +14,8 @@ use crate::os::sys::{self, Errno};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, compiler_fence};
 
-/// The directory's word for one slot: `owner heap id << 8 | class`; 0 is "not ours".
+/// The directory's word for one slot: `owner heap id << 12 | class << 4`; 0 is "not ours". The class stands where a size
+/// rounded up to 16 has it, so that the fast path compares the two as they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tag(pub(crate) u32);
 
@@ -23,19 +24,29 @@ impl Tag {
 
     #[inline(always)]
     pub(crate) const fn new(owner: u32, class: u8) -> Tag {
-        Tag(owner << 8 | class as u32)
+        Tag(owner << OWNER_SHIFT | (class as u32) << CLASS_SHIFT)
+    }
+    /// What the tags of all slabs of a heap have in common.
+    #[inline(always)]
+    pub(crate) const fn of_owner(owner: u32) -> Tag {
+        Tag::new(owner, 0)
     }
     #[inline(always)]
     pub(crate) const fn owner(self) -> u32 {
-        self.0 >> 8
+        self.0 >> OWNER_SHIFT
     }
     #[inline(always)]
     pub(crate) const fn class(self) -> usize {
-        (self.0 & 0xFF) as usize
+        (self.0 >> CLASS_SHIFT & 0xFF) as usize
     }
 }
 
-const _: () = assert!(CLASSES < 256, "a class fits the low byte of a tag");
+const CLASS_SHIFT: u32 = 4;
+const OWNER_SHIFT: u32 = 12;
+/// The largest owner a tag can name.
+pub(crate) const OWNER_MAX: u32 = u32::MAX >> OWNER_SHIFT;
+
+const _: () = assert!(CLASSES < 256, "a class fits the byte a tag has for it");
 
 /// Bytes of table made writable at a time: a GiB of addresses for the tags.
 const PART: usize = 64 << 10;

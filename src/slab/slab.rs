@@ -4,7 +4,7 @@
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
 //! set of the cache or of its TLB.
 
-use super::batch::Block;
+use super::batch::{self, Addresses, Batch, Block};
 use super::superslab::UNIT;
 use crate::base::size_class;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
@@ -13,7 +13,7 @@ use core::ptr;
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
 pub(crate) struct Slab {
-    free: *mut Block,
+    free: Option<Batch>,
     pub(crate) next: *mut Slab,
     pub(crate) prev: *mut Slab,
     pub(crate) base: usize,
@@ -36,31 +36,15 @@ const _: () = assert!(
     "a slab's state is one cache line"
 );
 
-/// Freed blocks up to this many leave a slab in one piece.
-pub(crate) const TAKEN_WHOLE: usize = 1024;
-
 /// How many blocks a class with few has: one that gets fewer asks again soon.
 const FEW: usize = 8;
 
-/// Blocks taken from a slab: a chain that ends in null.
+/// What was taken from a slab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Taken {
-    pub(crate) head: *mut Block,
     pub(crate) count: usize,
-    /// The first block is zero but for its link word.
+    /// The blocks are zero, and were never touched.
     pub(crate) zero: bool,
-}
-
-/// A hint, and no access: nothing happens where the OS page is not there yet.
-#[inline]
-fn fetch(addr: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(addr as *const i8);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = addr;
 }
 
 impl Slab {
@@ -78,7 +62,7 @@ impl Slab {
         // SAFETY: the caller has exclusive use of the slab.
         unsafe {
             this.write(Slab {
-                free: ptr::null_mut(),
+                free: None,
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
                 base,
@@ -122,34 +106,74 @@ impl Slab {
         self.capacity as usize
     }
 
-    /// Takes the freed blocks, all in one piece unless they are very many: finding the middle of the list means a look into
-    /// each, and they are cold. Where none was freed, new ones: `carve` (at least 1), or what is left.
-    pub(crate) fn take(&mut self, most: usize, carve: usize) -> Option<Taken> {
+    /// Takes up to `most` freed blocks, or where there are none up to `carve` new ones (at least 1), and writes their
+    /// addresses from `to` upwards. New blocks are not touched; the last written is the first of them.
+    ///
+    /// # Safety
+    /// `to` has room for `most` addresses, and for `carve`.
+    pub(crate) unsafe fn take(
+        &mut self,
+        to: *mut *mut Block,
+        most: usize,
+        carve: usize,
+    ) -> Option<Taken> {
         if self.free_count > 0 {
-            let (head, mut count) = (self.free, self.free_count as usize);
-            self.free = ptr::null_mut();
-            if count > (4 * most).max(TAKEN_WHOLE) {
-                // A bin that long would hide frees from every bound, and would be walked home as a whole.
-                count = most;
-                let mut last = head;
-                // SAFETY: the free list holds more than `most` blocks of ours; the walk stays inside it.
-                unsafe {
-                    for _ in 1..most {
-                        last = (*last).next.get();
-                    }
-                    self.free = (*last).next.get();
-                    (*last).next.set(ptr::null_mut());
-                }
-            }
-            self.free_count -= count as u16;
-            return Some(Taken {
-                head,
-                count,
-                zero: false,
-            });
+            // SAFETY: the caller has the room.
+            let count = unsafe { self.take_freed(to, most) };
+            return Some(Taken { count, zero: false });
         }
         let left = (self.capacity - self.carved) as usize;
-        (left > 0).then(|| self.carve(left.min(self.first_page(carve).max(1))))
+        if left == 0 {
+            return None;
+        }
+        let count = left.min(self.first_page(carve).max(1));
+        // SAFETY: the caller has the room.
+        unsafe { self.carve(to, count) };
+        Some(Taken {
+            count,
+            zero: self.clean,
+        })
+    }
+
+    /// # Safety
+    /// `to` has room for `most` addresses, at least 1.
+    unsafe fn take_freed(&mut self, to: *mut *mut Block, most: usize) -> usize {
+        let size = size_class::size(self.class as usize);
+        let mut got = 0;
+        while got < most
+            && let Some(batch) = self.free
+        {
+            // SAFETY: free blocks of ours, whose words only a stray write can have changed; that is looked for. The
+            // caller has the room.
+            unsafe {
+                let count = batch.count();
+                if count == 0 || count > batch::MOST.min(self.free_count as usize) {
+                    damaged(batch.head());
+                }
+                let next = batch.link();
+                if next.is_some_and(|next| !self.is_block(next.head() as usize)) {
+                    damaged(batch.head());
+                }
+                self.free = next;
+                self.free_count -= count as u16;
+                let is_block = |block: *mut Block| self.is_block(block as usize);
+                if got + count <= most {
+                    let opened = batch.open(to.add(got + count - 1), size, is_block);
+                    opened.unwrap_or_else(|block| damaged(block));
+                    got += count;
+                    continue;
+                }
+                let mut addresses = Addresses::new();
+                let last = addresses.first().add(count - 1);
+                let opened = batch.open(last, size, is_block);
+                opened.unwrap_or_else(|block| damaged(block));
+                let fit = most - got;
+                ptr::copy_nonoverlapping(last.sub(fit - 1), to.add(got), fit);
+                self.give(last.sub(fit), count - fit);
+                return most;
+            }
+        }
+        got
     }
 
     /// Blocks of `carve` to be carved at once. Where that is a page's worth or less, and the slab's first, those up to the
@@ -163,72 +187,34 @@ impl Slab {
         }
     }
 
-    /// Takes a single block.
-    pub(crate) fn take_one(&mut self) -> Option<Taken> {
-        if self.free_count == 0 {
-            return (self.carved < self.capacity).then(|| self.carve(1));
-        }
-        let head = self.free;
-        // SAFETY: the free list holds free_count blocks of ours.
-        self.free = unsafe { (*head).next.get() };
-        self.free_count -= 1;
-        Some(Taken {
-            head,
-            count: 1,
-            zero: false,
-        })
-    }
-
-    fn carve(&mut self, count: usize) -> Taken {
+    /// # Safety
+    /// `to` has room for `count` addresses, and so many blocks were never carved.
+    unsafe fn carve(&mut self, to: *mut *mut Block, count: usize) {
         let size = size_class::size(self.class as usize);
-        let mut head: *mut Block = ptr::null_mut();
-        for i in (0..count).rev() {
-            let mut index = self.start as usize + self.carved as usize + i;
-            if index >= self.capacity as usize {
-                index -= self.capacity as usize;
+        let capacity = self.capacity as usize;
+        for i in 0..count {
+            let mut index = self.start as usize + self.carved as usize + (count - 1 - i);
+            if index >= capacity {
+                index -= capacity;
             }
-            let block = (self.base + index * size) as *mut Block;
-            // SAFETY: block `index` lies inside the slab and was never handed out. The block that will be returned to
-            // a caller at once (i == 0) gets its link too: the caller of a zeroed block clears that word.
-            unsafe { (*block).next.set(head) };
-            head = block;
+            // SAFETY: the caller has the room.
+            unsafe { *to.add(i) = (self.base + index * size) as *mut Block };
         }
         self.carved += count as u16;
-        // A class that asked for its first page may never ask for another.
-        if self.carved_bytes() > 4096 {
-            self.fetch_next(count);
-        }
-        Taken {
-            head,
-            count,
-            zero: self.clean,
-        }
     }
 
-    /// Has the processor fetch the blocks that will be carved next. Their first words are written under the lock, whose
-    /// release waits for every write before it: a cache miss for each block of memory that was never used. A program
-    /// that fills 1 GiB of prewarmed memory took 1.6 times as long without, one that fills fresh huge pages 1.1 times.
-    fn fetch_next(&self, count: usize) {
-        let size = size_class::size(self.class as usize);
-        let left = (self.capacity - self.carved) as usize;
-        for i in 0..count.min(left) {
-            let mut index = self.start as usize + self.carved as usize + i;
-            if index >= self.capacity as usize {
-                index -= self.capacity as usize;
-            }
-            fetch(self.base + index * size);
-        }
-    }
-
-    /// Puts blocks back, chained from `first` to `last`.
+    /// Puts back the blocks at the `count` addresses up to and including `*last`.
     ///
     /// # Safety
-    /// They are `count` blocks of this slab that are out, and the caller owns them.
+    /// They are 1 to [`batch::MOST`] blocks of this slab that are out, and the caller owns them.
     #[inline]
-    pub(crate) unsafe fn give(&mut self, first: *mut Block, last: *mut Block, count: usize) {
+    pub(crate) unsafe fn give(&mut self, last: *const *mut Block, count: usize) {
         // SAFETY: the caller owns the blocks.
-        unsafe { (*last).next.set(self.free) };
-        self.free = first;
+        unsafe {
+            let batch = Batch::of(last, count, size_class::size(self.class as usize));
+            batch.set_link(self.free);
+            self.free = Some(batch);
+        }
         self.free_count += count as u16;
     }
 
@@ -239,20 +225,44 @@ impl Slab {
         offset.is_multiple_of(size) && offset / size < self.capacity as usize
     }
 
-    /// Debug walker: the free list has `free_count` distinct blocks of this slab and nothing else.
+    /// Debug walker: the free batches have `free_count` blocks of this slab, and nothing else.
     pub(crate) fn is_valid(&self) -> bool {
-        let mut count = 0;
+        let size = size_class::size(self.class as usize);
+        let mut left = self.free_count as usize;
         let mut at = self.free;
-        while !at.is_null() {
-            if !self.is_block(at as usize) || count == self.free_count {
+        while let Some(batch) = at {
+            let is_block = |block: *mut Block| self.is_block(block as usize);
+            if !is_block(batch.head()) {
                 return false;
             }
-            count += 1;
-            // SAFETY: checked to be a block of ours just above.
-            at = unsafe { (*at).next.get() };
+            // SAFETY: a block of ours, and each that it names is looked at before it is read.
+            unsafe {
+                let count = batch.count();
+                if count == 0 || count > left.min(batch::MOST) {
+                    return false;
+                }
+                let mut addresses = Addresses::new();
+                let last = addresses.first().add(count - 1);
+                if batch.open(last, size, is_block).is_err()
+                    || !(0..count).all(|i| is_block(*last.sub(i)))
+                {
+                    return false;
+                }
+                left -= count;
+                at = batch.link();
+            }
         }
-        count == self.free_count && self.carved <= self.capacity && self.free_count <= self.carved
+        left == 0 && self.carved <= self.capacity && self.free_count <= self.carved
     }
+}
+
+/// Ends the process: the words of a free block do not say what they said.
+#[cold]
+#[inline(never)]
+pub(crate) fn damaged(block: *mut Block) -> ! {
+    crate::os::message::fatal!(
+        "block {block:p}: written to after it was freed; its free-list words are damaged"
+    )
 }
 
 #[cfg(all(test, not(loom)))]
@@ -272,36 +282,36 @@ mod tests {
                 Slab::open(&raw mut slab, base, class, 7, true);
                 let mut seen = HashSet::new();
                 let mut blocks = std::vec::Vec::new();
-                while let Some(taken) = slab.take(10, 4) {
+                let mut to = [ptr::null_mut::<Block>(); 10];
+                while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4) {
                     assert!(taken.zero && taken.count <= 4);
-                    let mut at = taken.head;
-                    for _ in 0..taken.count {
+                    for &at in &to[..taken.count] {
                         assert!(slab.is_block(at as usize) && seen.insert(at as usize));
                         blocks.push(at);
-                        at = (*at).next.get();
                     }
-                    assert!(at.is_null());
                 }
                 assert_eq!(
                     (blocks.len(), slab.out(), slab.available()),
                     (slab.capacity(), slab.capacity(), 0)
                 );
                 for &block in blocks.iter().rev().skip(1) {
-                    slab.give(block, block, 1);
+                    slab.give(&block, 1);
                 }
                 assert!(slab.is_valid());
                 assert_eq!(slab.out(), 1);
                 if slab.capacity() > 1 {
-                    let one = slab.take_one().unwrap();
+                    let one = slab.take(to.as_mut_ptr(), 1, 1).unwrap();
                     assert_eq!((one.count, slab.out()), (1, 2));
-                    slab.give(one.head, one.head, 1);
-                    let again = slab.take(3, 4).unwrap();
+                    slab.give(&to[0], 1);
+                    let again = slab.take(to.as_mut_ptr(), 3, 4).unwrap();
                     let all = slab.capacity() - 1;
-                    assert!(!again.zero && again.count == if all > TAKEN_WHOLE { 3 } else { all });
+                    let count = all.min(3);
+                    assert_eq!(again, Taken { count, zero: false });
+                    assert!(slab.is_valid() && slab.out() == 1 + count);
+                    slab.give(&to[0], 1);
                     assert!(slab.is_valid());
-                    slab.give(again.head, again.head, 1);
-                    assert!(slab.is_valid());
-                    (*slab.free).next.set((base + 1) as *mut Block);
+                    let wrong = Batch::from_head((base + 1) as *mut Block);
+                    slab.free.unwrap().set_link(wrong);
                     assert!(!slab.is_valid(), "a damaged free list is seen");
                 }
                 dealloc(base as *mut u8, layout);
@@ -319,8 +329,9 @@ mod tests {
                 let mut slab: Slab = core::mem::zeroed();
                 Slab::open(&raw mut slab, memory + slot * SLOT, class, 7, false);
                 let size = size_class::size(class);
-                let first = slab.take(usize::MAX, UNIT / size).unwrap();
-                let start = first.head as usize;
+                let mut to = [ptr::null_mut::<Block>(); UNIT / 16];
+                let first = slab.take(to.as_mut_ptr(), to.len(), UNIT / size).unwrap();
+                let start = to[first.count - 1] as usize;
                 let fit = (UNIT - start % UNIT) / size;
                 assert_eq!(
                     first.count,

@@ -1,0 +1,268 @@
+//! The bins: a thread's free blocks of each class, their addresses in an array of its own, newest on top.
+//!
+//! The addresses are not linked through the blocks: giving a block out or taking it back touches nothing but the bin, so
+//! that a program that takes many blocks in a row does not wait for one after the other to be read, and a block that was
+//! written long ago is not fetched once more to be freed.
+
+use super::heap::Heap;
+use crate::base::size_class::{self, CLASSES, SIZES};
+use crate::slab::batch::{self, Block};
+use core::ptr;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+/// Most blocks any bin holds.
+const MOST_IN_BIN: usize = batch::MOST;
+/// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
+const ROOM_LEAST: usize = 16;
+
+/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the place below the oldest
+/// holds null, so that an empty bin is seen by what it would give out.
+#[repr(C)]
+pub(crate) struct Bin {
+    top: *mut *mut Block,
+    /// Where `top` is when the bin is full.
+    end: *mut *mut Block,
+}
+
+/// Most blocks a bin of `class` holds: 16 KiB worth and at most 256; of larger ones up to 8, as far as 64 KiB hold them, so
+/// that not every second free of them takes the slow path. None of a run, since a thread that sleeps cannot be asked for
+/// what is in its bins.
+pub(super) const fn bin_limit(class: usize) -> usize {
+    if class == 0 || size_class::is_run(class) {
+        return 0;
+    }
+    let size = SIZES[class] as usize;
+    let by_bytes = (16 << 10) / size;
+    let few = (64 << 10) / size;
+    let few = if few < 8 { few } else { 8 };
+    let limit = if by_bytes > few { by_bytes } else { few };
+    if limit < 1 {
+        1
+    } else if limit > MOST_IN_BIN {
+        MOST_IN_BIN
+    } else {
+        limit
+    }
+}
+
+/// Blocks the bin of `class` has room for: those it may hold, and one even of a run, on its way out.
+pub(super) const fn room(class: usize) -> usize {
+    if class == 0 || size_class::is_run(class) {
+        1
+    } else if bin_limit(class) > ROOM_LEAST {
+        bin_limit(class)
+    } else {
+        ROOM_LEAST
+    }
+}
+
+/// Where each bin's places begin, the one that holds null included.
+const PLACES: [u16; CLASSES + 1] = {
+    let mut places = [0; CLASSES + 1];
+    let mut class = 0;
+    while class < CLASSES {
+        places[class + 1] = places[class] + 1 + room(class) as u16;
+        class += 1;
+    }
+    places
+};
+
+static FIRST: [u16; CLASSES + 1] = PLACES;
+
+/// The places of all bins of a heap. All-zero is empty.
+pub(super) type Places = [*mut Block; PLACES[CLASSES] as usize];
+
+impl Bin {
+    /// The place that holds null.
+    ///
+    /// # Safety
+    /// `heap` is a heap.
+    #[inline(always)]
+    unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: inside the heap's places.
+        unsafe {
+            (&raw mut (*heap).places)
+                .cast::<*mut Block>()
+                .add(usize::from(FIRST[class]))
+        }
+    }
+
+    /// Empties every bin of a new heap.
+    ///
+    /// # Safety
+    /// `heap` is zeroed memory that nobody else knows of.
+    pub(super) unsafe fn init_all(heap: *mut Heap) {
+        for class in 0..CLASSES {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let bottom = Bin::bottom(heap, class);
+                (*heap).front.bins[class] = Bin {
+                    top: bottom,
+                    end: bottom,
+                };
+            }
+        }
+    }
+
+    /// Blocks in the bin.
+    ///
+    /// # Safety
+    /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
+    #[inline(always)]
+    pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
+        // value the word has, once.
+        unsafe {
+            let top = (&raw const (*heap).front.bins[class].top).read_volatile();
+            (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
+                / size_of::<*mut Block>()
+        }
+    }
+
+    /// Blocks the bin holds before a free takes the slow path.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's, or one whose thread is gone.
+    #[inline(always)]
+    pub(super) unsafe fn limit(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: both lie in the heap's places.
+        unsafe {
+            (*heap).front.bins[class]
+                .end
+                .offset_from_unsigned(Bin::bottom(heap, class))
+        }
+    }
+
+    /// Sets the limit, to what there is room for at most and what is in the bin at least.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`].
+    pub(super) unsafe fn set_limit(heap: *mut Heap, class: usize, limit: usize) {
+        // SAFETY: inside the bin's places.
+        unsafe {
+            let limit = limit.max(Bin::count(heap, class)).min(room(class));
+            (*heap).front.bins[class].end = Bin::bottom(heap, class).add(limit);
+        }
+    }
+
+    /// The oldest block's place, from which on all lie upwards.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`].
+    #[inline(always)]
+    pub(super) unsafe fn first(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: inside the bin's places, of which there is one at least.
+        unsafe { Bin::bottom(heap, class).add(1) }
+    }
+
+    /// Says that the bin holds the `count` blocks whose addresses were written from [`Bin::first`] on. Its limit is the
+    /// caller's to see to.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is
+    /// room for.
+    #[inline(always)]
+    pub(super) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
+        debug_assert!(count <= room(class));
+        // A fork in another thread may freeze this one anywhere: the child must find addresses below the top, and only
+        // blocks that are the bin's (rule 13).
+        compiler_fence(Ordering::Release);
+        // SAFETY: inside the bin's places.
+        unsafe {
+            (*heap).front.bins[class].top = Bin::bottom(heap, class).add(count);
+        }
+        compiler_fence(Ordering::Release);
+    }
+
+    /// The newest block, or null.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    #[inline(always)]
+    pub(super) unsafe fn newest(this: *mut Bin) -> *mut Block {
+        // SAFETY: `top` is a place of the bin; the one at the bottom holds null.
+        unsafe { *(*this).top }
+    }
+
+    /// Takes the newest block.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    #[inline(always)]
+    pub(super) unsafe fn pop(this: *mut Bin) -> Option<*mut u8> {
+        // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
+        unsafe {
+            let top = (*this).top;
+            let block = *top;
+            if block.is_null() {
+                return None;
+            }
+            let top = top.sub(1);
+            (*this).top = top;
+            fetch(*top);
+            Some(block.cast())
+        }
+    }
+
+    /// Adds a block; answers false where there is no room.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's; the block, of its class, is free and the caller's to give.
+    #[inline(always)]
+    pub(super) unsafe fn push(this: *mut Bin, block: *mut Block) -> bool {
+        // SAFETY: a place is left below the end, which lies inside the bin's places.
+        unsafe {
+            let top = (*this).top;
+            if top == (*this).end {
+                return false;
+            }
+            let top = top.add(1);
+            *top = block;
+            // As in `set_count`.
+            compiler_fence(Ordering::Release);
+            (*this).top = top;
+            true
+        }
+    }
+}
+
+/// Asks for the first cache line of the block that will be given out next, to be written: its user comes to it sooner or
+/// later, and with many in a row would wait for each. Null is as good as any address.
+#[inline(always)]
+fn fetch(block: *mut Block) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        core::arch::asm!("prefetchw byte ptr [{}]", in(reg) block, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
+/// A bin without a cell in it, for read-only memory: empty and full.
+#[repr(C)]
+pub(super) struct StandIn {
+    top: *const Nothing,
+    end: *const Nothing,
+}
+
+/// The place of a bin that has none.
+#[repr(transparent)]
+struct Nothing(*mut Block);
+
+// SAFETY: never written.
+unsafe impl Sync for Nothing {}
+
+static NOTHING: Nothing = Nothing(ptr::null_mut());
+
+impl StandIn {
+    pub(super) const NEW: StandIn = StandIn {
+        top: &raw const NOTHING,
+        end: &raw const NOTHING,
+    };
+}
+
+const _: () = assert!(
+    size_of::<StandIn>() == size_of::<Bin>(),
+    "a stand-in is read as a bin"
+);
