@@ -198,43 +198,49 @@ fn threads_one_after_another_share_few_heaps() {
     });
 }
 
+/// Blocks per message when one thread frees, interleaved, what eight owners took that live on and sleep.
+fn blocks_per_message(size: usize) -> u64 {
+    const EACH: usize = 20_000;
+    let before = stats().batches;
+    let (taken, freed) = (Barrier::new(9), Barrier::new(9));
+    thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        for _ in 0..8 {
+            let (send, taken, freed) = (send.clone(), &taken, &freed);
+            scope.spawn(move || {
+                let blocks: Vec<_> = (0..EACH).map(|_| Block::new(&HAKMEM, size)).collect();
+                send.send(blocks).expect("the freeing thread");
+                taken.wait();
+                freed.wait();
+            });
+        }
+        taken.wait();
+        let mut columns: Vec<Vec<Block>> = (0..8)
+            .map(|_| receive.recv().expect("eight columns"))
+            .collect();
+        for _ in 0..EACH {
+            columns
+                .iter_mut()
+                .for_each(|column| column.pop().expect("of one length").free(&HAKMEM));
+        }
+        freed.wait();
+    });
+    let posted = stats().batches.posted - before.posted;
+    assert!(posted > 0, "nothing was posted");
+    8 * EACH as u64 / posted
+}
+
 #[test]
 fn interleaved_blocks_travel_in_batches() {
     alone("interleaved_blocks_travel_in_batches", || {
-        const EACH: usize = 20_000;
-        let before = stats().batches;
-        let (taken, freed) = (Barrier::new(9), Barrier::new(9));
-        thread::scope(|scope| {
-            let (send, receive) = std::sync::mpsc::channel();
-            for _ in 0..8 {
-                let (send, taken, freed) = (send.clone(), &taken, &freed);
-                scope.spawn(move || {
-                    let blocks: Vec<_> = (0..EACH).map(|_| Block::new(&HAKMEM, 64)).collect();
-                    send.send(blocks).expect("the freeing thread");
-                    taken.wait();
-                    // The owners live on, asleep, while their blocks are freed.
-                    freed.wait();
-                });
-            }
-            taken.wait();
-            let mut columns: Vec<Vec<Block>> = (0..8)
-                .map(|_| receive.recv().expect("eight columns"))
-                .collect();
-            for _ in 0..EACH {
-                columns
-                    .iter_mut()
-                    .for_each(|column| column.pop().expect("of one length").free(&HAKMEM));
-            }
-            freed.wait();
-        });
-        let after = stats().batches;
-        let posted = after.posted - before.posted;
-        assert!(posted > 0, "nothing was posted: {after:?}");
-        let blocks = 8 * EACH as u64;
-        assert!(
-            blocks >= 16 * posted,
-            "{blocks} blocks in {posted} batches: at least 16 to a batch expected"
-        );
+        for size in [16, 64, 272, 500, 1000] {
+            let blocks = blocks_per_message(size);
+            println!("{size} bytes: {blocks} blocks to a batch");
+            assert!(
+                blocks >= 16,
+                "{size} bytes: {blocks} blocks to a batch, at least 16 expected"
+            );
+        }
     });
 }
 

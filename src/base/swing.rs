@@ -5,19 +5,12 @@
 //! memory that was given back *because of the bound* and had to be taken again within the purge delay was given back
 //! too early, and that much more may be retained from then on, provided it happens often enough to cost time that
 //! anybody would notice; memory that lay unneeded for the whole delay takes the allowance down again.
-//!
-//! A process whose threads have ended may never call again, and nobody is there to see the delay pass. So while there
-//! are several, more than a little is allowed only where taking it again costs a good part of the time.
 
 /// Bytes per millisecond that may be taken again without an allowance coming of it: faulting them in, at 0.7 µs for
 /// 4 KiB, takes one hundredth of the time.
 const CHEAP_PER_MS: usize = 64 << 10;
 /// Bytes taken again at once that are put up with before anything is learnt.
 const PATIENCE: usize = 2 << 20;
-/// As much of both in a process of several threads of which so little as [`PATIENCE`] is known: a fifth of the time,
-/// after what eight threads take when they start all at once.
-const BEARABLE_PER_MS: usize = 1 << 20;
-const MUCH_PATIENCE: usize = 8 << 20;
 
 /// An allowance in bytes, learnt from what was given back and taken again. Times in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,27 +53,21 @@ impl Swing {
         self.since = now;
     }
 
-    /// `bytes` were taken from the kernel; `alone`: by a process that is not one of several threads.
-    pub(crate) fn took(&mut self, bytes: usize, now: u64, delay: u64, alone: bool) {
+    /// `bytes` were taken from the kernel.
+    pub(crate) fn took(&mut self, bytes: usize, now: u64, delay: u64) {
         let back = bytes.min(self.given);
         if back == 0 {
             return;
         }
         self.given -= back;
         if now.saturating_sub(self.since) < delay {
-            let known = self.allowance > PATIENCE;
-            let (rate, patience) = if known && !alone {
-                (BEARABLE_PER_MS, MUCH_PATIENCE)
-            } else {
-                (CHEAP_PER_MS, PATIENCE)
-            };
-            let cheap = (now.saturating_sub(self.paid_at) as usize).saturating_mul(rate);
+            let cheap = (now.saturating_sub(self.paid_at) as usize).saturating_mul(CHEAP_PER_MS);
             self.paid = self.paid.saturating_sub(cheap) + back;
             self.paid_at = now;
             // Once a program is known to swing, the rest is believed at once.
-            if known && alone || self.paid > patience {
+            if self.allowance > PATIENCE || self.paid > PATIENCE {
                 self.allowance += back;
-                self.paid = patience;
+                self.paid = PATIENCE;
             }
         } else {
             self.given = 0;
@@ -112,14 +99,14 @@ mod tests {
     #[test]
     fn what_comes_back_in_time_is_allowed_and_no_more() {
         let mut swing = tried(20);
-        swing.took(100, 5, DELAY, true);
+        swing.took(100, 5, DELAY);
         assert_eq!(swing.allowance(), 0, "growth alone is no swing");
         swing.gave(80, 10, DELAY);
-        swing.took(50, 20, DELAY, true);
+        swing.took(50, 20, DELAY);
         assert_eq!((swing.allowance(), swing.is_open()), (50, true));
-        swing.took(500, 20, DELAY, true);
+        swing.took(500, 20, DELAY);
         assert_eq!((swing.allowance(), swing.is_open()), (80, false));
-        swing.took(500, 20, DELAY, true);
+        swing.took(500, 20, DELAY);
         assert_eq!(swing.allowance(), 80, "no byte counts twice");
     }
 
@@ -127,16 +114,16 @@ mod tests {
     fn what_comes_back_late_is_not() {
         let mut swing = tried(6000);
         swing.gave(80, 10, DELAY);
-        swing.took(50, 10 + DELAY, DELAY, true);
+        swing.took(50, 10 + DELAY, DELAY);
         assert_eq!((swing.allowance(), swing.is_open()), (0, false));
         swing.gave(30, 5000, DELAY);
         swing.gave(20, 5500, DELAY);
-        swing.took(100, 6000, DELAY, true);
+        swing.took(100, 6000, DELAY);
         assert_eq!(swing.allowance(), 50);
         swing.gave(7, 9000, DELAY);
         swing.gave(1, 9000 + DELAY, DELAY);
         (swing.paid, swing.paid_at) = (PATIENCE, 9000 + DELAY);
-        swing.took(100, 9000 + DELAY, DELAY, true);
+        swing.took(100, 9000 + DELAY, DELAY);
         assert_eq!(
             swing.allowance(),
             51,
@@ -148,7 +135,7 @@ mod tests {
     fn a_delay_of_nothing_allows_nothing() {
         let mut swing = tried(10);
         swing.gave(80, 10, 0);
-        swing.took(80, 10, 0, true);
+        swing.took(80, 10, 0);
         assert_eq!(swing.allowance(), 0);
     }
 
@@ -156,7 +143,7 @@ mod tests {
     fn what_nobody_needs_is_unlearnt() {
         let mut swing = tried(20);
         swing.gave(80, 10, DELAY);
-        swing.took(80, 20, DELAY, true);
+        swing.took(80, 20, DELAY);
         swing.unneeded(30);
         assert_eq!(swing.allowance(), 50);
         swing.unneeded(300);
@@ -169,35 +156,9 @@ mod tests {
         for round in 1..100 {
             let now = round * 100;
             swing.gave(2 * MIB, now, DELAY);
-            swing.took(2 * MIB, now + 1, DELAY, true);
+            swing.took(2 * MIB, now + 1, DELAY);
         }
         assert_eq!(swing.allowance(), 0, "2 MiB ten times a second");
-    }
-
-    /// What `rounds` of giving 100 MiB back and taking it again, in pieces, teach; `pause` is between two pieces.
-    fn taught(rounds: u64, piece: usize, pause: u64, alone: bool) -> usize {
-        let mut swing = Swing::NONE;
-        let mut now = 0;
-        for _ in 0..rounds {
-            let given = (100 * MIB).saturating_sub(swing.allowance());
-            swing.gave(given, now, DELAY);
-            for _ in 0..given / piece {
-                now += pause;
-                swing.took(piece, now, DELAY, alone);
-            }
-        }
-        swing.allowance()
-    }
-
-    #[test]
-    fn several_threads_are_allowed_little_unless_it_is_dear() {
-        assert!(taught(20, MIB / 4, 1, true) > 95 * MIB);
-        let several = taught(20, MIB / 4, 1, false);
-        assert!(several > PATIENCE && several < 2 * PATIENCE, "{several}");
-        assert!(
-            taught(20, 2 * MIB, 1, false) > 90 * MIB,
-            "2 MiB every millisecond"
-        );
     }
 
     #[test]
@@ -206,7 +167,7 @@ mod tests {
         for now in 1..6 {
             let given = (3 * MIB).saturating_sub(swing.allowance());
             swing.gave(given, now, DELAY);
-            swing.took(given, now, DELAY, true);
+            swing.took(given, now, DELAY);
         }
         assert!(
             swing.allowance() > 5 * MIB / 2,
@@ -215,7 +176,7 @@ mod tests {
         );
         let mut swing = Swing::NONE;
         swing.gave(100 * MIB, 10, DELAY);
-        swing.took(100 * MIB, 200, DELAY, true);
+        swing.took(100 * MIB, 200, DELAY);
         assert_eq!(
             swing.allowance(),
             100 * MIB,

@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
-use super::{keep, maintain, registry, tls, walk};
+use super::{keep, maintain, registry, tls, walk, wind_down};
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -57,6 +57,7 @@ pub(super) fn detach(heap: *mut Heap) {
             pool::trim();
         }
         remote::catch_up();
+        wind_down::ended();
         if sent_home {
             maintain::wake();
         }

@@ -1,11 +1,9 @@
 //! What a class's next slab is expected to use of its slot, so that the pool finds a slot that suits it: a program has a
 //! few blocks in each of dozens of classes, and each such slab would hold on to a whole slot of resident memory, which
-//! could neither be used nor purged. And so that the pool knows how much is taken from the kernel with it.
+//! could neither be used nor purged.
 
 use super::heap::{Heap, lock, shared};
-use super::registry;
 use crate::base::size_class::{self, CLASSES};
-use crate::pool::Need;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -21,15 +19,14 @@ pub(super) fn retired(class: usize, used: usize) {
     USED[class].store(now.max(known / 2), Ordering::Relaxed);
 }
 
-/// What the class's next slab is expected to use of its slot. It is light if it would be the heap's only one, and none
-/// used more than a page or two of late.
+/// Whether the class's next slab is expected to use a page or two of its slot: it would be the heap's only one, and none
+/// used more of late.
 ///
 /// # Safety
 /// `heap` is a heap of the registry, and its lock is not the caller's.
-pub(super) unsafe fn need(heap: *mut Heap, class: usize) -> Need {
-    let alone = !registry::several();
+pub(super) unsafe fn light(heap: *mut Heap, class: usize) -> bool {
     if size_class::is_run(class) {
-        return Need { alone, ..Need::ALL };
+        return false;
     }
     // SAFETY: the lock is held for the look.
     let first = unsafe {
@@ -40,10 +37,5 @@ pub(super) unsafe fn need(heap: *mut Heap, class: usize) -> Need {
         // One that asks for a second has filled the first.
         retired(class, size_class::capacity(class) * size_class::size(class));
     }
-    let units = USED[class].load(Ordering::Relaxed);
-    Need {
-        light: first && units <= LIGHT,
-        bytes: usize::from(units) * UNIT,
-        alone,
-    }
+    first && USED[class].load(Ordering::Relaxed) <= LIGHT
 }

@@ -29,7 +29,8 @@ fn retained() -> usize {
 
 /// Starts the thread if it is wanted and not there. Call it with no lock held.
 pub(super) fn wake() {
-    if registry::several()
+    let many = registry::live_count() >= 2 || registry::idle_count() >= 2;
+    if many
         && !RUNNING.load(Ordering::Relaxed)
         && retained() > START_FROM
         && knobs::get().background

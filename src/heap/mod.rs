@@ -40,5 +40,6 @@ mod strays;
 pub(crate) mod survey;
 mod tls;
 mod walk;
+mod wind_down;
 
 pub(crate) use attach::ensure_ready;

@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, slabs, spare, strays};
+use super::{ahead, expect, slabs, spare, strays, wind_down};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -183,7 +183,8 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         }
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
-    let need = unsafe { expect::need(heap, class) };
+    let light = unsafe { expect::light(heap, class) };
+    wind_down::grew();
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -191,7 +192,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         loop {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = pool::claim_after(refused, node, slots, need) {
+                if let Some(claim) = pool::claim_after(refused, node, slots, light) {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = from_slabs(heap, class, want);

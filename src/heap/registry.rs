@@ -230,11 +230,6 @@ pub(crate) fn live_count() -> usize {
     count().saturating_sub(1 + idle_count())
 }
 
-/// Whether the process has, or of late had, several threads that allocate.
-pub(super) fn several() -> bool {
-    live_count() >= 2 || idle_count() >= 2
-}
-
 /// Every heap.
 pub(super) fn all() -> impl Iterator<Item = *mut Heap> {
     (SHARED_ID..NEXT_ID.load(Ordering::Relaxed))

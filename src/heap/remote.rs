@@ -18,12 +18,19 @@ const LARGE_INBOX: usize = 512 << 10;
 /// Owners told apart on a walk home.
 const OWNERS: usize = 8;
 
+const _: () = assert!(
+    strays::FULL <= MOST_BATCHED,
+    "a row has room for what it waits for"
+);
+
 /// Gathers foreign blocks by owner, so that each message carries many.
 pub(super) struct Sorter {
     rows: [Row; OWNERS],
     used: usize,
     /// Whether inboxes nobody comes for may be drained on the way: not while draining one.
     may_drain: bool,
+    /// Least blocks in a row that do not wait for more.
+    full: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -40,6 +47,7 @@ impl Sorter {
     pub(super) fn new(may_drain: bool) -> Sorter {
         Sorter {
             may_drain,
+            full: 0,
             rows: [Row {
                 owner: 0,
                 class: 0,
@@ -48,6 +56,12 @@ impl Sorter {
             }; OWNERS],
             used: 0,
         }
+    }
+
+    /// Lets rows wait for `full` blocks where a batch is less: one a little larger than a batch would make one message
+    /// that is full and one of a few.
+    pub(super) fn wait_for(&mut self, full: usize) {
+        self.full = full;
     }
 
     /// Whether blocks wait to be posted.
@@ -85,7 +99,7 @@ impl Sorter {
         let row = &mut self.rows[index];
         row.blocks[row.count].write(block);
         row.count += 1;
-        if row.count >= batch_limit(class) {
+        if row.count >= batch_limit(class).max(self.full) {
             // SAFETY: the row's blocks are ours.
             unsafe { post_row(row, from, self.may_drain) };
         }

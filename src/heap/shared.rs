@@ -35,7 +35,7 @@ pub(super) fn alloc(class: usize) -> Fresh {
                 .iter()
                 .all(|slab| slab.is_null())
                 && let node = *asked.get_or_insert_with(pool::here)
-                && let Some(claim) = pool::claim_after(refused, node, slots, pool::Need::ALL)
+                && let Some(claim) = pool::claim_after(refused, node, slots, false)
             {
                 slabs::open(heap, claim, class);
             }

@@ -8,7 +8,7 @@
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{refill, registry, remote, slabs};
+use super::{refill, registry, remote, slabs, strays};
 use crate::base::size_class;
 use crate::base::units::SLOT_SHIFT;
 use crate::knobs;
@@ -169,7 +169,12 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe {
         let part = shared(heap);
         let spare = &raw mut (*part).spare[class];
+        let gathers = strays::gathers(heap, class);
         let mut keep = (*spare).limit;
+        if let Some(most) = gathers {
+            keep = keep.max(most);
+            sorter.wait_for(strays::FULL);
+        }
         let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
         // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
         let slack = ((*part).carved_bytes + (*part).spare_bytes).saturating_sub((*part).out_bytes);
@@ -193,7 +198,8 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             batch_home(heap, batch, class, sorter);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.
-                keep = keep.min((*spare).limit / 2);
+                let most = gathers.map_or((*spare).limit / 2, |_| 0);
+                keep = keep.min(most);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
-use super::{refill, spare};
+use super::{refill, spare, wind_down};
 use crate::base::size_class::{self, CLASSES};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::{self, Addresses, Batch, Block};
@@ -24,12 +24,17 @@ use core::sync::atomic::Ordering;
 /// Bytes of others' blocks between two looks. Each of those left at the end pins a slab at most, so few of them; a visit
 /// to an owner is dearer than a block, so not too few.
 const LOOK_EVERY: usize = 32 << 10;
-/// Looks that send little home become rarer, up to this.
+/// Looks become rarer where the thread needs blocks as well, and rarer still where they send little home.
+const LOOK_LESS: usize = 128 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
 /// Idle owners told apart at a time.
 const OWNERS: usize = 32;
-/// Of [`Strays::held`]: the thread took blocks since.
-const TOOK: usize = usize::MAX;
+/// Blocks that a thread which only frees keeps of a class, up to this size, until they go home all at once: a batch for
+/// each of eight owners that come by turns. Of larger ones as many would be too much to hold.
+const GATHERED: u32 = 160;
+const GATHERED_TO: usize = 1024;
+/// How many of one owner do not wait for more.
+pub(super) const FULL: usize = 32;
 
 /// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
 #[repr(C)]
@@ -38,15 +43,18 @@ pub(super) struct Strays {
     came: usize,
     /// The next look is due when so many came.
     look_at: usize,
-    /// What [`held`] answered after the last look, or [`TOOK`].
+    /// What [`held`] answered after the last look.
     held: usize,
+    /// Looks since the thread last needed blocks.
+    looks: u32,
 }
 
 impl Strays {
     pub(super) const NONE: Strays = Strays {
         came: 0,
         look_at: 0,
-        held: TOOK,
+        held: 0,
+        looks: 0,
     };
 }
 
@@ -73,7 +81,18 @@ pub(super) unsafe fn came(heap: *mut Heap, class: usize) {
 #[inline(always)]
 pub(super) unsafe fn took(heap: *mut Heap) {
     // SAFETY: the thread's own.
-    unsafe { (*heap).strays.held = TOOK };
+    unsafe { (*heap).strays.looks = 0 };
+}
+
+/// How many blocks of `class` a thread keeps until they go home all at once, sorted by owner; none where it needs some
+/// itself.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+pub(super) unsafe fn gathers(heap: *mut Heap, class: usize) -> Option<u32> {
+    // SAFETY: the thread's own.
+    let only_frees = unsafe { (*heap).strays.looks >= 2 };
+    (only_frees && size_class::size(class) <= GATHERED_TO).then_some(GATHERED)
 }
 
 #[cold]
@@ -87,24 +106,31 @@ unsafe fn look(heap: *mut Heap) {
         let strays = &raw mut (*heap).strays;
         let (came, before) = ((*strays).came, (*strays).held);
         let held = held(heap);
-        let first = (*strays).look_at == 0;
-        let grew = before != TOOK && held >= before.saturating_add(came / 4 * 3);
-        let (look_at, went) = if first || !grew {
-            ((*strays).look_at / 2, 0)
+        let looks = (*strays).looks;
+        let grew = looks > 0 && held >= before.saturating_add(came / 4 * 3);
+        let now = (*strays).look_at;
+        let (look_at, went) = if looks == 0 {
+            ((now * 2).min(LOOK_LESS), 0)
+        } else if !grew {
+            (now / 2, 0)
         } else {
             match send_home(heap) {
-                went if went < came / 2 => ((*strays).look_at * 2, went),
+                went if went < came / 2 => ((now * 2).min(LOOK_SELDOM), went),
                 went => (LOOK_EVERY, went),
             }
         };
         *strays = Strays {
             came: 0,
-            look_at: look_at.clamp(LOOK_EVERY, LOOK_SELDOM),
+            look_at: look_at.max(LOOK_EVERY),
             held: held - went,
+            looks: looks.saturating_add(1),
         };
         drop(guard);
+        remote::catch_up();
+        if grew {
+            wind_down::only_frees();
+        }
     }
-    remote::catch_up();
 }
 
 /// Bytes in the bins, on the stacks, and in batches in the making.

@@ -171,7 +171,7 @@ fn delay() -> u64 {
 pub(super) fn took(bytes: usize) {
     let mut cache = CACHE.lock();
     if cache.swing.is_open() {
-        cache.swing.took(bytes, clock::now_ms(), delay(), true);
+        cache.swing.took(bytes, clock::now_ms(), delay());
     }
 }
 

@@ -26,7 +26,7 @@ mod unmap;
 pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use grow::{carved, grow, prewarm, uncarved};
 pub(crate) use place::{counts, fork_locks, is_valid};
-pub(crate) use purge::{decay, purge_all, restore_in_flight, set_retain, trim};
+pub(crate) use purge::{decay, forget_swing, purge_all, restore_in_flight, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 
@@ -97,26 +97,6 @@ impl Counts {
 /// Retained bytes from which a claim looks for slots that are resident first.
 const WORTH_A_LOOK: usize = 64 << 10;
 
-/// What a claim is for.
-#[derive(Clone, Copy)]
-pub(crate) struct Need {
-    /// A page or two of it will be used: to be had where the pool holds as little.
-    pub(crate) light: bool,
-    /// Bytes that will be used, as far as that can be foretold.
-    pub(crate) bytes: usize,
-    /// The process is not one of several threads.
-    pub(crate) alone: bool,
-}
-
-impl Need {
-    /// Nothing is known of it.
-    pub(crate) const ALL: Need = Need {
-        light: false,
-        bytes: usize::MAX,
-        alone: true,
-    };
-}
-
 /// Slots handed to a heap: theirs until [`release`].
 #[derive(Clone, Copy)]
 pub(crate) struct Claim {
@@ -134,13 +114,13 @@ impl Claim {
 }
 
 /// Claims `slots` neighbouring slots from the node's fullest superslab that has them, resident ones before others; for
-/// light use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`:
+/// `light` use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`:
 /// call [`grow`] without any lock held and try again.
-fn claim(node: Node, slots: usize, need: Need) -> Option<Claim> {
+fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
     let mut pool = lock(node);
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
-        let found = if need.light {
+        let found = if light {
             pool.by_free.find(slots, Pick::Light)
         } else if pool.counts.dirty_bytes >= WORTH_A_LOOK {
             pool.by_free.find(slots, Pick::Resident)
@@ -161,12 +141,8 @@ fn claim(node: Node, slots: usize, need: Need) -> Option<Claim> {
         (*superslab).dirty |= bits;
         pool.counts.claimed_slots += slots;
         if fresh > 0 && !(*superslab).populated && pool.swing.is_open() {
-            // A huge page comes as a whole, if it is not there yet.
-            let whole = (*superslab).huge && !(*superslab).split;
-            let bytes = if whole { usize::MAX } else { need.bytes };
-            let (now, delay) = (clock::now_ms(), purge::delay());
             pool.swing
-                .took(bytes.min(fresh * SLOT), now, delay, need.alone);
+                .took(fresh * SLOT, clock::now_ms(), purge::delay());
         }
         pool.relist(superslab, was);
         Some(Claim {
@@ -178,19 +154,19 @@ fn claim(node: Node, slots: usize, need: Need) -> Option<Claim> {
 }
 
 /// As [`claim`], once [`grow`] was refused from wherever there is something.
-pub(crate) fn claim_after(refused: bool, node: Node, slots: usize, need: Need) -> Option<Claim> {
+pub(crate) fn claim_after(refused: bool, node: Node, slots: usize, light: bool) -> Option<Claim> {
     if refused {
-        claim_elsewhere(node, slots, need)
+        claim_elsewhere(node, slots, light)
     } else {
-        claim(node, slots, need)
+        claim(node, slots, light)
     }
 }
 
 /// As [`claim`], from the nodes but `node`.
-fn claim_elsewhere(node: Node, slots: usize, need: Need) -> Option<Claim> {
+fn claim_elsewhere(node: Node, slots: usize, light: bool) -> Option<Claim> {
     numa::all()
         .filter(|other| *other != node)
-        .find_map(|other| claim(other, slots, need))
+        .find_map(|other| claim(other, slots, light))
 }
 
 /// Gives slots back, of which the first `used` bytes were handed out at some time. The caller has taken their tags away.

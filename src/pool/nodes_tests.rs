@@ -66,7 +66,7 @@ fn on<T: Send>(place: usize, body: impl FnOnce() -> T + Send) -> T {
 fn take(knobs: &Knobs, count: usize) -> Slots {
     let node = here();
     loop {
-        if let Some(claim) = claim(node, count, Need::ALL) {
+        if let Some(claim) = claim(node, count, false) {
             return Slots { claim, count };
         }
         grow(knobs, node).expect("memory");
@@ -134,15 +134,15 @@ fn other_nodes_serve_when_the_kernel_refuses() {
     let taken = on(3, || {
         let node = here();
         assert!(
-            claim(node, 8, Need::ALL).is_none(),
+            claim(node, 8, false).is_none(),
             "others have some, but not here"
         );
         fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
         assert!(grow(knobs::get(), node).is_err());
-        let all: Vec<_> = core::iter::from_fn(|| claim_elsewhere(node, 8, Need::ALL))
+        let all: Vec<_> = core::iter::from_fn(|| claim_elsewhere(node, 8, false))
             .map(|claim| Slots { claim, count: 8 })
             .collect();
-        assert!(claim(node, 1, Need::ALL).is_none());
+        assert!(claim(node, 1, false).is_none());
         all
     });
     assert_eq!(mapped(), [0, 1, 1, 0]);
@@ -190,7 +190,7 @@ fn an_allowance_of_one_node_counts_once_for_the_process() {
         on(place, || {
             let mut pool = lock(here());
             pool.swing.gave(bytes, 1, 1000);
-            pool.swing.took(bytes, 2, 1000, true);
+            pool.swing.took(bytes, 2, 1000);
         });
     }
     for place in 0..4 {

@@ -107,6 +107,21 @@ pub(crate) fn trim() {
     }
 }
 
+/// Forgets what the program was seen to come back for, and gives back what is retained on account of it. No lock may be
+/// held.
+pub(crate) fn forget_swing() {
+    let mut over = false;
+    for node in numa::all() {
+        let mut pool = lock(node);
+        pool.swing.unneeded(usize::MAX);
+        let whole = pool.whole();
+        over = whole.dirty_bytes > bound(&whole);
+    }
+    if over {
+        trim();
+    }
+}
+
 /// Purges what has been free for longer than the delay. No lock may be held.
 pub(crate) fn decay(now: u64) {
     let delay = delay();
