@@ -137,18 +137,13 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         }
         cache::keep(entry.run, entry.huge, clock::now_ms());
     }
-    let map = map_new(len, align).or_else(|| {
-        // Address space may be held by the cache.
-        cache::purge_all();
-        pool::unmap_empty();
-        map_new(len, align)
-    })?;
+    let map = map_at_last(len, align)?;
     if cached && !zeroed && parts::may_gather() {
         match parts::gather(map) {
             Some(gathered) if gathered.fresh < map.len => return Some(from_pieces(gathered)),
             // Somebody was quicker.
             Some(_) => {}
-            None => return obtain_fresh(map_new(len, align)?, cached),
+            None => return obtain_fresh(map_at_last(len, align)?, cached),
         }
     }
     obtain_fresh(map, cached)
@@ -183,6 +178,15 @@ fn from_pieces(gathered: Gathered) -> Obtained {
         huge: gathered.huge,
         zero: false,
     }
+}
+
+/// As [`map_new`], giving up what is cached where that is in the way.
+fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
+    map_new(len, align).or_else(|| {
+        cache::purge_all();
+        pool::unmap_empty();
+        map_new(len, align)
+    })
 }
 
 fn map_new(len: usize, align: usize) -> Option<Mapping> {
@@ -343,7 +347,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
 /// The kernel would not move the pages: copy.
 fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     let map = run.map;
-    let new = map_new(len, align)?;
+    let new = map_at_last(len, align)?;
     if thp {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
         let _ = unsafe { huge::advise(new.addr, new.len) };
