@@ -18,11 +18,6 @@ const LARGE_INBOX: usize = 512 << 10;
 /// Owners told apart on a walk home.
 const OWNERS: usize = 8;
 
-const _: () = assert!(
-    strays::FULL <= MOST_BATCHED,
-    "a row has room for what it waits for"
-);
-
 /// Gathers foreign blocks by owner, so that each message carries many.
 pub(super) struct Sorter {
     rows: [Row; OWNERS],
@@ -99,7 +94,7 @@ impl Sorter {
         let row = &mut self.rows[index];
         row.blocks[row.count].write(block);
         row.count += 1;
-        if row.count >= batch_limit(class).max(self.full) {
+        if row.count >= batch_limit(class).max(self.full).min(MOST_BATCHED) {
             // SAFETY: the row's blocks are ours.
             unsafe { post_row(row, from, self.may_drain) };
         }

@@ -173,7 +173,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         let mut keep = (*spare).limit;
         if let Some(most) = gathers {
             keep = keep.max(most);
-            sorter.wait_for(strays::FULL);
+            sorter.wait_for(strays::full(class));
         }
         let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
         // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.

@@ -8,7 +8,7 @@
 //! owner for blocks of all classes, and the thread's own among them. Blocks of owners that live stay: their owners use
 //! the slabs, and get them back in full batches.
 
-use super::bin::Bin;
+use super::bin::{Bin, room};
 use super::heap::{Heap, IDLE, by_id, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
@@ -29,12 +29,12 @@ const LOOK_LESS: usize = 128 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
 /// Idle owners told apart at a time.
 const OWNERS: usize = 32;
-/// Blocks that a thread which only frees keeps of a class, up to this size, until they go home all at once: a batch for
-/// each of eight owners that come by turns. Of larger ones as many would be too much to hold.
-const GATHERED: u32 = 160;
+/// A thread which only frees keeps so many blocks of a class, up to this size, for each of eight owners that come by turns,
+/// until all of them go home at once. Of larger ones as many would be too much to hold.
+const GATHERED_EACH: usize = 20;
 const GATHERED_TO: usize = 1024;
-/// How many of one owner do not wait for more.
-pub(super) const FULL: usize = 32;
+/// How many of one owner do not wait for more, where the bin they will fill has room for them.
+const FULL: usize = 32;
 
 /// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
 #[repr(C)]
@@ -92,7 +92,17 @@ pub(super) unsafe fn took(heap: *mut Heap) {
 pub(super) unsafe fn gathers(heap: *mut Heap, class: usize) -> Option<u32> {
     // SAFETY: the thread's own.
     let only_frees = unsafe { (*heap).strays.looks >= 2 };
-    (only_frees && size_class::size(class) <= GATHERED_TO).then_some(GATHERED)
+    if !only_frees || size_class::size(class) > GATHERED_TO {
+        return None;
+    }
+    // A row that had a block more than fits would make one full message and one of a block.
+    let each = GATHERED_EACH.min(room(class) - 2);
+    Some(8 * each as u32)
+}
+
+/// How many blocks of one owner make a message of those that were gathered.
+pub(super) fn full(class: usize) -> usize {
+    FULL.min(room(class))
 }
 
 #[cold]
