@@ -82,10 +82,8 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
         let mut found = spare::pop(heap, class);
-        if found.is_none() {
-            let mut sorter = Sorter::new(true);
-            open_pending(heap, INBOX_PER_REFILL, &mut sorter);
-            sorter.post_all(heap);
+        if found.is_none() && has_post(heap) {
+            open_some(heap);
             found = spare::pop(heap, class);
         }
         let Some(batch) = found else { return false };
@@ -111,6 +109,24 @@ unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh
         Bin::set_limit(heap, class, want.min(bin_limit(class)));
         Bin::set_count(heap, class, taken.count);
         Some(give_newest(heap, class, taken.zero))
+    }
+}
+
+/// Whether there is anything in the inbox, or taken from it and not yet opened.
+unsafe fn has_post(heap: *mut Heap) -> bool {
+    // SAFETY: the caller holds the lock.
+    unsafe { (*shared(heap)).pending.is_some() || !(*heap).inbox.is_empty() }
+}
+
+/// Opens a refill's worth of batches. A function of its own: a sorter takes 4 KiB of the stack, which a thread that only
+/// starts and ends would fault in.
+#[inline(never)]
+unsafe fn open_some(heap: *mut Heap) {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        let mut sorter = Sorter::new(true);
+        open_pending(heap, INBOX_PER_REFILL, &mut sorter);
+        sorter.post_all(heap);
     }
 }
 
@@ -223,6 +239,8 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
 }
 
 /// Empties the heap's own caches into the slabs, for want of anything else.
+#[cold]
+#[inline(never)]
 unsafe fn flush(heap: *mut Heap) {
     // SAFETY: the caller is the heap's thread and holds no lock.
     unsafe {
