@@ -277,8 +277,8 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         if Out::is_for_another(heap, class, tag.owner()) {
             // A second owner: into the bin; the way back sorts.
             (*heap).mixed.add(class);
-            hot::push_foreign(heap, block, class);
-            return strays::came(heap, class);
+            strays::came(heap, class);
+            return hot::push_foreign(heap, block, class);
         }
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
@@ -286,7 +286,6 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             post(tag.owner(), batch, heap, true);
             catch_up();
         }
-        strays::came(heap, class);
     }
 }
 

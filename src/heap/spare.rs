@@ -195,6 +195,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             let Some(batch) = pop(heap, class) else {
                 return;
             };
+            strays::homed(heap, class, batch.count() as u32);
             batch_home(heap, batch, class, sorter);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.

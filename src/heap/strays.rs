@@ -24,8 +24,8 @@ use core::sync::atomic::Ordering;
 /// Bytes of others' blocks between two looks. Each of those left at the end pins a slab at most, so few of them; a visit
 /// to an owner is dearer than a block, so not too few.
 const LOOK_EVERY: usize = 32 << 10;
-/// Looks become rarer where the thread needs blocks as well, and rarer still where they send little home.
-const LOOK_LESS: usize = 128 << 10;
+/// Looks become rarer where the bins do not grow, and rarer still where little went home.
+const LOOK_LESS: usize = 256 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
 /// Idle owners told apart at a time.
 const OWNERS: usize = 32;
@@ -39,26 +39,32 @@ const FULL: usize = 32;
 /// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
 #[repr(C)]
 pub(super) struct Strays {
-    /// Bytes of them that were freed since the last look.
-    came: usize,
-    /// The next look is due when so many came.
+    /// Bytes of them that may be freed until the next look.
+    left: isize,
+    /// How many that were at the last look.
     look_at: usize,
-    /// What [`held`] answered after the last look.
+    /// What [`held`] answered after the last look, from the second on.
     held: usize,
+    /// Bytes that went home since for want of room.
+    homed: usize,
     /// Looks since the thread last needed blocks.
     looks: u32,
+    /// At the last of them, of more than two, all that came was still there or had gone home: it only frees.
+    grew: bool,
 }
 
 impl Strays {
     pub(super) const NONE: Strays = Strays {
-        came: 0,
+        left: 0,
         look_at: 0,
         held: 0,
+        homed: 0,
         looks: 0,
+        grew: false,
     };
 }
 
-/// Notes that a block of `class`, another heap's, was freed.
+/// Notes that a block of `class`, another heap's, comes into the bin.
 ///
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held.
@@ -67,8 +73,8 @@ pub(super) unsafe fn came(heap: *mut Heap, class: usize) {
     // SAFETY: the thread's own.
     unsafe {
         let strays = &raw mut (*heap).strays;
-        (*strays).came += size_class::size(class);
-        if (*strays).came >= (*strays).look_at {
+        (*strays).left -= size_class::size(class) as isize;
+        if (*strays).left < 0 {
             look(heap);
         }
     }
@@ -81,7 +87,19 @@ pub(super) unsafe fn came(heap: *mut Heap, class: usize) {
 #[inline(always)]
 pub(super) unsafe fn took(heap: *mut Heap) {
     // SAFETY: the thread's own.
-    unsafe { (*heap).strays.looks = 0 };
+    unsafe {
+        (*heap).strays.looks = 0;
+        (*heap).strays.grew = false;
+    }
+}
+
+/// Notes that `blocks` of `class` went home for want of room.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+pub(super) unsafe fn homed(heap: *mut Heap, class: usize, blocks: u32) {
+    // SAFETY: the thread's own.
+    unsafe { (*heap).strays.homed += blocks as usize * size_class::size(class) };
 }
 
 /// How many blocks of `class` a thread keeps until they go home all at once, sorted by owner; none where it needs some
@@ -91,7 +109,7 @@ pub(super) unsafe fn took(heap: *mut Heap) {
 /// `heap` is the calling thread's.
 pub(super) unsafe fn gathers(heap: *mut Heap, class: usize) -> Option<u32> {
     // SAFETY: the thread's own.
-    let only_frees = unsafe { (*heap).strays.looks >= 2 };
+    let only_frees = unsafe { (*heap).strays.grew };
     if !only_frees || size_class::size(class) > GATHERED_TO {
         return None;
     }
@@ -108,53 +126,77 @@ pub(super) fn full(class: usize) -> usize {
 #[cold]
 #[inline(never)]
 unsafe fn look(heap: *mut Heap) {
+    // SAFETY: the thread's own; the caller's promises.
+    unsafe {
+        let strays = &raw mut (*heap).strays;
+        (*strays).looks = (*strays).looks.saturating_add(1);
+        if (*strays).looks == 1 {
+            // A thread that needs blocks as well is looked at less.
+            (*strays).look_at = ((*strays).look_at * 2).clamp(LOOK_EVERY, LOOK_LESS);
+        } else {
+            look_closely(heap, (*strays).looks == 2);
+        }
+        (*strays).left = (*strays).look_at as isize;
+    }
+}
+
+/// Sends strays home if the bins grew by what came since the last look; the `first` time there is nothing to compare with.
+///
+/// # Safety
+/// As for [`came`].
+unsafe fn look_closely(heap: *mut Heap, first: bool) {
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's promises. The lock is held to the end, so that no fork freezes the thread with blocks in its
     // hands; other heaps' are only tried (ranks).
     unsafe {
         let guard = lock(heap);
         let strays = &raw mut (*heap).strays;
-        let (came, before) = ((*strays).came, (*strays).held);
-        let held = held(heap);
-        let looks = (*strays).looks;
-        let grew = looks > 0 && held >= before.saturating_add(came / 4 * 3);
-        let now = (*strays).look_at;
-        let (look_at, went) = if looks == 0 {
-            ((now * 2).min(LOOK_LESS), 0)
-        } else if !grew {
-            (now / 2, 0)
+        let (came, before) = ((*strays).look_at, (*strays).held);
+        let homed = core::mem::take(&mut (*strays).homed);
+        (*strays).held = held(heap);
+        if first {
+            return;
+        }
+        (*strays).grew = (*strays).held + homed >= before.saturating_add(came / 4 * 3);
+        if !(*strays).grew {
+            (*strays).look_at = if came > LOOK_LESS {
+                came / 2
+            } else {
+                (came * 2).min(LOOK_LESS)
+            };
+            return;
+        }
+        let went = send_home(heap);
+        (*strays).held -= went;
+        (*strays).look_at = if went < came / 2 {
+            (came * 2).min(LOOK_SELDOM)
         } else {
-            match send_home(heap) {
-                went if went < came / 2 => ((now * 2).min(LOOK_SELDOM), went),
-                went => (LOOK_EVERY, went),
-            }
-        };
-        *strays = Strays {
-            came: 0,
-            look_at: look_at.max(LOOK_EVERY),
-            held: held - went,
-            looks: looks.saturating_add(1),
+            LOOK_EVERY
         };
         drop(guard);
-        remote::catch_up();
-        if grew {
-            wind_down::only_frees();
-        }
     }
+    remote::catch_up();
+    wind_down::only_frees();
 }
 
-/// Bytes in the bins, on the stacks, and in batches in the making.
+/// Bytes in the bins, on the stacks, and in batches in the making, of the classes in which there were strays.
 ///
 /// # Safety
 /// The caller is the heap's thread and holds its lock.
 unsafe fn held(heap: *mut Heap) -> usize {
-    let of_class = |class: usize| {
-        // SAFETY: the caller's promise.
-        let blocks = unsafe { Bin::count(heap, class) + Out::count(heap, class) };
-        blocks * size_class::size(class)
-    };
-    // SAFETY: as above.
-    unsafe { (*shared(heap)).spare_bytes + (1..CLASSES).map(of_class).sum::<usize>() }
+    let mut bytes = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for class in 1..CLASSES {
+            if !(*heap).mixed.has(class) && !(*heap).gathered.has(class) {
+                continue;
+            }
+            let stacked = (*shared(heap)).spare[class].blocks as usize;
+            let blocks = Bin::count(heap, class) + Out::count(heap, class) + stacked;
+            bytes += blocks * size_class::size(class);
+        }
+    }
+    bytes
 }
 
 /// Sends home the blocks of idle heaps, and what lies among them of the heap's own; answers the bytes.
