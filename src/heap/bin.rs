@@ -213,7 +213,7 @@ impl Bin {
         // SAFETY: a place is left below the end, which lies inside the bin's places.
         unsafe {
             let top = (*this).top;
-            if top == (*this).end {
+            if top >= (*this).end {
                 return false;
             }
             let top = top.add(1);

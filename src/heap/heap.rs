@@ -7,7 +7,7 @@ use super::registry;
 use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
-use crate::slab::batch::Batch;
+use crate::slab::batch::{Addresses, Batch};
 use crate::slab::directory::{OWNER_MAX, Tag};
 use crate::slab::inbox::Inbox;
 use crate::slab::slab::Slab;
@@ -94,6 +94,8 @@ pub(super) struct Shared {
     pub(super) slow_ops: u32,
     pub(super) looked_ms: u64,
     pub(super) drained: u64,
+    /// Where a batch is opened that goes home, or of which a part is taken.
+    pub(super) scratch: Addresses,
 }
 
 /// Whether a heap's thread lives.
@@ -101,8 +103,8 @@ pub(super) const LIVE: u32 = 0;
 /// Its thread has ended: whoever posts to it drains it.
 pub(super) const IDLE: u32 = 1;
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for the id and the bins is a valid
-/// new heap.
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and `out` is a
+/// valid new heap.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(super) front: Front,

@@ -21,7 +21,7 @@ pub(crate) struct Caller {
     pub(crate) when_ready: fn(),
 }
 
-/// A block from a slow path, and whether everything past its first word is known to be zero.
+/// A block from a slow path, and whether everything past its first two words is known to be zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Fresh {
     pub(crate) ptr: *mut u8,

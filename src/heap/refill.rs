@@ -29,6 +29,10 @@ const RECYCLE_FROM: usize = 64;
 pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
     unsafe {
+        debug_assert!(
+            Bin::count(heap, class) == 0,
+            "what is in the bin would be lost"
+        );
         (*heap).freeing.remove(class);
         strays::took(heap);
         if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
@@ -87,11 +91,11 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             found = spare::pop(heap, class);
         }
         let Some(batch) = found else { return false };
-        let count = batch.count();
+        let count = spare::plausible(batch);
         if count > room(class) {
             damaged(batch.head());
         }
-        spare::open(batch, class, Bin::first(heap, class).add(count - 1));
+        spare::open(batch, count, class, Bin::first(heap, class).add(count - 1));
         Bin::set_count(heap, class, count);
         true
     }
@@ -144,6 +148,7 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             }
             let Some(batch) = (*part).pending else { return };
             let class = class_of(batch.head());
+            spare::plausible(batch);
             (*part).pending = batch.link();
             (*part).drained += 1;
             spare::push(heap, class, batch);

@@ -113,7 +113,12 @@ pub(super) unsafe fn take(
                 .min(left)
                 .max(grown)
                 .min(room - got.count);
-            let Some(taken) = (*slab).take(to.add(got.count), room - got.count, carve) else {
+            let Some(taken) = (*slab).take(
+                to.add(got.count),
+                room - got.count,
+                carve,
+                &mut (*part).scratch,
+            ) else {
                 break;
             };
             account(part, slab, class, before, taken.count);

@@ -10,11 +10,11 @@ use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
 use super::{refill, registry, remote, slabs, strays};
 use crate::base::size_class;
-use crate::base::units::SLOT_SHIFT;
+use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs;
 use crate::os::clock;
 use crate::pool;
-use crate::slab::batch::{self, Addresses, Batch, Block};
+use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
@@ -76,13 +76,16 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
         let spare = &raw mut (*part).spare[class];
         let batch = (*spare).top?;
         // Freed memory: a stray write may have changed the words. The directory tells.
-        if DIRECTORY.tag(batch.head() as usize).class() != class
-            || batch.count() as u32 > (*spare).blocks
+        let (count, next) = batch.header();
+        let at = batch.head() as usize;
+        if count == 0
+            || count > batch::MOST.min((*spare).blocks as usize)
+            || !DIRECTORY.covers(at)
+            || DIRECTORY.tag(at).class() != class
         {
             damaged(batch.head());
         }
-        let count = batch.count();
-        (*spare).top = batch.link();
+        (*spare).top = next;
         (*spare).blocks -= count as u32;
         (*spare).low = (*spare).low.min((*spare).blocks);
         (*part).spare_bytes -= count * size_class::size(class);
@@ -90,19 +93,35 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
     }
 }
 
-/// Writes the addresses of a batch's blocks downwards from `last`.
+/// Writes the addresses of a batch's `count` blocks downwards from `last`.
 ///
 /// # Safety
-/// The caller owns the batch, of `class`, and has room for its count.
-pub(super) unsafe fn open(batch: Batch, class: usize, last: *mut *mut Block) {
-    // SAFETY: the caller's promises. What a block names is a block if the directory says so.
+/// The caller owns the batch, of `class`, and has room for `count`, which is what the batch says.
+pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *mut Block) {
+    let size = size_class::size(class);
+    // SAFETY: the caller's promises. What a block names is a block if the directory says so, and the slab's layout where
+    // more depends on it than what is given out.
     let opened = unsafe {
-        batch.open(last, size_class::size(class), |block| {
-            DIRECTORY.tag(block as usize).class() == class
+        batch.open(count, last, size, |block, read| {
+            let at = block as usize;
+            at.is_multiple_of(size_of::<Block>())
+                && DIRECTORY.tag(at).class() == class
+                && (!read || (DIRECTORY.covers(at) && is_start(at, class)))
         })
     };
     if let Err(block) = opened {
         damaged(block);
+    }
+}
+
+/// Whether a block of `class` can begin at `at`.
+fn is_start(at: usize, class: usize) -> bool {
+    if size_class::is_run(class) {
+        at.is_multiple_of(SLOT)
+    } else {
+        let offset = at % SLOT;
+        offset.is_multiple_of(size_class::size(class))
+            && offset / size_class::size(class) < size_class::capacity(class)
     }
 }
 
@@ -252,20 +271,17 @@ unsafe fn empty_bin_beyond(heap: *mut Heap, class: usize, share: usize, sorter: 
     }
 }
 
-/// Writes the addresses of a batch's blocks, and answers how many there are.
+/// The count of a batch, which can be opened.
 ///
 /// # Safety
-/// The caller owns the batch, of `class`.
-pub(super) unsafe fn open_into(batch: Batch, class: usize, addresses: &mut Addresses) -> usize {
-    // SAFETY: the caller's promise; the room is for as many as there may be.
-    unsafe {
-        let count = batch.count();
-        if count == 0 || count > batch::MOST {
-            damaged(batch.head());
-        }
-        open(batch, class, addresses.first().add(count - 1));
-        count
+/// The caller owns the batch.
+pub(super) unsafe fn plausible(batch: Batch) -> usize {
+    // SAFETY: the caller's promise.
+    let count = unsafe { batch.count() };
+    if count == 0 || count > batch::MOST {
+        damaged(batch.head());
     }
+    count
 }
 
 /// Puts every block of a batch back where it belongs.
@@ -275,9 +291,10 @@ pub(super) unsafe fn open_into(batch: Batch, class: usize, addresses: &mut Addre
 pub(super) unsafe fn batch_home(heap: *mut Heap, batch: Batch, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promises.
     unsafe {
-        let mut addresses = Addresses::new();
-        let count = open_into(batch, class, &mut addresses);
-        home(heap, addresses.first(), count, class, sorter);
+        let first = (*shared(heap)).scratch.first();
+        let count = plausible(batch);
+        open(batch, count, class, first.add(count - 1));
+        home(heap, first, count, class, sorter);
     }
 }
 

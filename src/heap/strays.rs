@@ -15,7 +15,7 @@ use super::remote::{self, Sorter};
 use super::{refill, spare, wind_down};
 use crate::base::size_class::{self, CLASSES};
 use crate::os::sys::ErrnoGuard;
-use crate::slab::batch::{self, Addresses, Batch, Block};
+use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
@@ -35,6 +35,8 @@ const GATHERED_EACH: usize = 20;
 const GATHERED_TO: usize = 1024;
 /// How many of one owner do not wait for more, where the bin they will fill has room for them.
 const FULL: usize = 32;
+/// Blocks that go home together.
+const FEW: usize = 32;
 
 /// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
 #[repr(C)]
@@ -266,10 +268,11 @@ impl Rows {
             Bin::set_count(heap, class, stay);
             let mut went = count - stay;
             let mut left: Option<Batch> = None;
-            let mut addresses = Addresses::new();
+            // Nothing that is done with a block meanwhile opens another batch of this heap.
+            let first = (*shared(heap)).scratch.first();
             while let Some(batch) = spare::pop(heap, class) {
-                let count = spare::open_into(batch, class, &mut addresses);
-                let first = addresses.first();
+                let count = spare::plausible(batch);
+                spare::open(batch, count, class, first.add(count - 1));
                 let stay = self.sift(heap, first, count, class);
                 if stay > 0 {
                     let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));
@@ -298,9 +301,10 @@ impl Rows {
         count: usize,
         class: usize,
     ) -> usize {
-        let mut buffer = Addresses::new();
-        let own = buffer.first();
+        let mut own = [ptr::null_mut(); FEW];
         let (mut owned, mut stay) = (0, 0);
+        // Nothing of the heap's own is foreign, and so nothing is posted.
+        let none = &mut Sorter::new(false);
         // SAFETY: the blocks are the caller's; each address is checked before it is followed.
         unsafe {
             for i in 0..count {
@@ -310,8 +314,12 @@ impl Rows {
                     damaged(block);
                 }
                 if tag.owner() == (*heap).id {
-                    *own.add(owned) = block;
+                    own[owned] = block;
                     owned += 1;
+                    if owned == FEW {
+                        spare::home(heap, own.as_ptr(), owned, class, none);
+                        owned = 0;
+                    }
                 } else if is_idle(tag.owner()) {
                     self.add(tag.owner(), block, heap);
                 } else {
@@ -319,8 +327,7 @@ impl Rows {
                     stay += 1;
                 }
             }
-            // Nothing of it is foreign, and so nothing is posted.
-            spare::home(heap, own, owned, class, &mut Sorter::new(false));
+            spare::home(heap, own.as_ptr(), owned, class, none);
         }
         stay
     }
@@ -383,16 +390,16 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
         let mut at = chain;
         while !at.is_null() {
             let class = refill::class_of(at);
-            let mut addresses = Addresses::new();
+            let mut addresses = [ptr::null_mut(); FEW];
             let mut count = 0;
-            while !at.is_null() && count < batch::MOST && refill::class_of(at) == class {
-                *addresses.first().add(count) = at;
+            while !at.is_null() && count < FEW && refill::class_of(at) == class {
+                addresses[count] = at;
                 count += 1;
                 at = (*at).next.get();
             }
             // Without the owner's lock there is nothing of `from`'s among them, and all go to the sorter.
             let place = if guard.is_some() { heap } else { from };
-            spare::home(place, addresses.first(), count, class, &mut sorter);
+            spare::home(place, addresses.as_ptr(), count, class, &mut sorter);
         }
         if let Some(guard) = guard {
             remote::drain_and_unlock(heap, guard);

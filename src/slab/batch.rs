@@ -1,8 +1,8 @@
 //! Free blocks and batches of them.
 //!
 //! A batch is a number of free blocks of one class, known by its first. That block carries in its second word a link to
-//! another batch (low 48 bits) and how many blocks its own has (high 16 bits): so whole batches move between bin, spare
-//! stack, `out`, inbox and slab in one step. The words from the third on hold the addresses of further blocks: the first
+//! another batch (low 48 bits) and how many blocks its own has (high 16 bits): so whole batches move between spare stack
+//! and inbox in one step, and wait in a slab. The words from the third on hold the addresses of further blocks: the first
 //! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
 //! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
 //! by their first.
@@ -86,6 +86,18 @@ impl Batch {
         unsafe { Batch::from_head(((*self.head()).batch.get() & LINK_MASK) as *mut Block) }
     }
 
+    /// [`Batch::count`] and [`Batch::link`], in one look.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn header(self) -> (usize, Option<Batch>) {
+        // SAFETY: as in `count`.
+        let word = unsafe { (*self.head()).batch.get() };
+        let link = Batch::from_head((word & LINK_MASK) as *mut Block);
+        ((word >> LINK_BITS) as usize, link)
+    }
+
     /// # Safety
     /// The caller owns the batch.
     #[inline]
@@ -161,28 +173,31 @@ impl Batch {
         }
     }
 
-    /// Writes the addresses of the batch's blocks downwards from `last`, the first block's there. A block that was named
-    /// by another is read only if `is_block` says yes; else it is the error.
+    /// Writes the addresses of the batch's `count` blocks downwards from `last`, the first block's there. Each is asked
+    /// about: `is_block` of an address, and whether what it holds is about to be read. The error is the block that names
+    /// something else: somebody wrote to it after it was freed, or it was freed twice.
     ///
     /// # Safety
-    /// The caller owns the batch, whose blocks have `size` bytes, and has room for [`Batch::count`] addresses.
+    /// The caller owns the batch, whose blocks have `size` bytes, and has room for `count` addresses. `count`, at least 1,
+    /// is what [`Batch::count`] said and the caller found plausible.
     pub(crate) unsafe fn open(
         self,
+        count: usize,
         last: *mut *mut Block,
         size: usize,
-        is_block: impl Fn(*mut Block) -> bool,
+        is_block: impl Fn(*mut Block, bool) -> bool,
     ) -> Result<(), *mut Block> {
         let each = carried(size);
+        let mut carrier = 0;
         // SAFETY: the caller's promises; the batch is as `of` made it, or `is_block` finds out.
         unsafe {
-            let count = self.count();
+            let named_by = move |i: usize| *last.sub((i - 1) / each.max(1));
             *last = self.head();
             let mut named = 1;
-            let mut carrier = 0;
             while named < count {
                 let block = *last.sub(carrier);
-                if carrier > 0 && !is_block(block) {
-                    return Err(block);
+                if carrier > 0 && !is_block(block, true) {
+                    return Err(named_by(carrier));
                 }
                 if each == 0 {
                     *last.sub(named) = (*block).next.get();
@@ -194,6 +209,11 @@ impl Batch {
                     ptr::copy_nonoverlapping(words, last.sub(named - 1), some);
                 }
                 carrier += 1;
+            }
+            for i in carrier.max(1)..count {
+                if !is_block(*last.sub(i), false) {
+                    return Err(named_by(i));
+                }
             }
         }
         Ok(())
@@ -220,7 +240,8 @@ mod tests {
             batch.set_link(link);
             assert_eq!((batch.count(), batch.link()), (count, link));
             let mut out = std::vec![core::ptr::null_mut(); count];
-            let opened = batch.open(&mut out[count - 1], size, |block| blocks.contains(&block));
+            let is_block = |block: *mut Block, _| blocks.contains(&block);
+            let opened = batch.open(count, &mut out[count - 1], size, is_block);
             assert_eq!(opened, Ok(()));
             assert_eq!(out, blocks);
         }
@@ -250,21 +271,22 @@ mod tests {
         assert!(memory[6 * 4 + 4..].iter().all(|&word| word == u128::MAX));
     }
 
+    /// Whichever of its addresses is not one is found, and so is the block that names it.
     #[test]
     fn a_damaged_batch_is_not_followed() {
-        for size in [16, 32] {
-            let mut memory = [0u128; 2 * 8];
+        for (size, word, by) in [(16, 0, 7), (32, 2, 7), (32, 3, 5), (64, 4, 7), (64, 2, 6)] {
+            let mut memory = [0u128; 4 * 8];
             let base = memory.as_mut_ptr().cast::<u8>();
             // SAFETY: eight blocks of our own.
             unsafe {
                 let blocks: [*mut Block; 8] =
                     core::array::from_fn(|i| base.add(size * i).cast::<Block>());
                 let batch = Batch::of(&blocks[7], 8, size);
-                let word = if size == 16 { 0 } else { 2 };
-                *blocks[7].cast::<usize>().add(word) = 0x1230;
+                *blocks[by].cast::<usize>().add(word) = 0x1230;
                 let mut out = [core::ptr::null_mut(); 8];
-                let opened = batch.open(&mut out[7], size, |block| blocks.contains(&block));
-                assert_eq!(opened, Err(0x1230 as *mut Block));
+                let is_block = |block: *mut Block, _| blocks.contains(&block);
+                let opened = batch.open(8, &mut out[7], size, is_block);
+                assert_eq!(opened, Err(blocks[by]), "size {size}, word {word}");
             }
         }
     }

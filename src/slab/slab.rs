@@ -18,7 +18,7 @@ pub(crate) struct Slab {
     pub(crate) prev: *mut Slab,
     pub(crate) base: usize,
     free_count: u16,
-    /// Blocks that were ever handed out since the slab was claimed.
+    /// Blocks carved since the slab was claimed.
     carved: u16,
     capacity: u16,
     /// Index of the block carved first.
@@ -116,10 +116,11 @@ impl Slab {
         to: *mut *mut Block,
         most: usize,
         carve: usize,
+        scratch: &mut Addresses,
     ) -> Option<Taken> {
         if self.free_count > 0 {
             // SAFETY: the caller has the room.
-            let count = unsafe { self.take_freed(to, most) };
+            let count = unsafe { self.take_freed(to, most, scratch) };
             return Some(Taken { count, zero: false });
         }
         let left = (self.capacity - self.carved) as usize;
@@ -137,7 +138,12 @@ impl Slab {
 
     /// # Safety
     /// `to` has room for `most` addresses, at least 1.
-    unsafe fn take_freed(&mut self, to: *mut *mut Block, most: usize) -> usize {
+    unsafe fn take_freed(
+        &mut self,
+        to: *mut *mut Block,
+        most: usize,
+        scratch: &mut Addresses,
+    ) -> usize {
         let size = size_class::size(self.class as usize);
         let mut got = 0;
         while got < most
@@ -146,31 +152,30 @@ impl Slab {
             // SAFETY: free blocks of ours, whose words only a stray write can have changed; that is looked for. The
             // caller has the room.
             unsafe {
-                let count = batch.count();
-                if count == 0 || count > batch::MOST.min(self.free_count as usize) {
-                    damaged(batch.head());
-                }
-                let next = batch.link();
-                if next.is_some_and(|next| !self.is_block(next.head() as usize)) {
+                let (count, next) = batch.header();
+                if count == 0
+                    || count > batch::MOST.min(self.free_count as usize)
+                    || next.is_some_and(|next| !self.is_block(next.head() as usize))
+                    || (next.is_none() && count != self.free_count as usize)
+                {
                     damaged(batch.head());
                 }
                 self.free = next;
                 self.free_count -= count as u16;
-                let is_block = |block: *mut Block| self.is_block(block as usize);
-                if got + count <= most {
-                    let opened = batch.open(to.add(got + count - 1), size, is_block);
-                    opened.unwrap_or_else(|block| damaged(block));
-                    got += count;
-                    continue;
-                }
-                let mut addresses = Addresses::new();
-                let last = addresses.first().add(count - 1);
-                let opened = batch.open(last, size, is_block);
+                let fit = count.min(most - got);
+                let last = if fit == count {
+                    to.add(got + count - 1)
+                } else {
+                    scratch.first().add(count - 1)
+                };
+                let is_block = |block: *mut Block, read| self.may_be_block(block as usize, read);
+                let opened = batch.open(count, last, size, is_block);
                 opened.unwrap_or_else(|block| damaged(block));
-                let fit = most - got;
-                ptr::copy_nonoverlapping(last.sub(fit - 1), to.add(got), fit);
-                self.give(last.sub(fit), count - fit);
-                return most;
+                if fit < count {
+                    ptr::copy_nonoverlapping(last.sub(fit - 1), to.add(got), fit);
+                    self.give(last.sub(fit), count - fit);
+                }
+                got += fit;
             }
         }
         got
@@ -225,31 +230,39 @@ impl Slab {
         offset.is_multiple_of(size) && offset / size < self.capacity as usize
     }
 
+    /// Whether `addr` may be the start of a block of this slab; `surely` means that no other address will do.
+    #[inline]
+    fn may_be_block(&self, addr: usize, surely: bool) -> bool {
+        if surely {
+            return self.is_block(addr);
+        }
+        let bytes = self.capacity as usize * size_class::size(self.class as usize);
+        addr.wrapping_sub(self.base) < bytes && addr.is_multiple_of(size_of::<Block>())
+    }
+
     /// Debug walker: the free batches have `free_count` blocks of this slab, and nothing else.
     pub(crate) fn is_valid(&self) -> bool {
         let size = size_class::size(self.class as usize);
         let mut left = self.free_count as usize;
         let mut at = self.free;
         while let Some(batch) = at {
-            let is_block = |block: *mut Block| self.is_block(block as usize);
-            if !is_block(batch.head()) {
+            let is_block = |block: *mut Block, _| self.is_block(block as usize);
+            if !is_block(batch.head(), true) {
                 return false;
             }
             // SAFETY: a block of ours, and each that it names is looked at before it is read.
             unsafe {
-                let count = batch.count();
+                let (count, next) = batch.header();
                 if count == 0 || count > left.min(batch::MOST) {
                     return false;
                 }
                 let mut addresses = Addresses::new();
                 let last = addresses.first().add(count - 1);
-                if batch.open(last, size, is_block).is_err()
-                    || !(0..count).all(|i| is_block(*last.sub(i)))
-                {
+                if batch.open(count, last, size, is_block).is_err() {
                     return false;
                 }
                 left -= count;
-                at = batch.link();
+                at = next;
             }
         }
         left == 0 && self.carved <= self.capacity && self.free_count <= self.carved
@@ -261,7 +274,7 @@ impl Slab {
 #[inline(never)]
 pub(crate) fn damaged(block: *mut Block) -> ! {
     crate::os::message::fatal!(
-        "block {block:p}: written to after it was freed; its free-list words are damaged"
+        "block {block:p}: written to after it was freed, or freed twice; its free-list words are damaged"
     )
 }
 
@@ -283,7 +296,8 @@ mod tests {
                 let mut seen = HashSet::new();
                 let mut blocks = std::vec::Vec::new();
                 let mut to = [ptr::null_mut::<Block>(); 10];
-                while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4) {
+                let mut scratch = Addresses::new();
+                while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4, &mut scratch) {
                     assert!(taken.zero && taken.count <= 4);
                     for &at in &to[..taken.count] {
                         assert!(slab.is_block(at as usize) && seen.insert(at as usize));
@@ -300,10 +314,10 @@ mod tests {
                 assert!(slab.is_valid());
                 assert_eq!(slab.out(), 1);
                 if slab.capacity() > 1 {
-                    let one = slab.take(to.as_mut_ptr(), 1, 1).unwrap();
+                    let one = slab.take(to.as_mut_ptr(), 1, 1, &mut scratch).unwrap();
                     assert_eq!((one.count, slab.out()), (1, 2));
                     slab.give(&to[0], 1);
-                    let again = slab.take(to.as_mut_ptr(), 3, 4).unwrap();
+                    let again = slab.take(to.as_mut_ptr(), 3, 4, &mut scratch).unwrap();
                     let all = slab.capacity() - 1;
                     let count = all.min(3);
                     assert_eq!(again, Taken { count, zero: false });
@@ -330,7 +344,10 @@ mod tests {
                 Slab::open(&raw mut slab, memory + slot * SLOT, class, 7, false);
                 let size = size_class::size(class);
                 let mut to = [ptr::null_mut::<Block>(); UNIT / 16];
-                let first = slab.take(to.as_mut_ptr(), to.len(), UNIT / size).unwrap();
+                let mut scratch = Addresses::new();
+                let first = slab
+                    .take(to.as_mut_ptr(), to.len(), UNIT / size, &mut scratch)
+                    .unwrap();
                 let start = to[first.count - 1] as usize;
                 let fit = (UNIT - start % UNIT) / size;
                 assert_eq!(
