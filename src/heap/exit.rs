@@ -36,14 +36,14 @@ pub(super) fn detach(heap: *mut Heap) {
     // SAFETY: the heap was this thread's, and from here on nobody touches its private part.
     unsafe {
         let guard = lock(heap);
-        let mut sorter = Sorter::new(true);
+        let mut sorter = Sorter::new(heap, true);
         let ended = keep::begin(heap, &mut sorter);
+        sorter.post_all();
         let sent_home = matches!(ended, keep::Ended::SentHome);
         (*heap).state.store(IDLE, Ordering::Relaxed);
         // SeqCst, with the fence in `remote::post`: either the poster sees Idle, or this drain sees its batch.
         fence(Ordering::SeqCst);
         remote::drain_locked(heap);
-        sorter.post_all(heap);
         keep::end(heap, ended);
         debug_assert!(
             walk::slabs_are_valid(heap),

@@ -4,6 +4,7 @@ use super::bin::{self, Bin, Places};
 use super::classes::Classes;
 use super::out::{self, Out};
 use super::registry;
+use super::remote::Rows;
 use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
@@ -94,6 +95,9 @@ pub(super) struct Shared {
     pub(super) slow_ops: u32,
     pub(super) looked_ms: u64,
     pub(super) drained: u64,
+    /// What a `remote::Sorter` gathers, and whether one has any.
+    pub(super) rows: Rows,
+    pub(super) sorting: bool,
     /// Where a batch is opened that goes home, or of which a part is taken.
     pub(super) scratch: Addresses,
 }

@@ -87,7 +87,9 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     unsafe {
         let mut found = spare::pop(heap, class);
         if found.is_none() && has_post(heap) {
-            open_some(heap);
+            let mut sorter = Sorter::new(heap, true);
+            open_pending(heap, INBOX_PER_REFILL, &mut sorter);
+            sorter.post_all();
             found = spare::pop(heap, class);
         }
         let Some(batch) = found else { return false };
@@ -120,18 +122,6 @@ unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh
 unsafe fn has_post(heap: *mut Heap) -> bool {
     // SAFETY: the caller holds the lock.
     unsafe { (*shared(heap)).pending.is_some() || !(*heap).inbox.is_empty() }
-}
-
-/// Opens a refill's worth of batches. A function of its own: a sorter takes 4 KiB of the stack, which a thread that only
-/// starts and ends would fault in.
-#[inline(never)]
-unsafe fn open_some(heap: *mut Heap) {
-    // SAFETY: the caller holds the lock.
-    unsafe {
-        let mut sorter = Sorter::new(true);
-        open_pending(heap, INBOX_PER_REFILL, &mut sorter);
-        sorter.post_all(heap);
-    }
 }
 
 /// Puts up to `most` batches from the inbox on the spare stacks, unopened but for their first word.
@@ -250,10 +240,10 @@ unsafe fn flush(heap: *mut Heap) {
     // SAFETY: the caller is the heap's thread and holds no lock.
     unsafe {
         let guard = lock(heap);
-        let mut sorter = Sorter::new(true);
+        let mut sorter = Sorter::new(heap, true);
         open_pending(heap, usize::MAX, &mut sorter);
         spare::flush_all(heap, &mut sorter);
-        sorter.post_all(heap);
+        sorter.post_all();
         drop(guard);
     }
 }

@@ -108,23 +108,12 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         (*heap).strays = Strays::NONE;
         (*heap).idle_classes.clear();
         if (*heap).torn.swap(false, Ordering::Relaxed) {
-            mend(heap);
+            let mut sorter = Sorter::new(heap, true);
+            remote::flush_private(heap, &mut sorter);
+            sorter.post_all();
         }
     }
     Some(heap)
-}
-
-/// Sends home what is in the private part of a heap that a fork may have torn. A function of its own, for a sorter takes
-/// 4 KiB of the stack.
-#[cold]
-#[inline(never)]
-unsafe fn mend(heap: *mut Heap) {
-    // SAFETY: the caller holds the lock, and no thread uses the private part.
-    unsafe {
-        let mut sorter = Sorter::new(true);
-        remote::flush_private(heap, &mut sorter);
-        sorter.post_all(heap);
-    }
 }
 
 /// Makes the heap nobody owns.

@@ -18,8 +18,12 @@ const LARGE_INBOX: usize = 512 << 10;
 /// Owners told apart on a walk home.
 const OWNERS: usize = 8;
 
-/// Gathers foreign blocks by owner, so that each message carries many.
+/// The blocks of a [`Sorter`]'s rows; on no stack, for a thread may have little.
+pub(super) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
+
+/// Gathers foreign blocks by owner, so that each message carries many. One at a time has any of a heap's, under its lock.
 pub(super) struct Sorter {
+    heap: *mut Heap,
     rows: [Row; OWNERS],
     used: usize,
     /// Whether inboxes nobody comes for may be drained on the way: not while draining one.
@@ -31,23 +35,22 @@ pub(super) struct Sorter {
 #[derive(Clone, Copy)]
 struct Row {
     owner: u32,
-    class: usize,
+    class: u32,
+    /// How many of the row's blocks are there.
     count: usize,
-    /// The first `count` are the row's; the others are never read.
-    blocks: [MaybeUninit<*mut Block>; MOST_BATCHED],
 }
 
 impl Sorter {
-    #[inline]
-    pub(super) fn new(may_drain: bool) -> Sorter {
+    /// A sorter of what the holder of `heap`'s lock sends home.
+    pub(super) fn new(heap: *mut Heap, may_drain: bool) -> Sorter {
         Sorter {
+            heap,
             may_drain,
             full: 0,
             rows: [Row {
                 owner: 0,
                 class: 0,
                 count: 0,
-                blocks: [MaybeUninit::uninit(); MOST_BATCHED],
             }; OWNERS],
             used: 0,
         }
@@ -67,62 +70,79 @@ impl Sorter {
     /// Adds a foreign block.
     ///
     /// # Safety
-    /// The caller owns `block`, whose tag is `tag`.
-    pub(super) unsafe fn add(&mut self, block: *mut Block, tag: Tag, from: *mut Heap) {
+    /// The caller owns `block`, whose tag is `tag`, and holds the lock of the sorter's heap.
+    pub(super) unsafe fn add(&mut self, block: *mut Block, tag: Tag) {
         let (owner, class) = (tag.owner(), tag.class());
         let found = self.rows[..self.used]
             .iter()
-            .position(|row| row.owner == owner && row.class == class);
+            .position(|row| row.owner == owner && row.class == class as u32);
         let index = match found {
             Some(index) => index,
             None => {
                 let index = if self.used < OWNERS {
+                    // SAFETY: the lock is held.
+                    let sorting = unsafe { &mut (*shared(self.heap)).sorting };
+                    debug_assert!(self.used > 0 || !*sorting, "two sorters share their rows");
+                    *sorting = true;
                     self.used += 1;
                     self.used - 1
                 } else {
                     let fullest = (0..OWNERS).max_by_key(|&i| self.rows[i].count);
                     let index = fullest.unwrap_or(0);
                     // SAFETY: the row's blocks are ours.
-                    unsafe { post_row(&mut self.rows[index], from, self.may_drain) };
+                    unsafe { self.post_row(index) };
                     index
                 };
-                let row = &mut self.rows[index];
-                (row.owner, row.class, row.count) = (owner, class, 0);
+                self.rows[index] = Row {
+                    owner,
+                    class: class as u32,
+                    count: 0,
+                };
                 index
             }
         };
         let row = &mut self.rows[index];
-        row.blocks[row.count].write(block);
+        // SAFETY: the lock is held; a row is posted before it has more than it has room for.
+        unsafe {
+            (*shared(self.heap)).rows[index][row.count].write(block);
+        }
         row.count += 1;
         if row.count >= batch_limit(class).max(self.full).min(MOST_BATCHED) {
             // SAFETY: the row's blocks are ours.
-            unsafe { post_row(row, from, self.may_drain) };
+            unsafe { self.post_row(index) };
         }
     }
 
-    /// Posts everything gathered. The caller may hold `from`'s lock.
+    /// Posts everything gathered.
     ///
     /// # Safety
-    /// The blocks added are still the sorter's.
-    pub(super) unsafe fn post_all(&mut self, from: *mut Heap) {
-        for row in &mut self.rows[..self.used] {
+    /// The caller holds the lock of the sorter's heap, and has since the first was added.
+    pub(super) unsafe fn post_all(&mut self) {
+        if self.used == 0 {
+            return;
+        }
+        for index in 0..self.used {
             // SAFETY: as above.
-            unsafe { post_row(row, from, self.may_drain) };
+            unsafe { self.post_row(index) };
         }
         self.used = 0;
+        // SAFETY: the lock is held.
+        unsafe { (*shared(self.heap)).sorting = false };
     }
-}
 
-unsafe fn post_row(row: &mut Row, from: *mut Heap, may_drain: bool) {
-    let count = core::mem::take(&mut row.count);
-    if count == 0 {
-        return;
-    }
-    // SAFETY: the first `count` blocks are the caller's, of the row's class.
-    unsafe {
-        let last = row.blocks.as_ptr().add(count - 1).cast::<*mut Block>();
-        let batch = Batch::of(last, count, size_class::size(row.class));
-        post(row.owner, batch, from, may_drain);
+    unsafe fn post_row(&mut self, index: usize) {
+        let row = &mut self.rows[index];
+        let count = core::mem::take(&mut row.count);
+        if count == 0 {
+            return;
+        }
+        // SAFETY: the first `count` blocks of the row were written, are the caller's, and of the row's class.
+        unsafe {
+            let blocks = &raw const (*shared(self.heap)).rows[index];
+            let last = blocks.cast::<*mut Block>().add(count - 1);
+            let batch = Batch::of(last, count, size_class::size(row.class as usize));
+            post(row.owner, batch, self.heap, self.may_drain);
+        }
     }
 }
 
@@ -252,7 +272,7 @@ pub(super) fn catch_up() {
 pub(super) unsafe fn drain_locked(heap: *mut Heap) {
     // SAFETY: the caller's promise; posted batches are nobody else's.
     unsafe {
-        let mut sorter = Sorter::new(false);
+        let mut sorter = Sorter::new(heap, false);
         // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
         super::refill::gather_pending(heap);
         let part = shared(heap);
@@ -262,7 +282,7 @@ pub(super) unsafe fn drain_locked(heap: *mut Heap) {
             (*part).drained += 1;
             spare::batch_home(heap, batch, class, &mut sorter);
         }
-        sorter.post_all(heap);
+        sorter.post_all();
     }
 }
 
@@ -342,7 +362,7 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
             return false;
         };
         drain_locked(heap);
-        let mut sorter = Sorter::new(false);
+        let mut sorter = Sorter::new(heap, false);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             keep::look(heap, &mut sorter);
             slabs::note_idle_classes(heap);
@@ -350,7 +370,7 @@ pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
             spare::shrink_unneeded(heap, &mut sorter);
             slabs::retire_empty(heap);
         }
-        sorter.post_all(heap);
+        sorter.post_all();
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         look_again(heap);

@@ -149,7 +149,7 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             Bin::set_count(heap, class, count - old);
             push(heap, class, batch);
         }
-        let mut sorter = Sorter::new(true);
+        let mut sorter = Sorter::new(heap, true);
         if size_class::is_run(class) {
             push(
                 heap,
@@ -168,7 +168,7 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             }
         }
         bound(heap, class, &mut sorter);
-        sorter.post_all(heap);
+        sorter.post_all();
         let todo = look(heap);
         drop(guard);
         todo.run();
@@ -321,7 +321,7 @@ pub(super) unsafe fn home(
                 damaged(first);
             }
             if tag.owner() != (*heap).id {
-                sorter.add(first, tag, heap);
+                sorter.add(first, tag);
                 continue;
             }
             // What follows in the same slot is of the same slab, and goes back with it.
@@ -433,10 +433,10 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         let period = u64::from(knobs::get().purge_delay_ms) / 4;
         if now.saturating_sub((*part).looked_ms) >= period.max(10) {
             (*part).looked_ms = now;
-            let mut sorter = Sorter::new(true);
+            let mut sorter = Sorter::new(heap, true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
             shrink_unneeded(heap, &mut sorter);
-            sorter.post_all(heap);
+            sorter.post_all();
             todo.trim |= core::mem::take(&mut (*part).over_bound);
             todo.decay = Some(now);
         }

@@ -304,7 +304,7 @@ impl Rows {
         let mut own = [ptr::null_mut(); FEW];
         let (mut owned, mut stay) = (0, 0);
         // Nothing of the heap's own is foreign, and so nothing is posted.
-        let none = &mut Sorter::new(false);
+        let none = &mut Sorter::new(heap, false);
         // SAFETY: the blocks are the caller's; each address is checked before it is followed.
         unsafe {
             for i in 0..count {
@@ -378,7 +378,7 @@ impl Rows {
 unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
     let heap = by_id(owner);
     // Posts, and leaves the draining to `catch_up`: a lock is held all along.
-    let mut sorter = Sorter::new(false);
+    let mut sorter = Sorter::new(from, false);
     // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
     // heap's lock does (rule 5), and `home` asks under it: what belongs to a third by now, since a slab was taken
     // over, goes to the sorter.
@@ -405,6 +405,6 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
             remote::drain_and_unlock(heap, guard);
         }
         remote::look_again(heap);
-        sorter.post_all(from);
+        sorter.post_all();
     }
 }
