@@ -4,7 +4,8 @@
 //! - freeing an address on the stack, in a static, in an mmap of the program's own, one that is nobody's;
 //! - freeing a block twice after its superslab or mapping is gone; a huge block freed twice;
 //! - freeing the inside of a huge block;
-//! - a Layout of a larger class, or of less than half the block.
+//! - a Layout of a larger class, or of less than half the block;
+//! - a block that is written to after it was freed.
 
 mod common;
 
@@ -173,5 +174,62 @@ fn misuse_is_reported_from_a_busy_process() {
         ended.killed_by(libc::SIGABRT);
         let address: String = ended.value("address");
         assert!(ended.stderr.contains(&address), "{ended:?}");
+    }
+}
+
+/// Blocks that were freed and are written to all the same: what the allocator keeps in them is looked at before it is
+/// believed, so that no such word becomes a block.
+#[test]
+fn what_is_written_to_freed_blocks_is_not_given_out() {
+    const TEST: &str = "what_is_written_to_freed_blocks_is_not_given_out";
+    const BLOCKS: usize = 3000;
+    if let Some(case) = child::case() {
+        let mut words = case.split(' ').map(|word| word.parse().expect("a number"));
+        let mut next = || words.next().expect("size, word and value");
+        let (size, word, value) = (next(), next(), next());
+        let others: Vec<usize> = (1..64).map(|class| alloc(class * 16)).collect();
+        let blocks: Vec<usize> = (0..BLOCKS).map(|_| alloc(size)).collect();
+        for &block in &blocks {
+            // SAFETY: live, with its layout.
+            unsafe { HAKMEM.dealloc(block as *mut u8, layout(size)) };
+        }
+        for &block in &blocks {
+            // SAFETY: none: a use after free, of memory that is still mapped.
+            unsafe { (block as *mut usize).add(word).write_volatile(value) };
+        }
+        for _ in 0..BLOCKS {
+            let block = alloc(size);
+            assert!(!others.contains(&block), "somebody else's block");
+            // SAFETY: a block of that size, if the allocator says so.
+            unsafe { std::ptr::write_bytes(block as *mut u8, 0xEE, size) };
+        }
+        child::report("survived", "yes");
+        return;
+    }
+    let wild = 0x4141_4141_4140_usize;
+    // The second word of a batch's first block is its link and count, the third the first of the addresses it carries; the
+    // smallest blocks are chained by their first.
+    let cases = [
+        (16, 0, wild),
+        (16, 1, 0),
+        (32, 2, wild),
+        (112, 1, 0),
+        (112, 2, wild),
+    ]
+    .into_iter()
+    .chain([
+        (112, 1, usize::MAX),
+        (304, 1, wild),
+        (944, 2, wild),
+        (944, 5, 0x10),
+    ]);
+    for (size, word, value) in cases {
+        let ended = Child::of(TEST, &format!("{size} {word} {value}")).run();
+        ended.killed_by(libc::SIGABRT);
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        assert!(
+            matches!(lines[..], [line] if line.starts_with("hakmem: block 0x") && line.contains("after it was freed")),
+            "{ended:?}"
+        );
     }
 }

@@ -271,3 +271,54 @@ fn blocks_outlive_their_threads() {
         block.free(&HAKMEM);
     }
 }
+
+/// A thread with as little stack as the system allows (timers and language runtimes make such) frees what several others
+/// allocated, allocates itself, and ends. Without optimisation frames are a few times as large, and so is the stack.
+#[test]
+fn little_stack_is_enough() {
+    static HANDED: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+    extern "C" fn body(_: *mut libc::c_void) -> *mut libc::c_void {
+        let blocks = std::mem::take(&mut *HANDED.lock().expect("no panic inside"));
+        let count = blocks.len();
+        for (i, block) in blocks.into_iter().enumerate() {
+            block.free(&HAKMEM);
+            if i % 3 == 0 {
+                Block::new(&HAKMEM, 16 + i % 1000).free(&HAKMEM);
+            }
+        }
+        work(1);
+        count as *mut libc::c_void
+    }
+    let owners: Vec<_> = (0..9)
+        .map(|owner| {
+            thread::spawn(move || {
+                for i in 0..3000 {
+                    let block = Block::new(&HAKMEM, 16 + (owner + i * 7) % 1000);
+                    HANDED.lock().expect("no panic inside").push(block);
+                }
+            })
+        })
+        .collect();
+    owners
+        .into_iter()
+        .for_each(|owner| owner.join().expect("an owner"));
+    let least = libc::PTHREAD_STACK_MIN;
+    let stack = if cfg!(debug_assertions) {
+        4 * least
+    } else {
+        least
+    };
+    // SAFETY: plain calls, with storage of our own; the thread is joined.
+    let freed = unsafe {
+        let mut attributes = std::mem::zeroed();
+        assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
+        assert_eq!(libc::pthread_attr_setstacksize(&mut attributes, stack), 0);
+        let (mut id, mut freed) = (0, std::ptr::null_mut());
+        let made = libc::pthread_create(&mut id, &attributes, body, std::ptr::null_mut());
+        assert_eq!(made, 0, "a thread with {stack} bytes of stack");
+        assert_eq!(libc::pthread_join(id, &mut freed), 0);
+        libc::pthread_attr_destroy(&mut attributes);
+        freed as usize
+    };
+    assert_eq!(freed, 9 * 3000);
+}
