@@ -15,7 +15,7 @@ use crate::knobs;
 use crate::os::clock;
 use crate::pool;
 use crate::slab::batch::{self, Batch, Block};
-use crate::slab::directory::DIRECTORY;
+use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::damaged;
 use core::ptr;
 
@@ -102,11 +102,18 @@ pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *
     // SAFETY: the caller's promises. What a block names is a block if the directory says so, and the slab's layout where
     // more depends on it than what is given out.
     let opened = unsafe {
-        batch.open(count, last, size, |block, read| {
-            let at = block as usize;
-            at.is_multiple_of(size_of::<Block>())
-                && DIRECTORY.tag(at).class() == class
-                && (!read || (DIRECTORY.covers(at) && is_start(at, class)))
+        batch.open(count, last, size, |some, read| {
+            let (mut bits, mut tags) = (0, 0);
+            for &block in some {
+                bits |= block as usize;
+                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
+            }
+            let surely = |&block: &*mut Block| {
+                DIRECTORY.covers(block as usize) && is_start(block as usize, class)
+            };
+            bits.is_multiple_of(size_of::<Block>())
+                && Tag(tags).class() == 0
+                && (!read || some.iter().all(surely))
         })
     };
     if let Err(block) = opened {

@@ -10,9 +10,9 @@
 use crate::base::sync::Word;
 #[cfg(not(loom))]
 use core::mem::MaybeUninit;
-#[cfg(not(loom))]
-use core::ptr;
 use core::ptr::NonNull;
+#[cfg(not(loom))]
+use core::{ptr, slice};
 
 /// A free block, at least 16 bytes; user memory until it was freed.
 #[repr(C)]
@@ -173,8 +173,8 @@ impl Batch {
         }
     }
 
-    /// Writes the addresses of the batch's `count` blocks downwards from `last`, the first block's there. Each is asked
-    /// about: `is_block` of an address, and whether what it holds is about to be read. The error is the block that names
+    /// Writes the addresses of the batch's `count` blocks downwards from `last`, the first block's there. All are asked
+    /// about: `are_blocks` of addresses, and whether what they hold is about to be read. The error is the block that names
     /// something else: somebody wrote to it after it was freed, or it was freed twice.
     ///
     /// # Safety
@@ -185,18 +185,18 @@ impl Batch {
         count: usize,
         last: *mut *mut Block,
         size: usize,
-        is_block: impl Fn(*mut Block, bool) -> bool,
+        are_blocks: impl Fn(&[*mut Block], bool) -> bool,
     ) -> Result<(), *mut Block> {
         let each = carried(size);
         let mut carrier = 0;
-        // SAFETY: the caller's promises; the batch is as `of` made it, or `is_block` finds out.
+        // SAFETY: the caller's promises; the batch is as `of` made it, or `are_blocks` finds out.
         unsafe {
             let named_by = move |i: usize| *last.sub((i - 1) / each.max(1));
             *last = self.head();
             let mut named = 1;
             while named < count {
                 let block = *last.sub(carrier);
-                if carrier > 0 && !is_block(block, true) {
+                if carrier > 0 && !are_blocks(&[block], true) {
                     return Err(named_by(carrier));
                 }
                 if each == 0 {
@@ -210,10 +210,14 @@ impl Batch {
                 }
                 carrier += 1;
             }
-            for i in carrier.max(1)..count {
-                if !is_block(*last.sub(i), false) {
-                    return Err(named_by(i));
-                }
+            let read = carrier.max(1);
+            let others = slice::from_raw_parts(last.sub(count - 1), count - read);
+            if !are_blocks(others, false) {
+                let wrong = others
+                    .iter()
+                    .rposition(|block| !are_blocks(&[*block], false));
+                // The oldest has the lowest place.
+                return Err(named_by(wrong.map_or(read, |at| count - 1 - at)));
             }
         }
         Ok(())
@@ -240,8 +244,8 @@ mod tests {
             batch.set_link(link);
             assert_eq!((batch.count(), batch.link()), (count, link));
             let mut out = std::vec![core::ptr::null_mut(); count];
-            let is_block = |block: *mut Block, _| blocks.contains(&block);
-            let opened = batch.open(count, &mut out[count - 1], size, is_block);
+            let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
+            let opened = batch.open(count, &mut out[count - 1], size, are_blocks);
             assert_eq!(opened, Ok(()));
             assert_eq!(out, blocks);
         }
@@ -284,8 +288,8 @@ mod tests {
                 let batch = Batch::of(&blocks[7], 8, size);
                 *blocks[by].cast::<usize>().add(word) = 0x1230;
                 let mut out = [core::ptr::null_mut(); 8];
-                let is_block = |block: *mut Block, _| blocks.contains(&block);
-                let opened = batch.open(8, &mut out[7], size, is_block);
+                let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
+                let opened = batch.open(8, &mut out[7], size, are_blocks);
                 assert_eq!(opened, Err(blocks[by]), "size {size}, word {word}");
             }
         }

@@ -168,8 +168,8 @@ impl Slab {
                 } else {
                     scratch.first().add(count - 1)
                 };
-                let is_block = |block: *mut Block, read| self.may_be_block(block as usize, read);
-                let opened = batch.open(count, last, size, is_block);
+                let are_blocks = |some: &[*mut Block], read| self.are_blocks(some, read);
+                let opened = batch.open(count, last, size, are_blocks);
                 opened.unwrap_or_else(|block| damaged(block));
                 if fit < count {
                     ptr::copy_nonoverlapping(last.sub(fit - 1), to.add(got), fit);
@@ -230,14 +230,19 @@ impl Slab {
         offset.is_multiple_of(size) && offset / size < self.capacity as usize
     }
 
-    /// Whether `addr` may be the start of a block of this slab; `surely` means that no other address will do.
+    /// Whether the addresses may be those of blocks of this slab; `surely` means that no others will do.
     #[inline]
-    fn may_be_block(&self, addr: usize, surely: bool) -> bool {
+    fn are_blocks(&self, some: &[*mut Block], surely: bool) -> bool {
         if surely {
-            return self.is_block(addr);
+            return some.iter().all(|&block| self.is_block(block as usize));
         }
         let bytes = self.capacity as usize * size_class::size(self.class as usize);
-        addr.wrapping_sub(self.base) < bytes && addr.is_multiple_of(size_of::<Block>())
+        let (mut bits, mut inside) = (0, true);
+        for &block in some {
+            bits |= block as usize;
+            inside &= (block as usize).wrapping_sub(self.base) < bytes;
+        }
+        inside && bits.is_multiple_of(size_of::<Block>())
     }
 
     /// Debug walker: the free batches have `free_count` blocks of this slab, and nothing else.
@@ -246,8 +251,8 @@ impl Slab {
         let mut left = self.free_count as usize;
         let mut at = self.free;
         while let Some(batch) = at {
-            let is_block = |block: *mut Block, _| self.is_block(block as usize);
-            if !is_block(batch.head(), true) {
+            let are_blocks = |some: &[*mut Block], _| self.are_blocks(some, true);
+            if !self.is_block(batch.head() as usize) {
                 return false;
             }
             // SAFETY: a block of ours, and each that it names is looked at before it is read.
@@ -258,7 +263,7 @@ impl Slab {
                 }
                 let mut addresses = Addresses::new();
                 let last = addresses.first().add(count - 1);
-                if batch.open(count, last, size, is_block).is_err() {
+                if batch.open(count, last, size, are_blocks).is_err() {
                     return false;
                 }
                 left -= count;
