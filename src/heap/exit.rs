@@ -33,6 +33,7 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
 /// Ends the calling thread's use of `heap`. Calls that come later in the thread are served without one.
 pub(super) fn detach(heap: *mut Heap) {
     tls::set_dead();
+    keep::make_room();
     // SAFETY: the heap was this thread's, and from here on nobody touches its private part.
     unsafe {
         let guard = lock(heap);

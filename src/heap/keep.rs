@@ -5,7 +5,7 @@
 //! within its bound stays as it is; one beyond it sends its bins and stacks home and keeps a few empty slabs at most. What
 //! nobody came for between two looks a purge delay apart goes home as well.
 
-use super::heap::{Heap, IDLE, shared};
+use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
 use super::{registry, slabs, spare};
@@ -50,6 +50,29 @@ fn reserve(bytes: usize) -> bool {
         KEPT.fetch_sub(bytes, Relaxed);
     }
     taken
+}
+
+/// Sends the idle heap home that was left longest ago, where one more might be too many: the one that is left now is
+/// adopted next. No lock may be held.
+pub(super) fn make_room() {
+    if KEPT.load(Relaxed) + MOST_EACH <= MOST {
+        return;
+    }
+    let Some(heap) = registry::take_oldest_warm() else {
+        return;
+    };
+    // SAFETY: heaps live for ever; this one is idle and in no list, so nobody adopts it meanwhile.
+    unsafe {
+        let guard = lock(heap);
+        (*heap).rest.store(LOOKED, Relaxed);
+        drop(guard);
+        if remote::settle(heap) {
+            pool::trim();
+        }
+        // Who found the lock held has gone away; nothing else looked since.
+        remote::look_again(heap);
+        registry::publish_idle(heap);
+    }
 }
 
 /// Prepares a heap whose thread ends: foreign blocks go home, and its own where it holds more than an idle heap may.

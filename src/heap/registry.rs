@@ -192,6 +192,26 @@ pub(super) fn find_idle(
     false
 }
 
+/// Takes the idle heap off its list that was left longest ago, of those whose bins were left as they are. The caller
+/// publishes it again.
+pub(super) fn take_oldest_warm() -> Option<*mut Heap> {
+    let mut idle = IDLE_HEAPS.lock();
+    let mut link = &raw mut idle.warm;
+    // SAFETY: linked under this lock.
+    unsafe {
+        if (*link).is_null() {
+            return None;
+        }
+        while !(*(**link).next_idle.get()).is_null() {
+            link = (**link).next_idle.get();
+        }
+        let last = *link;
+        *link = ptr::null_mut();
+        IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+        Some(last)
+    }
+}
+
 /// Fills `places` with idle heaps whose bins were left as they are, and answers how many there are of them.
 pub(super) fn warm(places: &mut [*mut Heap]) -> usize {
     let mut idle = IDLE_HEAPS.lock();
