@@ -137,6 +137,6 @@ fn sets_that_were_handed_on_and_freed_leave_little() {
 fn what_ended_threads_took_does_not_stay_with_the_one_that_frees_it() {
     at_most(
         "what_ended_threads_took_does_not_stay_with_the_one_that_frees_it",
-        &[("freed by another", 5 * MIB)],
+        &[("freed by another", 11 * MIB / 2)],
     );
 }
