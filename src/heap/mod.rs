@@ -39,6 +39,7 @@ mod spare;
 mod strays;
 pub(crate) mod survey;
 mod tls;
+mod upkeep;
 mod visits;
 mod walk;
 mod wind_down;

@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, slabs, spare, strays, wind_down};
+use super::{ahead, expect, slabs, spare, strays, upkeep, wind_down};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -45,7 +45,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         let guard = lock(heap);
         if from_stock(heap, class) {
             let fresh = give_newest(heap, class, false);
-            let todo = spare::look(heap);
+            let todo = upkeep::look(heap);
             drop(guard);
             todo.run();
             return fresh;
@@ -57,7 +57,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             .max(1);
         spare::missed(heap, class);
         let taken = from_slabs(heap, class, want);
-        let todo = spare::look(heap);
+        let todo = upkeep::look(heap);
         drop(guard);
         let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want));
         todo.run();

@@ -8,19 +8,15 @@
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{refill, registry, remote, slabs, strays};
+use super::{registry, slabs, strays, upkeep};
 use crate::base::size_class;
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs;
-use crate::os::clock;
-use crate::pool;
 use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::damaged;
 use core::ptr;
 
-/// Slow operations between looks at the clock.
-const LOOK_EVERY: u32 = 64;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 8 << 20;
 
@@ -176,7 +172,7 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         }
         bound(heap, class, &mut sorter);
         sorter.post_all();
-        let todo = look(heap);
+        let todo = upkeep::look(heap);
         drop(guard);
         todo.run();
     }
@@ -391,62 +387,5 @@ pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
             }
             (*spare).low = (*spare).blocks;
         }
-    }
-}
-
-/// What is left to do when no lock is held any more.
-#[must_use]
-#[derive(Clone, Copy, Default)]
-pub(super) struct Todo {
-    trim: bool,
-    decay: Option<u64>,
-}
-
-impl Todo {
-    pub(super) fn run(self) {
-        remote::catch_up();
-        if self.trim {
-            pool::trim();
-            super::maintain::wake();
-        }
-        if let Some(now) = self.decay {
-            super::keep::decay(now);
-            pool::decay(now);
-            crate::large::decay(now);
-            super::maintain::wake();
-        }
-    }
-}
-
-/// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
-/// time asks for.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        let mut todo = Todo {
-            trim: core::mem::take(&mut (*part).over_bound),
-            decay: None,
-        };
-        (*part).slow_ops += 1;
-        if (*part).slow_ops < LOOK_EVERY {
-            return todo;
-        }
-        (*part).slow_ops = 0;
-        let now = clock::now_ms();
-        let period = u64::from(knobs::get().purge_delay_ms) / 4;
-        if now.saturating_sub((*part).looked_ms) >= period.max(10) {
-            (*part).looked_ms = now;
-            let mut sorter = Sorter::new(heap, true);
-            refill::open_pending(heap, usize::MAX, &mut sorter);
-            shrink_unneeded(heap, &mut sorter);
-            sorter.post_all();
-            todo.trim |= core::mem::take(&mut (*part).over_bound);
-            todo.decay = Some(now);
-        }
-        todo
     }
 }

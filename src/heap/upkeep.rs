@@ -1,0 +1,69 @@
+//! What slow paths do beside their own work: now and then a look at the clock, and what time asks for.
+
+use super::heap::{Heap, shared};
+use super::remote::{self, Sorter};
+use super::{keep, maintain, refill, spare};
+use crate::knobs;
+use crate::large;
+use crate::os::clock;
+use crate::pool;
+
+/// Slow operations between looks at the clock.
+const LOOK_EVERY: u32 = 64;
+
+/// What is left to do when no lock is held any more.
+#[must_use]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Todo {
+    trim: bool,
+    decay: Option<u64>,
+}
+
+impl Todo {
+    pub(super) fn run(self) {
+        remote::catch_up();
+        if self.trim {
+            pool::trim();
+            maintain::wake();
+        }
+        if let Some(now) = self.decay {
+            keep::decay(now);
+            pool::decay(now);
+            large::decay(now);
+            maintain::wake();
+        }
+    }
+}
+
+/// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
+/// time asks for.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let mut todo = Todo {
+            trim: core::mem::take(&mut (*part).over_bound),
+            decay: None,
+        };
+        (*part).slow_ops += 1;
+        if (*part).slow_ops < LOOK_EVERY {
+            return todo;
+        }
+        (*part).slow_ops = 0;
+        let now = clock::now_ms();
+        let period = u64::from(knobs::get().purge_delay_ms) / 4;
+        if now.saturating_sub((*part).looked_ms) >= period.max(10) {
+            (*part).looked_ms = now;
+            let mut sorter = Sorter::new(heap, true);
+            refill::open_pending(heap, usize::MAX, &mut sorter);
+            spare::shrink_unneeded(heap, &mut sorter);
+            sorter.post_all();
+            todo.trim |= core::mem::take(&mut (*part).over_bound);
+            todo.decay = Some(now);
+        }
+        todo
+    }
+}
