@@ -95,8 +95,7 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
 /// The caller owns the batch, of `class`, and has room for `count`, which is what the batch says.
 pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *mut Block) {
     let size = size_class::size(class);
-    // SAFETY: the caller's promises. What a block names is a block if the directory says so, and the slab's layout where
-    // more depends on it than what is given out.
+    // SAFETY: the caller's promises. What a block names is a block of the class if the directory says so.
     let opened = unsafe {
         batch.open(count, last, size, |some, read| {
             let (mut bits, mut tags) = (0, 0);
@@ -104,27 +103,17 @@ pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *
                 bits |= block as usize;
                 tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
             }
-            let surely = |&block: &*mut Block| {
-                DIRECTORY.covers(block as usize) && is_start(block as usize, class)
+            // What is read of a block ends with its slot.
+            let can_be_read = |&block: &*mut Block| {
+                DIRECTORY.covers(block as usize) && block as usize % SLOT + size <= SLOT
             };
             bits.is_multiple_of(size_of::<Block>())
                 && Tag(tags).class() == 0
-                && (!read || some.iter().all(surely))
+                && (!read || some.iter().all(can_be_read))
         })
     };
     if let Err(block) = opened {
         damaged(block);
-    }
-}
-
-/// Whether a block of `class` can begin at `at`.
-fn is_start(at: usize, class: usize) -> bool {
-    if size_class::is_run(class) {
-        at.is_multiple_of(SLOT)
-    } else {
-        let offset = at % SLOT;
-        offset.is_multiple_of(size_class::size(class))
-            && offset / size_class::size(class) < size_class::capacity(class)
     }
 }
 

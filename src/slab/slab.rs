@@ -168,7 +168,7 @@ impl Slab {
                 } else {
                     scratch.first().add(count - 1)
                 };
-                let are_blocks = |some: &[*mut Block], read| self.are_blocks(some, read);
+                let are_blocks = |some: &[*mut Block], _| self.may_be_blocks(some);
                 let opened = batch.open(count, last, size, are_blocks);
                 opened.unwrap_or_else(|block| damaged(block));
                 if fit < count {
@@ -230,17 +230,15 @@ impl Slab {
         offset.is_multiple_of(size) && offset / size < self.capacity as usize
     }
 
-    /// Whether the addresses may be those of blocks of this slab; `surely` means that no others will do.
+    /// Whether the addresses may be those of blocks of this slab.
     #[inline]
-    fn are_blocks(&self, some: &[*mut Block], surely: bool) -> bool {
-        if surely {
-            return some.iter().all(|&block| self.is_block(block as usize));
-        }
-        let bytes = self.capacity as usize * size_class::size(self.class as usize);
+    fn may_be_blocks(&self, some: &[*mut Block]) -> bool {
+        let size = size_class::size(self.class as usize);
+        let starts = (self.capacity as usize - 1) * size + 1;
         let (mut bits, mut inside) = (0, true);
         for &block in some {
             bits |= block as usize;
-            inside &= (block as usize).wrapping_sub(self.base) < bytes;
+            inside &= (block as usize).wrapping_sub(self.base) < starts;
         }
         inside && bits.is_multiple_of(size_of::<Block>())
     }
@@ -251,7 +249,8 @@ impl Slab {
         let mut left = self.free_count as usize;
         let mut at = self.free;
         while let Some(batch) = at {
-            let are_blocks = |some: &[*mut Block], _| self.are_blocks(some, true);
+            let is_block = |&block: &*mut Block| self.is_block(block as usize);
+            let are_blocks = |some: &[*mut Block], _| some.iter().all(is_block);
             if !self.is_block(batch.head() as usize) {
                 return false;
             }
