@@ -8,7 +8,7 @@
 use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
-use super::{registry, slabs, spare};
+use super::{home, registry, slabs, spare};
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::pool;
@@ -141,7 +141,7 @@ unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
     unsafe {
         for class in (*heap).gathered.take() {
             let (gathered, count) = Out::take(heap, class);
-            spare::home(heap, gathered, count, class, sorter);
+            home::blocks(heap, gathered, count, class, sorter);
         }
         for class in (*heap).mixed.take() {
             remote::flush_bin(heap, class, sorter);

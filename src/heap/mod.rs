@@ -21,6 +21,7 @@ mod expect;
 pub(crate) mod fork;
 #[allow(clippy::module_inception)]
 mod heap;
+mod home;
 pub(crate) mod hot;
 mod keep;
 pub(crate) mod maintain;

@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, slabs, spare, strays, upkeep, wind_down};
+use super::{ahead, expect, home, slabs, spare, strays, upkeep, wind_down};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -93,11 +93,11 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             found = spare::pop(heap, class);
         }
         let Some(batch) = found else { return false };
-        let count = spare::plausible(batch);
+        let count = home::plausible(batch);
         if count > room(class) {
             damaged(batch.head());
         }
-        spare::open(batch, count, class, Bin::first(heap, class).add(count - 1));
+        home::open(batch, count, class, Bin::first(heap, class).add(count - 1));
         Bin::set_count(heap, class, count);
         true
     }
@@ -138,7 +138,7 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             }
             let Some(batch) = (*part).pending else { return };
             let class = class_of(batch.head());
-            spare::plausible(batch);
+            home::plausible(batch);
             (*part).pending = batch.link();
             (*part).drained += 1;
             spare::push(heap, class, batch);

@@ -3,7 +3,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::out::{MOST_BATCHED, Out, batch_limit};
-use super::{hot, keep, registry, slabs, spare, strays};
+use super::{home, hot, keep, registry, slabs, spare, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::pool;
@@ -280,7 +280,7 @@ pub(super) unsafe fn drain_locked(heap: *mut Heap) {
             let class = super::refill::class_of(batch.head());
             (*part).pending = batch.link();
             (*part).drained += 1;
-            spare::batch_home(heap, batch, class, &mut sorter);
+            home::batch(heap, batch, class, &mut sorter);
         }
         sorter.post_all();
     }
@@ -332,7 +332,7 @@ pub(super) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
         unsafe {
             flush_bin(heap, class, sorter);
             let (gathered, count) = Out::take(heap, class);
-            spare::home(heap, gathered, count, class, sorter);
+            home::blocks(heap, gathered, count, class, sorter);
         }
     }
 }
@@ -347,7 +347,7 @@ pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorte
         let count = Bin::count(heap, class);
         Bin::set_count(heap, class, 0);
         Bin::set_limit(heap, class, 0);
-        spare::home(heap, Bin::first(heap, class), count, class, sorter);
+        home::blocks(heap, Bin::first(heap, class), count, class, sorter);
     }
 }
 

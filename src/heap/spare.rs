@@ -8,12 +8,11 @@
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{registry, slabs, strays, upkeep};
+use super::{home, registry, strays, upkeep};
 use crate::base::size_class;
-use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs;
 use crate::slab::batch::{self, Batch, Block};
-use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
 
@@ -89,34 +88,6 @@ pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
     }
 }
 
-/// Writes the addresses of a batch's `count` blocks downwards from `last`.
-///
-/// # Safety
-/// The caller owns the batch, of `class`, and has room for `count`, which is what the batch says.
-pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *mut Block) {
-    let size = size_class::size(class);
-    // SAFETY: the caller's promises. What a block names is a block of the class if the directory says so.
-    let opened = unsafe {
-        batch.open(count, last, size, |some, read| {
-            let (mut bits, mut tags) = (0, 0);
-            for &block in some {
-                bits |= block as usize;
-                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
-            }
-            // What is read of a block ends with its slot.
-            let can_be_read = |&block: &*mut Block| {
-                DIRECTORY.covers(block as usize) && block as usize % SLOT + size <= SLOT
-            };
-            bits.is_multiple_of(size_of::<Block>())
-                && Tag(tags).class() == 0
-                && (!read || some.iter().all(can_be_read))
-        })
-    };
-    if let Err(block) = opened {
-        damaged(block);
-    }
-}
-
 /// A free that found the bin full: the older half of it becomes a batch, so that a program that takes and frees by turns
 /// does not come again soon; all of it where the last that came was a free as well.
 ///
@@ -156,7 +127,7 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 Bin::set_limit(heap, class, room(class));
                 keep(heap, class, block);
             } else {
-                home(heap, &raw const block, 1, class, &mut sorter);
+                home::blocks(heap, &raw const block, 1, class, &mut sorter);
             }
         }
         bound(heap, class, &mut sorter);
@@ -207,7 +178,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
                 return;
             };
             strays::homed(heap, class, batch.count() as u32);
-            batch_home(heap, batch, class, sorter);
+            home::batch(heap, batch, class, sorter);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.
                 let most = gathers.map_or((*spare).limit / 2, |_| 0);
@@ -227,7 +198,7 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         let spare = &raw mut (*shared(heap)).spare[class];
         while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
             let Some(batch) = pop(heap, class) else { break };
-            batch_home(heap, batch, class, sorter);
+            home::batch(heap, batch, class, sorter);
             (*spare).walked = true;
         }
     }
@@ -258,73 +229,7 @@ unsafe fn empty_bin_beyond(heap: *mut Heap, class: usize, share: usize, sorter: 
         let count = Bin::count(heap, class);
         if count > share {
             Bin::set_count(heap, class, 0);
-            home(heap, Bin::first(heap, class), count, class, sorter);
-        }
-    }
-}
-
-/// The count of a batch, which can be opened.
-///
-/// # Safety
-/// The caller owns the batch.
-pub(super) unsafe fn plausible(batch: Batch) -> usize {
-    // SAFETY: the caller's promise.
-    let count = unsafe { batch.count() };
-    if count == 0 || count > batch::MOST {
-        damaged(batch.head());
-    }
-    count
-}
-
-/// Puts every block of a batch back where it belongs.
-///
-/// # Safety
-/// The caller holds `heap`'s lock and owns the batch, of `class`.
-pub(super) unsafe fn batch_home(heap: *mut Heap, batch: Batch, class: usize, sorter: &mut Sorter) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let first = (*shared(heap)).scratch.first();
-        let count = plausible(batch);
-        open(batch, count, class, first.add(count - 1));
-        home(heap, first, count, class, sorter);
-    }
-}
-
-/// Puts the blocks at `count` addresses back where they belong: the heap's own into their slabs, foreign ones into
-/// `sorter`.
-///
-/// # Safety
-/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
-pub(super) unsafe fn home(
-    heap: *mut Heap,
-    addresses: *const *mut Block,
-    count: usize,
-    class: usize,
-    sorter: &mut Sorter,
-) {
-    let mut done = 0;
-    // SAFETY: the caller owns the blocks; every address that was kept in one is checked against the directory.
-    unsafe {
-        while done < count {
-            let first = *addresses.add(done);
-            done += 1;
-            let tag = DIRECTORY.tag(first as usize);
-            if tag.class() != class {
-                damaged(first);
-            }
-            if tag.owner() != (*heap).id {
-                sorter.add(first, tag);
-                continue;
-            }
-            // What follows in the same slot is of the same slab, and goes back with it.
-            let mut together = 1;
-            while done < count
-                && (*addresses.add(done) as usize) >> SLOT_SHIFT == (first as usize) >> SLOT_SHIFT
-            {
-                together += 1;
-                done += 1;
-            }
-            slabs::give(heap, addresses.add(done - 1), together, class);
+            home::blocks(heap, Bin::first(heap, class), count, class, sorter);
         }
     }
 }
@@ -348,7 +253,7 @@ pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
         while let Some(batch) = pop(heap, class) {
-            batch_home(heap, batch, class, sorter);
+            home::batch(heap, batch, class, sorter);
         }
     }
 }
@@ -372,7 +277,7 @@ pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
             while surplus > 0 {
                 let Some(batch) = pop(heap, class) else { break };
                 surplus = surplus.saturating_sub(batch.count() as u32);
-                batch_home(heap, batch, class, sorter);
+                home::batch(heap, batch, class, sorter);
             }
             (*spare).low = (*spare).blocks;
         }

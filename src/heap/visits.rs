@@ -4,7 +4,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::remote::{self, Sorter};
-use super::{refill, spare};
+use super::{home, refill, spare};
 use crate::base::size_class;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
@@ -61,8 +61,8 @@ impl Rows {
             // Nothing that is done with a block meanwhile opens another batch of this heap.
             let first = (*shared(heap)).scratch.first();
             while let Some(batch) = spare::pop(heap, class) {
-                let count = spare::plausible(batch);
-                spare::open(batch, count, class, first.add(count - 1));
+                let count = home::plausible(batch);
+                home::open(batch, count, class, first.add(count - 1));
                 let stay = self.sift(heap, first, count, class);
                 if stay > 0 {
                     let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));
@@ -107,7 +107,7 @@ impl Rows {
                     own[owned] = block;
                     owned += 1;
                     if owned == FEW {
-                        spare::home(heap, own.as_ptr(), owned, class, none);
+                        home::blocks(heap, own.as_ptr(), owned, class, none);
                         owned = 0;
                     }
                 } else if is_idle(tag.owner()) {
@@ -117,7 +117,7 @@ impl Rows {
                     stay += 1;
                 }
             }
-            spare::home(heap, own.as_ptr(), owned, class, none);
+            home::blocks(heap, own.as_ptr(), owned, class, none);
         }
         stay
     }
@@ -189,7 +189,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
             }
             // Without the owner's lock there is nothing of `from`'s among them, and all go to the sorter.
             let place = if guard.is_some() { heap } else { from };
-            spare::home(place, addresses.as_ptr(), count, class, &mut sorter);
+            home::blocks(place, addresses.as_ptr(), count, class, &mut sorter);
         }
         if let Some(guard) = guard {
             remote::drain_and_unlock(heap, guard);

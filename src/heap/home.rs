@@ -1,0 +1,104 @@
+//! The way home: batches are opened, and blocks put back into their slabs or sorted by owner.
+
+use super::heap::{Heap, shared};
+use super::remote::Sorter;
+use super::slabs;
+use crate::base::size_class;
+use crate::base::units::{SLOT, SLOT_SHIFT};
+use crate::slab::batch::{self, Batch, Block};
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::slab::damaged;
+
+/// The count of a batch, which can be opened.
+///
+/// # Safety
+/// The caller owns the batch.
+pub(super) unsafe fn plausible(batch: Batch) -> usize {
+    // SAFETY: the caller's promise.
+    let count = unsafe { batch.count() };
+    if count == 0 || count > batch::MOST {
+        damaged(batch.head());
+    }
+    count
+}
+
+/// Puts every block of a batch back where it belongs.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the batch, of `class`.
+pub(super) unsafe fn batch(heap: *mut Heap, batch: Batch, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let first = (*shared(heap)).scratch.first();
+        let count = plausible(batch);
+        open(batch, count, class, first.add(count - 1));
+        blocks(heap, first, count, class, sorter);
+    }
+}
+
+/// Puts the blocks at `count` addresses back where they belong: the heap's own into their slabs, foreign ones into
+/// `sorter`.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
+pub(super) unsafe fn blocks(
+    heap: *mut Heap,
+    addresses: *const *mut Block,
+    count: usize,
+    class: usize,
+    sorter: &mut Sorter,
+) {
+    let mut done = 0;
+    // SAFETY: the caller owns the blocks; every address that was kept in one is checked against the directory.
+    unsafe {
+        while done < count {
+            let first = *addresses.add(done);
+            done += 1;
+            let tag = DIRECTORY.tag(first as usize);
+            if tag.class() != class {
+                damaged(first);
+            }
+            if tag.owner() != (*heap).id {
+                sorter.add(first, tag);
+                continue;
+            }
+            // What follows in the same slot is of the same slab, and goes back with it.
+            let mut together = 1;
+            while done < count
+                && (*addresses.add(done) as usize) >> SLOT_SHIFT == (first as usize) >> SLOT_SHIFT
+            {
+                together += 1;
+                done += 1;
+            }
+            slabs::give(heap, addresses.add(done - 1), together, class);
+        }
+    }
+}
+
+/// Writes the addresses of a batch's `count` blocks downwards from `last`.
+///
+/// # Safety
+/// The caller owns the batch, of `class`, and has room for `count`, which is what the batch says.
+pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *mut Block) {
+    let size = size_class::size(class);
+    // SAFETY: the caller's promises. What a block names is a block of the class if the directory says so.
+    let opened = unsafe {
+        batch.open(count, last, size, |some, read| {
+            let (mut bits, mut tags) = (0, 0);
+            for &block in some {
+                bits |= block as usize;
+                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
+            }
+            // What is read of a block ends with its slot.
+            let can_be_read = |&block: &*mut Block| {
+                DIRECTORY.covers(block as usize) && block as usize % SLOT + size <= SLOT
+            };
+            bits.is_multiple_of(size_of::<Block>())
+                && Tag(tags).class() == 0
+                && (!read || some.iter().all(can_be_read))
+        })
+    };
+    if let Err(block) = opened {
+        damaged(block);
+    }
+}
