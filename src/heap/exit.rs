@@ -1,4 +1,4 @@
-//! The end of a thread: its heap is emptied, made idle and published for the next thread.
+//! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};

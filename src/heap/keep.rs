@@ -23,8 +23,8 @@ const LEAST: usize = 16 << 10;
 /// Idle heaps that one look sees to.
 const PER_LOOK: usize = 32;
 
-/// Bytes that all idle heaps together keep. A sum of what each `Shared::kept` and `Shared::keep_left` says; approximate
-/// while one changes, and nothing is read by it, so Relaxed.
+/// Bytes that all idle heaps together keep: the sum of what each `Shared::kept` says, and of what was reserved for those
+/// that are about to be idle. Approximate while one changes, and nothing is read by it, so Relaxed.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 /// When idle heaps were last looked at.
 static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
@@ -33,8 +33,19 @@ static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 pub(super) const EMPTY: u8 = 0;
 /// they were left as they are;
 const WHOLE: u8 = 1;
-/// as before, and one look has passed.
+/// as before, and one look has passed;
 const LOOKED: u8 = 2;
+/// they are empty, but some slabs were kept that are.
+pub(super) const SLABS: u8 = 3;
+
+/// Whether a heap's bins and stacks were left as they are. A hint, but to the holder of its lock.
+///
+/// # Safety
+/// `heap` is a heap.
+pub(super) unsafe fn is_warm(heap: *mut Heap) -> bool {
+    // SAFETY: heaps live for ever.
+    matches!(unsafe { (*heap).rest.load(Relaxed) }, WHOLE | LOOKED)
+}
 
 /// What to undo once the heap is idle.
 #[must_use]
@@ -121,6 +132,9 @@ pub(super) unsafe fn end(heap: *mut Heap, ended: Ended) {
             Ended::SentHome => {
                 KEPT.fetch_sub(left, Relaxed);
                 slabs::note_idle_classes(heap);
+                if (*part).kept > 0 {
+                    (*heap).rest.store(SLABS, Relaxed);
+                }
             }
         }
     }
@@ -174,7 +188,8 @@ pub(super) unsafe fn forget(heap: *mut Heap) {
     KEPT.fetch_sub(kept, Relaxed);
 }
 
-/// Looks at an idle heap: what was left in its bins and stacks goes home at the second look, and with it every empty slab.
+/// Looks at an idle heap: what was left in its bins and stacks goes home at the second look, and with it every empty slab;
+/// slabs alone at the first.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, and the heap is idle.
@@ -209,9 +224,9 @@ pub(super) fn decay(now: u64) {
     {
         return;
     }
-    let mut warm = [ptr::null_mut(); PER_LOOK];
-    let count = registry::warm(&mut warm);
-    for &heap in &warm[..count] {
+    let mut keeping = [ptr::null_mut(); PER_LOOK];
+    let count = registry::keeping(&mut keeping);
+    for &heap in &keeping[..count] {
         // SAFETY: heaps live for ever; no lock is held.
         unsafe {
             if (*heap).state.load(Relaxed) == IDLE && remote::settle(heap) {

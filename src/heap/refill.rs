@@ -139,6 +139,10 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             let Some(batch) = (*part).pending else { return };
             let class = class_of(batch.head());
             home::plausible(batch);
+            if DIRECTORY.tag(batch.head() as usize).owner() != (*heap).id {
+                // Posted before a slab was taken over.
+                (*heap).mixed.add(class);
+            }
             (*part).pending = batch.link();
             (*part).drained += 1;
             spare::push(heap, class, batch);

@@ -5,6 +5,7 @@ use super::heap::{Heap, IDLE, LIVE, NOBODY};
 use super::keep;
 use super::out::Out;
 use super::remote::{self, Sorter};
+use super::spare;
 use super::strays::Strays;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::directory::Tag;
@@ -44,11 +45,11 @@ impl Idle {
     unsafe fn push(&mut self, heap: *mut Heap) {
         // SAFETY: the link belongs to the lock around `self`.
         unsafe {
-            // Relaxed: a heap that was sent home meanwhile is only adopted sooner than others.
-            let list = if (*heap).rest.load(Ordering::Relaxed) == keep::EMPTY {
-                &mut self.cold
-            } else {
+            // A heap that was sent home meanwhile is only adopted sooner than others.
+            let list = if keep::is_warm(heap) {
                 &mut self.warm
+            } else {
+                &mut self.cold
             };
             *(*heap).next_idle.get() = *list;
             *list = heap;
@@ -110,6 +111,7 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         if (*heap).torn.swap(false, Ordering::Relaxed) {
             let mut sorter = Sorter::new(heap, true);
             remote::flush_private(heap, &mut sorter);
+            spare::flush_all(heap, &mut sorter);
             sorter.post_all();
         }
     }
@@ -212,26 +214,45 @@ pub(super) fn take_oldest_warm() -> Option<*mut Heap> {
     }
 }
 
-/// Fills `places` with idle heaps whose bins were left as they are, and answers how many there are of them.
-pub(super) fn warm(places: &mut [*mut Heap]) -> usize {
+/// Fills `places` with idle heaps that keep something, those that were left longest ago before others, and answers how
+/// many there are of them.
+pub(super) fn keeping(places: &mut [*mut Heap]) -> usize {
     let mut idle = IDLE_HEAPS.lock();
-    let mut at = core::mem::replace(&mut idle.warm, ptr::null_mut());
     let mut count = 0;
-    // SAFETY: linked under this lock. The list is built anew, of those that are still warm.
+    let mut add = |heap: *mut Heap| {
+        // The list begins with the one left last.
+        places[count % places.len()] = heap;
+        count += 1;
+    };
+    // SAFETY: linked under this lock. What has been sent home since goes over to the cold ones; the others stay in order.
     unsafe {
+        let mut at = idle.cold;
+        while !at.is_null() {
+            if (*at).rest.load(Ordering::Relaxed) == keep::SLABS {
+                add(at);
+            }
+            at = *(*at).next_idle.get();
+        }
+        let mut at = core::mem::replace(&mut idle.warm, ptr::null_mut());
+        let mut last: *mut Heap = ptr::null_mut();
         while !at.is_null() {
             let next = *(*at).next_idle.get();
-            if (*at).rest.load(Ordering::Relaxed) != keep::EMPTY
-                && let Some(place) = places.get_mut(count)
-            {
-                *place = at;
-                count += 1;
+            if keep::is_warm(at) {
+                add(at);
+                *(*at).next_idle.get() = ptr::null_mut();
+                if last.is_null() {
+                    idle.warm = at;
+                } else {
+                    *(*last).next_idle.get() = at;
+                }
+                last = at;
+            } else {
+                idle.push(at);
             }
-            idle.push(at);
             at = next;
         }
     }
-    count
+    count.min(places.len())
 }
 
 /// Heaps made so far, the shared one included.

@@ -149,7 +149,7 @@ impl Sorter {
 /// Posts a batch to its owner; where nobody may come for it, walks the owner's inbox home.
 ///
 /// # Safety
-/// The caller owns the batch. It may hold `from`'s lock, and no other heap's.
+/// The caller owns the batch. It may hold `from`'s lock, and another heap's only if it may not drain.
 unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
     // SAFETY: tags name heaps that exist, and heaps live for ever.
     unsafe {

@@ -57,6 +57,8 @@ impl Rows {
             let stay = self.sift(heap, Bin::first(heap, class), count, class);
             Bin::set_count(heap, class, stay);
             let mut went = count - stay;
+            let stack = &raw mut (*shared(heap)).spare[class];
+            let low = (*stack).low;
             let mut left: Option<Batch> = None;
             // Nothing that is done with a block meanwhile opens another batch of this heap.
             let first = (*shared(heap)).scratch.first();
@@ -75,6 +77,8 @@ impl Rows {
                 left = batch.link();
                 spare::push(heap, class, batch);
             }
+            // What was sifted was not needed.
+            (*stack).low = low.min((*stack).blocks);
             went
         }
     }
@@ -187,7 +191,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
                 count += 1;
                 at = (*at).next.get();
             }
-            // Without the owner's lock there is nothing of `from`'s among them, and all go to the sorter.
+            // Without the owner's lock all go to the sorter, but for what is `from`'s own by now.
             let place = if guard.is_some() { heap } else { from };
             home::blocks(place, addresses.as_ptr(), count, class, &mut sorter);
         }

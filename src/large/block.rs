@@ -344,7 +344,10 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     }
 }
 
-/// The kernel would not move the pages: copy.
+/// Bytes that are copied at a time.
+const COPIED: usize = 16 << 20;
+
+/// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
 fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     let map = run.map;
     let new = map_at_last(len, align)?;
@@ -352,8 +355,19 @@ fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
         let _ = unsafe { huge::advise(new.addr, new.len) };
     }
-    // SAFETY: both are ours and do not overlap; the new one is longer.
-    unsafe { ptr::copy_nonoverlapping(map.addr as *const u8, new.addr as *mut u8, map.len) };
+    for done in (0..map.len).step_by(COPIED) {
+        let step = COPIED.min(map.len - done);
+        let from = map.addr + done;
+        // SAFETY: both are ours and do not overlap; the new one is longer. Nothing can fail any more, so nobody needs what
+        // was copied.
+        unsafe {
+            ptr::copy_nonoverlapping(from as *const u8, (new.addr + done) as *mut u8, step);
+            if map.len > COPIED {
+                // Where it is refused (a locked page) the memory goes with the mapping.
+                let _ = mapping::purge(from, step);
+            }
+        }
+    }
     cache::release(run, false);
     Some(Run::new(new))
 }

@@ -96,8 +96,11 @@ impl Cache {
     fn put(&mut self, mut entry: Entry) -> Option<Entry> {
         while let Some((index, run)) = self.neighbour(&entry) {
             let Some(other) = self.take(index) else { break };
+            // By length: a small block that comes and goes beside a large one does not keep that for ever.
+            let weighted = |part: &Entry| u128::from(part.since) * part.run.map.len as u128;
+            let sum = weighted(&entry) + weighted(&other);
+            entry.since = (sum / run.map.len as u128) as u64;
             entry.run = run;
-            entry.since = entry.since.max(other.since);
         }
         let Some(free) = self.entries.iter().position(Option::is_none) else {
             return Some(entry);
@@ -256,6 +259,10 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
     let map = run.map;
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
     let unmapped = unsafe { mapping::unmap(map) }.is_ok();
+    if !unmapped {
+        // SAFETY: as above.
+        let _ = unsafe { mapping::purge(map.addr, map.len) };
+    }
     let mut cache = CACHE.lock();
     if unmapped {
         cache.counts.returned += map.len as u64;
@@ -263,8 +270,6 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
             cache.counts.huge_requested = cache.counts.huge_requested.saturating_sub(map.len);
         }
     } else {
-        // SAFETY: as above.
-        let _ = unsafe { mapping::purge(map.addr, map.len) };
         let _ = cache.put(Entry {
             run,
             huge,

@@ -13,8 +13,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Most parts of one run.
 const MOST: usize = 16;
-/// Most parts beyond the first that all live blocks may have together: each is one of the mappings of which a process may
-/// have some 65,000.
+/// Where all live blocks together have so many parts beyond the first, no more are put together: each is one of the
+/// mappings of which a process may have some 65,000.
 const MOST_EXTRA: usize = 4096;
 
 /// Parts beyond the first of all live blocks. Only a bound, so Relaxed.
@@ -165,7 +165,7 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
             let piece = Mapping { len, ..run.map };
             // SAFETY: the run was taken out of the cache, the target is the caller's, and nobody has a pointer into
             // either.
-            if let Err(error) = unsafe { mapping::move_over(piece, target.addr + done) } {
+            if unsafe { mapping::move_over(piece, target.addr + done) }.is_err() {
                 let moved = Run {
                     map: Mapping {
                         addr: target.addr,
@@ -177,7 +177,7 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
                     addr: target.addr + done + len,
                     len: target.len - done - len,
                 };
-                give_up(moved, behind, run, entry.huge, error.intact);
+                give_up(moved, behind, run, entry.huge);
                 return None;
             }
             parts.push(len, new_origin());
@@ -204,10 +204,11 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
     })
 }
 
-/// What was moved is cached where it lies now, and what was not where it was; the place that a piece could not be moved to
-/// is nobody's.
+/// What was moved is cached where it lies now, and what was not tried where it was. The piece that could not be moved goes
+/// back to the kernel, whatever is left of it: it would be tried again with the next block. The place it could not be
+/// moved to is nobody's.
 #[cold]
-fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool, intact: bool) {
+fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
     let now = clock::now_ms();
     if moved.map.len > 0 {
         cache::keep(moved, huge, now);
@@ -215,14 +216,20 @@ fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool, intact: bool) {
     if behind.len > 0 {
         cache::release(Run::new(behind), false);
     }
-    if intact {
-        cache::keep(left, huge, now);
-    }
+    let tried = left.parts.each().next().map_or(0, |(len, _)| len);
+    let failed = if tried < left.map.len {
+        let (failed, untried) = left.divide(tried);
+        cache::keep(untried, huge, now);
+        failed
+    } else {
+        left
+    };
+    cache::release(failed, huge);
 }
 
 /// Whether a block of several parts may be made.
 pub(super) fn may_gather() -> bool {
-    cache::cached_bytes() > 0 && EXTRA.load(Relaxed) < MOST_EXTRA
+    cache::cached_bytes() > 0 && EXTRA.load(Relaxed) < MOST_EXTRA && mapping::may_move()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -381,7 +381,7 @@ pub(crate) unsafe fn purge(addr: usize, len: usize) -> Result<(), Errno> {
 mod remap;
 #[cfg(test)]
 pub(crate) use remap::remap;
-pub(crate) use remap::{RemapError, move_over, remap_checked};
+pub(crate) use remap::{RemapError, may_move, move_over, remap_checked};
 
 #[cfg(test)]
 #[path = "mapping_tests.rs"]

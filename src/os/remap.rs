@@ -86,10 +86,11 @@ pub(crate) unsafe fn remap_checked(
 
 /// Moves `old`, which is one mapping to the kernel, over `target`, a part of another mapping of the caller's. Page tables
 /// move whole where both are aligned to 2 MiB. After an error nobody can say whose the target is: it counts as stranded.
+/// What is left of `old` is still the caller's.
 ///
 /// # Safety
 /// The caller owns both; on success references into `old` end, and those into the target in any case.
-pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), RemapError> {
+pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), Errno> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: as the caller promises.
     match unsafe { sys::mremap(old.addr, old.len, old.len, flags, target) } {
@@ -97,12 +98,14 @@ pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), RemapE
         Err(errno) => {
             // As in `relocate`.
             STRANDED.fetch_add(old.len, Relaxed);
-            Err(RemapError {
-                errno,
-                intact: is_mapped(&old),
-            })
+            Err(errno)
         }
     }
+}
+
+/// Whether moves are still tried: not once too much address space was lost to failed ones.
+pub(crate) fn may_move() -> bool {
+    STRANDED.load(Relaxed) <= STRANDED_LIMIT
 }
 
 /// # Safety
@@ -128,7 +131,7 @@ unsafe fn relocate(
     wish: Wish,
     ready: &dyn Fn(usize) -> Result<(), Errno>,
 ) -> Result<Mapping, RemapError> {
-    if STRANDED.load(Relaxed) > STRANDED_LIMIT {
+    if !may_move() {
         return Err(RemapError::before_anything(Errno::ENOMEM));
     }
     let generous = Wish {
