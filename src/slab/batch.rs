@@ -143,6 +143,28 @@ const fn carried(size: usize) -> usize {
     (size - core::mem::size_of::<Block>()) / core::mem::size_of::<*mut Block>()
 }
 
+/// Copies `count` addresses; what a block of up to 128 bytes carries without a call.
+///
+/// # Safety
+/// As for `ptr::copy_nonoverlapping`.
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match count {
+            2 => ptr::copy_nonoverlapping(from, to, 2),
+            4 => ptr::copy_nonoverlapping(from, to, 4),
+            6 => ptr::copy_nonoverlapping(from, to, 6),
+            8 => ptr::copy_nonoverlapping(from, to, 8),
+            10 => ptr::copy_nonoverlapping(from, to, 10),
+            12 => ptr::copy_nonoverlapping(from, to, 12),
+            14 => ptr::copy_nonoverlapping(from, to, 14),
+            _ => ptr::copy_nonoverlapping(from, to, count),
+        }
+    }
+}
+
 #[cfg(not(loom))]
 impl Batch {
     /// Makes a batch of the `count` addresses up to and including `*last`, which becomes the first block.
@@ -165,7 +187,7 @@ impl Batch {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    ptr::copy_nonoverlapping(last.sub(named - 1), words, some);
+                    copy(last.sub(named - 1), words, some);
                 }
                 carrier += 1;
             }
@@ -206,7 +228,7 @@ impl Batch {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    ptr::copy_nonoverlapping(words, last.sub(named - 1), some);
+                    copy(words, last.sub(named - 1), some);
                 }
                 carrier += 1;
             }
