@@ -112,11 +112,12 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
     if tls::is_empty(front) {
         attach::attach();
         front = tls::get();
-        // The thread before left its bins as they were.
-        // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
-        if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
-            return Fresh { ptr, zero: false };
-        }
+    }
+    // A size of 0 found the bin of class 0 empty, and a thread that has only now got its heap none at all: there may be
+    // something in the bin of the class, left by the thread before.
+    // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
+    if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
+        return Fresh { ptr, zero: false };
     }
     if tls::is_dead(front) || tls::is_empty(front) {
         return shared::alloc(class);
