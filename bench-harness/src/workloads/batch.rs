@@ -30,6 +30,25 @@ pub enum Order {
     Random,
 }
 
+/// What a block is used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Touch {
+    /// Its first byte is written
+    #[default]
+    First,
+    /// Nothing
+    None,
+}
+
+impl Touch {
+    // Serde's signature. Left out of results files, which knew no other.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_first(&self) -> bool {
+        *self == Touch::First
+    }
+}
+
 /// Parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct Batch {
@@ -48,6 +67,10 @@ pub struct Batch {
     /// Bytes of the largest block: sizes are drawn at random up to it [default: SIZE]
     #[arg(long)]
     pub max_size: Option<usize>,
+    /// What is written into each block: its first byte, or nothing, which leaves the allocator and a table of addresses
+    #[arg(long, value_enum, default_value = "first")]
+    #[serde(default, skip_serializing_if = "Touch::is_first")]
+    pub touch: Touch,
     /// Threads, each with batches of its own
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
@@ -74,8 +97,12 @@ impl Workload for Batch {
             _ => self.size.to_string(),
         };
         format!(
-            "{} × {sizes} B, {order}{}",
+            "{} × {sizes} B, {order}{}{}",
             self.blocks,
+            match self.touch {
+                Touch::First => "",
+                Touch::None => ", untouched",
+            },
             super::threads_title(self.threads)
         )
     }
@@ -132,6 +159,7 @@ struct Tables {
     size: usize,
     /// Each block's size, where they differ.
     sizes: Option<Table<u32>>,
+    touch: Touch,
     order: Order,
     /// The order of freeing, where it is a random one.
     random: Option<Table<u32>>,
@@ -167,6 +195,7 @@ impl Tables {
             blocks: Table::new(batch.blocks)?,
             size: batch.size,
             sizes,
+            touch: batch.touch,
             order: batch.order,
             random,
         })
@@ -190,27 +219,22 @@ impl Tables {
     /// So many batches; answers how many allocations were refused.
     fn rounds(&mut self, rounds: u64, alloc: &RawAllocator, base: usize) -> u64 {
         let size = self.size;
-        match &self.sizes {
-            Some(sizes) => {
+        let all = All {
+            rounds,
+            alloc,
+            base,
+        };
+        match (&self.sizes, &self.random, self.order) {
+            (Some(sizes), random, order) => {
                 let size = |i: usize| sizes[i] as usize;
-                in_order(
-                    &mut self.blocks,
-                    self.order,
-                    &self.random,
-                    rounds,
-                    alloc,
-                    base,
-                    size,
-                )
+                all.in_order(&mut self.blocks, self.touch, size, order, random.as_deref())
             }
-            None => in_order(
+            (None, random, order) => all.in_order(
                 &mut self.blocks,
-                self.order,
-                &self.random,
-                rounds,
-                alloc,
-                base,
+                self.touch,
                 |_| size,
+                order,
+                random.as_deref(),
             ),
         }
     }
@@ -228,58 +252,70 @@ impl Tables {
     }
 }
 
-fn in_order(
-    blocks: &mut [*mut u8],
-    order: Order,
-    random: &Option<Table<u32>>,
+/// What all batches of a thread have in common.
+struct All<'a> {
     rounds: u64,
-    alloc: &RawAllocator,
+    alloc: &'a RawAllocator,
+    /// The thread's first place.
     base: usize,
-    size: impl Fn(usize) -> usize,
-) -> u64 {
-    let count = blocks.len();
-    (0..rounds)
-        .map(|_| match (order, random) {
-            (_, Some(order)) => round(
-                alloc,
-                blocks,
-                order.iter().map(|&i| i as usize),
-                base,
-                &size,
-            ),
-            (Order::Lifo, None) => round(alloc, blocks, (0..count).rev(), base, &size),
-            (_, None) => round(alloc, blocks, 0..count, base, &size),
-        })
-        .sum()
 }
 
-/// One batch; answers how many allocations were refused.
-#[inline(never)]
-fn round(
-    alloc: &RawAllocator,
-    blocks: &mut [*mut u8],
-    freed: impl Iterator<Item = usize>,
-    base: usize,
-    size: impl Fn(usize) -> usize,
-) -> u64 {
-    let mut refused = 0;
-    for (i, block) in blocks.iter_mut().enumerate() {
-        *block = alloc.alloc(size(i), base + i);
-        if block.is_null() {
-            refused += 1;
-        } else {
-            // SAFETY: the block has at least one byte.
-            unsafe { block.write(i as u8) };
-        }
+impl All<'_> {
+    fn in_order(
+        &self,
+        blocks: &mut [*mut u8],
+        touch: Touch,
+        size: impl Fn(usize) -> usize,
+        order: Order,
+        random: Option<&[u32]>,
+    ) -> u64 {
+        let count = blocks.len();
+        let run = |_| match (order, random, touch) {
+            (_, Some(order), Touch::First) => self.round::<true>(blocks, of(order), &size),
+            (_, Some(order), Touch::None) => self.round::<false>(blocks, of(order), &size),
+            (Order::Lifo, None, Touch::First) => {
+                self.round::<true>(blocks, (0..count).rev(), &size)
+            }
+            (Order::Lifo, None, Touch::None) => {
+                self.round::<false>(blocks, (0..count).rev(), &size)
+            }
+            (_, None, Touch::First) => self.round::<true>(blocks, 0..count, &size),
+            (_, None, Touch::None) => self.round::<false>(blocks, 0..count, &size),
+        };
+        (0..self.rounds).map(run).sum()
     }
-    for i in freed {
-        let block = blocks[i];
-        if !block.is_null() {
-            // SAFETY: allocated above with this size; every place comes once.
-            unsafe { alloc.dealloc(block, size(i)) };
+
+    /// One batch; answers how many allocations were refused.
+    #[inline(never)]
+    fn round<const TOUCH: bool>(
+        &self,
+        blocks: &mut [*mut u8],
+        freed: impl Iterator<Item = usize>,
+        size: impl Fn(usize) -> usize,
+    ) -> u64 {
+        let mut refused = 0;
+        for (i, block) in blocks.iter_mut().enumerate() {
+            *block = self.alloc.alloc(size(i), self.base + i);
+            if block.is_null() {
+                refused += 1;
+            } else if TOUCH {
+                // SAFETY: the block has at least one byte.
+                unsafe { block.write(i as u8) };
+            }
         }
+        for i in freed {
+            let block = blocks[i];
+            if !block.is_null() {
+                // SAFETY: allocated above with this size; every place comes once.
+                unsafe { self.alloc.dealloc(block, size(i)) };
+            }
+        }
+        refused
     }
-    refused
+}
+
+fn of(order: &[u32]) -> impl Iterator<Item = usize> {
+    order.iter().map(|&i| i as usize)
 }
 
 #[cfg(test)]
@@ -295,6 +331,7 @@ mod tests {
                 rounds: 1,
                 order,
                 max_size: None,
+                touch: Touch::First,
                 threads: 1,
                 seed: 1,
             };
