@@ -56,21 +56,30 @@ pub(super) const fn room(class: usize) -> usize {
     }
 }
 
-/// Where each bin's places begin, the one that holds null included.
-const PLACES: [u16; CLASSES + 1] = {
-    let mut places = [0; CLASSES + 1];
+/// Where each class's part of an array begins, when they lie one behind the other; at the end, where the last one ends.
+pub(super) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
+    let mut starts = [0; CLASSES + 1];
     let mut class = 0;
     while class < CLASSES {
-        places[class + 1] = places[class] + 1 + room(class) as u16;
+        starts[class + 1] = starts[class] + lens[class];
         class += 1;
     }
-    places
+    starts
+}
+
+/// Where each bin's places begin, the one that holds null included.
+static FIRST: [u16; CLASSES + 1] = {
+    let mut lens = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        lens[class] = 1 + room(class) as u16;
+        class += 1;
+    }
+    starts(lens)
 };
 
-static FIRST: [u16; CLASSES + 1] = PLACES;
-
 /// The places of all bins of a heap. All-zero is empty.
-pub(super) type Places = [*mut Block; PLACES[CLASSES] as usize];
+pub(super) type Places = [*mut Block; FIRST[CLASSES] as usize];
 
 impl Bin {
     /// The place that holds null.

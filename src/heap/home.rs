@@ -9,14 +9,14 @@ use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::damaged;
 
-/// The count of a batch, which can be opened.
+/// The count of a batch, which is 1 to `most`.
 ///
 /// # Safety
 /// The caller owns the batch.
-pub(super) unsafe fn plausible(batch: Batch) -> usize {
+pub(super) unsafe fn plausible(batch: Batch, most: usize) -> usize {
     // SAFETY: the caller's promise.
     let count = unsafe { batch.count() };
-    if count == 0 || count > batch::MOST {
+    if count == 0 || count > most {
         damaged(batch.head());
     }
     count
@@ -30,8 +30,7 @@ pub(super) unsafe fn batch(heap: *mut Heap, batch: Batch, class: usize, sorter: 
     // SAFETY: the caller's promises.
     unsafe {
         let first = (*shared(heap)).scratch.first();
-        let count = plausible(batch);
-        open(batch, count, class, first.add(count - 1));
+        let count = open(batch, class, first, batch::MOST);
         blocks(heap, first, count, class, sorter);
     }
 }
@@ -75,15 +74,22 @@ pub(super) unsafe fn blocks(
     }
 }
 
-/// Writes the addresses of a batch's `count` blocks downwards from `last`.
+/// Writes the addresses of a batch's blocks from `first` on, the one to be given out first last; answers how many.
 ///
 /// # Safety
-/// The caller owns the batch, of `class`, and has room for `count`, which is what the batch says.
-pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *mut Block) {
+/// The caller owns the batch, of `class`, and has room for `most` of them.
+pub(super) unsafe fn open(
+    batch: Batch,
+    class: usize,
+    first: *mut *mut Block,
+    most: usize,
+) -> usize {
     let size = size_class::size(class);
     // SAFETY: the caller's promises. What a block names is a block of the class if the directory says so.
-    let opened = unsafe {
-        batch.open(count, last, size, |some, read| {
+    let (count, opened) = unsafe {
+        let count = plausible(batch, most);
+        let last = first.add(count - 1);
+        let opened = batch.open(count, last, size, |some, read| {
             let (mut bits, mut tags) = (0, 0);
             for &block in some {
                 bits |= block as usize;
@@ -96,9 +102,11 @@ pub(super) unsafe fn open(batch: Batch, count: usize, class: usize, last: *mut *
             bits.is_multiple_of(size_of::<Block>())
                 && Tag(tags).class() == 0
                 && (!read || some.iter().all(can_be_read))
-        })
+        });
+        (count, opened)
     };
     if let Err(block) = opened {
         damaged(block);
     }
+    count
 }

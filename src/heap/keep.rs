@@ -56,11 +56,14 @@ pub(super) enum Ended {
 
 /// Reserves `bytes` of what idle heaps may keep.
 fn reserve(bytes: usize) -> bool {
-    let taken = bytes <= MOST_EACH && KEPT.fetch_add(bytes, Relaxed) + bytes <= MOST;
-    if !taken && bytes <= MOST_EACH {
+    if bytes > MOST_EACH {
+        return false;
+    }
+    let fits = KEPT.fetch_add(bytes, Relaxed) + bytes <= MOST;
+    if !fits {
         KEPT.fetch_sub(bytes, Relaxed);
     }
-    taken
+    fits
 }
 
 /// Sends the idle heap home that was left longest ago, where one more might be too many: the one that is left now is

@@ -1,5 +1,6 @@
 //! The batches in the making: blocks that a thread frees for one other heap each class, until they are worth a message.
 
+use super::bin::starts;
 use super::heap::{Heap, NOBODY};
 use crate::base::size_class::{CLASSES, SIZES};
 use crate::slab::batch::{Batch, Block};
@@ -14,39 +15,22 @@ pub(super) fn batch_limit(class: usize) -> usize {
     usize::from(LIMITS[class])
 }
 
-const fn limit(class: usize) -> usize {
-    if class == 0 {
-        return 1;
-    }
-    match (8 << 10) / SIZES[class] as usize {
-        0 => 1,
-        blocks if blocks > MOST_BATCHED => MOST_BATCHED,
-        blocks => blocks,
-    }
-}
-
-static LIMITS: [u8; CLASSES] = {
+static LIMITS: [u16; CLASSES] = {
     let mut limits = [1; CLASSES];
     let mut class = 1;
     while class < CLASSES {
-        limits[class] = limit(class) as u8;
+        limits[class] = match (8 << 10) / SIZES[class] as usize {
+            0 => 1,
+            blocks if blocks > MOST_BATCHED => MOST_BATCHED as u16,
+            blocks => blocks as u16,
+        };
         class += 1;
     }
     limits
 };
 
 /// Where each class's places begin.
-const FIRST: [u16; CLASSES + 1] = {
-    let mut places = [0; CLASSES + 1];
-    let mut class = 0;
-    while class < CLASSES {
-        places[class + 1] = places[class] + limit(class) as u16;
-        class += 1;
-    }
-    places
-};
-
-static PLACES: [u16; CLASSES + 1] = FIRST;
+static FIRST: [u16; CLASSES + 1] = starts(LIMITS);
 
 /// The places of all classes of a heap.
 pub(super) type Places = [*mut Block; FIRST[CLASSES] as usize];
@@ -71,7 +55,7 @@ impl Out {
         unsafe {
             (&raw mut (*heap).out_places)
                 .cast::<*mut Block>()
-                .add(usize::from(PLACES[class]))
+                .add(usize::from(FIRST[class]))
         }
     }
 
@@ -116,15 +100,6 @@ impl Out {
         // SAFETY: the caller's promise.
         let owner = unsafe { (*heap).out[class].owner };
         (owner != NOBODY).then_some(owner)
-    }
-
-    /// Whether blocks of somebody but `owner` were gathered.
-    ///
-    /// # Safety
-    /// `heap` is the calling thread's.
-    pub(super) unsafe fn is_for_another(heap: *mut Heap, class: usize, owner: u32) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe { Out::owner(heap, class) }.is_some_and(|now| now != owner)
     }
 
     /// Adds a block of `owner` where the batch is for that one and does not get full by it.

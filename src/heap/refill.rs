@@ -11,9 +11,8 @@ use crate::knobs;
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::pool;
-use crate::slab::batch::Block;
+use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
-use crate::slab::slab::damaged;
 use core::ptr;
 
 /// Batches from the inbox that one slow path opens.
@@ -93,11 +92,7 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             found = spare::pop(heap, class);
         }
         let Some(batch) = found else { return false };
-        let count = home::plausible(batch);
-        if count > room(class) {
-            damaged(batch.head());
-        }
-        home::open(batch, count, class, Bin::first(heap, class).add(count - 1));
+        let count = home::open(batch, class, Bin::first(heap, class), room(class));
         Bin::set_count(heap, class, count);
         true
     }
@@ -138,7 +133,7 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             }
             let Some(batch) = (*part).pending else { return };
             let class = class_of(batch.head());
-            home::plausible(batch);
+            home::plausible(batch, batch::MOST);
             if DIRECTORY.tag(batch.head() as usize).owner() != (*heap).id {
                 // Posted before a slab was taken over.
                 (*heap).mixed.add(class);

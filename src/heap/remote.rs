@@ -294,7 +294,7 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     let class = tag.class();
     // SAFETY: `out` is the thread's own.
     unsafe {
-        if Out::is_for_another(heap, class, tag.owner()) {
+        if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
             // A second owner: into the bin; the way back sorts.
             (*heap).mixed.add(class);
             strays::came(heap, class);

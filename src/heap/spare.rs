@@ -119,16 +119,14 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 class,
                 Batch::of(&raw const block, 1, size_class::size(class)),
             );
+        } else if Bin::limit(heap, class) > 0 {
+            keep(heap, class, block);
+        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
+            // A thread that frees what others allocate: gather, so that each message carries many.
+            Bin::set_limit(heap, class, room(class));
+            keep(heap, class, block);
         } else {
-            if Bin::limit(heap, class) > 0 {
-                keep(heap, class, block);
-            } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
-                // A thread that frees what others allocate: gather, so that each message carries many.
-                Bin::set_limit(heap, class, room(class));
-                keep(heap, class, block);
-            } else {
-                home::blocks(heap, &raw const block, 1, class, &mut sorter);
-            }
+            home::blocks(heap, &raw const block, 1, class, &mut sorter);
         }
         bound(heap, class, &mut sorter);
         sorter.post_all();

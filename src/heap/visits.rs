@@ -6,7 +6,7 @@ use super::heap::{Heap, IDLE, by_id, shared};
 use super::remote::{self, Sorter};
 use super::{home, refill, spare};
 use crate::base::size_class;
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
@@ -63,8 +63,7 @@ impl Rows {
             // Nothing that is done with a block meanwhile opens another batch of this heap.
             let first = (*shared(heap)).scratch.first();
             while let Some(batch) = spare::pop(heap, class) {
-                let count = home::plausible(batch);
-                home::open(batch, count, class, first.add(count - 1));
+                let count = home::open(batch, class, first, batch::MOST);
                 let stay = self.sift(heap, first, count, class);
                 if stay > 0 {
                     let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));

@@ -224,18 +224,13 @@ impl Tables {
             alloc,
             base,
         };
-        match (&self.sizes, &self.random, self.order) {
-            (Some(sizes), random, order) => {
+        let (order, random) = (self.order, self.random.as_deref());
+        match &self.sizes {
+            Some(sizes) => {
                 let size = |i: usize| sizes[i] as usize;
-                all.in_order(&mut self.blocks, self.touch, size, order, random.as_deref())
+                all.in_order(&mut self.blocks, self.touch, size, order, random)
             }
-            (None, random, order) => all.in_order(
-                &mut self.blocks,
-                self.touch,
-                |_| size,
-                order,
-                random.as_deref(),
-            ),
+            None => all.in_order(&mut self.blocks, self.touch, |_| size, order, random),
         }
     }
 
