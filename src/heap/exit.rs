@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
-use super::{keep, maintain, registry, tls, walk, wind_down};
+use super::{keep, maintain, registry, stack, tls, walk, wind_down};
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -47,7 +47,7 @@ pub(super) fn detach(heap: *mut Heap) {
         remote::drain_locked(heap);
         keep::end(heap, ended);
         debug_assert!(
-            walk::slabs_are_valid(heap),
+            walk::slabs_are_valid(heap) && stack::is_valid(heap),
             "a heap that is given up is in order"
         );
         let over = core::mem::take(&mut (*shared(heap)).over_bound);

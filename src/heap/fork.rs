@@ -13,6 +13,7 @@ use crate::large;
 use crate::os::lock::Lock;
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
+use crate::slab::magazine::DEPOT;
 use crate::slab::meta;
 
 /// Tells the C library. Early, so that our handlers run last before a fork and first after it.
@@ -29,6 +30,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
         large::fork_lock(),
         large::descriptor_lock(),
         meta::fork_lock(),
+        DEPOT.fork_lock(),
         DIRECTORY.fork_lock(),
     ])
 }

@@ -5,12 +5,14 @@ use super::classes::Classes;
 use super::out::{self, Out};
 use super::registry;
 use super::remote::Rows;
+use super::stack::Empties;
 use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Addresses, Batch};
 use crate::slab::directory::{OWNER_MAX, Tag};
 use crate::slab::inbox::Inbox;
+use crate::slab::magazine::Magazine;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
@@ -54,11 +56,13 @@ impl StandIn {
     }
 }
 
-/// A stack of whole batches of one class. `blocks` is the sum of their counts.
+/// A stack of free blocks of one class (`stack`). `blocks` is what its batches count and its magazines hold together.
 #[repr(C)]
 pub(super) struct Spare {
     pub(super) top: Option<Batch>,
+    pub(super) magazine: *mut Magazine,
     pub(super) blocks: u32,
+    pub(super) in_magazines: u32,
     /// Most blocks kept; 0 means not yet decided.
     pub(super) limit: u32,
     /// Least `blocks` since the last look: what was not needed.
@@ -81,6 +85,7 @@ pub(super) struct Shared {
     pub(super) carved_bytes: usize,
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,
+    pub(super) empties: Empties,
     /// Batches taken from the inbox and not yet opened.
     pub(super) pending: Option<Batch>,
     /// The pool said it retains too much: trim once no lock is held.

@@ -143,12 +143,13 @@ pub(super) unsafe fn end(heap: *mut Heap, ended: Ended) {
     }
 }
 
-/// Bytes of OS pages that the heap's slabs hold, about: each begins and ends within one.
+/// Bytes of OS pages that the heap's slabs and magazines hold, about: each slab begins and ends within one.
 unsafe fn bytes(heap: *mut Heap) -> usize {
     // SAFETY: the caller holds the lock.
     unsafe {
         let part = shared(heap);
-        (*part).carved_bytes + (*part).slab_bytes / SLOT * 2048
+        let magazines = (*part).empties.held_bytes();
+        (*part).carved_bytes + (*part).slab_bytes / SLOT * 2048 + magazines
     }
 }
 

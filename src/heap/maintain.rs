@@ -9,6 +9,7 @@ use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
 use crate::pool;
+use crate::slab::magazine::DEPOT;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -132,8 +133,9 @@ fn round() {
 
 /// Gives back everything that can be given back now; answers the bytes.
 pub(crate) fn purge_now() -> usize {
-    for _ in 0..2 {
-        // Twice: the first look marks what the stacks hold as unneeded, the second sends it home.
+    for _ in 0..3 {
+        // The first look marks what the stacks hold as unneeded, the second sends it home, and the third gives back the
+        // magazines that emptied.
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe { remote::settle(heap) };
@@ -141,7 +143,7 @@ pub(crate) fn purge_now() -> usize {
     }
     let huge = large::cached_bytes();
     large::purge_all();
-    let bytes = pool::purge_all() + huge;
+    let bytes = pool::purge_all() + huge + DEPOT.catch_up();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
     bytes
 }

@@ -37,6 +37,7 @@ mod remote;
 mod shared;
 mod slabs;
 mod spare;
+mod stack;
 mod strays;
 pub(crate) mod survey;
 mod tls;

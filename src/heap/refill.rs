@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, home, slabs, spare, strays, upkeep, wind_down};
+use super::{ahead, expect, home, slabs, spare, stack, strays, upkeep, wind_down};
 use crate::base::size_class;
 use crate::knobs;
 use crate::large;
@@ -84,17 +84,16 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
 unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
-        let mut found = spare::pop(heap, class);
-        if found.is_none() && has_post(heap) {
+        let first = Bin::first(heap, class);
+        let mut count = stack::take(heap, class, first, room(class));
+        if count == 0 && has_post(heap) {
             let mut sorter = Sorter::new(heap, true);
             open_pending(heap, INBOX_PER_REFILL, &mut sorter);
             sorter.post_all();
-            found = spare::pop(heap, class);
+            count = stack::take(heap, class, first, room(class));
         }
-        let Some(batch) = found else { return false };
-        let count = home::open(batch, class, Bin::first(heap, class), room(class));
         Bin::set_count(heap, class, count);
-        true
+        count > 0
     }
 }
 
@@ -140,7 +139,7 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             }
             (*part).pending = batch.link();
             (*part).drained += 1;
-            spare::push(heap, class, batch);
+            stack::push(heap, class, batch);
             spare::bound_by_limit(heap, class, sorter);
         }
     }

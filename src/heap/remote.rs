@@ -9,6 +9,7 @@ use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
+use crate::slab::magazine::DEPOT;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
@@ -263,6 +264,7 @@ pub(super) fn catch_up() {
     if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
         pool::trim();
     }
+    DEPOT.catch_up();
 }
 
 /// Walks everything in the inbox and among the pending home.

@@ -1,6 +1,6 @@
 //! The spare stacks: whole batches between the bins and the slabs, and when they go home.
 //!
-//! What a full bin holds becomes a batch on the stack, an empty one takes a batch off it. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
+//! What a full bin holds goes onto the stack, an empty one takes as much off it. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
 //! overflow had just walked home, and shrinks by what a while of use never needed. By the heap as a whole: where its
 //! slabs hold far more than is live, blocks kept here would pin nearly empty slabs, so the class keeps an eighth of
 //! what is live at most, its bin too: when everything has been freed, nothing stays behind.
@@ -8,12 +8,11 @@
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{home, registry, strays, upkeep};
+use super::{home, registry, stack, strays, upkeep};
 use crate::base::size_class;
 use crate::knobs;
-use crate::slab::batch::{self, Batch, Block};
+use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
-use crate::slab::slab::damaged;
 use core::ptr;
 
 /// Bytes of one class that may stay on the stack at most.
@@ -29,7 +28,7 @@ pub(super) fn slack_allowed(live: usize) -> usize {
     (least * 8 / heaps).max(128 << 10).max(live / 8)
 }
 
-fn first_limit(class: usize) -> u32 {
+pub(super) fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
         // The larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
         u32::from(size_class::size(class) <= 256 << 10)
@@ -37,54 +36,6 @@ fn first_limit(class: usize) -> u32 {
         0
     } else {
         2 * bin_limit(class) as u32
-    }
-}
-
-/// Pushes a batch.
-///
-/// # Safety
-/// The caller holds `heap`'s lock and owns the batch, of `class`.
-pub(super) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let part = shared(heap);
-        let spare = &raw mut (*part).spare[class];
-        let count = batch.count();
-        batch.set_link((*spare).top);
-        (*spare).top = Some(batch);
-        (*spare).blocks += count as u32;
-        (*part).spare_bytes += count * size_class::size(class);
-        if (*spare).limit == 0 {
-            (*spare).limit = first_limit(class);
-        }
-    }
-}
-
-/// Pops the newest batch.
-///
-/// # Safety
-/// The caller holds `heap`'s lock; it owns the batch from then on.
-pub(super) unsafe fn pop(heap: *mut Heap, class: usize) -> Option<Batch> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        let spare = &raw mut (*part).spare[class];
-        let batch = (*spare).top?;
-        // Freed memory: a stray write may have changed the words. The directory tells.
-        let (count, next) = batch.header();
-        let at = batch.head() as usize;
-        if count == 0
-            || count > batch::MOST.min((*spare).blocks as usize)
-            || !DIRECTORY.covers(at)
-            || DIRECTORY.tag(at).class() != class
-        {
-            damaged(batch.head());
-        }
-        (*spare).top = next;
-        (*spare).blocks -= count as u32;
-        (*spare).low = (*spare).low.min((*spare).blocks);
-        (*part).spare_bytes -= count * size_class::size(class);
-        Some(batch)
     }
 }
 
@@ -107,18 +58,13 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 count.div_ceil(2)
             };
             (*heap).freeing.add(class);
-            let batch = Batch::of(first.add(old - 1), old, size_class::size(class));
+            stack::put(heap, class, first, old);
             ptr::copy(first.add(old), first, count - old);
             Bin::set_count(heap, class, count - old);
-            push(heap, class, batch);
         }
         let mut sorter = Sorter::new(heap, true);
         if size_class::is_run(class) {
-            push(
-                heap,
-                class,
-                Batch::of(&raw const block, 1, size_class::size(class)),
-            );
+            stack::put(heap, class, &raw const block, 1);
         } else if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);
         } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
@@ -172,17 +118,28 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         }
         (*spare).walked = true;
         while (*spare).blocks > keep {
-            let Some(batch) = pop(heap, class) else {
+            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
+            if gone == 0 {
                 return;
-            };
-            strays::homed(heap, class, batch.count() as u32);
-            home::batch(heap, batch, class, sorter);
+            }
+            strays::homed(heap, class, gone);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.
                 let most = gathers.map_or((*spare).limit / 2, |_| 0);
                 keep = keep.min(most);
             }
         }
+    }
+}
+
+/// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
+unsafe fn send_home(heap: *mut Heap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
+    // SAFETY: the caller holds the lock. Whoever is sent home to opens no batch of this heap.
+    unsafe {
+        let first = (*shared(heap)).scratch.first();
+        let count = stack::take(heap, class, first, (most as usize).min(batch::MOST));
+        home::blocks(heap, first, count, class, sorter);
+        count as u32
     }
 }
 
@@ -195,8 +152,10 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
     unsafe {
         let spare = &raw mut (*shared(heap)).spare[class];
         while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
-            let Some(batch) = pop(heap, class) else { break };
-            home::batch(heap, batch, class, sorter);
+            let surplus = (*spare).blocks - (*spare).limit.max(first_limit(class));
+            if send_home(heap, class, surplus, sorter) == 0 {
+                break;
+            }
             (*spare).walked = true;
         }
     }
@@ -241,6 +200,8 @@ pub(super) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
         // SAFETY: the caller's promise.
         unsafe { flush(heap, class, sorter) };
     }
+    // SAFETY: the caller's promise.
+    unsafe { stack::give_empties(heap) };
 }
 
 /// The same for one class.
@@ -249,11 +210,7 @@ pub(super) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
 /// The caller holds `heap`'s lock.
 pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
-    unsafe {
-        while let Some(batch) = pop(heap, class) {
-            home::batch(heap, batch, class, sorter);
-        }
-    }
+    unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
 }
 
 /// Sends home what the stacks held on to for a whole period without needing it.
@@ -273,11 +230,15 @@ pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
                     .max(first_limit(class));
             }
             while surplus > 0 {
-                let Some(batch) = pop(heap, class) else { break };
-                surplus = surplus.saturating_sub(batch.count() as u32);
-                home::batch(heap, batch, class, sorter);
+                let gone = send_home(heap, class, surplus, sorter);
+                if gone == 0 {
+                    break;
+                }
+                surplus = surplus.saturating_sub(gone);
             }
             (*spare).low = (*spare).blocks;
         }
     }
+    // SAFETY: the caller's promise.
+    unsafe { stack::shrink_empties(heap) };
 }

@@ -1,12 +1,12 @@
 //! Blocks sorted by the idle heaps they belong to, and taken home in person: one visit to an owner for blocks of all
 //! classes.
 
-use super::bin::Bin;
+use super::bin::{Bin, room};
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::remote::{self, Sorter};
-use super::{home, refill, spare};
+use super::{home, refill, stack};
 use crate::base::size_class;
-use crate::slab::batch::{self, Batch, Block};
+use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
@@ -62,8 +62,11 @@ impl Rows {
             let mut left: Option<Batch> = None;
             // Nothing that is done with a block meanwhile opens another batch of this heap.
             let first = (*shared(heap)).scratch.first();
-            while let Some(batch) = spare::pop(heap, class) {
-                let count = home::open(batch, class, first, batch::MOST);
+            loop {
+                let count = stack::take(heap, class, first, room(class));
+                if count == 0 {
+                    break;
+                }
                 let stay = self.sift(heap, first, count, class);
                 if stay > 0 {
                     let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));
@@ -74,7 +77,7 @@ impl Rows {
             }
             while let Some(batch) = left {
                 left = batch.link();
-                spare::push(heap, class, batch);
+                stack::push(heap, class, batch);
             }
             // What was sifted was not needed.
             (*stack).low = low.min((*stack).blocks);

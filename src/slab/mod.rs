@@ -6,6 +6,8 @@ pub(crate) mod batch;
 pub(crate) mod directory;
 pub(crate) mod inbox;
 #[cfg(not(loom))]
+pub(crate) mod magazine;
+#[cfg(not(loom))]
 pub(crate) mod meta;
 #[cfg(not(loom))]
 #[allow(clippy::module_inception)]

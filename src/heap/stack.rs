@@ -1,0 +1,293 @@
+//! What a spare stack is made of: batches as they came, and magazines where the class has been seen to swing.
+//!
+//! `blocks` of a stack is what its magazines and its batches count together. A stack that never missed what had gone home
+//! holds a few batches, which cost no memory of ours; one that did holds thousands, and writes their addresses into
+//! magazines. Where there is no magazine to be had, a batch serves as well.
+
+use super::bin::room;
+use super::heap::{Heap, Shared, Spare, shared};
+use super::home;
+use super::spare::first_limit;
+use crate::base::size_class;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use crate::slab::magazine::{self, DEPOT, Magazine};
+use crate::slab::slab::damaged;
+use core::ptr;
+
+/// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
+const MAGAZINE_TO: usize = 256;
+
+/// Magazines of a heap that are empty. `count` is how many are listed, `low` the least since the last look: what was not
+/// needed. `held` counts those that lie in a stack as well.
+#[repr(C)]
+pub(super) struct Empties {
+    list: *mut Magazine,
+    count: u32,
+    low: u32,
+    held: u32,
+}
+
+impl Empties {
+    /// Bytes of all magazines of the heap.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held as usize * magazine::SIZE
+    }
+}
+
+/// Pushes a batch.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the batch, of `class`.
+pub(super) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        batch.set_link((*spare).top);
+        (*spare).top = Some(batch);
+        added(part, class, batch.count());
+    }
+}
+
+/// Pushes the blocks at the `count` addresses from `first` on, oldest first.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the blocks, all of `class` and as many as its bin has room for at most.
+pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block, count: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let mut done = 0;
+        if swings(&raw const (*part).spare[class], class) {
+            done = fill(part, class, first, count);
+            added(part, class, done);
+        }
+        if done < count {
+            let last = first.add(count - 1);
+            let batch = Batch::of(last, count - done, size_class::size(class));
+            push(heap, class, batch);
+        }
+    }
+}
+
+/// Takes blocks off the stack: a batch, or up to `most` from magazines, the last that came first. Their addresses are
+/// written from `to` on, the newest last; answers how many, 0 where the stack is empty.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and owns the blocks from then on. At `to` there are as many places as the bin of
+/// `class` has, and `most` at least.
+pub(super) unsafe fn take(
+    heap: *mut Heap,
+    class: usize,
+    to: *mut *mut Block,
+    most: usize,
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let some = most.min((*spare).in_magazines as usize);
+        if some > 0 {
+            drain(part, class, to.add(some), some);
+            took(part, class, some);
+            return some;
+        }
+        let Some(batch) = (*spare).top else { return 0 };
+        // Freed memory: a stray write may have changed the words. The directory tells.
+        let (count, next) = batch.header();
+        let at = batch.head() as usize;
+        if count == 0
+            || count > room(class).min((*spare).blocks as usize)
+            || !DIRECTORY.covers(at)
+            || DIRECTORY.tag(at).class() != class
+        {
+            damaged(batch.head());
+        }
+        (*spare).top = next;
+        took(part, class, count);
+        home::open(batch, class, to, room(class))
+    }
+}
+
+/// Gives back magazines that were not needed since the last call.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn shrink_empties(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let empties = &raw mut (*shared(heap)).empties;
+        give(empties, (*empties).low);
+        (*empties).low = (*empties).count;
+    }
+}
+
+/// Gives back all that are empty.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn give_empties(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let empties = &raw mut (*shared(heap)).empties;
+        give(empties, (*empties).count);
+    }
+}
+
+/// Gives `count` empty magazines back.
+unsafe fn give(empties: *mut Empties, count: u32) {
+    let mut list = ptr::null_mut();
+    // SAFETY: the caller holds the lock of the heap they belong to.
+    unsafe {
+        for _ in 0..count.min((*empties).count) {
+            let magazine = (*empties).list;
+            (*empties).list = (*magazine).below;
+            (*magazine).below = list;
+            list = magazine;
+            (*empties).count -= 1;
+            (*empties).held -= 1;
+        }
+        (*empties).low = (*empties).low.min((*empties).count);
+        DEPOT.give(list);
+    }
+}
+
+/// Whether the class's stack was allowed more than at first: what had gone home was missed.
+unsafe fn swings(spare: *const Spare, class: usize) -> bool {
+    // SAFETY: the caller holds the lock of the stack's heap.
+    size_class::size(class) <= MAGAZINE_TO && unsafe { (*spare).limit } > first_limit(class)
+}
+
+unsafe fn added(part: *mut Shared, class: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        (*spare).blocks += count as u32;
+        (*part).spare_bytes += count * size_class::size(class);
+        if (*spare).limit == 0 {
+            (*spare).limit = first_limit(class);
+        }
+    }
+}
+
+unsafe fn took(part: *mut Shared, class: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        (*spare).blocks -= count as u32;
+        (*spare).low = (*spare).low.min((*spare).blocks);
+        (*part).spare_bytes -= count * size_class::size(class);
+    }
+}
+
+/// Writes addresses into the class's magazines; answers how many there was room for.
+unsafe fn fill(part: *mut Shared, class: usize, first: *const *mut Block, count: usize) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to; the addresses are `count`.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        let mut done = 0;
+        while done < count {
+            let some = match (*spare).magazine.is_null() {
+                true => 0,
+                false => Magazine::add((*spare).magazine, first.add(done), count - done),
+            };
+            done += some;
+            if some == 0 {
+                let Some(empty) = empty(part) else { break };
+                (*empty).below = (*spare).magazine;
+                (*spare).magazine = empty;
+            }
+        }
+        (*spare).in_magazines += done as u32;
+        done
+    }
+}
+
+/// An empty magazine.
+unsafe fn empty(part: *mut Shared) -> Option<*mut Magazine> {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let empties = &raw mut (*part).empties;
+        let magazine = (*empties).list;
+        if magazine.is_null() {
+            let magazine = DEPOT.take()?;
+            (*empties).held += 1;
+            return Some(magazine);
+        }
+        (*empties).list = (*magazine).below;
+        (*empties).count -= 1;
+        (*empties).low = (*empties).low.min((*empties).count);
+        Some(magazine)
+    }
+}
+
+/// Moves the newest `count` addresses of the class's magazines, which have so many, to the places below `end`.
+unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to, and has the places.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        let mut left = count;
+        while left > 0 {
+            let magazine = (*spare).magazine;
+            let some = Magazine::take(magazine, end, left);
+            left -= some;
+            end = end.sub(some);
+            if Magazine::count(magazine) == 0 {
+                (*spare).magazine = (*magazine).below;
+                let empties = &raw mut (*part).empties;
+                (*magazine).below = (*empties).list;
+                (*empties).list = magazine;
+                (*empties).count += 1;
+            }
+        }
+        (*spare).in_magazines -= count as u32;
+    }
+}
+
+/// Debug walker: what a stack counts is there, and of its class.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn is_valid(heap: *mut Heap) -> bool {
+    let mut ok = true;
+    // SAFETY: the lock is held.
+    unsafe {
+        let part = shared(heap);
+        let (mut bytes, mut held) = (0, 0);
+        for (class, spare) in (*part).spare.iter().enumerate() {
+            let (mut in_magazines, mut in_batches) = (0, 0);
+            let mut magazine = spare.magazine;
+            while !magazine.is_null() {
+                let blocks = Magazine::blocks(magazine);
+                ok &= !blocks.is_empty();
+                ok &= blocks
+                    .iter()
+                    .all(|&block| DIRECTORY.tag(block as usize).class() == class);
+                in_magazines += blocks.len();
+                held += 1;
+                magazine = (*magazine).below;
+            }
+            let mut batch = spare.top;
+            while let Some(at) = batch {
+                ok &= DIRECTORY.tag(at.head() as usize).class() == class;
+                in_batches += at.count();
+                batch = at.link();
+            }
+            ok &= in_magazines == spare.in_magazines as usize;
+            ok &= in_magazines + in_batches == spare.blocks as usize;
+            bytes += spare.blocks as usize * size_class::size(class);
+        }
+        ok &= bytes == (*part).spare_bytes;
+        let mut empties = 0;
+        let mut magazine = (*part).empties.list;
+        while !magazine.is_null() {
+            ok &= Magazine::count(magazine) == 0;
+            empties += 1;
+            magazine = (*magazine).below;
+        }
+        let counted = &(*part).empties;
+        ok &= empties == counted.count && counted.low <= empties && counted.held == held + empties;
+    }
+    ok
+}
