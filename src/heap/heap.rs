@@ -67,8 +67,8 @@ pub(super) struct Spare {
     pub(super) limit: u32,
     /// Least `blocks` since the last look: what was not needed.
     pub(super) low: u32,
-    /// A batch was walked back for lack of room, and nothing missed it yet.
-    pub(super) walked: bool,
+    /// Blocks that were walked back for lack of room, since anything missed some.
+    pub(super) walked: u32,
 }
 
 /// Everything under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs;

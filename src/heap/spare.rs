@@ -116,12 +116,12 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         if (*spare).blocks <= keep {
             return;
         }
-        (*spare).walked = true;
         while (*spare).blocks > keep {
             let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
                 return;
             }
+            (*spare).walked = (*spare).walked.saturating_add(gone);
             strays::homed(heap, class, gone);
             if sorter.has_any() {
                 // Foreign ones among them: more at once makes fuller messages.
@@ -153,10 +153,11 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         let spare = &raw mut (*shared(heap)).spare[class];
         while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
             let surplus = (*spare).blocks - (*spare).limit.max(first_limit(class));
-            if send_home(heap, class, surplus, sorter) == 0 {
+            let gone = send_home(heap, class, surplus, sorter);
+            if gone == 0 {
                 break;
             }
-            (*spare).walked = true;
+            (*spare).walked = (*spare).walked.saturating_add(gone);
         }
     }
 }
@@ -168,12 +169,14 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
 pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
     // SAFETY: the caller's promise.
     let spare = unsafe { &mut (*shared(heap)).spare[class] };
-    if spare.walked {
-        spare.walked = false;
+    let walked = core::mem::take(&mut spare.walked);
+    if walked > 0 {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
         spare.limit = spare
             .limit
-            .saturating_mul(4)
+            .saturating_add(walked)
+            .min(spare.limit.saturating_mul(64))
+            .max(spare.limit.saturating_mul(4))
             .max(first_limit(class))
             .min(most);
     }
