@@ -10,8 +10,10 @@ use crate::slab::batch::{self, Block};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// Most blocks any bin holds.
-const MOST_IN_BIN: usize = batch::MOST;
+/// Most blocks a bin holds, but for one of a class that swings.
+const MOST_IN_BIN: usize = 256;
+/// Blocks up to this size of which a bin holds twice as many where the class swings: half as many slow paths.
+const TWICE_TO: usize = 64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
@@ -56,6 +58,15 @@ pub(super) const fn room(class: usize) -> usize {
     }
 }
 
+/// Places of the bin of `class`: [`room`], and where the class swings twice that.
+pub(super) const fn places(class: usize) -> usize {
+    if class != 0 && SIZES[class] as usize <= TWICE_TO {
+        2 * room(class)
+    } else {
+        room(class)
+    }
+}
+
 /// Where each class's part of an array begins, when they lie one behind the other; at the end, where the last one ends.
 pub(super) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
     let mut starts = [0; CLASSES + 1];
@@ -72,7 +83,8 @@ static FIRST: [u16; CLASSES + 1] = {
     let mut lens = [0; CLASSES];
     let mut class = 0;
     while class < CLASSES {
-        lens[class] = 1 + room(class) as u16;
+        assert!(places(class) <= batch::MOST, "a bin may become one batch");
+        lens[class] = 1 + places(class) as u16;
         class += 1;
     }
     starts(lens)
@@ -149,7 +161,7 @@ impl Bin {
     pub(super) unsafe fn set_limit(heap: *mut Heap, class: usize, limit: usize) {
         // SAFETY: inside the bin's places.
         unsafe {
-            let limit = limit.max(Bin::count(heap, class)).min(room(class));
+            let limit = limit.max(Bin::count(heap, class)).min(places(class));
             (*heap).front.bins[class].end = Bin::bottom(heap, class).add(limit);
         }
     }
@@ -172,7 +184,7 @@ impl Bin {
     /// room for.
     #[inline(always)]
     pub(super) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
-        debug_assert!(count <= room(class));
+        debug_assert!(count <= places(class));
         // A fork in another thread may freeze this one anywhere: the child must find addresses below the top, and only
         // blocks that are the bin's (rule 13).
         compiler_fence(Ordering::Release);

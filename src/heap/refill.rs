@@ -1,6 +1,6 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
-use super::bin::{Bin, bin_limit, room};
+use super::bin::{Bin, bin_limit, places, room};
 use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
@@ -85,14 +85,18 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
         let first = Bin::first(heap, class);
-        let mut count = stack::take(heap, class, first, room(class));
+        let mut count = stack::take(heap, class, first, places(class));
         if count == 0 && has_post(heap) {
             let mut sorter = Sorter::new(heap, true);
             open_pending(heap, INBOX_PER_REFILL, &mut sorter);
             sorter.post_all();
-            count = stack::take(heap, class, first, room(class));
+            count = stack::take(heap, class, first, places(class));
         }
         Bin::set_count(heap, class, count);
+        if count > room(class) {
+            // It swings: what was taken at once may come back at once.
+            Bin::set_limit(heap, class, places(class));
+        }
         count > 0
     }
 }

@@ -4,7 +4,7 @@
 //! holds a few batches, which cost no memory of ours; one that did holds thousands, and writes their addresses into
 //! magazines. Where there is no magazine to be had, a batch serves as well.
 
-use super::bin::room;
+use super::bin::places;
 use super::heap::{Heap, Shared, Spare, shared};
 use super::home;
 use super::spare::first_limit;
@@ -53,7 +53,7 @@ pub(super) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
 /// Pushes the blocks at the `count` addresses from `first` on, oldest first.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the blocks, all of `class` and as many as its bin has room for at most.
+/// The caller holds `heap`'s lock and owns the blocks, all of `class` and as many as its bin has places at most.
 pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block, count: usize) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -98,7 +98,7 @@ pub(super) unsafe fn take(
         let (count, next) = batch.header();
         let at = batch.head() as usize;
         if count == 0
-            || count > room(class).min((*spare).blocks as usize)
+            || count > places(class).min((*spare).blocks as usize)
             || !DIRECTORY.covers(at)
             || DIRECTORY.tag(at).class() != class
         {
@@ -106,7 +106,7 @@ pub(super) unsafe fn take(
         }
         (*spare).top = next;
         took(part, class, count);
-        home::open(batch, class, to, room(class))
+        home::open(batch, class, to, places(class))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Blocks sorted by the idle heaps they belong to, and taken home in person: one visit to an owner for blocks of all
 //! classes.
 
-use super::bin::{Bin, room};
+use super::bin::{Bin, places};
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::remote::{self, Sorter};
 use super::{home, refill, stack};
@@ -63,7 +63,7 @@ impl Rows {
             // Nothing that is done with a block meanwhile opens another batch of this heap.
             let first = (*shared(heap)).scratch.first();
             loop {
-                let count = stack::take(heap, class, first, room(class));
+                let count = stack::take(heap, class, first, places(class));
                 if count == 0 {
                     break;
                 }

@@ -118,7 +118,7 @@ impl Batch {
 
 /// Most blocks in a batch.
 #[cfg(not(loom))]
-pub(crate) const MOST: usize = 256;
+pub(crate) const MOST: usize = 512;
 
 /// Room for the addresses of one batch.
 #[cfg(not(loom))]
