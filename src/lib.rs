@@ -22,7 +22,8 @@
 //! | heap | what one thread allocates from |
 //! | bin | a heap's free blocks of one class, private to its thread |
 //! | batch | free blocks of one class that move as a whole, by the address of the first |
-//! | spare stack | a heap's batches of one class, between its bin and its slabs |
+//! | spare stack | a heap's free blocks of one class between its bin and its slabs: batches, and magazines where they come and go by thousands |
+//! | magazine | addresses of free blocks, in memory of the allocator's own |
 //! | inbox | where other threads return a heap's blocks |
 //! | directory | the table from an address to the tag (owner, class) of its slot |
 //! | idle heap | one whose thread has ended; the next new thread *adopts* it |
@@ -40,7 +41,7 @@
 //! heap     the fast paths, refill, spare stacks, remote frees, threads, fork, maintenance
 //! large    huge blocks and their cache
 //! pool     superslabs: in use, retained, purged
-//! slab     directory, descriptors, slabs, batches, the inbox
+//! slab     directory, descriptors, slabs, batches, magazines, the inbox
 //! knobs    the environment and the configuration in code
 //! os       the contract with the kernel, mappings, huge pages, prefault, locks, messages
 //! base     units, size classes, atomics

@@ -12,8 +12,8 @@ use super::{ahead, attach, maintain, registry, remote};
 use crate::large;
 use crate::os::lock::Lock;
 use crate::pool;
+use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::magazine::DEPOT;
 use crate::slab::meta;
 
 /// Tells the C library. Early, so that our handlers run last before a fork and first after it.

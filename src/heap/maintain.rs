@@ -9,7 +9,7 @@ use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
 use crate::pool;
-use crate::slab::magazine::DEPOT;
+use crate::slab::depot::DEPOT;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;

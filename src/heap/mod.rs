@@ -38,6 +38,8 @@ mod shared;
 mod slabs;
 mod spare;
 mod stack;
+#[cfg(all(test, not(loom)))]
+mod stack_tests;
 mod strays;
 pub(crate) mod survey;
 mod tls;

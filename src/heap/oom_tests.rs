@@ -93,6 +93,7 @@ fn work() -> usize {
         block.check();
     }
     refused += pieces();
+    refused += swing();
     for block in held {
         block.check();
         // SAFETY: live, and not used again.
@@ -134,6 +135,36 @@ fn pieces() -> usize {
             );
         }
         hot::dealloc(ptr, size, 16);
+    }
+    refused
+}
+
+/// Blocks of a small class, so many again and again that their stack asks for magazines; answers how many requests were
+/// refused.
+fn swing() -> usize {
+    let mut refused = 0;
+    for round in 0..4usize {
+        let blocks: Vec<*mut usize> = (0..2000).map(|_| hot::alloc(64, 8, None).cast()).collect();
+        let mine = |i: usize| round << 16 | i;
+        for (i, &block) in blocks.iter().enumerate() {
+            if block.is_null() {
+                refused += 1;
+            } else {
+                // SAFETY: just allocated.
+                unsafe { *block = mine(i) };
+            }
+        }
+        for (i, &block) in blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| !block.is_null())
+        {
+            // SAFETY: live, and not used again.
+            unsafe {
+                assert_eq!(*block, mine(i), "nobody else has the block");
+                hot::dealloc(block.cast(), 64, 8);
+            }
+        }
     }
     refused
 }

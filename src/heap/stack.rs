@@ -10,8 +10,9 @@ use super::home;
 use super::spare::first_limit;
 use crate::base::size_class;
 use crate::slab::batch::{Batch, Block};
+use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::magazine::{self, DEPOT, Magazine};
+use crate::slab::magazine::{self, Magazine};
 use crate::slab::slab::damaged;
 use core::ptr;
 

@@ -1,17 +1,12 @@
-//! Magazines: addresses of free blocks in memory of our own, and the depot that magazines come from.
+//! Magazines: addresses of free blocks in memory of our own.
 //!
 //! A batch names its blocks in the words of a few of them, which costs nothing to hold, but those words are written and
 //! read again each time. A stack that swings by thousands of blocks pays for that with every free and every allocation;
 //! its addresses are kept in magazines, eight bytes for each block.
 
 use super::batch::Block;
-use super::meta;
-use crate::os::lock::{Lock, Locked};
-use crate::os::mapping;
-use crate::os::sys;
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Bytes of a magazine: the smallest OS page there is, so that those nobody needs can be purged.
 pub(crate) const SIZE: usize = 4096;
@@ -34,6 +29,18 @@ const _: () = assert!(
 );
 
 impl Magazine {
+    /// Makes it empty, and of no list.
+    ///
+    /// # Safety
+    /// `this` is the caller's.
+    pub(super) unsafe fn empty(this: *mut Magazine) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*this).below = ptr::null_mut();
+            (*this).count = 0;
+        }
+    }
+
     /// # Safety
     /// `this` is the caller's.
     pub(crate) unsafe fn count(this: *mut Magazine) -> usize {
@@ -84,268 +91,19 @@ impl Magazine {
     }
 }
 
-/// Magazines that are mapped together.
-const TOGETHER: usize = u64::BITS as usize;
-/// A mapping that was refused is tried again when so many magazines were missed.
-const TRY_AGAIN: u32 = 64;
-
-/// So many magazines, one bit each: which are free, and of those which may hold memory.
-struct Rack {
-    first: *mut Magazine,
-    free: u64,
-    dirty: u64,
-    next: *mut Rack,
-}
-
-struct Racks {
-    newest: *mut Rack,
-    /// Magazines that were asked for and not there.
-    missed: u32,
-    /// How many must be missed for another try to map some.
-    try_from: u32,
-}
-
-// SAFETY: racks are reached under the depot's lock alone, from whatever thread.
-unsafe impl Send for Racks {}
-
-impl Racks {
-    fn all(&self) -> impl Iterator<Item = *mut Rack> + use<> {
-        let mut at = self.newest;
-        core::iter::from_fn(move || {
-            let rack = at;
-            // SAFETY: racks live for ever; a rack's link never changes once it is in the list.
-            at = unsafe { rack.as_ref()?.next };
-            Some(rack)
-        })
-    }
-}
-
-/// Where heaps get their magazines.
-pub(crate) struct Depot {
-    racks: Locked<Racks>,
-    /// There is something for [`Depot::catch_up`]. A hint: who misses it leaves it to the next, so Relaxed.
-    to_do: AtomicBool,
-}
-
-/// The depot of all heaps.
-pub(crate) static DEPOT: Depot = Depot::new();
-
-impl Depot {
-    const fn new() -> Depot {
-        Depot {
-            racks: Locked::new(Racks {
-                newest: ptr::null_mut(),
-                missed: 0,
-                try_from: 1,
-            }),
-            to_do: AtomicBool::new(false),
-        }
-    }
-
-    /// An empty magazine, or `None` where there is none at hand: [`Depot::catch_up`] sees to it that there are some soon.
-    pub(crate) fn take(&self) -> Option<*mut Magazine> {
-        let mut racks = self.racks.lock();
-        for resident in [true, false] {
-            for rack in racks.all() {
-                // SAFETY: racks live for ever, and are reached under the lock; a free magazine is nobody's.
-                unsafe {
-                    let some = (*rack).free & if resident { (*rack).dirty } else { u64::MAX };
-                    if some == 0 {
-                        continue;
-                    }
-                    let index = some.trailing_zeros();
-                    (*rack).free &= !(1 << index);
-                    (*rack).dirty |= 1 << index;
-                    let magazine = (*rack).first.add(index as usize);
-                    (*magazine).below = ptr::null_mut();
-                    (*magazine).count = 0;
-                    return Some(magazine);
-                }
-            }
-        }
-        racks.missed = racks.missed.saturating_add(1);
-        self.to_do.store(true, Relaxed);
-        None
-    }
-
-    /// Takes a list of magazines back; their memory is purged at the next [`Depot::catch_up`].
-    ///
-    /// # Safety
-    /// They came from [`Depot::take`], and are the caller's.
-    pub(crate) unsafe fn give(&self, list: *mut Magazine) {
-        if list.is_null() {
-            return;
-        }
-        let racks = self.racks.lock();
-        let mut at = list;
-        while !at.is_null() {
-            // SAFETY: the caller's, each in one of the racks, which are reached under the lock.
-            unsafe {
-                let below = (*at).below;
-                for rack in racks.all() {
-                    let offset = (at as usize).wrapping_sub((*rack).first as usize);
-                    if offset < TOGETHER * SIZE {
-                        debug_assert!((*rack).free >> (offset / SIZE) & 1 == 0, "given twice");
-                        (*rack).free |= 1 << (offset / SIZE);
-                        break;
-                    }
-                }
-                at = below;
-            }
-        }
-        drop(racks);
-        self.to_do.store(true, Relaxed);
-    }
-
-    /// Maps magazines that were missed, and gives back the memory of free ones; answers the bytes. No lock may be held.
-    #[inline]
-    pub(crate) fn catch_up(&self) -> usize {
-        if self.to_do.load(Relaxed) && self.to_do.swap(false, Relaxed) {
-            self.catch_up_slow()
-        } else {
-            0
-        }
-    }
-
-    #[cold]
-    fn catch_up_slow(&self) -> usize {
-        let _errno = sys::ErrnoGuard::new();
-        let racks = self.racks.lock();
-        let wanted = racks.missed >= racks.try_from;
-        let all = racks.all();
-        drop(racks);
-        let mut purged = 0;
-        for rack in all {
-            // SAFETY: one of this depot's.
-            purged += unsafe { self.purge(rack) };
-        }
-        if wanted {
-            let rack = new_rack();
-            let mut racks = self.racks.lock();
-            racks.missed = 0;
-            racks.try_from = if rack.is_some() { 1 } else { TRY_AGAIN };
-            if let Some(rack) = rack {
-                // SAFETY: nobody else knows of it yet.
-                unsafe { (*rack).next = racks.newest };
-                racks.newest = rack;
-            }
-        }
-        purged
-    }
-
-    /// Purges what is free of a rack, run by run; answers the bytes. What is being purged is nobody's: a fork's child that
-    /// is made meanwhile loses that much address space.
-    ///
-    /// # Safety
-    /// `rack` is one of this depot's.
-    unsafe fn purge(&self, rack: *mut Rack) -> usize {
-        let mut purged = 0;
-        let mut from = 0;
-        while from < TOGETHER {
-            // SAFETY: racks are reached under the lock; the purged magazines are free, and out of the rack meanwhile.
-            unsafe {
-                let racks = self.racks.lock();
-                let Some(run) = (*rack).run(from) else { break };
-                let mask = (u64::MAX >> (TOGETHER - run.len)) << run.at;
-                (*rack).free &= !mask;
-                drop(racks);
-                let bytes = run.len * SIZE;
-                let done = mapping::purge((*rack).first.add(run.at) as usize, bytes);
-                let _racks = self.racks.lock();
-                (*rack).free |= mask;
-                // Locked memory stays as it is, and may go another time.
-                if done.is_ok() {
-                    (*rack).dirty &= !mask;
-                    purged += bytes;
-                }
-                from = run.at + run.len;
-            }
-        }
-        purged
-    }
-
-    /// For fork: the depot's lock, a leaf.
-    pub(crate) fn fork_lock(&self) -> &Lock {
-        self.racks.raw()
-    }
-}
-
-fn new_rack() -> Option<*mut Rack> {
-    let rack = meta::allocate::<Rack>()?.as_ptr();
-    let first = meta::allocate::<[Magazine; TOGETHER]>()?;
-    // SAFETY: fresh memory of ours.
-    unsafe {
-        rack.write(Rack {
-            first: first.as_ptr().cast(),
-            free: u64::MAX,
-            dirty: 0,
-            next: ptr::null_mut(),
-        });
-    }
-    Some(rack)
-}
-
-/// Magazines of a rack that lie one behind the other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Run {
-    at: usize,
-    len: usize,
-}
-
-impl Rack {
-    /// The first run from `from` on of whole OS pages that are free and not all clean.
-    fn run(&self, from: usize) -> Option<Run> {
-        let page = sys::page_size();
-        run_of_pages(self.free, self.dirty, self.first as usize, from, page)
-    }
-}
-
-fn run_of_pages(free: u64, dirty: u64, first: usize, from: usize, page: usize) -> Option<Run> {
-    let group = page / SIZE;
-    // Where OS pages are larger, a rack need not begin with one.
-    let start = (first.next_multiple_of(page) - first) / SIZE;
-    let can_go = |at: usize| {
-        if at < from || group > TOGETHER || at + group > TOGETHER {
-            return false;
-        }
-        let mask = (u64::MAX >> (TOGETHER - group)) << at;
-        free & mask == mask && dirty & mask != 0
-    };
-    let mut pages = (start..TOGETHER).step_by(group);
-    let at = pages.find(|&at| can_go(at))?;
-    let more = pages.take_while(|&at| can_go(at)).count();
-    Some(Run {
-        at,
-        len: (1 + more) * group,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::fake::{self, Call};
-    use crate::os::sys::Errno;
-    use std::collections::HashSet;
     use std::vec::Vec;
 
     fn addresses(count: usize) -> Vec<*mut Block> {
         (1..=count).map(|i| (i * 16) as *mut Block).collect()
     }
 
-    /// One from the depot, which maps some where it has none.
-    fn get(depot: &Depot) -> *mut Magazine {
-        loop {
-            match depot.take() {
-                Some(magazine) => return magazine,
-                None => _ = depot.catch_up(),
-            }
-        }
-    }
-
     #[test]
     fn what_goes_in_comes_out_newest_first() {
-        let depot = Depot::new();
-        let magazine = get(&depot);
+        let mut memory = std::boxed::Box::new(MaybeUninit::<Magazine>::zeroed());
+        let magazine = memory.as_mut_ptr();
         let blocks = addresses(ROOM + 5);
         let mut out: Vec<*mut Block> = std::vec![ptr::null_mut(); 300];
         // SAFETY: ours.
@@ -360,101 +118,6 @@ mod tests {
             assert_eq!(Magazine::take(magazine, end, 300), ROOM - 300);
             assert_eq!(out[600 - ROOM..], blocks[..ROOM - 300]);
             assert_eq!(Magazine::take(magazine, end, 300), 0);
-            depot.give(magazine);
         }
-        depot.catch_up();
-    }
-
-    #[test]
-    fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
-        let depot = Depot::new();
-        let mut list = ptr::null_mut();
-        let mut seen = HashSet::new();
-        for _ in 0..3 * TOGETHER {
-            let magazine = get(&depot);
-            assert!(seen.insert(magazine as usize), "given out twice");
-            // SAFETY: ours.
-            unsafe {
-                Magazine::add(magazine, addresses(1).as_ptr(), 1);
-                (*magazine).below = list;
-            }
-            list = magazine;
-        }
-        // SAFETY: ours, and given up.
-        unsafe { depot.give(list) };
-        let purged = depot.catch_up();
-        assert!(purged >= 3 * TOGETHER * SIZE, "{purged} bytes");
-        assert_eq!(depot.catch_up(), 0, "nothing is left to do");
-        // SAFETY: still mapped, and nobody has them.
-        unsafe {
-            for &magazine in &seen {
-                assert_eq!(
-                    (*(magazine as *mut Magazine)).count,
-                    0,
-                    "purged memory is zero"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
-        let depot = Depot::new();
-        let magazine = get(&depot);
-        // SAFETY: ours.
-        unsafe { depot.give(magazine) };
-        fake::clear();
-        fake::fail_kind_from(Call::Madvise, 1, Errno::EINVAL);
-        assert_eq!(depot.catch_up(), 0);
-        fake::clear();
-        let again = get(&depot);
-        assert_eq!(again, magazine, "what is resident goes first");
-        // SAFETY: ours.
-        unsafe { depot.give(again) };
-        assert!(depot.catch_up() >= SIZE);
-
-        let mut list = ptr::null_mut();
-        fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-        // Everything there is, until metadata would have to be mapped.
-        let mut refused = 0;
-        while refused < 2 * TRY_AGAIN {
-            match depot.take() {
-                Some(magazine) => {
-                    // SAFETY: ours.
-                    unsafe { (*magazine).below = list };
-                    list = magazine;
-                }
-                None => {
-                    depot.catch_up();
-                    refused += 1;
-                }
-            }
-        }
-        let tried = fake::calls().of(Call::Mmap);
-        assert!(
-            (1..refused / 4).contains(&tried),
-            "{tried} calls for {refused} misses"
-        );
-        fake::clear();
-        // SAFETY: ours.
-        unsafe { depot.give(list) };
-        depot.catch_up();
-    }
-
-    #[test]
-    fn only_whole_pages_go() {
-        let all = u64::MAX;
-        let run = |free, dirty, first, from, page| {
-            run_of_pages(free, dirty, first, from, page).map(|run| (run.at, run.len))
-        };
-        assert_eq!(run(all, all, 0, 0, SIZE), Some((0, 64)));
-        assert_eq!(run(all, 0, 0, 0, SIZE), None);
-        assert_eq!(run(0b1110, 0b0110, 0, 0, SIZE), Some((1, 2)));
-        assert_eq!(run(0b1110, 0b1010, 0, 2, SIZE), Some((3, 1)));
-        assert_eq!(run(all, 1 << 5, 0, 0, 4 * SIZE), Some((4, 4)));
-        assert_eq!(run(all & !(1 << 6), 1 << 5, 0, 0, 4 * SIZE), None);
-        // The rack begins with the last quarter of an OS page.
-        assert_eq!(run(all, all, 3 * SIZE, 0, 4 * SIZE), Some((1, 60)));
-        assert_eq!(run(all, all, 0, 0, 128 * SIZE), None);
     }
 }

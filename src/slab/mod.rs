@@ -3,6 +3,8 @@
 
 pub(crate) mod batch;
 #[cfg(not(loom))]
+pub(crate) mod depot;
+#[cfg(not(loom))]
 pub(crate) mod directory;
 pub(crate) mod inbox;
 #[cfg(not(loom))]
