@@ -1,21 +1,24 @@
 //! Size classes: which block serves a request.
 //!
 //! Class 0 is never used. Classes 1..=64 are the multiples of 16 up to 1024, so that the class of a small size is
-//! one shift; then eight per doubling to 8 KiB; then the sizes that tile a 64 KiB slab (a seventh, a sixth, a fifth, a
-//! quarter, a third, a half of it). Every slab of these is one slot. A *run* class is one block of 1..=16 whole
-//! slots. Above that a request is huge. Two values of the directory's class byte stand for no class: [`HUGE`] and
-//! [`OWN`].
+//! one shift; then eight per doubling to 8 KiB; then the sizes that tile a slab (a seventh, a sixth, a fifth, a quarter,
+//! a third, a half of a slot, a fifth and a quarter of three slots). A slab is one slot, and three for those last two,
+//! which a slot to a block would waste up to half of. A *run* class is one block of 1..=16 whole slots. Above that a
+//! request is huge. Two values of the directory's class byte stand for no class: [`HUGE`] and [`OWN`].
 
 use super::units::{SLOT, SLOT_SHIFT};
 
 /// Largest size served by the one-shift rule.
 pub(crate) const SMALL_MAX: usize = 1024;
 /// Largest size served from a slab of several blocks.
-pub(crate) const SLAB_MAX: usize = 32 << 10;
+pub(crate) const SLAB_MAX: usize = 48 << 10;
 /// Largest size served from a run of slots.
 pub(crate) const RUN_MAX: usize = 1 << 20;
+/// The first class whose slabs are of [`WIDE_SLOTS`] slots; the others up to [`SLAB_CLASSES`] follow.
+const WIDE: usize = 95;
+const WIDE_SLOTS: usize = 3;
 /// Number of classes with several blocks to a slab, plus the unused class 0.
-pub(crate) const SLAB_CLASSES: usize = 95;
+pub(crate) const SLAB_CLASSES: usize = 97;
 /// All classes, the unused class 0 included.
 pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
 /// The directory's class byte of a huge block.
@@ -50,7 +53,7 @@ const fn sizes() -> [u32; CLASSES] {
         }
         base *= 2;
     }
-    let tiles = [9344, 10880, 13056, 16384, 21760, 32768];
+    let tiles = [9344, 10880, 13056, 16384, 21760, 32768, 39296, 49152];
     let mut i = 0;
     while i < tiles.len() {
         out[class] = tiles[i];
@@ -69,7 +72,7 @@ const fn sizes() -> [u32; CLASSES] {
 }
 
 const MEDIUM_SHIFT: u32 = 7;
-/// Class of a size in (1024, 32 KiB], by the number of 128-byte steps that hold it.
+/// Class of a size in (1024, 48 KiB], by the number of 128-byte steps that hold it.
 static MEDIUM: [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] = medium();
 
 const fn medium() -> [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] {
@@ -140,6 +143,8 @@ pub(crate) const fn is_run(class: usize) -> bool {
 pub(crate) const fn slots(class: usize) -> usize {
     if is_run(class) {
         class - SLAB_CLASSES + 1
+    } else if class >= WIDE {
+        WIDE_SLOTS
     } else {
         1
     }
@@ -148,7 +153,11 @@ pub(crate) const fn slots(class: usize) -> usize {
 /// Blocks in one slab of `class`.
 #[inline]
 pub(crate) fn capacity(class: usize) -> usize {
-    if is_run(class) { 1 } else { SLOT / size(class) }
+    if is_run(class) {
+        1
+    } else {
+        slots(class) * SLOT / size(class)
+    }
 }
 
 #[cfg(test)]
@@ -180,17 +189,21 @@ mod tests {
                 0..1024 => this - prev == 16,
                 1024..8192 => (this - prev) * 8 <= prev + prev / 8,
                 // The tiling classes; memory past the request is never touched on 4 KiB pages.
-                8192..32768 => (this - prev) * 100 <= prev * 51,
+                8192..21760 => (this - prev) * 100 <= prev * 34,
+                21760 => this == 32768,
+                // Sizes that a run of one slot would waste half of.
+                32768..49152 => (this - prev) * 100 <= prev * 26,
+                49152 => this == SLOT,
                 _ => this - prev <= SLOT,
             };
             assert!(bound, "class {class}: {prev} to {this}");
         }
         for class in 1..SLAB_CLASSES {
-            let used = capacity(class) * size(class);
+            let (used, all) = (capacity(class) * size(class), slots(class) * SLOT);
             assert!(
-                (SLOT - used) * 100 <= SLOT * 10,
-                "class {class} leaves {} of a slot",
-                SLOT - used
+                (all - used) * 100 <= all * 10,
+                "class {class} leaves {} of {all}",
+                all - used
             );
         }
     }

@@ -242,6 +242,9 @@ pub(super) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
         let base = claim.addr();
         Slab::open(slab, base, class, (*heap).id, claim.clean);
         let slots = size_class::slots(class);
+        if !size_class::is_run(class) {
+            Superslab::join(claim.superslab, claim.slot, slots);
+        }
         DIRECTORY.set(base, slots, Tag::new((*heap).id, class as u8));
         (*part).slab_count[class] += 1;
         (*part).slab_bytes += slots * SLOT;

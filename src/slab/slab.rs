@@ -1,4 +1,4 @@
-//! A slab: one slot cut into blocks of one class, or a run of slots that is a single block.
+//! A slab: one slot, or a few, cut into blocks of one class, or a run of slots that is a single block.
 //!
 //! `carved - free_count` blocks are out: with the user, or in somebody's bins and batches. The owner's lock guards
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
@@ -58,7 +58,12 @@ impl Slab {
         // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB, whose set is
         // the low bits of the page number (sixteen sets, and slots are sixteen pages apart).
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
-        let start = (line * CACHE_LINE / size_class::size(class)) % capacity;
+        // What is used of several slots is counted from the first on.
+        let start = if size_class::slots(class) > 1 {
+            0
+        } else {
+            (line * CACHE_LINE / size_class::size(class)) % capacity
+        };
         // SAFETY: the caller has exclusive use of the slab.
         unsafe {
             this.write(Slab {
@@ -290,9 +295,9 @@ mod tests {
 
     #[test]
     fn take_and_give_keep_the_equation() {
-        let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
         for class in 1..size_class::SLAB_CLASSES {
-            // SAFETY: a slot's worth of memory of our own, freed below.
+            let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
+            // SAFETY: as many slots of memory of our own as the slab has, freed below.
             unsafe {
                 let base = alloc_zeroed(layout) as usize;
                 let mut slab: Slab = core::mem::zeroed();

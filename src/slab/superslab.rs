@@ -112,7 +112,8 @@ impl Superslab {
         (((1u64 << slots) - 1) as u32) << slot
     }
 
-    /// The slab a block of ours lies in (for a run: its only block).
+    /// The slab a block of ours lies in: where it has several slots and blocks, each slot says where it begins. A run has
+    /// its block in its first.
     ///
     /// # Safety
     /// `addr` is a block of a slab class: its tag said so and the slab has blocks out.
@@ -120,8 +121,26 @@ impl Superslab {
     pub(crate) unsafe fn slab_of(addr: usize) -> *mut Slab {
         let superslab = DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (addr & (SUPERSLAB - 1)) >> SLOT_SHIFT;
-        // SAFETY: the descriptor was stored before the slot's tag was set and outlives the process' last block.
-        unsafe { &raw mut (*superslab).slabs[slot] }
+        // SAFETY: the descriptor was stored before the slot's tag was set and outlives the process' last block. The slot's
+        // own state says where its slab begins since `join` or `Slab::open`, in the same superslab.
+        unsafe {
+            let first = ((*superslab).slabs[slot].base & (SUPERSLAB - 1)) >> SLOT_SHIFT;
+            &raw mut (*superslab).slabs[first]
+        }
+    }
+
+    /// Has every slot of a slab of `slots` that begins in `slot` say so.
+    ///
+    /// # Safety
+    /// The caller claimed the slots and holds the lock of the heap they are for; the slab is open.
+    pub(crate) unsafe fn join(this: *mut Superslab, slot: usize, slots: usize) {
+        // SAFETY: the caller has exclusive use of the slots.
+        unsafe {
+            let base = (*this).slabs[slot].base;
+            for other in slot + 1..slot + slots {
+                (*this).slabs[other].base = base;
+            }
+        }
     }
 }
 
