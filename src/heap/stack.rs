@@ -1,8 +1,8 @@
-//! What a spare stack is made of: batches as they came, and magazines where the class has been seen to swing.
+//! What a spare stack is made of: batches, and above them magazines where it is large.
 //!
-//! `blocks` of a stack is what its magazines and its batches count together. A stack that never missed what had gone home
-//! holds a few batches, which cost no memory of ours; one that did holds thousands, and writes their addresses into
-//! magazines. Where there is no magazine to be had, a batch serves as well.
+//! `blocks` of a stack is what its magazines and its batches count together. Most stacks hold a few batches, which cost
+//! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines. Where
+//! there is none to be had, a batch serves as well.
 
 use super::bin::places;
 use super::heap::{Heap, Shared, Spare, shared};
@@ -60,7 +60,7 @@ pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
     unsafe {
         let part = shared(heap);
         let mut done = 0;
-        if swings(&raw const (*part).spare[class], class) {
+        if is_large(&raw const (*part).spare[class], class) {
             done = fill(part, class, first, count);
             added(part, class, done);
         }
@@ -154,10 +154,10 @@ unsafe fn give(empties: *mut Empties, count: u32) {
     }
 }
 
-/// Whether the class's stack was allowed more than at first: what had gone home was missed.
-unsafe fn swings(spare: *const Spare, class: usize) -> bool {
+/// Whether what comes next is worth a magazine: the stack holds as much already as a full one.
+unsafe fn is_large(spare: *const Spare, class: usize) -> bool {
     // SAFETY: the caller holds the lock of the stack's heap.
-    size_class::size(class) <= MAGAZINE_TO && unsafe { (*spare).limit } > first_limit(class)
+    size_class::size(class) <= MAGAZINE_TO && unsafe { (*spare).blocks } as usize >= magazine::ROOM
 }
 
 unsafe fn added(part: *mut Shared, class: usize, count: usize) {
