@@ -10,9 +10,9 @@ use crate::slab::batch::{self, Block};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// Most blocks a bin holds, but for one of a class that swings.
+/// Most blocks a bin holds, but for one whose stack is large.
 const MOST_IN_BIN: usize = 256;
-/// Blocks up to this size of which a bin holds twice as many where the class swings: half as many slow paths.
+/// Blocks up to this size of which a bin holds twice as many where the stack is large: half as many slow paths.
 const TWICE_TO: usize = 64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
@@ -58,7 +58,7 @@ pub(super) const fn room(class: usize) -> usize {
     }
 }
 
-/// Places of the bin of `class`: [`room`], and where the class swings twice that.
+/// Places of the bin of `class`: [`room`], and twice that of the smallest classes, for large stacks.
 pub(super) const fn places(class: usize) -> usize {
     if class != 0 && SIZES[class] as usize <= TWICE_TO {
         2 * room(class)

@@ -94,7 +94,7 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
         }
         Bin::set_count(heap, class, count);
         if count > room(class) {
-            // It swings: what was taken at once may come back at once.
+            // From a large stack: what was taken at once may go back at once.
             Bin::set_limit(heap, class, places(class));
         }
         count > 0

@@ -1,9 +1,10 @@
-//! The spare stacks: whole batches between the bins and the slabs, and when they go home.
+//! The spare stacks: free blocks between the bins and the slabs, and when they go home.
 //!
-//! What a full bin holds goes onto the stack, an empty one takes as much off it. How much may stay is bounded twice. By class: the limit starts small, grows when a refill misses what an
-//! overflow had just walked home, and shrinks by what a while of use never needed. By the heap as a whole: where its
-//! slabs hold far more than is live, blocks kept here would pin nearly empty slabs, so the class keeps an eighth of
-//! what is live at most, its bin too: when everything has been freed, nothing stays behind.
+//! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
+//! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
+//! what a while of use never needed. By the heap as a whole: where its slabs hold far more than is live, blocks kept here
+//! would pin nearly empty slabs, so the class keeps an eighth of what is live at most, its bin too: when everything has
+//! been freed, nothing stays behind.
 
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};

@@ -1,4 +1,4 @@
-//! Spare stacks of classes that swing: their blocks lie in magazines, come back once each, and go home in the end.
+//! Spare stacks that are large: their blocks lie in magazines, come back once each, and go home in the end.
 
 use super::heap::{Heap, lock, shared};
 use super::{hot, maintain, stack, tls};
@@ -65,7 +65,7 @@ fn swing(size: usize, count: usize) {
 }
 
 #[test]
-fn what_swings_lies_in_magazines_and_comes_back_once() {
+fn what_a_large_stack_holds_lies_in_magazines_and_comes_back_once() {
     for (size, count) in [(16, 20_000), (64, 20_000), (240, 6_000)] {
         thread::spawn(move || swing(size, count))
             .join()
@@ -87,7 +87,7 @@ fn magazines_nobody_needs_go_back() {
 }
 
 #[test]
-fn large_blocks_and_classes_that_do_not_swing_have_no_magazines() {
+fn large_blocks_and_small_stacks_have_no_magazines() {
     thread::spawn(|| {
         let few = [(48, 500), (2048, 1000)];
         for (size, count) in few {
