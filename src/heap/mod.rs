@@ -37,6 +37,8 @@ mod remote;
 mod shared;
 mod slabs;
 mod spare;
+#[cfg(all(test, not(loom)))]
+mod spare_tests;
 mod stack;
 #[cfg(all(test, not(loom)))]
 mod stack_tests;

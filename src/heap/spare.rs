@@ -2,12 +2,12 @@
 //!
 //! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
 //! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
-//! what a while of use never needed. By the heap as a whole: where its slabs hold far more than is live, blocks kept here
-//! would pin nearly empty slabs, so the class keeps an eighth of what is live at most, its bin too: when everything has
-//! been freed, nothing stays behind.
+//! what a while of use never needed. By the heap as a whole: where its slabs and magazines hold far more than is live,
+//! blocks kept here would pin nearly empty slabs, so the class keeps an eighth of what is live at most, its bin too: when
+//! everything has been freed, nothing stays behind.
 
 use super::bin::{Bin, bin_limit, room};
-use super::heap::{Heap, Spare, lock, shared};
+use super::heap::{Heap, Shared, Spare, lock, shared};
 use super::remote::Sorter;
 use super::{home, registry, stack, strays, upkeep};
 use crate::base::size_class;
@@ -102,12 +102,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             keep = keep.max(most);
             sorter.wait_for(strays::full(class));
         }
-        let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
-        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
-        let slack = ((*part).carved_bytes + (*part).spare_bytes).saturating_sub((*part).out_bytes);
-        if slack > slack_allowed(live) {
-            let user = (*part).out_blocks[class].saturating_sub((*spare).blocks);
-            let share = user / 8;
+        if let Some(share) = share(part, class) {
             keep = keep.min(share);
             if (share as usize) < Bin::limit(heap, class) {
                 empty_bin_beyond(heap, class, share as usize, sorter);
@@ -133,6 +128,19 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     }
 }
 
+/// What a class may keep of a heap whose slabs and magazines hold far more than is live: an eighth of its live blocks.
+unsafe fn share(part: *mut Shared, class: usize) -> Option<u32> {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
+        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
+        let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
+        let slack = held.saturating_sub((*part).out_bytes);
+        let user = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks);
+        (slack > slack_allowed(live)).then_some(user / 8)
+    }
+}
+
 /// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
 unsafe fn send_home(heap: *mut Heap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
     // SAFETY: the caller holds the lock. Whoever is sent home to opens no batch of this heap.
@@ -144,17 +152,24 @@ unsafe fn send_home(heap: *mut Heap, class: usize, most: u32, sorter: &mut Sorte
     }
 }
 
-/// Bounds a class by its own limit alone, for stacks that grew through the inbox.
+/// Bounds a class whose stack grew through the inbox. A bin's worth or two stays whatever the heap holds: its thread seems
+/// to need blocks, and each message would be walked home by itself.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
 pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
-        let spare = &raw mut (*shared(heap)).spare[class];
-        while (*spare).blocks > (*spare).limit.max(first_limit(class)) {
-            let surplus = (*spare).blocks - (*spare).limit.max(first_limit(class));
-            let gone = send_home(heap, class, surplus, sorter);
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let least = first_limit(class);
+        if (*spare).blocks <= least {
+            return;
+        }
+        let most = (*spare).limit.min(share(part, class).unwrap_or(u32::MAX));
+        let keep = most.max(least);
+        while (*spare).blocks > keep {
+            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
                 break;
             }
