@@ -26,6 +26,8 @@ struct Rack {
 
 struct Racks {
     newest: *mut Rack,
+    /// A list of those that have no magazines: memory for them was refused.
+    bare: *mut Rack,
     /// Magazines that were asked for and not there.
     missed: u32,
     /// How many must be missed for another try to map some.
@@ -45,6 +47,34 @@ impl Racks {
             Some(rack)
         })
     }
+
+    fn take_bare(&mut self) -> Option<*mut Rack> {
+        let rack = self.bare;
+        // SAFETY: racks live for ever, and are reached under the lock.
+        self.bare = unsafe { rack.as_ref()?.next };
+        Some(rack)
+    }
+
+    /// A free magazine, of those that may hold memory first; nobody's from now on.
+    fn claim(&mut self) -> Option<*mut Magazine> {
+        for resident in [true, false] {
+            for rack in self.all() {
+                // SAFETY: racks live for ever, and are reached under the lock.
+                unsafe {
+                    let some = (*rack).free & if resident { (*rack).dirty } else { u64::MAX };
+                    if some == 0 {
+                        continue;
+                    }
+                    let index = some.trailing_zeros();
+                    (*rack).free &= !(1 << index);
+                    (*rack).dirty |= 1 << index;
+                    return Some((*rack).first.add(index as usize));
+                }
+            }
+        }
+        self.missed = self.missed.saturating_add(1);
+        None
+    }
 }
 
 /// Where heaps get their magazines.
@@ -62,6 +92,7 @@ impl Depot {
         Depot {
             racks: Locked::new(Racks {
                 newest: ptr::null_mut(),
+                bare: ptr::null_mut(),
                 missed: 0,
                 try_from: 1,
             }),
@@ -71,27 +102,15 @@ impl Depot {
 
     /// An empty magazine, or `None` where there is none at hand: [`Depot::catch_up`] sees to it that there are some soon.
     pub(crate) fn take(&self) -> Option<*mut Magazine> {
-        let mut racks = self.racks.lock();
-        for resident in [true, false] {
-            for rack in racks.all() {
-                // SAFETY: racks live for ever, and are reached under the lock; a free magazine is nobody's.
-                unsafe {
-                    let some = (*rack).free & if resident { (*rack).dirty } else { u64::MAX };
-                    if some == 0 {
-                        continue;
-                    }
-                    let index = some.trailing_zeros();
-                    (*rack).free &= !(1 << index);
-                    (*rack).dirty |= 1 << index;
-                    let magazine = (*rack).first.add(index as usize);
-                    Magazine::empty(magazine);
-                    return Some(magazine);
-                }
-            }
+        let found = self.racks.lock().claim();
+        if let Some(magazine) = found {
+            // After the lock, which all heaps share: the page may have to come first.
+            // SAFETY: nobody else's since the claim.
+            unsafe { Magazine::empty(magazine) };
+        } else {
+            self.to_do.store(true, Relaxed);
         }
-        racks.missed = racks.missed.saturating_add(1);
-        self.to_do.store(true, Relaxed);
-        None
+        found
     }
 
     /// Takes a list of magazines back; their memory is purged at the next [`Depot::catch_up`].
@@ -146,17 +165,36 @@ impl Depot {
             purged += unsafe { self.purge(rack) };
         }
         if wanted {
-            let rack = new_rack();
-            let mut racks = self.racks.lock();
-            racks.missed = 0;
-            racks.try_from = if rack.is_some() { 1 } else { TRY_AGAIN };
-            if let Some(rack) = rack {
-                // SAFETY: nobody else knows of it yet.
-                unsafe { (*rack).next = racks.newest };
-                racks.newest = rack;
-            }
+            self.grow();
         }
         purged
+    }
+
+    /// Maps magazines, or notes that they were refused.
+    fn grow(&self) {
+        let bare = self.racks.lock().take_bare();
+        let rack = bare.or_else(|| Some(meta::allocate::<Rack>()?.as_ptr()));
+        let first = rack.and_then(|_| meta::allocate::<[Magazine; TOGETHER]>());
+        let mut racks = self.racks.lock();
+        racks.missed = 0;
+        racks.try_from = if first.is_some() { 1 } else { TRY_AGAIN };
+        let Some(rack) = rack else { return };
+        // SAFETY: metadata of ours that nobody else knows of.
+        unsafe {
+            if let Some(first) = first {
+                rack.write(Rack {
+                    first: first.as_ptr().cast(),
+                    free: u64::MAX,
+                    dirty: 0,
+                    next: racks.newest,
+                });
+                racks.newest = rack;
+            } else {
+                // Metadata is never given back: it waits for the next try.
+                (*rack).next = racks.bare;
+                racks.bare = rack;
+            }
+        }
     }
 
     /// Purges what is free of a rack, run by run; answers the bytes. What is being purged is nobody's: a fork's child that
@@ -194,21 +232,6 @@ impl Depot {
     pub(crate) fn fork_lock(&self) -> &Lock {
         self.racks.raw()
     }
-}
-
-fn new_rack() -> Option<*mut Rack> {
-    let rack = meta::allocate::<Rack>()?.as_ptr();
-    let first = meta::allocate::<[Magazine; TOGETHER]>()?;
-    // SAFETY: fresh memory of ours.
-    unsafe {
-        rack.write(Rack {
-            first: first.as_ptr().cast(),
-            free: u64::MAX,
-            dirty: 0,
-            next: ptr::null_mut(),
-        });
-    }
-    Some(rack)
 }
 
 /// Magazines of a rack that lie one behind the other.
@@ -333,6 +356,14 @@ mod tests {
             "{tried} calls for {refused} misses"
         );
         fake::clear();
+        let bare = depot.racks.lock().bare;
+        // SAFETY: this depot's.
+        let more = unsafe { bare.as_ref() }.map(|rack| rack.next);
+        assert_eq!(
+            more,
+            Some(ptr::null_mut()),
+            "one waits for memory, whatever the tries"
+        );
         // SAFETY: ours.
         unsafe { depot.give(list) };
         depot.catch_up();
