@@ -62,6 +62,13 @@ impl Noise {
                 }
             }));
         }
+        // One whose spare stacks grow large, and give back what they are made of.
+        threads.push(pthread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                swing();
+                hakmem_alloc::purge();
+            }
+        }));
         // One that fills and empties slabs and takes huge blocks, one that starts and ends threads.
         threads.push(pthread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
@@ -118,6 +125,14 @@ fn fork(what: &str, body: impl FnOnce()) -> libc::pid_t {
     }
 }
 
+/// So many small blocks, again and again, that their stack keeps their addresses in memory of its own.
+fn swing() {
+    for size in [24, 24, 24, 72, 72, 72] {
+        let blocks: Vec<_> = (0..4000).map(|_| Block::new(&HAKMEM, size)).collect();
+        blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+    }
+}
+
 fn child_body(i: usize, blocks: Vec<Block>) {
     let fresh: Vec<_> = (0..200)
         .map(|k| Block::new(&HAKMEM, 16 + (i * 31 + k * 97) % 9000))
@@ -138,6 +153,13 @@ fn child_body(i: usize, blocks: Vec<Block>) {
             100
         );
         sender.join();
+    }
+    if i.is_multiple_of(16) {
+        swing();
+        // Adopts the heap of a thread that does not exist here.
+        pthread::spawn(swing).join();
+        hakmem_alloc::purge();
+        swing();
     }
     if i.is_multiple_of(16) {
         let kept = Block::new(&HAKMEM, 777);

@@ -123,6 +123,14 @@ fn work(seed: usize) {
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
 }
 
+/// Takes and frees so many small blocks, again and again, that the heap maps memory to keep their addresses in.
+fn swing(count: usize, size: usize) {
+    for _ in 0..4 {
+        let blocks: Vec<_> = (0..count).map(|_| Block::new(&HAKMEM, size)).collect();
+        blocks.into_iter().for_each(|block| block.free(&HAKMEM));
+    }
+}
+
 /// Runs `count` threads, two at a time, and returns by how much memory grew after the first tenth.
 fn churn(count: usize) -> usize {
     static LEFT: Mutex<Vec<Block>> = Mutex::new(Vec::new());
@@ -287,6 +295,7 @@ fn little_stack_is_enough() {
             }
         }
         work(1);
+        swing(40_000, 16);
         count as *mut libc::c_void
     }
     let owners: Vec<_> = (0..9)
