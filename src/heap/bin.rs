@@ -26,9 +26,9 @@ pub(crate) struct Bin {
     end: *mut *mut Block,
 }
 
-/// Most blocks a bin of `class` holds: 16 KiB worth and at most 256; of larger ones up to 8, as far as 64 KiB hold them, so
-/// that not every second free of them takes the slow path. None of a run, since a thread that sleeps cannot be asked for
-/// what is in its bins.
+/// Most blocks a bin of `class` holds, but for one whose stack is large: 16 KiB worth and at most 256; of larger ones up
+/// to 8, as far as 64 KiB hold them, so that not every second free of them takes the slow path. None of a run, since a
+/// thread that sleeps cannot be asked for what is in its bins.
 pub(super) const fn bin_limit(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         return 0;

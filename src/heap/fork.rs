@@ -4,8 +4,8 @@
 //! every other heap becomes idle, its private part possibly torn in the middle of a fast path: what
 //! is below a bin's top is free, as the fast path writes an address before it moves the top, but its caches are another
 //! thread's, so the next to adopt such a heap sends them home first; a block on its way in or out is lost. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
-//! superslab mapped and not yet listed, a huge block between its tag and the cache) is lost to the child: address space
-//! of at most that one object for each thread.
+//! superslab mapped and not yet listed, a huge block between its tag and the cache, free magazines that are being purged)
+//! is lost to the child: address space of at most that one object, or one rack of magazines, for each thread.
 
 use super::heap::{Heap, by_id};
 use super::{ahead, attach, maintain, registry, remote};

@@ -103,7 +103,7 @@ pub(super) struct Shared {
     /// What a `remote::Sorter` gathers, and whether one has any.
     pub(super) rows: Rows,
     pub(super) sorting: bool,
-    /// Where a batch is opened that goes home, or of which a part is taken.
+    /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
     pub(super) scratch: Addresses,
 }
 

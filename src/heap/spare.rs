@@ -40,7 +40,7 @@ pub(super) fn first_limit(class: usize) -> u32 {
     }
 }
 
-/// A free that found the bin full: the older half of it becomes a batch, so that a program that takes and frees by turns
+/// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
 /// does not come again soon; all of it where the last that came was a free as well.
 ///
 /// # Safety
@@ -143,7 +143,7 @@ unsafe fn share(part: *mut Shared, class: usize) -> Option<u32> {
 
 /// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
 unsafe fn send_home(heap: *mut Heap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
-    // SAFETY: the caller holds the lock. Whoever is sent home to opens no batch of this heap.
+    // SAFETY: the caller holds the lock. Whoever is sent home to leaves this heap's scratch alone: it opens what is its own.
     unsafe {
         let first = (*shared(heap)).scratch.first();
         let count = stack::take(heap, class, first, (most as usize).min(batch::MOST));

@@ -51,7 +51,7 @@ impl Rows {
     /// # Safety
     /// The caller is the heap's thread and holds its lock.
     pub(super) unsafe fn sift_class(&mut self, heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: the caller's promise. Batches that were popped are ours, and stay so until they are pushed.
+        // SAFETY: the caller's promise. What was taken off the stack is ours until it is pushed.
         unsafe {
             let count = Bin::count(heap, class);
             let stay = self.sift(heap, Bin::first(heap, class), count, class);
@@ -60,7 +60,7 @@ impl Rows {
             let stack = &raw mut (*shared(heap)).spare[class];
             let low = (*stack).low;
             let mut left: Option<Batch> = None;
-            // Nothing that is done with a block meanwhile opens another batch of this heap.
+            // Nothing that is done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
             let first = (*shared(heap)).scratch.first();
             loop {
                 let count = stack::take(heap, class, first, places(class));
