@@ -186,7 +186,7 @@ fn what_is_written_to_freed_blocks_is_not_given_out() {
     if let Some(case) = child::case() {
         let mut words = case.split(' ').map(|word| word.parse().expect("a number"));
         let mut next = || words.next().expect("size, word and value");
-        let (size, word, value) = (next(), next(), next());
+        let (size, word, value, bytes) = (next(), next(), next(), next());
         let others: Vec<usize> = (1..64).map(|class| alloc(class * 16)).collect();
         let blocks: Vec<usize> = (0..BLOCKS).map(|_| alloc(size)).collect();
         for &block in &blocks {
@@ -195,7 +195,13 @@ fn what_is_written_to_freed_blocks_is_not_given_out() {
         }
         for &block in &blocks {
             // SAFETY: none: a use after free, of memory that is still mapped.
-            unsafe { (block as *mut usize).add(word).write_volatile(value) };
+            unsafe {
+                let at = (block as *mut usize).add(word);
+                match bytes {
+                    4 => at.cast::<u32>().write_volatile(value as u32),
+                    _ => at.write_volatile(value),
+                }
+            };
         }
         for _ in 0..BLOCKS {
             let block = alloc(size);
@@ -222,9 +228,12 @@ fn what_is_written_to_freed_blocks_is_not_given_out() {
         (304, 1, wild),
         (944, 2, wild),
         (944, 5, 0x10),
-    ]);
-    for (size, word, value) in cases {
-        let ended = Child::of(TEST, &format!("{size} {word} {value}")).run();
+    ])
+    .map(|(size, word, value)| (size, word, value, 8));
+    // Of a link and a count the link alone, as by a field of 32 bits.
+    let halves = [(16, 1, 0x10, 4), (112, 1, 5, 4), (944, 1, 0x7FFF_FFF0, 4)];
+    for (size, word, value, bytes) in cases.chain(halves) {
+        let ended = Child::of(TEST, &format!("{size} {word} {value} {bytes}")).run();
         ended.killed_by(libc::SIGABRT);
         let lines: Vec<&str> = ended.stderr.lines().collect();
         assert!(

@@ -95,13 +95,12 @@ pub(super) unsafe fn take(
             return some;
         }
         let Some(batch) = (*spare).top else { return 0 };
-        // Freed memory: a stray write may have changed the words. The directory tells.
+        // Freed memory: a stray write may have changed the words. What they lead to is looked at before it is followed, so
+        // that the block that was written to is the one that is named.
         let (count, next) = batch.header();
-        let at = batch.head() as usize;
         if count == 0
             || count > places(class).min((*spare).blocks as usize)
-            || !DIRECTORY.covers(at)
-            || DIRECTORY.tag(at).class() != class
+            || next.is_some_and(|next| !may_be_block(next.head(), class))
         {
             damaged(batch.head());
         }
@@ -152,6 +151,14 @@ unsafe fn give(empties: *mut Empties, count: u32) {
         (*empties).low = (*empties).low.min((*empties).count);
         DEPOT.give(list);
     }
+}
+
+/// Whether a block of `class` may be there, and its first words be read.
+fn may_be_block(block: *mut Block, class: usize) -> bool {
+    let at = block as usize;
+    at.is_multiple_of(size_of::<Block>())
+        && DIRECTORY.covers(at)
+        && DIRECTORY.tag(at).class() == class
 }
 
 /// Whether what comes next is worth a magazine: the stack holds as much already as a full one.
