@@ -3,14 +3,14 @@
 //! Behaviours imitated:
 //! - freeing an address on the stack, in a static, in an mmap of the program's own, one that is nobody's;
 //! - freeing a block twice after its superslab or mapping is gone; a huge block freed twice;
-//! - freeing the inside of a huge block;
+//! - freeing the inside of a huge block, and of a run of slots;
 //! - a Layout of a larger class, or of less than half the block;
 //! - a block that is written to after it was freed.
 
 mod common;
 
 use common::child::{self, Child};
-use common::{GIB, MIB};
+use common::{GIB, KIB, MIB};
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -76,6 +76,18 @@ fn commit(case: &str) {
             free(block, 5 * MIB);
         }
         "inside huge" => free(alloc(100 * MIB) + 50 * MIB, 100 * MIB),
+        "inside a run" => free(alloc(500_000) + 64 * KIB, 500_000),
+        "inside a run, where slabs of several slots were" => {
+            let wide: Vec<usize> = (0..40).map(|_| alloc(40_000)).collect();
+            for &block in &wide {
+                // SAFETY: live, with its layout.
+                unsafe { HAKMEM.dealloc(block as *mut u8, layout(40_000)) };
+            }
+            let runs: Vec<usize> = (0..8).map(|_| alloc(500_000)).collect();
+            let again = |run: &&usize| wide.contains(&(**run + 3 * 64 * KIB));
+            let run = runs.iter().find(again);
+            free(run.expect("slots used before") + 4 * 64 * KIB, 500_000);
+        }
         "larger layout" => free(alloc(64), 4096),
         "larger layout, next class" => free(alloc(64), 80),
         "far smaller layout" => free(alloc(4096), 64),
@@ -101,6 +113,8 @@ fn misuse_is_one_line_and_an_abort() {
         "huge twice",
         "huge twice, cached size",
         "inside huge",
+        "inside a run",
+        "inside a run, where slabs of several slots were",
         "larger layout",
         "larger layout, next class",
         "far smaller layout",

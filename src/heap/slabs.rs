@@ -160,12 +160,12 @@ pub(super) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         let part = shared(heap);
         let block = *last;
         let slab = Superslab::slab_of(block as usize);
-        debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         if count > (*slab).out() {
             crate::os::message::fatal!(
                 "block {block:p}: more blocks of its slab come back than went out (freed twice?)"
             );
         }
+        debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         (*slab).give(last, count);
         (*part).out_blocks[class] -= count as u32;
         (*part).out_bytes -= count * size_class::size(class);
@@ -222,6 +222,9 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         DIRECTORY.set(base, slots, Tag::NONE);
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
+        if !size_class::is_run(class) {
+            Superslab::part(superslab, slot, slots);
+        }
         let used = (*slab).touched();
         expect::retired(class, used);
         (*part).carved_bytes -= (*slab).carved_bytes();

@@ -29,6 +29,9 @@ pub(crate) struct Slab {
     clean: bool,
     /// Which of the heap's lists holds the slab; 0 for none.
     pub(crate) bucket: u8,
+    /// How many slots before this one the slab begins whose blocks lie in it; not 0 in the later slots of a slab of
+    /// several blocks alone, while it is open.
+    pub(crate) back: u8,
 }
 
 const _: () = assert!(
@@ -79,6 +82,7 @@ impl Slab {
                 class: class as u8,
                 clean,
                 bucket: 0,
+                back: 0,
             });
         }
     }

@@ -113,33 +113,41 @@ impl Superslab {
     }
 
     /// The slab a block of ours lies in: where it has several slots and blocks, each slot says where it begins. A run has
-    /// its block in its first.
+    /// its block in its first; of its others nothing is out, so that the inside of one is seen to be no block.
     ///
     /// # Safety
-    /// `addr` is a block of a slab class: its tag said so and the slab has blocks out.
+    /// `addr` is in a slab of ours: its tag said so and the slab has blocks out.
     #[inline]
     pub(crate) unsafe fn slab_of(addr: usize) -> *mut Slab {
         let superslab = DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (addr & (SUPERSLAB - 1)) >> SLOT_SHIFT;
-        // SAFETY: the descriptor was stored before the slot's tag was set and outlives the process' last block. The slot's
-        // own state says where its slab begins since `join` or `Slab::open`, in the same superslab.
+        // SAFETY: the descriptor was stored before the slot's tag was set and outlives the process' last block. What the
+        // slot's own state says `join` wrote, or it is zero.
         unsafe {
-            let first = ((*superslab).slabs[slot].base & (SUPERSLAB - 1)) >> SLOT_SHIFT;
-            &raw mut (*superslab).slabs[first]
+            let back = usize::from((*superslab).slabs[slot].back);
+            &raw mut (*superslab).slabs[slot - back]
         }
     }
 
-    /// Has every slot of a slab of `slots` that begins in `slot` say so.
+    /// Has every slot of a slab of several blocks, of `slots` slots from `slot`, say where it begins.
     ///
     /// # Safety
-    /// The caller claimed the slots and holds the lock of the heap they are for; the slab is open.
+    /// The caller claimed the slots and holds the lock of the heap they are for.
     pub(crate) unsafe fn join(this: *mut Superslab, slot: usize, slots: usize) {
-        // SAFETY: the caller has exclusive use of the slots.
-        unsafe {
-            let base = (*this).slabs[slot].base;
-            for other in slot + 1..slot + slots {
-                (*this).slabs[other].base = base;
-            }
+        for back in 1..slots {
+            // SAFETY: the caller has exclusive use of the slots.
+            unsafe { (*this).slabs[slot + back].back = back as u8 };
+        }
+    }
+
+    /// Undoes [`Superslab::join`].
+    ///
+    /// # Safety
+    /// Nothing of the slab is out, and the caller holds its owner's lock.
+    pub(crate) unsafe fn part(this: *mut Superslab, slot: usize, slots: usize) {
+        for back in 1..slots {
+            // SAFETY: the caller has exclusive use of the slots.
+            unsafe { (*this).slabs[slot + back].back = 0 };
         }
     }
 }
