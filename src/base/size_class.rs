@@ -150,6 +150,14 @@ pub(crate) const fn slots(class: usize) -> usize {
     }
 }
 
+/// The class to serve a request of `class` from where no slots side by side are to be had for a slab of it: each block has
+/// a slot then. Its blocks may be freed as ones of `class`, for they are less than twice as large.
+pub(crate) fn in_single_slots(class: usize) -> Option<usize> {
+    (WIDE..SLAB_CLASSES)
+        .contains(&class)
+        .then_some(SLAB_CLASSES)
+}
+
 /// Blocks in one slab of `class`.
 #[inline]
 pub(crate) fn capacity(class: usize) -> usize {

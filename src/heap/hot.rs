@@ -107,6 +107,15 @@ fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
 fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
     heed(caller);
     let class = class.max(1);
+    let fresh = from_anywhere(class);
+    match size_class::in_single_slots(class) {
+        Some(single) if fresh.ptr.is_null() => from_anywhere(single),
+        _ => fresh,
+    }
+}
+
+/// A block of `class`, which is not 0, from wherever there is one.
+fn from_anywhere(class: usize) -> Fresh {
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
     if tls::is_empty(front) {

@@ -224,3 +224,55 @@ fn a_kernel_that_refuses_everything_from_some_call_on_is_survived() {
         "a kernel that refuses everything leads to null"
     );
 }
+
+/// Slots that are free, but no three of them side by side.
+#[test]
+fn single_slots_serve_where_there_is_nothing_else() {
+    const SIZE: usize = 64 << 10;
+    let body = || {
+        fake::clear();
+        let many: Vec<usize> = (0..200)
+            .map(|_| hot::alloc(SIZE, 16, None) as usize)
+            .collect();
+        fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+        let rest = core::iter::repeat_with(|| hot::alloc(SIZE, 16, None) as usize);
+        let mut runs: Vec<usize> = rest.take_while(|&run| run != 0).collect();
+        runs.extend(many);
+        runs.sort_unstable();
+        let mut kept = Vec::with_capacity(runs.len());
+        for (index, &run) in runs.iter().enumerate() {
+            if index % 2 == 0 {
+                // SAFETY: live, and freed once.
+                unsafe { hot::dealloc(run as *mut u8, SIZE, 16) };
+            } else {
+                kept.push(run);
+            }
+        }
+        for (size, align) in [(33_000, 16), (40_000, 1 << 14), (48 << 10, 16)] {
+            for zeroed in [false, true] {
+                let ptr = if zeroed {
+                    hot::alloc_zeroed(size, align, None)
+                } else {
+                    hot::alloc(size, align, None)
+                };
+                assert!(!ptr.is_null(), "{size} bytes at {align}, zeroed: {zeroed}");
+                assert!((ptr as usize).is_multiple_of(align));
+                // SAFETY: live, `size` bytes long, and freed once.
+                unsafe {
+                    assert!(!zeroed || (0..size).all(|at| *ptr.add(at) == 0));
+                    ptr.write_bytes(0xA5, size);
+                    let ptr = realloc::realloc(ptr, size, align, size - 500);
+                    assert!(!ptr.is_null());
+                    hot::dealloc(ptr, size - 500, align);
+                }
+            }
+        }
+        fake::clear();
+        for run in kept {
+            // SAFETY: live, and freed once.
+            unsafe { hot::dealloc(run as *mut u8, SIZE, 16) };
+        }
+        maintain::purge_now();
+    };
+    thread::spawn(body).join().expect("free slots are used");
+}
