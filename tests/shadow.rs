@@ -3,7 +3,8 @@
 //! Behaviours imitated:
 //! - sizes log-uniform from 1 byte to 64 MiB, a few up to 512 MiB, with powers of two and their neighbours;
 //! - alignments up to 64 MiB, a few of 1 GiB;
-//! - many small blocks (slabs that fill and empty), medium ones (multi-slot slabs), everything mixed;
+//! - many small blocks (slabs that fill and empty), medium ones (runs of slots), those of which several share a slab of
+//!   several slots, everything mixed;
 //! - one thread; many threads that hand blocks to each other, so that most frees and reallocs are remote.
 //!
 //! The model's bookkeeping lives in the system allocator. `ALLOC_TEST_SEED` repeats a run; `ALLOC_TEST_FACTOR`
@@ -164,6 +165,20 @@ fn medium_blocks_on_four_threads() {
         ..Plan::MEDIUM
     };
     many(4, plan.steps(scale(40_000, 8_000)), 3);
+}
+
+#[test]
+fn wide_blocks_on_one_thread() {
+    alone(Plan::WIDE.steps(scale(20_000, 4_000)));
+}
+
+#[test]
+fn wide_blocks_on_six_threads() {
+    let plan = Plan {
+        blocks: 60,
+        ..Plan::WIDE
+    };
+    many(6, plan.steps(scale(6_000, 1_500)), 2);
 }
 
 /// Ways to be wrong which the model must see.

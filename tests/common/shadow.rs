@@ -15,7 +15,8 @@ use std::sync::Mutex;
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub steps: usize,
-    /// Log-uniform sizes from 1 up to this.
+    /// Log-uniform sizes from this on, up to `max_size`.
+    pub min_size: usize,
     pub max_size: usize,
     /// Log-uniform alignments up to this for one block in four; the others are aligned to at most 16.
     pub max_align: usize,
@@ -32,6 +33,7 @@ pub struct Plan {
 impl Plan {
     pub const EVERYTHING: Self = Self {
         steps: 0,
+        min_size: 1,
         max_size: 64 * MIB,
         max_align: 64 * MIB,
         giant_align_every: 2500,
@@ -41,6 +43,7 @@ impl Plan {
     };
     pub const SMALL: Self = Self {
         steps: 0,
+        min_size: 1,
         max_size: 1024,
         max_align: 64,
         giant_align_every: 0,
@@ -50,12 +53,22 @@ impl Plan {
     };
     pub const MEDIUM: Self = Self {
         steps: 0,
+        min_size: 1,
         max_size: MIB,
         max_align: 65_536,
         giant_align_every: 0,
         over_size_every: 0,
         budget: 128 * MIB,
         blocks: 2_000,
+    };
+
+    /// Sizes around those of which several share a slab of several slots.
+    pub const WIDE: Self = Self {
+        min_size: 31_000,
+        max_size: 52_000,
+        budget: 16 * MIB,
+        blocks: 200,
+        ..Self::MEDIUM
     };
 
     pub fn steps(self, steps: usize) -> Self {
@@ -186,8 +199,11 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
     }
 
     fn log_uniform(&mut self, max: usize) -> usize {
-        let exponent = self.rng.random_range(0.0..(max as f64).log2());
-        (exponent.exp2() as usize).clamp(1, max)
+        let min = self.plan.min_size;
+        let exponent = self
+            .rng
+            .random_range((min as f64).log2()..(max as f64).log2());
+        (exponent.exp2() as usize).clamp(min, max)
     }
 
     fn size(&mut self) -> usize {
