@@ -256,3 +256,37 @@ fn what_is_written_to_freed_blocks_is_not_given_out() {
         );
     }
 }
+
+/// The same of blocks that wait in the inbox of a thread that ends.
+#[test]
+fn what_is_written_to_blocks_on_their_way_home_is_not_followed() {
+    const TEST: &str = "what_is_written_to_blocks_on_their_way_home_is_not_followed";
+    const SIZE: usize = 112;
+    if child::case().is_some() {
+        let owner = std::thread::spawn(|| {
+            let blocks: Vec<usize> = (0..1000).map(|_| alloc(SIZE)).collect();
+            let freed = blocks.clone();
+            let other = std::thread::spawn(move || {
+                for block in freed {
+                    // SAFETY: handed over, with its layout.
+                    unsafe { HAKMEM.dealloc(block as *mut u8, layout(SIZE)) };
+                }
+            });
+            other.join().expect("nothing is wrong yet");
+            for block in blocks {
+                // SAFETY: none: a use after free, of memory that is still mapped.
+                unsafe { (block as *mut u32).add(2).write_volatile(5) };
+            }
+        });
+        let _ = owner.join();
+        child::report("survived", "yes");
+        return;
+    }
+    let ended = Child::of(TEST, "inbox").run();
+    ended.killed_by(libc::SIGABRT);
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert!(
+        matches!(lines[..], [line] if line.starts_with("hakmem: block 0x") && line.contains("freed")),
+        "{ended:?}"
+    );
+}

@@ -22,6 +22,26 @@ pub(super) unsafe fn plausible(batch: Batch, most: usize) -> usize {
     count
 }
 
+/// The class of what lies where a link leads, before that is followed; 0 where no first block of a batch can be.
+pub(super) fn class_at(batch: Batch) -> usize {
+    let at = batch.head() as usize;
+    let may_be = at.is_multiple_of(size_of::<Block>()) && DIRECTORY.covers(at);
+    if may_be { DIRECTORY.tag(at).class() } else { 0 }
+}
+
+/// The batch after this one of those that were posted.
+///
+/// # Safety
+/// The caller owns the batch.
+pub(super) unsafe fn next_posted(batch: Batch) -> Option<Batch> {
+    // SAFETY: the caller's promise.
+    let next = unsafe { batch.link()? };
+    if !(1..size_class::CLASSES).contains(&class_at(next)) {
+        damaged(batch.head());
+    }
+    Some(next)
+}
+
 /// Puts every block of a batch back where it belongs.
 ///
 /// # Safety

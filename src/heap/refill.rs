@@ -141,7 +141,7 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
                 // Posted before a slab was taken over.
                 (*heap).mixed.add(class);
             }
-            (*part).pending = batch.link();
+            (*part).pending = home::next_posted(batch);
             (*part).drained += 1;
             stack::push(heap, class, batch);
             spare::bound_by_limit(heap, class, sorter);
@@ -161,7 +161,7 @@ pub(super) unsafe fn gather_pending(heap: *mut Heap) {
             return;
         };
         let mut last = taken;
-        while let Some(next) = last.link() {
+        while let Some(next) = home::next_posted(last) {
             last = next;
         }
         last.set_link((*part).pending);

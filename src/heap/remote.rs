@@ -280,7 +280,7 @@ pub(super) unsafe fn drain_locked(heap: *mut Heap) {
         let part = shared(heap);
         while let Some(batch) = (*part).pending {
             let class = super::refill::class_of(batch.head());
-            (*part).pending = batch.link();
+            (*part).pending = home::next_posted(batch);
             (*part).drained += 1;
             home::batch(heap, batch, class, &mut sorter);
         }

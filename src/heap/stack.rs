@@ -100,7 +100,7 @@ pub(super) unsafe fn take(
         let (count, next) = batch.header();
         if count == 0
             || count > places(class).min((*spare).blocks as usize)
-            || next.is_some_and(|next| !may_be_block(next.head(), class))
+            || next.is_some_and(|next| home::class_at(next) != class)
         {
             damaged(batch.head());
         }
@@ -151,14 +151,6 @@ unsafe fn give(empties: *mut Empties, count: u32) {
         (*empties).low = (*empties).low.min((*empties).count);
         DEPOT.give(list);
     }
-}
-
-/// Whether a block of `class` may be there, and its first words be read.
-fn may_be_block(block: *mut Block, class: usize) -> bool {
-    let at = block as usize;
-    at.is_multiple_of(size_of::<Block>())
-        && DIRECTORY.covers(at)
-        && DIRECTORY.tag(at).class() == class
 }
 
 /// Whether what comes next is worth a magazine: the stack holds as much already as a full one.

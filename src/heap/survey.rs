@@ -3,7 +3,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
-use super::{refill, registry, remote};
+use super::{home, refill, registry, remote};
 use crate::base::size_class::CLASSES;
 use crate::slab::batch::Batch;
 use core::sync::atomic::Ordering;
@@ -56,7 +56,7 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
         let mut at: Option<Batch> = (*part).pending;
         while let Some(batch) = at {
             sums.live[refill::class_of(batch.head())] -= batch.count() as i64;
-            at = batch.link();
+            at = home::next_posted(batch);
         }
         sums.drained += (*part).drained;
         // What was taken over stays pending: where nobody comes for it, it is for the next who catches up.
