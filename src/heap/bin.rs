@@ -7,13 +7,15 @@
 use super::heap::Heap;
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::slab::batch::{self, Block};
+use core::ops::RangeInclusive;
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 /// Most blocks a bin holds, but for one whose stack is large.
 const MOST_IN_BIN: usize = 256;
-/// Blocks up to this size of which a bin holds twice as many where the stack is large: half as many slow paths.
-const TWICE_TO: usize = 64;
+/// Sizes of which a bin holds twice as many where the stack is large: half as many slow paths. Of the two that programs take
+/// most of; each puts the bins of a heap, also of one that holds a few blocks, onto half an OS page more.
+const TWICE: RangeInclusive<usize> = 48..=64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
@@ -58,9 +60,10 @@ pub(super) const fn room(class: usize) -> usize {
     }
 }
 
-/// Places of the bin of `class`: [`room`], and twice that of the smallest classes, for large stacks.
+/// Places of the bin of `class`: [`room`], and twice that for large stacks of some classes.
 pub(super) const fn places(class: usize) -> usize {
-    if class != 0 && SIZES[class] as usize <= TWICE_TO {
+    let size = SIZES[class] as usize;
+    if *TWICE.start() <= size && size <= *TWICE.end() {
         2 * room(class)
     } else {
         room(class)
