@@ -3,6 +3,7 @@
 //! Behaviours imitated:
 //! - RLIMIT_AS set before the program starts, from 64 MiB to 16 GiB: a start below the full directory's size;
 //! - RLIMIT_AS lowered while the program runs, to what it holds and a little more;
+//! - RLIMIT_AS reached while a thread that sleeps keeps what it had freed;
 //! - `vm.max_map_count` reached, so that mmap, munmap and mprotect all fail.
 //!
 //! What is asked: null from alloc, nothing from free, never a panic or an abort, and everything works again once there
@@ -15,6 +16,8 @@ use common::{GIB, MIB, mem, pattern};
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
+use std::sync::Barrier;
+use std::thread;
 
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
@@ -228,6 +231,54 @@ fn address_space_limited_while_running() {
     for room in [0, 1, 3, 8, 33, 200] {
         Child::of(TEST, &room.to_string()).run().success();
     }
+}
+
+/// What one thread frees and takes again stays with it; another one that has no memory left gets it.
+#[test]
+fn what_a_sleeping_thread_keeps_is_had_by_others() {
+    const TEST: &str = "what_a_sleeping_thread_keeps_is_had_by_others";
+    const KEPT: usize = 32 * MIB;
+    if child::case().is_some() {
+        let (kept, done) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut chain = Chain::new(64);
+                for _ in 0..6 {
+                    chain.fill(KEPT / 64);
+                    assert_eq!(chain.count, KEPT / 64);
+                    chain.empty();
+                }
+                kept.wait();
+                done.wait();
+            });
+            kept.wait();
+            let retained = hakmem_alloc::stats().bytes.retained as usize;
+            child::report("retained", retained);
+            limit_address_space(mem::address_space() as u64);
+            let small = Layout::from_size_align(1500, 8).expect("a size");
+            let large = Layout::from_size_align(20 * MIB, 8).expect("a size");
+            let mut chain = Chain::new(small.size());
+            chain.fill(20 * MIB / small.size());
+            child::report("small", chain.count * small.size());
+            chain.empty();
+            // SAFETY: a size that is not zero; freed once, if it was had.
+            unsafe {
+                let block = HAKMEM.alloc(large);
+                child::report("large", usize::from(!block.is_null()));
+                if !block.is_null() {
+                    HAKMEM.dealloc(block, large);
+                }
+            }
+            limit_address_space(libc::RLIM_INFINITY);
+            done.wait();
+        });
+        return;
+    }
+    let ended = Child::of(TEST, "kept").env("HAKMEM_BACKGROUND", "0").run();
+    let value = |name| ended.success().value::<usize>(name);
+    assert!(value("retained") < 8 * MIB, "the thread keeps the rest");
+    assert!(value("small") > 20 * MIB - 1500, "{} bytes", value("small"));
+    assert_eq!(value("large"), 1, "20 MiB at once");
 }
 
 /// Maps until mmap fails for want of map entries; returns the range to unmap.

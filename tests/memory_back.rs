@@ -87,7 +87,9 @@ fn play(case: &str) -> usize {
                 .for_each(|t| t.join().expect("a freeing thread"));
             mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
         }
-        "sleepers" => sleepers(before),
+        "sleepers" => sleepers(before, 64, 1, 50 * MIB),
+        "swung-sleepers" => sleepers(before, 64, 5, 10 * MIB),
+        "few-swung-sleepers" => sleepers(before, 4, 5, 50 * MIB),
         "refill" => {
             let blocks = shuffled(take(512 * MIB, 1, |_| 64), 2);
             free(blocks);
@@ -219,16 +221,16 @@ fn shuffled(mut blocks: Vec<Block>, seed: u64) -> Vec<Block> {
     blocks
 }
 
-fn sleepers(before: usize) -> usize {
-    const THREADS: usize = 64;
-    let used = Barrier::new(THREADS + 1);
-    let measured = Barrier::new(THREADS + 1);
+/// Threads that used `bytes` each, so many times, and sleep.
+fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
+    let used = Barrier::new(threads + 1);
+    let measured = Barrier::new(threads + 1);
     let mut held = 0;
     thread::scope(|scope| {
-        for i in 0..THREADS {
+        for i in 0..threads as u64 {
             let (used, measured) = (&used, &measured);
             let body = move || {
-                free(shuffled(take(50 * MIB, i as u64, small), i as u64));
+                (0..times).for_each(|time| free(shuffled(take(bytes, i + 100 * time, small), i)));
                 used.wait();
                 measured.wait();
             };
@@ -238,7 +240,7 @@ fn sleepers(before: usize) -> usize {
                 .expect("a thread");
         }
         used.wait();
-        let bound = before + THREADS * MIB;
+        let bound = before + threads * MIB;
         held = mem::wait_for_rss(bound, Duration::from_secs(8)).saturating_sub(before);
         measured.wait();
     });
@@ -278,7 +280,11 @@ fn a_burst_on_four_threads_is_given_back() {
 fn sleeping_threads_hold_a_mebibyte_each() {
     at_most(
         "sleeping_threads_hold_a_mebibyte_each",
-        &[("sleepers", 64 * MIB)],
+        &[
+            ("sleepers", 64 * MIB),
+            ("swung-sleepers", 64 * MIB),
+            ("few-swung-sleepers", 16 * MIB),
+        ],
     );
 }
 

@@ -5,6 +5,7 @@ use super::classes::Classes;
 use super::out::{self, Out};
 use super::registry;
 use super::remote::Rows;
+use super::slack::Slack;
 use super::stack::Empties;
 use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES};
@@ -69,6 +70,8 @@ pub(super) struct Spare {
     pub(super) low: u32,
     /// Blocks that were walked back for lack of room, since anything missed some.
     pub(super) walked: u32,
+    /// Those of late that the class's limit would have kept, and the heap's slack (`slack`) did not, less those missed since.
+    pub(super) cut: u32,
 }
 
 /// Everything under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs;
@@ -86,6 +89,7 @@ pub(super) struct Shared {
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,
     pub(super) empties: Empties,
+    pub(super) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
     pub(super) pending: Option<Batch>,
     /// The pool said it retains too much: trim once no lock is held.

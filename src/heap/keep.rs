@@ -8,7 +8,7 @@
 use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
-use super::{home, registry, slabs, spare};
+use super::{home, registry, slabs, slack, spare};
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::pool;
@@ -96,6 +96,7 @@ pub(super) fn make_room() {
 pub(super) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     // SAFETY: the caller's promises.
     unsafe {
+        slack::forget(shared(heap));
         send_foreign(heap, sorter);
         if bytes(heap) > MOST_EACH {
             slabs::retire_empty(heap);
@@ -201,6 +202,8 @@ pub(super) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
     // SAFETY: the caller's promises. The state, which only changes under the lock, says that no thread uses the private
     // part: whoever ended has let the lock go, and whoever adopts takes it first.
     unsafe {
+        // Learnt by a thread that a fork left behind.
+        slack::forget(shared(heap));
         let torn = (*heap).torn.swap(false, Relaxed);
         let rest = (*heap).rest.load(Relaxed);
         if rest == WHOLE && !torn {

@@ -4,7 +4,7 @@
 //! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
 //! waits for a heap that is busy.
 
-use super::{registry, remote, tls};
+use super::{registry, remote, slack, tls};
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
@@ -23,9 +23,9 @@ const STACK: usize = 256 << 10;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Bytes freed but still resident, as far as they are counted without a walk.
+/// Bytes freed but still resident, as far as they are counted without a walk, and what heaps may hold beside that.
 fn retained() -> usize {
-    pool::counts().dirty_bytes + large::cached_bytes()
+    pool::counts().dirty_bytes + large::cached_bytes() + slack::learnt_by_all()
 }
 
 /// Starts the thread if it is wanted and not there. Call it with no lock held.

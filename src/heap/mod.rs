@@ -36,6 +36,9 @@ pub(crate) mod registry;
 mod remote;
 mod shared;
 mod slabs;
+mod slack;
+#[cfg(all(test, not(loom)))]
+mod slack_tests;
 mod spare;
 #[cfg(all(test, not(loom)))]
 mod spare_tests;

@@ -1,7 +1,7 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use super::hot;
+use super::{hot, slack};
 use crate::base::size_class::{self, HUGE, RUN_MAX};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
@@ -28,7 +28,10 @@ pub(crate) unsafe fn realloc(
         if class == HUGE as usize {
             if new_size > RUN_MAX {
                 let _errno = ErrnoGuard::new();
-                return large::realloc(ptr, align, new_size).unwrap_or(ptr::null_mut());
+                let grow = || large::realloc(ptr, align, new_size);
+                // What small blocks keep may be in the way.
+                let new = grow().or_else(|| slack::give_up().then(grow)?);
+                return new.unwrap_or(ptr::null_mut());
             }
         } else if class < size_class::CLASSES {
             let block = size_class::size(class);

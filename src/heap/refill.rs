@@ -5,8 +5,9 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, home, slabs, spare, stack, strays, upkeep, wind_down};
+use super::{ahead, expect, home, slabs, slack, spare, stack, strays, upkeep, wind_down};
 use crate::base::size_class;
+use crate::base::units::SLOT;
 use crate::knobs;
 use crate::large;
 use crate::os::sys::ErrnoGuard;
@@ -54,7 +55,7 @@ pub(super) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         let want = (Bin::limit(heap, class) * 2)
             .clamp(limit.div_ceil(4), limit)
             .max(1);
-        spare::missed(heap, class);
+        spare::missed(heap, class, want);
         let taken = from_slabs(heap, class, want);
         let todo = upkeep::look(heap);
         drop(guard);
@@ -96,6 +97,11 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
         if count > room(class) {
             // From a large stack: what was taken at once may go back at once.
             Bin::set_limit(heap, class, places(class));
+        } else if slack::learnt(shared(heap)) > 0 {
+            // The bin was bounded while the class ran empty.
+            let limit = Bin::limit(heap, class);
+            let more = (limit * 2).max(count).min(bin_limit(class));
+            Bin::set_limit(heap, class, limit.max(more));
         }
         count > 0
     }
@@ -209,6 +215,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = from_slabs(heap, class, want);
+                    slack::make_room(heap, class, slots * SLOT);
                     drop(guard);
                     if let Some(fresh) = taken {
                         return fresh;
@@ -248,4 +255,5 @@ unsafe fn flush(heap: *mut Heap) {
         sorter.post_all();
         drop(guard);
     }
+    slack::give_up();
 }

@@ -2,32 +2,21 @@
 //!
 //! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
 //! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
-//! what a while of use never needed. By the heap as a whole: where its slabs and magazines hold far more than is live,
-//! blocks kept here would pin nearly empty slabs, so the class keeps an eighth of what is live at most, its bin too: when
-//! everything has been freed, nothing stays behind.
+//! what a while of use never needed. By the heap as a whole (`slack`): where its slabs and magazines hold far more than is
+//! live, and more than the program was seen to come back for, blocks kept here would pin nearly empty slabs, so the class
+//! keeps an eighth of what is live at most, its bin too: when everything has been freed, nothing stays behind.
 
 use super::bin::{Bin, bin_limit, room};
-use super::heap::{Heap, Shared, Spare, lock, shared};
+use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{home, registry, stack, strays, upkeep};
+use super::{home, slack, stack, strays, upkeep};
 use crate::base::size_class;
-use crate::knobs;
 use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
 /// Bytes of one class that may stay on the stack at most.
-const CLASS_MOST: usize = 8 << 20;
-
-/// Bytes a heap's slabs may hold beyond what is live before its caches are cut: the knob's amount, shared among the
-/// heaps where there are many.
-pub(super) fn slack_allowed(live: usize) -> usize {
-    let heaps = registry::count()
-        .saturating_sub(registry::idle_count())
-        .max(8);
-    let least = (knobs::get().heap_cache_kb as usize) << 10;
-    (least * 8 / heaps).max(128 << 10).max(live / 8)
-}
+const CLASS_MOST: usize = 64 << 20;
 
 pub(super) fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
@@ -72,6 +61,8 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             // A thread that frees what others allocate: gather, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);
+        } else if slack::learnt(shared(heap)) > 0 {
+            stack::put(heap, class, &raw const block, 1);
         } else {
             home::blocks(heap, &raw const block, 1, class, &mut sorter);
         }
@@ -97,25 +88,20 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         let part = shared(heap);
         let spare = &raw mut (*part).spare[class];
         let gathers = strays::gathers(heap, class);
-        let mut keep = (*spare).limit;
+        let limit = (*spare).limit;
+        let mut keep = limit;
         if let Some(most) = gathers {
             keep = keep.max(most);
             sorter.wait_for(strays::full(class));
         }
-        if let Some(share) = share(part, class) {
-            keep = keep.min(share);
-            if (share as usize) < Bin::limit(heap, class) {
-                empty_bin_beyond(heap, class, share as usize, sorter);
-                Bin::set_limit(heap, class, share as usize);
-            }
-        }
-        if (*spare).blocks <= keep {
-            return;
-        }
+        let share = slack::share(part, class);
+        keep = keep.min(share.stack);
+        bound_bin(heap, class, share.bin);
+        let before = (*spare).blocks.min(limit);
         while (*spare).blocks > keep {
             let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
-                return;
+                break;
             }
             (*spare).walked = (*spare).walked.saturating_add(gone);
             strays::homed(heap, class, gone);
@@ -125,24 +111,23 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
                 keep = keep.min(most);
             }
         }
-    }
-}
-
-/// What a class may keep of a heap whose slabs and magazines hold far more than is live: an eighth of its live blocks.
-unsafe fn share(part: *mut Shared, class: usize) -> Option<u32> {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe {
-        let live = (*part).out_bytes.saturating_sub((*part).spare_bytes);
-        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
-        let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
-        let slack = held.saturating_sub((*part).out_bytes);
-        let user = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks);
-        (slack > slack_allowed(live)).then_some(user / 8)
+        if share.stack < limit {
+            let lost = before - (*spare).blocks.min(limit);
+            (*spare).cut = (*spare).cut.saturating_add(lost);
+        }
     }
 }
 
 /// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
-unsafe fn send_home(heap: *mut Heap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn send_home(
+    heap: *mut Heap,
+    class: usize,
+    most: u32,
+    sorter: &mut Sorter,
+) -> u32 {
     // SAFETY: the caller holds the lock. Whoever is sent home to leaves this heap's scratch alone: it opens what is its own.
     unsafe {
         let first = (*shared(heap)).scratch.first();
@@ -166,8 +151,10 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         if (*spare).blocks <= least {
             return;
         }
-        let most = (*spare).limit.min(share(part, class).unwrap_or(u32::MAX));
-        let keep = most.max(least);
+        let share = slack::share(part, class);
+        let limit = (*spare).limit;
+        let keep = limit.min(share.stack).max(least);
+        let before = (*spare).blocks.min(limit);
         while (*spare).blocks > keep {
             let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
@@ -175,16 +162,24 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
             }
             (*spare).walked = (*spare).walked.saturating_add(gone);
         }
+        if share.stack < limit {
+            let lost = before.saturating_sub((*spare).blocks);
+            (*spare).cut = (*spare).cut.saturating_add(lost);
+        }
     }
 }
 
-/// A refill had to go to the slabs: if blocks of the class were walked home before, they were missed; keep more.
+/// A refill had to go to the slabs for `want` blocks: if blocks of the class were walked home before, they were missed; keep
+/// more.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
-pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
+pub(super) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     // SAFETY: the caller's promise.
-    let spare = unsafe { &mut (*shared(heap)).spare[class] };
+    let spare = unsafe {
+        slack::missed(shared(heap), class, want);
+        &mut (*shared(heap)).spare[class]
+    };
     let walked = core::mem::take(&mut spare.walked);
     if walked > 0 {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
@@ -198,15 +193,19 @@ pub(super) unsafe fn missed(heap: *mut Heap, class: usize) {
     }
 }
 
-/// Sends all of a bin home that holds more than `share` blocks.
-unsafe fn empty_bin_beyond(heap: *mut Heap, class: usize, share: usize, sorter: &mut Sorter) {
+/// Bounds a bin to `most` blocks: where it holds more, all of it goes onto the stack.
+unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
-        let count = Bin::count(heap, class);
-        if count > share {
-            Bin::set_count(heap, class, 0);
-            home::blocks(heap, Bin::first(heap, class), count, class, sorter);
+        if Bin::limit(heap, class) <= most as usize {
+            return;
         }
+        let count = Bin::count(heap, class);
+        if count > most as usize {
+            stack::put(heap, class, Bin::first(heap, class), count);
+            Bin::set_count(heap, class, 0);
+        }
+        Bin::set_limit(heap, class, most as usize);
     }
 }
 
@@ -232,16 +231,18 @@ pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
 }
 
-/// Sends home what the stacks held on to for a whole period without needing it.
+/// Sends home what the stacks held on to for a whole period without needing it; answers how many bytes.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
-pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
+pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) -> usize {
+    let mut unneeded = 0;
     for class in 1..size_class::CLASSES {
         // SAFETY: the caller's promise.
         unsafe {
             let spare: *mut Spare = &raw mut (*shared(heap)).spare[class];
             let mut surplus = (*spare).low.min((*spare).blocks);
+            unneeded += surplus as usize * size_class::size(class);
             if surplus > 0 {
                 (*spare).limit = (*spare)
                     .limit
@@ -259,5 +260,8 @@ pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) {
         }
     }
     // SAFETY: the caller's promise.
+    unsafe { slack::unneeded(shared(heap), unneeded) };
+    // SAFETY: the caller's promise.
     unsafe { stack::shrink_empties(heap) };
+    unneeded
 }

@@ -1,9 +1,8 @@
 //! What spare stacks may hold, whichever way they grew.
 
 use super::heap::{Heap, lock, shared};
-use super::{hot, stack, tls};
+use super::{hot, slack, stack, tls};
 use crate::base::size_class;
-use crate::knobs;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::vec::Vec;
@@ -21,15 +20,16 @@ unsafe fn free(block: usize, size: usize) {
     unsafe { hot::dealloc(block as *mut u8, size, 8) }
 }
 
-/// Bytes on the stacks of the calling thread's heap, and of its magazines.
-fn held() -> (usize, usize) {
+/// Bytes on the stacks of the calling thread's heap, of its magazines, and what it learnt.
+fn held() -> (usize, usize, usize) {
     // SAFETY: the thread has allocated, and so has a heap; the lock is held.
     unsafe {
         let heap: *mut Heap = tls::get().cast();
         let _guard = lock(heap);
         assert!(stack::is_valid(heap));
         let part = shared(heap);
-        ((*part).spare_bytes, (*part).empties.held_bytes())
+        let magazines = (*part).empties.held_bytes();
+        ((*part).spare_bytes, magazines, slack::learnt(part))
     }
 }
 
@@ -68,7 +68,7 @@ fn stacks_that_grow_through_the_inbox_stay_within_what_a_heap_may_keep() {
     }
     drop(to);
     other.join().expect("it passes");
-    let may_keep = (knobs::get().heap_cache_kb as usize) << 10;
+    let may_keep = slack::least();
     // Beside that two bins of each class, and the batches of one refill.
     let bins = CLASSES * 2 * (16 << 10) + 16 * (8 << 10);
     assert!(most > 64 << 10, "they did come through the inbox");
@@ -81,22 +81,26 @@ fn magazines_count_among_what_a_heap_may_keep() {
     thread::spawn(|| {
         const SIZE: usize = 16;
         let count = (8 << 20) / SIZE;
-        let may_keep = (knobs::get().heap_cache_kb as usize) << 10;
+        let may_keep = slack::least();
         let mut most = 0;
+        let mut learns = 0;
         for _ in 0..6 {
             let blocks: Vec<usize> = (0..count).map(|_| alloc(SIZE)).collect();
             for (i, block) in blocks.into_iter().enumerate() {
                 // SAFETY: just allocated.
                 unsafe { free(block, SIZE) };
                 if i % 1000 == 0 {
-                    let (blocks, magazines) = held();
-                    most = most.max(blocks + magazines);
+                    let (blocks, magazines, learnt) = held();
+                    most = most.max((blocks + magazines).saturating_sub(learnt));
+                    learns = learns.max(learnt);
                 }
             }
         }
         let bin = size_class::size(1) * 1024;
         assert!(most > 128 << 10, "{} KiB: they swing", most >> 10);
         assert!(most <= may_keep + 2 * bin, "{} KiB", most >> 10);
+        // What swings, and half as much in magazines.
+        assert!(learns <= count * SIZE * 3 / 2, "{} KiB", learns >> 10);
     })
     .join()
     .expect("it passes");

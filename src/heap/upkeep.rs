@@ -16,12 +16,17 @@ const LOOK_EVERY: u32 = 64;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Todo {
     trim: bool,
+    /// Bytes that nobody needed for the whole delay, and that are the pool's from now on.
+    unneeded: usize,
     decay: Option<u64>,
 }
 
 impl Todo {
     pub(super) fn run(self) {
         remote::catch_up();
+        if self.unneeded > 0 {
+            pool::unneeded(self.unneeded);
+        }
         if self.trim {
             pool::trim();
             maintain::wake();
@@ -46,7 +51,7 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         let part = shared(heap);
         let mut todo = Todo {
             trim: core::mem::take(&mut (*part).over_bound),
-            decay: None,
+            ..Todo::default()
         };
         (*part).slow_ops += 1;
         if (*part).slow_ops < LOOK_EVERY {
@@ -54,12 +59,17 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         }
         (*part).slow_ops = 0;
         let now = clock::now_ms();
-        let period = u64::from(knobs::get().purge_delay_ms) / 4;
-        if now.saturating_sub((*part).looked_ms) >= period.max(10) {
+        let delay = u64::from(knobs::get().purge_delay_ms);
+        let since = now.saturating_sub((*part).looked_ms);
+        if since >= (delay / 4).max(10) {
             (*part).looked_ms = now;
             let mut sorter = Sorter::new(heap, true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
             spare::shrink_unneeded(heap, &mut sorter);
+            if since >= delay.max(10) {
+                // Hardly anything happened for the whole delay: what is on the stacks was not needed, whenever it came.
+                todo.unneeded = spare::shrink_unneeded(heap, &mut sorter);
+            }
             sorter.post_all();
             todo.trim |= core::mem::take(&mut (*part).over_bound);
             todo.decay = Some(now);

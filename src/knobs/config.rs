@@ -85,9 +85,10 @@ impl Config {
         self.set(Knob::HugeCacheMb, mb)
     }
 
-    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that one heap may keep beside its slabs.
-    pub const fn heap_cache_kb(self, kb: u32) -> Self {
-        self.set(Knob::HeapCacheKb, kb)
+    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that one heap may keep beside its slabs; `None` lets the bound follow what
+    /// the program comes back for.
+    pub const fn heap_cache_kb(self, kb: Option<u32>) -> Self {
+        self.set_auto(Knob::HeapCacheKb, kb)
     }
 
     /// `HAKMEM_PURGE_DELAY_MS`: how long retained memory waits before it goes back.

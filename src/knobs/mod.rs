@@ -57,8 +57,8 @@ pub(crate) struct Knobs {
     pub(crate) retain_mb: Option<u32>,
     /// MiB of freed huge blocks to keep mapped.
     pub(crate) huge_cache_mb: u32,
-    /// KiB of free blocks that one heap may keep beside its slabs.
-    pub(crate) heap_cache_kb: u32,
+    /// KiB of free blocks that one heap may keep beside its slabs; `None` means as many as the program comes back for.
+    pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
     /// Log2 of the bytes of address space that the directory describes.
@@ -127,7 +127,7 @@ impl Knobs {
             prewarm: value(Knob::Prewarm),
             retain_mb: Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO),
             huge_cache_mb: value(Knob::HugeCacheMb),
-            heap_cache_kb: value(Knob::HeapCacheKb),
+            heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
             purge_delay_ms: value(Knob::PurgeDelayMs),
             background: value(Knob::Background) != 0,
             directory_bits: value(Knob::DirectoryBits),

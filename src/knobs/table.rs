@@ -160,14 +160,14 @@ pub(super) static TABLE: [Row; COUNT] = [
     Row {
         knob: Knob::HeapCacheKb,
         name: "HAKMEM_HEAP_CACHE_KB",
-        kind: Kind::Number {
+        kind: Kind::NumberOrAuto {
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [16384, 4096, 128],
-        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all classes together.",
-        cost: "Up to that much per thread, and the slabs those blocks pin.",
-        when: "Raise it for bursts of many blocks on few threads, lower it for thousands of threads.",
+        by_profile: [AUTO, AUTO, 128],
+        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all classes together; auto is 4096 (16384 under HAKMEM_PROFILE=speed), or an eighth of what is live, and what the program was seen to free and take again on top.",
+        cost: "Up to that much per thread, and the slabs those blocks pin. Little costs a walk to the slabs and back for each block beyond it.",
+        when: "A number for thousands of threads, or where memory that swings must go back at once.",
     },
     Row {
         knob: Knob::PurgeDelayMs,

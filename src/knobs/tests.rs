@@ -71,7 +71,7 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.prewarm, 7);
     assert_eq!(knobs.retain_mb, Some(12));
     assert_eq!(knobs.huge_cache_mb, 13);
-    assert_eq!(knobs.heap_cache_kb, 14);
+    assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
     assert!(!knobs.background);
     assert_eq!(knobs.directory_bits, 40);
@@ -98,7 +98,7 @@ fn every_knob_can_be_set_in_code() {
         .prewarm(7)
         .retain_mb(None)
         .huge_cache_mb(13)
-        .heap_cache_kb(14)
+        .heap_cache_kb(Some(14))
         .purge_delay_ms(15)
         .background(false)
         .directory_bits(40)
@@ -117,7 +117,7 @@ fn every_knob_can_be_set_in_code() {
         "auto in code beats the profile's number"
     );
     assert_eq!(knobs.huge_cache_mb, 13);
-    assert_eq!(knobs.heap_cache_kb, 14);
+    assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
     assert!(!knobs.background);
     assert_eq!(knobs.directory_bits, 40);
@@ -177,9 +177,8 @@ fn profiles_differ_as_their_names_promise() {
     assert!(
         speed.huge_cache_mb > balanced.huge_cache_mb && balanced.huge_cache_mb > lean.huge_cache_mb
     );
-    assert!(
-        speed.heap_cache_kb > balanced.heap_cache_kb && balanced.heap_cache_kb > lean.heap_cache_kb
-    );
+    assert!(speed.heap_cache_kb.is_none() && balanced.heap_cache_kb.is_none());
+    assert!(lean.heap_cache_kb.is_some());
     assert!(speed.retain_mb > lean.retain_mb && balanced.retain_mb.is_none());
 }
 

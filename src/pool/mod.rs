@@ -26,7 +26,9 @@ mod unmap;
 pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use grow::{carved, grow, prewarm, uncarved};
 pub(crate) use place::{counts, fork_locks, is_valid};
-pub(crate) use purge::{decay, forget_swing, purge_all, restore_in_flight, set_retain, trim};
+pub(crate) use purge::{
+    decay, forget_swing, purge_all, restore_in_flight, set_retain, trim, unneeded,
+};
 pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 

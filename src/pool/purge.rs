@@ -107,6 +107,13 @@ pub(crate) fn trim() {
     }
 }
 
+/// `bytes` were given back that nobody had needed for the whole delay: what the program was seen to come back for is less
+/// by as much. No lock may be held.
+pub(crate) fn unneeded(bytes: usize) {
+    lock(numa::here()).swing.unneeded(bytes);
+    trim();
+}
+
 /// Forgets what the program was seen to come back for, and gives back what is retained on account of it. No lock may be
 /// held.
 pub(crate) fn forget_swing() {

@@ -1,0 +1,234 @@
+//! How much free memory a heap may hold: its slack, what lies free in its slabs and on its stacks.
+//!
+//! Blocks on the stacks pin their slabs, so a heap may hold little beyond what is live: what the knob says, an eighth of
+//! what is live where that is more. A program that frees many MiB and takes as many again pays for that with a walk home
+//! for every block, and another from the slabs. So the bound learns, as the pool's does: blocks of a class that were sent
+//! home for want of slack, and are then taken from the slabs again, could have stayed, and as many bytes more are allowed
+//! from then on. What lay on the stacks for a whole look takes the allowance down again. And what is kept for one class
+//! makes room while another one grows: a program whose phases use different sizes is not to hold each of them twice.
+
+use super::heap::{Heap, Shared, shared};
+use super::remote::{self, Sorter};
+use super::{registry, spare};
+use crate::base::size_class::{self, CLASSES};
+use crate::base::units::SLOT;
+use crate::knobs::{self, Profile};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// KiB that a heap may hold before anything was learnt, where the knob names no number.
+const AUTO_KB: u32 = 4096;
+const AUTO_SPEED_KB: u32 = 16384;
+/// Bytes learnt that are forgotten at once.
+const LEAST: usize = 64 << 10;
+/// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
+/// may be a part of a slab only.
+const ROOM_FOR: usize = 4;
+
+/// What one heap knows of its slack; under its lock. All-zero is nothing.
+#[repr(C)]
+pub(super) struct Slack {
+    /// Bytes beyond the bound that the program was seen to come back for.
+    learnt: usize,
+    /// Most there was since the last look.
+    most: usize,
+}
+
+/// The sum of what all heaps learnt. An estimate that orders nothing, so Relaxed.
+static LEARNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that all heaps together may hold because of what they learnt.
+pub(super) fn learnt_by_all() -> usize {
+    LEARNT.load(Relaxed)
+}
+
+/// Bytes the heap holds beyond what is out.
+unsafe fn amount(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
+        let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
+        held.saturating_sub((*part).out_bytes)
+    }
+}
+
+/// Bytes a heap may hold, whatever is live and was learnt.
+pub(super) fn least() -> usize {
+    let knobs = knobs::get();
+    let auto = match knobs.profile {
+        Profile::Speed => AUTO_SPEED_KB,
+        Profile::Balanced | Profile::Lean => AUTO_KB,
+    };
+    (knobs.heap_cache_kb.unwrap_or(auto) as usize) << 10
+}
+
+/// Bytes it may hold whatever it learnt. The least is shared among the heaps where there are many.
+unsafe fn bound(part: *mut Shared) -> usize {
+    let heaps = registry::count()
+        .saturating_sub(registry::idle_count())
+        .max(8);
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    let live = unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) };
+    (least() * 8 / heaps).max(128 << 10).max(live / 8)
+}
+
+/// Most blocks that a class may keep in its bin and on its stack.
+pub(super) struct Share {
+    pub(super) bin: u32,
+    pub(super) stack: u32,
+}
+
+impl Share {
+    const ALL: Share = Share {
+        bin: u32::MAX,
+        stack: u32::MAX,
+    };
+}
+
+/// What a class may keep. Of a heap that holds too much, an eighth of its live blocks. Of one that is within what it
+/// learnt, all on the stack, where others than its thread find it should that fall asleep; the bin, where they do not, runs
+/// empty with the class.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let amount = amount(part);
+        (*part).slack.most = (*part).slack.most.max(amount);
+        let bound = bound(part);
+        if amount <= bound {
+            return Share::ALL;
+        }
+        let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks);
+        if amount <= bound + (*part).slack.learnt {
+            return Share {
+                bin: live / 2,
+                ..Share::ALL
+            };
+        }
+        Share {
+            bin: live / 8,
+            stack: live / 8,
+        }
+    }
+}
+
+/// Bytes that the heap may hold beyond its bound.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn learnt(part: *mut Shared) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*part).slack.learnt }
+}
+
+/// About `want` blocks of a class are taken from the slabs: those of them that were sent home for want of slack were
+/// missed.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cut = &mut (*part).spare[class].cut;
+        let back = (*cut).min(want as u32);
+        if back > 0 && knobs::get().heap_cache_kb.is_none() {
+            *cut -= back;
+            let bytes = back as usize * size_class::size(class);
+            (*part).slack.learnt += bytes;
+            LEARNT.fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
+/// Takes down what was learnt by `bytes` that were not needed since the last look, and by half where none of it was.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for spare in &mut (*part).spare {
+            // What went home long ago and is taken now would hardly have stayed until now.
+            spare.cut /= 2;
+        }
+        let slack = &mut (*part).slack;
+        let mut left = slack.learnt.saturating_sub(bytes);
+        if slack.most <= bound(part) {
+            left = if left > LEAST { left / 2 } else { 0 };
+        }
+        slack.most = amount(part);
+        set(slack, left);
+    }
+}
+
+/// Forgets what was learnt: the heap's thread ends.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn forget(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe { set(&mut (*part).slack, 0) };
+}
+
+fn set(slack: &mut Slack, learnt: usize) {
+    debug_assert!(learnt <= slack.learnt);
+    LEARNT.fetch_sub(slack.learnt - learnt, Relaxed);
+    slack.learnt = learnt;
+}
+
+/// A class grows by `bytes`: where others keep blocks on account of what was learnt, they make room,
+/// the one that keeps most first.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        if learnt(part) == 0 {
+            return;
+        }
+        let mut sorter = Sorter::new(heap, true);
+        let mut left = bytes * ROOM_FOR;
+        while left > 0 && amount(part) > bound(part) {
+            let kept =
+                |class: usize| (*part).spare[class].blocks as usize * size_class::size(class);
+            let Some(most) = (1..CLASSES)
+                .filter(|&other| other != class)
+                .max_by_key(|&other| kept(other))
+                .filter(|&other| kept(other) >= SLOT)
+            else {
+                break;
+            };
+            let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
+            left = left.saturating_sub(gone as usize * size_class::size(most));
+        }
+        sorter.post_all();
+    }
+}
+
+/// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
+/// answers whether there was anything. No lock may be held.
+#[cold]
+pub(super) fn give_up() -> bool {
+    if learnt_by_all() == 0 {
+        return false;
+    }
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever, and their stacks are under their locks.
+        unsafe {
+            let Some(guard) = (*heap).lock.try_lock() else {
+                continue;
+            };
+            let mut sorter = Sorter::new(heap, false);
+            spare::flush_all(heap, &mut sorter);
+            sorter.post_all();
+            forget(shared(heap));
+            drop(guard);
+            remote::look_again(heap);
+        }
+    }
+    remote::catch_up();
+    true
+}

@@ -1,0 +1,174 @@
+//! What a heap may hold because its program comes back for it.
+
+use super::heap::{Heap, lock, shared};
+use super::remote::Sorter;
+use super::{hot, slack, spare, tls};
+use crate::base::size_class;
+use std::thread;
+use std::vec::Vec;
+
+const SWING: usize = 16 << 20;
+/// Rounds within which a swing has to be learnt. Other tests purge at times, which sends home what this one keeps.
+const ROUNDS: usize = 40;
+
+fn take(size: usize) -> Vec<usize> {
+    let alloc = || hot::alloc(size, 8, None) as usize;
+    (0..SWING / size)
+        .map(|_| alloc())
+        .inspect(|&block| assert_ne!(block, 0))
+        .collect()
+}
+
+fn free(blocks: Vec<usize>, size: usize) {
+    for block in blocks {
+        // SAFETY: from `take`, and freed once.
+        unsafe { hot::dealloc(block as *mut u8, size, 8) };
+    }
+}
+
+/// What the calling thread's heap keeps.
+struct Kept {
+    on_stacks: usize,
+    learnt: usize,
+    /// Bytes of its slabs that were handed out at some time.
+    carved: usize,
+}
+
+fn kept() -> Kept {
+    // SAFETY: the thread has allocated, and so has a heap; the lock is held.
+    unsafe {
+        let heap: *mut Heap = tls::get().cast();
+        let _guard = lock(heap);
+        let part = shared(heap);
+        Kept {
+            on_stacks: (*part).spare_bytes,
+            learnt: slack::learnt(part),
+            carved: (*part).carved_bytes,
+        }
+    }
+}
+
+/// What a look at the clock does once a period has passed.
+fn look() {
+    // SAFETY: as in `kept`.
+    unsafe {
+        let heap: *mut Heap = tls::get().cast();
+        let _guard = lock(heap);
+        let mut sorter = Sorter::new(heap, true);
+        spare::shrink_unneeded(heap, &mut sorter);
+        sorter.post_all();
+    }
+}
+
+fn alone(body: fn()) {
+    thread::spawn(body).join().expect("it passes");
+}
+
+/// Two bins of the class, the one in use and the one that went onto the stack last.
+fn bins(size: usize) -> usize {
+    2 * 1024 * size
+}
+
+#[test]
+fn what_is_freed_once_goes_home() {
+    alone(|| {
+        const SIZE: usize = 64;
+        free(take(SIZE), SIZE);
+        let kept = kept();
+        assert_eq!(kept.learnt, 0);
+        let most = slack::least() + bins(SIZE);
+        assert!(kept.on_stacks <= most, "{} KiB", kept.on_stacks >> 10);
+    });
+}
+
+#[test]
+fn what_swings_stays_until_it_does_no_more() {
+    alone(|| {
+        const SIZE: usize = 64;
+        let stays = (0..ROUNDS).any(|_| {
+            free(take(SIZE), SIZE);
+            kept().on_stacks > SWING - bins(SIZE)
+        });
+        let then = kept();
+        assert!(stays, "{} KiB stay", then.on_stacks >> 10);
+        assert!(then.learnt >= SWING / 2, "{} KiB learnt", then.learnt >> 10);
+        // The first look cannot know for how long it has lain there.
+        (0..3).for_each(|_| look());
+        assert!(kept().on_stacks <= bins(SIZE));
+        (0..20).for_each(|_| look());
+        assert_eq!(kept().learnt, 0);
+    });
+}
+
+/// The sum over all heaps is that of none that live longer than their threads.
+#[test]
+fn what_was_learnt_ends_with_the_thread() {
+    alone(|| {
+        const SIZE: usize = 48;
+        let heap = thread::spawn(|| {
+            assert!((0..ROUNDS).any(|_| {
+                free(take(SIZE), SIZE);
+                kept().learnt > 0
+            }));
+            tls::get() as usize
+        })
+        .join()
+        .expect("it passes");
+        // SAFETY: heaps live for ever; the lock is held.
+        unsafe {
+            let heap = heap as *mut Heap;
+            let _guard = lock(heap);
+            // Another thread may have it by now, and have learnt by itself.
+            if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == super::heap::IDLE {
+                assert_eq!(slack::learnt(shared(heap)), 0);
+            }
+        }
+    });
+}
+
+/// A program whose phases use different sizes by turns: what is kept for the one makes room for the other.
+#[test]
+fn what_is_kept_makes_room_for_other_sizes() {
+    alone(|| {
+        const SIZES: [usize; 3] = [64, 192, 320];
+        let (mut most, mut learnt) = (0, 0);
+        for _ in 0..4 {
+            for size in SIZES {
+                for _ in 0..3 {
+                    let blocks = take(size);
+                    let now = kept();
+                    most = most.max(now.carved);
+                    learnt = learnt.max(now.learnt);
+                    free(blocks, size);
+                }
+            }
+        }
+        assert!(learnt > SWING / 2, "{} KiB learnt", learnt >> 10);
+        let bound = SWING * 3 / 2 + slack::least();
+        assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
+    });
+}
+
+/// Nobody finds a sleeping thread's bins: what it keeps beyond the bound is on its stacks.
+#[test]
+fn bins_run_empty_with_their_class() {
+    alone(|| {
+        const SIZES: [usize; 4] = [64, 160, 400, 1000];
+        let round = || {
+            for blocks in SIZES.map(|size| (take(size), size)) {
+                free(blocks.0, blocks.1);
+            }
+        };
+        assert!((0..ROUNDS).any(|_| {
+            round();
+            kept().learnt > SWING
+        }));
+        round();
+        for size in SIZES {
+            let class = size_class::of_layout(size, 8).expect("a small size");
+            // SAFETY: as in `kept`; the bin is this thread's.
+            let count = unsafe { super::bin::Bin::count(tls::get().cast(), class) };
+            assert!(count <= 1, "{count} blocks of {size} bytes");
+        }
+    });
+}
