@@ -4,8 +4,10 @@
 //! what is live where that is more. A program that frees many MiB and takes as many again pays for that with a walk home
 //! for every block, and another from the slabs. So the bound learns, as the pool's does: blocks of a class that were sent
 //! home for want of slack, and are then taken from the slabs again, could have stayed, and as many bytes more are allowed
-//! from then on. What lay on the stacks for a whole look takes the allowance down again. And what is kept for one class
-//! makes room while another one grows: a program whose phases use different sizes is not to hold each of them twice.
+//! from then on; provided that it happens often enough to matter, and that most of what was live had gone: where much
+//! stays, what goes home is brought together by it, and what is kept lies scattered. (python3's json took no less time for
+//! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
+//! one class makes room while another one grows: a program whose phases use different sizes is not to hold each twice.
 
 use super::heap::{Heap, Shared, shared};
 use super::remote::{self, Sorter};
@@ -13,11 +15,19 @@ use super::{registry, spare};
 use crate::base::size_class::{self, CLASSES};
 use crate::base::units::SLOT;
 use crate::knobs::{self, Profile};
+use crate::os::clock;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// KiB that a heap may hold before anything was learnt, where the knob names no number.
 const AUTO_KB: u32 = 4096;
 const AUTO_SPEED_KB: u32 = 16384;
+/// Blocks per millisecond that may be missed without anything coming of it: their way home and back, at 30 ns, takes some
+/// hundredths of the time.
+const CHEAP_PER_MS: u64 = 2048;
+/// Blocks missed at once that are put up with before anything is learnt.
+const PATIENCE: u64 = 16384;
+/// What is left of the live bytes when most has gone.
+const LOW: usize = 4;
 /// Bytes learnt that are forgotten at once.
 const LEAST: usize = 64 << 10;
 /// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
@@ -31,6 +41,29 @@ pub(super) struct Slack {
     learnt: usize,
     /// Most there was since the last look.
     most: usize,
+    /// Most bytes live since the last look, and least since then, as seen by frees.
+    peak: usize,
+    trough: usize,
+    /// Blocks missed, less those that time has made cheap and those learnt from, and when, in milliseconds, they were last
+    /// looked at.
+    paid: u64,
+    paid_at: u64,
+}
+
+impl Slack {
+    fn saw(&mut self, amount: usize, live: usize) {
+        self.most = self.most.max(amount);
+        if live > self.peak {
+            (self.peak, self.trough) = (live, live);
+        }
+        self.trough = self.trough.min(live);
+    }
+
+    /// Whether most of what was live has gone. Where much stays, what is free beside it lies scattered among it, and going
+    /// home brings it together.
+    fn ran_low(&self) -> bool {
+        self.trough <= self.peak / LOW
+    }
 }
 
 /// The sum of what all heaps learnt. An estimate that orders nothing, so Relaxed.
@@ -61,13 +94,19 @@ pub(super) fn least() -> usize {
     (knobs.heap_cache_kb.unwrap_or(auto) as usize) << 10
 }
 
+/// Bytes that the program has, or that lie in bins.
+unsafe fn live(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) }
+}
+
 /// Bytes it may hold whatever it learnt. The least is shared among the heaps where there are many.
 unsafe fn bound(part: *mut Shared) -> usize {
     let heaps = registry::count()
         .saturating_sub(registry::idle_count())
         .max(8);
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    let live = unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) };
+    // SAFETY: the caller's promise.
+    let live = unsafe { live(part) };
     (least() * 8 / heaps).max(128 << 10).max(live / 8)
 }
 
@@ -94,7 +133,7 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
     // SAFETY: the caller's promise.
     unsafe {
         let amount = amount(part);
-        (*part).slack.most = (*part).slack.most.max(amount);
+        (*part).slack.saw(amount, live(part));
         let bound = bound(part);
         if amount <= bound {
             return Share::ALL;
@@ -134,9 +173,18 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
         let back = (*cut).min(want as u32);
         if back > 0 && knobs::get().heap_cache_kb.is_none() {
             *cut -= back;
-            let bytes = back as usize * size_class::size(class);
-            (*part).slack.learnt += bytes;
-            LEARNT.fetch_add(bytes, Relaxed);
+            let slack = &mut (*part).slack;
+            let now = clock::now_ms();
+            let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
+            slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
+            slack.paid_at = now;
+            // Once a program is known to swing, the rest is believed at once.
+            if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
+                slack.paid = PATIENCE;
+                let bytes = back as usize * size_class::size(class);
+                slack.learnt += bytes;
+                LEARNT.fetch_add(bytes, Relaxed);
+            }
         }
     }
 }
@@ -158,6 +206,7 @@ pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
             left = if left > LEAST { left / 2 } else { 0 };
         }
         slack.most = amount(part);
+        (slack.peak, slack.trough) = (live(part), live(part));
         set(slack, left);
     }
 }

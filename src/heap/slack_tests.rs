@@ -82,6 +82,19 @@ fn what_is_freed_once_goes_home() {
 }
 
 #[test]
+fn what_swings_beside_much_that_stays_goes_home() {
+    alone(|| {
+        const SIZE: usize = 64;
+        let stays = [take(SIZE), take(SIZE)];
+        for _ in 0..ROUNDS / 4 {
+            free(take(SIZE), SIZE);
+            assert_eq!(kept().learnt, 0);
+        }
+        stays.into_iter().for_each(|blocks| free(blocks, SIZE));
+    });
+}
+
+#[test]
 fn what_swings_stays_until_it_does_no_more() {
     alone(|| {
         const SIZE: usize = 64;
