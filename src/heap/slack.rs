@@ -48,6 +48,8 @@ pub(super) struct Slack {
     /// looked at.
     paid: u64,
     paid_at: u64,
+    /// Some class's `cut` is not 0.
+    any_cut: bool,
 }
 
 impl Slack {
@@ -62,7 +64,7 @@ impl Slack {
     /// Whether most of what was live has gone. Where much stays, what is free beside it lies scattered among it, and going
     /// home brings it together.
     fn ran_low(&self) -> bool {
-        self.trough <= self.peak / LOW
+        self.peak > 0 && self.trough <= self.peak / LOW
     }
 }
 
@@ -161,6 +163,19 @@ pub(super) unsafe fn learnt(part: *mut Shared) -> usize {
     unsafe { (*part).slack.learnt }
 }
 
+/// `blocks` of a class were sent home that its limit would have kept.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn cut(part: *mut Shared, class: usize, blocks: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cut = &mut (*part).spare[class].cut;
+        *cut = cut.saturating_add(blocks);
+        (*part).slack.any_cut |= blocks > 0;
+    }
+}
+
 /// About `want` blocks of a class are taken from the slabs: those of them that were sent home for want of slack were
 /// missed.
 ///
@@ -196,9 +211,9 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
 pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        for spare in &mut (*part).spare {
+        if (*part).slack.any_cut {
             // What went home long ago and is taken now would hardly have stayed until now.
-            spare.cut /= 2;
+            (*part).slack.any_cut = halve_cuts(part);
         }
         let slack = &mut (*part).slack;
         let mut left = slack.learnt.saturating_sub(bytes);
@@ -217,13 +232,32 @@ pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
 /// The caller holds the lock of the heap `part` belongs to.
 pub(super) unsafe fn forget(part: *mut Shared) {
     // SAFETY: the caller's promise.
-    unsafe { set(&mut (*part).slack, 0) };
+    unsafe {
+        let slack = &mut (*part).slack;
+        set(slack, 0);
+        (slack.peak, slack.trough, slack.paid) = (0, 0, 0);
+        if core::mem::take(&mut slack.any_cut) {
+            (*part).spare.iter_mut().for_each(|spare| spare.cut = 0);
+        }
+    }
+}
+
+/// Answers whether anything is left.
+unsafe fn halve_cuts(part: *mut Shared) -> bool {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    let spares = unsafe { &mut (*part).spare };
+    spares.iter_mut().fold(false, |any, spare| {
+        spare.cut /= 2;
+        any || spare.cut > 0
+    })
 }
 
 fn set(slack: &mut Slack, learnt: usize) {
     debug_assert!(learnt <= slack.learnt);
-    LEARNT.fetch_sub(slack.learnt - learnt, Relaxed);
-    slack.learnt = learnt;
+    if learnt != slack.learnt {
+        LEARNT.fetch_sub(slack.learnt - learnt, Relaxed);
+        slack.learnt = learnt;
+    }
 }
 
 /// A class grows by `bytes`: where others keep blocks on account of what was learnt, they make room,

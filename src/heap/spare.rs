@@ -112,8 +112,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             }
         }
         if share.stack < limit {
-            let lost = before - (*spare).blocks.min(limit);
-            (*spare).cut = (*spare).cut.saturating_add(lost);
+            slack::cut(part, class, before - (*spare).blocks.min(limit));
         }
     }
 }
@@ -163,8 +162,7 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
             (*spare).walked = (*spare).walked.saturating_add(gone);
         }
         if share.stack < limit {
-            let lost = before.saturating_sub((*spare).blocks);
-            (*spare).cut = (*spare).cut.saturating_add(lost);
+            slack::cut(part, class, before.saturating_sub((*spare).blocks));
         }
     }
 }
