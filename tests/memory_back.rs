@@ -60,15 +60,9 @@ fn play(case: &str) -> usize {
     free(take(64 * KIB, 1, small));
     let before = mem::rss();
     match case.split(' ').next().expect("a word") {
-        "burst" => {
-            let threads: Vec<_> = (0..4)
-                .map(|i| thread::spawn(move || free(shuffled(take(256 * MIB, i, small), i))))
-                .collect();
-            threads
-                .into_iter()
-                .for_each(|t| t.join().expect("a thread of the burst"));
-            mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
-        }
+        "burst" => burst(before, 4, 1, 256 * MIB),
+        // What a thread came back for ends with it.
+        "swung-burst" => burst(before, 2, 6, 64 * MIB),
         "crossed" => {
             // Each thread's blocks are freed by the next one.
             let taken: Vec<_> = (0..4)
@@ -221,6 +215,18 @@ fn shuffled(mut blocks: Vec<Block>, seed: u64) -> Vec<Block> {
     blocks
 }
 
+/// Threads that use `bytes` each, so many times, and end.
+fn burst(before: usize, threads: u64, times: u64, bytes: usize) -> usize {
+    let round = move |i, time| free(shuffled(take(bytes, i + 100 * time, small), i));
+    let threads: Vec<_> = (0..threads)
+        .map(|i| thread::spawn(move || (0..times).for_each(|time| round(i, time))))
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|t| t.join().expect("a thread of the burst"));
+    mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
+}
+
 /// Threads that used `bytes` each, so many times, and sleep.
 fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
     let used = Barrier::new(threads + 1);
@@ -272,7 +278,11 @@ fn at_most(test: &'static str, cases: &[(&str, usize)]) {
 fn a_burst_on_four_threads_is_given_back() {
     at_most(
         "a_burst_on_four_threads_is_given_back",
-        &[("burst", 16 * MIB), ("crossed", 16 * MIB)],
+        &[
+            ("burst", 16 * MIB),
+            ("swung-burst", 16 * MIB),
+            ("crossed", 16 * MIB),
+        ],
     );
 }
 

@@ -40,7 +40,7 @@ pub(super) fn detach(heap: *mut Heap) {
         let mut sorter = Sorter::new(heap, true);
         let ended = keep::begin(heap, &mut sorter);
         sorter.post_all();
-        let sent_home = matches!(ended, keep::Ended::SentHome);
+        let gave_back = ended.gave_back();
         (*heap).state.store(IDLE, Ordering::Relaxed);
         // SeqCst, with the fence in `remote::post`: either the poster sees Idle, or this drain sees its batch.
         fence(Ordering::SeqCst);
@@ -59,7 +59,7 @@ pub(super) fn detach(heap: *mut Heap) {
         }
         remote::catch_up();
         wind_down::ended();
-        if sent_home {
+        if gave_back {
             maintain::wake();
         }
     }
