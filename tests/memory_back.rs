@@ -83,6 +83,8 @@ fn play(case: &str) -> usize {
         }
         "sleepers" => sleepers(before, 64, 1, 50 * MIB),
         "swung-sleepers" => sleepers(before, 64, 5, 10 * MIB),
+        // Over before a period has passed, and nobody comes again.
+        "short-swung-sleepers" => sleepers(before, 2, 4, 24 * MIB),
         "few-swung-sleepers" => sleepers(before, 4, 5, 50 * MIB),
         "refill" => {
             let blocks = shuffled(take(512 * MIB, 1, |_| 64), 2);
@@ -294,6 +296,7 @@ fn sleeping_threads_hold_a_mebibyte_each() {
             ("sleepers", 64 * MIB),
             ("swung-sleepers", 64 * MIB),
             ("few-swung-sleepers", 16 * MIB),
+            ("short-swung-sleepers", 16 * MIB),
         ],
     );
 }

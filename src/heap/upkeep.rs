@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, shared};
 use super::remote::{self, Sorter};
-use super::{keep, maintain, refill, spare};
+use super::{keep, maintain, refill, slack, spare};
 use crate::knobs;
 use crate::large;
 use crate::os::clock;
@@ -16,6 +16,7 @@ const LOOK_EVERY: u32 = 64;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Todo {
     trim: bool,
+    wake: bool,
     /// Bytes that nobody needed for the whole delay, and that are the pool's from now on.
     unneeded: usize,
     decay: Option<u64>,
@@ -29,6 +30,8 @@ impl Todo {
         }
         if self.trim {
             pool::trim();
+        }
+        if self.trim || self.wake {
             maintain::wake();
         }
         if let Some(now) = self.decay {
@@ -51,6 +54,7 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         let part = shared(heap);
         let mut todo = Todo {
             trim: core::mem::take(&mut (*part).over_bound),
+            wake: slack::learns(part),
             ..Todo::default()
         };
         (*part).slow_ops += 1;
