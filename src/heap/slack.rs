@@ -272,11 +272,33 @@ fn set(slack: &mut Slack, learnt: usize) {
     }
 }
 
+/// Bytes on the stack of a class.
+unsafe fn kept(part: *mut Shared, class: usize) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).spare[class].blocks as usize * size_class::size(class) }
+}
+
+/// Bytes that the stack of a class holds: its blocks, and the slabs they alone pin.
+unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller is the heap's thread and holds its lock.
+    unsafe {
+        let part = shared(heap);
+        let (kept, stacked) = (kept(part, class), (*part).spare[class].blocks);
+        if stacked == 0 || (*heap).mixed.has(class) {
+            // Of foreign ones nobody here knows what they pin.
+            return kept;
+        }
+        let live = (*part).out_blocks[class].saturating_sub(stacked);
+        let slabs = (*part).slab_count[class].saturating_sub(live);
+        kept.max(slabs as usize * size_class::slots(class) * SLOT)
+    }
+}
+
 /// A class grows by `bytes`: where others keep blocks on account of what was learnt, they make room,
 /// the one that keeps most first.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock.
+/// The caller is the heap's thread and holds its lock.
 pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -287,17 +309,19 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
         let mut sorter = Sorter::new(heap, true);
         let mut left = bytes * ROOM_FOR;
         while left > 0 && amount(part) > bound(part) {
-            let kept =
-                |class: usize| (*part).spare[class].blocks as usize * size_class::size(class);
             let Some(most) = (1..CLASSES)
                 .filter(|&other| other != class)
-                .max_by_key(|&other| kept(other))
-                .filter(|&other| kept(other) >= SLOT)
+                .max_by_key(|&other| held_by(heap, other))
+                .filter(|&other| held_by(heap, other) >= SLOT)
             else {
                 break;
             };
             let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
             left = left.saturating_sub(gone as usize * size_class::size(most));
+            if kept(part, most) < SLOT {
+                // In whatever order they were freed: the few that are left may lie in all of the slabs.
+                spare::flush(heap, most, &mut sorter);
+            }
         }
         sorter.post_all();
     }
