@@ -9,6 +9,7 @@
 //! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
 //! one class makes room while another one grows: a program whose phases use different sizes is not to hold each twice.
 
+use super::bin::Bin;
 use super::heap::{Heap, Shared, shared};
 use super::remote::{self, Sorter};
 use super::{registry, spare};
@@ -278,18 +279,20 @@ unsafe fn kept(part: *mut Shared, class: usize) -> usize {
     unsafe { (*part).spare[class].blocks as usize * size_class::size(class) }
 }
 
-/// Bytes that the stack of a class holds: its blocks, and the slabs they alone pin.
+/// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
 unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
     // SAFETY: the caller is the heap's thread and holds its lock.
     unsafe {
         let part = shared(heap);
-        let (kept, stacked) = (kept(part, class), (*part).spare[class].blocks);
-        if stacked == 0 || (*heap).mixed.has(class) {
+        let kept = kept(part, class);
+        let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
+        if free == 0 || (*heap).mixed.has(class) {
             // Of foreign ones nobody here knows what they pin.
             return kept;
         }
-        let live = (*part).out_blocks[class].saturating_sub(stacked);
-        let slabs = (*part).slab_count[class].saturating_sub(live);
+        let live = (*part).out_blocks[class].saturating_sub(free);
+        // One slab is little to hold for a class that is in use at all.
+        let slabs = (*part).slab_count[class].saturating_sub(live.max(1));
         kept.max(slabs as usize * size_class::slots(class) * SLOT)
     }
 }
@@ -320,7 +323,7 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
             left = left.saturating_sub(gone as usize * size_class::size(most));
             if kept(part, most) < SLOT {
                 // In whatever order they were freed: the few that are left may lie in all of the slabs.
-                spare::flush(heap, most, &mut sorter);
+                spare::empty(heap, most, &mut sorter);
             }
         }
         sorter.post_all();

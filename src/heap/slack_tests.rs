@@ -5,6 +5,7 @@ use super::remote::Sorter;
 use super::{hot, slack, spare, tls};
 use crate::base::size_class;
 use std::thread;
+use std::vec;
 use std::vec::Vec;
 
 const SWING: usize = 16 << 20;
@@ -147,6 +148,8 @@ fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
         for size in [64, 192, 320] {
             for _ in 0..times {
                 let mut blocks = take(size);
+                // One of each at times, which brings a whole bin along.
+                [64, 192, 320].map(|size| free(vec![hot::alloc(size, 8, None) as usize], size));
                 let now = kept();
                 most = most.max(now.carved);
                 learnt = learnt.max(now.learnt);

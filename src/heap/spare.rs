@@ -229,6 +229,18 @@ pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
 }
 
+/// The same, and what is in the class's bin.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(super) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        bound_bin(heap, class, 0);
+        flush(heap, class, sorter);
+    }
+}
+
 /// Sends home what the stacks held on to for a whole period without needing it; answers how many bytes.
 ///
 /// # Safety
