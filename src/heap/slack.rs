@@ -53,10 +53,13 @@ pub(super) struct Slack {
     any_cut: bool,
     /// More was learnt since this was last asked for.
     learns: bool,
+    /// Most there could have been since the last look, had nothing gone home.
+    could: usize,
 }
 
 impl Slack {
-    fn saw(&mut self, amount: usize, live: usize) {
+    fn saw(&mut self, amount: usize, live: usize, all: usize) {
+        self.could = self.could.max(all);
         self.most = self.most.max(amount);
         if live > self.peak {
             (self.peak, self.trough) = (live, live);
@@ -87,6 +90,12 @@ unsafe fn amount(part: *mut Shared) -> usize {
         let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
         held.saturating_sub((*part).out_bytes)
     }
+}
+
+/// Bytes the heap would hold beyond what is out if all its blocks were free and none had gone home.
+unsafe fn all_free(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).carved_bytes.max((*part).spare_bytes) + (*part).empties.held_bytes() }
 }
 
 /// Bytes a heap may hold, whatever is live and was learnt.
@@ -138,7 +147,7 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
     // SAFETY: the caller's promise.
     unsafe {
         let amount = amount(part);
-        (*part).slack.saw(amount, live(part));
+        (*part).slack.saw(amount, live(part), all_free(part));
         let bound = bound(part);
         if amount <= bound {
             return Share::ALL;
@@ -191,6 +200,10 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
         let back = (*cut).min(want as u32);
         if back > 0 && knobs::get().heap_cache_kb.is_none() {
             *cut -= back;
+            // No more than would have kept all: a little too little had everything go home, which is not missing everything,
+            // and sizes that come by turns miss each other's. Half of the bound is for what magazines take.
+            let could = (*part).slack.could.max(all_free(part));
+            let most = could.saturating_sub(bound(part) / 2);
             let slack = &mut (*part).slack;
             let now = clock::now_ms();
             let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
@@ -199,7 +212,8 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
             // Once a program is known to swing, the rest is believed at once.
             if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
                 slack.paid = PATIENCE;
-                let bytes = back as usize * size_class::size(class);
+                let room = most.saturating_sub(slack.learnt);
+                let bytes = (back as usize * size_class::size(class)).min(room);
                 slack.learnt += bytes;
                 slack.learns = true;
                 LEARNT.fetch_add(bytes, Relaxed);
@@ -233,13 +247,13 @@ pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
         if slack.most <= bound(part) {
             left = if left > LEAST { left / 2 } else { 0 };
         }
-        slack.most = amount(part);
+        (slack.most, slack.could) = (amount(part), all_free(part));
         (slack.peak, slack.trough) = (live(part), live(part));
         set(slack, left);
     }
 }
 
-/// Forgets what was learnt: the heap's thread ends.
+/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -248,7 +262,8 @@ pub(super) unsafe fn forget(part: *mut Shared) {
     unsafe {
         let slack = &mut (*part).slack;
         set(slack, 0);
-        (slack.peak, slack.trough, slack.paid) = (0, 0, 0);
+        (slack.most, slack.could, slack.peak) = (0, 0, 0);
+        (slack.trough, slack.paid) = (0, 0);
         if core::mem::take(&mut slack.any_cut) {
             (*part).spare.iter_mut().for_each(|spare| spare.cut = 0);
         }
