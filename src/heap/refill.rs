@@ -217,6 +217,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     let taken = from_slabs(heap, class, want);
                     slack::make_room(heap, class, slots * SLOT);
                     drop(guard);
+                    slack::others_make_room(heap, slots * SLOT);
                     if let Some(fresh) = taken {
                         return fresh;
                     }

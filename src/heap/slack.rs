@@ -17,6 +17,7 @@ use crate::base::size_class::{self, CLASSES};
 use crate::base::units::SLOT;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
+use crate::pool;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// KiB that a heap may hold before anything was learnt, where the knob names no number.
@@ -34,6 +35,12 @@ const LEAST: usize = 64 << 10;
 /// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
 /// may be a part of a slab only.
 const ROOM_FOR: usize = 4;
+
+/// Milliseconds without a slow path after which a thread makes room for others: longer than one waits for its turn on a
+/// busy core.
+const STILL_MS: u64 = 10;
+/// Heaps that are looked at for each slab that is opened.
+const OTHERS: usize = 4;
 
 /// What one heap knows of its slack; under its lock. All-zero is nothing.
 #[repr(C)]
@@ -55,6 +62,9 @@ pub(super) struct Slack {
     learns: bool,
     /// Most there could have been since the last look, had nothing gone home.
     could: usize,
+    /// `Shared::slow_ops` as another thread that grows saw it last, and when that had changed.
+    seen: u32,
+    seen_ms: u64,
 }
 
 impl Slack {
@@ -342,6 +352,72 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
             }
         }
         sorter.post_all();
+    }
+}
+
+/// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// A heap grows by `bytes`: threads that do nothing meanwhile and keep blocks on account of what they learnt make room. A
+/// pool of threads that take turns is not to hold what each of them needs. No lock may be held.
+pub(super) fn others_make_room(heap: *mut Heap, bytes: usize) {
+    if learnt_by_all() == 0 {
+        return;
+    }
+    let now = clock::now_ms();
+    let mut turn = TURN.load(Relaxed);
+    for _ in 0..OTHERS {
+        let other = registry::heap(registry::SHARED_ID + (turn % registry::count().max(1)) as u32);
+        if !other.is_null() && other != heap {
+            // SAFETY: heaps live for ever; no lock is held.
+            let (sheds, over) = unsafe { shed_if_still(other, bytes * ROOM_FOR, now) };
+            if over {
+                pool::trim();
+            }
+            if sheds {
+                break;
+            }
+        }
+        turn = turn.wrapping_add(1);
+    }
+    TURN.store(turn, Relaxed);
+}
+
+/// Sends `bytes` home from the stacks of a heap whose thread took no slow path for a while; answers whether there was
+/// anything, and whether the pool holds too much now.
+unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool) {
+    // SAFETY: the caller's promise. Another's stacks are under its lock; its bins are left alone.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return (false, false);
+        };
+        let part = shared(heap);
+        let slack = &raw mut (*part).slack;
+        let mut sheds = false;
+        if (*slack).learnt == 0 {
+            // Nothing to be had.
+        } else if (*slack).seen != (*part).slow_ops {
+            ((*slack).seen, (*slack).seen_ms) = ((*part).slow_ops, now);
+        } else if now.saturating_sub((*slack).seen_ms) >= STILL_MS {
+            sheds = true;
+            let mut sorter = Sorter::new(heap, false);
+            let mut left = bytes;
+            while left > 0 && (*part).spare_bytes > 0 {
+                let most = (1..CLASSES)
+                    .max_by_key(|&class| kept(part, class))
+                    .unwrap_or(1);
+                let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
+                left = left.saturating_sub(gone as usize * size_class::size(most));
+            }
+            sorter.post_all();
+            if (*part).spare_bytes == 0 {
+                forget(part);
+            }
+        }
+        let over = core::mem::take(&mut (*part).over_bound);
+        drop(guard);
+        remote::look_again(heap);
+        (sheds, over)
     }
 }
 

@@ -4,7 +4,9 @@ use super::heap::{Heap, lock, shared};
 use super::remote::Sorter;
 use super::{hot, slack, spare, tls};
 use crate::base::size_class;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
@@ -27,7 +29,7 @@ fn free(blocks: Vec<usize>, size: usize) {
     }
 }
 
-/// What the calling thread's heap keeps.
+/// What a heap keeps.
 struct Kept {
     on_stacks: usize,
     learnt: usize,
@@ -35,10 +37,18 @@ struct Kept {
     carved: usize,
 }
 
+/// The calling thread's, which has allocated.
+fn mine() -> *mut Heap {
+    tls::get().cast()
+}
+
 fn kept() -> Kept {
-    // SAFETY: the thread has allocated, and so has a heap; the lock is held.
+    kept_by(mine())
+}
+
+fn kept_by(heap: *mut Heap) -> Kept {
+    // SAFETY: heaps live for ever; the lock is held.
     unsafe {
-        let heap: *mut Heap = tls::get().cast();
         let _guard = lock(heap);
         let part = shared(heap);
         Kept {
@@ -213,5 +223,39 @@ fn bins_run_empty_with_their_class() {
             let count = unsafe { super::bin::Bin::count(tls::get().cast(), class) };
             assert!(count <= 1, "{count} blocks of {size} bytes");
         }
+    });
+}
+
+/// Threads that take turns do not keep each what one of them needs at a time.
+#[test]
+fn a_thread_that_waits_makes_room_for_one_that_grows() {
+    alone(|| {
+        const SIZE: usize = 64;
+        let (to, from) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let waits = thread::spawn(move || {
+            let swings = (0..ROUNDS).any(|_| {
+                free(take(SIZE), SIZE);
+                kept().on_stacks > SWING - bins(SIZE)
+            });
+            assert!(swings);
+            to.send(mine() as usize).expect("it listens");
+            // Until the other one is done, or has failed.
+            let _ = ends.recv();
+        });
+        let other = from.recv().expect("it learns") as *mut Heap;
+        // What this one does takes longer than for which a thread may be still.
+        let stays = (0..ROUNDS).all(|_| {
+            free(take(SIZE), SIZE);
+            thread::sleep(Duration::from_millis(5));
+            // What this one learns is not to keep it from growing.
+            look();
+            look();
+            kept_by(other).on_stacks > bins(SIZE)
+        });
+        let left = kept_by(other).on_stacks;
+        drop(end);
+        waits.join().expect("it passes");
+        assert!(!stays, "{} KiB stay", left >> 10);
     });
 }
