@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{refill, shared, slack, tls};
+use super::{refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -153,7 +153,7 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
     }
     let block = large::alloc(size, align, zeroed).or_else(|| {
         // What other sizes keep may be in the way.
-        slack::give_up().then(|| large::alloc(size, align, zeroed))?
+        shed::give_up().then(|| large::alloc(size, align, zeroed))?
     });
     match block {
         Some(block) => Fresh {

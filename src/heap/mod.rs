@@ -35,6 +35,7 @@ mod refill;
 pub(crate) mod registry;
 mod remote;
 mod shared;
+mod shed;
 mod slabs;
 mod slack;
 #[cfg(all(test, not(loom)))]

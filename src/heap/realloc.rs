@@ -1,7 +1,7 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use super::{hot, slack};
+use super::{hot, shed};
 use crate::base::size_class::{self, HUGE, RUN_MAX};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
@@ -30,7 +30,7 @@ pub(crate) unsafe fn realloc(
                 let _errno = ErrnoGuard::new();
                 let grow = || large::realloc(ptr, align, new_size);
                 // What small blocks keep may be in the way.
-                let new = grow().or_else(|| slack::give_up().then(grow)?);
+                let new = grow().or_else(|| shed::give_up().then(grow)?);
                 return new.unwrap_or(ptr::null_mut());
             }
         } else if class < size_class::CLASSES {

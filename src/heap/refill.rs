@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, home, slabs, slack, spare, stack, strays, upkeep, wind_down};
+use super::{ahead, expect, home, shed, slabs, slack, spare, stack, strays, upkeep, wind_down};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::knobs;
@@ -215,9 +215,9 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = from_slabs(heap, class, want);
-                    slack::make_room(heap, class, slots * SLOT);
+                    shed::make_room(heap, class, slots * SLOT);
                     drop(guard);
-                    slack::others_make_room(heap, slots * SLOT);
+                    shed::others_make_room(heap, slots * SLOT);
                     if let Some(fresh) = taken {
                         return fresh;
                     }
@@ -256,5 +256,5 @@ unsafe fn flush(heap: *mut Heap) {
         sorter.post_all();
         drop(guard);
     }
-    slack::give_up();
+    shed::give_up();
 }

@@ -7,17 +7,13 @@
 //! from then on; provided that it happens often enough to matter, and that most of what was live had gone: where much
 //! stays, what goes home is brought together by it, and what is kept lies scattered. (python3's json took no less time for
 //! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
-//! one class makes room while another one grows: a program whose phases use different sizes is not to hold each twice.
+//! one class makes room while another one grows (`shed`): phases of different sizes are not to hold each its own.
 
-use super::bin::Bin;
-use super::heap::{Heap, Shared, shared};
-use super::remote::{self, Sorter};
-use super::{registry, spare};
-use crate::base::size_class::{self, CLASSES};
-use crate::base::units::SLOT;
+use super::heap::Shared;
+use super::registry;
+use crate::base::size_class;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
-use crate::pool;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// KiB that a heap may hold before anything was learnt, where the knob names no number.
@@ -32,15 +28,9 @@ const PATIENCE: u64 = 16384;
 const LOW: usize = 4;
 /// Bytes learnt that are forgotten at once.
 const LEAST: usize = 64 << 10;
-/// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
-/// may be a part of a slab only.
-const ROOM_FOR: usize = 4;
-
 /// Milliseconds without a slow path after which a thread makes room for others: longer than one waits for its turn on a
 /// busy core.
 const STILL_MS: u64 = 10;
-/// Heaps that are looked at for each slab that is opened.
-const OTHERS: usize = 4;
 
 /// What one heap knows of its slack; under its lock. All-zero is nothing.
 #[repr(C)]
@@ -93,7 +83,10 @@ pub(super) fn learnt_by_all() -> usize {
 }
 
 /// Bytes the heap holds beyond what is out.
-unsafe fn amount(part: *mut Shared) -> usize {
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn amount(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe {
         // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
@@ -125,7 +118,10 @@ unsafe fn live(part: *mut Shared) -> usize {
 }
 
 /// Bytes it may hold whatever it learnt. The least is shared among the heaps where there are many.
-unsafe fn bound(part: *mut Shared) -> usize {
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn bound(part: *mut Shared) -> usize {
     let heaps = registry::count()
         .saturating_sub(registry::idle_count())
         .max(8);
@@ -298,150 +294,18 @@ fn set(slack: &mut Slack, learnt: usize) {
     }
 }
 
-/// Bytes on the stack of a class.
-unsafe fn kept(part: *mut Shared, class: usize) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe { (*part).spare[class].blocks as usize * size_class::size(class) }
-}
-
-/// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
-unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
-    // SAFETY: the caller is the heap's thread and holds its lock.
-    unsafe {
-        let part = shared(heap);
-        let kept = kept(part, class);
-        let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
-        if free == 0 || (*heap).mixed.has(class) {
-            // Of foreign ones nobody here knows what they pin.
-            return kept;
-        }
-        let live = (*part).out_blocks[class].saturating_sub(free);
-        // One slab is little to hold for a class that is in use at all.
-        let slabs = (*part).slab_count[class].saturating_sub(live.max(1));
-        kept.max(slabs as usize * size_class::slots(class) * SLOT)
-    }
-}
-
-/// A class grows by `bytes`: where others keep blocks on account of what was learnt, they make room,
-/// the one that keeps most first.
+/// Whether the heap's thread took no slow path for a while, as far as those know who asked before.
 ///
 /// # Safety
-/// The caller is the heap's thread and holds its lock.
-pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn is_still(part: *mut Shared, now: u64) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        let part = shared(heap);
-        if learnt(part) == 0 {
-            return;
+        let slack = &mut (*part).slack;
+        if slack.seen != (*part).slow_ops {
+            (slack.seen, slack.seen_ms) = ((*part).slow_ops, now);
+            return false;
         }
-        let mut sorter = Sorter::new(heap, true);
-        let mut left = bytes * ROOM_FOR;
-        while left > 0 && amount(part) > bound(part) {
-            let Some(most) = (1..CLASSES)
-                .filter(|&other| other != class)
-                .max_by_key(|&other| held_by(heap, other))
-                .filter(|&other| held_by(heap, other) >= SLOT)
-            else {
-                break;
-            };
-            let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
-            left = left.saturating_sub(gone as usize * size_class::size(most));
-            if kept(part, most) < SLOT {
-                // In whatever order they were freed: the few that are left may lie in all of the slabs.
-                spare::empty(heap, most, &mut sorter);
-            }
-        }
-        sorter.post_all();
+        now.saturating_sub(slack.seen_ms) >= STILL_MS
     }
-}
-
-/// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
-static TURN: AtomicUsize = AtomicUsize::new(0);
-
-/// A heap grows by `bytes`: threads that do nothing meanwhile and keep blocks on account of what they learnt make room. A
-/// pool of threads that take turns is not to hold what each of them needs. No lock may be held.
-pub(super) fn others_make_room(heap: *mut Heap, bytes: usize) {
-    if learnt_by_all() == 0 {
-        return;
-    }
-    let now = clock::now_ms();
-    let mut turn = TURN.load(Relaxed);
-    for _ in 0..OTHERS {
-        let other = registry::heap(registry::SHARED_ID + (turn % registry::count().max(1)) as u32);
-        if !other.is_null() && other != heap {
-            // SAFETY: heaps live for ever; no lock is held.
-            let (sheds, over) = unsafe { shed_if_still(other, bytes * ROOM_FOR, now) };
-            if over {
-                pool::trim();
-            }
-            if sheds {
-                break;
-            }
-        }
-        turn = turn.wrapping_add(1);
-    }
-    TURN.store(turn, Relaxed);
-}
-
-/// Sends `bytes` home from the stacks of a heap whose thread took no slow path for a while; answers whether there was
-/// anything, and whether the pool holds too much now.
-unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool) {
-    // SAFETY: the caller's promise. Another's stacks are under its lock; its bins are left alone.
-    unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return (false, false);
-        };
-        let part = shared(heap);
-        let slack = &raw mut (*part).slack;
-        let mut sheds = false;
-        if (*slack).learnt == 0 {
-            // Nothing to be had.
-        } else if (*slack).seen != (*part).slow_ops {
-            ((*slack).seen, (*slack).seen_ms) = ((*part).slow_ops, now);
-        } else if now.saturating_sub((*slack).seen_ms) >= STILL_MS {
-            sheds = true;
-            let mut sorter = Sorter::new(heap, false);
-            let mut left = bytes;
-            while left > 0 && (*part).spare_bytes > 0 {
-                let most = (1..CLASSES)
-                    .max_by_key(|&class| kept(part, class))
-                    .unwrap_or(1);
-                let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
-                left = left.saturating_sub(gone as usize * size_class::size(most));
-            }
-            sorter.post_all();
-            if (*part).spare_bytes == 0 {
-                forget(part);
-            }
-        }
-        let over = core::mem::take(&mut (*part).over_bound);
-        drop(guard);
-        remote::look_again(heap);
-        (sheds, over)
-    }
-}
-
-/// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
-/// answers whether there was anything. No lock may be held.
-#[cold]
-pub(super) fn give_up() -> bool {
-    if learnt_by_all() == 0 {
-        return false;
-    }
-    for heap in registry::all() {
-        // SAFETY: heaps live for ever, and their stacks are under their locks.
-        unsafe {
-            let Some(guard) = (*heap).lock.try_lock() else {
-                continue;
-            };
-            let mut sorter = Sorter::new(heap, false);
-            spare::flush_all(heap, &mut sorter);
-            sorter.post_all();
-            forget(shared(heap));
-            drop(guard);
-            remote::look_again(heap);
-        }
-    }
-    remote::catch_up();
-    true
 }
