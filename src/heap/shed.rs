@@ -30,6 +30,9 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
     unsafe {
         let part = shared(heap);
         let kept = kept(part, class);
+        if (*part).slab_count[class] <= 1 {
+            return kept;
+        }
         let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
         if free == 0 || (*heap).mixed.has(class) {
             // Of foreign ones nobody here knows what they pin.
@@ -64,8 +67,10 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
             else {
                 break;
             };
-            let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
-            left = left.saturating_sub(gone as usize * size_class::size(most));
+            while left > 0 && kept(part, most) >= SLOT {
+                let gone = spare::send_home(heap, most, u32::MAX, &mut sorter);
+                left = left.saturating_sub(gone as usize * size_class::size(most));
+            }
             if kept(part, most) < SLOT {
                 // In whatever order they were freed: the few that are left may lie in all of the slabs.
                 spare::empty(heap, most, &mut sorter);

@@ -236,7 +236,10 @@ pub(super) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
 pub(super) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
+        let limit = Bin::limit(heap, class);
         bound_bin(heap, class, 0);
+        // What else is freed of the class is not to take the slow path each time.
+        Bin::set_limit(heap, class, limit);
         flush(heap, class, sorter);
     }
 }
