@@ -103,6 +103,11 @@ pub(super) struct Shared {
     /// Slow operations since the last look at the clock, and when that was.
     pub(super) slow_ops: u32,
     pub(super) looked_ms: u64,
+    /// How often what is not needed is still to be sent home, and the class at which that goes on; whether nothing had
+    /// happened for the whole delay before.
+    pub(super) shrinks_left: u8,
+    pub(super) shrinking: usize,
+    pub(super) was_idle: bool,
     pub(super) drained: u64,
     /// What a `remote::Sorter` gathers, and whether one has any.
     pub(super) rows: Rows,

@@ -153,7 +153,7 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
     }
     let block = large::alloc(size, align, zeroed).or_else(|| {
         // What other sizes keep may be in the way.
-        shed::give_up().then(|| large::alloc(size, align, zeroed))?
+        shed::give_up(size).then(|| large::alloc(size, align, zeroed))?
     });
     match block {
         Some(block) => Fresh {

@@ -30,7 +30,7 @@ pub(crate) unsafe fn realloc(
                 let _errno = ErrnoGuard::new();
                 let grow = || large::realloc(ptr, align, new_size);
                 // What small blocks keep may be in the way.
-                let new = grow().or_else(|| shed::give_up().then(grow)?);
+                let new = grow().or_else(|| shed::give_up(new_size).then(grow)?);
                 return new.unwrap_or(ptr::null_mut());
             }
         } else if class < size_class::CLASSES {

@@ -256,5 +256,5 @@ unsafe fn flush(heap: *mut Heap) {
         sorter.post_all();
         drop(guard);
     }
-    shed::give_up();
+    shed::give_up(0);
 }

@@ -353,29 +353,42 @@ pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorte
     }
 }
 
-/// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's.
+/// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's; answers whether the
+/// pool holds too much now.
 ///
 /// # Safety
 /// The caller holds no lock.
 pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
+    let mut over = false;
+    // SAFETY: the caller's promise.
+    unsafe { while settle_some(heap, &mut over) {} }
+    over
+}
+
+/// Some of that, so that the lock is not held for long; answers whether there is more to do.
+unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     // SAFETY: heaps live for ever.
     unsafe {
         let Some(guard) = (*heap).lock.try_lock() else {
             return false;
         };
+        let mut done = true;
         drain_locked(heap);
         let mut sorter = Sorter::new(heap, false);
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             keep::look(heap, &mut sorter);
             slabs::note_idle_classes(heap);
         } else {
-            spare::shrink_unneeded(heap, &mut sorter);
-            slabs::retire_empty(heap);
+            done = spare::shrink_unneeded(heap, spare::AT_ONCE, &mut sorter).done;
+            if done {
+                (*shared(heap)).shrinks_left = 0;
+                slabs::retire_empty(heap);
+            }
         }
         sorter.post_all();
-        let over = core::mem::take(&mut (*shared(heap)).over_bound);
+        *over |= core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         look_again(heap);
-        over
+        !done
     }
 }

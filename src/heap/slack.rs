@@ -237,11 +237,23 @@ pub(super) unsafe fn learns(part: *mut Shared) -> bool {
     unsafe { core::mem::take(&mut (*part).slack.learns) }
 }
 
-/// Takes down what was learnt by `bytes` that were not needed since the last look, and by half where none of it was.
+/// Takes down what was learnt by `bytes` that were not needed since the last look.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
 pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let slack = &mut (*part).slack;
+        set(slack, slack.learnt.saturating_sub(bytes));
+    }
+}
+
+/// A look is over: takes down what was learnt by half where none of it was needed.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn looked(part: *mut Shared) {
     // SAFETY: the caller's promise.
     unsafe {
         if (*part).slack.any_cut {
@@ -249,7 +261,7 @@ pub(super) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
             (*part).slack.any_cut = halve_cuts(part);
         }
         let slack = &mut (*part).slack;
-        let mut left = slack.learnt.saturating_sub(bytes);
+        let mut left = slack.learnt;
         if slack.most <= bound(part) {
             left = if left > LEAST { left / 2 } else { 0 };
         }

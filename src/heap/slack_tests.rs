@@ -66,7 +66,7 @@ fn look() {
         let heap: *mut Heap = tls::get().cast();
         let _guard = lock(heap);
         let mut sorter = Sorter::new(heap, true);
-        spare::shrink_unneeded(heap, &mut sorter);
+        while !spare::shrink_unneeded(heap, spare::AT_ONCE, &mut sorter).done {}
         sorter.post_all();
     }
 }

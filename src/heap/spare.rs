@@ -15,6 +15,8 @@ use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
+/// Blocks that go home in one slow path, about: what takes half a millisecond or so.
+pub(super) const AT_ONCE: u32 = 1 << 14;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 64 << 20;
 
@@ -98,7 +100,8 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         keep = keep.min(share.stack);
         bound_bin(heap, class, share.bin);
         let before = (*spare).blocks.min(limit);
-        while (*spare).blocks > keep {
+        let until = (*spare).blocks.saturating_sub(AT_ONCE);
+        while (*spare).blocks > keep.max(until) {
             let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
                 break;
@@ -154,7 +157,8 @@ pub(super) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         let limit = (*spare).limit;
         let keep = limit.min(share.stack).max(least);
         let before = (*spare).blocks.min(limit);
-        while (*spare).blocks > keep {
+        let until = (*spare).blocks.saturating_sub(AT_ONCE);
+        while (*spare).blocks > keep.max(until) {
             let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
             if gone == 0 {
                 break;
@@ -244,37 +248,56 @@ pub(super) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     }
 }
 
-/// Sends home what the stacks held on to for a whole period without needing it; answers how many bytes.
+/// What one call of [`shrink_unneeded`] did.
+pub(super) struct Shrunk {
+    pub(super) blocks: u32,
+    pub(super) bytes: usize,
+    /// All classes have been looked at. If not, the next call goes on.
+    pub(super) done: bool,
+}
+
+/// Sends home what the stacks held on to for a whole period without needing it, about `most` blocks at a time.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
-pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, sorter: &mut Sorter) -> usize {
-    let mut unneeded = 0;
-    for class in 1..size_class::CLASSES {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let spare: *mut Spare = &raw mut (*shared(heap)).spare[class];
+pub(super) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut Sorter) -> Shrunk {
+    let mut shrunk = Shrunk {
+        blocks: 0,
+        bytes: 0,
+        done: true,
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        for class in core::mem::take(&mut (*part).shrinking).max(1)..size_class::CLASSES {
+            let spare: *mut Spare = &raw mut (*part).spare[class];
             let mut surplus = (*spare).low.min((*spare).blocks);
-            unneeded += surplus as usize * size_class::size(class);
-            if surplus > 0 {
-                (*spare).limit = (*spare)
-                    .limit
-                    .saturating_sub(surplus)
-                    .max(first_limit(class));
-            }
-            while surplus > 0 {
-                let gone = send_home(heap, class, surplus, sorter);
-                if gone == 0 {
-                    break;
+            let mut gone = 0;
+            while surplus > gone && shrunk.blocks + gone < most {
+                match send_home(heap, class, surplus - gone, sorter) {
+                    0 => surplus = 0,
+                    some => gone += some,
                 }
-                surplus = surplus.saturating_sub(gone);
+            }
+            if gone > 0 {
+                let limit = (*spare).limit.saturating_sub(gone);
+                (*spare).limit = limit.max(first_limit(class));
+            }
+            shrunk.blocks += gone;
+            shrunk.bytes += gone as usize * size_class::size(class);
+            if surplus > gone {
+                (*spare).low = (surplus - gone).min((*spare).blocks);
+                (*part).shrinking = class;
+                shrunk.done = false;
+                break;
             }
             (*spare).low = (*spare).blocks;
         }
+        slack::unneeded(part, shrunk.bytes);
+        if shrunk.done {
+            slack::looked(part);
+            stack::shrink_empties(heap);
+        }
     }
-    // SAFETY: the caller's promise.
-    unsafe { slack::unneeded(shared(heap), unneeded) };
-    // SAFETY: the caller's promise.
-    unsafe { stack::shrink_empties(heap) };
-    unneeded
+    shrunk
 }

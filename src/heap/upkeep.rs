@@ -58,26 +58,49 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
             ..Todo::default()
         };
         (*part).slow_ops += 1;
-        if (*part).slow_ops < LOOK_EVERY {
-            return todo;
-        }
-        (*part).slow_ops = 0;
-        let now = clock::now_ms();
-        let delay = u64::from(knobs::get().purge_delay_ms);
-        let since = now.saturating_sub((*part).looked_ms);
-        if since >= (delay / 4).max(10) {
+        if (*part).shrinks_left == 0 {
+            if (*part).slow_ops < LOOK_EVERY {
+                return todo;
+            }
+            (*part).slow_ops = 0;
+            let now = clock::now_ms();
+            let delay = u64::from(knobs::get().purge_delay_ms);
+            let since = now.saturating_sub((*part).looked_ms);
+            if since < (delay / 4).max(10) {
+                return todo;
+            }
             (*part).looked_ms = now;
+            // Where hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came: the
+            // first time marks it, the second sends it home.
+            (*part).was_idle = since >= delay.max(10);
+            (*part).shrinks_left = 1 + u8::from((*part).was_idle);
             let mut sorter = Sorter::new(heap, true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
-            spare::shrink_unneeded(heap, &mut sorter);
-            if since >= delay.max(10) {
-                // Hardly anything happened for the whole delay: what is on the stacks was not needed, whenever it came.
-                todo.unneeded = spare::shrink_unneeded(heap, &mut sorter);
-            }
             sorter.post_all();
-            todo.trim |= core::mem::take(&mut (*part).over_bound);
             todo.decay = Some(now);
         }
+        todo.unneeded = shrink(heap);
+        todo.trim |= core::mem::take(&mut (*part).over_bound);
         todo
+    }
+}
+
+/// Goes on with sending home what was not needed; answers how many bytes of that nobody had needed for the whole delay.
+unsafe fn shrink(heap: *mut Heap) -> usize {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        let part = shared(heap);
+        let mut sorter = Sorter::new(heap, true);
+        let (mut left, mut unneeded) = (spare::AT_ONCE, 0);
+        while left > 0 && (*part).shrinks_left > 0 {
+            let shrunk = spare::shrink_unneeded(heap, left, &mut sorter);
+            left = left.saturating_sub(shrunk.blocks);
+            if (*part).was_idle && (*part).shrinks_left == 1 {
+                unneeded += shrunk.bytes;
+            }
+            (*part).shrinks_left -= u8::from(shrunk.done);
+        }
+        sorter.post_all();
+        unneeded
     }
 }
