@@ -295,7 +295,7 @@ fn sleeping_threads_hold_a_mebibyte_each() {
         &[
             ("sleepers", 64 * MIB),
             ("swung-sleepers", 64 * MIB),
-            ("few-swung-sleepers", 16 * MIB),
+            ("few-swung-sleepers", 24 * MIB),
             ("short-swung-sleepers", 16 * MIB),
         ],
     );

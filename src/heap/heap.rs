@@ -100,9 +100,10 @@ pub(super) struct Shared {
     pub(super) has_empty: bool,
     /// Bytes that an idle heap was left with, as they were counted then.
     pub(super) kept: usize,
-    /// Slow operations since the last look at the clock, and when that was.
+    /// Slow operations so far, when the clock was last looked at, and whether the thread ever did.
     pub(super) slow_ops: u32,
     pub(super) looked_ms: u64,
+    pub(super) has_looked: bool,
     /// How often what is not needed is still to be sent home, and the class at which that goes on; whether nothing had
     /// happened for the whole delay before.
     pub(super) shrinks_left: u8,

@@ -133,9 +133,9 @@ fn round() {
 
 /// Gives back everything that can be given back now; answers the bytes.
 pub(crate) fn purge_now() -> usize {
-    for _ in 0..3 {
-        // The first look marks what the stacks hold as unneeded, the second sends it home, and the third gives back the
-        // magazines that emptied.
+    for _ in 0..4 {
+        // One look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one after
+        // it sends that home, and the last gives back the magazines that emptied.
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe { remote::settle(heap) };

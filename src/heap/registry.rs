@@ -7,6 +7,7 @@ use super::out::Out;
 use super::remote::{self, Sorter};
 use super::spare;
 use super::strays::Strays;
+use super::upkeep;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::directory::Tag;
 use crate::slab::meta;
@@ -106,6 +107,7 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         let _guard = super::heap::lock(heap);
         (*heap).state.store(LIVE, Ordering::SeqCst);
         keep::forget(heap);
+        upkeep::begin(heap);
         (*heap).strays = Strays::NONE;
         (*heap).idle_classes.clear();
         if (*heap).torn.swap(false, Ordering::Relaxed) {

@@ -6,6 +6,7 @@ use super::out::{MOST_BATCHED, Out, batch_limit};
 use super::{home, hot, keep, registry, slabs, spare, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
+use crate::os::sys;
 use crate::pool;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::depot::DEPOT;
@@ -361,7 +362,12 @@ pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorte
 pub(super) unsafe fn settle(heap: *mut Heap) -> bool {
     let mut over = false;
     // SAFETY: the caller's promise.
-    unsafe { while settle_some(heap, &mut over) {} }
+    unsafe {
+        while settle_some(heap, &mut over) {
+            // Whoever waits for the lock is to have it before this thread takes it again.
+            sys::sleep_us(100);
+        }
+    }
     over
 }
 

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
 /// may be a part of a slab only.
 const ROOM_FOR: usize = 4;
-/// Bytes that are not to be had at once.
+/// Bytes that are hardly ever to be had at once.
 const IMPOSSIBLE: usize = 1 << 42;
 /// Heaps that are looked at for each slab that is opened.
 const OTHERS: usize = 4;
@@ -143,8 +143,8 @@ unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool)
 }
 
 /// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
-/// answers whether there was anything. `bytes` were asked for: nothing is given up for what no machine has. No lock may be
-/// held.
+/// answers whether any of them had learnt. `bytes` were asked for: nothing is given up for what is hardly ever to be had. No
+/// lock may be held.
 #[cold]
 pub(super) fn give_up(bytes: usize) -> bool {
     if learnt_by_all() == 0 || bytes >= IMPOSSIBLE {

@@ -220,9 +220,11 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
                 slack.paid = PATIENCE;
                 let room = most.saturating_sub(slack.learnt);
                 let bytes = (back as usize * size_class::size(class)).min(room);
-                slack.learnt += bytes;
-                slack.learns = true;
-                LEARNT.fetch_add(bytes, Relaxed);
+                if bytes > 0 {
+                    slack.learnt += bytes;
+                    slack.learns = true;
+                    LEARNT.fetch_add(bytes, Relaxed);
+                }
             }
         }
     }
@@ -271,7 +273,8 @@ pub(super) unsafe fn looked(part: *mut Shared) {
     }
 }
 
-/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends.
+/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or has
+/// nothing left that it kept.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.

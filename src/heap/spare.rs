@@ -4,7 +4,7 @@
 //! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
 //! what a while of use never needed. By the heap as a whole (`slack`): where its slabs and magazines hold far more than is
 //! live, and more than the program was seen to come back for, blocks kept here would pin nearly empty slabs, so the class
-//! keeps an eighth of what is live at most, its bin too: when everything has been freed, nothing stays behind.
+//! keeps an eighth of what is live at most, its bin too: when everything has been freed, little stays behind for long.
 
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
@@ -15,7 +15,7 @@ use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
-/// Blocks that go home in one slow path, about: what takes half a millisecond or so.
+/// Blocks that go home at a time, about: what takes half a millisecond or so.
 pub(super) const AT_ONCE: u32 = 1 << 14;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 64 << 20;
@@ -83,7 +83,7 @@ unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
     debug_assert!(kept, "half the bin was emptied");
 }
 
-/// Sends home what the class may not keep.
+/// Sends home what the class may not keep, so much at a time.
 unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {

@@ -43,6 +43,20 @@ impl Todo {
     }
 }
 
+/// A thread begins with a heap that another one had, or a fork left behind: what lies there is new to it.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(super) unsafe fn begin(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        (*part).has_looked = false;
+        ((*part).shrinks_left, (*part).shrinking) = (0, 0);
+        slack::forget(part);
+    }
+}
+
 /// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
 /// time asks for.
 ///
@@ -57,12 +71,11 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
             wake: slack::learns(part),
             ..Todo::default()
         };
-        (*part).slow_ops += 1;
+        (*part).slow_ops = (*part).slow_ops.wrapping_add(1);
         if (*part).shrinks_left == 0 {
-            if (*part).slow_ops < LOOK_EVERY {
+            if !(*part).slow_ops.is_multiple_of(LOOK_EVERY) {
                 return todo;
             }
-            (*part).slow_ops = 0;
             let now = clock::now_ms();
             let delay = u64::from(knobs::get().purge_delay_ms);
             let since = now.saturating_sub((*part).looked_ms);
@@ -72,7 +85,8 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
             (*part).looked_ms = now;
             // Where hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came: the
             // first time marks it, the second sends it home.
-            (*part).was_idle = since >= delay.max(10);
+            let looked = core::mem::replace(&mut (*part).has_looked, true);
+            (*part).was_idle = looked && since >= delay.max(10);
             (*part).shrinks_left = 1 + u8::from((*part).was_idle);
             let mut sorter = Sorter::new(heap, true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
