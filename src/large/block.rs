@@ -131,11 +131,11 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         if DIRECTORY.prepare(entry.run.map.addr, SUPERSLAB).is_ok() {
             return Some(Obtained {
                 run: entry.run,
-                huge: entry.huge,
+                huge: entry.huge(),
                 zero: false,
             });
         }
-        cache::keep(entry.run, entry.huge, clock::now_ms());
+        cache::keep(entry.run, entry.huge(), clock::now_ms());
     }
     let map = map_at_last(len, align)?;
     if cached && !zeroed && parts::may_gather() {

@@ -19,8 +19,29 @@ const ENTRIES: usize = 96;
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) run: Run,
-    pub(super) huge: bool,
+    pages: Pages,
     since: u64,
+}
+
+impl Entry {
+    fn new(run: Run, huge: bool, since: u64) -> Entry {
+        let pages = if huge { Pages::Huge } else { Pages::Small };
+        Entry { run, pages, since }
+    }
+
+    /// Whether huge pages were asked for it.
+    pub(super) fn huge(&self) -> bool {
+        self.pages == Pages::Huge
+    }
+}
+
+/// The pages asked for. Neither is 0, so that an entry that is `None` is, and a cache without any takes no room in the
+/// program's file: with a `bool` in its place `None` is 2, and the cache 22 KiB of data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Pages {
+    Small = 1,
+    Huge = 2,
 }
 
 /// The most that was live in the purge delay that runs, and in the one before.
@@ -115,7 +136,7 @@ impl Cache {
     fn neighbour(&self, entry: &Entry) -> Option<(usize, Run)> {
         let map = entry.run.map;
         self.entries.iter().enumerate().find_map(|(index, other)| {
-            let other = other.as_ref().filter(|other| other.huge == entry.huge)?;
+            let other = other.as_ref().filter(|other| other.pages == entry.pages)?;
             let run = if other.run.map.addr == map.end() {
                 entry.run.join(&other.run)
             } else if other.run.map.end() == map.addr {
@@ -194,7 +215,7 @@ pub(super) fn find(len: usize) -> Option<Entry> {
 /// those with or without huge pages, if it matters.
 pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     let mut cache = CACHE.lock();
-    let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge == huge);
+    let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
     // Lengths from `most` on come before those below it, and grow downwards.
     let rank = |len: usize| if len < most { len } else { usize::MAX - len };
     let best = (0..ENTRIES)
@@ -217,11 +238,7 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
     let mut cache = CACHE.lock();
     let live = cache.counts.live_bytes;
     cache.peak.see(live, now, delay());
-    let mut gone = cache.put(Entry {
-        run,
-        huge,
-        since: now,
-    });
+    let mut gone = cache.put(Entry::new(run, huge, now));
     loop {
         let entry = match gone.take() {
             Some(entry) => entry,
@@ -245,7 +262,7 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
         };
         cache.swing.gave(entry.run.map.len, now, delay());
         drop(cache);
-        if !release(entry.run, entry.huge) {
+        if !release(entry.run, entry.huge()) {
             // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
             return;
         }
@@ -270,11 +287,7 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
             cache.counts.huge_requested = cache.counts.huge_requested.saturating_sub(map.len);
         }
     } else {
-        let _ = cache.put(Entry {
-            run,
-            huge,
-            since: clock::now_ms(),
-        });
+        let _ = cache.put(Entry::new(run, huge, clock::now_ms()));
     }
     unmapped
 }
@@ -307,7 +320,7 @@ fn release_while(go_on: impl Fn(&Entry) -> bool, unneeded: bool) {
             cache.swing.unneeded(entry.run.map.len);
         }
         drop(cache);
-        release(entry.run, entry.huge);
+        release(entry.run, entry.huge());
     }
 }
 

@@ -156,7 +156,7 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
         let Some(entry) = cache::longest(target.len - done, huge) else {
             break;
         };
-        huge = Some(entry.huge);
+        huge = Some(entry.huge());
         let mut run = entry.run;
         while parts.count + 1 < MOST {
             let Some((len, _)) = run.parts.each().next() else {
@@ -177,7 +177,7 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
                     addr: target.addr + done + len,
                     len: target.len - done - len,
                 };
-                give_up(moved, behind, run, entry.huge);
+                give_up(moved, behind, run, entry.huge());
                 return None;
             }
             parts.push(len, new_origin());
@@ -189,7 +189,7 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
             run = run.divide(len).1;
         }
         if run.map.len > 0 {
-            cache::keep(run, entry.huge, clock::now_ms());
+            cache::keep(run, entry.huge(), clock::now_ms());
             break;
         }
     }
