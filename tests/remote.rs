@@ -192,9 +192,11 @@ fn pipeline() {
 }
 
 /// Hands `total` bytes over in waves of at most 16 MiB live and returns by how much resident memory grew, at the
-/// highest, over what it was after the first wave.
+/// highest, over what it was after the first waves. These are live as a whole before the first block is freed; how much of
+/// the others is live at once depends on the scheduler, and would else be taken for growth where it was little at first.
 fn growth_over_waves(total: usize, sleep_between: bool) -> usize {
     const WAVE: usize = 16 * MIB;
+    const WHOLE: usize = 2;
     let (forward, inbox) = sync_channel::<Block>(1 << 20);
     let (done, finished) = sync_channel::<()>(0);
     let consumer = thread::spawn(move || {
@@ -214,14 +216,22 @@ fn growth_over_waves(total: usize, sleep_between: bool) -> usize {
     let mut worst = 0;
     for wave in 0..total / WAVE {
         let mut bytes = 0;
+        let mut held = Vec::new();
         for i in 0.. {
             let size = 64 + size(i + wave) % 2000;
             let block = Block::new(&HAKMEM, size);
             bytes += size;
-            forward.send(block).expect("the consumer lives");
+            if wave < WHOLE {
+                held.push(block);
+            } else {
+                forward.send(block).expect("the consumer lives");
+            }
             if bytes > WAVE {
                 break;
             }
+        }
+        for block in held {
+            forward.send(block).expect("the consumer lives");
         }
         forward
             .send(Block::new(&HAKMEM, 8))
@@ -231,7 +241,7 @@ fn growth_over_waves(total: usize, sleep_between: bool) -> usize {
             thread::sleep(std::time::Duration::from_millis(5));
         }
         match wave {
-            0 | 1 => settled = settled.max(mem::rss()),
+            0..WHOLE => settled = settled.max(mem::rss()),
             _ => worst = worst.max(mem::rss()),
         }
     }
@@ -250,7 +260,7 @@ fn memory_does_not_grow_under_a_consumer_that_never_allocates() {
             for case in ["steady", "sleepy"] {
                 let ended = Child::of(TEST, case).run();
                 let growth: usize = ended.success().value("growth");
-                assert!(growth <= 16 * MIB, "{case}: grew by {} KiB", growth / 1024);
+                assert!(growth <= 8 * MIB, "{case}: grew by {} KiB", growth / 1024);
             }
         }
     }
