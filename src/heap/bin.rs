@@ -1,5 +1,8 @@
 //! The bins: a thread's free blocks of each class, their addresses in an array of its own, newest on top.
 //!
+//! A class that swings by thousands of blocks has its bin in a magazine: one that is full goes onto the spare stack as it is,
+//! and an empty one comes back for it.
+//!
 //! The addresses are not linked through the blocks: giving a block out or taking it back touches nothing but the bin, so
 //! that a program that takes many blocks in a row does not wait for one after the other to be read, and a block that was
 //! written long ago is not fetched once more to be freed.
@@ -7,15 +10,14 @@
 use super::heap::Heap;
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::slab::batch::{self, Block};
-use core::ops::RangeInclusive;
+use crate::slab::magazine::{self, Magazine};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// Most blocks a bin holds, but for one whose stack is large.
+/// Most blocks a bin holds, but for one in a magazine.
 const MOST_IN_BIN: usize = 256;
-/// Sizes of which a bin holds twice as many where the stack is large: half as many slow paths. Of the two that programs take
-/// most of; each puts the bins of a heap, also of one that holds a few blocks, onto half an OS page more.
-const TWICE: RangeInclusive<usize> = 48..=64;
+/// Largest block whose bin may lie in a magazine: half as many slow paths, and no address is copied.
+const IN_MAGAZINE_TO: usize = 64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
@@ -28,7 +30,7 @@ pub(crate) struct Bin {
     end: *mut *mut Block,
 }
 
-/// Most blocks a bin of `class` holds, but for one whose stack is large: 16 KiB worth and at most 256; of larger ones up
+/// Most blocks a bin of `class` holds, but for one in a magazine: 16 KiB worth and at most 256; of larger ones up
 /// to 8, as far as 64 KiB hold them, so that not every second free of them takes the slow path. None of a run, since a
 /// thread that sleeps cannot be asked for what is in its bins.
 pub(super) const fn bin_limit(class: usize) -> usize {
@@ -60,14 +62,9 @@ pub(super) const fn room(class: usize) -> usize {
     }
 }
 
-/// Places of the bin of `class`: [`room`], and twice that for large stacks of some classes.
-pub(super) const fn places(class: usize) -> usize {
-    let size = SIZES[class] as usize;
-    if *TWICE.start() <= size && size <= *TWICE.end() {
-        2 * room(class)
-    } else {
-        room(class)
-    }
+/// Whether the bin of `class` may lie in a magazine.
+pub(super) fn may_be_magazine(class: usize) -> bool {
+    class != 0 && size_class::size(class) <= IN_MAGAZINE_TO
 }
 
 /// Where each class's part of an array begins, when they lie one behind the other; at the end, where the last one ends.
@@ -81,28 +78,41 @@ pub(super) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
     starts
 }
 
-/// Where each bin's places begin, the one that holds null included.
+const _: () = assert!(
+    room(1) <= batch::MOST && magazine::ROOM <= batch::MOST,
+    "what is in a bin may be gathered, and one outside a magazine become a batch"
+);
+
+/// Where the places of each bin that is in no magazine begin, the one that holds null included.
 static FIRST: [u16; CLASSES + 1] = {
     let mut lens = [0; CLASSES];
     let mut class = 0;
     while class < CLASSES {
-        assert!(places(class) <= batch::MOST, "a bin may become one batch");
-        lens[class] = 1 + places(class) as u16;
+        lens[class] = 1 + room(class) as u16;
         class += 1;
     }
     starts(lens)
 };
 
-/// The places of all bins of a heap. All-zero is empty.
+/// The places of all bins of a heap that are in no magazine. All-zero is empty.
 pub(super) type Places = [*mut Block; FIRST[CLASSES] as usize];
 
 impl Bin {
     /// The place that holds null.
     ///
     /// # Safety
-    /// `heap` is a heap.
+    /// The bin is the calling thread's, or the caller holds the heap's lock: under it alone this changes.
     #[inline(always)]
     unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe { (*heap).bottoms[class] }
+    }
+
+    /// The place that holds null while the bin is in no magazine.
+    ///
+    /// # Safety
+    /// `heap` is a heap.
+    unsafe fn own(heap: *mut Heap, class: usize) -> *mut *mut Block {
         // SAFETY: inside the heap's places.
         unsafe {
             (&raw mut (*heap).places)
@@ -119,7 +129,8 @@ impl Bin {
         for class in 0..CLASSES {
             // SAFETY: the caller's promise.
             unsafe {
-                let bottom = Bin::bottom(heap, class);
+                let bottom = Bin::own(heap, class);
+                (*heap).bottoms[class] = bottom;
                 (*heap).front.bins[class] = Bin {
                     top: bottom,
                     end: bottom,
@@ -128,10 +139,64 @@ impl Bin {
         }
     }
 
+    /// The magazine that the bin lies in, if it does.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    pub(super) unsafe fn magazine(heap: *mut Heap, class: usize) -> Option<*mut Magazine> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bottom = Bin::bottom(heap, class);
+            (bottom != Bin::own(heap, class)).then(|| Magazine::of_bottom(bottom))
+        }
+    }
+
+    /// Puts the bin, which is empty or whose blocks are the caller's from now on, into `magazine` with all that is in
+    /// that; where there is none, into the heap again, empty. Answers how many blocks it holds then. Its limit becomes
+    /// what there is room for.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's or one whose thread is gone, and the caller holds the heap's lock; the magazine is
+    /// the caller's to give, and its blocks, of `class`, as well.
+    pub(super) unsafe fn lay(
+        heap: *mut Heap,
+        class: usize,
+        magazine: Option<*mut Magazine>,
+    ) -> usize {
+        // SAFETY: the caller's promises. A fork in another thread waits for the lock and sees all of it or nothing.
+        unsafe {
+            let (bottom, count, room) = match magazine {
+                Some(magazine) => {
+                    let (bottom, count) = Magazine::open(magazine);
+                    (bottom, count, magazine::ROOM)
+                }
+                None => (Bin::own(heap, class), 0, room(class)),
+            };
+            (*heap).bottoms[class] = bottom;
+            (*heap).front.bins[class] = Bin {
+                top: bottom.add(count),
+                end: bottom.add(room),
+            };
+            count
+        }
+    }
+
+    /// Blocks there is room for.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    pub(super) unsafe fn room(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: the caller's promise.
+        match unsafe { Bin::magazine(heap, class) } {
+            Some(_) => magazine::ROOM,
+            None => room(class),
+        }
+    }
+
     /// Blocks in the bin.
     ///
     /// # Safety
-    /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
+    /// As for [`Bin::bottom`]. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
     pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
         // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
@@ -149,7 +214,7 @@ impl Bin {
     /// The bin is the calling thread's, or one whose thread is gone.
     #[inline(always)]
     pub(super) unsafe fn limit(heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: both lie in the heap's places.
+        // SAFETY: both are places of the bin.
         unsafe {
             (*heap).front.bins[class]
                 .end
@@ -164,7 +229,8 @@ impl Bin {
     pub(super) unsafe fn set_limit(heap: *mut Heap, class: usize, limit: usize) {
         // SAFETY: inside the bin's places.
         unsafe {
-            let limit = limit.max(Bin::count(heap, class)).min(places(class));
+            let most = Bin::room(heap, class);
+            let limit = limit.max(Bin::count(heap, class)).min(most);
             (*heap).front.bins[class].end = Bin::bottom(heap, class).add(limit);
         }
     }
@@ -187,7 +253,8 @@ impl Bin {
     /// room for.
     #[inline(always)]
     pub(super) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
-        debug_assert!(count <= places(class));
+        // SAFETY: the caller's promise.
+        debug_assert!(count <= unsafe { Bin::room(heap, class) });
         // A fork in another thread may freeze this one anywhere: the child must find addresses below the top, and only
         // blocks that are the bin's (rule 13).
         compiler_fence(Ordering::Release);

@@ -10,7 +10,7 @@ use super::stack::Empties;
 use super::strays::Strays;
 use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
-use crate::slab::batch::{Addresses, Batch};
+use crate::slab::batch::{Addresses, Batch, Block};
 use crate::slab::directory::{OWNER_MAX, Tag};
 use crate::slab::inbox::Inbox;
 use crate::slab::magazine::Magazine;
@@ -122,8 +122,8 @@ pub(super) const LIVE: u32 = 0;
 /// Its thread has ended: whoever posts to it drains it.
 pub(super) const IDLE: u32 = 1;
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and `out` is a
-/// valid new heap.
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins, their bottoms and
+/// `out` is a valid new heap.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(super) front: Front,
@@ -150,6 +150,8 @@ pub(crate) struct Heap {
     pub(super) shared: UnsafeCell<Shared>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(super) freeing: Classes,
+    /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
+    pub(super) bottoms: [*mut *mut Block; CLASSES],
     /// Where the bins and the batches in the making keep the addresses of their blocks.
     pub(super) places: Places,
     pub(super) out_places: out::Places,

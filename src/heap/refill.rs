@@ -1,6 +1,6 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
-use super::bin::{Bin, bin_limit, places, room};
+use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
@@ -14,6 +14,7 @@ use crate::os::sys::ErrnoGuard;
 use crate::pool;
 use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
+use crate::slab::magazine;
 use core::ptr;
 
 /// Batches from the inbox that one slow path opens.
@@ -85,18 +86,16 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
 unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
-        let first = Bin::first(heap, class);
-        let mut count = stack::take(heap, class, first, places(class));
+        let mut count = from_stack(heap, class);
         if count == 0 && has_post(heap) {
             let mut sorter = Sorter::new(heap, true);
             open_pending(heap, INBOX_PER_REFILL, &mut sorter);
             sorter.post_all();
-            count = stack::take(heap, class, first, places(class));
+            count = from_stack(heap, class);
         }
-        Bin::set_count(heap, class, count);
-        if count > room(class) {
+        if count > 0 && Bin::magazine(heap, class).is_some() {
             // From a large stack: what was taken at once may go back at once.
-            Bin::set_limit(heap, class, places(class));
+            Bin::set_limit(heap, class, magazine::ROOM);
         } else if slack::learnt(shared(heap)) > 0 {
             // The bin was bounded while the class ran empty.
             let limit = Bin::limit(heap, class);
@@ -104,6 +103,20 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             Bin::set_limit(heap, class, limit.max(more));
         }
         count > 0
+    }
+}
+
+/// Fills the empty bin from the spare stack; how many blocks there are in it then.
+unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller holds the lock, and is the heap's thread.
+    unsafe {
+        let count = stack::take_bin(heap, class);
+        if count > 0 {
+            return count;
+        }
+        let count = stack::take(heap, class, Bin::first(heap, class), room(class));
+        Bin::set_count(heap, class, count);
+        count
     }
 }
 

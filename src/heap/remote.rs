@@ -3,7 +3,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::out::{MOST_BATCHED, Out, batch_limit};
-use super::{home, hot, keep, registry, slabs, spare, strays};
+use super::{home, hot, keep, registry, slabs, spare, stack, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::os::sys;
@@ -349,8 +349,9 @@ pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorte
     unsafe {
         let count = Bin::count(heap, class);
         Bin::set_count(heap, class, 0);
-        Bin::set_limit(heap, class, 0);
         home::blocks(heap, Bin::first(heap, class), count, class, sorter);
+        stack::leave_magazine(heap, class);
+        Bin::set_limit(heap, class, 0);
     }
 }
 

@@ -50,9 +50,11 @@ pub(super) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 count.div_ceil(2)
             };
             (*heap).freeing.add(class);
-            stack::put(heap, class, first, old);
-            ptr::copy(first.add(old), first, count - old);
-            Bin::set_count(heap, class, count - old);
+            if old < count || !stack::put_bin(heap, class) {
+                stack::put(heap, class, first, old);
+                ptr::copy(first.add(old), first, count - old);
+                Bin::set_count(heap, class, count - old);
+            }
         }
         let mut sorter = Sorter::new(heap, true);
         if size_class::is_run(class) {
@@ -206,6 +208,7 @@ unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
         if count > most as usize {
             stack::put(heap, class, Bin::first(heap, class), count);
             Bin::set_count(heap, class, 0);
+            stack::leave_magazine(heap, class);
         }
         Bin::set_limit(heap, class, most as usize);
     }

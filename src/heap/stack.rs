@@ -4,7 +4,7 @@
 //! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines. Where
 //! there is none to be had, a batch serves as well.
 
-use super::bin::places;
+use super::bin::{Bin, may_be_magazine, room};
 use super::heap::{Heap, Shared, Spare, shared};
 use super::home;
 use super::spare::first_limit;
@@ -54,7 +54,7 @@ pub(super) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
 /// Pushes the blocks at the `count` addresses from `first` on, oldest first.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the blocks, all of `class` and as many as its bin has places at most.
+/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
 pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block, count: usize) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -64,10 +64,78 @@ pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
             done = fill(part, class, first, count);
             added(part, class, done);
         }
-        if done < count {
-            let last = first.add(count - 1);
-            let batch = Batch::of(last, count - done, size_class::size(class));
-            push(heap, class, batch);
+        while done < count {
+            let some = (count - done).min(room(class));
+            let last = first.add(done + some - 1);
+            push(heap, class, Batch::of(last, some, size_class::size(class)));
+            done += some;
+        }
+    }
+}
+
+/// Pushes what is in the bin, if that lies in a magazine, which is full, and there is an empty one to take its place;
+/// whether it did.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(super) unsafe fn put_bin(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let count = Bin::count(heap, class);
+        let Some(full) = Bin::magazine(heap, class).filter(|_| count == magazine::ROOM) else {
+            return false;
+        };
+        let Some(empty) = empty(part) else {
+            return false;
+        };
+        Bin::lay(heap, class, Some(empty));
+        Magazine::close(full, count);
+        let spare = &raw mut (*part).spare[class];
+        (*full).below = (*spare).magazine;
+        (*spare).magazine = full;
+        (*spare).in_magazines += count as u32;
+        added(part, class, count);
+        true
+    }
+}
+
+/// Takes the newest magazine off the stack for the bin, which is empty, to lie in; answers how many blocks are in it, 0
+/// where there is none or the class's bin may not.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(super) unsafe fn take_bin(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let full = (*spare).magazine;
+        if full.is_null() || !may_be_magazine(class) {
+            return 0;
+        }
+        (*spare).magazine = (*full).below;
+        if let Some(empty) = Bin::magazine(heap, class) {
+            list_empty(part, empty);
+        }
+        let count = Bin::lay(heap, class, Some(full));
+        (*spare).in_magazines -= count as u32;
+        took(part, class, count);
+        count
+    }
+}
+
+/// Has the bin, which is empty, lie in the heap again.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread, or that is gone.
+pub(super) unsafe fn leave_magazine(heap: *mut Heap, class: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        debug_assert!(Bin::count(heap, class) == 0, "what is in the bin is lost");
+        if let Some(empty) = Bin::magazine(heap, class) {
+            Bin::lay(heap, class, None);
+            list_empty(shared(heap), empty);
         }
     }
 }
@@ -77,7 +145,7 @@ pub(super) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, and owns the blocks from then on. At `to` there are as many places as the bin of
-/// `class` has, and `most` at least.
+/// `class` has outside a magazine, and `most` at least.
 pub(super) unsafe fn take(
     heap: *mut Heap,
     class: usize,
@@ -99,14 +167,14 @@ pub(super) unsafe fn take(
         // that the block that was written to is the one that is named.
         let (count, next) = batch.header();
         if count == 0
-            || count > places(class).min((*spare).blocks as usize)
+            || count > room(class).min((*spare).blocks as usize)
             || next.is_some_and(|next| home::class_at(next) != class)
         {
             damaged(batch.head());
         }
         (*spare).top = next;
         took(part, class, count);
-        home::open(batch, class, to, places(class))
+        home::open(batch, class, to, room(class))
     }
 }
 
@@ -222,6 +290,17 @@ unsafe fn empty(part: *mut Shared) -> Option<*mut Magazine> {
     }
 }
 
+/// Keeps an empty magazine.
+unsafe fn list_empty(part: *mut Shared, magazine: *mut Magazine) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to, and owns the magazine.
+    unsafe {
+        let empties = &raw mut (*part).empties;
+        (*magazine).below = (*empties).list;
+        (*empties).list = magazine;
+        (*empties).count += 1;
+    }
+}
+
 /// Moves the newest `count` addresses of the class's magazines, which have so many, to the places below `end`.
 unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count: usize) {
     // SAFETY: the caller holds the lock of the heap `part` belongs to, and has the places.
@@ -235,10 +314,7 @@ unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count
             end = end.sub(some);
             if Magazine::count(magazine) == 0 {
                 (*spare).magazine = (*magazine).below;
-                let empties = &raw mut (*part).empties;
-                (*magazine).below = (*empties).list;
-                (*empties).list = magazine;
-                (*empties).count += 1;
+                list_empty(part, magazine);
             }
         }
         (*spare).in_magazines -= count as u32;
@@ -257,6 +333,7 @@ pub(super) unsafe fn is_valid(heap: *mut Heap) -> bool {
         let (mut bytes, mut held) = (0, 0);
         for (class, spare) in (*part).spare.iter().enumerate() {
             let (mut in_magazines, mut in_batches) = (0, 0);
+            held += u32::from(Bin::magazine(heap, class).is_some());
             let mut magazine = spare.magazine;
             while !magazine.is_null() {
                 let blocks = Magazine::blocks(magazine);

@@ -1,8 +1,11 @@
 //! Spare stacks that are large: their blocks lie in magazines, come back once each, and go home in the end.
 
+use super::bin::Bin;
 use super::heap::{Heap, lock, shared};
+use super::remote::{self, Sorter};
 use super::{hot, maintain, stack, tls};
 use crate::base::size_class;
+use crate::slab::magazine;
 use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
@@ -78,8 +81,55 @@ fn magazines_nobody_needs_go_back() {
     thread::spawn(|| {
         swing(64, 20_000);
         maintain::purge_now();
-        assert_eq!(in_magazines(64), (0, 0));
+        let (blocks, bytes) = in_magazines(64);
+        assert_eq!(blocks, 0);
+        assert!(
+            bytes <= magazine::SIZE,
+            "{bytes} bytes: more than the bin's"
+        );
         // And all over again.
+        swing(64, 20_000);
+    })
+    .join()
+    .expect("it passes");
+}
+
+/// Whether the calling thread's bin lies in a magazine, and how many blocks it may hold.
+fn bin(size: usize) -> (bool, usize) {
+    let class = (size + 15) >> 4;
+    // SAFETY: the thread's own heap; the lock is held.
+    unsafe {
+        let _guard = lock(my_heap());
+        (
+            Bin::magazine(my_heap(), class).is_some(),
+            Bin::limit(my_heap(), class),
+        )
+    }
+}
+
+#[test]
+fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
+    thread::spawn(|| {
+        for (size, expected) in [(16, true), (64, true), (80, false)] {
+            swing(size, 20_000);
+            // Whoever purges meanwhile takes the stack's magazines, but no bin of a thread that lives.
+            round(size, 0, 0..20_000);
+            let (inside, limit) = bin(size);
+            assert_eq!(inside, expected, "{size} B");
+            assert!(limit <= magazine::ROOM);
+        }
+        let heap = my_heap();
+        // SAFETY: the thread's own heap; the lock is held.
+        unsafe {
+            let _guard = lock(heap);
+            let mut sorter = Sorter::new(heap, true);
+            remote::flush_private(heap, &mut sorter);
+            sorter.post_all();
+            assert!(stack::is_valid(heap));
+        }
+        for size in [16, 64] {
+            assert_eq!(bin(size), (false, 0), "{size} B");
+        }
         swing(64, 20_000);
     })
     .join()

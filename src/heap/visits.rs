@@ -1,7 +1,7 @@
 //! Blocks sorted by the idle heaps they belong to, and taken home in person: one visit to an owner for blocks of all
 //! classes.
 
-use super::bin::{Bin, places};
+use super::bin::{Bin, room};
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::remote::{self, Sorter};
 use super::{home, refill, stack};
@@ -63,7 +63,7 @@ impl Rows {
             // Nothing that is done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
             let first = (*shared(heap)).scratch.first();
             loop {
-                let count = stack::take(heap, class, first, places(class));
+                let count = stack::take(heap, class, first, room(class));
                 if count == 0 {
                     break;
                 }
@@ -85,7 +85,7 @@ impl Rows {
         }
     }
 
-    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` places,
+    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` room,
     /// and its number is the answer.
     ///
     /// # Safety

@@ -5,7 +5,7 @@
 //! its addresses are kept in magazines, eight bytes for each block.
 
 use super::batch::Block;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
 
 /// Bytes of a magazine: the smallest OS page there is, so that those nobody needs can be purged.
@@ -18,7 +18,7 @@ pub(crate) const ROOM: usize = (SIZE - 2 * size_of::<usize>()) / size_of::<*mut 
 pub(crate) struct Magazine {
     /// The next of a list of magazines.
     pub(crate) below: *mut Magazine,
-    /// The first `count` of `blocks` are written.
+    /// The first `count` of `blocks` are written. 0 while a bin lies in them: the place below its oldest, which holds null.
     count: usize,
     blocks: [MaybeUninit<*mut Block>; ROOM],
 }
@@ -26,6 +26,11 @@ pub(crate) struct Magazine {
 const _: () = assert!(
     size_of::<Magazine>() == SIZE,
     "a magazine can be purged alone"
+);
+const _: () = assert!(
+    offset_of!(Magazine, count) + size_of::<usize>() == offset_of!(Magazine, blocks)
+        && size_of::<usize>() == size_of::<*mut Block>(),
+    "the count is the place below the oldest"
 );
 
 impl Magazine {
@@ -46,6 +51,37 @@ impl Magazine {
     pub(crate) unsafe fn count(this: *mut Magazine) -> usize {
         // SAFETY: the caller's promise.
         unsafe { (*this).count }
+    }
+
+    /// Has it serve as a bin: the place that holds null, with [`ROOM`] places above it, and how many of them are taken.
+    ///
+    /// # Safety
+    /// `this` is the caller's.
+    pub(crate) unsafe fn open(this: *mut Magazine) -> (*mut *mut Block, usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let count = core::mem::take(&mut (*this).count);
+            let bottom = this.byte_add(offset_of!(Magazine, count)).cast();
+            (bottom, count)
+        }
+    }
+
+    /// Ends that: the first `count` places of the bin are taken.
+    ///
+    /// # Safety
+    /// `this` is the caller's; so many were written.
+    pub(crate) unsafe fn close(this: *mut Magazine, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (*this).count = count };
+    }
+
+    /// The magazine of a bin by the place that holds null.
+    ///
+    /// # Safety
+    /// `bottom` came from [`Magazine::open`].
+    pub(crate) unsafe fn of_bottom(bottom: *mut *mut Block) -> *mut Magazine {
+        // SAFETY: the caller's promise.
+        unsafe { bottom.byte_sub(offset_of!(Magazine, count)).cast() }
     }
 
     /// The addresses that are there, oldest first.
