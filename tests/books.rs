@@ -176,17 +176,23 @@ fn threads_one_after_another_share_few_heaps() {
         for _ in 0..5 {
             let barrier = Barrier::new(51);
             thread::scope(|scope| {
-                for _ in 0..50 {
-                    scope.spawn(|| {
-                        Block::new(&HAKMEM, 100).free(&HAKMEM);
-                        barrier.wait();
-                        barrier.wait();
-                    });
-                }
+                let threads: Vec<_> = (0..50)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            Block::new(&HAKMEM, 100).free(&HAKMEM);
+                            barrier.wait();
+                            barrier.wait();
+                        })
+                    })
+                    .collect();
                 barrier.wait();
                 let heaps = stats().heaps;
                 assert!(heaps.live >= 50, "fifty threads hold {heaps:?}");
                 barrier.wait();
+                // The end of the scope waits for what they do, not for the end of the threads, which gives the heaps back.
+                for one in threads {
+                    one.join().expect("it ends");
+                }
             });
         }
         let heaps = stats().heaps;
