@@ -23,7 +23,7 @@
 //! | bin | a heap's free blocks of one class, private to its thread |
 //! | batch | free blocks of one class that move as a whole, by the address of the first |
 //! | spare stack | a heap's free blocks of one class between its bin and its slabs: batches, and magazines where they come and go by thousands |
-//! | magazine | addresses of free blocks, in memory of the allocator's own |
+//! | magazine | addresses of free blocks, in memory of the allocator's own: a part of a large spare stack, or the bin of such a class |
 //! | inbox | where other threads return a heap's blocks |
 //! | directory | the table from an address to the tag (owner, class) of its slot |
 //! | idle heap | one whose thread has ended; the next new thread *adopts* it |

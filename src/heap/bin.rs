@@ -51,7 +51,7 @@ pub(super) const fn bin_limit(class: usize) -> usize {
     }
 }
 
-/// Blocks the bin of `class` has room for: those it may hold, and one even of a run, on its way out.
+/// Blocks the bin of `class` has room for outside a magazine: those it may hold, and one even of a run, on its way out.
 pub(super) const fn room(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         1

@@ -152,7 +152,7 @@ pub(crate) struct Heap {
     pub(super) freeing: Classes,
     /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
     pub(super) bottoms: [*mut *mut Block; CLASSES],
-    /// Where the bins and the batches in the making keep the addresses of their blocks.
+    /// Where the bins that lie in no magazine, and the batches in the making, keep the addresses of their blocks.
     pub(super) places: Places,
     pub(super) out_places: out::Places,
 }

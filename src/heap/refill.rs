@@ -94,7 +94,7 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             count = from_stack(heap, class);
         }
         if count > 0 && Bin::magazine(heap, class).is_some() {
-            // From a large stack: what was taken at once may go back at once.
+            // Of a class that swings: as much may go back at once as a magazine brings.
             Bin::set_limit(heap, class, magazine::ROOM);
         } else if slack::learnt(shared(heap)) > 0 {
             // The bin was bounded while the class ran empty.

@@ -197,7 +197,7 @@ pub(super) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     }
 }
 
-/// Bounds a bin to `most` blocks: where it holds more, all of it goes onto the stack.
+/// Bounds a bin to `most` blocks: where it holds more, all of it goes onto the stack. One that is empty needs no magazine.
 unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
@@ -208,6 +208,8 @@ unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
         if count > most as usize {
             stack::put(heap, class, Bin::first(heap, class), count);
             Bin::set_count(heap, class, 0);
+        }
+        if Bin::count(heap, class) == 0 {
             stack::leave_magazine(heap, class);
         }
         Bin::set_limit(heap, class, most as usize);

@@ -1,8 +1,8 @@
 //! What a spare stack is made of: batches, and above them magazines where it is large.
 //!
 //! `blocks` of a stack is what its magazines and its batches count together. Most stacks hold a few batches, which cost
-//! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines. Where
-//! there is none to be had, a batch serves as well.
+//! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines, and a
+//! bin that lies in one goes there as it is. Where there is none to be had, a batch serves as well.
 
 use super::bin::{Bin, may_be_magazine, room};
 use super::heap::{Heap, Shared, Spare, shared};
@@ -20,7 +20,7 @@ use core::ptr;
 const MAGAZINE_TO: usize = 256;
 
 /// Magazines of a heap that are empty. `count` is how many are listed, `low` the least since the last look: what was not
-/// needed. `held` counts those that lie in a stack as well.
+/// needed. `held` counts those that lie in a stack or serve as a bin as well.
 #[repr(C)]
 pub(super) struct Empties {
     list: *mut Magazine,
@@ -321,7 +321,7 @@ unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count
     }
 }
 
-/// Debug walker: what a stack counts is there, and of its class.
+/// Debug walker: what a stack counts is there, and of its class; a bin in a magazine ends where it begins.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -333,7 +333,11 @@ pub(super) unsafe fn is_valid(heap: *mut Heap) -> bool {
         let (mut bytes, mut held) = (0, 0);
         for (class, spare) in (*part).spare.iter().enumerate() {
             let (mut in_magazines, mut in_batches) = (0, 0);
-            held += u32::from(Bin::magazine(heap, class).is_some());
+            if let Some(bin) = Bin::magazine(heap, class) {
+                // The place that holds null.
+                ok &= Magazine::count(bin) == 0;
+                held += 1;
+            }
             let mut magazine = spare.magazine;
             while !magazine.is_null() {
                 let blocks = Magazine::blocks(magazine);

@@ -85,7 +85,7 @@ impl Rows {
         }
     }
 
-    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` room,
+    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` places,
     /// and its number is the answer.
     ///
     /// # Safety

@@ -2,7 +2,8 @@
 //!
 //! A batch names its blocks in the words of a few of them, which costs nothing to hold, but those words are written and
 //! read again each time. A stack that swings by thousands of blocks pays for that with every free and every allocation;
-//! its addresses are kept in magazines, eight bytes for each block.
+//! its addresses are kept in magazines, eight bytes for each block. A bin can lie in one, so that what it holds goes onto the
+//! stack and comes back without being copied.
 
 use super::batch::Block;
 use core::mem::{MaybeUninit, offset_of};
