@@ -190,11 +190,10 @@ unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
 pub(super) unsafe fn try_drain(heap: *mut Heap) {
     // SAFETY: heaps live for ever.
     unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return;
-        };
-        drain_and_unlock(heap, guard);
-        look_again(heap);
+        if let Some(guard) = (*heap).lock.try_lock() {
+            drain_and_unlock(heap, guard);
+            look_again(heap);
+        }
     }
 }
 
