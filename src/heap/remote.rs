@@ -349,8 +349,7 @@ pub(super) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorte
         let count = Bin::count(heap, class);
         Bin::set_count(heap, class, 0);
         home::blocks(heap, Bin::first(heap, class), count, class, sorter);
-        stack::leave_magazine(heap, class);
-        Bin::set_limit(heap, class, 0);
+        stack::leave_magazine(heap, class, 0);
     }
 }
 

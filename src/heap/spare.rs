@@ -210,9 +210,10 @@ unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
             Bin::set_count(heap, class, 0);
         }
         if Bin::count(heap, class) == 0 {
-            stack::leave_magazine(heap, class);
+            stack::leave_magazine(heap, class, most as usize);
+        } else {
+            Bin::set_limit(heap, class, most as usize);
         }
-        Bin::set_limit(heap, class, most as usize);
     }
 }
 

@@ -125,11 +125,11 @@ pub(super) unsafe fn take_bin(heap: *mut Heap, class: usize) -> usize {
     }
 }
 
-/// Has the bin, which is empty, lie in the heap again.
+/// Has the bin, which is empty, lie in the heap again, and hold `limit` blocks at most.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread, or that is gone.
-pub(super) unsafe fn leave_magazine(heap: *mut Heap, class: usize) {
+pub(super) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         debug_assert!(Bin::count(heap, class) == 0, "what is in the bin is lost");
@@ -137,6 +137,7 @@ pub(super) unsafe fn leave_magazine(heap: *mut Heap, class: usize) {
             Bin::lay(heap, class, None);
             list_empty(shared(heap), empty);
         }
+        Bin::set_limit(heap, class, limit);
     }
 }
 
