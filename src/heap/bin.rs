@@ -79,8 +79,8 @@ pub(super) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
 }
 
 const _: () = assert!(
-    room(1) <= batch::MOST && magazine::ROOM <= batch::MOST,
-    "what is in a bin may be gathered, and one outside a magazine become a batch"
+    magazine::ROOM <= batch::MOST,
+    "what is in a bin may be gathered"
 );
 
 /// Where the places of each bin that is in no magazine begin, the one that holds null included.
@@ -88,6 +88,7 @@ static FIRST: [u16; CLASSES + 1] = {
     let mut lens = [0; CLASSES];
     let mut class = 0;
     while class < CLASSES {
+        assert!(room(class) <= batch::MOST, "a bin may become one batch");
         lens[class] = 1 + room(class) as u16;
         class += 1;
     }

@@ -62,10 +62,11 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
         let mut sorter = Sorter::new(heap, true);
         let mut left = bytes * ROOM_FOR;
         while left > 0 && amount(part) > bound(part) {
-            let Some(most) = (1..CLASSES)
+            let Some((_, most)) = (1..CLASSES)
                 .filter(|&other| other != class)
-                .max_by_key(|&other| held_by(heap, other))
-                .filter(|&other| held_by(heap, other) >= SLOT)
+                .map(|other| (held_by(heap, other), other))
+                .max()
+                .filter(|&(held, _)| held >= SLOT)
             else {
                 break;
             };
