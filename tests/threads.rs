@@ -322,7 +322,9 @@ fn little_stack_is_enough() {
         let mut attributes = std::mem::zeroed();
         assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
         assert_eq!(libc::pthread_attr_setstacksize(&mut attributes, stack), 0);
-        let (mut id, mut freed) = (0, std::ptr::null_mut());
+        // A number or a pointer, as the C library has it.
+        let mut id = std::mem::zeroed::<libc::pthread_t>();
+        let mut freed = std::ptr::null_mut();
         let made = libc::pthread_create(&mut id, &attributes, body, std::ptr::null_mut());
         assert_eq!(made, 0, "a thread with {stack} bytes of stack");
         assert_eq!(libc::pthread_join(id, &mut freed), 0);
