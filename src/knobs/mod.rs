@@ -67,6 +67,8 @@ pub(crate) struct Knobs {
     pub(crate) stats: StatsMode,
     /// The path statistics go to, `%p` not yet replaced; `None` means stderr.
     pub(crate) stats_file: Option<PathBytes>,
+    /// Whether the preloaded library leaves RTLD_DEEPBIND alone.
+    pub(crate) deepbind: bool,
     raw: [u32; COUNT],
     sources: [Source; COUNT],
 }
@@ -134,6 +136,7 @@ impl Knobs {
             verbose: value(Knob::Verbose) != 0,
             stats: StatsMode::from_raw(value(Knob::Stats)),
             stats_file: None,
+            deepbind: value(Knob::Deepbind) != 0,
             raw,
             sources,
         }
