@@ -7,6 +7,9 @@
 //! - a host of forty plugins, each with a copy of the allocator and 4 KiB of thread-local storage of its own;
 //! - two copies of the allocator at work at once, in all threads.
 
+// A program that is linked statically has no dynamic loader.
+#![cfg(not(target_feature = "crt-static"))]
+
 mod common;
 
 use common::blocks::Block;

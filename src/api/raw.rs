@@ -1,8 +1,9 @@
 //! The allocator without `Layout`: what a C interface is built on.
 //!
 //! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
-//! Every function may be called from any thread. A freed pointer that is not a block of this allocator ends the process
-//! with one line on stderr.
+//! Every function may be called from any thread. A freed pointer into memory that this allocator does not use for blocks
+//! ends the process with one line on stderr. One kind of address slips through: exactly a multiple of the directory's
+//! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
 
 use super::global::Hakmem;
 use crate::base::size_class::MIN_ALIGN;

@@ -9,6 +9,7 @@ use super::{refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
+use crate::os::findings;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -107,11 +108,16 @@ fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
 fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
     heed(caller);
     let class = class.max(1);
-    let fresh = from_anywhere(class);
-    match size_class::in_single_slots(class) {
-        Some(single) if fresh.ptr.is_null() => from_anywhere(single),
-        _ => fresh,
+    let mut fresh = from_anywhere(class);
+    if fresh.ptr.is_null()
+        && let Some(single) = size_class::in_single_slots(class)
+    {
+        fresh = from_anywhere(single);
     }
+    if fresh.ptr.is_null() {
+        findings::memory_refused(size_class::size(class));
+    }
+    fresh
 }
 
 /// A block of `class`, which is not 0, from wherever there is one.
@@ -160,7 +166,10 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
             ptr: block.ptr,
             zero: block.zero,
         },
-        None => Fresh::NULL,
+        None => {
+            findings::memory_refused(size);
+            Fresh::NULL
+        }
     }
 }
 
@@ -232,7 +241,7 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
             && class != 0
             && (*front).tag != Tag::of_owner(NOBODY).0
             && (*front).tag != Tag::of_owner(tag.owner()).0
-            && DIRECTORY.covers(ptr as usize)
+            && DIRECTORY.holds(ptr as usize)
             && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
         {
             return;

@@ -12,7 +12,6 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::Tag;
 use core::mem::MaybeUninit;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
@@ -143,7 +142,7 @@ impl Sorter {
             let blocks = &raw const (*shared(self.heap)).rows[index];
             let last = blocks.cast::<*mut Block>().add(count - 1);
             let batch = Batch::of(last, count, size_class::size(row.class as usize));
-            post(row.owner, batch, self.heap, self.may_drain);
+            post(row.owner, batch, self.may_drain);
         }
     }
 }
@@ -151,8 +150,8 @@ impl Sorter {
 /// Posts a batch to its owner; where nobody may come for it, walks the owner's inbox home.
 ///
 /// # Safety
-/// The caller owns the batch. It may hold `from`'s lock, and another heap's only if it may not drain.
-unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
+/// The caller owns the batch, and holds no lock but that of its own thread's heap if it may drain.
+unsafe fn post(owner: u32, batch: Batch, may_drain: bool) {
     // SAFETY: tags name heaps that exist, and heaps live for ever.
     unsafe {
         let heap = by_id(owner);
@@ -161,9 +160,6 @@ unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
                 "block {:p}: its slab names a heap that does not exist",
                 batch.head()
             );
-        }
-        if !from.is_null() {
-            (*from).posted.fetch_add(1, Ordering::Relaxed);
         }
         let class = super::refill::class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
@@ -305,7 +301,7 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
             let _errno = crate::os::sys::ErrnoGuard::new();
-            post(tag.owner(), batch, heap, true);
+            post(tag.owner(), batch, true);
             catch_up();
         }
     }
@@ -319,7 +315,7 @@ pub(super) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
         let batch = Batch::of(&raw const block, 1, size_class::size(tag.class()));
-        post(tag.owner(), batch, ptr::null_mut(), true);
+        post(tag.owner(), batch, true);
     }
     catch_up();
 }

@@ -1,6 +1,7 @@
 //! Why huge pages, prefault or memory were not had, and what to do: one text for each cause.
 //!
-//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused, and for the doctor of bench-harness,
+//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused (memory that is refused although there is
+//! some is said in any case), and for the doctor of bench-harness,
 //! which tries things out and asks here why. A cause is looked for only once something was really refused: a setting
 //! that hurts nobody is no finding. Looking reads /proc and /sys into buffers on the stack.
 
@@ -10,7 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::achieved::{for_each_line, huge_bytes};
 use super::mapping::{HUGE_PAGE, map_aligned, unmap};
-use super::memory::{cgroup_available, file, machine_available, number};
+use super::memory::{cgroup_available, file, machine_available, machine_total, number};
 use super::message::message;
 use super::prefault::first_touch;
 use super::sys::{self, Errno};
@@ -197,7 +198,7 @@ enum Topic {
     Listening = 1,
     HugePages = 2,
     Populate = 4,
-    Mapping = 8,
+    Memory = 8,
     Lock = 16,
     Pool = 32,
     Async = 64,
@@ -308,11 +309,24 @@ pub(crate) fn populate_refused(errno: Errno) {
     }
 }
 
-/// No place was had for `len` bytes.
-pub(crate) fn mapping_refused(len: usize, errno: Errno) {
-    if errno == Errno::ENOMEM && news(Topic::Mapping) {
-        sys::preserve_errno(|| message!("mmap of {} KiB: {errno}: {}", len >> 10, of_mapping(len)));
+/// The program is about to get null for `len` bytes. Somebody who did not ask for findings hears of it as well where
+/// there is that much memory: null looks like the machine's fault then, and is a limit's. Call it with no lock held.
+#[cold]
+pub(crate) fn memory_refused(len: usize) {
+    if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {
+        return;
     }
+    sys::preserve_errno(|| {
+        let there = || machine_available().min(cgroup_available());
+        if !listening(Topic::Memory) && (len > machine_total() || len > there()) {
+            return;
+        }
+        if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 == 0 {
+            // No less than that was asked of the kernel.
+            let cause = of_mapping(len.max(HUGE_PAGE));
+            message!("{len} bytes refused, ENOMEM: {cause}");
+        }
+    });
 }
 
 /// Memory could not be locked.
