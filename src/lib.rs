@@ -93,6 +93,7 @@ mod base;
 mod heap;
 #[cfg(all(loom, test))]
 mod heap {
+    mod left_over;
     mod model;
 }
 #[cfg(not(loom))]

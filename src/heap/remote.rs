@@ -2,6 +2,7 @@
 
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
+use super::left_over::LeftOver;
 use super::out::{MOST_BATCHED, Out, batch_limit};
 use super::{home, hot, keep, registry, slabs, spare, stack, strays};
 use crate::base::size_class;
@@ -172,7 +173,7 @@ unsafe fn post(owner: u32, batch: Batch, may_drain: bool) {
             if may_drain {
                 try_drain(heap);
             } else {
-                LEFT.store(true, Ordering::Relaxed);
+                LEFT.leave();
             }
         }
     }
@@ -238,16 +239,16 @@ pub(super) unsafe fn look_again(heap: *mut Heap) {
 /// Memory was freed on behalf of others beyond the pool's bound.
 static OVER: AtomicBool = AtomicBool::new(false);
 /// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
-static LEFT: AtomicBool = AtomicBool::new(false);
+static LEFT: LeftOver = LeftOver::new();
 
-/// Says that some idle heap may hold batches nobody opened.
+/// Says that some idle heap may hold batches that nobody opened: the caller kept locks, and let them go.
 pub(super) fn leave() {
-    LEFT.store(true, Ordering::Relaxed);
+    LEFT.leave();
 }
 
 /// Does what was left undone under locks. No lock may be held.
 pub(super) fn catch_up() {
-    if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
+    if LEFT.take() {
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe {

@@ -63,11 +63,12 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
         // Nobody counts what is posted: it is drained or waits, and under the lock no batch is on the way between the two.
         sums.drained += (*part).drained;
         sums.posted += (*part).drained + waiting;
-        // What was taken over stays pending: where nobody comes for it, it is for the next who catches up.
-        if (*part).pending.is_some() && (*heap).state.load(Ordering::Relaxed) == IDLE {
-            remote::leave();
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            // Nobody comes for what was taken over.
+            remote::drain_and_unlock(heap, guard);
+        } else {
+            drop(guard);
         }
-        drop(guard);
         remote::look_again(heap);
     }
 }
