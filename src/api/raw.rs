@@ -10,7 +10,6 @@ use crate::base::size_class::MIN_ALIGN;
 use crate::heap::{cold, hot, realloc as resize};
 use crate::knobs;
 use crate::os::message::message;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Who asks where nothing is set in code.
@@ -19,32 +18,31 @@ static DEFAULT: Hakmem = Hakmem::new();
 /// [`drops_deepbind`] has said what it does.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
-const fn too_large(size: usize, align: usize) -> bool {
-    size > isize::MAX as usize
-        || align > isize::MAX as usize
-        || size > isize::MAX as usize - (align - 1)
-}
-
 /// A block of at least `size` bytes (0 counts as 1) at `align`.
 #[inline]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
-    debug_assert!(align.is_power_of_two());
-    if too_large(size, align) {
-        ptr::null_mut()
-    } else {
-        hot::alloc(size, align, Some(&DEFAULT.caller))
-    }
+    alloc_by(&DEFAULT, size, align)
 }
 
 /// As [`alloc`], with all `size` bytes zero.
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    alloc_zeroed_by(&DEFAULT, size, align)
+}
+
+/// As [`alloc`], for whom `hakmem` was made: its configuration counts if it is the first, and its
+/// [`when_null`](Hakmem::when_null) is called.
+#[inline]
+pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
-    if too_large(size, align) {
-        ptr::null_mut()
-    } else {
-        hot::alloc_zeroed(size, align, Some(&DEFAULT.caller))
-    }
+    hot::alloc(size, align, Some(&hakmem.caller))
+}
+
+/// As [`alloc_by`], with all `size` bytes zero.
+#[inline]
+pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
+    debug_assert!(align.is_power_of_two());
+    hot::alloc_zeroed(size, align, Some(&hakmem.caller))
 }
 
 /// Frees a block. Null is ignored.

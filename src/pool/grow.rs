@@ -6,13 +6,13 @@ use super::purge;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
-use crate::os::findings;
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
+use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
@@ -127,7 +127,7 @@ fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
     unsafe {
         if huge {
-            findings::huge_pages_wished();
+            trial::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
         } else if huge::system_thp() == Thp::Always {
             let _ = huge::refuse(map.addr, map.len);
