@@ -58,6 +58,11 @@
 //! by block. When the last block of the slab is home the word becomes 0, the slot returns to the pool, and its memory,
 //! if nobody claims it, to the kernel.
 //!
+//! # Libraries that are opened late
+//!
+//! A library that brings this allocator and is opened by dlopen needs the feature `local_dynamic_tls`; the dynamic loader
+//! may refuse it otherwise. README.md says what that costs.
+//!
 //! # Signals
 //!
 //! Allocating in a signal handler is not promised to work, as with every allocator that keeps state per thread.
