@@ -6,6 +6,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 
 use crate::knobs::StatsMode;
+use crate::os::message;
 use crate::{heap, knobs, pool};
 
 /// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
@@ -36,12 +37,17 @@ pub fn purge() -> usize {
 /// `ptr` came from this allocator and was not freed.
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { heap::cold::usable_size(ptr) }
+    unsafe { heap::cold::usable_size(ptr, "usable size") }
 }
 
 /// Called once, when the allocator works.
 fn at_ready() {
-    if knobs::get().stats != StatsMode::Off {
+    let knobs = knobs::get();
+    if knobs.stats != StatsMode::Off {
+        if knobs.stats_file.is_none() {
+            // Some programs close stderr before they end, and so before the statistics.
+            message::keep_stderr();
+        }
         // SAFETY: a plain function that lives as long as the program. Where it cannot be registered, nothing is printed.
         unsafe { libc::atexit(print_at_exit) };
     }
@@ -51,10 +57,7 @@ extern "C" fn print_at_exit() {
     let knobs = knobs::get();
     // SAFETY: a plain call.
     let pid = unsafe { libc::getpid() } as u32;
-    stats::exit::print(
-        &snapshot::stats(),
-        knobs.stats,
-        knobs.stats_file.as_ref(),
-        pid,
-    );
+    snapshot::with_stats(false, &mut |stats, room| {
+        stats::exit::print(stats, room, knobs.stats, knobs.stats_file.as_ref(), pid);
+    });
 }
