@@ -9,12 +9,16 @@ use crate::knobs::StatsMode;
 use crate::os::message;
 use crate::{heap, knobs, pool};
 
+/// Whether the allocator is at work. Miri knows neither its mappings nor its assembly: there the system's serves the
+/// global allocator, and what looks at ours finds nothing.
+pub(crate) const SERVES: bool = !cfg!(miri);
+
 /// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
 /// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
 /// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
 /// threads.
 pub fn prewarm(superslabs: usize) -> usize {
-    if heap::ensure_ready() {
+    if SERVES && heap::ensure_ready() {
         pool::prewarm(knobs::get(), superslabs)
     } else {
         0
@@ -24,7 +28,7 @@ pub fn prewarm(superslabs: usize) -> usize {
 /// Gives back to the kernel what can be given back now; returns the bytes. Blocks cached by threads that are running
 /// stay with them. Any thread may call it.
 pub fn purge() -> usize {
-    if heap::ensure_ready() {
+    if SERVES && heap::ensure_ready() {
         heap::maintain::purge_now()
     } else {
         0

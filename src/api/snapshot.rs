@@ -1,5 +1,6 @@
 //! Fills a [`Stats`] from the layers' own counts.
 
+use super::SERVES;
 use super::stats::{Stats, achieved};
 use crate::base::units::{CACHE_LINE, SUPERSLAB};
 use crate::heap;
@@ -69,7 +70,7 @@ fn write_empty(stats: *mut Stats) {
 
 #[inline(never)]
 fn fill(stats: &mut Stats, quick: bool) {
-    if !heap::ensure_ready() {
+    if !SERVES || !heap::ensure_ready() {
         return;
     }
     fill_from_heaps(stats);

@@ -81,7 +81,7 @@ pub(super) struct Shared {
     pub(super) spare: [Spare; CLASSES],
     pub(super) slabs: [[*mut Slab; BUCKETS]; CLASSES],
     /// Blocks out of this heap's slabs, by class.
-    pub(super) out_blocks: [u32; CLASSES],
+    pub(super) out_blocks: [u64; CLASSES],
     pub(super) slab_count: [u32; CLASSES],
     pub(super) slab_bytes: usize,
     /// Bytes of the slabs' blocks that were ever handed out.

@@ -265,3 +265,31 @@ fn large_blocks_and_small_stacks_have_no_magazines() {
     .join()
     .expect("it passes");
 }
+
+/// A machine of a terabyte has room for more blocks of a class than 32 bits count: as if so many were out already.
+#[test]
+fn blocks_beyond_four_billion_are_counted() {
+    const OTHERS: u64 = (1 << 32) - 10;
+    thread::spawn(|| {
+        in_use();
+        let class = 48 / 16;
+        // SAFETY: the thread's own heap, under its lock.
+        let add = |more: i64| unsafe {
+            let _guard = lock(my_heap());
+            let out = &raw mut (*shared(my_heap())).out_blocks[class];
+            *out = out.read().wrapping_add_signed(more);
+        };
+        add(OTHERS as i64);
+        round(48, 0, 0..5000);
+        let blocks: Vec<_> = (0..5000).map(|_| hot::alloc(48, 8, None)).collect();
+        let live = crate::stats_quick().classes[class].live_blocks;
+        assert!(live >= OTHERS + 5000, "{live}");
+        for block in blocks {
+            // SAFETY: live blocks, each freed once.
+            unsafe { hot::dealloc(block, 48, 8) };
+        }
+        add(-(OTHERS as i64));
+    })
+    .join()
+    .expect("no panic");
+}
