@@ -276,6 +276,7 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
                 return false;
             };
             unlink(from_part, slab);
+            (*from_part).taken_from.add(class);
             let (slots, out) = (size_class::slots(class), (*slab).out());
             let bytes = out * size_class::size(class);
             (*from_part).slab_count[class] -= 1;
