@@ -12,7 +12,7 @@ use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
 use core::ptr;
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 /// Most blocks a bin holds, but for one in a magazine.
 const MOST_IN_BIN: usize = 256;
@@ -99,6 +99,26 @@ static FIRST: [u16; CLASSES + 1] = {
 pub(super) type Places = [*mut Block; FIRST[CLASSES] as usize];
 
 impl Bin {
+    /// The place of the newest block, or the one that holds null. Other threads count what lies below it (statistics,
+    /// reclaiming), whatever its thread does meanwhile. So every access is atomic, and Relaxed: what they find there is
+    /// under the heap's lock or not looked at.
+    ///
+    /// # Safety
+    /// `this` is a bin, or a stand-in.
+    #[inline(always)]
+    unsafe fn top(this: *mut Bin) -> *mut *mut Block {
+        // SAFETY: an aligned word of a bin. That of a stand-in is never written, and may be read this way.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).top).load(Ordering::Relaxed) }
+    }
+
+    /// # Safety
+    /// `this` is the calling thread's, or one whose thread is gone and whose heap's lock the caller holds.
+    #[inline(always)]
+    unsafe fn set_top(this: *mut Bin, top: *mut *mut Block) {
+        // SAFETY: an aligned word of a bin in writable memory.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).top).store(top, Ordering::Relaxed) }
+    }
+
     /// The place that holds null.
     ///
     /// # Safety
@@ -174,10 +194,9 @@ impl Bin {
                 None => (Bin::own(heap, class), 0, room(class)),
             };
             (*heap).bottoms[class] = bottom;
-            (*heap).front.bins[class] = Bin {
-                top: bottom.add(count),
-                end: bottom.add(room),
-            };
+            let bin = &raw mut (*heap).front.bins[class];
+            Bin::set_top(bin, bottom.add(count));
+            (*bin).end = bottom.add(room);
             count
         }
     }
@@ -200,10 +219,9 @@ impl Bin {
     /// As for [`Bin::bottom`]. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
     pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
-        // value the word has, once.
+        // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let top = (&raw const (*heap).front.bins[class].top).read_volatile();
+            let top = Bin::top(&raw mut (*heap).front.bins[class]);
             (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -261,7 +279,8 @@ impl Bin {
         compiler_fence(Ordering::Release);
         // SAFETY: inside the bin's places.
         unsafe {
-            (*heap).front.bins[class].top = Bin::bottom(heap, class).add(count);
+            let top = Bin::bottom(heap, class).add(count);
+            Bin::set_top(&raw mut (*heap).front.bins[class], top);
         }
         compiler_fence(Ordering::Release);
     }
@@ -273,7 +292,7 @@ impl Bin {
     #[inline(always)]
     pub(super) unsafe fn newest(this: *mut Bin) -> *mut Block {
         // SAFETY: `top` is a place of the bin; the one at the bottom holds null.
-        unsafe { *(*this).top }
+        unsafe { *Bin::top(this) }
     }
 
     /// Takes the newest block.
@@ -284,13 +303,13 @@ impl Bin {
     pub(super) unsafe fn pop(this: *mut Bin) -> Option<*mut u8> {
         // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
         unsafe {
-            let top = (*this).top;
+            let top = Bin::top(this);
             let block = *top;
             if block.is_null() {
                 return None;
             }
             let top = top.sub(1);
-            (*this).top = top;
+            Bin::set_top(this, top);
             fetch(*top);
             Some(block.cast())
         }
@@ -304,7 +323,7 @@ impl Bin {
     pub(super) unsafe fn push(this: *mut Bin, block: *mut Block) -> bool {
         // SAFETY: a place is left below the end, which lies inside the bin's places.
         unsafe {
-            let top = (*this).top;
+            let top = Bin::top(this);
             if top >= (*this).end {
                 return false;
             }
@@ -312,7 +331,7 @@ impl Bin {
             *top = block;
             // As in `set_count`.
             compiler_fence(Ordering::Release);
-            (*this).top = top;
+            Bin::set_top(this, top);
             true
         }
     }

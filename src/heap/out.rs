@@ -4,7 +4,7 @@ use super::bin::starts;
 use super::heap::{Heap, NOBODY};
 use crate::base::size_class::{CLASSES, SIZES};
 use crate::slab::batch::{Batch, Block};
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 /// Most blocks in a batch for another heap.
 pub(super) const MOST_BATCHED: usize = 64;
@@ -47,6 +47,24 @@ pub(super) struct Out {
 }
 
 impl Out {
+    /// The place for the next block. Atomic and Relaxed, as a bin's `top` is: other threads count what lies below it.
+    ///
+    /// # Safety
+    /// `this` is a heap's.
+    #[inline(always)]
+    unsafe fn next(this: *mut Out) -> *mut *mut Block {
+        // SAFETY: an aligned word of a heap.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).load(Ordering::Relaxed) }
+    }
+
+    /// # Safety
+    /// `this` is the calling thread's, or one whose thread is gone.
+    #[inline(always)]
+    unsafe fn set_next(this: *mut Out, next: *mut *mut Block) {
+        // SAFETY: an aligned word of a heap.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).store(next, Ordering::Relaxed) }
+    }
+
     /// # Safety
     /// `heap` is a heap.
     #[inline(always)]
@@ -83,10 +101,9 @@ impl Out {
     /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
     pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
-        // value the word has, once.
+        // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let next = (&raw const (*heap).out[class].next).read_volatile();
+            let next = Out::next(&raw mut (*heap).out[class]);
             (next as usize).saturating_sub(Out::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -111,14 +128,14 @@ impl Out {
         // SAFETY: `next` is below `last`, which is the last of the class's places.
         unsafe {
             let out = &raw mut (*heap).out[class];
-            let next = (*out).next;
+            let next = Out::next(out);
             if (*out).owner != owner || next == (*out).last {
                 return false;
             }
             *next = block;
             // A fork in another thread may freeze this one anywhere: what is counted is there (rule 13).
             compiler_fence(Ordering::Release);
-            (*out).next = next.add(1);
+            Out::set_next(out, next.add(1));
             true
         }
     }
@@ -136,12 +153,12 @@ impl Out {
         // SAFETY: `next` is at most `last`; the caller's promises.
         unsafe {
             let out = &raw mut (*heap).out[class];
-            let next = (*out).next;
+            let next = Out::next(out);
             (*out).owner = owner;
             *next = block;
             if next != (*out).last {
                 compiler_fence(Ordering::Release);
-                (*out).next = next.add(1);
+                Out::set_next(out, next.add(1));
                 return None;
             }
             let batch = Batch::of(next, batch_limit(class), SIZES[class] as usize);
@@ -167,7 +184,7 @@ impl Out {
         // SAFETY: the caller's promise.
         unsafe {
             let out = &raw mut (*heap).out[class];
-            (*out).next = Out::first(heap, class);
+            Out::set_next(out, Out::first(heap, class));
             (*out).owner = NOBODY;
         }
         // A fork may freeze this thread: the blocks must not be found both here and where they go.
