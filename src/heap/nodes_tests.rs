@@ -192,7 +192,7 @@ fn end_of(pid: i32) -> i32 {
         // SAFETY: a child of ours, not yet waited for.
         unsafe {
             match libc::waitpid(pid, &mut status, libc::WNOHANG) {
-                0 if hundredths == 3000 => _ = libc::kill(pid, libc::SIGKILL),
+                0 if hundredths == 60_000 => _ = libc::kill(pid, libc::SIGKILL),
                 0 => {}
                 ended => {
                     assert_eq!(ended, pid);
