@@ -5,10 +5,13 @@
 pub mod blocks;
 pub mod child;
 pub mod clock;
+pub mod faulty;
 pub mod mem;
 pub mod pattern;
 pub mod programs;
 pub mod pthread;
+pub mod script;
+pub mod seccomp;
 pub mod shadow;
 
 /// How many times as long as on an idle machine a test waits before it takes what does not come for a fault. A limit of
