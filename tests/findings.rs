@@ -135,6 +135,22 @@ fn address_space_used_up() {
         .run();
     one(&ended, "ENOMEM: RLIMIT_AS is 300 MiB");
     assert!(ended.value::<usize>("refused") > 0);
+    // Null although the machine has memory is explained to everybody, once.
+    let ended = Child::of(TEST, "limited")
+        .address_space(300 * MIB as u64)
+        .run();
+    one(&ended, "ENOMEM: RLIMIT_AS is 300 MiB");
+}
+
+#[test]
+fn more_than_the_machine_has_is_refused_in_silence() {
+    const TEST: &str = "more_than_the_machine_has_is_refused_in_silence";
+    if child::case().is_some() {
+        assert!(raw::alloc(1 << 60, 16).is_null());
+        return;
+    }
+    let ended = Child::of(TEST, "absurd").run();
+    assert!(findings(&ended).is_empty(), "{}", ended.stderr);
 }
 
 #[test]

@@ -324,3 +324,32 @@ fn purge_gives_back_what_was_prewarmed() {
         assert!(of("again") <= MIB, "{thp}: {} again", of("again"));
     }
 }
+
+static CALLED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+static ASKING: Hakmem = Hakmem::new().when_null(|| {
+    CALLED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+});
+
+#[test]
+fn null_is_announced_to_whom_it_is_returned() {
+    let called = || CALLED.load(std::sync::atomic::Ordering::Relaxed);
+    for (size, align) in [(100, 16), (5000, 64), (3 << 20, 16)] {
+        let block = raw::alloc_by(&ASKING, size, align);
+        assert!(!block.is_null() && called() == 0);
+        // SAFETY: allocated here, and freed once.
+        unsafe { raw::dealloc(block) };
+    }
+    let absurd = [
+        (usize::MAX, 16),
+        (isize::MAX as usize, 16),
+        (1 << 62, 1 << 20),
+        (1, 1 << 63),
+    ];
+    for (number, (size, align)) in absurd.into_iter().enumerate() {
+        assert!(raw::alloc_by(&ASKING, size, align).is_null());
+        assert_eq!(called(), 2 * number + 1, "{size:#x} {align:#x}");
+        assert!(raw::alloc_zeroed_by(&ASKING, size, align).is_null());
+        assert_eq!(called(), 2 * number + 2, "{size:#x} {align:#x}");
+    }
+    assert!(raw::alloc(usize::MAX, 16).is_null() && called() == 8);
+}

@@ -1,6 +1,6 @@
 //! malloc, free, calloc, realloc and their kin.
 
-use crate::errno::{answer, fail};
+use crate::errno::{HAKMEM, answer, fail};
 use core::ffi::c_void;
 use core::ptr;
 use hakmem_alloc::raw;
@@ -11,7 +11,7 @@ const ALIGN: usize = 16;
 /// `malloc`. A block of 0 bytes is a block like any other.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {
-    answer(raw::alloc(size, ALIGN))
+    raw::alloc_by(&HAKMEM, size, ALIGN).cast()
 }
 
 /// `free`. Null is ignored and `errno` kept.
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _
 #[unsafe(no_mangle)]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
-        Some(bytes) => answer(raw::alloc_zeroed(bytes, ALIGN)),
+        Some(bytes) => raw::alloc_zeroed_by(&HAKMEM, bytes, ALIGN).cast(),
         None => fail(libc::ENOMEM),
     }
 }

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use core::ptr;
+use hakmem_alloc::Hakmem;
 
 pub(crate) fn set(value: i32) {
     // SAFETY: the C library's own location for this thread.
@@ -15,6 +16,9 @@ pub(crate) fn fail(value: i32) -> *mut c_void {
     set(value);
     ptr::null_mut()
 }
+
+/// The allocator as the functions of C use it: null comes with ENOMEM, at no cost to those who get a block.
+pub(crate) static HAKMEM: Hakmem = Hakmem::new().when_null(|| set(libc::ENOMEM));
 
 /// The block as C has it; null becomes ENOMEM.
 #[inline(always)]

@@ -41,8 +41,16 @@ impl Hakmem {
             caller: Caller {
                 config,
                 when_ready: super::at_ready,
+                when_null: None,
             },
         }
+    }
+
+    /// Has `call` called on the allocating thread before null is returned to this handle, whatever the reason. A C
+    /// interface sets `errno` there, which is left alone otherwise.
+    pub const fn when_null(mut self, call: fn()) -> Hakmem {
+        self.caller.when_null = Some(call);
+        self
     }
 }
 

@@ -1,43 +1,42 @@
 //! The allocator without `Layout`: what a C interface is built on.
 //!
 //! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
-//! Every function may be called from any thread. A freed pointer that is not a block of this allocator ends the process
-//! with one line on stderr.
+//! Every function may be called from any thread. A freed pointer into memory that this allocator does not use for blocks
+//! ends the process with one line on stderr. One kind of address slips through: exactly a multiple of the directory's
+//! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
 
 use super::global::Hakmem;
 use crate::base::size_class::MIN_ALIGN;
 use crate::heap::{cold, hot, realloc as resize};
-use core::ptr;
 
 /// Who asks where nothing is set in code.
 static DEFAULT: Hakmem = Hakmem::new();
 
-const fn too_large(size: usize, align: usize) -> bool {
-    size > isize::MAX as usize
-        || align > isize::MAX as usize
-        || size > isize::MAX as usize - (align - 1)
-}
-
 /// A block of at least `size` bytes (0 counts as 1) at `align`.
 #[inline]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
-    debug_assert!(align.is_power_of_two());
-    if too_large(size, align) {
-        ptr::null_mut()
-    } else {
-        hot::alloc(size, align, Some(&DEFAULT.caller))
-    }
+    alloc_by(&DEFAULT, size, align)
 }
 
 /// As [`alloc`], with all `size` bytes zero.
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    alloc_zeroed_by(&DEFAULT, size, align)
+}
+
+/// As [`alloc`], for whom `hakmem` was made: its configuration counts if it is the first, and its
+/// [`when_null`](Hakmem::when_null) is called.
+#[inline]
+pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
-    if too_large(size, align) {
-        ptr::null_mut()
-    } else {
-        hot::alloc_zeroed(size, align, Some(&DEFAULT.caller))
-    }
+    hot::alloc(size, align, Some(&hakmem.caller))
+}
+
+/// As [`alloc_by`], with all `size` bytes zero.
+#[inline]
+pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
+    debug_assert!(align.is_power_of_two());
+    hot::alloc_zeroed(size, align, Some(&hakmem.caller))
 }
 
 /// Frees a block. Null is ignored.

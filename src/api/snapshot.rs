@@ -61,7 +61,7 @@ pub fn stats_quick() -> Stats {
 fn ours(start: usize, end: usize) -> bool {
     let mut at = start.next_multiple_of(SUPERSLAB);
     while at < end {
-        if DIRECTORY.covers(at)
+        if DIRECTORY.holds(at)
             && (DIRECTORY.descriptor(at).load(Ordering::Relaxed) != 0
                 || DIRECTORY.tag(at) != Tag::NONE)
         {

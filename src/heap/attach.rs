@@ -4,7 +4,7 @@ use super::heap::Heap;
 use super::{exit, fork, maintain, registry, tls};
 use crate::knobs;
 use crate::os::lock::Lock;
-use crate::os::{message, numa, sys};
+use crate::os::{memory, message, numa, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
@@ -80,7 +80,7 @@ fn make_usable() -> bool {
     let knobs = knobs::get();
     numa::init();
     if DIRECTORY
-        .init(knobs.directory_bits, sys::rlimit_as())
+        .init(memory::machine_total(), sys::rlimit_as())
         .is_err()
         || !registry::create_shared()
     {

@@ -20,8 +20,8 @@ pub(super) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     if ptr.is_null() {
         return;
     }
-    let tag = DIRECTORY.tag(ptr as usize);
-    if tag == Tag::NONE || !DIRECTORY.covers(ptr as usize) {
+    let tag = DIRECTORY.own_tag(ptr as usize);
+    if tag == Tag::NONE {
         if is_foreign(ptr) {
             return;
         }
@@ -85,12 +85,12 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 /// # Safety
 /// `ptr` is a block of this allocator, in use.
 pub(crate) unsafe fn usable_size(ptr: *const u8) -> usize {
-    let tag = DIRECTORY.tag(ptr as usize);
+    let tag = DIRECTORY.own_tag(ptr as usize);
     if tag.class() == HUGE as usize {
         // SAFETY: the caller's promise.
         return unsafe { large::usable_size(ptr.cast_mut()) };
     }
-    if tag == Tag::NONE || tag.class() >= size_class::CLASSES || !DIRECTORY.covers(ptr as usize) {
+    if tag == Tag::NONE || tag.class() >= size_class::CLASSES {
         not_ours(ptr.cast_mut(), "not a block of this allocator");
     }
     size_class::size(tag.class())

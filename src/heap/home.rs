@@ -25,8 +25,11 @@ pub(super) unsafe fn plausible(batch: Batch, most: usize) -> usize {
 /// The class of what lies where a link leads, before that is followed; 0 where no first block of a batch can be.
 pub(super) fn class_at(batch: Batch) -> usize {
     let at = batch.head() as usize;
-    let may_be = at.is_multiple_of(size_of::<Block>()) && DIRECTORY.covers(at);
-    if may_be { DIRECTORY.tag(at).class() } else { 0 }
+    if at.is_multiple_of(size_of::<Block>()) {
+        DIRECTORY.own_tag(at).class()
+    } else {
+        0
+    }
 }
 
 /// The batch after this one of those that were posted.
@@ -117,7 +120,7 @@ pub(super) unsafe fn open(
             }
             // What is read of a block ends with its slot.
             let can_be_read = |&block: &*mut Block| {
-                DIRECTORY.covers(block as usize) && block as usize % SLOT + size <= SLOT
+                DIRECTORY.holds(block as usize) && block as usize % SLOT + size <= SLOT
             };
             bits.is_multiple_of(size_of::<Block>())
                 && Tag(tags).class() == 0

@@ -9,7 +9,8 @@ use super::{refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
-use crate::os::sys::ErrnoGuard;
+use crate::os::findings;
+use crate::os::sys::{self, ErrnoGuard};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
@@ -19,6 +20,8 @@ use core::ptr;
 pub(crate) struct Caller {
     pub(crate) config: Config,
     pub(crate) when_ready: fn(),
+    /// Called before null is returned to this caller.
+    pub(crate) when_null: Option<fn()>,
 }
 
 /// A block from a slow path, and whether everything past its first two words is known to be zero.
@@ -107,10 +110,24 @@ fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
 fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
     heed(caller);
     let class = class.max(1);
-    let fresh = from_anywhere(class);
-    match size_class::in_single_slots(class) {
-        Some(single) if fresh.ptr.is_null() => from_anywhere(single),
-        _ => fresh,
+    let mut fresh = from_anywhere(class);
+    if fresh.ptr.is_null()
+        && let Some(single) = size_class::in_single_slots(class)
+    {
+        fresh = from_anywhere(single);
+    }
+    if fresh.ptr.is_null() {
+        refused(size_class::size(class), caller);
+    }
+    fresh
+}
+
+/// Null is about to be returned for `size` bytes.
+#[cold]
+fn refused(size: usize, caller: Option<&Caller>) {
+    findings::memory_refused(size);
+    if let Some(call) = caller.and_then(|caller| caller.when_null) {
+        call();
     }
 }
 
@@ -146,21 +163,24 @@ fn heed(caller: Option<&Caller>) {
 #[cold]
 #[inline(never)]
 fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
-    let _errno = ErrnoGuard::new();
     heed(caller);
-    if !attach::ensure_ready() {
-        return Fresh::NULL;
-    }
-    let block = large::alloc(size, align, zeroed).or_else(|| {
-        // What other sizes keep may be in the way.
-        shed::give_up(size).then(|| large::alloc(size, align, zeroed))?
+    let block = sys::preserve_errno(|| {
+        if !attach::ensure_ready() {
+            return None;
+        }
+        large::alloc(size, align, zeroed).or_else(|| {
+            // What other sizes keep may be in the way.
+            shed::give_up(size).then(|| large::alloc(size, align, zeroed))?
+        })
     });
-    match block {
-        Some(block) => Fresh {
-            ptr: block.ptr,
-            zero: block.zero,
-        },
-        None => Fresh::NULL,
+    let Some(block) = block else {
+        // An alignment takes as much room.
+        refused(size.saturating_add(align), caller);
+        return Fresh::NULL;
+    };
+    Fresh {
+        ptr: block.ptr,
+        zero: block.zero,
     }
 }
 
@@ -232,7 +252,7 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
             && class != 0
             && (*front).tag != Tag::of_owner(NOBODY).0
             && (*front).tag != Tag::of_owner(tag.owner()).0
-            && DIRECTORY.covers(ptr as usize)
+            && DIRECTORY.holds(ptr as usize)
             && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
         {
             return;
@@ -282,7 +302,7 @@ pub(super) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
     // SAFETY: the caller's promises.
     unsafe {
         if !Bin::push(bin_at(front, offset), block) {
-            overflow(front.cast(), block, offset);
+            overflow(block, front.cast(), offset);
         }
     }
 }
@@ -296,9 +316,10 @@ pub(super) unsafe fn push_foreign(heap: *mut Heap, block: *mut Block, class: usi
     unsafe { push(heap.cast(), block, class * size_of::<Bin>()) }
 }
 
+/// The block comes first, where the callers of `free` have put it.
 #[cold]
 #[inline(never)]
-unsafe fn overflow(heap: *mut Heap, block: *mut Block, offset: usize) {
+unsafe fn overflow(block: *mut Block, heap: *mut Heap, offset: usize) {
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's: its own heap, its own block.
     unsafe { super::spare::overflow(heap, block, offset / size_of::<Bin>()) }

@@ -4,6 +4,7 @@
 use super::{hot, shed};
 use crate::base::size_class::{self, HUGE, RUN_MAX};
 use crate::large;
+use crate::os::findings;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
@@ -31,6 +32,9 @@ pub(crate) unsafe fn realloc(
                 let grow = || large::realloc(ptr, align, new_size);
                 // What small blocks keep may be in the way.
                 let new = grow().or_else(|| shed::give_up(new_size).then(grow)?);
+                if new.is_none() {
+                    findings::memory_refused(new_size);
+                }
                 return new.unwrap_or(ptr::null_mut());
             }
         } else if class < size_class::CLASSES {

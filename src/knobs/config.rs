@@ -101,11 +101,6 @@ impl Config {
         self.set(Knob::Background, on as u32)
     }
 
-    /// `HAKMEM_DIRECTORY_BITS`: log2 of the bytes of address space that the directory describes.
-    pub const fn directory_bits(self, bits: u32) -> Self {
-        self.set(Knob::DirectoryBits, bits)
-    }
-
     /// `HAKMEM_VERBOSE`: says on stderr what was decided and why.
     pub const fn verbose(self, on: bool) -> Self {
         self.set(Knob::Verbose, on as u32)

@@ -61,8 +61,6 @@ pub(crate) struct Knobs {
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
-    /// Log2 of the bytes of address space that the directory describes.
-    pub(crate) directory_bits: u32,
     pub(crate) verbose: bool,
     pub(crate) stats: StatsMode,
     /// The path statistics go to, `%p` not yet replaced; `None` means stderr.
@@ -130,7 +128,6 @@ impl Knobs {
             heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
             purge_delay_ms: value(Knob::PurgeDelayMs),
             background: value(Knob::Background) != 0,
-            directory_bits: value(Knob::DirectoryBits),
             verbose: value(Knob::Verbose) != 0,
             stats: StatsMode::from_raw(value(Knob::Stats)),
             stats_file: None,

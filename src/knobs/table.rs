@@ -19,14 +19,13 @@ pub(super) enum Knob {
     HeapCacheKb,
     PurgeDelayMs,
     Background,
-    DirectoryBits,
     Verbose,
     Stats,
     StatsFile,
 }
 
 /// How many knobs there are.
-pub(super) const COUNT: usize = 15;
+pub(super) const COUNT: usize = 14;
 
 /// One knob: all that is known about it.
 pub(super) struct Row {
@@ -189,15 +188,6 @@ pub(super) static TABLE: [Row; COUNT] = [
         what: "0 forbids the maintenance thread, which a process with several threads and much retained memory gets.",
         cost: "Without it a process that falls silent keeps what it retained, and HAKMEM_SS_PREFAULT=async does nothing.",
         when: "0 where a library must not start threads.",
-    },
-    Row {
-        knob: Knob::DirectoryBits,
-        name: "HAKMEM_DIRECTORY_BITS",
-        kind: Kind::Number { min: 36, max: 44 },
-        by_profile: all(42),
-        what: "Log2 of the bytes of address space the directory describes; all superslabs and huge blocks lie within it.",
-        cost: "Reserves 2 to the power of (bits - 14) bytes of address space; only what is used becomes resident.",
-        when: "Above 42 for more than 4 TiB of blocks, below it under a tight RLIMIT_AS.",
     },
     Row {
         knob: Knob::Verbose,

@@ -35,7 +35,6 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(knobs.retain_mb, None);
     assert_eq!(knobs.purge_delay_ms, 1000);
     assert!(knobs.background);
-    assert_eq!(knobs.directory_bits, 42);
     assert!(!knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Off);
     assert!(knobs.stats_file.is_none());
@@ -57,7 +56,6 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_HEAP_CACHE_KB=14",
             "HAKMEM_PURGE_DELAY_MS=15",
             "HAKMEM_BACKGROUND=0",
-            "HAKMEM_DIRECTORY_BITS=40",
             "HAKMEM_VERBOSE=1",
             "HAKMEM_STATS=json",
             "HAKMEM_STATS_FILE=/tmp/%p",
@@ -74,7 +72,6 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
     assert!(!knobs.background);
-    assert_eq!(knobs.directory_bits, 40);
     assert!(knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Json);
     assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/%p");
@@ -101,7 +98,6 @@ fn every_knob_can_be_set_in_code() {
         .heap_cache_kb(Some(14))
         .purge_delay_ms(15)
         .background(false)
-        .directory_bits(40)
         .verbose(true)
         .stats(StatsMode::Text)
         .stats_file("/tmp/stats");
@@ -120,7 +116,6 @@ fn every_knob_can_be_set_in_code() {
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
     assert!(!knobs.background);
-    assert_eq!(knobs.directory_bits, 40);
     assert!(knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Text);
     assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/stats");

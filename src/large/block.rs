@@ -6,7 +6,7 @@ use crate::base::size_class::HUGE;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
-use crate::os::mapping::{self, Mapping};
+use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, huge, sys};
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -127,8 +127,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
     // well; but a large table may never be touched all over, and fresh pages come only when touched.
     let cached = (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB;
     if cached && let Some(entry) = cache::find(len) {
-        // It may be the rest of one that was cut, and start where no descriptor was ever set.
-        if DIRECTORY.prepare(entry.run.map.addr, SUPERSLAB).is_ok() {
+        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile.
+        if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
             return Some(Obtained {
                 run: entry.run,
                 huge: entry.huge(),
@@ -143,7 +143,10 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
             Some(gathered) if gathered.fresh < map.len => return Some(from_pieces(gathered)),
             // Somebody was quicker.
             Some(_) => {}
-            None => return obtain_fresh(map_at_last(len, align)?, cached),
+            None => {
+                DIRECTORY.leave(map.addr);
+                return obtain_fresh(map_at_last(len, align)?, cached);
+            }
         }
     }
     obtain_fresh(map, cached)
@@ -180,7 +183,7 @@ fn from_pieces(gathered: Gathered) -> Obtained {
     }
 }
 
-/// As [`map_new`], giving up what is cached where that is in the way.
+/// A mapping that is entered into the directory, giving up what is cached where that is in the way.
 fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
     map_new(len, align).or_else(|| {
         cache::purge_all();
@@ -190,11 +193,7 @@ fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
 }
 
 fn map_new(len: usize, align: usize) -> Option<Mapping> {
-    let map = mapping::map_aligned(len, align, Some(DIRECTORY.window())).ok()?;
-    if DIRECTORY.prepare(map.addr, SUPERSLAB).is_err() {
-        cache::release(Run::new(map), false);
-        return None;
-    }
+    let map = mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()?;
     let _ = sys::name_range(map.addr, map.len, c"hakmem: huge block");
     Some(map)
 }
@@ -207,11 +206,6 @@ fn advise(map: Mapping) -> bool {
         cache::account(0, 0, map.len as isize);
     }
     taken
-}
-
-/// Makes the descriptor of a block that would start at `addr` writable: before pages move there.
-fn prepare(addr: usize) -> Result<(), sys::Errno> {
-    DIRECTORY.prepare(addr, SUPERSLAB)
 }
 
 /// For fork: the lock of the free descriptors.
@@ -229,6 +223,7 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     let thp = unsafe { (*descriptor).huge };
     // SAFETY: as above.
     unsafe { drop_descriptor(descriptor) };
+    DIRECTORY.leave(run.map.addr);
     cache::account(-1, -(run.map.len as isize), 0);
     run.count_out();
     cache::keep(run, thp, clock::now_ms());
@@ -244,10 +239,7 @@ fn not_in_use(ptr: *mut u8) -> ! {
 /// Takes a block's tag and descriptor away from everybody else.
 fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
-    if !DIRECTORY.covers(addr) {
-        return None;
-    }
-    if !DIRECTORY.claim(addr, TAG) {
+    if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
         return None;
     }
     // Read only now: of several threads that free the same block one comes here.
@@ -299,6 +291,9 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     run.count_out();
     changed.count_in();
     let (map, new) = (run.map, changed.map);
+    if new.addr != map.addr {
+        DIRECTORY.leave(map.addr);
+    }
     let more = new.len as isize - map.len as isize;
     // A tail that was cut off keeps its share in the cache.
     cache::account(0, more, if thp { more.max(0) } else { 0 });
@@ -333,7 +328,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         return copy_to_new(run, len, align, thp);
     }
     // SAFETY: the mapping is the block's, claimed by the caller.
-    match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
+    match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
         Ok(new) => Some(Run::new(new)),
         Err(error) if error.intact => copy_to_new(run, len, align, thp),
         Err(_) => {

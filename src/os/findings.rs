@@ -1,6 +1,7 @@
 //! Why huge pages, prefault or memory were not had, and what to do: one text for each cause.
 //!
-//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused, and for the doctor of bench-harness,
+//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused (memory that is refused although there is
+//! some is said in any case), and for the doctor of bench-harness,
 //! which tries things out and asks here why. A cause is looked for only once something was really refused: a setting
 //! that hurts nobody is no finding. Looking reads /proc and /sys into buffers on the stack.
 
@@ -8,13 +9,12 @@ use core::fmt;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::achieved::{for_each_line, huge_bytes};
-use super::mapping::{HUGE_PAGE, map_aligned, unmap};
-use super::memory::{cgroup_available, file, machine_available, number};
+use super::achieved::for_each_line;
+use super::linux;
+use super::mapping::HUGE_PAGE;
+use super::memory::{cgroup_available, file, machine_available, machine_total, number};
 use super::message::message;
-use super::prefault::first_touch;
 use super::sys::{self, Errno};
-use super::{huge, linux};
 
 /// Why something was not had. Its text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,12 +192,12 @@ pub fn of_pool(page: usize) -> Cause {
 /// What a line is about; each is said once.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-enum Topic {
+pub(super) enum Topic {
     /// Not a topic: somebody wants to hear of the others.
     Listening = 1,
     HugePages = 2,
     Populate = 4,
-    Mapping = 8,
+    Memory = 8,
     Lock = 16,
     Pool = 32,
     Async = 64,
@@ -218,7 +218,7 @@ pub(crate) fn listen_for_huge_pages() {
     SAID.fetch_or(Topic::ListeningHuge as u32, Relaxed);
 }
 
-fn listening(topic: Topic) -> bool {
+pub(super) fn listening(topic: Topic) -> bool {
     let ears = match topic {
         Topic::HugePages => Topic::Listening as u32 | Topic::ListeningHuge as u32,
         _ => Topic::Listening as u32,
@@ -227,43 +227,12 @@ fn listening(topic: Topic) -> bool {
 }
 
 /// Whether somebody listens and has not heard of it.
-fn news(topic: Topic) -> bool {
+pub(super) fn news(topic: Topic) -> bool {
     listening(topic) && SAID.fetch_or(topic as u32, Relaxed) & topic as u32 == 0
 }
 
-/// Huge pages are about to be asked for: tries one, and says why if it is not had. Call it with no lock held.
-pub(crate) fn huge_pages_wished() {
-    if listening(Topic::HugePages) {
-        sys::preserve_errno(try_one);
-    }
-}
-
-#[cold]
-fn try_one() {
-    if !news(Topic::HugePages) {
-        return;
-    }
-    let Ok(map) = map_aligned(HUGE_PAGE, HUGE_PAGE, None) else {
-        return;
-    };
-    // SAFETY: mapped above, writable, and seen by nobody else. What advice is worth is seen from what is had.
-    let had = unsafe {
-        let _ = huge::advise(map.addr, map.len);
-        first_touch(map.addr);
-        let had = huge_bytes(map.addr, map.len);
-        let _ = unmap(map);
-        had
-    };
-    // Where the kernel does not say, nothing is claimed.
-    if had == Ok(0) {
-        message!(
-            "huge pages: 2 MiB wished, none had, OS pages instead: {}",
-            cause_of_small()
-        );
-    }
-}
-
-fn cause_of_small() -> Cause {
+/// Why small pages were had.
+pub(super) fn cause_of_small() -> Cause {
     const ENABLED: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
     const DEFRAG: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/defrag";
     let (mut enabled, mut defrag) = ([0; 64], [0; 64]);
@@ -308,11 +277,24 @@ pub(crate) fn populate_refused(errno: Errno) {
     }
 }
 
-/// No place was had for `len` bytes.
-pub(crate) fn mapping_refused(len: usize, errno: Errno) {
-    if errno == Errno::ENOMEM && news(Topic::Mapping) {
-        sys::preserve_errno(|| message!("mmap of {} KiB: {errno}: {}", len >> 10, of_mapping(len)));
+/// The program is about to get null for `len` bytes. Somebody who did not ask for findings hears of it as well where
+/// there is that much memory: null looks like the machine's fault then, and is a limit's. Call it with no lock held.
+#[cold]
+pub(crate) fn memory_refused(len: usize) {
+    if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {
+        return;
     }
+    sys::preserve_errno(|| {
+        let there = || machine_available().min(cgroup_available());
+        if !listening(Topic::Memory) && (len > machine_total() || len > there()) {
+            return;
+        }
+        if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 == 0 {
+            // No less than that was asked of the kernel.
+            let cause = of_mapping(len.max(HUGE_PAGE));
+            message!("{len} bytes refused, ENOMEM: {cause}");
+        }
+    });
 }
 
 /// Memory could not be locked.

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::findings;
-use super::mapping::{HUGE_PAGE, Mapping, Window, unmap};
+use super::mapping::{HUGE_PAGE, Mapping, unmap};
 use super::sys::{self, Errno};
 
 /// The system's policy for transparent huge pages, `/sys/kernel/mm/transparent_hugepage/enabled`.
@@ -110,11 +110,7 @@ impl PoolPage {
 /// The pages are reserved here: without `MAP_NORESERVE` the kernel answers `ENOMEM` now instead of
 /// SIGBUS at first touch. A forked child would take pages that are not reserved, and be killed where
 /// the pool is empty, so the mapping is not inherited.
-pub(crate) fn map_pool(
-    len: usize,
-    page: PoolPage,
-    window: Option<Window>,
-) -> Result<Mapping, Errno> {
+pub(crate) fn map_pool(len: usize, page: PoolPage) -> Result<Mapping, Errno> {
     if len == 0 {
         return Err(Errno::EINVAL);
     }
@@ -127,8 +123,7 @@ pub(crate) fn map_pool(
     let addr = unsafe { sys::mmap(0, len, prot, flags) }
         .inspect_err(|e| findings::pool_refused(len, page.bytes(), *e))?;
     let mapping = Mapping { addr, len };
-    let suits = addr.is_multiple_of(page.bytes()) && window.is_none_or(|w| w.contains(addr, len));
-    let outcome = if suits {
+    let outcome = if addr.is_multiple_of(page.bytes()) {
         // SAFETY: fresh and owned.
         unsafe { sys::madvise(addr, len, libc::MADV_DONTFORK) }
     } else {
@@ -205,7 +200,7 @@ mod tests {
 
     #[test]
     fn pool_mapping_is_refused_or_whole_and_never_leaks() {
-        match map_pool(1, PoolPage::TwoMiB, None) {
+        match map_pool(1, PoolPage::TwoMiB) {
             Ok(m) => {
                 assert!(m.addr.is_multiple_of(HUGE_PAGE) && m.len == HUGE_PAGE);
                 // SAFETY: owned here.
@@ -213,14 +208,11 @@ mod tests {
             }
             Err(e) => assert!(matches!(e, Errno::ENOMEM | Errno::EINVAL), "{e}"),
         }
-        assert_eq!(map_pool(0, PoolPage::TwoMiB, None), Err(Errno::EINVAL));
-        assert_eq!(
-            map_pool(usize::MAX, PoolPage::OneGiB, None),
-            Err(Errno::ENOMEM)
-        );
+        assert_eq!(map_pool(0, PoolPage::TwoMiB), Err(Errno::EINVAL));
+        assert_eq!(map_pool(usize::MAX, PoolPage::OneGiB), Err(Errno::ENOMEM));
         fake::clear();
         fake::fail_kind(Call::Mmap, 1, Errno::ENOMEM);
-        assert_eq!(map_pool(1, PoolPage::TwoMiB, None), Err(Errno::ENOMEM));
+        assert_eq!(map_pool(1, PoolPage::TwoMiB), Err(Errno::ENOMEM));
         assert_eq!(fake::calls().of(Call::Munmap), 0);
         fake::clear();
     }

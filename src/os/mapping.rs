@@ -1,6 +1,6 @@
 //! Address space: aligned mappings, and what becomes of them.
 //!
-//! Promises: a mapping that is handed out is aligned as asked and lies in the window as asked,
+//! Promises: a mapping that is handed out is aligned as asked and lies where the caller's [`Place`] accepts it,
 //! whatever the kernel answered; one that is not is unmapped before anybody saw it. `munmap` can
 //! fail where it would have to split a mapping (`vm.max_map_count`): excess that could not be
 //! trimmed stays behind as untouched address space, costs no memory, and is counted in
@@ -9,7 +9,6 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::findings;
 use super::sys::{self, Errno};
 
 /// The size of a huge page, and the alignment at which page tables move whole.
@@ -32,17 +31,15 @@ impl Mapping {
     }
 }
 
-/// The addresses that may be used: `[lo, hi)`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Window {
-    pub lo: usize,
-    pub hi: usize,
-}
-
-impl Window {
-    pub(crate) fn contains(&self, addr: usize, len: usize) -> bool {
-        self.lo <= addr && addr.checked_add(len).is_some_and(|end| end <= self.hi)
-    }
+/// Decides which addresses mappings may begin at.
+pub(crate) trait Place: Sync {
+    /// Accepts the address of a mapping that was just made, or not: then another address is tried. An error says that
+    /// others will do no better, unless they lie beside what was accepted before.
+    fn enter(&self, addr: usize) -> Result<bool, Errno>;
+    /// The mapping at an accepted address is gone.
+    fn leave(&self, addr: usize);
+    /// The address accepted last, if it is still mapped; 0 if there is none.
+    fn latest(&self) -> usize;
 }
 
 /// A mapping made at a wish, and whether the wish was granted.
@@ -74,16 +71,21 @@ unsafe fn discard(addr: usize, len: usize) {
 
 /// What is wanted of a mapping, checked and rounded once.
 #[derive(Clone, Copy)]
-struct Wish {
+struct Wish<'a> {
     len: usize,
     align: usize,
-    window: Option<Window>,
+    place: Option<&'a dyn Place>,
     prot: i32,
     flags: i32,
 }
 
-impl Wish {
-    fn new(len: usize, align: usize, window: Option<Window>, prot: i32) -> Result<Wish, Errno> {
+impl<'a> Wish<'a> {
+    fn new(
+        len: usize,
+        align: usize,
+        place: Option<&'a dyn Place>,
+        prot: i32,
+    ) -> Result<Wish<'a>, Errno> {
         let page = sys::page_size();
         if len == 0 || !align.is_power_of_two() {
             return Err(Errno::EINVAL);
@@ -101,14 +103,18 @@ impl Wish {
         Ok(Wish {
             len,
             align,
-            window,
+            place,
             prot,
             flags,
         })
     }
 
-    fn granted_by(&self, addr: usize) -> bool {
-        addr.is_multiple_of(self.align) && self.window.is_none_or(|w| w.contains(addr, self.len))
+    /// Whether a mapping made at `addr` will do; it is entered then.
+    fn granted_by(&self, addr: usize) -> Result<bool, Errno> {
+        if !addr.is_multiple_of(self.align) {
+            return Ok(false);
+        }
+        self.place.map_or(Ok(true), |place| place.enter(addr))
     }
 
     /// Maps at the hint, or wherever the kernel likes, and keeps it only if it suits. `Ok(Err(_))`
@@ -116,7 +122,8 @@ impl Wish {
     fn try_at(&self, hint: usize, flags: i32) -> Result<Result<Mapping, usize>, Errno> {
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
         let addr = unsafe { sys::mmap(hint, self.len, self.prot, self.flags | flags) }?;
-        if self.granted_by(addr) {
+        let granted = self.granted_by(addr);
+        if granted == Ok(true) {
             return Ok(Ok(Mapping {
                 addr,
                 len: self.len,
@@ -124,100 +131,105 @@ impl Wish {
         }
         // SAFETY: mapped by this call, and seen by nobody.
         unsafe { discard(addr, self.len) };
-        Ok(Err(addr))
+        granted.map(|_| Err(addr))
     }
 
     /// As [`Wish::try_at`], at an address and nowhere else. An occupied one is no error here.
     fn try_exactly(&self, addr: usize) -> Option<Mapping> {
+        if addr == 0 || !addr.is_multiple_of(self.align) {
+            return None;
+        }
         match self.try_at(addr, sys::MAP_FIXED_NOREPLACE) {
             Ok(Ok(mapping)) => Some(mapping),
             Ok(Err(_)) | Err(_) => None,
         }
     }
 
-    /// Maps more than enough and gives the ends back.
-    fn over_map(&self) -> Result<Mapping, Errno> {
-        let slack = self.align - sys::page_size();
-        let whole_len = self.len + slack;
+    /// Maps `slack` bytes more than enough and gives the ends back. `None`: no address in there will do.
+    fn over_map(&self, slack: usize) -> Result<Option<Mapping>, Errno> {
+        let whole_len = self.len.checked_add(slack).ok_or(Errno::ENOMEM)?;
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
         let whole = unsafe { sys::mmap(0, whole_len, self.prot, self.flags) }?;
-        let addr = whole.next_multiple_of(self.align);
-        if !self.granted_by(addr) {
-            // SAFETY: mapped by this call, and seen by nobody.
-            unsafe { discard(whole, whole_len) };
-            return Err(Errno::ENOMEM);
-        }
-        // SAFETY: the two ends outside [addr, addr + len), which nobody has seen.
+        // From the top, as the kernel hands addresses out.
+        let highest = (whole + slack) & !(self.align - 1);
+        let below = |&addr: &usize| addr.checked_sub(self.align);
+        let granted = core::iter::successors(Some(highest), below)
+            .take_while(|&addr| addr >= whole)
+            .find_map(|addr| match self.granted_by(addr) {
+                Ok(granted) => granted.then_some(Ok(addr)),
+                Err(errno) => Some(Err(errno)),
+            });
+        // SAFETY: mapped by this call, and seen by nobody: all of it, or what lies outside [addr, addr + len).
         unsafe {
+            let Some(Ok(addr)) = granted else {
+                discard(whole, whole_len);
+                return granted.map_or(Ok(None), |outcome| outcome.map(|_| None));
+            };
             discard(whole, addr - whole);
             discard(addr + self.len, whole + whole_len - (addr + self.len));
+            Ok(Some(Mapping {
+                addr,
+                len: self.len,
+            }))
         }
-        Ok(Mapping {
-            addr,
-            len: self.len,
-        })
     }
 
     fn map(&self) -> Result<Mapping, Errno> {
+        let outcome = self.map_anywhere();
+        match (&outcome, self.place) {
+            (Err(_), Some(place)) => self.map_beside(place.latest()).map_or(outcome, Ok),
+            _ => outcome,
+        }
+    }
+
+    /// Where the kernel chooses, or in ever larger ranges of its choice. One of twice as many addresses as were
+    /// ever accepted has one to spare, so the search ends with a mapping or with the end of the address space.
+    fn map_anywhere(&self) -> Result<Mapping, Errno> {
         let elsewhere = match self.try_at(0, 0)? {
             Ok(mapping) => return Ok(mapping),
             Err(addr) => addr,
         };
         // The kernel hands out addresses downwards: below what it just offered there is most
         // likely room.
-        let below = elsewhere & !(self.align - 1);
-        if below != 0
-            && self.granted_by(below)
-            && let Some(mapping) = self.try_exactly(below)
-        {
+        let below = elsewhere.saturating_sub(1) & !(self.align - 1);
+        if let Some(mapping) = self.try_exactly(below) {
             return Ok(mapping);
         }
-        match (self.over_map(), self.window) {
-            (Ok(mapping), _) => Ok(mapping),
-            (Err(_), Some(window)) => self.search(window),
-            (Err(e), None) => Err(e),
+        let mut slack = self.align - sys::page_size();
+        loop {
+            if let Some(mapping) = self.over_map(slack)? {
+                return Ok(mapping);
+            }
+            slack = (slack.max(self.align))
+                .checked_mul(2)
+                .ok_or(Errno::ENOMEM)?;
         }
     }
 
-    /// The kernel's own choice lies outside the window: look for a gap inside it.
-    fn search(&self, window: Window) -> Result<Mapping, Errno> {
-        const PROBES: usize = 64;
-        let Some(last) = window.hi.checked_sub(self.len) else {
-            return Err(Errno::ENOMEM);
-        };
-        if last < window.lo {
-            return Err(Errno::ENOMEM);
-        }
-        let step = (last - window.lo) / PROBES;
-        for i in 0..=PROBES {
-            let addr = (last - i * step) & !(self.align - 1);
-            if addr != 0
-                && self.granted_by(addr)
-                && let Some(mapping) = self.try_exactly(addr)
-            {
-                return Ok(mapping);
-            }
-            if step == 0 {
-                break;
-            }
-        }
-        Err(Errno::ENOMEM)
+    /// Right below or above a mapping of `latest`: the kernel makes one of the two, and what the place needs to
+    /// accept the one it has for the other.
+    fn map_beside(&self, latest: usize) -> Option<Mapping> {
+        let below = latest.saturating_sub(self.len) & !(self.align - 1);
+        let above = latest
+            .checked_add(1)?
+            .checked_next_multiple_of(self.align)?;
+        [below, above]
+            .into_iter()
+            .find_map(|addr| self.try_exactly(addr))
     }
 }
 
 /// Maps anonymous, private, zeroed memory of at least `len` bytes (whole OS pages), aligned to
-/// `align` and inside `window`. It is neither reserved with the kernel's accounting nor touched.
+/// `align` and accepted by `place`. It is neither reserved with the kernel's accounting nor touched.
 ///
 /// `EINVAL` for a length of zero or an alignment that is no power of two; `ENOMEM` where there is
 /// no such place; else what mmap said.
 pub(crate) fn map_aligned(
     len: usize,
     align: usize,
-    window: Option<Window>,
+    place: Option<&dyn Place>,
 ) -> Result<Mapping, Errno> {
-    Wish::new(len, align, window, READ_WRITE)?
-        .map()
-        .inspect_err(|errno| findings::mapping_refused(len, *errno))
+    Wish::new(len, align, place, READ_WRITE)?.map()
 }
 
 /// As [`map_aligned`], populated while it is mapped (`MAP_POPULATE`): with OS pages where the system's policy is not
@@ -226,9 +238,9 @@ pub(crate) fn map_aligned(
 pub(crate) fn map_aligned_populated(
     len: usize,
     align: usize,
-    window: Option<Window>,
+    place: Option<&dyn Place>,
 ) -> Result<Mapping, Errno> {
-    let wish = Wish::new(len, align, window, READ_WRITE)?;
+    let wish = Wish::new(len, align, place, READ_WRITE)?;
     match wish.try_at(0, libc::MAP_POPULATE)? {
         Ok(mapping) => Ok(mapping),
         Err(_) => wish.map(),
@@ -236,19 +248,10 @@ pub(crate) fn map_aligned_populated(
 }
 
 /// As [`map_aligned`], at `hint` if that can be had: whether it was is part of the answer. A hint
-/// that is misaligned, occupied, outside the window or beyond the end of the address space is one
-/// that cannot.
-pub(crate) fn map_aligned_at_hint(
-    hint: usize,
-    len: usize,
-    align: usize,
-    window: Option<Window>,
-) -> Result<Hinted, Errno> {
-    let wish = Wish::new(len, align, window, READ_WRITE)?;
-    if hint != 0
-        && wish.granted_by(hint)
-        && let Some(mapping) = wish.try_exactly(hint)
-    {
+/// that is misaligned, occupied or beyond the end of the address space is one that cannot.
+pub(crate) fn map_aligned_at_hint(hint: usize, len: usize, align: usize) -> Result<Hinted, Errno> {
+    let wish = Wish::new(len, align, None, READ_WRITE)?;
+    if let Some(mapping) = wish.try_exactly(hint) {
         return Ok(Hinted {
             mapping,
             honoured: mapping.addr == hint,
@@ -379,9 +382,7 @@ pub(crate) unsafe fn purge(addr: usize, len: usize) -> Result<(), Errno> {
 
 #[path = "remap.rs"]
 mod remap;
-#[cfg(test)]
-pub(crate) use remap::remap;
-pub(crate) use remap::{RemapError, may_move, move_over, remap_checked};
+pub(crate) use remap::{RemapError, may_move, move_over, remap};
 
 #[cfg(test)]
 #[path = "mapping_tests.rs"]

@@ -27,6 +27,45 @@ fn assert_usable(m: &Mapping) {
     }
 }
 
+/// A place that accepts the addresses of a test, each once, and remembers what it holds.
+struct Only<F> {
+    accepts: F,
+    held: std::sync::Mutex<std::vec::Vec<usize>>,
+}
+
+impl<F: Fn(usize) -> Result<bool, Errno> + Sync> Only<F> {
+    fn new(accepts: F) -> Self {
+        Only {
+            accepts,
+            held: std::sync::Mutex::default(),
+        }
+    }
+}
+
+impl<F: Fn(usize) -> Result<bool, Errno> + Sync> Place for Only<F> {
+    fn enter(&self, addr: usize) -> Result<bool, Errno> {
+        let accepted = (self.accepts)(addr)?;
+        if accepted {
+            self.held.lock().expect("no panic").push(addr);
+        }
+        Ok(accepted)
+    }
+    fn leave(&self, addr: usize) {
+        self.held
+            .lock()
+            .expect("no panic")
+            .retain(|&held| held != addr);
+    }
+    fn latest(&self) -> usize {
+        self.held
+            .lock()
+            .expect("no panic")
+            .last()
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
 fn release(m: Mapping) {
     fake::clear();
     // SAFETY: made by the test, and no reference is left.
@@ -120,27 +159,28 @@ fn excess_that_cannot_be_trimmed_is_counted_and_the_mapping_is_still_good() {
 #[test]
 fn every_single_failure_of_map_aligned_is_survived() {
     for misplaced in 0..=3 {
-        for window in [
-            None,
-            Some(Window {
-                lo: 1 << 30,
-                hi: 1 << 47,
-            }),
-        ] {
+        // Everything suits; every fourth superslab does; nothing can be prepared.
+        let every_fourth = Only::new(|addr: usize| Ok((addr / HUGE_PAGE).is_multiple_of(4)));
+        let unprepared = Only::new(|_| Err(Errno::ENOMEM));
+        for place in [None, Some(&every_fourth as &dyn Place), Some(&unprepared)] {
             for n in 1.. {
                 fake::clear();
                 fake::misplace(misplaced);
                 fake::fail_nth(n, Errno::ENOMEM);
-                let outcome = map_aligned(3 * HUGE_PAGE, 4 * HUGE_PAGE, window);
+                let outcome = map_aligned(3 * HUGE_PAGE, 4 * HUGE_PAGE, place);
                 let made = fake::calls().total();
                 match outcome {
                     Ok(m) => {
                         assert!(m.addr.is_multiple_of(4 * HUGE_PAGE) && m.len == 3 * HUGE_PAGE);
                         assert_usable(&m);
                         release(m);
+                        if let Some(place) = place {
+                            place.leave(m.addr);
+                        }
                     }
                     Err(e) => assert_eq!(e, Errno::ENOMEM),
                 }
+                assert!(every_fourth.held.lock().expect("no panic").is_empty());
                 if made < n {
                     break;
                 }
@@ -158,59 +198,55 @@ fn the_errno_of_a_refused_mapping_is_passed_on() {
 }
 
 #[test]
-fn a_window_is_kept_to_or_refused() {
-    // The kernel chooses from the top; a window low down has to be searched.
-    let window = Window {
-        lo: 64 << 30,
-        hi: 128 << 30,
-    };
-    let m = map_aligned(HUGE_PAGE, HUGE_PAGE, Some(window)).expect("a free window");
-    assert!(window.contains(m.addr, m.len) && m.addr.is_multiple_of(HUGE_PAGE));
+fn an_address_that_is_refused_leads_to_larger_ranges() {
+    // One index in 64 is free, as where 63 of 64 are taken by others.
+    let place = Only::new(|addr: usize| Ok((addr / HUGE_PAGE) % 64 == 17));
+    fake::clear();
+    let m = map_aligned(HUGE_PAGE, HUGE_PAGE, Some(&place)).expect("a free index");
+    assert_eq!(m.addr / HUGE_PAGE % 64, 17);
     assert_usable(&m);
-    // All of the window is taken now: by this mapping, a window of exactly its size.
-    let full = Window {
-        lo: m.addr,
-        hi: m.end(),
-    };
-    assert_eq!(
-        map_aligned(HUGE_PAGE, HUGE_PAGE, Some(full)),
-        Err(Errno::ENOMEM)
-    );
-    let small = Window {
-        lo: m.addr,
-        hi: m.addr + PAGE,
-    };
-    assert_eq!(
-        map_aligned(HUGE_PAGE, HUGE_PAGE, Some(small)),
-        Err(Errno::ENOMEM)
-    );
-    let backwards = Window {
-        lo: m.end(),
-        hi: m.addr,
-    };
-    assert_eq!(
-        map_aligned(HUGE_PAGE, HUGE_PAGE, Some(backwards)),
-        Err(Errno::ENOMEM)
-    );
+    // The kernel's choice, the one below it, then ranges that double until one holds 64 of them.
+    assert!(fake::calls().of(Call::Mmap) <= 2 + 7, "{:?}", fake::calls());
     release(m);
+    assert_eq!(*place.held.lock().expect("no panic"), [m.addr]);
 }
 
 #[test]
-fn a_window_of_one_place_is_found() {
-    let spot = map_aligned(HUGE_PAGE, HUGE_PAGE, None).expect("maps");
-    release(spot);
-    let window = Window {
-        lo: spot.addr,
-        hi: spot.end(),
-    };
-    // Another test's thread may take the spot meanwhile; then the refusal is right.
-    match map_aligned(HUGE_PAGE, HUGE_PAGE, Some(window)) {
-        Ok(m) => {
-            assert_eq!(m, spot);
-            release(m);
+fn where_nothing_else_can_be_prepared_the_neighbours_of_the_latest_serve() {
+    let first = map_aligned(HUGE_PAGE, 4 * HUGE_PAGE, None).expect("maps");
+    for offset in [HUGE_PAGE as isize, -(HUGE_PAGE as isize)] {
+        let neighbour = first.addr.wrapping_add_signed(offset);
+        let place = Only::new(|addr| match addr == neighbour {
+            true => Ok(true),
+            false => Err(Errno::ENOMEM),
+        });
+        place.held.lock().expect("no panic").push(first.addr);
+        // Another test's thread may have taken the neighbour; then the refusal is right.
+        match map_aligned(HUGE_PAGE, HUGE_PAGE, Some(&place)) {
+            Ok(m) => {
+                assert_eq!(m.addr, neighbour);
+                release(m);
+            }
+            Err(e) => assert!(is_mapped(neighbour), "{e}"),
         }
-        Err(e) => assert_eq!(e, Errno::ENOMEM),
     }
+    release(first);
+}
+
+#[test]
+fn a_place_that_accepts_nothing_ends_with_the_address_space() {
+    let asked = core::sync::atomic::AtomicUsize::new(0);
+    let nothing = Only::new(|_| {
+        asked.fetch_add(1, Relaxed);
+        Ok(false)
+    });
+    let align = 64 << 30;
+    assert_eq!(
+        map_aligned(HUGE_PAGE, align, Some(&nothing)),
+        Err(Errno::ENOMEM)
+    );
+    assert!(asked.load(Relaxed) > 100, "{asked:?}");
+    assert!(!is_mapped(align), "nothing is left behind");
 }
 
 #[test]
@@ -218,7 +254,7 @@ fn the_document_s_hint_is_honoured_or_reported() {
     const HINT: usize = 0x7ff7_0000_0000;
     for gib in [20usize, 200] {
         let len = gib << 30;
-        let got = map_aligned_at_hint(HINT, len, HUGE_PAGE, None).expect("address space");
+        let got = map_aligned_at_hint(HINT, len, HUGE_PAGE).expect("address space");
         assert!(got.mapping.addr.is_multiple_of(HUGE_PAGE) && got.mapping.len == len);
         assert_eq!(got.honoured, got.mapping.addr == HINT);
         if gib == 200 {
@@ -242,7 +278,7 @@ fn an_occupied_or_misaligned_hint_is_not_honoured_and_nothing_is_replaced() {
         usize::MAX & !(HUGE_PAGE - 1),
         0,
     ] {
-        let got = map_aligned_at_hint(hint, HUGE_PAGE, HUGE_PAGE, None).expect("maps");
+        let got = map_aligned_at_hint(hint, HUGE_PAGE, HUGE_PAGE).expect("maps");
         assert!(!got.honoured && got.mapping.addr != first.addr);
         release(got.mapping);
     }
@@ -266,7 +302,7 @@ fn random_lengths_alignments_and_hints() {
         };
         fake::clear();
         fake::misplace(rng.random_range(0..4u32));
-        let got = map_aligned_at_hint(hint, len, align, None).expect("address space");
+        let got = map_aligned_at_hint(hint, len, align).expect("address space");
         let m = got.mapping;
         assert!(
             m.addr.is_multiple_of(align.max(PAGE)),

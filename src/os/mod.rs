@@ -23,3 +23,4 @@ pub(crate) mod object;
 pub(crate) mod prefault;
 pub(crate) mod sys;
 pub(crate) mod tally;
+pub(crate) mod trial;

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::super::sys::{self, Errno};
-use super::{HUGE_PAGE, Mapping, STRANDED, Window, Wish};
+use super::{HUGE_PAGE, Mapping, Place, STRANDED, Wish};
 
 /// More address space than this is never given up to failed moves: afterwards every move is
 /// refused beforehand and the caller copies.
@@ -28,38 +28,21 @@ impl RemapError {
 }
 
 /// Gives `old` at least `new_len` bytes: in place where that can be had, else at another address
-/// aligned to `align` (2 MiB for anything that large, so that page tables move whole) inside
-/// `window`. New bytes are zero. A shrink stays in place.
+/// aligned to `align` (2 MiB for anything that large, so that page tables move whole) that `place`
+/// accepts before anything moves there. The old address is still entered then: the caller leaves it. New bytes are
+/// zero. A shrink stays in place.
 ///
 /// # Safety
 /// The caller owns `old`, made by [`super::map_aligned`]; on success references into it end.
-#[cfg(test)]
 pub(crate) unsafe fn remap(
     old: Mapping,
     new_len: usize,
     align: usize,
-    window: Option<Window>,
-) -> Result<Mapping, RemapError> {
-    // SAFETY: as the caller promises.
-    unsafe { remap_checked(old, new_len, align, window, &|_| Ok(())) }
-}
-
-/// As `remap`, asking `ready` about the new address before anything moves there: where it refuses, nothing has
-/// happened.
-///
-/// # Safety
-/// As `remap`.
-pub(crate) unsafe fn remap_checked(
-    old: Mapping,
-    new_len: usize,
-    align: usize,
-    window: Option<Window>,
-    ready: &dyn Fn(usize) -> Result<(), Errno>,
+    place: Option<&dyn Place>,
 ) -> Result<Mapping, RemapError> {
     let wish =
-        Wish::new(new_len, align, window, libc::PROT_NONE).map_err(RemapError::before_anything)?;
-    let fits_here = old.addr.is_multiple_of(wish.align)
-        && window.is_none_or(|w| w.contains(old.addr, wish.len));
+        Wish::new(new_len, align, place, libc::PROT_NONE).map_err(RemapError::before_anything)?;
+    let fits_here = old.addr.is_multiple_of(wish.align);
     if fits_here && wish.len <= old.len {
         // SAFETY: the caller owns the tail.
         return unsafe { shrink(old, wish.len) };
@@ -81,7 +64,7 @@ pub(crate) unsafe fn remap_checked(
         }
     }
     // SAFETY: as the caller promises.
-    unsafe { relocate(old, wish, ready) }
+    unsafe { relocate(old, wish) }
 }
 
 /// Moves `old`, which is one mapping to the kernel, over `target`, a part of another mapping of the caller's. Page tables
@@ -126,11 +109,7 @@ unsafe fn shrink(old: Mapping, len: usize) -> Result<Mapping, RemapError> {
 ///
 /// # Safety
 /// The caller owns `old`; on success references into it end.
-unsafe fn relocate(
-    old: Mapping,
-    wish: Wish,
-    ready: &dyn Fn(usize) -> Result<(), Errno>,
-) -> Result<Mapping, RemapError> {
+unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
     if !may_move() {
         return Err(RemapError::before_anything(Errno::ENOMEM));
     }
@@ -144,13 +123,6 @@ unsafe fn relocate(
         other => other,
     };
     let target = reserved.map_err(RemapError::before_anything)?;
-    if let Err(errno) = ready(target.addr) {
-        // SAFETY: reserved above, and nothing lies in it.
-        if unsafe { super::unmap(target) }.is_err() {
-            STRANDED.fetch_add(target.len, Relaxed);
-        }
-        return Err(RemapError::before_anything(errno));
-    }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns the source, this function the target.
     match unsafe { sys::mremap(old.addr, old.len, wish.len, flags, target.addr) } {
@@ -162,6 +134,9 @@ unsafe fn relocate(
             // The kernel unmaps the target before most of its failures. Another thread may have
             // mapped something there by now, so it must not be unmapped again; where the failure
             // came earlier the reservation stays behind, which costs addresses only.
+            if let Some(place) = wish.place {
+                place.leave(target.addr);
+            }
             STRANDED.fetch_add(target.len, Relaxed);
             Err(RemapError {
                 errno,

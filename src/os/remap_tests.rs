@@ -1,11 +1,13 @@
 //! Tests of [`super`]: contents survive every way of growing, and every failure leaves the source.
 
+use super::super::map_aligned_at_hint;
 use super::super::{map_aligned, purge, unmap};
 use super::*;
 use crate::os::fake::{self, Call};
 use crate::os::linux;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use std::vec::Vec;
 
 fn fill(m: &Mapping) {
     for addr in (m.addr..m.end()).step_by(sys::page_size()) {
@@ -209,11 +211,9 @@ fn a_source_of_two_mappings_is_refused_without_reserving_anything() {
 #[test]
 fn a_lost_source_is_noticed() {
     // Low down, where the kernel puts nothing of its own accord.
-    let low = Window {
-        lo: 32 << 30,
-        hi: 33 << 30,
-    };
-    let old = map_aligned(2 * HUGE_PAGE, HUGE_PAGE, Some(low)).expect("maps");
+    let old = map_aligned_at_hint(32 << 30, 2 * HUGE_PAGE, HUGE_PAGE)
+        .expect("maps")
+        .mapping;
     release(old);
     fake::fail_kind(Call::Mremap, 1, Errno::ENOMEM);
     // SAFETY: nothing is mapped there any more, so nothing can be moved.
@@ -228,34 +228,79 @@ fn a_lost_source_is_noticed() {
     fake::clear();
 }
 
+/// A place that accepts every address but one, or none.
+struct Except(Option<usize>, std::sync::Mutex<Vec<usize>>);
+
+impl Place for Except {
+    fn enter(&self, addr: usize) -> Result<bool, Errno> {
+        let refused = self.0.ok_or(Errno::ENOMEM)?;
+        if addr != refused {
+            self.1.lock().expect("no panic").push(addr);
+        }
+        Ok(addr != refused)
+    }
+    fn leave(&self, addr: usize) {
+        self.1
+            .lock()
+            .expect("no panic")
+            .retain(|&held| held != addr);
+    }
+    fn latest(&self) -> usize {
+        0
+    }
+}
+
 #[test]
-fn the_window_is_kept_to() {
+fn a_move_goes_where_the_place_accepts_it() {
     let (old, wall) = hemmed_in(2 * HUGE_PAGE);
     fill(&old);
-    let elsewhere = Window {
-        lo: 1 << 36,
-        hi: 1 << 37,
-    };
+    let probe = map_aligned(4 * HUGE_PAGE, HUGE_PAGE, None).expect("maps");
+    release(probe);
+    let place = Except(Some(probe.addr), Default::default());
     // SAFETY: owned by the test.
     unsafe {
-        let new = remap(old, 4 * HUGE_PAGE, HUGE_PAGE, Some(elsewhere)).expect("remap");
-        assert!(elsewhere.contains(new.addr, new.len));
+        let new = remap(old, 4 * HUGE_PAGE, HUGE_PAGE, Some(&place)).expect("remap");
+        assert_ne!(new.addr, probe.addr);
+        assert_eq!(*place.1.lock().expect("no panic"), [new.addr]);
         check(&new, old.len);
-        let nowhere = Window {
-            lo: new.addr + 4096,
-            hi: new.addr + 8192,
-        };
-        let refused = remap(new, 8 * HUGE_PAGE, HUGE_PAGE, Some(nowhere));
-        assert_eq!(
-            refused,
-            Err(RemapError {
-                errno: Errno::ENOMEM,
-                intact: true
-            })
+        fill(&new);
+        let blocked = map_aligned_at_hint(new.end(), HUGE_PAGE, HUGE_PAGE).expect("maps");
+        let refused = remap(
+            new,
+            8 * HUGE_PAGE,
+            HUGE_PAGE,
+            Some(&Except(None, Default::default())),
         );
-        check(&new, old.len);
-        release(new);
+        if blocked.honoured {
+            assert_eq!(
+                refused,
+                Err(RemapError {
+                    errno: Errno::ENOMEM,
+                    intact: true
+                })
+            );
+        }
+        release(blocked.mapping);
+        let left = refused.unwrap_or(new);
+        check(&left, new.len);
+        release(left);
     }
+    release(wall);
+}
+
+#[test]
+fn a_target_that_was_accepted_is_left_where_the_move_fails() {
+    let (old, wall) = hemmed_in(2 * HUGE_PAGE);
+    fill(&old);
+    let place = Except(Some(0), Default::default());
+    // The attempt to grow in place, then the move.
+    fake::fail_kind_from(Call::Mremap, 1, Errno::ENOMEM);
+    // SAFETY: owned by the test.
+    let refused = unsafe { remap(old, 4 * HUGE_PAGE, HUGE_PAGE, Some(&place)) };
+    assert!(refused.is_err_and(|error| error.intact));
+    assert!(place.1.lock().expect("no panic").is_empty());
+    check(&old, old.len);
+    release(old);
     release(wall);
 }
 

@@ -6,13 +6,13 @@ use super::purge;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
-use crate::os::findings;
 use crate::os::huge::{self, Thp};
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
 use crate::os::prefault;
 use crate::os::sys::{self, Errno};
+use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
@@ -110,30 +110,24 @@ pub(super) fn acquire(
     Ok(populated)
 }
 
-/// Maps a superslab whose tags and descriptor can be set.
+/// Maps a superslab and enters it into the directory.
 fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     let huge = want_huge(knobs, how);
-    let window = Some(DIRECTORY.window());
     // For huge pages MAP_POPULATE comes too early: they have to be asked for first. Then `run_prefault` does it.
     let at_once = how == Prefault::MapPopulate
         && !huge
         && huge::system_thp() != Thp::Always
         && memory::allow_populate(SUPERSLAB);
     let map = if at_once {
-        mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, window)?
+        mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
     } else {
-        mapping::map_aligned(SUPERSLAB, SUPERSLAB, window)?
+        mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
     };
-    if let Err(error) = DIRECTORY.prepare(map.addr, map.len) {
-        // SAFETY: the mapping is ours and unused. Where even that fails, address space is lost, not memory.
-        let _ = unsafe { mapping::unmap(map) };
-        return Err(error);
-    }
     let _ = sys::name_range(map.addr, map.len, c"hakmem: superslab");
     // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
     unsafe {
         if huge {
-            findings::huge_pages_wished();
+            trial::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
         } else if huge::system_thp() == Thp::Always {
             let _ = huge::refuse(map.addr, map.len);

@@ -22,8 +22,7 @@ macro_rules! alone {
             return;
         }
         numa::init();
-        let bits = knobs::get().directory_bits;
-        DIRECTORY.init(bits, None).expect("a directory");
+        DIRECTORY.init(0, None).expect("a directory");
         set_retain(None, 1000);
         purge::RETAIN_LEAST.store(LEAST, core::sync::atomic::Ordering::Relaxed);
     };

@@ -7,7 +7,7 @@ use super::{Account, Pool, counts, recount, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::clock;
-use crate::os::mapping;
+use crate::os::mapping::{self, Place};
 use crate::os::numa::{self, Node};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
@@ -312,11 +312,12 @@ unsafe fn restore_one(pool: &mut Pool) {
         // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not, and the
         // place may be another's by now: a superslab whose descriptor word is not its own is given up.
         unsafe {
-            if DIRECTORY
-                .descriptor((*superslab).base)
-                .load(WordOrdering::Relaxed)
-                != superslab as usize
-            {
+            let base = (*superslab).base;
+            let descriptor = DIRECTORY.descriptor(base).load(WordOrdering::Relaxed);
+            if descriptor != superslab as usize {
+                if descriptor == 0 && DIRECTORY.holds(base) {
+                    DIRECTORY.leave(base);
+                }
                 pool.in_flight.remove(superslab);
                 pool.counts.mapped -= 1;
                 pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };

@@ -4,7 +4,7 @@ use super::place::{Held, lock};
 use super::{Account, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::SUPERSLAB;
-use crate::os::mapping::{self, Mapping};
+use crate::os::mapping::{self, Mapping, Place};
 use crate::os::numa;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
@@ -71,6 +71,9 @@ pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, 
             len: SUPERSLAB,
         })
         .is_ok();
+        if gone {
+            DIRECTORY.leave(base);
+        }
         let mut pool = lock(node);
         if gone {
             pool.in_flight.remove(superslab);

@@ -207,7 +207,7 @@ impl RegionBuilder {
             Backing::Anonymous => match self.hint {
                 None => Ok(Made::new(map_aligned(len, align, None)?, Plan::memory())),
                 Some(hint) => {
-                    let got = map_aligned_at_hint(hint, len, align, None)?;
+                    let got = map_aligned_at_hint(hint, len, align)?;
                     let made = Made::new(got.mapping, Plan::memory());
                     Ok(Made {
                         hint_honoured: Some(got.honoured),
@@ -224,7 +224,7 @@ impl RegionBuilder {
                 if align > page.bytes() {
                     return Err(Errno::EINVAL);
                 }
-                let mapping = huge::map_pool(len, page, None)?;
+                let mapping = huge::map_pool(len, page)?;
                 let plan = Plan {
                     step: page.bytes(),
                     whole: true,

@@ -1,15 +1,18 @@
-//! The directory: from any address to the tag of its slot, and from a superslab or huge block to its descriptor.
+//! The directory: from any address to the tag of its slot, and from a superslab or large block to its descriptor.
 //!
 //! Two masked tables in one read-only reservation, made writable part by part as memory is taken. Reading is safe for
-//! any pointer value. An address exactly a multiple of the span away from one of ours aliases to its word; whoever
-//! acts on a mismatch checks [`Directory::covers`] first. Words are Relaxed throughout: the program that hands a
-//! pointer from one thread to another orders the accesses (rule 6).
+//! any pointer value. The tables describe one span of addresses, and the mask lays every other span over it: memory may
+//! lie anywhere, as long as no two superslabs or starts of large blocks share an index. Beside each descriptor stands
+//! the address that its index is taken for, so that [`Directory::holds`] tells a block from an address exactly a
+//! multiple of the span away. The fast paths skip that comparison; whoever acts on a mismatch makes it. The first 2 MiB
+//! of the span stay empty: null and other small numbers find no tag. Words are Relaxed throughout: the program that
+//! hands a pointer from one thread to another orders the accesses (rule 6).
 
 use crate::base::size_class::CLASSES;
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::units::{SLOT_SHIFT, SUPERSLAB, SUPERSLAB_SHIFT};
 use crate::os::lock::Lock;
-use crate::os::mapping::{self, Window};
+use crate::os::mapping::{self, Place};
 use crate::os::sys::{self, Errno};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, compiler_fence};
@@ -50,25 +53,36 @@ const _: () = assert!(CLASSES < 256, "a class fits the byte a tag has for it");
 
 /// Bytes of table made writable at a time: a GiB of addresses for the tags.
 const PART: usize = 64 << 10;
-/// Largest and smallest address span the tables may describe.
-const MAX_SPAN_SHIFT: u32 = 44;
+/// log2 of the bytes of the span: the least that any address limit leaves, the usual one, and the most.
 const MIN_SPAN_SHIFT: u32 = 30;
+const SPAN_SHIFT: u32 = 42;
+const MAX_SPAN_SHIFT: u32 = 46;
 const PARTS: usize =
-    ((4 << (MAX_SPAN_SHIFT - SLOT_SHIFT)) + (8 << (MAX_SPAN_SHIFT - SUPERSLAB_SHIFT))) / PART + 2;
+    ((4 << (MAX_SPAN_SHIFT - SLOT_SHIFT)) + (16 << (MAX_SPAN_SHIFT - SUPERSLAB_SHIFT))) / PART + 2;
+
+/// What is known of 2 MiB of addresses: a superslab, or the start of a large block.
+#[repr(C, align(16))]
+struct Entry {
+    descriptor: AtomicUsize,
+    /// The last address of the 2 MiB that the index is taken for; 0 while it is free.
+    last: AtomicUsize,
+}
 
 /// The process-wide directory. Hot fields share one cache line.
 #[repr(C, align(64))]
 pub(crate) struct Directory {
     /// The table and its mask. Plain words, so that the fast path folds them into its instructions: written once, by
     /// [`Directory::init`], before the first block exists; a thread that looks a block up has got it from somebody, and
-    /// with it the order after that.
+    /// with it the order after that. For a stray pointer, freed by a thread that has no block yet, see
+    /// [`Directory::word`].
     tags: UnsafeCell<*const AtomicU32>,
     mask: UnsafeCell<usize>,
-    descriptors: AtomicPtr<AtomicUsize>,
-    descriptor_mask: AtomicUsize,
-    lo: AtomicUsize,
-    hi: AtomicUsize,
+    entries: AtomicPtr<Entry>,
+    entry_mask: AtomicUsize,
+    /// Where the reservation begins; 0 before [`Directory::init`].
     table: AtomicUsize,
+    /// The address entered last: a hint only.
+    latest: AtomicUsize,
     lock: Lock,
     /// One bit per [`PART`] of the reservation that is writable.
     writable: [AtomicU64; PARTS.div_ceil(64)],
@@ -76,23 +90,30 @@ pub(crate) struct Directory {
 
 /// What every lookup finds before the directory exists.
 static NO_TAG: AtomicU32 = AtomicU32::new(0);
+static NO_ENTRY: Entry = Entry {
+    descriptor: AtomicUsize::new(0),
+    last: AtomicUsize::new(0),
+};
 
 // SAFETY: all but the two plain words are atomics; for those see the fields.
 unsafe impl Sync for Directory {}
 
-pub(crate) static DIRECTORY: Directory = Directory {
-    tags: UnsafeCell::new(&raw const NO_TAG),
-    mask: UnsafeCell::new(0),
-    descriptors: AtomicPtr::new(core::ptr::null_mut()),
-    descriptor_mask: AtomicUsize::new(0),
-    lo: AtomicUsize::new(0),
-    hi: AtomicUsize::new(0),
-    table: AtomicUsize::new(0),
-    lock: Lock::new(),
-    writable: [const { AtomicU64::new(0) }; PARTS.div_ceil(64)],
-};
+pub(crate) static DIRECTORY: Directory = Directory::new();
 
 impl Directory {
+    const fn new() -> Directory {
+        Directory {
+            tags: UnsafeCell::new(&raw const NO_TAG),
+            mask: UnsafeCell::new(0),
+            entries: AtomicPtr::new((&raw const NO_ENTRY).cast_mut()),
+            entry_mask: AtomicUsize::new(0),
+            table: AtomicUsize::new(0),
+            latest: AtomicUsize::new(0),
+            lock: Lock::new(),
+            writable: [const { AtomicU64::new(0) }; PARTS.div_ceil(64)],
+        }
+    }
+
     /// The tag of the slot that holds `addr`.
     #[inline(always)]
     pub(crate) fn tag(&self, addr: usize) -> Tag {
@@ -102,35 +123,55 @@ impl Directory {
     #[inline(always)]
     fn word(&self, addr: usize) -> &AtomicU32 {
         // SAFETY: see the fields. The table has mask + 1 readable words from before the mask was written (a single
-        // word while it is 0) and is never unmapped.
-        unsafe { &*(*self.tags.get()).add((addr >> SLOT_SHIFT) & *self.mask.get()) }
+        // word while it is 0) and is never unmapped. The fence keeps the compiler from reading the table before the
+        // mask, so that a stray pointer freed during `init` never meets the new mask with the old table; other
+        // processors than x86 may still reorder the two reads.
+        unsafe {
+            let index = (addr >> SLOT_SHIFT) & *self.mask.get();
+            compiler_fence(Ordering::Acquire);
+            &*(*self.tags.get()).add(index)
+        }
     }
 
-    /// Whether `addr` lies in the span the tables describe, so that its word is its own.
-    pub(crate) fn covers(&self, addr: usize) -> bool {
-        (self.lo.load(Ordering::Relaxed)..self.hi.load(Ordering::Relaxed)).contains(&addr)
+    /// The entry of the 2 MiB that hold `addr`, which may be taken for others.
+    #[inline]
+    fn entry(&self, addr: usize) -> &Entry {
+        // Acquire: pairs with the Release in `publish`, so that the mask comes with its table.
+        let index = (addr >> SUPERSLAB_SHIFT) & self.entry_mask.load(Ordering::Acquire);
+        // SAFETY: the table has mask + 1 readable entries and is never unmapped.
+        unsafe { &*self.entries.load(Ordering::Relaxed).add(index) }
     }
 
-    /// The addresses a mapping of ours must lie in. Empty before [`Directory::init`].
-    pub(crate) fn window(&self) -> Window {
-        Window {
-            lo: self.lo.load(Ordering::Relaxed),
-            hi: self.hi.load(Ordering::Relaxed),
+    /// Whether `addr` lies in a superslab, or in the first 2 MiB of a large block: whether its tag is its own.
+    #[inline]
+    pub(crate) fn holds(&self, addr: usize) -> bool {
+        self.entry(addr).last.load(Ordering::Relaxed) == addr | (SUPERSLAB - 1)
+    }
+
+    /// The tag of `addr` if it is its own, else none.
+    #[inline]
+    pub(crate) fn own_tag(&self, addr: usize) -> Tag {
+        if self.holds(addr) {
+            self.tag(addr)
+        } else {
+            Tag::NONE
         }
     }
 
     pub(crate) fn ready(&self) -> bool {
-        self.hi.load(Ordering::Acquire) != 0
+        // Acquire: pairs with the Release in `publish`.
+        self.table.load(Ordering::Acquire) != 0
     }
 
-    /// Reserves the tables, smaller ones where `RLIMIT_AS` or the kernel refuses the full size. `span_shift` is log2
-    /// of the bytes of address space wanted. May be called again after a failure; once it succeeded it does nothing.
-    pub(crate) fn init(&self, span_shift: u32, address_limit: Option<usize>) -> Result<(), Errno> {
+    /// Reserves the tables: for [`SPAN_SHIFT`], or four times what the machine has; smaller ones where `RLIMIT_AS` or
+    /// the kernel refuses that. May be called again after a failure; once it succeeded it does nothing.
+    pub(crate) fn init(&self, machine: usize, address_limit: Option<usize>) -> Result<(), Errno> {
         let _guard = self.lock.lock();
         if self.ready() {
             return Ok(());
         }
-        let mut shift = span_shift.clamp(MIN_SPAN_SHIFT, MAX_SPAN_SHIFT);
+        let mut shift = machine.saturating_mul(4).max(1).ilog2() + 1;
+        shift = shift.clamp(SPAN_SHIFT, MAX_SPAN_SHIFT);
         if let Some(limit) = address_limit {
             while shift > MIN_SPAN_SHIFT && Self::table_bytes(shift) > limit / 16 {
                 shift -= 1;
@@ -150,70 +191,34 @@ impl Directory {
     }
 
     fn table_bytes(shift: u32) -> usize {
-        let words: usize = (4 << (shift - SLOT_SHIFT)) + (8 << (shift - SUPERSLAB_SHIFT));
+        let words: usize = (4 << (shift - SLOT_SHIFT)) + (16 << (shift - SUPERSLAB_SHIFT));
         words.next_multiple_of(PART)
     }
 
     fn publish(&self, table: usize, shift: u32) {
         let span = 1usize << shift;
-        // Anonymous maps grow down from where the kernel put this one; leave an eighth above it.
-        let mid = table & !(SUPERSLAB - 1);
-        let lo = mid.saturating_sub(span / 8 * 7).max(SUPERSLAB);
-        self.table.store(table, Ordering::Relaxed);
+        let entries = table + (4usize << (shift - SLOT_SHIFT));
+        self.entries.store(entries as *mut Entry, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `entry`, which may be asked about a stray pointer at this very moment.
+        self.entry_mask
+            .store((span >> SUPERSLAB_SHIFT) - 1, Ordering::Release);
         // SAFETY: under the lock, and nobody has a block yet.
         unsafe { *self.tags.get() = table as *const AtomicU32 };
-        let descriptors = table + (4usize << (shift - SLOT_SHIFT));
-        self.descriptors
-            .store(descriptors as *mut AtomicUsize, Ordering::Relaxed);
-        self.descriptor_mask
-            .store((span >> SUPERSLAB_SHIFT) - 1, Ordering::Relaxed);
-        // A thread that was given no block may free a stray pointer at this very moment: the compiler at least keeps
-        // table before mask.
+        // See `word`.
         compiler_fence(Ordering::Release);
         // SAFETY: as above.
         unsafe { *self.mask.get() = (span >> SLOT_SHIFT) - 1 };
-        self.lo.store(lo, Ordering::Relaxed);
-        self.hi.store(lo + span, Ordering::Release);
+        self.table.store(table, Ordering::Release);
     }
 
-    /// Makes the words and descriptors of `[addr, addr + len)` writable. To be called before any of them is set.
-    pub(crate) fn prepare(&self, addr: usize, len: usize) -> Result<(), Errno> {
+    /// Makes the tags and the entry of the 2 MiB at `addr` writable.
+    fn prepare(&self, addr: usize) -> Result<(), Errno> {
         let table = self.table.load(Ordering::Relaxed);
-        let last = addr + len - 1;
-        // SAFETY: written before `hi`, which the caller has seen.
-        let (mask, tags) = unsafe { (*self.mask.get(), *self.tags.get() as usize - table) };
-        self.prepare_words(tags, addr >> SLOT_SHIFT, last >> SLOT_SHIFT, mask, 4)?;
-        let descriptors = self.descriptors.load(Ordering::Relaxed) as usize - table;
-        let mask = self.descriptor_mask.load(Ordering::Relaxed);
-        self.prepare_words(
-            descriptors,
-            addr >> SUPERSLAB_SHIFT,
-            last >> SUPERSLAB_SHIFT,
-            mask,
-            8,
-        )
-    }
-
-    fn prepare_words(
-        &self,
-        start: usize,
-        first: usize,
-        last: usize,
-        mask: usize,
-        width: usize,
-    ) -> Result<(), Errno> {
-        let per_part = PART / width;
-        let mut index = first;
-        loop {
-            self.prepare_part((start + (index & mask) * width) / PART)?;
-            let next = (index / per_part + 1) * per_part;
-            // The parts of the second table need not start at one of its own multiples.
-            self.prepare_part((start + ((next - 1).min(last) & mask) * width) / PART)?;
-            if next > last {
-                return Ok(());
-            }
-            index = next;
-        }
+        let tags = (&raw const *self.word(addr)) as usize - table;
+        let entry = (&raw const *self.entry(addr)) as usize - table;
+        // A superslab's tags are 128 bytes and an entry is 16, both aligned: neither straddles a part.
+        self.prepare_part(tags / PART)?;
+        self.prepare_part(entry / PART)
     }
 
     fn prepare_part(&self, part: usize) -> Result<(), Errno> {
@@ -247,12 +252,10 @@ impl Directory {
             .is_ok()
     }
 
-    /// The descriptor word of the 2 MiB that hold `addr`.
+    /// The descriptor word of the 2 MiB that hold `addr`, which are entered.
     #[inline]
     pub(crate) fn descriptor(&self, addr: usize) -> &AtomicUsize {
-        let index = (addr >> SUPERSLAB_SHIFT) & self.descriptor_mask.load(Ordering::Relaxed);
-        // SAFETY: only called for addresses whose tag said they are ours, so the table exists; see `word`.
-        unsafe { &*self.descriptors.load(Ordering::Relaxed).add(index) }
+        &self.entry(addr).descriptor
     }
 
     /// For fork: the lock, to be taken before and reset after.
@@ -260,3 +263,40 @@ impl Directory {
         &self.lock
     }
 }
+
+/// A superslab, and a large block while it is in use, has the index of its first 2 MiB for itself.
+impl Place for Directory {
+    fn enter(&self, addr: usize) -> Result<bool, Errno> {
+        debug_assert!(addr.is_multiple_of(SUPERSLAB));
+        let entry = self.entry(addr);
+        // The first entry's tags are those of null.
+        let first = (addr >> SUPERSLAB_SHIFT) & self.entry_mask.load(Ordering::Relaxed) == 0;
+        if first || entry.last.load(Ordering::Relaxed) != 0 {
+            return Ok(false);
+        }
+        self.prepare(addr)?;
+        let last = addr | (SUPERSLAB - 1);
+        // Acquire: pairs with the Release in `leave`. What the one before wrote to tags and descriptor comes first.
+        let (ok, err) = (Ordering::Acquire, Ordering::Relaxed);
+        let entered = entry.last.compare_exchange(0, last, ok, err).is_ok();
+        if entered {
+            self.latest.store(addr, Ordering::Relaxed);
+        }
+        Ok(entered)
+    }
+
+    fn leave(&self, addr: usize) {
+        let entry = self.entry(addr);
+        debug_assert_eq!(entry.last.load(Ordering::Relaxed), addr | (SUPERSLAB - 1));
+        // Release: pairs with the Acquire in `enter`.
+        entry.last.store(0, Ordering::Release);
+    }
+
+    fn latest(&self) -> usize {
+        self.latest.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "directory_tests.rs"]
+mod tests;

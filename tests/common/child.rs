@@ -95,6 +95,20 @@ impl Child {
         self
     }
 
+    /// Has the kernel hand out the child's addresses from the bottom up (`setarch -L`).
+    pub fn legacy_layout(mut self) -> Self {
+        // SAFETY: personality is a plain system call and the closure touches nothing else.
+        unsafe {
+            self.command.pre_exec(|| {
+                match libc::personality(libc::ADDR_COMPAT_LAYOUT as libc::c_ulong) {
+                    -1 => Err(std::io::Error::last_os_error()),
+                    _ => Ok(()),
+                }
+            })
+        };
+        self
+    }
+
     pub fn run(mut self) -> Ended {
         let what = format!("{} [{}]", self.test, self.case);
         let mut child = self

@@ -1,0 +1,208 @@
+//! Wherever the kernel has addresses, there are blocks.
+//!
+//! Behaviours imitated:
+//! - databases, WebAssembly runtimes and garbage collectors that reserve 4 to 64 TiB, before or after their first block;
+//! - a layout that grows from the bottom (`setarch -L`);
+//! - more address space in large blocks than the directory's span, of which little is touched;
+//! - an address of another allocator that is exactly a multiple of that span away from a live block.
+//!
+//! The allocator is not the process's own here, so that a reservation can come before its first block.
+
+mod common;
+
+use common::child::{self, Child};
+use common::pattern;
+use hakmem_alloc::raw;
+use std::ptr::null_mut;
+
+const TIB: usize = 1 << 40;
+
+/// Address space of the program's own, which nobody touches.
+fn reserve(len: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED nothing that exists is replaced.
+    let at = unsafe { libc::mmap(null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(at, libc::MAP_FAILED, "{len} bytes of address space");
+}
+
+/// Blocks of all kinds, enough for dozens of superslabs, checked and freed.
+fn use_the_heap() {
+    let sizes = [24, 10_000, 120_000, 3 << 20, 300 << 20];
+    let counts = [20_000, 10_000, 300, 30, 20];
+    let mut blocks = Vec::new();
+    for (&size, &count) in sizes.iter().zip(&counts) {
+        for i in 0..count {
+            let block = raw::alloc(size, 16);
+            assert!(!block.is_null(), "{size} bytes, number {i}");
+            let written = size.min(5000);
+            // SAFETY: a block of `size` bytes.
+            unsafe { pattern::fill(block, written, i as u64) };
+            blocks.push((block, written, i as u64));
+        }
+    }
+    for (block, written, tag) in blocks {
+        // SAFETY: filled above, and freed once.
+        unsafe {
+            pattern::check(block, written, written, tag).expect("nobody else has the block");
+            raw::dealloc(block);
+        }
+    }
+}
+
+#[test]
+fn terabytes_reserved_before_the_first_block() {
+    const TEST: &str = "terabytes_reserved_before_the_first_block";
+    if let Some(case) = child::case() {
+        reserve(case.parse::<usize>().expect("TiB") * TIB);
+        use_the_heap();
+        return;
+    }
+    for tib in ["4", "8", "16", "32", "64"] {
+        Child::of(TEST, tib).run().success();
+    }
+}
+
+#[test]
+fn terabytes_reserved_after_the_first_block() {
+    const TEST: &str = "terabytes_reserved_after_the_first_block";
+    if let Some(case) = child::case() {
+        let first = raw::alloc(10, 16);
+        reserve(case.parse::<usize>().expect("TiB") * TIB);
+        use_the_heap();
+        // SAFETY: allocated above, and freed once.
+        unsafe { raw::dealloc(first) };
+        return;
+    }
+    for tib in ["4", "8", "16", "32", "64"] {
+        Child::of(TEST, tib).run().success();
+    }
+}
+
+/// A reservation of exactly the span: what the kernel hands out below it has the indexes of what it handed out above.
+#[test]
+fn indexes_that_are_taken_lead_elsewhere() {
+    const TEST: &str = "indexes_that_are_taken_lead_elsewhere";
+    if child::case().is_some() {
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..200 {
+                let block = raw::alloc(2 << 20, 16);
+                assert!(!block.is_null());
+                kept.push(block);
+            }
+            use_the_heap();
+            reserve(4 * TIB - (2 << 20) * 300);
+        }
+        for block in kept {
+            // SAFETY: allocated above, and freed once.
+            unsafe { raw::dealloc(block) };
+        }
+        return;
+    }
+    Child::of(TEST, "taken").run().success();
+}
+
+#[test]
+fn addresses_that_grow_upwards() {
+    const TEST: &str = "addresses_that_grow_upwards";
+    if child::case().is_some() {
+        // SAFETY: reads the auxiliary vector; these random bytes lie on the first thread's stack.
+        child::report("stack", unsafe { libc::getauxval(libc::AT_RANDOM) });
+        child::report("block", raw::alloc(10, 16) as usize);
+        reserve(TIB);
+        use_the_heap();
+        return;
+    }
+    let ended = Child::of(TEST, "legacy").legacy_layout().run();
+    let value = |name| ended.success().value::<usize>(name);
+    // The legacy layout begins at a third of the address space; the usual one ends right below the stack.
+    assert!(
+        value("stack") - value("block") > TIB,
+        "the layout is not from the bottom"
+    );
+}
+
+#[test]
+fn five_terabytes_of_large_blocks() {
+    const TEST: &str = "five_terabytes_of_large_blocks";
+    const SIZE: usize = 1 << 30;
+    if child::case().is_some() {
+        let mut blocks = Vec::new();
+        for i in 0..5 * TIB / SIZE {
+            let block = raw::alloc(SIZE, 16);
+            if block.is_null() {
+                child::report("refused", i);
+                return;
+            }
+            // SAFETY: the block's first bytes.
+            unsafe { pattern::fill(block, 64, i as u64) };
+            blocks.push(block);
+            if i % 16 == 0 {
+                // SAFETY: allocated here, and freed once.
+                unsafe { raw::dealloc(raw::alloc(1000, 16)) };
+            }
+        }
+        for (i, block) in blocks.into_iter().enumerate() {
+            // SAFETY: filled above, and freed once.
+            unsafe {
+                pattern::check(block, 64, 64, i as u64).expect("nobody else has the block");
+                raw::dealloc(block);
+            }
+        }
+        return;
+    }
+    let ended = Child::of(TEST, "live").run();
+    let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    if strict.is_ok_and(|mode| mode.trim() == "2") {
+        assert!(ended.success().stderr.contains("vm.overcommit_memory"));
+    } else {
+        let text = &ended.success().stdout;
+        assert!(!text.contains("report refused"), "{text}");
+    }
+}
+
+/// The tag at such an address is a live block's, and only the comparison of the whole address tells them apart. The
+/// thread that owns the block does not make it (its free of such an address is the one that is not named).
+#[test]
+fn an_address_a_span_away_is_named() {
+    const TEST: &str = "an_address_a_span_away_is_named";
+    if let Some(case) = child::case() {
+        let block = raw::alloc(100, 16) as usize;
+        let away = (1..28)
+            .map(|n| block.wrapping_sub(n * 4 * TIB))
+            .find(|&at| is_free(at))
+            .expect("a page that nobody has");
+        std::thread::spawn(move || {
+            let away = away as *mut u8;
+            // SAFETY: not a block, which is found out.
+            unsafe {
+                match &*case {
+                    "free" => raw::dealloc(away),
+                    "sized" => raw::dealloc_sized(away, 100, 16),
+                    "usable" => assert_eq!(raw::usable_size(away), 0),
+                    _ => unreachable!(),
+                }
+            }
+        })
+        .join()
+        .expect("the process ends first");
+        return;
+    }
+    for case in ["free", "sized", "usable"] {
+        let ended = Child::of(TEST, case).run();
+        ended.killed_by(libc::SIGABRT);
+        assert!(
+            ended.stderr.contains("not a block of this allocator"),
+            "{case}: {ended:?}"
+        );
+    }
+}
+
+/// Whether a page of the program's own can be mapped there, which is done.
+fn is_free(at: usize) -> bool {
+    let page = at & !0xFFFF;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: an occupied place is refused.
+    let got = unsafe { libc::mmap(page as *mut _, 0x10000, libc::PROT_READ, flags, -1, 0) };
+    got as usize == page
+}
