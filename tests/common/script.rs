@@ -124,11 +124,11 @@ fn size(a: u8, b: u8) -> usize {
     let near = usize::from(b);
     match a % 8 {
         0..3 => 1 + near + 256 * usize::from(a >> 6),
-        3 => (KIB << (a >> 3 & 5)) + near - 128,
+        3 => (KIB << ((a >> 3) & 5)) + near - 128,
         4 => 4 * KIB * (1 + near),
-        5 => (64 * KIB << (a >> 4 & 3)) + near - 128,
+        5 => ((64 * KIB) << ((a >> 4) & 3)) + near - 128,
         6 => MIB + 4096 * near - 100,
-        _ => (2 * MIB << (a >> 3 & 3)) - 1 + near % 3,
+        _ => ((2 * MIB) << ((a >> 3) & 3)) - 1 + near % 3,
     }
 }
 
