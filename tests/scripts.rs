@@ -7,8 +7,8 @@ mod common;
 use common::child::{self, Child};
 use common::clock;
 use common::faulty::{Fault, Faulty};
-use common::scale;
 use common::script::{self, EveryDoor};
+use common::{factor, scale};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::path::Path;
@@ -57,7 +57,7 @@ fn random_inputs_pass() {
     let seed =
         std::env::var("ALLOC_TEST_SEED").map_or_else(|_| 7, |text| text.parse().expect("a number"));
     let mut rng = SmallRng::seed_from_u64(seed);
-    for round in 0..scale(40, 10) {
+    for round in 0..scale(40, 10) * factor() {
         let mut bytes = vec![0; 6000];
         rng.fill_bytes(&mut bytes);
         let result = script::run(&EveryDoor::default(), &bytes);

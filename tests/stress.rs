@@ -15,7 +15,7 @@ mod common;
 #[cfg(tsan)]
 use common::pthread;
 use common::shadow::{Live, Model, Plan, Registry};
-use common::{MIB, clock, scale};
+use common::{MIB, clock, factor, scale};
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Mutex;
@@ -139,8 +139,8 @@ fn everything_at_once() {
         for place in 0..PLACES {
             let (registry, boxes, at_work) = (&registry, &boxes, &at_work);
             scope.spawn(move || {
-                for n in 0..4 {
-                    let seed = (place * 100 + n) as u64;
+                for n in 0..4 * factor() {
+                    let seed = (place * 100_000 + n) as u64;
                     thread::scope(|s| _ = s.spawn(|| life(place, seed, registry, boxes)));
                 }
                 at_work.fetch_sub(1, Relaxed);

@@ -15,7 +15,7 @@ mod common;
 
 use common::child::{self, Child};
 use common::pthread::{self, Pthread};
-use common::{PATIENCE, scale};
+use common::{PATIENCE, factor, scale};
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
@@ -262,11 +262,8 @@ fn bins_in_magazines_survive_threads_forks_and_purges() {
         Child::of(TEST, "storm").run().success();
         return;
     }
-    let factor: usize = std::env::var("ALLOC_TEST_FACTOR").map_or(1, |text| {
-        text.parse().expect("ALLOC_TEST_FACTOR is a number")
-    });
     let threads = start();
-    for i in 0..scale(60, 10) * factor {
+    for i in 0..scale(60, 10) * factor() {
         thread::sleep(Duration::from_millis(i as u64 % 7));
         fork_and_wait(i);
     }

@@ -27,6 +27,14 @@ pub const fn scale(release: usize, debug: usize) -> usize {
     }
 }
 
+/// `ALLOC_TEST_FACTOR`, by which a soak multiplies the length of what is random.
+pub fn factor() -> usize {
+    std::env::var("ALLOC_TEST_FACTOR").map_or(1, |text| {
+        let factor = text.parse();
+        factor.unwrap_or_else(|_| panic!("ALLOC_TEST_FACTOR={text}: expected a number"))
+    })
+}
+
 pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
 pub const GIB: usize = 1 << 30;
