@@ -75,7 +75,13 @@
 //! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
 //! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
 //! `set_robust_list`, `rseq`, `exit`; the thread sleeps in `clock_nanosleep`, and under `async` gives itself a name
-//! (`prctl`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among these: it makes descriptors and maps files.
+//! (`prctl`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among
+//! these: it makes descriptors and maps files.
+//!
+//! # Libraries that are opened late
+//!
+//! A library that brings this allocator and is opened by dlopen needs the feature `local_dynamic_tls`; the dynamic loader
+//! may refuse it otherwise. README.md says what that costs.
 //!
 //! # Signals
 //!
@@ -112,6 +118,7 @@ mod base;
 mod heap;
 #[cfg(all(loom, test))]
 mod heap {
+    mod left_over;
     mod model;
 }
 #[cfg(not(loom))]

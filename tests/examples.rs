@@ -4,12 +4,12 @@
 
 mod common;
 
+use common::child::command;
 use common::programs::folder;
 use common::scale;
-use std::process::Command;
 
 fn run(name: &str, arguments: &[String]) -> String {
-    let output = Command::new(folder().join(name)).args(arguments).output();
+    let output = command(folder().join(name)).args(arguments).output();
     let output = output.unwrap_or_else(|e| panic!("{name} does not start: {e}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -54,7 +54,7 @@ fn churn() {
 #[test]
 fn wrong_arguments_are_one_line_and_exit_code_2() {
     for program in ["wordcount", "json", "churn"] {
-        let output = Command::new(folder().join(program))
+        let output = command(folder().join(program))
             .arg("many")
             .output()
             .expect("it starts");

@@ -2,6 +2,9 @@
 //! environment of its own and reads what the allocator says on stderr. The child does nothing but list its
 //! tests, which allocates.
 
+mod common;
+
+use common::child;
 use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +39,7 @@ fn lines_of(program: &Path, knobs: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn command(program: &Path, knobs: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(program);
+    let mut command = child::command(program);
     clean(command.arg("--list"), knobs);
     command
 }
@@ -198,7 +201,7 @@ fn a_second_static_serves_from_the_same_memory() {
 #[test]
 fn a_second_static_with_other_wishes_is_mentioned_once() {
     let child = |knobs: &[(&str, &str)]| {
-        let mut command = Command::new(me());
+        let mut command = child::command(me());
         command.args(["--exact", "a_second_static_serves_from_the_same_memory"]);
         let output = clean(&mut command, knobs)
             .output()

@@ -3,9 +3,12 @@
 //! The blocks counted here have sizes that nothing else in a test process uses, so that other threads of the test
 //! harness do not disturb.
 
+mod common;
+
+use common::child::command;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::mpsc;
 use std::thread;
 
@@ -136,7 +139,7 @@ fn prefaults_and_refusals_are_counted() {
 
 /// Runs one test of this file in a process of its own with these variables.
 fn child(variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(std::env::current_exe().expect("a path to this binary"));
+    let mut command = command(std::env::current_exe().expect("a path to this binary"));
     command.args(["--exact", "live_blocks_are_counted_to_the_last_one"]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HAKMEM_") {

@@ -199,6 +199,9 @@ fn threads_that_free_after_key_destructors_leave_nothing() {
     if child::case().is_some() {
         child::report("growth", one_after_another(4_100));
         child::report("rounds", ROUNDS_SEEN.load(Ordering::Relaxed));
+        let batches = hakmem_alloc::stats().batches;
+        child::report("posted", batches.posted);
+        child::report("drained", batches.drained);
         return;
     }
     let ended = Child::of(TEST, "late").run();
@@ -212,6 +215,12 @@ fn threads_that_free_after_key_destructors_leave_nothing() {
         growth <= 4 * MIB,
         "4,000 threads left {} KiB",
         growth / 1024
+    );
+    // Threads without a heap post, too.
+    let (posted, drained): (u64, u64) = (ended.value("posted"), ended.value("drained"));
+    assert!(
+        0 < drained && drained <= posted,
+        "{posted} batches posted, {drained} drained"
     );
 }
 
@@ -308,7 +317,8 @@ fn little_stack_is_enough() {
     owners
         .into_iter()
         .for_each(|owner| owner.join().expect("an owner"));
-    let least = libc::PTHREAD_STACK_MIN;
+    // musl has 2 KiB, in which its own printf does not run.
+    let least = libc::PTHREAD_STACK_MIN.max(16 << 10);
     let stack = if cfg!(debug_assertions) {
         4 * least
     } else {
@@ -319,7 +329,9 @@ fn little_stack_is_enough() {
         let mut attributes = std::mem::zeroed();
         assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
         assert_eq!(libc::pthread_attr_setstacksize(&mut attributes, stack), 0);
-        let (mut id, mut freed) = (0, std::ptr::null_mut());
+        // A number or a pointer, as the C library has it.
+        let mut id = std::mem::zeroed::<libc::pthread_t>();
+        let mut freed = std::ptr::null_mut();
         let made = libc::pthread_create(&mut id, &attributes, body, std::ptr::null_mut());
         assert_eq!(made, 0, "a thread with {stack} bytes of stack");
         assert_eq!(libc::pthread_join(id, &mut freed), 0);

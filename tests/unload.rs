@@ -4,16 +4,22 @@
 //! - a host loads a plugin, calls it from many threads, unloads it while those threads live, and they end afterwards;
 //! - blocks of the plugin freed by other threads of the host, through the plugin;
 //! - loading and unloading in a loop;
+//! - a host of forty plugins, each with a copy of the allocator and 4 KiB of thread-local storage of its own;
 //! - two copies of the allocator at work at once, in all threads.
+
+// A program that is linked statically has no dynamic loader.
+#![cfg(not(target_feature = "crt-static"))]
 
 mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
-use common::programs::folder;
+use common::programs::plugin;
 use common::{MIB, mem, scale};
 use hakmem_alloc::Hakmem;
 use std::ffi::{CStr, CString, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -27,21 +33,25 @@ struct Plugin {
     take: extern "C" fn(usize) -> *mut u8,
     give: unsafe extern "C" fn(*mut u8, usize),
     strings: extern "C" fn(usize) -> usize,
+    count: extern "C" fn(usize) -> u64,
 }
 
 impl Plugin {
+    /// The library that the parent named.
     fn load() -> Self {
-        let path = std::env::var("ALLOC_TEST_PLUGIN").expect("the parent names the library");
-        let path = CString::new(path).expect("a path without a zero byte");
+        Self::open(&named()).unwrap_or_else(|why| panic!("cannot load: {why}"))
+    }
+
+    fn open(path: &Path) -> Result<Self, String> {
+        let path = CString::new(path.as_os_str().as_bytes()).expect("a path without a zero byte");
         // SAFETY: the library's constructors are those of the allocator and of std; the functions have these types.
         unsafe {
             let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-            assert!(
-                !handle.is_null(),
-                "cannot load: {:?}",
-                CStr::from_ptr(libc::dlerror())
-            );
-            Self {
+            if handle.is_null() {
+                let why = CStr::from_ptr(libc::dlerror());
+                return Err(why.to_string_lossy().into_owned());
+            }
+            Ok(Self {
                 handle: handle as usize,
                 take: std::mem::transmute::<*mut c_void, extern "C" fn(usize) -> *mut u8>(symbol(
                     handle,
@@ -54,7 +64,11 @@ impl Plugin {
                     handle,
                     c"plugin_strings",
                 )),
-            }
+                count: std::mem::transmute::<*mut c_void, extern "C" fn(usize) -> u64>(symbol(
+                    handle,
+                    c"plugin_count",
+                )),
+            })
         }
     }
 
@@ -96,12 +110,48 @@ fn symbol(handle: *mut c_void, name: &CStr) -> *mut c_void {
     address
 }
 
-fn run(test: &'static str, case: &str) {
-    let library = folder().join("libplugin.so");
+/// The file or folder that the parent named.
+fn named() -> PathBuf {
+    std::env::var_os("ALLOC_TEST_PLUGIN")
+        .expect("the parent names it")
+        .into()
+}
+
+fn child(test: &'static str, case: &str, path: &Path) {
     let ended = Child::of(test, case)
-        .env("ALLOC_TEST_PLUGIN", &library.to_string_lossy())
+        .env("ALLOC_TEST_PLUGIN", &path.to_string_lossy())
         .run();
     assert_eq!(ended.success().value::<String>("done"), "yes");
+}
+
+fn run(test: &'static str, case: &str) {
+    child(test, case, &plugin(true));
+}
+
+/// Copies of the library in a folder of their own: the loader opens one file once.
+struct Copies(PathBuf);
+
+impl Copies {
+    fn of(library: &Path, count: usize, name: &str) -> Self {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the copies");
+        for i in 0..count {
+            std::fs::copy(library, Self::path(&folder, i)).expect("a copy of the library");
+        }
+        Self(folder)
+    }
+
+    fn path(folder: &Path, index: usize) -> PathBuf {
+        folder.join(format!("libplugin{index}.so"))
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        // What is left over is in the target directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[test]
@@ -191,4 +241,81 @@ fn loading_and_unloading_in_a_loop_leaves_bounded_memory() {
         "loading_and_unloading_in_a_loop_leaves_bounded_memory",
         "loop",
     );
+}
+
+const PLUGINS: usize = 40;
+
+#[test]
+fn forty_libraries_with_thread_locals_open_work_in_all_threads_and_close() {
+    let test = "forty_libraries_with_thread_locals_open_work_in_all_threads_and_close";
+    if child::case().is_none() {
+        let copies = Copies::of(&plugin(true), PLUGINS, "forty");
+        return child(test, "forty", &copies.0);
+    }
+    // One thread is there before the first library, the others come after the last.
+    let (loaded, unloaded) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(6)));
+    let plugins = Arc::new(std::sync::OnceLock::<Vec<Plugin>>::new());
+    let use_all = |plugins: &[Plugin]| {
+        for round in 1..=3 {
+            for (i, plugin) in plugins.iter().enumerate() {
+                plugin.work();
+                assert_eq!(
+                    (plugin.count)(i),
+                    round,
+                    "another library's thread-local storage"
+                );
+            }
+        }
+    };
+    let early = {
+        let (loaded, unloaded, plugins) = (loaded.clone(), unloaded.clone(), plugins.clone());
+        thread::spawn(move || {
+            loaded.wait();
+            use_all(plugins.get().expect("loaded"));
+            unloaded.wait();
+            unloaded.wait();
+        })
+    };
+    let folder = named();
+    let opened = (0..PLUGINS).map(|i| {
+        Plugin::open(&Copies::path(&folder, i)).unwrap_or_else(|why| panic!("library {i}: {why}"))
+    });
+    assert!(plugins.set(opened.collect()).is_ok());
+    loaded.wait();
+    let late: Vec<_> = (0..4)
+        .map(|_| {
+            let (unloaded, plugins) = (unloaded.clone(), plugins.clone());
+            thread::spawn(move || {
+                use_all(plugins.get().expect("loaded"));
+                unloaded.wait();
+                unloaded.wait();
+            })
+        })
+        .collect();
+    use_all(plugins.get().expect("loaded"));
+    unloaded.wait();
+    for plugin in plugins.get().expect("loaded") {
+        plugin.unload();
+    }
+    unloaded.wait();
+    for thread in late.into_iter().chain([early]) {
+        thread.join().expect("a thread of the host");
+    }
+    child::report("done", "yes");
+}
+
+/// The same library without the feature: the tests above are able to fail. Elsewhere the feature changes nothing.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+#[test]
+fn without_the_feature_the_loader_has_no_room_for_thread_locals() {
+    let test = "without_the_feature_the_loader_has_no_room_for_thread_locals";
+    if child::case().is_none() {
+        return child(test, "refused", &plugin(false));
+    }
+    let why = Plugin::open(&named()).err();
+    assert!(
+        why.as_ref().is_some_and(|why| why.contains("static TLS")),
+        "{why:?}"
+    );
+    child::report("done", "yes");
 }

@@ -1,4 +1,4 @@
-//! libhakmem.so: the malloc family and C++'s operators new and delete over hakmem-alloc, for programs that know
+//! libhakmem.so: the malloc family, C++'s operators new and delete, and a `dlopen` that keeps both in charge, over hakmem-alloc, for programs that know
 //! nothing of it.
 //!
 //! Every function is a forwarder; what it adds are the rules of glibc, which the programs were written against: which
@@ -26,6 +26,7 @@ mod file;
 mod foreign;
 mod info;
 mod internal;
+mod open;
 mod prefault;
 mod tuning;
 

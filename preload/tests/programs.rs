@@ -1,6 +1,6 @@
 //! Real programs, with the library and without: the same output, and the library's own statistics prove that it served.
 //! What is needed comes from Debian's packages: python3, libpython3.11-testsuite (or of whatever version python3 is),
-//! sqlite3, redis-server, redis-tools, gcc, git, rustc.
+//! sqlite3, php-cli, redis-server, redis-tools, gcc, git, rustc.
 
 mod common;
 
@@ -155,6 +155,27 @@ fn sqlite_builds_and_checks_a_database_of_200_mb() {
     for which in ["glibc", "ours"] {
         let _ = fs::remove_dir_all(scratch("real").join(format!("sqlite-{which}")));
     }
+}
+
+/// Debian's PHP opens its modules with RTLD_DEEPBIND.
+#[test]
+fn php_with_all_its_modules() {
+    let modules = same("php-modules", 1 << 20, |_| {
+        let mut php = program("/usr/bin/php", "php-cli");
+        php.arg("-m");
+        php
+    });
+    for module in ["PDO", "Phar", "tokenizer"] {
+        assert!(modules.lines().any(|line| line == module), "{modules}");
+    }
+    let said = same("php", 2 << 20, |_| {
+        let mut php = program("/usr/bin/php", "php-cli");
+        // Phar archives are written only if this setting allows it.
+        php.args(["-d", "phar.readonly=0"])
+            .arg(crate_dir().join("tests/programs/modules.php"));
+        php
+    });
+    assert_eq!(said.lines().count(), 4, "{said}");
 }
 
 #[test]

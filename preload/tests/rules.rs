@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{GLIBC, OURS, command, compile, run, same_on_both};
+use common::{GLIBC, OURS, command, compile, run, same_on_both, scratch};
 use std::time::Duration;
 
 #[test]
@@ -59,6 +59,35 @@ fn a_plugins_operator_new_throws_in_a_program_without_a_cxx_library() {
         );
         assert_eq!(ended.output(), "thrown and caught\n", "on {malloc_of}");
     }
+}
+
+/// A library opened with RTLD_DEEPBIND uses the same malloc as the program, and is itself the one that asks when it opens
+/// another by its own RUNPATH.
+#[test]
+fn a_library_opened_with_deepbind_exchanges_blocks() {
+    let folder = scratch("deepbind");
+    std::fs::create_dir_all(folder.join("inner")).expect("a folder of the test's own");
+    let host = folder.join("host");
+    let (outer, inner) = (folder.join("libouter.so"), folder.join("inner/libinner.so"));
+    let rpath = "-Wl,--enable-new-dtags,-rpath,$ORIGIN/inner";
+    for (file, flags) in [
+        (&host, &[][..]),
+        (&outer, &["-DLIBRARY", "-shared", "-fPIC", rpath]),
+        (&inner, &["-DLIBRARY", "-shared", "-fPIC"]),
+    ] {
+        std::fs::rename(compile("deepbind.c", flags), file).expect("on the same file system");
+    }
+    let on = |malloc_of, keep: &str| {
+        let mut command = command(&host, malloc_of);
+        command.arg(&outer).env("HAKMEM_DEEPBIND", keep);
+        run(&mut command, Duration::from_secs(30))
+    };
+    for malloc_of in [GLIBC, OURS] {
+        assert_eq!(on(malloc_of, "0").output(), "exchanged\n", "on {malloc_of}");
+    }
+    // The knob keeps the flag, and the program is able to tell.
+    let kept = on(OURS, "1");
+    assert!(kept.stderr.contains("malloc is of libc.so.6"), "{kept:?}");
 }
 
 /// The thread that populates ahead of demand is started while the loader's lock is held by a thread that waits.

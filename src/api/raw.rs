@@ -8,9 +8,15 @@
 use super::global::Hakmem;
 use crate::base::size_class::MIN_ALIGN;
 use crate::heap::{cold, hot, realloc as resize};
+use crate::knobs;
+use crate::os::message::message;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Who asks where nothing is set in code.
 static DEFAULT: Hakmem = Hakmem::new();
+
+/// [`drops_deepbind`] has said what it does.
+static MENTIONED: AtomicBool = AtomicBool::new(false);
 
 /// A block of at least `size` bytes (0 counts as 1) at `align`.
 #[inline]
@@ -92,6 +98,20 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
 #[doc(hidden)]
 pub fn set_foreign(known: fn(*mut u8) -> bool) {
     cold::set_foreign(known);
+}
+
+/// For a library that stands in for the C allocator, whether it is to drop RTLD_DEEPBIND: as `HAKMEM_DEEPBIND` says.
+/// Under `HAKMEM_VERBOSE` the first call says so.
+#[doc(hidden)]
+pub fn drops_deepbind() -> bool {
+    let knobs = knobs::get();
+    // Relaxed: the flag guards nothing but the number of messages.
+    if knobs.verbose && !knobs.deepbind && !MENTIONED.swap(true, Relaxed) {
+        message!(
+            "RTLD_DEEPBIND is dropped, for the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
+        );
+    }
+    !knobs.deepbind
 }
 
 /// Writes one line to stderr, by the rules of this crate's own messages, and aborts.

@@ -16,7 +16,7 @@ use crate::slab::inbox::Inbox;
 use crate::slab::magazine::Magazine;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 /// Heap ids have 20 bits in a tag; all ones is nobody's.
 pub(super) const NOBODY: u32 = OWNER_MAX;
@@ -129,8 +129,6 @@ pub(crate) struct Heap {
     pub(super) front: Front,
     pub(super) out: [Out; CLASSES],
     pub(super) strays: Strays,
-    /// Batches posted from this heap.
-    pub(super) posted: AtomicU64,
     pub(super) inbox: Inbox,
     pub(super) lock: Lock,
     pub(super) state: AtomicU32,

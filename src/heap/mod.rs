@@ -24,6 +24,7 @@ mod heap;
 mod home;
 pub(crate) mod hot;
 mod keep;
+mod left_over;
 pub(crate) mod maintain;
 #[cfg(all(test, not(loom)))]
 mod nodes_tests;

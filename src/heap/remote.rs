@@ -2,6 +2,7 @@
 
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
+use super::left_over::LeftOver;
 use super::out::{MOST_BATCHED, Out, batch_limit};
 use super::{home, hot, keep, registry, slabs, spare, stack, strays};
 use crate::base::size_class;
@@ -12,7 +13,6 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::Tag;
 use core::mem::MaybeUninit;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
@@ -143,7 +143,7 @@ impl Sorter {
             let blocks = &raw const (*shared(self.heap)).rows[index];
             let last = blocks.cast::<*mut Block>().add(count - 1);
             let batch = Batch::of(last, count, size_class::size(row.class as usize));
-            post(row.owner, batch, self.heap, self.may_drain);
+            post(row.owner, batch, self.may_drain);
         }
     }
 }
@@ -151,8 +151,8 @@ impl Sorter {
 /// Posts a batch to its owner; where nobody may come for it, walks the owner's inbox home.
 ///
 /// # Safety
-/// The caller owns the batch. It may hold `from`'s lock, and another heap's only if it may not drain.
-unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
+/// The caller owns the batch, and holds no lock but that of its own thread's heap if it may drain.
+unsafe fn post(owner: u32, batch: Batch, may_drain: bool) {
     // SAFETY: tags name heaps that exist, and heaps live for ever.
     unsafe {
         let heap = by_id(owner);
@@ -161,9 +161,6 @@ unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
                 "block {:p}: its slab names a heap that does not exist",
                 batch.head()
             );
-        }
-        if !from.is_null() {
-            (*from).posted.fetch_add(1, Ordering::Relaxed);
         }
         let class = super::refill::class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
@@ -176,7 +173,7 @@ unsafe fn post(owner: u32, batch: Batch, from: *mut Heap, may_drain: bool) {
             if may_drain {
                 try_drain(heap);
             } else {
-                LEFT.store(true, Ordering::Relaxed);
+                LEFT.leave();
             }
         }
     }
@@ -242,16 +239,16 @@ pub(super) unsafe fn look_again(heap: *mut Heap) {
 /// Memory was freed on behalf of others beyond the pool's bound.
 static OVER: AtomicBool = AtomicBool::new(false);
 /// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
-static LEFT: AtomicBool = AtomicBool::new(false);
+static LEFT: LeftOver = LeftOver::new();
 
-/// Says that some idle heap may hold batches nobody opened.
+/// Says that some idle heap may hold batches that nobody opened: the caller kept locks, and let them go.
 pub(super) fn leave() {
-    LEFT.store(true, Ordering::Relaxed);
+    LEFT.leave();
 }
 
 /// Does what was left undone under locks. No lock may be held.
 pub(super) fn catch_up() {
-    if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
+    if LEFT.take() {
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe {
@@ -305,7 +302,7 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
             let _errno = crate::os::sys::ErrnoGuard::new();
-            post(tag.owner(), batch, heap, true);
+            post(tag.owner(), batch, true);
             catch_up();
         }
     }
@@ -319,7 +316,7 @@ pub(super) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
         let batch = Batch::of(&raw const block, 1, size_class::size(tag.class()));
-        post(tag.owner(), batch, ptr::null_mut(), true);
+        post(tag.owner(), batch, true);
     }
     catch_up();
 }

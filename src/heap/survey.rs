@@ -16,6 +16,7 @@ pub(crate) struct Survey {
     pub(crate) live: [i64; CLASSES],
     pub(crate) live_heaps: usize,
     pub(crate) idle_heaps: usize,
+    /// Never less than `drained`.
     pub(crate) posted: u64,
     pub(crate) drained: u64,
 }
@@ -51,19 +52,23 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
                 + (*part).spare[class].blocks;
             sums.live[class] += i64::from((*part).out_blocks[class]) - i64::from(kept);
         }
-        sums.posted += (*heap).posted.load(Ordering::Relaxed);
+        let mut waiting = 0;
         refill::gather_pending(heap);
         let mut at: Option<Batch> = (*part).pending;
         while let Some(batch) = at {
             sums.live[refill::class_of(batch.head())] -= batch.count() as i64;
             at = home::next_posted(batch);
+            waiting += 1;
         }
+        // Nobody counts what is posted: it is drained or waits, and under the lock no batch is on the way between the two.
         sums.drained += (*part).drained;
-        // What was taken over stays pending: where nobody comes for it, it is for the next who catches up.
-        if (*part).pending.is_some() && (*heap).state.load(Ordering::Relaxed) == IDLE {
-            remote::leave();
+        sums.posted += (*part).drained + waiting;
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            // Nobody comes for what was taken over.
+            remote::drain_and_unlock(heap, guard);
+        } else {
+            drop(guard);
         }
-        drop(guard);
         remote::look_again(heap);
     }
 }

@@ -2,7 +2,14 @@
 //!
 //! On x86_64 it is a hidden symbol of our own in initial-exec storage: a single `fs:` access in an executable, one
 //! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
-//! one program. Elsewhere it is a `thread_local!` (untested there: no such machine was at hand).
+//! one program.
+//!
+//! Initial-exec storage makes the dynamic loader refuse a library that is opened late, once its small reserve is used up.
+//! With the feature `local_dynamic_tls` a TLS descriptor finds the pointer. A feature, since nothing else can choose: this
+//! crate is compiled before it is known what it is linked into, and the linker turns descriptors into constants, but
+//! leaves a `nop` in every fast path of an executable.
+//!
+//! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
 use super::heap::{Front, StandIn};
 
@@ -42,6 +49,7 @@ mod access {
         empty = sym EMPTY,
     );
 
+    #[cfg(not(feature = "local_dynamic_tls"))]
     #[inline(always)]
     pub(in crate::heap) fn get() -> *mut Front {
         let front: *mut Front;
@@ -58,6 +66,7 @@ mod access {
         front
     }
 
+    #[cfg(not(feature = "local_dynamic_tls"))]
     pub(in crate::heap) fn set(front: *mut Front) {
         // SAFETY: writes eight bytes of this thread's initial-exec storage; default options, so that nothing is
         // assumed of memory across it.
@@ -67,6 +76,62 @@ mod access {
                 "mov qword ptr fs:[{tmp}], {value}",
                 tmp = out(reg) _,
                 value = in(reg) front,
+            );
+        }
+    }
+
+    /// Finds the pointer by a TLS descriptor, then does `$then`, in which `rax` is its place relative to `fs`.
+    ///
+    /// By convention the descriptor's function preserves every register but `rax` and the flags. glibc before 2.40
+    /// breaks that when a thread comes here for the first time: the function calls `malloc`, which may use vector
+    /// registers. So those count as overwritten. The linker matches the first two instructions as they stand and, in an executable,
+    /// replaces them by a constant and a `nop`.
+    #[cfg(feature = "local_dynamic_tls")]
+    macro_rules! by_descriptor {
+        ($then:literal, $($operand:tt)*) => {
+            asm!(
+                concat!("lea rax, [rip + ", symbol!(), "@TLSDESC]"),
+                concat!("call qword ptr [rax + ", symbol!(), "@TLSCALL]"),
+                $then,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                out("xmm16") _, out("xmm17") _, out("xmm18") _, out("xmm19") _,
+                out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _,
+                out("xmm24") _, out("xmm25") _, out("xmm26") _, out("xmm27") _,
+                out("xmm28") _, out("xmm29") _, out("xmm30") _, out("xmm31") _,
+                out("k1") _, out("k2") _, out("k3") _, out("k4") _, out("k5") _, out("k6") _, out("k7") _,
+                $($operand)*
+            )
+        };
+    }
+
+    #[cfg(feature = "local_dynamic_tls")]
+    #[inline(always)]
+    pub(in crate::heap) fn get() -> *mut Front {
+        let front: *mut Front;
+        // SAFETY: reads eight bytes of this thread's storage. `pure, readonly` as in the other `get`; the call needs
+        // an aligned stack and may change the flags, so neither is promised away.
+        unsafe {
+            by_descriptor!(
+                "mov rax, qword ptr fs:[rax]",
+                out("rax") front,
+                options(pure, readonly),
+            );
+        }
+        front
+    }
+
+    #[cfg(feature = "local_dynamic_tls")]
+    pub(in crate::heap) fn set(front: *mut Front) {
+        // SAFETY: writes eight bytes of this thread's storage; default options, so that nothing is assumed of memory
+        // across it.
+        unsafe {
+            by_descriptor!(
+                "mov qword ptr fs:[rax], {value}",
+                value = in(reg) front,
+                out("rax") _,
             );
         }
     }

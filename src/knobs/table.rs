@@ -22,10 +22,11 @@ pub(super) enum Knob {
     Verbose,
     Stats,
     StatsFile,
+    Deepbind,
 }
 
 /// How many knobs there are.
-pub(super) const COUNT: usize = 14;
+pub(super) const COUNT: usize = 15;
 
 /// One knob: all that is known about it.
 pub(super) struct Row {
@@ -215,6 +216,15 @@ pub(super) static TABLE: [Row; COUNT] = [
         what: "The file to which HAKMEM_STATS prints, made or overwritten; %p stands for the process id.",
         cost: "None.",
         when: "When stderr is not yours or closed before the end (as by ls and its kin), or with several processes.",
+    },
+    Row {
+        knob: Knob::Deepbind,
+        name: "HAKMEM_DEEPBIND",
+        kind: Kind::Switch,
+        by_profile: all(0),
+        what: "Under libhakmem.so, 1 leaves the flag RTLD_DEEPBIND of dlopen and dlmopen alone. 0 drops it: a library that is opened with it would call glibc's malloc and free, also for blocks of hakmem.",
+        cost: "With 1 a block that such a library exchanges with the program crashes it. With 0 a name that both define is found in the program first.",
+        when: "1 for a library that has names in common with the program and exchanges no blocks with it.",
     },
 ];
 

@@ -116,7 +116,13 @@ fn again(name: &str, variables: &[(&str, &str)]) -> bool {
         return true;
     }
     let me = std::env::current_exe().expect("the path of this program");
-    let run = std::process::Command::new(me)
+    // Through an emulator, if cargo was told of one for this machine.
+    let arch = std::env::consts::ARCH.to_uppercase();
+    let runner = std::env::var(std::format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"));
+    let words = runner.as_deref().unwrap_or_default().split_whitespace();
+    let mut words = words.map(std::ffi::OsStr::new).chain([me.as_os_str()]);
+    let run = std::process::Command::new(words.next().expect("the program at least"))
+        .args(words)
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, name)
         .envs(variables.iter().copied())

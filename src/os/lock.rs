@@ -62,12 +62,13 @@ impl Lock {
     #[inline]
     #[must_use]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
+        // A failing exchange may see an old value, as a load does; the model checker's sees the newest always.
+        #[cfg(loom)]
+        (self.word.load(Relaxed) == FREE).then_some(())?;
         // Acquire pairs with the Release of `release`: what the last holder wrote is seen.
         // A failure learns nothing but that it is held, so Relaxed.
-        match self.word.compare_exchange(FREE, HELD, Acquire, Relaxed) {
-            Ok(_) => Some(Guard { lock: self }),
-            Err(_) => None,
-        }
+        let taken = self.word.compare_exchange(FREE, HELD, Acquire, Relaxed);
+        taken.ok().map(|_| Guard { lock: self })
     }
 
     /// Takes the lock without a guard: for the fork handlers, which release it in another function.

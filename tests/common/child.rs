@@ -6,6 +6,7 @@
 //! threads (where gdb is installed), never a test that hangs.
 
 use super::PATIENCE;
+use std::ffi::OsStr;
 use std::fmt::{Debug, Display};
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -22,6 +23,28 @@ pub fn case() -> Option<String> {
     let name = std::env::var(CASE).ok()?;
     report("case", &name);
     Some(name)
+}
+
+/// A command that runs `program`, which was built for the target of this test: through the program that cargo was told
+/// to run this test with (`CARGO_TARGET_<TRIPLE>_RUNNER`), such as an emulator, if there is one.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let env = if cfg!(target_env = "musl") {
+        "MUSL"
+    } else {
+        "GNU"
+    };
+    let arch = std::env::consts::ARCH.to_uppercase();
+    let runner = std::env::var(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_{env}_RUNNER"));
+    let runner = runner.unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    match words.next() {
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
 }
 
 /// Hands a figure or a word to the parent.
@@ -50,7 +73,7 @@ impl Child {
     /// `test` is the path of the calling test function as libtest prints it, `case` the part the child plays.
     pub fn of(test: &'static str, case: &str) -> Self {
         let exe = std::env::current_exe().expect("the path of this test binary");
-        let mut command = Command::new(exe);
+        let mut command = command(exe);
         command
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(CASE, case)

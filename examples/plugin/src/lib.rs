@@ -1,7 +1,9 @@
-//! A shared library with an allocator of its own inside, for programs that load and unload it.
+//! A plug-in: a shared library with an allocator of its own inside, for programs that open and close it by dlopen and
+//! dlclose. Its Cargo.toml asks for the feature that such libraries need.
 
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 
 #[global_allocator]
 static GLOBAL: Hakmem = Hakmem::new();
@@ -36,4 +38,24 @@ pub unsafe extern "C" fn plugin_give(block: *mut u8, size: usize) {
 pub extern "C" fn plugin_strings(count: usize) -> usize {
     let words: Vec<String> = (0..count).map(|i| "x".repeat(i % 100)).collect();
     words.iter().map(String::len).sum()
+}
+
+/// More thread-local storage than the dynamic loader keeps ready for libraries that are opened late.
+const WORDS: usize = 512;
+
+thread_local! {
+    static LOCAL: Cell<[u64; WORDS]> = const { Cell::new([0; WORDS]) };
+}
+
+/// Counts up one word of the calling thread's; answers what it is now.
+#[unsafe(no_mangle)]
+pub extern "C" fn plugin_count(word: usize) -> u64 {
+    LOCAL.with(|local| {
+        let mut words = local.get();
+        let counted = &mut words[word % WORDS];
+        *counted += 1;
+        let now = *counted;
+        local.set(words);
+        now
+    })
 }
