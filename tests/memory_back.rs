@@ -211,6 +211,11 @@ fn play(case: &str) -> usize {
             assert_eq!(counts.in_use + counts.purged, counts.mapped, "{counts:?}");
             given.saturating_sub(held.saturating_sub(mem::rss()))
         }
+        "leak" => {
+            let thread = thread::spawn(|| std::mem::forget(take(32 * MIB, 1, small)));
+            thread.join().expect("a thread that forgets");
+            mem::rss().saturating_sub(before)
+        }
         other => panic!("unknown case {other}"),
     }
 }
@@ -256,6 +261,16 @@ fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
         measured.wait();
     });
     held
+}
+
+/// What all of these bounds rest on: memory that nobody gives back is seen.
+#[test]
+fn a_planted_leak_is_seen() {
+    if child::case().is_some() {
+        return child::report("bytes", play("leak"));
+    }
+    let ended = Child::of("a_planted_leak_is_seen", "leak").run();
+    assert!(ended.success().value::<usize>("bytes") >= 32 * MIB);
 }
 
 #[track_caller]

@@ -297,6 +297,17 @@ mod tests {
         assert!(memory[6 * 4 + 4..].iter().all(|&word| word == u128::MAX));
     }
 
+    /// Miri sees what it is there for: a read behind a batch's blocks. Asked for by `.ci/run`, which wants it to fail.
+    #[cfg(miri)]
+    #[test]
+    fn a_planted_read_is_reported() {
+        if std::env::var_os("MIRI_PLANT").is_some() {
+            let memory = [0u128; 4];
+            // SAFETY: not safe, on purpose.
+            assert!(unsafe { memory.as_ptr().add(4).read() } == 0);
+        }
+    }
+
     /// Whichever of its addresses is not one is found, and so is the block that names it.
     #[test]
     fn a_damaged_batch_is_not_followed() {
