@@ -16,6 +16,11 @@ pub fn stop() {
     STOPPED.store(real(libc::CLOCK_MONOTONIC_COARSE).1, Relaxed);
 }
 
+/// Has the clock go on from what it would show by now.
+pub fn resume() {
+    STOPPED.store(0, Relaxed);
+}
+
 /// Lets time pass at once.
 pub fn pass(ms: u64) {
     AHEAD.fetch_add(ms * 1_000_000, Relaxed);
