@@ -58,6 +58,26 @@
 //! by block. When the last block of the slab is home the word becomes 0, the slot returns to the pool, and its memory,
 //! if nobody claims it, to the kernel.
 //!
+//! # System calls
+//!
+//! A filter of system calls (seccomp) that a program installs after its first allocation has to let these through, or to
+//! refuse them with an errno: whatever is refused, nothing ends and nothing is lost, and memory is refused where `mmap` is.
+//! `tests/seccomp.rs` holds the table to the truth.
+//!
+//! | call | for what |
+//! |---|---|
+//! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
+//! | `futex` | a lock that another thread holds for long; the end of that wait |
+//! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted; `stats()`, but not `stats_quick()` |
+//! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
+//! | `write` | the messages to stderr |
+//!
+//! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
+//! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
+//! `set_robust_list`, `rseq`, `exit`; the thread sleeps in `clock_nanosleep`, and under `async` gives itself a name
+//! (`prctl`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among
+//! these: it makes descriptors and maps files.
+//!
 //! # Libraries that are opened late
 //!
 //! A library that brings this allocator and is opened by dlopen needs the feature `local_dynamic_tls`; the dynamic loader

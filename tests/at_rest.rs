@@ -92,8 +92,8 @@ fn freed_by_another(threads: usize) {
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
 }
 
-/// Bytes by which the process grew from the start, after the purge delay.
-fn play(case: &str) -> usize {
+/// Bytes by which the process grew from the start, once it is at rest: `bound` at most, or what is left after a long wait.
+fn play(case: &str, bound: usize) -> usize {
     // What the runtime keeps of so many threads and lists is not charged to the case.
     thread::scope(|scope| (0..16).for_each(|_| drop(scope.spawn(thread::yield_now))));
     drop(vec![1u8; 2 * MIB]);
@@ -105,13 +105,16 @@ fn play(case: &str) -> usize {
         other => panic!("unknown case {other}"),
     }
     // The main thread waits, as one that has nothing left to do: no call of its own gives anything back.
-    thread::sleep(Duration::from_millis(1200));
-    mem::rss().saturating_sub(before)
+    mem::wait_for_rss(before + bound, Duration::from_secs(6)).saturating_sub(before)
 }
 
 fn at_most(test: &'static str, cases: &[(&str, usize)]) {
-    if let Some(case) = child::case() {
-        return child::report("bytes", play(&case));
+    if let Some(played) = child::case() {
+        let (case, bound) = cases
+            .iter()
+            .find(|(case, _)| *case == played)
+            .expect("a known case");
+        return child::report("bytes", play(case, *bound));
     }
     for &(case, bound) in cases {
         let bytes: usize = Child::of(test, case).run().success().value("bytes");

@@ -15,18 +15,17 @@ mod common;
 use common::blocks::Block;
 use common::child::{self, Child};
 use common::pthread::{self, Pthread};
-use common::{MIB, scale};
+use common::{MIB, PATIENCE, scale};
 use hakmem_alloc::Hakmem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
 
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
 
 /// Seconds.
-const ALARM: u32 = 300;
+const ALARM: u32 = 60 * PATIENCE;
 
 /// Threads that never leave the allocator alone until told to.
 struct Noise {
@@ -215,10 +214,7 @@ fn thousands_of_forks_out_of_a_busy_process() {
         noise.end();
         return;
     }
-    Child::of(TEST, "storm")
-        .limit(Duration::from_secs(300))
-        .run()
-        .success();
+    Child::of(TEST, "storm").run().success();
 }
 
 #[test]
@@ -234,10 +230,7 @@ fn several_threads_fork_at_once() {
         noise.end();
         return;
     }
-    Child::of(TEST, "together")
-        .limit(Duration::from_secs(300))
-        .run()
-        .success();
+    Child::of(TEST, "together").run().success();
 }
 
 #[test]
@@ -261,10 +254,7 @@ fn a_child_may_exit_through_the_handlers() {
         noise.end();
         return;
     }
-    Child::of(TEST, "exits")
-        .limit(Duration::from_secs(300))
-        .run()
-        .success();
+    Child::of(TEST, "exits").run().success();
 }
 
 /// The child of a child of a busy process can itself be busy.
@@ -284,8 +274,5 @@ fn a_child_becomes_as_busy_as_its_parent() {
         noise.end();
         return;
     }
-    Child::of(TEST, "busy")
-        .limit(Duration::from_secs(300))
-        .run()
-        .success();
+    Child::of(TEST, "busy").run().success();
 }

@@ -15,6 +15,7 @@ mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
+use common::clock;
 use common::{KIB, MIB, mem};
 use hakmem_alloc::Hakmem;
 use rand::rngs::SmallRng;
@@ -125,7 +126,7 @@ fn play(case: &str) -> usize {
             free(shuffled(take(300 * MIB, 6, sizes), 7));
             let at_once = mem::rss().saturating_sub(before);
             child::report("at once", at_once);
-            thread::sleep(Duration::from_millis(1200));
+            clock::pass(1200);
             // A process of one thread has nobody to do this but its own slow paths.
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
@@ -136,7 +137,7 @@ fn play(case: &str) -> usize {
                 .collect();
             buffers.iter().for_each(Block::touch);
             free(buffers);
-            thread::sleep(Duration::from_millis(1200));
+            clock::pass(1200);
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
@@ -146,7 +147,7 @@ fn play(case: &str) -> usize {
                 take(400 * MIB, 9, |rng| rng.random_range(64 * KIB..MIB)),
                 10,
             ));
-            thread::sleep(Duration::from_millis(1200));
+            clock::pass(1200);
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
@@ -167,7 +168,9 @@ fn play(case: &str) -> usize {
             held.saturating_sub(bytes)
         }
         "swing" => {
-            // The same memory again and again: the rounds after the first ones fault next to nothing in.
+            // The same memory again and again: the rounds after the first ones fault next to nothing in. What time takes away
+            // meanwhile is another matter.
+            clock::stop();
             let round = |i| free(shuffled(take(100 * MIB, 20 + i, mixed), i));
             (0..4).for_each(round);
             let faults = mem::thread_faults();
@@ -177,7 +180,7 @@ fn play(case: &str) -> usize {
         "swung" => {
             // What swings taught is forgotten when nobody comes for it.
             (0..6).for_each(|i| free(shuffled(take(100 * MIB, 20 + i, mixed), i)));
-            thread::sleep(Duration::from_millis(1200));
+            clock::pass(1200);
             free(take(4 * MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
@@ -199,7 +202,7 @@ fn play(case: &str) -> usize {
             // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
             assert_eq!(hakmem_alloc::prewarm(1), 1, "a superslab to populate");
             free((0..16).map(|_| Block::new(&HAKMEM, 120_000)).collect());
-            thread::sleep(Duration::from_millis(1200));
+            clock::pass(1200);
             (0..20).for_each(|i| free(take(MIB, i, |_| 64)));
             let held = mem::rss();
             let given = hakmem_alloc::purge();
@@ -207,6 +210,11 @@ fn play(case: &str) -> usize {
             assert_eq!(counts.retained, 0, "{counts:?}");
             assert_eq!(counts.in_use + counts.purged, counts.mapped, "{counts:?}");
             given.saturating_sub(held.saturating_sub(mem::rss()))
+        }
+        "leak" => {
+            let thread = thread::spawn(|| std::mem::forget(take(32 * MIB, 1, small)));
+            thread.join().expect("a thread that forgets");
+            mem::rss().saturating_sub(before)
         }
         other => panic!("unknown case {other}"),
     }
@@ -253,6 +261,16 @@ fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
         measured.wait();
     });
     held
+}
+
+/// What all of these bounds rest on: memory that nobody gives back is seen.
+#[test]
+fn a_planted_leak_is_seen() {
+    if child::case().is_some() {
+        return child::report("bytes", play("leak"));
+    }
+    let ended = Child::of("a_planted_leak_is_seen", "leak").run();
+    assert!(ended.success().value::<usize>("bytes") >= 32 * MIB);
 }
 
 #[track_caller]

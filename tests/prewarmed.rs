@@ -9,19 +9,19 @@ mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
-use common::{KIB, MIB, mem};
+use common::{KIB, MIB, clock, mem};
 use hakmem_alloc::{Hakmem, prewarm, purge, stats};
-use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
 fn request_and_rest() {
+    clock::stop();
     Block::new(&HAKMEM, 100).free(&HAKMEM);
     assert_eq!(prewarm(1), 1);
     let blocks: Vec<_> = (0..16).map(|_| Block::new(&HAKMEM, 120 * 1000)).collect();
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
     let (rested, returned) = (mem::rss(), stats().bytes.returned);
-    std::thread::sleep(Duration::from_millis(100));
+    clock::pass(100);
     // Slow paths, which look at the clock now and then: more blocks than a bin holds.
     for _ in 0..400 {
         let blocks: Vec<_> = (0..2000).map(|_| Block::new(&HAKMEM, 64)).collect();

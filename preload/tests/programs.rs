@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{crate_dir, library, run, scratch};
+use common::{PATIENCE, crate_dir, library, run, scratch};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A directory in which nothing is left from before.
 fn empty(name: &str) -> PathBuf {
@@ -324,7 +324,7 @@ impl Redis {
 
     #[track_caller]
     fn until(&self, expected: &str, args: &[&str]) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60) * PATIENCE;
         let mut said = String::new();
         while Instant::now() < deadline {
             said = self.ask(args);

@@ -13,7 +13,7 @@ fn the_malloc_family_obeys_glibcs_rules() {
 #[test]
 fn newer_rules_hold_too() {
     let program = compile("stricter.c", &[]);
-    let ended = run(&mut command(&program, OURS), Duration::from_secs(120));
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
     assert_eq!(ended.output(), "stricter rules hold\n");
 }
 

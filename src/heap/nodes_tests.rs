@@ -164,6 +164,21 @@ fn one_node_is_never_asked_for() {
     .expect("no panic");
 }
 
+/// A name is a system call of a kind that filters, installed after the start, end a process at.
+#[test]
+fn what_is_mapped_in_mid_life_gets_no_name() {
+    alone!(what_is_mapped_in_mid_life_gets_no_name, NODES);
+    fake::clear();
+    empty(fill(300));
+    let large = hot::alloc(5 << 20, 16, None);
+    assert!(!large.is_null());
+    // SAFETY: just allocated.
+    unsafe { hot::dealloc(large, 5 << 20, 16) };
+    let calls = fake::calls();
+    assert_eq!(calls.of(Call::Name), 0);
+    assert!(calls.of(Call::Mmap) > 10);
+}
+
 /// What a child of a fork does, without a word to the standard library: 0 where all is well.
 fn as_child() -> i32 {
     if !pool::is_valid() {
@@ -192,7 +207,7 @@ fn end_of(pid: i32) -> i32 {
         // SAFETY: a child of ours, not yet waited for.
         unsafe {
             match libc::waitpid(pid, &mut status, libc::WNOHANG) {
-                0 if hundredths == 3000 => _ = libc::kill(pid, libc::SIGKILL),
+                0 if hundredths == 60_000 => _ = libc::kill(pid, libc::SIGKILL),
                 0 => {}
                 ended => {
                     assert_eq!(ended, pid);

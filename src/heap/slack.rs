@@ -20,8 +20,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const AUTO_KB: u32 = 4096;
 const AUTO_SPEED_KB: u32 = 16384;
 /// Blocks per millisecond that may be missed without anything coming of it: their way home and back, at 30 ns, takes some
-/// hundredths of the time. None in unit tests, which run at any pace.
-const CHEAP_PER_MS: u64 = if cfg!(test) { 0 } else { 2048 };
+/// hundredths of the time.
+const CHEAP_PER_MS: u64 = 2048;
 /// Blocks missed at once that are put up with before anything is learnt.
 const PATIENCE: u64 = 16384;
 /// What is left of the live bytes when most has gone.

@@ -4,14 +4,14 @@ use super::heap::{Heap, lock, shared};
 use super::remote::Sorter;
 use super::{hot, slack, spare, tls};
 use crate::base::size_class;
+use crate::os::{clock, fake};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
 const SWING: usize = 16 << 20;
-/// Rounds within which a swing has to be learnt. Other tests purge at times, which sends home what this one keeps.
+/// Rounds within which a swing has to be learnt.
 const ROUNDS: usize = 40;
 
 fn take(size: usize) -> Vec<usize> {
@@ -71,8 +71,12 @@ fn look() {
     }
 }
 
-fn alone(body: fn()) {
-    thread::spawn(body).join().expect("it passes");
+/// Runs the body in a process of its own, on a thread of its own, and for it no time passes.
+fn alone(name: &str, body: fn()) {
+    if fake::alone(name) {
+        clock::stopped::stop();
+        thread::spawn(body).join().expect("it passes");
+    }
 }
 
 /// Two bins of the class, the one in use and the one that went onto the stack last.
@@ -82,7 +86,7 @@ fn bins(size: usize) -> usize {
 
 #[test]
 fn what_is_freed_once_goes_home() {
-    alone(|| {
+    alone("heap::slack_tests::what_is_freed_once_goes_home", || {
         const SIZE: usize = 64;
         free(take(SIZE), SIZE);
         let kept = kept();
@@ -94,60 +98,69 @@ fn what_is_freed_once_goes_home() {
 
 #[test]
 fn what_swings_beside_much_that_stays_goes_home() {
-    alone(|| {
-        const SIZE: usize = 64;
-        let stays = [take(SIZE), take(SIZE)];
-        for _ in 0..ROUNDS / 4 {
-            free(take(SIZE), SIZE);
-            assert_eq!(kept().learnt, 0);
-        }
-        stays.into_iter().for_each(|blocks| free(blocks, SIZE));
-    });
+    alone(
+        "heap::slack_tests::what_swings_beside_much_that_stays_goes_home",
+        || {
+            const SIZE: usize = 64;
+            let stays = [take(SIZE), take(SIZE)];
+            for _ in 0..ROUNDS / 4 {
+                free(take(SIZE), SIZE);
+                assert_eq!(kept().learnt, 0);
+            }
+            stays.into_iter().for_each(|blocks| free(blocks, SIZE));
+        },
+    );
 }
 
 #[test]
 fn what_swings_stays_until_it_does_no_more() {
-    alone(|| {
-        const SIZE: usize = 64;
-        let stays = (0..ROUNDS).any(|_| {
-            free(take(SIZE), SIZE);
-            kept().on_stacks > SWING - bins(SIZE)
-        });
-        let then = kept();
-        assert!(stays, "{} KiB stay", then.on_stacks >> 10);
-        assert!(then.learnt >= SWING / 2, "{} KiB learnt", then.learnt >> 10);
-        // The first look cannot know for how long it has lain there.
-        (0..3).for_each(|_| look());
-        assert!(kept().on_stacks <= bins(SIZE));
-        (0..20).for_each(|_| look());
-        assert_eq!(kept().learnt, 0);
-    });
+    alone(
+        "heap::slack_tests::what_swings_stays_until_it_does_no_more",
+        || {
+            const SIZE: usize = 64;
+            let stays = (0..ROUNDS).any(|_| {
+                free(take(SIZE), SIZE);
+                kept().on_stacks > SWING - bins(SIZE)
+            });
+            let then = kept();
+            assert!(stays, "{} KiB stay", then.on_stacks >> 10);
+            assert!(then.learnt >= SWING / 2, "{} KiB learnt", then.learnt >> 10);
+            // The first look cannot know for how long it has lain there.
+            (0..3).for_each(|_| look());
+            assert!(kept().on_stacks <= bins(SIZE));
+            (0..20).for_each(|_| look());
+            assert_eq!(kept().learnt, 0);
+        },
+    );
 }
 
 /// The sum over all heaps is that of none that live longer than their threads.
 #[test]
 fn what_was_learnt_ends_with_the_thread() {
-    alone(|| {
-        const SIZE: usize = 48;
-        let heap = thread::spawn(|| {
-            assert!((0..ROUNDS).any(|_| {
-                free(take(SIZE), SIZE);
-                kept().learnt > 0
-            }));
-            tls::get() as usize
-        })
-        .join()
-        .expect("it passes");
-        // SAFETY: heaps live for ever; the lock is held.
-        unsafe {
-            let heap = heap as *mut Heap;
-            let _guard = lock(heap);
-            // Another thread may have it by now, and have learnt by itself.
-            if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == super::heap::IDLE {
-                assert_eq!(slack::learnt(shared(heap)), 0);
+    alone(
+        "heap::slack_tests::what_was_learnt_ends_with_the_thread",
+        || {
+            const SIZE: usize = 48;
+            let heap = thread::spawn(|| {
+                assert!((0..ROUNDS).any(|_| {
+                    free(take(SIZE), SIZE);
+                    kept().learnt > 0
+                }));
+                tls::get() as usize
+            })
+            .join()
+            .expect("it passes");
+            // SAFETY: heaps live for ever; the lock is held.
+            unsafe {
+                let heap = heap as *mut Heap;
+                let _guard = lock(heap);
+                // Another thread may have it by now, and have learnt by itself.
+                if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == super::heap::IDLE {
+                    assert_eq!(slack::learnt(shared(heap)), 0);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Most that a program's slabs hold whose phases use different sizes by turns, so often each; what was freed in a phase
@@ -178,11 +191,14 @@ fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
 /// What is kept for the one makes room for the other.
 #[test]
 fn what_is_kept_makes_room_for_other_sizes() {
-    alone(|| {
-        let most = phases(3, |_| {});
-        let bound = SWING * 3 / 2 + slack::least();
-        assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
-    });
+    alone(
+        "heap::slack_tests::what_is_kept_makes_room_for_other_sizes",
+        || {
+            let most = phases(3, |_| {});
+            let bound = SWING * 3 / 2 + slack::least();
+            assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
+        },
+    );
 }
 
 /// A few blocks of each size that stay on the stacks may lie in all of its slabs.
@@ -195,17 +211,20 @@ fn what_is_freed_in_any_order_makes_room_for_other_sizes() {
             blocks.swap(i, (state >> 33) % (i + 1));
         }
     }
-    alone(|| {
-        let most = phases(1, shuffle);
-        let bound = SWING * 3 / 2 + slack::least();
-        assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
-    });
+    alone(
+        "heap::slack_tests::what_is_freed_in_any_order_makes_room_for_other_sizes",
+        || {
+            let most = phases(1, shuffle);
+            let bound = SWING * 3 / 2 + slack::least();
+            assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
+        },
+    );
 }
 
 /// Nobody finds a sleeping thread's bins: what it keeps beyond the bound is on its stacks.
 #[test]
 fn bins_run_empty_with_their_class() {
-    alone(|| {
+    alone("heap::slack_tests::bins_run_empty_with_their_class", || {
         const SIZES: [usize; 4] = [64, 160, 400, 1000];
         let round = || {
             for blocks in SIZES.map(|size| (take(size), size)) {
@@ -229,33 +248,36 @@ fn bins_run_empty_with_their_class() {
 /// Threads that take turns do not keep each what one of them needs at a time.
 #[test]
 fn a_thread_that_waits_makes_room_for_one_that_grows() {
-    alone(|| {
-        const SIZE: usize = 64;
-        let (to, from) = mpsc::channel();
-        let (end, ends) = mpsc::channel::<()>();
-        let waits = thread::spawn(move || {
-            let swings = (0..ROUNDS).any(|_| {
-                free(take(SIZE), SIZE);
-                kept().on_stacks > SWING - bins(SIZE)
+    alone(
+        "heap::slack_tests::a_thread_that_waits_makes_room_for_one_that_grows",
+        || {
+            const SIZE: usize = 64;
+            let (to, from) = mpsc::channel();
+            let (end, ends) = mpsc::channel::<()>();
+            let waits = thread::spawn(move || {
+                let swings = (0..ROUNDS).any(|_| {
+                    free(take(SIZE), SIZE);
+                    kept().on_stacks > SWING - bins(SIZE)
+                });
+                assert!(swings);
+                to.send(mine() as usize).expect("it listens");
+                // Until the other one is done, or has failed.
+                let _ = ends.recv();
             });
-            assert!(swings);
-            to.send(mine() as usize).expect("it listens");
-            // Until the other one is done, or has failed.
-            let _ = ends.recv();
-        });
-        let other = from.recv().expect("it learns") as *mut Heap;
-        // What this one does takes longer than for which a thread may be still.
-        let stays = (0..ROUNDS).all(|_| {
-            free(take(SIZE), SIZE);
-            thread::sleep(Duration::from_millis(5));
-            // What this one learns is not to keep it from growing.
-            look();
-            look();
-            kept_by(other).on_stacks > bins(SIZE)
-        });
-        let left = kept_by(other).on_stacks;
-        drop(end);
-        waits.join().expect("it passes");
-        assert!(!stays, "{} KiB stay", left >> 10);
-    });
+            let other = from.recv().expect("it learns") as *mut Heap;
+            // What this one does takes longer than for which a thread may be still.
+            let stays = (0..ROUNDS).all(|_| {
+                free(take(SIZE), SIZE);
+                clock::stopped::pass(5);
+                // What this one learns is not to keep it from growing.
+                look();
+                look();
+                kept_by(other).on_stacks > bins(SIZE)
+            });
+            let left = kept_by(other).on_stacks;
+            drop(end);
+            waits.join().expect("it passes");
+            assert!(!stays, "{} KiB stay", left >> 10);
+        },
+    );
 }

@@ -7,7 +7,7 @@ use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping, Place};
-use crate::os::{clock, huge, sys};
+use crate::os::{clock, huge};
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
@@ -194,7 +194,6 @@ fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
 
 fn map_new(len: usize, align: usize) -> Option<Mapping> {
     let map = mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()?;
-    let _ = sys::name_range(map.addr, map.len, c"hakmem: huge block");
     Some(map)
 }
 

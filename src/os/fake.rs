@@ -89,6 +89,8 @@ pub(crate) fn misplace(n: u32) {
     MISPLACED.set(n);
 }
 
+/// Names the test that a process was started for, and for it alone.
+const ALONE: &str = "ALONE_IN_HAKMEM_UNIT_TEST";
 /// What holds the list of the nodes that a process of tests pretends to have, as the kernel would write it. Of a process,
 /// as pools are: the tests that want it run themselves again in one of their own.
 pub(crate) const NODES: &str = "NODES_OF_HAKMEM_UNIT_TEST";
@@ -98,10 +100,19 @@ pub(crate) fn nodes() -> Option<std::string::String> {
     std::env::var(NODES).ok()
 }
 
-/// Runs the unit test of this name once more, in a process of its own that pretends to have the nodes of `list`, and sees
-/// it pass; answers true in that process, where the test is to be done.
+/// [`alone`], in a process that pretends to have the nodes of `list`.
 pub(crate) fn alone_with_nodes(name: &str, list: &str) -> bool {
-    if nodes().is_some() {
+    again(name, &[(NODES, list)])
+}
+
+/// Runs the unit test of this name once more, in a process of its own where no other test purges, limits or lets time pass,
+/// and sees it pass; answers true in that process, where the test is to be done.
+pub(crate) fn alone(name: &str) -> bool {
+    again(name, &[])
+}
+
+fn again(name: &str, variables: &[(&str, &str)]) -> bool {
+    if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
         return true;
     }
     let me = std::env::current_exe().expect("the path of this program");
@@ -113,7 +124,8 @@ pub(crate) fn alone_with_nodes(name: &str, list: &str) -> bool {
     let run = std::process::Command::new(words.next().expect("the program at least"))
         .args(words)
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(NODES, list)
+        .env(ALONE, name)
+        .envs(variables.iter().copied())
         .output()
         .expect("it starts");
     let said = std::string::String::from_utf8_lossy(&run.stdout);

@@ -284,6 +284,16 @@ pub(crate) unsafe fn make_writable(addr: usize, len: usize) -> Result<(), Errno>
     unsafe { sys::mprotect(lo, hi - lo, READ_WRITE) }
 }
 
+/// Puts fresh, writable memory in the place of part of a reservation, where `mprotect` is refused.
+///
+/// # Safety
+/// The caller owns the range, which is whole OS pages, and nobody wrote to it. It may be read meanwhile.
+pub(crate) unsafe fn renew(addr: usize, len: usize) -> Result<(), Errno> {
+    let flags = libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: as the caller promises; zeroes take the place of zeroes.
+    unsafe { sys::mmap(addr, len, READ_WRITE, flags) }.map(drop)
+}
+
 /// Gives a mapping back. On failure it is as it was and still the caller's: retain it.
 ///
 /// # Safety

@@ -11,7 +11,7 @@ use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
 use crate::os::prefault;
-use crate::os::sys::{self, Errno};
+use crate::os::sys::Errno;
 use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
@@ -123,7 +123,6 @@ fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     } else {
         mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
     };
-    let _ = sys::name_range(map.addr, map.len, c"hakmem: superslab");
     // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
     unsafe {
         if huge {

@@ -180,6 +180,8 @@ impl Directory {
         loop {
             match mapping::reserve_readonly(Self::table_bytes(shift), SUPERSLAB) {
                 Ok(table) => {
+                    // A courtesy to whoever reads /proc/self/maps; kernels without names refuse. What is mapped later has none:
+                    // a program may have installed a filter of system calls by then that ends it at this one.
                     let _ = sys::name_range(table.addr, table.len, c"hakmem: directory");
                     self.publish(table.addr, shift);
                     return Ok(());
@@ -228,8 +230,12 @@ impl Directory {
             return Ok(());
         }
         let _guard = self.lock.lock();
-        // SAFETY: the part lies in our own reservation; which is whole parts long.
-        unsafe { mapping::make_writable(self.table.load(Ordering::Relaxed) + part * PART, PART)? };
+        if self.writable[word].load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let start = self.table.load(Ordering::Relaxed) + part * PART;
+        // SAFETY: the part lies in our own reservation, which is whole parts long, and nobody could write to it yet.
+        unsafe { mapping::make_writable(start, PART).or_else(|_| mapping::renew(start, PART))? };
         self.writable[word].fetch_or(bit, Ordering::Release);
         Ok(())
     }

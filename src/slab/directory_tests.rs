@@ -1,6 +1,7 @@
 //! Tests of [`super`]: who gets an index, and what is found where nobody has it.
 
 use super::*;
+use crate::os::fake::{self, Call};
 use std::thread;
 
 /// The smallest span: 512 indexes, none of them mapped memory.
@@ -60,6 +61,19 @@ fn null_and_its_neighbours_are_never_held() {
         assert!(!directory.holds(addr));
         assert_eq!(directory.tag(addr), Tag::NONE);
     }
+}
+
+#[test]
+fn where_a_part_cannot_be_made_writable_a_new_one_takes_its_place() {
+    let directory = small();
+    fake::clear();
+    fake::fail_kind_from(Call::Mprotect, 1, Errno::EPERM);
+    assert_eq!(directory.enter(SUPERSLAB), Ok(true));
+    directory.set(SUPERSLAB, 1, Tag::new(7, 1));
+    // Not again for one that is there, whose tags it would take away.
+    assert_eq!(directory.enter(2 * SUPERSLAB), Ok(true));
+    assert_eq!(directory.own_tag(SUPERSLAB), Tag::new(7, 1));
+    fake::clear();
 }
 
 #[test]

@@ -49,8 +49,6 @@ fn map(len: usize) -> Result<Mapping, Errno> {
         // SAFETY: advice on our own mapping. Metadata is sparse: a huge page would cost a small program 2 MiB.
         let _ = unsafe { huge::refuse(map.addr, map.len) };
     }
-    // A name is a courtesy to whoever reads /proc/self/maps; kernels without it refuse.
-    let _ = sys::name_range(map.addr, map.len, c"hakmem: metadata");
     Ok(map)
 }
 

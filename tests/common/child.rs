@@ -5,6 +5,7 @@
 //! reads them from [`Ended`]. A child that does not end within its limit is a failure with a backtrace of each of its
 //! threads (where gdb is installed), never a test that hangs.
 
+use super::PATIENCE;
 use std::ffi::OsStr;
 use std::fmt::{Debug, Display};
 use std::io::Read;
@@ -56,6 +57,7 @@ pub struct Child {
     command: Command,
     test: &'static str,
     case: String,
+    /// What it takes at most on an idle machine.
     limit: Duration,
 }
 
@@ -84,7 +86,7 @@ impl Child {
             command,
             test,
             case: case.to_owned(),
-            limit: Duration::from_secs(240),
+            limit: Duration::from_secs(60),
         }
     }
 
@@ -139,7 +141,7 @@ impl Child {
         let group = child.id();
         let stdout = drain(child.stdout.take().expect("stdout is a pipe"));
         let stderr = drain(child.stderr.take().expect("stderr is a pipe"));
-        let deadline = Instant::now() + self.limit;
+        let deadline = Instant::now() + self.limit * PATIENCE;
         let mut backtraces = String::new();
         let status = loop {
             if let Some(status) = child.try_wait().expect("waiting for a child of ours") {

@@ -4,11 +4,19 @@
 
 pub mod blocks;
 pub mod child;
+pub mod clock;
+pub mod faulty;
 pub mod mem;
 pub mod pattern;
 pub mod programs;
 pub mod pthread;
+pub mod script;
+pub mod seccomp;
 pub mod shadow;
+
+/// How many times as long as on an idle machine a test waits before it takes what does not come for a fault. A limit of
+/// time ends what hangs; it never judges how quick something was.
+pub const PATIENCE: u32 = 20;
 
 /// The first figure in release builds, the second where debug assertions and walkers make every step slower.
 pub const fn scale(release: usize, debug: usize) -> usize {
@@ -17,6 +25,14 @@ pub const fn scale(release: usize, debug: usize) -> usize {
     } else {
         release
     }
+}
+
+/// `ALLOC_TEST_FACTOR`, by which a soak multiplies the length of what is random.
+pub fn factor() -> usize {
+    std::env::var("ALLOC_TEST_FACTOR").map_or(1, |text| {
+        let factor = text.parse();
+        factor.unwrap_or_else(|_| panic!("ALLOC_TEST_FACTOR={text}: expected a number"))
+    })
 }
 
 pub const KIB: usize = 1 << 10;

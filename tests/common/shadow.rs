@@ -28,6 +28,8 @@ pub struct Plan {
     pub budget: usize,
     /// Live blocks of one thread around which the sequence wanders.
     pub blocks: usize,
+    /// Memory may be refused: null is an answer, and a block that was to be resized stays as it was.
+    pub refused: bool,
 }
 
 impl Plan {
@@ -40,6 +42,7 @@ impl Plan {
         over_size_every: 2500,
         budget: 256 * MIB,
         blocks: 400,
+        refused: false,
     };
     pub const SMALL: Self = Self {
         steps: 0,
@@ -50,6 +53,7 @@ impl Plan {
         over_size_every: 0,
         budget: 64 * MIB,
         blocks: 20_000,
+        refused: false,
     };
     pub const MEDIUM: Self = Self {
         steps: 0,
@@ -60,6 +64,7 @@ impl Plan {
         over_size_every: 0,
         budget: 128 * MIB,
         blocks: 2_000,
+        refused: false,
     };
 
     /// Sizes around those of which several share a slab of several slots.
@@ -151,11 +156,11 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
     pub fn step(&mut self) -> Result<(), String> {
         let shortage = self.live.len() < self.plan.blocks;
         match self.rng.random_range(0..100) {
-            0..10 => self.allocate(true)?,
-            10..30 => self.reallocate()?,
+            0..10 => self.allocate_any(true)?,
+            10..30 => self.reallocate_one()?,
             30..33 => self.recheck()?,
-            33..75 if shortage => self.allocate(false)?,
-            33..50 => self.allocate(false)?,
+            33..75 if shortage => self.allocate_any(false)?,
+            33..50 => self.allocate_any(false)?,
             _ => self.free_one()?,
         }
         while self.bytes > self.plan.budget {
@@ -176,6 +181,18 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
         (!self.live.is_empty()).then(|| self.pick())
     }
 
+    /// The block at this place of the list, counted round and round, which is nobody's from then on.
+    pub fn give_at(&mut self, place: usize) -> Option<Live> {
+        let place = place.checked_rem(self.live.len())?;
+        let block = self.live.swap_remove(place);
+        self.bytes -= block.layout.size();
+        Some(block)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A block of another thread: still its own content?
     pub fn take(&mut self, block: Live) -> Result<(), String> {
         self.bytes += block.layout.size();
@@ -193,9 +210,7 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
 
     fn pick(&mut self) -> Live {
         let i = self.rng.random_range(0..self.live.len());
-        let block = self.live.swap_remove(i);
-        self.bytes -= block.layout.size();
-        block
+        self.give_at(i).expect("there is one")
     }
 
     fn log_uniform(&mut self, max: usize) -> usize {
@@ -236,8 +251,12 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
         Layout::from_size_align(self.size(), align).expect("sizes are far below isize::MAX")
     }
 
-    fn allocate(&mut self, zeroed: bool) -> Result<(), String> {
+    fn allocate_any(&mut self, zeroed: bool) -> Result<(), String> {
         let layout = self.layout();
+        self.allocate(layout, zeroed)
+    }
+
+    pub fn allocate(&mut self, layout: Layout, zeroed: bool) -> Result<(), String> {
         // SAFETY: the size is not zero.
         let ptr = unsafe {
             if zeroed {
@@ -246,6 +265,9 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
                 self.alloc.alloc(layout)
             }
         };
+        if ptr.is_null() && self.plan.refused {
+            return Ok(());
+        }
         let fail = |e| {
             format!(
                 "{}({layout:?}) = {ptr:p}: {e}",
@@ -287,11 +309,10 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
         });
     }
 
-    fn reallocate(&mut self) -> Result<(), String> {
-        if self.live.is_empty() {
+    fn reallocate_one(&mut self) -> Result<(), String> {
+        let Some(old) = self.give() else {
             return Ok(());
-        }
-        let old = self.pick();
+        };
         let size = match self.below(4) {
             // Shrinks around the half are where a block may or must stay.
             0 => (old.layout.size() / 2 + self.below(3))
@@ -301,12 +322,21 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
             1 if old.layout.size() <= self.plan.max_size / 2 => old.layout.size() * 2,
             _ => self.size(),
         };
+        self.reallocate(old, size)
+    }
+
+    /// Resizes a block that nobody else has.
+    pub fn reallocate(&mut self, old: Live, size: usize) -> Result<(), String> {
         let layout = Layout::from_size_align(size, old.layout.align())
             .expect("sizes are far below isize::MAX");
         // The old range may be handed to another thread before realloc returns here.
         self.registry.remove(old.addr);
         // SAFETY: a live block with its own layout; the size is not zero.
         let ptr = unsafe { self.alloc.realloc(old.addr as *mut u8, old.layout, size) };
+        if ptr.is_null() && self.plan.refused {
+            self.registry.insert(old.addr, old.layout.size())?;
+            return self.take(old);
+        }
         let fail = |e| {
             format!(
                 "realloc({:#x}, {:?}, {size}) = {ptr:p}: {e}",
@@ -322,12 +352,7 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
     }
 
     fn recheck(&mut self) -> Result<(), String> {
-        let Some(block) = self.give() else {
-            return Ok(());
-        };
-        self.bytes += block.layout.size();
-        self.live.push(block);
-        self.check(&block)
+        self.give().map_or(Ok(()), |block| self.take(block))
     }
 
     fn check(&self, block: &Live) -> Result<(), String> {
@@ -338,9 +363,11 @@ impl<'a, A: GlobalAlloc> Model<'a, A> {
     }
 
     fn free_one(&mut self) -> Result<(), String> {
-        let Some(block) = self.give() else {
-            return Ok(());
-        };
+        self.give().map_or(Ok(()), |block| self.free(block))
+    }
+
+    /// Frees a block that nobody else has.
+    pub fn free(&mut self, block: Live) -> Result<(), String> {
         self.check(&block)?;
         self.registry.remove(block.addr);
         // SAFETY: a live block with its own layout, no longer in the list of live ones.

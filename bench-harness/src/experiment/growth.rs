@@ -238,6 +238,6 @@ mod tests {
         .unwrap_err();
         assert_eq!(refused, "0 of 4 superslabs were prewarmed");
         let mixed = worst_of_random_mixed(system, 10_000, 0).unwrap();
-        assert!(mixed.worst_alloc_us > 0.0 && mixed.worst_alloc_us < 1e6);
+        assert!(mixed.worst_alloc_us > 0.0);
     }
 }
