@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{refill, shared, shed, tls};
+use super::{fork, refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -105,6 +105,7 @@ fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
+    let _errno = ErrnoGuard::new();
     heed(caller);
     let class = class.max(1);
     let fresh = from_anywhere(class);
@@ -118,7 +119,7 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
 fn from_anywhere(class: usize) -> Fresh {
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
-    if tls::is_empty(front) {
+    if tls::is_empty(front) || tls::may_return(front) {
         attach::attach();
         front = tls::get();
     }
@@ -137,6 +138,7 @@ fn from_anywhere(class: usize) -> Fresh {
 
 /// The first word on the configuration counts; later ones are only compared with it.
 fn heed(caller: Option<&Caller>) {
+    fork::register();
     if let Some(caller) = caller {
         knobs::init(&caller.config);
         attach::when_ready(caller.when_ready);

@@ -8,13 +8,11 @@ use super::registry::SHARED_ID;
 use super::{attach, remote, slabs};
 use crate::base::size_class;
 use crate::knobs;
-use crate::os::sys::ErrnoGuard;
 use crate::pool;
 use core::ptr;
 
 /// A block of `class` from the shared heap.
 pub(super) fn alloc(class: usize) -> Fresh {
-    let _errno = ErrnoGuard::new();
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }
