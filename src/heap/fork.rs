@@ -75,7 +75,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
 }
 
 /// Every lock, in rank order. No heap can be made once the registry stands still.
-fn locks() -> impl Iterator<Item = &'static Lock> {
+pub(super) fn locks() -> impl Iterator<Item = &'static Lock> {
     let heaps = core::iter::once(()).flat_map(|()| registry::all());
     // SAFETY: heaps live for ever.
     let heaps = heaps.map(|heap| unsafe { &(*heap).lock });

@@ -37,6 +37,8 @@ pub(crate) struct Freeze {
     /// Forks by its signal handlers, in the midst of its own.
     nested: AtomicU32,
     dying: AtomicUsize,
+    /// 1 once somebody has waited for long enough and found that thread asleep: then others need not wait as long.
+    lasting: AtomicU32,
     /// The thread that passes, and how many locks it holds that way. The latter is its own.
     passer: AtomicUsize,
     depth: AtomicU32,
@@ -50,6 +52,7 @@ impl Freeze {
             forker_tid: AtomicU32::new(0),
             nested: AtomicU32::new(0),
             dying: AtomicUsize::new(0),
+            lasting: AtomicU32::new(0),
             passer: AtomicUsize::new(0),
             depth: AtomicU32::new(0),
         }
@@ -71,6 +74,7 @@ impl Freeze {
             nap();
         }
         self.forker_tid.store(tid(), Relaxed);
+        self.lasting.store(0, Relaxed);
         self.nested.store(0, Relaxed);
         true
     }
@@ -147,13 +151,14 @@ impl Freeze {
             self.enter();
             return true;
         }
-        if *waits < PATIENCE {
+        if *waits < PATIENCE && self.lasting.load(Relaxed) == 0 {
             *waits += 1;
             return false;
         }
         // Looks once it is inside: the thread that forks comes by here before it does.
         self.enter();
         let may = self.forker_sleeps();
+        self.lasting.store(u32::from(may), Relaxed);
         if !may {
             self.leave();
             *waits = 0;
@@ -223,6 +228,8 @@ mod model {
                 forker_tid: AtomicU32::new(0),
                 nested: AtomicU32::new(0),
                 dying: AtomicUsize::new(0),
+                lasting: AtomicU32::new(0),
+                lasting: AtomicU32::new(0),
                 passer: AtomicUsize::new(0),
                 depth: AtomicU32::new(0),
             }
