@@ -125,10 +125,18 @@ fn handlers_registered_before_ours_may_allocate_and_wait() {
     threads.into_iter().for_each(pthread::Pthread::join);
 }
 
-/// Blocks in use, and bytes of superslabs, as the calling process has them.
-fn mapped() -> u64 {
-    stats().superslabs.mapped
+/// Slabs of the sizes that the threads below took.
+fn slabs_of_threads() -> u64 {
+    let theirs = |size: u64| [64, 512, 4096].contains(&size);
+    let stats = stats();
+    let classes = stats.classes.iter();
+    classes
+        .filter(|class| theirs(class.block_bytes))
+        .map(|class| class.slabs)
+        .sum()
 }
+
+const THREADS: usize = 16;
 
 #[test]
 fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
@@ -136,9 +144,11 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
     if child::case().is_none() {
         let ended = Child::of(TEST, "alone").limit(LIMIT).run();
         ended.success();
+        let (before, after): (u64, u64) = (ended.value("before"), ended.value("after"));
+        assert!(before >= 3 * THREADS as u64, "{ended:?}");
+        assert!(after <= before / 4, "{ended:?}");
         return;
     }
-    const THREADS: usize = 16;
     const EACH: usize = 2 * MIB;
     let (ready, end) = (
         Arc::new(Barrier::new(THREADS + 1)),
@@ -162,21 +172,11 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
         .collect();
     ready.wait();
     let pid = in_child(|| {
-        let held: u64 = stats().classes.iter().map(|class| class.slabs).sum();
-        let before = mapped();
-        // Of other classes than theirs, so that whole slabs have to go back first.
+        let before = slabs_of_threads();
+        // Of another class than theirs, so that whole slabs have to go back first.
         let blocks: Vec<_> = (0..48).map(|_| Block::new(&HAKMEM, 200 * KIB)).collect();
-        let left: u64 = stats().classes.iter().map(|class| class.slabs).sum();
-        println!(
-            "\nreport held={held}\nreport before={before}\nreport after={}\nreport left={left}",
-            mapped()
-        );
-        assert!(
-            mapped() <= before,
-            "{} superslabs became {}",
-            before,
-            mapped()
-        );
+        let after = slabs_of_threads();
+        println!("\nreport before={before}\nreport after={after}");
         blocks.into_iter().for_each(|block| block.free(&HAKMEM));
     });
     wait_for(pid);
