@@ -56,7 +56,13 @@ fn a_signal_handler_may_fork_in_the_midst_of_malloc() {
 #[test]
 fn malloc_and_free_are_no_cancellation_points() {
     let policies = [
-        "off", "touch", "memset", "populate", "map_populate", "collapse", "async",
+        "off",
+        "touch",
+        "memset",
+        "populate",
+        "map_populate",
+        "collapse",
+        "async",
     ];
     for policy in policies {
         let ended = run(

@@ -1,4 +1,7 @@
 //! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
+//!
+//! A thread may go on after the last call that the C library makes here. Such a one has a heap that is not given up by
+//! itself, but by whoever finds out from the kernel that the thread is gone: who needs a heap, or gives memory back.
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};

@@ -1,6 +1,5 @@
-//! Allocation for threads without a heap of their own: those that ended (a library's destructors run after ours), and
-//! those for which no heap could be made. One heap, whose bins stay empty: every block comes from the slabs, under its
-//! lock.
+//! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be
+//! made. One heap, whose bins stay empty: every block comes from the slabs, under its lock.
 
 use super::heap::{Heap, by_id, lock, shared};
 use super::hot::Fresh;
