@@ -4,11 +4,11 @@ use super::heap::Heap;
 use super::{exit, fork, maintain, registry, tls};
 use crate::knobs;
 use crate::os::lock::Lock;
-use crate::os::{memory, message, numa, sys};
+use crate::os::{memory, message, numa, sys, thread};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 /// Nothing done; tables and knobs usable; everything said to the C library too.
 const COLD: u8 = 0;
@@ -17,8 +17,8 @@ const READY: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(COLD);
 static LOCK: Lock = Lock::new();
-/// One thread tells the C library of us; it may allocate meanwhile.
-static TELLING: AtomicBool = AtomicBool::new(false);
+/// One thread tells the C library of us; it may allocate meanwhile. Zero, or which one.
+static TELLING: AtomicUsize = AtomicUsize::new(0);
 
 /// What the layer above wants called once the allocator works.
 static WHEN_READY: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -40,14 +40,18 @@ pub(crate) fn ensure_ready() -> bool {
 #[cold]
 #[inline(never)]
 fn ensure_ready_slow() -> bool {
+    fork::register();
     if STATE.load(Ordering::Acquire) == COLD {
         let _guard = LOCK.lock();
         if STATE.load(Ordering::Relaxed) == COLD && !make_usable() {
             return false;
         }
     }
-    if STATE.load(Ordering::Acquire) == USABLE && !TELLING.swap(true, Ordering::AcqRel) {
-        fork::register();
+    // Relaxed: what the thread that tells has done is published by `STATE`.
+    let (all, none) = (Ordering::Relaxed, Ordering::Relaxed);
+    if STATE.load(Ordering::Acquire) == USABLE
+        && TELLING.compare_exchange(0, thread::me(), all, none).is_ok()
+    {
         exit::forget_at_unload();
         // A library that is preloaded comes here while the dynamic loader is still at work: it is linked to stay
         // (preload/), and must not call the loader. One that a program opens is pinned now.
@@ -92,12 +96,14 @@ fn make_usable() -> bool {
     true
 }
 
-/// Gives the calling thread a heap, if it can be had; else the thread goes on without.
+/// Gives the calling thread a heap, if it can be had; else the thread goes on without. One whose heap was given up may have
+/// another: its destructors still run.
 #[cold]
 #[inline(never)]
 pub(super) fn attach() {
     let _errno = sys::ErrnoGuard::new();
-    if !ensure_ready() || !tls::is_empty(tls::get()) {
+    let late = tls::is_dead(tls::get());
+    if !ensure_ready() || !(tls::is_empty(tls::get()) || tls::may_return(tls::get())) {
         return;
     }
     let Some(heap) = registry::acquire() else {
@@ -105,9 +111,9 @@ pub(super) fn attach() {
     };
     // Before anything that may allocate: from here on such a call is an ordinary one.
     tls::set(heap.cast());
-    if !exit::arm(heap) {
-        // Without the destructor the heap would be lost with the thread: serve the thread from the shared one.
-        exit::detach(heap);
+    if !exit::arm(heap, late) || late {
+        // SAFETY: the heap is this thread's now.
+        unsafe { exit::note_ending(heap) };
     }
 }
 
@@ -124,4 +130,11 @@ pub(super) fn current() -> *mut Heap {
 /// For fork: the lock of the start.
 pub(super) fn fork_lock() -> &'static Lock {
     &LOCK
+}
+
+/// In the child of a fork: what another thread was about to tell the C library is told anew.
+pub(super) fn after_fork() {
+    if TELLING.load(Ordering::Relaxed) != thread::me() {
+        TELLING.store(0, Ordering::Relaxed);
+    }
 }

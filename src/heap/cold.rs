@@ -67,7 +67,7 @@ fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
 /// Puts a freed block of a slab where it belongs, whoever owns it.
 unsafe fn route(block: *mut Block, tag: Tag) {
     let mut front = tls::get();
-    if tls::is_empty(front) {
+    if tls::is_empty(front) || tls::may_return_to_free(front) {
         attach::attach();
         front = tls::get();
     }

@@ -1,8 +1,12 @@
 //! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
+//!
+//! A thread may go on after the last call that the C library makes here. Such a one has a heap that is not given up by
+//! itself, but by whoever finds out from the kernel that the thread is gone: who needs a heap, or gives memory back.
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
 use super::{keep, maintain, registry, stack, tls, walk, wind_down};
+use crate::os::thread;
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -19,24 +23,63 @@ pub(super) fn create_key() {
     }
 }
 
-/// Makes sure that the calling thread's end is noticed.
-pub(super) fn arm(heap: *mut Heap) -> bool {
+/// Keys from here on may cost the C library an allocation for a thread's first value.
+const CHEAP_KEYS: u32 = 32;
+
+/// Has the key's destructor called at the end of the calling thread, whose heap this is; answers whether it will be.
+/// `late` says that the C library may be through with destructors, so that no memory of it should be asked for.
+pub(super) fn arm(heap: *mut Heap, late: bool) -> bool {
     let key = KEY.load(Ordering::Acquire);
     // SAFETY: the key exists.
-    key != 0 && unsafe { libc::pthread_setspecific(key - 1, heap.cast::<c_void>()) } == 0
+    key != 0
+        && (!late || key <= CHEAP_KEYS)
+        && unsafe { libc::pthread_setspecific(key - 1, heap.cast()) == 0 }
 }
 
+/// The thread of `heap`, the calling one, may end without another call here.
+///
+/// # Safety
+/// The heap is the calling thread's.
+pub(super) unsafe fn note_ending(heap: *mut Heap) {
+    // SAFETY: the caller's promise. Release pairs with the Acquire in `registry::take_gone`.
+    unsafe {
+        (*heap).ending.store(thread::tid(), Ordering::Release);
+        registry::note_ending(heap);
+    }
+}
+
+/// The destructors of other keys follow those of ours, and may allocate as much as they like: the heap stays for one round
+/// more. They may set their keys again and run after that as well; then the thread is given a heap anew (`attach`).
 unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
-    detach(heap.cast());
+    let heap: *mut Heap = heap.cast();
+    if tls::get() != heap.cast() {
+        // What an earlier thread on this stack set after its last round.
+        return;
+    }
+    // SAFETY: the heap is this thread's.
+    unsafe {
+        if (*heap).ending.load(Ordering::Relaxed) == 0 {
+            note_ending(heap);
+            if arm(heap, false) {
+                return;
+            }
+        }
+    }
+    tls::set_ended();
+    // SAFETY: from here on this thread does not touch it.
+    unsafe { give_up(heap) };
 }
 
-/// Ends the calling thread's use of `heap`. Calls that come later in the thread are served without one.
-pub(super) fn detach(heap: *mut Heap) {
-    tls::set_dead();
+/// Makes a heap idle.
+///
+/// # Safety
+/// Its thread has ended, or is the calling one and does not touch it any more.
+unsafe fn give_up(heap: *mut Heap) {
     keep::make_room();
-    // SAFETY: the heap was this thread's, and from here on nobody touches its private part.
+    // SAFETY: the caller's promise: nobody touches the private part.
     unsafe {
         let guard = lock(heap);
+        (*heap).ending.store(0, Ordering::Relaxed);
         let mut sorter = Sorter::new(heap, true);
         let ended = keep::begin(heap, &mut sorter);
         sorter.post_all();
@@ -61,6 +104,30 @@ pub(super) fn detach(heap: *mut Heap) {
         wind_down::ended();
         if gave_back {
             maintain::wake();
+        }
+    }
+}
+
+/// Makes the heaps idle whose threads have ended without another word. No lock may be held.
+pub(super) fn give_up_gone() {
+    while let Some(heap) = registry::take_gone() {
+        // SAFETY: its thread is gone.
+        unsafe { give_up(heap) };
+    }
+}
+
+/// In the child of a fork: its one thread, whose heap is `mine` if it has one, has another number than in the parent, and
+/// no other thread exists that could end.
+///
+/// # Safety
+/// Only the forking thread exists.
+pub(super) unsafe fn after_fork(mine: *mut Heap) {
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever.
+        let ending = unsafe { &(*heap).ending };
+        if ending.load(Ordering::Relaxed) != 0 {
+            let now = if heap == mine { thread::tid() } else { 0 };
+            ending.store(now, Ordering::Relaxed);
         }
     }
 }

@@ -147,6 +147,11 @@ pub(crate) struct Heap {
     pub(super) next_idle: UnsafeCell<*mut Heap>,
     /// The private part may be torn: a fork froze its thread in the middle of a fast path.
     pub(super) torn: AtomicBool,
+    /// The number of its thread, if that may end without another call here; 0 if its end is noticed.
+    pub(super) ending: AtomicU32,
+    /// Whether the heap stands among those whose threads may be gone, and the next of them; under the registry's lock.
+    pub(super) is_ending: UnsafeCell<bool>,
+    pub(super) next_ending: UnsafeCell<*mut Heap>,
     pub(super) shared: UnsafeCell<Shared>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(super) freeing: Classes,

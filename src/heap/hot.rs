@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{refill, shared, shed, tls};
+use super::{fork, refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -108,14 +108,15 @@ fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
-    heed(caller);
     let class = class.max(1);
-    let mut fresh = from_anywhere(class);
-    if fresh.ptr.is_null()
-        && let Some(single) = size_class::in_single_slots(class)
-    {
-        fresh = from_anywhere(single);
-    }
+    let fresh = sys::preserve_errno(|| {
+        heed(caller);
+        let fresh = from_anywhere(class);
+        match size_class::in_single_slots(class) {
+            Some(single) if fresh.ptr.is_null() => from_anywhere(single),
+            _ => fresh,
+        }
+    });
     if fresh.ptr.is_null() {
         refused(size_class::size(class), caller);
     }
@@ -135,7 +136,7 @@ fn refused(size: usize, caller: Option<&Caller>) {
 fn from_anywhere(class: usize) -> Fresh {
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
-    if tls::is_empty(front) {
+    if tls::is_empty(front) || tls::may_return(front) {
         attach::attach();
         front = tls::get();
     }
@@ -154,6 +155,7 @@ fn from_anywhere(class: usize) -> Fresh {
 
 /// The first word on the configuration counts; later ones are only compared with it.
 fn heed(caller: Option<&Caller>) {
+    fork::register();
     if let Some(caller) = caller {
         knobs::init(&caller.config);
         attach::when_ready(caller.when_ready);
@@ -163,8 +165,8 @@ fn heed(caller: Option<&Caller>) {
 #[cold]
 #[inline(never)]
 fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
-    heed(caller);
     let block = sys::preserve_errno(|| {
+        heed(caller);
         if !attach::ensure_ready() {
             return None;
         }

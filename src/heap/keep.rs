@@ -8,7 +8,7 @@
 use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
-use super::{home, registry, slabs, slack, spare};
+use super::{fork, home, registry, slabs, slack, spare};
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::pool;
@@ -216,7 +216,7 @@ pub(super) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
     unsafe {
         // Learnt by a thread that a fork left behind.
         slack::forget(shared(heap));
-        let torn = (*heap).torn.swap(false, Relaxed);
+        let torn = fork::was_torn(heap);
         let rest = (*heap).rest.load(Relaxed);
         if rest == WHOLE && !torn {
             (*heap).rest.store(LOOKED, Relaxed);

@@ -4,7 +4,7 @@
 //! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
 //! waits for a heap that is busy.
 
-use super::{registry, remote, slack, tls};
+use super::{exit, registry, remote, slack, tls};
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
@@ -13,7 +13,7 @@ use crate::slab::depot::DEPOT;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Retained bytes from which the thread is worth having.
 const START_FROM: usize = 32 << 20;
@@ -40,15 +40,47 @@ pub(super) fn wake() {
     }
 }
 
+/// How many more who want the thread are turned away, and how many will be after the next refusal. Estimates: Relaxed.
+static TURN_AWAY: AtomicU32 = AtomicU32::new(0);
+static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(LEAST_TURNED_AWAY);
+/// A process that is refused a thread once is mostly refused for long: by a limit on threads, or on address space. What
+/// is paid for asking is to stay little beside what else those who ask have done.
+const LEAST_TURNED_AWAY: u32 = 64;
+const MOST_TURNED_AWAY: u32 = 64 << 10;
+
 #[cold]
 fn start() {
-    if RUNNING.swap(true, Ordering::AcqRel) {
+    if turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
-    if !spawn(run) {
-        // Not now; the next who finds too much retained tries again.
+    let _errno = sys::ErrnoGuard::new();
+    let started = spawn(run);
+    note_start(started);
+    if !started {
         RUNNING.store(false, Ordering::Release);
     }
+}
+
+/// Whether a refusal is too recent for another try.
+fn turned_away() -> bool {
+    let left = TURN_AWAY.load(Ordering::Relaxed);
+    if left > 0 {
+        // Of two at once one may go uncounted.
+        TURN_AWAY.store(left - 1, Ordering::Relaxed);
+    }
+    left > 0
+}
+
+/// After each refusal twice as many are turned away as after the one before.
+fn note_start(started: bool) {
+    let next = if started {
+        LEAST_TURNED_AWAY
+    } else {
+        let now = NEXT_TURNED_AWAY.load(Ordering::Relaxed);
+        TURN_AWAY.store(now, Ordering::Relaxed);
+        (now * 2).min(MOST_TURNED_AWAY)
+    };
+    NEXT_TURNED_AWAY.store(next, Ordering::Relaxed);
 }
 
 /// Starts a detached thread of ours; answers whether there was one to be had. Call it with no lock held.
@@ -118,6 +150,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 
 fn round() {
     let mut over = false;
+    exit::give_up_gone();
     for heap in registry::all() {
         // SAFETY: heaps live for ever; no lock is held.
         over |= unsafe { remote::settle(heap) };
@@ -133,6 +166,7 @@ fn round() {
 
 /// Gives back everything that can be given back now; answers the bytes.
 pub(crate) fn purge_now() -> usize {
+    exit::give_up_gone();
     for _ in 0..4 {
         // One look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one after
         // it sends that home, and the last gives back the magazines that emptied.
@@ -151,4 +185,25 @@ pub(crate) fn purge_now() -> usize {
 /// In the child of a fork: the thread is gone.
 pub(super) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Of the whole process: the one test that touches these words.
+    #[test]
+    fn after_each_refusal_twice_as_many_are_turned_away() {
+        for refusal in 0..14 {
+            assert!(!turned_away());
+            note_start(false);
+            let away = (0..).take_while(|_| turned_away()).count();
+            assert_eq!(away, 64usize.checked_shl(refusal).unwrap_or(0).min(65_536));
+        }
+        note_start(true);
+        assert!(!turned_away());
+        note_start(false);
+        assert_eq!((0..).take_while(|_| turned_away()).count(), 64);
+        note_start(true);
+    }
 }

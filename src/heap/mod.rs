@@ -19,6 +19,8 @@ pub(crate) mod cold;
 mod exit;
 mod expect;
 pub(crate) mod fork;
+#[cfg(all(test, not(loom)))]
+mod fork_tests;
 #[allow(clippy::module_inception)]
 mod heap;
 mod home;

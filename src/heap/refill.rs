@@ -5,12 +5,13 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, home, shed, slabs, slack, spare, stack, strays, upkeep, wind_down};
+use super::{
+    ahead, expect, fork, home, shed, slabs, slack, spare, stack, strays, upkeep, wind_down,
+};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::large;
-use crate::os::sys::ErrnoGuard;
 use crate::pool;
 use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
@@ -202,7 +203,7 @@ pub(super) fn class_of(block: *mut Block) -> usize {
 /// The heap has no slab with room: somebody else's, or a new one.
 #[inline(never)]
 unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
-    let _errno = ErrnoGuard::new();
+    fork::recover();
     if slabs::take_over(heap, class) {
         // SAFETY: the lock is taken for the call.
         unsafe {

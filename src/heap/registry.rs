@@ -1,6 +1,7 @@
 //! All heaps by id, and the idle ones.
 
 use super::bin::Bin;
+use super::fork;
 use super::heap::{Heap, IDLE, LIVE, NOBODY};
 use super::keep;
 use super::out::Out;
@@ -9,10 +10,11 @@ use super::spare;
 use super::strays::Strays;
 use super::upkeep;
 use crate::os::lock::{Lock, Locked};
+use crate::os::thread;
 use crate::slab::directory::Tag;
 use crate::slab::meta;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 const SHELF: usize = 1024;
 /// Most heaps: threads beyond it share one heap under its lock.
@@ -31,10 +33,13 @@ static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mu
 static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Two lists: those whose bins were left as they are, which threads adopt first, and the others.
+/// Two lists: those whose bins were left as they are, which threads adopt first, and the others. And a queue of heaps
+/// whose threads are ending, or were when they came there.
 struct Idle {
     warm: *mut Heap,
     cold: *mut Heap,
+    first_ending: *mut Heap,
+    last_ending: *mut Heap,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -57,6 +62,51 @@ impl Idle {
         }
     }
 
+    fn push_ending(&mut self, heap: *mut Heap) {
+        // SAFETY: the links belong to the lock around `self`.
+        unsafe {
+            *(*heap).next_ending.get() = ptr::null_mut();
+            if self.last_ending.is_null() {
+                self.first_ending = heap;
+            } else {
+                *(*self.last_ending).next_ending.get() = heap;
+            }
+        }
+        self.last_ending = heap;
+    }
+
+    /// Takes a heap out of the queue whose thread has ended, among the first `most`. The others go to its end, but for
+    /// those that were given up by their own threads.
+    fn take_gone(&mut self, most: usize) -> Option<*mut Heap> {
+        for _ in 0..most {
+            let heap = self.first_ending;
+            if heap.is_null() {
+                return None;
+            }
+            // SAFETY: as in `push_ending`. Acquire pairs with the Release in `exit::note_ending`.
+            unsafe {
+                self.first_ending = *(*heap).next_ending.get();
+                if self.first_ending.is_null() {
+                    self.last_ending = ptr::null_mut();
+                }
+                let tid = (*heap).ending.load(Ordering::Acquire);
+                if tid != 0 && !thread::is_gone(tid) {
+                    self.push_ending(heap);
+                    continue;
+                }
+                *(*heap).is_ending.get() = false;
+                ENDING.fetch_sub(1, Ordering::Relaxed);
+                if tid != 0 {
+                    (*heap).ending.store(0, Ordering::Relaxed);
+                    // All that the thread wrote came before its end, which the kernel has just told of.
+                    fence(Ordering::SeqCst);
+                    return Some(heap);
+                }
+            }
+        }
+        None
+    }
+
     /// The idle heap that was left last, of those with blocks in their bins first.
     fn pop(&mut self) -> Option<*mut Heap> {
         let list = if self.warm.is_null() {
@@ -77,7 +127,13 @@ impl Idle {
 static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
     warm: ptr::null_mut(),
     cold: ptr::null_mut(),
+    first_ending: ptr::null_mut(),
+    last_ending: ptr::null_mut(),
 });
+/// Heaps in the queue. A hint: Relaxed.
+static ENDING: AtomicUsize = AtomicUsize::new(0);
+/// Of those, looked at for one thread that needs a heap.
+const LOOKS_AT: usize = 4;
 
 /// The heap of this id; null where there is none.
 #[inline]
@@ -94,23 +150,35 @@ pub(super) fn heap(id: u32) -> *mut Heap {
     unsafe { (*shelf)[id as usize % SHELF].load(Ordering::Acquire) }
 }
 
-/// A heap for the calling thread: an idle one if there is one, else a new one. `None` when memory or ids ran out.
+/// A heap for the calling thread: one whose thread is gone, or an idle one if there is one, else a new one. `None` when
+/// memory or ids ran out.
 pub(super) fn acquire() -> Option<*mut Heap> {
     let mut idle = IDLE_HEAPS.lock();
-    let Some(heap) = idle.pop() else {
-        return create(&mut idle);
+    let gone = if ENDING.load(Ordering::Relaxed) > 0 {
+        idle.take_gone(LOOKS_AT)
+    } else {
+        None
     };
-    // SAFETY: idle heaps are linked under this lock. Taking the heap's own lock makes the adopter see what the last
-    // one who worked on it left (rule 5).
+    let heap = match gone {
+        Some(heap) => heap,
+        None => {
+            let Some(heap) = idle.pop() else {
+                return create(&mut idle);
+            };
+            IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+            heap
+        }
+    };
+    // SAFETY: nobody has the heap: its thread is gone, or it was linked under this lock. Taking the heap's own lock makes
+    // the adopter see what the last one who worked on it left (rule 5).
     unsafe {
-        IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
         let _guard = super::heap::lock(heap);
         (*heap).state.store(LIVE, Ordering::SeqCst);
         keep::forget(heap);
         upkeep::begin(heap);
         (*heap).strays = Strays::NONE;
         (*heap).idle_classes.clear();
-        if (*heap).torn.swap(false, Ordering::Relaxed) {
+        if fork::was_torn(heap) {
             let mut sorter = Sorter::new(heap, true);
             remote::flush_private(heap, &mut sorter);
             spare::flush_all(heap, &mut sorter);
@@ -118,6 +186,25 @@ pub(super) fn acquire() -> Option<*mut Heap> {
         }
     }
     Some(heap)
+}
+
+/// Has others look now and then whether the thread of `heap` is gone.
+pub(super) fn note_ending(heap: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    // SAFETY: under the registry's lock; heaps live for ever.
+    if !unsafe { (*heap).is_ending.get().replace(true) } {
+        idle.push_ending(heap);
+        ENDING.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A heap whose thread is gone: the caller's, as it was that thread's.
+pub(super) fn take_gone() -> Option<*mut Heap> {
+    let most = ENDING.load(Ordering::Relaxed);
+    if most == 0 {
+        return None;
+    }
+    IDLE_HEAPS.lock().take_gone(most)
 }
 
 /// Makes the heap nobody owns.

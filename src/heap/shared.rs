@@ -1,6 +1,5 @@
-//! Allocation for threads without a heap of their own: those that ended (a library's destructors run after ours), and
-//! those for which no heap could be made. One heap, whose bins stay empty: every block comes from the slabs, under its
-//! lock.
+//! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be
+//! made. One heap, whose bins stay empty: every block comes from the slabs, under its lock.
 
 use super::heap::{Heap, by_id, lock, shared};
 use super::hot::Fresh;
@@ -8,13 +7,11 @@ use super::registry::SHARED_ID;
 use super::{attach, remote, slabs};
 use crate::base::size_class;
 use crate::knobs;
-use crate::os::sys::ErrnoGuard;
 use crate::pool;
 use core::ptr;
 
 /// A block of `class` from the shared heap.
 pub(super) fn alloc(class: usize) -> Fresh {
-    let _errno = ErrnoGuard::new();
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }

@@ -15,8 +15,11 @@ use super::heap::{Front, StandIn};
 
 /// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
 pub(super) static EMPTY: StandIn = StandIn::new();
-/// What a thread ends with, once its heap was given up.
-pub(super) static DEAD: StandIn = StandIn::new();
+/// What threads have that go without a heap: the first of these those of ours, for good; the second a thread whose heap
+/// was given up, and the ones behind it a thread that has freed a block since.
+static GONE: [StandIn; 2 + FREES] = [const { StandIn::new() }; 2 + FREES];
+/// Blocks that such a thread frees before it is given a heap again: the C library frees a few of its own last of all.
+const FREES: usize = 3;
 
 #[cfg(target_arch = "x86_64")]
 mod access {
@@ -166,10 +169,43 @@ pub(super) fn is_empty(front: *mut Front) -> bool {
 
 #[inline]
 pub(super) fn is_dead(front: *mut Front) -> bool {
-    core::ptr::addr_eq(front, &raw const DEAD)
+    (front as usize).wrapping_sub(GONE.as_ptr() as usize) < size_of_val(&GONE)
 }
 
-/// Marks the calling thread as one that has no heap any more.
+/// Which of the stand-ins `front` is.
+fn stage(front: *mut Front) -> usize {
+    (front as usize).wrapping_sub(GONE.as_ptr() as usize) / size_of::<StandIn>()
+}
+
+fn set_stage(stage: usize) {
+    if let Some(stand_in) = GONE.get(stage) {
+        set((&raw const *stand_in).cast_mut().cast());
+    }
+}
+
+/// Marks the calling thread, which is one of ours, as one that never has a heap.
 pub(super) fn set_dead() {
-    set((&raw const DEAD).cast_mut().cast());
+    set_stage(0);
+}
+
+/// Marks the calling thread as one whose heap was given up.
+pub(super) fn set_ended() {
+    set_stage(1);
+}
+
+/// Whether the calling thread, whose front this is, had a heap, and is to be given one for what it allocates.
+pub(super) fn may_return(front: *mut Front) -> bool {
+    is_dead(front) && stage(front) > 0
+}
+
+/// The same for what it frees: not for the first few blocks.
+pub(super) fn may_return_to_free(front: *mut Front) -> bool {
+    if !may_return(front) {
+        return false;
+    }
+    let last = stage(front) == FREES + 1;
+    if !last {
+        set_stage(stage(front) + 1);
+    }
+    last
 }

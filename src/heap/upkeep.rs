@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, shared};
 use super::remote::{self, Sorter};
-use super::{keep, maintain, refill, slack, spare};
+use super::{exit, fork, keep, maintain, refill, slack, spare};
 use crate::knobs;
 use crate::large;
 use crate::os::clock;
@@ -35,6 +35,8 @@ impl Todo {
             maintain::wake();
         }
         if let Some(now) = self.decay {
+            fork::recover();
+            exit::give_up_gone();
             keep::decay(now);
             pool::decay(now);
             large::decay(now);

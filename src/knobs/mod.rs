@@ -17,10 +17,10 @@ mod tests;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::RelaxStrategy;
 use spin::once::Once;
 
 use crate::os::findings;
+use crate::os::lock::Lock;
 use crate::os::message::{self, message};
 use crate::os::sys;
 
@@ -267,17 +267,9 @@ fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
     });
 }
 
-/// How a thread waits while another one reads the knobs: asleep, for it may have the priority that keeps the
-/// other from running.
-struct Nap;
-
-impl RelaxStrategy for Nap {
-    fn relax() {
-        sys::sleep_us(50);
-    }
-}
-
-static KNOBS: Once<(Config, Knobs), Nap> = Once::new();
+static KNOBS: Once<(Config, Knobs)> = Once::new();
+/// Held while the knobs are read, so that nobody spins on `KNOBS`, and no fork leaves it half done to the child.
+static READING: Lock = Lock::new();
 /// Whether a second, different configuration has been mentioned; once is enough.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
@@ -286,7 +278,10 @@ static MENTIONED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn init(config: &Config) -> &'static Knobs {
     let (first, knobs) = match KNOBS.get() {
         Some(known) => known,
-        None => sys::preserve_errno(|| KNOBS.call_once(|| (*config, read(config)))),
+        None => sys::preserve_errno(|| {
+            let _reading = READING.lock();
+            KNOBS.call_once(|| (*config, read(config)))
+        }),
     };
     // Relaxed: the flag guards nothing but the number of messages.
     if knobs.verbose && first != config && !MENTIONED.swap(true, Ordering::Relaxed) {
@@ -319,4 +314,9 @@ pub(crate) fn get() -> &'static Knobs {
         Some((_, knobs)) => knobs,
         None => init(&Config::new()),
     }
+}
+
+/// For fork: the lock under which the knobs are read.
+pub(crate) fn fork_lock() -> &'static Lock {
+    &READING
 }

@@ -1,6 +1,9 @@
 //! The contract of [`super::sys`], on Linux, through libc.
 //!
 //! Each function is one system call with its failure made explicit. Nothing is decided here.
+//!
+//! open, read, write, close, msync and the sleep go to the kernel through `syscall`: libc's functions of those names are
+//! cancellation points, and a thread that is cancelled must not be unwound out of malloc or free.
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr;
@@ -148,7 +151,7 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result<(), Errno> {
 /// Writes a shared file mapping back and waits for it.
 pub(crate) fn msync(addr: usize, len: usize, flags: i32) -> Result<(), Errno> {
     // SAFETY: no memory content is changed.
-    check(unsafe { libc::msync(ptr::without_provenance_mut(addr), len, flags) })
+    check(unsafe { libc::syscall(libc::SYS_msync, addr, len, flags) as c_int })
 }
 
 /// Names an anonymous mapping in /proc/self/maps. Many kernels lack it, and are asked once; nothing depends on it.
@@ -212,8 +215,8 @@ pub(crate) fn futex_wake(word: &AtomicU32, n: u32) -> Result<usize, Errno> {
 pub(crate) fn sleep_us(us: u64) {
     let mut t = timespec_of_ms(us / 1000);
     t.tv_nsec += (us % 1000 * 1000) as libc::c_long;
-    // SAFETY: `t` outlives the call; no remainder is asked for.
-    unsafe { libc::nanosleep(&t, ptr::null_mut()) };
+    // SAFETY: `t` outlives the call; no remainder is asked for (0).
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const t, 0usize) };
 }
 
 /// The size of an OS page.
@@ -311,24 +314,24 @@ pub(crate) fn limit_of(which: Resource) -> Option<usize> {
 }
 
 pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<i32, Errno> {
-    // SAFETY: a C string.
-    let fd = unsafe { libc::open(path.as_ptr(), flags, mode) };
-    check(fd).map(|()| fd)
+    // SAFETY: a C string. Not every architecture has the call `open`.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) };
+    check(fd as c_int).map(|()| fd as i32)
 }
 
 pub(crate) fn read(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most the buffer's length.
-    check_count(unsafe { libc::read(fd, buf.as_mut_ptr().cast(), buf.len()) })
+    check_count(unsafe { libc::syscall(libc::SYS_read, fd, buf.as_mut_ptr(), buf.len()) as isize })
 }
 
 pub(crate) fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads at most the slice's length.
-    check_count(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+    check_count(unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) as isize })
 }
 
 pub(crate) fn close(fd: i32) -> Result<(), Errno> {
     // SAFETY: callers close what they opened themselves.
-    check(unsafe { libc::close(fd) })
+    check(unsafe { libc::syscall(libc::SYS_close, fd) as c_int })
 }
 
 /// A second descriptor of the same file, the lowest free one from `from` on; closed by exec.

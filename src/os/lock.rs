@@ -10,10 +10,13 @@
 //! | 0 `FREE` | nobody holds it |
 //! | 1 `HELD` | held, and nobody sleeps |
 //! | 2 `WAITED` | held, and somebody may sleep: the holder wakes one on release |
+//! | 3 `FROZEN` | stands still for a fork, and nobody sleeps; [`freeze`](super::freeze) says who may pass |
+//! | 4 `FROZEN_WAITED` | stands still, and some may sleep: all are woken when it is let go |
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
+use super::freeze::{self, FREEZE};
 use crate::base::sync::atomic::AtomicU32;
 use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(not(loom))]
@@ -24,6 +27,14 @@ use loom::hint::spin_loop;
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const WAITED: u32 = 2;
+const FROZEN: u32 = 3;
+const FROZEN_WAITED: u32 = 4;
+
+/// What a thread that ends the process waits for a lock, in milliseconds: it may hold that lock itself.
+#[cfg(not(loom))]
+const DYING_MS: u32 = 100;
+#[cfg(loom)]
+const DYING_MS: u32 = 1;
 
 /// How often a waiter looks before it sleeps: a hold is typically a few hundred nanoseconds, a
 /// trip through the kernel a few microseconds.
@@ -35,6 +46,8 @@ const LOOKS: u32 = 1;
 /// The mutex.
 pub(crate) struct Lock {
     word: AtomicU32,
+    #[cfg(loom)]
+    futex: (loom::sync::Mutex<()>, loom::sync::Condvar),
 }
 
 impl Lock {
@@ -49,6 +62,7 @@ impl Lock {
     pub(crate) fn new() -> Lock {
         Lock {
             word: AtomicU32::new(FREE),
+            futex: (loom::sync::Mutex::new(()), loom::sync::Condvar::new()),
         }
     }
 
@@ -71,9 +85,8 @@ impl Lock {
         taken.ok().map(|_| Guard { lock: self })
     }
 
-    /// Takes the lock without a guard: for the fork handlers, which release it in another function.
     #[inline]
-    pub(crate) fn acquire(&self) {
+    fn acquire(&self) {
         // Acquire pairs with the Release of `release`; the failure is looked into by the slow path,
         // which synchronises on its own.
         if self
@@ -100,27 +113,114 @@ impl Lock {
                         return;
                     }
                 }
+                HELD => spin_loop(),
                 // Others sleep already: spinning would only jump the queue.
-                WAITED => break,
-                _ => spin_loop(),
+                _ => break,
             }
         }
         // From here on the word is WAITED whenever this thread holds it: it cannot know whether
-        // somebody else went to sleep meanwhile, so its release wakes one. Acquire as in `acquire`.
-        while self.word.swap(WAITED, Acquire) != FREE {
-            self.sleep();
+        // somebody else went to sleep meanwhile, so its release wakes one.
+        let mut waits = 0;
+        loop {
+            if self.word.load(Relaxed) >= FROZEN && FREEZE.try_enter(&mut waits) {
+                // Acquire pairs with the Release of the last holder's `release`: what follows on that are exchanges, which
+                // hand it on.
+                if self.word.load(Acquire) >= FROZEN {
+                    return;
+                }
+                FREEZE.leave();
+            }
+            if self.try_become(WAITED, &mut waits) {
+                return;
+            }
         }
     }
 
-    /// Releases what [`Lock::acquire`] took.
-    ///
-    /// # Safety
-    /// The calling thread holds the lock, by `acquire` or a forgotten guard.
+    /// Makes a free word `state`; else waits for a change and answers false.
+    fn try_become(&self, state: u32, waits: &mut u32) -> bool {
+        let seen = self.word.load(Relaxed);
+        let next = match seen {
+            FREE => state,
+            HELD => WAITED,
+            FROZEN => FROZEN_WAITED,
+            asleep => asleep,
+        };
+        // Acquire as in `acquire`.
+        if seen != next
+            && self
+                .word
+                .compare_exchange(seen, next, Acquire, Relaxed)
+                .is_err()
+        {
+            return false;
+        }
+        if seen == FREE {
+            return true;
+        }
+        if next == WAITED && FREEZE.somebody_dies() {
+            self.wait_for_the_dying(waits);
+        } else {
+            // Who waits for a fork, and who forks, looks about now and then.
+            let limited = next == FROZEN_WAITED || state == FROZEN_WAITED;
+            self.sleep(next, limited.then_some(freeze::WAIT_MS));
+        }
+        false
+    }
+
+    /// The holder may never let the lock go. A thread that cannot wait for that, as it ends the process or forks, stops
+    /// the lock after a while; then it may pass.
+    #[cold]
+    fn wait_for_the_dying(&self, waits: &mut u32) {
+        self.sleep(WAITED, Some(1));
+        *waits += 1;
+        if *waits > DYING_MS && (FREEZE.am_dying() || FREEZE.is_forker()) {
+            *waits = 0;
+            // A failure means that the lock was let go.
+            let _ = self
+                .word
+                .compare_exchange(WAITED, FROZEN_WAITED, Acquire, Relaxed);
+        }
+    }
+
     #[inline]
-    pub(crate) unsafe fn release(&self) {
+    fn release(&self) {
         // Release publishes what was written under the lock to the next Acquire of the word.
-        if self.word.swap(FREE, Release) == WAITED {
-            self.wake_one();
+        if self
+            .word
+            .compare_exchange(HELD, FREE, Release, Relaxed)
+            .is_err()
+        {
+            self.release_slow();
+        }
+    }
+
+    #[cold]
+    fn release_slow(&self) {
+        // As in `release`. A word that stands still was passed, and stays as it is.
+        match self.word.compare_exchange(WAITED, FREE, Release, Relaxed) {
+            Ok(_) => self.wake(1),
+            Err(_) => FREEZE.leave(),
+        }
+    }
+
+    /// Stops the lock for a fork, once nobody holds it; a lock that stands still already stays so.
+    pub(crate) fn freeze(&self) {
+        let mut waits = 0;
+        // One step from FREE, so that a signal handler that forks in the midst of it finds no lock held by its own thread.
+        // Who slept takes the place of the one it was woken as: others may sleep on.
+        let first = self.word.compare_exchange(FREE, FROZEN, Acquire, Relaxed);
+        while first.is_err()
+            && self.word.load(Relaxed) < FROZEN
+            && !self.try_become(FROZEN_WAITED, &mut waits)
+        {}
+    }
+
+    /// Lets go of a lock that stands still.
+    pub(crate) fn thaw(&self) {
+        let state = self.word.load(Relaxed);
+        // Release as in `release`: who passed has left, and this thread has seen it.
+        if state >= FROZEN && self.word.swap(FREE, Release) == FROZEN_WAITED {
+            self.wake(u32::MAX);
         }
     }
 
@@ -135,32 +235,44 @@ impl Lock {
     }
 
     #[cfg(not(loom))]
-    fn sleep(&self) {
+    fn sleep(&self, state: u32, limit_ms: Option<u64>) {
         use super::sys;
         // Whatever the reason to return was, the word is looked at again.
         sys::preserve_errno(|| {
-            let _ = sys::futex_wait(&self.word, WAITED, None);
+            let _ = sys::futex_wait(&self.word, state, limit_ms);
         });
     }
 
     #[cfg(not(loom))]
     #[cold]
-    fn wake_one(&self) {
+    fn wake(&self, most: u32) {
         use super::sys;
         // The only failures are a bad address or operation: nothing a caller could act on.
         sys::preserve_errno(|| {
-            let _ = sys::futex_wake(&self.word, 1);
+            let _ = sys::futex_wake(&self.word, most);
         });
     }
 
-    /// The model's futex: a sleeper that may always wake.
     #[cfg(loom)]
-    fn sleep(&self) {
-        loom::thread::yield_now();
+    fn sleep(&self, state: u32, limit_ms: Option<u64>) {
+        if limit_ms.is_some() {
+            return loom::thread::yield_now();
+        }
+        let asleep = self.futex.0.lock().expect("no panic in the model");
+        if self.word.load(Relaxed) == state {
+            drop(self.futex.1.wait(asleep).expect("no panic in the model"));
+        }
     }
 
     #[cfg(loom)]
-    fn wake_one(&self) {}
+    fn wake(&self, most: u32) {
+        let _asleep = self.futex.0.lock().expect("no panic in the model");
+        if most == 1 {
+            self.futex.1.notify_one();
+        } else {
+            self.futex.1.notify_all();
+        }
+    }
 }
 
 /// Holds a [`Lock`] until dropped.
@@ -172,8 +284,7 @@ pub(crate) struct Guard<'a> {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: a guard exists only while its thread holds the lock.
-        unsafe { self.lock.release() }
+        self.lock.release();
     }
 }
 
@@ -223,7 +334,7 @@ impl<T> Locked<T> {
         })
     }
 
-    /// The lock itself, for the fork handlers.
+    /// The lock itself, for the fork's handlers.
     pub(crate) fn raw(&self) -> &Lock {
         &self.lock
     }
@@ -255,135 +366,9 @@ impl<T> DerefMut for LockedGuard<'_, T> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::os::fake::{self, Call};
-    use std::sync::Arc;
-    use std::thread;
-    use std::vec::Vec;
-
-    #[test]
-    fn is_four_bytes() {
-        assert_eq!(size_of::<Lock>(), 4);
-    }
-
-    #[test]
-    fn excludes_and_publishes_under_contention() {
-        let shared = Arc::new(Locked::new((0u64, 0u64)));
-        let threads: Vec<_> = (0..4)
-            .map(|i| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || {
-                    for n in 0..20_000u64 {
-                        let mut g = if (n + i) % 3 == 0 {
-                            loop {
-                                match shared.try_lock() {
-                                    Some(g) => break g,
-                                    None => thread::yield_now(),
-                                }
-                            }
-                        } else {
-                            shared.lock()
-                        };
-                        // Both halves are changed apart: a second holder would see them differ.
-                        g.0 += 1;
-                        if n % 1024 == 0 {
-                            thread::yield_now();
-                        }
-                        assert_eq!(g.0, g.1 + 1);
-                        g.1 += 1;
-                    }
-                })
-            })
-            .collect();
-        for t in threads {
-            t.join().expect("a thread saw the lock broken");
-        }
-        assert_eq!(*shared.lock(), (80_000, 80_000));
-        assert_eq!(shared.raw().word.load(Relaxed), FREE);
-    }
-
-    #[test]
-    fn a_waiter_sleeps_in_the_kernel_and_is_woken() {
-        let lock = Arc::new(Lock::new());
-        let guard = lock.lock();
-        let waiter = {
-            let lock = Arc::clone(&lock);
-            thread::spawn(move || {
-                drop(lock.lock());
-                fake::calls().of(Call::FutexWait)
-            })
-        };
-        while lock.word.load(Relaxed) != WAITED {
-            thread::yield_now();
-        }
-        assert!(lock.try_lock().is_none());
-        drop(guard);
-        let waits = waiter.join().expect("waiter");
-        assert!(waits > 0, "it never asked the kernel to wait");
-    }
-
-    #[test]
-    fn raw_halves_and_reset() {
-        let lock = Lock::new();
-        lock.acquire();
-        assert!(lock.try_lock().is_none());
-        // SAFETY: acquired above.
-        unsafe { lock.release() };
-        core::mem::forget(lock.lock());
-        // SAFETY: this thread alone uses the lock.
-        unsafe { lock.force_reset() };
-        assert!(lock.try_lock().is_some());
-    }
-
-    #[test]
-    fn contention_leaves_errno_alone() {
-        let lock = Arc::new(Lock::new());
-        let guard = lock.lock();
-        let waiter = {
-            let lock = Arc::clone(&lock);
-            thread::spawn(move || {
-                // SAFETY: errno of this thread.
-                unsafe { *libc::__errno_location() = 123 };
-                drop(lock.lock());
-                crate::os::sys::Errno::last().0
-            })
-        };
-        while lock.word.load(Relaxed) != WAITED {
-            thread::yield_now();
-        }
-        drop(guard);
-        assert_eq!(waiter.join().expect("waiter"), 123);
-    }
-}
+#[path = "lock_tests.rs"]
+mod tests;
 
 #[cfg(all(test, loom))]
-mod model {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::thread;
-
-    /// Two threads and the lock: exclusion and publication in every interleaving. loom's cell
-    /// panics on a conflicting access, which core's UnsafeCell would not.
-    #[test]
-    fn lock_excludes() {
-        loom::model(|| {
-            let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
-            let other = {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || add_one(&shared))
-            };
-            add_one(&shared);
-            other.join().expect("the other thread");
-            let _g = shared.0.lock();
-            // SAFETY: under the lock.
-            shared.1.with(|p| unsafe { assert_eq!(*p, 2) });
-        });
-    }
-
-    fn add_one(shared: &(Lock, loom::cell::UnsafeCell<u32>)) {
-        let _g = shared.0.lock();
-        // SAFETY: under the lock.
-        shared.1.with_mut(|p| unsafe { *p += 1 });
-    }
-}
+#[path = "lock_model.rs"]
+mod model;

@@ -98,6 +98,10 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
 
 #[cold]
 pub(crate) fn die(text: fmt::Arguments<'_>) -> ! {
+    // Before anything that a signal could follow: a handler of SIGABRT may allocate and fork, and this thread may hold
+    // a lock.
+    #[cfg(not(loom))]
+    super::freeze::FREEZE.die();
     emit(text);
     // SAFETY: ends the process.
     unsafe { libc::abort() }

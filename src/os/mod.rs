@@ -12,6 +12,7 @@ mod counted;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod findings;
+pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
 pub(crate) mod lock;
@@ -23,4 +24,5 @@ pub(crate) mod object;
 pub(crate) mod prefault;
 pub(crate) mod sys;
 pub(crate) mod tally;
+pub(crate) mod thread;
 pub(crate) mod trial;

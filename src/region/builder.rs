@@ -8,12 +8,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::work::{How, Plan};
-use super::{Memory, Region, into_io, own_pid};
+use super::{Memory, Region, into_io};
 use crate::os::huge::{self, PoolPage, Thp, system_thp};
 use crate::os::mapping::{
     FileWish, HUGE_PAGE, Mapping, map_aligned, map_aligned_at_hint, map_file,
 };
 use crate::os::sys::{self, Errno};
+use crate::os::thread::{Process, process};
 
 /// What a region's bytes are.
 #[derive(Debug, Default)]
@@ -232,7 +233,7 @@ impl RegionBuilder {
                     ..Plan::memory()
                 };
                 Ok(Made {
-                    only_in: Some(own_pid()),
+                    only_in: Some(process()),
                     ..Made::new(mapping, plan)
                 })
             }
@@ -292,7 +293,7 @@ struct Made {
     mapping: Mapping,
     plan: Plan,
     memfd: Option<OwnedFd>,
-    only_in: Option<u32>,
+    only_in: Option<Process>,
     hint_honoured: Option<bool>,
 }
 

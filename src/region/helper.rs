@@ -1,7 +1,7 @@
 //! The thread that works in the background, started when first needed and gone when idle.
 //!
 //! One thread serves all tickets, a step of each in turn. All signals are blocked in it. A forked
-//! child has its own: the parent's is recognised by its process id and left alone, locks and all.
+//! child has its own: the parent's is recognised as another process's and left alone, locks and all.
 
 use core::ptr;
 use core::sync::atomic::AtomicPtr;
@@ -13,10 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::own_pid;
 use super::prefault::{Ticket, TicketState};
 use super::work::Work;
 use crate::os::sys;
+use crate::os::thread::{Process, process};
 
 /// How long the thread stays without work.
 const LINGER: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ struct Job {
 }
 
 struct Helper {
-    pid: u32,
+    process: Process,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -43,18 +43,18 @@ static HELPER: AtomicPtr<Helper> = AtomicPtr::new(ptr::null_mut());
 /// This process's helper. It is leaked, once per process that needs one: after a fork nobody can
 /// tell whether the parent's lock was held.
 fn own_helper() -> &'static Helper {
-    let pid = own_pid();
+    let process = process();
     // Acquire pairs with the AcqRel below: who sees the pointer sees what it points to.
     let mut seen = HELPER.load(Acquire);
     loop {
         // SAFETY: null or leaked, so valid for ever.
         if let Some(helper) = unsafe { seen.as_ref() }
-            && helper.pid == pid
+            && helper.process == process
         {
             return helper;
         }
         let fresh = Box::into_raw(Box::new(Helper {
-            pid,
+            process,
             queue: Mutex::new(Queue {
                 jobs: VecDeque::new(),
                 running: false,

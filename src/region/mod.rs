@@ -39,6 +39,7 @@ pub use prefault::{Prefaulted, Ticket};
 
 use crate::os::mapping::{Mapping, abandon};
 use crate::os::sys::Errno;
+use crate::os::thread::{Process, process};
 use work::{Keep, Plan, Segment, Work};
 
 /// An owned mapping, given back when dropped.
@@ -64,13 +65,13 @@ struct Memory {
     /// Whether the address wished for was had, where one was wished for.
     hint_honoured: Option<bool>,
     /// The process the mapping belongs to, where a child does not inherit it.
-    only_in: Option<u32>,
+    only_in: Option<Process>,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         // In a child that did not inherit the mapping the addresses may be somebody else's.
-        if self.only_in.is_some_and(|pid| pid != std::process::id()) {
+        if self.only_in.is_some_and(|only| only != process()) {
             return;
         }
         // SAFETY: the mapping was made for this value, and whoever could refer into it borrowed
@@ -187,10 +188,6 @@ impl Deref for Region {
 /// The kernel's answer as an `io::Error`.
 fn into_io(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0)
-}
-
-fn own_pid() -> u32 {
-    std::process::id()
 }
 
 const _: fn() = || {

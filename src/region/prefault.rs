@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use super::work::{Failure, How, Segment, Work};
-use super::{helper, into_io, own_pid};
+use super::{helper, into_io};
 use crate::os::achieved::{for_each_line, parse_range};
 use crate::os::sys::{self, Errno};
+use crate::os::thread::{Process, process};
 
 /// What was brought in.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Ticket {
 #[derive(Debug)]
 pub(super) struct TicketState {
     /// The process that works on it.
-    pid: u32,
+    process: Process,
     event: OwnedFd,
     cancelled: AtomicBool,
     /// Whether the drop has to wait, because the memory is the caller's.
@@ -53,7 +54,7 @@ impl TicketState {
     pub(super) fn new(waits_on_drop: bool) -> io::Result<TicketState> {
         let fd = sys::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(into_io)?;
         Ok(TicketState {
-            pid: own_pid(),
+            process: process(),
             // SAFETY: made above, and owned by nobody else.
             event: unsafe { OwnedFd::from_raw_fd(fd) },
             cancelled: AtomicBool::new(false),
@@ -93,7 +94,7 @@ impl TicketState {
 
     /// In a forked child nobody works on it, and the lock may be held by a thread of the parent.
     fn check_process(&self) -> io::Result<()> {
-        if self.pid == own_pid() {
+        if self.process == process() {
             Ok(())
         } else {
             Err(into_io(Errno::ECANCELED))
@@ -145,7 +146,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         // Seen late means one step more: Relaxed.
         self.state.cancelled.store(true, Relaxed);
-        if self.state.waits_on_drop && self.state.pid == own_pid() {
+        if self.state.waits_on_drop && self.state.process == process() {
             // Why it ended does not matter any more.
             let _ = self.state.wait_done();
         }

@@ -1,0 +1,98 @@
+//! What unmodified programs take for granted of malloc when they fork, handle signals and cancel threads.
+
+mod common;
+
+use common::{GLIBC, OURS, command, compile, run};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Compiled once: the tests run side by side.
+fn compiled(source: &str, program: &'static OnceLock<PathBuf>) -> &'static Path {
+    program.get_or_init(|| compile(source, &[]))
+}
+
+fn forking() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    compiled("forks.c", &PROGRAM)
+}
+
+fn quiet() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    compiled("quiet.c", &PROGRAM)
+}
+
+const LIMIT: Duration = Duration::from_secs(150);
+
+#[track_caller]
+fn forks(case: &str) {
+    for malloc_of in [GLIBC, OURS] {
+        let ended = run(command(forking(), malloc_of).arg(case), LIMIT);
+        assert_eq!(ended.output(), "forked\n", "{case} on {malloc_of}");
+    }
+}
+
+#[test]
+fn a_fork_and_a_flush_of_all_streams_do_not_wait_for_each_other() {
+    forks("stdio");
+}
+
+#[test]
+fn a_fork_and_late_handlers_do_not_wait_for_each_other() {
+    forks("handlers");
+}
+
+#[test]
+fn a_signal_handler_may_fork_in_the_midst_of_a_fork() {
+    forks("nested");
+}
+
+#[test]
+fn a_signal_handler_may_fork_in_the_midst_of_malloc() {
+    forks("interrupted");
+}
+
+/// Under every knob that has malloc read files, sleep or print.
+#[test]
+fn malloc_and_free_are_no_cancellation_points() {
+    let policies = [
+        "off",
+        "touch",
+        "memset",
+        "populate",
+        "map_populate",
+        "collapse",
+        "async",
+    ];
+    for policy in policies {
+        let ended = run(
+            command(quiet(), OURS)
+                .arg("cancel")
+                .env("HAKMEM_SS_PREFAULT", policy)
+                .env("HAKMEM_PURGE_DELAY_MS", "0")
+                .env("HAKMEM_VERBOSE", "1"),
+            LIMIT,
+        );
+        assert_eq!(ended.code(), Some(0), "{policy}: {ended:?}");
+        assert_eq!(ended.stdout, "quiet\n", "{policy}");
+    }
+    let ended = run(command(quiet(), GLIBC).arg("cancel"), LIMIT);
+    assert_eq!(ended.output(), "quiet\n");
+}
+
+#[test]
+fn what_succeeds_leaves_errno_alone() {
+    for delay in ["0", "10"] {
+        let ended = run(
+            command(quiet(), OURS)
+                .arg("errno")
+                .env("HAKMEM_PURGE_DELAY_MS", delay),
+            LIMIT,
+        );
+        let said = ended.output();
+        if said.starts_with("no seccomp") {
+            eprintln!("{said}");
+        }
+        assert!(said.ends_with("quiet\n"), "{said}");
+    }
+}

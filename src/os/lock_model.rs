@@ -1,0 +1,96 @@
+//! Model checks of the lock. Their futex loses no wake-up: a sleeper that nobody wakes is a deadlock, which loom reports.
+
+use super::*;
+use loom::sync::Arc;
+use loom::thread;
+
+/// Two threads and the lock: exclusion and publication in every interleaving. loom's cell
+/// panics on a conflicting access, which core's UnsafeCell would not.
+#[test]
+fn lock_excludes() {
+    loom::model(|| {
+        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || add_one(&shared))
+        };
+        add_one(&shared);
+        other.join().expect("the other thread");
+        let _g = shared.0.lock();
+        // SAFETY: under the lock.
+        shared.1.with(|p| unsafe { assert_eq!(*p, 2) });
+    });
+}
+
+fn add_one(shared: &(Lock, loom::cell::UnsafeCell<u32>)) {
+    let _g = shared.0.lock();
+    // SAFETY: under the lock.
+    shared.1.with_mut(|p| unsafe { *p += 1 });
+}
+
+/// Three threads, so that one sleeps while another is woken: nobody sleeps on.
+#[test]
+fn lock_wakes_all_who_wait() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
+        let others: std::vec::Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || add_one(&shared))
+            })
+            .collect();
+        add_one(&shared);
+        for other in others {
+            other.join().expect("another thread");
+        }
+        let _g = shared.0.lock();
+        // SAFETY: under the lock.
+        shared.1.with(|p| unsafe { assert_eq!(*p, 3) });
+    });
+}
+
+/// A thread stops the lock as a fork does and passes it, while `others` lock it, or pass as well: every interleaving
+/// keeps them apart, and whoever sleeps is woken.
+fn stands_still(others: usize) {
+    let mut model = loom::model::Builder::new();
+    // Too many orders for all of them to be tried.
+    model.preemption_bound = Some(if others > 1 { 1 } else { 4 });
+    model.max_branches = 20_000;
+    model.check(move || {
+        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
+        let threads: std::vec::Vec<_> = (0..others)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || add_one(&shared))
+            })
+            .collect();
+        assert!(FREEZE.begin());
+        shared.0.freeze();
+        add_one(&shared);
+        FREEZE.enter();
+        shared.0.thaw();
+        FREEZE.leave();
+        FREEZE.end();
+        for thread in threads {
+            thread.join().expect("another thread");
+        }
+        assert_eq!(shared.0.word.load(Relaxed), FREE);
+        let _g = shared.0.lock();
+        // SAFETY: under the lock.
+        shared
+            .1
+            .with(|p| unsafe { assert_eq!(*p, 1 + others as u32) });
+    });
+}
+
+#[test]
+fn lock_stands_still_for_a_fork() {
+    stands_still(1);
+}
+
+#[test]
+fn lock_stands_still_for_a_fork_with_two_who_wait() {
+    stands_still(2);
+}

@@ -1,0 +1,223 @@
+//! Threads, as the C library and the kernel see them.
+
+use super::sys::{self, Errno};
+use core::ffi::{CStr, c_void};
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+/// The address of a symbol of the C library, 0 if it has none of that name. Asks the linker, not the loader, so that it
+/// may be called from anywhere.
+#[cfg(all(target_env = "gnu", target_arch = "x86_64", not(miri)))]
+macro_rules! weak_address {
+    ($name:literal) => {{
+        let address: usize;
+        // SAFETY: reads an entry of the global offset table, which does not change once the object is loaded.
+        unsafe {
+            core::arch::asm!(
+                concat!(".weak ", $name),
+                concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                out(reg) address,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        address
+    }};
+}
+#[cfg(all(target_env = "gnu", target_arch = "aarch64", not(miri)))]
+macro_rules! weak_address {
+    ($name:literal) => {{
+        let address: usize;
+        // SAFETY: as on x86_64.
+        unsafe {
+            core::arch::asm!(
+                concat!(".weak ", $name),
+                concat!("adrp {0}, :got:", $name),
+                concat!("ldr {0}, [{0}, :got_lo12:", $name, "]"),
+                out(reg) address,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        address
+    }};
+}
+#[cfg(not(all(
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+)))]
+macro_rules! weak_address {
+    ($name:literal) => {
+        0usize
+    };
+}
+pub(super) use weak_address;
+
+/// A word that no other living thread of the process has. Unlike the kernel's number it stays the same in the child of a
+/// fork. A signal handler may ask.
+pub(crate) fn me() -> usize {
+    // SAFETY: a plain query.
+    unsafe { libc::pthread_self() as usize }
+}
+
+/// The kernel's number of the calling thread.
+pub(crate) fn tid() -> u32 {
+    // SAFETY: a plain query, which cannot fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// Whether the thread of that number has ended: it runs no instruction of the process any more. A kernel that refuses to
+/// say leaves it among the living. Leaves `errno` alone.
+pub(crate) fn is_gone(tid: u32) -> bool {
+    sys::preserve_errno(|| {
+        // SAFETY: signal 0 is sent to nobody.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
+        sent == -1 && Errno::last().0 == libc::ESRCH
+    })
+}
+
+/// Whether the process has no thread but the calling one. False if it cannot be known. Leaves `errno` alone.
+pub(crate) fn is_only() -> bool {
+    let flag = weak_address!("__libc_single_threaded") as *const u8;
+    // SAFETY: glibc's variable, a `char`, where there is one. A thread that may write it meanwhile makes this the second.
+    if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
+        return true;
+    }
+    // glibc does not set its flag again in the child of a fork, and musl has none. A directory has one link more for each
+    // directory in it, and two of its own.
+    sys::preserve_errno(|| {
+        // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
+        unsafe {
+            let mut stat: libc::stat = core::mem::zeroed();
+            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == 3
+        }
+    })
+}
+
+/// Whether the thread sleeps and could be woken by a signal, as one does that waits for a lock. Leaves `errno` alone.
+pub(crate) fn sleeps(tid: u32) -> bool {
+    let mut path = Path::new();
+    let mut text = [0; 128];
+    if write!(path, "/proc/self/task/{tid}/stat\0").is_err() {
+        return false;
+    }
+    let Ok(path) = CStr::from_bytes_until_nul(&path.bytes) else {
+        return false;
+    };
+    let Ok(read) = sys::preserve_errno(|| sys::read_file(path, &mut text)) else {
+        return false;
+    };
+    // The thread's name, in brackets, may hold anything; the state follows the last bracket.
+    let text = text.get(..read).unwrap_or(&[]);
+    let end = text.iter().rposition(|&byte| byte == b')');
+    end.and_then(|end| text.get(end + 2)) == Some(&b'S')
+}
+
+struct Path {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Path {
+    fn new() -> Path {
+        Path {
+            bytes: [0; 48],
+            len: 0,
+        }
+    }
+}
+
+impl Write for Path {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let to = self.bytes.get_mut(self.len..self.len + text.len());
+        to.ok_or(core::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+/// A process among its forebears: the child of a fork never has its parent's. The kernel's number alone does not tell
+/// them apart, for each namespace counts its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Process {
+    pid: u32,
+    forks: u32,
+}
+
+/// Forks between this process and the first of its forebears that asked. Its one writer runs in a child that has one
+/// thread: Relaxed.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Relaxed);
+}
+
+/// This process.
+pub(crate) fn process() -> Process {
+    static COUNTING: AtomicBool = AtomicBool::new(false);
+    if !COUNTING.load(Relaxed) {
+        // Twice is no harm: a fork then counts as two. Where it is refused, the number alone has to do.
+        // SAFETY: the handler is a plain function; the C library forgets those of an object that is unloaded.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        COUNTING.store(true, Relaxed);
+    }
+    Process {
+        // SAFETY: a plain query.
+        pid: unsafe { libc::getpid() } as u32,
+        forks: FORKS.load(Relaxed),
+    }
+}
+
+/// glibc's lock around the list of open streams: how to take it and how to let it go. The same thread may take it more
+/// than once. `None` for C libraries that have none by this name.
+pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" fn())> {
+    let lock = weak_address!("_IO_list_lock") as *const c_void;
+    let unlock = weak_address!("_IO_list_unlock") as *const c_void;
+    if lock.is_null() || unlock.is_null() {
+        return None;
+    }
+    // SAFETY: both are functions of glibc without arguments or results.
+    unsafe {
+        Some((
+            core::mem::transmute::<*const c_void, unsafe extern "C" fn()>(lock),
+            core::mem::transmute::<*const c_void, unsafe extern "C" fn()>(unlock),
+        ))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::thread;
+
+    static TID: AtomicU32 = AtomicU32::new(0);
+    static GO: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn threads_are_told_apart_asleep_and_gone() {
+        let other = thread::spawn(|| {
+            TID.store(tid(), Ordering::Release);
+            while !GO.load(Ordering::Acquire) {
+                thread::park();
+            }
+            me()
+        });
+        while TID.load(Ordering::Acquire) == 0 {
+            thread::yield_now();
+        }
+        let theirs = TID.load(Ordering::Acquire);
+        assert!(!is_only() && !is_gone(theirs) && !is_gone(tid()));
+        while !sleeps(theirs) {
+            thread::yield_now();
+        }
+        assert!(!sleeps(tid()), "the calling thread runs");
+        GO.store(true, Ordering::Release);
+        other.thread().unpark();
+        assert_ne!(other.join().expect("the other"), me());
+        // The kernel takes its number back a moment after the join.
+        while !is_gone(theirs) {
+            thread::yield_now();
+        }
+        assert!(!sleeps(theirs));
+    }
+}
