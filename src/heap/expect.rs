@@ -4,6 +4,7 @@
 
 use super::heap::{Heap, lock, shared};
 use crate::base::size_class::{self, CLASSES};
+use crate::pool::Usage;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -19,23 +20,22 @@ pub(super) fn retired(class: usize, used: usize) {
     USED[class].store(now.max(known / 2), Ordering::Relaxed);
 }
 
-/// Whether the class's next slab is expected to use a page or two of its slot: it would be the heap's only one, and none
-/// used more of late.
+/// What the heap's next slab of the class is for. A page or two of its slot are expected to be used where it would be the
+/// heap's only one, and none used more of late.
 ///
 /// # Safety
 /// `heap` is a heap of the registry, and its lock is not the caller's.
-pub(super) unsafe fn light(heap: *mut Heap, class: usize) -> bool {
-    if size_class::is_run(class) {
-        return false;
-    }
+pub(super) unsafe fn usage(heap: *mut Heap, class: usize) -> Usage {
     // SAFETY: the lock is held for the look.
-    let first = unsafe {
+    let slabs = unsafe {
         let _guard = lock(heap);
-        (*shared(heap)).slab_count[class] == 0
+        (*shared(heap)).slab_count[class] as usize
     };
-    if !first {
+    if slabs > 0 {
         // One that asks for a second has filled the first.
         retired(class, size_class::capacity(class) * size_class::size(class));
     }
-    first && USED[class].load(Ordering::Relaxed) <= LIGHT
+    let light =
+        slabs == 0 && !size_class::is_run(class) && USED[class].load(Ordering::Relaxed) <= LIGHT;
+    Usage::of_next(class, slabs, light)
 }

@@ -67,6 +67,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
     pool::fork_locks().chain([
         large::fork_lock(),
         large::descriptor_lock(),
+        large::seen_lock(),
         meta::fork_lock(),
         DEPOT.fork_lock(),
         DIRECTORY.fork_lock(),

@@ -12,7 +12,7 @@ use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::large;
-use crate::pool;
+use crate::pool::{self, Want};
 use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine;
@@ -216,34 +216,26 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         }
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
-    let light = unsafe { expect::light(heap, class) };
+    let usage = unsafe { expect::usage(heap, class) };
     wind_down::grew();
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
-        let mut refused = false;
-        loop {
+        while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
-                if let Some(claim) = pool::claim_after(refused, node, slots, light) {
-                    let guard = lock(heap);
-                    slabs::open(heap, claim, class);
-                    let taken = from_slabs(heap, class, want);
-                    shed::make_room(heap, class, slots * SLOT);
-                    drop(guard);
-                    shed::others_make_room(heap, slots * SLOT);
-                    if let Some(fresh) = taken {
-                        return fresh;
-                    }
-                    continue;
+                let guard = lock(heap);
+                slabs::open(heap, had.claim, class);
+                let taken = from_slabs(heap, class, want);
+                shed::make_room(heap, class, slots * SLOT);
+                drop(guard);
+                shed::others_make_room(heap, slots * SLOT);
+                if had.mapped {
+                    ahead::ran_dry(node);
                 }
-            }
-            if refused {
-                break;
-            }
-            match pool::grow(knobs::get(), node) {
-                Ok(()) => ahead::ran_dry(node),
-                Err(_) => refused = true,
+                if let Some(fresh) = taken {
+                    return fresh;
+                }
             }
         }
         match attempt {

@@ -1,13 +1,13 @@
 //! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be
 //! made. One heap, whose bins stay empty: every block comes from the slabs, under its lock.
 
-use super::heap::{Heap, by_id, lock, shared};
+use super::heap::{Heap, by_id, lock};
 use super::hot::Fresh;
 use super::registry::SHARED_ID;
-use super::{attach, remote, slabs};
+use super::{attach, expect, remote, slabs};
 use crate::base::size_class;
 use crate::knobs;
-use crate::pool;
+use crate::pool::{self, Want};
 use core::ptr;
 
 /// A block of `class` from the shared heap.
@@ -20,22 +20,11 @@ pub(super) fn alloc(class: usize) -> Fresh {
         return Fresh::NULL;
     }
     let slots = size_class::slots(class);
-    // Asked once, and only when there is no slab with room.
-    let mut asked = None;
-    let mut refused = false;
     loop {
         // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock.
         unsafe {
             let guard = lock(heap);
             remote::drain_locked(heap);
-            if (*shared(heap)).slabs[class]
-                .iter()
-                .all(|slab| slab.is_null())
-                && let node = *asked.get_or_insert_with(pool::here)
-                && let Some(claim) = pool::claim_after(refused, node, slots, false)
-            {
-                slabs::open(heap, claim, class);
-            }
             let mut block = ptr::null_mut();
             let taken = slabs::take(heap, class, &raw mut block, 1, 1);
             drop(guard);
@@ -47,10 +36,12 @@ pub(super) fn alloc(class: usize) -> Fresh {
                     zero: taken.zero,
                 };
             }
+            let usage = expect::usage(heap, class);
+            let Some(had) = pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) else {
+                return Fresh::NULL;
+            };
+            let _guard = lock(heap);
+            slabs::open(heap, had.claim, class);
         }
-        if refused {
-            return Fresh::NULL;
-        }
-        refused = pool::grow(knobs::get(), *asked.get_or_insert_with(pool::here)).is_err();
     }
 }

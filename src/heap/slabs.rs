@@ -138,11 +138,7 @@ pub(super) unsafe fn take(
 unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
-        let carved = (*slab).carved_bytes() - before;
-        if carved > 0 {
-            (*part).carved_bytes += carved;
-            pool::carved(carved);
-        }
+        (*part).carved_bytes += (*slab).carved_bytes() - before;
         (*part).out_blocks[class] += count as u64;
         (*part).out_bytes += count * size_class::size(class);
         relist(part, slab);
@@ -228,7 +224,6 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let used = (*slab).touched();
         expect::retired(class, used);
         (*part).carved_bytes -= (*slab).carved_bytes();
-        pool::uncarved((*slab).carved_bytes());
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }

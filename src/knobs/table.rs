@@ -90,8 +90,8 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Auto as u32,
             ThpPolicy::Never as u32,
         ],
-        what: "Which superslabs ask for transparent huge pages: auto those that a growing process fills densely and those that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole (not map_populate, which comes too early for huge pages), always all, never none.",
-        cost: "A huge page is resident as a whole: always adds up to 2 MiB for every superslab begun. never pays one fault per OS page.",
+        what: "Which memory asks for transparent huge pages: never none, always all, auto what will be written. That is: slabs of blocks up to 4.5 KiB in a heap that has filled others of that size; blocks up to 1 MiB once those handed out before are found resident; larger ones from 32 MiB on that were not asked for zeroed, one at a time until earlier ones are found filled; and superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole (not map_populate, which comes too early for huge pages). Nothing below 16 MiB of such slabs.",
+        cost: "A huge page is resident as a whole: always adds up to 2 MiB for every superslab begun, auto a fraction of what is known to be written. never pays one fault per OS page.",
         when: "always for processes that grow to GiBs and live long, never where every MiB counts.",
     },
     Row {

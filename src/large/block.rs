@@ -2,9 +2,10 @@
 
 use super::cache;
 use super::parts::{self, Gathered, Run};
+use super::seen;
 use crate::base::size_class::HUGE;
+use crate::base::tuning::HUGE_BLOCK_FROM;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
-use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, huge};
@@ -16,8 +17,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The tag of every huge block.
 const TAG: Tag = Tag::new(0, HUGE);
-/// A vector that has grown this far by moving pages is dense: worth huge pages under `HAKMEM_THP=auto`.
-const AUTO_HUGE_GROWN: usize = 32 << 20;
 /// Cache lines the start of a block may be moved by.
 const COLOURS: usize = 32;
 
@@ -92,6 +91,9 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
         })
     };
     run.count_in();
+    if huge {
+        seen::came(run.map);
+    }
     cache::account(1, run.map.len as isize, 0);
     let addr = run.map.addr + offset;
     publish(addr, descriptor);
@@ -145,21 +147,21 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
             Some(_) => {}
             None => {
                 DIRECTORY.leave(map.addr);
-                return obtain_fresh(map_at_last(len, align)?, cached);
+                return obtain_fresh(map_at_last(len, align)?, cached, zeroed);
             }
         }
     }
-    obtain_fresh(map, cached)
+    obtain_fresh(map, cached, zeroed)
 }
 
-fn obtain_fresh(map: Mapping, cached: bool) -> Option<Obtained> {
+fn obtain_fresh(map: Mapping, cached: bool, zeroed: bool) -> Option<Obtained> {
     if cached {
         // What the cache could not have served says nothing about how much it should hold.
         cache::took(map.len);
     }
     Some(Obtained {
         run: Run::new(map),
-        huge: knobs::get().thp == ThpPolicy::Always && advise(map),
+        huge: seen::ask_for_new(map, zeroed),
         zero: true,
     })
 }
@@ -193,18 +195,7 @@ fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
 }
 
 fn map_new(len: usize, align: usize) -> Option<Mapping> {
-    let map = mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()?;
-    Some(map)
-}
-
-/// Asks for huge pages; answers whether the kernel took the wish.
-fn advise(map: Mapping) -> bool {
-    // SAFETY: advice on our own mapping, whole. A refusal means small pages.
-    let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
-    if taken {
-        cache::account(0, 0, map.len as isize);
-    }
-    taken
+    mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
 /// For fork: the lock of the free descriptors.
@@ -225,7 +216,8 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     DIRECTORY.leave(run.map.addr);
     cache::account(-1, -(run.map.len as isize), 0);
     run.count_out();
-    cache::keep(run, thp, clock::now_ms());
+    let huge = thp && seen::went(run.map);
+    cache::keep(run, huge, clock::now_ms());
 }
 
 #[cold]
@@ -282,6 +274,7 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
         .and_then(|len| round_up(len, SUPERSLAB));
     // SAFETY: the claim made the descriptor ours alone.
     let thp = unsafe { (*descriptor).huge };
+    let filled = !thp && grown >= Some(HUGE_BLOCK_FROM) && seen::is_filled(run.map);
     let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
     let Some(changed) = moved else {
         publish(ptr as usize, descriptor);
@@ -299,12 +292,10 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     // SAFETY: as above.
     unsafe {
         (*descriptor).run = changed;
-        if !thp
-            && new.len > map.len
-            && new.len >= AUTO_HUGE_GROWN
-            && knobs::get().thp == ThpPolicy::Auto
-        {
-            (*descriptor).huge = advise(new);
+        if thp {
+            seen::moved(map, new);
+        } else if filled && new.len > map.len {
+            (*descriptor).huge = seen::ask_for_grown(new, map.len);
         }
     }
     publish(new.addr + offset, descriptor);

@@ -1,8 +1,7 @@
 //! Taking superslabs from the kernel.
 
-use super::Account;
 use super::place::lock;
-use super::purge;
+use super::{Account, Claim, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
@@ -16,33 +15,72 @@ use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// With `HAKMEM_THP=auto` superslabs stay on small pages until slabs in use hold this many bytes of blocks that were
-/// ever handed out: huge pages from the third superslab on cost the experiment of design.md a quarter of the RSS of
-/// programs of 5 to 300 MiB, and save seven eighths of the first-touch time of those that keep growing. Blocks, not
-/// superslabs or slots: a program whose slabs are sparse (many threads, little live) would get the huge pages and none
-/// of the use.
-const AUTO_HUGE_FROM: usize = 32 << 20;
-
-/// Bytes of blocks that were ever handed out, in slabs that are in use.
-static CARVED: AtomicUsize = AtomicUsize::new(0);
-
-/// A slab handed out `bytes` of blocks for the first time.
-#[inline]
-pub(crate) fn carved(bytes: usize) {
-    CARVED.fetch_add(bytes, Ordering::Relaxed);
+/// Slots for a heap, and whether a superslab was mapped for them.
+pub(crate) struct Obtained {
+    pub(crate) claim: Claim,
+    pub(crate) mapped: bool,
 }
 
-/// A slab of which `bytes` had been handed out is none any more.
-#[inline]
-pub(crate) fn uncarved(bytes: usize) {
-    CARVED.fetch_sub(bytes, Ordering::Relaxed);
+/// Slots for a thread on the node: of what its pool has, else from the kernel, else from another node's pool. Call it with
+/// no lock held.
+pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> {
+    let had = |claim| Obtained {
+        claim,
+        mapped: false,
+    };
+    if let Some(claim) = claim(node, knobs.thp, want) {
+        return Some(had(claim));
+    }
+    let dense = evidence::is_dense(knobs.thp, node, want.usage);
+    if let Some(claim) = reopen(node, dense, want) {
+        return Some(had(claim));
+    }
+    let begin = Begin::For(want, dense);
+    match acquire(knobs, knobs.prefault, node, begin) {
+        Ok(Acquired {
+            claim: Some(claim), ..
+        }) => Some(Obtained {
+            claim,
+            mapped: true,
+        }),
+        _ => elsewhere(knobs.thp, node, dense, want).map(had),
+    }
 }
 
-/// Maps one more superslab for the node, on which the calling thread runs, and lists it. Call it with no lock held.
-pub(crate) fn grow(knobs: &Knobs, node: Node) -> Result<(), Errno> {
-    acquire(knobs, knobs.prefault, node, false).map(drop)
+/// As [`obtain`], from the pools of the other nodes.
+pub(super) fn elsewhere(thp: ThpPolicy, node: Node, dense: bool, want: Want) -> Option<Claim> {
+    numa::all()
+        .filter(|other| *other != node)
+        .find_map(|other| claim(other, thp, want).or_else(|| reopen(other, dense, want)))
+}
+
+/// From an empty superslab of the pool that holds no memory, which gets the pages it is to have.
+fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
+    let mut pool = lock(node);
+    let superslab = pool.by_free.bare()?;
+    // SAFETY: listed, under the lock; while it is in flight it is ours alone, as no slot of it is claimed.
+    unsafe {
+        if (*superslab).huge != dense {
+            pool.take_out(superslab);
+            drop(pool);
+            let taken = if dense {
+                trial::huge_pages_wished();
+                huge::advise((*superslab).base, SUPERSLAB)
+            } else {
+                huge::refuse((*superslab).base, SUPERSLAB)
+            };
+            pool = lock(node);
+            if taken.is_ok() {
+                (*superslab).huge = dense;
+                let [more, less] = [dense, !dense].map(|huge| if huge { SUPERSLAB } else { 0 });
+                pool.counts.huge_requested = pool.counts.huge_requested + more - less;
+            }
+            pool.put_back(superslab);
+        }
+        pool.began(superslab, (*superslab).huge, want.usage);
+        Some(pool.claim_in(superslab, 0, want))
+    }
 }
 
 /// Maps and populates `count` superslabs; answers how many came to be. They lie on the node of the calling thread and
@@ -53,20 +91,42 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         other => other,
     };
     let had = (0..count)
-        .take_while(|_| acquire(knobs, how, numa::here(), false).is_ok_and(|populated| populated))
+        .take_while(|_| is_populated(acquire(knobs, how, numa::here(), Begin::OnRequest)))
         .count();
     purge::retain_prewarmed(had * SUPERSLAB);
     had
 }
 
+/// What a superslab is mapped for.
+#[derive(Clone, Copy)]
+pub(super) enum Begin {
+    /// Slots that are wanted now, and whether they will be written densely.
+    For(Want, bool),
+    OnRequest,
+    AheadOfDemand,
+}
+
+pub(super) struct Acquired {
+    /// What was wanted of it.
+    claim: Option<Claim>,
+    populated: bool,
+}
+
+/// Whether there is one more, and all of it is resident.
+pub(super) fn is_populated(acquired: Result<Acquired, Errno>) -> bool {
+    acquired.is_ok_and(|one| one.populated)
+}
+
+/// Maps one more superslab for the node, on which the calling thread runs, and lists it. Call it with no lock held.
 pub(super) fn acquire(
     knobs: &Knobs,
     how: Prefault,
     node: Node,
-    ahead: bool,
-) -> Result<bool, Errno> {
+    begin: Begin,
+) -> Result<Acquired, Errno> {
     let descriptor = descriptor(node).ok_or(Errno::ENOMEM)?.as_ptr();
-    let (map, huge) = match map(knobs, how) {
+    let dense = matches!(begin, Begin::For(_, true));
+    let (map, huge) = match map(knobs, how, dense) {
         Ok(mapped) => mapped,
         Err(error) => {
             put_spare(node, descriptor);
@@ -93,26 +153,34 @@ pub(super) fn acquire(
         (*descriptor).node = node;
         (*descriptor).free = u32::MAX;
         (*descriptor).dirty = 0;
+        ((*descriptor).filled, (*descriptor).larger) = (0, 0);
         let resident = if populated { SLOT / UNIT } else { 0 };
         (*descriptor).touched = [resident as u8; SLOTS];
         (*descriptor).held = 0;
         (*descriptor).huge = huge;
         (*descriptor).split = false;
         (*descriptor).populated = populated;
-        (*descriptor).ahead = ahead;
+        (*descriptor).ahead = matches!(begin, Begin::AheadOfDemand);
         (*descriptor).in_dirty = false;
         (*descriptor).in_list = false;
         (*descriptor).state = State::Pooled;
         pool.counts.mapped += 1;
         pool.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
         pool.relist(descriptor, Account::NONE);
+        let claim = match begin {
+            Begin::For(want, _) => {
+                pool.began(descriptor, huge, want.usage);
+                Some(pool.claim_in(descriptor, 0, want))
+            }
+            Begin::OnRequest | Begin::AheadOfDemand => None,
+        };
+        Ok(Acquired { claim, populated })
     }
-    Ok(populated)
 }
 
 /// Maps a superslab and enters it into the directory.
-fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
-    let huge = want_huge(knobs, how);
+fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Errno> {
+    let huge = want_huge(knobs.thp, how, dense);
     // For huge pages MAP_POPULATE comes too early: they have to be asked for first. Then `run_prefault` does it.
     let at_once = how == Prefault::MapPopulate
         && !huge
@@ -135,14 +203,14 @@ fn map(knobs: &Knobs, how: Prefault) -> Result<(Mapping, bool), Errno> {
     Ok((map, huge))
 }
 
-/// Under auto a superslab that the policy makes resident as a whole asks for a huge page whatever the process holds: it
-/// costs no byte more, and one fault instead of 512. Where memory runs short it will not be resident, and stays on OS
-/// pages. `map_populate` stays on them as well: populating while mapping comes before huge pages can be asked for.
-fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
-    match knobs.thp {
+/// Under auto, what will be written densely; and a superslab that the policy makes resident as a whole: that costs no byte
+/// more, and one fault instead of 512. Where memory runs short it will not be resident, and stays on OS pages.
+/// `map_populate` stays on them as well: populating while mapping comes before huge pages can be asked for.
+fn want_huge(thp: ThpPolicy, how: Prefault, dense: bool) -> bool {
+    match thp {
         ThpPolicy::Always => true,
         ThpPolicy::Never => false,
-        ThpPolicy::Auto if CARVED.load(Ordering::Relaxed) >= AUTO_HUGE_FROM => true,
+        ThpPolicy::Auto if dense => true,
         ThpPolicy::Auto => match how {
             Prefault::Off | Prefault::Async | Prefault::MapPopulate => false,
             Prefault::Touch | Prefault::Memset | Prefault::Populate | Prefault::Collapse => {

@@ -49,30 +49,40 @@ const LISTS: usize = SLOTS + 2;
 /// The list of wholly free superslabs that hold no memory.
 const BARE: usize = SLOTS + 1;
 
+/// Superslabs on OS pages, or resident whatever is used of them.
+pub(super) const PLAIN: usize = 0;
+/// Superslabs of which a page that is touched may make all resident ([`Superslab::spreads`]).
+pub(super) const SPREADING: usize = 1;
+
 /// Superslabs by their number of free slots; last in, first out.
 pub(super) struct ByFree {
-    /// By free slots; wholly free superslabs without resident pages in a list of their own behind all others, so that
-    /// what is resident is used first.
-    heads: [*mut Superslab; LISTS],
-    /// Bit n: `heads[n]` is not null.
-    filled: u64,
+    /// By [`PLAIN`] or [`SPREADING`], and by free slots. Wholly free superslabs without resident pages, of either kind, are
+    /// in the list [`BARE`] of the first: none of them is claimed from before it is decided what pages it gets.
+    heads: [[*mut Superslab; LISTS]; 2],
+    /// Bit n: `heads[..][n]` is not null.
+    filled: [u64; 2],
 }
 
 impl ByFree {
     pub(super) const fn new() -> ByFree {
         ByFree {
-            heads: [ptr::null_mut(); LISTS],
-            filled: 0,
+            heads: [[ptr::null_mut(); LISTS]; 2],
+            filled: [0; 2],
         }
     }
 
-    /// The fullest superslab that has `slots` neighbouring free slots, and the first of them. Where not any will do, only
-    /// a few superslabs are looked at.
+    /// The fullest superslab of a kind that has `slots` neighbouring free slots, and the first of them. Where not any will
+    /// do, only a few superslabs are looked at.
     ///
     /// # Safety
     /// The pool's lock is held, as for every function here.
-    pub(super) unsafe fn find(&self, slots: usize, pick: Pick) -> Option<(*mut Superslab, usize)> {
-        let mut candidates = self.filled & (u64::MAX << slots);
+    pub(super) unsafe fn find(
+        &self,
+        kind: usize,
+        slots: usize,
+        pick: Pick,
+    ) -> Option<(*mut Superslab, usize)> {
+        let mut candidates = self.filled[kind] & (u64::MAX << slots) & !(1 << BARE);
         let mut left = if pick == Pick::Any {
             usize::MAX
         } else {
@@ -81,7 +91,7 @@ impl ByFree {
         while candidates != 0 {
             let list = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
-            let mut at = self.heads[list];
+            let mut at = self.heads[kind][list];
             for _ in 0..LOOK.min(left) {
                 if at.is_null() {
                     break;
@@ -105,8 +115,8 @@ impl ByFree {
         // SAFETY: the caller holds the lock; the superslab is in no list by free slots.
         unsafe {
             debug_assert!(!(*superslab).in_list);
-            let list = Self::list_of(superslab);
-            let next = self.heads[list];
+            let (kind, list) = Self::list_of(superslab);
+            let next = self.heads[kind][list];
             (*superslab).list = Links {
                 next,
                 prev: ptr::null_mut(),
@@ -114,8 +124,8 @@ impl ByFree {
             if !next.is_null() {
                 (*next).list.prev = superslab;
             }
-            self.heads[list] = superslab;
-            self.filled |= 1 << list;
+            self.heads[kind][list] = superslab;
+            self.filled[kind] |= 1 << list;
             (*superslab).in_list = true;
         }
     }
@@ -125,12 +135,12 @@ impl ByFree {
         // SAFETY: the caller holds the lock; the superslab is in the list of its number of free slots.
         unsafe {
             debug_assert!((*superslab).in_list);
-            let list = Self::list_of(superslab);
+            let (kind, list) = Self::list_of(superslab);
             let Links { next, prev } = (*superslab).list;
             if prev.is_null() {
-                self.heads[list] = next;
+                self.heads[kind][list] = next;
                 if next.is_null() {
-                    self.filled &= !(1 << list);
+                    self.filled[kind] &= !(1 << list);
                 }
             } else {
                 (*prev).list.next = next;
@@ -144,14 +154,15 @@ impl ByFree {
     }
 
     /// The list a superslab belongs in.
-    unsafe fn list_of(superslab: *mut Superslab) -> usize {
+    unsafe fn list_of(superslab: *mut Superslab) -> (usize, usize) {
         // SAFETY: the caller holds the lock.
         unsafe {
             let bare = (*superslab).dirty == 0 && !(*superslab).populated;
             if (*superslab).free == u32::MAX && bare {
-                BARE
+                (PLAIN, BARE)
             } else {
-                (*superslab).free.count_ones() as usize
+                let kind = (*superslab).spreads() as usize;
+                (kind, (*superslab).free.count_ones() as usize)
             }
         }
     }
@@ -162,22 +173,31 @@ impl ByFree {
     /// The pool's lock is held for as long as the iterator is.
     pub(super) unsafe fn empties(&self) -> impl Iterator<Item = *mut Superslab> {
         // SAFETY: the caller's promise.
-        [BARE, SLOTS]
+        [(PLAIN, BARE), (PLAIN, SLOTS), (SPREADING, SLOTS)]
             .into_iter()
-            .flat_map(|list| unsafe { self.walk(list) })
+            .flat_map(|(kind, list)| unsafe { self.walk(kind, list) })
     }
 
-    /// The wholly free superslabs that hold memory.
+    /// A wholly free superslab that holds no memory.
+    pub(super) fn bare(&self) -> Option<*mut Superslab> {
+        Some(self.heads[PLAIN][BARE]).filter(|head| !head.is_null())
+    }
+
+    /// The wholly free superslabs that hold memory, but for huge pages.
     ///
     /// # Safety
     /// As for [`ByFree::empties`].
     pub(super) unsafe fn residents(&self) -> impl Iterator<Item = *mut Superslab> {
         // SAFETY: the caller's promise.
-        unsafe { self.walk(SLOTS) }
+        unsafe { self.walk(PLAIN, SLOTS) }
     }
 
-    unsafe fn walk(&self, list: usize) -> impl Iterator<Item = *mut Superslab> + use<> {
-        let first = Some(self.heads[list]).filter(|head| !head.is_null());
+    unsafe fn walk(
+        &self,
+        kind: usize,
+        list: usize,
+    ) -> impl Iterator<Item = *mut Superslab> + use<> {
+        let first = Some(self.heads[kind][list]).filter(|head| !head.is_null());
         core::iter::successors(first, |at| {
             // SAFETY: listed superslabs are alive while the lock is held.
             let next = unsafe { (**at).list.next };
@@ -187,13 +207,15 @@ impl ByFree {
 
     /// Visits every listed superslab, and says whether it is in the list it belongs in.
     pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, bool)) {
-        for (list, &head) in self.heads.iter().enumerate() {
-            let mut at = head;
-            while !at.is_null() {
-                // SAFETY: as in `find`.
-                unsafe {
-                    visit(at, Self::list_of(at) == list);
-                    at = (*at).list.next;
+        for (kind, lists) in self.heads.iter().enumerate() {
+            for (list, &head) in lists.iter().enumerate() {
+                let mut at = head;
+                while !at.is_null() {
+                    // SAFETY: as in `find`.
+                    unsafe {
+                        visit(at, Self::list_of(at) == (kind, list));
+                        at = (*at).list.next;
+                    }
                 }
             }
         }
@@ -304,7 +326,11 @@ mod tests {
 
     fn slot_of(lists: &ByFree, slots: usize, pick: Pick) -> Option<usize> {
         // SAFETY: the lists are the test's own.
-        unsafe { lists.find(slots, pick) }.map(|(_, slot)| slot)
+        unsafe {
+            let plain = lists.find(PLAIN, slots, pick);
+            plain.or_else(|| lists.find(SPREADING, slots, pick))
+        }
+        .map(|(_, slot)| slot)
     }
 
     #[test]

@@ -13,6 +13,8 @@
 //! mapped, populated or purged under the lock: the superslab is taken out of the lists first, owned by one thread for
 //! as long as the call takes, and put back with its bits changed only where the call succeeded.
 
+mod account;
+mod evidence;
 mod grow;
 mod lists;
 #[cfg(test)]
@@ -24,7 +26,8 @@ mod stock;
 mod unmap;
 
 pub(crate) use crate::os::numa::{Node, here};
-pub(crate) use grow::{carved, grow, prewarm, uncarved};
+pub(crate) use evidence::Usage;
+pub(crate) use grow::{obtain, prewarm};
 pub(crate) use place::{counts, fork_locks, is_valid};
 pub(crate) use purge::{
     decay, forget_swing, purge_all, restore_in_flight, set_retain, trim, unneeded,
@@ -34,10 +37,13 @@ pub(crate) use unmap::unmap_empty;
 
 use crate::base::swing::Swing;
 use crate::base::units::{SLOT, SLOT_SHIFT};
-use crate::os::{clock, numa};
+use crate::knobs::ThpPolicy;
+use crate::os::clock;
 use crate::slab::superslab::{State, Superslab, UNIT};
+use account::{Account, recount, units};
 use core::ptr;
-use lists::{ByFree, Pick, Queue};
+use evidence::Larger;
+use lists::{ByFree, PLAIN, Pick, Queue, SPREADING};
 use place::lock;
 
 struct Pool {
@@ -50,6 +56,7 @@ struct Pool {
     spare: *mut Superslab,
     counts: Counts,
     swing: Swing,
+    larger: Larger,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -67,6 +74,9 @@ pub(crate) struct Counts {
     /// Wholly free ones without.
     pub(crate) purged: usize,
     pub(crate) claimed_slots: usize,
+    /// Of those, the slots of classes that fill their slabs, and of blocks that may stay untouched.
+    pub(crate) filled_slots: usize,
+    pub(crate) larger_slots: usize,
     /// Free memory that is still resident, in bytes, as far as blocks of it were handed out.
     pub(crate) dirty_bytes: usize,
     /// Bytes for which huge pages were asked.
@@ -82,6 +92,8 @@ impl Counts {
         retained: 0,
         purged: 0,
         claimed_slots: 0,
+        filled_slots: 0,
+        larger_slots: 0,
         dirty_bytes: 0,
         huge_requested: 0,
         returned: 0,
@@ -115,60 +127,42 @@ impl Claim {
     }
 }
 
-/// Claims `slots` neighbouring slots from the node's fullest superslab that has them, resident ones before others; for
-/// `light` use, of a page or two, one that holds as little, as the rest of it could neither be used nor purged. `None`:
-/// call [`grow`] without any lock held and try again.
-fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
+/// What a heap wants for a slab.
+#[derive(Clone, Copy)]
+pub(crate) struct Want {
+    /// Neighbouring ones.
+    pub(crate) slots: usize,
+    pub(crate) usage: Usage,
+}
+
+/// Claims slots from the node's fullest superslab that has them, resident ones before others; for light use one that holds
+/// as little, as the rest of it could neither be used nor purged. What may stay untouched comes from superslabs on OS
+/// pages, and from others only as far as they are resident. `None`: superslabs have to be begun.
+fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     let mut pool = lock(node);
+    let kinds: &[usize] = match want.usage {
+        usage if !pool.may_spread(thp, usage) => &[PLAIN],
+        // Those on OS pages are to be looked at: they fill up first.
+        Usage::Larger => &[PLAIN, SPREADING],
+        _ => &[SPREADING, PLAIN],
+    };
+    let first = if want.usage == Usage::Light {
+        Some(Pick::Light)
+    } else {
+        (pool.counts.dirty_bytes >= WORTH_A_LOOK).then_some(Pick::Resident)
+    };
     // SAFETY: superslabs in the lists are the pool's, and the lock is held.
     unsafe {
-        let found = if light {
-            pool.by_free.find(slots, Pick::Light)
-        } else if pool.counts.dirty_bytes >= WORTH_A_LOOK {
-            pool.by_free.find(slots, Pick::Resident)
-        } else {
-            None
+        let find = |pick| {
+            let mut kinds = kinds.iter();
+            kinds.find_map(|&kind| pool.by_free.find(kind, want.slots, pick))
         };
-        let (superslab, slot) = match found {
-            Some(found) => found,
-            None => pool.by_free.find(slots, Pick::Any)?,
-        };
-        let bits = Superslab::bits(slot, slots);
-        let was = Account::of(superslab);
-        pool.by_free.remove(superslab);
-        let fresh = (bits & !(*superslab).dirty).count_ones() as usize;
-        let clean = fresh == slots;
-        (*superslab).held -= units(superslab, (*superslab).dirty & bits) as u16;
-        (*superslab).free &= !bits;
-        (*superslab).dirty |= bits;
-        pool.counts.claimed_slots += slots;
-        if fresh > 0 && !(*superslab).populated && pool.swing.is_open() {
-            pool.swing
-                .took(fresh * SLOT, clock::now_ms(), purge::delay());
-        }
-        pool.relist(superslab, was);
-        Some(Claim {
-            superslab,
-            slot,
-            clean,
-        })
+        let (superslab, slot) = first
+            .and_then(find)
+            .or_else(|| find(Pick::Any))
+            .or_else(|| pool.by_free.find(SPREADING, want.slots, Pick::Resident))?;
+        Some(pool.claim_in(superslab, slot, want))
     }
-}
-
-/// As [`claim`], once [`grow`] was refused from wherever there is something.
-pub(crate) fn claim_after(refused: bool, node: Node, slots: usize, light: bool) -> Option<Claim> {
-    if refused {
-        claim_elsewhere(node, slots, light)
-    } else {
-        claim(node, slots, light)
-    }
-}
-
-/// As [`claim`], from the nodes but `node`.
-fn claim_elsewhere(node: Node, slots: usize, light: bool) -> Option<Claim> {
-    numa::all()
-        .filter(|other| *other != node)
-        .find_map(|other| claim(other, slots, light))
 }
 
 /// Gives slots back, of which the first `used` bytes were handed out at some time. The caller has taken their tags away.
@@ -199,7 +193,7 @@ pub(crate) unsafe fn release(
         if pooled && (*superslab).in_list {
             pool.by_free.remove(superslab);
         }
-        let whole = (*superslab).huge && !(*superslab).split || (*superslab).populated;
+        let whole = (*superslab).is_whole() || (*superslab).populated;
         for (index, touched) in (&mut (*superslab).touched)[slot..slot + slots]
             .iter_mut()
             .enumerate()
@@ -217,86 +211,16 @@ pub(crate) unsafe fn release(
             (*superslab).dirty_since = now;
         }
         pool.counts.claimed_slots -= slots;
+        pool.counts.filled_slots -= ((*superslab).filled & bits).count_ones() as usize;
+        pool.counts.larger_slots -= ((*superslab).larger & bits).count_ones() as usize;
+        (*superslab).filled &= !bits;
+        (*superslab).larger &= !bits;
         if pooled {
             pool.relist(superslab, was);
         }
     }
     let whole = pool.whole();
     whole.dirty_bytes > purge::bound(&whole)
-}
-
-/// What a superslab in the lists contributes to the counts.
-#[derive(Clone, Copy)]
-struct Account {
-    in_use: usize,
-    retained: usize,
-    purged: usize,
-    /// Slots free and dirty, and the bytes of them that were handed out.
-    dirty_slots: usize,
-    dirty_bytes: usize,
-}
-
-/// Units of the slots in `bits` that were handed out.
-///
-/// # Safety
-/// The pool's lock is held.
-unsafe fn units(superslab: *mut Superslab, bits: u32) -> usize {
-    let mut left = bits;
-    let mut units = 0;
-    while left != 0 {
-        // SAFETY: the caller holds the lock.
-        units += usize::from(unsafe { (*superslab).touched[left.trailing_zeros() as usize] });
-        left &= left - 1;
-    }
-    units
-}
-
-/// Brings `held` up to date after more than single slots have changed.
-///
-/// # Safety
-/// The pool's lock is held.
-unsafe fn recount(superslab: *mut Superslab) {
-    // SAFETY: the caller holds the lock.
-    unsafe {
-        (*superslab).held = units(superslab, (*superslab).free & (*superslab).dirty) as u16;
-    }
-}
-
-impl Account {
-    const NONE: Account = Account {
-        in_use: 0,
-        retained: 0,
-        purged: 0,
-        dirty_slots: 0,
-        dirty_bytes: 0,
-    };
-
-    /// # Safety
-    /// The pool's lock is held.
-    unsafe fn of(superslab: *mut Superslab) -> Account {
-        // SAFETY: the caller holds the lock.
-        let (state, free, dirty, held, populated) = unsafe {
-            (
-                (*superslab).state,
-                (*superslab).free,
-                (*superslab).dirty,
-                (*superslab).held,
-                (*superslab).populated,
-            )
-        };
-        if state != State::Pooled {
-            return Account::NONE;
-        }
-        let empty = free == u32::MAX;
-        let resident = dirty != 0 || populated;
-        Account {
-            in_use: !empty as usize,
-            retained: (empty && resident) as usize,
-            purged: (empty && !resident) as usize,
-            dirty_slots: (free & dirty).count_ones() as usize,
-            dirty_bytes: usize::from(held) * UNIT,
-        }
-    }
 }
 
 impl Pool {
@@ -308,6 +232,44 @@ impl Pool {
             spare: ptr::null_mut(),
             counts: Counts::NONE,
             swing: Swing::NONE,
+            larger: Larger::NONE,
+        }
+    }
+
+    /// Claims the slots from `slot` on of a superslab that is in the lists, and brings the counts up to date.
+    unsafe fn claim_in(&mut self, superslab: *mut Superslab, slot: usize, want: Want) -> Claim {
+        let slots = want.slots;
+        let bits = Superslab::bits(slot, slots);
+        // SAFETY: the caller holds the lock around `self`, and the slots are free.
+        unsafe {
+            let was = Account::of(superslab);
+            self.by_free.remove(superslab);
+            let fresh = (bits & !(*superslab).dirty).count_ones() as usize;
+            (*superslab).held -= units(superslab, (*superslab).dirty & bits) as u16;
+            (*superslab).free &= !bits;
+            (*superslab).dirty |= bits;
+            self.counts.claimed_slots += slots;
+            match want.usage {
+                Usage::Filled => {
+                    (*superslab).filled |= bits;
+                    self.counts.filled_slots += slots;
+                }
+                Usage::Larger => {
+                    (*superslab).larger |= bits;
+                    self.counts.larger_slots += slots;
+                }
+                Usage::Light | Usage::Few => {}
+            }
+            if fresh > 0 && !(*superslab).populated && self.swing.is_open() {
+                self.swing
+                    .took(fresh * SLOT, clock::now_ms(), purge::delay());
+            }
+            self.relist(superslab, was);
+            Claim {
+                superslab,
+                slot,
+                clean: fresh == slots,
+            }
         }
     }
 

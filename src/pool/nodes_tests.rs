@@ -1,9 +1,11 @@
 //! Pools of several nodes, pretended, each test in a process of its own: the counts are all its doing.
 
+use super::grow::Obtained;
 use super::*;
 use crate::base::units::SLOTS;
 use crate::knobs::{self, Knobs, ThpPolicy};
 use crate::os::fake::{self, Call};
+use crate::os::numa;
 use crate::os::sys::Errno;
 use crate::slab::directory::DIRECTORY;
 use std::thread;
@@ -61,15 +63,21 @@ fn on<T: Send>(place: usize, body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+fn want(slots: usize) -> Want {
+    let usage = Usage::Larger;
+    Want { slots, usage }
+}
+
 /// As a heap does.
 fn take(knobs: &Knobs, count: usize) -> Slots {
-    let node = here();
-    loop {
-        if let Some(claim) = claim(node, count, false) {
-            return Slots { claim, count };
-        }
-        grow(knobs, node).expect("memory");
-    }
+    let claim = obtain(knobs, here(), want(count)).expect("memory").claim;
+    Slots { claim, count }
+}
+
+/// `count` more superslabs of the calling thread's node, used and free again.
+fn grow(count: usize) {
+    let taken: Vec<_> = (0..count).map(|_| take(knobs::get(), SLOTS)).collect();
+    taken.into_iter().for_each(|slots| _ = slots.release(1));
 }
 
 fn of_node(place: usize) -> Counts {
@@ -133,16 +141,14 @@ fn other_nodes_serve_when_the_kernel_refuses() {
     let taken = on(3, || {
         let node = here();
         assert!(
-            claim(node, 8, false).is_none(),
+            claim(node, ThpPolicy::Auto, want(8)).is_none(),
             "others have some, but not here"
         );
         fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-        assert!(grow(knobs::get(), node).is_err());
-        let all: Vec<_> = core::iter::from_fn(|| claim_elsewhere(node, 8, false))
-            .map(|claim| Slots { claim, count: 8 })
-            .collect();
-        assert!(claim(node, 1, false).is_none());
-        all
+        core::iter::from_fn(|| obtain(knobs::get(), node, want(8)))
+            .inspect(|had| assert!(!had.mapped))
+            .map(|Obtained { claim, .. }| Slots { claim, count: 8 })
+            .collect::<Vec<_>>()
     });
     assert_eq!(mapped(), [0, 1, 1, 0]);
     assert_eq!(taken.iter().filter(|slots| slots.node() == 1).count(), 3);
@@ -233,9 +239,7 @@ fn what_is_passed_over_keeps_its_place() {
 fn one_refusal_does_not_keep_the_rest_mapped() {
     alone!(one_refusal_does_not_keep_the_rest_mapped, NODES);
     for (place, count) in [(0, 3), (2, 2)] {
-        on(place, || {
-            (0..count).for_each(|_| grow(knobs::get(), here()).expect("memory"))
-        });
+        on(place, || grow(count));
     }
     fake::fail_kind(Call::Munmap, 1, Errno::ENOMEM);
     unmap_empty();
@@ -245,14 +249,14 @@ fn one_refusal_does_not_keep_the_rest_mapped() {
     assert_eq!(counts().mapped, 0);
 
     // A kernel that refuses all is left alone after a while.
-    (0..60).for_each(|_| grow(knobs::get(), Node::FIRST).expect("memory"));
+    grow(60);
     fake::clear();
     fake::fail_kind_from(Call::Munmap, 1, Errno::ENOMEM);
     unmap_empty();
     let asked = fake::calls().of(Call::Munmap);
     fake::clear();
     assert!((1..60).contains(&asked), "{asked}");
-    assert_eq!((counts().mapped, counts().purged), (60, 60));
+    assert_eq!((counts().mapped, counts().retained), (60, 60));
     assert!(is_valid());
     unmap_empty();
     assert_eq!(counts().mapped, 0);

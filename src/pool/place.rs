@@ -116,6 +116,8 @@ pub(crate) fn counts() -> Counts {
             retained: sum.retained + counts.retained,
             purged: sum.purged + counts.purged,
             claimed_slots: sum.claimed_slots + counts.claimed_slots,
+            filled_slots: sum.filled_slots + counts.filled_slots,
+            larger_slots: sum.larger_slots + counts.larger_slots,
             dirty_bytes: sum.dirty_bytes + counts.dirty_bytes,
             huge_requested: sum.huge_requested + counts.huge_requested,
             returned: sum.returned + counts.returned,

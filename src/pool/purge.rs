@@ -183,7 +183,7 @@ fn purge_while(
         // SAFETY: listed, and the lock is held.
         unsafe {
             pass.step(&pool, superslab);
-            let whole = (*superslab).huge && !(*superslab).split;
+            let whole = (*superslab).is_whole();
             if !whole || (*superslab).free.count_ones() >= split_from {
                 pool = purge_one(pool, superslab, whole, &gone);
             }

@@ -3,7 +3,7 @@
 //! Ready for one node each: that where the pool ran dry, as far as the thread that populates can have pages from there.
 
 use super::Pool;
-use super::grow::acquire;
+use super::grow::{Begin, acquire, is_populated};
 use super::place::lock;
 use super::unmap::unmap;
 use crate::knobs::{Knobs, Prefault};
@@ -23,7 +23,12 @@ pub(crate) fn serving(wanted: Node) -> Node {
 /// Maps and populates one more for the node. False where it did not become resident: memory or a limit ended it. Call it
 /// with no lock held.
 pub(crate) fn stock(knobs: &Knobs, node: Node) -> bool {
-    acquire(knobs, Prefault::Populate, node, true).is_ok_and(|populated| populated)
+    is_populated(acquire(
+        knobs,
+        Prefault::Populate,
+        node,
+        Begin::AheadOfDemand,
+    ))
 }
 
 /// How many are ready for the node, on request or ahead of demand, counted up to `limit`.

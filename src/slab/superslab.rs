@@ -35,6 +35,9 @@ pub(crate) struct Superslab {
     pub(crate) free: u32,
     /// Slots that were claimed since they were last known to be zero.
     pub(crate) dirty: u32,
+    /// Slots claimed for classes that fill their slabs, and those claimed for blocks that may stay unwritten.
+    pub(crate) filled: u32,
+    pub(crate) larger: u32,
     /// How much of each slot was ever handed out or populated, in [`UNIT`]s: what purging it would give back.
     pub(crate) touched: [u8; SLOTS],
     /// The sum of `touched` over the slots that are free and dirty.
@@ -82,10 +85,20 @@ impl Superslab {
         Some(descriptor)
     }
 
+    /// Whether it is one huge page, or will be when it is touched.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.huge && !self.split
+    }
+
+    /// Whether touching a page of it may make pages resident that nobody asked for.
+    pub(crate) fn spreads(&self) -> bool {
+        self.is_whole() && !self.populated
+    }
+
     /// The slots of which little or nothing is resident; all where a slab costs no page of its own, as the superslab is
     /// resident as a whole.
     pub(crate) fn light(&self) -> u32 {
-        if self.huge && !self.split || self.populated {
+        if self.is_whole() || self.populated {
             return u32::MAX;
         }
         let mut bits = 0;
