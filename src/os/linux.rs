@@ -124,9 +124,10 @@ pub(crate) unsafe fn mremap(
 }
 
 /// One byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` where
-/// part of the range is not mapped.
+/// part of the range is not mapped. `out` has room for a byte per 4 KiB, however large an OS page is: an emulator writes
+/// one for each page of its host.
 pub(crate) fn mincore(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Errno> {
-    if out.len() < len.div_ceil(page_size()) {
+    if out.len() < len.div_ceil(4096) {
         return Err(Errno::EINVAL);
     }
     // SAFETY: `out` has a byte for every page; the kernel reads nothing of the range itself.
