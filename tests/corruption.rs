@@ -11,7 +11,7 @@ mod common;
 
 use common::child::{self, Child};
 use common::{GIB, KIB, MIB};
-use hakmem_alloc::Hakmem;
+use hakmem_alloc::{Hakmem, raw};
 use std::alloc::{GlobalAlloc, Layout};
 
 #[global_allocator]
@@ -289,4 +289,47 @@ fn what_is_written_to_blocks_on_their_way_home_is_not_followed() {
         matches!(lines[..], [line] if line.starts_with("hakmem: block 0x") && line.contains("freed")),
         "{ended:?}"
     );
+}
+
+/// The line names what the program called, not what that leads to.
+#[test]
+fn the_line_names_the_call() {
+    const TEST: &str = "the_line_names_the_call";
+    if let Some(case) = child::case() {
+        let (wrong, large) = (0x10 as *mut u8, raw::alloc(5 * MIB, 16));
+        // SAFETY: none is a block in use, which is found out.
+        unsafe {
+            match &*case {
+                "free" => raw::dealloc(wrong),
+                "realloc" => drop(raw::realloc(wrong, 10)),
+                "realloc with a layout" => drop(HAKMEM.realloc(wrong, layout(10), 20)),
+                "realloc twice" => {
+                    raw::dealloc(large);
+                    raw::realloc(large, 20 * MIB);
+                }
+                "realloc inside" => drop(raw::realloc(large.add(64), 20 * MIB)),
+                "usable size" => drop(raw::usable_size(wrong)),
+                other => panic!("unknown case {other}"),
+            }
+        }
+        return;
+    }
+    for case in [
+        "free",
+        "realloc",
+        "realloc with a layout",
+        "realloc twice",
+        "realloc inside",
+        "usable size",
+    ] {
+        let ended = Child::of(TEST, case).run();
+        ended.killed_by(libc::SIGABRT);
+        let call = case.trim_end_matches(" with a layout");
+        let call = call.trim_end_matches(" twice").trim_end_matches(" inside");
+        let begins = format!("hakmem: {call} of 0x");
+        assert!(
+            ended.stderr.lines().count() == 1 && ended.stderr.starts_with(&begins),
+            "{case}: {ended:?}"
+        );
+    }
 }

@@ -2,15 +2,16 @@
 //!
 //! What glibc calls its arenas are our superslabs here, what it maps one by one are huge blocks.
 
-use crate::file::File;
+use crate::file::{Buffer, File};
 use core::ffi::c_int;
 use core::fmt::{self, Write};
-use hakmem_alloc::Stats;
+use hakmem_alloc::{Stats, raw};
 
 /// A slab is as long as this or as its one block.
 const SLAB: u64 = 64 << 10;
 const SUPERSLAB: u64 = 2 << 20;
 
+#[derive(Default)]
 struct Totals {
     mapped: u64,
     live: u64,
@@ -38,7 +39,8 @@ impl Totals {
 /// `malloc_trim` could give back at least. There is nothing like glibc's fast bins.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
-    let totals = Totals::of(&hakmem_alloc::stats_quick());
+    let mut totals = Totals::default();
+    raw::with_stats(true, &mut |stats, _| totals = Totals::of(stats));
     let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     libc::mallinfo2 {
         arena: whole(totals.mapped),
@@ -82,11 +84,12 @@ pub unsafe extern "C" fn malloc_info(options: c_int, out: *mut libc::FILE) -> c_
     if options != 0 {
         return libc::EINVAL;
     }
-    let stats = hakmem_alloc::stats_quick();
     // SAFETY: the caller's promise.
     let mut out = unsafe { File::new(out) };
-    // As with glibc, the stream's own error flag says whether it was written.
-    let _ = write_xml(&mut out, &stats);
+    raw::with_stats(true, &mut |stats, _| {
+        // As with glibc, the stream's own error flag says whether it was written.
+        let _ = write_xml(&mut out, stats);
+    });
     0
 }
 
@@ -138,9 +141,18 @@ pub extern "C" fn malloc_stats() {
     unsafe extern "C" {
         static stderr: *mut libc::FILE;
     }
-    let stats = hakmem_alloc::stats();
     // SAFETY: the C library's own stream.
     let mut out = unsafe { File::new(stderr) };
-    // Nobody is told that the telling failed.
-    let _ = write!(out, "{stats}");
+    raw::with_stats(false, &mut |stats, room| {
+        let size = room.len();
+        let mut text = Buffer::new(room);
+        // A buffer counts what does not fit, and fails never.
+        let _ = write!(text, "{stats}");
+        let len = text.finish();
+        // One piece, so that those of several processes do not mix. Nobody is told that the telling failed.
+        let _ = match room.get(..len).map(core::str::from_utf8) {
+            Some(Ok(text)) if len < size => out.write_str(text),
+            _ => write!(out, "{stats}"),
+        };
+    });
 }

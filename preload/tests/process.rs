@@ -65,3 +65,65 @@ fn the_interface_of_the_header() {
         "malloc_stats writes to stderr: {ended:?}"
     );
 }
+
+#[test]
+fn the_smallest_stack_is_enough_for_every_question() {
+    let program = compile("small_stack.c", &[]);
+    for stats in ["0", "1", "json"] {
+        let mut command = command(&program, OURS);
+        let ended = run(command.env("HAKMEM_STATS", stats), Duration::from_secs(60));
+        assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+        assert_eq!(ended.stdout, "small stacks will do\n");
+        let printed = ended
+            .stderr
+            .matches("hakmem: statistics of process")
+            .count();
+        assert_eq!(printed, usize::from(stats == "1"), "{ended:?}");
+    }
+}
+
+/// Programs that check their output close stderr in `exit` before anybody's statistics, as the coreutils do.
+#[test]
+fn statistics_of_a_program_that_closes_stderr_are_printed_all_the_same() {
+    let program = compile("closes.c", &[]);
+    for how in ["at exit", "at once", "reused"] {
+        let mut command = command(&program, OURS);
+        command.arg(how).env("HAKMEM_STATS", "1");
+        let ended = run(&mut command, Duration::from_secs(60));
+        assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+        assert!(
+            ended.stderr.starts_with("hakmem: statistics of process"),
+            "{how}: {ended:?}"
+        );
+    }
+    // Whoever closes every descriptor has none left, and nothing is written to what took their numbers.
+    let mut command = command(&program, OURS);
+    command.arg("all").env("HAKMEM_STATS", "1");
+    let ended = run(&mut command, Duration::from_secs(60));
+    assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+    assert_eq!(ended.stderr, "", "{ended:?}");
+}
+
+/// A hundred processes write into one pipe at the same time, each its statistics in one piece.
+#[test]
+fn statistics_of_many_processes_do_not_mix() {
+    let program = compile("closes.c", &[]);
+    let mut shell = command(std::path::Path::new("/bin/sh"), GLIBC);
+    shell
+        .arg("-c")
+        .arg("for i in $(seq 100); do LD_PRELOAD=\"$LIBRARY\" HAKMEM_STATS=1 \"$PROGRAM\" not & done; wait")
+        .env("LIBRARY", common::library())
+        .env("PROGRAM", &program);
+    let ended = run(&mut shell, Duration::from_secs(120));
+    assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+    let texts: Vec<&str> = ended
+        .stderr
+        .split("hakmem: statistics of process ")
+        .skip(1)
+        .collect();
+    assert_eq!(texts.len(), 100, "{}", ended.stderr);
+    let lines = |text: &str| text.lines().count();
+    for text in &texts {
+        assert_eq!(lines(text), lines(texts[0]), "{text}\n---\n{}", texts[0]);
+    }
+}

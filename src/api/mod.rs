@@ -6,14 +6,19 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 
 use crate::knobs::StatsMode;
+use crate::os::message;
 use crate::{heap, knobs, pool};
+
+/// Whether the allocator is at work. Miri knows neither its mappings nor its assembly: there the system's serves the
+/// global allocator, and what looks at ours finds nothing.
+pub(crate) const SERVES: bool = !cfg!(miri);
 
 /// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
 /// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
 /// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
 /// threads.
 pub fn prewarm(superslabs: usize) -> usize {
-    if heap::ensure_ready() {
+    if SERVES && heap::ensure_ready() {
         pool::prewarm(knobs::get(), superslabs)
     } else {
         0
@@ -23,7 +28,7 @@ pub fn prewarm(superslabs: usize) -> usize {
 /// Gives back to the kernel what can be given back now; returns the bytes. Blocks cached by threads that are running
 /// stay with them. Any thread may call it.
 pub fn purge() -> usize {
-    if heap::ensure_ready() {
+    if SERVES && heap::ensure_ready() {
         heap::maintain::purge_now()
     } else {
         0
@@ -36,12 +41,17 @@ pub fn purge() -> usize {
 /// `ptr` came from this allocator and was not freed.
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { heap::cold::usable_size(ptr) }
+    unsafe { heap::cold::usable_size(ptr, "usable size") }
 }
 
 /// Called once, when the allocator works.
 fn at_ready() {
-    if knobs::get().stats != StatsMode::Off {
+    let knobs = knobs::get();
+    if knobs.stats != StatsMode::Off {
+        if knobs.stats_file.is_none() {
+            // Some programs close stderr before they end, and so before the statistics.
+            message::keep_stderr();
+        }
         // SAFETY: a plain function that lives as long as the program. Where it cannot be registered, nothing is printed.
         unsafe { libc::atexit(print_at_exit) };
     }
@@ -51,10 +61,7 @@ extern "C" fn print_at_exit() {
     let knobs = knobs::get();
     // SAFETY: a plain call.
     let pid = unsafe { libc::getpid() } as u32;
-    stats::exit::print(
-        &snapshot::stats(),
-        knobs.stats,
-        knobs.stats_file.as_ref(),
-        pid,
-    );
+    snapshot::with_stats(false, &mut |stats, room| {
+        stats::exit::print(stats, room, knobs.stats, knobs.stats_file.as_ref(), pid);
+    });
 }

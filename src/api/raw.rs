@@ -6,6 +6,8 @@
 //! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
 
 use super::global::Hakmem;
+use super::snapshot;
+use super::stats::Stats;
 use crate::base::size_class::MIN_ALIGN;
 use crate::heap::{cold, hot, realloc as resize};
 use crate::knobs;
@@ -80,7 +82,7 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 /// As [`realloc`].
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { resize::realloc(ptr, cold::usable_size(ptr), align, new_size) }
+    unsafe { resize::realloc(ptr, cold::usable_size(ptr, "realloc"), align, new_size) }
 }
 
 /// Bytes that the block holds; see [`crate::usable_size`].
@@ -90,7 +92,7 @@ pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *m
 #[inline]
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { cold::usable_size(ptr) }
+    unsafe { cold::usable_size(ptr, "usable size") }
 }
 
 /// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
@@ -112,6 +114,12 @@ pub fn drops_deepbind() -> bool {
         );
     }
     !knobs.deepbind
+}
+
+/// Calls `read` with a snapshot and room for its text, on a thread with little stack as well: for a C interface.
+#[doc(hidden)]
+pub fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
+    snapshot::with_stats(quick, read);
 }
 
 /// Writes one line to stderr, by the rules of this crate's own messages, and aborts.

@@ -1,10 +1,11 @@
 //! Fills a [`Stats`] from the layers' own counts.
 
+use super::SERVES;
 use super::stats::{Stats, achieved};
-use crate::base::units::SUPERSLAB;
+use crate::base::units::{CACHE_LINE, SUPERSLAB};
 use crate::heap;
 use crate::large;
-use crate::os::numa;
+use crate::os::{mapping, numa};
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
@@ -12,12 +13,11 @@ use core::sync::atomic::Ordering;
 
 /// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave,
 /// which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
-/// ([`stats_quick`] does without). Allocates nothing; any thread may call it. See [`Stats`] for what is exact.
+/// ([`stats_quick`] does without). Allocates nothing; any thread with 16 KiB of stack left may call it. See [`Stats`] for
+/// what is exact.
 pub fn stats() -> Stats {
-    let mut stats = stats_quick();
-    if heap::ensure_ready() {
-        stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
-    }
+    let mut stats = Stats::empty();
+    fill(&mut stats, false);
     stats
 }
 
@@ -25,18 +25,55 @@ pub fn stats() -> Stats {
 /// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) is `None`. Microseconds, for monitoring.
 pub fn stats_quick() -> Stats {
     let mut stats = Stats::empty();
-    if !heap::ensure_ready() {
-        return stats;
+    fill(&mut stats, true);
+    stats
+}
+
+/// Bytes of text that a snapshot has room for; its longest form has some 20 KiB.
+const TEXT: usize = 64 << 10;
+
+/// Calls `read` with a snapshot and room for its text, both in a mapping made for this call: a thread may have little
+/// stack. Where the mapping is refused they lie on the stack after all, with room for less.
+pub(crate) fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
+    const HEAD: usize = size_of::<Stats>().next_multiple_of(64);
+    match mapping::map_aligned(HEAD + TEXT, CACHE_LINE, None) {
+        Ok(map) => {
+            let stats = map.addr as *mut Stats;
+            write_empty(stats);
+            // SAFETY: the mapping is ours alone, long enough for both, aligned to an OS page, and was written above or
+            // is zero; nothing refers to it once it is unmapped.
+            unsafe {
+                fill(&mut *stats, quick);
+                let room = core::slice::from_raw_parts_mut((map.addr + HEAD) as *mut u8, TEXT);
+                read(&*stats, room);
+                mapping::abandon(map);
+            }
+        }
+        Err(_) => on_stack(quick, read),
     }
-    let survey = heap::survey::survey();
-    for (class, out) in stats.classes.iter_mut().enumerate() {
-        out.slabs = survey.slabs[class];
-        out.live_blocks = survey.live[class].max(0) as u64;
+}
+
+#[cold]
+#[inline(never)]
+fn on_stack(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
+    let mut stats = Stats::empty();
+    fill(&mut stats, quick);
+    read(&stats, &mut [0; 512]);
+}
+
+/// Not inlined, so that the value on the way does not stay on the caller's stack.
+#[inline(never)]
+fn write_empty(stats: *mut Stats) {
+    // SAFETY: the caller's own memory, which has room for it.
+    unsafe { stats.write(Stats::empty()) };
+}
+
+#[inline(never)]
+fn fill(stats: &mut Stats, quick: bool) {
+    if !SERVES || !heap::ensure_ready() {
+        return;
     }
-    stats.heaps.live = survey.live_heaps as u64;
-    stats.heaps.idle = survey.idle_heaps as u64;
-    stats.batches.posted = survey.posted;
-    stats.batches.drained = survey.drained;
+    fill_from_heaps(stats);
     let pool = pool::counts();
     stats.superslabs.mapped = pool.mapped as u64;
     stats.superslabs.in_use = pool.in_use as u64;
@@ -53,7 +90,23 @@ pub fn stats_quick() -> Stats {
     stats.bytes.returned = pool.returned + huge.returned;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
     stats.take_tally();
-    stats
+    if !quick {
+        stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
+    }
+}
+
+/// Not inlined, so that the sums do not stay on the caller's stack.
+#[inline(never)]
+fn fill_from_heaps(stats: &mut Stats) {
+    let survey = heap::survey::survey();
+    for (class, out) in stats.classes.iter_mut().enumerate() {
+        out.slabs = survey.slabs[class];
+        out.live_blocks = survey.live[class].max(0) as u64;
+    }
+    stats.heaps.live = survey.live_heaps as u64;
+    stats.heaps.idle = survey.idle_heaps as u64;
+    stats.batches.posted = survey.posted;
+    stats.batches.drained = survey.drained;
 }
 
 /// Whether a mapping of the process holds memory of ours. The kernel merges neighbours, so every 2 MiB of it is asked

@@ -25,22 +25,26 @@ pub(super) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
         if is_foreign(ptr) {
             return;
         }
-        not_ours(ptr, "not a block of this allocator, or freed already");
+        not_ours(
+            "free",
+            ptr,
+            "not a block of this allocator, or freed already",
+        );
     }
     if tag.class() == HUGE as usize {
         let _errno = ErrnoGuard::new();
         if named.is_some_and(|class| !legal(class, HUGE as usize, ptr)) {
-            not_ours(ptr, "the layout's size is not this huge block's");
+            not_ours("free", ptr, "the layout's size is not this huge block's");
         }
         // SAFETY: the caller gives the block up.
         return unsafe { large::free(ptr) };
     }
     let class = tag.class();
     if class >= size_class::CLASSES {
-        not_ours(ptr, "inside memory of this allocator, but no block");
+        not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
     if named.is_some_and(|named| !legal(named.max(1), class, ptr)) {
-        not_ours(ptr, "the layout's size class is not the block's");
+        not_ours("free", ptr, "the layout's size class is not the block's");
     }
     // SAFETY: a block of `class` that the caller gives up.
     unsafe { route(ptr.cast(), tag) }
@@ -80,20 +84,31 @@ unsafe fn route(block: *mut Block, tag: Tag) {
     }
 }
 
-/// Bytes the block at `ptr` holds from there on.
+/// Bytes the block at `ptr` holds from there on. `asked` is what the program called, for the message.
 ///
 /// # Safety
 /// `ptr` is a block of this allocator, in use.
-pub(crate) unsafe fn usable_size(ptr: *const u8) -> usize {
-    let tag = DIRECTORY.own_tag(ptr as usize);
-    if tag.class() == HUGE as usize {
+pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
+    let class = class_of(ptr, asked);
+    if class == HUGE as usize {
         // SAFETY: the caller's promise.
         return unsafe { large::usable_size(ptr.cast_mut()) };
     }
-    if tag == Tag::NONE || tag.class() >= size_class::CLASSES {
-        not_ours(ptr.cast_mut(), "not a block of this allocator");
+    size_class::size(class)
+}
+
+/// The class of the block at `ptr`, or [`HUGE`]; ends the process where there is no block.
+pub(super) fn class_of(ptr: *const u8, asked: &str) -> usize {
+    let tag = DIRECTORY.own_tag(ptr as usize);
+    let class = tag.class();
+    if tag == Tag::NONE || (class >= size_class::CLASSES && class != HUGE as usize) {
+        not_ours(
+            asked,
+            ptr,
+            "not a block of this allocator, or freed already",
+        );
     }
-    size_class::size(tag.class())
+    class
 }
 
 /// Whom to ask about an address that is not ours before it is called an error.
@@ -115,6 +130,6 @@ fn is_foreign(ptr: *mut u8) -> bool {
 }
 
 #[cold]
-fn not_ours(ptr: *mut u8, why: &str) -> ! {
-    crate::os::message::fatal!("free of {ptr:p}: {why}; stopping before memory is damaged")
+fn not_ours(asked: &str, ptr: *const u8, why: &str) -> ! {
+    crate::os::message::fatal!("{asked} of {ptr:p}: {why}; stopping before memory is damaged")
 }

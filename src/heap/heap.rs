@@ -81,7 +81,9 @@ pub(super) struct Shared {
     pub(super) spare: [Spare; CLASSES],
     pub(super) slabs: [[*mut Slab; BUCKETS]; CLASSES],
     /// Blocks out of this heap's slabs, by class.
-    pub(super) out_blocks: [u32; CLASSES],
+    pub(super) out_blocks: [u64; CLASSES],
+    /// Classes of which another heap took a slab over: what is posted here may hold blocks of it for ever after.
+    pub(super) taken_from: Classes,
     pub(super) slab_count: [u32; CLASSES],
     pub(super) slab_bytes: usize,
     /// Bytes of the slabs' blocks that were ever handed out.

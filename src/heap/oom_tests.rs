@@ -67,7 +67,7 @@ fn work() -> usize {
                 }
                 *ptr = mark;
                 *ptr.add(size - 1) = mark;
-                assert!(cold::usable_size(ptr) >= size);
+                assert!(cold::usable_size(ptr, "usable size") >= size);
             }
             held.push(Held {
                 ptr,

@@ -1,12 +1,11 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use super::{hot, shed};
+use super::{cold, hot, shed};
 use crate::base::size_class::{self, HUGE, RUN_MAX};
 use crate::large;
 use crate::os::findings;
 use crate::os::sys::ErrnoGuard;
-use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
 /// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
@@ -23,7 +22,7 @@ pub(crate) unsafe fn realloc(
     if new_size > isize::MAX as usize - align {
         return ptr::null_mut();
     }
-    let class = DIRECTORY.tag(ptr as usize).class();
+    let class = cold::class_of(ptr, "realloc");
     // SAFETY: the caller's promises.
     unsafe {
         if class == HUGE as usize {
@@ -37,10 +36,10 @@ pub(crate) unsafe fn realloc(
                 }
                 return new.unwrap_or(ptr::null_mut());
             }
-        } else if class < size_class::CLASSES {
+        } else {
             let block = size_class::size(class);
             // Down to half the block stays: the smaller layout is legal at free.
-            if new_size <= block && (new_size >= block / 2 || block <= 16) && class != 0 {
+            if new_size <= block && (new_size >= block / 2 || block <= 16) {
                 return ptr;
             }
         }

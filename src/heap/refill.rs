@@ -156,8 +156,8 @@ pub(super) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
             let Some(batch) = (*part).pending else { return };
             let class = class_of(batch.head());
             home::plausible(batch, batch::MOST);
-            if DIRECTORY.tag(batch.head() as usize).owner() != (*heap).id {
-                // Posted before a slab was taken over.
+            // The batch stays closed: which of its blocks are another heap's by now is found when it is opened.
+            if (*part).taken_from.has(class) {
                 (*heap).mixed.add(class);
             }
             (*part).pending = home::next_posted(batch);

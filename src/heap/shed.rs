@@ -40,9 +40,9 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
             // Of foreign ones nobody here knows what they pin.
             return kept;
         }
-        let live = (*part).out_blocks[class].saturating_sub(free);
+        let live = (*part).out_blocks[class].saturating_sub(free.into());
         // One slab is little to hold for a class that is in use at all.
-        let slabs = (*part).slab_count[class].saturating_sub(live.max(1));
+        let slabs = u64::from((*part).slab_count[class]).saturating_sub(live.max(1));
         kept.max(slabs as usize * size_class::slots(class) * SLOT)
     }
 }

@@ -143,7 +143,7 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
             (*part).carved_bytes += carved;
             pool::carved(carved);
         }
-        (*part).out_blocks[class] += count as u32;
+        (*part).out_blocks[class] += count as u64;
         (*part).out_bytes += count * size_class::size(class);
         relist(part, slab);
     }
@@ -167,7 +167,7 @@ pub(super) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         }
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         (*slab).give(last, count);
-        (*part).out_blocks[class] -= count as u32;
+        (*part).out_blocks[class] -= count as u64;
         (*part).out_bytes -= count * size_class::size(class);
         if (*slab).out() > 0 {
             relist(part, slab);
@@ -276,16 +276,17 @@ pub(super) fn take_over(heap: *mut Heap, class: usize) -> bool {
                 return false;
             };
             unlink(from_part, slab);
+            (*from_part).taken_from.add(class);
             let (slots, out) = (size_class::slots(class), (*slab).out());
             let bytes = out * size_class::size(class);
             (*from_part).slab_count[class] -= 1;
             (*from_part).slab_bytes -= slots * SLOT;
-            (*from_part).out_blocks[class] -= out as u32;
+            (*from_part).out_blocks[class] -= out as u64;
             (*from_part).out_bytes -= bytes;
             (*from_part).carved_bytes -= (*slab).carved_bytes();
             (*to_part).slab_count[class] += 1;
             (*to_part).slab_bytes += slots * SLOT;
-            (*to_part).out_blocks[class] += out as u32;
+            (*to_part).out_blocks[class] += out as u64;
             (*to_part).out_bytes += bytes;
             (*to_part).carved_bytes += (*slab).carved_bytes();
             (*to_part).has_empty |= out == 0;

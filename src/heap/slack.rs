@@ -158,7 +158,9 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
         if amount <= bound {
             return Share::ALL;
         }
-        let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks);
+        let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks.into());
+        // Bounds are of what a stack may hold, which is far less.
+        let live = u32::try_from(live).unwrap_or(u32::MAX);
         if amount <= bound + (*part).slack.learnt {
             return Share {
                 bin: live / 2,

@@ -3,9 +3,9 @@
 use super::bin::Bin;
 use super::heap::{Heap, lock, shared};
 use super::remote::{self, Sorter};
-use super::{hot, maintain, spare, stack, tls};
+use super::{hot, maintain, refill, spare, stack, tls};
 use crate::base::size_class;
-use crate::slab::batch::Block;
+use crate::slab::batch::{Batch, Block};
 use crate::slab::magazine;
 use std::collections::HashSet;
 use std::slice;
@@ -264,4 +264,92 @@ fn large_blocks_and_small_stacks_have_no_magazines() {
     })
     .join()
     .expect("it passes");
+}
+
+/// A machine of a terabyte has room for more blocks of a class than 32 bits count: as if so many were out already.
+#[test]
+fn blocks_beyond_four_billion_are_counted() {
+    const OTHERS: u64 = (1 << 32) - 10;
+    thread::spawn(|| {
+        in_use();
+        let class = 48 / 16;
+        // SAFETY: the thread's own heap, under its lock.
+        let add = |more: i64| unsafe {
+            let _guard = lock(my_heap());
+            let out = &raw mut (*shared(my_heap())).out_blocks[class];
+            *out = out.read().wrapping_add_signed(more);
+        };
+        add(OTHERS as i64);
+        round(48, 0, 0..5000);
+        let blocks: Vec<_> = (0..5000).map(|_| hot::alloc(48, 8, None)).collect();
+        let live = crate::stats_quick().classes[class].live_blocks;
+        assert!(live >= OTHERS + 5000, "{live}");
+        for block in blocks {
+            // SAFETY: live blocks, each freed once.
+            unsafe { hot::dealloc(block, 48, 8) };
+        }
+        add(-(OTHERS as i64));
+    })
+    .join()
+    .expect("no panic");
+}
+
+/// A batch that was posted before a slab of the receiver was taken over: its first block is the receiver's own, another
+/// is not, and both are found by who looks for foreign blocks.
+#[test]
+fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
+    const SIZE: usize = 20_000;
+    let class = size_class::of_layout(SIZE, 8).expect("a class");
+    let (first, kept): (usize, usize) = thread::spawn(move || {
+        in_use();
+        // One block of a slab stays out, so that the idle heap has a slab with room.
+        (my_heap() as usize, hot::alloc(SIZE, 8, None) as usize)
+    })
+    .join()
+    .expect("no panic");
+    let first = first as *mut Heap;
+    let taken_from = |heap: *mut Heap| {
+        // SAFETY: heaps live for ever; the lock is held.
+        unsafe {
+            let _guard = lock(heap);
+            (*shared(heap)).taken_from.has(class)
+        }
+    };
+    // Threads of other tests may adopt the heap before: then the slab is used where it is.
+    let mut blocks = Vec::new();
+    let seen = (0..200).any(|_| {
+        blocks.push(hot::alloc(SIZE, 8, None));
+        taken_from(first)
+    });
+    let adopted = !taken_from(first);
+    assert!(seen || adopted);
+    thread::spawn(move || {
+        in_use();
+        let heap = my_heap();
+        // SAFETY: the thread's own heap, under its lock; two free blocks of the class as a batch, of which the second
+        // might be another heap's.
+        unsafe {
+            let pair = [hot::alloc(SIZE, 8, None), hot::alloc(SIZE, 8, None)];
+            let _guard = lock(heap);
+            (*shared(heap)).taken_from.add(class);
+            assert!(!(*heap).mixed.has(class));
+            let batch = Batch::of(
+                pair.as_ptr().cast::<*mut Block>().add(1),
+                2,
+                size_class::size(class),
+            );
+            (*heap).inbox.post(batch);
+            let mut sorter = Sorter::new(heap, false);
+            refill::open_pending(heap, 1, &mut sorter);
+            sorter.post_all();
+            assert!((*heap).mixed.has(class));
+            assert!(stack::is_valid(heap));
+        }
+    })
+    .join()
+    .expect("no panic");
+    for block in blocks.into_iter().chain([kept as *mut u8]) {
+        // SAFETY: live blocks, each freed once.
+        unsafe { hot::dealloc(block, SIZE, 8) };
+    }
 }

@@ -50,7 +50,7 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
             sums.slabs[class] += u64::from((*part).slab_count[class]);
             let kept = (Bin::count(heap, class) + Out::count(heap, class)) as u32
                 + (*part).spare[class].blocks;
-            sums.live[class] += i64::from((*part).out_blocks[class]) - i64::from(kept);
+            sums.live[class] += (*part).out_blocks[class] as i64 - i64::from(kept);
         }
         let mut waiting = 0;
         refill::gather_pending(heap);

@@ -183,8 +183,8 @@ impl Knobs {
         }
         env.each(&mut |entry| {
             let (name, _) = split(entry);
-            if name.starts_with(PREFIX) && !name.starts_with(HARNESS_PREFIX) && find(name).is_none()
-            {
+            let others = OTHERS.iter().any(|prefix| name.starts_with(prefix));
+            if name.starts_with(PREFIX) && !others && find(name).is_none() {
                 report(format_args!(
                     "{}: no such knob, ignored; env-knobs.md lists them all",
                     Shown(name)
@@ -238,8 +238,8 @@ impl Knobs {
 }
 
 const PREFIX: &[u8] = b"HAKMEM_";
-/// Variables of the benchmark harness, no concern of the allocator's.
-const HARNESS_PREFIX: &[u8] = b"HAKMEM_BENCH_";
+/// Variables of the benchmark harness and of hakmem-run, no concern of the allocator's.
+const OTHERS: [&[u8]; 2] = [b"HAKMEM_BENCH_", b"HAKMEM_RUN_"];
 
 fn split(entry: &[u8]) -> (&[u8], &[u8]) {
     let end = entry

@@ -215,7 +215,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         by_profile: all(0),
         what: "The file to which HAKMEM_STATS prints, made or overwritten; %p stands for the process id.",
         cost: "None.",
-        when: "When stderr is not yours or closed before the end (as by ls and its kin), or with several processes.",
+        when: "When stderr is not yours or all descriptors are closed before the end, or with several processes.",
     },
     Row {
         knob: Knob::Deepbind,

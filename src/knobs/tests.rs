@@ -274,13 +274,14 @@ fn bad_values_in_code_are_reported_too() {
 }
 
 #[test]
-fn names_nobody_knows_get_one_line_except_the_harness_s() {
+fn names_nobody_knows_get_one_line_except_the_harness_s_and_the_launcher_s() {
     let (_, lines) = load(
         Config::new(),
         &[
             "HAKMEM_THB=never",
             "HAKMEM_BENCH_WARMUP=5",
             "HAKMEM_BENCH_NONSENSE=",
+            "HAKMEM_RUN_LIBRARY=/lib/x.so",
             "HAKMEM_=1",
             "HAKMEM_thp=never",
         ],

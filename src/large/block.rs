@@ -218,7 +218,7 @@ pub(crate) fn descriptor_lock() -> &'static Lock {
 /// # Safety
 /// `ptr` is a huge block, given up by the caller. No lock may be held.
 pub(crate) unsafe fn free(ptr: *mut u8) {
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
+    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
     // SAFETY: the claim made the descriptor ours alone.
     let thp = unsafe { (*descriptor).huge };
     // SAFETY: as above.
@@ -230,9 +230,9 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
 }
 
 #[cold]
-fn not_in_use(ptr: *mut u8) -> ! {
+fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
     crate::os::message::fatal!(
-        "free of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
+        "{asked} of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
     )
 }
 
@@ -276,7 +276,7 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     if new_size <= usable && new_size >= usable / 2 {
         return Some(ptr);
     }
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
+    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
     let offset = ptr as usize - run.map.addr;
     let grown = new_size
         .checked_add(offset)

@@ -7,11 +7,12 @@
 //! Descriptor 2 is only stderr as long as the program says so: a daemon that closed it may by now
 //! have its database there. [`remember_stderr`] notes which file stands there at start, and later
 //! lines are written only while it is still that file, or a terminal, or the null device. A
-//! program that moved its stderr to a log file loses our lines, which is the lesser evil.
+//! program that moved its stderr to a log file loses our lines, which is the lesser evil. [`keep_stderr`] opens it a second
+//! time, for who has to say something after a program has closed it.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 use super::sys;
 
@@ -88,9 +89,9 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
         line.push(PREFIX);
         // `Line` cuts off instead of failing; a failing Display of ours would only shorten the text.
         let _ = line.write_fmt(text);
-        if stderr_is_ours() {
+        if let Some(fd) = stderr() {
             // There is nobody to tell that the telling failed.
-            let _ = sys::write_all(libc::STDERR_FILENO, line.finish());
+            let _ = sys::write_all(fd, line.finish());
         }
     });
 }
@@ -130,10 +131,33 @@ pub(crate) fn remember_stderr() {
     STATE.store(state, Release);
 }
 
-/// Whether descriptor 2 may be written to: see the head of this file.
-pub(crate) fn stderr_is_ours() -> bool {
+/// A second descriptor of stderr, or -1.
+static KEPT: AtomicI32 = AtomicI32::new(-1);
+/// Where it is looked for room: above what programs number by hand.
+const KEPT_FROM: i32 = 200;
+
+/// Opens stderr a second time, for what is to be said when the program has closed it. Closed in programs that are
+/// executed.
+pub(crate) fn keep_stderr() {
+    if stderr_is_ours(libc::STDERR_FILENO)
+        && let Ok(fd) = sys::preserve_errno(|| sys::duplicate(libc::STDERR_FILENO, KEPT_FROM))
+    {
+        // Relaxed: a number, looked at anew by whoever uses it.
+        KEPT.store(fd, Relaxed);
+    }
+}
+
+/// A descriptor of stderr that may be written to: see the head of this file.
+pub(crate) fn stderr() -> Option<i32> {
+    [libc::STDERR_FILENO, KEPT.load(Relaxed)]
+        .into_iter()
+        .find(|&fd| stderr_is_ours(fd))
+}
+
+/// Whether a descriptor of stderr still is one.
+fn stderr_is_ours(fd: i32) -> bool {
     remember_stderr();
-    let Ok(now) = sys::fstat(libc::STDERR_FILENO) else {
+    let Ok(now) = sys::fstat(fd) else {
         return false;
     };
     // Acquire pairs with the Release in `remember_stderr`.

@@ -6,20 +6,26 @@ use core::fmt::{self, Write};
 
 use super::Stats;
 use crate::knobs::{PathBytes, StatsMode};
-use crate::os::message::{message, stderr_is_ours};
+use crate::os::message::{message, stderr};
 use crate::os::sys::{self, Errno};
 
-/// Prints `stats` in the form that `mode` asks for; `pid` stands for `%p` in `file`. Neither allocates nor changes
-/// `errno`. A file that cannot be written costs one line on stderr,
-/// and the statistics follow there.
+/// Prints `stats` in the form that `mode` asks for; `pid` stands for `%p` in `file`. The text is made in `room` and
+/// written by one call, as far as it fits, so that those of several processes do not mix. Neither allocates nor changes
+/// `errno`. A file that cannot be written costs one line on stderr, and the statistics follow there.
 #[cold]
-pub(crate) fn print(stats: &Stats, mode: StatsMode, file: Option<&PathBytes>, pid: u32) {
+pub(crate) fn print(
+    stats: &Stats,
+    room: &mut [u8],
+    mode: StatsMode,
+    file: Option<&PathBytes>,
+    pid: u32,
+) {
     if mode == StatsMode::Off {
         return;
     }
     sys::preserve_errno(|| {
         if let Some(path) = file {
-            match write_file(stats, mode, path, pid) {
+            match write_file(stats, room, mode, path, pid) {
                 Ok(()) => return,
                 Err(error) => {
                     message!(
@@ -29,27 +35,33 @@ pub(crate) fn print(stats: &Stats, mode: StatsMode, file: Option<&PathBytes>, pi
                 }
             }
         }
-        if stderr_is_ours() {
+        if let Some(fd) = stderr() {
             // There is nobody to tell that the telling failed.
-            let _ = write(stats, mode, pid, libc::STDERR_FILENO);
+            let _ = write(stats, room, mode, pid, fd);
         }
     });
 }
 
-fn write_file(stats: &Stats, mode: StatsMode, path: &PathBytes, pid: u32) -> Result<(), Errno> {
+fn write_file(
+    stats: &Stats,
+    room: &mut [u8],
+    mode: StatsMode,
+    path: &PathBytes,
+    pid: u32,
+) -> Result<(), Errno> {
     let mut expanded = [0; EXPANDED];
     let path = expand(path.as_bytes(), pid, &mut expanded).ok_or(Errno(libc::ENAMETOOLONG))?;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
     let fd = sys::open(path, flags, 0o644)?;
-    let written = write(stats, mode, pid, fd);
+    let written = write(stats, room, mode, pid, fd);
     // A file system may report only now that the text did not fit.
     written.and(sys::close(fd))
 }
 
-fn write(stats: &Stats, mode: StatsMode, pid: u32, fd: i32) -> Result<(), Errno> {
+fn write(stats: &Stats, room: &mut [u8], mode: StatsMode, pid: u32, fd: i32) -> Result<(), Errno> {
     let mut out = Buffered {
         fd,
-        bytes: [0; 1024],
+        bytes: room,
         len: 0,
         outcome: Ok(()),
     };
@@ -65,16 +77,16 @@ fn write(stats: &Stats, mode: StatsMode, pid: u32, fd: i32) -> Result<(), Errno>
     out.outcome
 }
 
-/// A descriptor with a buffer, so that a line costs no call of its own.
-struct Buffered {
+/// A descriptor with a buffer.
+struct Buffered<'a> {
     fd: i32,
-    bytes: [u8; 1024],
+    bytes: &'a mut [u8],
     len: usize,
     /// The first failure; nothing is written after it.
     outcome: Result<(), Errno>,
 }
 
-impl Buffered {
+impl Buffered<'_> {
     fn flush(&mut self) {
         if self.outcome.is_ok() {
             self.outcome = sys::write_all(self.fd, self.bytes.get(..self.len).unwrap_or(&[]));
@@ -83,7 +95,7 @@ impl Buffered {
     }
 }
 
-impl fmt::Write for Buffered {
+impl fmt::Write for Buffered<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if self.len == self.bytes.len() {
@@ -136,6 +148,7 @@ fn decimal(mut n: u32, digits: &mut [u8; 10]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::fake::{self, Call};
 
     fn expanded(path: &[u8], pid: u32) -> Option<std::vec::Vec<u8>> {
         expand(path, pid, &mut [0; EXPANDED]).map(|path| path.to_bytes().to_vec())
@@ -200,18 +213,22 @@ mod tests {
         .knob("%p");
         std::fs::write(&scratch.0, "x".repeat(100_000)).expect("writable");
         let stats = super::super::tests::sample();
-        print(&stats, StatsMode::Text, Some(&knob), 4711);
+        let room = &mut [0; 64 << 10];
+        fake::clear();
+        print(&stats, room, StatsMode::Text, Some(&knob), 4711);
+        assert_eq!(fake::calls().of(Call::Write), 1, "one write for all of it");
         let text = std::fs::read_to_string(&scratch.0).expect("written");
         assert_eq!(
             text,
             std::format!("hakmem: statistics of process 4711\n{stats}")
         );
-        assert!(
-            text.len() > 1024,
-            "longer than the buffer, or the test says little"
-        );
+        // In little room, by several writes.
+        fake::clear();
+        print(&stats, &mut [0; 100], StatsMode::Text, Some(&knob), 4711);
+        assert!(fake::calls().of(Call::Write) as usize >= text.len() / 100);
+        assert_eq!(std::fs::read_to_string(&scratch.0).expect("written"), text);
 
-        print(&stats, StatsMode::Json, Some(&knob), 4711);
+        print(&stats, room, StatsMode::Json, Some(&knob), 4711);
         let mut json = std::string::String::new();
         stats
             .write_json(&mut json)
@@ -225,13 +242,20 @@ mod tests {
     #[test]
     fn nothing_is_written_unless_asked() {
         let scratch = Scratch::new("off");
-        print(&Stats::empty(), StatsMode::Off, Some(&scratch.knob("")), 1);
+        let room = &mut [0; 100];
+        print(
+            &Stats::empty(),
+            room,
+            StatsMode::Off,
+            Some(&scratch.knob("")),
+            1,
+        );
         assert!(!scratch.0.exists());
     }
 
     #[test]
     fn every_failure_is_returned_and_the_descriptor_closed() {
-        use crate::os::fake::{self, Call};
+        let room = &mut [0; 100];
         let stats = super::super::tests::sample();
         let scratch = Scratch::new("failing");
         let knob = scratch.knob("");
@@ -241,20 +265,23 @@ mod tests {
             (Call::Close, Errno::EIO),
         ] {
             fake::fail_kind(call, 1, error);
-            assert_eq!(write_file(&stats, StatsMode::Text, &knob, 1), Err(error));
+            assert_eq!(
+                write_file(&stats, room, StatsMode::Text, &knob, 1),
+                Err(error)
+            );
             let closed = fake::calls().of(Call::Close);
             fake::clear();
             assert_eq!(closed, u32::from(error != Errno::EACCES));
         }
         fake::fail_kind(Call::Write, 1, Errno::EINTR);
         assert_eq!(
-            write_file(&stats, StatsMode::Text, &knob, 1),
+            write_file(&stats, room, StatsMode::Text, &knob, 1),
             Ok(()),
             "a signal is no failure"
         );
         fake::clear();
         assert_eq!(
-            write_file(&stats, StatsMode::Text, &scratch.knob("/below"), 1),
+            write_file(&stats, room, StatsMode::Text, &scratch.knob("/below"), 1),
             Err(Errno(libc::ENOTDIR))
         );
     }

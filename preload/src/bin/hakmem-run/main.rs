@@ -1,15 +1,17 @@
 //! `hakmem-run [--stats] [--profile NAME] [--] program [args…]`: runs a program on libhakmem.so.
 //!
 //! Finds the library, puts it in front of `LD_PRELOAD`, sets the knobs and becomes the program. The dynamic loader says
-//! nothing of a program it preloads nothing into (static, or with raised privileges), so that is looked at here first.
-#![forbid(unsafe_code)]
+//! nothing of a program it preloads nothing into (static, or with raised privileges), so [`program`] looks first.
+#![deny(unsafe_code)]
+
+mod env_args;
+mod privileges;
+mod program;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -136,8 +138,8 @@ fn profile(value: Option<OsString>) -> Result<String, Failure> {
 
 fn start(run: Run) -> Result<(), Failure> {
     let library = library()?;
-    let path = find_program(&run.program)?;
-    check_program(&path)?;
+    let path = program::find(&run.program)?;
+    program::check(&path, &run.args)?;
     let mut preload = library.clone().into_os_string();
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
@@ -220,140 +222,4 @@ fn library() -> Result<PathBuf, Failure> {
              set HAKMEM_RUN_LIBRARY to its path"
         ),
     ))
-}
-
-/// As `execvp` finds it: by path if there is a slash, else in `PATH`.
-fn find_program(name: &OsStr) -> Result<PathBuf, Failure> {
-    let runnable = |path: &Path| {
-        fs::metadata(path)
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if name.as_bytes().contains(&b'/') {
-        let path = PathBuf::from(name);
-        return match fs::metadata(&path) {
-            Ok(_) if runnable(&path) => Ok(path),
-            Ok(_) => Err(Failure::new(
-                CANNOT_RUN,
-                format!("{}: not an executable file", path.display()),
-            )),
-            Err(error) => Err(Failure::new(
-                NOT_FOUND,
-                format!("{}: {error}", path.display()),
-            )),
-        };
-    }
-    let places = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    env::split_paths(&places)
-        .map(|dir| {
-            if dir.as_os_str().is_empty() {
-                Path::new(".").join(name)
-            } else {
-                dir.join(name)
-            }
-        })
-        .find(|path| runnable(path))
-        .ok_or_else(|| Failure::new(NOT_FOUND, format!("{}: not found in PATH", name.display())))
-}
-
-/// Refuses what the loader would silently run without the library.
-fn check_program(path: &Path) -> Result<(), Failure> {
-    let refuse = |why: &str| {
-        Err(Failure::new(
-            CANNOT_RUN,
-            format!("{}: {why}", path.display()),
-        ))
-    };
-    let cannot_read = |error: io::Error| {
-        Failure::new(
-            CANNOT_RUN,
-            format!("{}: cannot be read: {error}", path.display()),
-        )
-    };
-    let meta = fs::metadata(path).map_err(cannot_read)?;
-    if meta.mode() & 0o6000 != 0 {
-        return refuse(
-            "a setuid or setgid program ignores LD_PRELOAD; it would run without the library",
-        );
-    }
-    let file = match File::open(path) {
-        Ok(file) => file,
-        // Runnable and not readable: nothing can be said of it, so nothing is refused.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        Err(error) => return Err(cannot_read(error)),
-    };
-    match kind(&file) {
-        Kind::Dynamic | Kind::Unknown => Ok(()),
-        Kind::Static => refuse("a static program; nothing can be preloaded into it"),
-        Kind::Foreign => refuse("not a 64-bit x86 program; the library cannot be loaded into it"),
-        Kind::Script(interpreter) => {
-            let path = PathBuf::from(&interpreter);
-            match File::open(&path).map(|file| kind(&file)) {
-                Ok(Kind::Static) => {
-                    refuse(&format!("its interpreter {} is static", path.display()))
-                }
-                Ok(Kind::Foreign) => refuse(&format!(
-                    "its interpreter {} is no 64-bit x86 program",
-                    path.display()
-                )),
-                _ => Ok(()),
-            }
-        }
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Kind {
-    Dynamic,
-    Static,
-    Foreign,
-    Script(OsString),
-    Unknown,
-}
-
-const X86_64: u16 = 62;
-const PT_INTERP: u32 = 3;
-
-/// What the head of a program file says: of an ELF file, whether it names a dynamic loader.
-fn kind(file: &File) -> Kind {
-    let mut head = Vec::new();
-    if file.take(256).read_to_end(&mut head).is_err() {
-        return Kind::Unknown;
-    }
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
-        let word = line
-            .trim_ascii()
-            .split(|b| b" \t".contains(b))
-            .next()
-            .unwrap_or_default();
-        return Kind::Script(OsString::from_vec(word.to_vec()));
-    }
-    let half = |bytes: &[u8], at: usize| {
-        bytes
-            .get(at..at + 2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]]))
-    };
-    if !head.starts_with(b"\x7fELF") {
-        return Kind::Unknown;
-    }
-    if head.get(4) != Some(&2) || half(&head, 18) != Some(X86_64) {
-        return Kind::Foreign;
-    }
-    let table = head
-        .get(32..40)
-        .map(|b| u64::from_le_bytes(b.try_into().unwrap_or_default()));
-    let (Some(table), Some(size), Some(count)) = (table, half(&head, 54), half(&head, 56)) else {
-        return Kind::Unknown;
-    };
-    for i in 0..u64::from(count) {
-        let mut entry = [0; 4];
-        let at = table.saturating_add(i * u64::from(size));
-        if file.read_exact_at(&mut entry, at).is_err() {
-            return Kind::Unknown;
-        }
-        if u32::from_le_bytes(entry) == PT_INTERP {
-            return Kind::Dynamic;
-        }
-    }
-    Kind::Static
 }
