@@ -126,10 +126,10 @@ pub(crate) unsafe fn mremap(
     check_address(unsafe { libc::mremap(old, old_len, new_len, flags, new) })
 }
 
-/// One byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` where
-/// part of the range is not mapped.
+/// One byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` if a part is not mapped.
+/// `out` has room for a byte per 4 KiB, however large a page is: an emulator writes one for each of its host's.
 pub(crate) fn mincore(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Errno> {
-    if out.len() < len.div_ceil(page_size()) {
+    if out.len() < len.div_ceil(4096) {
         return Err(Errno::EINVAL);
     }
     // SAFETY: `out` has a byte for every page; the kernel reads nothing of the range itself.

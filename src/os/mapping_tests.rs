@@ -9,7 +9,7 @@ const PAGE: usize = 4096;
 
 /// Whether anything is mapped at an OS page.
 fn is_mapped(addr: usize) -> bool {
-    crate::os::linux::mincore(addr, sys::page_size(), &mut [0]) != Err(Errno::ENOMEM)
+    crate::os::linux::mincore(addr, sys::page_size(), &mut [0; 16]) != Err(Errno::ENOMEM)
 }
 
 fn assert_whole(m: &Mapping) {

@@ -149,7 +149,8 @@ unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
 /// Whether both ends of a mapping are still there.
 fn is_mapped(mapping: &Mapping) -> bool {
     let page = sys::page_size();
-    let mut one = [0u8; 1];
+    let mut one = [0u8; 16];
+    debug_assert!(page <= 16 * 4096, "no Linux has larger OS pages");
     // Any other failure than ENOMEM says nothing about the range: nothing was lost then.
     [mapping.addr, mapping.end() - page]
         .into_iter()

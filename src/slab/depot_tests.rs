@@ -37,14 +37,17 @@ fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
     // SAFETY: ours, and given up.
     unsafe { depot.give(list) };
     let purged = depot.catch_up();
-    assert!(purged >= 3 * TOGETHER * SIZE, "{purged} bytes");
+    // The racks need not begin with an OS page that is larger than a magazine: what lies in the first and the last, of
+    // which a rack has a part, stays.
+    let page = sys::page_size();
+    let stays = if page > SIZE { page } else { 0 };
+    assert!(purged >= 3 * (TOGETHER * SIZE - stays), "{purged} bytes");
     assert_eq!(depot.catch_up(), 0, "nothing is left to do");
     // SAFETY: still mapped, and nobody has them.
     unsafe {
-        for &magazine in &seen {
-            let count = Magazine::count(magazine as *mut Magazine);
-            assert_eq!(count, 0, "purged memory is zero");
-        }
+        let zero = |&&magazine: &&usize| Magazine::count(magazine as *mut Magazine) == 0;
+        let zeroed = seen.iter().filter(zero).count();
+        assert!(zeroed * SIZE >= purged, "purged memory is zero");
     }
 }
 
