@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{refill, shared, shed, tls};
+use super::{ceiling, refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -156,10 +156,13 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         shed::give_up(size).then(|| large::alloc(size, align, zeroed))?
     });
     match block {
-        Some(block) => Fresh {
-            ptr: block.ptr,
-            zero: block.zero,
-        },
+        Some(block) => {
+            ceiling::grew();
+            Fresh {
+                ptr: block.ptr,
+                zero: block.zero,
+            }
+        }
         None => Fresh::NULL,
     }
 }

@@ -4,7 +4,8 @@
 //! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
 //! waits for a heap that is busy.
 
-use super::{registry, remote, slack, tls};
+use super::{registry, remote, tls, upkeep};
+use crate::base::account;
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
@@ -16,27 +17,51 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Retained bytes from which the thread is worth having.
-const START_FROM: usize = 32 << 20;
+const START_FROM: usize = 16 << 20;
 /// Idle rounds after which it ends.
 const ROUNDS_TO_LIVE: u32 = 8;
 const STACK: usize = 256 << 10;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Bytes freed but still resident, as far as they are counted without a walk, and what heaps may hold beside that.
-fn retained() -> usize {
-    pool::counts().dirty_bytes + large::cached_bytes() + slack::learnt_by_all()
+/// Whether a process of one thread gets a second one.
+const ALONE: bool = false;
+
+/// Whether the process had several threads of its own at a time. A fork's child has had one.
+static MANY: AtomicBool = AtomicBool::new(false);
+
+/// Starts the thread if it is wanted and not there: in a process of several threads where much lies idle, in one of a single
+/// thread where a store would keep much. Call it with no lock held.
+pub(super) fn wake() {
+    if RUNNING.load(Ordering::Relaxed) {
+        return;
+    }
+    let wanted = if account::is_watched() {
+        account::idle() > START_FROM
+    } else {
+        account::take_wish() && knobs::get().background && (ALONE || is_second_thread())
+    };
+    if wanted {
+        start();
+    }
 }
 
-/// Starts the thread if it is wanted and not there. Call it with no lock held.
-pub(super) fn wake() {
-    let many = registry::live_count() >= 2 || registry::idle_count() >= 2;
-    if many
-        && !RUNNING.load(Ordering::Relaxed)
-        && retained() > START_FROM
-        && knobs::get().background
-    {
-        start();
+/// Whether the calling thread is not the one the process began with: threads that take large blocks only have no heap. 
+fn is_second_thread() -> bool {
+    // SAFETY: plain calls without arguments.
+    let second = unsafe { libc::gettid() != libc::getpid() };
+    if second {
+        MANY.store(true, Ordering::Relaxed);
+    }
+    second
+}
+
+/// A thread has got its heap. Where it is not the only one, this process has threads anyway, and may have one of ours at any
+/// time.
+pub(super) fn attached() {
+    if registry::live_count() >= 2 && knobs::get().background {
+        MANY.store(true, Ordering::Relaxed);
+        account::set_watched(true);
     }
 }
 
@@ -45,7 +70,9 @@ fn start() {
     if RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
-    if !spawn(run) {
+    if spawn(run) {
+        account::set_watched(true);
+    } else {
         // Not now; the next who finds too much retained tries again.
         RUNNING.store(false, Ordering::Release);
     }
@@ -104,13 +131,16 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut idle_rounds = 0;
     while idle_rounds < ROUNDS_TO_LIVE {
         sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
-        let before = retained();
+        let before = account::idle();
         round();
-        idle_rounds = if before > START_FROM / 4 && retained() < before {
+        idle_rounds = if before > START_FROM / 4 && account::idle() < before {
             0
         } else {
             idle_rounds + 1
         };
+    }
+    if !MANY.load(Ordering::Relaxed) {
+        account::set_watched(false);
     }
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()
@@ -126,9 +156,7 @@ fn round() {
         pool::trim();
     }
     remote::catch_up();
-    let now = clock::now_ms();
-    pool::decay(now);
-    large::decay(now);
+    upkeep::pass(clock::now_ms());
 }
 
 /// Gives back everything that can be given back now; answers the bytes.
@@ -151,4 +179,6 @@ pub(crate) fn purge_now() -> usize {
 /// In the child of a fork: the thread is gone.
 pub(super) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
+    MANY.store(false, Ordering::Relaxed);
+    account::set_watched(false);
 }

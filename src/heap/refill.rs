@@ -5,7 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{ahead, expect, home, shed, slabs, slack, spare, stack, strays, upkeep, wind_down};
+use super::{ahead, ceiling, expect, home, shed, slabs, slack, spare, stack, strays, upkeep};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::knobs;
@@ -216,7 +216,6 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
     let light = unsafe { expect::light(heap, class) };
-    wind_down::grew();
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -228,9 +227,13 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                     let guard = lock(heap);
                     slabs::open(heap, claim, class);
                     let taken = from_slabs(heap, class, want);
-                    shed::make_room(heap, class, slots * SLOT);
+                    let bytes = slots * SLOT * shed::ROOM_FOR;
+                    if slack::learnt(shared(heap)) > 0 {
+                        shed::make_room(heap, class, bytes);
+                    }
                     drop(guard);
-                    shed::others_make_room(heap, slots * SLOT);
+                    shed::others_make_room(heap, bytes);
+                    ceiling::grew();
                     if let Some(fresh) = taken {
                         return fresh;
                     }

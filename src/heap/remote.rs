@@ -3,7 +3,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::out::{MOST_BATCHED, Out, batch_limit};
-use super::{home, hot, keep, registry, slabs, spare, stack, strays};
+use super::{home, hot, keep, registry, slabs, slack, spare, stack, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::os::sys;
@@ -208,6 +208,7 @@ pub(super) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             slabs::note_idle_classes(heap);
         }
+        slack::show(shared(heap));
         core::mem::take(&mut (*shared(heap)).over_bound)
     };
     drop(guard);
@@ -391,6 +392,7 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
             }
         }
         sorter.post_all();
+        slack::show(shared(heap));
         *over |= core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         look_again(heap);

@@ -1,7 +1,7 @@
 //! One huge block: its descriptor, its birth, growth and end.
 
-use super::cache;
-use super::parts::{self, Gathered, Run};
+use super::cache::{self, Change};
+use super::parts::{self, Run};
 use crate::base::size_class::HUGE;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
@@ -27,6 +27,10 @@ struct Descriptor {
     start: usize,
     /// Whether huge pages were asked for.
     huge: bool,
+    /// Whether the cache could have served it.
+    servable: bool,
+    /// Bytes of its memory that may be resident: up to its end, and what [`held`] left behind that.
+    held: usize,
     next_free: *mut Descriptor,
 }
 
@@ -77,22 +81,34 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     };
     let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
     let descriptor = new_descriptor()?;
+    let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
+    let end = run.map.addr + offset + size;
+    let held = held(run.map, end, huge, !zero);
     // SAFETY: the descriptor is ours until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
             run,
             start: 0,
             huge,
+            servable,
+            held,
             next_free: ptr::null_mut(),
         })
     };
     run.count_in();
-    cache::account(1, run.map.len as isize, 0);
+    let change = Change {
+        blocks: 1,
+        bytes: run.map.len as isize,
+        huge: 0,
+        servable,
+        held: held as isize,
+    };
+    cache::account(change, clock::now_ms());
     let addr = run.map.addr + offset;
     publish(addr, descriptor);
     Some(NewBlock {
@@ -121,12 +137,18 @@ struct Obtained {
     zero: bool,
 }
 
+/// Whether the cache serves such a block. A cached mapping has to be cleared for a zeroed request. That is quicker than
+/// faults, in which the kernel clears as well; but a large table may never be touched all over, and fresh pages come only
+/// when touched.
+fn may_serve(len: usize, zeroed: bool) -> bool {
+    !zeroed || len <= CLEARED_MOST
+}
+
 /// A mapping of at least `len` bytes, from the cache or the kernel.
 fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
-    // A cached mapping has to be cleared for a zeroed request. That is quicker than faults, in which the kernel clears as
-    // well; but a large table may never be touched all over, and fresh pages come only when touched.
-    let cached = (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB;
-    if cached && let Some(entry) = cache::find(len) {
+    if may_serve(len, zeroed)
+        && let Some(entry) = cache::find(len, align)
+    {
         // It may be the rest of one that was cut, and start where no descriptor was ever set.
         if DIRECTORY.prepare(entry.run.map.addr, SUPERSLAB).is_ok() {
             return Some(Obtained {
@@ -138,45 +160,28 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         cache::keep(entry.run, entry.huge(), clock::now_ms());
     }
     let map = map_at_last(len, align)?;
-    if cached && !zeroed && parts::may_gather() {
-        match parts::gather(map) {
-            Some(gathered) if gathered.fresh < map.len => return Some(from_pieces(gathered)),
-            // Somebody was quicker.
+    if !zeroed && parts::may_gather() {
+        match parts::gather(map, parts::MOST, None) {
+            Some(gathered) if gathered.fresh < map.len => {
+                return Some(Obtained {
+                    run: gathered.run,
+                    huge: gathered.huge,
+                    zero: false,
+                });
+            }
+            // Another thread was quicker.
             Some(_) => {}
-            None => return obtain_fresh(map_at_last(len, align)?, cached),
+            None => return Some(obtain_fresh(map_at_last(len, align)?)),
         }
     }
-    obtain_fresh(map, cached)
+    Some(obtain_fresh(map))
 }
 
-fn obtain_fresh(map: Mapping, cached: bool) -> Option<Obtained> {
-    if cached {
-        // What the cache could not have served says nothing about how much it should hold.
-        cache::took(map.len);
-    }
-    Some(Obtained {
+fn obtain_fresh(map: Mapping) -> Obtained {
+    Obtained {
         run: Run::new(map),
         huge: knobs::get().thp == ThpPolicy::Always && advise(map),
         zero: true,
-    })
-}
-
-fn from_pieces(gathered: Gathered) -> Obtained {
-    let fresh = gathered.fresh;
-    let new = Mapping {
-        addr: gathered.run.map.end() - fresh,
-        len: fresh,
-    };
-    cache::took(fresh);
-    if fresh > 0 && gathered.huge {
-        // SAFETY: advice on our own mapping. A refusal means small pages there; the wish is counted with its block.
-        let _ = unsafe { huge::advise(new.addr, new.len) };
-        cache::account(0, 0, fresh as isize);
-    }
-    Obtained {
-        run: gathered.run,
-        huge: gathered.huge,
-        zero: false,
     }
 }
 
@@ -204,7 +209,7 @@ fn advise(map: Mapping) -> bool {
     // SAFETY: advice on our own mapping, whole. A refusal means small pages.
     let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
     if taken {
-        cache::account(0, 0, map.len as isize);
+        cache::account_huge(map.len as isize);
     }
     taken
 }
@@ -226,12 +231,23 @@ pub(crate) fn descriptor_lock() -> &'static Lock {
 pub(crate) unsafe fn free(ptr: *mut u8) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
     // SAFETY: the claim made the descriptor ours alone.
-    let thp = unsafe { (*descriptor).huge };
+    let (thp, servable, held) = unsafe {
+        let descriptor = &*descriptor;
+        (descriptor.huge, descriptor.servable, descriptor.held)
+    };
     // SAFETY: as above.
     unsafe { drop_descriptor(descriptor) };
-    cache::account(-1, -(run.map.len as isize), 0);
+    let now = clock::now_ms();
+    let change = Change {
+        blocks: -1,
+        bytes: -(run.map.len as isize),
+        huge: 0,
+        servable,
+        held: -(held as isize),
+    };
+    cache::account(change, now);
     run.count_out();
-    cache::keep(run, thp, clock::now_ms());
+    cache::keep(run, thp, now);
 }
 
 #[cold]
@@ -273,6 +289,9 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     map.addr + map.len - ptr as usize
 }
 
+/// Resident bytes behind a block's end that stay with it, as one part in so many of what it holds.
+const TAIL_SHARE: usize = 16;
+
 /// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
 /// is as it was.
 ///
@@ -281,7 +300,8 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
 pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
     // SAFETY: the caller's promise.
     let usable = unsafe { usable_size(ptr) };
-    if new_size <= usable && new_size >= usable / 2 {
+    let tail = usable.saturating_sub(new_size);
+    if new_size <= usable && tail <= new_size / TAIL_SHARE {
         return Some(ptr);
     }
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
@@ -290,18 +310,30 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
         .checked_add(offset)
         .and_then(|len| round_up(len, SUPERSLAB));
     // SAFETY: the claim made the descriptor ours alone.
-    let thp = unsafe { (*descriptor).huge };
+    let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
     let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
-    let Some(changed) = moved else {
+    let Some(Changed {
+        run: changed,
+        fresh,
+    }) = moved
+    else {
         publish(ptr as usize, descriptor);
         return None;
     };
     run.count_out();
     changed.count_in();
     let (map, new) = (run.map, changed.map);
-    let more = new.len as isize - map.len as isize;
-    // A tail that was cut off keeps its share in the cache.
-    cache::account(0, more, if thp { more.max(0) } else { 0 });
+    let held = held(new, new.addr + offset + new_size, thp, new_size < usable);
+    // SAFETY: as above.
+    let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
+    let change = Change {
+        blocks: 0,
+        bytes: new.len as isize - map.len as isize,
+        huge: if thp { fresh as isize } else { 0 },
+        servable,
+        held: held as isize - before as isize,
+    };
+    cache::account(change, clock::now_ms());
     // SAFETY: as above.
     unsafe {
         (*descriptor).run = changed;
@@ -317,57 +349,136 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     Some((new.addr + offset) as *mut u8)
 }
 
+/// Bytes of a mapping that may be resident when a block ends at `end` in it. What lies behind may be too, if it was `used`
+/// before: beyond its share it is given back.
+fn held(map: Mapping, end: usize, huge: bool, used: bool) -> usize {
+    let page = if huge { SUPERSLAB } else { sys::page_size() };
+    let end = end.next_multiple_of(page);
+    if end >= map.end() {
+        return map.len;
+    }
+    let (held, tail) = (end - map.addr, map.end() - end);
+    if used {
+        if tail <= held / TAIL_SHARE {
+            return map.len;
+        }
+        // SAFETY: the pages are the block's, behind what its owner asked for.
+        if unsafe { mapping::purge(end, tail) }.is_err() {
+            // A locked page, perhaps.
+            return map.len;
+        }
+    }
+    held
+}
+
+/// A block's memory after a change of its length, and how many bytes of it share the block's wish for huge pages and are
+/// not counted yet.
+struct Changed {
+    run: Run,
+    fresh: usize,
+}
+
 /// Makes a block's memory `len` bytes long.
-fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
     let map = run.map;
     if len == map.len {
-        return Some(run);
+        return Some(Changed { run, fresh: 0 });
     }
     if len < map.len {
-        let (before, behind) = run.divide(len);
-        cache::keep(behind, thp, clock::now_ms());
-        return Some(before);
+        // To the kernel, not to the cache: a buffer that is shrunk to what was used of it is done growing.
+        let (run, behind) = run.divide(len);
+        cache::release(behind, thp);
+        return Some(Changed { run, fresh: 0 });
     }
+    if let Some(run) = extend(&run, len, align, thp) {
+        return Some(Changed { run, fresh: 0 });
+    }
+    let grown = |run| Changed {
+        run,
+        fresh: len - map.len,
+    };
     if !run.is_whole() {
-        // The kernel moves one mapping at a time, and a move that fails half way could not be undone.
-        return copy_to_new(run, len, align, thp);
+        // The kernel moves one mapping at a time.
+        return copy_to_new(&[map], len, align, thp).map(grown);
     }
     // SAFETY: the mapping is the block's, claimed by the caller.
     match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
-        Ok(new) => Some(Run::new(new)),
-        Err(error) if error.intact => copy_to_new(run, len, align, thp),
-        Err(_) => {
-            crate::os::message::fatal!(
-                "mremap of a huge block failed after it had moved: memory is lost"
-            )
-        }
+        Ok(new) => Some(grown(Run::new(new))),
+        Err(error) if error.intact => copy_to_new(&[map], len, align, thp).map(grown),
+        Err(_) => memory_is_lost(),
     }
+}
+
+#[cold]
+fn memory_is_lost() -> ! {
+    crate::os::message::fatal!(
+        "mremap of a huge block failed after it had moved: memory is lost"
+    )
+}
+
+/// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
+/// lay.
+fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+    if !parts::may_gather() || !run.may_join() || !cache::has_any(thp) {
+        return None;
+    }
+    let target = map_new(len, align)?;
+    let front = Mapping {
+        addr: target.addr,
+        len: run.map.len,
+    };
+    let tail = Mapping {
+        addr: front.end(),
+        len: len - front.len,
+    };
+    let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
+        cache::release(Run::new(front), false);
+        return None;
+    };
+    let done = match parts::move_run(run, front) {
+        Ok(moved) => return moved.join(&gathered.run).or_else(|| memory_is_lost()),
+        Err(done) => done,
+    };
+    cache::keep(gathered.run, thp, clock::now_ms());
+    if done == 0 {
+        return None;
+    }
+    // Half of it moved, and the kernel refuses the rest: what lies in two places is copied into one.
+    let moved = Mapping { len: done, ..front };
+    let left = Mapping {
+        addr: run.map.addr + done,
+        len: run.map.len - done,
+    };
+    copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
 }
 
 /// Bytes that are copied at a time.
 const COPIED: usize = 16 << 20;
 
 /// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
-fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    let map = run.map;
+fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {
     let new = map_at_last(len, align)?;
     if thp {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
         let _ = unsafe { huge::advise(new.addr, new.len) };
     }
-    for done in (0..map.len).step_by(COPIED) {
-        let step = COPIED.min(map.len - done);
-        let from = map.addr + done;
-        // SAFETY: both are ours and do not overlap; the new one is longer. Nothing can fail any more, so nobody needs what
-        // was copied.
-        unsafe {
-            ptr::copy_nonoverlapping(from as *const u8, (new.addr + done) as *mut u8, step);
-            if map.len > COPIED {
-                // Where it is refused (a locked page) the memory goes with the mapping.
-                let _ = mapping::purge(from, step);
+    let mut to = new.addr;
+    for map in from {
+        for done in (0..map.len).step_by(COPIED) {
+            let step = COPIED.min(map.len - done);
+            let from = map.addr + done;
+            // SAFETY: both are ours and do not overlap; the new one is longer than all of the others. Nothing can fail any
+            // more, so nobody needs what was copied.
+            unsafe {
+                ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, step);
+                if map.len > COPIED {
+                    // Where it is refused (a locked page) the memory goes with the mapping.
+                    let _ = mapping::purge(from, step);
+                }
             }
+            to += step;
         }
+        cache::release(Run::new(*map), false);
     }
-    cache::release(run, false);
     Some(Run::new(new))
 }

@@ -10,4 +10,4 @@ mod cache;
 mod parts;
 
 pub(crate) use block::{alloc, descriptor_lock, free, realloc, usable_size};
-pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all};
+pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all, reclaim};

@@ -3,6 +3,7 @@
 use super::Account;
 use super::place::lock;
 use super::purge;
+use crate::base::account::{self, Kind};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
@@ -16,7 +17,6 @@ use crate::os::sys::{self, Errno};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// With `HAKMEM_THP=auto` superslabs stay on small pages until slabs in use hold this many bytes of blocks that were
 /// ever handed out: huge pages from the third superslab on cost the experiment of design.md a quarter of the RSS of
@@ -25,19 +25,16 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// of the use.
 const AUTO_HUGE_FROM: usize = 32 << 20;
 
-/// Bytes of blocks that were ever handed out, in slabs that are in use.
-static CARVED: AtomicUsize = AtomicUsize::new(0);
-
 /// A slab handed out `bytes` of blocks for the first time.
 #[inline]
 pub(crate) fn carved(bytes: usize) {
-    CARVED.fetch_add(bytes, Ordering::Relaxed);
+    account::change(Kind::Blocks, 0, bytes);
 }
 
 /// A slab of which `bytes` had been handed out is none any more.
 #[inline]
 pub(crate) fn uncarved(bytes: usize) {
-    CARVED.fetch_sub(bytes, Ordering::Relaxed);
+    account::change(Kind::Blocks, bytes, 0);
 }
 
 /// Maps one more superslab for the node, on which the calling thread runs, and lists it. Call it with no lock held.
@@ -149,7 +146,7 @@ fn want_huge(knobs: &Knobs, how: Prefault) -> bool {
     match knobs.thp {
         ThpPolicy::Always => true,
         ThpPolicy::Never => false,
-        ThpPolicy::Auto if CARVED.load(Ordering::Relaxed) >= AUTO_HUGE_FROM => true,
+        ThpPolicy::Auto if account::of(Kind::Blocks) >= AUTO_HUGE_FROM => true,
         ThpPolicy::Auto => match how {
             Prefault::Off | Prefault::Async | Prefault::MapPopulate => false,
             Prefault::Touch | Prefault::Memset | Prefault::Populate | Prefault::Collapse => {

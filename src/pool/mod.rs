@@ -26,13 +26,11 @@ mod unmap;
 pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use grow::{carved, grow, prewarm, uncarved};
 pub(crate) use place::{counts, fork_locks, is_valid};
-pub(crate) use purge::{
-    decay, forget_swing, purge_all, restore_in_flight, set_retain, trim, unneeded,
-};
+pub(crate) use purge::{decay, purge_all, reclaim, restore_in_flight, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 
-use crate::base::swing::Swing;
+use crate::base::demand::{Demand, Epoch};
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::os::{clock, numa};
 use crate::slab::superslab::{State, Superslab, UNIT};
@@ -49,7 +47,10 @@ struct Pool {
     /// Descriptors without a superslab.
     spare: *mut Superslab,
     counts: Counts,
-    swing: Swing,
+    /// Of claimed slots, in bytes.
+    demand: Demand,
+    /// What the account was last told of `counts.dirty_bytes`.
+    shown_dirty: usize,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -142,10 +143,7 @@ fn claim(node: Node, slots: usize, light: bool) -> Option<Claim> {
         (*superslab).free &= !bits;
         (*superslab).dirty |= bits;
         pool.counts.claimed_slots += slots;
-        if fresh > 0 && !(*superslab).populated && pool.swing.is_open() {
-            pool.swing
-                .took(fresh * SLOT, clock::now_ms(), purge::delay());
-        }
+        pool.note_demand(clock::now_ms());
         pool.relist(superslab, was);
         Some(Claim {
             superslab,
@@ -217,6 +215,7 @@ pub(crate) unsafe fn release(
             (*superslab).dirty_since = now;
         }
         pool.counts.claimed_slots -= slots;
+        pool.note_demand(now);
         if pooled {
             pool.relist(superslab, was);
         }
@@ -307,8 +306,15 @@ impl Pool {
             in_flight: Queue::new(),
             spare: ptr::null_mut(),
             counts: Counts::NONE,
-            swing: Swing::NONE,
+            demand: Demand::NONE,
+            shown_dirty: 0,
         }
+    }
+
+    /// The number of claimed slots has changed.
+    fn note_demand(&mut self, now: u64) {
+        let bytes = self.counts.claimed_slots * SLOT;
+        self.demand.live(bytes, Epoch::at(now, purge::delay()));
     }
 
     /// Puts a superslab into the lists its bits ask for and brings the counts up to date; it is in no list by free
