@@ -1,6 +1,7 @@
 //! Fills a [`Stats`] from the layers' own counts.
 
 use super::stats::{Stats, achieved};
+use crate::base::account;
 use crate::base::units::SUPERSLAB;
 use crate::heap;
 use crate::large;
@@ -51,6 +52,8 @@ pub fn stats_quick() -> Stats {
     stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;
+    stats.bytes.held = account::resident() as u64;
+    stats.bytes.peak = account::peak_ever() as u64;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
     stats.take_tally();
     stats

@@ -24,13 +24,15 @@ pub(crate) enum Kind {
     Stacks,
     /// Free slots that are still resident.
     FreeSlots,
-    /// Mappings of live large blocks.
+    /// Live large blocks, from the beginning of their mappings to their ends, and what is resident behind those.
     Large,
     /// Mappings of freed large blocks.
     Cached,
+    /// Memory behind the ends of live large blocks that may be resident. It is counted among [`Kind::Large`] as well.
+    Tails,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 static BYTES: [AtomicUsize; KINDS] = [const { AtomicUsize::new(0) }; KINDS];
 
@@ -130,23 +132,12 @@ pub(crate) fn is_watched() -> bool {
     WATCHED.load(Relaxed)
 }
 
-/// Some store would keep more if somebody saw time pass.
-static WISHED: AtomicBool = AtomicBool::new(false);
-
 /// Of `bytes` that the program's demand is worth, those that a store with such a floor may keep idle: all of them where
 /// somebody sees time pass, and else little, as the process may never call again.
 pub(crate) fn seen(bytes: usize, floor: usize) -> usize {
     if is_watched() {
-        return bytes;
+        bytes
+    } else {
+        bytes.min(floor.max(live() / retention::UNSEEN_SHARE))
     }
-    let most = floor.max(live() / retention::UNSEEN_SHARE);
-    if bytes > most {
-        WISHED.store(true, Relaxed);
-    }
-    bytes.min(most)
-}
-
-/// Whether a store would have kept more since the last call, had somebody seen time pass.
-pub(crate) fn take_wish() -> bool {
-    WISHED.load(Relaxed) && WISHED.swap(false, Relaxed)
 }

@@ -145,11 +145,6 @@ impl Demand {
         }
     }
 
-    /// Forgets every dip: usage is steady from here on.
-    pub(crate) fn forget(&mut self) {
-        self.spans = [Span::of(self.live); SPANS];
-    }
-
     fn most_of(&self, of: impl Fn(&Span) -> usize) -> usize {
         self.spans.iter().map(of).max().unwrap_or(0)
     }
@@ -214,7 +209,11 @@ mod tests {
         story.live(200).live(80).live(110);
         assert_eq!(story.allows(0, CHEAP), 30, "of 120 that went, 30 came back");
         story.live(500);
-        assert_eq!(story.allows(0, CHEAP), 120, "growth beyond the peak is none");
+        assert_eq!(
+            story.allows(0, CHEAP),
+            120,
+            "growth beyond the peak is none"
+        );
         story.live(480).live(490);
         assert_eq!(story.allows(0, CHEAP), 120, "the largest counts");
         assert_eq!(story.allows(300, CHEAP), 300);
@@ -251,7 +250,12 @@ mod tests {
     #[test]
     fn a_trough_is_forgotten_with_its_window() {
         let mut story = Story::new();
-        story.live(200).live(10).live(100).after(2 * DELAY).live(110);
+        story
+            .live(200)
+            .live(10)
+            .live(100)
+            .after(2 * DELAY)
+            .live(110);
         assert_eq!(story.allows(0, CHEAP), 0, "steady at 100 for two delays");
         story.live(90).live(100);
         assert_eq!(story.allows(0, CHEAP), 10);
@@ -279,14 +283,6 @@ mod tests {
             story.live(0).after(130).live(200).after(130);
             assert_eq!(story.allows(0, Price(200)), 200, "round {round}");
         }
-    }
-
-    #[test]
-    fn forgotten_dips_are_gone_at_once() {
-        let mut story = Story::new();
-        story.live(200).live(80).live(200);
-        story.demand.forget();
-        assert_eq!((story.allows(0, CHEAP), story.demand.peak()), (0, 200));
     }
 
     #[test]

@@ -12,9 +12,12 @@ pub(crate) mod retention {
     /// Bytes of freed large blocks that stay cached whatever is live, so that a buffer taken and freed in a loop is not
     /// faulted in each time. With a small program's 2 MiB it makes 8 MiB, which is the bound this policy was given.
     pub(crate) const LARGE_LEAST: usize = 6 << 20;
-    /// One part in so many of what is live in large blocks may stay cached besides. Guess: an eighth made the harness's row
-    /// `huge` unmap half of what it frees; it frees up to a twelfth of its blocks at a time.
-    pub(crate) const LARGE_SHARE: usize = 4;
+    /// One part in so many of what is live in large blocks may stay cached besides. Guess.
+    pub(crate) const LARGE_SHARE: usize = 2;
+    /// Bytes behind the ends of live large blocks that may be resident, in all, and one part in so many of what is live in
+    /// large blocks where that is more. Guess: 100 blocks of 1 MiB that come and go then cost 4 MiB more than they hold.
+    pub(crate) const TAILS: usize = 4 << 20;
+    pub(crate) const TAILS_SHARE: usize = 32;
     /// Bytes of large blocks that may be cached where nobody sees time pass: [`LARGE_LEAST`], for the same reason.
     pub(crate) const LARGE_UNSEEN: usize = 6 << 20;
     /// Bytes of free slots and of stacks together that may be kept where nobody sees time pass. The bound this policy was

@@ -109,7 +109,7 @@ pub(super) fn attach() {
         // Without the destructor the heap would be lost with the thread: serve the thread from the shared one.
         exit::detach(heap);
     }
-    maintain::attached();
+    maintain::noticed();
 }
 
 /// The calling thread's heap; null if it has none.

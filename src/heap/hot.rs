@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{ceiling, refill, shared, shed, tls};
+use super::{ceiling, maintain, refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -157,6 +157,9 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
     });
     match block {
         Some(block) => {
+            if attach::current().is_null() {
+                maintain::noticed();
+            }
             ceiling::grew();
             Fresh {
                 ptr: block.ptr,

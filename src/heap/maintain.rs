@@ -24,44 +24,28 @@ const STACK: usize = 256 << 10;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Whether a process of one thread gets a second one.
-const ALONE: bool = false;
-
 /// Whether the process had several threads of its own at a time. A fork's child has had one.
 static MANY: AtomicBool = AtomicBool::new(false);
 
-/// Starts the thread if it is wanted and not there: in a process of several threads where much lies idle, in one of a single
-/// thread where a store would keep much. Call it with no lock held.
+/// Starts the thread if it is wanted and not there. A process of one thread gets none: it may fork in a signal handler,
+/// unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock held.
 pub(super) fn wake() {
-    if RUNNING.load(Ordering::Relaxed) {
-        return;
-    }
-    let wanted = if account::is_watched() {
-        account::idle() > START_FROM
-    } else {
-        account::take_wish() && knobs::get().background && (ALONE || is_second_thread())
-    };
-    if wanted {
+    if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && account::idle() > START_FROM {
         start();
     }
 }
 
-/// Whether the calling thread is not the one the process began with: threads that take large blocks only have no heap. 
-fn is_second_thread() -> bool {
-    // SAFETY: plain calls without arguments.
-    let second = unsafe { libc::gettid() != libc::getpid() };
-    if second {
-        MANY.store(true, Ordering::Relaxed);
+/// The calling thread takes memory for the first time, or a large block without a heap of its own. If the process has
+/// another thread, it may have one of ours at any time.
+pub(super) fn noticed() {
+    if MANY.load(Ordering::Relaxed) {
+        return;
     }
-    second
-}
-
-/// A thread has got its heap. Where it is not the only one, this process has threads anyway, and may have one of ours at any
-/// time.
-pub(super) fn attached() {
-    if registry::live_count() >= 2 && knobs::get().background {
+    // SAFETY: plain calls without arguments.
+    let second = || unsafe { libc::gettid() != libc::getpid() };
+    if registry::live_count() >= 2 || second() {
         MANY.store(true, Ordering::Relaxed);
-        account::set_watched(true);
+        account::set_watched(knobs::get().background);
     }
 }
 
@@ -70,9 +54,7 @@ fn start() {
     if RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
-    if spawn(run) {
-        account::set_watched(true);
-    } else {
+    if !spawn(run) {
         // Not now; the next who finds too much retained tries again.
         RUNNING.store(false, Ordering::Release);
     }
@@ -138,9 +120,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         } else {
             idle_rounds + 1
         };
-    }
-    if !MANY.load(Ordering::Relaxed) {
-        account::set_watched(false);
     }
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()

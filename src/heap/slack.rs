@@ -13,7 +13,6 @@ use super::heap::Shared;
 use super::registry;
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
-use crate::base::tuning::retention;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -11,8 +11,8 @@
 use super::bin::{Bin, room};
 use super::heap::{Heap, lock, shared};
 use super::out::Out;
-use super::visits::{Rows, is_idle};
 use super::remote;
+use super::visits::{Rows, is_idle};
 use crate::base::size_class::{self, CLASSES};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;

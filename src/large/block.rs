@@ -2,7 +2,9 @@
 
 use super::cache::{self, Change};
 use super::parts::{self, Run};
+use crate::base::account::{self, Kind};
 use crate::base::size_class::HUGE;
+use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
@@ -29,8 +31,8 @@ struct Descriptor {
     huge: bool,
     /// Whether the cache could have served it.
     servable: bool,
-    /// Bytes of its memory that may be resident: up to its end, and what [`held`] left behind that.
-    held: usize,
+    /// What of its memory may be resident.
+    held: Held,
     next_free: *mut Descriptor,
 }
 
@@ -106,7 +108,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
         bytes: run.map.len as isize,
         huge: 0,
         servable,
-        held: held as isize,
+        held: held.bytes as isize,
     };
     cache::account(change, clock::now_ms());
     let addr = run.map.addr + offset;
@@ -243,8 +245,9 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
         bytes: -(run.map.len as isize),
         huge: 0,
         servable,
-        held: -(held as isize),
+        held: -(held.bytes as isize),
     };
+    account::change(Kind::Tails, held.tail, 0);
     cache::account(change, now);
     run.count_out();
     cache::keep(run, thp, now);
@@ -289,7 +292,7 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     map.addr + map.len - ptr as usize
 }
 
-/// Resident bytes behind a block's end that stay with it, as one part in so many of what it holds.
+/// Bytes behind its new end that stay with a block that shrinks, as one part in so many of what it keeps.
 const TAIL_SHARE: usize = 16;
 
 /// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
@@ -331,8 +334,9 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
         bytes: new.len as isize - map.len as isize,
         huge: if thp { fresh as isize } else { 0 },
         servable,
-        held: held as isize - before as isize,
+        held: held.bytes as isize - before.bytes as isize,
     };
+    account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
     // SAFETY: as above.
     unsafe {
@@ -349,26 +353,34 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     Some((new.addr + offset) as *mut u8)
 }
 
-/// Bytes of a mapping that may be resident when a block ends at `end` in it. What lies behind may be too, if it was `used`
-/// before: beyond its share it is given back.
-fn held(map: Mapping, end: usize, huge: bool, used: bool) -> usize {
+/// What of a block's mapping may be resident.
+#[derive(Clone, Copy)]
+struct Held {
+    /// From its beginning on.
+    bytes: usize,
+    /// Of those, behind the block's end.
+    tail: usize,
+}
+
+/// What may be resident of a mapping in which a block ends at `end`. What lies behind may be too, if it was `used` before:
+/// as far as all blocks' tails are too much, it is given back.
+fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
-    let end = end.next_multiple_of(page);
-    if end >= map.end() {
-        return map.len;
+    let end = end.next_multiple_of(page).min(map.end());
+    let (bytes, tail) = (end - map.addr, map.end() - end);
+    if tail == 0 || !used {
+        return Held { bytes, tail: 0 };
     }
-    let (held, tail) = (end - map.addr, map.end() - end);
-    if used {
-        if tail <= held / TAIL_SHARE {
-            return map.len;
-        }
-        // SAFETY: the pages are the block's, behind what its owner asked for.
-        if unsafe { mapping::purge(end, tail) }.is_err() {
-            // A locked page, perhaps.
-            return map.len;
-        }
+    let most = retention::TAILS.max(account::of(Kind::Large) / retention::TAILS_SHARE);
+    // SAFETY: the pages are the block's, behind what its owner asked for.
+    if account::of(Kind::Tails) + tail > most && unsafe { mapping::purge(end, tail) }.is_ok() {
+        return Held { bytes, tail: 0 };
     }
-    held
+    account::change(Kind::Tails, 0, tail);
+    Held {
+        bytes: map.len,
+        tail,
+    }
 }
 
 /// A block's memory after a change of its length, and how many bytes of it share the block's wish for huge pages and are
@@ -411,9 +423,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
 
 #[cold]
 fn memory_is_lost() -> ! {
-    crate::os::message::fatal!(
-        "mremap of a huge block failed after it had moved: memory is lost"
-    )
+    crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
 }
 
 /// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it

@@ -180,7 +180,10 @@ impl Cache {
         let mut entry = self.take(index)?;
         if offset > 0 {
             let (before, run) = entry.run.divide(offset);
-            let before = Entry { run: before, ..entry };
+            let before = Entry {
+                run: before,
+                ..entry
+            };
             // There is room: the entry's own.
             let none = self.put(before);
             debug_assert!(none.is_none(), "an entry was taken out just now");
@@ -329,10 +332,7 @@ fn release_while(go_on: impl Fn(&Entry) -> bool) {
         }
         let mut cache = CACHE.lock();
         let Some(index) = cache.oldest() else { return };
-        if !cache.entries[index]
-            .as_ref()
-            .is_some_and(&go_on)
-        {
+        if !cache.entries[index].as_ref().is_some_and(&go_on) {
             return;
         }
         let Some(entry) = cache.take(index) else {
