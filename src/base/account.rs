@@ -132,12 +132,14 @@ pub(crate) fn is_watched() -> bool {
     WATCHED.load(Relaxed)
 }
 
-/// Of `bytes` that the program's demand is worth, those that a store with such a floor may keep idle: all of them where
-/// somebody sees time pass, and else little, as the process may never call again.
+/// Of `bytes` that the program's demand is worth, those that a store with such a floor may keep idle. All of them where
+/// somebody sees time pass. Else the process may never call again: all of them if they are few, or no more than what is
+/// live, and the floor if they are more. A part between the two would save a part of the faults, and look like a leak.
 pub(crate) fn seen(bytes: usize, floor: usize) -> usize {
-    if is_watched() {
+    let live = live();
+    if is_watched() || bytes <= live.max(retention::UNSEEN_WHOLE) {
         bytes
     } else {
-        bytes.min(floor.max(live() / retention::UNSEEN_SHARE))
+        floor.max(live)
     }
 }

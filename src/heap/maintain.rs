@@ -1,7 +1,7 @@
 //! The maintenance thread: gives back what quiescence would strand.
 //!
-//! Started lazily, only in a process of several threads that retains much; it ends when there is nothing left to do,
-//! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
+//! Started lazily, where much lies idle and, unless a knob says otherwise, only in a process of several threads; it ends when
+//! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
 //! waits for a heap that is busy.
 
 use super::{registry, remote, tls, upkeep};
@@ -24,11 +24,12 @@ const STACK: usize = 256 << 10;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Whether the process had several threads of its own at a time. A fork's child has had one.
+/// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
 static MANY: AtomicBool = AtomicBool::new(false);
 
-/// Starts the thread if it is wanted and not there. A process of one thread gets none: it may fork in a signal handler,
-/// unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock held.
+/// Starts the thread if it is wanted and not there. A process of one thread gets none unless a knob says so: it may fork in
+/// a signal handler, unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock
+/// held.
 pub(super) fn wake() {
     if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && account::idle() > START_FROM {
         start();
@@ -43,9 +44,10 @@ pub(super) fn noticed() {
     }
     // SAFETY: plain calls without arguments.
     let second = || unsafe { libc::gettid() != libc::getpid() };
-    if registry::live_count() >= 2 || second() {
+    let knobs = knobs::get();
+    if knobs.background_alone || registry::live_count() >= 2 || second() {
         MANY.store(true, Ordering::Relaxed);
-        account::set_watched(knobs::get().background);
+        account::set_watched(knobs.background);
     }
 }
 
@@ -158,6 +160,7 @@ pub(crate) fn purge_now() -> usize {
 /// In the child of a fork: the thread is gone.
 pub(super) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
-    MANY.store(false, Ordering::Relaxed);
-    account::set_watched(false);
+    let knobs = knobs::get();
+    MANY.store(knobs.background_alone, Ordering::Relaxed);
+    account::set_watched(knobs.background_alone);
 }

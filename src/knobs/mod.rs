@@ -61,6 +61,8 @@ pub(crate) struct Knobs {
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
+    /// A maintenance thread may be started in a process of one thread.
+    pub(crate) background_alone: bool,
     /// Log2 of the bytes of address space that the directory describes.
     pub(crate) directory_bits: u32,
     pub(crate) verbose: bool,
@@ -130,6 +132,7 @@ impl Knobs {
             heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
             purge_delay_ms: value(Knob::PurgeDelayMs),
             background: value(Knob::Background) != 0,
+            background_alone: value(Knob::Background) > 1,
             directory_bits: value(Knob::DirectoryBits),
             verbose: value(Knob::Verbose) != 0,
             stats: StatsMode::from_raw(value(Knob::Stats)),
