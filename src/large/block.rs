@@ -1,4 +1,4 @@
-//! One huge block: its descriptor, its birth, growth and end.
+//! One huge block: its descriptor, its birth and its end.
 
 use super::cache::{self, Change};
 use super::parts::{self, Run};
@@ -18,21 +18,19 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The tag of every huge block.
 const TAG: Tag = Tag::new(0, HUGE);
-/// A vector that has grown this far by moving pages is dense: worth huge pages under `HAKMEM_THP=auto`.
-const AUTO_HUGE_GROWN: usize = 32 << 20;
 /// Cache lines the start of a block may be moved by.
 const COLOURS: usize = 32;
 
-struct Descriptor {
-    run: Run,
+pub(super) struct Descriptor {
+    pub(super) run: Run,
     /// The address the program has.
     start: usize,
     /// Whether huge pages were asked for.
-    huge: bool,
+    pub(super) huge: bool,
     /// Whether the cache could have served it.
-    servable: bool,
+    pub(super) servable: bool,
     /// What of its memory may be resident.
-    held: Held,
+    pub(super) held: Held,
     next_free: *mut Descriptor,
 }
 
@@ -119,7 +117,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     })
 }
 
-fn publish(addr: usize, descriptor: *mut Descriptor) {
+pub(super) fn publish(addr: usize, descriptor: *mut Descriptor) {
     // SAFETY: the caller's own until the tag is set.
     unsafe { (*descriptor).start = addr };
     DIRECTORY
@@ -188,7 +186,7 @@ fn obtain_fresh(map: Mapping) -> Obtained {
 }
 
 /// As [`map_new`], giving up what is cached where that is in the way.
-fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
+pub(super) fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
     map_new(len, align).or_else(|| {
         cache::purge_all();
         pool::unmap_empty();
@@ -196,7 +194,7 @@ fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
     })
 }
 
-fn map_new(len: usize, align: usize) -> Option<Mapping> {
+pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
     let map = mapping::map_aligned(len, align, Some(DIRECTORY.window())).ok()?;
     if DIRECTORY.prepare(map.addr, SUPERSLAB).is_err() {
         cache::release(Run::new(map), false);
@@ -207,18 +205,13 @@ fn map_new(len: usize, align: usize) -> Option<Mapping> {
 }
 
 /// Asks for huge pages; answers whether the kernel took the wish.
-fn advise(map: Mapping) -> bool {
+pub(super) fn advise(map: Mapping) -> bool {
     // SAFETY: advice on our own mapping, whole. A refusal means small pages.
     let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
     if taken {
         cache::account_huge(map.len as isize);
     }
     taken
-}
-
-/// Makes the descriptor of a block that would start at `addr` writable: before pages move there.
-fn prepare(addr: usize) -> Result<(), sys::Errno> {
-    DIRECTORY.prepare(addr, SUPERSLAB)
 }
 
 /// For fork: the lock of the free descriptors.
@@ -254,14 +247,14 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
 }
 
 #[cold]
-fn not_in_use(ptr: *mut u8) -> ! {
+pub(super) fn not_in_use(ptr: *mut u8) -> ! {
     crate::os::message::fatal!(
         "free of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
     )
 }
 
 /// Takes a block's tag and descriptor away from everybody else.
-fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
+pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
     if !DIRECTORY.covers(addr) {
         return None;
@@ -292,79 +285,18 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     map.addr + map.len - ptr as usize
 }
 
-/// Bytes behind its new end that stay with a block that shrinks, as one part in so many of what it keeps.
-const TAIL_SHARE: usize = 16;
-
-/// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
-/// is as it was.
-///
-/// # Safety
-/// `ptr` is a huge block in use, at `align`. No lock may be held.
-pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
-    // SAFETY: the caller's promise.
-    let usable = unsafe { usable_size(ptr) };
-    let tail = usable.saturating_sub(new_size);
-    if new_size <= usable && tail <= new_size / TAIL_SHARE {
-        return Some(ptr);
-    }
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use(ptr));
-    let offset = ptr as usize - run.map.addr;
-    let grown = new_size
-        .checked_add(offset)
-        .and_then(|len| round_up(len, SUPERSLAB));
-    // SAFETY: the claim made the descriptor ours alone.
-    let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
-    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
-    let Some(Changed {
-        run: changed,
-        fresh,
-    }) = moved
-    else {
-        publish(ptr as usize, descriptor);
-        return None;
-    };
-    run.count_out();
-    changed.count_in();
-    let (map, new) = (run.map, changed.map);
-    let held = held(new, new.addr + offset + new_size, thp, new_size < usable);
-    // SAFETY: as above.
-    let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
-    let change = Change {
-        blocks: 0,
-        bytes: new.len as isize - map.len as isize,
-        huge: if thp { fresh as isize } else { 0 },
-        servable,
-        held: held.bytes as isize - before.bytes as isize,
-    };
-    account::change(Kind::Tails, before.tail, 0);
-    cache::account(change, clock::now_ms());
-    // SAFETY: as above.
-    unsafe {
-        (*descriptor).run = changed;
-        if !thp
-            && new.len > map.len
-            && new.len >= AUTO_HUGE_GROWN
-            && knobs::get().thp == ThpPolicy::Auto
-        {
-            (*descriptor).huge = advise(new);
-        }
-    }
-    publish(new.addr + offset, descriptor);
-    Some((new.addr + offset) as *mut u8)
-}
-
 /// What of a block's mapping may be resident.
 #[derive(Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     /// From its beginning on.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Of those, behind the block's end.
-    tail: usize,
+    pub(super) tail: usize,
 }
 
 /// What may be resident of a mapping in which a block ends at `end`. What lies behind may be too, if it was `used` before:
 /// as far as all blocks' tails are too much, it is given back.
-fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
+pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
     let end = end.next_multiple_of(page).min(map.end());
     let (bytes, tail) = (end - map.addr, map.end() - end);
@@ -381,114 +313,4 @@ fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
         bytes: map.len,
         tail,
     }
-}
-
-/// A block's memory after a change of its length, and how many bytes of it share the block's wish for huge pages and are
-/// not counted yet.
-struct Changed {
-    run: Run,
-    fresh: usize,
-}
-
-/// Makes a block's memory `len` bytes long.
-fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
-    let map = run.map;
-    if len == map.len {
-        return Some(Changed { run, fresh: 0 });
-    }
-    if len < map.len {
-        // To the kernel, not to the cache: a buffer that is shrunk to what was used of it is done growing.
-        let (run, behind) = run.divide(len);
-        cache::release(behind, thp);
-        return Some(Changed { run, fresh: 0 });
-    }
-    if let Some(run) = extend(&run, len, align, thp) {
-        return Some(Changed { run, fresh: 0 });
-    }
-    let grown = |run| Changed {
-        run,
-        fresh: len - map.len,
-    };
-    if !run.is_whole() {
-        // The kernel moves one mapping at a time.
-        return copy_to_new(&[map], len, align, thp).map(grown);
-    }
-    // SAFETY: the mapping is the block's, claimed by the caller.
-    match unsafe { mapping::remap_checked(map, len, align, Some(DIRECTORY.window()), &prepare) } {
-        Ok(new) => Some(grown(Run::new(new))),
-        Err(error) if error.intact => copy_to_new(&[map], len, align, thp).map(grown),
-        Err(_) => memory_is_lost(),
-    }
-}
-
-#[cold]
-fn memory_is_lost() -> ! {
-    crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
-}
-
-/// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
-/// lay.
-fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    if !parts::may_gather() || !run.may_join() || !cache::has_any(thp) {
-        return None;
-    }
-    let target = map_new(len, align)?;
-    let front = Mapping {
-        addr: target.addr,
-        len: run.map.len,
-    };
-    let tail = Mapping {
-        addr: front.end(),
-        len: len - front.len,
-    };
-    let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
-        cache::release(Run::new(front), false);
-        return None;
-    };
-    let done = match parts::move_run(run, front) {
-        Ok(moved) => return moved.join(&gathered.run).or_else(|| memory_is_lost()),
-        Err(done) => done,
-    };
-    cache::keep(gathered.run, thp, clock::now_ms());
-    if done == 0 {
-        return None;
-    }
-    // Half of it moved, and the kernel refuses the rest: what lies in two places is copied into one.
-    let moved = Mapping { len: done, ..front };
-    let left = Mapping {
-        addr: run.map.addr + done,
-        len: run.map.len - done,
-    };
-    copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
-}
-
-/// Bytes that are copied at a time.
-const COPIED: usize = 16 << 20;
-
-/// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
-fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {
-    let new = map_at_last(len, align)?;
-    if thp {
-        // SAFETY: advice on our own mapping; the wish is counted with its block.
-        let _ = unsafe { huge::advise(new.addr, new.len) };
-    }
-    let mut to = new.addr;
-    for map in from {
-        for done in (0..map.len).step_by(COPIED) {
-            let step = COPIED.min(map.len - done);
-            let from = map.addr + done;
-            // SAFETY: both are ours and do not overlap; the new one is longer than all of the others. Nothing can fail any
-            // more, so nobody needs what was copied.
-            unsafe {
-                ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, step);
-                if map.len > COPIED {
-                    // Where it is refused (a locked page) the memory goes with the mapping.
-                    let _ = mapping::purge(from, step);
-                }
-            }
-            to += step;
-        }
-        cache::release(Run::new(*map), false);
-    }
-    Some(Run::new(new))
 }
