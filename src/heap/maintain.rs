@@ -1,8 +1,8 @@
 //! The maintenance thread: gives back what quiescence would strand.
 //!
 //! Started lazily, where much lies idle and, unless a knob says otherwise, only in a process of several threads; it ends when
-//! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
-//! waits for a heap that is busy.
+//! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
+//! a time, and never waits for a heap that is busy.
 
 use super::{registry, remote, tls, upkeep};
 use crate::base::account;

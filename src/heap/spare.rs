@@ -120,6 +120,8 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             slack::cut(part, class, before - (*spare).blocks.min(limit));
             let over = slack::over(part);
             if over > 0 {
+                // One sorter at a time has the heap's rows.
+                sorter.post_all();
                 shed::make_room(heap, class, over);
             }
         }

@@ -24,7 +24,7 @@ pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(512 << 10);
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes below the bound that one trim makes room for.
 const SLACK: usize = 8 << 20;
-/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: first only sparse
+/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: none at first, then sparse
 /// ones, denser ones where that was not enough. What can then still be free in the densest is less than the eighth of
 /// what is in use that may be retained.
 const SPLIT_FROM: [u32; 4] = [32, 24, 12, 4];
@@ -121,13 +121,18 @@ pub(crate) fn trim() {
     }
 }
 
-/// Purges about `bytes`, what was freed longest ago first; answers how many. No lock may be held.
+/// Purges about `bytes`, what was freed longest ago first; answers how many. What a knob or prewarming says is to stay
+/// stays. No lock may be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
+    let asked_for = match RETAIN_FIXED.load(Ordering::Relaxed) {
+        0 => PREWARMED.load(Ordering::Relaxed),
+        _ => RETAIN_LEAST.load(Ordering::Relaxed),
+    };
     let got = Cell::new(0);
     for split_from in SPLIT_FROM {
         purge_while(
             split_from,
-            |_, _| got.get() < bytes,
+            |pool, _| got.get() < bytes && pool.whole().dirty_bytes > asked_for,
             |some| got.set(got.get() + some),
         );
     }
