@@ -3,7 +3,7 @@
 //! Behaviours imitated:
 //! - a server whose workers took and freed much while the rest stays live, and that then waits;
 //! - the same with `HAKMEM_BACKGROUND=0`;
-//! - a process of one thread, which may want to unshare or fork;
+//! - a process of one thread, which may want to unshare or fork, and one that asks for the thread all the same;
 //! - a child of a fork, which has no maintenance thread until it needs one of its own;
 //! - a process that relies on where its signals are delivered.
 
@@ -63,6 +63,13 @@ fn maintenance_thread(known: &BTreeSet<String>) -> Option<String> {
 }
 
 /// The first thread that was not there before, if one appears within a second.
+/// 300 MiB of small blocks and of large ones, taken and freed.
+fn swing_alone() {
+    free(take(300 * MIB));
+    free((0..30).map(|_| Block::new(&HAKMEM, 10 * MIB)).collect());
+}
+
+/// The first thread that was not there before, if one appears in time.
 fn newcomer(known: &BTreeSet<String>) -> Option<String> {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
@@ -137,12 +144,24 @@ fn play(case: &str) {
             assert!(in_a_child(|| {
                 let mut alone = true;
                 for _ in 0..3 {
-                    let blocks = take(300 * MIB);
-                    free(blocks);
+                    swing_alone();
                     alone &= mem::threads() == 1;
                 }
                 std::thread::sleep(Duration::from_millis(100));
-                alone && mem::threads() == 1
+                // SAFETY: a plain call, in a process that ends with the test.
+                let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
+                // A sandbox may forbid it; EINVAL is what a process of several threads gets.
+                let may = std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
+                alone && mem::threads() == 1 && (unshared || may)
+            }));
+        }
+        "one thread, allowed" => {
+            assert!(in_a_child(|| {
+                let before = mem::rss();
+                (0..3).for_each(|_| swing_alone());
+                let two = mem::threads() == 2;
+                let left = mem::wait_for_rss(before + 24 * MIB, Duration::from_secs(6));
+                two && left <= before + 24 * MIB
             }));
         }
         "after a fork" => {
@@ -198,6 +217,16 @@ fn none_where_it_is_turned_off() {
 #[test]
 fn none_in_a_process_of_one_thread() {
     run("none_in_a_process_of_one_thread", "one thread", &[]);
+}
+
+/// What is retained there waits for the delay, as in any process that has the thread.
+#[test]
+fn one_in_a_process_of_one_thread_that_asks_for_it() {
+    run(
+        "one_in_a_process_of_one_thread_that_asks_for_it",
+        "one thread, allowed",
+        &[("HAKMEM_BACKGROUND", "2")],
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_bad_value_gets_one_line() {
         (
             "HAKMEM_BACKGROUND",
             "",
-            "HAKMEM_BACKGROUND=: expected 0 or 1; using 1",
+            "HAKMEM_BACKGROUND=: expected a number from 0 to 2; using 1",
         ),
         (
             "HAKMEM_VERBOSE",

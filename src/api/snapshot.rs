@@ -2,6 +2,7 @@
 
 use super::SERVES;
 use super::stats::{Stats, achieved};
+use crate::base::account;
 use crate::base::units::{CACHE_LINE, SUPERSLAB};
 use crate::heap;
 use crate::large;
@@ -88,6 +89,8 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;
+    stats.bytes.held = account::resident() as u64;
+    stats.bytes.peak = account::peak_ever() as u64;
     stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
     stats.take_tally();
     if !quick {

@@ -115,6 +115,7 @@ pub(super) fn attach() {
         // SAFETY: the heap is this thread's now.
         unsafe { exit::note_ending(heap) };
     }
+    maintain::noticed();
 }
 
 /// The calling thread's heap; null if it has none.

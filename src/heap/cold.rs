@@ -4,9 +4,10 @@
 use super::bin::Bin;
 use super::heap::Heap;
 use super::hot::push;
-use super::{attach, remote, tls};
+use super::{attach, maintain, remote, tls, upkeep};
 use crate::base::size_class::{self, HUGE};
 use crate::large;
+use crate::os::clock;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -37,7 +38,9 @@ pub(super) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
             not_ours("free", ptr, "the layout's size is not this huge block's");
         }
         // SAFETY: the caller gives the block up.
-        return unsafe { large::free(ptr) };
+        unsafe { large::free(ptr) };
+        maintain::wake();
+        return upkeep::pass(clock::now_ms());
     }
     let class = tag.class();
     if class >= size_class::CLASSES {

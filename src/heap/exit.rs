@@ -5,8 +5,8 @@
 
 use super::heap::{Heap, IDLE, lock, shared};
 use super::remote::{self, Sorter};
-use super::{keep, maintain, registry, stack, tls, walk, wind_down};
-use crate::os::thread;
+use super::{keep, maintain, registry, slack, stack, tls, upkeep, walk};
+use crate::os::{clock, thread};
 use crate::pool;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -93,6 +93,7 @@ unsafe fn give_up(heap: *mut Heap) {
             walk::slabs_are_valid(heap) && stack::is_valid(heap),
             "a heap that is given up is in order"
         );
+        slack::show(shared(heap));
         let over = core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         remote::look_again(heap);
@@ -101,7 +102,7 @@ unsafe fn give_up(heap: *mut Heap) {
             pool::trim();
         }
         remote::catch_up();
-        wind_down::ended();
+        upkeep::pass(clock::now_ms());
         if gave_back {
             maintain::wake();
         }

@@ -8,6 +8,7 @@ use super::remote::Rows;
 use super::slack::Slack;
 use super::stack::Empties;
 use super::strays::Strays;
+use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Addresses, Batch, Block};
@@ -90,6 +91,8 @@ pub(super) struct Shared {
     pub(super) carved_bytes: usize,
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,
+    /// What the account was last told of `spare_bytes`.
+    pub(super) shown_bytes: usize,
     pub(super) empties: Empties,
     pub(super) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
@@ -102,15 +105,13 @@ pub(super) struct Shared {
     pub(super) has_empty: bool,
     /// Bytes that an idle heap was left with, as they were counted then.
     pub(super) kept: usize,
-    /// Slow operations so far, when the clock was last looked at, and whether the thread ever did.
+    /// Slow operations so far, the epoch in which the heap was last looked at, and whether the thread ever did.
     pub(super) slow_ops: u32,
-    pub(super) looked_ms: u64,
+    pub(super) looked: Epoch,
     pub(super) has_looked: bool,
-    /// How often what is not needed is still to be sent home, and the class at which that goes on; whether nothing had
-    /// happened for the whole delay before.
+    /// How often what is not needed is still to be sent home, and the class at which that goes on.
     pub(super) shrinks_left: u8,
     pub(super) shrinking: usize,
-    pub(super) was_idle: bool,
     pub(super) drained: u64,
     /// What a `remote::Sorter` gathers, and whether one has any.
     pub(super) rows: Rows,

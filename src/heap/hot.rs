@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::cold::free_slow;
 use super::heap::{Front, Heap, NOBODY};
 use super::out::Out;
-use super::{fork, refill, shared, shed, tls};
+use super::{ceiling, fork, maintain, refill, shared, shed, tls};
 use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
 use crate::knobs::{self, Config};
 use crate::large;
@@ -170,10 +170,15 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         if !attach::ensure_ready() {
             return None;
         }
-        large::alloc(size, align, zeroed).or_else(|| {
+        let block = large::alloc(size, align, zeroed).or_else(|| {
             // What other sizes keep may be in the way.
             shed::give_up(size).then(|| large::alloc(size, align, zeroed))?
-        })
+        })?;
+        if attach::current().is_null() {
+            maintain::noticed();
+        }
+        ceiling::grew();
+        Some(block)
     });
     let Some(block) = block else {
         // An alignment takes as much room.

@@ -1,10 +1,11 @@
 //! The maintenance thread: gives back what quiescence would strand.
 //!
-//! Started lazily, only in a process of several threads that retains much; it ends when there is nothing left to do,
-//! and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time, and never
-//! waits for a heap that is busy.
+//! Started lazily, where much lies idle and, unless a knob says otherwise, only in a process of several threads; it ends when
+//! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
+//! a time, and never waits for a heap that is busy.
 
-use super::{exit, registry, remote, slack, tls};
+use super::{exit, registry, remote, tls, upkeep};
+use crate::base::account;
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
@@ -16,27 +17,37 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Retained bytes from which the thread is worth having.
-const START_FROM: usize = 32 << 20;
+const START_FROM: usize = 16 << 20;
 /// Idle rounds after which it ends.
 const ROUNDS_TO_LIVE: u32 = 8;
 const STACK: usize = 256 << 10;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Bytes freed but still resident, as far as they are counted without a walk, and what heaps may hold beside that.
-fn retained() -> usize {
-    pool::counts().dirty_bytes + large::cached_bytes() + slack::learnt_by_all()
+/// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
+static MANY: AtomicBool = AtomicBool::new(false);
+
+/// Starts the thread if it is wanted and not there. A process of one thread gets none unless a knob says so: it may fork in
+/// a signal handler, unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock
+/// held.
+pub(super) fn wake() {
+    if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && account::idle() > START_FROM {
+        start();
+    }
 }
 
-/// Starts the thread if it is wanted and not there. Call it with no lock held.
-pub(super) fn wake() {
-    let many = registry::live_count() >= 2 || registry::idle_count() >= 2;
-    if many
-        && !RUNNING.load(Ordering::Relaxed)
-        && retained() > START_FROM
-        && knobs::get().background
-    {
-        start();
+/// The calling thread takes memory for the first time, or a large block without a heap of its own. If the process has
+/// another thread, it may have one of ours at any time.
+pub(super) fn noticed() {
+    if MANY.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: plain calls without arguments.
+    let second = || unsafe { libc::gettid() != libc::getpid() };
+    let knobs = knobs::get();
+    if knobs.background_alone || registry::live_count() >= 2 || second() {
+        MANY.store(true, Ordering::Relaxed);
+        account::set_watched(knobs.background);
     }
 }
 
@@ -136,9 +147,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut idle_rounds = 0;
     while idle_rounds < ROUNDS_TO_LIVE {
         sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
-        let before = retained();
+        let before = account::idle();
         round();
-        idle_rounds = if before > START_FROM / 4 && retained() < before {
+        idle_rounds = if before > START_FROM / 4 && account::idle() < before {
             0
         } else {
             idle_rounds + 1
@@ -159,9 +170,7 @@ fn round() {
         pool::trim();
     }
     remote::catch_up();
-    let now = clock::now_ms();
-    pool::decay(now);
-    large::decay(now);
+    upkeep::pass(clock::now_ms());
 }
 
 /// Gives back everything that can be given back now; answers the bytes.
@@ -185,6 +194,9 @@ pub(crate) fn purge_now() -> usize {
 /// In the child of a fork: the thread is gone.
 pub(super) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
+    let knobs = knobs::get();
+    MANY.store(knobs.background_alone, Ordering::Relaxed);
+    account::set_watched(knobs.background_alone);
 }
 
 #[cfg(all(test, not(loom)))]

@@ -14,6 +14,7 @@
 mod ahead;
 mod attach;
 mod bin;
+mod ceiling;
 mod classes;
 pub(crate) mod cold;
 mod exit;
@@ -55,6 +56,5 @@ mod tls;
 mod upkeep;
 mod visits;
 mod walk;
-mod wind_down;
 
 pub(crate) use attach::ensure_ready;

@@ -1,9 +1,10 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use super::{cold, hot, shed};
+use super::{ceiling, cold, hot, shed, upkeep};
 use crate::base::size_class::{self, HUGE, RUN_MAX};
 use crate::large;
+use crate::os::clock;
 use crate::os::findings;
 use crate::os::sys::ErrnoGuard;
 use core::ptr;
@@ -31,6 +32,8 @@ pub(crate) unsafe fn realloc(
                 let grow = || large::realloc(ptr, align, new_size);
                 // What small blocks keep may be in the way.
                 let new = grow().or_else(|| shed::give_up(new_size).then(grow)?);
+                ceiling::grew();
+                upkeep::pass(clock::now_ms());
                 if new.is_none() {
                     findings::memory_refused(new_size);
                 }
@@ -38,8 +41,7 @@ pub(crate) unsafe fn realloc(
             }
         } else {
             let block = size_class::size(class);
-            // Down to half the block stays: the smaller layout is legal at free.
-            if new_size <= block && (new_size >= block / 2 || block <= 16) {
+            if new_size <= block && !moves(block, new_size, align) {
                 return ptr;
             }
         }
@@ -48,7 +50,29 @@ pub(crate) unsafe fn realloc(
             ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
             // By address: the class in the directory is the truth, whatever size the caller last knew.
             hot::free(ptr);
+        } else if class < size_class::CLASSES && may_stay(size_class::size(class), new_size) {
+            return ptr;
         }
         new
     }
+}
+
+/// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the
+/// bytes are worth.
+const WORTH_A_MOVE: usize = 128;
+
+/// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: where that saves a quarter of it, so
+/// that what a program shrinks to fit fits.
+fn moves(block: usize, new_size: usize, align: usize) -> bool {
+    if !may_stay(block, new_size) {
+        return true;
+    }
+    let saved = size_class::of_layout(new_size, align)
+        .map_or(0, |class| block.saturating_sub(size_class::size(class)));
+    saved >= WORTH_A_MOVE && saved >= block / 4
+}
+
+/// Whether a block may serve a size it was shrunk to: down to half of it the smaller layout is legal at free.
+fn may_stay(block: usize, new_size: usize) -> bool {
+    new_size <= block && (new_size >= block / 2 || block <= 16)
 }

@@ -5,9 +5,7 @@ use super::heap::{Heap, lock, shared};
 use super::hot::Fresh;
 use super::out::Out;
 use super::remote::Sorter;
-use super::{
-    ahead, expect, fork, home, shed, slabs, slack, spare, stack, strays, upkeep, wind_down,
-};
+use super::{ahead, ceiling, expect, fork, home, shed, slabs, slack, spare, stack, strays, upkeep};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::knobs;
@@ -217,7 +215,6 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
     let usage = unsafe { expect::usage(heap, class) };
-    wind_down::grew();
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -227,9 +224,13 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 let guard = lock(heap);
                 slabs::open(heap, had.claim, class);
                 let taken = from_slabs(heap, class, want);
-                shed::make_room(heap, class, slots * SLOT);
+                let bytes = slots * SLOT * shed::ROOM_FOR;
+                if slack::learnt(shared(heap)) > 0 {
+                    shed::make_room(heap, class, bytes);
+                }
                 drop(guard);
-                shed::others_make_room(heap, slots * SLOT);
+                shed::others_make_room(heap, bytes);
+                ceiling::grew();
                 if had.mapped {
                     ahead::ran_dry(node);
                 }

@@ -4,7 +4,7 @@ use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::left_over::LeftOver;
 use super::out::{MOST_BATCHED, Out, batch_limit};
-use super::{home, hot, keep, registry, slabs, spare, stack, strays};
+use super::{home, hot, keep, registry, slabs, slack, spare, stack, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::os::sys;
@@ -388,6 +388,7 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
             }
         }
         sorter.post_all();
+        slack::show(shared(heap));
         *over |= core::mem::take(&mut (*shared(heap)).over_bound);
         drop(guard);
         look_again(heap);

@@ -5,7 +5,7 @@ use super::bin::Bin;
 use super::heap::{Heap, Shared, shared};
 use super::remote::{self, Sorter};
 use super::slack::{amount, bound, forget, is_still, learnt, learnt_by_all};
-use super::{registry, spare};
+use super::{registry, slack, spare};
 use crate::base::size_class::{self, CLASSES};
 use crate::base::units::SLOT;
 use crate::os::clock;
@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
 /// may be a part of a slab only.
-const ROOM_FOR: usize = 4;
+pub(super) const ROOM_FOR: usize = 4;
 /// Bytes that are hardly ever to be had at once.
 const IMPOSSIBLE: usize = 1 << 42;
 /// Heaps that are looked at for each slab that is opened.
@@ -47,8 +47,8 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
     }
 }
 
-/// A class grows by `bytes`: where others keep blocks on account of what was learnt, they make room,
-/// the one that keeps most first.
+/// A class grows, or something that is no class (0): where others keep blocks on account of what was learnt, they make room
+/// of `bytes`, the one that keeps most first.
 ///
 /// # Safety
 /// The caller is the heap's thread and holds its lock.
@@ -56,11 +56,8 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let part = shared(heap);
-        if learnt(part) == 0 {
-            return;
-        }
         let mut sorter = Sorter::new(heap, true);
-        let mut left = bytes * ROOM_FOR;
+        let mut left = bytes;
         while left > 0 && amount(part) > bound(part) {
             let Some((_, most)) = (1..CLASSES)
                 .filter(|&other| other != class)
@@ -86,7 +83,7 @@ pub(super) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
 /// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// A heap grows by `bytes`: threads that do nothing meanwhile and keep blocks on account of what they learnt make room. A
+/// A heap grows: threads that do nothing meanwhile and keep blocks on account of what they learnt make room of `bytes`. A
 /// pool of threads that take turns is not to hold what each of them needs. No lock may be held.
 pub(super) fn others_make_room(heap: *mut Heap, bytes: usize) {
     if learnt_by_all() == 0 {
@@ -98,7 +95,7 @@ pub(super) fn others_make_room(heap: *mut Heap, bytes: usize) {
         let other = registry::heap(registry::SHARED_ID + (turn % registry::count().max(1)) as u32);
         if !other.is_null() && other != heap {
             // SAFETY: heaps live for ever; no lock is held.
-            let (sheds, over) = unsafe { shed_if_still(other, bytes * ROOM_FOR, now) };
+            let (sheds, over) = unsafe { shed_if_still(other, bytes, now) };
             if over {
                 pool::trim();
             }
@@ -136,6 +133,7 @@ unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool)
                 forget(part);
             }
         }
+        slack::show(part);
         let over = core::mem::take(&mut (*part).over_bound);
         drop(guard);
         remote::look_again(heap);
@@ -161,6 +159,7 @@ pub(super) fn give_up(bytes: usize) -> bool {
             spare::flush_all(heap, &mut sorter);
             sorter.post_all();
             forget(shared(heap));
+            slack::show(shared(heap));
             drop(guard);
             remote::look_again(heap);
         }

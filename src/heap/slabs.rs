@@ -5,6 +5,7 @@
 
 use super::heap::{BUCKETS, Heap, Shared, carve_count, shared};
 use super::{expect, keep, registry, remote};
+use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::clock;
@@ -138,7 +139,11 @@ pub(super) unsafe fn take(
 unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
-        (*part).carved_bytes += (*slab).carved_bytes() - before;
+        let carved = (*slab).carved_bytes() - before;
+        if carved > 0 {
+            (*part).carved_bytes += carved;
+            account::change(Kind::Blocks, 0, carved);
+        }
         (*part).out_blocks[class] += count as u64;
         (*part).out_bytes += count * size_class::size(class);
         relist(part, slab);
@@ -224,6 +229,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         let used = (*slab).touched();
         expect::retired(class, used);
         (*part).carved_bytes -= (*slab).carved_bytes();
+        account::change(Kind::Blocks, (*slab).carved_bytes(), 0);
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }

@@ -11,6 +11,7 @@
 
 use super::heap::Shared;
 use super::registry;
+use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
@@ -95,6 +96,18 @@ pub(super) unsafe fn amount(part: *mut Shared) -> usize {
     }
 }
 
+/// Tells the account what the stacks hold.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn show(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        account::change(Kind::Stacks, (*part).shown_bytes, (*part).spare_bytes);
+        (*part).shown_bytes = (*part).spare_bytes;
+    }
+}
+
 /// Bytes the heap would hold beyond what is out if all its blocks were free and none had gone home.
 unsafe fn all_free(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
@@ -161,7 +174,7 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
         let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks.into());
         // Bounds are of what a stack may hold, which is far less.
         let live = u32::try_from(live).unwrap_or(u32::MAX);
-        if amount <= bound + (*part).slack.learnt {
+        if amount <= bound + believed(part) {
             return Share {
                 bin: live / 2,
                 ..Share::ALL
@@ -174,6 +187,12 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
     }
 }
 
+/// Of what was learnt, as much as may be held where nobody sees time pass.
+unsafe fn believed(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { account::seen((*part).slack.learnt, 0) }
+}
+
 /// Bytes that the heap may hold beyond its bound.
 ///
 /// # Safety
@@ -181,6 +200,25 @@ pub(super) unsafe fn share(part: *mut Shared, class: usize) -> Share {
 pub(super) unsafe fn learnt(part: *mut Shared) -> usize {
     // SAFETY: the caller's promise.
     unsafe { (*part).slack.learnt }
+}
+
+/// Bytes by which a heap that is mostly empty is above what it may hold: what other classes than the one at hand keep, in
+/// bins too, pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and where
+/// somebody sees time pass.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn over(part: *mut Shared) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let amount = amount(part);
+        let over = amount.saturating_sub(bound(part) + believed(part));
+        if amount > live(part) && !account::is_watched() {
+            over
+        } else {
+            0
+        }
+    }
 }
 
 /// `blocks` of a class were sent home that its limit would have kept.

@@ -9,7 +9,7 @@
 use super::bin::{Bin, bin_limit, room};
 use super::heap::{Heap, Spare, lock, shared};
 use super::remote::Sorter;
-use super::{home, slack, stack, strays, upkeep};
+use super::{home, shed, slack, stack, strays, upkeep};
 use crate::base::size_class;
 use crate::slab::batch::{self, Block};
 use crate::slab::directory::DIRECTORY;
@@ -118,6 +118,12 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         }
         if share.stack < limit {
             slack::cut(part, class, before - (*spare).blocks.min(limit));
+            let over = slack::over(part);
+            if over > 0 {
+                // One sorter at a time has the heap's rows.
+                sorter.post_all();
+                shed::make_room(heap, class, over);
+            }
         }
     }
 }

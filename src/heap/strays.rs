@@ -11,8 +11,8 @@
 use super::bin::{Bin, room};
 use super::heap::{Heap, lock, shared};
 use super::out::Out;
+use super::remote;
 use super::visits::{Rows, is_idle};
-use super::{remote, wind_down};
 use crate::base::size_class::{self, CLASSES};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
@@ -170,7 +170,6 @@ unsafe fn look_closely(heap: *mut Heap, first: bool) {
         drop(guard);
     }
     remote::catch_up();
-    wind_down::only_frees();
 }
 
 /// Bytes in the bins, on the stacks, and in batches in the making, of the classes in which there were strays.

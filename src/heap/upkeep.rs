@@ -3,13 +3,47 @@
 use super::heap::{Heap, shared};
 use super::remote::{self, Sorter};
 use super::{exit, fork, keep, maintain, refill, slack, spare};
+use crate::base::account;
+use crate::base::demand::Epoch;
 use crate::knobs;
 use crate::large;
 use crate::os::clock;
 use crate::pool;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Slow operations between looks at the clock.
 const LOOK_EVERY: u32 = 64;
+
+/// The epoch the process is in, as far as anybody looked. Who advances it acts on it; nothing is read by it, so Relaxed.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// Looks at the clock. The first who finds that an epoch has passed does what time asks for. No lock may be held.
+pub(super) fn pass(now: u64) {
+    let epoch = epoch(now);
+    let last = EPOCH.load(Relaxed);
+    let advanced = || EPOCH.compare_exchange(last, epoch.number(), Relaxed, Relaxed);
+    if epoch.number() > last && advanced().is_ok() {
+        tick(now, epoch.windows_since(last));
+    }
+}
+
+/// The only place where time has consequences for the process; each heap's own stacks are seen to by [`look`]. `windows`
+/// began since the last tick.
+fn tick(now: u64, windows: u64) {
+    if windows > 0 {
+        account::period_passed(windows > 1);
+    }
+    fork::recover();
+    exit::give_up_gone();
+    keep::decay(now);
+    pool::decay(now);
+    large::decay(now);
+    maintain::wake();
+}
+
+fn epoch(now: u64) -> Epoch {
+    Epoch::at(now, u64::from(knobs::get().purge_delay_ms))
+}
 
 /// What is left to do when no lock is held any more.
 #[must_use]
@@ -17,30 +51,21 @@ const LOOK_EVERY: u32 = 64;
 pub(super) struct Todo {
     trim: bool,
     wake: bool,
-    /// Bytes that nobody needed for the whole delay, and that are the pool's from now on.
-    unneeded: usize,
-    decay: Option<u64>,
+    /// When the clock was looked at.
+    looked: Option<u64>,
 }
 
 impl Todo {
     pub(super) fn run(self) {
         remote::catch_up();
-        if self.unneeded > 0 {
-            pool::unneeded(self.unneeded);
-        }
         if self.trim {
             pool::trim();
         }
         if self.trim || self.wake {
             maintain::wake();
         }
-        if let Some(now) = self.decay {
-            fork::recover();
-            exit::give_up_gone();
-            keep::decay(now);
-            pool::decay(now);
-            large::decay(now);
-            maintain::wake();
+        if let Some(now) = self.looked {
+            pass(now);
         }
     }
 }
@@ -74,49 +99,46 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
             ..Todo::default()
         };
         (*part).slow_ops = (*part).slow_ops.wrapping_add(1);
+        slack::show(part);
         if (*part).shrinks_left == 0 {
             if !(*part).slow_ops.is_multiple_of(LOOK_EVERY) {
                 return todo;
             }
             let now = clock::now_ms();
-            let delay = u64::from(knobs::get().purge_delay_ms);
-            let since = now.saturating_sub((*part).looked_ms);
-            if since < (delay / 4).max(10) {
+            todo.looked = Some(now);
+            let (epoch, last) = (epoch(now), (*part).looked);
+            if epoch <= last {
                 return todo;
             }
-            (*part).looked_ms = now;
+            (*part).looked = epoch;
             // Where hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came: the
             // first time marks it, the second sends it home.
             let looked = core::mem::replace(&mut (*part).has_looked, true);
-            (*part).was_idle = looked && since >= delay.max(10);
-            (*part).shrinks_left = 1 + u8::from((*part).was_idle);
+            let was_idle = looked && epoch.is_a_window_after(last);
+            (*part).shrinks_left = 1 + u8::from(was_idle);
             let mut sorter = Sorter::new(heap, true);
             refill::open_pending(heap, usize::MAX, &mut sorter);
             sorter.post_all();
-            todo.decay = Some(now);
         }
-        todo.unneeded = shrink(heap);
+        shrink(heap);
+        slack::show(part);
         todo.trim |= core::mem::take(&mut (*part).over_bound);
         todo
     }
 }
 
-/// Goes on with sending home what was not needed; answers how many bytes of that nobody had needed for the whole delay.
-unsafe fn shrink(heap: *mut Heap) -> usize {
+/// Goes on with sending home what was not needed.
+unsafe fn shrink(heap: *mut Heap) {
     // SAFETY: the caller holds the lock.
     unsafe {
         let part = shared(heap);
         let mut sorter = Sorter::new(heap, true);
-        let (mut left, mut unneeded) = (spare::AT_ONCE, 0);
+        let mut left = spare::AT_ONCE;
         while left > 0 && (*part).shrinks_left > 0 {
             let shrunk = spare::shrink_unneeded(heap, left, &mut sorter);
             left = left.saturating_sub(shrunk.blocks);
-            if (*part).was_idle && (*part).shrinks_left == 1 {
-                unneeded += shrunk.bytes;
-            }
             (*part).shrinks_left -= u8::from(shrunk.done);
         }
         sorter.post_all();
-        unneeded
     }
 }

@@ -96,9 +96,14 @@ impl Config {
         self.set(Knob::PurgeDelayMs, ms)
     }
 
-    /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started.
+    /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started, in a process of several threads.
     pub const fn background(self, on: bool) -> Self {
         self.set(Knob::Background, on as u32)
+    }
+
+    /// `HAKMEM_BACKGROUND=2`: a maintenance thread may be started in a process of one thread as well.
+    pub const fn background_alone(self) -> Self {
+        self.set(Knob::Background, 2)
     }
 
     /// `HAKMEM_VERBOSE`: says on stderr what was decided and why.

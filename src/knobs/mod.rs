@@ -61,6 +61,8 @@ pub(crate) struct Knobs {
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
+    /// A maintenance thread may be started in a process of one thread.
+    pub(crate) background_alone: bool,
     pub(crate) verbose: bool,
     pub(crate) stats: StatsMode,
     /// The path statistics go to, `%p` not yet replaced; `None` means stderr.
@@ -130,6 +132,7 @@ impl Knobs {
             heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
             purge_delay_ms: value(Knob::PurgeDelayMs),
             background: value(Knob::Background) != 0,
+            background_alone: value(Knob::Background) > 1,
             verbose: value(Knob::Verbose) != 0,
             stats: StatsMode::from_raw(value(Knob::Stats)),
             stats_file: None,

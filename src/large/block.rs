@@ -1,14 +1,15 @@
-//! One huge block: its descriptor, its birth, growth and end.
+//! One huge block: its descriptor, its birth and its end.
 
-use super::cache;
-use super::parts::{self, Gathered, Run};
+use super::cache::{self, Change};
+use super::parts::{self, Run};
 use super::seen;
+use crate::base::account::{self, Kind};
 use crate::base::size_class::HUGE;
-use crate::base::tuning::HUGE_BLOCK_FROM;
+use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping, Place};
-use crate::os::{clock, huge};
+use crate::os::{clock, sys};
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
@@ -20,12 +21,16 @@ const TAG: Tag = Tag::new(0, HUGE);
 /// Cache lines the start of a block may be moved by.
 const COLOURS: usize = 32;
 
-struct Descriptor {
-    run: Run,
+pub(super) struct Descriptor {
+    pub(super) run: Run,
     /// The address the program has.
     start: usize,
     /// Whether huge pages were asked for.
-    huge: bool,
+    pub(super) huge: bool,
+    /// Whether the cache could have served it.
+    pub(super) servable: bool,
+    /// What of its memory may be resident.
+    pub(super) held: Held,
     next_free: *mut Descriptor,
 }
 
@@ -76,17 +81,22 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     };
     let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
     let descriptor = new_descriptor()?;
+    let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
+    let end = run.map.addr + offset + size;
+    let held = held(run.map, end, huge, !zero);
     // SAFETY: the descriptor is ours until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
             run,
             start: 0,
             huge,
+            servable,
+            held,
             next_free: ptr::null_mut(),
         })
     };
@@ -94,7 +104,14 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     if huge {
         seen::came(run.map);
     }
-    cache::account(1, run.map.len as isize, 0);
+    let change = Change {
+        blocks: 1,
+        bytes: run.map.len as isize,
+        huge: 0,
+        servable,
+        held: held.bytes as isize,
+    };
+    cache::account(change, clock::now_ms());
     let addr = run.map.addr + offset;
     publish(addr, descriptor);
     Some(NewBlock {
@@ -103,7 +120,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     })
 }
 
-fn publish(addr: usize, descriptor: *mut Descriptor) {
+pub(super) fn publish(addr: usize, descriptor: *mut Descriptor) {
     // SAFETY: the caller's own until the tag is set.
     unsafe { (*descriptor).start = addr };
     DIRECTORY
@@ -123,12 +140,18 @@ struct Obtained {
     zero: bool,
 }
 
+/// Whether the cache serves such a block. A cached mapping has to be cleared for a zeroed request. That is quicker than
+/// faults, in which the kernel clears as well; but a large table may never be touched all over, and fresh pages come only
+/// when touched.
+fn may_serve(len: usize, zeroed: bool) -> bool {
+    !zeroed || len <= CLEARED_MOST
+}
+
 /// A mapping of at least `len` bytes, from the cache or the kernel.
 fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
-    // A cached mapping has to be cleared for a zeroed request. That is quicker than faults, in which the kernel clears as
-    // well; but a large table may never be touched all over, and fresh pages come only when touched.
-    let cached = (!zeroed || len <= CLEARED_MOST) && align == SUPERSLAB;
-    if cached && let Some(entry) = cache::find(len) {
+    if may_serve(len, zeroed)
+        && let Some(entry) = cache::find(len, align)
+    {
         // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile.
         if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
             return Some(Obtained {
@@ -140,53 +163,38 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         cache::keep(entry.run, entry.huge(), clock::now_ms());
     }
     let map = map_at_last(len, align)?;
-    if cached && !zeroed && parts::may_gather() {
-        match parts::gather(map) {
-            Some(gathered) if gathered.fresh < map.len => return Some(from_pieces(gathered)),
-            // Somebody was quicker.
+    // For a zeroed request all of it is cleared, and so becomes resident: only where all of it can be cached memory.
+    let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len);
+    if gathers && parts::may_gather() {
+        match parts::gather(map, parts::MOST, None) {
+            Some(gathered) if gathered.fresh < map.len => {
+                return Some(Obtained {
+                    run: gathered.run,
+                    huge: gathered.huge,
+                    zero: false,
+                });
+            }
+            // Another thread was quicker.
             Some(_) => {}
             None => {
                 DIRECTORY.leave(map.addr);
-                return obtain_fresh(map_at_last(len, align)?, cached, zeroed);
+                return Some(obtain_fresh(map_at_last(len, align)?, zeroed));
             }
         }
     }
-    obtain_fresh(map, cached, zeroed)
+    Some(obtain_fresh(map, zeroed))
 }
 
-fn obtain_fresh(map: Mapping, cached: bool, zeroed: bool) -> Option<Obtained> {
-    if cached {
-        // What the cache could not have served says nothing about how much it should hold.
-        cache::took(map.len);
-    }
-    Some(Obtained {
+fn obtain_fresh(map: Mapping, zeroed: bool) -> Obtained {
+    Obtained {
         run: Run::new(map),
         huge: seen::ask_for_new(map, zeroed),
         zero: true,
-    })
-}
-
-fn from_pieces(gathered: Gathered) -> Obtained {
-    let fresh = gathered.fresh;
-    let new = Mapping {
-        addr: gathered.run.map.end() - fresh,
-        len: fresh,
-    };
-    cache::took(fresh);
-    if fresh > 0 && gathered.huge {
-        // SAFETY: advice on our own mapping. A refusal means small pages there; the wish is counted with its block.
-        let _ = unsafe { huge::advise(new.addr, new.len) };
-        cache::account(0, 0, fresh as isize);
-    }
-    Obtained {
-        run: gathered.run,
-        huge: gathered.huge,
-        zero: false,
     }
 }
 
-/// A mapping that is entered into the directory, giving up what is cached where that is in the way.
-fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
+/// As [`map_new`], giving up what is cached where that is in the way.
+pub(super) fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
     map_new(len, align).or_else(|| {
         cache::purge_all();
         pool::unmap_empty();
@@ -194,7 +202,8 @@ fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
     })
 }
 
-fn map_new(len: usize, align: usize) -> Option<Mapping> {
+/// A mapping that is entered into the directory: whoever gives it up leaves it.
+pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
     mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
@@ -210,25 +219,37 @@ pub(crate) fn descriptor_lock() -> &'static Lock {
 pub(crate) unsafe fn free(ptr: *mut u8) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
     // SAFETY: the claim made the descriptor ours alone.
-    let thp = unsafe { (*descriptor).huge };
+    let (thp, servable, held) = unsafe {
+        let descriptor = &*descriptor;
+        (descriptor.huge, descriptor.servable, descriptor.held)
+    };
     // SAFETY: as above.
     unsafe { drop_descriptor(descriptor) };
     DIRECTORY.leave(run.map.addr);
-    cache::account(-1, -(run.map.len as isize), 0);
+    let now = clock::now_ms();
+    let change = Change {
+        blocks: -1,
+        bytes: -(run.map.len as isize),
+        huge: 0,
+        servable,
+        held: -(held.bytes as isize),
+    };
+    account::change(Kind::Tails, held.tail, 0);
+    cache::account(change, now);
     run.count_out();
     let huge = thp && seen::went(run.map);
-    cache::keep(run, huge, clock::now_ms());
+    cache::keep(run, huge, now);
 }
 
 #[cold]
-fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
+pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
     crate::os::message::fatal!(
         "{asked} of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
     )
 }
 
 /// Takes a block's tag and descriptor away from everybody else.
-fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
+pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
     if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
         return None;
@@ -256,103 +277,32 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     map.addr + map.len - ptr as usize
 }
 
-/// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
-/// is as it was.
-///
-/// # Safety
-/// `ptr` is a huge block in use, at `align`. No lock may be held.
-pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
-    // SAFETY: the caller's promise.
-    let usable = unsafe { usable_size(ptr) };
-    if new_size <= usable && new_size >= usable / 2 {
-        return Some(ptr);
-    }
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
-    let offset = ptr as usize - run.map.addr;
-    let grown = new_size
-        .checked_add(offset)
-        .and_then(|len| round_up(len, SUPERSLAB));
-    // SAFETY: the claim made the descriptor ours alone.
-    let thp = unsafe { (*descriptor).huge };
-    let filled = !thp && grown >= Some(HUGE_BLOCK_FROM) && seen::is_filled(run.map);
-    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
-    let Some(changed) = moved else {
-        publish(ptr as usize, descriptor);
-        return None;
-    };
-    run.count_out();
-    changed.count_in();
-    let (map, new) = (run.map, changed.map);
-    if new.addr != map.addr {
-        DIRECTORY.leave(map.addr);
-    }
-    let more = new.len as isize - map.len as isize;
-    // A tail that was cut off keeps its share in the cache.
-    cache::account(0, more, if thp { more.max(0) } else { 0 });
-    // SAFETY: as above.
-    unsafe {
-        (*descriptor).run = changed;
-        if thp {
-            seen::moved(map, new);
-        } else if filled && new.len > map.len {
-            (*descriptor).huge = seen::ask_for_grown(new, map.len);
-        }
-    }
-    publish(new.addr + offset, descriptor);
-    Some((new.addr + offset) as *mut u8)
+/// What of a block's mapping may be resident.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    /// From its beginning on.
+    pub(super) bytes: usize,
+    /// Of those, behind the block's end.
+    pub(super) tail: usize,
 }
 
-/// Makes a block's memory `len` bytes long.
-fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    let map = run.map;
-    if len == map.len {
-        return Some(run);
+/// What may be resident of a mapping in which a block ends at `end`. What lies behind may be too, if it was `used` before:
+/// as far as all blocks' tails are too much, it is given back.
+pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
+    let page = if huge { SUPERSLAB } else { sys::page_size() };
+    let end = end.next_multiple_of(page).min(map.end());
+    let (bytes, tail) = (end - map.addr, map.end() - end);
+    if tail == 0 || !used {
+        return Held { bytes, tail: 0 };
     }
-    if len < map.len {
-        let (before, behind) = run.divide(len);
-        cache::keep(behind, thp, clock::now_ms());
-        return Some(before);
+    let most = retention::TAILS.max(account::of(Kind::Large) / retention::TAILS_SHARE);
+    // SAFETY: the pages are the block's, behind what its owner asked for.
+    if account::of(Kind::Tails) + tail > most && unsafe { mapping::purge(end, tail) }.is_ok() {
+        return Held { bytes, tail: 0 };
     }
-    if !run.is_whole() {
-        // The kernel moves one mapping at a time, and a move that fails half way could not be undone.
-        return copy_to_new(run, len, align, thp);
+    account::change(Kind::Tails, 0, tail);
+    Held {
+        bytes: map.len,
+        tail,
     }
-    // SAFETY: the mapping is the block's, claimed by the caller.
-    match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
-        Ok(new) => Some(Run::new(new)),
-        Err(error) if error.intact => copy_to_new(run, len, align, thp),
-        Err(_) => {
-            crate::os::message::fatal!(
-                "mremap of a huge block failed after it had moved: memory is lost"
-            )
-        }
-    }
-}
-
-/// Bytes that are copied at a time.
-const COPIED: usize = 16 << 20;
-
-/// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
-fn copy_to_new(run: Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    let map = run.map;
-    let new = map_at_last(len, align)?;
-    if thp {
-        // SAFETY: advice on our own mapping; the wish is counted with its block.
-        let _ = unsafe { huge::advise(new.addr, new.len) };
-    }
-    for done in (0..map.len).step_by(COPIED) {
-        let step = COPIED.min(map.len - done);
-        let from = map.addr + done;
-        // SAFETY: both are ours and do not overlap; the new one is longer. Nothing can fail any more, so nobody needs what
-        // was copied.
-        unsafe {
-            ptr::copy_nonoverlapping(from as *const u8, (new.addr + done) as *mut u8, step);
-            if map.len > COPIED {
-                // Where it is refused (a locked page) the memory goes with the mapping.
-                let _ = mapping::purge(from, step);
-            }
-        }
-    }
-    cache::release(run, false);
-    Some(Run::new(new))
 }

@@ -1,18 +1,18 @@
-//! Freed huge mappings, kept resident for a while: bounded by what is live, decaying, taken by best fit, cut and put
-//! together as needed.
+//! Freed huge mappings, kept resident for a while: bounded by what is live and by the program's demand, decaying, taken by
+//! best fit, cut and put together as needed.
 //!
-//! The bound is a quarter of what is live, or what the program has shown to come back for (`Swing`). A program that swings
-//! may keep more: as much as was live within the last purge delay, together with what is live now. Its memory then never
-//! exceeds what it needed a moment ago, and it does not fault in what it gave up a moment before.
+//! The bound is a quarter of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
+//! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::unseen`).
 
 use super::parts::Run;
-use crate::base::swing::Swing;
-use crate::base::units::SUPERSLAB;
+use crate::base::account::{self, Kind};
+use crate::base::demand::{Demand, Epoch, Price};
+use crate::base::tuning::retention;
+use crate::base::units::{SUPERSLAB, round_up};
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 const ENTRIES: usize = 96;
 
@@ -44,30 +44,6 @@ enum Pages {
     Huge = 2,
 }
 
-/// The most that was live in the purge delay that runs, and in the one before.
-struct Peak {
-    now: usize,
-    before: usize,
-    /// When the delay that runs began.
-    since: u64,
-}
-
-impl Peak {
-    /// Looks at what is live.
-    fn see(&mut self, live: usize, now: u64, delay: u64) {
-        let passed = now.saturating_sub(self.since);
-        if passed >= delay {
-            self.before = if passed < 2 * delay { self.now } else { live };
-            (self.now, self.since) = (live, now);
-        }
-        self.now = self.now.max(live);
-    }
-
-    fn most(&self) -> usize {
-        self.now.max(self.before)
-    }
-}
-
 /// What is live and what is cached, in blocks and bytes of mapping.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counts {
@@ -83,8 +59,9 @@ pub(crate) struct Counts {
 struct Cache {
     entries: [Option<Entry>; ENTRIES],
     counts: Counts,
-    swing: Swing,
-    peak: Peak,
+    /// Live bytes that the cache could have served.
+    servable: usize,
+    demand: Demand,
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
@@ -96,20 +73,14 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
         returned: 0,
         huge_requested: 0,
     },
-    swing: Swing::NONE,
-    peak: Peak {
-        now: 0,
-        before: 0,
-        since: 0,
-    },
+    servable: 0,
+    demand: Demand::NONE,
 });
-static CACHED: AtomicUsize = AtomicUsize::new(0);
 
 impl Cache {
     fn take(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries[index].take()?;
-        self.counts.cached_bytes -= entry.run.map.len;
-        CACHED.store(self.counts.cached_bytes, Ordering::Relaxed);
+        self.set_cached(self.counts.cached_bytes - entry.run.map.len);
         Some(entry)
     }
 
@@ -126,10 +97,28 @@ impl Cache {
         let Some(free) = self.entries.iter().position(Option::is_none) else {
             return Some(entry);
         };
-        self.counts.cached_bytes += entry.run.map.len;
-        CACHED.store(self.counts.cached_bytes, Ordering::Relaxed);
+        self.set_cached(self.counts.cached_bytes + entry.run.map.len);
         self.entries[free] = Some(entry);
         None
+    }
+
+    /// Divides an entry that was taken out: keeps all but about `bytes` at its end, and hands those back.
+    fn keep_but(&mut self, entry: Entry, bytes: usize) -> Entry {
+        let len = entry.run.map.len;
+        let gone = bytes.div_ceil(SUPERSLAB) * SUPERSLAB;
+        if gone == 0 || gone >= len {
+            return entry;
+        }
+        let (kept, gone) = entry.run.divide(len - gone);
+        // There is room: the entry's own.
+        let none = self.put(Entry { run: kept, ..entry });
+        debug_assert!(none.is_none(), "an entry was taken out just now");
+        Entry { run: gone, ..entry }
+    }
+
+    fn set_cached(&mut self, bytes: usize) {
+        account::change(Kind::Cached, self.counts.cached_bytes, bytes);
+        self.counts.cached_bytes = bytes;
     }
 
     /// An entry beside this one, and what both are together.
@@ -160,11 +149,17 @@ impl Cache {
     }
 
     fn bound(&self) -> usize {
-        let most = (knobs::get().huge_cache_mb as usize) << 20;
-        let live = self.counts.live_bytes;
-        let learnt = self.swing.allowance();
-        let lately = if learnt > 0 { self.peak.most() } else { 0 };
-        most.min((live / 4).max(learnt).max(lately.saturating_sub(live)))
+        let knobs = knobs::get();
+        let most = (knobs.huge_cache_mb as usize) << 20;
+        let (base, price) = match knobs.purge_delay_ms {
+            0 => (0, Price::NEVER),
+            _ => {
+                let share = self.counts.live_bytes / retention::LARGE_SHARE;
+                (share.max(retention::LARGE_LEAST), retention::WORTH)
+            }
+        };
+        let allowed = self.demand.allow(base, price);
+        account::seen(most.min(allowed), retention::LARGE_UNSEEN)
     }
 
     fn len(&self, index: usize) -> usize {
@@ -173,9 +168,27 @@ impl Cache {
             .map_or(0, |entry| entry.run.map.len)
     }
 
-    /// Takes `len` bytes of an entry that has as many at least; the rest stays cached where there is room for it.
-    fn cut(&mut self, index: usize, len: usize) -> Option<Entry> {
-        let entry = self.take(index)?;
+    /// Bytes from an entry's start to the first multiple of `align` in it; `None` where fewer than `len` follow.
+    fn offset(&self, index: usize, len: usize, align: usize) -> Option<usize> {
+        let map = self.entries[index].as_ref()?.run.map;
+        let offset = round_up(map.addr, align)? - map.addr;
+        (offset.checked_add(len)? <= map.len).then_some(offset)
+    }
+
+    /// Takes `len` bytes of an entry from `offset` on, which it has; the rest stays cached where there is room for it.
+    fn cut(&mut self, index: usize, offset: usize, len: usize) -> Option<Entry> {
+        let mut entry = self.take(index)?;
+        if offset > 0 {
+            let (before, run) = entry.run.divide(offset);
+            let before = Entry {
+                run: before,
+                ..entry
+            };
+            // There is room: the entry's own.
+            let none = self.put(before);
+            debug_assert!(none.is_none(), "an entry was taken out just now");
+            entry.run = run;
+        }
         if entry.run.map.len == len {
             return Some(entry);
         }
@@ -191,24 +204,16 @@ fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
 
-/// `bytes` come fresh from the kernel, as the cache had none for them.
-pub(super) fn took(bytes: usize) {
-    let mut cache = CACHE.lock();
-    if cache.swing.is_open() {
-        cache.swing.took(bytes, clock::now_ms(), delay());
-    }
-}
-
-/// A cached mapping for `len` bytes or a little more: the smallest that holds them, its rest staying cached.
-pub(super) fn find(len: usize) -> Option<Entry> {
+/// A cached mapping for `len` bytes or a little more at `align`: of the smallest that has them, the rest staying cached.
+pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
     if cached_bytes() == 0 {
         return None;
     }
     let mut cache = CACHE.lock();
-    let best = (0..ENTRIES)
-        .filter(|&index| cache.len(index) >= len)
-        .min_by_key(|&index| cache.len(index))?;
-    cache.cut(best, len)
+    let (best, offset) = (0..ENTRIES)
+        .filter_map(|index| Some((index, cache.offset(index, len, align)?)))
+        .min_by_key(|&(index, _)| cache.len(index))?;
+    cache.cut(best, offset, len)
 }
 
 /// The longest cached mapping below `most` bytes; where there are as long ones, `most` bytes of the smallest of them. Of
@@ -224,7 +229,7 @@ pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     if cache.len(best) <= most {
         return cache.take(best);
     }
-    let entry = cache.cut(best, most)?;
+    let entry = cache.cut(best, 0, most)?;
     if entry.run.map.len == most {
         return Some(entry);
     }
@@ -233,11 +238,16 @@ pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     None
 }
 
+/// Whether anything with huge pages is cached, or without.
+pub(super) fn has_any(huge: bool) -> bool {
+    let cache = CACHE.lock();
+    let mut entries = cache.entries.iter().flatten();
+    entries.any(|entry| entry.huge() == huge)
+}
+
 /// Keeps a freed mapping, or unmaps it and others as far as the bound asks. No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
     let mut cache = CACHE.lock();
-    let live = cache.counts.live_bytes;
-    cache.peak.see(live, now, delay());
     let mut gone = cache.put(Entry::new(run, huge, now));
     loop {
         let entry = match gone.take() {
@@ -247,20 +257,12 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
                     return;
                 };
                 // Only as much of it as is too much.
-                let len = entry.run.map.len;
-                let over = (cache.counts.cached_bytes + len).saturating_sub(cache.bound());
-                let over = over.div_ceil(SUPERSLAB) * SUPERSLAB;
-                if over < len {
-                    let (kept, gone) = entry.run.divide(len - over);
-                    let _ = cache.put(Entry { run: kept, ..entry });
-                    Entry { run: gone, ..entry }
-                } else {
-                    entry
-                }
+                let over = cache.counts.cached_bytes + entry.run.map.len;
+                let over = over.saturating_sub(cache.bound());
+                cache.keep_but(entry, over)
             }
             None => return,
         };
-        cache.swing.gave(entry.run.map.len, now, delay());
         drop(cache);
         if !release(entry.run, entry.huge()) {
             // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
@@ -294,18 +296,38 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
 
 /// Unmaps what was cached for longer than the purge delay. No lock may be held.
 pub(crate) fn decay(now: u64) {
-    release_while(|entry| entry.since.saturating_add(delay()) <= now, true);
+    release_while(|entry| entry.since.saturating_add(delay()) <= now);
 }
 
 /// Unmaps everything cached. No lock may be held.
 pub(crate) fn purge_all() {
-    release_while(|_| true, false);
+    release_while(|_| true);
 }
 
-fn release_while(go_on: impl Fn(&Entry) -> bool, unneeded: bool) {
+/// Unmaps about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
+pub(crate) fn reclaim(bytes: usize) -> usize {
+    let mut cache = CACHE.lock();
+    let mut left = bytes;
+    while left > 0 {
+        let Some(entry) = cache.oldest().and_then(|index| cache.take(index)) else {
+            break;
+        };
+        let entry = cache.keep_but(entry, left);
+        drop(cache);
+        let len = entry.run.map.len;
+        if !release(entry.run, entry.huge()) {
+            break;
+        }
+        left = left.saturating_sub(len);
+        cache = CACHE.lock();
+    }
+    bytes - left
+}
+
+fn release_while(go_on: impl Fn(&Entry) -> bool) {
     // Bounded: an unmap that fails puts its entry back.
     for _ in 0..ENTRIES {
-        if CACHED.load(Ordering::Relaxed) == 0 {
+        if cached_bytes() == 0 {
             return;
         }
         let mut cache = CACHE.lock();
@@ -316,24 +338,43 @@ fn release_while(go_on: impl Fn(&Entry) -> bool, unneeded: bool) {
         let Some(entry) = cache.take(index) else {
             return;
         };
-        if unneeded {
-            cache.swing.unneeded(entry.run.map.len);
-        }
         drop(cache);
         release(entry.run, entry.huge());
     }
 }
 
-/// Brings the count of live blocks up to date.
-pub(super) fn account(blocks: isize, bytes: isize, huge_bytes: isize) {
+/// What became of live blocks: changes of their number, their bytes, and the bytes for which huge pages were asked.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Change {
+    pub(super) blocks: isize,
+    pub(super) bytes: isize,
+    pub(super) huge: isize,
+    /// Whether the cache could serve the block.
+    pub(super) servable: bool,
+    /// The bytes that may be resident.
+    pub(super) held: isize,
+}
+
+/// Brings the counts of live blocks up to date.
+pub(super) fn account(change: Change, now: u64) {
     let mut cache = CACHE.lock();
-    cache.counts.live_blocks = cache.counts.live_blocks.saturating_add_signed(blocks);
-    cache.counts.live_bytes = cache.counts.live_bytes.saturating_add_signed(bytes);
-    cache.peak.now = cache.peak.now.max(cache.counts.live_bytes);
-    cache.counts.huge_requested = cache
-        .counts
-        .huge_requested
-        .saturating_add_signed(huge_bytes);
+    let counts = &mut cache.counts;
+    counts.live_blocks = counts.live_blocks.saturating_add_signed(change.blocks);
+    counts.huge_requested = counts.huge_requested.saturating_add_signed(change.huge);
+    let live = counts.live_bytes.saturating_add_signed(change.bytes);
+    counts.live_bytes = live;
+    account::change(Kind::Large, 0, change.held as usize);
+    if change.servable {
+        cache.servable = cache.servable.saturating_add_signed(change.bytes);
+    }
+    let servable = cache.servable;
+    cache.demand.live(servable, Epoch::at(now, delay()));
+}
+
+/// Huge pages were asked for `bytes` more of live blocks, or fewer.
+pub(super) fn account_huge(bytes: isize) {
+    let mut cache = CACHE.lock();
+    cache.counts.huge_requested = cache.counts.huge_requested.saturating_add_signed(bytes);
 }
 
 /// A snapshot of the counts.
@@ -343,36 +384,10 @@ pub(crate) fn counts() -> Counts {
 
 /// Bytes cached, as a hint.
 pub(crate) fn cached_bytes() -> usize {
-    CACHED.load(Ordering::Relaxed)
+    account::of(Kind::Cached)
 }
 
 /// For fork: the cache's lock.
 pub(crate) fn fork_lock() -> &'static Lock {
     CACHE.raw()
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peak_is_remembered_for_one_delay_at_least_and_two_at_most() {
-        const DELAY: u64 = 100;
-        let mut peak = Peak {
-            now: 0,
-            before: 0,
-            since: 1000,
-        };
-        peak.see(80, 1010, DELAY);
-        peak.see(20, 1099, DELAY);
-        assert_eq!(peak.most(), 80);
-        peak.see(30, 1100, DELAY);
-        assert_eq!(peak.most(), 80, "it was the one before");
-        peak.see(10, 1199, DELAY);
-        assert_eq!(peak.most(), 80);
-        peak.see(10, 1200, DELAY);
-        assert_eq!(peak.most(), 30, "two delays later it is forgotten");
-        peak.see(5, 1500, DELAY);
-        assert_eq!(peak.most(), 5, "nobody looked for long");
-    }
 }

@@ -8,8 +8,10 @@
 mod block;
 mod cache;
 mod parts;
+mod resize;
 mod seen;
 
-pub(crate) use block::{alloc, descriptor_lock, free, realloc, usable_size};
-pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all};
+pub(crate) use block::{alloc, descriptor_lock, free, usable_size};
+pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all, reclaim};
+pub(crate) use resize::realloc;
 pub(crate) use seen::seen_lock;

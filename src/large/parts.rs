@@ -7,12 +7,12 @@
 
 use super::cache;
 use crate::base::units::SUPERSLAB;
-use crate::os::clock;
 use crate::os::mapping::{self, Mapping};
+use crate::os::{clock, huge};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Most parts of one run.
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 /// Where all live blocks together have so many parts beyond the first, no more are put together: each is one of the
 /// mappings of which a process may have some 65,000.
 const MOST_EXTRA: usize = 4096;
@@ -87,6 +87,16 @@ impl Run {
         self.parts.count == 1
     }
 
+    /// Parts that may follow those of this run.
+    pub(super) fn room(&self) -> usize {
+        MOST - self.parts.count
+    }
+
+    /// Whether a cached part and a fresh one may follow.
+    pub(super) fn may_join(&self) -> bool {
+        self.room() >= 2
+    }
+
     /// Divides the run at `len` bytes, fewer than it has: those before, and those behind.
     pub(super) fn divide(&self, len: usize) -> (Run, Run) {
         let (mut before, mut behind) = (Parts::NONE, Parts::NONE);
@@ -146,19 +156,19 @@ pub(super) struct Gathered {
     pub(super) fresh: usize,
 }
 
-/// Fills `target`, which was mapped just now, with what is cached, longest first. Nothing of it may be known to anybody.
-/// `None`: it failed, and what is left of the target is cached or given back.
-pub(super) fn gather(target: Mapping) -> Option<Gathered> {
+/// Fills `target`, which was mapped just now, with what is cached, longest first, in `room` parts at most; of what has huge
+/// pages or has not, if it matters. Nothing of the target may be known to anybody. `None`: it failed, and what is left of
+/// the target is cached or given back.
+pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Option<Gathered> {
     let mut parts = Parts::NONE;
-    let mut huge = None;
     let mut done = 0;
-    while done < target.len && parts.count + 1 < MOST {
+    while done < target.len && parts.count + 1 < room {
         let Some(entry) = cache::longest(target.len - done, huge) else {
             break;
         };
         huge = Some(entry.huge());
         let mut run = entry.run;
-        while parts.count + 1 < MOST {
+        while parts.count + 1 < room {
             let Some((len, _)) = run.parts.each().next() else {
                 break;
             };
@@ -193,15 +203,50 @@ pub(super) fn gather(target: Mapping) -> Option<Gathered> {
             break;
         }
     }
-    let fresh = target.len - done;
+    let (fresh, huge) = (target.len - done, huge.unwrap_or(false));
     if fresh > 0 {
         parts.push(fresh, new_origin());
+        if huge {
+            // SAFETY: advice on the caller's mapping. A refusal means small pages there; the wish is counted with its block.
+            let _ = unsafe { huge::advise(target.addr + done, fresh) };
+            cache::account_huge(fresh as isize);
+        }
     }
     Some(Gathered {
         run: Run { map: target, parts },
-        huge: huge.unwrap_or(false),
+        huge,
         fresh,
     })
+}
+
+/// Moves a run over `target`, as long as it, which was mapped just now; as many bytes as were moved before the kernel
+/// refused one of its parts. What lay behind them in the target is given back then.
+pub(super) fn move_run(run: &Run, target: Mapping) -> Result<Run, usize> {
+    let mut parts = Parts::NONE;
+    let mut done = 0;
+    for (len, _) in run.parts.each() {
+        let piece = Mapping {
+            addr: run.map.addr + done,
+            len,
+        };
+        // SAFETY: both are the caller's, and the target is known to nobody. Parts were pushed before: there is room.
+        if unsafe { mapping::move_over(piece, target.addr + done) }.is_err() {
+            let behind = done + len;
+            if behind < target.len {
+                cache::release(
+                    Run::new(Mapping {
+                        addr: target.addr + behind,
+                        len: target.len - behind,
+                    }),
+                    false,
+                );
+            }
+            return Err(done);
+        }
+        parts.push(len, new_origin());
+        done += len;
+    }
+    Ok(Run { map: target, parts })
 }
 
 /// What was moved is cached where it lies now, and what was not tried where it was. The piece that could not be moved goes

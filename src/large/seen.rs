@@ -127,7 +127,7 @@ fn ask(map: Mapping) -> bool {
     // SAFETY: advice on our own mapping, whole. A refusal means small pages.
     let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
     if taken {
-        cache::account(0, 0, map.len as isize);
+        cache::account_huge(map.len as isize);
     }
     taken
 }
@@ -151,7 +151,7 @@ pub(super) fn went(map: Mapping) -> bool {
     // SAFETY: advice on our own mapping, whole: a block of several parts was never unproven.
     let refused = unsafe { huge::refuse(map.addr, map.len) }.is_ok();
     if refused {
-        cache::account(0, 0, -(map.len as isize));
+        cache::account_huge(-(map.len as isize));
     }
     !refused
 }
@@ -166,7 +166,7 @@ pub(super) fn is_filled(map: Mapping) -> bool {
     let looks = (0..LOOKS).map(|look| (len / LOOKS * look) & !(page - 1));
     let resident = looks
         .filter(|offset| {
-            let mut one = [0];
+            let mut one = [0; 16];
             sys::mincore(map.addr + offset, page, &mut one).is_ok() && one[0] & 1 != 0
         })
         .count();

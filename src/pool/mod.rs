@@ -29,13 +29,11 @@ pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use evidence::Usage;
 pub(crate) use grow::{obtain, prewarm};
 pub(crate) use place::{counts, fork_locks, is_valid};
-pub(crate) use purge::{
-    decay, forget_swing, purge_all, restore_in_flight, set_retain, trim, unneeded,
-};
+pub(crate) use purge::{decay, purge_all, reclaim, restore_in_flight, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 
-use crate::base::swing::Swing;
+use crate::base::demand::{Demand, Epoch};
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs::ThpPolicy;
 use crate::os::clock;
@@ -55,8 +53,11 @@ struct Pool {
     /// Descriptors without a superslab.
     spare: *mut Superslab,
     counts: Counts,
-    swing: Swing,
     larger: Larger,
+    /// Of claimed slots, in bytes.
+    demand: Demand,
+    /// What the account was last told of `counts.dirty_bytes`.
+    shown_dirty: usize,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -215,6 +216,7 @@ pub(crate) unsafe fn release(
         pool.counts.larger_slots -= ((*superslab).larger & bits).count_ones() as usize;
         (*superslab).filled &= !bits;
         (*superslab).larger &= !bits;
+        pool.note_demand(now);
         if pooled {
             pool.relist(superslab, was);
         }
@@ -231,7 +233,8 @@ impl Pool {
             in_flight: Queue::new(),
             spare: ptr::null_mut(),
             counts: Counts::NONE,
-            swing: Swing::NONE,
+            demand: Demand::NONE,
+            shown_dirty: 0,
             larger: Larger::NONE,
         }
     }
@@ -260,10 +263,7 @@ impl Pool {
                 }
                 Usage::Light | Usage::Few => {}
             }
-            if fresh > 0 && !(*superslab).populated && self.swing.is_open() {
-                self.swing
-                    .took(fresh * SLOT, clock::now_ms(), purge::delay());
-            }
+            self.note_demand(clock::now_ms());
             self.relist(superslab, was);
             Claim {
                 superslab,
@@ -271,6 +271,12 @@ impl Pool {
                 clean: fresh == slots,
             }
         }
+    }
+
+    /// The number of claimed slots has changed.
+    fn note_demand(&mut self, now: u64) {
+        let bytes = self.counts.claimed_slots * SLOT;
+        self.demand.live(bytes, Epoch::at(now, purge::delay()));
     }
 
     /// Puts a superslab into the lists its bits ask for and brings the counts up to date; it is in no list by free

@@ -2,6 +2,7 @@
 
 use super::grow::Obtained;
 use super::*;
+use crate::base::account;
 use crate::base::units::SLOTS;
 use crate::knobs::{self, Knobs, ThpPolicy};
 use crate::os::fake::{self, Call};
@@ -191,16 +192,19 @@ fn the_bound_is_one_for_all_nodes_and_the_oldest_go_first() {
 #[test]
 fn an_allowance_of_one_node_counts_once_for_the_process() {
     alone!(an_allowance_of_one_node_counts_once_for_the_process, NODES);
-    for (place, bytes) in [(0, 10 << 20), (2, 20 << 20)] {
+    account::set_watched(true);
+    let now = Epoch::at(clock::now_ms(), 1000);
+    for (place, bytes) in [(0, 80 << 20), (2, 100 << 20)] {
         on(place, || {
             let mut pool = lock(here());
-            pool.swing.gave(bytes, 1, 1000);
-            pool.swing.took(bytes, 2, 1000);
+            [bytes, 0, bytes]
+                .into_iter()
+                .for_each(|live| pool.demand.live(live, now));
         });
     }
     for place in 0..4 {
         let bound = on(place, || purge::bound(&lock(here()).whole()));
-        assert_eq!(bound, 30 << 20);
+        assert_eq!(bound, 180 << 20);
     }
 }
 

@@ -5,6 +5,7 @@
 //! a sum over the nodes may be off by what others do at the moment, and is exact in a process at rest.
 
 use super::{Account, Counts, Pool, units};
+use crate::base::account::{self, Kind};
 use crate::base::units::SLOTS;
 use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::numa::{self, Node};
@@ -36,7 +37,7 @@ static PLACES: [Place; numa::MOST] = [const {
 pub(super) struct Whole {
     pub(super) claimed_slots: usize,
     pub(super) dirty_bytes: usize,
-    /// What [`Swing`](crate::base::swing::Swing) allows; each node learns its own.
+    /// What [`Demand`](crate::base::demand::Demand) allows; each node has its own.
     pub(super) allowance: usize,
 }
 
@@ -64,7 +65,7 @@ impl Held {
         let mut whole = Whole {
             claimed_slots: self.counts.claimed_slots,
             dirty_bytes: self.counts.dirty_bytes,
-            allowance: self.swing.allowance(),
+            allowance: self.allowance(),
         };
         for other in numa::all().filter(|node| *node != self.node) {
             let place = &PLACES[other.index()];
@@ -80,13 +81,16 @@ impl Drop for Held {
     /// Shows the counts. The lock is let go after this, when the fields are dropped.
     #[inline]
     fn drop(&mut self) {
+        let dirty = self.counts.dirty_bytes;
+        account::change(Kind::FreeSlots, self.shown_dirty, dirty);
+        self.shown_dirty = dirty;
         if numa::count() > 1 {
             let place = &PLACES[self.node.index()];
             place
                 .claimed_slots
                 .store(self.counts.claimed_slots, Relaxed);
             place.dirty_bytes.store(self.counts.dirty_bytes, Relaxed);
-            place.allowance.store(self.swing.allowance(), Relaxed);
+            place.allowance.store(self.allowance(), Relaxed);
         }
     }
 }

@@ -4,7 +4,10 @@ use super::pass::Pass;
 use super::place::{Held, Whole, lock};
 use super::unmap::unmap_excess;
 use super::{Account, Pool, counts, recount, units};
+use crate::base::account::{self, Kind};
+use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::clock;
 use crate::os::mapping::{self, Place};
@@ -21,10 +24,10 @@ pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(512 << 10);
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes below the bound that one trim makes room for.
 const SLACK: usize = 8 << 20;
-/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: first only sparse
+/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: none at first, then sparse
 /// ones, denser ones where that was not enough. What can then still be free in the densest is less than the eighth of
 /// what is in use that may be retained.
-const SPLIT_FROM: [u32; 3] = [24, 12, 4];
+const SPLIT_FROM: [u32; 4] = [32, 24, 12, 4];
 /// What nobody needed for the whole delay is worth splitting a page for from here on.
 const SPLIT_AGED_FROM: u32 = 12;
 /// No trim before this time: the last one found nothing to give back, and left more than the bound allows (locked pages, a
@@ -63,12 +66,24 @@ pub(super) fn retain_prewarmed(bytes: usize) {
 pub(super) fn bound(whole: &Whole) -> usize {
     let least = RETAIN_LEAST.load(Ordering::Relaxed);
     if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
-        least
-    } else {
-        least
-            .max(whole.claimed_slots * SLOT / 8)
-            .max(whole.allowance)
-            .max(PREWARMED.load(Ordering::Relaxed))
+        return least;
+    }
+    // What heaps' stacks hold is idle as well.
+    let floor = retention::SMALL_UNSEEN.saturating_sub(account::of(Kind::Stacks));
+    least
+        .max(whole.claimed_slots * SLOT / 8)
+        .max(account::seen(whole.allowance, floor))
+        .max(PREWARMED.load(Ordering::Relaxed))
+}
+
+impl Pool {
+    /// Bytes of free memory that the program's demand is worth retaining.
+    pub(super) fn allowance(&self) -> usize {
+        let price = match delay() {
+            0 => Price::NEVER,
+            _ => retention::WORTH,
+        };
+        self.demand.allow(0, price)
     }
 }
 
@@ -90,8 +105,7 @@ pub(crate) fn trim() {
         purge_while(
             split_from,
             |pool, _| over(pool),
-            |pool, bytes| {
-                pool.swing.gave(bytes, now, delay());
+            |bytes| {
                 if bytes > 0 {
                     barren.set(false);
                 }
@@ -107,26 +121,22 @@ pub(crate) fn trim() {
     }
 }
 
-/// `bytes` were given back that nobody had needed for the whole delay: what the program was seen to come back for is less
-/// by as much. No lock may be held.
-pub(crate) fn unneeded(bytes: usize) {
-    lock(numa::here()).swing.unneeded(bytes);
-    trim();
-}
-
-/// Forgets what the program was seen to come back for, and gives back what is retained on account of it. No lock may be
-/// held.
-pub(crate) fn forget_swing() {
-    let mut over = false;
-    for node in numa::all() {
-        let mut pool = lock(node);
-        pool.swing.unneeded(usize::MAX);
-        let whole = pool.whole();
-        over = whole.dirty_bytes > bound(&whole);
+/// Purges about `bytes`, what was freed longest ago first; answers how many. What a knob or prewarming says is to stay
+/// stays. No lock may be held.
+pub(crate) fn reclaim(bytes: usize) -> usize {
+    let asked_for = match RETAIN_FIXED.load(Ordering::Relaxed) {
+        0 => PREWARMED.load(Ordering::Relaxed),
+        _ => RETAIN_LEAST.load(Ordering::Relaxed),
+    };
+    let got = Cell::new(0);
+    for split_from in SPLIT_FROM {
+        purge_while(
+            split_from,
+            |pool, _| got.get() < bytes && pool.whole().dirty_bytes > asked_for,
+            |some| got.set(got.get() + some),
+        );
     }
-    if over {
-        trim();
-    }
+    got.get()
 }
 
 /// Purges what has been free for longer than the delay. No lock may be held.
@@ -136,11 +146,7 @@ pub(crate) fn decay(now: u64) {
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
-    purge_while(
-        SPLIT_AGED_FROM,
-        |_, superslab| aged(superslab),
-        |pool, bytes| pool.swing.unneeded(bytes),
-    );
+    purge_while(SPLIT_AGED_FROM, |_, superslab| aged(superslab), |_| {});
 }
 
 /// Purges everything that can be, what was populated ahead of use included; answers the bytes given back. No lock may be
@@ -150,7 +156,7 @@ pub(crate) fn purge_all() -> usize {
     for node in numa::all() {
         lock(node).give_up_populated();
     }
-    purge_while(1, |_, _| true, |_, _| {});
+    purge_while(1, |_, _| true, |_| {});
     (counts().returned - before) as usize
 }
 
@@ -160,7 +166,7 @@ pub(crate) fn purge_all() -> usize {
 fn purge_while(
     split_from: u32,
     go_on: impl Fn(&Held, *mut Superslab) -> bool,
-    gone: impl Fn(&mut Pool, usize),
+    gone: impl Fn(usize),
 ) {
     let mut passes = [const { Pass::NONE }; numa::MOST];
     for node in numa::all().skip(1) {
@@ -200,7 +206,7 @@ unsafe fn purge_one(
     mut pool: Held,
     superslab: *mut Superslab,
     whole: bool,
-    gone: impl Fn(&mut Pool, usize),
+    gone: impl Fn(usize),
 ) -> Held {
     // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
     unsafe {
@@ -218,7 +224,7 @@ unsafe fn purge_one(
         let mut pool = lock(node);
         let bytes = units(superslab, cleaned) * UNIT;
         pool.counts.returned += bytes as u64;
-        gone(&mut pool, bytes);
+        gone(bytes);
         (*superslab).dirty &= !cleaned;
         if cleaned != 0 {
             for (slot, touched) in (*superslab).touched.iter_mut().enumerate() {

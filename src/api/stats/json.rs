@@ -65,6 +65,8 @@ impl Stats {
                 ("retained", bytes.retained),
                 ("metadata", bytes.metadata),
                 ("returned", bytes.returned),
+                ("held", bytes.held),
+                ("peak", bytes.peak),
             ],
         )?;
         write!(

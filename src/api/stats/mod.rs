@@ -136,6 +136,10 @@ pub struct ByteStats {
     pub metadata: u64,
     /// Bytes given back to the system since the process began, purged or unmapped.
     pub returned: u64,
+    /// Memory that may be resident for blocks, live, free or cached. A block that was handed out counts, written or not.
+    pub held: u64,
+    /// The most `held` was when memory was taken from the system.
+    pub peak: u64,
 }
 
 /// Huge pages: what was asked for and what the kernel gave.

@@ -38,6 +38,8 @@ pub(super) fn sample() -> Stats {
         retained: 16 << 20,
         metadata: 25 << 20,
         returned: 17 << 10,
+        held: 26 << 20,
+        peak: 27 << 20,
     };
     stats.huge_pages = HugePageStats {
         requested_bytes: 18 << 21,
@@ -125,6 +127,8 @@ fn json_holds_every_number() {
         ("/bytes/retained", 16 << 20),
         ("/bytes/metadata", 25 << 20),
         ("/bytes/returned", 17 << 10),
+        ("/bytes/held", 26 << 20),
+        ("/bytes/peak", 27 << 20),
         ("/huge_pages/requested_bytes", 18 << 21),
         ("/huge_pages/achieved_bytes", 19 << 20),
         ("/prefault/calls", 21),

@@ -1,0 +1,189 @@
+//! Changing the length of a huge block: growing without copying, into cached memory where there is some, and giving back
+//! what it shrinks by.
+
+use super::block::{claim, held, map_at_last, map_new, not_in_use, publish, usable_size};
+use super::cache::{self, Change};
+use super::parts::{self, Run};
+use super::seen;
+use crate::base::account::{self, Kind};
+use crate::base::tuning::HUGE_BLOCK_FROM;
+use crate::base::units::{SUPERSLAB, round_up};
+use crate::os::mapping::{self, Mapping, Place};
+use crate::os::{clock, huge};
+use crate::slab::directory::DIRECTORY;
+use core::ptr;
+
+/// Bytes behind its new end that stay with a block that shrinks, as one part in so many of what it keeps.
+const TAIL_SHARE: usize = 16;
+
+/// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
+/// is as it was.
+///
+/// # Safety
+/// `ptr` is a huge block in use, at `align`. No lock may be held.
+pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
+    // SAFETY: the caller's promise.
+    let usable = unsafe { usable_size(ptr) };
+    let tail = usable.saturating_sub(new_size);
+    if new_size <= usable && tail <= new_size / TAIL_SHARE {
+        return Some(ptr);
+    }
+    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
+    let offset = ptr as usize - run.map.addr;
+    let grown = new_size
+        .checked_add(offset)
+        .and_then(|len| round_up(len, SUPERSLAB));
+    // SAFETY: the claim made the descriptor ours alone.
+    let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
+    let filled = !thp && grown >= Some(HUGE_BLOCK_FROM) && seen::is_filled(run.map);
+    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
+    let Some(Changed {
+        run: changed,
+        fresh,
+    }) = moved
+    else {
+        publish(ptr as usize, descriptor);
+        return None;
+    };
+    run.count_out();
+    changed.count_in();
+    let (map, new) = (run.map, changed.map);
+    if new.addr != map.addr {
+        DIRECTORY.leave(map.addr);
+    }
+    let held = held(new, new.addr + offset + new_size, thp, new_size < usable);
+    // SAFETY: as above.
+    let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
+    let change = Change {
+        blocks: 0,
+        bytes: new.len as isize - map.len as isize,
+        huge: if thp { fresh as isize } else { 0 },
+        servable,
+        held: held.bytes as isize - before.bytes as isize,
+    };
+    account::change(Kind::Tails, before.tail, 0);
+    cache::account(change, clock::now_ms());
+    // SAFETY: as above.
+    unsafe {
+        (*descriptor).run = changed;
+        if thp {
+            seen::moved(map, new);
+        } else if filled && new.len > map.len {
+            (*descriptor).huge = seen::ask_for_grown(new, map.len);
+        }
+    }
+    publish(new.addr + offset, descriptor);
+    Some((new.addr + offset) as *mut u8)
+}
+
+/// A block's memory after a change of its length, and how many bytes of it share the block's wish for huge pages and are
+/// not counted yet.
+struct Changed {
+    run: Run,
+    fresh: usize,
+}
+
+/// Makes a block's memory `len` bytes long.
+fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
+    let map = run.map;
+    if len == map.len {
+        return Some(Changed { run, fresh: 0 });
+    }
+    if len < map.len {
+        // To the kernel, not to the cache: a buffer that is shrunk to what was used of it is done growing.
+        let (run, behind) = run.divide(len);
+        cache::release(behind, thp);
+        return Some(Changed { run, fresh: 0 });
+    }
+    if let Some(run) = extend(&run, len, align, thp) {
+        return Some(Changed { run, fresh: 0 });
+    }
+    let grown = |run| Changed {
+        run,
+        fresh: len - map.len,
+    };
+    if !run.is_whole() {
+        // The kernel moves one mapping at a time.
+        return copy_to_new(&[map], len, align, thp).map(grown);
+    }
+    // SAFETY: the mapping is the block's, claimed by the caller.
+    match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
+        Ok(new) => Some(grown(Run::new(new))),
+        Err(error) if error.intact => copy_to_new(&[map], len, align, thp).map(grown),
+        Err(_) => memory_is_lost(),
+    }
+}
+
+#[cold]
+fn memory_is_lost() -> ! {
+    crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
+}
+
+/// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
+/// lay.
+fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+    if !parts::may_gather() || !run.may_join() || !cache::has_any(thp) {
+        return None;
+    }
+    let target = map_new(len, align)?;
+    let front = Mapping {
+        addr: target.addr,
+        len: run.map.len,
+    };
+    let tail = Mapping {
+        addr: front.end(),
+        len: len - front.len,
+    };
+    let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
+        DIRECTORY.leave(target.addr);
+        cache::release(Run::new(front), false);
+        return None;
+    };
+    let done = match parts::move_run(run, front) {
+        Ok(moved) => return moved.join(&gathered.run).or_else(|| memory_is_lost()),
+        Err(done) => done,
+    };
+    DIRECTORY.leave(target.addr);
+    cache::keep(gathered.run, thp, clock::now_ms());
+    if done == 0 {
+        return None;
+    }
+    // Half of it moved, and the kernel refuses the rest: what lies in two places is copied into one.
+    let moved = Mapping { len: done, ..front };
+    let left = Mapping {
+        addr: run.map.addr + done,
+        len: run.map.len - done,
+    };
+    copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
+}
+
+/// Bytes that are copied at a time.
+const COPIED: usize = 16 << 20;
+
+/// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
+fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {
+    let new = map_at_last(len, align)?;
+    if thp {
+        // SAFETY: advice on our own mapping; the wish is counted with its block.
+        let _ = unsafe { huge::advise(new.addr, new.len) };
+    }
+    let mut to = new.addr;
+    for map in from {
+        for done in (0..map.len).step_by(COPIED) {
+            let step = COPIED.min(map.len - done);
+            let from = map.addr + done;
+            // SAFETY: both are ours and do not overlap; the new one is longer than all of the others. Nothing can fail any
+            // more, so nobody needs what was copied.
+            unsafe {
+                ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, step);
+                if map.len > COPIED {
+                    // Where it is refused (a locked page) the memory goes with the mapping.
+                    let _ = mapping::purge(from, step);
+                }
+            }
+            to += step;
+        }
+        cache::release(Run::new(*map), false);
+    }
+    Some(Run::new(new))
+}
