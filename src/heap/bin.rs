@@ -12,7 +12,8 @@ use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
 use core::ptr;
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::Ordering::{self, Relaxed};
+use core::sync::atomic::{AtomicPtr, compiler_fence};
 
 /// Most blocks a bin holds, but for one in a magazine.
 const MOST_IN_BIN: usize = 256;
@@ -97,6 +98,17 @@ static FIRST: [u16; CLASSES + 1] = {
 
 /// The places of all bins of a heap that are in no magazine. All-zero is empty.
 pub(super) type Places = [*mut Block; FIRST[CLASSES] as usize];
+
+/// The word that says how far places are filled. Its thread alone writes it, and reads it as it is; statistics read it from
+/// outside, and take whatever value it has: Relaxed, for nothing else is read on the strength of it.
+///
+/// # Safety
+/// The word is an aligned one of a heap, which lives for ever.
+#[inline(always)]
+pub(super) unsafe fn counted<'a>(word: *mut *mut *mut Block) -> &'a AtomicPtr<*mut Block> {
+    // SAFETY: the caller's promise; whoever else accesses it at the same time does so atomically.
+    unsafe { AtomicPtr::from_ptr(word) }
+}
 
 impl Bin {
     /// The place that holds null.
@@ -200,10 +212,9 @@ impl Bin {
     /// As for [`Bin::bottom`]. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
     pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
-        // value the word has, once.
+        // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let top = (&raw const (*heap).front.bins[class].top).read_volatile();
+            let top = counted(&raw mut (*heap).front.bins[class].top).load(Relaxed);
             (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -261,7 +272,8 @@ impl Bin {
         compiler_fence(Ordering::Release);
         // SAFETY: inside the bin's places.
         unsafe {
-            (*heap).front.bins[class].top = Bin::bottom(heap, class).add(count);
+            let top = Bin::bottom(heap, class).add(count);
+            counted(&raw mut (*heap).front.bins[class].top).store(top, Relaxed);
         }
         compiler_fence(Ordering::Release);
     }
@@ -290,7 +302,7 @@ impl Bin {
                 return None;
             }
             let top = top.sub(1);
-            (*this).top = top;
+            counted(&raw mut (*this).top).store(top, Relaxed);
             fetch(*top);
             Some(block.cast())
         }
@@ -312,7 +324,7 @@ impl Bin {
             *top = block;
             // As in `set_count`.
             compiler_fence(Ordering::Release);
-            (*this).top = top;
+            counted(&raw mut (*this).top).store(top, Relaxed);
             true
         }
     }

@@ -1,10 +1,11 @@
 //! The batches in the making: blocks that a thread frees for one other heap each class, until they are worth a message.
 
-use super::bin::starts;
+use super::bin::{counted, starts};
 use super::heap::{Heap, NOBODY};
 use crate::base::size_class::{CLASSES, SIZES};
 use crate::slab::batch::{Batch, Block};
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::Ordering::{self, Relaxed};
+use core::sync::atomic::compiler_fence;
 
 /// Most blocks in a batch for another heap.
 pub(super) const MOST_BATCHED: usize = 64;
@@ -83,10 +84,9 @@ impl Out {
     /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
     #[inline(always)]
     pub(super) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
-        // SAFETY: an aligned word of a heap, which lives for ever. Volatile: whoever looks from outside takes whatever
-        // value the word has, once.
+        // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let next = (&raw const (*heap).out[class].next).read_volatile();
+            let next = counted(&raw mut (*heap).out[class].next).load(Relaxed);
             (next as usize).saturating_sub(Out::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -118,7 +118,7 @@ impl Out {
             *next = block;
             // A fork in another thread may freeze this one anywhere: what is counted is there (rule 13).
             compiler_fence(Ordering::Release);
-            (*out).next = next.add(1);
+            counted(&raw mut (*out).next).store(next.add(1), Relaxed);
             true
         }
     }
@@ -141,7 +141,7 @@ impl Out {
             *next = block;
             if next != (*out).last {
                 compiler_fence(Ordering::Release);
-                (*out).next = next.add(1);
+                counted(&raw mut (*out).next).store(next.add(1), Relaxed);
                 return None;
             }
             let batch = Batch::of(next, batch_limit(class), SIZES[class] as usize);
@@ -167,7 +167,7 @@ impl Out {
         // SAFETY: the caller's promise.
         unsafe {
             let out = &raw mut (*heap).out[class];
-            (*out).next = Out::first(heap, class);
+            counted(&raw mut (*out).next).store(Out::first(heap, class), Relaxed);
             (*out).owner = NOBODY;
         }
         // A fork may freeze this thread: the blocks must not be found both here and where they go.
