@@ -16,7 +16,7 @@ pub mod shadow;
 
 /// How many times as long as on an idle machine a test waits before it takes what does not come for a fault. A limit of
 /// time ends what hangs; it never judges how quick something was.
-pub const PATIENCE: u32 = 20;
+pub const PATIENCE: u32 = 40;
 
 /// The first figure in release builds, the second where debug assertions and walkers make every step slower.
 pub const fn scale(release: usize, debug: usize) -> usize {
