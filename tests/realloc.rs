@@ -2,7 +2,7 @@
 //!
 //! Behaviours imitated:
 //! - a vector that grows by doubling from 16 bytes to 1 GiB, and shrinks back;
-//! - a block shrunk to half in place and freed with the smaller Layout, by its owner and by another thread;
+//! - a block shrunk to half and freed with the smaller Layout, by its owner and by another thread;
 //! - a buffer resized back and forth by a few bytes;
 //! - a huge block with a huge alignment that grows.
 
@@ -38,8 +38,9 @@ fn a_size_of_the_same_class_stays_in_place() {
     }
 }
 
+/// In place where a copy would save little, or where the tail can be cut off.
 #[test]
-fn a_shrink_to_half_stays_in_place() {
+fn a_shrink_to_half_keeps_what_is_left() {
     // Sizes of whole classes: half of the size is half of the block.
     for size in [
         32,
@@ -64,7 +65,10 @@ fn a_shrink_to_half_stays_in_place() {
             let block = HAKMEM.alloc(from);
             pattern::fill(block, size, 2);
             let same = HAKMEM.realloc(block, from, half);
-            assert_eq!(same, block, "{size} to {half} moved");
+            assert!(
+                same == block || (256..=MIB).contains(&size),
+                "{size} to {half} moved"
+            );
             pattern::check(same, size, half, 2).expect("content");
             HAKMEM.dealloc(same, layout(half, 16));
             // What comes back is whole again.

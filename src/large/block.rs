@@ -163,8 +163,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         cache::keep(entry.run, entry.huge(), clock::now_ms());
     }
     let map = map_at_last(len, align)?;
-    // For a zeroed request all of it is cleared, and so becomes resident: only where all of it can be cached memory.
-    let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len);
+    // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
+    let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
     if gathers && parts::may_gather() {
         match parts::gather(map, parts::MOST, None) {
             Some(gathered) if gathered.fresh < map.len => {

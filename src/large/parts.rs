@@ -274,7 +274,12 @@ fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
 
 /// Whether a block of several parts may be made.
 pub(super) fn may_gather() -> bool {
-    cache::cached_bytes() > 0 && EXTRA.load(Relaxed) < MOST_EXTRA && mapping::may_move()
+    cache::cached_bytes() > 0 && may_move()
+}
+
+/// Whether parts of blocks may be moved.
+pub(super) fn may_move() -> bool {
+    EXTRA.load(Relaxed) < MOST_EXTRA && mapping::may_move()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -122,7 +122,9 @@ fn memory_is_lost() -> ! {
 /// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
 /// lay.
 fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    if !parts::may_gather() || !run.may_join() || !cache::has_any(thp) {
+    // The kernel grows one mapping by itself; what consists of several is moved part by part.
+    let worth = !run.is_whole() || cache::has_any(thp);
+    if !worth || !parts::may_move() || !run.may_join() {
         return None;
     }
     let target = map_new(len, align)?;
