@@ -3,7 +3,7 @@
 use super::bin::Bin;
 use super::heap::{Heap, lock, shared};
 use super::remote::{self, Sorter};
-use super::{hot, maintain, refill, spare, stack, tls};
+use super::{hot, maintain, refill, spare, stack, survey, tls};
 use crate::base::size_class;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::magazine;
@@ -282,8 +282,8 @@ fn blocks_beyond_four_billion_are_counted() {
         add(OTHERS as i64);
         round(48, 0, 0..5000);
         let blocks: Vec<_> = (0..5000).map(|_| hot::alloc(48, 8, None)).collect();
-        let live = crate::stats_quick().classes[class].live_blocks;
-        assert!(live >= OTHERS + 5000, "{live}");
+        let live = survey::survey().live[class];
+        assert!(live >= OTHERS as i64 + 5000, "{live}");
         for block in blocks {
             // SAFETY: live blocks, each freed once.
             unsafe { hot::dealloc(block, 48, 8) };

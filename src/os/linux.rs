@@ -334,13 +334,6 @@ pub(crate) fn close(fd: i32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close, fd) as c_int })
 }
 
-/// A second descriptor of the same file, the lowest free one from `from` on; closed by exec.
-pub(crate) fn duplicate(fd: i32, from: i32) -> Result<i32, Errno> {
-    // SAFETY: makes a descriptor.
-    let got = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, from) };
-    check(got).map(|()| got)
-}
-
 pub(crate) fn fstat(fd: i32) -> Result<FileIdentity, Errno> {
     // SAFETY: an all-zero stat is valid, and the kernel fills it.
     let mut s: libc::stat = unsafe { core::mem::zeroed() };

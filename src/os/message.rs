@@ -143,12 +143,17 @@ const KEPT_FROM: i32 = 200;
 /// Opens stderr a second time, for what is to be said when the program has closed it. Closed in programs that are
 /// executed.
 pub(crate) fn keep_stderr() {
-    if stderr_is_ours(libc::STDERR_FILENO)
-        && let Ok(fd) = sys::preserve_errno(|| sys::duplicate(libc::STDERR_FILENO, KEPT_FROM))
-    {
-        // Relaxed: a number, looked at anew by whoever uses it.
-        KEPT.store(fd, Relaxed);
+    if !stderr_is_ours(libc::STDERR_FILENO) {
+        return;
     }
+    sys::preserve_errno(|| {
+        // SAFETY: makes a descriptor.
+        let fd = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
+        if fd >= 0 {
+            // Relaxed: a number, looked at anew by whoever uses it.
+            KEPT.store(fd, Relaxed);
+        }
+    });
 }
 
 /// A descriptor of stderr that may be written to: see the head of this file.

@@ -20,7 +20,7 @@ pub(crate) use super::linux::{
     close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
     mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
-pub(crate) use super::linux::{duplicate, page_size, prefer_node, sleep_us};
+pub(crate) use super::linux::{page_size, prefer_node, sleep_us};
 
 /// `MADV_POPULATE_READ`, Linux 5.14.
 pub(crate) const MADV_POPULATE_READ: i32 = 22;
