@@ -136,10 +136,14 @@ pub(crate) fn is_watched() -> bool {
 /// somebody sees time pass. Else the process may never call again: all of them if they are few, or no more than what is
 /// live, and the floor if they are more. A part between the two would save a part of the faults, and look like a leak.
 pub(crate) fn seen(bytes: usize, floor: usize) -> usize {
-    let live = live();
-    if is_watched() || bytes <= live.max(retention::UNSEEN_WHOLE) {
+    if may_stay(bytes) {
         bytes
     } else {
-        floor.max(live)
+        floor.max(live())
     }
+}
+
+/// Whether so many idle bytes may stay, though the process may never call again.
+pub(crate) fn may_stay(bytes: usize) -> bool {
+    is_watched() || bytes <= live().max(retention::UNSEEN_WHOLE)
 }

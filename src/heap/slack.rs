@@ -213,7 +213,7 @@ pub(super) unsafe fn over(part: *mut Shared) -> usize {
     unsafe {
         let amount = amount(part);
         let over = amount.saturating_sub(bound(part) + believed(part));
-        if amount > live(part) && !account::is_watched() {
+        if amount > live(part) && !account::may_stay(amount) {
             over
         } else {
             0

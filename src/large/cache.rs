@@ -158,7 +158,13 @@ impl Cache {
                 (share.max(retention::LARGE_LEAST), retention::WORTH)
             }
         };
-        let allowed = self.demand.allow(base, price);
+        let dip = self.demand.allow(base, price);
+        // Blocks of a few sizes that come and go by turns come back for the largest of them.
+        let allowed = if dip > base {
+            dip.max(self.demand.peak().saturating_sub(self.counts.live_bytes))
+        } else {
+            dip
+        };
         account::seen(most.min(allowed), retention::LARGE_UNSEEN)
     }
 

@@ -56,7 +56,7 @@ const PART: usize = 64 << 10;
 /// log2 of the bytes of the span: the least that any address limit leaves, the usual one, and the most.
 const MIN_SPAN_SHIFT: u32 = 30;
 const SPAN_SHIFT: u32 = 42;
-const MAX_SPAN_SHIFT: u32 = 46;
+const MAX_SPAN_SHIFT: u32 = 44;
 const PARTS: usize =
     ((4 << (MAX_SPAN_SHIFT - SLOT_SHIFT)) + (16 << (MAX_SPAN_SHIFT - SUPERSLAB_SHIFT))) / PART + 2;
 
