@@ -19,10 +19,7 @@ impl Log {
         }
         // A twentieth of the span on each side, and never so narrow that a hair's difference fills the chart.
         let room = ((high / low).ln() * 0.06).max(0.05);
-        Some(Self {
-            low: low * (-room).exp(),
-            high: high * room.exp(),
-        })
+        Some(Self { low: low * (-room).exp(), high: high * room.exp() })
     }
 
     /// Per cent of the width.
@@ -34,12 +31,7 @@ impl Log {
     /// Round values on the axis, at most six.
     pub fn ticks(&self) -> Vec<f64> {
         let tenths: Vec<f64> = (10..100).map(|m| f64::from(m) / 10.0).collect();
-        let sets: [&[f64]; 4] = [
-            &[1.0],
-            &[1.0, 2.0, 5.0],
-            &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
-            &tenths,
-        ];
+        let sets: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &tenths];
         let found = sets.map(|set| self.among(set));
         let enough = found.iter().find(|t| t.len() >= 3);
         let ticks = enough.unwrap_or(&found[3]);
@@ -55,10 +47,7 @@ impl Log {
         order.sort_by_key(|t| rank(*t));
         let mut kept: Vec<f64> = Vec::new();
         for tick in order {
-            if kept
-                .iter()
-                .all(|k| (self.place(*k) - self.place(tick)).abs() >= ROOM)
-            {
+            if kept.iter().all(|k| (self.place(*k) - self.place(tick)).abs() >= ROOM) {
                 kept.push(tick);
             }
         }
@@ -120,10 +109,7 @@ mod tests {
             assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
             assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
             let (end, step) = linear(a);
-            assert!(
-                end >= a && end <= a * 2.0 && end / step <= 5.0,
-                "{a}: {end} {step}"
-            );
+            assert!(end >= a && end <= a * 2.0 && end / step <= 5.0, "{a}: {end} {step}");
         }
         assert_eq!(linear(0.0), (1.0, 1.0));
         assert_eq!(linear(f64::NAN), (1.0, 1.0));
