@@ -8,7 +8,7 @@ use bench_subject::record::{Run, Series};
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
-use crate::stats::{Both, LEAST_PAIRS, Ratio, Summary, mean_ratio, median, ratio};
+use crate::stats::{LEAST_PAIRS, Ratio, Summary, median, ratio};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -138,57 +138,6 @@ impl<'a> Group<'a> {
     }
 }
 
-/// How often each verdict was met. They add up to the measurements.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
-    /// [`Verdict::Faster`].
-    pub faster: usize,
-    /// [`Verdict::Level`].
-    pub level: usize,
-    /// [`Verdict::Slower`].
-    pub slower: usize,
-    /// [`Verdict::Noisy`].
-    pub noisy: usize,
-    /// [`Verdict::Failed`].
-    pub failed: usize,
-}
-
-impl Count {
-    fn of(verdicts: impl Iterator<Item = Verdict>) -> Count {
-        let mut count = Count::default();
-        for verdict in verdicts {
-            *match verdict {
-                Verdict::Faster => &mut count.faster,
-                Verdict::Level => &mut count.level,
-                Verdict::Slower => &mut count.slower,
-                Verdict::Noisy => &mut count.noisy,
-                Verdict::Failed => &mut count.failed,
-            } += 1;
-        }
-        count
-    }
-
-    /// All of them.
-    pub fn total(&self) -> usize {
-        self.faster + self.level + self.slower + self.noisy + self.failed
-    }
-}
-
-/// How one allocator did over all measurements.
-#[derive(Debug)]
-pub struct Standing {
-    /// The allocator.
-    pub name: String,
-    /// Against every other: faster is first.
-    pub places: Count,
-    /// Against system malloc.
-    pub verdicts: Count,
-    /// Its ratios to system malloc in the measurements that count.
-    pub ratios: Vec<f64>,
-    /// The geometric mean of these.
-    pub mean: Option<Ratio>,
-}
-
 /// All measurements of a file that have a run or a failure, in its order.
 pub fn groups(results: &Results) -> Vec<Group<'_>> {
     let mut cases: Vec<Vec<&CaseResult>> = Vec::new();
@@ -218,29 +167,6 @@ pub fn allocators(groups: &[Group]) -> Vec<String> {
         _ => 2,
     });
     names
-}
-
-/// The standings of all ranked allocators.
-pub fn standings(groups: &[Group]) -> Vec<Standing> {
-    allocators(groups).into_iter().filter(|n| n != FLOOR).map(|name| standing(groups, name)).collect()
-}
-
-fn standing(groups: &[Group], name: String) -> Standing {
-    let entries = || groups.iter().filter_map(|g| g.entry(&name));
-    let counting = || {
-        let judged = |e: &&Entry| matches!(e.verdict, Some(Verdict::Faster | Verdict::Level | Verdict::Slower));
-        groups.iter().filter_map(|g| Some((g, g.entry(&name)?, g.entry(BASE)?))).filter(move |(_, e, _)| judged(e))
-    };
-    let both = |(g, own, base): (&Group, &Entry, &Entry)| -> Both {
-        (g.measure.speeds(own.case), g.measure.speeds(base.case))
-    };
-    Standing {
-        places: Count::of(entries().filter_map(|e| e.place)),
-        verdicts: Count::of(entries().filter_map(|e| e.verdict)),
-        ratios: counting().filter_map(|(_, e, _)| Some(e.ratio?.value)).collect(),
-        mean: mean_ratio(&counting().map(both).collect::<Vec<_>>()),
-        name,
-    }
 }
 
 /// Parameters in words; those of others that read the same are told apart by what differs in the file.
@@ -358,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_verdicts_follow_the_intervals_and_add_up() {
+    fn places_and_verdicts_follow_the_intervals() {
         let pair = spec("pair");
         let wild = [9.0, 13.0, 10.0, 8.0, 12.0];
         let mut cases = vec![
@@ -379,9 +305,6 @@ mod tests {
         assert_eq!(of("rpmalloc"), (Some(Verdict::Slower), Some(Verdict::Slower)));
         assert_eq!(of("broken"), (Some(Verdict::Failed), Some(Verdict::Failed)));
         assert_eq!(of("null"), (None, None));
-        for s in standings(&groups).iter().filter(|s| s.name != BASE) {
-            assert_eq!((s.places.total(), s.verdicts.total()), (1, 1), "{s:?}");
-        }
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert!((groups[0].above_floor(hakmem).unwrap() - 40e-9).abs() < 1e-12);
     }
@@ -423,7 +346,6 @@ mod tests {
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
-        assert_eq!(standings(&groups)[1].mean.unwrap().value, 2.0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The finding: what came out, by how much, and how sure, in a sentence or two.
 
-use crate::figures::{Count, Group, Standing, standings};
+use crate::figures::{Group, Measure};
 use crate::results::{BASE, OURS};
+use crate::standings::{Count, Standing, standings};
 use crate::stats::Ratio;
 use crate::text;
 
@@ -81,7 +82,7 @@ fn sureness(r: &Ratio) -> String {
 /// By which time the rows were judged, where that is not elapsed time throughout.
 fn measures(groups: &[Group], s: &Standing) -> String {
     let own = || groups.iter().filter(|g| g.noise.is_none() && g.entry(&s.name).is_some_and(|e| e.ratio.is_some()));
-    let by_processor = own().filter(|g| g.measure == crate::figures::Measure::Processor).count();
+    let by_processor = own().filter(|g| g.measure == Measure::Processor).count();
     match by_processor {
         0 => ", by elapsed time".to_owned(),
         n if n == own().count() => ", by processor time, since elapsed time was noise".to_owned(),

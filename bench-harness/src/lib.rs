@@ -5,9 +5,10 @@
 //! them). Files use only what stands above them here; a test holds them to it.
 //!
 //! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
-//! measured · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`, `figures`, `finding`: what
-//! it means · `table`, `report`, `markdown`, `compare`: how it is said · `plan`, `suite`, `progress`, `exact`, `session`:
-//! measuring · `paths`, `smoke`, `preload`: commands of their own · `options`, `cli`: what can be asked.
+//! measured · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`, `figures`, `standings`,
+//! `finding`: what it means · `table`, `report`, `markdown`, `compare`: how it is said · `plan`, `suite`, `progress`,
+//! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `preload`: commands of their own · `options`, `cli`: what can
+//! be asked.
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod cli;
@@ -30,9 +31,11 @@ pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod results;
+pub mod resume;
 pub mod runner;
 pub mod session;
 pub mod smoke;
+pub mod standings;
 pub mod stats;
 pub mod subjects;
 pub mod suite;

@@ -4,8 +4,6 @@
 //! leaves what was measured. `--resume` reads it, skips the runs that are in it, and goes on.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
@@ -17,7 +15,8 @@ use crate::options::RunOptions;
 use crate::output::{self, Target};
 use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
-use crate::results::{CaseResult, Failure, Results, SCHEMA};
+use crate::results::{CaseResult, Results, SCHEMA, compare_checksums};
+use crate::resume::{earlier, going_on, program_marks};
 use crate::{figures, host_warm, interrupt, machine, runner, subjects, suite, table};
 
 /// What a run takes where no table says it, in seconds.
@@ -124,50 +123,6 @@ fn check_takes(request: &Request) -> Result<(), Fail> {
     Ok(())
 }
 
-/// The interrupted measurement that is in the file; an error where it would be overwritten, or is not there to go on with.
-fn earlier(json: Option<&Target>, resume: bool) -> Result<Option<Results>, Fail> {
-    let file = json.and_then(Target::file);
-    let Some(path) = file.filter(|p| p.exists()) else {
-        return match (resume, file) {
-            (true, Some(_)) | (false, _) => Ok(None),
-            (true, None) => {
-                Err(Fail::usage("--resume: the results go to a stream, which keeps nothing; expected a file"))
-            }
-        };
-    };
-    let refuse = |why: &str| Err(Fail::usage(format!("{}: {why}", path.display())));
-    match (Results::read(path), resume) {
-        (Ok(r), false) if !r.complete && r.plan.is_some() => refuse(
-            "it has the runs of an interrupted measurement: add --resume to go on with it, or delete it to start anew",
-        ),
-        (_, false) => Ok(None),
-        (Ok(r), true) if r.complete => {
-            refuse("it is complete: there is nothing to go on with; delete it to start anew")
-        }
-        (Ok(r), true) if r.plan.is_some() => Ok(Some(r)),
-        (Ok(_), true) => refuse("it does not say what was to be measured; delete it to start anew"),
-        (Err(e), true) => Err(e),
-    }
-}
-
-fn going_on(earlier: Results, plan: &Plan, programs: &[(String, String)]) -> Result<Results, Fail> {
-    let refuse = |why: String| Err(Fail::usage(format!("--resume: {why}; delete the file to start anew")));
-    let now = machine::describe();
-    if let Some(difference) = now.difference(&earlier.machine) {
-        return refuse(difference);
-    }
-    if now.environment != earlier.machine.environment {
-        return refuse("the HAKMEM_ environment is another one".to_owned());
-    }
-    if earlier.plan.as_ref() != Some(plan) {
-        return refuse("another plan (workloads, sizes, allocators, series, runs or order)".to_owned());
-    }
-    if let Some((name, _)) = programs.iter().find(|p| !earlier.programs.contains(p)) {
-        return refuse(format!("the program of {name} was built anew"));
-    }
-    Ok(earlier)
-}
-
 /// A case for every combination, in the order in which tables show them.
 fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
     let mut results = Vec::new();
@@ -188,24 +143,6 @@ fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Resul
         programs,
         results,
     }
-}
-
-/// What tells each program apart from the same one built anew.
-fn program_marks(plan: &Plan) -> Vec<(String, String)> {
-    let mark = |path: &Path| {
-        std::fs::metadata(path)
-            .map_or_else(|e| e.to_string(), |m| format!("{} bytes, {}.{:09}", m.size(), m.mtime(), m.mtime_nsec()))
-    };
-    let mut marks = Vec::new();
-    for entry in &plan.entries {
-        for allocator in &plan.allocators {
-            let mark = (allocator.clone(), mark(&subjects::workspace(&entry.spec).executable(allocator)));
-            if !marks.contains(&mark) {
-                marks.push(mark);
-            }
-        }
-    }
-    marks
 }
 
 struct Session {
@@ -391,56 +328,4 @@ impl Session {
 
 fn kind(job: &Job) -> (usize, Series, String) {
     (job.entry, job.series, job.allocator.clone())
-}
-
-/// Makes a failure of every run of a program whose checksum is not that of the workload's other runs.
-///
-/// What is right is what most runs found; where as many found something else, what came first in the results, which list
-/// system malloc first unless it was asked otherwise.
-fn compare_checksums(results: &mut [CaseResult]) {
-    let specs: Vec<_> = results.iter().filter(|c| c.spec.is_program()).map(|c| c.spec.clone()).collect();
-    for spec in specs {
-        let of_spec = results.iter().filter(|c| c.spec == spec);
-        let found: Vec<u64> = of_spec.flat_map(|c| c.runs.iter().filter_map(|r| r.checksum)).collect();
-        let votes = |sum: u64| found.iter().filter(|&&f| f == sum).count();
-        // `rev`, because of equals `max_by_key` takes the last.
-        let Some(&right) = found.iter().rev().max_by_key(|&&sum| votes(sum)) else { continue };
-        for case in results.iter_mut().filter(|c| c.spec == spec) {
-            while let Some(at) = case.runs.iter().position(|r| r.checksum != Some(right)) {
-                let run = case.runs.remove(at);
-                let round = if at < case.rounds.len() { case.rounds.remove(at) } else { at };
-                let sum = run.checksum.map_or("none".to_owned(), |c| format!("{c:#x}"));
-                let error = format!("its result has the checksum {sum}, the other runs have {right:#x}");
-                case.failures.push(Failure { round, error });
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::results::tests::spec;
-
-    fn case(allocator: &str, checksums: &[u64]) -> CaseResult {
-        let mut case = CaseResult::new(spec("program-json"), allocator, Series::Warm);
-        for (round, &c) in checksums.iter().enumerate() {
-            case.add(round, Ok(Run { checksum: Some(c), ..Run::default() }));
-        }
-        case
-    }
-
-    #[test]
-    fn a_run_with_another_result_failed() {
-        let mut results = [case("system", &[7, 7]), case("hakmem", &[8, 7, 9]), case("mimalloc", &[7])];
-        compare_checksums(&mut results);
-        assert_eq!(results.each_ref().map(|c| c.runs.len()), [2, 1, 1]);
-        assert_eq!(results[1].rounds, [1]);
-        let failures = &results[1].failures;
-        assert_eq!(failures.iter().map(|f| f.round).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(failures[1].error, "its result has the checksum 0x9, the other runs have 0x7");
-        let mut results = [case("system", &[1]), case("hakmem", &[2])];
-        compare_checksums(&mut results);
-        assert_eq!(results.each_ref().map(|c| c.failures.len()), [0, 1], "of equals the first is right");
-    }
 }

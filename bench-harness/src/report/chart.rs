@@ -7,8 +7,9 @@ use bench_subject::record::Run;
 use maud::{Markup, html};
 
 use super::scale::{self, Log};
-use crate::figures::{Entry, Group, Standing, Verdict};
+use crate::figures::{Entry, Group, Verdict};
 use crate::results::OURS;
+use crate::standings::Standing;
 use crate::stats::{Ratio, Summary};
 use crate::text;
 
@@ -69,6 +70,15 @@ pub fn beside(low: f64, high: f64, figures: &str, y: f64) -> Markup {
             text.value x="100%" y=(y + 12.0) text-anchor="end" { (figures) }
         }
     }
+}
+
+/// Figures right above a mark among many dots, clear of the row's name.
+fn above(at: f64, figures: &str, y: f64) -> Markup {
+    let (x, anchor) = match within(at) {
+        at if at < 55.0 => (at.max(30.0), "start"),
+        at => (at, "end"),
+    };
+    html! { text.value x=(across(x)) y=(y + 12.0) text-anchor=(anchor) { (figures) } }
 }
 
 /// The lines of an axis with their labels at the bottom, and below them what the axis is.
@@ -277,7 +287,11 @@ fn ratio_rows(heading: &str, hint: &str, unit: &str, rows: &[Ratios], color: Col
                     }
                 }
                 circle class={ "point c" (class) } cx=(across(log.place(r.middle))) cy=(y + MIDDLE) r="5.5" {}
-                (beside(log.place(low), log.place(high), &r.words, y))
+                @if r.dots.is_empty() {
+                    (beside(log.place(low), log.place(high), &r.words, y))
+                } @else {
+                    (above(log.place(r.middle), &r.words, y))
+                }
             }
         },
     );

@@ -24,6 +24,7 @@ use crate::fail::Fail;
 use crate::figures::{self, Group, Verdict};
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
+use crate::standings::{self, Standing};
 use crate::{finding, text};
 use summary::Matrix;
 
@@ -65,7 +66,7 @@ pub fn run(report: &Report) -> Result<(), Fail> {
 /// The whole page.
 pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
-    let standings = figures::standings(&groups);
+    let standings = standings::standings(&groups);
     let allocators = figures::allocators(&groups);
     let ranked: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).cloned().collect();
     let color = |name: &str| color_of(name, &allocators);
@@ -145,9 +146,9 @@ pub fn page(results: &Results) -> String {
 }
 
 /// What a phone shows at first: ours, and whoever is best without it.
-fn chosen(standings: &[figures::Standing]) -> Vec<&str> {
+fn chosen(standings: &[Standing]) -> Vec<&str> {
     let best = standings.iter().filter(|s| s.name != OURS);
-    let mean = |s: &&figures::Standing| s.mean.map_or(0.0, |m| m.value);
+    let mean = |s: &&Standing| s.mean.map_or(0.0, |m| m.value);
     let best = best.max_by(|a, b| mean(a).total_cmp(&mean(b)));
     standings.iter().filter(|s| s.name == OURS).chain(best).map(|s| s.name.as_str()).collect()
 }
@@ -191,7 +192,8 @@ fn subtitle(results: &Results) -> String {
 /// What a reader has to know before believing a figure, a line each: one for all rows that are noisy, which carry a mark.
 fn notes(results: &Results, groups: &[Group]) -> Vec<String> {
     let noisy = groups.iter().filter(|g| g.noise.is_some()).count();
-    let is_row = |w: &String| groups.iter().any(|g| g.noise.is_some() && w.starts_with(&g.words()));
+    // What the file says of single rows stands at the rows.
+    let is_row = |w: &String| w.contains("'s own runs");
     let mut notes: Vec<String> = results.warnings.iter().filter(|w| !is_row(w)).cloned().collect();
     let failed: usize = results.results.iter().map(|c| c.failures.len()).sum();
     let done: usize = results.results.iter().map(|c| c.runs.len()).sum::<usize>() + failed;

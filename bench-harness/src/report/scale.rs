@@ -41,7 +41,7 @@ impl Log {
     /// Those that leave room for each other's labels on the narrowest chart; 1 means something on an axis of ratios and
     /// powers of ten on any, so that they come first.
     fn apart(&self, ticks: &[f64]) -> Vec<f64> {
-        const ROOM: f64 = 19.0;
+        const ROOM: f64 = 16.0;
         let rank = |t: f64| u8::from(t != 1.0) + u8::from(t.log10().fract() != 0.0);
         let mut order = ticks.to_vec();
         order.sort_by_key(|t| rank(*t));

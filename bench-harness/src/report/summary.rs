@@ -3,9 +3,10 @@
 use bench_subject::record::Series;
 use maud::{Markup, html};
 
-use crate::figures::{Entry, Group, Standing, Verdict};
+use crate::figures::{Entry, Group, Verdict};
 use crate::finding;
 use crate::results::{BASE, FLOOR};
+use crate::standings::Standing;
 use crate::stats::{Ratio, geometric_mean, ratio};
 use crate::text;
 

@@ -115,7 +115,10 @@ fn noise_is_one_line_and_a_mark_on_its_row() {
         case(&spec("batch"), "system", Series::Warm, &wild),
         case(&spec("batch"), "hakmem", Series::Warm, &wild),
     ]);
-    file.warnings = vec!["pair 48 B, warm: noisy: it does not count".to_owned(), "Something else.".to_owned()];
+    file.warnings = vec![
+        "pair 48 B, warm: system's own runs spread over 90 % of their median: it does not count".to_owned(),
+        "Something else.".to_owned(),
+    ];
     let page = page(&file);
     assert_eq!(page.matches("<p class=\"note\">").count(), 2);
     assert!(page.contains("not quiet in 2 of 2 measurements") && page.contains("Something else."));
