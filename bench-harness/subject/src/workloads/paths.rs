@@ -185,9 +185,8 @@ fn spill(alloc: &RawAllocator, size: usize) -> u64 {
 fn foreign(alloc: &'static RawAllocator, frees: bool) -> u64 {
     let mut slots = many();
     let by_another = |slots: &mut Table<Slot>, work: &(dyn Fn(&mut Table<Slot>) + Sync)| {
-        std::thread::scope(|scope| {
-            scope.spawn(|| work(slots));
-        });
+        // Joined by name: a scope alone does not wait for what the thread does at its end. A panic has been said already.
+        let _ = std::thread::scope(|scope| scope.spawn(|| work(slots)).join());
     };
     for _ in 0..3 {
         take_all(alloc, &mut slots, 48);
@@ -235,16 +234,16 @@ fn zeroed(alloc: &RawAllocator, size: usize) -> u64 {
 
 fn threads(alloc: &'static RawAllocator) -> u64 {
     let life = |collected: bool| {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let pair = || {
-                    let block = std::hint::black_box(alloc.alloc(48, 0));
-                    // SAFETY: allocated here with this size.
-                    unsafe { alloc.dealloc(block, 48) };
-                };
-                if collected { timed_section(pair) } else { pair() }
-            });
-        });
+        let thread = || {
+            let pair = || {
+                let block = std::hint::black_box(alloc.alloc(48, 0));
+                // SAFETY: allocated here with this size.
+                unsafe { alloc.dealloc(block, 48) };
+            };
+            if collected { timed_section(pair) } else { pair() }
+        };
+        // As in `foreign`.
+        let _ = std::thread::scope(|scope| scope.spawn(thread).join());
     };
     life(false);
     (0..20).for_each(|_| life(true));
