@@ -91,7 +91,7 @@ pub fn entries(extent: Extent, wish: Wish) -> Result<Vec<Entry>, Fail> {
 /// Seconds the runs of these entries take on a machine that takes `factor` times as long as the one of the table.
 pub fn expected_secs(entries: &[Entry], allocators: &[String], factor: f64) -> f64 {
     let one = |e: &Entry, series: Series| {
-        let aged = if series == Series::Aged { 0.06 } else { 0.0 };
+        let aged = if series == Series::Aged { 0.15 } else { 0.0 };
         (e.secs.unwrap_or(0.5) + aged) * factor + START_SECS
     };
     let of = |e: &Entry| -> f64 {
