@@ -2,15 +2,19 @@
 # Real programs under preloaded allocators: prepares what a program works on, and compares it under glibc's malloc and
 # libhakmem.so by `bench-harness preload`.
 #
-#     bench-harness/programs/preload.sh python|sqlite|redis|gcc|git|true|all [options of bench-harness preload]
+#     bench-harness/programs/preload.sh NAME [options of bench-harness preload]
 #
-# Needs Debian's python3, sqlite3, redis-server, redis-tools, gcc, git, each for its own; libhakmem.so (make -C preload);
+# NAME is python, lua, perl, ruby, sqlite, redis, gcc, git or true; interpreters for the first four; all for every one. The
+# interpreters run under the rivals as well whose libraries are installed (Debian's libjemalloc2, libmimalloc2.0,
+# libtcmalloc-minimal4).
+#
+# Needs Debian's python3, lua5.4, perl, ruby, sqlite3, redis-server, redis-tools, gcc, git, each for its own; libhakmem.so (make -C preload);
 # and bench-harness, which is built if HARNESS does not name one. What the programs work on is made once, below
 # ${TMPDIR:-/tmp}/hakmem-preload.
 set -eu
 
 usage() {
-    echo "usage: $0 python|sqlite|redis|gcc|git|true|all [options of bench-harness preload]" >&2
+    echo "usage: $0 python|lua|perl|ruby|interpreters|sqlite|redis|gcc|git|true|all [options of bench-harness preload]" >&2
     exit 2
 }
 
@@ -29,6 +33,18 @@ if [ -z "${HARNESS:-}" ]; then
     HARNESS=$root/target/release/bench-harness
 fi
 
+# glibc, ours, and every rival whose library is installed.
+libraries() {
+    list=glibc,hakmem
+    for rival in jemalloc=libjemalloc.so.2 mimalloc=libmimalloc.so.3 mimalloc=libmimalloc.so.2 \
+        tcmalloc=libtcmalloc_minimal.so.4; do
+        path=$(ldconfig -p | awk -v name="${rival#*=}" '$1 == name { print $NF; exit }')
+        case $list in *"${rival%%=*}="*) continue ;; esac
+        [ -z "$path" ] || list=$list,${rival%%=*}=$path
+    done
+    echo "$list"
+}
+
 # The json module over 10 rounds of a document of some megabytes. PYTHONMALLOC: every block is malloc's, none Python's own.
 python() {
     need /usr/bin/python3 python3
@@ -40,7 +56,54 @@ document = [{"id": i, "name": "name %d" % i, "tags": [str(random.randrange(10**6
 for _ in range(10):
     document = json.loads(json.dumps(document))
 END
-    PYTHONMALLOC=malloc "$HARNESS" preload "$@" -- /usr/bin/python3 "$work/document.py"
+    PYTHONMALLOC=malloc "$HARNESS" preload --libraries "$(libraries)" "$@" -- /usr/bin/python3 "$work/document.py"
+}
+
+# Tables of strings and of tables, grown, replaced at random and dropped: a game's script, a configuration server.
+lua() {
+    need lua5.4 lua5.4
+    cat > "$work/tables.lua" <<'END'
+math.randomseed(42)
+local live = {}
+for i = 1, 1500000 do
+    local k = math.random(60000)
+    live[k] = { id = i, name = "name " .. i, points = { i, i + 1, i + 2 }, tag = string.rep("x", i % 97) }
+    if i % 7 == 0 then live[math.random(60000)] = nil end
+end
+END
+    "$HARNESS" preload --libraries "$(libraries)" "$@" -- lua5.4 "$work/tables.lua"
+}
+
+# A hash of arrays over a generated log, split, counted and sorted: what perl is used for.
+perl_() {
+    need perl perl
+    cat > "$work/log.pl" <<'END'
+srand(42);
+my %seen;
+for my $i (1 .. 700_000) {
+    my $line = join ' ', "host" . int(rand 5000), "GET", "/path/" . int(rand 20000), int(rand 90000);
+    my @field = split / /, $line;
+    push @{ $seen{$field[0]} }, [ $field[2], $field[3] ];
+    delete $seen{ "host" . int(rand 5000) } if $i % 50 == 0;
+}
+my @order = sort { @{ $seen{$b} } <=> @{ $seen{$a} } } keys %seen;
+END
+    "$HARNESS" preload --libraries "$(libraries)" "$@" -- perl "$work/log.pl"
+}
+
+# Objects with strings and hashes, kept in a cache that forgets: a web application.
+ruby() {
+    need ruby ruby
+    cat > "$work/objects.rb" <<'END'
+random = Random.new(42)
+Row = Struct.new(:id, :name, :attributes)
+cache = {}
+700_000.times do |i|
+  cache[random.rand(40_000)] = Row.new(i, "name #{i}", { "a" => "x" * (i % 200), "b" => [i, i + 1] })
+  cache.delete(random.rand(40_000)) if i % 5 == 0
+end
+END
+    "$HARNESS" preload --libraries "$(libraries)" "$@" -- ruby "$work/objects.rb"
 }
 
 # A database of 200 MB built with its indices and asked.
@@ -126,10 +189,12 @@ true_() {
 
 mkdir -p "$work"
 case $name in
-    python | sqlite | redis) "$name" "$@" ;;
-    gcc | git | true) "${name}_" "$@" ;;
-    all)
-        for one in python sqlite redis gcc git true; do
+    python | lua | ruby | sqlite | redis) "$name" "$@" ;;
+    gcc | git | perl | true) "${name}_" "$@" ;;
+    interpreters | all)
+        ones='python lua perl ruby'
+        [ "$name" = interpreters ] || ones="$ones sqlite redis gcc git true"
+        for one in $ones; do
             HARNESS=$HARNESS "$0" "$one" "$@"
             echo
         done

@@ -1,89 +1,89 @@
 //! The command line: what can be asked, and who answers it.
+//!
+//! The commands of the workloads are made from their table, so that no parameter is said twice.
 
-use clap::{Args, Parser, Subcommand};
+use std::time::Instant;
 
-use crate::fail::{Fail, one_line};
+use bench_subject::one_line;
+use bench_subject::spec::{Kind, Param, Spec};
+use bench_subject::table::WORKLOADS;
+use bench_subject::workload::Workload;
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::exact::Tools;
+use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
-use crate::record::Series;
-use crate::runner::Launcher;
-use crate::workloads::{Spec, WorkloadCommand};
-use crate::{child, doctor, experiment, host_warm, session, subjects, suite};
+use crate::session::Request;
+use crate::subjects::{BuildCommand, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
+use crate::suite::{Extent, Wish};
+use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
 ///
 /// Every run is a process of its own, runs of all allocators are interleaved, and what is printed are medians with their
 /// spread. Without a command: random-mixed in the report's case and in the reference program's default.
 #[derive(Debug, Parser)]
-#[command(
-    name = "bench-harness",
-    version,
-    args_conflicts_with_subcommands = true,
-    max_term_width = 100
-)]
+#[command(name = "bench-harness", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Ask>,
     #[command(flatten)]
     options: RunOptions,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    #[command(flatten)]
-    Workload(WorkloadCommand),
-    /// Every workload: at its default size, in about a minute (--quick), or thoroughly (--full)
+enum Ask {
+    /// Every workload: at its default size, in at most 90 seconds (--quick), or thoroughly (--full)
     All(AllOptions),
     /// A question about the kernel and the OS layer, answered by a table
-    #[command(subcommand)]
-    Experiment(experiment::Experiment),
+    Experiment(Experiment),
     /// What this machine gives, and why huge pages or prefault were not had
-    Doctor(doctor::Options),
+    Doctor {
+        /// Prints the findings as JSON, or writes them to a file
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        json: Option<Option<std::path::PathBuf>>,
+    },
+    /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
+    Paths(crate::paths::Paths),
     /// Rival allocators: build or list them
     Peers {
         #[command(subcommand)]
-        command: crate::peers::PeersCommand,
+        command: BuildCommand,
     },
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
     /// Real programs, each with every allocator as its global one: build or list them
     Programs {
         #[command(subcommand)]
-        command: crate::programs::ProgramsCommand,
+        command: BuildCommand,
     },
     /// Any program under several preloaded allocators: bench-harness preload -- program args…
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
     Report(crate::report::Report),
     /// Markdown tables of a results file, for a README
-    Markdown(crate::report::markdown::Markdown),
-    /// Compare two results files; exit code 1 where the new one is slower beyond the bound
+    Markdown(crate::markdown::Markdown),
+    /// Compare two results files; exit code 1 where the new one is slower beyond the bound or counts more
     Compare(crate::compare::Compare),
-    /// One run of one allocator, given as JSON; started by the harness itself
-    #[command(hide = true)]
-    Child {
-        allocator: String,
-        #[arg(allow_hyphen_values = true)]
-        order: String,
-    },
     /// One run of a program, given as JSON; started by `preload` itself
     #[command(hide = true)]
     PreloadChild { order: String },
-    /// The growing workload of `experiment prefault`; started by the harness itself
+    /// One run of an experiment, given as JSON; started by `experiment` itself
     #[command(hide = true)]
-    GrowthChild { order: String },
-    /// Touches that many bytes and ends; started by the harness itself
+    ExperimentChild { order: String },
+    /// Touches that many bytes in that many milliseconds and ends; started by the harness itself
     #[command(hide = true)]
-    HostWarm { bytes: u64 },
+    HostWarm { bytes: u64, limit_ms: u64 },
 }
 
 /// What `all` is asked.
 #[derive(Debug, Args)]
 struct AllOptions {
-    /// About a minute in all: small sizes, as many rounds as fit
+    /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// Twenty to thirty minutes with every peer: the sizes of the README, 7 rounds and the times of single calls
+    /// An hour or more with every peer: the sizes of the README, 7 rounds, exact figures and the times of single calls
     #[arg(long)]
     full: bool,
     /// Only these workloads, separated by commas
@@ -93,29 +93,44 @@ struct AllOptions {
     options: RunOptions,
 }
 
+/// Which question, and how much of it.
+#[derive(Debug, Args)]
+struct Experiment {
+    /// alignment, tlb, populate-order, prefault or async-prefault
+    #[arg(value_parser = bench_kernel::EXPERIMENTS.map(|e| e.name))]
+    name: String,
+    /// Also writes the rows as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+    /// A size for trying out: seconds instead of minutes
+    #[arg(long)]
+    quick: bool,
+    /// Does not touch the host's memory beforehand
+    #[arg(long)]
+    no_host_warm: bool,
+}
+
 /// What is compared unless something else is asked for.
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
+/// What a bare `bench-harness` runs: the report's case and the reference program's default.
+const REPORT_CASES: [&str; 2] = ["1000000 256 42", "10000000 8192 1234567"];
+
 /// The whole program.
 pub fn main() -> ! {
-    let code = match Cli::try_parse() {
-        Ok(cli) => match dispatch(cli) {
-            Ok(()) => 0,
-            Err(fail) => {
-                crate::output::say(&format!("bench-harness: {fail}\n"));
-                fail.code
-            }
-        },
+    let code = match command().try_get_matches().map(dispatch) {
+        Ok(Ok(())) => 0,
+        Ok(Err(fail)) => {
+            output::say(&format!("bench-harness: {fail}\n"));
+            fail.code
+        }
         Err(e) if !e.use_stderr() => {
             // --help and --version; a closed stdout is nobody's problem.
             let _ = e.print();
             0
         }
         Err(e) => {
-            crate::output::say(&format!(
-                "bench-harness: {}\n",
-                usage_line(&e.render().to_string())
-            ));
+            output::say(&format!("bench-harness: {}\n", usage_line(&e.render().to_string())));
             2
         }
     };
@@ -125,132 +140,223 @@ pub fn main() -> ! {
 /// clap's message without its usage block, in one line.
 fn usage_line(text: &str) -> String {
     let text = text.split("\n\nUsage:").next().unwrap_or(text);
-    let text = text
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or(text);
-    format!(
-        "{} (--help shows what is expected)",
-        one_line(text.trim_start_matches("error:"))
-    )
+    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    format!("{} (--help shows what is expected)", one_line(text.trim_start_matches("error:")))
 }
 
-fn dispatch(cli: Cli) -> Result<(), Fail> {
-    match cli.command {
-        None => measure(Spec::report_cases(), cli.options),
-        Some(Command::Workload(command)) => {
-            let (spec, options) = command.split();
-            measure(vec![spec], options)
+/// The command line: what is declared above, and a command for every workload.
+fn command() -> Command {
+    WORKLOADS.iter().fold(Cli::command(), |cli, row| cli.subcommand(workload(row)))
+}
+
+fn workload(row: &'static Workload) -> Command {
+    let args = row.params.iter().map(argument);
+    RunOptions::augment_args(Command::new(row.name)).about(row.about).long_about(None).max_term_width(100).args(args)
+}
+
+fn argument(param: &'static Param) -> Arg {
+    let value = param.name.to_uppercase().replace('-', "_");
+    let words = match param.kind {
+        Kind::Word(words) => format!(": {}", words.join(", ")),
+        _ => String::new(),
+    };
+    let default =
+        if param.help.contains("[default") { String::new() } else { format!(" [default: {}]", param.default()) };
+    let variable = param.variable.map_or(String::new(), |v| format!(" ({v})"));
+    let arg = Arg::new(param.name).value_name(value).help(format!("{}{words}{variable}{default}", param.help));
+    if param.place { arg } else { arg.long(param.name) }
+}
+
+/// The workload a command asks for. A variable of the environment that is empty is not set.
+fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
+    let mut words = vec![row.name.to_owned()];
+    for param in row.params {
+        if let Some(value) = matches.get_one::<String>(param.name) {
+            words.extend((!param.place).then(|| format!("--{}", param.name)));
+            words.push(value.clone());
         }
-        Some(Command::All(options)) => measure_all(options),
-        Some(Command::Programs { command }) => crate::programs::dispatch(command),
-        Some(Command::Peers { command }) => crate::peers::dispatch(command),
-        Some(Command::Report(report)) => crate::report::run(&report),
-        Some(Command::Smoke(smoke)) => crate::smoke::run(&smoke),
-        Some(Command::Markdown(markdown)) => crate::report::markdown::run(&markdown),
-        Some(Command::Compare(compare)) => crate::compare::run(&compare),
-        Some(Command::Child { allocator, order }) => match subjects::find(&allocator) {
-            Some(alloc) => child::child_with(alloc, &order),
-            None => Err(Fail::usage(format!("unknown allocator {allocator:?}"))),
-        },
-        Some(Command::Experiment(which)) => experiment::run(which),
-        Some(Command::Preload(options)) => crate::preload::compare(&options),
-        Some(Command::PreloadChild { order }) => crate::preload::child(&order),
-        Some(Command::Doctor(options)) => doctor::run(options),
-        Some(Command::GrowthChild { order }) => experiment::growth_child(&order),
-        Some(Command::HostWarm { bytes }) => host_warm::child(bytes),
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
+}
+
+fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
+    let clap = |e: clap::Error| Fail::usage(usage_line(&e.render().to_string()));
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(row) = bench_subject::table::find(name)
+    {
+        return measure(vec![asked(row, matches)?], RunOptions::from_arg_matches(matches).map_err(clap)?);
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
+    match cli.command {
+        None => {
+            let row = bench_subject::table::find("random-mixed").ok_or_else(|| Fail::run("random-mixed is missing"))?;
+            let case = |words: &str| {
+                let words: Vec<&str> = std::iter::once(row.name).chain(words.split(' ')).collect();
+                Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
+            };
+            measure(REPORT_CASES.into_iter().map(case).collect::<Result<_, _>>()?, cli.options)
+        }
+        Some(Ask::All(options)) => measure_all(options),
+        Some(Ask::Programs { command }) => subjects::dispatch(&PROGRAMS, command),
+        Some(Ask::Peers { command }) => subjects::dispatch(&SUBJECTS, command),
+        Some(Ask::Report(report)) => crate::report::run(&report),
+        Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
+        Some(Ask::Markdown(markdown)) => crate::markdown::run(&markdown),
+        Some(Ask::Compare(compare)) => crate::compare::run(&compare),
+        Some(Ask::Paths(paths)) => crate::paths::run(&paths),
+        Some(Ask::Experiment(experiment)) => run_experiment(&experiment),
+        Some(Ask::ExperimentChild { order }) => bench_kernel::child(&order).map_err(Fail::run),
+        Some(Ask::Preload(options)) => crate::preload::compare(&options),
+        Some(Ask::PreloadChild { order }) => crate::preload::child(&order),
+        Some(Ask::Doctor { json }) => doctor(json),
+        Some(Ask::HostWarm { bytes, limit_ms }) => host_warm::child(bytes, limit_ms),
     }
 }
 
 /// Workloads named on the command line.
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
     options.check()?;
-    let launcher = Launcher::new()?;
-    let known = if specs.iter().all(Spec::is_program) {
-        crate::programs::known()
-    } else {
-        launcher.known()
+    let known = match specs.iter().all(Spec::is_program) {
+        true => subjects::OWN.into_iter().chain(RIVALS).map(String::from).collect(),
+        false => subjects::known(),
     };
     let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;
-    let series = options
-        .series()
-        .unwrap_or_else(|| vec![Series::Warm, Series::Cold]);
-    let entry = |spec| Entry {
-        spec,
-        series: series.clone(),
-        runs: options.runs.unwrap_or(5),
-        secs: None,
+    let asked = options.series();
+    let entry = |spec: Spec| {
+        let series = asked.clone().unwrap_or_else(|| spec.row().map_or(Vec::new(), |r| r.series.to_vec()));
+        Entry { spec, series, runs: options.runs.unwrap_or(5) as usize, secs: None }
     };
     let entries = specs.into_iter().map(entry).collect();
-    session::measure(&launcher, entries, allocators, &options, false)
+    session::measure(Request { entries, allocators, estimate: false, quick: false }, &options)
 }
 
 /// Every workload.
 fn measure_all(all: AllOptions) -> Result<(), Fail> {
-    let options = RunOptions {
-        // What takes minutes can spare one more run for the times of single calls.
-        latency: all.options.latency || all.full,
-        ..all.options
-    };
+    let mut options = all.options;
     options.check()?;
     let extent = match (all.quick, all.full) {
-        (true, _) => suite::Extent::Quick,
-        (_, true) => suite::Extent::Full,
-        _ => suite::Extent::Default,
+        (true, _) => Extent::Quick,
+        (_, true) => Extent::Full,
+        _ => Extent::Default,
     };
-    let launcher = Launcher::new()?;
-    let known = launcher.known();
-    let default = match extent {
-        suite::Extent::Default => DEFAULT_ALLOCATORS.map(String::from).to_vec(),
-        _ => known.clone(),
-    };
-    let allocators = options.allocators(&known, &default)?;
-    if extent != suite::Extent::Default && options.allocators.is_none() {
-        let missing: Vec<_> = crate::peers::NAMES
-            .into_iter()
-            .filter(|n| !known.iter().any(|k| k == n))
-            .collect();
-        if !missing.is_empty() {
-            eprintln!(
-                "without {}: not built (bench-harness peers build builds them)",
-                missing.join(", ")
-            );
-        }
+    if all.full {
+        // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
+        options.latency = true;
+        options.exact = options.exact
+            || Tools::found().check().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
     }
-    let mut entries = suite::entries(
-        extent,
-        allocators.len(),
-        options.series().as_deref(),
-        options.runs,
-        &all.only,
-    )?;
-    let specs = entries.iter().map(|e| e.spec.clone()).collect();
-    let kept = crate::programs::keep_built(specs, &allocators);
-    entries.retain(|e| kept.contains(&e.spec));
+    let known = subjects::known();
+    let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };
+    let allocators = options.allocators(&known, &default)?;
+    let missing: Vec<_> = RIVALS.into_iter().filter(|n| !known.iter().any(|k| k == n)).collect();
+    if extent != Extent::Default && options.allocators.is_none() && !missing.is_empty() {
+        output::say(&format!("without {}: not built (bench-harness peers build builds them)\n", missing.join(", ")));
+    }
+    let series = options.series();
+    let wish = Wish { series: series.as_deref(), runs: options.runs.map(|n| n as usize), only: &all.only };
+    let mut entries = suite::entries(extent, wish)?;
+    let unbuilt = |e: &Entry| {
+        e.spec.is_program() && allocators.iter().any(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a))
+    };
+    if entries.iter().any(unbuilt) {
+        output::say(
+            "without the real programs: not built with every allocator asked for (bench-harness programs build)\n",
+        );
+        entries.retain(|e| !unbuilt(e));
+    }
     if entries.is_empty() {
         return Err(Fail::usage("nothing is left to measure"));
     }
-    session::measure(&launcher, entries, allocators, &options, true)
+    session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
+}
+
+fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
+    let file = asked.json.as_deref().map(output::Target::new).transpose()?;
+    let experiment = bench_kernel::EXPERIMENTS.iter().find(|e| e.name == asked.name);
+    let experiment = experiment.ok_or_else(|| Fail::usage(format!("unknown experiment {:?}", asked.name)))?;
+    let machine = crate::machine::describe().probed();
+    let start = Instant::now();
+    if !asked.no_host_warm {
+        host_warm::warm(2 * (experiment.bytes)(asked.quick) as u64, std::time::Duration::from_secs(60))?;
+    }
+    let rows = (experiment.rows)(asked.quick, &|text| output::say(&format!("{}: {text}\n", experiment.name)))
+        .map_err(Fail::run)?;
+    let mut columns: Vec<String> = Vec::new();
+    for key in rows.iter().flat_map(|r| r.keys()) {
+        if !columns.contains(key) {
+            columns.push(key.clone());
+        }
+    }
+    let lines = rows.iter().map(|r| columns.iter().map(|c| bench_kernel::cell(r.get(c))).collect()).collect();
+    output::show(&(crate::table::plain(&columns, lines, columns.len()) + experiment.explained + "\n"))?;
+    output::say(&format!("{:.0} s\n", start.elapsed().as_secs_f64()));
+    match file {
+        Some(file) => file.write(&output::json(&serde_json::json!({
+            "schema": 1, "experiment": experiment.name, "machine": machine, "rows": rows
+        }))?),
+        None => Ok(()),
+    }
+}
+
+/// Prints one line per finding; exit code 1 where something asked for was not had.
+fn doctor(json: Option<Option<std::path::PathBuf>>) -> Result<(), Fail> {
+    let file = json.as_ref().and_then(|j| j.as_deref()).map(output::Target::new).transpose()?;
+    let findings = bench_kernel::doctor::diagnose_here();
+    let problems = findings.iter().filter(|f| f.is_problem()).count();
+    if json.is_some() {
+        let rows: Vec<_> = findings
+            .iter()
+            .map(|f| serde_json::json!({"check": f.check, "level": f.level(), "text": f.text}))
+            .collect();
+        let machine = crate::machine::describe();
+        let text =
+            output::json(&serde_json::json!({"schema": 1, "doctor": rows, "problems": problems, "machine": machine}))?;
+        match file {
+            Some(file) => file.write(&text)?,
+            None => output::show(&text)?,
+        }
+    }
+    if !matches!(json, Some(None)) {
+        let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level(), f.check, f.text)).collect();
+        output::show(&lines)?;
+    }
+    match problems {
+        0 => Ok(()),
+        1 => Err(Fail::run("one thing that was asked for is not to be had, see above")),
+        n => Err(Fail::run(format!("{n} things that were asked for are not to be had, see above"))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn commands_and_parameters_agree() {
+        for row in WORKLOADS.iter() {
+            let matches = command().try_get_matches_from(["bench-harness", row.name]).unwrap();
+            let (_, matches) = matches.subcommand().unwrap();
+            assert_eq!(asked(row, matches).unwrap(), Spec::new(row));
+        }
+        let line = ["bench-harness", "batch", "5", "6", "--order", "lifo", "--runs", "3"];
+        let matches = command().try_get_matches_from(line).unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        let spec = asked(bench_subject::table::find("batch").unwrap(), matches).unwrap();
+        assert_eq!(spec.command(), ["batch", "5", "6", "--order", "lifo"]);
+        assert_eq!(RunOptions::from_arg_matches(matches).unwrap().runs, Some(3));
     }
 
     #[test]
     fn messages_are_one_line() {
-        let e = Cli::try_parse_from(["bench-harness", "random-mixed", "ten"]).unwrap_err();
+        let e = command().try_get_matches_from(["bench-harness", "random-mixed", "--runs", "ten"]).unwrap_err();
         let line = usage_line(&e.render().to_string());
-        assert!(
-            line.starts_with("invalid value 'ten' for '[CYCLES]'"),
-            "{line}"
-        );
+        assert!(line.starts_with("invalid value 'ten' for '--runs <N>'"), "{line}");
         assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
     }
 }

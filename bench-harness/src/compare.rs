@@ -1,14 +1,19 @@
 //! Two results files against each other.
+//!
+//! Speeds are taken relative to system malloc's runs of the same file where both have them, so that a machine that was busier
+//! on one day is not taken for a slower allocator. What was counted is compared as it is: an instruction more is an
+//! instruction more.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::fail::Fail;
+use crate::figures::{Group, groups};
 use crate::output;
-use crate::record::CaseResult;
+use crate::results::{BASE, CaseResult, Results};
 use crate::stats::{Ratio, median, ratio};
-use crate::table;
+use crate::{table, text};
 
 /// What compare is asked.
 #[derive(Debug, Args)]
@@ -23,181 +28,205 @@ pub struct Compare {
     /// Per cent by which the new one may be slower
     #[arg(long, default_value_t = 5.0)]
     pub bound: f64,
+    /// Compare though the files come from different machines
+    #[arg(long)]
+    pub across_machines: bool,
 }
 
-/// Prints the comparison; fails with code 1 when anything became slower beyond the bound.
-///
-/// Each side is taken relative to system malloc's runs of the same file where both have them, so that a machine that was
-/// busier on one day is not taken for a slower allocator.
+/// Instructions per operation that are no more than the rounding of a count.
+const ROUNDING: f64 = 0.05;
+
+/// Prints the comparison; fails with code 1 when anything became slower beyond the bound, fails now, or counts more.
 pub fn run(compare: &Compare) -> Result<(), Fail> {
     if !(0.0..100.0).contains(&compare.bound) {
+        return Err(Fail::usage(format!("--bound {}: expected 0 to 100", compare.bound)));
+    }
+    let (old, new) = (Results::read(&compare.old)?, Results::read(&compare.new)?);
+    if let Some(difference) = new.machine.difference(&old.machine).filter(|_| !compare.across_machines) {
         return Err(Fail::usage(format!(
-            "--bound {}: expected 0 to 100",
+            "the files come from different machines: {difference}; --across-machines compares them all the same"
+        )));
+    }
+    let found = compared(&old, &new, &compare.allocator, compare.bound / 100.0);
+    if found.rows.is_empty() {
+        return Err(Fail::usage(format!("the two files share no measurement of {}", compare.allocator)));
+    }
+    let head = ["measurement", "speed, new to old", "", "exact figures"].map(str::to_owned);
+    let cells = |r: &Row| {
+        vec![
+            r.title.clone(),
+            r.change.as_ref().map_or(String::new(), text::ratio),
+            r.verdict.to_owned(),
+            r.exact.join("; "),
+        ]
+    };
+    output::show(&table::plain(&head, found.rows.iter().map(cells).collect(), 4))?;
+    for (which, titles) in [("old", &found.only_old), ("new", &found.only_new)] {
+        for title in titles {
+            output::show(&format!("only in the {which} file: {title}\n"))?;
+        }
+    }
+    let of = |verdict: &str| found.rows.iter().filter(|r| r.verdict == verdict).count();
+    let (slower, failed) = (of(SLOWER), of(FAILED));
+    let more = found.rows.iter().filter(|r| r.counts_more).count();
+    let total = found.rows.len();
+    output::show(&format!(
+        "{total} measurements: faster in {}, no difference in {}, slower in {slower}, noisy in {}, failed in {failed}; more \
+         instructions or system calls in {more}\n",
+        of(FASTER),
+        of(SAME),
+        of(NOISY)
+    ))?;
+    match (slower, failed, more) {
+        (0, 0, 0) => Ok(()),
+        _ => Err(Fail::run(format!(
+            "of {total} measurements {slower} are slower by more than {} %, {failed} failed in the new file, {more} count more \
+             instructions or system calls",
             compare.bound
-        )));
+        ))),
     }
-    let (old, new) = (output::read(&compare.old)?, output::read(&compare.new)?);
-    let lines = lines(&old.results, &new.results, &compare.allocator);
-    let failed = failed(&old.results, &new.results, &compare.allocator);
-    if lines.is_empty() && failed.is_empty() {
-        return Err(Fail::usage(format!(
-            "the two files share no measurement of {}",
-            compare.allocator
-        )));
-    }
-    for title in &failed {
-        println!("{title:<60} FAILED in every run of the new file");
-    }
-    let mut slower = 0;
-    for line in &lines {
-        let verdict = line.verdict(compare.bound / 100.0);
-        slower += usize::from(verdict == "SLOWER");
-        println!(
-            "{:<60} {:>5.2}× [{:.2}–{:.2}] {verdict}",
-            line.title, line.change.value, line.change.low, line.change.high
-        );
-    }
-    if !failed.is_empty() {
-        return Err(Fail::run(format!(
-            "{} of {} measurements failed in the new file, {slower} are slower by more than {} %",
-            failed.len(),
-            lines.len() + failed.len(),
-            compare.bound
-        )));
-    }
-    if slower > 0 {
-        return Err(Fail::run(format!(
-            "{slower} of {} measurements are slower by more than {} %",
-            lines.len(),
-            compare.bound
-        )));
-    }
-    Ok(())
 }
+
+const FASTER: &str = "faster";
+const SAME: &str = "no difference";
+const SLOWER: &str = "SLOWER";
+const NOISY: &str = "noisy";
+const FAILED: &str = "FAILED";
 
 /// How one measurement changed from the old file to the new one.
 #[derive(Debug)]
-struct Line {
+struct Row {
     title: String,
-    change: Ratio,
+    change: Option<Ratio>,
+    verdict: &'static str,
+    /// Exact figures that changed.
+    exact: Vec<String>,
+    counts_more: bool,
 }
 
-impl Line {
-    fn verdict(&self, bound: f64) -> &'static str {
-        match self.change {
-            // Both the best guess and the whole interval must say so.
-            c if c.value < 1.0 - bound && c.high < 1.0 => "SLOWER",
-            c if c.value > 1.0 + bound && c.low > 1.0 => "faster",
-            _ => "no difference",
+#[derive(Debug)]
+struct Compared {
+    rows: Vec<Row>,
+    only_old: Vec<String>,
+    only_new: Vec<String>,
+}
+
+fn compared(old: &Results, new: &Results, allocator: &str, bound: f64) -> Compared {
+    let (before, after) = (groups(old), groups(new));
+    let of = |g: &Group| g.entry(allocator).map(|e| (e.case.spec.clone(), e.case.series));
+    let partner = |all: &[Group], g: &Group| all.iter().position(|o| of(o).is_some() && of(o) == of(g));
+    let alone = |mine: &[Group], others: &[Group]| -> Vec<String> {
+        mine.iter().filter(|g| of(g).is_some() && partner(others, g).is_none()).map(Group::words).collect()
+    };
+    let row = |g: &Group| Some(row(&before[partner(&before, g)?], g, allocator, bound));
+    Compared {
+        rows: after.iter().filter(|g| of(g).is_some()).filter_map(row).collect(),
+        only_old: alone(&before, &after),
+        only_new: alone(&after, &before),
+    }
+}
+
+fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
+    let case = |g: &Group| g.entry(allocator).map(|e| e.case.clone());
+    let (Some(then), Some(now)) = (case(before), case(after)) else { unreachable!("both were found by the allocator") };
+    let change = ratio(&relative(after, &now), &relative(before, &then));
+    let verdict = match &change {
+        None if now.runs.is_empty() => FAILED,
+        Some(r) if before.noise.is_some() || after.noise.is_some() || !r.value.is_finite() => NOISY,
+        // Both the best guess and the whole interval must say so.
+        Some(r) if r.is_difference() && r.value < 1.0 - bound => SLOWER,
+        Some(r) if r.is_difference() && r.value > 1.0 + bound => FASTER,
+        _ => SAME,
+    };
+    let (mut exact, mut counts_more) = (Vec::new(), false);
+    if let (Some(a), Some(b)) = (then.exact.instructions_per_op, now.exact.instructions_per_op)
+        && (a - b).abs() > ROUNDING
+    {
+        exact.push(format!("{a:.1} → {b:.1} instructions per operation"));
+        counts_more |= b > a;
+    }
+    let ops = (then.exact.syscall_ops, now.exact.syscall_ops);
+    if let (Some(a), Some(b)) = (then.exact.syscalls, now.exact.syscalls)
+        && a != b
+        && ops.0 == ops.1
+    {
+        exact.push(format!("{a} → {b} system calls"));
+        counts_more |= b > a;
+    }
+    let middle =
+        |c: &CaseResult, of: fn(&bench_subject::record::Run) -> f64| median(&c.runs.iter().map(of).collect::<Vec<_>>());
+    for (what, of) in [
+        ("faults", (|r| r.faults() as f64) as fn(&bench_subject::record::Run) -> f64),
+        ("MiB at the peak", |r| r.max_rss_kib as f64 / 1024.0),
+    ] {
+        // Threads and the clock have a hand in these: a tenth is no change.
+        if let (Some(a), Some(b)) = (middle(&then, of), middle(&now, of))
+            && (a - b).abs() > 0.1 * a.max(b)
+            && (a - b).abs() > 1.0
+        {
+            exact.push(format!("{} → {} {what}", text::short(a), text::short(b)));
         }
     }
+    Row { title: after.words(), change, verdict, exact, counts_more }
 }
 
-fn lines(old: &[CaseResult], new: &[CaseResult], allocator: &str) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for case in new.iter().filter(|c| c.allocator == allocator) {
-        let Some(before) = find(old, case, allocator) else {
-            continue;
-        };
-        let Some(change) = ratio(&relative(new, case), &relative(old, before)) else {
-            continue;
-        };
-        lines.push(Line {
-            title: title(case),
-            change,
-        });
-    }
-    lines
-}
-
-/// Measurements that gave figures before and now give none.
-fn failed(old: &[CaseResult], new: &[CaseResult], allocator: &str) -> Vec<String> {
-    let gave = |case: &CaseResult| !case.runs.is_empty();
-    new.iter()
-        .filter(|c| c.allocator == allocator && !gave(c) && !c.failures.is_empty())
-        .filter(|c| find(old, c, allocator).is_some_and(gave))
-        .map(title)
-        .collect()
-}
-
-fn title(case: &CaseResult) -> String {
-    format!(
-        "{} {}, {}",
-        case.spec.name(),
-        case.spec.title(),
-        case.series
-    )
-}
-
-fn find<'a>(
-    results: &'a [CaseResult],
-    like: &CaseResult,
-    allocator: &str,
-) -> Option<&'a CaseResult> {
-    results
-        .iter()
-        .find(|c| c.spec == like.spec && c.series == like.series && c.allocator == allocator)
-}
-
-/// Throughputs of a case, divided by the median of the base's in the same file.
-fn relative(results: &[CaseResult], case: &CaseResult) -> Vec<(usize, f64)> {
-    let base = find(results, case, table::BASE).filter(|b| b.allocator != case.allocator);
-    let base = base.and_then(|b| median(&b.runs.iter().map(|r| r.ops_per_sec).collect::<Vec<_>>()));
-    let base = base.unwrap_or(1.0);
-    table::throughputs(case)
-        .into_iter()
-        .map(|(round, v)| (round, v / base))
-        .collect()
+/// Speeds of a case, divided by the median of the base's in the same file.
+fn relative(group: &Group, case: &CaseResult) -> Vec<(usize, f64)> {
+    let base = group.entry(BASE).filter(|_| case.allocator != BASE);
+    let speeds = |c: &CaseResult| group.measure.speeds(c);
+    let base = base.and_then(|b| median(&speeds(b.case).iter().map(|s| s.1).collect::<Vec<_>>())).unwrap_or(1.0);
+    speeds(case).into_iter().map(|(round, v)| (round, v / base)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::tests::{case, results, spec};
+    use bench_subject::record::Series::Warm;
+
+    fn at(allocator: &str, speed: f64) -> CaseResult {
+        case(&spec("pair"), allocator, Warm, &[speed; 5])
+    }
+
+    fn verdict(old: Vec<CaseResult>, new: Vec<CaseResult>, bound: f64) -> &'static str {
+        compared(&results(old), &results(new), "hakmem", bound).rows[0].verdict
+    }
 
     #[test]
     fn a_busier_machine_is_no_regression() {
-        let old = [
-            CaseResult::at_speeds("system", &[10.0, 10.0, 10.0]),
-            CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0]),
-        ];
-        let new = [
-            CaseResult::at_speeds("system", &[5.0, 5.0, 5.0]),
-            CaseResult::at_speeds("hakmem", &[10.0, 10.0, 10.0]),
-        ];
-        let lines = lines(&old, &new, "hakmem");
-        assert_eq!(
-            (lines.len(), lines[0].change.value, lines[0].verdict(0.05)),
-            (1, 1.0, "no difference")
-        );
+        let old = vec![at("system", 10.0), at("hakmem", 20.0)];
+        assert_eq!(verdict(old, vec![at("system", 5.0), at("hakmem", 10.0)], 0.05), SAME);
     }
 
     #[test]
     fn a_regression_is_one_and_its_bound_counts() {
-        let old = [CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0])];
-        let new = [CaseResult::at_speeds("hakmem", &[18.0, 18.0, 18.0])];
-        let found = lines(&old, &new, "hakmem");
-        assert_eq!(
-            (found[0].verdict(0.05), found[0].verdict(0.2)),
-            ("SLOWER", "no difference")
-        );
-        assert_eq!(lines(&new, &old, "hakmem")[0].verdict(0.05), "faster");
-        assert!(lines(&old, &new, "system").is_empty());
-    }
-
-    fn failure(error: &str) -> crate::record::Failure {
-        crate::record::Failure {
-            round: 0,
-            error: error.to_owned(),
-        }
+        let (old, new) = (vec![at("hakmem", 20.0)], vec![at("hakmem", 18.0)]);
+        assert_eq!(verdict(old.clone(), new.clone(), 0.05), SLOWER);
+        assert_eq!(verdict(old.clone(), new.clone(), 0.2), SAME);
+        assert_eq!(verdict(new, old, 0.05), FASTER);
     }
 
     #[test]
     fn what_fails_now_is_no_silence() {
-        let old = [CaseResult::at_speeds("hakmem", &[20.0, 20.0, 20.0])];
-        let mut new = [CaseResult::at_speeds("hakmem", &[])];
-        assert!(failed(&old, &new, "hakmem").is_empty());
-        new[0].failures.push(failure("crashed: signal 11"));
-        assert_eq!(failed(&old, &new, "hakmem").len(), 1);
-        assert!(failed(&new, &new, "hakmem").is_empty());
+        let mut failing = case(&spec("pair"), "hakmem", Warm, &[]);
+        failing.add(0, Err("crashed: signal 11".to_owned()));
+        assert_eq!(verdict(vec![at("hakmem", 1.0)], vec![failing], 0.05), FAILED);
+    }
+
+    #[test]
+    fn counts_are_compared_exactly_and_lone_rows_are_named() {
+        let counted = |instructions: f64, syscalls: i64| {
+            let mut case = at("hakmem", 20.0);
+            (case.exact.instructions_per_op, case.exact.syscalls) = (Some(instructions), Some(syscalls));
+            case
+        };
+        let old = results(vec![counted(30.0, 5), case(&spec("batch"), "hakmem", Warm, &[1.0])]);
+        let new = results(vec![counted(31.0, 5), case(&spec("replace"), "hakmem", Warm, &[1.0])]);
+        let found = compared(&old, &new, "hakmem", 0.05);
+        assert_eq!(found.rows[0].exact, ["30.0 → 31.0 instructions per operation"]);
+        assert!(found.rows[0].counts_more && found.rows[0].verdict == SAME);
+        assert!(found.only_old[0].starts_with("batch ") && found.only_new[0].starts_with("replace "), "{found:?}");
+        let fewer = compared(&new, &old, "hakmem", 0.05);
+        assert!(!fewer.rows[0].counts_more);
     }
 }

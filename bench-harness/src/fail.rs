@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use bench_subject::one_line;
+
 /// One line for the person at the terminal, and the exit code that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fail {
@@ -16,18 +18,12 @@ pub struct Fail {
 impl Fail {
     /// A wrong request: exit code 2.
     pub fn usage(line: impl Into<String>) -> Self {
-        Self {
-            code: 2,
-            line: one_line(&line.into()),
-        }
+        Self { code: 2, line: one_line(&line.into()) }
     }
 
     /// A measurement that could not be made: exit code 1.
     pub fn run(line: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            line: one_line(&line.into()),
-        }
+        Self { code: 1, line: one_line(&line.into()) }
     }
 }
 
@@ -38,11 +34,6 @@ impl fmt::Display for Fail {
 }
 
 impl std::error::Error for Fail {}
-
-/// Joins several lines into one, so that a message is always one line.
-pub fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 #[cfg(test)]
 mod tests {

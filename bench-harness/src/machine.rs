@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe;
+
 /// The machine, the settings that matter, and the command. What cannot be read is left empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,17 @@ pub struct Machine {
     pub page_size: u64,
     /// The choice in /sys/kernel/mm/transparent_hugepage/enabled.
     pub thp: String,
+    /// The choice in /sys/kernel/mm/transparent_hugepage/defrag.
+    pub thp_defrag: String,
+    /// Nanoseconds of the first touch of an OS page of 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault_ns: Option<f64>,
+    /// Nanoseconds of the first touch of a huge page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub huge_fault_ns: Option<f64>,
+    /// Nanoseconds of a load that misses all caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_latency_ns: Option<f64>,
     /// Whether the processor says that it is a virtual machine's.
     pub virtual_machine: bool,
     /// Load averages when the measurement began.
@@ -49,38 +62,52 @@ pub fn describe() -> Machine {
     Machine {
         cpu: field(&cpuinfo, "model name").unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        memory_mib: field(&read("/proc/meminfo"), "MemTotal")
-            .and_then(|v| kib(&v))
-            .unwrap_or(0)
-            / 1024,
+        memory_mib: field(&read("/proc/meminfo"), "MemTotal").and_then(|v| kib(&v)).unwrap_or(0) / 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         page_size: page_size.max(0) as u64,
         thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        virtual_machine: field(&cpuinfo, "flags")
-            .is_some_and(|f| f.split(' ').any(|w| w == "hypervisor")),
-        load: read("/proc/loadavg")
-            .split(' ')
-            .take(3)
-            .collect::<Vec<_>>()
-            .join(" "),
-        unix_time: std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs()),
+        thp_defrag: chosen(&read("/sys/kernel/mm/transparent_hugepage/defrag")),
+        virtual_machine: field(&cpuinfo, "flags").is_some_and(|f| f.split(' ').any(|w| w == "hypervisor")),
+        load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args_os()
-            .map(|a| a.to_string_lossy().into_owned())
-            .collect(),
+        command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         environment,
+        ..Machine::default()
+    }
+}
+
+impl Machine {
+    /// With what a short probe says of its memory.
+    pub fn probed(self) -> Machine {
+        let (fault_ns, huge_fault_ns) = probe::fault_ns();
+        Machine { fault_ns, huge_fault_ns, memory_latency_ns: probe::memory_latency_ns(), ..self }
+    }
+
+    /// What makes figures of `other` no figures of this machine, in words.
+    pub fn difference(&self, other: &Machine) -> Option<String> {
+        let fields = |m: &Machine| {
+            [
+                ("processor", m.cpu.clone()),
+                ("architecture", m.arch.clone()),
+                ("number of processors", m.cpus.to_string()),
+                ("memory", format!("{} GiB", (m.memory_mib + 512) / 1024)),
+                ("kernel", m.kernel.clone()),
+                ("state of transparent huge pages", m.thp.clone()),
+            ]
+        };
+        let both = fields(self).into_iter().zip(fields(other));
+        let differs = |((what, now), (_, then)): ((&str, String), (&str, String))| {
+            (now != then).then(|| format!("the {what} is {now:?}, was {then:?}"))
+        };
+        both.filter_map(differs).next()
     }
 }
 
 /// Memory that could be had without swapping, in bytes.
 pub fn available_bytes() -> u64 {
-    field(&read("/proc/meminfo"), "MemAvailable")
-        .and_then(|v| kib(&v))
-        .unwrap_or(0)
-        * 1024
+    field(&read("/proc/meminfo"), "MemAvailable").and_then(|v| kib(&v)).unwrap_or(0) * 1024
 }
 
 fn read(path: &str) -> String {
@@ -88,15 +115,7 @@ fn read(path: &str) -> String {
 }
 
 fn field(text: &str, name: &str) -> Option<String> {
-    let value = |line: &str| {
-        Some(
-            line.strip_prefix(name)?
-                .trim_start()
-                .strip_prefix(':')?
-                .trim()
-                .to_owned(),
-        )
-    };
+    let value = |line: &str| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned());
     text.lines().find_map(value)
 }
 
@@ -106,10 +125,7 @@ fn kib(value: &str) -> Option<u64> {
 
 /// The word in brackets, as sysfs marks a choice.
 fn chosen(text: &str) -> String {
-    text.split_once('[')
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .map_or("", |(word, _)| word)
-        .to_owned()
+    text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(word, _)| word).to_owned()
 }
 
 #[cfg(test)]
@@ -120,13 +136,18 @@ mod tests {
     fn fields_and_choices() {
         let text = "model name\t: Some CPU\nMemTotal:       24684504 kB\n";
         assert_eq!(field(text, "model name").as_deref(), Some("Some CPU"));
-        assert_eq!(
-            field(text, "MemTotal").and_then(|v| kib(&v)),
-            Some(24684504)
-        );
+        assert_eq!(field(text, "MemTotal").and_then(|v| kib(&v)), Some(24684504));
         assert_eq!(field(text, "Mem"), None);
         assert_eq!(chosen("always [madvise] never\n"), "madvise");
         assert_eq!(chosen(""), "");
+    }
+
+    #[test]
+    fn machines_are_told_apart() {
+        let one = describe();
+        assert_eq!(one.difference(&one.clone().probed()), None, "a probe is no difference");
+        let other = Machine { kernel: "7.0".to_owned(), ..one.clone() };
+        assert!(other.difference(&one).unwrap().starts_with("the kernel is \"7.0\", was "));
     }
 
     #[test]

@@ -5,13 +5,12 @@
 //! hits all allocators alike, no allocator always runs after the same neighbour, and a measurement that is interrupted
 //! has something of everything.
 
+use bench_subject::record::Series;
+use bench_subject::spec::Spec;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-
-use crate::record::Series;
-use crate::workloads::Spec;
 
 /// One workload of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,9 +80,7 @@ impl Plan {
     }
 
     fn round(&self, jobs: &mut Vec<Job>, round: usize, latency: bool, random: &mut StdRng) {
-        let mut order: Vec<usize> = (0..self.entries.len())
-            .filter(|&i| round < self.entries[i].runs)
-            .collect();
+        let mut order: Vec<usize> = (0..self.entries.len()).filter(|&i| round < self.entries[i].runs).collect();
         order.shuffle(random);
         for entry in order {
             let first = jobs.len();
@@ -92,13 +89,7 @@ impl Plan {
                     if !self.entries[entry].takes(allocator, series, latency) {
                         continue;
                     }
-                    jobs.push(Job {
-                        entry,
-                        allocator: allocator.clone(),
-                        series,
-                        round,
-                        latency,
-                    });
+                    jobs.push(Job { entry, allocator: allocator.clone(), series, round, latency });
                 }
             }
             jobs[first..].shuffle(random);
@@ -114,16 +105,13 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::tests::spec;
 
     fn plan(seed: u64) -> Plan {
-        let entry = |spec: &Spec| Entry {
-            spec: spec.clone(),
-            series: vec![Series::Warm, Series::Cold],
-            runs: 4,
-            secs: None,
-        };
+        let entry =
+            |spec: &Spec| Entry { spec: spec.clone(), series: vec![Series::Warm, Series::Cold], runs: 4, secs: None };
         Plan {
-            entries: Spec::report_cases().iter().map(entry).collect(),
+            entries: ["pair", "batch"].map(spec).iter().map(entry).collect(),
             allocators: ["a", "b", "c"].map(String::from).to_vec(),
             latency: false,
             settle_ms: None,
@@ -139,10 +127,7 @@ mod tests {
         for (i, round) in jobs.chunks(12).enumerate() {
             assert!(round.iter().all(|j| j.round == i && !j.latency));
             for half in round.chunks(6) {
-                assert!(
-                    half.iter().all(|j| j.entry == half[0].entry),
-                    "a workload's runs stay together"
-                );
+                assert!(half.iter().all(|j| j.entry == half[0].entry), "a workload's runs stay together");
             }
             let all: std::collections::HashSet<&Job> = round.iter().collect();
             assert_eq!(all.len(), 12);
@@ -156,16 +141,9 @@ mod tests {
         let orders: Vec<Vec<String>> = plan(7)
             .jobs()
             .chunks(6)
-            .map(|r| {
-                r.iter()
-                    .map(|j| format!("{}{}", j.allocator, j.series))
-                    .collect()
-            })
+            .map(|r| r.iter().map(|j| format!("{}{}", j.allocator, j.series)).collect())
             .collect();
-        assert!(
-            orders.windows(2).any(|w| w[0] != w[1]),
-            "rounds are shuffled anew"
-        );
+        assert!(orders.windows(2).any(|w| w[0] != w[1]), "rounds are shuffled anew");
     }
 
     #[test]
@@ -176,20 +154,9 @@ mod tests {
         let jobs = plan.jobs();
         assert_eq!(plan.runs(), 6 * (4 + 1));
         assert_eq!(jobs.len(), plan.runs() + 2 * 6);
-        let count = |entry: usize, latency: bool| {
-            jobs.iter()
-                .filter(|j| j.entry == entry && j.latency == latency)
-                .count()
-        };
-        assert_eq!(
-            [
-                count(0, false),
-                count(1, false),
-                count(0, true),
-                count(1, true)
-            ],
-            [24, 6, 6, 6]
-        );
+        let count =
+            |entry: usize, latency: bool| jobs.iter().filter(|j| j.entry == entry && j.latency == latency).count();
+        assert_eq!([count(0, false), count(1, false), count(0, true), count(1, true)], [24, 6, 6, 6]);
         assert!(jobs[plan.runs()..].iter().all(|j| j.latency));
     }
 }

@@ -71,27 +71,15 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {msg}") {
             bar.set_style(style);
         }
-        Self {
-            bar,
-            lines: !terminal,
-            total,
-            done: 0,
-            last: Instant::now(),
-        }
+        Self { bar, lines: !terminal, total, done: 0, last: Instant::now() }
     }
 
     /// A run is about to start; so much is left.
     pub fn starts(&mut self, what: &str, left: Duration) {
-        self.bar
-            .set_message(format!("{} left  {what}", in_words(left)));
+        self.bar.set_message(format!("{} left  {what}", in_words(left)));
         if self.lines && self.last.elapsed() >= EVERY {
             self.last = Instant::now();
-            output::say(&format!(
-                "{} of {} runs, {} left: {what}\n",
-                self.done,
-                self.total,
-                in_words(left)
-            ));
+            output::say(&format!("{} of {} runs, {} left: {what}\n", self.done, self.total, in_words(left)));
         }
     }
 

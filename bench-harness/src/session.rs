@@ -1,41 +1,68 @@
 //! One measurement from the plan to the table and the files, whoever interrupts it.
+//!
+//! The results file is written anew every few seconds and says that it is incomplete, so that whatever ends the harness
+//! leaves what was measured. `--resume` reads it, skips the runs that are in it, and goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use bench_subject::latency::VARIABLE as LATENCY;
+use bench_subject::record::{Order, Run, Series};
+
+use crate::exact::{self, Tools};
 use crate::fail::Fail;
-use crate::journal::{self, Head, Journal, Line};
 use crate::options::RunOptions;
-use crate::output::{self, Pending};
+use crate::output::{self, Target};
 use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
-use crate::record::{CaseResult, Failure, Order, Results, Run, SCHEMA, Series};
-use crate::runner::Launcher;
-use crate::{
-    callgrind, drift, host_warm, interrupt, latency, machine, peers, programs, sources, suite,
-    table,
-};
+use crate::results::{CaseResult, Results, SCHEMA, compare_checksums};
+use crate::resume::{earlier, going_on, program_marks};
+use crate::{figures, host_warm, interrupt, machine, runner, subjects, suite, table};
 
 /// What a run takes where no table says it, in seconds.
 const UNKNOWN_SECS: f64 = 0.5;
 
-/// What starting a child takes.
-const START_SECS: f64 = 0.004;
+/// How often the results file is written while it is measured.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What is to be measured, and for how long.
+#[derive(Debug)]
+pub struct Request {
+    /// The workloads.
+    pub entries: Vec<Entry>,
+    /// The allocators.
+    pub allocators: Vec<String>,
+    /// Whether the time it will take is said beforehand.
+    pub estimate: bool,
+    /// Whether rounds and sizes are cut so that it ends within [`suite::QUICK_LIMIT`] seconds.
+    pub quick: bool,
+}
 
 /// Checks everything, measures, prints the table and writes the files.
-pub fn measure(
-    launcher: &Launcher,
-    mut entries: Vec<Entry>,
-    allocators: Vec<String>,
-    options: &RunOptions,
-    estimate: bool,
-) -> Result<(), Fail> {
-    for entry in &mut entries {
+pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
+    for entry in &mut request.entries {
         if let Some(share) = options.scale_by {
             entry.spec.scale(share);
-            entry.secs = entry.secs.map(|s| s * share + START_SECS);
+            entry.secs = entry.secs.map(|s| s * share);
         }
-        entry.spec.check()?;
+        entry.spec.check().map_err(Fail::usage)?;
+    }
+    check_takes(&request)?;
+    let tools = if options.exact { Some(Tools::found().check()?) } else { None };
+    let json = options.json.as_deref().map(Target::new).transpose()?;
+    let csv = options.csv.as_deref().map(Target::new).transpose()?;
+    let earlier = earlier(json.as_ref(), options.resume)?;
+    let specs: Vec<_> = request.entries.iter().map(|e| e.spec.clone()).collect();
+    subjects::prepare(&specs, &request.allocators)?;
+    interrupt::watch();
+
+    // What is built does not count: it is built once.
+    let start = Instant::now();
+    let deadline = request.quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
+    let Request { mut entries, allocators, estimate, quick } = request;
+    let factor = if estimate { suite::calibrate() } else { 1.0 };
+    if quick && earlier.is_none() {
+        suite::cut(&mut entries, &allocators, factor);
     }
     let plan = Plan {
         entries,
@@ -44,256 +71,192 @@ pub fn measure(
         settle_ms: options.settle_ms()?,
         order_seed: options.order_seed,
     };
-    for entry in &plan.entries {
-        programs::check(
-            std::slice::from_ref(&entry.spec),
-            &plan.allocators,
-            &entry.series,
-        )?;
-    }
-    check_sources(launcher, &plan)?;
-    if options.callgrind {
-        callgrind::check()?;
-    }
-    let json = options.json.as_deref().map(Pending::new).transpose()?;
-    let csv = options.csv.as_deref().map(Pending::new).transpose()?;
-    let head = Head {
-        journal: 1,
-        programs: program_marks(launcher, &plan),
-        plan,
-        machine: machine::describe(),
+    let programs = program_marks(&plan);
+    let results = match earlier {
+        Some(earlier) => going_on(earlier, &plan, &programs)?,
+        None => fresh(plan, programs, options.drift_bound),
     };
-    let (journal, finished) = match json.as_ref().and_then(Pending::place) {
-        Some(place) => {
-            let (journal, finished) = Journal::open(place, &head, options.resume)?;
-            (Some(journal), finished)
-        }
-        None if options.resume => {
-            return Err(Fail::usage(
-                "--resume: the results go to a stream, which keeps nothing; expected --json FILE",
-            ));
-        }
-        None => (None, journal::Finished::new()),
-    };
-    let Head { plan, machine, .. } = head;
-    let machine = journal.as_ref().map_or(machine, |j| j.machine.clone());
-
     let mut session = Session {
-        launcher,
         limit: Duration::from_secs(options.time_limit),
-        results: empty_cases(&plan),
-        pace: Pace::new(1.0),
-        plan,
-        journal,
+        deadline,
+        pace: Pace::new(factor),
+        json,
+        saved: Instant::now(),
+        results,
     };
-    let left = session.replay(finished);
+    let left = session.left();
     if !options.no_host_warm && !left.is_empty() {
-        let peak = session
-            .plan
-            .entries
-            .iter()
-            .map(|e| e.spec.peak_bytes())
-            .max();
-        host_warm::warm(peak.unwrap_or(0).saturating_mul(2))?;
+        let peak = session.plan().entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
+        let limit = if quick { Duration::from_secs(8) } else { Duration::from_secs(120) };
+        host_warm::warm(peak.saturating_mul(2), limit)?;
     }
     if estimate && !left.is_empty() {
-        let factor = suite::calibrate(launcher);
-        session.pace = Pace::new(factor);
-        let expected = session.time_left(&left);
-        let line = suite::estimate(&session.plan, left.len(), expected, factor);
-        output::say(&(line + "\n"));
+        output::say(&suite::estimate(session.plan(), left.len(), session.time_left(&left), factor));
     }
-    interrupt::watch();
     session.run(&left);
-    programs::compare_checksums(&mut session.results);
-    if options.callgrind && !interrupt::asked() {
-        callgrind::count(&mut session.results, launcher, session.limit);
-    }
-    let Session {
-        plan,
-        results,
-        journal,
-        ..
-    } = session;
+    session.finish(tools, csv)
+}
 
-    let complete = !interrupt::asked();
-    let (runs, failures) = results.iter().fold((0, 0), |(runs, failures), case| {
-        (runs + case.runs.len(), failures + case.failures.len())
-    });
-    let mut warnings = drift::warnings(&results, options.drift_bound);
-    if !complete {
-        warnings.insert(
-            0,
-            format!(
-                "interrupted: {} of {} planned runs were made",
-                runs + failures,
-                plan.runs()
-            ),
-        );
-    }
-    let shown = table::render(&results) + &table::warnings(&warnings);
-    // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-    let mut written = csv.map_or(Ok(()), |csv| csv.write(&output::csv(&results)));
-    if let Some(json) = json {
-        let text = output::json(&Results {
-            schema: SCHEMA,
-            complete,
-            planned_runs: plan.runs(),
-            warnings,
-            machine,
-            results,
-        })?;
-        written = json.write(&text).and(written);
-    }
-    output::show(&shown).and(written)?;
-    if !complete {
-        let resume = match (&options.json, &journal) {
-            (Some(path), Some(_)) => format!(
-                "{} has what was measured; the same command with --resume goes on",
-                path.display()
-            ),
-            (Some(path), None) => format!("{} has what was measured", path.display()),
-            (None, _) => {
-                "nothing was kept on disk: with --json FILE it could be resumed".to_owned()
-            }
-        };
-        return Err(Fail {
-            code: 130,
-            line: format!(
-                "interrupted after {} of {} runs; {resume}",
-                runs + failures,
-                plan.runs()
-            ),
-        });
-    }
-    if let Some(journal) = journal {
-        journal.finish();
-    }
-    if failures > 0 {
-        return Err(Fail::run(format!(
-            "{failures} of {} runs failed; the table says how",
-            plan.runs()
-        )));
+/// Refuses combinations of which none can be run.
+fn check_takes(request: &Request) -> Result<(), Fail> {
+    for entry in &request.entries {
+        let (spec, name) = (&entry.spec, &entry.spec.workload);
+        let takes = |a: &String| entry.series.iter().any(|&s| spec.takes(a, s));
+        if !request.allocators.iter().any(takes) {
+            let own = spec.row().map_or(&[][..], |r| r.series);
+            let own: Vec<&str> = own.iter().map(|s| s.name()).collect();
+            return Err(Fail::usage(format!(
+                "{name}: none of {} can be measured in the series asked for; expected a series of {} and an allocator that \
+                 serves",
+                request.allocators.join(", "),
+                own.join(", ")
+            )));
+        }
+        let workspace = subjects::workspace(spec);
+        let missing = |a: &&String| takes(a) && spec.is_program() && !workspace.is_built(a);
+        if let Some(missing) = request.allocators.iter().find(missing) {
+            return Err(Fail::usage(format!(
+                "{name} is not built with {missing} yet: run bench-harness programs build {missing}"
+            )));
+        }
     }
     Ok(())
 }
 
-struct Session<'a> {
-    launcher: &'a Launcher,
-    limit: Duration,
-    plan: Plan,
-    results: Vec<CaseResult>,
-    pace: Pace<(usize, Series, String)>,
-    journal: Option<Journal>,
+/// A case for every combination, in the order in which tables show them.
+fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
+    let mut results = Vec::new();
+    for entry in &plan.entries {
+        for &series in &entry.series {
+            let taking = plan.allocators.iter().filter(|a| entry.takes(a, series, false));
+            results.extend(taking.map(|a| CaseResult::new(entry.spec.clone(), a, series)));
+        }
+    }
+    Results {
+        schema: SCHEMA,
+        complete: false,
+        planned_runs: plan.runs(),
+        noise_bound,
+        warnings: Vec::new(),
+        machine: machine::describe().probed(),
+        plan: Some(plan),
+        programs,
+        results,
+    }
 }
 
-impl Session<'_> {
-    /// Takes over what earlier sessions have finished, and answers the jobs that are left.
-    fn replay(&mut self, mut finished: journal::Finished) -> Vec<Job> {
-        let jobs = self.plan.jobs();
-        let all = jobs.len();
-        let mut left = Vec::new();
-        for job in jobs {
-            match finished.remove(&job) {
-                Some(outcome) => self.note(&job, outcome),
-                None => left.push(job),
+struct Session {
+    limit: Duration,
+    /// When no further run is started.
+    deadline: Option<Instant>,
+    pace: Pace<(usize, Series, String)>,
+    json: Option<Target>,
+    saved: Instant,
+    results: Results,
+}
+
+impl Session {
+    fn plan(&self) -> &Plan {
+        static NONE: Plan =
+            Plan { entries: Vec::new(), allocators: Vec::new(), latency: false, settle_ms: None, order_seed: 0 };
+        self.results.plan.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The jobs whose runs are not there yet.
+    fn left(&self) -> Vec<Job> {
+        let key = |c: &CaseResult, round: usize| (c.spec.command(), c.allocator.clone(), c.series, round);
+        let made = |c: &CaseResult| {
+            c.rounds.iter().copied().chain(c.failures.iter().map(|f| f.round)).map(|r| key(c, r)).collect::<Vec<_>>()
+        };
+        let made: HashSet<_> = self.results.results.iter().flat_map(made).collect();
+        let sampled = |job: &Job| self.case(job).is_some_and(|c| c.latency.is_some());
+        let all = self.plan().jobs();
+        let is_left = |job: &Job| {
+            let spec = &self.plan().entries[job.entry].spec;
+            match job.latency {
+                true => !sampled(job),
+                false => !made.contains(&(spec.command(), job.allocator.clone(), job.series, job.round)),
             }
-        }
-        if left.len() < all {
-            output::say(&format!(
-                "resumed: {} of {all} runs are there already
-",
-                all - left.len()
-            ));
+        };
+        let left: Vec<Job> = all.iter().filter(|j| is_left(j)).cloned().collect();
+        if left.len() < all.len() {
+            output::say(&format!("resumed: {} of {} runs are there already\n", all.len() - left.len(), all.len()));
         }
         left
     }
 
     fn run(&mut self, jobs: &[Job]) {
-        let mut progress = Progress::new(self.plan.jobs().len());
-        progress.done(self.plan.jobs().len() - jobs.len());
+        let all = self.plan().jobs().len();
+        let mut progress = Progress::new(all);
+        progress.done(all - jobs.len());
         for (i, job) in jobs.iter().enumerate() {
-            let what = format!(
-                "{} {} {}",
-                self.plan.entries[job.entry].spec.name(),
-                job.series,
-                job.allocator
-            );
+            let expected = self.pace.guess(&kind(job), self.expected(job));
+            let rest = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if interrupt::asked() || rest.is_some_and(|r| r.as_secs_f64() < expected) {
+                return;
+            }
+            let spec = &self.plan().entries[job.entry].spec;
+            let what = format!("{} {} {}", spec.workload, job.series, job.allocator);
             progress.starts(&what, self.time_left(&jobs[i..]));
             let start = Instant::now();
-            let outcome = self.start(job);
+            let outcome = self.start(job, rest);
             if interrupt::asked() {
                 // Whatever this run measured, it was measured while being ended.
                 return;
             }
-            let expected = self.expected(job);
-            self.pace
-                .saw(kind(job), expected, start.elapsed().as_secs_f64());
+            if outcome.run.is_err() && rest.is_some_and(|r| start.elapsed() >= r) {
+                // It was not hung: its time was up.
+                return;
+            }
+            self.pace.saw(kind(job), self.expected(job), start.elapsed().as_secs_f64());
             if !outcome.messages.trim().is_empty() && outcome.run.is_ok() {
                 progress.say(&outcome.messages);
             }
-            self.keep(job, &outcome.run, &progress);
             if let (true, Err(e)) = (job.latency, &outcome.run) {
                 progress.say(&format!("latency: {what}: {e}\n"));
             }
             self.note(job, outcome.run);
             progress.done(1);
+            if self.saved.elapsed() > SAVE_EVERY {
+                self.saved = Instant::now();
+                if let Err(e) = self.save() {
+                    progress.say(&format!("bench-harness: {e}; measuring on\n"));
+                }
+            }
         }
     }
 
-    /// Where the disk takes no more, the measurement goes on and can no longer be resumed.
-    fn keep(&mut self, job: &Job, run: &Result<Run, String>, progress: &Progress) {
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        if let Err(e) = journal.add(&Line::new(job.clone(), run.clone())) {
-            progress.say(&format!(
-                "bench-harness: {e}; measuring on, with nothing to resume from after this\n"
-            ));
-            self.journal = None;
-        }
-    }
-
-    fn start(&self, job: &Job) -> crate::runner::Outcome {
+    fn start(&self, job: &Job, rest: Option<Duration>) -> runner::Outcome {
+        let plan = self.plan();
         let order = Order {
-            spec: self.plan.entries[job.entry].spec.clone(),
+            spec: plan.entries[job.entry].spec.clone(),
             series: job.series,
-            settle_ms: self.plan.settle_ms.filter(|_| !job.latency),
+            settle_ms: plan.settle_ms.filter(|_| !job.latency),
         };
-        let variables: &[_] = if job.latency {
-            &[(latency::VARIABLE, "1")]
-        } else {
-            &[]
-        };
-        self.launcher
-            .run_with(&job.allocator, &order, self.limit, variables)
+        let variables: &[_] = if job.latency { &[(LATENCY, "1")] } else { &[] };
+        runner::run(&job.allocator, &order, self.limit.min(rest.unwrap_or(self.limit)), variables)
+    }
+
+    fn case(&self, job: &Job) -> Option<&CaseResult> {
+        let spec = &self.plan().entries[job.entry].spec;
+        self.results.results.iter().find(|c| c.spec == *spec && c.allocator == job.allocator && c.series == job.series)
     }
 
     /// Enters an outcome where it belongs. A sampling run that failed leaves its case without times.
     fn note(&mut self, job: &Job, outcome: Result<Run, String>) {
-        let spec = &self.plan.entries[job.entry].spec;
-        let case = self
-            .results
-            .iter_mut()
-            .find(|c| c.spec == *spec && c.allocator == job.allocator && c.series == job.series);
-        let Some(case) = case else { return };
+        let spec = self.plan().entries[job.entry].spec.clone();
+        let fits = |c: &&mut CaseResult| c.spec == spec && c.allocator == job.allocator && c.series == job.series;
+        let Some(case) = self.results.results.iter_mut().find(fits) else { return };
         match outcome {
             Ok(run) if job.latency => case.latency = run.latency,
             Err(_) if job.latency => {}
-            Ok(run) => {
-                case.runs.push(run);
-                case.rounds.push(job.round);
-            }
-            Err(error) => case.failures.push(Failure {
-                round: job.round,
-                error,
-            }),
+            outcome => case.add(job.round, outcome),
         }
     }
 
     fn expected(&self, job: &Job) -> f64 {
-        let rest = self.plan.settle_ms.unwrap_or(0) as f64 / 1e3;
-        self.plan.entries[job.entry].secs.unwrap_or(UNKNOWN_SECS) + rest
+        let rest = self.plan().settle_ms.unwrap_or(0) as f64 / 1e3;
+        self.plan().entries[job.entry].secs.unwrap_or(UNKNOWN_SECS) + rest
     }
 
     fn time_left(&self, jobs: &[Job]) -> Duration {
@@ -301,74 +264,68 @@ impl Session<'_> {
         for job in jobs {
             counts.entry(kind(job)).or_insert((0, self.expected(job))).0 += 1;
         }
-        let secs = counts
-            .iter()
-            .map(|(kind, &(count, expected))| f64::from(count) * self.pace.guess(kind, expected))
-            .sum::<f64>();
-        Duration::from_secs_f64(secs)
+        let of = |(kind, &(count, expected)): (&_, &(i32, f64))| f64::from(count) * self.pace.guess(kind, expected);
+        Duration::from_secs_f64(counts.iter().map(of).sum())
+    }
+
+    fn save(&self) -> Result<(), Fail> {
+        match self.json.as_ref().filter(|t| t.file().is_some()) {
+            Some(json) => json.write(&self.results.json()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Works out what the runs mean, writes the files and prints the table.
+    fn finish(mut self, tools: Option<Tools>, csv: Option<Target>) -> Result<(), Fail> {
+        compare_checksums(&mut self.results.results);
+        if let Some(tools) = tools.filter(|_| !interrupt::asked()) {
+            exact::count(&mut self.results.results, tools, self.limit);
+        }
+        let made = |c: &CaseResult| c.runs.len() + c.failures.len();
+        let done: usize = self.results.results.iter().map(made).sum();
+        let failures: usize = self.results.results.iter().map(|c| c.failures.len()).sum();
+        let planned = self.results.planned_runs;
+        let interrupted = interrupt::asked();
+        self.results.complete = !interrupted;
+        self.results.warnings = Vec::new();
+        if done < planned {
+            let why = if interrupted { "interrupted" } else { "its time was up" };
+            self.results.warnings.push(format!("{why}: {done} of {planned} planned runs were made"));
+        }
+        let groups = figures::groups(&self.results);
+        let noisy =
+            groups.iter().filter_map(|g| Some(format!("{}: {}: it does not count", g.words(), g.noise.as_ref()?)));
+        let noisy: Vec<String> = noisy.collect();
+        let shown = if groups.is_empty() { String::new() } else { table::render(&groups) };
+        self.results.warnings.extend(noisy);
+        if !interrupted {
+            // Only an interrupted measurement can be gone on with.
+            (self.results.plan, self.results.programs) = (None, Vec::new());
+        }
+        let shown = table::warnings(&self.results.warnings) + &shown;
+        // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
+        let mut written = csv.map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
+        if let Some(json) = &self.json {
+            written = json.write(&self.results.json()?).and(written);
+        }
+        output::show(&shown).and(written)?;
+        if interrupted {
+            let kept = match self.json.as_ref().map(|t| t.file()) {
+                Some(Some(path)) => {
+                    format!("{} has what was measured; the same command with --resume goes on", path.display())
+                }
+                Some(None) => "what was measured was written".to_owned(),
+                None => "nothing was kept on disk: with --json FILE it could be resumed".to_owned(),
+            };
+            return Err(Fail { code: 130, line: format!("interrupted after {done} of {planned} runs; {kept}") });
+        }
+        match failures {
+            0 => Ok(()),
+            n => Err(Fail::run(format!("{n} of {planned} runs failed; the table says how"))),
+        }
     }
 }
 
 fn kind(job: &Job) -> (usize, Series, String) {
     (job.entry, job.series, job.allocator.clone())
-}
-
-/// The programs whose change would make an earlier session's runs another measurement's.
-fn program_marks(launcher: &Launcher, plan: &Plan) -> Vec<(String, String)> {
-    let mut marks = Vec::new();
-    for entry in &plan.entries {
-        for allocator in &plan.allocators {
-            let path = launcher.child(allocator, &entry.spec).0;
-            let mark = (allocator.clone(), journal::program_mark(&path));
-            if !marks.contains(&mark) {
-                marks.push(mark);
-            }
-        }
-    }
-    marks
-}
-
-/// Refuses executables of rivals and programs that were built from other sources.
-fn check_sources(launcher: &Launcher, plan: &Plan) -> Result<(), Fail> {
-    let mut asked = Vec::new();
-    for entry in &plan.entries {
-        for allocator in &plan.allocators {
-            let path = launcher.child(allocator, &entry.spec).0;
-            let kind = match entry.spec.is_program() {
-                true => "programs",
-                false if peers::NAMES.contains(&allocator.as_str()) => "peers",
-                false => continue,
-            };
-            if path.is_file() && !asked.contains(&path) {
-                sources::check(&path, &format!("bench-harness {kind} build {allocator}"))?;
-                asked.push(path);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A case for every combination, in the order in which tables show them.
-fn empty_cases(plan: &Plan) -> Vec<CaseResult> {
-    let mut cases = Vec::new();
-    for entry in &plan.entries {
-        for &series in &entry.series {
-            for allocator in &plan.allocators {
-                if !entry.takes(allocator, series, false) {
-                    continue;
-                }
-                cases.push(CaseResult {
-                    spec: entry.spec.clone(),
-                    allocator: allocator.clone(),
-                    series,
-                    runs: Vec::new(),
-                    rounds: Vec::new(),
-                    failures: Vec::new(),
-                    instructions_per_op: None,
-                    latency: None,
-                });
-            }
-        }
-    }
-    cases
 }

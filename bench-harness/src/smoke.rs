@@ -6,132 +6,97 @@
 
 use std::time::{Duration, Instant};
 
+use bench_subject::record::{Order, Run};
+use bench_subject::spec::Spec;
+use bench_subject::table::WORKLOADS;
+use bench_subject::workload::When;
 use clap::Args;
 
 use crate::fail::Fail;
-use crate::peers;
-use crate::programs;
-use crate::record::{Order, Run, Series};
-use crate::runner::Launcher;
-use crate::subjects;
-use crate::workloads::{Spec, WorkloadCommand, check_positive};
+use crate::subjects::{self, OWN, PROGRAMS, RIVALS};
+use crate::{output, runner};
 
-/// The part of a workload's default length that is run.
-const SHARE: f64 = 0.001;
+/// The part of a workload's quick size that is run.
+const SHARE: f64 = 0.01;
 
 /// What a smoke is asked.
 #[derive(Debug, Args)]
 pub struct Smoke {
-    /// Allocators, separated by commas [default: the three built in and every peer, built or not]
+    /// Allocators, separated by commas [default: our own and every peer, built or not]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub allocators: Vec<String>,
     /// Workloads, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub workloads: Vec<String>,
     /// Seconds after which a run counts as hung
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
 }
 
 /// Runs them all; fails with code 1 and the names of the pairs that gave no result.
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
-    let launcher = Launcher::new()?;
-    let allocators = allocators(smoke, &launcher)?;
+    let all = || OWN.into_iter().chain(RIVALS).map(String::from).collect();
+    let allocators: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
+    subjects::check_names(&allocators, &subjects::known())?;
     let specs = specs(smoke)?;
     // A program that is not built with all of them is refused and not left out, as a peer is.
-    programs::check(&specs, &allocators, &[Series::Warm])?;
-    check_positive("--time-limit", smoke.time_limit)?;
+    for spec in specs.iter().filter(|s| s.is_program()) {
+        if let Some(missing) = allocators.iter().find(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a)) {
+            return Err(Fail::usage(format!(
+                "{} is not built with {missing} yet: run bench-harness programs build {missing}",
+                spec.workload
+            )));
+        }
+    }
+    subjects::prepare(&specs, &allocators)?;
     let limit = Duration::from_secs(smoke.time_limit);
     let start = Instant::now();
     let (mut good, mut bad) = (0, Vec::new());
     for spec in &specs {
         for allocator in &allocators {
-            for series in [Series::Warm, Series::Cold] {
-                if !spec.takes(allocator, series) {
-                    continue;
-                }
-                let order = Order {
-                    spec: spec.clone(),
-                    series,
-                    settle_ms: None,
-                };
-                let once = || {
-                    launcher
-                        .run(allocator, &order, limit)
-                        .run
-                        .and_then(|run| sound(&run))
-                };
+            let all = spec.row().map_or(&[][..], |r| r.series);
+            for &series in all.iter().filter(|s| spec.takes(allocator, **s)) {
+                let order = Order { spec: spec.clone(), series, settle_ms: None };
+                let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
+                let name = format!("{allocator} on {} ({series})", spec.workload);
                 let mut outcome = once();
                 if let Err(first) = &outcome
-                    && peers::NAMES.contains(&allocator.as_str())
+                    && RIVALS.contains(&allocator.as_str())
                 {
                     // Some rivals crash now and then; only one that cannot do it at all is of interest here.
-                    eprintln!(
-                        "smoke: {allocator} on {} ({series}) is tried again: {first}",
-                        spec.name()
-                    );
+                    output::say(&format!("smoke: {name} is tried again: {first}\n"));
                     outcome = once();
                 }
                 match outcome {
                     Ok(()) => good += 1,
-                    Err(e) => bad.push(format!("{allocator} on {} ({series}): {e}", spec.name())),
+                    Err(e) => bad.push(format!("{name}: {e}")),
                 }
             }
         }
     }
     println!(
-        "smoke: {good} of {} runs gave a result: {} workloads on {}, warm and cold, in {:.0} s",
+        "smoke: {good} of {} runs gave a result: {} workloads on {}, in {:.0} s",
         good + bad.len(),
         specs.len(),
         allocators.join(", "),
         start.elapsed().as_secs_f64()
     );
-    if bad.is_empty() {
-        return Ok(());
-    }
-    Err(Fail::run(format!("smoke failed: {}", bad.join("; "))))
-}
-
-fn allocators(smoke: &Smoke, launcher: &Launcher) -> Result<Vec<String>, Fail> {
-    if smoke.allocators.is_empty() {
-        let built_in = subjects::BUILT_IN.iter().map(|a| a.name());
-        let all: Vec<String> = built_in.chain(peers::NAMES).map(String::from).collect();
-        return known(all, launcher);
-    }
-    known(smoke.allocators.clone(), launcher)
-}
-
-fn known(names: Vec<String>, launcher: &Launcher) -> Result<Vec<String>, Fail> {
-    let known = launcher.known();
-    let missing = |n: &&String| !known.contains(n);
-    match names.iter().find(missing) {
-        Some(name) if peers::NAMES.contains(&name.as_str()) => Err(Fail::usage(format!(
-            "smoke: {name} is a peer that is not built yet: run bench-harness peers build {name}"
-        ))),
-        Some(name) => Err(Fail::usage(format!(
-            "smoke: unknown allocator {name:?}: expected any of {}",
-            known.join(", ")
-        ))),
-        None => Ok(names),
-    }
+    if bad.is_empty() { Ok(()) } else { Err(Fail::run(format!("smoke failed: {}", bad.join("; ")))) }
 }
 
 /// The workloads asked for, each as short as it can be made.
 fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
-    let names = WorkloadCommand::names();
-    if let Some(unknown) = smoke.workloads.iter().find(|n| !names.contains(n)) {
-        return Err(Fail::usage(format!(
-            "smoke: unknown workload {unknown:?}: expected any of {}",
-            names.join(", ")
-        )));
+    if let Some(unknown) = smoke.workloads.iter().find(|n| !WORKLOADS.iter().any(|w| w.name == *n)) {
+        let known = WORKLOADS.iter().map(|w| w.name).collect::<Vec<_>>().join(", ");
+        return Err(Fail::usage(format!("smoke: unknown workload {unknown:?}: expected any of {known}")));
     }
-    let wanted = |s: &Spec| {
-        smoke.workloads.is_empty() || smoke.workloads.iter().any(|name| name == s.name())
-    };
-    let mut specs: Vec<Spec> = Spec::all_cases().into_iter().filter(wanted).collect();
-    for spec in &mut specs {
+    let mut specs = Vec::new();
+    for row in WORKLOADS.iter().filter(|w| smoke.workloads.is_empty() || smoke.workloads.iter().any(|n| n == w.name)) {
+        let words = row.sizes.iter().find(|s| s.when == When::Quick).map_or("", |s| s.words);
+        let words: Vec<&str> = std::iter::once(row.name).chain(words.split_whitespace()).collect();
+        let mut spec = Spec::parse(&words, |_| None).map_err(Fail::run)?;
         spec.scale(SHARE);
-        spec.check()?;
+        specs.push(spec);
     }
     Ok(specs)
 }
@@ -152,36 +117,18 @@ mod tests {
 
     #[test]
     fn a_run_that_did_nothing_is_none() {
-        let good = Run {
-            ops: 1,
-            secs: 1.0,
-            ops_per_sec: 1.0,
-            ..Run::default()
-        };
+        let good = Run { ops: 1, secs: 1.0, ops_per_sec: 1.0, ..Run::default() };
         assert_eq!(sound(&good), Ok(()));
-        let refused = Run {
-            failed_allocs: 2,
-            ..good.clone()
-        };
+        let refused = Run { failed_allocs: 2, ..good.clone() };
         assert_eq!(sound(&refused).unwrap_err(), "2 allocations were refused");
-        assert!(
-            sound(&Run {
-                ops: 0,
-                ..good.clone()
-            })
-            .is_err()
-        );
-        assert!(sound(&Run { secs: 0.0, ..good }).is_err());
+        assert!(sound(&Run { ops: 0, ..good.clone() }).is_err() && sound(&Run { secs: 0.0, ..good }).is_err());
     }
 
     #[test]
     fn every_workload_can_be_made_short() {
-        let all = Smoke {
-            allocators: Vec::new(),
-            workloads: Vec::new(),
-            time_limit: 1,
-        };
+        let all = Smoke { allocators: Vec::new(), workloads: Vec::new(), time_limit: 1 };
         let specs = specs(&all).unwrap();
-        assert_eq!(specs.len(), WorkloadCommand::names().len());
+        assert_eq!(specs.len(), WORKLOADS.len());
+        specs.iter().for_each(|s| s.check().unwrap());
     }
 }

@@ -1,119 +1,243 @@
-//! The allocators every build can measure: `system`, `hakmem`, and `null`, the floor of the harness itself.
+//! Where the executables are that measure an allocator, and how they are built.
+//!
+//! Two workspaces beside the harness have a package per allocator: `peers` the workloads, `programs` the real programs. What
+//! needs no C (system malloc, ours, the floor) is built by cargo before every measurement, which takes a moment where nothing
+//! changed, so that nothing outdated is ever measured. The others are built when asked for, and refused where the sources of
+//! the workloads are newer than they.
 
-use std::alloc::{GlobalAlloc, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
 
-use hakmem_alloc::Hakmem;
+use bench_subject::spec::Spec;
 
-use crate::memory;
-use crate::raw::{Extent, RawAllocator, Subject};
+use crate::fail::Fail;
+use crate::output;
+use crate::results::{BASE, FLOOR, OURS};
 
-struct SystemSubject;
+/// Built without C, by the harness itself.
+pub const OWN: [&str; 3] = [BASE, OURS, FLOOR];
 
-impl Subject for SystemSubject {
-    const NAME: &'static str = "system";
-    fn allocator() -> &'static (impl GlobalAlloc + 'static) {
-        &System
+/// The rivals, in the order reports show them.
+pub const RIVALS: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc"];
+
+/// A workspace of executables.
+pub struct Workspace {
+    folder: &'static str,
+    prefix: &'static str,
+    /// Stands in for the directory where the executables are looked for; nothing is built then.
+    variable: &'static str,
+    /// The sources that decide what such an executable does.
+    sources: &'static [&'static str],
+}
+
+/// The workloads, once per allocator.
+pub const WORKLOADS: Workspace =
+    Workspace { folder: "peers", prefix: "subject", variable: "HAKMEM_BENCH_PEERS", sources: &["subject/src"] };
+
+/// The real programs, once per allocator.
+pub const PROGRAMS: Workspace = Workspace {
+    folder: "programs",
+    prefix: "program",
+    variable: "HAKMEM_BENCH_PROGRAMS",
+    sources: &["subject/src", "programs/real/src"],
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Workspace {
+    fn elsewhere(&self) -> Option<PathBuf> {
+        std::env::var_os(self.variable).map(PathBuf::from)
+    }
+
+    /// The executable with that allocator, whether it is there or not.
+    pub fn executable(&self, name: &str) -> PathBuf {
+        let built = || root().join(self.folder).join("target/release");
+        self.elsewhere().unwrap_or_else(built).join(format!("{}-{name}", self.prefix))
+    }
+
+    /// Whether it is there.
+    pub fn is_built(&self, name: &str) -> bool {
+        self.executable(name).is_file()
+    }
+
+    /// Says which of these are built and where.
+    pub fn list(&self, names: &[&str]) {
+        for name in names {
+            let state = if self.is_built(name) { "built" } else { "not built" };
+            println!("{name:<10} {state:<10} {}", self.executable(name).display());
+        }
+    }
+
+    fn cargo(&self, names: &[&str], quiet: bool) -> Result<bool, Fail> {
+        let folder = root().join(self.folder);
+        let mut command = Command::new("cargo");
+        command.args(["build", "--release", "--locked", "--target-dir"]).arg(folder.join("target"));
+        command.args(quiet.then_some("--quiet"));
+        for name in names {
+            command.arg("--package").arg(format!("{}-{name}", self.prefix));
+        }
+        let status = command.current_dir(&folder).status();
+        status.map(|s| s.success()).map_err(|e| Fail::usage(format!("cargo cannot be started: {e}")))
+    }
+
+    /// Builds them one after another; fails with the names of those that could not be built.
+    pub fn build(&self, names: &[&str]) -> Result<(), Fail> {
+        let mut bad = Vec::new();
+        for name in names {
+            output::say(&format!("building {}/{name}\n", self.folder));
+            // One package at a time: built together, features of the two mimallocs would be united.
+            if !self.cargo(&[name], false)? {
+                bad.push(*name);
+            }
+        }
+        if bad.is_empty() { Ok(()) } else { Err(Fail::run(format!("{} not built: {}", self.folder, bad.join(", ")))) }
+    }
+
+    /// Refuses an executable older than the sources that decide what it does.
+    fn check_age(&self, name: &str) -> Result<(), Fail> {
+        let path = self.executable(name);
+        let built = std::fs::metadata(&path).and_then(|m| m.modified());
+        let newest = self.sources.iter().filter_map(|s| newest(&root().join(s))).max();
+        match (built, newest) {
+            (Ok(built), Some(newest)) if built < newest => Err(Fail::usage(format!(
+                "{} is older than the workloads it was built from and would measure something else: run bench-harness {} \
+                 build {name}",
+                path.display(),
+                self.folder
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
-static HAKMEM: Hakmem = Hakmem::new();
-
-struct HakmemSubject;
-
-impl Subject for HakmemSubject {
-    const NAME: &'static str = "hakmem";
-    fn allocator() -> &'static (impl GlobalAlloc + 'static) {
-        &HAKMEM
-    }
-    fn prewarm(n: usize) -> usize {
-        hakmem_alloc::prewarm(n)
-    }
+/// When the newest file below a folder was changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let changed = |entry: std::fs::DirEntry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
+    };
+    entries.filter_map(changed).max()
 }
 
-/// Start of null's fixed blocks and the distance between two of them. Written once, by `null_prepare`, before any
-/// thread of the workload exists: Relaxed is enough.
-static NULL_BASE: AtomicUsize = AtomicUsize::new(0);
-static NULL_STRIDE: AtomicUsize = AtomicUsize::new(0);
+/// The allocators whose workloads can be run: our own and the rivals that have been built.
+pub fn known() -> Vec<String> {
+    let rivals = RIVALS.into_iter().filter(|name| WORKLOADS.is_built(name));
+    OWN.into_iter().chain(rivals).map(String::from).collect()
+}
 
-fn null_prepare(extent: Extent) -> Result<(), String> {
-    // Whole cache lines, so that neighbouring slots share none.
-    let stride = extent.max_size.next_multiple_of(64);
-    let bytes = stride
-        .checked_mul(extent.slots.max(1))
-        .ok_or("null: the slots are too large together")?;
-    NULL_BASE.store(memory::map(bytes, false)? as usize, Relaxed);
-    NULL_STRIDE.store(stride, Relaxed);
+/// The workspace that has the executable for a workload.
+pub fn workspace(spec: &Spec) -> &'static Workspace {
+    if spec.is_program() { &PROGRAMS } else { &WORKLOADS }
+}
+
+/// Makes sure that everything is there and up to date: builds what is our own, and refuses rivals and programs that were
+/// built from older sources.
+pub fn prepare(specs: &[Spec], allocators: &[String]) -> Result<(), Fail> {
+    let wanted = |own: &[&'static str]| -> Vec<&'static str> {
+        own.iter().copied().filter(|o| allocators.iter().any(|a| a == o)).collect()
+    };
+    if specs.iter().any(|s| !s.is_program()) && WORKLOADS.elsewhere().is_none() {
+        let own = wanted(&OWN);
+        let missing = own.iter().any(|n| !WORKLOADS.is_built(n));
+        if missing {
+            output::say(&format!("building what measures {} (the first time it takes a minute)\n", own.join(", ")));
+        }
+        if !own.is_empty() && !WORKLOADS.cargo(&own, true)? {
+            return Err(Fail::run("the executables that measure our own allocators could not be built, see above"));
+        }
+    }
+    for name in allocators {
+        for program in [false, true] {
+            let workspace = if program { &PROGRAMS } else { &WORKLOADS };
+            let asked = specs
+                .iter()
+                .any(|s| s.is_program() == program && (s.row().is_some_and(|r| r.has_floor) || name != FLOOR));
+            let fresh = !program && OWN.contains(&name.as_str()) && workspace.elsewhere().is_none();
+            if asked && !fresh && workspace.is_built(name) {
+                workspace.check_age(name)?;
+            }
+        }
+    }
     Ok(())
 }
 
-#[inline(never)]
-unsafe fn null_alloc(_size: usize, _align: usize, slot: usize) -> *mut u8 {
-    (NULL_BASE.load(Relaxed) + slot * NULL_STRIDE.load(Relaxed)) as *mut u8
+/// Refuses names that are not known, or not built yet.
+pub fn check_names(names: &[String], known: &[String]) -> Result<(), Fail> {
+    match names.iter().find(|n| !known.contains(n)) {
+        Some(name) if RIVALS.contains(&name.as_str()) => {
+            Err(Fail::usage(format!("{name} is a peer that is not built yet: run bench-harness peers build {name}")))
+        }
+        Some(name) => Err(Fail::usage(format!("unknown allocator {name:?}: expected any of {}", known.join(", ")))),
+        None => Ok(()),
+    }
 }
 
-#[inline(never)]
-unsafe fn null_dealloc(ptr: *mut u8, _size: usize, _align: usize) {
-    std::hint::black_box(ptr);
+/// The command `peers` or `programs`.
+#[derive(Debug, clap::Subcommand)]
+pub enum BuildCommand {
+    /// Build for the allocators named, or for all; the rivals need a C and C++ compiler and cmake
+    Build {
+        /// system, hakmem, null, mimalloc, mimalloc2, jemalloc, snmalloc, rpmalloc
+        names: Vec<String>,
+    },
+    /// Say which are built and where
+    List,
 }
 
-#[inline(never)]
-unsafe fn null_realloc(ptr: *mut u8, _size: usize, _align: usize, _new: usize) -> *mut u8 {
-    ptr
+/// Builds or lists.
+pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail> {
+    let floor = workspace.folder == WORKLOADS.folder;
+    let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();
+    let BuildCommand::Build { names } = command else {
+        workspace.list(&all);
+        return Ok(());
+    };
+    if let Some(unknown) = names.iter().find(|n| !all.contains(&n.as_str())) {
+        return Err(Fail::usage(format!("unknown peer {unknown:?}: expected any of {}", all.join(", "))));
+    }
+    let chosen: Vec<&str> = if names.is_empty() { all } else { names.iter().map(String::as_str).collect() };
+    if chosen.iter().any(|n| RIVALS.contains(n)) {
+        for (tool, package) in [("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")] {
+            which::which(tool).map_err(|_| {
+                let what = workspace.folder;
+                Fail::usage(format!(
+                    "{what} build: {tool} is not found; expected it to be installed (apt-get install {package})"
+                ))
+            })?;
+        }
+    }
+    workspace.build(&chosen)
 }
-
-/// The allocators compiled in, in the order reports show them.
-pub static BUILT_IN: [RawAllocator; 3] = [
-    RawAllocator::of::<SystemSubject>(),
-    RawAllocator::of::<HakmemSubject>(),
-    RawAllocator::from_functions("null", null_prepare, null_alloc, null_dealloc, null_realloc),
-];
-
-/// The built-in allocator of that name.
-pub fn find(name: &str) -> Option<&'static RawAllocator> {
-    BUILT_IN.iter().find(|a| a.name() == name)
-}
-
-/// Held by tests that prepare `null`, whose blocks are the process's.
-#[cfg(test)]
-pub static NULL_IN_USE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn null_gives_each_slot_its_block() {
-        let _alone = NULL_IN_USE.lock().unwrap();
-        let null = find("null").unwrap();
-        null.prepare(Extent {
-            slots: 3,
-            max_size: 100,
-        })
-        .unwrap();
-        let [a, b, c] = [0, 1, 2].map(|slot| null.alloc(100, slot));
-        assert_eq!(
-            (b as usize - a as usize, c as usize - b as usize),
-            (128, 128)
-        );
-        assert_eq!(null.alloc(1, 1), b);
-        // SAFETY: c is the last slot's block of 100 bytes.
-        unsafe { c.add(99).write(1) };
+    fn names_that_cannot_be_measured_are_refused() {
+        let known = [BASE.to_owned()];
+        let of = |name: &str| check_names(&[name.to_owned()], &known).map_err(|e| e.line);
+        assert_eq!(of("system"), Ok(()));
+        assert!(of("jemalloc").unwrap_err().contains("run bench-harness peers build jemalloc"));
+        assert!(of("nosuch").unwrap_err().contains("unknown allocator \"nosuch\""));
     }
 
     #[test]
-    fn built_ins_allocate_and_grow() {
-        for name in ["system", "hakmem"] {
-            let a = find(name).unwrap();
-            let p = a.alloc(100, 0);
-            assert!(!p.is_null());
-            // SAFETY: p has 100 bytes, q has 100,000 after a successful realloc; each is freed once.
-            unsafe {
-                p.write(7);
-                let q = a.realloc(p, 100, 100_000);
-                assert_eq!(q.read(), 7, "{name}");
-                a.dealloc(q, 100_000);
-            }
-        }
+    fn programs_and_peers_measure_the_same_allocators() {
+        let versions = |lock: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(root().join(lock)).unwrap();
+            let rivals = text.split("[[package]]").filter(|p| p.contains("malloc") && p.contains("source ="));
+            let mut found: Vec<String> =
+                rivals.map(|p| p.lines().skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
+            found.sort();
+            found
+        };
+        let peers = versions("peers/Cargo.lock");
+        assert!(peers.len() >= 8, "{peers:?}");
+        assert_eq!(versions("programs/Cargo.lock"), peers);
     }
 }

@@ -2,115 +2,55 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use common::{harness, run, scratch, text};
+use common::{harness, json, measured, run, text};
 use serde_json::Value;
-
-/// Measures and answers the JSON.
-fn measured(name: &str, arguments: &str) -> Value {
-    let dir = scratch(name);
-    let file = dir.join("results.json");
-    let output = run(&format!(
-        "{arguments} --no-host-warm --json {}",
-        file.display()
-    ));
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    assert_eq!(
-        std::fs::read_dir(&dir).unwrap().count(),
-        1,
-        "something was left beside the results"
-    );
-    std::fs::remove_dir_all(&dir).unwrap();
-    value
-}
 
 #[test]
 fn random_mixed_reports_every_field() {
-    let v = measured(
-        "fields",
-        "random-mixed 20000 256 42 --runs 2 --allocators system,hakmem,null",
-    );
-    assert_eq!(v["schema"], 1);
-    assert!(v["machine"]["cpus"].as_u64().unwrap() >= 1);
+    let v = measured("random-mixed 20000 256 42 --runs 2 --allocators system,hakmem,null");
+    assert_eq!((&v["schema"], &v["complete"]), (&1.into(), &true.into()));
+    let machine = &v["machine"];
+    for field in ["cpus", "page_size", "memory_mib", "fault_ns", "memory_latency_ns"] {
+        assert!(machine[field].as_f64().unwrap() > 0.0, "{field}");
+    }
     let results = v["results"].as_array().unwrap();
-    assert_eq!(results.len(), 3 * 2);
+    assert_eq!(results.len(), 3 * 3);
     for case in results {
         assert_eq!(case["workload"], "random-mixed");
-        let params = &case["params"];
-        for (name, value) in [
-            ("cycles", 20000),
-            ("ws", 256),
-            ("seed", 42),
-            ("min_size", 16),
-            ("max_size", 1039),
-        ] {
-            assert_eq!(params[name], value, "{name}");
+        for (name, value) in [("cycles", 20000), ("ws", 256), ("seed", 42), ("min_size", 16), ("max_size", 1039)] {
+            assert_eq!(case["params"][name], value, "{name}");
         }
         let runs = case["runs"].as_array().unwrap();
         assert_eq!(runs.len(), 2);
         for run in runs {
-            let number = |field: &str| {
-                run[field]
-                    .as_f64()
-                    .unwrap_or_else(|| panic!("{field} is missing"))
-            };
+            let number = |field: &str| run[field].as_f64().unwrap_or_else(|| panic!("{field} is missing"));
             assert!((number("ops_per_sec") * number("secs") / 20000.0 - 1.0).abs() < 1e-6);
-            assert!(
-                number("max_rss_kib") > 500.0
-                    && number("minor_faults_total") > number("minor_faults_timed")
-            );
-            for field in ["major_faults_timed", "user_secs", "sys_secs"] {
-                assert!(number(field) >= 0.0);
-            }
+            assert!(number("max_rss_kib") > 500.0 && number("minor_faults_total") > number("minor_faults_timed"));
+            assert!(["major_faults_timed", "user_secs", "sys_secs"].iter().all(|f| number(f) >= 0.0));
         }
     }
-    let series: Vec<_> = results
-        .iter()
-        .map(|c| format!("{}/{}", c["allocator"], c["series"]))
-        .collect();
-    assert_eq!(
-        series
-            .iter()
-            .collect::<std::collections::HashSet<_>>()
-            .len(),
-        6,
-        "{series:?}"
-    );
+    // Ageing left its eighth in use, and only in its own series.
+    for case in results.iter().filter(|c| c["allocator"] != "null") {
+        let aged = case["runs"][0]["aged_kib"].as_u64().unwrap_or(0);
+        assert_eq!(aged > 2000, case["series"] == "aged", "{case}");
+    }
 }
 
 #[test]
 fn cold_faults_inside_the_clock_and_warm_does_not() {
-    let v = measured(
-        "series",
-        "random-mixed 2000000 4096 7 --runs 1 --allocators system",
-    );
+    let v = measured("random-mixed 2000000 4096 7 --runs 1 --allocators system");
     let faults = |series: &str| {
-        let case = v["results"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|c| c["series"] == series)
-            .unwrap();
+        let case = v["results"].as_array().unwrap().iter().find(|c| c["series"] == series).unwrap();
         case["runs"][0]["minor_faults_timed"].as_u64().unwrap()
     };
-    assert!(
-        faults("cold") > 100,
-        "4096 slots of half a KiB need hundreds of OS pages, of which the kernel gives some together: {}",
-        faults("cold")
-    );
-    assert!(
-        faults("warm") < faults("cold") / 4,
-        "warm {} cold {}",
-        faults("warm"),
-        faults("cold")
-    );
+    // 4096 slots of half a KiB need hundreds of OS pages, of which the kernel gives some together.
+    assert!(faults("cold") > 100 && faults("warm") < faults("cold") / 4, "{} {}", faults("warm"), faults("cold"));
 }
 
 #[test]
-fn every_workload_runs_on_every_built_in_allocator() {
+fn every_workload_runs_on_our_own_allocators_in_every_series() {
     for line in [
         "pair 48 10000",
         "pair 48 10000 --threads 2",
@@ -119,39 +59,43 @@ fn every_workload_runs_on_every_built_in_allocator() {
         "replace 5000 20000",
         "replace 500 2000 --threads 3",
         "huge 20 4",
+        "huge 10 4 --touch all",
         "producer-consumer 20000 --threads 4",
         "hand-over 3 100 500 4",
         "hand-over 3 100 500 4 --mode ring",
-        "larson 2 100 1000 4",
+        "hand-over 2 100 1000 4 --mode larson",
         "burst 500 4",
         "burst 500 4 --threads 2 --max-size 100000",
         "thread-churn 20 100",
         "cache-sets 60 16 1000",
-        "false-sharing passive 100",
         "false-sharing passive 100 --given 10",
         "false-sharing active 100 --threads 3",
         "grow-vec 4",
-        "huge-loop 10",
         "fragmentation 2",
         "cold-start 100",
         "idle-return 4 1",
+        "medium 3000 --low-mib 1 --high-mib 4",
+        "histogram 2000 --window 50",
+        "keepers 500 --kept 20",
+        "memory-sparse 10 900 --rest 0",
+        "memory-threads 20 20 1 --rest 0",
+        "memory-churn 65552 65552 4 1 --rest 0",
+        "memory-phases 8 hs 1 --rest 0",
+        "memory-idle large 30 1 --rest 0",
+        "memory-shrink 800000 0.55 5 --rest 0",
+        "memory-aligned 4194304 6000000 3 --rest 0",
+        "memory-grow 1 --rest 0",
+        "memory-survivors 1000 1024 64 4 --rest 0",
     ] {
-        let v = measured(
-            "workloads",
-            &format!("{line} --runs 1 --allocators system,hakmem,null"),
-        );
+        let v = measured(&format!("{line} --runs 1 --allocators system,hakmem,null"));
+        let name = line.split(' ').next().unwrap();
+        let row = bench_subject::table::find(name).unwrap();
         let results = v["results"].as_array().unwrap();
-        assert_eq!(results.len(), 6, "{line}");
+        assert_eq!(results.len(), row.series.len() * if row.has_floor { 3 } else { 2 }, "{line}");
         for case in results {
             let run = &case["runs"][0];
-            assert_eq!(
-                Some(case["workload"].as_str().unwrap()),
-                line.split(' ').next()
-            );
-            assert!(
-                run["ops"].as_u64().unwrap() > 0 && run["ops_per_sec"].as_f64().unwrap() > 0.0,
-                "{line}: {run}"
-            );
+            assert_eq!(case["workload"], name);
+            assert!(run["ops"].as_u64().unwrap() > 0 && run["ops_per_sec"].as_f64().unwrap() > 0.0, "{line}: {run}");
             assert!(run["failed_allocs"].is_null(), "{line}: {run}");
         }
     }
@@ -160,190 +104,160 @@ fn every_workload_runs_on_every_built_in_allocator() {
 #[test]
 fn operations_are_counted_as_documented() {
     let ops = |line: &str, series: &str| {
-        let v = measured(
-            "ops",
-            &format!("{line} --runs 1 --allocators null --series {series}"),
-        );
+        let v = measured(&format!("{line} --runs 1 --allocators null --series {series}"));
         v["results"][0]["runs"][0]["ops"].as_u64().unwrap()
     };
     assert_eq!(ops("pair 48 1000 --threads 2", "warm"), 2000);
-    assert_eq!(ops("batch 100 64 3", "warm"), 600);
-    assert_eq!(ops("replace 100 1000", "warm"), 1000);
-    assert_eq!(ops("replace 100 1000", "cold"), 1100);
+    assert_eq!(ops("batch 100 64 3", "aged"), 600);
+    assert_eq!([ops("replace 100 1000", "warm"), ops("replace 100 1000", "cold")], [1000, 1100]);
     assert_eq!(ops("producer-consumer 1000", "cold"), 1000);
     assert_eq!(ops("hand-over 2 10 100 5", "warm"), 1000);
+    assert_eq!(ops("histogram 100 --window 5", "warm"), 400);
 }
 
 #[test]
-fn the_table_and_csv_name_what_was_measured() {
-    let dir = scratch("table");
-    let csv = dir.join("runs.csv");
-    let output = run(&format!(
-        "random-mixed 20000 256 42 --runs 3 --no-host-warm --csv {}",
-        csv.display()
-    ));
+fn the_table_names_what_was_measured_and_ends_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("runs.csv");
+    let output = run(&format!("random-mixed 20000 256 42 --runs 3 --no-host-warm --csv {}", csv.display()));
     let table = text(&output.stdout);
-    for wanted in [
-        "random-mixed 20000 256 42, warm, 3 runs each",
-        ", cold,",
-        "system",
-        "hakmem",
-        "ratio to system",
-    ] {
+    for wanted in
+        ["random-mixed 256 slots, 20 k operations, warm: 3 runs each", ", cold: ", ", aged: ", "ratio to system"]
+    {
         assert!(table.contains(wanted), "{wanted:?} is missing:\n{table}");
     }
-    let lines = std::fs::read_to_string(&csv).unwrap();
-    assert_eq!(lines.lines().count(), 1 + 3 * 2 * 2);
-    let columns = lines.lines().next().unwrap().split(',').count();
+    let last = table.lines().last().unwrap();
     assert!(
-        lines.lines().all(|l| l.split(',').count() == columns),
-        "{lines}"
+        last.starts_with("hakmem against system malloc over 3 measurements: no verdict"),
+        "three runs are too few: {last}"
     );
-    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 1 + 3 * 2 * 3);
 }
 
 #[test]
 fn the_environment_stands_in_for_sizes_and_passes() {
-    let dir = scratch("environment");
-    let file = dir.join("r.json");
-    let status = harness("random-mixed 1000 16 5 --runs 1 --no-host-warm --json")
-        .arg(&file)
-        .envs([
-            ("HAKMEM_BENCH_MIN_SIZE", "32"),
-            ("HAKMEM_BENCH_MAX_SIZE", "64"),
-            ("HAKMEM_BENCH_PREFAULT", "7"),
-        ])
-        .envs([("HAKMEM_BENCH_WARMUP", "9")])
-        .output()
-        .unwrap()
-        .status;
-    assert!(status.success());
-    let v: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    let params = &v["results"][0]["params"];
-    assert_eq!(
-        (&params["min_size"], &params["max_size"]),
-        (&32.into(), &64.into())
-    );
-    assert_eq!(
-        (&params["prefault"], &params["warmup"]),
-        (&7.into(), &9.into())
-    );
-    std::fs::remove_dir_all(&dir).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("r.json");
+    let variables = [("MIN_SIZE", "32"), ("MAX_SIZE", "64"), ("PREFAULT", "7"), ("WARMUP", "9"), ("PREWARM", "")];
+    let mut command = harness("random-mixed 1000 16 5 --runs 1 --no-host-warm --json");
+    command.arg(&file).envs(variables.map(|(n, v)| (format!("HAKMEM_BENCH_{n}"), v)));
+    assert!(command.output().unwrap().status.success());
+    let params = &json(&file)["results"][0]["params"];
+    for (name, value) in [("min_size", 32), ("max_size", 64), ("prefault", 7), ("warmup", 9), ("prewarm", 0)] {
+        assert_eq!(params[name], value, "{name}");
+    }
 }
 
 #[test]
-fn memory_is_read_again_at_rest() {
-    let mut command = harness(
-        "replace 20000 1000 --runs 1 --series warm --allocators system --no-host-warm --settle",
-    );
+fn memory_is_read_again_at_rest_and_host_memory_is_warmed() {
+    let mut command = harness("replace 20000 1000 --runs 1 --series warm --allocators system --settle");
     let output = command.env("HAKMEM_PURGE_DELAY_MS", "0").output().unwrap();
-    let table = text(&output.stdout);
-    assert!(
-        output.status.success() && table.contains("at rest (growth)"),
-        "{table}"
-    );
-}
-
-#[test]
-fn host_memory_is_warmed_and_said() {
-    let output = run("pair 48 1000 --runs 1 --series warm");
+    assert!(output.status.success() && text(&output.stdout).contains("at rest"), "{}", text(&output.stdout));
     let err = text(&output.stderr);
-    assert!(
-        output.status.success() && err.contains("host memory: 256 MiB touched"),
-        "{err}"
-    );
+    assert!(err.contains("host memory: 256 MiB touched"), "{err}");
 }
 
 #[test]
-fn callgrind_counts_above_the_floor() {
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        let output = run("pair 48 1000 --callgrind --runs 1");
-        assert_eq!(output.status.code(), Some(2));
-        assert!(text(&output.stderr).contains("valgrind cannot be started"));
+fn instructions_and_system_calls_are_counted_above_the_floor() {
+    if ["valgrind", "strace"].iter().any(|t| Command::new(t).arg("--version").output().is_err()) {
+        common::refused(&mut harness("pair 48 1000 --exact --runs 1"), "expected it to be installed");
         return;
     }
-    let v = measured(
-        "callgrind",
-        "pair 48 20000 --runs 1 --series warm --callgrind --allocators system,null",
-    );
+    let v = measured("pair 48 20000 --runs 1 --series warm --exact --allocators hakmem,null");
     let of = |i: usize| v["results"][i]["instructions_per_op"].as_f64().unwrap();
-    let (system, floor) = (of(0), of(1));
-    assert!(
-        (5.0..500.0).contains(&floor),
-        "the empty loop costs {floor}"
-    );
-    assert!(
-        (10.0..2000.0).contains(&system),
-        "a malloc and a free cost {system}"
-    );
+    assert!((5.0..500.0).contains(&of(1)), "the empty loop costs {}", of(1));
+    assert!((10.0..100.0).contains(&of(0)), "an allocation and a free cost {}", of(0));
+    assert!(v["results"][0]["syscalls"].as_i64().unwrap() > 0, "{}", v["results"][0]);
 }
 
 #[test]
 fn results_files_are_compared_and_shown_as_markdown() {
-    let dir = scratch("compare");
-    let (old, new, other) = (
-        dir.join("old.json"),
-        dir.join("new.json"),
-        dir.join("other.json"),
-    );
-    let line = "pair 48 20000 --runs 2 --series warm --no-host-warm --json";
-    assert!(harness(line).arg(&old).output().unwrap().status.success());
-    let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&old).unwrap()).unwrap();
-    for run in value["results"][1]["runs"].as_array_mut().unwrap() {
+    let dir = tempfile::tempdir().unwrap();
+    let [old, new, elsewhere, other] = ["old", "new", "elsewhere", "other"].map(|n| dir.path().join(n));
+    let value = measured("pair 48 20000 --runs 5 --series warm");
+    let write = |path, value: &Value| std::fs::write(path, value.to_string()).unwrap();
+    // A quiet machine, whatever this one is.
+    let mut quiet = value;
+    quiet["noise_bound"] = 1e6.into();
+    write(&old, &quiet);
+    let mut changed = quiet.clone();
+    for run in changed["results"][1]["runs"].as_array_mut().unwrap() {
         run["ops_per_sec"] = (run["ops_per_sec"].as_f64().unwrap() / 100.0).into();
     }
-    std::fs::write(&new, value.to_string()).unwrap();
-    value["schema"] = 7.into();
-    std::fs::write(&other, value.to_string()).unwrap();
+    write(&new, &changed);
+    quiet["machine"]["cpu"] = "Another".into();
+    write(&elsewhere, &quiet);
+    quiet["schema"] = 7.into();
+    write(&other, &quiet);
 
-    let compare = |a: &PathBuf, b: &PathBuf| harness("compare").args([a, b]).output().unwrap();
-    let same = compare(&old, &old);
-    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
-    assert!(text(&same.stdout).contains("no difference"));
-    let slower = compare(&old, &new);
-    assert_eq!(slower.status.code(), Some(1));
-    assert!(
-        text(&slower.stdout).contains("SLOWER")
-            && text(&slower.stderr).contains("1 of 1 measurements")
-    );
-    let foreign = compare(&old, &other);
-    assert_eq!(foreign.status.code(), Some(2));
-    assert!(
-        text(&foreign.stderr).contains("its schema is 7; expected 1"),
-        "{}",
-        text(&foreign.stderr)
-    );
-    let missing = compare(&old, &dir.join("missing.json"));
-    assert_eq!(
-        (missing.status.code(), text(&missing.stderr).lines().count()),
-        (Some(2), 1)
-    );
-
+    let compare = |a, b, flags: &[&str]| harness("compare").args([a, b]).args(flags).output().unwrap();
+    let same = compare(&old, &old, &[]);
+    assert!(same.status.success() && text(&same.stdout).contains("no difference"), "{}", text(&same.stderr));
+    let slower = compare(&old, &new, &[]);
+    assert_eq!(slower.status.code(), Some(1), "{}", text(&slower.stdout));
+    assert!(text(&slower.stdout).contains("SLOWER") && text(&slower.stderr).contains("of 1 measurements 1 are slower"));
+    let across = compare(&elsewhere, &old, &[]);
+    assert!(across.status.code() == Some(2) && text(&across.stderr).contains("different machines: the processor is "));
+    assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
+    assert!(text(&compare(&old, &other, &[]).stderr).contains("its schema is 7; expected 1"));
     let markdown = harness("markdown").arg(&old).output().unwrap();
-    assert!(
-        text(&markdown.stdout).contains("| hakmem | "),
-        "{}",
-        text(&markdown.stdout)
-    );
-    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(text(&markdown.stdout).contains("| hakmem | "), "{}", text(&markdown.stdout));
 }
 
 #[test]
 fn single_calls_are_timed_in_a_run_of_their_own() {
-    let v = measured(
-        "latency",
-        "random-mixed 200000 256 42 --runs 1 --series warm --latency --allocators system,null",
-    );
+    let v = measured("random-mixed 200000 256 42 --runs 1 --series warm --latency --allocators system,null");
     for case in v["results"].as_array().unwrap() {
-        assert!(
-            case["runs"][0]["latency"].is_null(),
-            "a throughput run was sampled"
-        );
+        assert!(case["runs"][0]["latency"].is_null(), "a throughput run was sampled");
         for what in ["alloc", "free"] {
             let p = |field: &str| case["latency"][what][field].as_u64().unwrap();
-            assert!(p("samples") > 1000, "{case}");
             let order = ["p50_ns", "p99_ns", "p999_ns", "worst_ns"].map(p);
-            assert!(order.is_sorted() && order[3] > 0, "{order:?}");
+            assert!(p("samples") > 1000 && order.is_sorted() && order[3] > 0, "{order:?}");
         }
     }
+}
+
+#[test]
+fn experiments_have_their_rows() {
+    for (name, keys) in [
+        ("alignment", "minor_faults huge_bytes cpu_secs"),
+        ("tlb", "ns_per_element ratio_to_4k huge_bytes"),
+        ("populate-order", "resident_before huge_before faults_before faults_at_touch"),
+        ("async-prefault", "tick_p99_ms tick_worst_ms mmap_p99_ms mmap_worst_ms secs bytes"),
+        ("prefault", "cpu_secs faults_timed times_off"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("rows.json");
+        let output = run(&format!("experiment {name} --quick --no-host-warm --json {}", file.display()));
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        let value = json(&file);
+        assert_eq!(value["experiment"], name);
+        let rows = value["rows"].as_array().unwrap();
+        let complete = |r: &&Value| keys.split(' ').all(|k| r[k].is_number());
+        assert!(rows.len() > 5 && rows.iter().filter(complete).count() >= rows.len() - 3, "{name}: {rows:?}");
+        assert!(text(&output.stdout).lines().count() > rows.len());
+        if name == "prefault" {
+            // Prewarmed memory is written without a fault, whatever brought it in.
+            let faults = |series: &str| {
+                let is = |r: &&Value| {
+                    r["workload"] == "growth" && r["policy"] == "off" && r["thp"] == "never" && r["series"] == series
+                };
+                rows.iter().find(is).unwrap()["faults_timed"].as_u64().unwrap()
+            };
+            assert!(faults("warm") * 20 < faults("cold"), "{} {}", faults("warm"), faults("cold"));
+            assert!(
+                rows.iter().filter(|r| r["workload"] == "growth").all(|r| r["cpu_vs_floor"].as_f64().unwrap() > 0.0)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_doctor_answers_in_lines_and_in_json() {
+    let output = run("doctor");
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).lines().any(|l| l.contains("huge-pages")));
+    let output = run("doctor --json");
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(value["doctor"].as_array().unwrap().len() > 5);
 }

@@ -2,165 +2,175 @@
 
 mod common;
 
-use common::{harness, run, scratch, text};
-use serde_json::Value;
+use std::time::{Duration, SystemTime};
+
+use common::{harness, json, refused, run, script, text};
 
 #[test]
 fn wrong_requests_get_one_line_and_code_2() {
     for (arguments, wanted) in [
         ("random-mixed 10 10 0", "seed 0"),
-        ("random-mixed ten", "'ten'"),
+        ("random-mixed ten", "cycles ten: expected a number"),
         ("random-mixed 10 10 1 50 40", "sizes 50 to 40"),
         ("random-mixed 0", "cycles 0"),
         ("random-mixed 1 2 3 4 5 6", "'6'"),
         ("random-mixed 10 10 99999999999", "99999999999"),
         ("--allocators nosuch", "unknown allocator \"nosuch\""),
-        ("--series lukewarm", "lukewarm"),
-        ("--runs 0", "--runs 0"),
+        ("--series lukewarm", "expected warm, cold or aged"),
+        ("--runs 0", "0"),
         ("nosuch", "nosuch"),
-        ("pair 0", "sizes 0 to 0"),
+        ("pair 0", "size 0"),
         ("producer-consumer --threads 3", "even"),
-        ("hand-over 0", "--threads 0"),
-        (
-            "--json /nonexistent/dir/r.json",
-            "/nonexistent/dir/r.json: cannot be written",
-        ),
+        ("hand-over 0", "threads 0"),
+        ("cold-start --series warm", "expected a series of cold"),
+        ("--scale 0", "--scale 0"),
+        ("--resume", "--json"),
+        ("--json /nonexistent/dir/r.json", "/nonexistent/dir/r.json: cannot be written"),
         ("--csv /tmp", "/tmp: cannot be written"),
+        ("all --only nosuch", "unknown workload \"nosuch\""),
+        ("peers build nosuch", "unknown peer \"nosuch\""),
+        ("smoke --allocators null --workloads nosuch", "unknown workload \"nosuch\""),
+        ("smoke --allocators nosuch", "unknown allocator \"nosuch\""),
+        ("experiment nothing", "'nothing'"),
+        ("compare /nonexistent/a /nonexistent/b", "/nonexistent/a: cannot be read"),
+        ("paths --check /nonexistent/paths", "/nonexistent/paths: cannot be read"),
     ] {
-        let output = run(arguments);
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(2), "{arguments}: {err}");
-        assert_eq!(err.lines().count(), 1, "{arguments}: {err}");
-        assert!(
-            err.starts_with("bench-harness: ") && err.contains(wanted),
-            "{arguments}: {err}"
-        );
-        assert!(out.is_empty(), "{arguments}: {out}");
+        refused(&mut harness(arguments), wanted);
     }
-}
-
-#[test]
-fn wrong_environment_gets_one_line() {
-    let output = harness("random-mixed 10 10 1")
-        .env("HAKMEM_BENCH_WARMUP", "many")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let err = text(&output.stderr);
-    assert_eq!(
-        err,
-        "bench-harness: HAKMEM_BENCH_WARMUP=many: expected a number of at least 0\n"
-    );
+    let line = "HAKMEM_BENCH_WARMUP=many: expected a number of at least 0";
+    refused(harness("random-mixed 10 10 1").env("HAKMEM_BENCH_WARMUP", "many"), line);
 }
 
 #[test]
 fn a_failing_child_is_reported_and_the_others_go_on() {
     for (fault, wanted) in [
         ("crash:hakmem", "crashed: signal 6"),
-        ("hang:hakmem", "hung: killed after 5 s"),
-        (
-            "garbage:hakmem",
-            "answered \"not a result\" instead of a result",
-        ),
+        ("hang:hakmem", "hung: killed after 1 s"),
+        ("garbage:hakmem", "answered \"not a result\" instead of a result"),
     ] {
-        let dir = scratch("faults");
-        let file = dir.join("r.json");
-        let output =
-            harness("pair 48 1000 --runs 2 --series warm --time-limit 5 --no-host-warm --json")
-                .arg(&file)
-                .env("HAKMEM_BENCH_FAULT", fault)
-                .output()
-                .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.json");
+        let mut command = harness("pair 48 1000 --runs 2 --series warm --time-limit 1 --no-host-warm --json");
+        let output = command.arg(&file).env("HAKMEM_BENCH_FAULT", fault).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{fault}");
         let table = text(&output.stdout);
-        assert_eq!(
-            table.matches(&format!("FAILED: {wanted}")).count(),
-            2,
-            "{fault}:\n{table}"
-        );
+        assert_eq!(table.matches(&format!("FAILED: {wanted}")).count(), 2, "{fault}:\n{table}");
+        assert!(table.contains("failed in 1)."), "{table}");
         assert!(text(&output.stderr).contains("2 of 4 runs failed"));
-        let v: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        let of = |name: &str| {
-            v["results"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|c| c["allocator"] == name)
-                .unwrap()
-                .clone()
-        };
+        let value = json(&file);
+        let of =
+            |name: &str| value["results"].as_array().unwrap().iter().find(|c| c["allocator"] == name).unwrap().clone();
         assert_eq!(of("system")["runs"].as_array().unwrap().len(), 2);
         assert_eq!(of("hakmem")["failures"].as_array().unwrap().len(), 2);
-        std::fs::remove_dir_all(&dir).unwrap();
     }
+}
+
+/// A directory of subjects: system malloc's, as a rival of that name as well.
+fn subjects(rival: &str, body: &str) -> tempfile::TempDir {
+    assert!(
+        run("pair 48 10 --runs 1 --series warm --no-host-warm").status.success(),
+        "our own are built by being used"
+    );
+    let built = format!("{}/peers/target/release", env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    for own in ["system", "hakmem", "null"] {
+        script(&dir.path().join(format!("subject-{own}")), &format!("exec {built}/subject-{own} \"$1\""));
+    }
+    script(&dir.path().join(format!("subject-{rival}")), &body.replace("BUILT", &built));
+    dir
 }
 
 #[test]
 fn peers_are_found_started_and_missed() {
-    let dir = scratch("peers");
-    // A peer that answers as any child does: this very harness, with null in its place.
-    let peer = dir.join("peer-mimalloc");
-    let script = format!(
-        "#!/bin/sh\nexec {} child null \"$1\"\n",
-        env!("CARGO_BIN_EXE_bench-harness")
-    );
-    std::fs::write(&peer, script).unwrap();
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&peer, std::fs::Permissions::from_mode(0o755)).unwrap();
-
-    let line = "pair 48 1000 --runs 1 --series warm --no-host-warm --allocators";
-    let with = |name: &str| {
-        harness(line)
-            .arg(name)
-            .env("HAKMEM_BENCH_PEERS", &dir)
-            .output()
-            .unwrap()
+    let dir = subjects("mimalloc", "exec BUILT/subject-null \"$1\"");
+    let with = |names: &str| {
+        let mut command = harness("pair 48 1000 --runs 1 --series warm --no-host-warm --allocators");
+        command.arg(names).env("HAKMEM_BENCH_PEERS", dir.path());
+        command
     };
-    let there = with("system,mimalloc");
-    assert!(there.status.success(), "{}", text(&there.stderr));
-    assert!(
-        text(&there.stdout).contains("\n  mimalloc "),
-        "{}",
-        text(&there.stdout)
-    );
-    let missing = with("jemalloc");
-    assert_eq!(missing.status.code(), Some(2));
+    let output = with("system,mimalloc").output().unwrap();
+    assert!(output.status.success() && text(&output.stdout).contains("\n  mimalloc "), "{}", text(&output.stderr));
     let wanted = "jemalloc is a peer that is not built yet: run bench-harness peers build jemalloc";
-    assert!(
-        text(&missing.stderr).contains(wanted),
-        "{}",
-        text(&missing.stderr)
-    );
-    let unknown = run("peers build nosuch");
-    assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).contains("unknown peer \"nosuch\""));
-    std::fs::remove_dir_all(&dir).unwrap();
+    refused(&mut with("jemalloc"), wanted);
+    refused(harness("smoke").env("HAKMEM_BENCH_PEERS", dir.path()), "mimalloc2 is a peer that is not built yet");
 }
 
 #[test]
 fn an_outdated_peer_is_refused_before_anything_is_measured() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = scratch("outdated");
-    let peer = dir.join("peer-rpmalloc");
-    std::fs::write(&peer, "#!/bin/sh\necho sources 0123456789abcdef\n").unwrap();
-    std::fs::set_permissions(&peer, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let output = harness("pair 48 1000 --runs 1 --no-host-warm --allocators system,rpmalloc")
-        .env("HAKMEM_BENCH_PEERS", &dir)
-        .output()
-        .unwrap();
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{err}");
+    let dir = subjects("rpmalloc", "exit 9");
+    let peer = std::fs::File::options().append(true).open(dir.path().join("subject-rpmalloc")).unwrap();
+    peer.set_modified(SystemTime::now() - Duration::from_secs(20 * 365 * 86_400)).unwrap();
+    let mut command = harness("pair 48 1000 --runs 1 --no-host-warm --allocators rpmalloc");
+    refused(command.env("HAKMEM_BENCH_PEERS", dir.path()), "run bench-harness peers build rpmalloc");
+}
+
+#[test]
+fn smoke_counts_every_pair_and_names_who_fails() {
+    let line = "smoke --allocators system,hakmem,null --workloads pair,cold-start";
+    let output = run(line);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.starts_with("smoke: 12 of 12 runs gave a result: 2 workloads on system, hakmem, null"), "{said}");
+    let output = harness(line).env("HAKMEM_BENCH_FAULT", "crash:hakmem").output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(out.starts_with("smoke: 8 of 12 runs"), "{out}");
+    assert!(err.contains("hakmem on pair (warm): crashed: signal 6") && err.lines().count() == 1, "{err}");
+}
+
+/// A directory with a program for each allocator, which answers that checksum.
+fn programs(checksums: &[(&str, u64)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (allocator, checksum) in checksums {
+        let body = format!(
+            "case $1 in *program-json*'\"scale\":0.5'*) ;; *) exit 9 ;; esac\necho '{{\"ops_per_sec\":2e6,\"secs\":1.0,\
+             \"ops\":2000000,\"minor_faults_timed\":0,\"major_faults_timed\":0,\"minor_faults_total\":9,\
+             \"major_faults_total\":0,\"max_rss_kib\":7,\"user_secs\":1.0,\"sys_secs\":0.0,\"rss_start_kib\":1,\
+             \"rss_end_kib\":1,\"checksum\":{checksum}}}'"
+        );
+        script(&dir.path().join(format!("program-{allocator}")), &body);
+    }
+    dir
+}
+
+#[test]
+fn programs_run_in_their_own_executables_and_their_results_are_compared() {
+    let dir = programs(&[("system", 77), ("hakmem", 78), ("mimalloc", 77)]);
+    let run = |line: &str| harness(line).env("HAKMEM_BENCH_PROGRAMS", dir.path()).output().unwrap();
+    let output = run("program-json 0.5 --runs 2 --series warm --allocators system,mimalloc,null --no-host-warm");
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
-        err.lines().count() == 1
-            && err.contains("built from other sources")
-            && err.contains("run bench-harness peers build rpmalloc"),
-        "{err}"
+        table.contains("program-json 0.5 times the usual size, warm: 2 runs each") && !table.contains("null"),
+        "{table}"
     );
-    let own = run("child system --sources");
-    assert!(
-        text(&own.stdout).starts_with("sources "),
-        "{}",
-        text(&own.stderr)
-    );
-    std::fs::remove_dir_all(&dir).unwrap();
+    let output = run("program-json 0.5 --runs 1 --no-host-warm");
+    assert_eq!(output.status.code(), Some(1));
+    let wanted = "run 1 FAILED: its result has the checksum 0x4e, the other runs have 0x4d";
+    assert!(text(&output.stdout).contains(wanted), "{}", text(&output.stdout));
+    for (line, wanted) in [
+        (
+            "program-json --allocators snmalloc",
+            "program-json is not built with snmalloc yet: run bench-harness programs build",
+        ),
+        ("program-json --allocators null", "an allocator that serves"),
+        ("program-json --allocators system --series cold", "expected a series of warm, aged"),
+        ("program-json 0 --allocators system", "scale 0: expected a number from 0.001 to 1000"),
+        ("programs build null", "unknown peer \"null\""),
+    ] {
+        refused(harness(line).env("HAKMEM_BENCH_PROGRAMS", dir.path()), wanted);
+    }
+}
+
+/// Build scripts of allocators take any debug information for a debug build: snmalloc is then built without optimisation,
+/// mimalloc without NDEBUG, and both are measured for what they are not.
+#[test]
+fn rivals_are_built_as_releases() {
+    for workspace in ["peers", "programs"] {
+        let path = format!("{}/{workspace}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        let manifest = std::fs::read_to_string(&path).unwrap();
+        let release = manifest.split("[profile.release]").nth(1).unwrap_or_default();
+        let lines = release.lines().take_while(|l| !l.starts_with('['));
+        assert_eq!(lines.filter(|l| l.starts_with("debug")).collect::<Vec<_>>(), ["debug = false"], "{path}");
+    }
 }

@@ -1,30 +1,21 @@
 //! The proof that a library is there: the dynamic loader's own word for any of them, and what ours has counted.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use super::library::{HAKMEM, Library};
 use crate::fail::Fail;
 
 /// Where the loader and the library leave their files during one run; removed when dropped.
 #[derive(Debug)]
-pub struct Scratch {
-    directory: PathBuf,
-}
+pub struct Scratch(TempDir);
 
 impl Scratch {
     /// An empty directory.
     pub fn new() -> Result<Self, Fail> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "bench-harness-preload-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory)
-            .map_err(|e| Fail::usage(format!("{}: cannot be written: {e}", directory.display())))?;
-        Ok(Self { directory })
+        let made = tempfile::Builder::new().prefix("bench-harness-preload-").tempdir();
+        made.map(Self).map_err(|e| Fail::usage(format!("a directory for temporary files: {e}")))
     }
 
     /// What to set in the program's environment.
@@ -32,11 +23,9 @@ impl Scratch {
         if library.path.is_none() {
             return Vec::new();
         }
-        let path = |name: &str| self.directory.join(name).display().to_string();
-        let mut variables = vec![
-            ("LD_DEBUG".to_owned(), "files".to_owned()),
-            ("LD_DEBUG_OUTPUT".to_owned(), path("loader")),
-        ];
+        let path = |name: &str| self.0.path().join(name).display().to_string();
+        let mut variables =
+            vec![("LD_DEBUG".to_owned(), "files".to_owned()), ("LD_DEBUG_OUTPUT".to_owned(), path("loader"))];
         if library.name == HAKMEM {
             variables.push(("HAKMEM_STATS".to_owned(), "json".to_owned()));
             variables.push(("HAKMEM_STATS_FILE".to_owned(), path("stats-%p.json")));
@@ -65,7 +54,7 @@ impl Scratch {
 
     fn files(&self) -> Vec<(String, String)> {
         // A directory of our own that has vanished holds nothing, and that is what will be reported.
-        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten();
         entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
@@ -77,20 +66,10 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed from the temporary directory is the system's to clean.
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
 /// Whether the loader says that it ran the library's initialisers.
 fn is_loaded(debug: &str, path: &Path) -> bool {
     let wanted = path.display().to_string();
-    debug.lines().any(|line| {
-        line.split_once("calling init: ")
-            .is_some_and(|(_, file)| file.trim() == wanted)
-    })
+    debug.lines().any(|line| line.split_once("calling init: ").is_some_and(|(_, file)| file.trim() == wanted))
 }
 
 /// Bytes mapped and returned of one process's statistics.
@@ -108,7 +87,8 @@ mod tests {
 
     #[test]
     fn the_loaders_word_is_read() {
-        let text = "    77:\tfile=/lib/libx.so [0];  needed by sh [0]\n    77:\tcalling init: /lib/libx.so\n    77:\t\n";
+        let text =
+            "    77:\tfile=/lib/libx.so [0];  needed by sh [0]\n    77:\tcalling init: /lib/libx.so\n    77:\t\n";
         assert!(is_loaded(text, Path::new("/lib/libx.so")));
         assert!(!is_loaded(text, Path::new("/lib/lib")));
     }
@@ -116,26 +96,14 @@ mod tests {
     #[test]
     fn statistics_are_added_up_and_absence_is_an_error() {
         let scratch = Scratch::new().unwrap();
-        let library = Library {
-            name: HAKMEM.to_owned(),
-            path: Some("/lib/libhakmem.so".into()),
-        };
+        let library = Library { name: HAKMEM.to_owned(), path: Some("/lib/libhakmem.so".into()) };
         let error = scratch.verdict(&library, "sort").unwrap_err();
-        assert!(
-            error
-                .line
-                .contains("/lib/libhakmem.so was not loaded into sort"),
-            "{error}"
-        );
-        std::fs::write(
-            scratch.directory.join("loader.7"),
-            "7: calling init: /lib/libhakmem.so\n",
-        )
-        .unwrap();
+        assert!(error.line.contains("/lib/libhakmem.so was not loaded into sort"), "{error}");
+        std::fs::write(scratch.0.path().join("loader.7"), "7: calling init: /lib/libhakmem.so\n").unwrap();
         assert_eq!(scratch.verdict(&library, "sort").unwrap(), Some(0));
         for name in ["stats-7.json", "stats-8.json"] {
             let text = "{\"bytes\":{\"mapped\":4096,\"returned\":1}}";
-            std::fs::write(scratch.directory.join(name), text).unwrap();
+            std::fs::write(scratch.0.path().join(name), text).unwrap();
         }
         assert_eq!(scratch.verdict(&library, "sort").unwrap(), Some(2 * 4097));
     }

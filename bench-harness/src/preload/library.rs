@@ -38,20 +38,15 @@ pub fn parse(list: &[String], hakmem: Option<&Path>) -> Result<Vec<Library>, Fai
             }
         };
         if libraries.iter().any(|l| l.name == name) {
-            return Err(Fail::usage(format!(
-                "{name} is named twice; expected each library once"
-            )));
+            return Err(Fail::usage(format!("{name} is named twice; expected each library once")));
         }
-        libraries.push(Library {
-            name: name.to_owned(),
-            path,
-        });
+        libraries.push(Library { name: name.to_owned(), path });
     }
     Ok(libraries)
 }
 
 /// Where our own is.
-fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
+pub fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
@@ -61,35 +56,23 @@ fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     let mut places = vec![beside.clone(), built, beside.join("../lib")];
     places.extend(std::env::var_os("PREFIX").map(|p| Path::new(&p).join("lib")));
     places.extend(["/usr/local/lib", "/usr/lib"].map(PathBuf::from));
-    places
-        .iter()
-        .map(|place| place.join(FILE))
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            Fail::usage(format!(
-                "{FILE} is not found: build it with make -C preload, or name it with --hakmem PATH"
-            ))
-        })
+    places.iter().map(|place| place.join(FILE)).find(|path| path.is_file()).ok_or_else(|| {
+        Fail::usage(format!("{FILE} is not found: build it with make -C preload, or name it with --hakmem PATH"))
+    })
 }
 
 /// The absolute path of something the loader will take.
-fn usable(path: &Path) -> Result<PathBuf, Fail> {
+pub fn usable(path: &Path) -> Result<PathBuf, Fail> {
     let refuse = |why: String| Fail::usage(format!("{}: {why}", path.display()));
     let whole = fs::canonicalize(path).map_err(|e| refuse(format!("cannot be preloaded: {e}")))?;
-    let text = whole
-        .to_str()
-        .ok_or_else(|| refuse("expected a path in UTF-8".to_owned()))?;
+    let text = whole.to_str().ok_or_else(|| refuse("expected a path in UTF-8".to_owned()))?;
     if text.contains([' ', ':', '\t', '\n']) {
-        return Err(refuse(
-            "a path with a space or a colon cannot be preloaded; move the library".to_owned(),
-        ));
+        return Err(refuse("a path with a space or a colon cannot be preloaded; move the library".to_owned()));
     }
     let file = File::open(&whole).map_err(|e| refuse(format!("cannot be read: {e}")))?;
     match elf::kind(&file) {
         Kind::WithoutLoader | Kind::Dynamic => Ok(whole),
-        _ => Err(refuse(
-            "no shared object of this machine; it cannot be preloaded".to_owned(),
-        )),
+        _ => Err(refuse("no shared object of this machine; it cannot be preloaded".to_owned())),
     }
 }
 
@@ -107,10 +90,7 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let found = list(&["glibc", &format!("other={}", own.display())]).unwrap();
         assert_eq!(found[0].path, None);
-        assert_eq!(
-            (found[1].name.as_str(), found[1].path.as_ref()),
-            ("other", Some(&own))
-        );
+        assert_eq!((found[1].name.as_str(), found[1].path.as_ref()), ("other", Some(&own)));
     }
 
     #[test]
@@ -118,9 +98,7 @@ mod tests {
         let wrong = |words: &[&str]| list(words).unwrap_err().line;
         assert!(wrong(&["tcmalloc"]).contains("unknown library \"tcmalloc\""));
         assert!(wrong(&["=/x.so"]).contains("unknown library"));
-        assert!(
-            wrong(&["a=/nonexistent/x.so"]).starts_with("/nonexistent/x.so: cannot be preloaded")
-        );
+        assert!(wrong(&["a=/nonexistent/x.so"]).starts_with("/nonexistent/x.so: cannot be preloaded"));
         assert!(wrong(&["a=/etc/passwd"]).contains("no shared object of this machine"));
         assert!(wrong(&["hakmem"]).starts_with("/nonexistent/libhakmem.so"));
         assert!(wrong(&["glibc", "glibc"]).contains("named twice"));

@@ -8,6 +8,7 @@
 mod check;
 mod elf;
 mod library;
+mod measures;
 mod results;
 mod run;
 mod table;
@@ -22,15 +23,20 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::fail::Fail;
-use crate::output::{self, Pending};
+use crate::output::{self, Target};
 use crate::progress::{Pace, Progress, in_words};
 use crate::runner::run_limited;
-use crate::{drift, interrupt, machine};
+use crate::{interrupt, machine, noise};
 use library::Library;
 use results::{Case, Results};
 use run::{Measured, Order};
 
 pub use run::child;
+
+/// Where our own library is: the file given, or where it is usually found.
+pub fn own_library(given: Option<&std::path::Path>) -> Result<PathBuf, Fail> {
+    library::usable(&library::ours(given)?)
+}
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -43,8 +49,8 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     hakmem: Option<PathBuf>,
     /// Runs under each library
-    #[arg(long, value_name = "N", default_value_t = 9)]
-    runs: usize,
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..))]
+    runs: u64,
     /// Give the program this file as its standard input; without, it has none
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
@@ -65,13 +71,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Seconds after which a run counts as hung
-    #[arg(long, value_name = "SECS", default_value_t = 600)]
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     time_limit: u64,
     /// Seed of the order in which runs are interleaved
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     order_seed: u64,
     /// Per cent by which the runs of the first library may spread or drift before the report warns
-    #[arg(long, value_name = "PERCENT", default_value_t = drift::BOUND)]
+    #[arg(long, value_name = "PERCENT", default_value_t = noise::bound())]
     drift_bound: f64,
     /// The program and its arguments, after --
     #[arg(last = true, required = true, value_name = "PROGRAM")]
@@ -80,13 +86,11 @@ pub struct Options {
 
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
-    crate::workloads::check_positive("--runs", options.runs as u64)?;
-    crate::workloads::check_positive("--time-limit", options.time_limit)?;
     let comparison = Comparison::new(options)?;
-    let json = options.json.as_deref().map(Pending::new).transpose()?;
-    let csv = options.csv.as_deref().map(Pending::new).transpose()?;
-    let machine = machine::describe();
+    let json = options.json.as_deref().map(Target::new).transpose()?;
+    let csv = options.csv.as_deref().map(Target::new).transpose()?;
     interrupt::watch();
+    let machine = machine::describe().probed();
     let mut cases: Vec<Case> = comparison.libraries.iter().map(Case::new).collect();
     let mut pace = Pace::new(1.0);
     if !options.no_check {
@@ -94,40 +98,24 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     }
     comparison.measure(&mut cases, &mut pace);
 
-    let planned = options.runs * cases.len();
-    let (made, failed) = cases.iter().fold((0, 0), |(made, failed), c| {
-        (
-            made + c.runs.len() + c.failures.len(),
-            failed + c.failures.len(),
-        )
-    });
+    let planned = options.runs as usize * cases.len();
+    let (made, failed) = cases
+        .iter()
+        .fold((0, 0), |(made, failed), c| (made + c.runs.len() + c.failures.len(), failed + c.failures.len()));
     let complete = !interrupt::asked();
     let mut warnings = Vec::new();
     if !complete {
-        warnings.push(format!(
-            "interrupted: {made} of {planned} planned runs were made"
-        ));
+        warnings.push(format!("interrupted: {made} of {planned} planned runs were made"));
     }
     let base = results::base(&cases);
     let speeds: Vec<f64> = cases[base].runs.iter().map(|r| 1.0 / r.wall_secs).collect();
     let what = cases[base].library.clone();
-    warnings.extend(drift::describe(
-        &comparison.title(),
-        &what,
-        &speeds,
-        options.drift_bound,
-    ));
-    let results = Results::new(
-        complete,
-        planned,
-        warnings,
-        machine,
-        &comparison.order_words(),
-        &options.metric_from,
-        cases,
-    );
+    let noisy = noise::describe(&what, &speeds, options.drift_bound);
+    warnings.extend(noisy.map(|n| format!("{}: {n}: the machine was not quiet", comparison.title())));
+    let results =
+        Results::new(complete, planned, warnings, machine, &comparison.order_words(), &options.metric_from, cases);
     // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-    let mut written = csv.map_or(Ok(()), |csv| csv.write(&results.csv()));
+    let mut written = csv.map_or(Ok(()), |csv| csv.write(&results.csv()?));
     if let Some(json) = json {
         written = json.write(&results.json()?).and(written);
     }
@@ -136,15 +124,11 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     if !complete {
         return Err(Fail {
             code: 130,
-            line: format!(
-                "interrupted after {made} of {planned} runs; a comparison cannot be resumed"
-            ),
+            line: format!("interrupted after {made} of {planned} runs; a comparison cannot be resumed"),
         });
     }
     if failed > 0 {
-        return Err(Fail::run(format!(
-            "{failed} of {planned} runs failed; the table says how"
-        )));
+        return Err(Fail::run(format!("{failed} of {planned} runs failed; the table says how")));
     }
     Ok(())
 }
@@ -160,26 +144,22 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     /// Refuses everything that can be known to be wrong beforehand.
     fn new(options: &'a Options) -> Result<Self, Fail> {
-        let own = std::env::current_exe()
-            .map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
+        let own = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
         let mut words = Vec::new();
         for word in &options.program {
-            let text = word.to_str().ok_or_else(|| {
-                Fail::usage(format!("{}: expected arguments in UTF-8", word.display()))
-            })?;
+            let text =
+                word.to_str().ok_or_else(|| Fail::usage(format!("{}: expected arguments in UTF-8", word.display())))?;
             words.push(text.to_owned());
         }
         let arguments = words.split_off(1);
         let path = elf::find(&words[0])?;
         elf::check_program(&path)?;
         for expression in &options.metric_from {
-            run::expression(expression)
-                .map_err(|e| Fail::usage(format!("--metric-from {expression:?}: {e}")))?;
+            run::expression(expression).map_err(|e| Fail::usage(format!("--metric-from {expression:?}: {e}")))?;
         }
         if let Some(stdin) = &options.stdin {
-            std::fs::File::open(stdin).map_err(|e| {
-                Fail::usage(format!("--stdin {}: cannot be read: {e}", stdin.display()))
-            })?;
+            std::fs::File::open(stdin)
+                .map_err(|e| Fail::usage(format!("--stdin {}: cannot be read: {e}", stdin.display())))?;
         }
         if std::env::var_os("LD_PRELOAD").is_some_and(|v| !v.is_empty()) {
             output::say("LD_PRELOAD of the environment is left out of every run\n");
@@ -211,16 +191,8 @@ impl<'a> Comparison<'a> {
         table::shortened(&self.order_words().join(" "))
     }
 
-    fn start(
-        &self,
-        library: &Library,
-        variables: Vec<(String, String)>,
-    ) -> Result<Measured, String> {
-        let order = Order {
-            preload: library.path.clone(),
-            variables,
-            ..self.order.clone()
-        };
+    fn start(&self, library: &Library, variables: Vec<(String, String)>) -> Result<Measured, String> {
+        let order = Order { preload: library.path.clone(), variables, ..self.order.clone() };
         let text = serde_json::to_string(&order).map_err(|e| e.to_string())?;
         let mut command = Command::new(&self.own);
         command.args(["preload-child", &text]);
@@ -248,22 +220,16 @@ impl<'a> Comparison<'a> {
             match outcome {
                 Ok(_) => cases[i].served_bytes = scratch.verdict(library, &self.order.name)?,
                 // The series will fail the same way and be reported then; whether the library was there is not known.
-                Err(e) => output::say(&format!(
-                    "{} under {}, untimed: {e}\n",
-                    self.order.name, library.name
-                )),
+                Err(e) => output::say(&format!("{} under {}, untimed: {e}\n", self.order.name, library.name)),
             }
             if cases[i].served_bytes == Some(0) {
-                output::say(&format!(
-                    "{} was loaded, but {} asked it for no memory\n",
-                    library.name, self.order.name
-                ));
+                output::say(&format!("{} was loaded, but {} asked it for no memory\n", library.name, self.order.name));
             }
         }
         output::say(&format!(
             "estimate: {} for {} runs\n",
             in_words(Duration::from_secs_f64(expected * self.options.runs as f64)),
-            self.options.runs * self.libraries.len()
+            self.options.runs as usize * self.libraries.len()
         ));
         Ok(())
     }
@@ -271,7 +237,7 @@ impl<'a> Comparison<'a> {
     fn measure(&self, cases: &mut [Case], pace: &mut Pace<usize>) {
         let mut random = StdRng::seed_from_u64(self.options.order_seed);
         let mut jobs = Vec::new();
-        for round in 0..self.options.runs {
+        for round in 0..self.options.runs as usize {
             let first = jobs.len();
             jobs.extend((0..cases.len()).map(|library| (round, library)));
             jobs[first..].shuffle(&mut random);

@@ -1,15 +1,15 @@
 //! What a comparison of programs found, and the files it is kept in.
 
-use std::fmt::Write;
-
 use serde::{Deserialize, Serialize};
 
 use super::library::{GLIBC, Library};
+use super::measures::Measure;
 use super::run::Measured;
-use super::table::Measure;
+
 use crate::fail::Fail;
 use crate::machine::Machine;
-use crate::record::{Failure, SCHEMA};
+use crate::output;
+use crate::results::{Failure, SCHEMA};
 use crate::stats::{Ratio, ratio};
 
 /// All runs under one library.
@@ -110,9 +110,7 @@ impl Results {
             for measure in Measure::all(metrics) {
                 let found = ratio(&case.values(&measure), &base.values(&measure));
                 // Times of nothing at all cannot be compared.
-                if let Some(r) =
-                    found.filter(|r| [r.value, r.low, r.high].iter().all(|v| v.is_finite()))
-                {
+                if let Some(r) = found {
                     case.ratios.push((measure.name, r));
                 }
             }
@@ -131,40 +129,24 @@ impl Results {
     }
 
     /// A line per run.
-    pub fn csv(&self) -> String {
-        let mut text = String::from(
-            "library,round,wall_secs,user_secs,sys_secs,max_rss_kib,minor_faults,major_faults",
-        );
-        for metric in &self.metrics {
-            let _ = write!(text, ",\"{}\"", metric.replace('"', "\"\""));
-        }
-        text.push('\n');
+    pub fn csv(&self) -> Result<String, Fail> {
+        let failed = |e: csv::Error| Fail::run(format!("results as CSV: {e}"));
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        let head =
+            ["library", "round", "wall_secs", "user_secs", "sys_secs", "max_rss_kib", "minor_faults", "major_faults"];
+        lines.write_record(head.into_iter().chain(self.metrics.iter().map(String::as_str))).map_err(failed)?;
         for case in &self.results {
-            for (round, run) in case.rounds.iter().zip(&case.runs) {
-                let _ = write!(
-                    text,
-                    "{},{round},{},{},{},{},{},{}",
-                    case.library,
-                    run.wall_secs,
-                    run.user_secs,
-                    run.sys_secs,
-                    run.max_rss_kib,
-                    run.minor_faults,
-                    run.major_faults
-                );
-                for metric in &run.metrics {
-                    let _ = write!(text, ",{metric}");
-                }
-                text.push('\n');
+            for (round, r) in case.rounds.iter().zip(&case.runs) {
+                let times = (r.wall_secs, r.user_secs, r.sys_secs, r.max_rss_kib, r.minor_faults, r.major_faults);
+                lines.serialize((&case.library, round, times, &r.metrics)).map_err(failed)?;
             }
         }
-        text
+        let bytes = lines.into_inner().map_err(|e| Fail::run(format!("results as CSV: {e}")))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The whole.
     pub fn json(&self) -> Result<String, Fail> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|e| Fail::run(format!("results as JSON: {e}")))?;
-        Ok(text + "\n")
+        output::json(self)
     }
 }

@@ -13,8 +13,10 @@ use std::time::Duration;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::fail::{Fail, one_line};
-use crate::measure::{now_ns, peak_rss_kib};
+use bench_subject::measure::{now_ns, peak_rss_kib};
+use bench_subject::one_line;
+
+use crate::fail::Fail;
 use crate::runner::Finished;
 
 /// What the child is asked.
@@ -89,10 +91,7 @@ pub fn expression(text: &str) -> Result<Regex, String> {
     let regex = Regex::new(text).map_err(|e| one_line(&e.to_string()))?;
     match regex.captures_len() {
         2 => Ok(regex),
-        n => Err(format!(
-            "it has {} groups in parentheses; expected one, around the number",
-            n - 1
-        )),
+        n => Err(format!("it has {} groups in parentheses; expected one, around the number", n - 1)),
     }
 }
 
@@ -103,20 +102,15 @@ fn figure(text: &str, wanted: &str) -> Result<f64, String> {
         .last()
         .and_then(|c| Some(c.get(1)?.as_str().replace([',', '_'], "")))
         .ok_or_else(|| format!("its output has no {wanted:?}"))?;
-    found
-        .parse()
-        .map_err(|_| format!("{wanted:?} found {found:?}; expected a number"))
+    found.parse().map_err(|_| format!("{wanted:?} found {found:?}; expected a number"))
 }
 
 /// The child's whole life.
 pub fn child(order: &str) -> Result<(), Fail> {
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    let order: Order = serde_json::from_str(order).map_err(|e| {
-        Fail::usage(format!(
-            "the order is not what this version understands: {e}"
-        ))
-    })?;
+    let order: Order = serde_json::from_str(order)
+        .map_err(|e| Fail::usage(format!("the order is not what this version understands: {e}")))?;
     let answer = match measure(&order) {
         Ok(run) => Answer::Measured(run),
         Err(error) => Answer::Failed(one_line(&error)),
@@ -137,9 +131,7 @@ fn measure(order: &Order) -> Result<Measured, String> {
         .env_remove("LD_PRELOAD")
         .envs(order.variables.iter().cloned())
         .stdin(match &order.stdin {
-            Some(path) => {
-                Stdio::from(File::open(path).map_err(|e| format!("{}: {e}", path.display()))?)
-            }
+            Some(path) => Stdio::from(File::open(path).map_err(|e| format!("{}: {e}", path.display()))?),
             None => Stdio::null(),
         })
         .stdout(stdout.as_ref().map_or(Ok(Stdio::null()), handed)?)
@@ -150,16 +142,11 @@ fn measure(order: &Order) -> Result<Measured, String> {
     std::os::unix::process::CommandExt::arg0(&mut command, &order.name);
     let rss_floor_kib = peak_rss_kib();
     let start = now_ns();
-    let child = command
-        .spawn()
-        .map_err(|e| format!("{} cannot be started: {e}", order.program.display()))?;
+    let child = command.spawn().map_err(|e| format!("{} cannot be started: {e}", order.program.display()))?;
     let (status, usage) = wait(child.id())?;
     let wall_secs = (now_ns() - start) as f64 / 1e9;
 
-    let (output, errors) = (
-        stdout.as_mut().map(whole).transpose()?.unwrap_or_default(),
-        whole(&mut stderr)?,
-    );
+    let (output, errors) = (stdout.as_mut().map(whole).transpose()?.unwrap_or_default(), whole(&mut stderr)?);
     if order.show_output {
         // The harness passes our stderr on; if it is closed, nobody wants to see it.
         let _ = std::io::stderr().write_all(&output);
@@ -169,8 +156,7 @@ fn measure(order: &Order) -> Result<Measured, String> {
         return Err(failure(status, &errors));
     }
     let text = String::from_utf8_lossy(&output);
-    let metrics: Result<Vec<f64>, String> =
-        order.metrics.iter().map(|m| figure(&text, m)).collect();
+    let metrics: Result<Vec<f64>, String> = order.metrics.iter().map(|m| figure(&text, m)).collect();
     let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     Ok(Measured {
         wall_secs,
@@ -205,10 +191,7 @@ fn wait(id: u32) -> Result<(ExitStatus, libc::rusage), String> {
         // SAFETY: all-zero is a valid rusage; both places are ours and valid to write to.
         let (found, usage) = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
-            (
-                libc::wait4(id as libc::pid_t, &mut status, 0, &mut usage),
-                usage,
-            )
+            (libc::wait4(id as libc::pid_t, &mut status, 0, &mut usage), usage)
         };
         if found > 0 {
             return Ok((ExitStatus::from_raw(status), usage));
@@ -225,10 +208,7 @@ fn memory_file(name: &std::ffi::CStr) -> Result<File, String> {
     // SAFETY: the name is a valid string; the descriptor, if there is one, is nobody else's.
     unsafe {
         match libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) {
-            -1 => Err(format!(
-                "a file in memory: {}",
-                std::io::Error::last_os_error()
-            )),
+            -1 => Err(format!("a file in memory: {}", std::io::Error::last_os_error())),
             fd => Ok(File::from_raw_fd(fd)),
         }
     }
@@ -236,9 +216,7 @@ fn memory_file(name: &std::ffi::CStr) -> Result<File, String> {
 
 fn whole(file: &mut File) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.read_to_end(&mut bytes))
-        .map_err(|e| format!("its output: {e}"))?;
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(|e| format!("its output: {e}"))?;
     Ok(bytes)
 }
 
@@ -266,10 +244,7 @@ mod tests {
             &["SET: ([0-9.,]+) requests"],
         )
         .unwrap();
-        assert!(
-            run.wall_secs >= 0.05 && run.minor_faults > 0 && run.max_rss_kib > 100,
-            "{run:?}"
-        );
+        assert!(run.wall_secs >= 0.05 && run.minor_faults > 0 && run.max_rss_kib > 100, "{run:?}");
         assert_eq!(run.metrics, [5000.5]);
     }
 
@@ -279,10 +254,7 @@ mod tests {
         assert_eq!(wrong("echo broken >&2; exit 3"), "exit code 3: broken");
         assert_eq!(wrong("kill -SEGV $$"), "crashed: signal 11");
         assert_eq!(wrong("true"), "its output has no \"n=([a-z0-9]+)\"");
-        assert_eq!(
-            wrong("echo n=many"),
-            "\"n=([a-z0-9]+)\" found \"many\"; expected a number"
-        );
+        assert_eq!(wrong("echo n=many"), "\"n=([a-z0-9]+)\" found \"many\"; expected a number");
         assert!(expression("a(b)(c)").unwrap_err().contains("2 groups"));
         assert!(expression("(").unwrap_err().contains("unclosed group"));
     }

@@ -1,20 +1,29 @@
 //! Charts as inline SVG, readable at any width: places across are percentages and text keeps its size.
 //!
-//! Every row has two lines: the name and its figures in words, and below them the drawing over the full width, so that a
+//! Every row has two lines: the name, and below it the drawing over the full width with its figures beside it, so that a
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
+use bench_subject::record::Run;
 use maud::{Markup, html};
 
-use super::figures::{Entry, Group, OURS, Verdict};
-use super::scale::Log;
-use super::text;
-use crate::stats::Summary;
+use super::scale::{self, Log};
+use crate::figures::{Entry, Group, Verdict};
+use crate::results::OURS;
+use crate::standings::Standing;
+use crate::stats::{Ratio, Summary};
+use crate::text;
 
 /// Height of one row.
-const ROW: f64 = 42.0;
+pub const ROW: f64 = 42.0;
 
 /// Where in a row the drawing is centred.
-const MIDDLE: f64 = 27.0;
+pub const MIDDLE: f64 = 27.0;
+
+/// Height of the axis with its ticks and its name.
+pub const AXIS: f64 = 36.0;
+
+/// The class of an allocator's colour.
+pub type Color<'a> = &'a dyn Fn(&str) -> usize;
 
 /// A place across; what is no number lies at the start.
 pub fn across(per_cent: f64) -> String {
@@ -23,10 +32,7 @@ pub fn across(per_cent: f64) -> String {
 
 /// Per cent between 0 and 100, whatever comes in.
 pub fn within(per_cent: f64) -> f64 {
-    if per_cent.is_nan() {
-        return 0.0;
-    }
-    per_cent.clamp(0.0, 100.0)
+    if per_cent.is_nan() { 0.0 } else { per_cent.clamp(0.0, 100.0) }
 }
 
 /// A chart with its heading and a line that says how to read it.
@@ -41,37 +47,56 @@ pub fn figure(heading: &str, hint: &str, drawing: Markup) -> Markup {
 
 /// The frame of a chart: full width, so high, and what it shows for those who cannot see it.
 pub fn frame(height: f64, label: &str, inside: Markup) -> Markup {
+    html! { svg.chart width="100%" height=(height) role="img" aria-label=(label) { (inside) } }
+}
+
+/// The name of a row.
+pub fn name(of: &str, y: f64) -> Markup {
+    html! { text.name x="0" y=(y + 12.0) { (text::short_name(of)) } }
+}
+
+/// Figures beside what is drawn from `low` to `high` per cent: on its right where there is room, else on its left, else on the
+/// line of the name.
+pub fn beside(low: f64, high: f64, figures: &str, y: f64) -> Markup {
+    let (low, high) = (within(low), within(high));
+    // On the narrowest chart a character takes about 2.1 per cent.
+    let room = figures.chars().count() as f64 * 2.1 + 4.0;
     html! {
-        svg.chart width="100%" height=(height) role="img" aria-label=(label) { (inside) }
+        @if high + room < 100.0 {
+            text.value x=(across(high)) dx="9" y=(y + MIDDLE + 4.5) { (figures) }
+        } @else if low > room {
+            text.value x=(across(low)) dx="-9" y=(y + MIDDLE + 4.5) text-anchor="end" { (figures) }
+        } @else {
+            text.value x="100%" y=(y + 12.0) text-anchor="end" { (figures) }
+        }
     }
 }
 
-/// The two words lines of a row: name on the left, figures on the right.
-pub fn words(entry_name: &str, figures: &str, y: f64) -> Markup {
-    html! {
-        text.name x="0" y=(y + 12.0) { (text::short_name(entry_name)) }
-        text.value x="100%" y=(y + 12.0) text-anchor="end" { (figures) }
-    }
+/// Figures right above a mark among many dots, clear of the row's name.
+fn above(at: f64, figures: &str, y: f64) -> Markup {
+    let (x, anchor) = match within(at) {
+        at if at < 55.0 => (at.max(30.0), "start"),
+        at => (at, "end"),
+    };
+    html! { text.value x=(across(x)) y=(y + 12.0) text-anchor=(anchor) { (figures) } }
 }
 
-/// The lines of an axis with their labels at the bottom.
-pub fn grid(ticks: &[(f64, String)], height: f64) -> Markup {
+/// The lines of an axis with their labels at the bottom, and below them what the axis is.
+pub fn axis(ticks: &[(f64, String)], name: &str, height: f64) -> Markup {
     html! {
         @for (at, label) in ticks {
-            line.grid x1=(across(*at)) x2=(across(*at)) y1="0" y2=(height - 16.0) {}
-            text.tick x=(across(*at)) y=(height - 3.0)
+            line.grid x1=(across(*at)) x2=(across(*at)) y1="0" y2=(height - AXIS + 3.0) {}
+            text.tick x=(across(*at)) y=(height - 20.0)
                 text-anchor=(if *at < 3.0 { "start" } else if *at > 97.0 { "end" } else { "middle" }) { (label) }
         }
+        text.axis x="50%" y=(height - 4.0) text-anchor="middle" { (name) }
     }
 }
 
 /// One bar of a chart that starts at 0.
 struct Bar<'a> {
     entry: &'a Entry<'a>,
-    color: usize,
-    middle: f64,
-    low: f64,
-    high: f64,
+    spread: Summary,
     /// The part at the start that is not the allocator's.
     floor: f64,
     /// Single values.
@@ -81,245 +106,230 @@ struct Bar<'a> {
     words: String,
 }
 
-fn bars(label: &str, bars: &[Bar]) -> Markup {
-    // One run or one allocator that went astray must not flatten all others: what lies beyond is drawn to the edge,
-    // with a cut.
-    let middles: Vec<f64> = bars.iter().map(|b| b.middle).collect();
+fn bars(heading: &str, hint: &str, unit: &str, bars: &[Bar], color: Color) -> Option<Markup> {
+    // One run or one allocator that went astray must not flatten all others: what lies beyond is drawn to the edge, with a
+    // cut.
+    let middles: Vec<f64> = bars.iter().map(|b| b.spread.median).collect();
     let tallest = middles.iter().copied().fold(0.0, f64::max);
-    let reach = bars.iter().map(|b| b.high).fold(0.0, f64::max);
+    let reach = bars.iter().map(|b| b.spread.max).fold(0.0, f64::max);
     let usual = crate::stats::median(&middles).filter(|m| reach > m * 6.0 && *m > 0.0);
-    let full = usual.map_or(reach.min(tallest * 1.4), |m| m * 4.0);
     let marks = bars.iter().filter_map(|b| b.mark).fold(0.0, f64::max);
-    let full = full.max(marks).max(f64::MIN_POSITIVE);
+    let most = usual.map_or(reach.min(tallest * 1.4), |m| m * 4.0).max(marks).max(f64::MIN_POSITIVE);
+    let (full, step) = scale::linear(most);
     let at = |v: f64| v / full * 100.0;
-    let described: Vec<String> = bars
-        .iter()
-        .map(|b| format!("{}: {}", b.entry.name(), b.words))
-        .collect();
-    frame(
-        ROW * bars.len() as f64,
-        &format!("{label}. {}", described.join("; ")),
+    let steps = (full / step).round().clamp(1.0, 10.0) as usize;
+    let ticks: Vec<_> = (0..=steps).map(|i| (at(i as f64 * step), text::digits(i as f64 * step))).collect();
+    let height = ROW * bars.len() as f64 + AXIS;
+    let described: Vec<String> = bars.iter().map(|b| format!("{}: {}", b.entry.name(), b.words)).collect();
+    let drawing = frame(
+        height,
+        &format!("{heading}. {}", described.join("; ")),
         html! {
+            (axis(&ticks, unit, height))
             @for (i, b) in bars.iter().enumerate() {
                 @let y = ROW * i as f64;
-                (words(b.entry.name(), &b.words, y))
-                rect.track x="0" y=(y + MIDDLE - 6.0) width="100%" height="12" rx="2" {}
-                rect class={ "bar c" (b.color) } x="0" y=(y + MIDDLE - 6.0) width=(across(at(b.middle))) height="12" rx="2" {}
+                @let s = b.spread;
+                (name(b.entry.name(), y))
+                rect class={ "bar c" (color(b.entry.name())) } x="0" y=(y + MIDDLE - 6.0) width=(across(at(s.median))) height="12" rx="2" {}
                 @if b.floor > 0.0 {
-                    rect.floor x="0" y=(y + MIDDLE - 6.0) width=(across(at(b.floor.min(b.middle)))) height="12" rx="2" {}
+                    rect.floor x="0" y=(y + MIDDLE - 6.0) width=(across(at(b.floor.min(s.median)))) height="12" rx="2" {}
                 }
-                @if b.high > b.low {
-                    line.whisker x1=(across(at(b.low))) x2=(across(at(b.high))) y1=(y + MIDDLE) y2=(y + MIDDLE) {}
-                    @for end in [b.low, b.high] {
-                        @if end <= full {
-                            line.whisker x1=(across(at(end))) x2=(across(at(end))) y1=(y + MIDDLE - 4.0) y2=(y + MIDDLE + 4.0) {}
-                        }
+                @if s.max > s.min {
+                    line.whisker x1=(across(at(s.min))) x2=(across(at(s.max))) y1=(y + MIDDLE) y2=(y + MIDDLE) {}
+                    @for end in [s.min, s.max].into_iter().filter(|e| *e <= full) {
+                        line.whisker x1=(across(at(end))) x2=(across(at(end))) y1=(y + MIDDLE - 4.0) y2=(y + MIDDLE + 4.0) {}
                     }
                 }
                 @for &dot in b.dots.iter().filter(|d| **d <= full) {
                     circle.dot cx=(across(at(dot))) cy=(y + MIDDLE) r="2.2" {}
                 }
-                @if b.middle > full {
+                @if s.median > full {
                     line.cut x1="93%" x2="94.5%" y1=(y + MIDDLE + 8.0) y2=(y + MIDDLE - 8.0) {}
                 }
                 @if let Some(mark) = b.mark {
                     line.mark x1=(across(at(mark))) x2=(across(at(mark))) y1=(y + MIDDLE - 9.0) y2=(y + MIDDLE + 9.0) {}
                 }
+                (beside(100.0, at(s.median.max(s.max).max(b.mark.unwrap_or(0.0)).min(full * 2.0)), &b.words, y))
             }
         },
-    )
+    );
+    (!bars.is_empty()).then(|| figure(heading, hint, drawing))
+}
+
+/// The unit of durations of about this length: its name, and how many of them a second has.
+fn time_unit(secs: f64) -> (&'static str, f64) {
+    match secs {
+        s if s < 1e-6 => ("ns", 1e9),
+        s if s < 1e-3 => ("µs", 1e6),
+        s if s < 1.0 => ("ms", 1e3),
+        _ => ("s", 1.0),
+    }
 }
 
 /// Time per operation with its spread, and the floor's part of it.
-pub fn time(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
+pub fn time(group: &Group, color: Color) -> Option<Markup> {
+    let longest = group.entries.iter().filter_map(|e| Some(e.time?.median)).fold(0.0, f64::max);
+    let (unit, times) = time_unit(longest);
     let bar = |entry| {
         let entry: &Entry = entry;
-        let time = entry.time?;
-        let mut words = text::duration(time.median);
-        if entry.times.len() > 1 {
-            words += &format!(" ({})", text::range(time.min, time.max));
-        }
+        let t = entry.time?;
         Some(Bar {
             entry,
-            color: color(entry.name()),
-            middle: time.median,
-            low: time.min,
-            high: time.max,
-            floor: if entry.is_floor() {
-                0.0
-            } else {
-                group.floor.unwrap_or(0.0)
-            },
-            dots: entry.times.clone(),
+            spread: Summary { median: t.median * times, min: t.min * times, max: t.max * times },
+            floor: if entry.is_floor() { 0.0 } else { group.floor.unwrap_or(0.0) * times },
+            dots: entry.times.iter().map(|t| t * times).collect(),
             mark: None,
-            words,
+            words: text::duration(t.median),
         })
     };
     let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    let hint = if group.floor.is_some() {
-        "Median and (fastest–slowest) run; shorter is better. Hatched: the floor, what the harness costs with null."
-    } else {
-        "Median and (fastest–slowest) run; shorter is better."
+    let hint = match group.floor {
+        Some(_) => {
+            "Median, with every run as a dot; shorter is better. Hatched: the floor, what the harness costs with null."
+        }
+        None => "Median, with every run as a dot; shorter is better.",
     };
-    (!drawn.is_empty()).then(|| {
-        figure(
-            "Time per operation",
-            hint,
-            bars("Time per operation", &drawn),
-        )
-    })
+    bars("Time per operation", hint, &format!("{unit} per operation, elapsed"), &drawn, color)
 }
 
-/// The most memory resident, and what was left after everything was freed.
-pub fn peak(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
+/// The most memory resident, and what was left at the end.
+pub fn peak(group: &Group, color: Color) -> Option<Markup> {
     let bar = |entry| {
         let entry: &Entry = entry;
-        let peak = entry.peak_kib?;
-        let rest = entry.middle(|r| r.rss_after_kib.unwrap_or(r.rss_end_kib) as f64)?;
-        Some(Bar {
-            entry,
-            color: color(entry.name()),
-            middle: peak.median,
-            low: peak.min,
-            high: peak.max,
-            floor: 0.0,
-            dots: Vec::new(),
-            mark: Some(rest),
-            words: format!("{} · {} left", text::mib(peak.median), text::bare_mib(rest)),
-        })
+        let p = entry.peak_kib?;
+        let left = entry.middle(|r| r.left_kib() as f64 / 1024.0)?;
+        let spread = Summary { median: p.median / 1024.0, min: p.min / 1024.0, max: p.max / 1024.0 };
+        let words = format!("{}, {} left", text::mib(p.median), text::digits(left));
+        Some(Bar { entry, spread, floor: 0.0, dots: Vec::new(), mark: Some(left), words })
     };
     let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    let hint =
-        "The most resident at a time; the upright mark is what was left once everything was freed.";
-    (!drawn.is_empty()).then(|| figure("Peak memory", hint, bars("Peak resident memory", &drawn)))
+    let hint = "The most resident at a time; the upright mark is what was left at the end.";
+    bars("Peak memory", hint, "MiB resident", &drawn, color)
 }
 
 /// What a workload holds against its bound, where it has one.
-pub fn bound(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
-    let bound = group.entries.first()?.case.spec.bound()?;
+pub fn bound(group: &Group, color: Color) -> Option<Markup> {
+    let bound = group.entries.first()?.case.spec.row()?.bound?;
     let bar = |entry| {
         let entry: &Entry = entry;
         let values: Vec<f64> = entry.case.runs.iter().filter_map(|r| r.figure).collect();
         let found = Summary::of(&values).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
         let verdict = match entry.name() {
-            OURS if bound.holds(found.median) => ", kept",
+            OURS if found.median <= bound.most => ", kept",
             OURS => ", missed",
             _ => "",
         };
-        Some(Bar {
-            entry,
-            color: color(entry.name()),
-            middle: found.median,
-            low: found.min,
-            high: found.max,
-            floor: 0.0,
-            dots: values,
-            mark: Some(bound.value),
-            words: format!(
-                "{} ({}–{}){verdict}",
-                text::digits(found.median),
-                text::digits(found.min),
-                text::digits(found.max)
-            ),
-        })
+        let words = format!("{}{verdict}", text::digits(found.median));
+        Some(Bar { entry, spread: found, floor: 0.0, dots: values, mark: Some(bound.most), words })
     };
     let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    let hint = format!("{} asked of {OURS}: the upright mark.", bound);
-    let heading = format!("In {}", bound.unit);
-    (!drawn.is_empty()).then(|| figure(&heading, &hint, bars(&heading, &drawn)))
+    let hint = format!("At most {} asked of {OURS}: the upright mark.", bound.most);
+    bars("What is asked of it", &hint, bound.unit, &drawn, color)
 }
 
 /// Page faults inside the clock.
-pub fn faults(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
+pub fn faults(group: &Group, color: Color) -> Option<Markup> {
+    let of = |r: &Run| r.faults() as f64;
     let bar = |entry| {
         let entry: &Entry = entry;
-        let of = |r: &crate::record::Run| (r.minor_faults_timed + r.major_faults_timed) as f64;
-        let timed = entry.middle(of)?;
-        let total = entry.middle(|r| (r.minor_faults_total + r.major_faults_total) as f64)?;
         let all: Vec<f64> = entry.case.runs.iter().map(of).collect();
-        Some(Bar {
-            entry,
-            color: color(entry.name()),
-            middle: timed,
-            low: all.iter().copied().fold(f64::INFINITY, f64::min),
-            high: all.iter().copied().fold(0.0, f64::max),
-            floor: 0.0,
-            dots: Vec::new(),
-            mark: None,
-            words: format!("{} of {}", text::count(timed), text::count(total)),
-        })
+        let spread = Summary::of(&all)?;
+        let total = entry.middle(|r| r.minor_faults_total.saturating_add(r.major_faults_total) as f64)?;
+        let words = format!("{} of {}", text::count(spread.median), text::count(total));
+        Some(Bar { entry, spread, floor: 0.0, dots: Vec::new(), mark: None, words })
     };
     let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    if drawn.is_empty() {
-        return None;
-    }
-    let drawing = if drawn.iter().all(|b| b.high == 0.0) {
-        html! { p { "None inside the clock, with any allocator." } }
-    } else {
-        bars("Page faults", &drawn)
-    };
     let hint = "Inside the clock, of those of the whole process.";
-    Some(figure("Page faults", hint, drawing))
+    if !drawn.is_empty() && drawn.iter().all(|b| b.spread.max == 0.0) {
+        return Some(figure("Page faults", hint, html! { p { "None inside the clock, with any allocator." } }));
+    }
+    bars("Page faults", hint, "page faults inside the clock", &drawn, color)
 }
 
-/// Throughput relative to system malloc, each with its interval.
-pub fn ratios(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
-    let drawn: Vec<(&Entry, crate::stats::Ratio)> = group
-        .entries
-        .iter()
-        .filter_map(|e| Some((e, e.ratio?)))
-        .collect();
-    if drawn.is_empty() {
+/// One row of a chart of ratios: the name, its figures, its dots, the mark of its middle and its interval.
+struct Ratios<'a> {
+    name: &'a str,
+    words: String,
+    dots: &'a [f64],
+    middle: f64,
+    interval: Option<(f64, f64)>,
+}
+
+fn ratio_rows(heading: &str, hint: &str, unit: &str, rows: &[Ratios], color: Color) -> Option<Markup> {
+    let ends = |r: &Ratios| [vec![r.middle], r.dots.to_vec(), r.interval.map_or(vec![], |(l, h)| vec![l, h])].concat();
+    if rows.is_empty() {
         return None;
     }
-    let ends = drawn.iter().flat_map(|(_, r)| [r.low, r.high, r.value]);
-    let axis = Log::over(ends.chain([1.0]))?;
-    let height = ROW * drawn.len() as f64 + 18.0;
-    let ticks: Vec<_> = axis
-        .ticks()
-        .iter()
-        .map(|t| (axis.place(*t), text::tick(*t)))
-        .collect();
-    let one = across(axis.place(1.0));
-    let says = |e: &Entry, r: &crate::stats::Ratio| {
-        let base = text::times(r.value);
-        match e.verdict {
-            Some(Verdict::Unsure) => format!("{base} (few runs)"),
-            Some(Verdict::Same) => format!(
-                "= {base} [{}–{}]",
-                text::bare_ratio(r.low),
-                text::bare_ratio(r.high)
-            ),
-            _ => format!(
-                "{base} [{}–{}]",
-                text::bare_ratio(r.low),
-                text::bare_ratio(r.high)
-            ),
-        }
-    };
-    let described: Vec<String> = drawn
-        .iter()
-        .map(|(e, r)| format!("{}: {}", e.name(), says(e, r)))
-        .collect();
+    let log = Log::over(rows.iter().flat_map(ends).chain([1.0]))?;
+    let height = ROW * rows.len() as f64 + AXIS;
+    let ticks: Vec<_> = log.ticks().iter().map(|t| (log.place(*t), text::tick(*t))).collect();
+    let one = across(log.place(1.0));
+    let described: Vec<String> = rows.iter().map(|r| format!("{}: {}", r.name, r.words)).collect();
     let drawing = frame(
         height,
-        &format!("Ratio to system malloc. {}", described.join("; ")),
+        &format!("{heading}. {}", described.join("; ")),
         html! {
-            (grid(&ticks, height))
-            line.one x1=(one) x2=(one) y1="0" y2=(height - 16.0) {}
-            @for (i, (entry, r)) in drawn.iter().enumerate() {
+            (axis(&ticks, unit, height))
+            line.one x1=(one) x2=(one) y1="0" y2=(height - AXIS + 3.0) {}
+            @for (i, r) in rows.iter().enumerate() {
                 @let y = ROW * i as f64;
-                (words(entry.name(), &says(entry, r), y))
-                line class={ "interval c" (color(entry.name())) } x1=(across(axis.place(r.low))) x2=(across(axis.place(r.high)))
-                    y1=(y + MIDDLE) y2=(y + MIDDLE) {}
-                @for end in [r.low, r.high] {
-                    line class={ "interval end c" (color(entry.name())) } x1=(across(axis.place(end))) x2=(across(axis.place(end)))
-                        y1=(y + MIDDLE - 5.0) y2=(y + MIDDLE + 5.0) {}
+                @let (low, high) = (ends(r).into_iter().fold(f64::MAX, f64::min), ends(r).into_iter().fold(0.0, f64::max));
+                @let class = color(r.name);
+                (name(r.name, y))
+                @for dot in r.dots {
+                    circle class={ "each c" (class) } cx=(across(log.place(*dot))) cy=(y + MIDDLE) r="4" {}
                 }
-                circle class={ "point c" (color(entry.name())) } cx=(across(axis.place(r.value))) cy=(y + MIDDLE) r="5" {}
+                @if let Some((l, h)) = r.interval {
+                    line class={ "interval c" (class) } x1=(across(log.place(l))) x2=(across(log.place(h))) y1=(y + MIDDLE) y2=(y + MIDDLE) {}
+                    @for end in [l, h] {
+                        line class={ "interval end c" (class) } x1=(across(log.place(end))) x2=(across(log.place(end)))
+                            y1=(y + MIDDLE - 5.0) y2=(y + MIDDLE + 5.0) {}
+                    }
+                }
+                circle class={ "point c" (class) } cx=(across(log.place(r.middle))) cy=(y + MIDDLE) r="5.5" {}
+                @if r.dots.is_empty() {
+                    (beside(log.place(low), log.place(high), &r.words, y))
+                } @else {
+                    (above(log.place(r.middle), &r.words, y))
+                }
             }
         },
     );
-    let hint = "Operations per second, system malloc = 1, with the 95 % interval; further right is better; = no difference.";
-    Some(figure("Ratio to system malloc", hint, drawing))
+    Some(figure(heading, hint, drawing))
+}
+
+/// Speed relative to system malloc, each with its interval.
+pub fn ratios(group: &Group, color: Color) -> Option<Markup> {
+    let says = |e: &Entry, r: &Ratio| match (r.interval, e.verdict) {
+        (None, _) => format!("{} (one run)", text::times(r.value)),
+        (Some((low, high)), verdict) => {
+            let mark = if verdict == Some(Verdict::Level) { "= " } else { "" };
+            format!("{mark}{} [{}–{}]", text::times(r.value), text::bare_ratio(low), text::bare_ratio(high))
+        }
+    };
+    let row = |e| {
+        let e: &Entry = e;
+        let r = e.ratio.as_ref()?;
+        Some(Ratios { name: &e.case.allocator, words: says(e, r), dots: &[], middle: r.value, interval: r.interval })
+    };
+    let rows: Vec<Ratios> = group.entries.iter().filter_map(row).collect();
+    let hint = "With the 95 % interval; further right is better; = no measurable difference.";
+    let unit = format!("times system malloc's operations per second of {} (logarithmic)", group.measure.words());
+    ratio_rows("Ratio to system malloc", hint, &unit, &rows, color)
+}
+
+/// All ratios of every allocator on one axis, with their geometric mean.
+pub fn standings(standings: &[Standing], color: Color) -> Option<Markup> {
+    let row = |s| {
+        let s: &Standing = s;
+        let mean = s.mean.as_ref()?;
+        let words = format!("{}, first in {}", text::times(mean.value), s.places.faster);
+        Some(Ratios { name: &s.name, words, dots: &s.ratios, middle: mean.value, interval: mean.interval })
+    };
+    let mut rows: Vec<Ratios> = standings.iter().filter_map(row).collect();
+    rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
+    let hint = "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further \
+                right is better.";
+    let unit = "times system malloc's operations per second (logarithmic)";
+    ratio_rows("Against system malloc", hint, unit, &rows, color)
 }

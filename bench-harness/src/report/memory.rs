@@ -2,15 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::chart::{across, figure, within};
-use super::figures::{Entry, Group};
-use super::{scale, text};
-use crate::record::MemoryPoint;
+use bench_subject::record::MemoryPoint;
+
+use super::chart::{Color, across, figure, within};
+use super::scale;
+use crate::figures::{Entry, Group};
 use crate::stats::median;
+use crate::text;
 
 /// Height of the drawing, and of the axis below it.
 const HEIGHT: f64 = 190.0;
-const AXIS: f64 = 18.0;
+const AXIS: f64 = 34.0;
 
 /// One allocator's way, in per cent across and MiB.
 struct Line<'a> {
@@ -19,59 +21,33 @@ struct Line<'a> {
 }
 
 /// The chart; nothing where the workload does not follow memory.
-pub fn chart(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
+pub fn chart(group: &Group, color: Color) -> Option<Markup> {
     let line = |entry| {
         let entry: &Entry = entry;
         let points = middle_points(entry)?;
         Some(Line { entry, points })
     };
-    let lines: Vec<Line> = group
-        .entries
-        .iter()
-        .filter(|e| !e.is_floor())
-        .filter_map(line)
-        .collect();
-    let longest = lines
-        .iter()
-        .map(|l| l.points.len())
-        .max()
-        .filter(|n| *n > 1)?;
+    let lines: Vec<Line> = group.entries.iter().filter(|e| !e.is_floor()).filter_map(line).collect();
+    let longest = lines.iter().map(|l| l.points.len()).max().filter(|n| *n > 1)?;
     // Moments of a workload that keeps blocks come at the same step but not at the same second for each allocator;
     // a workload that holds nothing only waits, and then seconds are what matters.
-    let waits = lines
-        .iter()
-        .all(|l| l.points.iter().all(|p| p.live_kib == 0));
+    let waits = lines.iter().all(|l| l.points.iter().all(|p| p.live_kib == 0));
     let since_first = |p: &MemoryPoint, l: &Line| (p.secs - l.points[0].secs).max(0.0);
-    let span = lines
-        .iter()
-        .filter_map(|l| Some(since_first(l.points.last()?, l)))
-        .fold(0.0, f64::max);
+    let span = lines.iter().filter_map(|l| Some(since_first(l.points.last()?, l))).fold(0.0, f64::max);
     let x = |i: usize, p: &MemoryPoint, l: &Line| match waits {
         true if span > 0.0 => since_first(p, l) / span * 100.0,
         _ => i as f64 / (longest - 1) as f64 * 100.0,
     };
-    let most = lines
-        .iter()
-        .flat_map(|l| &l.points)
-        .map(|p| p.rss_kib.max(p.live_kib))
-        .max()?;
+    let most = lines.iter().flat_map(|l| &l.points).map(|p| p.rss_kib.max(p.live_kib)).max()?;
     let (top, step) = scale::linear(most as f64 / 1024.0);
     let y = |kib: u64| (1.0 - kib as f64 / 1024.0 / top) * 100.0;
     let way = |l: &Line, of: fn(&MemoryPoint) -> u64| {
-        let places = l
-            .points
-            .iter()
-            .enumerate()
-            .map(|(i, p)| format!("{:.2},{:.2}", within(x(i, p, l)), within(y(of(p)))));
+        let places =
+            l.points.iter().enumerate().map(|(i, p)| format!("{:.2},{:.2}", within(x(i, p, l)), within(y(of(p)))));
         places.collect::<Vec<_>>().join(" ")
     };
-    let levels: Vec<f64> = (0..=(top / step).round() as usize)
-        .map(|i| i as f64 * step)
-        .collect();
-    let described: Vec<String> = lines
-        .iter()
-        .map(|l| format!("{} ends at {}", l.entry.name(), ends_at(l)))
-        .collect();
+    let levels: Vec<f64> = (0..=(top / step).round() as usize).map(|i| i as f64 * step).collect();
+    let described: Vec<String> = lines.iter().map(|l| format!("{} ends at {}", l.entry.name(), ends_at(l))).collect();
     let drawing = html! {
         svg.chart.memory width="100%" height=(HEIGHT + AXIS) role="img"
             aria-label={ "Memory over time. " (described.join("; ")) } {
@@ -95,6 +71,7 @@ pub fn chart(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
             }
             @let (first, last) = if waits { ("freed".to_owned(), format!("{} s later", text::digits(span))) }
                 else { ("step 1".to_owned(), format!("step {longest}")) };
+            text.axis x="50%" y=(HEIGHT + 30.0) text-anchor="middle" { (if waits { "seconds at rest; upwards: MiB resident beyond the start" } else { "moments the workload noted; upwards: MiB resident beyond the start" }) }
             text.tick x="0" y=(HEIGHT + 14.0) { (first) }
             text.tick x="100%" y=(HEIGHT + 14.0) text-anchor="end" { (last) }
         }
@@ -114,9 +91,7 @@ pub fn chart(group: &Group, color: &dyn Fn(&str) -> usize) -> Option<Markup> {
 }
 
 fn ends_at(line: &Line) -> String {
-    line.points
-        .last()
-        .map_or(String::new(), |p| text::mib(p.rss_kib as f64))
+    line.points.last().map_or(String::new(), |p| text::mib(p.rss_kib as f64))
 }
 
 fn longest_line<'a, 'b>(lines: &'b [Line<'a>]) -> Option<&'b Line<'a>> {
@@ -125,13 +100,7 @@ fn longest_line<'a, 'b>(lines: &'b [Line<'a>]) -> Option<&'b Line<'a>> {
 
 /// The median of each moment over the runs; as many moments as every run has.
 fn middle_points(entry: &Entry) -> Option<Vec<MemoryPoint>> {
-    let runs: Vec<&Vec<MemoryPoint>> = entry
-        .case
-        .runs
-        .iter()
-        .map(|r| &r.memory)
-        .filter(|m| !m.is_empty())
-        .collect();
+    let runs: Vec<&Vec<MemoryPoint>> = entry.case.runs.iter().map(|r| &r.memory).filter(|m| !m.is_empty()).collect();
     let common = runs.iter().map(|m| m.len()).min()?;
     let middle = |i: usize, of: fn(&MemoryPoint) -> f64| {
         median(&runs.iter().map(|m| of(&m[i])).collect::<Vec<_>>()).unwrap_or(0.0)

@@ -1,42 +1,41 @@
 //! The report: one HTML page made of a results file, complete in itself.
 //!
-//! Charts are inline SVG drawn here (`chart`, `latency`, `memory`), so that the page needs no scripts and loads nothing;
-//! its own policy forbids both. What it says is worked out first (`figures`) and only then put into words and drawings
+//! Charts are inline SVG drawn here (`chart`, `latency`, `memory`), so that the page needs no scripts and loads nothing; its own
+//! policy forbids both. What it says is worked out first (`figures`, `finding`) and only then put into words and drawings
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
-pub mod chart;
-pub mod figures;
-pub mod latency;
-pub mod markdown;
-pub mod memory;
-pub mod rerun;
-pub mod scale;
-pub mod sections;
-pub mod summary;
-pub mod text;
-
+mod chart;
+mod latency;
+mod memory;
+mod rerun;
+mod scale;
+mod sections;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
+use bench_subject::record::Series;
 use clap::Args;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::fail::Fail;
-use crate::output::{self, Pending};
-use crate::record::Results;
-use figures::{Group, Verdict};
+use crate::figures::{self, Group, Verdict};
+use crate::output::Target;
+use crate::results::{BASE, FLOOR, OURS, Results};
+use crate::standings::{self, Standing};
+use crate::{finding, text};
+use summary::Matrix;
 
 /// The style sheet, part of the page.
 const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and no script run, even if something got past the escaping.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// Colours there are; the style sheet has a class for each.
-const COLORS: usize = 8;
+/// Allocators keep their colour from report to report; the style sheet has a class for each.
+const COLORS: [&str; 8] = [BASE, OURS, "mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc", FLOOR];
 
 /// What report is asked.
 #[derive(Debug, Args)]
@@ -50,45 +49,37 @@ pub struct Report {
 
 /// Reads the results and writes the page.
 pub fn run(report: &Report) -> Result<(), Fail> {
-    let results = output::read(&report.results)?;
-    if results.results.is_empty() {
-        return Err(Fail::usage(format!(
-            "{}: it has no measurement; expected at least one",
-            report.results.display()
-        )));
+    let results = Results::read(&report.results)?;
+    if figures::groups(&results).is_empty() {
+        let path = report.results.display();
+        return Err(Fail::usage(format!("{path}: it has no measurement; expected at least one")));
     }
-    let target = report
-        .output
-        .clone()
-        .unwrap_or_else(|| report.results.with_extension("html"));
-    let same = |a: &PathBuf, b: &PathBuf| {
-        a.canonicalize()
-            .is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-    };
-    if same(&target, &report.results) {
-        return Err(Fail::usage(format!(
-            "{}: cannot be written: it is the results file itself",
-            target.display()
-        )));
+    let path = report.output.clone().unwrap_or_else(|| report.results.with_extension("html"));
+    if path.canonicalize().is_ok_and(|p| report.results.canonicalize().is_ok_and(|r| p == r)) {
+        return Err(Fail::usage(format!("{}: cannot be written: it is the results file itself", path.display())));
     }
-    Pending::new(&target)?.write(&page(&results))?;
-    println!("{}", target.display());
+    Target::new(&path)?.write(&page(&results))?;
+    println!("{}", path.display());
     Ok(())
 }
 
 /// The whole page.
 pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
+    let standings = standings::standings(&groups);
     let allocators = figures::allocators(&groups);
+    let ranked: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).cloned().collect();
     let color = |name: &str| color_of(name, &allocators);
-    let machine = &results.machine;
+    let title = finding::title(&groups);
+    let sentences = finding::sentences(&groups);
     let notes = notes(results, &groups);
-    let names = groups.iter().fold(Vec::new(), |mut names, g| {
-        if !names.contains(&g.name) {
-            names.push(g.name);
-        }
-        names
-    });
+    let chosen = chosen(&standings);
+    let matrix = |label, corner| Matrix { label, corner, allocators: &ranked, chosen: &chosen };
+    let all: Vec<&Group> = groups.iter().collect();
+    let aged: Vec<&Group> =
+        groups.iter().filter(|g| g.series == Series::Aged && summary::warm_of(g, &groups).is_some()).collect();
+    let mut names: Vec<&str> = groups.iter().map(|g| g.name).collect();
+    names.dedup();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -97,38 +88,54 @@ pub fn page(results: &Results) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "Memory allocators, measured" }
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 (patterns())
                 header {
-                    h1 { "Memory allocators, measured" }
+                    h1 { (title) }
+                    @for sentence in sentences.iter().skip(1) { p.lead { (sentence) } }
                     p.dim { (subtitle(results)) }
-                    (summary::headline(&groups))
+                    @for note in &notes { p.note { (note) } }
                 }
                 main {
-                    @if !notes.is_empty() {
-                        section.notes aria-label="Warnings" { h2 { "Read this first" } ul { @for note in &notes { li { (note) } } } }
-                    }
-                    @if let Some(chart) = summary::standings_chart(&groups, &color) { section.card { (chart) } }
-                    section { h2 { "Who wins what" } (summary::matrix(&groups, &allocators)) }
+                    @if let Some(chart) = chart::standings(&standings, &color) { section.card { (chart) } }
                     section {
-                        h2 { "Peak memory" }
-                        @if let Some(sentence) = summary::memory_sentence(&groups) { p { (sentence) } }
-                        (summary::memory_matrix(&groups, &allocators))
-                        p.key { "MiB resident at most; small: against the median of the other allocators. Bold: the least." }
+                        h2 { "Who wins what" }
+                        (matrix("Who wins what", "measurement").draw(&all, &summary::ratio_cell))
+                        p.key {
+                            span.badge { "★ 1.50×" } " first: measurably faster than every other  "
+                            span.badge.plain { "= 1.02×" } " no measurable difference to system malloc  "
+                            span.noise { "~ noisy" } " the machine was not quiet, the row does not count"
+                        }
+                    }
+                    @if !aged.is_empty() {
+                        section {
+                            h2 { "Aged heaps beside clean ones" }
+                            @if let Some(sentence) = summary::aged_sentence(&groups, &ranked) { p { (sentence) } }
+                            (matrix("Aged heaps beside clean ones", "speed, aged to clean")
+                                .draw(&aged, &|g, name, class| summary::aged_cell(g, &groups, name, class)))
+                            p.key { "Each allocator's own speed on the aged heap against its speed on a clean one." }
+                        }
+                    }
+                    section {
+                        h2 { "Memory" }
+                        @if let Some(sentence) = summary::memory_sentence(&groups, &standings) { p { (sentence) } }
+                        (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory_cell))
+                        p.key { "MiB resident at most, and what was left at the end (at rest, where it says so). Coloured against the
+                                 median of the others; bold: the least." }
                     }
                     @for name in &names {
                         section.workload {
                             h2 { (name) }
-                            p.dim { (rerun::about(name)) }
+                            p.dim { (bench_subject::table::find(name).map_or("", |w| w.about)) }
                             @for group in groups.iter().filter(|g| g.name == *name) {
-                                (sections::measurement(group, machine, &color))
+                                (sections::measurement(group, &results.machine, &color))
                             }
                         }
                     }
-                    section { h2 { "The machine" } (sections::machine(machine)) }
+                    section { h2 { "The machine" } (sections::machine(&results.machine)) }
                     section { h2 { "Measure it again" } (sections::commands(results)) }
                     section { h2 { "How to read this" } (sections::reading()) }
                 }
@@ -136,6 +143,14 @@ pub fn page(results: &Results) -> String {
         }
     };
     page.into_string()
+}
+
+/// What a phone shows at first: ours, and whoever is best without it.
+fn chosen(standings: &[Standing]) -> Vec<&str> {
+    let best = standings.iter().filter(|s| s.name != OURS);
+    let mean = |s: &&Standing| s.mean.map_or(0.0, |m| m.value);
+    let best = best.max_by(|a, b| mean(a).total_cmp(&mean(b)));
+    standings.iter().filter(|s| s.name == OURS).chain(best).map(|s| s.name.as_str()).collect()
 }
 
 /// The hatching of the floor, used by all charts.
@@ -152,81 +167,56 @@ fn patterns() -> Markup {
     }
 }
 
-/// Known allocators keep their colour from report to report; others take what is left, in order.
+/// Known allocators keep their colour; others take what is left, in order.
 fn color_of(name: &str, allocators: &[String]) -> usize {
-    const KNOWN: [&str; COLORS] = [
-        crate::table::BASE,
-        figures::OURS,
-        "mimalloc",
-        "mimalloc2",
-        "jemalloc",
-        "snmalloc",
-        "rpmalloc",
-        figures::FLOOR,
-    ];
-    let known = |n: &str| KNOWN.iter().position(|k| *k == n);
+    let known = |n: &str| COLORS.iter().position(|k| *k == n);
     known(name).unwrap_or_else(|| {
         let strangers = allocators.iter().filter(|n| known(n).is_none());
-        2 + strangers.take_while(|n| *n != name).count() % (COLORS - 3)
+        2 + strangers.take_while(|n| *n != name).count() % (COLORS.len() - 3)
     })
 }
 
 fn subtitle(results: &Results) -> String {
     let m = &results.machine;
+    let when = |is: bool, text: String| if is { text } else { String::new() };
     let parts = [
         m.cpu.clone(),
-        if m.cpus > 0 {
-            format!("{} processors", m.cpus)
-        } else {
-            String::new()
-        },
-        if m.virtual_machine {
-            "a virtual machine".to_owned()
-        } else {
-            String::new()
-        },
-        if m.kernel.is_empty() {
-            String::new()
-        } else {
-            format!("Linux {}", m.kernel)
-        },
+        when(m.cpus > 0, format!("{} processors", m.cpus)),
+        when(m.virtual_machine, "a virtual machine".to_owned()),
+        when(!m.kernel.is_empty(), format!("Linux {}", m.kernel)),
         text::utc(m.unix_time).unwrap_or_default(),
     ];
-    parts
-        .into_iter()
-        .filter(|p| !p.is_empty())
-        .collect::<Vec<_>>()
-        .join(" · ")
+    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
-/// What a reader has to know before believing a figure: what the file says, and what is seen from here.
+/// What a reader has to know before believing a figure, a line each: one for all rows that are noisy, which carry a mark.
 fn notes(results: &Results, groups: &[Group]) -> Vec<String> {
-    let mut notes = results.warnings.clone();
+    let noisy = groups.iter().filter(|g| g.noise.is_some()).count();
+    // What the file says of single rows stands at the rows.
+    let is_row = |w: &String| w.contains("'s own runs");
+    let mut notes: Vec<String> = results.warnings.iter().filter(|w| !is_row(w)).cloned().collect();
     let failed: usize = results.results.iter().map(|c| c.failures.len()).sum();
     let done: usize = results.results.iter().map(|c| c.runs.len()).sum::<usize>() + failed;
     if !results.complete {
         let planned = results.planned_runs.max(done);
+        notes.push(format!("The measurement was interrupted: {done} of {planned} runs were made."));
+    }
+    if noisy > 0 {
+        let of = groups.len();
         notes.push(format!(
-            "The measurement was interrupted: {done} of {planned} runs were made."
+            "The machine was not quiet in {noisy} of {of} measurements: they are marked ~ and do not count."
         ));
     }
     if failed > 0 {
-        notes.push(format!(
-            "{failed} of {done} runs failed; each is named with its measurement below."
-        ));
+        notes.push(format!("{failed} of {done} runs failed; each is named with its measurement below."));
     }
-    let entries = || groups.iter().flat_map(|g| &g.entries);
-    if entries().any(|e| e.verdict == Some(Verdict::Unsure)) {
-        notes.push("Where there are fewer than three runs no difference is claimed.".to_owned());
-    } else if entries().any(|e| !e.is_floor() && (1..5).contains(&e.case.runs.len())) {
-        notes.push(
-            "Some measurements rest on fewer than five runs: their intervals are rough.".to_owned(),
-        );
+    let entries = || groups.iter().flat_map(|g| g.entries.iter().map(move |e| (g, e)));
+    let few = entries().filter(|(g, e)| e.verdict == Some(Verdict::Noisy) && g.noise.is_none()).count();
+    if few > 0 {
+        notes.push("Where there are fewer than five rounds no difference is claimed.".to_owned());
     }
-    if !entries().any(|e| e.name() == crate::table::BASE && e.time.is_some()) {
-        notes.push(
-            "System malloc was not measured, so there is nothing to give ratios to.".to_owned(),
-        );
+    if !entries().any(|(_, e)| e.name() == BASE && e.time.is_some()) {
+        notes.push("System malloc was not measured, so there is nothing to give ratios to.".to_owned());
     }
     notes
 }

@@ -19,10 +19,7 @@ impl Log {
         }
         // A twentieth of the span on each side, and never so narrow that a hair's difference fills the chart.
         let room = ((high / low).ln() * 0.06).max(0.05);
-        Some(Self {
-            low: low * (-room).exp(),
-            high: high * room.exp(),
-        })
+        Some(Self { low: low * (-room).exp(), high: high * room.exp() })
     }
 
     /// Per cent of the width.
@@ -31,15 +28,10 @@ impl Log {
         share.clamp(0.0, 1.0) * 100.0
     }
 
-    /// Round values on the axis, at most six.
+    /// Round values on the axis, at most seven.
     pub fn ticks(&self) -> Vec<f64> {
         let tenths: Vec<f64> = (10..100).map(|m| f64::from(m) / 10.0).collect();
-        let sets: [&[f64]; 4] = [
-            &[1.0],
-            &[1.0, 2.0, 5.0],
-            &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
-            &tenths,
-        ];
+        let sets: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &tenths];
         let found = sets.map(|set| self.among(set));
         let enough = found.iter().find(|t| t.len() >= 3);
         let ticks = enough.unwrap_or(&found[3]);
@@ -49,16 +41,13 @@ impl Log {
     /// Those that leave room for each other's labels on the narrowest chart; 1 means something on an axis of ratios and
     /// powers of ten on any, so that they come first.
     fn apart(&self, ticks: &[f64]) -> Vec<f64> {
-        const ROOM: f64 = 19.0;
+        const ROOM: f64 = 16.0;
         let rank = |t: f64| u8::from(t != 1.0) + u8::from(t.log10().fract() != 0.0);
         let mut order = ticks.to_vec();
         order.sort_by_key(|t| rank(*t));
         let mut kept: Vec<f64> = Vec::new();
         for tick in order {
-            if kept
-                .iter()
-                .all(|k| (self.place(*k) - self.place(tick)).abs() >= ROOM)
-            {
+            if kept.iter().all(|k| (self.place(*k) - self.place(tick)).abs() >= ROOM) {
                 kept.push(tick);
             }
         }
@@ -116,14 +105,11 @@ mod tests {
             let (a, b) = (value(&mut random), value(&mut random));
             let axis = Log::over([a, b]).unwrap();
             let ticks = axis.ticks();
-            assert!((1..=6).contains(&ticks.len()), "{a} {b}: {ticks:?}");
+            assert!((1..=7).contains(&ticks.len()), "{a} {b}: {ticks:?}");
             assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
             assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
             let (end, step) = linear(a);
-            assert!(
-                end >= a && end <= a * 2.0 && end / step <= 5.0,
-                "{a}: {end} {step}"
-            );
+            assert!(end >= a && end <= a * 2.0 && end / step <= 5.0, "{a}: {end} {step}");
         }
         assert_eq!(linear(0.0), (1.0, 1.0));
         assert_eq!(linear(f64::NAN), (1.0, 1.0));

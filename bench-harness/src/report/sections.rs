@@ -2,14 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::figures::{Entry, Group};
-use super::{chart, latency, memory, rerun, text};
+use super::chart::Color;
+use super::{chart, latency, memory, rerun};
+use crate::figures::{Entry, Group};
 use crate::machine::Machine;
-use crate::record::Results;
-use crate::table::BASE;
+use crate::results::Results;
+use crate::subjects::RIVALS;
+use crate::table::exact;
+use crate::text;
 
 /// One measurement: its charts, its figures, its failures and its command.
-pub fn measurement(group: &Group, machine: &Machine, color: &dyn Fn(&str) -> usize) -> Markup {
+pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
     let mut charts = Vec::new();
     charts.extend(chart::time(group, color));
     charts.extend(chart::ratios(group, color));
@@ -18,19 +21,13 @@ pub fn measurement(group: &Group, machine: &Machine, color: &dyn Fn(&str) -> usi
     charts.extend(memory::chart(group, color));
     charts.extend(chart::peak(group, color));
     charts.extend(chart::faults(group, color));
-    let failures = group
-        .entries
-        .iter()
-        .flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f)));
-    let runs = group
-        .entries
-        .iter()
-        .map(|e| e.case.runs.len())
-        .max()
-        .unwrap_or(0);
+    let failures = group.entries.iter().flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f)));
+    let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
     html! {
         article id=(group.id) {
-            h3 { (group.title) " " span.series { (group.series) } span.dim { (runs) @if runs == 1 { " run each" } @else { " runs each" } } }
+            h3 { (group.title) " " span.series { (group.series) }
+                span.dim { (runs) @if runs == 1 { " run each" } @else { " runs each" } ", judged by " (group.measure.words()) } }
+            @if let Some(noise) = &group.noise { p.noise { "~ Does not count: " (noise) "." } }
             @for (name, failure) in failures {
                 p.failure { strong { (name) } ", run " (failure.round.saturating_add(1)) " failed: " (failure.error) }
             }
@@ -46,26 +43,25 @@ pub fn measurement(group: &Group, machine: &Machine, color: &dyn Fn(&str) -> usi
 }
 
 fn figures(group: &Group) -> Markup {
-    let counted = group
-        .entries
-        .iter()
-        .any(|e| e.case.instructions_per_op.is_some());
+    const HEADS: [&str; 12] = [
+        "time per op",
+        "fastest–slowest",
+        "M ops/s",
+        "above the floor",
+        "user s",
+        "sys s",
+        "faults",
+        "instructions per op",
+        "system calls",
+        "peak MiB",
+        "left MiB",
+        "aged MiB",
+    ];
     html! {
         div.scroll tabindex="0" role="region" aria-label="All figures" {
             table {
-                thead { tr {
-                    th scope="col" { "allocator" }
-                    th scope="col" { "time per op" } th scope="col" { "fastest–slowest" }
-                    th scope="col" { "M ops/s" } th scope="col" { "above the floor" } th scope="col" { "… of system's" }
-                    th scope="col" { "user s" } th scope="col" { "sys s" }
-                    th scope="col" { "faults" } th scope="col" { "peak MiB" } th scope="col" { "left MiB" }
-                    @if counted { th scope="col" { "instr/op" } }
-                } }
-                tbody { @for entry in &group.entries { tr {
-                    th scope="row" { (entry.name()) }
-                    (row(group, entry))
-                    @if counted { td { (entry.case.instructions_per_op.map_or("–".to_owned(), text::digits)) } }
-                } } }
+                thead { tr { th scope="col" { "allocator" } @for head in HEADS { th scope="col" { (head) } } } }
+                tbody { @for entry in &group.entries { tr { th scope="row" { (entry.name()) } (row(group, entry)) } } }
             }
         }
         @for entry in &group.entries {
@@ -76,53 +72,40 @@ fn figures(group: &Group) -> Markup {
 }
 
 fn row(group: &Group, entry: &Entry) -> Markup {
-    let or_dash = |v: Option<String>| v.unwrap_or_else(|| "–".to_owned());
-    let middle = |of: fn(&crate::record::Run) -> f64| entry.middle(of);
-    let above = group.above_floor(entry).filter(|_| !entry.is_floor());
-    let share = group
-        .above_floor_ratio(entry)
-        .filter(|_| !entry.is_floor() && entry.name() != BASE);
-    let faults = middle(|r| (r.minor_faults_timed + r.major_faults_timed) as f64);
-    let left = middle(|r| r.rss_after_kib.unwrap_or(r.rss_end_kib) as f64);
+    let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of);
+    let [instructions, calls] = exact(entry.case);
     let cells = [
         entry.time.map(|t| text::duration(t.median)),
         entry.time.map(|t| text::range(t.min, t.max)),
-        entry.time.map(|t| crate::table::short(1e-6 / t.median)),
-        above.map(text::duration),
-        share.map(text::times),
+        entry.time.map(|t| text::short(1e-6 / t.median)),
+        group.above_floor(entry).map(text::duration),
         middle(|r| r.user_secs).map(text::digits),
         middle(|r| r.sys_secs).map(text::digits),
-        faults.map(text::count),
+        middle(|r| r.faults() as f64).map(text::count),
+        Some(instructions),
+        Some(calls),
         entry.peak_kib.map(|p| text::bare_mib(p.median)),
-        left.map(text::bare_mib),
+        middle(|r| r.left_kib() as f64).map(text::bare_mib),
+        middle(|r| r.aged_kib as f64).filter(|k| *k > 0.0).map(text::bare_mib),
     ];
-    html! { @for cell in cells { td { (or_dash(cell)) } } }
+    html! { @for cell in cells { td { (cell.unwrap_or_else(|| "–".to_owned())) } } }
 }
 
 /// The machine and its settings.
 pub fn machine(m: &Machine) -> Markup {
-    let known = |n: u64, unit: &str| {
-        if n > 0 {
-            format!("{} {unit}", text::count(n as f64))
-        } else {
-            String::new()
-        }
-    };
+    let known = |n: u64, unit: &str| if n > 0 { format!("{} {unit}", text::count(n as f64)) } else { String::new() };
+    let time = |ns: Option<f64>| ns.map_or(String::new(), |ns| text::duration(ns / 1e9));
     let rows = [
         ("Processor", m.cpu.clone()),
         ("Processors used", known(m.cpus as u64, "")),
-        (
-            "Virtual machine",
-            if m.virtual_machine {
-                "yes".to_owned()
-            } else {
-                "no".to_owned()
-            },
-        ),
+        ("Virtual machine", if m.virtual_machine { "yes" } else { "no" }.to_owned()),
         ("Memory", known(m.memory_mib, "MiB")),
+        ("A load that misses all caches", time(m.memory_latency_ns)),
+        ("First touch of 4 KiB", time(m.fault_ns)),
+        ("First touch of a huge page", time(m.huge_fault_ns)),
         ("Kernel", format!("{} {}", m.kernel, m.arch)),
         ("OS page", known(m.page_size, "bytes")),
-        ("Transparent huge pages", m.thp.clone()),
+        ("Transparent huge pages", format!("{} (defrag {})", m.thp, m.thp_defrag)),
         ("Load when it began", m.load.clone()),
         ("Began", text::utc(m.unix_time).unwrap_or_default()),
         ("Harness", m.version.clone()),
@@ -139,14 +122,13 @@ pub fn machine(m: &Machine) -> Markup {
 
 /// The commands that measure all of it again.
 pub fn commands(results: &Results) -> Markup {
-    let whole = rerun::whole(&results.machine);
     html! {
-        @if let Some(whole) = whole {
+        @if let Some(whole) = rerun::whole(&results.machine) {
             pre { code { (whole) } }
         } @else {
             p { "The file does not say which command it came from." }
         }
-        @if results.machine.command.iter().any(|w| crate::peers::NAMES.iter().any(|n| w.contains(n))) {
+        @if results.results.iter().any(|c| RIVALS.contains(&c.allocator.as_str())) {
             p { "The rival allocators are built first:" }
             pre { code { "cargo run --release -p bench-harness -- peers build" } }
         }
@@ -158,15 +140,18 @@ pub fn commands(results: &Results) -> Markup {
 pub fn reading() -> Markup {
     html! {
         ul {
-            li { "Every run is a process of its own; the allocators take turns in shuffled order, so that whatever the machine does
-                  meanwhile hits all alike." }
-            li { "Figures are medians. The interval of a ratio is a bootstrap over rounds, 95 %. Where it includes 1, there is no
-                  difference to speak of, whatever the median says." }
+            li { "Every run is a process of its own, the same executable but for the allocator; the allocators take turns in
+                  shuffled order, so that whatever the machine does meanwhile hits all alike." }
+            li { "Figures are medians. The interval of a ratio is a bootstrap over rounds, 95 %. A difference is claimed where it
+                  leaves out 1 and rests on five rounds at least; first is who is measurably faster than every other." }
+            li { "A measurement is judged by elapsed time. Where system malloc's own elapsed times are noise it is judged by
+                  processor time; where these are noise too it is marked ~ and does not count." }
             li { strong { "warm" } ": prepared before the clock starts; " strong { "cold" } ": the clock starts with the very first
-                  allocation." }
+                  allocation; " strong { "aged" } ": warm, on a heap that was fragmented before by blocks of mixed sizes and
+                  lifetimes, of which one in eight is still in use." }
+            li { "Instructions and system calls are counted by valgrind and strace, in a shorter run, above those of null." }
             li { strong { "null" } " hands out fixed blocks and does nothing: what it takes is the harness's own cost, the floor under
-                  everybody. What an allocator costs above it is in the tables." }
-            li { "With several threads, time per operation is elapsed time over the operations of all threads." }
+                  everybody." }
             li { "Latency comes from a run of its own, in which every 61st call is timed and the clock's cost subtracted." }
         }
     }

@@ -1,241 +1,123 @@
-//! What a person has to understand in ten seconds: one sentence, the standings, and the table of who wins what.
+//! What a person has to understand in ten seconds: the finding, the standings, and the tables of who wins what.
 
+use bench_subject::record::Series;
 use maud::{Markup, html};
 
-use super::chart::{across, figure, frame, grid, words};
-use super::figures::{Entry, FLOOR, Group, OURS, Place, Standing, Verdict, standings};
-use super::scale::Log;
-use super::text;
-use crate::table::BASE;
+use crate::figures::{Entry, Group, Verdict};
+use crate::finding;
+use crate::results::{BASE, FLOOR};
+use crate::standings::Standing;
+use crate::stats::{Ratio, geometric_mean, ratio};
+use crate::text;
 
-/// The allocator the first sentence is about: ours where it takes part, else whoever is first most often.
-pub fn subject(standings: &[Standing]) -> Option<&Standing> {
-    let ours = standings.iter().find(|s| s.name == OURS && s.measured > 0);
-    ours.or_else(|| {
-        standings
-            .iter()
-            .filter(|s| s.measured > 0)
-            .max_by_key(|s| s.first + s.level)
-    })
+/// A table of measurements by allocators. On a phone the reader chooses the columns; ours and the one that is best without it
+/// are there at first.
+pub struct Matrix<'a> {
+    /// What it is, for those who cannot see it.
+    pub label: &'a str,
+    /// The head of the first column.
+    pub corner: &'a str,
+    /// The allocators, without the floor.
+    pub allocators: &'a [String],
+    /// Those that a phone shows at first.
+    pub chosen: &'a [&'a str],
 }
 
-/// The first sentence and the one after it.
-pub fn headline(groups: &[Group]) -> Markup {
-    let standings = standings(groups);
-    let Some(s) = subject(&standings) else {
-        return html! { p.headline { "No measurement gave a result." } };
-    };
-    let (first, of) = (s.first + s.level, groups.len());
-    let rivals = standings
-        .iter()
-        .filter(|r| r.name != s.name && r.measured > 0)
-        .count();
-    html! {
-        p.headline {
-            strong { (s.name) } " is first in " strong { (first) " of " (of) } @if of == 1 { " measurement" } @else { " measurements" }
-            @if s.level > 0 { ": alone in " (s.first) ", level with others in " (s.level) }
-            "."
-        }
-        p.lead {
-            "Compared with " (rivals) @if rivals == 1 { " other allocator. " } @else { " other allocators. " }
-            @if let Some(mean) = s.mean() {
-                "Against system malloc: " strong { (text::times(mean)) } " its operations per second by geometric mean; faster in "
-                (s.faster) ", no difference in " (s.same) ", slower in " (s.slower) " of " (s.ratios.len()) "."
-            }
-        }
-    }
-}
-
-/// All ratios of every allocator on one axis, with their geometric mean.
-pub fn standings_chart(groups: &[Group], color: &dyn Fn(&str) -> usize) -> Option<Markup> {
-    const ROW: f64 = 42.0;
-    const MIDDLE: f64 = 27.0;
-    let mut drawn: Vec<(Standing, f64)> = standings(groups)
-        .into_iter()
-        .filter_map(|s| s.mean().map(|m| (s, m)))
-        .collect();
-    drawn.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let axis = Log::over(
-        drawn
-            .iter()
-            .flat_map(|(s, _)| s.ratios.iter().copied())
-            .chain([1.0]),
-    )?;
-    let height = ROW * drawn.len() as f64 + 18.0;
-    let ticks: Vec<_> = axis
-        .ticks()
-        .iter()
-        .map(|t| (axis.place(*t), text::tick(*t)))
-        .collect();
-    let one = across(axis.place(1.0));
-    let says =
-        |s: &Standing, mean: f64| format!("{} · first in {}", text::times(mean), s.first + s.level);
-    let described: Vec<String> = drawn
-        .iter()
-        .map(|(s, m)| format!("{}: {}", s.name, says(s, *m)))
-        .collect();
-    if drawn.is_empty() {
-        return None;
-    }
-    let drawing = frame(
-        height,
-        &format!("Ratios to system malloc. {}", described.join("; ")),
+impl Matrix<'_> {
+    /// The table; `cell` answers a whole `td` with this class among its own.
+    pub fn draw(&self, groups: &[&Group], cell: &dyn Fn(&Group, &str, &str) -> Markup) -> Markup {
+        let class = |i: usize| format!("k{i}");
         html! {
-            (grid(&ticks, height))
-            line.one x1=(one) x2=(one) y1="0" y2=(height - 16.0) {}
-            @for (i, (s, mean)) in drawn.iter().enumerate() {
-                @let y = ROW * i as f64;
-                (words(&s.name, &says(s, *mean), y))
-                @for r in &s.ratios {
-                    circle class={ "each c" (color(&s.name)) } cx=(across(axis.place(*r))) cy=(y + MIDDLE) r="4" {}
+            div.picked {
+                fieldset.picker { legend { "Columns" }
+                    @for (i, name) in self.allocators.iter().enumerate() {
+                        label { input class={ "p" (i) } type="checkbox" checked[self.chosen.contains(&name.as_str())]; " " (name) }
+                    }
                 }
-                line class={ "mean c" (color(&s.name)) } x1=(across(axis.place(*mean))) x2=(across(axis.place(*mean)))
-                    y1=(y + MIDDLE - 9.0) y2=(y + MIDDLE + 9.0) {}
+                div.scroll tabindex="0" role="region" aria-label=(self.label) {
+                    table.matrix {
+                        thead { tr {
+                            th scope="col" { (self.corner) }
+                            @for (i, name) in self.allocators.iter().enumerate() { th scope="col" class=(class(i)) { (name) } }
+                        } }
+                        tbody { @for group in groups { tr class=[group.noise.is_some().then_some("noisy")] {
+                            (row_head(group))
+                            @for (i, name) in self.allocators.iter().enumerate() { (cell(group, name, &class(i))) }
+                        } } }
+                    }
+                }
             }
-        },
-    );
-    let hint = "A dot per measurement, the upright mark is their geometric mean; system malloc = 1, further right is better.";
-    Some(figure(
-        "Operations per second against system malloc",
-        hint,
-        drawing,
-    ))
-}
-
-/// Measurement × allocator: ratio to system malloc, its interval, the winner.
-pub fn matrix(groups: &[Group], allocators: &[String]) -> Markup {
-    let ranked: Vec<&String> = allocators.iter().filter(|n| *n != FLOOR).collect();
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Who wins what" {
-            table.matrix {
-                thead { tr {
-                    th scope="col" { "measurement" }
-                    @for name in &ranked { th scope="col" { (name) } }
-                } }
-                tbody { @for group in groups { tr {
-                    (row_head(group))
-                    @for name in &ranked { (cell(group.entry(name))) }
-                } } }
-            }
-        }
-        p.key {
-            span.badge { "★ 1.50×" } " first alone  "
-            span.badge.level { "☆ 1.50×" } " level with the first: nobody is measurably faster  "
-            span.badge.plain { "= 1.02×" } " no difference to system malloc: the interval includes 1"
         }
     }
 }
 
 /// The first cell of a row, a link to the measurement's own part.
-pub fn row_head(group: &Group) -> Markup {
+fn row_head(group: &Group) -> Markup {
     html! {
         th scope="row" {
             a href={ "#" (group.id) } { (group.name) }
             " " span.series { (group.series) }
+            @if group.noise.is_some() { " " span.noise { "~ noisy" } }
             span.params { (group.title) }
         }
     }
 }
 
-fn cell(entry: Option<&Entry>) -> Markup {
-    let Some(entry) = entry else {
-        return html! { td.none { "–" } };
-    };
+/// Ratio to system malloc, its interval, and who is first.
+pub fn ratio_cell(group: &Group, allocator: &str, class: &str) -> Markup {
+    let Some(entry) = group.entry(allocator) else { return html! { td class={ "none " (class) } { "–" } } };
     if entry.time.is_none() {
-        return html! { td.failed { "failed" } };
+        return html! { td class={ "failed " (class) } { "failed" } };
     }
-    let place = match entry.place {
-        Place::First => ("first", "★ "),
-        Place::Level => ("level", "☆ "),
+    let (place, star) = match entry.place {
+        Some(Verdict::Faster) => ("first", "★ "),
         _ => ("", ""),
     };
-    let tint = entry.verdict.map_or(String::new(), |v| {
-        tint(v, entry.ratio.map_or(1.0, |r| r.value))
-    });
     html! {
-        td class={ (tint) " " (place.0) } {
-            @match entry.ratio {
-                _ if entry.name() == BASE => { (place.1) "1" }
+        td class={ (tint(entry)) " " (place) " " (class) } {
+            (star)
+            @match &entry.ratio {
+                _ if entry.name() == BASE => { "1" }
                 Some(r) => {
-                    (place.1) @if entry.verdict == Some(Verdict::Same) { "= " }
-                    (text::times(r.value))
-                    @if entry.verdict == Some(Verdict::Unsure) { span.sure { "few runs" } }
-                    @else { span.sure { (text::bare_ratio(r.low)) "–" (text::bare_ratio(r.high)) } }
+                    @if entry.verdict == Some(Verdict::Level) { "= " }
+                    (text::times(r.value)) span.sure { (interval(r)) }
                 }
-                None => { (place.1) (text::duration(entry.time.map_or(0.0, |t| t.median))) }
+                None => { (text::duration(entry.time.map_or(0.0, |t| t.median))) }
             }
         }
     }
+}
+
+fn interval(r: &Ratio) -> String {
+    r.interval
+        .map_or("one run".to_owned(), |(low, high)| format!("{}–{}", text::bare_ratio(low), text::bare_ratio(high)))
 }
 
 /// How far from system malloc, in three steps each way; what is no difference has no colour.
-fn tint(verdict: Verdict, ratio: f64) -> String {
-    let steps = [1.1, 1.5]
-        .iter()
-        .filter(|s| ratio.max(1.0 / ratio) >= **s)
-        .count()
-        + 1;
-    match verdict {
-        Verdict::Faster => format!("better{steps}"),
-        Verdict::Slower => format!("worse{steps}"),
-        Verdict::Same | Verdict::Unsure => String::new(),
+fn tint(entry: &Entry) -> String {
+    let far = entry.ratio.as_ref().map_or(1.0, |r| r.value.max(1.0 / r.value));
+    let steps = [1.1, 1.5].iter().filter(|s| far >= **s).count() + 1;
+    match entry.verdict {
+        Some(Verdict::Faster) => format!("better{steps}"),
+        Some(Verdict::Slower) => format!("worse{steps}"),
+        _ => String::new(),
     }
 }
 
-/// Peak memory of every allocator in every measurement, against the median of the others.
-pub fn memory_matrix(groups: &[Group], allocators: &[String]) -> Markup {
-    let ranked: Vec<&String> = allocators.iter().filter(|n| *n != FLOOR).collect();
-    let least = |g: &Group| {
-        let ranked = g.entries.iter().filter(|e| !e.is_floor());
-        ranked
-            .filter_map(|e| Some(e.peak_kib?.median))
-            .fold(f64::INFINITY, f64::min)
+/// Peak memory, against the median of the others, and what was left at the end.
+pub fn memory_cell(group: &Group, allocator: &str, class: &str) -> Markup {
+    let entry = group.entry(allocator);
+    let Some((entry, peak)) = entry.and_then(|e| Some((e, e.peak_kib?.median))) else {
+        return html! { td class={ "none " (class) } { "–" } };
     };
+    let ranked = group.entries.iter().filter(|e| !e.is_floor());
+    let least = ranked.filter_map(|e| Some(e.peak_kib?.median)).fold(f64::INFINITY, f64::min);
+    let left = entry.middle(|r| r.left_kib() as f64).unwrap_or(0.0);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Peak memory" {
-            table.matrix {
-                thead { tr {
-                    th scope="col" { "peak MiB" }
-                    @for name in &ranked { th scope="col" { (name) } }
-                } }
-                tbody { @for group in groups { tr {
-                    (row_head(group))
-                    @for name in &ranked {
-                        @match group.entry(name).and_then(|e| e.peak_kib) {
-                            Some(peak) => {
-                                @let others = group.peak_to_others(name);
-                                td class={ (memory_tint(others)) @if peak.median <= least(group) { " first" } } {
-                                    (text::bare_mib(peak.median))
-                                    @if let Some(r) = others { span.sure { (text::times(r)) } }
-                                }
-                            }
-                            None => td.none { "–" },
-                        }
-                    }
-                } } }
-            }
+        td class={ (memory_tint(group.peak_to_others(allocator))) @if peak <= least { " first" } " " (class) } {
+            (text::bare_mib(peak)) span.sure { (text::bare_mib(left)) " left" }
         }
     }
-}
-
-/// One sentence about the subject's memory.
-pub fn memory_sentence(groups: &[Group]) -> Option<String> {
-    const BOUND: f64 = 1.3;
-    let standings = standings(groups);
-    let name = &subject(&standings)?.name;
-    let all: Vec<f64> = groups
-        .iter()
-        .filter_map(|g| g.peak_to_others(name))
-        .collect();
-    let worst = all.iter().copied().fold(0.0, f64::max);
-    let within = all.iter().filter(|r| **r <= BOUND).count();
-    (!all.is_empty()).then(|| {
-        format!(
-            "{name} holds at most {BOUND} times the median of the others in {within} of {} measurements; at worst {}.",
-            all.len(),
-            text::times(worst)
-        )
-    })
 }
 
 fn memory_tint(ratio: Option<f64>) -> &'static str {
@@ -246,4 +128,60 @@ fn memory_tint(ratio: Option<f64>) -> &'static str {
         Some(r) if r < 1.0 / 1.3 => "better2",
         _ => "",
     }
+}
+
+/// The warm measurement that an aged one stands beside.
+pub fn warm_of<'a, 'b>(aged: &Group, groups: &'b [Group<'a>]) -> Option<&'b Group<'a>> {
+    let spec = |g: &Group| g.entries.first().map(|e| e.case.spec.clone());
+    let fresh = |series: Series| groups.iter().find(|g| g.series == series && spec(g) == spec(aged));
+    fresh(Series::Warm).or_else(|| fresh(Series::Cold))
+}
+
+/// How fast an allocator is on the aged heap, relative to itself on a clean one.
+pub fn aged_ratio(aged: &Group, groups: &[Group], allocator: &str) -> Option<Ratio> {
+    let warm = warm_of(aged, groups)?;
+    let measure = aged.measure;
+    let speeds = |g: &Group| Some(measure.speeds(g.entry(allocator)?.case));
+    ratio(&speeds(aged)?, &speeds(warm)?)
+}
+
+/// Speed on the aged heap relative to the clean one, with the peaks of both.
+pub fn aged_cell(aged: &Group, groups: &[Group], allocator: &str, class: &str) -> Markup {
+    let Some(r) = aged_ratio(aged, groups, allocator) else { return html! { td class={ "none " (class) } { "–" } } };
+    let tint = match (r.is_difference() && aged.noise.is_none(), r.value) {
+        (true, v) if v < 1.0 / 1.5 => "worse3",
+        (true, v) if v < 1.0 / 1.1 => "worse2",
+        (true, v) if v > 1.1 => "better2",
+        _ => "",
+    };
+    let mark = if r.is_difference() || r.interval.is_none() { "" } else { "= " };
+    html! { td class={ (tint) " " (class) } { (mark) (text::times(r.value)) span.sure { (interval(&r)) } } }
+}
+
+/// One sentence about what ageing does to each allocator's speed.
+pub fn aged_sentence(groups: &[Group], allocators: &[String]) -> Option<String> {
+    let aged = || groups.iter().filter(|g| g.series == Series::Aged && g.noise.is_none());
+    let of = |name: &String| {
+        let all: Vec<f64> = aged().filter_map(|g| Some(aged_ratio(g, groups, name)?.value)).collect();
+        Some(format!("{name} {}", text::times(geometric_mean(&all)?)))
+    };
+    let parts: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).filter_map(of).collect();
+    (!parts.is_empty())
+        .then(|| format!("Speed on the aged heap against the clean one, geometric means: {}.", parts.join(", ")))
+}
+
+/// One sentence about the subject's memory.
+pub fn memory_sentence(groups: &[Group], standings: &[Standing]) -> Option<String> {
+    const BOUND: f64 = 1.3;
+    let name = &finding::subject(standings)?.name;
+    let all: Vec<f64> = groups.iter().filter_map(|g| g.peak_to_others(name)).collect();
+    let worst = all.iter().copied().fold(0.0, f64::max);
+    let within = all.iter().filter(|r| **r <= BOUND).count();
+    (!all.is_empty()).then(|| {
+        format!(
+            "{name} holds at most {BOUND} times the median of the others in {within} of {} measurements; at worst {}.",
+            all.len(),
+            text::times(worst)
+        )
+    })
 }

@@ -1,15 +1,30 @@
 //! What the tests of the binary share: starting it without the settings of whoever runs the tests.
+#![allow(dead_code)] // Not every test needs all of it.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 
-/// The binary with these arguments.
+use serde_json::Value;
+
+/// The binary with these arguments. What measures our own allocators is built once and not asked for again.
 pub fn harness(arguments: &str) -> Command {
+    static BUILT: OnceLock<String> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
+        let output =
+            command.args("pair 48 10 --runs 1 --series warm --no-host-warm --allocators system,hakmem,null".split(' '));
+        let output = output.env_remove("HAKMEM_BENCH_PEERS").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        format!("{}/peers/target/release", env!("CARGO_MANIFEST_DIR"))
+    });
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
     command.args(arguments.split_whitespace());
-    for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("HAKMEM_")) {
+    for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("HAKMEM_") || n == "LD_PRELOAD") {
         command.env_remove(name);
     }
+    command.env("HAKMEM_BENCH_PEERS", built);
     command
 }
 
@@ -23,9 +38,42 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A directory of this test's own.
-pub fn scratch(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("bench-harness-e2e-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
+/// A file as JSON.
+pub fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Measures and answers the JSON.
+pub fn measured(arguments: &str) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("results.json");
+    let output = run(&format!("{arguments} --no-host-warm --json {}", file.display()));
+    assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "something was left beside the results");
+    json(&file)
+}
+
+/// Fails unless the command is refused by one line that has `wanted`, and code 2.
+pub fn refused(command: &mut Command, wanted: &str) {
+    let output = command.output().unwrap();
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {err}");
+    assert!(err.lines().count() == 1 && err.starts_with("bench-harness: ") && err.contains(wanted), "{wanted}: {err}");
+    assert!(output.stdout.is_empty(), "{command:?}: {}", text(&output.stdout));
+}
+
+/// An executable script.
+pub fn script(path: &Path, body: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Starts it with its output kept.
+pub fn started(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Sends a signal.
+pub fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }

@@ -4,5 +4,5 @@
 static GLOBAL: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
 
 fn main() {
-    bench_programs::child_main("hakmem")
+    bench_programs::child_main()
 }

@@ -4,5 +4,5 @@
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    bench_programs::child_main("jemalloc")
+    bench_programs::child_main()
 }

@@ -4,5 +4,5 @@
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    bench_programs::child_main("mimalloc")
+    bench_programs::child_main()
 }

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use bench_harness::programs::{Outcome, Work};
+use bench_subject::program::{Outcome, Work};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, RgbImage};
 

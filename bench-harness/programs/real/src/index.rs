@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bench_harness::programs::{Outcome, Work};
-use bench_harness::rng::XorShift64;
+use bench_subject::program::{Outcome, Work};
+use bench_subject::rng::XorShift64;
 
 use crate::{Checksum, expect, scaled};
 

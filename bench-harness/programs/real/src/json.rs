@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use bench_harness::programs::{Outcome, Work};
-use bench_harness::rng::XorShift64;
+use bench_subject::program::{Outcome, Work};
+use bench_subject::rng::XorShift64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ mod regex;
 mod server;
 mod store;
 
-use bench_harness::programs::Work;
+use bench_subject::program::Work;
 
 /// Prepares the program of that name; at scale 1 its work takes a second or two.
 pub fn prepare(name: &str, scale: f64) -> Result<Work, String> {
@@ -28,8 +28,8 @@ pub fn prepare(name: &str, scale: f64) -> Result<Work, String> {
 }
 
 /// What `main` of every executable does.
-pub fn child_main(allocator: &'static str) -> ! {
-    bench_harness::programs::child_main(allocator, prepare)
+pub fn child_main() -> ! {
+    bench_subject::child::program_main(prepare)
 }
 
 /// How many of `usual` there are at that scale, at least `least`.

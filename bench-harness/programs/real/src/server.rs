@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use bench_harness::programs::{Outcome, Work};
-use bench_harness::rng::XorShift64;
+use bench_subject::program::{Outcome, Work};
+use bench_subject::rng::XorShift64;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;

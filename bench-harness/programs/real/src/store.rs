@@ -5,8 +5,8 @@
 //! copied in and out. No disk is involved, which would hide the allocator. One operation is one record written, read or
 //! removed.
 
-use bench_harness::programs::{Outcome, Work};
-use bench_harness::rng::XorShift64;
+use bench_subject::program::{Outcome, Work};
+use bench_subject::rng::XorShift64;
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 

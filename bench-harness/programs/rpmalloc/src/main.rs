@@ -4,5 +4,5 @@
 static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
 
 fn main() {
-    bench_programs::child_main("rpmalloc")
+    bench_programs::child_main()
 }

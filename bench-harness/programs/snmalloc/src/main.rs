@@ -4,5 +4,5 @@
 static GLOBAL: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 fn main() {
-    bench_programs::child_main("snmalloc")
+    bench_programs::child_main()
 }

@@ -4,5 +4,5 @@
 static GLOBAL: std::alloc::System = std::alloc::System;
 
 fn main() {
-    bench_programs::child_main("system")
+    bench_programs::child_main()
 }

@@ -1,0 +1,157 @@
+//! Tests of [`super`]: each cause provoked on paper, and those this machine allows for real.
+
+use super::facts::{Asked, asked, free_pool_pages};
+use super::*;
+
+fn good() -> Facts {
+    Facts {
+        asked: Asked { huge: true, hugetlb: None, prefault: true },
+        thp_enabled: Some("madvise".into()),
+        thp_defrag: Some("madvise".into()),
+        huge_try: Some((8 << 20, 8 << 20)),
+        aligned: Some(true),
+        populate_try: Some(Ok((8 << 20, 8 << 20))),
+        ..Facts::default()
+    }
+}
+
+fn problems(facts: &Facts) -> Vec<(&'static str, String)> {
+    let all = diagnose(facts).into_iter();
+    all.filter(|f| f.level == Level::Problem).map(|f| (f.check, f.text)).collect()
+}
+
+#[test]
+fn a_machine_that_gave_everything_raises_no_alarm_whatever_its_settings() {
+    assert_eq!(problems(&good()), []);
+    // Huge pages were had all the same: the settings are not to be complained about.
+    let odd = Facts {
+        thp_enabled: Some("never".into()),
+        thp_defrag: Some("never".into()),
+        overcommit: Some("2".into()),
+        cgroup_left: Some(0),
+        ..good()
+    };
+    assert_eq!(problems(&odd), []);
+}
+
+#[test]
+fn each_cause_is_named_and_only_the_one_that_explains() {
+    let none = Facts { huge_try: Some((8 << 20, 0)), ..good() };
+    let cases = [
+        (Facts { thp_disabled_by_prctl: true, ..none.clone() }, "PR_SET_THP_DISABLE"),
+        (Facts { thp_enabled: None, ..none.clone() }, "no transparent huge pages"),
+        (Facts { thp_enabled: Some("never".into()), ..none.clone() }, "enabled is never"),
+        (Facts { thp_defrag: Some("never".into()), ..none.clone() }, "defrag is never"),
+        (none.clone(), "too fragmented"),
+    ];
+    for (facts, expected) in cases {
+        let found = problems(&facts);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 == "huge-pages" && found[0].1.contains(expected), "{found:?}");
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_no_problem() {
+    let facts = Facts {
+        asked: Asked::default(),
+        huge_try: Some((8 << 20, 0)),
+        populate_try: Some(Err("EINVAL".into())),
+        ..good()
+    };
+    assert_eq!(problems(&facts), []);
+    let asked = Facts { asked: Asked { prefault: true, ..Asked::default() }, ..facts };
+    assert_eq!(problems(&asked).len(), 1);
+    assert_eq!(problems(&asked)[0].0, "prefault");
+}
+
+#[test]
+fn a_short_populate_names_the_limit() {
+    let short = Facts { populate_try: Some(Ok((8 << 20, 2 << 20))), ..good() };
+    let text = &problems(&short)[0].1;
+    assert!(
+        text.starts_with("2 of 8 MiB populated: the ")
+            && (text.contains("control group leaves") || text.contains("MemAvailable")),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_pool_is_refused_with_the_reason_and_an_empty_one_is_named() {
+    let asked = Facts { asked: Asked { hugetlb: Some(1 << 30), ..good().asked }, ..good() };
+    let found = problems(&asked);
+    assert!(found.len() == 1 && found[0].1.contains("a forked child"), "{found:?}");
+    if free_pool_pages(1 << 30) == 0 {
+        assert!(found[0].1.contains("nr_hugepages"), "{found:?}");
+    }
+}
+
+#[test]
+fn the_environment_says_what_was_asked() {
+    let of = |name: &'static str, value: &'static str| asked(move |n| (n == name).then(|| value.to_owned()));
+    assert!(of("", "").huge && !of("HAKMEM_THP", "never").huge);
+    assert_eq!(of("HAKMEM_HUGETLB", "1g").hugetlb, Some(1 << 30));
+    assert_eq!(of("HAKMEM_HUGETLB", "off").hugetlb, None);
+    assert!(of("HAKMEM_SS_PREFAULT", "populate").prefault && !of("HAKMEM_SS_PREFAULT", "off").prefault);
+    assert!(of("HAKMEM_SS_PREWARM", "4").prefault && !of("HAKMEM_SS_PREWARM", "0").prefault);
+}
+
+/// RLIMIT_AS for real, in a child process that leaves what it has mapped no room to grow.
+#[test]
+fn a_process_without_address_space_is_diagnosed_for_real() {
+    // SAFETY: the child calls the doctor and leaves by _exit; its standard output is not used.
+    let status = unsafe {
+        match libc::fork() {
+            0 => {
+                let used = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+                let pages: u64 = used.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                // Room for the doctor's own files and strings, not for what it tries.
+                let bytes = pages * 4096 + (4 << 20);
+                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+                libc::setrlimit(libc::RLIMIT_AS, &limit);
+                let facts = Facts { asked: Asked { prefault: true, ..Asked::default() }, ..collect() };
+                let found = problems(&facts);
+                let right = found.len() == 1 && found[0].1.contains("RLIMIT_AS is");
+                libc::_exit(i32::from(!right));
+            }
+            child => {
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                status
+            }
+        }
+    };
+    assert_eq!(status, 0);
+}
+
+/// prctl(PR_SET_THP_DISABLE) for real, in a child process so that nobody else inherits it.
+#[test]
+fn a_process_without_huge_pages_is_diagnosed_for_real() {
+    // SAFETY: the child calls the doctor and leaves by _exit; its standard output is not used.
+    let status = unsafe {
+        match libc::fork() {
+            0 => {
+                libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+                let facts = collect();
+                let found = problems(&Facts { asked: Asked { huge: true, ..Asked::default() }, ..facts });
+                let right = found.len() == 1 && found[0].1.contains("PR_SET_THP_DISABLE");
+                libc::_exit(i32::from(!right));
+            }
+            child => {
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                status
+            }
+        }
+    };
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn this_machine_is_diagnosed_and_every_line_is_one_line() {
+    let findings = diagnose(&collect());
+    for check in ["kernel", "huge-pages", "alignment", "prefault", "hugetlb", "sysfs", "limits", "memory"] {
+        assert!(findings.iter().any(|f| f.check == check), "{check}");
+    }
+    assert!(findings.iter().all(|f| !f.text.contains('\n') && !f.text.is_empty()));
+}

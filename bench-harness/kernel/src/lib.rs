@@ -1,0 +1,124 @@
+//! Questions about the kernel and the OS layer under the allocator, each answered by a table; and the doctor, which says what
+//! this machine gives.
+//!
+//! Unlike the workloads the experiments compare placements, orders and policies, not allocators. Each file says which
+//! question it answers. `quick` is the size the tests use: it shows the shape of the answer, not its figures.
+#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+use serde_json::{Map, Value};
+
+mod alignment;
+mod async_prefault;
+pub mod doctor;
+mod growth;
+mod maps;
+mod populate_order;
+mod prefault;
+mod tlb;
+mod waits;
+
+pub use growth::child;
+
+/// One line of a table and one object of the JSON.
+pub type Row = Map<String, Value>;
+
+/// How a question is answered: whether it is a size for trying out, and who is told how far it is.
+pub type Answer = fn(bool, &dyn Fn(&str)) -> Result<Vec<Row>, String>;
+
+/// A question.
+#[derive(Clone, Copy)]
+pub struct Experiment {
+    /// Its name in commands.
+    pub name: &'static str,
+    /// What the table says, for whoever reads it alone.
+    pub explained: &'static str,
+    /// Bytes it maps at a time, for warming the host's memory.
+    pub bytes: fn(bool) -> usize,
+    /// All rows.
+    pub rows: Answer,
+}
+
+/// All of them.
+pub const EXPERIMENTS: [Experiment; 5] = [
+    Experiment {
+        name: "alignment",
+        explained: "Anonymous memory off alignment: only the two ends stay on OS pages. Shared file memory: the huge page \
+                    belongs to the file and is mapped whole only where address and offset agree modulo 2 MiB; off by anything \
+                    less, each of its OS pages faults by itself.",
+        bytes: alignment::bytes,
+        rows: alignment::rows,
+    },
+    Experiment {
+        name: "tlb",
+        explained: "A random gather misses the translation buffer on OS pages; a sum in order does not notice.",
+        bytes: tlb::bytes,
+        rows: tlb::rows,
+    },
+    Experiment {
+        name: "populate-order",
+        explained: "Map, align, advise, populate: in this order nothing is left to the first touch, in any other something is.",
+        bytes: populate_order::bytes,
+        rows: populate_order::rows,
+    },
+    Experiment {
+        name: "prefault",
+        explained: "Prefault inside the clock moves page faults and gains nothing but by huge pages; before the clock it does. \
+                    cpu_vs_floor: processor time against the same writes on a bare mapping, piece by piece in turns.",
+        bytes: prefault::bytes,
+        rows: prefault::rows,
+    },
+    Experiment {
+        name: "async-prefault",
+        explained: "How late an event loop answers a 1 ms timer, and how long another thread's mmap waits, while memory is \
+                    brought in; then the loop uses it, 4 MiB per tick.",
+        bytes: async_prefault::bytes,
+        rows: async_prefault::rows,
+    },
+];
+
+/// An object literal as a row.
+fn row(value: Value) -> Row {
+    match value {
+        Value::Object(map) => map,
+        other => Map::from_iter([("value".to_owned(), other)]),
+    }
+}
+
+/// A value as a cell of a table; blank where a row has no such column.
+pub fn cell(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::Null) => "not available".to_owned(),
+        Some(Value::String(s)) => s.clone(),
+        Some(Value::Number(n)) if n.is_f64() => format!("{:.3}", n.as_f64().unwrap_or(0.0)),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The median of some values; not a number where there are none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
+    (at(sorted.len().saturating_sub(1) / 2) + at(sorted.len() / 2)) / 2.0
+}
+
+/// An error of the system with what could not be done.
+fn failed(what: &str) -> impl Fn(std::io::Error) -> String + '_ {
+    move |e| format!("{what}: {e}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn cells_and_medians() {
+        let shown =
+            [None, Some(json!(null)), Some(json!(0.5)), Some(json!(7)), Some(json!("x"))].map(|v| cell(v.as_ref()));
+        assert_eq!(shown, ["", "not available", "0.500", "7", "x"]);
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[3.0, 1.0, 2.0, 8.0])), (2.0, 2.5));
+        assert!(median(&[]).is_nan());
+    }
+}

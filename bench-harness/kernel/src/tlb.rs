@@ -1,0 +1,161 @@
+//! What huge pages gain where the translation buffer is the bottleneck: a random gather of doubles, against the same sum in
+//! order, which the prefetcher hides.
+//!
+//! Backings take turns, so that a slow moment hits all alike; a figure is the median of the rounds, in processor time.
+
+use std::os::fd::AsRawFd;
+
+use bench_subject::measure::thread_cpu_ns;
+use hakmem_alloc::region::{HugeWish, Region};
+use serde_json::json;
+
+use crate::maps::{HUGE, RW, Raw, collapsed_memfd};
+use crate::{Row, median, row};
+
+pub(crate) fn bytes(quick: bool) -> usize {
+    if quick { 20_000_000 } else { 3_200_000_000 }
+}
+
+/// Memory that holds the doubles, and how it is given back.
+enum Held {
+    Malloc(*mut u8),
+    Raw(Raw),
+    Region(Region),
+}
+
+impl Held {
+    fn addr(&self) -> usize {
+        match self {
+            Held::Malloc(p) => *p as usize,
+            Held::Raw(raw) => raw.addr,
+            Held::Region(region) => region.as_mut_ptr() as usize,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Held::Malloc(p) = self {
+            // SAFETY: from malloc, freed once.
+            unsafe { libc::free(p.cast()) };
+        }
+    }
+}
+
+const BACKINGS: [&str; 4] = ["system_malloc", "shared_4k", "region_thp", "memfd_huge"];
+
+fn hold(backing: &str, len: usize) -> Result<Held, String> {
+    let text = |e: std::io::Error| e.to_string();
+    let whole = len.next_multiple_of(HUGE);
+    match backing {
+        // SAFETY: malloc of a size; null is looked at below.
+        "system_malloc" => match unsafe { libc::malloc(len) } {
+            p if p.is_null() => Err("no memory".into()),
+            p => Ok(Held::Malloc(p.cast())),
+        },
+        "shared_4k" => {
+            let raw = Raw::map(0, whole, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1).map_err(text)?;
+            raw.advise(libc::MADV_NOHUGEPAGE).map_err(text)?;
+            Ok(Held::Raw(raw))
+        }
+        "region_thp" => {
+            let region = Region::builder().len(len).huge(HugeWish::Want).map().map_err(text)?;
+            region.prefault().map_err(text)?;
+            Ok(Held::Region(region))
+        }
+        _ => {
+            let fd = collapsed_memfd(whole).map_err(text)?;
+            Raw::placed(whole, 0, RW, libc::MAP_SHARED, fd.as_raw_fd()).map(Held::Raw).map_err(text)
+        }
+    }
+}
+
+/// For every size the random one and the sequential one of each backing.
+pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for bytes in if quick { vec![bytes(quick)] } else { vec![400_000_000, bytes(quick)] } {
+        say(&format!("{} MB", bytes / 1_000_000));
+        rows.extend(measure(bytes / 8, if quick { 3 } else { 5 }, say));
+    }
+    Ok(rows)
+}
+
+fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
+    // Of each backing: nanoseconds at random, in order, and bytes on huge pages.
+    let mut seen: [(Vec<f64>, Vec<f64>, u64); 4] = Default::default();
+    for round in 0..rounds {
+        for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&mut seen) {
+            match hold(backing, n * 8) {
+                Ok(memory) => {
+                    fill(memory.addr(), n);
+                    *huge = std::mem::ManuallyDrop::new(Raw { addr: memory.addr(), len: n * 8 }).huge_bytes();
+                    random.push(gather(memory.addr(), n, true));
+                    sequential.push(gather(memory.addr(), n, false));
+                }
+                Err(e) if round == 0 => say(&format!("{backing}: not available here: {e}")),
+                Err(_) => {}
+            }
+        }
+    }
+    let base = [median(&seen[1].0), median(&seen[1].1)];
+    let mut rows = Vec::new();
+    for (i, pattern) in ["random", "sequential"].iter().enumerate() {
+        for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&seen).filter(|(_, s)| !s.0.is_empty()) {
+            let runs = if i == 0 { random } else { sequential };
+            rows.push(row(json!({
+                "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": median(runs),
+                "ns_min": runs.iter().copied().fold(f64::INFINITY, f64::min),
+                "ns_max": runs.iter().copied().fold(0.0, f64::max),
+                "ratio_to_4k": base[i] / median(runs), "huge_bytes": huge,
+            })));
+        }
+    }
+    rows
+}
+
+fn fill(addr: usize, n: usize) {
+    // SAFETY: n doubles, writable and owned by the caller.
+    let values = unsafe { std::slice::from_raw_parts_mut(addr as *mut f64, n) };
+    values.iter_mut().enumerate().for_each(|(i, v)| *v = (i & 0xFF) as f64);
+}
+
+/// Sums doubles at random or in order; nanoseconds per element. Addresses do not depend on what was loaded, as in a gather
+/// through an index vector.
+fn gather(addr: usize, n: usize, random: bool) -> f64 {
+    // SAFETY: n doubles, filled, and nobody writes them now.
+    let values = unsafe { std::slice::from_raw_parts(addr as *const f64, n) };
+    let count = if random { 10_000_000.min(4 * n) } else { n };
+    let (mut state, mut sum) = (0x9E37_79B9_7F4A_7C15u64, 0.0);
+    let start = thread_cpu_ns();
+    if random {
+        for _ in 0..count {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            // The high half scaled to n: no division.
+            let i = ((state >> 32) * n as u64) >> 32;
+            sum += values.get(i as usize).copied().unwrap_or(0.0);
+        }
+    } else {
+        sum = values.iter().sum();
+    }
+    std::hint::black_box(sum);
+    (thread_cpu_ns() - start) as f64 / count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backing_gathers() {
+        let rows = rows(true, &|_| ()).unwrap();
+        for backing in ["system_malloc", "shared_4k", "region_thp"] {
+            for pattern in ["random", "sequential"] {
+                let row = rows.iter().find(|r| r["backing"] == backing && r["pattern"] == pattern).unwrap();
+                assert!(row["ns_per_element"].as_f64().unwrap() > 0.0 && row["ratio_to_4k"].as_f64().unwrap() > 0.0);
+                assert!(backing != "shared_4k" || row["huge_bytes"] == 0);
+            }
+        }
+    }
+}

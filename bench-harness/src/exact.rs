@@ -1,0 +1,161 @@
+//! What is counted instead of timed: instructions by valgrind's callgrind, system calls by strace.
+//!
+//! Only the timed part's instructions are collected (see `timed_section`); system calls are those of the whole process. The
+//! same run of `null` is counted too and subtracted: what is left is the allocator's own, and the same on a busy machine.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
+
+use bench_subject::record::Order;
+
+use crate::fail::Fail;
+use crate::results::{CaseResult, Exact, FLOOR};
+use crate::runner::{child, judge, run_limited};
+use crate::{interrupt, output};
+
+/// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
+const MOST_OPS: u64 = 200_000;
+
+/// Which tools are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tools {
+    valgrind: bool,
+    strace: bool,
+}
+
+impl Tools {
+    /// Looks for them.
+    pub fn found() -> Tools {
+        Tools { valgrind: which::which("valgrind").is_ok(), strace: which::which("strace").is_ok() }
+    }
+
+    /// Refuses where one is missing.
+    pub fn check(self) -> Result<Tools, Fail> {
+        for (there, name) in [(self.valgrind, "valgrind"), (self.strace, "strace")] {
+            if !there {
+                return Err(Fail::usage(format!(
+                    "--exact: {name} is not found; expected it to be installed (apt-get install {name})"
+                )));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Fills in the exact figures of every case. A count that fails is said on stderr and leaves its case without it.
+pub fn count(results: &mut [CaseResult], tools: Tools, limit: Duration) {
+    let mut floors: HashMap<String, Exact> = HashMap::new();
+    let total = results.len();
+    for (i, case) in results.iter_mut().enumerate() {
+        if interrupt::asked() {
+            return;
+        }
+        // A program's own instructions are far more than its allocator's: a count would say nothing.
+        if case.spec.is_program() || case.runs.is_empty() {
+            continue;
+        }
+        if i % 20 == 0 && total > 20 {
+            output::say(&format!("counting instructions and system calls: {i} of {total}\n"));
+        }
+        let mut spec = case.spec.clone();
+        spec.scale((MOST_OPS as f64 / spec.ops() as f64).min(1.0));
+        let order = Order { spec, series: case.series, settle_ms: None };
+        let own = counted(&case.allocator, &order, tools, limit);
+        if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {
+            case.exact = own;
+            continue;
+        }
+        let key = serde_json::to_string(&order).unwrap_or_default();
+        let floor = *floors.entry(key).or_insert_with(|| counted(FLOOR, &order, tools, limit));
+        case.exact = Exact {
+            instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
+            syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
+            syscall_ops: own.syscall_ops,
+        };
+    }
+}
+
+fn counted(allocator: &str, order: &Order, tools: Tools, limit: Duration) -> Exact {
+    let say =
+        |e: String| output::say(&format!("exact: {} {} on {allocator}: {e}\n", order.spec.workload, order.series));
+    let mut exact = Exact::default();
+    if tools.valgrind {
+        match child(allocator, order).and_then(|command| instructions(command, limit)) {
+            Ok((count, ops)) => exact.instructions_per_op = Some(count as f64 / ops.max(1) as f64),
+            Err(e) => say(e),
+        }
+    }
+    if tools.strace {
+        match child(allocator, order).and_then(|command| syscalls(command, limit)) {
+            Ok((count, ops)) => (exact.syscalls, exact.syscall_ops) = (Some(count), Some(ops)),
+            Err(e) => say(e),
+        }
+    }
+    exact
+}
+
+/// The same command under a tool with these arguments.
+fn under(tool: &str, arguments: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(tool);
+    outer.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs().filter_map(|(n, v)| Some((n, v?))) {
+        outer.env(name, value);
+    }
+    outer
+}
+
+/// Instructions of the collected section of a child, and the operations it answers.
+pub fn instructions(command: Command, limit: Duration) -> Result<(u64, u64), String> {
+    let arguments = [
+        "--tool=callgrind",
+        "--collect-atstart=no",
+        "--toggle-collect=*timed_section*",
+        "--callgrind-out-file=/dev/null",
+        "--",
+    ];
+    let finished = run_limited(under("valgrind", &arguments, &command), limit.max(Duration::from_secs(600)))?;
+    let run = judge(&finished, limit)?;
+    let found = finished.stderr.lines().find_map(|l| l.split_once("Collected : ")?.1.trim().parse().ok());
+    match found {
+        Some(0) => Err("valgrind counted nothing: the timed part was not found".to_owned()),
+        Some(count) => Ok((count, run.ops)),
+        None => Err("valgrind printed no count".to_owned()),
+    }
+}
+
+/// System calls of a child from its start to its end, and the operations it answers.
+fn syscalls(command: Command, limit: Duration) -> Result<(i64, u64), String> {
+    let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+    let path = file.path().to_string_lossy().into_owned();
+    let command = under("strace", &["-f", "-qq", "-c", "-U", "calls,name", "-o", &path, "--"], &command);
+    let run = judge(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
+    let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
+    Ok((total(&text).ok_or("strace printed no total")?, run.ops))
+}
+
+/// The number in strace's line `  567 total`.
+fn total(text: &str) -> Option<i64> {
+    text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_found() {
+        let text = "  calls syscall\n------- -------\n     12 mmap\n      3 brk\n------- -------\n     15 total\n";
+        assert_eq!(total(text), Some(15));
+        assert_eq!(total("strace: nothing"), None);
+    }
+
+    #[test]
+    fn a_command_keeps_its_environment_under_a_tool() {
+        let mut inner = Command::new("/bin/true");
+        inner.arg("x").env("LD_PRELOAD", "/lib/y.so");
+        let outer = under("strace", &["-c"], &inner);
+        assert_eq!(outer.get_args().collect::<Vec<_>>(), ["-c", "/bin/true", "x"]);
+        assert_eq!(outer.get_envs().count(), 1);
+    }
+}

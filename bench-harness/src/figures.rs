@@ -1,0 +1,373 @@
+//! What was measured means: each measurement with its places, verdicts, ratios and the floor, before anything is shown.
+//!
+//! A measurement is one workload with its parameters in one series. It is judged by elapsed time; where that is noise, by
+//! processor time; where both are, it does not count. Values that are not finite and positive are left out, so that no file,
+//! however odd, puts an axis at infinity.
+
+use bench_subject::record::{Run, Series};
+
+use crate::noise;
+use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
+use crate::stats::{LEAST_PAIRS, Ratio, Summary, median, ratio};
+
+/// Processor time below which the kernel's account is too coarse, in seconds.
+const LEAST_CPU: f64 = 0.005;
+
+/// By which time a measurement is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Elapsed time.
+    Elapsed,
+    /// Processor time, user and system, of all threads.
+    Processor,
+}
+
+impl Measure {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Measure::Elapsed => "elapsed time",
+            Measure::Processor => "processor time",
+        }
+    }
+
+    /// Operations per second of each run.
+    pub fn speeds(self, case: &CaseResult) -> Vec<(usize, f64)> {
+        case.values(|r| match self {
+            Measure::Elapsed => Some(r.ops_per_sec),
+            Measure::Processor => (r.cpu_secs() >= LEAST_CPU).then(|| r.ops as f64 / r.cpu_secs()),
+        })
+    }
+}
+
+/// How an allocator stands to another, or to all others, in one measurement. Every measurement it takes part in is exactly
+/// one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Measurably faster: than the other, or than every other.
+    Faster,
+    /// No measurable difference: to the other, or to the fastest.
+    Level,
+    /// Measurably slower: than the other, or than anybody.
+    Slower,
+    /// The machine was not quiet, or there are too few runs for a verdict.
+    Noisy,
+    /// No run gave a result.
+    Failed,
+}
+
+/// One allocator in one measurement.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Where the figures come from.
+    pub case: &'a CaseResult,
+    /// Seconds per operation: median, fastest, slowest.
+    pub time: Option<Summary>,
+    /// Seconds per operation of each run.
+    pub times: Vec<f64>,
+    /// Speed relative to system malloc, by the measurement's measure.
+    pub ratio: Option<Ratio>,
+    /// What that ratio means; nothing for system malloc itself and the floor.
+    pub verdict: Option<Verdict>,
+    /// How it stands to all others; nothing for the floor, and where there are no others.
+    pub place: Option<Verdict>,
+    /// The most KiB resident.
+    pub peak_kib: Option<Summary>,
+}
+
+/// One measurement.
+#[derive(Debug)]
+pub struct Group<'a> {
+    /// Its anchor in the page.
+    pub id: String,
+    /// The workload's name.
+    pub name: &'a str,
+    /// Its parameters in words, with what tells it apart from others that would be called the same.
+    pub title: String,
+    /// What the heap was like.
+    pub series: Series,
+    /// By which time it is judged.
+    pub measure: Measure,
+    /// Why it does not count, if it does not.
+    pub noise: Option<String>,
+    /// Its allocators, in the order of the file.
+    pub entries: Vec<Entry<'a>>,
+    /// The floor's seconds per operation.
+    pub floor: Option<f64>,
+}
+
+impl Entry<'_> {
+    /// The allocator's name.
+    pub fn name(&self) -> &str {
+        &self.case.allocator
+    }
+
+    /// Whether it is the floor.
+    pub fn is_floor(&self) -> bool {
+        self.name() == FLOOR
+    }
+
+    /// The median of something over the runs; nothing without runs.
+    pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
+        median(&self.case.runs.iter().map(of).collect::<Vec<_>>())
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Seconds per operation above the floor; nothing where the floor did not run.
+    pub fn above_floor(&self, entry: &Entry) -> Option<f64> {
+        Some((entry.time?.median - self.floor?).max(0.0)).filter(|_| !entry.is_floor())
+    }
+
+    /// The entry of an allocator.
+    pub fn entry(&self, allocator: &str) -> Option<&Entry<'a>> {
+        self.entries.iter().find(|e| e.name() == allocator)
+    }
+
+    /// Peak memory of an allocator relative to the median of all others that are ranked.
+    pub fn peak_to_others(&self, allocator: &str) -> Option<f64> {
+        let own = self.entry(allocator)?.peak_kib?.median;
+        let others = self.entries.iter().filter(|e| !e.is_floor() && e.name() != allocator);
+        let others: Vec<f64> = others.filter_map(|e| Some(e.peak_kib?.median)).collect();
+        Some(own / median(&others)?)
+    }
+
+    /// Name, parameters and series in words.
+    pub fn words(&self) -> String {
+        format!("{} {}, {}", self.name, self.title, self.series)
+    }
+}
+
+/// All measurements of a file that have a run or a failure, in its order.
+pub fn groups(results: &Results) -> Vec<Group<'_>> {
+    let mut cases: Vec<Vec<&CaseResult>> = Vec::new();
+    for case in results.results.iter().filter(|c| !c.runs.is_empty() || !c.failures.is_empty()) {
+        match cases.iter_mut().find(|g| g[0].spec == case.spec && g[0].series == case.series) {
+            Some(group) => group.push(case),
+            None => cases.push(vec![case]),
+        }
+    }
+    let titles: Vec<String> = cases.iter().map(|g| title(g[0], &cases)).collect();
+    let named = cases.into_iter().zip(titles).enumerate();
+    named.map(|(i, (cases, title))| group(i, &cases, title, results.noise_bound)).collect()
+}
+
+/// The allocators of a file: system malloc, ours, the others in the order of the file, the floor last.
+pub fn allocators(groups: &[Group]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in groups.iter().flat_map(|g| &g.entries) {
+        if !names.iter().any(|n| n == entry.name()) {
+            names.push(entry.name().to_owned());
+        }
+    }
+    names.sort_by_key(|n| match n.as_str() {
+        BASE => 0,
+        OURS => 1,
+        FLOOR => 3,
+        _ => 2,
+    });
+    names
+}
+
+/// Parameters in words; those of others that read the same are told apart by what differs in the file.
+fn title(case: &CaseResult, cases: &[Vec<&CaseResult>]) -> String {
+    let same_words = |c: &&CaseResult| {
+        c.spec != case.spec && c.spec.workload == case.spec.workload && c.spec.label() == case.spec.label()
+    };
+    let mut parts = vec![case.spec.label()];
+    for other in cases.iter().map(|g| g[0]).filter(same_words) {
+        for (key, value) in case.spec.params.iter().filter(|(k, v)| other.spec.params.get(*k) != Some(v)) {
+            let text =
+                format!("{} {}", key.replace('_', "-"), value.as_ref().map_or("–".to_owned(), |v| v.to_string()));
+            if !parts.contains(&text) {
+                parts.push(text);
+            }
+        }
+    }
+    parts.join(", ")
+}
+
+fn group<'a>(index: usize, cases: &[&'a CaseResult], title: String, bound: f64) -> Group<'a> {
+    let (measure, noise) = measure_of(cases, bound);
+    let mut entries: Vec<Entry> = cases.iter().map(|case| entry(case, cases, measure)).collect();
+    judge(&mut entries, measure, noise.is_some());
+    let floor = entries.iter().find(|e| e.is_floor()).and_then(|e| Some(e.time?.median));
+    Group {
+        id: format!("m{}", index + 1),
+        name: &cases[0].spec.workload,
+        title,
+        series: cases[0].series,
+        measure,
+        noise,
+        floor,
+        entries,
+    }
+}
+
+/// Elapsed time where the gauge held still in it, else processor time, else a reason why neither counts.
+fn measure_of(cases: &[&CaseResult], bound: f64) -> (Measure, Option<String>) {
+    let ranked = || cases.iter().filter(|c| c.allocator != FLOOR && !c.runs.is_empty());
+    let Some(gauge) = ranked().find(|c| c.allocator == BASE).or_else(|| ranked().next()) else {
+        return (Measure::Elapsed, None);
+    };
+    let noise = |measure: Measure| {
+        let speeds: Vec<f64> = measure.speeds(gauge).iter().map(|s| s.1).collect();
+        noise::describe(&gauge.allocator, &speeds, bound)
+    };
+    let Some(why) = noise(Measure::Elapsed) else { return (Measure::Elapsed, None) };
+    let measured = ranked().all(|c| Measure::Processor.speeds(c).len() == c.runs.len());
+    match measured && noise(Measure::Processor).is_none() {
+        true => (Measure::Processor, None),
+        false => (Measure::Elapsed, Some(why)),
+    }
+}
+
+fn entry<'a>(case: &'a CaseResult, cases: &[&'a CaseResult], measure: Measure) -> Entry<'a> {
+    let times: Vec<f64> = case.values(|r| Some(1.0 / r.ops_per_sec)).iter().map(|v| v.1).collect();
+    let base = cases.iter().find(|c| c.allocator == BASE && case.allocator != BASE && case.allocator != FLOOR);
+    let peaks: Vec<f64> = case.runs.iter().map(|r| r.max_rss_kib as f64).collect();
+    Entry {
+        case,
+        time: Summary::of(&times),
+        times,
+        ratio: base.and_then(|base| ratio(&measure.speeds(case), &measure.speeds(base))),
+        verdict: None,
+        place: None,
+        peak_kib: Summary::of(&peaks).filter(|s| s.median > 0.0),
+    }
+}
+
+/// First is who is measurably faster than every other; level is whom nobody measurably beats.
+fn judge(entries: &mut [Entry], measure: Measure, noisy: bool) {
+    let has_base = entries.iter().any(|e| e.name() == BASE && e.time.is_some());
+    let ranked: Vec<usize> =
+        (0..entries.len()).filter(|&i| !entries[i].is_floor() && entries[i].time.is_some()).collect();
+    let speeds: Vec<Vec<(usize, f64)>> = entries.iter().map(|e| measure.speeds(e.case)).collect();
+    let beats = |a: usize, b: usize| ratio(&speeds[a], &speeds[b]).is_some_and(|r| r.is_more());
+    let few = |i: usize| noisy || speeds[i].len() < LEAST_PAIRS;
+    let place = |i: usize| {
+        let others = || ranked.iter().copied().filter(|&o| o != i);
+        match i {
+            i if !ranked.contains(&i) => Verdict::Failed,
+            i if few(i) => Verdict::Noisy,
+            i if others().any(|o| beats(o, i)) => Verdict::Slower,
+            i if others().all(|o| beats(i, o)) => Verdict::Faster,
+            _ if others().all(few) => Verdict::Noisy,
+            _ => Verdict::Level,
+        }
+    };
+    let others = entries.iter().filter(|e| !e.is_floor()).count() > 1;
+    let places: Vec<Option<Verdict>> =
+        (0..entries.len()).map(|i| (others && !entries[i].is_floor()).then(|| place(i))).collect();
+    for (entry, place) in entries.iter_mut().zip(places) {
+        entry.place = place;
+        entry.verdict = (has_base && entry.name() != BASE && !entry.is_floor()).then(|| match entry.ratio {
+            None if entry.time.is_none() => Verdict::Failed,
+            None => Verdict::Noisy,
+            Some(r) if noisy || r.pairs < LEAST_PAIRS => Verdict::Noisy,
+            Some(r) if !r.is_difference() => Verdict::Level,
+            Some(r) if r.is_more() => Verdict::Faster,
+            Some(_) => Verdict::Slower,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::{case, results, spec};
+
+    const WARM: Series = Series::Warm;
+
+    fn steady(v: f64) -> Vec<f64> {
+        [1.0, 1.01, 0.99, 1.005, 0.995].map(|f| v * f).to_vec()
+    }
+
+    #[test]
+    fn places_and_verdicts_follow_the_intervals() {
+        let pair = spec("pair");
+        let wild = [9.0, 13.0, 10.0, 8.0, 12.0];
+        let mut cases = vec![
+            case(&pair, "system", WARM, &steady(10.0)),
+            case(&pair, "hakmem", WARM, &steady(20.0)),
+            case(&pair, "jemalloc", WARM, &wild),
+            case(&pair, "rpmalloc", WARM, &steady(5.0)),
+            case(&pair, "broken", WARM, &[]),
+            case(&pair, "null", WARM, &steady(100.0)),
+        ];
+        cases[4].add(0, Err("crashed".to_owned()));
+        let file = results(cases);
+        let groups = groups(&file);
+        let of = |name: &str| groups[0].entry(name).map(|e| (e.place, e.verdict)).unwrap();
+        assert_eq!(of("system"), (Some(Verdict::Slower), None));
+        assert_eq!(of("hakmem"), (Some(Verdict::Faster), Some(Verdict::Faster)));
+        assert_eq!(of("jemalloc"), (Some(Verdict::Slower), Some(Verdict::Level)));
+        assert_eq!(of("rpmalloc"), (Some(Verdict::Slower), Some(Verdict::Slower)));
+        assert_eq!(of("broken"), (Some(Verdict::Failed), Some(Verdict::Failed)));
+        assert_eq!(of("null"), (None, None));
+        let hakmem = groups[0].entry("hakmem").unwrap();
+        assert!((groups[0].above_floor(hakmem).unwrap() - 40e-9).abs() < 1e-12);
+    }
+
+    #[test]
+    fn first_is_only_who_beats_every_other() {
+        let pair = spec("pair");
+        let file = results(vec![
+            case(&pair, "system", WARM, &steady(10.0)),
+            case(&pair, "hakmem", WARM, &steady(20.0)),
+            case(&pair, "snmalloc", WARM, &[20.1, 19.8, 20.2, 19.9, 20.0]),
+        ]);
+        let groups = groups(&file);
+        let place = |name: &str| groups[0].entry(name).unwrap().place.unwrap();
+        assert_eq!(
+            [place("hakmem"), place("snmalloc"), place("system")],
+            [Verdict::Level, Verdict::Level, Verdict::Slower]
+        );
+    }
+
+    #[test]
+    fn a_noisy_row_is_judged_by_processor_time_or_not_at_all() {
+        let pair = spec("pair");
+        let noisy = [10.0, 20.0, 5.0, 18.0, 6.0, 12.0];
+        let mut cases = vec![case(&pair, "system", WARM, &noisy), case(&pair, "hakmem", WARM, &noisy)];
+        {
+            let file = results(cases.clone());
+            let groups = groups(&file);
+            assert!(groups[0].noise.as_ref().unwrap().contains("spread"));
+            let hakmem = groups[0].entry("hakmem").unwrap();
+            assert_eq!((hakmem.verdict, hakmem.place), (Some(Verdict::Noisy), Some(Verdict::Noisy)));
+        }
+        // The same runs took the same processor time each: ours half of it.
+        for (case, cpu) in cases.iter_mut().zip([0.2, 0.1]) {
+            case.runs.iter_mut().for_each(|r| r.user_secs = cpu);
+        }
+        let file = results(cases);
+        let groups = groups(&file);
+        assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
+        let hakmem = groups[0].entry("hakmem").unwrap();
+        assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
+    }
+
+    #[test]
+    fn few_runs_are_no_verdict() {
+        let pair = spec("pair");
+        let file = results(vec![case(&pair, "system", WARM, &[10.0]), case(&pair, "hakmem", WARM, &[20.0])]);
+        let groups = groups(&file);
+        let hakmem = groups[0].entry("hakmem").unwrap();
+        assert_eq!((hakmem.verdict, hakmem.ratio.unwrap().interval), (Some(Verdict::Noisy), None));
+    }
+
+    #[test]
+    fn what_has_no_runs_is_no_measurement_and_equal_words_are_told_apart() {
+        let mut other = spec("replace");
+        other.params.insert("seed".to_owned(), Some(bench_subject::spec::Value::Count(7)));
+        let file = results(vec![
+            case(&spec("pair"), "system", WARM, &[]),
+            case(&spec("replace"), "system", WARM, &[1.0]),
+            case(&other, "system", WARM, &[1.0]),
+        ]);
+        let groups = groups(&file);
+        assert_eq!(groups.len(), 2);
+        assert!(groups[0].title.ends_with("seed 42") && groups[1].title.ends_with("seed 7"), "{}", groups[0].title);
+    }
+}

@@ -1,0 +1,141 @@
+//! The finding: what came out, by how much, and how sure, in a sentence or two.
+
+use crate::figures::{Group, Measure};
+use crate::results::{BASE, OURS};
+use crate::standings::{Count, Standing, standings};
+use crate::stats::Ratio;
+use crate::text;
+
+/// The allocator that sentences are about: ours where it takes part, else whoever is first most often.
+pub fn subject(standings: &[Standing]) -> Option<&Standing> {
+    let measured = |s: &&Standing| s.places.total() > 0 || s.verdicts.total() > 0;
+    let ours = standings.iter().find(|s| s.name == OURS && measured(s));
+    ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| s.places.faster))
+}
+
+/// What was found, as a title: without a full stop.
+pub fn title(groups: &[Group]) -> String {
+    let standings = standings(groups);
+    let Some(s) = subject(&standings) else { return "Nothing was measured that could be compared".to_owned() };
+    let rivals = standings.iter().filter(|r| r.name != s.name).count();
+    if rivals == 1 {
+        return against_base(s, groups);
+    }
+    let of = counted(s.places.total(), "measurement");
+    format!("{} is measurably first in {} of {of}{}", s.name, s.places.faster, rest_of_places(&s.places))
+}
+
+/// The sentence about all others, and the one about system malloc.
+pub fn sentences(groups: &[Group]) -> Vec<String> {
+    let standings = standings(groups);
+    let Some(s) = subject(&standings) else { return vec![format!("{}.", title(groups))] };
+    let mut all = vec![format!("{}.", title(groups))];
+    if standings.iter().filter(|r| r.name != s.name).count() > 1 && s.verdicts.total() > 0 {
+        all.push(format!("{}.", against_base(s, groups)));
+    }
+    all
+}
+
+fn rest_of_places(c: &Count) -> String {
+    let all = [
+        (c.level, "level with the fastest in"),
+        (c.slower, "behind in"),
+        (c.noisy, "too noisy or too few runs to tell in"),
+        (c.failed, "failed in"),
+    ];
+    all.iter().filter(|(n, _)| *n > 0).map(|(n, words)| format!(", {words} {n}")).collect()
+}
+
+/// What, by how much, how sure: against system malloc.
+fn against_base(s: &Standing, groups: &[Group]) -> String {
+    let c = s.verdicts;
+    let counts = format!(
+        "faster in {}, level in {}, slower in {}, too noisy or too few runs to tell in {}, failed in {}",
+        c.faster, c.level, c.slower, c.noisy, c.failed
+    );
+    let Some(mean) = s.mean else {
+        return match c.total() {
+            0 => format!("{} was measured alone: there is nothing to compare it with", s.name),
+            n => format!("{} against {BASE} malloc over {}: no verdict ({counts})", s.name, counted(n, "measurement")),
+        };
+    };
+    let over = match s.ratios.len() {
+        n if n == c.total() => counted(n, "measurement"),
+        n => format!("the {n} of {} that count", counted(c.total(), "measurement")),
+    };
+    format!(
+        "{} does {} the operations per second of {BASE} malloc over {over} ({}{}): {counts}",
+        s.name,
+        text::times(mean.value),
+        sureness(&mean),
+        measures(groups, s)
+    )
+}
+
+fn sureness(r: &Ratio) -> String {
+    match r.interval {
+        Some((low, high)) => format!("95 % interval {} to {}", text::bare_ratio(low), text::bare_ratio(high)),
+        None => "one run, no interval".to_owned(),
+    }
+}
+
+/// By which time the rows were judged, where that is not elapsed time throughout.
+fn measures(groups: &[Group], s: &Standing) -> String {
+    let own = || groups.iter().filter(|g| g.noise.is_none() && g.entry(&s.name).is_some_and(|e| e.ratio.is_some()));
+    let by_processor = own().filter(|g| g.measure == Measure::Processor).count();
+    match by_processor {
+        0 => ", by elapsed time".to_owned(),
+        n if n == own().count() => ", by processor time, since elapsed time was noise".to_owned(),
+        n => format!(", by processor time in {n} whose elapsed time was noise"),
+    }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures;
+    use crate::results::tests::{case, results, spec};
+    use bench_subject::record::Series::Warm;
+
+    const FAST: [f64; 5] = [20.0, 21.0, 20.5, 20.2, 20.8];
+    const SLOW: [f64; 5] = [10.0, 10.5, 10.25, 10.1, 10.4];
+
+    #[test]
+    fn two_allocators_are_one_sentence() {
+        let file = results(vec![
+            case(&spec("pair"), "system", Warm, &SLOW),
+            case(&spec("pair"), "hakmem", Warm, &FAST),
+            case(&spec("batch"), "system", Warm, &FAST),
+            case(&spec("batch"), "hakmem", Warm, &SLOW),
+        ]);
+        let all = sentences(&figures::groups(&file));
+        let wanted = "hakmem does 1.00× the operations per second of system malloc over 2 measurements (95 % interval 1.00 to \
+                      1.00, by elapsed time): faster in 1, level in 0, slower in 1, too noisy or too few runs to tell in 0, \
+                      failed in 0.";
+        assert_eq!(all, [wanted]);
+    }
+
+    #[test]
+    fn several_are_counted_apart() {
+        let mut cases = Vec::new();
+        for (name, speeds) in [("system", &SLOW), ("hakmem", &FAST), ("jemalloc", &SLOW)] {
+            cases.push(case(&spec("pair"), name, Warm, speeds));
+            cases.push(case(&spec("batch"), name, Warm, &speeds[..2]));
+        }
+        let file = results(cases);
+        let title = title(&figures::groups(&file));
+        assert_eq!(title, "hakmem is measurably first in 1 of 2 measurements, too noisy or too few runs to tell in 1");
+        let all = sentences(&figures::groups(&file));
+        assert!(all[1].contains("over the 1 of 2 measurements that count"), "{all:?}");
+    }
+
+    #[test]
+    fn nothing_to_compare_is_said() {
+        let file = results(vec![case(&spec("pair"), "hakmem", Warm, &FAST)]);
+        assert_eq!(sentences(&figures::groups(&file)).len(), 1);
+    }
+}

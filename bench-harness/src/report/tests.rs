@@ -1,0 +1,239 @@
+//! The page as text: complete in itself, true to its figures, and unmoved by whatever a file holds.
+
+use bench_subject::latency::{Latency, Percentiles};
+use bench_subject::record::{MemoryPoint, Series};
+use bench_subject::table::WORKLOADS;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::page;
+use crate::machine::{self, Machine};
+use crate::results::Results;
+use crate::results::tests::{case, results, spec};
+
+/// Every workload in all its series on four allocators, with everything a file can carry.
+fn full() -> Results {
+    let percentiles = Percentiles { samples: 100, p50_ns: 9, p99_ns: 80, p999_ns: 1200, worst_ns: 90_000 };
+    let mut cases = Vec::new();
+    for row in WORKLOADS.iter() {
+        for &series in row.series {
+            for (i, name) in ["system", "hakmem", "null", "jemalloc"].iter().enumerate() {
+                let speed = (i + 1) as f64;
+                let mut case = case(&spec(row.name), name, series, &[1.0, 1.1, 0.9, 1.0, 1.0].map(|f| f * speed));
+                case.latency = Some(Latency { alloc: percentiles, free: percentiles });
+                case.exact.instructions_per_op = Some(30.0 * speed);
+                if row.name == "fragmentation" || row.name == "idle-return" {
+                    let live_kib = if row.name == "idle-return" { 0 } else { 70 };
+                    let point = |(secs, rss_kib)| MemoryPoint { secs, live_kib, rss_kib };
+                    case.runs
+                        .iter_mut()
+                        .for_each(|r| r.memory = [(0.1, 500), (1.1, 200), (2.2, 90)].map(point).to_vec());
+                }
+                cases.push(case);
+            }
+        }
+    }
+    Results { machine: machine::describe(), ..results(cases) }
+}
+
+/// Every tag of a page, without its angle brackets. Values are escaped, so that a bracket is a tag's.
+fn tags(page: &str) -> Vec<&str> {
+    let style = page.find("<style>").unwrap() + 7..page.find("</style>").unwrap();
+    let outside = [&page[..style.start], &page[style.end..]];
+    outside.into_iter().flat_map(|p| p.split('<').skip(1)).map(|t| t.split('>').next().unwrap()).collect()
+}
+
+/// Nothing loaded, nothing run, nothing but the elements the report itself uses.
+fn assert_self_contained(page: &str) {
+    const KNOWN: &str = "!DOCTYPE html head meta title style body header main section article h1 h2 h3 p strong span a ul li \
+        figure figcaption svg defs pattern rect line circle text polyline div table thead tbody tr th td details summary pre code \
+        dl dt dd fieldset legend label input";
+    const LOADS: [&str; 8] = ["src", "srcdoc", "srcset", "data", "style", "action", "formaction", "xlink:href"];
+    for tag in tags(page) {
+        let name = tag.trim_start_matches('/').split(' ').next().unwrap();
+        assert!(KNOWN.split_whitespace().any(|k| k == name), "<{tag}>");
+        // Between the quoted values stand the attributes' names.
+        for attribute in
+            tag.split('"').step_by(2).filter_map(|part| Some(part.rsplit_once(' ')?.1.trim_end_matches('=')))
+        {
+            assert!(!attribute.starts_with("on") && !LOADS.contains(&attribute), "<{tag}>");
+        }
+        if let Some(target) = tag.split("href=\"").nth(1) {
+            assert!(target.starts_with('#'), "<{tag}>");
+        }
+    }
+    let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+    assert!(!style.contains("@import") && style.matches("url(").count() == style.matches("url(#hatch)").count());
+    assert!(page.contains("default-src 'none'") && !page.contains("://"), "an address stands in the page");
+}
+
+/// What stands around a piece of the page.
+fn around<'a>(page: &'a str, piece: &str) -> &'a str {
+    let at = page.find(piece).unwrap_or(0);
+    let start = (0..=at.saturating_sub(80)).rev().find(|i| page.is_char_boundary(*i)).unwrap_or(0);
+    page[start..].split_inclusive('>').next().unwrap_or("")
+}
+
+#[test]
+fn the_page_is_complete_in_itself_and_every_measurement_has_its_charts() {
+    let file = full();
+    let page = page(&file);
+    assert_self_contained(&page);
+    for wanted in ["name=\"viewport\" content=\"width=device-width", "prefers-color-scheme: dark", "@media print"] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    let articles: Vec<&str> = page.split("<article").skip(1).map(|a| a.split("</article>").next().unwrap()).collect();
+    assert_eq!(articles.len(), file.results.len() / 4);
+    for article in articles {
+        for heading in
+            ["Time per operation", "Ratio to system malloc", "Latency of one free", "Peak memory", "Page faults"]
+        {
+            assert!(article.contains(&format!("<strong>{heading}</strong>")), "{heading}");
+        }
+        assert!(article.contains("cargo run --release -p bench-harness -- ") && article.contains("class=\"axis\""));
+    }
+    // fragmentation and idle-return, in two series each: three ranked allocators, and what was asked for where blocks live.
+    assert_eq!(page.matches("<polyline").count(), 2 * (3 + 1) + 2 * 3);
+}
+
+#[test]
+fn the_title_is_the_finding_and_aged_stands_beside_warm() {
+    let page = page(&full());
+    let title = page.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
+    assert!(title.starts_with("hakmem is measurably first in 0 of "), "{title}");
+    assert_eq!(page.matches(&format!("<h1>{title}</h1>")).count(), 1);
+    assert!(page.contains("<h2>Aged heaps beside clean ones</h2>"));
+    assert!(page.contains("hakmem 1.00×, jemalloc 1.00×."), "the same speeds in both series");
+}
+
+#[test]
+fn noise_is_one_line_and_a_mark_on_its_row() {
+    let wild = [10.0, 30.0, 5.0, 40.0, 10.0];
+    let mut file = results(vec![
+        case(&spec("pair"), "system", Series::Warm, &wild),
+        case(&spec("pair"), "hakmem", Series::Warm, &wild),
+        case(&spec("batch"), "system", Series::Warm, &wild),
+        case(&spec("batch"), "hakmem", Series::Warm, &wild),
+    ]);
+    file.warnings = vec![
+        "pair 48 B, warm: system's own runs spread over 90 % of their median: it does not count".to_owned(),
+        "Something else.".to_owned(),
+    ];
+    let page = page(&file);
+    assert_eq!(page.matches("<p class=\"note\">").count(), 2);
+    assert!(page.contains("not quiet in 2 of 2 measurements") && page.contains("Something else."));
+    assert!(page.matches("~ noisy").count() >= 4, "both rows in both tables");
+}
+
+#[test]
+fn a_phone_shows_ours_and_the_best_other_at_first() {
+    let page = page(&full());
+    let first = page.split("<fieldset").nth(1).unwrap().split("</fieldset>").next().unwrap();
+    let checked =
+        |name: &str| first.split("<label>").find(|l| l.contains(&format!(" {name}<"))).unwrap().contains("checked");
+    assert_eq!([checked("system"), checked("hakmem"), checked("jemalloc")], [false, true, true]);
+}
+
+#[test]
+fn a_bound_is_drawn_and_judged() {
+    let with = |name: &str, figure: f64| {
+        let mut case = case(&spec("cache-sets"), name, Series::Warm, &[1.0, 1.0, 1.0]);
+        case.runs.iter_mut().for_each(|r| r.figure = Some(figure));
+        case
+    };
+    let shown = |ours: f64| page(&results(vec![with("system", 9.0), with("hakmem", ours)]));
+    assert!(shown(0.5).contains("0.50, kept") && shown(1.5).contains("1.50, missed"));
+}
+
+#[test]
+fn what_a_reader_must_know_is_said() {
+    let mut broken = case(&spec("pair"), "hakmem", Series::Warm, &[]);
+    broken.add(1, Err("hung: killed after 1 s".to_owned()));
+    let mut file = results(vec![broken]);
+    (file.complete, file.planned_runs) = (false, 7);
+    let page = page(&file);
+    for wanted in [
+        "interrupted: 1 of 7 runs were made",
+        "1 of 1 runs failed",
+        "<strong>hakmem</strong>, run 2 failed: hung: killed after 1 s",
+        "System malloc was not measured",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    const HOSTILE: [&str; 5] = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "</style></title><iframe srcdoc='x'>",
+        "' onload='alert(1)",
+        "&lt;b&gt; \u{202e}\0\r\n]]>--><!--",
+    ];
+    for text in HOSTILE.map(str::to_owned) {
+        let mut file = full();
+        file.results.truncate(8);
+        file.warnings = vec![text.clone()];
+        file.machine = Machine {
+            cpu: text.clone(),
+            kernel: text.clone(),
+            thp: text.clone(),
+            command: ["bench-harness", &text, "--order-seed", &text].map(str::to_owned).to_vec(),
+            environment: vec![format!("HAKMEM_X={text}"), text.clone()],
+            ..file.machine
+        };
+        for case in file.results.iter_mut().filter(|c| c.allocator == "jemalloc") {
+            case.allocator = text.clone();
+            case.add(usize::MAX, Err(text.clone()));
+        }
+        file.results[0].spec.workload = text.clone();
+        let page = page(&file);
+        assert_self_contained(&page);
+        let shown = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        assert!(page.contains(&shown), "{text:?} is not shown");
+    }
+}
+
+#[test]
+fn no_figure_breaks_a_chart() {
+    let mut random = StdRng::seed_from_u64(11);
+    let odd = [0.0, -1.0, 1e-300, 1e300, f64::MIN_POSITIVE, f64::MAX, 1.0, 1e6, 3e8];
+    for _ in 0..20 {
+        let mut file = full();
+        file.results.truncate(24);
+        for case in &mut file.results {
+            let float = |r: &mut StdRng| odd[r.random_range(0..odd.len())];
+            let whole = |r: &mut StdRng| [0, 1, 77, u64::MAX / 2][r.random_range(0..4)];
+            case.runs.truncate(random.random_range(0..6));
+            case.rounds = (0..random.random_range(0..6)).collect();
+            for run in &mut case.runs {
+                (run.ops_per_sec, run.secs, run.user_secs) =
+                    (float(&mut random), float(&mut random), float(&mut random));
+                (run.max_rss_kib, run.rss_end_kib, run.aged_kib) =
+                    (whole(&mut random), whole(&mut random), whole(&mut random));
+                (run.minor_faults_timed, run.failed_allocs) = (whole(&mut random), whole(&mut random));
+                let points = random.random_range(0..4);
+                let point = |r: &mut StdRng| MemoryPoint { secs: float(r), live_kib: whole(r), rss_kib: whole(r) };
+                run.memory = (0..points).map(|_| point(&mut random)).collect();
+            }
+            let ns = |r: &mut StdRng| whole(r);
+            let p = Percentiles {
+                samples: ns(&mut random),
+                p50_ns: ns(&mut random),
+                p99_ns: ns(&mut random),
+                p999_ns: ns(&mut random),
+                worst_ns: ns(&mut random),
+            };
+            case.latency = Some(Latency { alloc: p, free: p });
+            case.exact.instructions_per_op = Some(float(&mut random));
+        }
+        let page = page(&file);
+        assert_self_contained(&page);
+        for wrong in ["NaN", "inf%", "inf,", "inf ", "=\"-"] {
+            // An offset to the left is the one value that may be below 0.
+            let page = page.replace("dx=\"-9\"", "");
+            assert!(!page.contains(wrong), "{wrong}: {}", around(&page, wrong));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What is kept of a measurement: the results file.
+//!
+//! Results files carry `"schema": 1`, which only ever gains fields.
+
+use std::path::Path;
+
+use bench_subject::latency::Latency;
+use bench_subject::record::{Run, Series};
+use bench_subject::spec::Spec;
+use serde::{Deserialize, Serialize};
+
+use crate::fail::Fail;
+use crate::machine::Machine;
+use crate::output;
+use crate::plan::Plan;
+
+/// The version of the results format.
+pub const SCHEMA: u32 = 1;
+
+/// The allocator ratios refer to.
+pub const BASE: &str = "system";
+
+/// The allocator a report is about where it takes part.
+pub const OURS: &str = "hakmem";
+
+/// The allocator that does nothing: the floor, never a competitor.
+pub const FLOOR: &str = "null";
+
+/// A run that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The round it belonged to, from 0.
+    pub round: usize,
+    /// What happened, in one line.
+    pub error: String,
+}
+
+/// What a count above the floor came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exact {
+    /// Instructions per operation above those of `null`; the whole for `null` itself and where it cannot do the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions_per_op: Option<f64>,
+    /// System calls of the whole process above those of `null`, in a run of `syscall_ops` operations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<i64>,
+    /// Operations of the run whose system calls were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall_ops: Option<u64>,
+}
+
+/// All runs of one allocator in one series of one workload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaseResult {
+    /// The workload and its parameters.
+    #[serde(flatten)]
+    pub spec: Spec,
+    /// The allocator's name.
+    pub allocator: String,
+    /// What the heap was like.
+    pub series: Series,
+    /// The runs that succeeded, in the order of their rounds.
+    pub runs: Vec<Run>,
+    /// The round of each run, where a failed one left a gap.
+    #[serde(default)]
+    pub rounds: Vec<usize>,
+    /// The runs that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// Times of single calls, from a run of their own, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// What was counted.
+    #[serde(flatten)]
+    pub exact: Exact,
+}
+
+impl CaseResult {
+    /// Nothing measured yet.
+    pub fn new(spec: Spec, allocator: &str, series: Series) -> CaseResult {
+        CaseResult {
+            spec,
+            allocator: allocator.to_owned(),
+            series,
+            runs: Vec::new(),
+            rounds: Vec::new(),
+            failures: Vec::new(),
+            latency: None,
+            exact: Exact::default(),
+        }
+    }
+
+    /// Enters a run.
+    pub fn add(&mut self, round: usize, outcome: Result<Run, String>) {
+        match outcome {
+            Ok(run) => {
+                self.runs.push(run);
+                self.rounds.push(round);
+            }
+            Err(error) => self.failures.push(Failure { round, error }),
+        }
+    }
+
+    /// What `of` says of each run, with its round; runs of which it says nothing are left out.
+    pub fn values(&self, of: impl Fn(&Run) -> Option<f64>) -> Vec<(usize, f64)> {
+        let round = |i: usize| self.rounds.get(i).copied().unwrap_or(i);
+        let value = |(i, run)| Some((round(i), of(run).filter(|v: &f64| v.is_finite() && *v > 0.0)?));
+        self.runs.iter().enumerate().filter_map(value).collect()
+    }
+
+    /// The workload, its parameters and the series, in words.
+    pub fn title(&self) -> String {
+        format!("{} {}, {}", self.spec.workload, self.spec.label(), self.series)
+    }
+}
+
+/// A results file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Results {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// Whether everything planned was measured; false where the measurement is going on or was interrupted.
+    #[serde(default = "yes")]
+    pub complete: bool,
+    /// How many runs the plan has, failed ones included and those that time single calls left out; 0 in files that do not
+    /// say.
+    #[serde(default)]
+    pub planned_runs: usize,
+    /// Per cent by which a gauge's own runs may spread or drift before they count as noisy.
+    #[serde(default = "crate::noise::bound")]
+    pub noise_bound: f64,
+    /// What a reader has to know before believing a figure, one sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Where and how it was measured.
+    pub machine: Machine,
+    /// What was to be measured, for going on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Size and time of change of each program that was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<(String, String)>,
+    /// What was measured.
+    pub results: Vec<CaseResult>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Results {
+    /// Reads a results file.
+    pub fn read(path: &Path) -> Result<Results, Fail> {
+        let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(&e))?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| refuse(&e))?;
+        let schema = &value["schema"];
+        if *schema != SCHEMA {
+            return Err(refuse(&format!("its schema is {schema}; expected {SCHEMA}")));
+        }
+        serde_json::from_value(value).map_err(|e| refuse(&e))
+    }
+
+    /// The file as JSON.
+    pub fn json(&self) -> Result<String, Fail> {
+        output::json(self)
+    }
+
+    /// A line per run.
+    pub fn csv(&self) -> Result<String, Fail> {
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        let failed = |e: csv::Error| Fail::run(format!("results as CSV: {e}"));
+        let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
+                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
+        lines.write_record(head.split(' ')).map_err(failed)?;
+        for case in &self.results {
+            for (i, run) in case.runs.iter().enumerate() {
+                let round = case.rounds.get(i).copied().unwrap_or(i);
+                let row = (
+                    (&case.spec.workload, case.spec.label(), &case.allocator, case.series.name(), round),
+                    (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
+                    (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
+                    (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
+                );
+                lines.serialize(row).map_err(failed)?;
+            }
+        }
+        let bytes = lines.into_inner().map_err(|e| Fail::run(format!("results as CSV: {e}")))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Makes a failure of every run of a program whose checksum is not that of the workload's other runs.
+///
+/// What is right is what most runs found; where as many found something else, what came first in the results, which list
+/// system malloc first unless it was asked otherwise.
+pub fn compare_checksums(results: &mut [CaseResult]) {
+    let specs: Vec<_> = results.iter().filter(|c| c.spec.is_program()).map(|c| c.spec.clone()).collect();
+    for spec in specs {
+        let of_spec = results.iter().filter(|c| c.spec == spec);
+        let found: Vec<u64> = of_spec.flat_map(|c| c.runs.iter().filter_map(|r| r.checksum)).collect();
+        let votes = |sum: u64| found.iter().filter(|&&f| f == sum).count();
+        // `rev`, because of equals `max_by_key` takes the last.
+        let Some(&right) = found.iter().rev().max_by_key(|&&sum| votes(sum)) else { continue };
+        for case in results.iter_mut().filter(|c| c.spec == spec) {
+            while let Some(at) = case.runs.iter().position(|r| r.checksum != Some(right)) {
+                let run = case.runs.remove(at);
+                let round = if at < case.rounds.len() { case.rounds.remove(at) } else { at };
+                let sum = run.checksum.map_or("none".to_owned(), |c| format!("{c:#x}"));
+                let error = format!("its result has the checksum {sum}, the other runs have {right:#x}");
+                case.failures.push(Failure { round, error });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use bench_subject::table;
+
+    /// The workload of that name at its defaults.
+    pub(crate) fn spec(name: &str) -> Spec {
+        Spec::new(table::find(name).unwrap())
+    }
+
+    /// A result made up for a test: so many millions of operations per second in each run, a run a round.
+    pub(crate) fn case(spec: &Spec, allocator: &str, series: Series, millions: &[f64]) -> CaseResult {
+        let mut case = CaseResult::new(spec.clone(), allocator, series);
+        for (round, m) in millions.iter().enumerate() {
+            let run = Run {
+                ops_per_sec: m * 1e6,
+                secs: 1.0 / m,
+                ops: 1_000_000,
+                user_secs: 1.0 / m,
+                minor_faults_timed: 12,
+                minor_faults_total: 345,
+                max_rss_kib: 9000,
+                rss_start_kib: 2000,
+                rss_end_kib: 3000,
+                ..Run::default()
+            };
+            case.add(round, Ok(run));
+        }
+        case
+    }
+
+    /// A file of these cases.
+    pub(crate) fn results(cases: Vec<CaseResult>) -> Results {
+        Results {
+            schema: SCHEMA,
+            complete: true,
+            planned_runs: 0,
+            noise_bound: crate::noise::bound(),
+            warnings: Vec::new(),
+            machine: Machine::default(),
+            plan: None,
+            programs: Vec::new(),
+            results: cases,
+        }
+    }
+
+    #[test]
+    fn csv_quotes_what_has_to_be_quoted() {
+        let mut odd = case(&spec("pair"), "a \"b\", c", Series::Aged, &[1.0, 2.0]);
+        odd.runs[0].rss_after_kib = Some(7);
+        let text = results(vec![odd]).csv().unwrap();
+        let mut lines = csv::Reader::from_reader(text.as_bytes());
+        let rows: Vec<csv::StringRecord> = lines.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((&rows[0][1], &rows[0][2], &rows[0][3]), ("48 B", "a \"b\", c", "aged"));
+        assert_eq!((&rows[0][16], &rows[1][16]), ("7", ""));
+    }
+
+    #[test]
+    fn a_file_survives_writing_and_reading() {
+        let file = results(vec![case(&spec("pair"), "system", Series::Warm, &[1.0])]);
+        let again: Results = serde_json::from_str(&file.json().unwrap()).unwrap();
+        assert_eq!(again.results[0].runs, file.results[0].runs);
+        assert_eq!(again.results[0].spec, file.results[0].spec);
+    }
+
+    fn with_sums(allocator: &str, checksums: &[u64]) -> CaseResult {
+        let mut case = CaseResult::new(spec("program-json"), allocator, Series::Warm);
+        for (round, &c) in checksums.iter().enumerate() {
+            case.add(round, Ok(Run { checksum: Some(c), ..Run::default() }));
+        }
+        case
+    }
+
+    #[test]
+    fn a_run_with_another_result_failed() {
+        let mut results = [with_sums("system", &[7, 7]), with_sums("hakmem", &[8, 7, 9]), with_sums("mimalloc", &[7])];
+        compare_checksums(&mut results);
+        assert_eq!(results.each_ref().map(|c| c.runs.len()), [2, 1, 1]);
+        assert_eq!(results[1].rounds, [1]);
+        let failures = &results[1].failures;
+        assert_eq!(failures.iter().map(|f| f.round).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(failures[1].error, "its result has the checksum 0x9, the other runs have 0x7");
+        let mut results = [with_sums("system", &[1]), with_sums("hakmem", &[2])];
+        compare_checksums(&mut results);
+        assert_eq!(results.each_ref().map(|c| c.failures.len()), [0, 1], "of equals the first is right");
+    }
+}

@@ -1,0 +1,109 @@
+//! How each allocator did over all measurements of a file.
+
+use crate::figures::{Entry, Group, Verdict, allocators};
+use crate::results::{BASE, FLOOR};
+use crate::stats::{Both, Ratio, mean_ratio};
+
+/// How often each verdict was met. They add up to the measurements.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// [`Verdict::Faster`].
+    pub faster: usize,
+    /// [`Verdict::Level`].
+    pub level: usize,
+    /// [`Verdict::Slower`].
+    pub slower: usize,
+    /// [`Verdict::Noisy`].
+    pub noisy: usize,
+    /// [`Verdict::Failed`].
+    pub failed: usize,
+}
+
+impl Count {
+    fn of(verdicts: impl Iterator<Item = Verdict>) -> Count {
+        let mut count = Count::default();
+        for verdict in verdicts {
+            *match verdict {
+                Verdict::Faster => &mut count.faster,
+                Verdict::Level => &mut count.level,
+                Verdict::Slower => &mut count.slower,
+                Verdict::Noisy => &mut count.noisy,
+                Verdict::Failed => &mut count.failed,
+            } += 1;
+        }
+        count
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.faster + self.level + self.slower + self.noisy + self.failed
+    }
+}
+
+/// How one allocator did over all measurements.
+#[derive(Debug)]
+pub struct Standing {
+    /// The allocator.
+    pub name: String,
+    /// Against every other: faster is first.
+    pub places: Count,
+    /// Against system malloc.
+    pub verdicts: Count,
+    /// Its ratios to system malloc in the measurements that count.
+    pub ratios: Vec<f64>,
+    /// The geometric mean of these.
+    pub mean: Option<Ratio>,
+}
+
+/// The standings of all ranked allocators.
+pub fn standings(groups: &[Group]) -> Vec<Standing> {
+    allocators(groups).into_iter().filter(|n| n != FLOOR).map(|name| standing(groups, name)).collect()
+}
+
+fn standing(groups: &[Group], name: String) -> Standing {
+    let entries = || groups.iter().filter_map(|g| g.entry(&name));
+    let counting = || {
+        let judged = |e: &&Entry| matches!(e.verdict, Some(Verdict::Faster | Verdict::Level | Verdict::Slower));
+        groups.iter().filter_map(|g| Some((g, g.entry(&name)?, g.entry(BASE)?))).filter(move |(_, e, _)| judged(e))
+    };
+    let both = |(g, own, base): (&Group, &Entry, &Entry)| -> Both {
+        (g.measure.speeds(own.case), g.measure.speeds(base.case))
+    };
+    Standing {
+        places: Count::of(entries().filter_map(|e| e.place)),
+        verdicts: Count::of(entries().filter_map(|e| e.verdict)),
+        ratios: counting().filter_map(|(_, e, _)| Some(e.ratio?.value)).collect(),
+        mean: mean_ratio(&counting().map(both).collect::<Vec<_>>()),
+        name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::groups;
+    use crate::results::tests::{case, results, spec};
+    use bench_subject::record::Series::Warm;
+
+    #[test]
+    fn every_measurement_is_counted_once() {
+        let steady = |v: f64| [v, v * 1.01, v * 0.99, v, v];
+        let mut broken = case(&spec("pair"), "broken", Warm, &[]);
+        broken.add(0, Err("crashed".to_owned()));
+        let file = results(vec![
+            case(&spec("pair"), "system", Warm, &steady(10.0)),
+            case(&spec("pair"), "hakmem", Warm, &steady(20.0)),
+            broken,
+            case(&spec("pair"), "null", Warm, &steady(100.0)),
+            case(&spec("batch"), "system", Warm, &[10.0, 10.0]),
+            case(&spec("batch"), "hakmem", Warm, &[10.0, 10.0]),
+        ]);
+        let all = standings(&groups(&file));
+        let of = |name: &str| all.iter().find(|s| s.name == name).unwrap();
+        let hakmem = of("hakmem");
+        assert_eq!(hakmem.places, Count { faster: 1, noisy: 1, ..Count::default() });
+        assert_eq!((hakmem.verdicts.total(), hakmem.ratios.len(), hakmem.mean.unwrap().value), (2, 1, 2.0));
+        assert_eq!((of("broken").places.failed, of("broken").verdicts.failed), (1, 1));
+        assert_eq!((of("system").verdicts.total(), all.len()), (0, 3));
+    }
+}

@@ -1,0 +1,177 @@
+//! Numbers, dates and commands as a reader wants them.
+
+use crate::stats::Ratio;
+
+/// A duration in the unit that suits it, with three digits.
+pub fn duration(secs: f64) -> String {
+    let (value, unit) = match secs {
+        s if s < 1e-6 => (s * 1e9, "ns"),
+        s if s < 1e-3 => (s * 1e6, "µs"),
+        s if s < 1.0 => (s * 1e3, "ms"),
+        s => (s, "s"),
+    };
+    format!("{} {unit}", digits(value))
+}
+
+/// A whole number of nanoseconds, as a histogram gives it.
+pub fn nanoseconds(ns: f64) -> String {
+    if ns < 1000.0 {
+        return format!("{ns:.0} ns");
+    }
+    duration(ns / 1e9)
+}
+
+/// Two durations in the unit of the longer one.
+pub fn range(low: f64, high: f64) -> String {
+    let unit = duration(high);
+    let factor = match unit.rsplit(' ').next() {
+        Some("ns") => 1e9,
+        Some("µs") => 1e6,
+        Some("ms") => 1e3,
+        _ => 1.0,
+    };
+    format!("{}–{unit}", digits(low * factor))
+}
+
+/// Three significant digits, never more behind the point than needed.
+pub fn digits(value: f64) -> String {
+    match value.abs() {
+        v if v >= 1e9 => format!("{value:.2e}"),
+        v if v >= 99.95 => format!("{value:.0}"),
+        v if v >= 9.995 => format!("{value:.1}"),
+        v if v >= 0.0005 => format!("{value:.2}"),
+        _ => "0".to_owned(),
+    }
+}
+
+/// A ratio: two digits behind the point, fewer where it is large.
+pub fn times(ratio: f64) -> String {
+    format!("{}×", bare_ratio(ratio))
+}
+
+/// A ratio below a line of an axis, which is a round number.
+pub fn tick(ratio: f64) -> String {
+    format!("{}×", (ratio * 1e9).round() / 1e9)
+}
+
+/// A ratio without its sign.
+pub fn bare_ratio(ratio: f64) -> String {
+    match ratio {
+        r if r >= 1e6 => format!("{r:.1e}"),
+        r if r >= 100.0 => format!("{r:.0}"),
+        r if r >= 10.0 => format!("{r:.1}"),
+        r if r >= 0.01 => format!("{r:.2}"),
+        r => format!("{r:.1e}"),
+    }
+}
+
+/// KiB as MiB.
+pub fn mib(kib: f64) -> String {
+    format!("{} MiB", bare_mib(kib))
+}
+
+/// The same without its unit.
+pub fn bare_mib(kib: f64) -> String {
+    match kib / 1024.0 {
+        m if m >= 99.95 => format!("{m:.0}"),
+        m => format!("{m:.1}"),
+    }
+}
+
+/// A count with its thousands set apart.
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(c);
+    }
+    if value <= -0.5 { format!("−{text}") } else { text }
+}
+
+/// A few characters of a name, for places where it cannot be wrapped.
+pub fn short_name(name: &str) -> String {
+    if name.chars().count() <= 12 {
+        return name.to_owned();
+    }
+    name.chars().take(11).chain(['…']).collect()
+}
+
+/// A moment in UTC, to the minute; nothing where it is not known.
+pub fn utc(unix_time: u64) -> Option<String> {
+    let moment = jiff::Timestamp::from_second(i64::try_from(unix_time).ok().filter(|t| *t > 0)?).ok()?;
+    Some(moment.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// A ratio with its interval, and a mark where it is no difference.
+pub fn ratio(r: &Ratio) -> String {
+    let Some((low, high)) = r.interval else { return format!("{} (one run)", bare_ratio(r.value)) };
+    let mark = if r.is_difference() { "" } else { "= " };
+    format!("{mark}{} [{}–{}]", bare_ratio(r.value), bare_ratio(low), bare_ratio(high))
+}
+
+/// Three significant digits, as far as a table needs them.
+pub fn short(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v if v >= 0.1 => format!("{v:.3}"),
+        0.0 => "0".to_owned(),
+        v => format!("{v:.5}"),
+    }
+}
+
+/// A word as a shell takes it.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_ranges() {
+        let all = [1.234e-9, 45.67e-9, 999.6e-9, 12.34e-6, 0.0025, 3.0, 0.0].map(duration);
+        assert_eq!(all, ["1.23 ns", "45.7 ns", "1000 ns", "12.3 µs", "2.50 ms", "3.00 s", "0 ns"]);
+        assert_eq!(range(900e-9, 2e-6), "0.90–2.00 µs");
+    }
+
+    #[test]
+    fn dates_are_said_to_the_minute() {
+        assert_eq!(utc(0), None);
+        assert_eq!(utc(951_782_400).unwrap(), "2000-02-29 00:00 UTC");
+        assert_eq!(utc(1_795_219_260).unwrap(), "2026-11-21 00:01 UTC");
+        assert_eq!(utc(u64::MAX), None);
+    }
+
+    #[test]
+    fn three_digits() {
+        assert_eq!([1234.5, 12.34, 1.234, 0.1234, 0.00123].map(short), ["1234", "12.3", "1.23", "0.123", "0.00123"]);
+    }
+
+    #[test]
+    fn counts_and_names() {
+        assert_eq!(count(1_234_567.0), "1\u{202f}234\u{202f}567");
+        assert_eq!(count(-12.0), "−12");
+        assert_eq!(count(0.0), "0");
+        assert_eq!(short_name("hakmem"), "hakmem");
+        assert_eq!(short_name("a-very-long-allocator"), "a-very-long…");
+    }
+
+    #[test]
+    fn a_shell_gets_back_the_word() {
+        assert_eq!(shell_word("--runs=5"), "--runs=5");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("$(x)"), "'$(x)'");
+    }
+}

@@ -1,0 +1,278 @@
+//! One run on one allocator, as a workload sees it: it prepares, does its work inside the clock, and leaves its counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::age;
+use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
+use crate::raw::{Extent, RawAllocator};
+use crate::record::{MemoryPoint, Run, Series};
+
+/// When the parent started the child, in nanoseconds on the monotonic clock, which all processes share.
+pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
+
+/// One run on one allocator.
+#[derive(Debug)]
+pub struct Bench {
+    alloc: &'static RawAllocator,
+    series: Series,
+    settle: Option<Duration>,
+    started_ns: u64,
+    run: Run,
+    damaged: u64,
+}
+
+impl Bench {
+    /// A run that has not begun.
+    pub fn new(alloc: &'static RawAllocator, series: Series, settle: Option<Duration>) -> Self {
+        // The optimiser must not learn which allocator it is where only one is linked in.
+        let alloc = std::hint::black_box(alloc);
+        Self { alloc, series, settle, started_ns: 0, run: Run::default(), damaged: 0 }
+    }
+
+    /// The allocator under test.
+    pub fn allocator(&self) -> &'static RawAllocator {
+        self.alloc
+    }
+
+    /// Whether the workload's preparatory pass runs before the clock: in every series but the cold one.
+    pub fn is_warm(&self) -> bool {
+        self.series != Series::Cold
+    }
+
+    /// Tells the allocator what is coming and notes what is resident. Called once the bookkeeping is resident and before the
+    /// first allocation.
+    pub fn begin(&mut self, slots: usize, max_size: usize) -> Result<&'static RawAllocator, String> {
+        self.alloc.prepare(Extent { slots, max_size })?;
+        self.start()?;
+        Ok(self.alloc)
+    }
+
+    /// The same where the allocator has nothing to be told. In the aged series this thread's heap is aged.
+    pub fn start(&mut self) -> Result<(), String> {
+        self.run.rss_start_kib = rss_kib();
+        if self.series == Series::Aged {
+            age::age(self.alloc, 0, 1)?;
+            forget_peak();
+        }
+        self.started_ns = now_ns();
+        Ok(())
+    }
+
+    /// The timed part on this thread; `body` answers how many operations it made.
+    pub fn timed(&mut self, body: impl FnOnce() -> u64) {
+        let gate = Gate::new(None);
+        gate.timed(body);
+        self.note(gate);
+    }
+
+    /// The timed part on `threads` threads. Each prepares itself, then calls [`Gate::timed`] exactly once; the clock runs
+    /// from the moment all are ready until the last one is through. A single thread is the main thread: libraries take short
+    /// cuts in a process that never had a second one. In the aged series each of several threads ages its own heap first.
+    pub fn timed_threads(&mut self, threads: usize, body: impl Fn(usize, &Gate) + Sync) {
+        if threads == 1 {
+            let gate = Gate::new(None);
+            body(0, &gate);
+            return self.note(gate);
+        }
+        let gate = Gate::new(Some(Barrier::new(threads + 1)));
+        let (alloc, aged) = (self.alloc, self.series == Series::Aged);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (gate, body) = (&gate, &body);
+                scope.spawn(move || {
+                    if aged && age::age(alloc, thread + 1, threads).is_err() {
+                        gate.refused(1);
+                    }
+                    body(thread, gate)
+                });
+            }
+            gate.meet();
+            gate.start_clock();
+            gate.meet();
+        });
+        self.note(gate);
+    }
+
+    /// The timed part on this thread, with the clock running since the parent started this process.
+    pub fn timed_since_spawn(&mut self, body: impl FnOnce() -> u64) {
+        let gate = Gate::new(None);
+        gate.timed(body);
+        let spawned = std::env::var(SPAWNED_VARIABLE).ok().and_then(|text| text.parse().ok());
+        if let Some(spawned) = spawned {
+            gate.start.store(spawned, Relaxed);
+        }
+        self.note(gate);
+    }
+
+    /// Notes moments taken inside the timed part.
+    pub fn note_memory(&mut self, moments: &[MemoryMoment]) {
+        for m in moments {
+            self.run.memory.push(MemoryPoint {
+                secs: (m.at_ns - self.started_ns) as f64 / 1e9,
+                live_kib: m.live_bytes as u64 >> 10,
+                rss_kib: m.rss_kib.saturating_sub(self.run.rss_start_kib),
+            });
+        }
+    }
+
+    fn note(&mut self, gate: Gate) {
+        let before = gate.before.into_inner().unwrap_or_default();
+        let used = gate.after.into_inner().unwrap_or_default().since(&before);
+        let ops = gate.ops.into_inner();
+        self.run.ops = ops;
+        self.run.secs = (gate.end.into_inner() - gate.start.into_inner()).max(1) as f64 / 1e9;
+        self.run.ops_per_sec = ops as f64 / self.run.secs;
+        self.run.minor_faults_timed = used.minor;
+        self.run.major_faults_timed = used.major;
+        self.run.user_secs = used.user_secs;
+        self.run.sys_secs = used.sys_secs;
+        self.run.failed_allocs += gate.refused.into_inner();
+        self.damaged += gate.damaged.into_inner();
+    }
+
+    /// Length of the timed part.
+    pub fn secs(&self) -> f64 {
+        self.run.secs
+    }
+
+    /// Operations of the timed part.
+    pub fn ops(&self) -> u64 {
+        self.run.ops
+    }
+
+    /// Notes the figure of which the workload's bound speaks.
+    pub fn note_figure(&mut self, figure: f64) {
+        self.run.figure = Some(figure);
+    }
+
+    /// Notes what the result came to, for comparison with other runs.
+    pub fn note_checksum(&mut self, checksum: u64) {
+        self.run.checksum = Some(checksum);
+    }
+
+    /// Adds refused allocations to the report.
+    pub fn refused(&mut self, allocations: u64) {
+        self.run.failed_allocs += allocations;
+    }
+
+    /// Notes blocks that lost their contents.
+    pub fn damaged(&mut self, blocks: u64) {
+        self.damaged += blocks;
+    }
+
+    /// Reads what is resident after so much rest, with no call into the allocator meanwhile.
+    pub fn rest(&mut self, time: Duration) {
+        rest(time);
+        self.run.rss_after_kib = Some(rss_kib());
+    }
+
+    /// To be called once everything is freed: reads what is resident, and again after the rest that was asked for. An error
+    /// where blocks lost their contents.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.run.rss_end_kib = rss_kib();
+        self.run.max_rss_kib = peak_rss_kib();
+        self.run.aged_kib = age::kept_kib();
+        if let Some(time) = self.settle {
+            self.rest(time);
+        }
+        let total = Usage::now();
+        self.run.minor_faults_total = total.minor;
+        self.run.major_faults_total = total.major;
+        match self.damaged {
+            0 => Ok(()),
+            n => Err(format!("verification failed: {n} blocks lost their contents")),
+        }
+    }
+
+    /// What was measured.
+    pub fn into_run(self) -> Run {
+        self.run
+    }
+}
+
+/// What is alive and resident at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryMoment {
+    at_ns: u64,
+    live_bytes: usize,
+    rss_kib: u64,
+}
+
+impl MemoryMoment {
+    /// This moment; the caller says what it holds. Costs one read of /proc/self/status.
+    pub fn now(live_bytes: usize) -> Self {
+        Self { at_ns: now_ns(), live_bytes, rss_kib: rss_kib() }
+    }
+}
+
+/// Where the threads of one run wait for each other and leave their counts.
+#[derive(Debug)]
+pub struct Gate {
+    /// None when the main thread works alone.
+    barrier: Option<Barrier>,
+    before: OnceLock<Usage>,
+    after: Mutex<Usage>,
+    // Relaxed throughout: the barrier orders the start, joining the threads orders the rest.
+    start: AtomicU64,
+    end: AtomicU64,
+    ops: AtomicU64,
+    refused: AtomicU64,
+    damaged: AtomicU64,
+}
+
+impl Gate {
+    fn new(barrier: Option<Barrier>) -> Self {
+        Self {
+            barrier,
+            before: OnceLock::new(),
+            after: Mutex::new(Usage::default()),
+            start: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            ops: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+        }
+    }
+
+    fn meet(&self) {
+        if let Some(barrier) = &self.barrier {
+            barrier.wait();
+        }
+    }
+
+    fn start_clock(&self) {
+        self.before.get_or_init(Usage::now);
+        self.start.store(now_ns(), Relaxed);
+    }
+
+    /// Waits until every thread is ready, then runs `body`, which answers how many operations it made.
+    pub fn timed(&self, body: impl FnOnce() -> u64) {
+        // Once before the clock starts: its code may lie in a page of the executable that nobody has touched yet.
+        drop(self.after.lock());
+        match self.barrier {
+            Some(_) => {
+                self.meet();
+                self.meet();
+            }
+            None => self.start_clock(),
+        }
+        let ops = timed_section(body);
+        self.end.fetch_max(now_ns(), Relaxed);
+        self.ops.fetch_add(ops, Relaxed);
+        // Read under the lock, so that the last thread through leaves the latest state.
+        let mut after = self.after.lock().unwrap_or_else(|e| e.into_inner());
+        *after = Usage::now();
+    }
+
+    /// Adds allocations that were refused.
+    pub fn refused(&self, allocations: u64) {
+        self.refused.fetch_add(allocations, Relaxed);
+    }
+
+    /// Adds blocks that lost their contents.
+    pub fn damaged(&self, blocks: u64) {
+        self.damaged.fetch_add(blocks, Relaxed);
+    }
+}

@@ -1,0 +1,190 @@
+//! What the table of workloads says of a workload with its parameters: whether it can be run, what it is called, how much it
+//! does, and the words of a command line that ask for it.
+
+use crate::record::Series;
+use crate::spec::{Kind, Param, Spec, Value};
+use crate::table;
+use crate::workload::Workload;
+
+impl Spec {
+    /// The workload with its default parameters.
+    pub fn new(workload: &Workload) -> Spec {
+        let params = workload.params.iter().map(|p| (p.key(), Some(p.default()))).collect();
+        Spec { workload: workload.name.to_owned(), params }
+    }
+
+    /// With the defaults of whatever is not given.
+    pub fn filled(mut self) -> Spec {
+        for param in self.row().map_or(&[][..], |r| r.params) {
+            let value = self.params.entry(param.key()).or_default();
+            value.get_or_insert_with(|| param.default());
+        }
+        self
+    }
+
+    /// What a command line asks for: the workload's name and the words after it. `environment` answers for variables.
+    pub fn parse(words: &[&str], environment: impl Fn(&str) -> Option<String>) -> Result<Spec, String> {
+        let (name, words) = words.split_first().ok_or("a workload's name is missing")?;
+        let workload = table::find(name).ok_or_else(|| format!("unknown workload {name:?}"))?;
+        let mut spec = Spec::new(workload);
+        for param in workload.params {
+            if let Some((name, text)) = param.variable.and_then(|v| Some((v, environment(v)?))) {
+                let value = param.parse(&text).map_err(|e| match e.rsplit_once(": ") {
+                    Some((_, wanted)) => format!("{name}={text}: {wanted}"),
+                    None => e,
+                })?;
+                spec.params.insert(param.key(), Some(value));
+            }
+        }
+        let mut places = workload.params.iter().filter(|p| p.place);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (param, text) = match word.strip_prefix("--") {
+                Some(option) => {
+                    let known = workload.params.iter().find(|p| !p.place && p.name == option);
+                    let known = known.ok_or_else(|| format!("{name} has no parameter {word}"))?;
+                    (known, *words.next().ok_or_else(|| format!("{word}: its value is missing"))?)
+                }
+                None => (places.next().ok_or_else(|| format!("{name}: unexpected argument '{word}'"))?, *word),
+            };
+            spec.params.insert(param.key(), Some(param.parse(text)?));
+        }
+        spec.check().map(|()| spec)
+    }
+
+    /// The workload's row; nothing for a name this version does not know.
+    pub fn row(&self) -> Option<&'static Workload> {
+        table::find(&self.workload)
+    }
+
+    /// Refuses what cannot be run.
+    pub fn check(&self) -> Result<(), String> {
+        let row = self.row().ok_or_else(|| format!("unknown workload {:?}", self.workload))?;
+        for param in row.params {
+            param.parse(&self.value(param.name).to_string())?;
+        }
+        if row.params.iter().any(|p| p.name == "max-size") && self.n("min-size") > self.n("max-size") {
+            let (low, high) = (self.n("min-size"), self.n("max-size"));
+            return Err(format!("sizes {low} to {high}: expected the smallest not above the largest"));
+        }
+        (row.check)(self)
+    }
+
+    /// The parameters in words; the parameters themselves where this version does not know the workload.
+    pub fn label(&self) -> String {
+        if let Some(row) = self.row() {
+            return (row.label)(&self.clone().filled());
+        }
+        let all = self.params.iter().filter_map(|(k, v)| Some(format!("{k} {}", v.as_ref()?)));
+        all.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Makes the timed part that many times as long, or as near as can be had.
+    pub fn scale(&mut self, share: f64) {
+        let Some(param) = self.row().and_then(|r| r.params.iter().find(|p| p.name == r.longer)) else { return };
+        let value = match param.kind {
+            Kind::Share(_, least, most) => Value::Share((self.share(param.name) * share).clamp(least, most)),
+            _ => Value::Count(((self.n(param.name) as f64 * share).round() as u64).max(1)),
+        };
+        self.params.insert(param.key(), Some(value));
+    }
+
+    /// Operations of the timed part.
+    pub fn ops(&self) -> u64 {
+        self.row().map_or(0, |r| (r.ops)(self)).max(1)
+    }
+
+    /// Roughly the most bytes one run holds.
+    pub fn peak_bytes(&self) -> u64 {
+        self.row().map_or(0, |r| (r.peak)(self))
+    }
+
+    /// Whether it is a real program.
+    pub fn is_program(&self) -> bool {
+        self.row().is_some_and(|r| r.is_program)
+    }
+
+    /// Whether it can be run with that allocator in that series.
+    pub fn takes(&self, allocator: &str, series: Series) -> bool {
+        self.row().is_some_and(|r| r.series.contains(&series) && (r.has_floor || allocator != "null"))
+    }
+
+    /// The words of a command line that ask for it; defaults are left out where they can be.
+    pub fn command(&self) -> Vec<String> {
+        let mut words = vec![self.workload.clone()];
+        let Some(row) = self.row() else { return words };
+        let places: Vec<&Param> = row.params.iter().filter(|p| p.place).collect();
+        // A place can only be left empty at the end.
+        let last = places.iter().rposition(|p| self.value(p.name) != p.default());
+        words.extend(places.iter().take(last.map_or(0, |i| i + 1)).map(|p| self.value(p.name).to_string()));
+        for param in row.params.iter().filter(|p| !p.place && self.value(p.name) != p.default()) {
+            words.extend([format!("--{}", param.name), self.value(param.name).to_string()]);
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Spec, String> {
+        Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None)
+    }
+
+    #[test]
+    fn every_command_gives_back_its_parameters() {
+        let told = [
+            "batch 500 64 4 --order lifo",
+            "batch 500 16 4 --order random --max-size 400 --threads 2",
+            "hand-over 3 100 500 4 --mode ring",
+            "random-mixed 20 256 42 32 64",
+            "producer-consumer --min-size 64 --max-size 64",
+            "program-json 0.5",
+        ];
+        let all = table::WORKLOADS.iter().map(|w| Spec::new(w)).chain(told.map(|l| parse(l).expect(l)));
+        for spec in all {
+            spec.check().unwrap();
+            let words = spec.command();
+            let again = Spec::parse(&words.iter().map(String::as_str).collect::<Vec<_>>(), |_| None).unwrap();
+            assert_eq!(again, spec, "{words:?}");
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec, "{json}");
+        }
+        assert_eq!(parse("pair 48 20000000").unwrap().command(), ["pair"]);
+        assert_eq!(parse("pair 48 5").unwrap().command(), ["pair", "48", "5"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, wanted) in [
+            ("pair 0", "size 0: expected a number from 1"),
+            ("pair 1 2 3", "unexpected argument '3'"),
+            ("replace --min-size 9 --max-size 8", "sizes 9 to 8"),
+            ("replace --nosuch 9", "has no parameter --nosuch"),
+            ("batch --order sideways", "one of fifo, lifo, random"),
+            ("producer-consumer --threads 3", "even"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(wanted), "{line}: {error}");
+        }
+        let odd = Spec::parse(&["random-mixed"], |v| (v == "HAKMEM_BENCH_WARMUP").then(|| "many".to_owned()));
+        assert_eq!(odd.unwrap_err(), "HAKMEM_BENCH_WARMUP=many: expected a number of at least 0");
+    }
+
+    #[test]
+    fn a_workload_of_another_version_still_has_a_label() {
+        let text = r#"{"workload": "gone", "params": {"a": 1, "b": "x", "c": null}}"#;
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        assert_eq!((spec.label().as_str(), spec.takes("system", Series::Warm)), ("a 1, b x", false));
+    }
+
+    #[test]
+    fn scaling_keeps_at_least_one() {
+        let mut spec = parse("pair 48 1000").unwrap();
+        spec.scale(0.1);
+        assert_eq!(spec.ops(), 100);
+        spec.scale(1e-9);
+        assert_eq!(spec.ops(), 1);
+    }
+}

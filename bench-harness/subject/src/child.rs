@@ -1,0 +1,92 @@
+//! The life of a child: take an order, run it on one allocator, print one line of JSON.
+//!
+//! The protocol: the order is one JSON argument, the answer one JSON line on stdout and exit code 0; anything else (a
+//! signal, silence, other text) is a failed run to the parent.
+
+use std::time::Duration;
+
+use crate::bench::Bench;
+use crate::measure::rest;
+use crate::one_line;
+use crate::program::{self, Prepare};
+use crate::raw::{Global, RawAllocator, Subject};
+use crate::record::{Order, Run};
+
+/// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME is
+/// the allocator whose children are to fail.
+pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
+
+/// Runs one order on one allocator.
+pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
+    let spec = order.spec.clone().filled();
+    let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
+    let settle = order.settle_ms.map(Duration::from_millis);
+    let mut bench = Bench::new(crate::latency::sampled(alloc), order.series, settle);
+    (row.run)(&spec, &mut bench)?;
+    let mut run = bench.into_run();
+    run.latency = crate::latency::found();
+    Ok(run)
+}
+
+/// The whole life of a child whose only argument is the order.
+pub fn main(alloc: &'static RawAllocator) -> ! {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(order), None) = (arguments.next(), arguments.next()) else {
+        give_up("expected one argument, an order as JSON; this is a child of bench-harness")
+    };
+    // A child must not outlive its parent.
+    // SAFETY: prctl with these arguments only sets a number.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    provoke_fault(alloc.name());
+    let answer = match order.strip_prefix("paths ") {
+        Some(order) => crate::workloads::paths::child(alloc, order),
+        None => serde_json::from_str(&order)
+            .map_err(|e| format!("the order is not what this version understands: {e}"))
+            .and_then(|order| run(alloc, &order))
+            .and_then(|run| serde_json::to_string(&run).map_err(|e| e.to_string())),
+    };
+    match answer {
+        Ok(line) => println!("{line}"),
+        Err(e) => give_up(&e),
+    }
+    std::process::exit(0)
+}
+
+struct OfProgram;
+
+impl Subject for OfProgram {
+    const NAME: &'static str = "the global allocator";
+    fn allocator() -> &'static (impl std::alloc::GlobalAlloc + 'static) {
+        &Global
+    }
+    fn prewarm(_n: usize) -> usize {
+        0
+    }
+}
+
+/// The whole life of a child that sets an allocator as its global one and has real programs.
+pub fn program_main(prepare: Prepare) -> ! {
+    static ALLOCATOR: RawAllocator = RawAllocator::of::<OfProgram>();
+    program::set_prepare(prepare);
+    main(&ALLOCATOR)
+}
+
+fn give_up(error: &str) -> ! {
+    eprintln!("{}", one_line(error));
+    std::process::exit(3)
+}
+
+fn provoke_fault(name: &str) {
+    let Ok(wish) = std::env::var(FAULT_VARIABLE) else { return };
+    match wish.split_once(':') {
+        Some(("crash", n)) if n == name => std::process::abort(),
+        Some(("hang", n)) if n == name => loop {
+            rest(Duration::from_secs(3600));
+        },
+        Some(("garbage", n)) if n == name => {
+            println!("not a result");
+            std::process::exit(0);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,156 @@
+//! What a child can know about itself: clock, getrusage, resident memory. Nothing here allocates.
+
+use std::time::Duration;
+
+/// Seconds and nanoseconds of the monotonic clock, as nanoseconds.
+#[inline]
+pub fn now_ns() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+#[inline]
+fn clock(which: libc::clockid_t) -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a valid place to write to; both clocks always exist.
+    unsafe { libc::clock_gettime(which, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// What getrusage says of this process, all threads together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Minor page faults.
+    pub minor: u64,
+    /// Major page faults.
+    pub major: u64,
+    /// Seconds in user mode.
+    pub user_secs: f64,
+    /// Seconds in the kernel.
+    pub sys_secs: f64,
+}
+
+impl Usage {
+    /// The counts up to now.
+    pub fn now() -> Self {
+        // SAFETY: all-zero is a valid rusage, and getrusage fills it.
+        let r = unsafe {
+            let mut r: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_SELF, &mut r);
+            r
+        };
+        let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+        Self {
+            minor: r.ru_minflt as u64,
+            major: r.ru_majflt as u64,
+            user_secs: secs(r.ru_utime),
+            sys_secs: secs(r.ru_stime),
+        }
+    }
+
+    /// What was added since `earlier`.
+    pub fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            minor: self.minor - earlier.minor,
+            major: self.major - earlier.major,
+            user_secs: self.user_secs - earlier.user_secs,
+            sys_secs: self.sys_secs - earlier.sys_secs,
+        }
+    }
+}
+
+/// Resident memory now, in KiB.
+pub fn rss_kib() -> u64 {
+    status_kib(b"VmRSS:")
+}
+
+/// The most that was ever resident, in KiB. Read from the process's own memory map: `ru_maxrss` would carry over what
+/// the parent had resident when it started this child.
+pub fn peak_rss_kib() -> u64 {
+    status_kib(b"VmHWM:")
+}
+
+/// Forgets the most that was ever resident: from now on it counts anew. Where the kernel refuses, it counts from the start.
+pub fn forget_peak() {
+    // SAFETY: plain system calls on a descriptor of our own and a byte of our own.
+    unsafe {
+        let fd = libc::open(c"/proc/self/clear_refs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, c"5".as_ptr().cast(), 1);
+            libc::close(fd);
+        }
+    }
+}
+
+/// Nanoseconds of processor time this thread has had.
+pub fn thread_cpu_ns() -> u64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// One field of /proc/self/status, 0 where it cannot be read.
+fn status_kib(field: &[u8]) -> u64 {
+    let mut buffer = [0u8; 4096];
+    // SAFETY: plain system calls on a descriptor of our own and a buffer of known length.
+    let length = unsafe {
+        let fd = libc::open(c"/proc/self/status".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return 0;
+        }
+        let n = libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len());
+        libc::close(fd);
+        n.max(0) as usize
+    };
+    field_kib(&buffer[..length], field)
+}
+
+fn field_kib(status: &[u8], field: &[u8]) -> u64 {
+    let Some(line) = status.split(|&b| b == b'\n').find(|l| l.starts_with(field)) else {
+        return 0;
+    };
+    line.iter().filter(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + u64::from(b - b'0'))
+}
+
+/// Sleeps at least that long.
+pub fn rest(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// The timed part of a workload on one thread. A function of its own, never inlined, so that
+/// `valgrind --tool=callgrind --toggle-collect='*timed_section*'` counts this part and nothing else.
+#[inline(never)]
+pub fn timed_section<R>(body: impl FnOnce() -> R) -> R {
+    let result = body();
+    // Keeps the call to `body` from becoming a tail jump, after which this function would have no end of its own.
+    std::hint::black_box(());
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_read_from_its_own_line() {
+        let text = b"Name:\tx9\nVmPeak:\t  12 kB\nVmHWM:\t   4096 kB\nVmRSS:\t   77 kB\n";
+        assert_eq!(field_kib(text, b"VmHWM:"), 4096);
+        assert_eq!(field_kib(text, b"VmRSS:"), 77);
+        assert_eq!(field_kib(text, b"VmSwap:"), 0);
+    }
+
+    #[test]
+    fn touching_memory_shows_in_faults_and_rss() {
+        let before = Usage::now();
+        let rss = rss_kib();
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(rss_kib() >= rss + (48 << 10));
+        assert!(peak_rss_kib() + 1024 >= rss_kib());
+        assert!(Usage::now().since(&before).minor >= 1);
+        drop(block);
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let a = now_ns();
+        rest(Duration::from_millis(5));
+        assert!(now_ns() - a >= 5_000_000);
+    }
+}

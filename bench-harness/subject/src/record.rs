@@ -1,0 +1,132 @@
+//! What a run is asked to do and what it reports: the JSON between parent and child.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Spec;
+
+/// What the heap is like when the clock starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Series {
+    /// The workload's preparatory pass has run.
+    Warm,
+    /// The clock starts with the very first allocation.
+    Cold,
+    /// As warm, on a heap that was fragmented before and of which a share is still in use.
+    Aged,
+}
+
+impl Series {
+    /// All of them.
+    pub const ALL: [Series; 3] = [Series::Warm, Series::Cold, Series::Aged];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Series::Warm => "warm",
+            Series::Cold => "cold",
+            Series::Aged => "aged",
+        }
+    }
+}
+
+impl std::fmt::Display for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One run, as the parent asks a child for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// The workload and its parameters.
+    #[serde(flatten)]
+    pub spec: Spec,
+    /// What the heap is like.
+    pub series: Series,
+    /// Milliseconds to rest after everything was freed before resident memory is read once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_ms: Option<u64>,
+}
+
+/// What one run measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Operations per second of the timed part.
+    pub ops_per_sec: f64,
+    /// Length of the timed part.
+    pub secs: f64,
+    /// Operations in the timed part; what one operation is, each workload says.
+    pub ops: u64,
+    /// Minor page faults inside the timed part.
+    pub minor_faults_timed: u64,
+    /// Major page faults inside the timed part.
+    pub major_faults_timed: u64,
+    /// Minor page faults of the whole process.
+    pub minor_faults_total: u64,
+    /// Major page faults of the whole process.
+    pub major_faults_total: u64,
+    /// The most that was resident in the process; in the aged series, since the heap was aged.
+    pub max_rss_kib: u64,
+    /// User time of the timed part, all threads together.
+    pub user_secs: f64,
+    /// System time of the timed part, all threads together.
+    pub sys_secs: f64,
+    /// Resident memory before the first allocation, bookkeeping included.
+    pub rss_start_kib: u64,
+    /// Resident memory right after everything was freed.
+    pub rss_end_kib: u64,
+    /// Resident memory at rest, where the workload or the caller asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_after_kib: Option<u64>,
+    /// KiB that ageing left in use, in the aged series.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub aged_kib: u64,
+    /// Memory over time, where the workload follows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryPoint>,
+    /// Times of single calls; only in a run that sampled them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<crate::latency::Latency>,
+    /// What the workload holds against its bound; the workload says what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<f64>,
+    /// Of the result, where the workload is a real program; equal for equal work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<u64>,
+    /// Allocations that were refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_allocs: u64,
+}
+
+impl Run {
+    /// Seconds of processor time in the timed part.
+    pub fn cpu_secs(&self) -> f64 {
+        self.user_secs + self.sys_secs
+    }
+
+    /// Page faults in the timed part.
+    pub fn faults(&self) -> u64 {
+        self.minor_faults_timed.saturating_add(self.major_faults_timed)
+    }
+
+    /// What was resident at the end: at rest where that was read, else right after everything was freed.
+    pub fn left_kib(&self) -> u64 {
+        self.rss_after_kib.unwrap_or(self.rss_end_kib)
+    }
+}
+
+/// What was alive and what was resident at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryPoint {
+    /// Seconds since the first allocation.
+    pub secs: f64,
+    /// KiB of the blocks the workload held, as it had asked for them.
+    pub live_kib: u64,
+    /// KiB resident beyond what was resident before the first allocation.
+    pub rss_kib: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,140 @@
+//! A workload's name with its parameters, and what values a parameter takes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A whole number.
+    Count(u64),
+    /// Any other number.
+    Share(f64),
+    /// One word of a few.
+    Word(String),
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Count(n) => write!(f, "{n}"),
+            Value::Share(s) => write!(f, "{s}"),
+            Value::Word(w) => f.write_str(w),
+        }
+    }
+}
+
+/// What values a parameter takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A whole number from the least to the most, with its default.
+    Count(u64, u64, u64),
+    /// A number from the least to the most, with its default.
+    Share(f64, f64, f64),
+    /// One of these words, the first by default.
+    Word(&'static [&'static str]),
+}
+
+/// A parameter of a workload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Param {
+    /// Its name in commands; in JSON with `_` for `-`.
+    pub name: &'static str,
+    /// Whether it is given by its place on the command line instead of by `--name`.
+    pub place: bool,
+    /// Its values.
+    pub kind: Kind,
+    /// A variable of the environment that stands in for its default.
+    pub variable: Option<&'static str>,
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl Param {
+    /// The name in JSON.
+    pub fn key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    /// The value where nobody gives one.
+    pub fn default(&self) -> Value {
+        match self.kind {
+            Kind::Count(n, ..) => Value::Count(n),
+            Kind::Share(s, ..) => Value::Share(s),
+            Kind::Word(words) => Value::Word(words[0].to_owned()),
+        }
+    }
+
+    /// The value a word of a command line or of the environment stands for.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        let wrong = |wanted: String| Err(format!("{} {text}: expected {wanted}", self.shown()));
+        match self.kind {
+            Kind::Count(_, least, most) => match text.parse::<u64>() {
+                Ok(n) if (least..=most).contains(&n) => Ok(Value::Count(n)),
+                _ if most == u64::MAX => wrong(format!("a number of at least {least}")),
+                _ => wrong(format!("a number from {least} to {most}")),
+            },
+            Kind::Share(_, least, most) => match text.parse::<f64>() {
+                Ok(s) if (least..=most).contains(&s) => Ok(Value::Share(s)),
+                _ => wrong(format!("a number from {least} to {most}")),
+            },
+            Kind::Word(words) if words.contains(&text) => Ok(Value::Word(text.to_owned())),
+            Kind::Word(words) => wrong(format!("one of {}", words.join(", "))),
+        }
+    }
+
+    /// As the user writes it.
+    fn shown(&self) -> String {
+        if self.place { self.name.to_owned() } else { format!("--{}", self.name) }
+    }
+}
+
+/// Any workload with its parameters; in JSON `"workload": name, "params": {…}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The workload's name.
+    pub workload: String,
+    /// Its parameters by their names in JSON. `None` stands in files of older versions for a default.
+    pub params: BTreeMap<String, Option<Value>>,
+}
+
+impl Spec {
+    /// A parameter by its name in commands; 0 for one that is not there.
+    pub fn value(&self, name: &str) -> Value {
+        self.params.get(&name.replace('-', "_")).cloned().flatten().unwrap_or(Value::Count(0))
+    }
+
+    /// A count by its name in commands.
+    pub fn n(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Count(n) => n,
+            Value::Share(s) => s as u64,
+            Value::Word(_) => 0,
+        }
+    }
+
+    /// The same as an index or a number of bytes.
+    pub fn size(&self, name: &str) -> usize {
+        self.n(name) as usize
+    }
+
+    /// A number that need not be whole.
+    pub fn share(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Value::Share(s) => s,
+            other => other.to_string().parse().unwrap_or(0.0),
+        }
+    }
+
+    /// Whether a parameter is this word.
+    pub fn is(&self, name: &str, word: &str) -> bool {
+        self.value(name) == Value::Word(word.to_owned())
+    }
+
+    /// A parameter's word.
+    pub fn word(&self, name: &str) -> String {
+        self.value(name).to_string()
+    }
+}

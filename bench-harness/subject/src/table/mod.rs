@@ -1,0 +1,134 @@
+//! The table of workloads: a row for each, in chapters. Commands, plans, labels and help are made from it.
+
+mod memory;
+mod one_thread;
+mod programs;
+mod threads;
+
+use crate::record::Series::{self, Aged, Cold, Warm};
+use crate::spec::{Kind, Param, Spec};
+use crate::workload::{Size, When, Workload};
+
+/// All of them, in the order of reports.
+pub static WORKLOADS: std::sync::LazyLock<Vec<&'static Workload>> = std::sync::LazyLock::new(|| {
+    let chapters: [&'static [Workload]; 4] =
+        [&one_thread::WORKLOADS, &threads::WORKLOADS, &memory::WORKLOADS, &programs::WORKLOADS];
+    chapters.into_iter().flatten().collect()
+});
+
+/// The row of that name.
+pub fn find(name: &str) -> Option<&'static Workload> {
+    WORKLOADS.iter().find(|w| w.name == name).copied()
+}
+
+const ALL: &[Series] = &Series::ALL;
+/// What is about first touch or about memory over time has no warm series: nothing is prepared.
+const FRESH: &[Series] = &[Cold, Aged];
+const WARM: &[Series] = &[Warm];
+const COLD: &[Series] = &[Cold];
+const BOTH: &[Series] = &[Warm, Cold];
+
+/// No size is larger.
+const LIMIT: u64 = 1 << 40;
+
+/// A count given by its place, at least 1.
+const fn place(name: &'static str, default: u64, help: &'static str) -> Param {
+    Param { name, place: true, kind: Kind::Count(default, 1, u64::MAX), variable: None, help }
+}
+
+/// The same with the values it can have.
+const fn ranged(name: &'static str, default: u64, least: u64, most: u64, help: &'static str) -> Param {
+    Param { name, place: true, kind: Kind::Count(default, least, most), variable: None, help }
+}
+
+/// A size in bytes given by its name.
+const fn bytes(name: &'static str, default: u64) -> Param {
+    let help = "Bytes of the smallest (--min-size) and of the largest block (--max-size)";
+    Param { name, place: false, kind: Kind::Count(default, 1, LIMIT), variable: None, help }
+}
+
+/// One of some words, the first by default.
+const fn word(name: &'static str, place: bool, words: &'static [&'static str], help: &'static str) -> Param {
+    Param { name, place, kind: Kind::Word(words), variable: None, help }
+}
+
+/// Threads, given by name.
+const fn threads(default: u64) -> Param {
+    let kind = Kind::Count(default, 1, 4096);
+    Param { name: "threads", place: false, kind, variable: None, help: "Threads" }
+}
+
+/// The seed of whatever is drawn.
+const SEED: Param = Param {
+    name: "seed",
+    place: false,
+    kind: Kind::Count(42, 0, u64::MAX),
+    variable: None,
+    help: "Seed of sizes, slots and orders",
+};
+
+const fn quick(words: &'static str, series: &'static [Series], secs: f64) -> Size {
+    Size { when: When::Quick, words, series, secs, most: usize::MAX }
+}
+
+const fn full(words: &'static str, series: &'static [Series], secs: f64) -> Size {
+    Size { when: When::Full, words, series, secs, most: usize::MAX }
+}
+
+/// A size of at most so many rounds.
+const fn at_most(most: usize, size: Size) -> Size {
+    Size { most, ..size }
+}
+
+fn fine(_: &Spec) -> Result<(), String> {
+    Ok(())
+}
+
+/// The sizes of the blocks in words.
+fn sizes(s: &Spec) -> String {
+    crate::words::sizes(s.n("min-size"), s.n("max-size"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_size_can_be_run_and_every_workload_is_in_both_plans() {
+        for row in WORKLOADS.iter() {
+            for size in row.sizes {
+                let words: Vec<&str> = std::iter::once(row.name).chain(size.words.split_whitespace()).collect();
+                let spec = Spec::parse(&words, |_| None).unwrap_or_else(|e| panic!("{words:?}: {e}"));
+                assert!(size.series.iter().all(|s| row.series.contains(s)), "{words:?}");
+                assert!(spec.ops() > 0 && !spec.label().is_empty(), "{words:?}");
+            }
+            for when in [When::Quick, When::Full] {
+                assert!(row.sizes.iter().any(|s| s.when == when), "{}: {when:?}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_complete() {
+        let names: HashSet<&str> = WORKLOADS.iter().map(|w| w.name).collect();
+        assert_eq!(names.len(), WORKLOADS.len());
+        for row in WORKLOADS.iter() {
+            let places: Vec<bool> = row.params.iter().map(|p| p.place).collect();
+            assert!(places.is_sorted_by(|a, b| a >= b), "{}: places come first", row.name);
+            assert!(row.longer.is_empty() || row.params.iter().any(|p| p.name == row.longer), "{}", row.name);
+            assert!(row.about.len() > 20 && row.params.iter().all(|p| !p.help.is_empty()), "{}", row.name);
+            Spec::new(row).check().unwrap();
+        }
+    }
+
+    #[test]
+    fn labels_are_words() {
+        let label = |line: &str| Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None).unwrap().label();
+        assert_eq!(label("random-mixed 20000000 256 42"), "256 slots, 20 M operations");
+        assert_eq!(label("random-mixed 10 16 5 32 64"), "16 slots, 10 operations, 32–64 B");
+        assert_eq!(label("pair 48 --threads 2"), "48 B, 2 threads");
+        assert_eq!(label("hand-over 8"), "8 threads, 1000 live each, 16–512 B, successors");
+        assert_eq!(label("huge"), "20 live, 5–25 MiB, touched in places");
+    }
+}

@@ -1,0 +1,319 @@
+//! The chapter of workloads that one thread does alone, or several each for itself.
+
+use super::{
+    ALL, BOTH, COLD, FRESH, LIMIT, SEED, WARM, at_most, bytes, fine, full, place, quick, ranged, sizes, threads, word,
+};
+use crate::spec::{Kind, Param, Spec};
+use crate::words::{self, count};
+use crate::workload::{Bound, Workload};
+use crate::workloads::{batch, few, fragmentation, grow_vec, huge, random_mixed, replace};
+
+/// A parameter of random-mixed that is not one of the reference program's arguments, or optional there.
+const fn mixed(name: &'static str, place: bool, kind: Kind, variable: &'static str, help: &'static str) -> Param {
+    Param { name, place, kind, variable: Some(variable), help }
+}
+
+fn slots_held(s: &Spec, blocks: &str, size: u64) -> u64 {
+    s.n(blocks).max(1) * s.n("threads").max(1) * (size + 40)
+}
+
+pub(super) static WORKLOADS: [Workload; 10] = [
+    Workload {
+        name: "random-mixed",
+        about: "The benchmark of the report: random slots, a block allocated where one is empty and freed where it is full",
+        params: &[
+            place("cycles", 10_000_000, "Operations in the timed part"),
+            ranged("ws", 8192, 1, u32::MAX as u64, "Number of slots: the most blocks alive at a time"),
+            ranged("seed", 1_234_567, 1, u32::MAX as u64, "Seed of the generator, not 0"),
+            mixed(
+                "min-size",
+                true,
+                Kind::Count(16, 1, LIMIT),
+                "HAKMEM_BENCH_MIN_SIZE",
+                "Sizes below are raised to this",
+            ),
+            mixed(
+                "max-size",
+                true,
+                Kind::Count(1039, 1, LIMIT),
+                "HAKMEM_BENCH_MAX_SIZE",
+                "Sizes above are lowered to this",
+            ),
+            mixed(
+                "warmup",
+                false,
+                Kind::Count(0, 0, u64::MAX),
+                "HAKMEM_BENCH_WARMUP",
+                "Operations before the clock that are drained again, in the warm series",
+            ),
+            mixed(
+                "prefault",
+                false,
+                Kind::Count(u64::MAX, 0, u64::MAX),
+                "HAKMEM_BENCH_PREFAULT",
+                "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]",
+            ),
+            mixed(
+                "prewarm",
+                false,
+                Kind::Count(0, 0, 1 << 20),
+                "HAKMEM_BENCH_PREWARM",
+                "Superslabs taken and populated before the clock, in the warm series",
+            ),
+        ],
+        longer: "cycles",
+        label: |s| {
+            let sizes = (s.n("min-size"), s.n("max-size"));
+            let odd = if sizes == (16, 1039) { String::new() } else { format!(", {}", words::sizes(sizes.0, sizes.1)) };
+            format!("{} slots, {} operations{odd}", count(s.n("ws")), count(s.n("cycles")))
+        },
+        ops: |s| s.n("cycles"),
+        peak: |s| s.n("ws") * (s.n("max-size") + 16),
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: random_mixed::run,
+        sizes: &[
+            quick("2000000 256 42", ALL, 0.04),
+            quick("2000000 8192 42", ALL, 0.06),
+            full("20000000 256 42", ALL, 0.34),
+            full("20000000 8192 42", ALL, 0.5),
+            full("1000000 256 42", BOTH, 0.03),
+            full("10000000 8192 1234567", WARM, 0.26),
+        ],
+    },
+    Workload {
+        name: "pair",
+        about: "One allocation with its free, again and again: the two fast paths and nothing else",
+        params: &[
+            ranged("size", 48, 1, LIMIT, "Bytes of the block"),
+            place("pairs", 20_000_000, "Pairs per thread"),
+            threads(1),
+        ],
+        longer: "pairs",
+        label: |s| words::sizes(s.n("size"), s.n("size")) + &words::threads(s.n("threads")),
+        ops: |s| s.n("pairs") * s.n("threads"),
+        peak: |s| s.n("size") * s.n("threads"),
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: few::pair,
+        sizes: &[
+            quick("48 4000000", ALL, 0.05),
+            full("48 20000000", ALL, 0.22),
+            full("48 20000000 --threads 2", ALL, 0.25),
+        ],
+    },
+    Workload {
+        name: "batch",
+        about: "Many blocks allocated, then all freed, as a parse tree, a frame's scene or a request's objects are",
+        params: &[
+            place("blocks", 50_000, "Blocks of a batch"),
+            ranged("size", 64, 1, LIMIT, "Bytes of a block, or of the smallest where --max-size is larger"),
+            place("rounds", 100, "Batches per thread"),
+            word("order", false, &["fifo", "lifo", "random"], "Order of freeing"),
+            Param {
+                name: "max-size",
+                place: false,
+                kind: Kind::Count(0, 0, LIMIT),
+                variable: None,
+                help: "Bytes of the largest block: sizes are drawn up to it; 0 stands for SIZE",
+            },
+            word("touch", false, &["first", "none"], "What is written into each block: its first byte, or nothing"),
+            threads(1),
+            SEED,
+        ],
+        longer: "rounds",
+        label: |s| {
+            let sizes = words::sizes(s.n("size"), batch::max_size(s) as u64);
+            let touched = if s.is("touch", "none") { ", untouched" } else { "" };
+            let threads = words::threads(s.n("threads"));
+            format!("{} blocks of {sizes}, {}{touched}{threads}", count(s.n("blocks")), s.word("order"))
+        },
+        ops: |s| s.n("rounds") * 2 * s.n("blocks") * s.n("threads"),
+        peak: |s| slots_held(s, "blocks", batch::max_size(s) as u64),
+        check: |s| match batch::max_size(s) >= s.size("size") {
+            true => Ok(()),
+            false => Err(format!("--max-size {}: expected at least SIZE, {}", s.n("max-size"), s.n("size"))),
+        },
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: batch::run,
+        sizes: &[
+            quick("50000 64 40", ALL, 0.05),
+            full("50000 64 300 --order fifo", ALL, 0.27),
+            full("50000 64 300 --order lifo", WARM, 0.27),
+            full("50000 64 200 --order random", ALL, 0.3),
+        ],
+    },
+    Workload {
+        name: "replace",
+        about: "A large live set in which one random block at a time is replaced, as in a cache or a database",
+        params: &[
+            place("live", 1_000_000, "Live blocks per thread"),
+            place("replacements", 4_000_000, "Replacements per thread"),
+            bytes("min-size", 16),
+            bytes("max-size", 271),
+            threads(1),
+            SEED,
+        ],
+        longer: "replacements",
+        label: |s| format!("{} live, {}{}", count(s.n("live")), sizes(s), words::threads(s.n("threads"))),
+        ops: |s| s.n("replacements") * s.n("threads"),
+        peak: |s| slots_held(s, "live", s.n("min-size").midpoint(s.n("max-size"))),
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: replace::replace,
+        sizes: &[quick("100000 500000", ALL, 0.1), full("1000000 4000000", ALL, 1.2)],
+    },
+    Workload {
+        name: "burst",
+        about: "Many blocks of many sizes, all freed, again with other sizes, as a request or a compilation unit does",
+        params: &[
+            place("blocks", 50_000, "Blocks of a burst"),
+            place("rounds", 40, "Bursts per thread"),
+            bytes("min-size", 16),
+            bytes("max-size", 16384),
+            threads(1),
+            SEED,
+        ],
+        longer: "rounds",
+        label: |s| format!("{} blocks, {}{}", count(s.n("blocks")), sizes(s), words::threads(s.n("threads"))),
+        ops: |s| s.n("rounds") * 2 * s.n("blocks") * s.n("threads"),
+        peak: |s| slots_held(s, "blocks", s.n("max-size") / 6),
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: replace::burst,
+        sizes: &[quick("10000 8", ALL, 0.09), full("50000 10", ALL, 0.48)],
+    },
+    Workload {
+        name: "huge",
+        about: "A few blocks of 5 to 25 MiB, replaced one after the other: image and matrix buffers",
+        params: &[
+            place("replacements", 2000, "Blocks replaced"),
+            ranged("live", 20, 1, 1 << 20, "Live blocks"),
+            bytes("min-size", 5 << 20),
+            bytes("max-size", 25 << 20),
+            word(
+                "touch",
+                false,
+                &["sparse", "all"],
+                "A byte per 64 KiB of random blocks, or every OS page of blocks in turn",
+            ),
+            SEED,
+        ],
+        longer: "replacements",
+        label: |s| {
+            let touched = if s.is("touch", "all") { "all written" } else { "touched in places" };
+            format!("{} live, {}, {touched}", s.n("live"), sizes(s))
+        },
+        ops: |s| s.n("replacements"),
+        peak: |s| s.n("live") * s.n("max-size"),
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: huge::run,
+        sizes: &[
+            quick("150", ALL, 0.07),
+            quick("20 4 --min-size 1048576 --max-size 67108864 --touch all", ALL, 0.15),
+            full("1000", ALL, 0.35),
+            full("50 4 --min-size 1048576 --max-size 67108864 --touch all", ALL, 0.5),
+        ],
+    },
+    Workload {
+        name: "cache-sets",
+        about: "One hot object in each of many size classes, touched in turn: a server's state, an interpreter's frames",
+        params: &[
+            ranged("classes", 60, 1, 4096, "Objects, each larger than the one before"),
+            ranged("step", 16, 1, 1 << 20, "Bytes of the smallest, and by how much each is larger than the one before"),
+            place("rounds", 3_000_000, "Times each is touched"),
+        ],
+        longer: "rounds",
+        label: |s| format!("{} objects of {}", s.n("classes"), words::sizes(s.n("step"), s.n("classes") * s.n("step"))),
+        ops: |s| s.n("rounds") * s.n("classes"),
+        peak: |s| s.n("classes") * s.n("classes") * s.n("step"),
+        check: |s| match s.n("classes") * s.n("step") <= 1 << 20 {
+            true => Ok(()),
+            false => Err(format!("classes {} × step {}: expected at most 1 MiB", s.n("classes"), s.n("step"))),
+        },
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: Some(Bound { most: 1.0, unit: "ns per touch" }),
+        run: few::cache_sets,
+        sizes: &[quick("60 16 1000000", ALL, 0.05), full("60 16 3000000", ALL, 0.15)],
+    },
+    Workload {
+        name: "grow-vec",
+        about: "A vector of numbers pushed to until it holds 1 GiB: a large input of unknown length",
+        params: &[ranged("mib", 1024, 1, 1 << 20, "MiB the vector grows to")],
+        longer: "mib",
+        label: |s| format!("to {} MiB", s.n("mib")),
+        ops: grow_vec::ops,
+        // Old and new at once, where an allocator copies.
+        peak: |s| s.n("mib") << 21,
+        check: fine,
+        series: ALL,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: grow_vec::run,
+        sizes: &[quick("128", FRESH, 0.1), full("1024", ALL, 1.8)],
+    },
+    Workload {
+        name: "fragmentation",
+        about: "Grow, free all but every n-th block, grow with other sizes: a cache in a program whose mix of sizes drifts",
+        params: &[
+            ranged("mib", 128, 1, 1 << 20, "MiB alive at the end of each growth"),
+            place("survivors", 8, "One block in so many survives a phase"),
+            place("phases", 12, "Phases"),
+            SEED,
+        ],
+        longer: "mib",
+        label: |s| format!("{} MiB live, 1 in {} survives, {} phases", s.n("mib"), s.n("survivors"), s.n("phases")),
+        ops: fragmentation::ops,
+        peak: |s| s.n("mib") << 22,
+        check: fine,
+        series: FRESH,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: fragmentation::run,
+        sizes: &[quick("8", FRESH, 0.2), at_most(5, full("64", FRESH, 1.6))],
+    },
+    Workload {
+        name: "cold-start",
+        about: "From the start of a process to its first thousand allocations: command-line tools",
+        params: &[
+            ranged("blocks", 1000, 1, 1 << 24, "Allocations"),
+            bytes("min-size", 16),
+            bytes("max-size", 512),
+            SEED,
+        ],
+        longer: "",
+        label: |s| format!("{} blocks of {}", count(s.n("blocks")), sizes(s)),
+        ops: |_| 1,
+        peak: |s| slots_held(s, "blocks", s.n("max-size")),
+        check: fine,
+        series: COLD,
+        is_program: false,
+        has_floor: true,
+        bound: None,
+        run: few::cold_start,
+        sizes: &[quick("", COLD, 0.01), full("", COLD, 0.01)],
+    },
+];

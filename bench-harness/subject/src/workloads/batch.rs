@@ -1,0 +1,156 @@
+//! batch: allocate n blocks, free all n, again and again, in the order of allocation, against it, or at random.
+//!
+//! Imitates a program that builds a structure and drops it whole: a parse tree, a frame's scene, a request's objects.
+//! Last in, first out is a stack unwinding; first in, first out a queue or a vector of boxes being dropped; random order
+//! a hash map. One operation is one allocation or one free. What the workload itself keeps is what such a program would: an
+//! address for each block, and its size and place in the order only where these vary.
+
+use std::sync::Mutex;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use super::verify;
+use crate::bench::Bench;
+use crate::memory::{Slot, Table};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+/// Bytes of the largest block.
+pub fn max_size(s: &Spec) -> usize {
+    if s.size("max-size") == 0 { s.size("size") } else { s.size("max-size") }
+}
+
+/// See the head of the file.
+pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
+    let all = (0..threads).map(|t| Tables::new(s, t).map(Mutex::new)).collect::<Result<Vec<_>, _>>()?;
+    let alloc = bench.begin(blocks * threads, max_size(s))?;
+    let warm = bench.is_warm();
+    bench.timed_threads(threads, |thread, gate| {
+        // Nobody else ever locks it; a poisoned lock means that this thread has panicked already.
+        let mut tables = all[thread].lock().unwrap_or_else(|e| e.into_inner());
+        let base = thread * blocks;
+        if warm {
+            gate.refused(tables.rounds(1, alloc, base));
+        }
+        gate.timed(|| {
+            gate.refused(tables.rounds(rounds, alloc, base));
+            rounds * blocks as u64 * 2
+        });
+    });
+    bench.finish()?;
+    let mut slots = Table::<Slot>::new(blocks)?;
+    verify(alloc, &mut slots, (s.size("size"), max_size(s)), s.n("seed"))
+}
+
+/// What one thread keeps.
+struct Tables {
+    blocks: Table<*mut u8>,
+    size: usize,
+    /// Each block's size, where they differ.
+    sizes: Option<Table<u32>>,
+    touch: bool,
+    lifo: bool,
+    /// The order of freeing, where it is a random one.
+    random: Option<Table<u32>>,
+}
+
+// SAFETY: the addresses are the thread's whose tables these are.
+unsafe impl Send for Tables {}
+
+impl Tables {
+    fn new(s: &Spec, thread: usize) -> Result<Tables, String> {
+        let (blocks, size, max) = (s.size("blocks"), s.size("size"), max_size(s));
+        let mut sizes = (max != size).then(|| Table::<u32>::new(blocks)).transpose()?;
+        let mut generator = XorShift64::new(s.n("seed"), thread as u64);
+        for drawn in sizes.iter_mut().flat_map(|t| t.iter_mut()) {
+            *drawn = generator.between(size, max) as u32;
+        }
+        let mut random = s.is("order", "random").then(|| Table::<u32>::new(blocks)).transpose()?;
+        if let Some(order) = &mut random {
+            order.iter_mut().enumerate().for_each(|(i, place)| *place = i as u32);
+            order.shuffle(&mut StdRng::seed_from_u64(s.n("seed")));
+        }
+        let (touch, lifo) = (s.is("touch", "first"), s.is("order", "lifo"));
+        Ok(Tables { blocks: Table::new(blocks)?, size, sizes, touch, lifo, random })
+    }
+
+    /// So many batches; answers how many allocations were refused.
+    fn rounds(&mut self, rounds: u64, alloc: &RawAllocator, base: usize) -> u64 {
+        let size = self.size;
+        let all = All { rounds, alloc, base };
+        let (lifo, random) = (self.lifo, self.random.as_deref());
+        match &self.sizes {
+            Some(sizes) => {
+                let size = |i: usize| sizes[i] as usize;
+                all.in_order(&mut self.blocks, self.touch, size, lifo, random)
+            }
+            None => all.in_order(&mut self.blocks, self.touch, |_| size, lifo, random),
+        }
+    }
+}
+
+/// What all batches of a thread have in common.
+struct All<'a> {
+    rounds: u64,
+    alloc: &'a RawAllocator,
+    /// The thread's first place.
+    base: usize,
+}
+
+impl All<'_> {
+    fn in_order(
+        &self,
+        blocks: &mut [*mut u8],
+        touch: bool,
+        size: impl Fn(usize) -> usize,
+        lifo: bool,
+        random: Option<&[u32]>,
+    ) -> u64 {
+        let count = blocks.len();
+        let run = |_| match (random, lifo, touch) {
+            (Some(order), _, true) => self.round::<true>(blocks, of(order), &size),
+            (Some(order), _, false) => self.round::<false>(blocks, of(order), &size),
+            (None, true, true) => self.round::<true>(blocks, (0..count).rev(), &size),
+            (None, true, false) => self.round::<false>(blocks, (0..count).rev(), &size),
+            (None, false, true) => self.round::<true>(blocks, 0..count, &size),
+            (None, false, false) => self.round::<false>(blocks, 0..count, &size),
+        };
+        (0..self.rounds).map(run).sum()
+    }
+
+    /// One batch; answers how many allocations were refused.
+    #[inline(never)]
+    fn round<const TOUCH: bool>(
+        &self,
+        blocks: &mut [*mut u8],
+        freed: impl Iterator<Item = usize>,
+        size: impl Fn(usize) -> usize,
+    ) -> u64 {
+        let mut refused = 0;
+        for (i, block) in blocks.iter_mut().enumerate() {
+            *block = self.alloc.alloc(size(i), self.base + i);
+            if block.is_null() {
+                refused += 1;
+            } else if TOUCH {
+                // SAFETY: the block has at least one byte.
+                unsafe { block.write(i as u8) };
+            }
+        }
+        for i in freed {
+            let block = blocks[i];
+            if !block.is_null() {
+                // SAFETY: allocated above with this size; every place comes once.
+                unsafe { self.alloc.dealloc(block, size(i)) };
+            }
+        }
+        refused
+    }
+}
+
+fn of(order: &[u32]) -> impl Iterator<Item = usize> {
+    order.iter().map(|&i| i as usize)
+}

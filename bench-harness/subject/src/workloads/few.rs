@@ -1,0 +1,162 @@
+//! Workloads of a few lines each.
+//!
+//! `pair` allocates a block, writes its first byte and frees it, again and again: a program that builds one short-lived
+//! object at a time. The block freed last is always at hand, so that nothing but the two fast paths is measured.
+//!
+//! `cache-sets` touches one hot object in each of many size classes in turn: a server's state, an interpreter's frames, a
+//! game's systems. An allocator whose first blocks of every class lie at the same offset of an aligned slab puts all of them
+//! into one set of the first-level cache, where eight or twelve find room. The figure is the time of one touch.
+//!
+//! `cold-start` is the start of a process up to its first thousand allocations: command-line tools, which live for
+//! milliseconds. The clock starts in the parent, right before it starts the child.
+//!
+//! `idle-return` looks at memory after a peak: threads fill it, free it and end, and the process sits still, as a server
+//! does after its busiest hour. Throughput is that of the peak.
+
+use std::time::Duration;
+
+use super::Checker;
+use super::live_set::release;
+use crate::bench::{Bench, MemoryMoment};
+use crate::measure::rest;
+use crate::memory::{Sets, Slot, Table};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+/// See the head of the file.
+pub fn pair(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (size, pairs, threads) = (s.size("size"), s.n("pairs"), s.size("threads"));
+    let alloc = bench.begin(threads, size)?;
+    let warm = bench.is_warm();
+    bench.timed_threads(threads, |thread, gate| {
+        if warm {
+            make_pairs(alloc, size, thread, pairs / 10);
+        }
+        gate.timed(|| make_pairs(alloc, size, thread, pairs));
+    });
+    bench.finish()
+}
+
+/// `count` pairs; stops at the first refusal. Answers how many were made.
+#[inline(never)]
+fn make_pairs(alloc: &RawAllocator, size: usize, slot: usize, count: u64) -> u64 {
+    for done in 0..count {
+        let block = alloc.alloc(size, slot);
+        if block.is_null() {
+            return done;
+        }
+        // SAFETY: the block has at least one byte, comes from this allocator with this size, and is forgotten.
+        unsafe {
+            block.write(done as u8);
+            alloc.dealloc(block, size);
+        }
+    }
+    count
+}
+
+/// See the head of the file.
+pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (classes, step, rounds) = (s.size("classes"), s.size("step"), s.n("rounds"));
+    let mut slots = Table::<Slot>::new(classes)?;
+    let alloc = bench.begin(classes, classes * step)?;
+    let warm = bench.is_warm();
+    let take = |slots: &mut [Slot]| {
+        for (i, slot) in slots.iter_mut().enumerate() {
+            let size = (i + 1) * step;
+            *slot = Slot { ptr: alloc.alloc(size, i), size };
+            if !slot.ptr.is_null() {
+                // SAFETY: the block has at least one byte.
+                unsafe { slot.ptr.write(0) };
+            }
+        }
+    };
+    if warm {
+        take(&mut slots);
+        touch_in_turn(&slots, rounds / 10);
+    }
+    bench.timed(|| {
+        if !warm {
+            take(&mut slots);
+        }
+        touch_in_turn(&slots, rounds)
+    });
+    bench.refused(slots.iter().filter(|s| s.ptr.is_null()).count() as u64);
+    bench.note_figure(bench.secs() * 1e9 / bench.ops().max(1) as f64);
+    let touches = (rounds + if warm { rounds / 10 } else { 0 }) as u8;
+    // SAFETY: live blocks of at least one byte.
+    let lost = slots.iter().filter(|s| !s.ptr.is_null() && unsafe { s.ptr.read() } != touches);
+    bench.damaged(lost.count() as u64);
+    release(alloc, &mut slots);
+    bench.finish()
+}
+
+/// Touches every object so many times, in turn; answers how many touches there were.
+#[inline(never)]
+fn touch_in_turn(slots: &[Slot], rounds: u64) -> u64 {
+    if slots.iter().any(|s| s.ptr.is_null()) {
+        return 0;
+    }
+    for _ in 0..rounds {
+        for slot in slots {
+            // SAFETY: the object is live and has at least one byte. Volatile, so that touches are not merged.
+            unsafe { slot.ptr.write_volatile(slot.ptr.read_volatile().wrapping_add(1)) };
+        }
+    }
+    rounds * slots.len() as u64
+}
+
+/// See the head of the file.
+pub fn cold_start(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let mut slots = Table::<Slot>::new(s.size("blocks"))?;
+    let alloc = bench.begin(slots.len(), s.size("max-size"))?;
+    let mut generator = XorShift64::new(s.n("seed"), 0);
+    let mut check = Checker::default();
+    bench.timed_since_spawn(|| {
+        for (i, slot) in slots.iter_mut().enumerate() {
+            *slot = check.fill(alloc, generator.between(s.size("min-size"), s.size("max-size")), i);
+        }
+        1
+    });
+    bench.refused(slots.iter().filter(|s| s.ptr.is_null()).count() as u64);
+    for (i, slot) in slots.iter_mut().enumerate() {
+        check.free(alloc, slot, i);
+    }
+    bench.finish().and(check.verdict())
+}
+
+/// Blocks of each thread of `idle-return`.
+pub fn idle_blocks(s: &Spec) -> usize {
+    let mean = s.size("min-size").midpoint(s.size("max-size")).max(1);
+    ((s.size("mib") << 20) / s.size("threads").max(1) / mean).max(1)
+}
+
+/// See the head of the file.
+pub fn idle_return(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (blocks, threads) = (idle_blocks(s), s.size("threads"));
+    let sets = Sets::new(threads, blocks)?;
+    let alloc = bench.begin(blocks * threads, s.size("max-size"))?;
+    bench.timed_threads(threads, |thread, gate| {
+        let mut slots = sets.of(thread);
+        let mut generator = XorShift64::new(s.n("seed"), thread as u64);
+        let (low, high) = (s.size("min-size"), s.size("max-size"));
+        gate.timed(|| {
+            for (i, slot) in slots.iter_mut().enumerate() {
+                let size = generator.between(low, high);
+                *slot = Slot { ptr: alloc.alloc(size, thread * blocks + i), size };
+                if !slot.ptr.is_null() {
+                    // SAFETY: the last byte of the block.
+                    unsafe { slot.ptr.add(size - 1).write(1) };
+                }
+            }
+            release(alloc, &mut slots);
+            2 * blocks as u64
+        });
+    });
+    bench.note_memory(&[MemoryMoment::now(0)]);
+    for _ in 0..s.n("secs") {
+        rest(Duration::from_secs(1));
+        bench.note_memory(&[MemoryMoment::now(0)]);
+    }
+    bench.finish()
+}

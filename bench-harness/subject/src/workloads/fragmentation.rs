@@ -1,0 +1,100 @@
+//! fragmentation: grow, free all but every n-th block, grow with other sizes, again and again.
+//!
+//! Modelled on Robson's worst case (1971): survivors of each phase pin the memory around them, and the next phase's
+//! sizes do not fit into the gaps of the last. Imitates long-lived caches in a program whose mix of sizes drifts. What
+//! counts is memory held against live bytes over time; throughput is reported as well. One operation is one allocation
+//! or one free.
+
+use crate::bench::{Bench, MemoryMoment};
+use crate::memory::{Slot, Table};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+/// Size ranges of the phases: each gap left by one phase is too small for the next, then it starts over.
+const PHASES: [(usize, usize); 6] = [(16, 64), (65, 128), (129, 320), (321, 1000), (1001, 4000), (200, 260)];
+
+/// Operations: most blocks of a phase are new, its bytes over their mean size.
+pub fn ops(s: &Spec) -> u64 {
+    let per_cycle: usize = PHASES.iter().map(|p| (s.size("mib") << 20) / p.0.midpoint(p.1)).sum();
+    2 * per_cycle as u64 * s.n("phases") / PHASES.len() as u64
+}
+
+/// See the head of the file.
+pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (bytes, survivors) = (s.size("mib") << 20, s.size("survivors"));
+    // Blocks of the smallest phase, survivors of all others, and room to spare.
+    let mut slots = Table::<Slot>::new(bytes / 30)?;
+    // Only first bytes are written, so that null needs no more than a cache line per slot.
+    let alloc = bench.begin(slots.len(), 64)?;
+    let mut state = State { alloc, count: 0, live: 0, ops: 0, refused: 0, lost: 0 };
+    let mut generator = XorShift64::new(s.n("seed"), 0);
+    let mut points = Vec::with_capacity(s.size("phases") * 2);
+    bench.timed(|| {
+        for phase in 0..s.size("phases") {
+            let (min, max) = PHASES[phase % PHASES.len()];
+            state.grow(&mut slots, bytes, &mut generator, min, max);
+            points.push(MemoryMoment::now(state.live));
+            state.thin(&mut slots, survivors, &mut generator);
+            points.push(MemoryMoment::now(state.live));
+        }
+        state.ops
+    });
+    bench.note_memory(&points);
+    state.thin(&mut slots, usize::MAX, &mut generator);
+    bench.refused(state.refused);
+    // null's blocks go with their slots, which survivors change.
+    bench.damaged(if alloc.name() == "null" { 0 } else { state.lost });
+    bench.finish()
+}
+
+struct State {
+    alloc: &'static RawAllocator,
+    /// Slots in use, from the first.
+    count: usize,
+    live: usize,
+    ops: u64,
+    refused: u64,
+    lost: u64,
+}
+
+impl State {
+    fn grow(&mut self, slots: &mut [Slot], target: usize, generator: &mut XorShift64, min: usize, max: usize) {
+        while self.live < target && self.count < slots.len() {
+            let size = generator.between(min, max);
+            let ptr = self.alloc.alloc(size, self.count);
+            self.ops += 1;
+            if ptr.is_null() {
+                self.refused += 1;
+                return;
+            }
+            // SAFETY: the block has at least one byte. The slot's number may change, the size does not.
+            unsafe { ptr.write(size as u8) };
+            slots[self.count] = Slot { ptr, size };
+            self.count += 1;
+            self.live += size;
+        }
+    }
+
+    /// Frees all but one block in `survivors`, chosen at random, and counts those that had lost their first byte.
+    fn thin(&mut self, slots: &mut [Slot], survivors: usize, generator: &mut XorShift64) {
+        let (mut kept, mut lost) = (0, 0);
+        for i in 0..self.count {
+            let slot = slots[i];
+            if survivors != usize::MAX && generator.below(survivors) == 0 {
+                slots[kept] = slot;
+                kept += 1;
+                continue;
+            }
+            // SAFETY: a live block of at least one byte, from this allocator with this size; its slot is overwritten.
+            unsafe {
+                lost += u64::from(slot.ptr.read() != slot.size as u8);
+                self.alloc.dealloc(slot.ptr, slot.size);
+            }
+            self.ops += 1;
+            self.live -= slot.size;
+        }
+        self.count = kept;
+        self.lost += lost;
+    }
+}

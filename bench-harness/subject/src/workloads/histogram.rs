@@ -1,0 +1,115 @@
+//! histogram: blocks of twelve sizes in the shares of a measured histogram, on four threads that each keep a window of the
+//! latest blocks of every size.
+//!
+//! Imitates a message broker or a stream processor: records of a few fixed shapes come in, stay while the window they belong
+//! to is open, and leave in the order in which they came. Twelve sizes at a time on four threads ask more of the processor's
+//! caches than one: half of what an allocation costs here are misses in the fast paths' own data. One operation is one block
+//! that takes the oldest one's place.
+
+use crate::bench::Bench;
+use crate::memory::{Sets, Slot};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+use super::live_set::release;
+
+/// Sizes with their share of the blocks in 256.
+const SIZES: [(usize, usize); 12] = [
+    (16, 48),
+    (24, 32),
+    (32, 44),
+    (48, 36),
+    (64, 28),
+    (96, 20),
+    (128, 16),
+    (208, 12),
+    (320, 8),
+    (640, 6),
+    (1536, 4),
+    (4096, 2),
+];
+
+/// See the head of the file.
+pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (blocks, window, threads) = (s.n("blocks"), s.size("window"), s.size("threads"));
+    let mut drawn = [0u8; 256];
+    let classes = SIZES.iter().enumerate().flat_map(|(class, (_, share))| std::iter::repeat_n(class as u8, *share));
+    drawn.iter_mut().zip(classes).for_each(|(d, class)| *d = class);
+    let sets = Sets::new(threads, window * SIZES.len())?;
+    let alloc = bench.begin(threads * window * SIZES.len(), 4096)?;
+    let warm = bench.is_warm();
+    bench.timed_threads(threads, |thread, gate| {
+        let mut slots = sets.of(thread);
+        let mut state = State {
+            alloc,
+            drawn: &drawn,
+            generator: XorShift64::new(s.n("seed"), thread as u64),
+            window,
+            base: thread * window * SIZES.len(),
+            at: [0; SIZES.len()],
+            refused: 0,
+            damaged: 0,
+        };
+        if warm {
+            state.work(&mut slots, blocks / 4);
+        }
+        gate.timed(|| state.work(&mut slots, blocks));
+        gate.refused(state.refused);
+        gate.damaged(state.damaged);
+        release(alloc, &mut slots);
+    });
+    bench.finish()
+}
+
+struct State<'a> {
+    alloc: &'a RawAllocator,
+    drawn: &'a [u8; 256],
+    generator: XorShift64,
+    window: usize,
+    base: usize,
+    /// Each window's oldest place.
+    at: [usize; SIZES.len()],
+    refused: u64,
+    damaged: u64,
+}
+
+impl State<'_> {
+    #[inline(never)]
+    fn work(&mut self, slots: &mut [Slot], blocks: u64) -> u64 {
+        for _ in 0..blocks {
+            let class = self.drawn[self.generator.below(256)] as usize;
+            let size = SIZES[class].0;
+            let i = class * self.window + self.at[class];
+            self.at[class] = if self.at[class] + 1 == self.window { 0 } else { self.at[class] + 1 };
+            let old = slots[i].ptr;
+            if !old.is_null() {
+                // SAFETY: the window's oldest block, from this allocator with this size, forgotten below.
+                unsafe {
+                    self.damaged += u64::from(old.read() != class as u8);
+                    self.alloc.dealloc(old, size);
+                }
+            }
+            let ptr = self.alloc.alloc(size, self.base + i);
+            slots[i] = Slot { ptr, size };
+            if ptr.is_null() {
+                self.refused += 1;
+                continue;
+            }
+            // SAFETY: the block has `size` bytes.
+            unsafe {
+                ptr.write(class as u8);
+                ptr.add(size - 1).write(class as u8);
+            }
+        }
+        blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn shares_add_up() {
+        assert_eq!(super::SIZES.iter().map(|s| s.1).sum::<usize>(), 256);
+    }
+}

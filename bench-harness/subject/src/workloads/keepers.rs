@@ -1,0 +1,113 @@
+//! keepers: threads that build structures of many blocks, keep them, drop them and pass them on, and touch all of them.
+//!
+//! Imitates an application server as a whole: a structure is a session, a parsed document or a cached answer, of up to 24
+//! blocks of 8 bytes to 8 KiB, written in full when it is made and read in full when it is met again. A third of the
+//! structures change their thread. All of what is held is used, so that misses of the translation buffer count, and huge
+//! pages gain. One operation is one block made, read or dropped.
+
+use super::live_set::release;
+use crate::age::log_uniform;
+use crate::bench::Bench;
+use crate::memory::{Sets, Slot, Table};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+/// The most blocks of a structure.
+const BLOCKS: usize = 24;
+/// Places through which structures are passed on.
+const PLACES: usize = 32;
+/// Sizes drawn ahead: drawing one costs a logarithm.
+const DRAWN: usize = 1 << 14;
+
+/// See the head of the file.
+pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (steps, kept, threads) = (s.n("steps"), s.size("kept"), s.size("threads"));
+    let (own, passed) = (Sets::new(threads, kept * BLOCKS)?, Sets::new(PLACES, BLOCKS)?);
+    let mut sizes = Table::<u32>::new(DRAWN)?;
+    let mut generator = XorShift64::new(s.n("seed"), 0);
+    for size in sizes.iter_mut() {
+        *size = log_uniform(&mut generator, 8, 8192) as u32;
+    }
+    let alloc = bench.begin((threads * kept + PLACES) * BLOCKS, 8192)?;
+    let warm = bench.is_warm();
+    bench.timed_threads(threads, |thread, gate| {
+        let mut slots = own.of(thread);
+        let generator = XorShift64::new(s.n("seed"), thread as u64 + 1);
+        let mut keeper =
+            Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS, refused: 0, damaged: 0 };
+        if warm {
+            keeper.work(&mut slots, &passed, steps / 4);
+        }
+        gate.timed(|| keeper.work(&mut slots, &passed, steps));
+        release(alloc, &mut slots);
+        gate.refused(keeper.refused);
+        gate.damaged(if alloc.name() == "null" { 0 } else { keeper.damaged });
+    });
+    (0..PLACES).for_each(|place| release(alloc, &mut passed.of(place)));
+    bench.finish()
+}
+
+struct Keeper<'a> {
+    alloc: &'a RawAllocator,
+    sizes: &'a [u32],
+    generator: XorShift64,
+    base: usize,
+    refused: u64,
+    damaged: u64,
+}
+
+impl Keeper<'_> {
+    /// So many structures met; answers how many blocks were made, read or dropped.
+    #[inline(never)]
+    fn work(&mut self, slots: &mut [Slot], passed: &Sets, steps: u64) -> u64 {
+        let mut ops = 0;
+        for _ in 0..steps {
+            let at = self.generator.below(slots.len() / BLOCKS) * BLOCKS;
+            let structure = &mut slots[at..at + BLOCKS];
+            if structure[0].ptr.is_null() {
+                ops += self.make(structure, at);
+                continue;
+            }
+            match self.generator.below(6) {
+                0 | 1 => structure.swap_with_slice(&mut passed.of(self.generator.below(PLACES))),
+                2 => {
+                    ops += held(structure);
+                    release(self.alloc, structure);
+                }
+                _ => ops += self.read(structure),
+            }
+        }
+        ops
+    }
+
+    fn make(&mut self, structure: &mut [Slot], at: usize) -> u64 {
+        let blocks = self.generator.between(1, BLOCKS);
+        for (i, slot) in structure[..blocks].iter_mut().enumerate() {
+            let size = self.sizes[self.generator.below(DRAWN)] as usize;
+            let ptr = self.alloc.alloc(size, self.base + at + i);
+            if ptr.is_null() {
+                self.refused += 1;
+                return i as u64;
+            }
+            *slot = Slot { ptr, size };
+            // SAFETY: the whole block.
+            unsafe { ptr.write_bytes(size as u8, size) };
+        }
+        blocks as u64
+    }
+
+    fn read(&mut self, structure: &[Slot]) -> u64 {
+        for slot in structure.iter().filter(|s| !s.ptr.is_null()) {
+            // SAFETY: the whole block, written when it was made; nobody else has it now.
+            let bytes = unsafe { std::slice::from_raw_parts(slot.ptr, slot.size) };
+            let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
+            self.damaged += u64::from(sum != slot.size as u64 * u64::from(slot.size as u8));
+        }
+        held(structure)
+    }
+}
+
+fn held(structure: &[Slot]) -> u64 {
+    structure.iter().filter(|s| !s.ptr.is_null()).count() as u64
+}

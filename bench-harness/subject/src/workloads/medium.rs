@@ -1,0 +1,191 @@
+//! medium: blocks of 8 to 16,000 bytes, some zeroed, some aligned, a third of them freed by another thread, and a live set
+//! that swings between 20 and 80 MiB.
+//!
+//! Imitates a database or a browser: rows, buffers and pages of the heap of middling size, of which many end in another
+//! thread, while load rises and falls. Memory that a fall gave back has to be there again at the next rise, which shows in
+//! page faults; memory that nobody gives back shows in the peak. One operation is one allocation or one free.
+
+use crate::age::log_uniform;
+use crate::bench::Bench;
+use crate::memory::{Sets, Slot, Table};
+use crate::raw::RawAllocator;
+use crate::rng::XorShift64;
+use crate::spec::Spec;
+
+/// Marks a slot's size where the block was asked for at [`BOUNDARY`].
+const ALIGNED: usize = 1 << 63;
+const BOUNDARY: usize = 64;
+
+/// Blocks handed on at a time.
+const PACKET: usize = 64;
+
+/// Sizes drawn ahead: drawing one costs a logarithm.
+const DRAWN: usize = 1 << 14;
+
+/// Slots of each thread: the most that fit, at the mean of the sizes, and half as many again.
+fn slots(s: &Spec) -> usize {
+    (s.size("high-mib") << 20) / s.size("threads") / 2100 * 3 / 2 + PACKET
+}
+
+/// See the head of the file.
+pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (ops, threads) = (s.n("ops"), s.size("threads"));
+    let count = slots(s);
+    let (live, mail) = (Sets::new(threads, count)?, Sets::new(threads, 16 * PACKET)?);
+    let mut sizes = Table::<u32>::new(DRAWN)?;
+    let mut generator = XorShift64::new(s.n("seed"), 0);
+    for size in sizes.iter_mut() {
+        *size = log_uniform(&mut generator, 8, 16_000) as u32;
+    }
+    let alloc = bench.begin(count * threads, 16_000)?;
+    let warm = bench.is_warm();
+    bench.timed_threads(threads, |thread, gate| {
+        let mut slots = live.of(thread);
+        let mut worker = Worker {
+            alloc,
+            sizes: &sizes,
+            generator: XorShift64::new(s.n("seed"), thread as u64 + 1),
+            base: thread * count,
+            used: 0,
+            bytes: 0,
+            out: [Slot::EMPTY; PACKET],
+            gathered: 0,
+            mail: &mail,
+            own: thread,
+            next: (thread + 1) % threads,
+            refused: 0,
+            lost: 0,
+        };
+        let (low, high) = ((s.size("low-mib") << 20) / threads, (s.size("high-mib") << 20) / threads);
+        let swing = |done: u64| {
+            // Three rises and falls over the whole run, in straight lines.
+            let phase = (done * 6 / ops.max(1)) % 2;
+            let within = (done * 6 % ops.max(1)) as f64 / ops.max(1) as f64;
+            let share = if phase == 0 { within } else { 1.0 - within };
+            low + ((high - low) as f64 * share) as usize
+        };
+        if warm {
+            worker.work(&mut slots, ops / 4, &|_| low);
+        }
+        gate.timed(|| {
+            worker.work(&mut slots, ops, &swing);
+            ops
+        });
+        worker.empty(&mut slots);
+        gate.refused(worker.refused);
+        gate.damaged(worker.lost);
+    });
+    for thread in 0..threads {
+        free_all(alloc, &mut mail.of(thread));
+    }
+    bench.finish()
+}
+
+struct Worker<'a> {
+    alloc: &'a RawAllocator,
+    sizes: &'a [u32],
+    generator: XorShift64,
+    base: usize,
+    /// Slots in use, from the first.
+    used: usize,
+    bytes: usize,
+    out: [Slot; PACKET],
+    gathered: usize,
+    mail: &'a Sets,
+    own: usize,
+    next: usize,
+    refused: u64,
+    /// Blocks that were not what was written into them.
+    lost: u64,
+}
+
+impl Worker<'_> {
+    #[inline(never)]
+    fn work(&mut self, slots: &mut [Slot], ops: u64, target: &dyn Fn(u64) -> usize) {
+        let mut wanted = target(0);
+        for done in 0..ops {
+            if done % 256 == 0 {
+                wanted = target(done);
+                free_all(self.alloc, &mut self.mail.of(self.own));
+            }
+            // Around the target both happen, three allocations to one free below it and the other way round above.
+            let grow = (self.generator.below(4) != 0) == (self.bytes < wanted);
+            if (grow || self.used == 0) && self.used < slots.len() { self.take(slots) } else { self.drop_one(slots) }
+        }
+    }
+
+    fn take(&mut self, slots: &mut [Slot]) {
+        let size = self.sizes[self.generator.below(DRAWN)] as usize;
+        let i = self.base + self.used;
+        let (ptr, mark) = match self.generator.below(16) {
+            0 | 1 => (self.alloc.zeroed(size, i), 0),
+            2 => (self.alloc.alloc_aligned(size, BOUNDARY, i), ALIGNED),
+            _ => (self.alloc.alloc(size, i), 0),
+        };
+        if ptr.is_null() {
+            self.refused += 1;
+            return;
+        }
+        for offset in (0..size).step_by(4096).chain([size - 1]) {
+            // SAFETY: within the block.
+            unsafe { ptr.add(offset).write(1) };
+        }
+        slots[self.used] = Slot { ptr, size: size | mark };
+        self.used += 1;
+        self.bytes += size;
+    }
+
+    fn drop_one(&mut self, slots: &mut [Slot]) {
+        let i = self.generator.below(self.used);
+        self.used -= 1;
+        slots.swap(i, self.used);
+        let slot = std::mem::replace(&mut slots[self.used], Slot::EMPTY);
+        self.bytes -= slot.size & !ALIGNED;
+        // SAFETY: a live block of at least one byte.
+        self.lost += u64::from(unsafe { slot.ptr.read() } != 1);
+        if self.generator.below(3) != 0 {
+            return free(self.alloc, slot);
+        }
+        self.out[self.gathered] = slot;
+        self.gathered += 1;
+        if self.gathered == PACKET {
+            self.hand_on();
+        }
+    }
+
+    /// Puts what was gathered into the neighbour's mail; where that is full, it is freed here.
+    fn hand_on(&mut self) {
+        let mut mail = self.mail.of(self.next);
+        let mut places = mail.iter_mut().filter(|s| s.ptr.is_null());
+        for slot in self.out[..self.gathered].iter_mut().map(|s| std::mem::replace(s, Slot::EMPTY)) {
+            match places.next() {
+                Some(place) => *place = slot,
+                None => free(self.alloc, slot),
+            }
+        }
+        self.gathered = 0;
+    }
+
+    fn empty(&mut self, slots: &mut [Slot]) {
+        self.hand_on();
+        free_all(self.alloc, slots);
+        self.used = 0;
+    }
+}
+
+fn free_all(alloc: &RawAllocator, slots: &mut [Slot]) {
+    for slot in slots.iter_mut().filter(|s| !s.ptr.is_null()) {
+        free(alloc, std::mem::replace(slot, Slot::EMPTY));
+    }
+}
+
+fn free(alloc: &RawAllocator, slot: Slot) {
+    let size = slot.size & !ALIGNED;
+    // SAFETY: allocated by `take` with this size and alignment; every slot is forgotten by who frees it.
+    unsafe {
+        match slot.size & ALIGNED {
+            0 => alloc.dealloc(slot.ptr, size),
+            _ => alloc.dealloc_aligned(slot.ptr, size, BOUNDARY),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The paths of an allocator, one at a time, for counting instructions: each is repeated often enough inside the collected
+//! section that the count divided by the calls is exact to a tenth.
+//!
+//! A path is prepared outside the section. The same calls on `null`, which does nothing, are subtracted by the parent, so
+//! that what is left is the allocator's own. `"api": "c"` goes through the C library's functions, for a preloaded library.
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::timed_section;
+use crate::memory::{Slot, Table};
+use crate::raw::{Calls, Extent, RawAllocator};
+
+/// What the child is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PathOrder {
+    /// The path's name.
+    pub path: String,
+    /// Whether malloc and free are called instead of the Rust interface.
+    pub c: bool,
+}
+
+/// A path: its name, what is counted as one call, and how it is walked.
+pub struct Path {
+    /// The name in the table.
+    pub name: &'static str,
+    /// What one call is.
+    pub about: &'static str,
+    walk: fn(&'static RawAllocator) -> u64,
+}
+
+/// Slots of a path that holds many blocks.
+const MANY: usize = 4096;
+/// No block is larger.
+const LARGEST: usize = 4 << 20;
+
+const fn path(name: &'static str, about: &'static str, walk: fn(&'static RawAllocator) -> u64) -> Path {
+    Path { name, about, walk }
+}
+
+/// All paths, in the order of the table.
+pub const PATHS: [Path; 22] = [
+    path("hit 48", "48 bytes allocated and freed, the block at hand", |a| pairs(a, 48, 8)),
+    path("hit 1024", "the same with 1,024 bytes", |a| pairs(a, 1024, 8)),
+    path("hit 32768", "the same with 32,768 bytes", |a| pairs(a, 32_768, 8)),
+    path("alloc hit", "48 bytes allocated, the block at hand", |a| in_packets(a, true)),
+    path("free hit", "48 bytes freed, room at hand", |a| in_packets(a, false)),
+    path("first", "the first 4,096 blocks of 48 bytes, from new slabs", |a| fill(a, 48, false)),
+    path("refill", "4,096 blocks of 48 bytes allocated in a row, all used before", |a| fill(a, 48, true)),
+    path("refill 1024", "the same with 1,024 bytes", |a| fill(a, 1024, true)),
+    path("overflow", "4,096 blocks of 48 bytes freed in a row", |a| spill(a, 48)),
+    path("overflow 1024", "the same with 1,024 bytes", |a| spill(a, 1024)),
+    path("foreign free", "blocks of 48 bytes freed that another, living thread allocated", |a| foreign(a, true)),
+    path("taken back", "48 bytes allocated by the thread whose blocks another one freed", |a| foreign(a, false)),
+    path("large", "4 MiB allocated and freed, used before", |a| pairs(a, LARGEST, 8)),
+    path("medium", "100,000 bytes allocated and freed, used before", |a| pairs(a, 100_000, 8)),
+    path("realloc in place", "40 bytes made 44 and back", |a| resized(a, 40, 44)),
+    path("realloc moved", "48 bytes made 200 and back", |a| resized(a, 48, 200)),
+    path("realloc large", "2 MiB made 4 MiB and back", |a| resized(a, 2 << 20, 4 << 20)),
+    path("zeroed 48", "48 zeroed bytes allocated and freed", |a| zeroed(a, 48)),
+    path("zeroed 4096", "4,096 zeroed bytes allocated and freed", |a| zeroed(a, 4096)),
+    path("aligned 64", "48 bytes at a multiple of 64, allocated and freed", |a| pairs(a, 48, 64)),
+    path("aligned 4096", "4,096 bytes at a multiple of 4,096, allocated and freed", |a| pairs(a, 4096, 4096)),
+    path("thread", "a thread's first block of 48 bytes and its free", threads),
+];
+
+/// Walks a path; the answer says how many calls were collected.
+pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String> {
+    let order: PathOrder = serde_json::from_str(order).map_err(|e| e.to_string())?;
+    let path = PATHS.iter().find(|p| p.name == order.path).ok_or_else(|| format!("unknown path {:?}", order.path))?;
+    let alloc = if order.c && alloc.name() != "null" { &C } else { alloc };
+    alloc.prepare(Extent { slots: MANY, max_size: LARGEST })?;
+    let run = crate::record::Run { ops: (path.walk)(alloc), ..Default::default() };
+    serde_json::to_string(&run).map_err(|e| e.to_string())
+}
+
+/// The C library's functions.
+static C: RawAllocator = RawAllocator::from_calls(
+    "c",
+    |_| Ok(()),
+    Calls { alloc: c_alloc, zeroed: c_zeroed, dealloc: c_dealloc, realloc: c_realloc },
+);
+
+#[inline(never)]
+unsafe fn c_alloc(size: usize, align: usize, _slot: usize) -> *mut u8 {
+    // SAFETY: plain calls of the C library; the place for the block is ours.
+    unsafe {
+        if align <= 16 {
+            return libc::malloc(size).cast();
+        }
+        let mut block = std::ptr::null_mut();
+        libc::posix_memalign(&mut block, align, size);
+        block.cast()
+    }
+}
+
+#[inline(never)]
+unsafe fn c_zeroed(size: usize, _align: usize, _slot: usize) -> *mut u8 {
+    // SAFETY: a plain call of the C library.
+    unsafe { libc::calloc(1, size).cast() }
+}
+
+#[inline(never)]
+unsafe fn c_dealloc(ptr: *mut u8, _size: usize, _align: usize) {
+    // SAFETY: the caller's block came from the C library.
+    unsafe { libc::free(ptr.cast()) }
+}
+
+#[inline(never)]
+unsafe fn c_realloc(ptr: *mut u8, _size: usize, _align: usize, new: usize) -> *mut u8 {
+    // SAFETY: the caller's block came from the C library.
+    unsafe { libc::realloc(ptr.cast(), new).cast() }
+}
+
+fn pairs(alloc: &RawAllocator, size: usize, align: usize) -> u64 {
+    let walk = |count: u64| {
+        for _ in 0..count {
+            let block = std::hint::black_box(alloc.alloc_aligned(size, align, 0));
+            // SAFETY: allocated here with this size and alignment.
+            unsafe { alloc.dealloc_aligned(block, size, align) };
+        }
+        count
+    };
+    walk(100);
+    timed_section(|| walk(10_000))
+}
+
+/// Sixteen blocks at a time, so that the bin neither runs empty nor over; only one half is collected.
+fn in_packets(alloc: &RawAllocator, allocations: bool) -> u64 {
+    let mut slots = [Slot::EMPTY; 16];
+    take_all(alloc, &mut slots, 48);
+    free_all(alloc, &slots);
+    for _ in 0..500 {
+        if allocations {
+            timed_section(|| take_all(alloc, &mut slots, 48));
+            free_all(alloc, &slots);
+        } else {
+            take_all(alloc, &mut slots, 48);
+            timed_section(|| free_all(alloc, &slots));
+        }
+    }
+    500 * 16
+}
+
+fn many() -> Table<Slot> {
+    Table::new(MANY).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        std::process::exit(3)
+    })
+}
+
+fn take_all(alloc: &RawAllocator, slots: &mut [Slot], size: usize) {
+    for (i, slot) in slots.iter_mut().enumerate() {
+        *slot = Slot { ptr: alloc.alloc(size, i), size };
+    }
+}
+
+fn free_all(alloc: &RawAllocator, slots: &[Slot]) {
+    for slot in slots {
+        // SAFETY: every slot's block is freed once.
+        unsafe { alloc.dealloc(slot.ptr, slot.size) };
+    }
+}
+
+fn fill(alloc: &RawAllocator, size: usize, used: bool) -> u64 {
+    let mut slots = many();
+    for _ in 0..if used { 3 } else { 0 } {
+        take_all(alloc, &mut slots, size);
+        free_all(alloc, &slots);
+    }
+    timed_section(|| take_all(alloc, &mut slots, size));
+    MANY as u64
+}
+
+fn spill(alloc: &RawAllocator, size: usize) -> u64 {
+    let mut slots = many();
+    for _ in 0..3 {
+        take_all(alloc, &mut slots, size);
+        free_all(alloc, &slots);
+    }
+    take_all(alloc, &mut slots, size);
+    timed_section(|| free_all(alloc, &slots));
+    MANY as u64
+}
+
+fn foreign(alloc: &'static RawAllocator, frees: bool) -> u64 {
+    let mut slots = many();
+    let by_another = |slots: &mut Table<Slot>, work: &(dyn Fn(&mut Table<Slot>) + Sync)| {
+        // Joined by name: a scope alone does not wait for what the thread does at its end. A panic has been said already.
+        let _ = std::thread::scope(|scope| scope.spawn(|| work(slots)).join());
+    };
+    for _ in 0..3 {
+        take_all(alloc, &mut slots, 48);
+        by_another(&mut slots, &|slots| free_all(alloc, slots));
+    }
+    take_all(alloc, &mut slots, 48);
+    if frees {
+        by_another(&mut slots, &|slots| timed_section(|| free_all(alloc, slots)));
+    } else {
+        by_another(&mut slots, &|slots| free_all(alloc, slots));
+        timed_section(|| take_all(alloc, &mut slots, 48));
+    }
+    MANY as u64
+}
+
+fn resized(alloc: &RawAllocator, small: usize, large: usize) -> u64 {
+    let block = alloc.alloc(small, 0);
+    let walk = |mut block: *mut u8, count: u64| {
+        for _ in 0..count {
+            // SAFETY: a live block whose size alternates.
+            unsafe {
+                block = alloc.realloc(block, small, large);
+                block = alloc.realloc(block, large, small);
+            }
+        }
+        block
+    };
+    let block = walk(block, 10);
+    timed_section(|| walk(block, 500));
+    1000
+}
+
+fn zeroed(alloc: &RawAllocator, size: usize) -> u64 {
+    let walk = |count: u64| {
+        for _ in 0..count {
+            let block = std::hint::black_box(alloc.zeroed(size, 0));
+            // SAFETY: allocated here with this size.
+            unsafe { alloc.dealloc(block, size) };
+        }
+        count
+    };
+    walk(100);
+    timed_section(|| walk(2000))
+}
+
+fn threads(alloc: &'static RawAllocator) -> u64 {
+    let life = |collected: bool| {
+        let thread = || {
+            let pair = || {
+                let block = std::hint::black_box(alloc.alloc(48, 0));
+                // SAFETY: allocated here with this size.
+                unsafe { alloc.dealloc(block, 48) };
+            };
+            if collected { timed_section(pair) } else { pair() }
+        };
+        // As in `foreign`.
+        let _ = std::thread::scope(|scope| scope.spawn(thread).join());
+    };
+    life(false);
+    (0..20).for_each(|_| life(true));
+    20
+}
