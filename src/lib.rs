@@ -67,6 +67,8 @@
 //! | call | for what |
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
+//! | `mincore` | whether memory was written, before huge pages are asked for |
+//! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted; `stats()`, but not `stats_quick()` |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
@@ -75,7 +77,7 @@
 //! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
 //! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
 //! `set_robust_list`, `rseq`, `exit`; the thread sleeps in `clock_nanosleep`, and under `async` gives itself a name
-//! (`prctl`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among
+//! (`prctl`). In a process of several threads `fork` looks at `/proc/self/task` (`newfstatat`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among
 //! these: it makes descriptors and maps files.
 //!
 //! # Libraries that are opened late

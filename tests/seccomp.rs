@@ -22,13 +22,15 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Calls that the allocator makes, or the C library on its behalf.
-const CALLS: [(&str, c_long); 25] = [
+const CALLS: [(&str, c_long); 27] = [
     ("mmap", libc::SYS_mmap),
     ("munmap", libc::SYS_munmap),
     ("mremap", libc::SYS_mremap),
     ("mprotect", libc::SYS_mprotect),
     ("madvise", libc::SYS_madvise),
     ("mincore", libc::SYS_mincore),
+    ("gettid", libc::SYS_gettid),
+    ("tgkill", libc::SYS_tgkill),
     ("mlock", libc::SYS_mlock),
     ("futex", libc::SYS_futex),
     ("prctl", libc::SYS_prctl),
@@ -293,7 +295,7 @@ fn grow_ahead() {
 }
 
 /// Calls of the table that this workload, where nobody waits or fails, does not make on every machine and at every address.
-const AT_TIMES: [&str; 4] = ["futex", "getcpu", "mprotect", "write"];
+const AT_TIMES: [&str; 6] = ["futex", "getcpu", "gettid", "mprotect", "tgkill", "write"];
 
 /// `mallopt` is the C library's of GNU: elsewhere the model's own memory cannot be kept out of it.
 #[cfg(target_env = "gnu")]
