@@ -268,7 +268,7 @@ fn sandboxed(allowed: &[c_long], threads: bool) -> ! {
             libc::SYS_set_robust_list,
             libc::SYS_rseq,
             libc::SYS_exit,
-            libc::SYS_clock_nanosleep,
+            libc::SYS_nanosleep,
             libc::SYS_prctl,
         ]);
     }
