@@ -17,7 +17,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Retained bytes from which the thread is worth having.
-const START_FROM: usize = 16 << 20;
+const START_FROM: usize = 6 << 20;
 /// Idle rounds after which it ends.
 const ROUNDS_TO_LIVE: u32 = 8;
 const STACK: usize = 256 << 10;

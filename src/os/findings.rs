@@ -290,8 +290,9 @@ pub(crate) fn memory_refused(len: usize) {
             return;
         }
         if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 == 0 {
-            // No less than that was asked of the kernel.
-            let cause = of_mapping(len.max(HUGE_PAGE));
+            // So much was asked of the kernel: whole superslabs, and the room to align them.
+            let asked = len.saturating_add(2 * HUGE_PAGE);
+            let cause = of_mapping(asked);
             message!("{len} bytes refused, ENOMEM: {cause}");
         }
     });

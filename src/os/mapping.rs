@@ -38,7 +38,7 @@ pub(crate) trait Place: Sync {
     fn enter(&self, addr: usize) -> Result<bool, Errno>;
     /// The mapping at an accepted address is gone.
     fn leave(&self, addr: usize);
-    /// The address accepted last, if it is still mapped; 0 if there is none.
+    /// An address that was accepted before: a hint. 0 if there is none.
     fn latest(&self) -> usize;
 }
 
@@ -195,27 +195,28 @@ impl<'a> Wish<'a> {
         if let Some(mapping) = self.try_exactly(below) {
             return Ok(mapping);
         }
+        // Beside what was accepted before, a mapping costs one try however many indexes are taken.
+        if let Some(mapping) = self.place.and_then(|place| self.map_beside(place.latest())) {
+            return Ok(mapping);
+        }
         let mut slack = self.align - sys::page_size();
         loop {
             if let Some(mapping) = self.over_map(slack)? {
                 return Ok(mapping);
             }
-            slack = (slack.max(self.align))
-                .checked_mul(2)
-                .ok_or(Errno::ENOMEM)?;
+            slack = slack.max(self.align).checked_mul(2).ok_or(Errno::ENOMEM)?;
         }
     }
 
-    /// Right below or above a mapping of `latest`: the kernel makes one of the two, and what the place needs to
-    /// accept the one it has for the other.
+    /// Right below or above the address `latest`: the kernel needs no new mapping there, and the place no new table.
     fn map_beside(&self, latest: usize) -> Option<Mapping> {
+        if latest == 0 {
+            return None;
+        }
         let below = latest.saturating_sub(self.len) & !(self.align - 1);
-        let above = latest
-            .checked_add(1)?
-            .checked_next_multiple_of(self.align)?;
-        [below, above]
-            .into_iter()
-            .find_map(|addr| self.try_exactly(addr))
+        let above = (latest | (self.align - 1)).checked_add(1)?;
+        let mut both = [below, above].into_iter();
+        both.find_map(|addr| self.try_exactly(addr))
     }
 }
 
@@ -241,9 +242,9 @@ pub(crate) fn map_aligned_populated(
     place: Option<&dyn Place>,
 ) -> Result<Mapping, Errno> {
     let wish = Wish::new(len, align, place, READ_WRITE)?;
-    match wish.try_at(0, libc::MAP_POPULATE)? {
-        Ok(mapping) => Ok(mapping),
-        Err(_) => wish.map(),
+    match wish.try_at(0, libc::MAP_POPULATE) {
+        Ok(Ok(mapping)) => Ok(mapping),
+        _ => wish.map(),
     }
 }
 
