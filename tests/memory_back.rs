@@ -256,7 +256,7 @@ fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
                 .expect("a thread");
         }
         used.wait();
-        let bound = before + threads * MIB;
+        let bound = before + (threads * MIB).max(16 * MIB);
         held = mem::wait_for_rss(bound, Duration::from_secs(8)).saturating_sub(before);
         measured.wait();
     });
