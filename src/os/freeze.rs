@@ -229,7 +229,6 @@ mod model {
                 nested: AtomicU32::new(0),
                 dying: AtomicUsize::new(0),
                 lasting: AtomicU32::new(0),
-                lasting: AtomicU32::new(0),
                 passer: AtomicUsize::new(0),
                 depth: AtomicU32::new(0),
             }
