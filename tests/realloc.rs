@@ -182,9 +182,10 @@ fn a_huge_block_grows_without_copying() {
                     let grown = HAKMEM.realloc(block, layout(size, align), 2 * size);
                     let faults = mem::thread_faults() - before;
                     assert!(!grown.is_null() && (grown as usize).is_multiple_of(align));
-                    // Copying 64 MiB takes 16,384 faults, or 32 with huge pages.
+                    // Copying 64 MiB takes 16,384 faults, or 32 with huge pages. The first growth of a process also faults
+                    // the allocator's own code and tables in.
                     assert!(
-                        faults <= 8,
+                        faults <= 16,
                         "{} to {} MiB, align {align}: {faults} faults",
                         size / MIB,
                         2 * size / MIB
