@@ -27,20 +27,14 @@ fn draw(number: u32) -> Result<Vec<u8>, String> {
     let (width, height) = (640 + 160 * number, 480 + 120 * number);
     let picture = RgbImage::from_fn(width, height, |x, y| {
         let ring = (x * x / 64 + y * y / 64) % (200 + 30 * number);
-        image::Rgb([
-            (x * 255 / width) as u8,
-            (y * 255 / height) as u8,
-            ring as u8,
-        ])
+        image::Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, ring as u8])
     });
     encode(&picture)
 }
 
 fn encode(picture: &RgbImage) -> Result<Vec<u8>, String> {
     let mut bytes = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|e| e.to_string())?;
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| e.to_string())?;
     Ok(bytes.into_inner())
 }
 
@@ -67,10 +61,7 @@ fn work(sources: &[Vec<u8>], jobs: usize) -> Result<Outcome, String> {
             }
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|t| t.join().map_err(|_| "a thread panicked")?)
-            .map_err(|e: String| e)
+        threads.into_iter().try_for_each(|t| t.join().map_err(|_| "a thread panicked")?).map_err(|e: String| e)
     })?;
     Ok(Outcome {
         units: pixels.into_inner(),
@@ -85,11 +76,7 @@ fn thumbnail(picture: &RgbImage, job: usize) -> Result<u64, String> {
     let small = imageops::resize(picture, width, height, FilterType::Triangle);
     let soft = imageops::blur(&small, 0.8 + (job % 3) as f32 / 10.0);
     let (before, after) = (brightness(picture), brightness(&soft));
-    expect(
-        "that a small picture is as bright as the large one",
-        (before - after).abs() < 3.0,
-        true,
-    )?;
+    expect("that a small picture is as bright as the large one", (before - after).abs() < 3.0, true)?;
     let file = encode(&soft)?;
     expect("the picture read back", decode(&file)? == soft, true)?;
     let mut checksum = Checksum::new();

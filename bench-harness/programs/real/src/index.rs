@@ -95,34 +95,22 @@ fn work(texts: &[String]) -> Result<Outcome, String> {
     expect("the number of groups left", left, groups_left(texts.len()))?;
     expect(
         "the number of documents left",
-        index
-            .iter()
-            .filter(|(word, _)| word.starts_with("group"))
-            .map(|(_, list)| list.len())
-            .sum(),
+        index.iter().filter(|(word, _)| word.starts_with("group")).map(|(_, list)| list.len()).sum(),
         texts.len() / 2,
     )?;
     for (word, list) in &index {
         checksum.bytes(word.as_bytes());
         checksum.number(list.len() as u64);
     }
-    Ok(Outcome {
-        units,
-        checksum: checksum.0,
-    })
+    Ok(Outcome { units, checksum: checksum.0 })
 }
 
 /// Groups that have a document of an odd number.
 fn groups_left(documents: usize) -> usize {
-    (0..GROUPS)
-        .filter(|&g| (g..documents).step_by(GROUPS).any(|d| d % 2 == 1))
-        .count()
+    (0..GROUPS).filter(|&g| (g..documents).step_by(GROUPS).any(|d| d % 2 == 1)).count()
 }
 
 fn intersection(a: &[u32], b: &[u32]) -> Vec<u32> {
     let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    few.iter()
-        .copied()
-        .filter(|n| many.binary_search(n).is_ok())
-        .collect()
+    few.iter().copied().filter(|n| many.binary_search(n).is_ok()).collect()
 }

@@ -13,9 +13,7 @@ use serde_json::Value;
 
 use crate::{Checksum, expect};
 
-const CITIES: [&str; 8] = [
-    "Aarhus", "Bogotá", "Cork", "Dakar", "Erfurt", "Fes", "Genève", "Hanoi",
-];
+const CITIES: [&str; 8] = ["Aarhus", "Bogotá", "Cork", "Dakar", "Erfurt", "Fes", "Genève", "Hanoi"];
 
 /// A record as the document has it. Names are in alphabetical order, so that a map that sorts prints them alike.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,9 +70,7 @@ fn document(bytes: usize) -> (String, Totals) {
             email: format!("user.{id}@mail-{}.example", random.between(1, 500)),
             id,
             name: format!("N{} \"of\" {id}", "a".repeat(random.between(2, 20))),
-            note: id
-                .is_multiple_of(4)
-                .then(|| "first line\nsecond\t".repeat(random.between(1, 12))),
+            note: id.is_multiple_of(4).then(|| "first line\nsecond\t".repeat(random.between(1, 12))),
             tags,
         };
         if id > 0 {
@@ -102,10 +98,7 @@ fn work(text: &str, totals: Totals) -> Result<Outcome, String> {
         checksum.number(quarters);
     }
     checksum.number(totals.tags);
-    Ok(Outcome {
-        units: 4 * text.len() as u64,
-        checksum: checksum.0,
-    })
+    Ok(Outcome { units: 4 * text.len() as u64, checksum: checksum.0 })
 }
 
 /// Parsed into a tree, summed up and printed.
@@ -114,16 +107,8 @@ fn as_values(text: &str, totals: Totals) -> Result<String, String> {
     let list = tree.as_array().ok_or("the document is no list")?;
     let found = Totals {
         records: list.len() as u64,
-        tags: list
-            .iter()
-            .filter_map(|r| r["tags"].as_array())
-            .map(|tags| tags.len() as u64)
-            .sum(),
-        balance: list
-            .iter()
-            .filter_map(|r| r["balance"].as_f64())
-            .map(|b| (b * 4.0) as u64)
-            .sum(),
+        tags: list.iter().filter_map(|r| r["tags"].as_array()).map(|tags| tags.len() as u64).sum(),
+        balance: list.iter().filter_map(|r| r["balance"].as_f64()).map(|b| (b * 4.0) as u64).sum(),
     };
     expect("the total of the tree", found, totals)?;
     serde_json::to_string(&tree).map_err(|e| e.to_string())
@@ -138,18 +123,11 @@ fn as_records(text: &str, totals: Totals) -> Result<(String, Vec<(String, u64)>)
         groups.entry(city).or_default().push(record);
     }
     let sum = |group: &[&Record]| group.iter().map(|r| (r.balance * 4.0) as u64).sum::<u64>();
-    let mut cities: Vec<(String, u64)> = groups
-        .iter()
-        .map(|(city, group)| (city.clone(), sum(group)))
-        .collect();
+    let mut cities: Vec<(String, u64)> = groups.iter().map(|(city, group)| (city.clone(), sum(group))).collect();
     cities.sort();
     let balance = cities.iter().map(|(_, quarters)| quarters).sum();
     let tags = records.iter().map(|r| r.tags.len() as u64).sum();
-    let found = Totals {
-        records: records.len() as u64,
-        tags,
-        balance,
-    };
+    let found = Totals { records: records.len() as u64, tags, balance };
     expect("the total of the records", found, totals)?;
     let printed = serde_json::to_string(&records).map_err(|e| e.to_string())?;
     Ok((printed, cities))

@@ -39,13 +39,7 @@ fn scaled(usual: usize, scale: f64, least: usize) -> usize {
 
 /// Fails with a sentence unless `found` is what is expected.
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!(
-            "wrong result: {what} is {found:?}, expected {expected:?}"
-        ))
-    }
+    if found == expected { Ok(()) } else { Err(format!("wrong result: {what} is {found:?}, expected {expected:?}")) }
 }
 
 /// FNV-1a, the checksum of programs whose result is bytes in an order.
@@ -93,9 +87,6 @@ mod tests {
 
     #[test]
     fn a_wrong_result_is_an_error() {
-        assert_eq!(
-            expect("their number", 3, 4).unwrap_err(),
-            "wrong result: their number is 3, expected 4"
-        );
+        assert_eq!(expect("their number", 3, 4).unwrap_err(), "wrong result: their number is 3, expected 4");
     }
 }

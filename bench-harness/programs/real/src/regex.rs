@@ -70,10 +70,7 @@ fn work(text: &str, totals: &Totals) -> Result<Outcome, String> {
     let words = compile(r"[\s/?&=+]+")?;
     let shops: Vec<String> = (0..SHOPS).map(|n| format!("/shop{n}/")).collect();
     let rules = RegexSet::new(&shops).map_err(|e| e.to_string())?;
-    let singles = shops
-        .iter()
-        .map(|p| compile(p))
-        .collect::<Result<Vec<_>, _>>()?;
+    let singles = shops.iter().map(|p| compile(p)).collect::<Result<Vec<_>, _>>()?;
 
     let mut by_status: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
     let mut by_path: HashMap<String, Vec<u32>> = HashMap::new();
@@ -81,9 +78,7 @@ fn work(text: &str, totals: &Totals) -> Result<Outcome, String> {
     let mut lines = 0;
     for (number, found) in line.captures_iter(text).enumerate() {
         let field = |name: &str| found.name(name).map_or("", |m| m.as_str());
-        let status: u16 = field("status")
-            .parse()
-            .map_err(|_| "a status is no number")?;
+        let status: u16 = field("status").parse().map_err(|_| "a status is no number")?;
         let size: u64 = field("size").parse().map_err(|_| "a size is no number")?;
         let entry = by_status.entry(status).or_default();
         *entry = (entry.0 + 1, entry.1 + size);
@@ -93,15 +88,8 @@ fn work(text: &str, totals: &Totals) -> Result<Outcome, String> {
                 *by_shop.entry(shop).or_default() += 1;
             }
         }
-        let parts: Vec<String> = words
-            .split(path)
-            .filter(|w| !w.is_empty())
-            .map(str::to_lowercase)
-            .collect();
-        by_path
-            .entry(parts.join(" "))
-            .or_default()
-            .push(number as u32);
+        let parts: Vec<String> = words.split(path).filter(|w| !w.is_empty()).map(str::to_lowercase).collect();
+        by_path.entry(parts.join(" ")).or_default().push(number as u32);
         lines += 1;
     }
     expect("the number of lines", lines, totals.lines)?;
@@ -123,8 +111,5 @@ fn work(text: &str, totals: &Totals) -> Result<Outcome, String> {
         checksum.bytes(path.as_bytes());
         checksum.number(numbers.iter().map(|&n| u64::from(n)).sum());
     }
-    Ok(Outcome {
-        units: text.len() as u64,
-        checksum: checksum.0,
-    })
+    Ok(Outcome { units: text.len() as u64, checksum: checksum.0 })
 }

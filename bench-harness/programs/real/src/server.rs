@@ -37,9 +37,7 @@ pub fn prepare(scale: f64) -> Result<Work, String> {
 }
 
 async fn load(rounds: usize) -> Result<Outcome, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .map_err(|e| format!("cannot listen on loopback: {e}"))?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| format!("cannot listen on loopback: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let store = Store::default();
     let server = tokio::spawn(accept(listener, store.clone()));
@@ -66,10 +64,7 @@ async fn load(rounds: usize) -> Result<Outcome, String> {
         checksum.bytes(value);
         sum = sum.wrapping_add(checksum.0);
     }
-    Ok(Outcome {
-        units,
-        checksum: sum,
-    })
+    Ok(Outcome { units, checksum: sum })
 }
 
 async fn accept(listener: TcpListener, store: Store) {
@@ -100,17 +95,12 @@ async fn serve(stream: TcpStream, store: Store) -> std::io::Result<()> {
             };
             headers.insert(name.to_lowercase(), value.to_owned());
         }
-        let length = headers
-            .get("content-length")
-            .map_or(0, |n| n.parse().unwrap_or(0));
+        let length = headers.get("content-length").map_or(0, |n| n.parse().unwrap_or(0));
         let mut body = vec![0; length];
         read.read_exact(&mut body).await?;
         let (status, answer) = handle(line.trim_end(), body, &store);
         let host = headers.get("host").map_or("", String::as_str);
-        let head = format!(
-            "HTTP/1.1 {status}\r\nServer: {host}\r\nContent-Length: {}\r\n\r\n",
-            answer.len()
-        );
+        let head = format!("HTTP/1.1 {status}\r\nServer: {host}\r\nContent-Length: {}\r\n\r\n", answer.len());
         answers.extend_from_slice(head.as_bytes());
         answers.extend_from_slice(&answer);
         // What was asked together is answered together.
@@ -184,14 +174,9 @@ async fn client(stream: TcpStream, number: usize, rounds: usize) -> Result<(u64,
             message.extend_from_slice(&body);
             expected.push(answer);
         }
-        write
-            .write_all(&message)
-            .await
-            .map_err(|e| format!("a client cannot send: {e}"))?;
+        write.write_all(&message).await.map_err(|e| format!("a client cannot send: {e}"))?;
         for (status, body) in expected {
-            let answer = answer(&mut read)
-                .await
-                .map_err(|e| format!("no answer: {e}"))?;
+            let answer = answer(&mut read).await.map_err(|e| format!("no answer: {e}"))?;
             expect("a status", answer.0.as_str(), status)?;
             expect("that a body is what was put", answer.1 == body, true)?;
             checksum.number(answer.1.len() as u64);
@@ -201,9 +186,7 @@ async fn client(stream: TcpStream, number: usize, rounds: usize) -> Result<(u64,
 }
 
 /// One answer: its status and body.
-async fn answer(
-    read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>,
-) -> std::io::Result<(String, Vec<u8>)> {
+async fn answer(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> std::io::Result<(String, Vec<u8>)> {
     let mut line = String::new();
     read.read_line(&mut line).await?;
     let status = line.split(' ').nth(1).unwrap_or("").to_owned();

@@ -41,9 +41,7 @@ fn name(key: u64) -> String {
 
 /// An error of the store is one result, a wrong record the other.
 fn work(keys: &[u64]) -> Result<Result<Outcome, String>, redb::Error> {
-    let store = Database::builder()
-        .set_cache_size(64 << 20)
-        .create_with_backend(InMemoryBackend::new())?;
+    let store = Database::builder().set_cache_size(64 << 20).create_with_backend(InMemoryBackend::new())?;
     let mut units = 0u64;
     for batch in keys.chunks(BATCH) {
         let write = store.begin_write()?;
@@ -104,8 +102,5 @@ fn work(keys: &[u64]) -> Result<Result<Outcome, String>, redb::Error> {
     let right = (keys.len() as u64).div_ceil(3);
     let verdict = expect("the number of records scanned wrong", wrong, 0)
         .and_then(|()| expect("the number of records left", left, (right, right)));
-    Ok(verdict.map(|()| Outcome {
-        units,
-        checksum: checksum.0,
-    }))
+    Ok(verdict.map(|()| Outcome { units, checksum: checksum.0 }))
 }
