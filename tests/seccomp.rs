@@ -9,6 +9,11 @@
 //! aside at everything else the interface has. Whatever is refused, no content is lost and nothing hangs; memory is refused
 //! where `mmap` is, and nowhere else.
 
+#![cfg_attr(
+    not(target_env = "gnu"),
+    allow(dead_code, reason = "one test needs glibc's mallopt")
+)]
+
 mod common;
 
 use common::child::{self, Child};
