@@ -9,17 +9,12 @@
 //! aside at everything else the interface has. Whatever is refused, no content is lost and nothing hangs; memory is refused
 //! where `mmap` is, and nowhere else.
 
-#![cfg_attr(
-    not(target_env = "gnu"),
-    allow(dead_code, reason = "one test needs glibc's mallopt")
-)]
-
 mod common;
 
 use common::child::{self, Child};
 use common::script::{EveryDoor, Whole};
 use common::shadow::{Live, Model, Plan, Registry};
-use common::{MIB, clock, mem, seccomp};
+use common::{MIB, clock, seccomp};
 use hakmem_alloc::region::Region;
 use libc::c_long;
 use std::sync::Mutex;
@@ -226,133 +221,139 @@ fn whatever_is_refused_in_mid_life_nothing_is_lost() {
     every_call(test, "after", &ERRNOS[2..]);
 }
 
-/// The calls that the documentation names, by their numbers.
-fn documented() -> Vec<(String, c_long)> {
-    let text = include_str!("../src/lib.rs");
-    let section = text
-        .split("//! # System calls")
-        .nth(1)
-        .expect("the section");
-    let rows = section
-        .lines()
-        .take_while(|line| !line.starts_with("//! #"));
-    let cells = rows.filter_map(|row| row.strip_prefix("//! | `")?.split(" | ").next());
-    let names = cells.flat_map(|cell| cell.split("`, `").map(|name| name.trim_end_matches('`')));
-    let number = |name: &str| {
-        let known = CALLS.iter().find(|(call, _)| *call == name);
-        (
-            name.to_owned(),
-            known.unwrap_or_else(|| panic!("{name}: add it to CALLS")).1,
-        )
-    };
-    names.map(number).collect()
-}
-
-/// A program that lets these calls through, and those that the test itself makes.
-fn sandboxed(allowed: &[c_long], threads: bool) -> ! {
-    // The model's own memory comes from a heap that is large enough beforehand.
-    // SAFETY: sets numbers.
-    unsafe {
-        for (parameter, value) in [
-            (libc::M_TOP_PAD, 64 * MIB as libc::c_int),
-            (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
-            (libc::M_MMAP_THRESHOLD, libc::c_int::MAX),
-            (libc::M_ARENA_MAX, 1),
-        ] {
-            assert_eq!(libc::mallopt(parameter, value), 1);
-        }
-    }
-    drop(vec![1u8; 16 * MIB]);
-    hakmem_alloc::raw::alloc(100, 8);
-    let mut allowed = allowed.to_vec();
-    allowed.extend([libc::SYS_sched_yield, libc::SYS_clock_gettime]);
-    if threads {
-        allowed.extend([
-            libc::SYS_clone3,
-            libc::SYS_clone,
-            libc::SYS_rt_sigprocmask,
-            libc::SYS_set_robust_list,
-            libc::SYS_rseq,
-            libc::SYS_exit,
-            libc::SYS_nanosleep,
-            libc::SYS_prctl,
-        ]);
-    }
-    work(PLAN, || {
-        seccomp::allow_only(&allowed);
-        if std::env::var_os("HAKMEM_SS_PREFAULT").is_some() {
-            grow_ahead();
-        }
-        // More than any machine has.
-        assert!(hakmem_alloc::raw::alloc(1 << 60, 16).is_null());
-    })
-}
-
-/// Grows until the allocator's own thread has come, and waits until it has gone.
-fn grow_ahead() {
-    clock::stop();
-    let before = mem::threads();
-    while mem::threads() == before {
-        // Not freed: whoever grows goes on growing.
-        (0..100).for_each(|_| _ = hakmem_alloc::raw::alloc(40_000, 8));
-    }
-    while mem::threads() > before {
-        // SAFETY: yields.
-        unsafe { libc::sched_yield() };
-    }
-}
-
-/// Calls of the table that this workload, where nobody waits or fails, does not make on every machine and at every address.
-const AT_TIMES: [&str; 7] = [
-    "futex",
-    "getcpu",
-    "gettid",
-    "mprotect",
-    "prlimit64",
-    "tgkill",
-    "write",
-];
-
-/// `mallopt` is the C library's of GNU: elsewhere the model's own memory cannot be kept out of it.
+/// `mallopt` is the C library's of GNU: elsewhere the model's own memory cannot be kept out of the killing filter.
 #[cfg(target_env = "gnu")]
-#[test]
-fn a_filter_that_kills_lets_what_is_documented_through() {
-    const TEST: &str = "a_filter_that_kills_lets_what_is_documented_through";
-    let documented = documented();
-    let all: Vec<_> = documented.iter().map(|(_, number)| *number).collect();
-    if let Some(case) = child::case() {
-        let without = |name: &str| {
-            let rest = documented.iter().filter(|(call, _)| call != name);
-            rest.map(|(_, number)| *number).collect::<Vec<_>>()
+mod killing {
+    use super::*;
+    use common::mem;
+
+    /// The calls that the documentation names, by their numbers.
+    fn documented() -> Vec<(String, c_long)> {
+        let text = include_str!("../src/lib.rs");
+        let section = text
+            .split("//! # System calls")
+            .nth(1)
+            .expect("the section");
+        let rows = section
+            .lines()
+            .take_while(|line| !line.starts_with("//! #"));
+        let cells = rows.filter_map(|row| row.strip_prefix("//! | `")?.split(" | ").next());
+        let names =
+            cells.flat_map(|cell| cell.split("`, `").map(|name| name.trim_end_matches('`')));
+        let number = |name: &str| {
+            let known = CALLS.iter().find(|(call, _)| *call == name);
+            (
+                name.to_owned(),
+                known.unwrap_or_else(|| panic!("{name}: add it to CALLS")).1,
+            )
         };
-        match case.as_str() {
-            "quiet" => sandboxed(&all, false),
-            "threads" => sandboxed(&all, true),
-            name => sandboxed(&without(name), false),
+        names.map(number).collect()
+    }
+
+    /// A program that lets these calls through, and those that the test itself makes.
+    fn sandboxed(allowed: &[c_long], threads: bool) -> ! {
+        // The model's own memory comes from a heap that is large enough beforehand.
+        // SAFETY: sets numbers.
+        unsafe {
+            for (parameter, value) in [
+                (libc::M_TOP_PAD, 64 * MIB as libc::c_int),
+                (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+                (libc::M_MMAP_THRESHOLD, libc::c_int::MAX),
+                (libc::M_ARENA_MAX, 1),
+            ] {
+                assert_eq!(libc::mallopt(parameter, value), 1);
+            }
+        }
+        drop(vec![1u8; 16 * MIB]);
+        hakmem_alloc::raw::alloc(100, 8);
+        let mut allowed = allowed.to_vec();
+        allowed.extend([libc::SYS_sched_yield, libc::SYS_clock_gettime]);
+        if threads {
+            allowed.extend([
+                libc::SYS_clone3,
+                libc::SYS_clone,
+                libc::SYS_rt_sigprocmask,
+                libc::SYS_set_robust_list,
+                libc::SYS_rseq,
+                libc::SYS_exit,
+                libc::SYS_nanosleep,
+                libc::SYS_prctl,
+            ]);
+        }
+        work(PLAN, || {
+            seccomp::allow_only(&allowed);
+            if std::env::var_os("HAKMEM_SS_PREFAULT").is_some() {
+                grow_ahead();
+            }
+            // More than any machine has.
+            assert!(hakmem_alloc::raw::alloc(1 << 60, 16).is_null());
+        })
+    }
+
+    /// Grows until the allocator's own thread has come, and waits until it has gone.
+    fn grow_ahead() {
+        clock::stop();
+        let before = mem::threads();
+        while mem::threads() == before {
+            // Not freed: whoever grows goes on growing.
+            (0..100).for_each(|_| _ = hakmem_alloc::raw::alloc(40_000, 8));
+        }
+        while mem::threads() > before {
+            // SAFETY: yields.
+            unsafe { libc::sched_yield() };
         }
     }
-    if !seccomp::available() {
-        return println!("the kernel has no filters of system calls: nothing to forbid");
-    }
-    let run =
-        |case: &str, (name, value): (&str, &str)| Child::of(TEST, case).env(name, value).run();
-    let code = |ended: &child::Ended| ended.status.and_then(|status| status.code());
-    let none = ("HAKMEM_BACKGROUND", "0");
-    let ahead = ("HAKMEM_SS_PREFAULT", "async");
-    run("quiet", none).success();
-    run("threads", ahead).success();
-    let ended = run("quiet", ahead);
-    assert_eq!(code(&ended), Some(seccomp::CAUGHT), "no thread: {ended:?}");
-    // And no call is in the table for nothing: without it, the filter catches it.
-    for (name, number) in &documented {
-        let ended = run(name, none);
-        if !AT_TIMES.contains(&name.as_str()) {
-            assert_eq!(
-                code(&ended),
-                Some(seccomp::CAUGHT),
-                "{name} is not called: {ended:?}"
-            );
-            assert_eq!(ended.value::<c_long>("caught"), *number, "{ended:?}");
+
+    /// Calls of the table that this workload, where nobody waits or fails, does not make on every machine and at every address.
+    const AT_TIMES: [&str; 7] = [
+        "futex",
+        "getcpu",
+        "gettid",
+        "mprotect",
+        "prlimit64",
+        "tgkill",
+        "write",
+    ];
+
+    #[test]
+    fn a_filter_that_kills_lets_what_is_documented_through() {
+        const TEST: &str = "a_filter_that_kills_lets_what_is_documented_through";
+        let documented = documented();
+        let all: Vec<_> = documented.iter().map(|(_, number)| *number).collect();
+        if let Some(case) = child::case() {
+            let without = |name: &str| {
+                let rest = documented.iter().filter(|(call, _)| call != name);
+                rest.map(|(_, number)| *number).collect::<Vec<_>>()
+            };
+            match case.as_str() {
+                "quiet" => sandboxed(&all, false),
+                "threads" => sandboxed(&all, true),
+                name => sandboxed(&without(name), false),
+            }
+        }
+        if !seccomp::available() {
+            return println!("the kernel has no filters of system calls: nothing to forbid");
+        }
+        let run =
+            |case: &str, (name, value): (&str, &str)| Child::of(TEST, case).env(name, value).run();
+        let code = |ended: &child::Ended| ended.status.and_then(|status| status.code());
+        let none = ("HAKMEM_BACKGROUND", "0");
+        let ahead = ("HAKMEM_SS_PREFAULT", "async");
+        run("quiet", none).success();
+        run("threads", ahead).success();
+        let ended = run("quiet", ahead);
+        assert_eq!(code(&ended), Some(seccomp::CAUGHT), "no thread: {ended:?}");
+        // And no call is in the table for nothing: without it, the filter catches it.
+        for (name, number) in &documented {
+            let ended = run(name, none);
+            if !AT_TIMES.contains(&name.as_str()) {
+                assert_eq!(
+                    code(&ended),
+                    Some(seccomp::CAUGHT),
+                    "{name} is not called: {ended:?}"
+                );
+                assert_eq!(ended.value::<c_long>("caught"), *number, "{ended:?}");
+            }
         }
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Promises: a mapping that is handed out is aligned as asked and lies where the caller's [`Place`] accepts it,
 //! whatever the kernel answered; one that is not is unmapped before anybody saw it. `munmap` can
-//! fail where it would have to split a mapping (`vm.max_map_count`): excess that could not be
-//! trimmed stays behind as untouched address space, costs no memory, and is counted in
-//! [`stranded_bytes`].
+//! fail where it would have to split a mapping (`vm.max_map_count`): excess that could not be trimmed stays behind as
+//! untouched address space, costs no memory, and is counted in [`stranded_bytes`].
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -128,11 +127,11 @@ impl<'a> Wish<'a> {
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
         let addr = unsafe { sys::mmap(hint, self.len, self.prot, self.flags | flags) }?;
         let granted = self.granted_by(addr);
-        if granted == Ok(true) {
-            return Ok(Ok(self.mapped(addr)));
+        match granted {
+            Ok(true) => return Ok(Ok(self.mapped(addr))),
+            // SAFETY: mapped by this call, and seen by nobody.
+            _ => unsafe { discard(addr, self.len) },
         }
-        // SAFETY: mapped by this call, and seen by nobody.
-        unsafe { discard(addr, self.len) };
         granted.map(|_| Err(addr))
     }
 
@@ -141,10 +140,8 @@ impl<'a> Wish<'a> {
         if addr == 0 || !addr.is_multiple_of(self.align) {
             return None;
         }
-        match self.try_at(addr, sys::MAP_FIXED_NOREPLACE) {
-            Ok(Ok(mapping)) => Some(mapping),
-            Ok(Err(_)) | Err(_) => None,
-        }
+        let tried = self.try_at(addr, sys::MAP_FIXED_NOREPLACE);
+        tried.ok().and_then(Result::ok)
     }
 
     /// Maps `slack` bytes more than enough and gives the ends back. `None`: no address in there will do.
@@ -220,8 +217,9 @@ impl<'a> Wish<'a> {
         }
         let below = latest.saturating_sub(self.len) & !(self.align - 1);
         let above = (latest | (self.align - 1)).checked_add(1)?;
-        let mut both = [below, above].into_iter();
-        both.find_map(|addr| self.try_exactly(addr))
+        [below, above]
+            .into_iter()
+            .find_map(|addr| self.try_exactly(addr))
     }
 }
 
@@ -257,16 +255,12 @@ pub(crate) fn map_aligned_populated(
 /// that is misaligned, occupied or beyond the end of the address space is one that cannot.
 pub(crate) fn map_aligned_at_hint(hint: usize, len: usize, align: usize) -> Result<Hinted, Errno> {
     let wish = Wish::new(len, align, None, READ_WRITE)?;
-    if let Some(mapping) = wish.try_exactly(hint) {
-        return Ok(Hinted {
-            mapping,
-            honoured: mapping.addr == hint,
-        });
-    }
-    Ok(Hinted {
-        mapping: wish.map()?,
-        honoured: false,
-    })
+    let mapping = match wish.try_exactly(hint) {
+        Some(mapping) => mapping,
+        None => wish.map()?,
+    };
+    let honoured = mapping.addr == hint;
+    Ok(Hinted { mapping, honoured })
 }
 
 /// Reserves `len` bytes that read as zero, for a table that is mostly empty: read-only, so that it
