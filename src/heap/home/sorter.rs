@@ -153,7 +153,6 @@ impl Sorter {
     }
 
     /// Heaps nobody comes for, to which something was posted since the last call: the caller drains their inboxes.
-    #[must_use]
     pub(crate) fn take_unattended(&mut self) -> impl Iterator<Item = *mut Heap> + use<> {
         let count = core::mem::take(&mut self.unattended_count);
         self.unattended.into_iter().take(count)
