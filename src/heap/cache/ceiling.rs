@@ -8,8 +8,7 @@ use crate::base::account;
 use crate::heap::cache::{budget, reclaim};
 use crate::heap::data::heap::{Heap, lock, shared};
 use crate::heap::data::tls;
-use crate::large;
-use crate::pool;
+use crate::{large, pool};
 
 /// Fresh memory was taken. No lock may be held.
 #[inline]

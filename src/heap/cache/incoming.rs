@@ -6,6 +6,7 @@ use crate::heap::home::open;
 use crate::heap::home::post::class_of;
 use crate::heap::home::sorter::Sorter;
 use crate::slab::batch;
+
 /// Whether there is anything in the inbox, or taken from it and not yet opened.
 pub(crate) unsafe fn has_post(heap: *mut Heap) -> bool {
     // SAFETY: the caller holds the lock.

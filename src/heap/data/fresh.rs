@@ -1,6 +1,7 @@
 //! What a slow path gives out.
 
 use core::ptr;
+
 /// A block from a slow path, and whether everything past its first two words is known to be zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Fresh {

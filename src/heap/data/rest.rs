@@ -2,6 +2,7 @@
 
 use crate::heap::data::heap::Heap;
 use core::sync::atomic::Ordering::Relaxed;
+
 /// What `Heap::rest` says of an idle heap's bins and stacks. They are empty, or a thread has them:
 pub(crate) const EMPTY: u8 = 0;
 /// they were left as they are;

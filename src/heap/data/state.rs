@@ -1,12 +1,12 @@
 //! The plain state that a heap holds for the layers above, which alone know what it means.
 
 use crate::base::size_class;
-use crate::base::size_class::CLASSES;
-use crate::base::size_class::SIZES;
+use crate::base::size_class::{CLASSES, SIZES};
 use crate::slab::batch::Block;
 use crate::slab::magazine;
 use crate::slab::magazine::Magazine;
 use core::mem::MaybeUninit;
+
 /// Most blocks in a batch for another heap.
 pub(crate) const MOST_BATCHED: usize = 64;
 

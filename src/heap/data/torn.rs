@@ -1,8 +1,8 @@
 //! Heaps that a fork left behind.
 
 use crate::heap::data::heap::Heap;
-use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 /// Heaps that a fork left behind, and that still hold what their threads held. A hint but to those who hold the lock of
 /// such a heap, as `Heap::torn` is.
 pub(crate) static TORN: AtomicUsize = AtomicUsize::new(0);

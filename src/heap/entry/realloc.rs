@@ -6,9 +6,8 @@ use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::entry::{free_slow, hot};
 use crate::heap::upkeep::tick;
 use crate::large;
-use crate::os::clock;
-use crate::os::findings;
 use crate::os::sys::ErrnoGuard;
+use crate::os::{clock, findings};
 use core::ptr;
 
 /// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`

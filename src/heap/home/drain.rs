@@ -8,9 +8,7 @@ use crate::heap::slabs::slabs;
 use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::depot::DEPOT;
-use core::sync::atomic::AtomicBool;
-use core::sync::atomic::Ordering;
-use core::sync::atomic::fence;
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Posts everything that `sorter` gathered, and drains what nobody else will.
 ///

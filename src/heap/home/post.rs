@@ -5,11 +5,9 @@ use crate::heap::data::heap::{Heap, IDLE};
 use crate::heap::data::left_over::LeftOver;
 use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
-use crate::slab::batch::Batch;
-use crate::slab::batch::Block;
+use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
-use core::sync::atomic::Ordering;
-use core::sync::atomic::fence;
+use core::sync::atomic::{Ordering, fence};
 
 /// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;

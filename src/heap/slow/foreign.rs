@@ -5,9 +5,9 @@ use crate::heap::data::heap::Heap;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, post};
 use crate::heap::slow::{idle_owners, push};
-use crate::slab::batch::Batch;
-use crate::slab::batch::Block;
+use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
+
 /// A free of a block that belongs to another heap, by a thread that has one.
 ///
 /// # Safety

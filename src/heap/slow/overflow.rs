@@ -5,14 +5,14 @@ use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{Heap, lock, shared};
-use crate::heap::home::drain;
-use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{drain, open};
 use crate::heap::slow::idle_owners;
 use crate::heap::upkeep::tick;
 use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
+
 /// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
 /// does not come again soon; all of it where the last that came was a free as well.
 ///

@@ -5,6 +5,7 @@ use crate::heap::data::heap::{Front, Heap};
 use crate::heap::slow::overflow;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
+
 /// The bin `offset` bytes into the front.
 ///
 /// # Safety

@@ -13,10 +13,9 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::slow::{idle_owners, take_over};
 use crate::heap::upkeep::{ahead, settle, tick};
-use crate::knobs;
-use crate::large;
 use crate::pool::{self, Want};
 use crate::slab::magazine;
+use crate::{knobs, large};
 use core::ptr;
 
 /// Batches from the inbox that one slow path opens.

@@ -6,8 +6,8 @@ use crate::heap::data::heap::{Heap, lock, shared};
 use crate::heap::data::registry;
 use crate::heap::home::drain;
 use crate::heap::slabs::slabs;
-use crate::slab::directory::DIRECTORY;
-use crate::slab::directory::Tag;
+use crate::slab::directory::{DIRECTORY, Tag};
+
 /// Takes a slab with room in `class` over from an idle heap. No lock is held at the call.
 pub(crate) fn take_over(heap: *mut Heap, class: usize) -> bool {
     registry::find_idle(class, 4, |from| {

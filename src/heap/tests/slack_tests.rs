@@ -9,9 +9,8 @@ use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::os::{clock, fake};
 use std::sync::mpsc;
-use std::thread;
-use std::vec;
 use std::vec::Vec;
+use std::{thread, vec};
 
 const SWING: usize = 16 << 20;
 /// Rounds within which a swing has to be learnt.

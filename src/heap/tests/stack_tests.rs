@@ -12,9 +12,8 @@ use crate::heap::upkeep::maintain;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::magazine;
 use std::collections::HashSet;
-use std::slice;
-use std::thread;
 use std::vec::Vec;
+use std::{slice, thread};
 
 /// Allocates so many blocks, checks that they are distinct and nobody else's, and frees them in the order that `places`
 /// says.

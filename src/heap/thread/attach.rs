@@ -3,11 +3,10 @@
 use crate::heap::data::{registry, tls};
 use crate::heap::thread::{adopt, exit, fork};
 use crate::heap::upkeep::maintain;
-use crate::knobs;
 use crate::os::lock::Lock;
 use crate::os::{memory, message, numa, sys, thread};
-use crate::pool;
 use crate::slab::directory::DIRECTORY;
+use crate::{knobs, pool};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 

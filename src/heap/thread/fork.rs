@@ -21,15 +21,13 @@ use crate::heap::data::{registry, tls};
 use crate::heap::home::post;
 use crate::heap::thread::{attach, exit};
 use crate::heap::upkeep::{ahead, maintain};
-use crate::knobs;
-use crate::large;
 use crate::os::freeze::FREEZE;
 use crate::os::lock::Lock;
 use crate::os::thread;
-use crate::pool;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
+use crate::{knobs, large, pool};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that may register at once.

@@ -12,8 +12,7 @@
 use crate::base::units::SLOTS;
 use crate::heap::data::tls;
 use crate::knobs::{self, Prefault};
-use crate::os::thread;
-use crate::os::{clock, findings, sys};
+use crate::os::{clock, findings, sys, thread};
 use crate::pool::{self, Node};
 use core::ffi::c_void;
 use core::ptr;

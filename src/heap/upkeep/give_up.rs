@@ -8,8 +8,8 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::walk;
 use crate::heap::upkeep::idle_cache;
 use crate::pool;
-use core::sync::atomic::Ordering;
-use core::sync::atomic::fence;
+use core::sync::atomic::{Ordering, fence};
+
 /// Makes a heap idle; answers whether the pool may have got much, so that somebody has to see to it.
 ///
 /// # Safety

@@ -15,8 +15,7 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::heap::slabs::slabs;
 use crate::heap::upkeep::settle;
-use crate::knobs;
-use crate::pool;
+use crate::{knobs, pool};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 

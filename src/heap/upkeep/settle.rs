@@ -11,6 +11,7 @@ use crate::heap::upkeep::idle_cache;
 use crate::os::sys;
 use crate::pool;
 use core::sync::atomic::Ordering;
+
 /// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's; answers whether the
 /// pool holds too much now.
 ///

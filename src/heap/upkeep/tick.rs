@@ -7,10 +7,8 @@ use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::upkeep::{give_up, idle_cache, maintain, settle};
-use crate::knobs;
-use crate::large;
 use crate::os::clock;
-use crate::pool;
+use crate::{knobs, large, pool};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Slow operations between looks at the clock.
