@@ -7,7 +7,7 @@
 //! from then on; provided that it happens often enough to matter, and that most of what was live had gone: where much
 //! stays, what goes home is brought together by it, and what is kept lies scattered. (python3's json took no less time for
 //! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
-//! one class makes room while another one grows (`shed`): phases of different sizes are not to hold each its own.
+//! one class makes room while another one grows (`reclaim`): phases of different sizes are not to hold each its own.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;

@@ -2,7 +2,7 @@
 //!
 //! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
 //! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
-//! what a while of use never needed. By the heap as a whole (`slack`): where its slabs and magazines hold far more than is
+//! what a while of use never needed. By the heap as a whole (`budget`): where its slabs and magazines hold far more than is
 //! live, and more than the program was seen to come back for, blocks kept here would pin nearly empty slabs, so the class
 //! keeps an eighth of what is live at most, its bin too: when everything has been freed, little stays behind for long.
 

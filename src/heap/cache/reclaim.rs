@@ -1,4 +1,4 @@
-//! What heaps keep because of what they learnt (`slack`) makes room: for other sizes of the same program, for threads that
+//! What heaps keep because of what they learnt (`budget`) makes room: for other sizes of the same program, for threads that
 //! grow while its own does nothing, and for whoever finds no memory.
 
 use crate::base::size_class::{self, CLASSES};

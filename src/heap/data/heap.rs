@@ -67,7 +67,7 @@ pub(crate) struct Spare {
     pub(crate) low: u32,
     /// Blocks that were walked back for lack of room, since anything missed some.
     pub(crate) walked: u32,
-    /// Those of late that the class's limit would have kept, and the heap's slack (`slack`) did not, less those missed since.
+    /// Those of late that the class's limit would have kept, and the heap's slack (`budget`) did not, less those missed since.
     pub(crate) cut: u32,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Shared {
     pub(crate) shrinks_left: u8,
     pub(crate) shrinking: usize,
     pub(crate) drained: u64,
-    /// What a `remote::Sorter` gathers, and whether one has any.
+    /// What a `sorter::Sorter` gathers, and whether one has any.
     pub(crate) rows: Rows,
     pub(crate) sorting: bool,
     /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
@@ -138,7 +138,7 @@ pub(crate) struct Heap {
     /// thread last ended. The thread's alone.
     pub(crate) gathered: Classes,
     pub(crate) mixed: Classes,
-    /// What became of an idle heap's bins (`keep`). Under the lock; elsewhere a hint.
+    /// What became of an idle heap's bins (`idle_cache`). Under the lock; elsewhere a hint.
     pub(crate) rest: AtomicU8,
     /// The next idle heap; under the registry's lock.
     pub(crate) next_idle: UnsafeCell<*mut Heap>,

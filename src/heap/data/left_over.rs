@@ -68,7 +68,7 @@ mod model {
     }
 
     impl World {
-        /// As `remote::post` to an idle heap, by somebody who may not drain.
+        /// As `post::post` to an idle heap, by somebody who may not drain.
         fn post(&self) {
             let block = Box::into_raw(Box::new(Block::new()));
             // SAFETY: a chain of one block, just made, and given up.
@@ -77,7 +77,7 @@ mod model {
             self.left.leave();
         }
 
-        /// As `remote::drain_locked`.
+        /// As `drain::drain_locked`.
         fn drain_locked(&self) {
             let mut taken = self.inbox.take_all();
             while let Some(batch) = taken {
@@ -89,7 +89,7 @@ mod model {
             }
         }
 
-        /// As `remote::try_drain` and `remote::look_again`.
+        /// As `drain::try_drain` and `drain::look_again`.
         fn try_drain(&self) {
             while let Some(guard) = self.lock.try_lock() {
                 self.drain_locked();

@@ -178,7 +178,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
     // Posts, and leaves the draining to `catch_up`: a lock is held all along.
     let mut sorter = Sorter::new(from, false);
     // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
-    // heap's lock does (rule 5), and `home` asks under it: what belongs to a third by now, since a slab was taken
+    // heap's lock does (rule 5), and `open` asks under it: what belongs to a third by now, since a slab was taken
     // over, goes to the sorter.
     unsafe {
         let guard = (*heap)
