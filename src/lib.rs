@@ -121,7 +121,9 @@ mod base;
 mod heap;
 #[cfg(all(loom, test))]
 mod heap {
-    mod left_over;
+    mod data {
+        mod left_over;
+    }
     mod model;
 }
 #[cfg(not(loom))]

@@ -41,7 +41,7 @@ pub fn purge() -> usize {
 /// `ptr` came from this allocator and was not freed.
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { heap::cold::usable_size(ptr, "usable size") }
+    unsafe { heap::free_slow::usable_size(ptr, "usable size") }
 }
 
 /// Called once, when the allocator works.

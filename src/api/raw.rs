@@ -9,7 +9,7 @@ use super::global::Hakmem;
 use super::snapshot;
 use super::stats::Stats;
 use crate::base::size_class::MIN_ALIGN;
-use crate::heap::{cold, hot, realloc as resize};
+use crate::heap::{free_slow, hot, realloc as resize};
 use crate::knobs;
 use crate::os::message::message;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -82,7 +82,7 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 /// As [`realloc`].
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { resize::realloc(ptr, cold::usable_size(ptr, "realloc"), align, new_size) }
+    unsafe { resize::realloc(ptr, free_slow::usable_size(ptr, "realloc"), align, new_size) }
 }
 
 /// Bytes that the block holds; see [`crate::usable_size`].
@@ -92,14 +92,14 @@ pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *m
 #[inline]
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { cold::usable_size(ptr, "usable size") }
+    unsafe { free_slow::usable_size(ptr, "usable size") }
 }
 
 /// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
 /// a block of ours; where it answers true the call does nothing, instead of ending the process.
 #[doc(hidden)]
 pub fn set_foreign(known: fn(*mut u8) -> bool) {
-    cold::set_foreign(known);
+    free_slow::set_foreign(known);
 }
 
 /// For a library that stands in for the C allocator, whether it is to drop RTLD_DEEPBIND: as `HAKMEM_DEEPBIND` says.

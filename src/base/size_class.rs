@@ -168,6 +168,17 @@ pub(crate) fn capacity(class: usize) -> usize {
     }
 }
 
+/// Where each class's part of an array begins, when they lie one behind the other; at the end, where the last one ends.
+pub(crate) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
+    let mut starts = [0; CLASSES + 1];
+    let mut class = 0;
+    while class < CLASSES {
+        starts[class + 1] = starts[class] + lens[class];
+        class += 1;
+    }
+    starts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,51 +10,31 @@
 //! Bins and `out` are private to the thread; everything else of a heap is under its lock, which the owner's own slow
 //! paths take too, so that any thread can drain, flush or rob any heap, and fork can freeze it. Heaps are reached by
 //! raw pointer only; nobody ever forms `&mut Heap`.
+//!
+//! Sub-layers, each of which uses only those below it (`tests/layers`):
+//!
+//! ```text
+//! entry    the fast paths, free_slow, realloc, threadless, survey           what the layers above call
+//! slow     refill, overflow, foreign, take_over, idle_owners, in_person     no block, no room, not mine
+//! thread   attach, adopt, exit, fork                                        a heap's life with its threads
+//! upkeep   tick, settle, idle_cache, give_up, maintain, ahead               what time asks for
+//! cache    stack, flush, incoming, budget, reclaim, ceiling                 free blocks behind the bins, and how many
+//! home     sorter, post, open, drain                                        back into slabs; to other owners
+//! slabs    slabs, expected_use, walk                                        a heap's slabs
+//! data     heap, bin, outbox, state, registry, tls and others               what the layers above work on
+//! ```
 
-mod ahead;
-mod attach;
-mod bin;
-mod ceiling;
-mod classes;
-pub(crate) mod cold;
-mod exit;
-mod expect;
-pub(crate) mod fork;
-#[cfg(all(test, not(loom)))]
-mod fork_tests;
-#[allow(clippy::module_inception)]
-mod heap;
+mod cache;
+mod data;
+mod entry;
 mod home;
-pub(crate) mod hot;
-mod keep;
-mod left_over;
-pub(crate) mod maintain;
-#[cfg(all(test, not(loom)))]
-mod nodes_tests;
-#[cfg(all(test, not(loom)))]
-mod oom_tests;
-mod out;
-pub(crate) mod realloc;
-mod refill;
-pub(crate) mod registry;
-mod remote;
-mod shared;
-mod shed;
 mod slabs;
-mod slack;
+mod slow;
 #[cfg(all(test, not(loom)))]
-mod slack_tests;
-mod spare;
-#[cfg(all(test, not(loom)))]
-mod spare_tests;
-mod stack;
-#[cfg(all(test, not(loom)))]
-mod stack_tests;
-mod strays;
-pub(crate) mod survey;
-mod tls;
+mod tests;
+mod thread;
 mod upkeep;
-mod visits;
-mod walk;
 
-pub(crate) use attach::ensure_ready;
+pub(crate) use entry::{free_slow, hot, realloc, survey};
+pub(crate) use thread::attach::ensure_ready;
+pub(crate) use upkeep::maintain;

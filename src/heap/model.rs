@@ -3,7 +3,7 @@
 //! done under the pool's lock, which has a model of its own.
 //!
 //! Inbox, batches, blocks and the lock are the real ones. The heap around them is a shrunken copy of `heap.rs`,
-//! `remote.rs` and `slabs.rs` (the real ones stand on statics, which loom's atomics cannot be part of), step by step in
+//! `home` and `slabs` (the real ones stand on statics, which loom's atomics cannot be part of), step by step in
 //! the same order. Each model has a twin with one step left out that must fail: so each is able to.
 
 use crate::base::sync::atomic::{AtomicU32, Ordering};
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// As `remote::post`: with `may_drain` it walks the inbox of an idle owner home.
+    /// As `post::post`: with `may_drain` it walks the inbox of an idle owner home.
     fn post(&self, owner: usize, batch: Batch, may_drain: bool) {
         let heap = &self.heaps[owner];
         // SAFETY: the caller gives the batch up.
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// As `remote::drain_locked`: blocks go home, or onward where their slab is another heap's by now.
+    /// As `drain::drain_locked`: blocks go home, or onward where their slab is another heap's by now.
     fn drain_locked(&self, owner: usize) {
         let mut taken = self.heaps[owner].inbox.take_all();
         while let Some(batch) = taken {
@@ -133,7 +133,7 @@ impl World {
         self.out.with_mut(|out| unsafe { *out -= 1 });
     }
 
-    /// As `exit::detach`.
+    /// As `give_up::give_up`.
     fn detach(&self, owner: usize) {
         let heap = &self.heaps[owner];
         let guard = heap.lock.lock();
@@ -144,7 +144,7 @@ impl World {
         self.look_again(owner);
     }
 
-    /// As `registry::acquire`.
+    /// As `adopt::acquire`.
     fn adopt(&self, owner: usize) {
         let heap = &self.heaps[owner];
         let _guard = heap.lock.lock();
@@ -167,7 +167,7 @@ impl World {
         self.give();
     }
 
-    /// As `remote::settle` with `keep::look`: what an idle heap was left with goes home.
+    /// As `settle::settle` with `idle_cache::look`: what an idle heap was left with goes home.
     fn settle(&self, owner: usize) {
         let heap = &self.heaps[owner];
         let Some(guard) = heap.lock.try_lock() else {

@@ -5,11 +5,11 @@
 
 use core::ffi::CStr;
 
+use super::abi::{self, Errno};
 #[cfg(test)]
 use super::fake as kernel;
 #[cfg(not(test))]
 use super::linux as kernel;
-use super::sys::{self, Errno};
 use super::tally::{self, Refused};
 
 #[inline]
@@ -81,8 +81,8 @@ pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(),
         libc::MADV_HUGEPAGE => Refused::HugePage,
         libc::MADV_NOHUGEPAGE => Refused::NoHugePage,
         libc::MADV_DONTNEED => Refused::DontNeed,
-        sys::MADV_POPULATE_READ | sys::MADV_POPULATE_WRITE => Refused::Populate,
-        sys::MADV_COLLAPSE => Refused::Collapse,
+        abi::MADV_POPULATE_READ | abi::MADV_POPULATE_WRITE => Refused::Populate,
+        abi::MADV_COLLAPSE => Refused::Collapse,
         _ => Refused::Advice,
     };
     // SAFETY: as the caller promises.

@@ -6,8 +6,8 @@ use core::cell::Cell;
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU32;
 
+use super::abi::{Errno, FileIdentity};
 use super::linux;
-use super::sys::{Errno, FileIdentity};
 
 macro_rules! calls {
     ($($kind:ident),* $(,)?) => {
@@ -201,7 +201,7 @@ pub(crate) unsafe fn mmap(hint: usize, len: usize, prot: i32, flags: i32) -> Res
                 0,
                 len + 2 * huge,
                 prot,
-                flags & !super::sys::MAP_FIXED_NOREPLACE,
+                flags & !super::abi::MAP_FIXED_NOREPLACE,
             )?;
             let start = (whole & !(huge - 1)) + huge + page;
             linux::munmap(whole, start - whole)?;

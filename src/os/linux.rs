@@ -9,7 +9,7 @@ use core::ffi::{CStr, c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use super::sys::{Errno, FileIdentity};
+use super::abi::{Errno, FileIdentity};
 
 /// What libc calls the kinds of limits differs between C libraries.
 #[cfg(target_env = "gnu")]

@@ -6,6 +6,7 @@
 //! [`tally`]. Everything else here is written against `sys` alone: locks, messages, aligned
 //! mappings, huge pages, prefault. Nothing in this layer allocates or panics.
 
+mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
 mod counted;

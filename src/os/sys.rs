@@ -5,8 +5,11 @@
 //! way the failing call set it: code that runs inside `free` holds an [`ErrnoGuard`].
 
 use core::ffi::CStr;
-use core::fmt;
 
+pub(crate) use super::abi::{
+    Errno, FileIdentity, MADV_COLLAPSE, MADV_POPULATE_READ, MADV_POPULATE_WRITE,
+    MAP_FIXED_NOREPLACE,
+};
 pub(crate) use super::counted::{
     ftruncate, madvise, memfd_create, mlock, mmap, mmap_fd, mprotect, mremap, msync, munmap,
 };
@@ -21,67 +24,6 @@ pub(crate) use super::linux::{
     mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
 pub(crate) use super::linux::{page_size, prefer_node, sleep_us};
-
-/// `MADV_POPULATE_READ`, Linux 5.14.
-pub(crate) const MADV_POPULATE_READ: i32 = 22;
-/// `MADV_POPULATE_WRITE`, Linux 5.14.
-pub(crate) const MADV_POPULATE_WRITE: i32 = 23;
-/// `MADV_COLLAPSE`, Linux 6.1.
-pub(crate) const MADV_COLLAPSE: i32 = 25;
-/// `MAP_FIXED_NOREPLACE`, Linux 4.17; older kernels take the address as a hint.
-pub(crate) const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
-
-/// Why a system call failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Errno(pub i32);
-
-macro_rules! errnos {
-    ($($name:ident),* $(,)?) => {
-        impl Errno {
-            $(pub(crate) const $name: Errno = Errno(libc::$name);)*
-
-            /// The symbolic name, for messages and statistics.
-            pub(crate) fn name(self) -> &'static str {
-                match self {
-                    $(Errno::$name => stringify!($name),)*
-                    _ => "E?",
-                }
-            }
-        }
-        /// Every errno that has a name, in the order counters use.
-        #[cfg(test)]
-        const NAMED: &[Errno] = &[$(Errno::$name),*];
-    };
-}
-
-errnos!(
-    EPERM, ENOENT, EINTR, EIO, EBADF, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV,
-    EINVAL, ENFILE, EMFILE, EFBIG, ENOSPC, EPIPE, ERANGE, ENOSYS, EOVERFLOW, EOPNOTSUPP, ETIMEDOUT,
-    ECANCELED, EHWPOISON, ENOTTY,
-);
-
-impl Errno {
-    /// What libc's `errno` holds now.
-    pub(crate) fn last() -> Errno {
-        // SAFETY: libc returns a valid pointer to this thread's errno.
-        Errno(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            "E?" => write!(f, "errno {}", self.0),
-            name => f.write_str(name),
-        }
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Puts `errno` back on drop: `free` must not change it, whatever it did meanwhile.
 #[must_use = "errno is restored when the guard is dropped"]
@@ -145,18 +87,9 @@ pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
     outcome
 }
 
-/// What `fstat` says about a descriptor, as far as anybody here asks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FileIdentity {
-    pub dev: u64,
-    pub ino: u64,
-    pub rdev: u64,
-    pub mode: u32,
-    pub size: u64,
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::abi::NAMED;
     use super::*;
     use std::format;
 

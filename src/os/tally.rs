@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::sys::Errno;
+use super::abi::Errno;
 
 /// The calls whose failures are counted, `madvise` by what was advised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,11 @@
 //! Threads, as the C library and the kernel see them.
 
+use super::object;
 use super::sys::{self, Errno};
 use core::ffi::{CStr, c_void};
 use core::fmt::Write;
+use core::mem::MaybeUninit;
+use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// The address of a symbol of the C library, 0 if it has none of that name. Asks the linker, not the loader, so that it
@@ -182,6 +185,55 @@ pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" 
             core::mem::transmute::<*const c_void, unsafe extern "C" fn()>(unlock),
         ))
     }
+}
+
+/// Bytes of stack of a thread of ours.
+const STACK: usize = 256 << 10;
+
+/// Starts a detached thread of ours; answers whether there was one to be had. Call it with no lock held.
+#[cold]
+pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+    pin();
+    // SAFETY: plain pthread calls on locals. All signals stay blocked in the new thread: it inherits the mask.
+    unsafe {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut old = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
+        let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+        libc::pthread_attr_init(attr.as_mut_ptr());
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
+        libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), body, ptr::null_mut());
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
+        code == 0
+    }
+}
+
+/// Keeps the shared object this code lies in loaded: threads run in it, and memory handed out outlives it.
+///
+/// The loader is asked only where it has to be, and once: while it runs the constructors of a library it holds its lock,
+/// and one of those may wait for the very thread that would ask here.
+pub(crate) fn pin() {
+    static PINNED: AtomicBool = AtomicBool::new(false);
+    if object::stays() || PINNED.swap(true, Relaxed) {
+        return;
+    }
+    // SAFETY: plain calls; the name that dladdr gives lives as long as the object.
+    unsafe {
+        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+        if libc::dladdr((pin as *const ()).cast(), info.as_mut_ptr()) != 0 {
+            let name = info.assume_init().dli_fname;
+            let how = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+            if !name.is_null() && !libc::dlopen(name, how).is_null() {
+                return;
+            }
+        }
+    }
+    // Not found (a relative name after a chdir, say): the next thread's start tries again.
+    PINNED.store(false, Relaxed);
 }
 
 #[cfg(all(test, not(loom)))]

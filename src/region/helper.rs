@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::prefault::{Ticket, TicketState};
+use super::ticket::{Ticket, TicketState};
 use super::work::Work;
 use crate::os::sys;
 use crate::os::thread::{Process, process};

@@ -25,6 +25,7 @@ mod builder;
 mod helper;
 mod pace;
 pub mod prefault;
+mod ticket;
 mod work;
 
 use core::ops::Deref;
@@ -35,7 +36,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub use builder::{Backing, HugeWish, HugetlbSize, RegionBuilder};
-pub use prefault::{Prefaulted, Ticket};
+pub use ticket::Ticket;
+pub use work::Prefaulted;
 
 use crate::os::mapping::{Mapping, abandon};
 use crate::os::sys::Errno;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::pace::Pace;
-use super::prefault::Prefaulted;
 use super::{Memory, into_io};
 use crate::os::achieved::huge_bytes;
 use crate::os::clock::now_ns;
@@ -38,6 +37,19 @@ pub(super) enum How {
     Write,
     /// Mapped for reading: `MADV_POPULATE_READ`.
     Read,
+}
+
+/// What was brought in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Prefaulted {
+    /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for where more
+    /// would have exceeded what the control group or the machine can spare.
+    pub bytes: usize,
+    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 where the kernel
+    /// could not be asked.
+    pub huge_bytes: usize,
+    /// How long it took, waiting for its turn included.
+    pub nanos: u64,
 }
 
 /// What is to be done with a region's memory, decided when it was mapped.

@@ -1,7 +1,8 @@
-//! The layers of `src/lib.rs` are held to: a module uses what lies below it and never what lies above. Every
-//! `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals taken out; and no
-//! file grows beyond what can be read in one sitting.
+//! The layers of `src/lib.rs` and the sub-layers of `src/heap/mod.rs` are held to: a module uses what lies below it and
+//! never what lies above. Every `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals
+//! taken out. No more than two files use each other in a circle; and no file grows beyond what can be read in one sitting.
 
+mod graph;
 mod tokens;
 
 use std::collections::HashMap;
@@ -22,6 +23,10 @@ const LAYERS: [&[&str]; 9] = [
     &["heap", "heap_model"],
     &["api", "region"],
     &[ROOT],
+];
+/// Of `heap`, from the bottom up. Each file lies in one, and names what it uses of another by that one's name.
+const HEAP: [&str; 9] = [
+    "data", "slabs", "home", "cache", "upkeep", "thread", "slow", "entry", "tests",
 ];
 /// `src/lib.rs` and the files beside it, and names that only the crate's root knows.
 const ROOT: &str = "the crate root";
@@ -195,17 +200,80 @@ fn all_sources() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn uses_point_down() {
+    let mut wrong = Vec::new();
+    for (file, module, text) in &all_modules() {
+        wrong.extend(upward_uses_of(module, file, text));
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Every upward use between the sub-layers of `heap` in one file, as a sentence.
+fn upward_in_heap(module: &[String], file: &Path, source: &str) -> Vec<String> {
+    let rank = |name: &String| HEAP.iter().position(|layer| layer == name);
+    let Some(own) = module.get(1).and_then(rank) else {
+        return vec![format!(
+            "src/{}: it lies in no sub-layer of heap",
+            file.display()
+        )];
+    };
+    let is_wrong = |used: &graph::Use| {
+        let [first, second, ..] = &used.path[..] else {
+            return false;
+        };
+        // What `heap` gives to the layers above is found by no name of a sub-layer.
+        first == "heap" && rank(second).is_none_or(|rank| rank > own)
+    };
+    graph::uses(module, source)
+        .into_iter()
+        .filter(is_wrong)
+        .map(|used| {
+            format!(
+                "src/{}:{}: {} uses {}, which lies above it",
+                file.display(),
+                used.line,
+                module[1],
+                used.path.join("::")
+            )
+        })
+        .collect()
+}
+
+/// Every file, the module it holds, and its text.
+fn all_modules() -> Vec<(PathBuf, Vec<String>, String)> {
     let files = all_sources();
     let placed: HashMap<_, _> = files
         .iter()
         .flat_map(|(file, text)| placed(file, text))
         .collect();
+    files
+        .into_iter()
+        .map(|(file, text)| {
+            let module = placed.get(&file).cloned().unwrap_or_else(|| module(&file));
+            (file, module, text)
+        })
+        .collect()
+}
+
+#[test]
+fn uses_within_heap_point_down() {
+    let mut seen = 0;
     let mut wrong = Vec::new();
-    for (file, text) in &files {
-        let module = placed.get(file).cloned().unwrap_or_else(|| module(file));
-        wrong.extend(upward_uses_of(&module, file, text));
+    for (file, module, text) in all_modules() {
+        let inside = file.starts_with("heap") && file != Path::new("heap/mod.rs");
+        if inside && !graph::is_test(&file) {
+            seen += 1;
+            wrong.extend(upward_in_heap(&module, &file, &text));
+        }
     }
+    assert!(seen > 30, "{seen} files were found in heap");
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_more_than_two_files_use_each_other_in_a_circle() {
+    let files = all_modules();
+    let circles = graph::circles(&files);
+    assert!(circles.is_empty(), "\n{circles:#?}");
 }
 
 #[test]
@@ -314,4 +382,93 @@ fn a_file_placed_by_path_counts_from_where_it_was_declared() {
     let uses = |source: &str| upward_uses_of(&found[1].1, &found[1].0, source).len();
     assert_eq!(uses("use super::super::sys;"), 0);
     assert_eq!(uses("use super::super::super::heap;"), 1);
+}
+
+#[test]
+fn an_upward_use_within_heap_is_found() {
+    let module = ["heap", "home", "open"].map(String::from);
+    let wrong =
+        |source: &str| upward_in_heap(&module, Path::new("heap/home/open.rs"), source).len();
+    for source in [
+        "use crate::heap::cache::stack;",
+        "use crate::heap::{data::heap, cache::{budget as b, stack}};",
+        "use super::super::entry::hot;",
+        "fn f() { crate::heap::slow::refill::refill() }",
+        "use crate::heap::hot;",
+        "mod inner { use super::super::super::upkeep; }",
+        "#[cfg(not(loom))] mod inner { use crate::heap::thread; }",
+    ] {
+        assert!(wrong(source) >= 1, "{source}");
+    }
+    for source in [
+        "use crate::heap::data::heap::{self, Heap}; use super::sorter; use crate::pool;",
+        "use crate::heap::slabs::slabs; use super::super::data;",
+        "#[cfg(test)] mod tests { use crate::heap::entry::hot; fn f() {} }",
+        "// use crate::heap::cache;",
+    ] {
+        assert_eq!(wrong(source), 0, "{source}");
+    }
+    let nowhere = ["heap", "attic"].map(String::from);
+    assert_eq!(
+        upward_in_heap(&nowhere, Path::new("heap/attic.rs"), "").len(),
+        1
+    );
+}
+
+#[test]
+fn a_circle_of_three_is_found_and_one_of_two_is_not() {
+    let circles = |sources: &[(&str, &str)]| {
+        let files: Vec<_> = sources
+            .iter()
+            .map(|(file, source)| {
+                let file = PathBuf::from(file);
+                let module = module(&file);
+                (file, module, source.to_string())
+            })
+            .collect();
+        let found = graph::circles(&files);
+        found.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    let (a, b) = (
+        ("os/a.rs", "use super::b::B;"),
+        ("os/b.rs", "use crate::os::{c::C, d};"),
+    );
+    let head = (
+        "os/mod.rs",
+        "mod a; pub use self::a::A; use crate::os::d::D;",
+    );
+    let (d, of_d) = (("os/d.rs", ""), ("os/d.rs", "use super::a;"));
+    assert_eq!(
+        circles(&[head, a, b, ("os/c.rs", "fn f() { super::a::g() }"), d]),
+        [3]
+    );
+    assert_eq!(
+        circles(&[head, a, b, ("os/c.rs", "use crate::os::b;"), d]),
+        [0usize; 0]
+    );
+    assert_eq!(
+        circles(&[head, a, b, ("os/c.rs", "use super::a::*;"), of_d]),
+        [4]
+    );
+    assert_eq!(
+        circles(&[
+            head,
+            a,
+            b,
+            ("os/c.rs", "#[cfg(test)] mod tests { use super::super::a; }"),
+            d
+        ]),
+        [0usize; 0]
+    );
+    assert_eq!(
+        circles(&[
+            head,
+            a,
+            b,
+            ("os/c_tests.rs", "use super::a;"),
+            ("os/c.rs", "use super::Head;"),
+            d
+        ]),
+        [0usize; 0]
+    );
 }

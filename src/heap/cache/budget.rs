@@ -1,0 +1,354 @@
+//! How much free memory a heap may hold: its slack, what lies free in its slabs and on its stacks.
+//!
+//! Blocks on the stacks pin their slabs, so a heap may hold little beyond what is live: what the knob says, an eighth of
+//! what is live where that is more. A program that frees many MiB and takes as many again pays for that with a walk home
+//! for every block, and another from the slabs. So the bound learns, as the pool's does: blocks of a class that were sent
+//! home for want of slack, and are then taken from the slabs again, could have stayed, and as many bytes more are allowed
+//! from then on; provided that it happens often enough to matter, and that most of what was live had gone: where much
+//! stays, what goes home is brought together by it, and what is kept lies scattered. (python3's json took no less time for
+//! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
+//! one class makes room while another one grows (`reclaim`): phases of different sizes are not to hold each its own.
+
+use crate::base::account::{self, Kind};
+use crate::base::size_class;
+use crate::heap::data::bin::bin_limit;
+use crate::heap::data::heap::Shared;
+use crate::heap::data::registry;
+use crate::heap::data::state::Slack;
+use crate::knobs::{self, Profile};
+use crate::os::clock;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// KiB that a heap may hold before anything was learnt, where the knob names no number.
+const AUTO_KB: u32 = 4096;
+const AUTO_SPEED_KB: u32 = 16384;
+/// Blocks per millisecond that may be missed without anything coming of it: their way home and back, at 30 ns, takes some
+/// hundredths of the time.
+const CHEAP_PER_MS: u64 = 2048;
+/// Blocks missed at once that are put up with before anything is learnt.
+const PATIENCE: u64 = 16384;
+/// What is left of the live bytes when most has gone.
+const LOW: usize = 4;
+/// Bytes learnt that are forgotten at once.
+const LEAST: usize = 64 << 10;
+/// Milliseconds without a slow path after which a thread makes room for others: longer than one waits for its turn on a
+/// busy core.
+const STILL_MS: u64 = 10;
+
+impl Slack {
+    fn saw(&mut self, amount: usize, live: usize, all: usize) {
+        self.could = self.could.max(all);
+        self.most = self.most.max(amount);
+        if live > self.peak {
+            (self.peak, self.trough) = (live, live);
+        }
+        self.trough = self.trough.min(live);
+    }
+
+    /// Whether most of what was live has gone. Where much stays, what is free beside it lies scattered among it, and going
+    /// home brings it together.
+    fn ran_low(&self) -> bool {
+        self.peak > 0 && self.trough <= self.peak / LOW
+    }
+}
+
+/// The sum of what all heaps learnt. An estimate that orders nothing, so Relaxed.
+static LEARNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that all heaps together may hold because of what they learnt.
+pub(crate) fn learnt_by_all() -> usize {
+    LEARNT.load(Relaxed)
+}
+
+/// Bytes the heap holds beyond what is out.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn amount(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
+        let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
+        held.saturating_sub((*part).out_bytes)
+    }
+}
+
+/// Tells the account what the stacks hold.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn show(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        account::change(Kind::Stacks, (*part).shown_bytes, (*part).spare_bytes);
+        (*part).shown_bytes = (*part).spare_bytes;
+    }
+}
+
+/// Bytes the heap would hold beyond what is out if all its blocks were free and none had gone home.
+unsafe fn all_free(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).carved_bytes.max((*part).spare_bytes) + (*part).empties.held_bytes() }
+}
+
+/// Bytes a heap may hold, whatever is live and was learnt.
+pub(crate) fn least() -> usize {
+    let knobs = knobs::get();
+    let auto = match knobs.profile {
+        Profile::Speed => AUTO_SPEED_KB,
+        Profile::Balanced | Profile::Lean => AUTO_KB,
+    };
+    (knobs.heap_cache_kb.unwrap_or(auto) as usize) << 10
+}
+
+/// Bytes that the program has, or that lie in bins.
+unsafe fn live(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) }
+}
+
+/// Bytes it may hold whatever it learnt. The least is shared among the heaps where there are many.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn bound(part: *mut Shared) -> usize {
+    let heaps = registry::count()
+        .saturating_sub(registry::idle_count())
+        .max(8);
+    // SAFETY: the caller's promise.
+    let live = unsafe { live(part) };
+    (least() * 8 / heaps).max(128 << 10).max(live / 8)
+}
+
+/// Most blocks that a class may keep in its bin and on its stack.
+pub(crate) struct Share {
+    pub(crate) bin: u32,
+    pub(crate) stack: u32,
+}
+
+impl Share {
+    const ALL: Share = Share {
+        bin: u32::MAX,
+        stack: u32::MAX,
+    };
+}
+
+/// What a class may keep. Of a heap that holds too much, an eighth of its live blocks. Of one that is within what it
+/// learnt, all on the stack, where others than its thread find it should that fall asleep; the bin, where they do not, runs
+/// empty with the class.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn share(part: *mut Shared, class: usize) -> Share {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let amount = amount(part);
+        (*part).slack.saw(amount, live(part), all_free(part));
+        let bound = bound(part);
+        if amount <= bound {
+            return Share::ALL;
+        }
+        let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks.into());
+        // Bounds are of what a stack may hold, which is far less.
+        let live = u32::try_from(live).unwrap_or(u32::MAX);
+        if amount <= bound + believed(part) {
+            return Share {
+                bin: live / 2,
+                ..Share::ALL
+            };
+        }
+        Share {
+            bin: live / 8,
+            stack: live / 8,
+        }
+    }
+}
+
+/// Of what was learnt, as much as may be held where nobody sees time pass.
+unsafe fn believed(part: *mut Shared) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { account::seen((*part).slack.learnt, 0) }
+}
+
+/// Bytes that the heap may hold beyond its bound.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn learnt(part: *mut Shared) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*part).slack.learnt }
+}
+
+/// Bytes by which a heap that is mostly empty is above what it may hold: what other classes than the one at hand keep, in
+/// bins too, pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and where
+/// somebody sees time pass.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn over(part: *mut Shared) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let amount = amount(part);
+        let over = amount.saturating_sub(bound(part) + believed(part));
+        if amount > live(part) && !account::may_stay(amount) {
+            over
+        } else {
+            0
+        }
+    }
+}
+
+/// `blocks` of a class were sent home that its limit would have kept.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn cut(part: *mut Shared, class: usize, blocks: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cut = &mut (*part).spare[class].cut;
+        *cut = cut.saturating_add(blocks);
+        (*part).slack.any_cut |= blocks > 0;
+    }
+}
+
+/// About `want` blocks of a class are taken from the slabs: those of them that were sent home for want of slack were
+/// missed.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cut = &mut (*part).spare[class].cut;
+        let back = (*cut).min(want as u32);
+        if back > 0 && knobs::get().heap_cache_kb.is_none() {
+            *cut -= back;
+            // No more than would have kept all: a little too little had everything go home, which is not missing everything,
+            // and sizes that come by turns miss each other's. Half of the bound is for what magazines take.
+            let could = (*part).slack.could.max(all_free(part));
+            let most = could.saturating_sub(bound(part) / 2);
+            let slack = &mut (*part).slack;
+            let now = clock::now_ms();
+            let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
+            slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
+            slack.paid_at = now;
+            // Once a program is known to swing, the rest is believed at once.
+            if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
+                slack.paid = PATIENCE;
+                let room = most.saturating_sub(slack.learnt);
+                let bytes = (back as usize * size_class::size(class)).min(room);
+                if bytes > 0 {
+                    slack.learnt += bytes;
+                    slack.learns = true;
+                    LEARNT.fetch_add(bytes, Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// Whether more was learnt since the last call: somebody has to be there to take it back should the thread fall asleep.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn learns(part: *mut Shared) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { core::mem::take(&mut (*part).slack.learns) }
+}
+
+/// Takes down what was learnt by `bytes` that were not needed since the last look.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let slack = &mut (*part).slack;
+        set(slack, slack.learnt.saturating_sub(bytes));
+    }
+}
+
+/// A look is over: takes down what was learnt by half where none of it was needed.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn looked(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*part).slack.any_cut {
+            // What went home long ago and is taken now would hardly have stayed until now.
+            (*part).slack.any_cut = halve_cuts(part);
+        }
+        let slack = &mut (*part).slack;
+        let mut left = slack.learnt;
+        if slack.most <= bound(part) {
+            left = if left > LEAST { left / 2 } else { 0 };
+        }
+        (slack.most, slack.could) = (amount(part), all_free(part));
+        (slack.peak, slack.trough) = (live(part), live(part));
+        set(slack, left);
+    }
+}
+
+/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or has
+/// nothing left that it kept.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn forget(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let slack = &mut (*part).slack;
+        set(slack, 0);
+        (slack.most, slack.could, slack.peak) = (0, 0, 0);
+        (slack.trough, slack.paid) = (0, 0);
+        if core::mem::take(&mut slack.any_cut) {
+            (*part).spare.iter_mut().for_each(|spare| spare.cut = 0);
+        }
+    }
+}
+
+/// Answers whether anything is left.
+unsafe fn halve_cuts(part: *mut Shared) -> bool {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    let spares = unsafe { &mut (*part).spare };
+    spares.iter_mut().fold(false, |any, spare| {
+        spare.cut /= 2;
+        any || spare.cut > 0
+    })
+}
+
+fn set(slack: &mut Slack, learnt: usize) {
+    debug_assert!(learnt <= slack.learnt);
+    if learnt != slack.learnt {
+        LEARNT.fetch_sub(slack.learnt - learnt, Relaxed);
+        slack.learnt = learnt;
+    }
+}
+
+/// Whether the heap's thread took no slow path for a while, as far as those know who asked before.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn is_still(part: *mut Shared, now: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let slack = &mut (*part).slack;
+        if slack.seen != (*part).slow_ops {
+            (slack.seen, slack.seen_ms) = ((*part).slow_ops, now);
+            return false;
+        }
+        now.saturating_sub(slack.seen_ms) >= STILL_MS
+    }
+}
+
+pub(crate) fn first_limit(class: usize) -> u32 {
+    if size_class::is_run(class) {
+        // The larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
+        u32::from(size_class::size(class) <= 256 << 10)
+    } else if size_class::size(class) > 16 << 10 {
+        0
+    } else {
+        2 * bin_limit(class) as u32
+    }
+}

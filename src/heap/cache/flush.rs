@@ -1,0 +1,237 @@
+//! The spare stacks: free blocks between the bins and the slabs, and when they go home.
+//!
+//! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
+//! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
+//! what a while of use never needed. By the heap as a whole (`budget`): where its slabs and magazines hold far more than is
+//! live, and more than the program was seen to come back for, blocks kept here would pin nearly empty slabs, so the class
+//! keeps an eighth of what is live at most, its bin too: when everything has been freed, little stays behind for long.
+
+use crate::base::size_class;
+use crate::heap::cache::budget::first_limit;
+use crate::heap::cache::{budget, stack};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, Spare, shared};
+use crate::heap::data::state::Out;
+use crate::heap::home::open;
+use crate::heap::home::sorter::Sorter;
+use crate::slab::batch;
+
+/// Blocks that go home at a time, about: what takes half a millisecond or so.
+pub(crate) const AT_ONCE: u32 = 1 << 14;
+/// Bytes of one class that may stay on the stack at most.
+const CLASS_MOST: usize = 64 << 20;
+
+/// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn send_home(
+    heap: *mut Heap,
+    class: usize,
+    most: u32,
+    sorter: &mut Sorter,
+) -> u32 {
+    // SAFETY: the caller holds the lock. Whoever is sent home to leaves this heap's scratch alone: it opens what is its own.
+    unsafe {
+        let first = (*shared(heap)).scratch.first();
+        let count = stack::take(heap, class, first, (most as usize).min(batch::MOST));
+        open::blocks(heap, first, count, class, sorter);
+        count as u32
+    }
+}
+
+/// Bounds a class whose stack grew through the inbox. A bin's worth or two stays whatever the heap holds: its thread seems
+/// to need blocks, and each message would be walked home by itself.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let least = first_limit(class);
+        if (*spare).blocks <= least {
+            return;
+        }
+        let share = budget::share(part, class);
+        let limit = (*spare).limit;
+        let keep = limit.min(share.stack).max(least);
+        let before = (*spare).blocks.min(limit);
+        let until = (*spare).blocks.saturating_sub(AT_ONCE);
+        while (*spare).blocks > keep.max(until) {
+            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
+            if gone == 0 {
+                break;
+            }
+            (*spare).walked = (*spare).walked.saturating_add(gone);
+        }
+        if share.stack < limit {
+            budget::cut(part, class, before.saturating_sub((*spare).blocks));
+        }
+    }
+}
+
+/// A refill had to go to the slabs for `want` blocks: if blocks of the class were walked home before, they were missed; keep
+/// more.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
+    // SAFETY: the caller's promise.
+    let spare = unsafe {
+        budget::missed(shared(heap), class, want);
+        &mut (*shared(heap)).spare[class]
+    };
+    let walked = core::mem::take(&mut spare.walked);
+    if walked > 0 {
+        let most = (CLASS_MOST / size_class::size(class)) as u32;
+        spare.limit = spare
+            .limit
+            .saturating_add(walked)
+            .min(spare.limit.saturating_mul(64))
+            .max(spare.limit.saturating_mul(4))
+            .max(first_limit(class))
+            .min(most);
+    }
+}
+
+/// Bounds a bin to `most` blocks: where it holds more, all of it goes onto the stack. One that is empty needs no magazine.
+pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
+    // SAFETY: the caller holds the lock and is the heap's thread.
+    unsafe {
+        if Bin::limit(heap, class) <= most as usize {
+            return;
+        }
+        let count = Bin::count(heap, class);
+        if count > most as usize {
+            stack::put(heap, class, Bin::first(heap, class), count);
+            Bin::set_count(heap, class, 0);
+        }
+        if Bin::count(heap, class) == 0 {
+            stack::leave_magazine(heap, class, most as usize);
+        } else {
+            Bin::set_limit(heap, class, most as usize);
+        }
+    }
+}
+
+/// Sends home everything on the heap's stacks.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
+    for class in 1..size_class::CLASSES {
+        // SAFETY: the caller's promise.
+        unsafe { flush(heap, class, sorter) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { stack::give_empties(heap) };
+}
+
+/// The same for one class.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
+}
+
+/// The same, and what is in the class's bin.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(crate) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let limit = Bin::limit(heap, class);
+        bound_bin(heap, class, 0);
+        // What else is freed of the class is not to take the slow path each time.
+        Bin::set_limit(heap, class, limit);
+        flush(heap, class, sorter);
+    }
+}
+
+/// What one call of [`shrink_unneeded`] did.
+pub(crate) struct Shrunk {
+    pub(crate) blocks: u32,
+    pub(crate) bytes: usize,
+    /// All classes have been looked at. If not, the next call goes on.
+    pub(crate) done: bool,
+}
+
+/// Sends home what the stacks held on to for a whole period without needing it, about `most` blocks at a time.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut Sorter) -> Shrunk {
+    let mut shrunk = Shrunk {
+        blocks: 0,
+        bytes: 0,
+        done: true,
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        for class in core::mem::take(&mut (*part).shrinking).max(1)..size_class::CLASSES {
+            let spare: *mut Spare = &raw mut (*part).spare[class];
+            let mut surplus = (*spare).low.min((*spare).blocks);
+            let mut gone = 0;
+            while surplus > gone && shrunk.blocks + gone < most {
+                match send_home(heap, class, surplus - gone, sorter) {
+                    0 => surplus = 0,
+                    some => gone += some,
+                }
+            }
+            if gone > 0 {
+                let limit = (*spare).limit.saturating_sub(gone);
+                (*spare).limit = limit.max(first_limit(class));
+            }
+            shrunk.blocks += gone;
+            shrunk.bytes += gone as usize * size_class::size(class);
+            if surplus > gone {
+                (*spare).low = (surplus - gone).min((*spare).blocks);
+                (*part).shrinking = class;
+                shrunk.done = false;
+                break;
+            }
+            (*spare).low = (*spare).blocks;
+        }
+        budget::unneeded(part, shrunk.bytes);
+        if shrunk.done {
+            budget::looked(part);
+            stack::shrink_empties(heap);
+        }
+    }
+    shrunk
+}
+
+/// Posts what the thread gathered for others, and sends its bins home.
+///
+/// # Safety
+/// `heap`'s thread gives it up (or is gone), and the caller holds its lock.
+pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
+    for class in 1..crate::base::size_class::CLASSES {
+        // SAFETY: nobody else uses the private part any more.
+        unsafe {
+            flush_bin(heap, class, sorter);
+            let (gathered, count) = Out::take(heap, class);
+            open::blocks(heap, gathered, count, class, sorter);
+        }
+    }
+}
+
+/// Sends the bin of one class home.
+///
+/// # Safety
+/// As for [`flush_private`].
+pub(crate) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: nobody else uses the bin any more.
+    unsafe {
+        let count = Bin::count(heap, class);
+        Bin::set_count(heap, class, 0);
+        open::blocks(heap, Bin::first(heap, class), count, class, sorter);
+        stack::leave_magazine(heap, class, 0);
+    }
+}

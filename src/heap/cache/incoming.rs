@@ -1,0 +1,41 @@
+//! What came into the inbox goes onto the stacks.
+
+use crate::heap::cache::{flush, stack};
+use crate::heap::data::heap::{Heap, shared};
+use crate::heap::home::open;
+use crate::heap::home::post::class_of;
+use crate::heap::home::sorter::Sorter;
+use crate::slab::batch;
+
+/// Whether there is anything in the inbox, or taken from it and not yet opened.
+pub(crate) unsafe fn has_post(heap: *mut Heap) -> bool {
+    // SAFETY: the caller holds the lock.
+    unsafe { (*shared(heap)).pending.is_some() || !(*heap).inbox.is_empty() }
+}
+
+/// Puts up to `most` batches from the inbox on the spare stacks, unopened but for their first word.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise; batches in the inbox were given up by those who posted them.
+    unsafe {
+        let part = shared(heap);
+        for _ in 0..most {
+            if (*part).pending.is_none() {
+                (*part).pending = (*heap).inbox.take_all();
+            }
+            let Some(batch) = (*part).pending else { return };
+            let class = class_of(batch.head());
+            open::plausible(batch, batch::MOST);
+            // The batch stays closed: which of its blocks are another heap's by now is found when it is opened.
+            if (*part).taken_from.has(class) {
+                (*heap).mixed.add(class);
+            }
+            (*part).pending = open::next_posted(batch);
+            (*part).drained += 1;
+            stack::push(heap, class, batch);
+            flush::bound_by_limit(heap, class, sorter);
+        }
+    }
+}

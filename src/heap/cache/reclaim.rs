@@ -1,0 +1,171 @@
+//! What heaps keep because of what they learnt (`budget`) makes room: for other sizes of the same program, for threads that
+//! grow while its own does nothing, and for whoever finds no memory.
+
+use crate::base::size_class::{self, CLASSES};
+use crate::base::units::SLOT;
+use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
+use crate::heap::cache::{budget, flush};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, Shared, shared};
+use crate::heap::data::registry;
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::os::clock;
+use crate::pool;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
+/// may be a part of a slab only.
+pub(crate) const ROOM_FOR: usize = 4;
+/// Bytes that are hardly ever to be had at once.
+const IMPOSSIBLE: usize = 1 << 42;
+/// Heaps that are looked at for each slab that is opened.
+const OTHERS: usize = 4;
+
+/// Bytes on the stack of a class.
+unsafe fn kept(part: *mut Shared, class: usize) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe { (*part).spare[class].blocks as usize * size_class::size(class) }
+}
+
+/// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
+unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller is the heap's thread and holds its lock.
+    unsafe {
+        let part = shared(heap);
+        let kept = kept(part, class);
+        if (*part).slab_count[class] <= 1 {
+            return kept;
+        }
+        let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
+        if free == 0 || (*heap).mixed.has(class) {
+            // Of foreign ones nobody here knows what they pin.
+            return kept;
+        }
+        let live = (*part).out_blocks[class].saturating_sub(free.into());
+        // One slab is little to hold for a class that is in use at all.
+        let slabs = u64::from((*part).slab_count[class]).saturating_sub(live.max(1));
+        kept.max(slabs as usize * size_class::slots(class) * SLOT)
+    }
+}
+
+/// A class grows, or something that is no class (0): where others keep blocks on account of what was learnt, they make room
+/// of `bytes`, the one that keeps most first.
+///
+/// # Safety
+/// The caller is the heap's thread and holds its lock.
+pub(crate) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let mut sorter = Sorter::new(heap, true);
+        let mut left = bytes;
+        while left > 0 && amount(part) > bound(part) {
+            let Some((_, most)) = (1..CLASSES)
+                .filter(|&other| other != class)
+                .map(|other| (held_by(heap, other), other))
+                .max()
+                .filter(|&(held, _)| held >= SLOT)
+            else {
+                break;
+            };
+            while left > 0 && kept(part, most) >= SLOT {
+                let gone = flush::send_home(heap, most, u32::MAX, &mut sorter);
+                left = left.saturating_sub(gone as usize * size_class::size(most));
+            }
+            if kept(part, most) < SLOT {
+                // In whatever order they were freed: the few that are left may lie in all of the slabs.
+                flush::empty(heap, most, &mut sorter);
+            }
+        }
+        drain::post_all(&mut sorter);
+    }
+}
+
+/// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// A heap grows: threads that do nothing meanwhile and keep blocks on account of what they learnt make room of `bytes`. A
+/// pool of threads that take turns is not to hold what each of them needs. No lock may be held.
+pub(crate) fn others_make_room(heap: *mut Heap, bytes: usize) {
+    if learnt_by_all() == 0 {
+        return;
+    }
+    let now = clock::now_ms();
+    let mut turn = TURN.load(Relaxed);
+    for _ in 0..OTHERS {
+        let other = registry::heap(registry::SHARED_ID + (turn % registry::count().max(1)) as u32);
+        if !other.is_null() && other != heap {
+            // SAFETY: heaps live for ever; no lock is held.
+            let (sheds, over) = unsafe { shed_if_still(other, bytes, now) };
+            if over {
+                pool::trim();
+            }
+            if sheds {
+                break;
+            }
+        }
+        turn = turn.wrapping_add(1);
+    }
+    TURN.store(turn, Relaxed);
+}
+
+/// Sends `bytes` home from the stacks of a heap whose thread took no slow path for a while; answers whether there was
+/// anything, and whether the pool holds too much now.
+unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool) {
+    // SAFETY: the caller's promise. Another's stacks are under its lock; its bins are left alone.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return (false, false);
+        };
+        let part = shared(heap);
+        let sheds = learnt(part) > 0 && is_still(part, now);
+        if sheds {
+            let mut sorter = Sorter::new(heap, false);
+            let mut left = bytes;
+            while left > 0 && (*part).spare_bytes > 0 {
+                let most = (1..CLASSES)
+                    .max_by_key(|&class| kept(part, class))
+                    .unwrap_or(1);
+                let gone = flush::send_home(heap, most, u32::MAX, &mut sorter);
+                left = left.saturating_sub(gone as usize * size_class::size(most));
+            }
+            sorter.post_all();
+            if (*part).spare_bytes == 0 {
+                forget(part);
+            }
+        }
+        budget::show(part);
+        let over = core::mem::take(&mut (*part).over_bound);
+        drop(guard);
+        drain::look_again(heap);
+        (sheds, over)
+    }
+}
+
+/// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
+/// answers whether any of them had learnt. `bytes` were asked for: nothing is given up for what is hardly ever to be had. No
+/// lock may be held.
+#[cold]
+pub(crate) fn give_up(bytes: usize) -> bool {
+    if learnt_by_all() == 0 || bytes >= IMPOSSIBLE {
+        return false;
+    }
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever, and their stacks are under their locks.
+        unsafe {
+            let Some(guard) = (*heap).lock.try_lock() else {
+                continue;
+            };
+            let mut sorter = Sorter::new(heap, false);
+            flush::flush_all(heap, &mut sorter);
+            sorter.post_all();
+            forget(shared(heap));
+            budget::show(shared(heap));
+            drop(guard);
+            drain::look_again(heap);
+        }
+    }
+    drain::catch_up();
+    true
+}

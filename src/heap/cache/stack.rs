@@ -1,0 +1,359 @@
+//! What a spare stack is made of: batches, and above them magazines where it is large.
+//!
+//! `blocks` of a stack is what its magazines and its batches count together. Most stacks hold a few batches, which cost
+//! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines, and a
+//! bin that lies in one goes there as it is. Where there is none to be had, a batch serves as well.
+
+use crate::base::size_class;
+use crate::heap::cache::budget::first_limit;
+use crate::heap::data::bin::{Bin, may_be_magazine, room};
+use crate::heap::data::heap::{Heap, Shared, Spare, shared};
+use crate::heap::data::state::Empties;
+use crate::heap::home::open;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::depot::DEPOT;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::magazine::{self, Magazine};
+use crate::slab::slab::damaged;
+use core::ptr;
+
+/// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
+const MAGAZINE_TO: usize = 256;
+
+/// Pushes a batch.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the batch, of `class`.
+pub(crate) unsafe fn push(heap: *mut Heap, class: usize, batch: Batch) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        batch.set_link((*spare).top);
+        (*spare).top = Some(batch);
+        added(part, class, batch.count());
+    }
+}
+
+/// Pushes the blocks at the `count` addresses from `first` on, oldest first.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
+pub(crate) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block, count: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let mut done = 0;
+        if is_large(&raw const (*part).spare[class], class) {
+            done = fill(part, class, first, count);
+            added(part, class, done);
+        }
+        while done < count {
+            let some = (count - done).min(room(class));
+            let last = first.add(done + some - 1);
+            push(heap, class, Batch::of(last, some, size_class::size(class)));
+            done += some;
+        }
+    }
+}
+
+/// Pushes what is in the bin, if that lies in a magazine, which is full, and there is an empty one to take its place;
+/// whether it did.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(crate) unsafe fn put_bin(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let count = Bin::count(heap, class);
+        let Some(full) = Bin::magazine(heap, class).filter(|_| count == magazine::ROOM) else {
+            return false;
+        };
+        let Some(empty) = empty(part) else {
+            return false;
+        };
+        Bin::lay(heap, class, Some(empty));
+        Magazine::close(full, count);
+        let spare = &raw mut (*part).spare[class];
+        (*full).below = (*spare).magazine;
+        (*spare).magazine = full;
+        (*spare).in_magazines += count as u32;
+        added(part, class, count);
+        true
+    }
+}
+
+/// Takes the newest magazine off the stack for the bin, which is empty, to lie in; answers how many blocks are in it, 0
+/// where there is none or the class's bin may not.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
+pub(crate) unsafe fn take_bin(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let full = (*spare).magazine;
+        if full.is_null() || !may_be_magazine(class) {
+            return 0;
+        }
+        (*spare).magazine = (*full).below;
+        if let Some(empty) = Bin::magazine(heap, class) {
+            list_empty(part, empty);
+        }
+        let count = Bin::lay(heap, class, Some(full));
+        (*spare).in_magazines -= count as u32;
+        took(part, class, count);
+        count
+    }
+}
+
+/// Has the bin, which is empty, lie in the heap again, and hold `limit` blocks at most.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread, or that is gone.
+pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        debug_assert!(Bin::count(heap, class) == 0, "what is in the bin is lost");
+        if let Some(empty) = Bin::magazine(heap, class) {
+            Bin::lay(heap, class, None);
+            list_empty(shared(heap), empty);
+        }
+        Bin::set_limit(heap, class, limit);
+    }
+}
+
+/// Takes blocks off the stack: a batch, or up to `most` from magazines, the last that came first. Their addresses are
+/// written from `to` on, the newest last; answers how many, 0 where the stack is empty.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and owns the blocks from then on. At `to` there are as many places as the bin of
+/// `class` has outside a magazine, and `most` at least.
+pub(crate) unsafe fn take(
+    heap: *mut Heap,
+    class: usize,
+    to: *mut *mut Block,
+    most: usize,
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let some = most.min((*spare).in_magazines as usize);
+        if some > 0 {
+            drain(part, class, to.add(some), some);
+            took(part, class, some);
+            return some;
+        }
+        let Some(batch) = (*spare).top else { return 0 };
+        // Freed memory: a stray write may have changed the words. What they lead to is looked at before it is followed, so
+        // that the block that was written to is the one that is named.
+        let (count, next) = batch.header();
+        if count == 0
+            || count > room(class).min((*spare).blocks as usize)
+            || next.is_some_and(|next| open::class_at(next) != class)
+        {
+            damaged(batch.head());
+        }
+        (*spare).top = next;
+        took(part, class, count);
+        open::open(batch, class, to, room(class))
+    }
+}
+
+/// Gives back magazines that were not needed since the last call.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn shrink_empties(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let empties = &raw mut (*shared(heap)).empties;
+        give(empties, (*empties).low);
+        (*empties).low = (*empties).count;
+    }
+}
+
+/// Gives back all that are empty.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn give_empties(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let empties = &raw mut (*shared(heap)).empties;
+        give(empties, (*empties).count);
+    }
+}
+
+/// Gives `count` empty magazines back.
+unsafe fn give(empties: *mut Empties, count: u32) {
+    let mut list = ptr::null_mut();
+    // SAFETY: the caller holds the lock of the heap they belong to.
+    unsafe {
+        for _ in 0..count.min((*empties).count) {
+            let magazine = (*empties).list;
+            (*empties).list = (*magazine).below;
+            (*magazine).below = list;
+            list = magazine;
+            (*empties).count -= 1;
+            (*empties).held -= 1;
+        }
+        (*empties).low = (*empties).low.min((*empties).count);
+        DEPOT.give(list);
+    }
+}
+
+/// Whether what comes next is worth a magazine: the stack holds as much already as a full one.
+unsafe fn is_large(spare: *const Spare, class: usize) -> bool {
+    // SAFETY: the caller holds the lock of the stack's heap.
+    size_class::size(class) <= MAGAZINE_TO && unsafe { (*spare).blocks } as usize >= magazine::ROOM
+}
+
+unsafe fn added(part: *mut Shared, class: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        (*spare).blocks += count as u32;
+        (*part).spare_bytes += count * size_class::size(class);
+        if (*spare).limit == 0 {
+            (*spare).limit = first_limit(class);
+        }
+    }
+}
+
+unsafe fn took(part: *mut Shared, class: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        (*spare).blocks -= count as u32;
+        (*spare).low = (*spare).low.min((*spare).blocks);
+        (*part).spare_bytes -= count * size_class::size(class);
+    }
+}
+
+/// Writes addresses into the class's magazines; answers how many there was room for.
+unsafe fn fill(part: *mut Shared, class: usize, first: *const *mut Block, count: usize) -> usize {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to; the addresses are `count`.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        let mut done = 0;
+        while done < count {
+            let some = match (*spare).magazine.is_null() {
+                true => 0,
+                false => Magazine::add((*spare).magazine, first.add(done), count - done),
+            };
+            done += some;
+            if some == 0 {
+                let Some(empty) = empty(part) else { break };
+                (*empty).below = (*spare).magazine;
+                (*spare).magazine = empty;
+            }
+        }
+        (*spare).in_magazines += done as u32;
+        done
+    }
+}
+
+/// An empty magazine.
+unsafe fn empty(part: *mut Shared) -> Option<*mut Magazine> {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to.
+    unsafe {
+        let empties = &raw mut (*part).empties;
+        let magazine = (*empties).list;
+        if magazine.is_null() {
+            let magazine = DEPOT.take()?;
+            (*empties).held += 1;
+            return Some(magazine);
+        }
+        (*empties).list = (*magazine).below;
+        (*empties).count -= 1;
+        (*empties).low = (*empties).low.min((*empties).count);
+        Some(magazine)
+    }
+}
+
+/// Keeps an empty magazine.
+unsafe fn list_empty(part: *mut Shared, magazine: *mut Magazine) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to, and owns the magazine.
+    unsafe {
+        let empties = &raw mut (*part).empties;
+        (*magazine).below = (*empties).list;
+        (*empties).list = magazine;
+        (*empties).count += 1;
+    }
+}
+
+/// Moves the newest `count` addresses of the class's magazines, which have so many, to the places below `end`.
+unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` belongs to, and has the places.
+    unsafe {
+        let spare = &raw mut (*part).spare[class];
+        let mut left = count;
+        while left > 0 {
+            let magazine = (*spare).magazine;
+            let some = Magazine::take(magazine, end, left);
+            left -= some;
+            end = end.sub(some);
+            if Magazine::count(magazine) == 0 {
+                (*spare).magazine = (*magazine).below;
+                list_empty(part, magazine);
+            }
+        }
+        (*spare).in_magazines -= count as u32;
+    }
+}
+
+/// Debug walker: what a stack counts is there, and of its class; a bin in a magazine ends where it begins.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn is_valid(heap: *mut Heap) -> bool {
+    let mut ok = true;
+    // SAFETY: the lock is held.
+    unsafe {
+        let part = shared(heap);
+        let (mut bytes, mut held) = (0, 0);
+        for (class, spare) in (*part).spare.iter().enumerate() {
+            let (mut in_magazines, mut in_batches) = (0, 0);
+            if let Some(bin) = Bin::magazine(heap, class) {
+                // The place that holds null.
+                ok &= Magazine::count(bin) == 0;
+                held += 1;
+            }
+            let mut magazine = spare.magazine;
+            while !magazine.is_null() {
+                let blocks = Magazine::blocks(magazine);
+                ok &= !blocks.is_empty();
+                ok &= blocks
+                    .iter()
+                    .all(|&block| DIRECTORY.tag(block as usize).class() == class);
+                in_magazines += blocks.len();
+                held += 1;
+                magazine = (*magazine).below;
+            }
+            let mut batch = spare.top;
+            while let Some(at) = batch {
+                ok &= DIRECTORY.tag(at.head() as usize).class() == class;
+                in_batches += at.count();
+                batch = at.link();
+            }
+            ok &= in_magazines == spare.in_magazines as usize;
+            ok &= in_magazines + in_batches == spare.blocks as usize;
+            bytes += spare.blocks as usize * size_class::size(class);
+        }
+        ok &= bytes == (*part).spare_bytes;
+        let mut empties = 0;
+        let mut magazine = (*part).empties.list;
+        while !magazine.is_null() {
+            ok &= Magazine::count(magazine) == 0;
+            empties += 1;
+            magazine = (*magazine).below;
+        }
+        let counted = &(*part).empties;
+        ok &= empties == counted.count && counted.low <= empties && counted.held == held + empties;
+    }
+    ok
+}

@@ -1,0 +1,368 @@
+//! The bins: a thread's free blocks of each class, their addresses in an array of its own, newest on top.
+//!
+//! A class that swings by thousands of blocks has its bin in a magazine: one that is full goes onto the spare stack as it is,
+//! and an empty one comes back for it.
+//!
+//! The addresses are not linked through the blocks: giving a block out or taking it back touches nothing but the bin, so
+//! that a program that takes many blocks in a row does not wait for one after the other to be read, and a block that was
+//! written long ago is not fetched once more to be freed.
+
+use crate::base::size_class::{self, CLASSES, SIZES};
+use crate::heap::data::heap::Heap;
+use crate::slab::batch::{self, Block};
+use crate::slab::magazine::{self, Magazine};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+
+/// Most blocks a bin holds, but for one in a magazine.
+const MOST_IN_BIN: usize = 256;
+/// Largest block whose bin may lie in a magazine: half as many slow paths, and no address is copied.
+const IN_MAGAZINE_TO: usize = 64;
+/// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
+const ROOM_LEAST: usize = 16;
+
+/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the place below the oldest
+/// holds null, so that an empty bin is seen by what it would give out.
+#[repr(C)]
+pub(crate) struct Bin {
+    top: *mut *mut Block,
+    /// Where `top` is when the bin is full.
+    end: *mut *mut Block,
+}
+
+/// Most blocks a bin of `class` holds, but for one in a magazine: 16 KiB worth and at most 256; of larger ones up
+/// to 8, as far as 64 KiB hold them, so that not every second free of them takes the slow path. None of a run, since a
+/// thread that sleeps cannot be asked for what is in its bins.
+pub(crate) const fn bin_limit(class: usize) -> usize {
+    if class == 0 || size_class::is_run(class) {
+        return 0;
+    }
+    let size = SIZES[class] as usize;
+    let by_bytes = (16 << 10) / size;
+    let few = (64 << 10) / size;
+    let few = if few < 8 { few } else { 8 };
+    let limit = if by_bytes > few { by_bytes } else { few };
+    if limit < 1 {
+        1
+    } else if limit > MOST_IN_BIN {
+        MOST_IN_BIN
+    } else {
+        limit
+    }
+}
+
+/// Blocks the bin of `class` has room for outside a magazine: those it may hold, and one even of a run, on its way out.
+pub(crate) const fn room(class: usize) -> usize {
+    if class == 0 || size_class::is_run(class) {
+        1
+    } else if bin_limit(class) > ROOM_LEAST {
+        bin_limit(class)
+    } else {
+        ROOM_LEAST
+    }
+}
+
+/// Whether the bin of `class` may lie in a magazine.
+pub(crate) fn may_be_magazine(class: usize) -> bool {
+    class != 0 && size_class::size(class) <= IN_MAGAZINE_TO
+}
+
+const _: () = assert!(
+    magazine::ROOM <= batch::MOST,
+    "what is in a bin may be gathered"
+);
+
+/// Where the places of each bin that is in no magazine begin, the one that holds null included.
+static FIRST: [u16; CLASSES + 1] = {
+    let mut lens = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        assert!(room(class) <= batch::MOST, "a bin may become one batch");
+        lens[class] = 1 + room(class) as u16;
+        class += 1;
+    }
+    size_class::starts(lens)
+};
+
+/// The places of all bins of a heap that are in no magazine. All-zero is empty.
+pub(crate) type Places = [*mut Block; FIRST[CLASSES] as usize];
+
+impl Bin {
+    /// The place of the newest block, or the one that holds null. Other threads count what lies below it (statistics,
+    /// reclaiming), whatever its thread does meanwhile. So every access is atomic, and Relaxed: what they find there is
+    /// under the heap's lock or not looked at.
+    ///
+    /// # Safety
+    /// `this` is a bin, or a stand-in.
+    #[inline(always)]
+    unsafe fn top(this: *mut Bin) -> *mut *mut Block {
+        // SAFETY: an aligned word of a bin. That of a stand-in is never written, and may be read this way.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).top).load(Ordering::Relaxed) }
+    }
+
+    /// # Safety
+    /// `this` is the calling thread's, or one whose thread is gone and whose heap's lock the caller holds.
+    #[inline(always)]
+    unsafe fn set_top(this: *mut Bin, top: *mut *mut Block) {
+        // SAFETY: an aligned word of a bin in writable memory.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).top).store(top, Ordering::Relaxed) }
+    }
+
+    /// The place that holds null.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's, or the caller holds the heap's lock: under it alone this changes.
+    #[inline(always)]
+    unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe { (*heap).bottoms[class] }
+    }
+
+    /// The place that holds null while the bin is in no magazine.
+    ///
+    /// # Safety
+    /// `heap` is a heap.
+    unsafe fn own(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: inside the heap's places.
+        unsafe {
+            (&raw mut (*heap).places)
+                .cast::<*mut Block>()
+                .add(usize::from(FIRST[class]))
+        }
+    }
+
+    /// Empties every bin of a new heap.
+    ///
+    /// # Safety
+    /// `heap` is zeroed memory that nobody else knows of.
+    pub(crate) unsafe fn init_all(heap: *mut Heap) {
+        for class in 0..CLASSES {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let bottom = Bin::own(heap, class);
+                (*heap).bottoms[class] = bottom;
+                (*heap).front.bins[class] = Bin {
+                    top: bottom,
+                    end: bottom,
+                };
+            }
+        }
+    }
+
+    /// The magazine that the bin lies in, if it does.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    pub(crate) unsafe fn magazine(heap: *mut Heap, class: usize) -> Option<*mut Magazine> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bottom = Bin::bottom(heap, class);
+            (bottom != Bin::own(heap, class)).then(|| Magazine::of_bottom(bottom))
+        }
+    }
+
+    /// Puts the bin, which is empty or whose blocks are the caller's from now on, into `magazine` with all that is in
+    /// that; where there is none, into the heap again, empty. Answers how many blocks it holds then. Its limit becomes
+    /// what there is room for.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's or one whose thread is gone, and the caller holds the heap's lock; the magazine is
+    /// the caller's to give, and its blocks, of `class`, as well.
+    pub(crate) unsafe fn lay(
+        heap: *mut Heap,
+        class: usize,
+        magazine: Option<*mut Magazine>,
+    ) -> usize {
+        // SAFETY: the caller's promises. A fork in another thread waits for the lock and sees all of it or nothing.
+        unsafe {
+            let (bottom, count, room) = match magazine {
+                Some(magazine) => {
+                    let (bottom, count) = Magazine::open(magazine);
+                    (bottom, count, magazine::ROOM)
+                }
+                None => (Bin::own(heap, class), 0, room(class)),
+            };
+            (*heap).bottoms[class] = bottom;
+            let bin = &raw mut (*heap).front.bins[class];
+            Bin::set_top(bin, bottom.add(count));
+            (*bin).end = bottom.add(room);
+            count
+        }
+    }
+
+    /// Blocks there is room for.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    pub(crate) unsafe fn room(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: the caller's promise.
+        match unsafe { Bin::magazine(heap, class) } {
+            Some(_) => magazine::ROOM,
+            None => room(class),
+        }
+    }
+
+    /// Blocks in the bin.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`]. From outside its thread the answer may be off by what that thread is doing at the moment.
+    #[inline(always)]
+    pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe {
+            let top = Bin::top(&raw mut (*heap).front.bins[class]);
+            (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
+                / size_of::<*mut Block>()
+        }
+    }
+
+    /// Blocks the bin holds before a free takes the slow path.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's, or one whose thread is gone.
+    #[inline(always)]
+    pub(crate) unsafe fn limit(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: both are places of the bin.
+        unsafe {
+            (*heap).front.bins[class]
+                .end
+                .offset_from_unsigned(Bin::bottom(heap, class))
+        }
+    }
+
+    /// Sets the limit, to what there is room for at most and what is in the bin at least.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`].
+    pub(crate) unsafe fn set_limit(heap: *mut Heap, class: usize, limit: usize) {
+        // SAFETY: inside the bin's places.
+        unsafe {
+            let most = Bin::room(heap, class);
+            let limit = limit.max(Bin::count(heap, class)).min(most);
+            (*heap).front.bins[class].end = Bin::bottom(heap, class).add(limit);
+        }
+    }
+
+    /// The oldest block's place, from which on all lie upwards.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`].
+    #[inline(always)]
+    pub(crate) unsafe fn first(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: inside the bin's places, of which there is one at least.
+        unsafe { Bin::bottom(heap, class).add(1) }
+    }
+
+    /// Says that the bin holds the `count` blocks whose addresses were written from [`Bin::first`] on. Its limit is the
+    /// caller's to see to.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is
+    /// room for.
+    #[inline(always)]
+    pub(crate) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
+        // SAFETY: the caller's promise.
+        debug_assert!(count <= unsafe { Bin::room(heap, class) });
+        // A fork in another thread may freeze this one anywhere: the child must find addresses below the top, and only
+        // blocks that are the bin's (rule 13).
+        compiler_fence(Ordering::Release);
+        // SAFETY: inside the bin's places.
+        unsafe {
+            let top = Bin::bottom(heap, class).add(count);
+            Bin::set_top(&raw mut (*heap).front.bins[class], top);
+        }
+        compiler_fence(Ordering::Release);
+    }
+
+    /// The newest block, or null.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    #[inline(always)]
+    pub(crate) unsafe fn newest(this: *mut Bin) -> *mut Block {
+        // SAFETY: `top` is a place of the bin; the one at the bottom holds null.
+        unsafe { *Bin::top(this) }
+    }
+
+    /// Takes the newest block.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    #[inline(always)]
+    pub(crate) unsafe fn pop(this: *mut Bin) -> Option<*mut u8> {
+        // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
+        unsafe {
+            let top = Bin::top(this);
+            let block = *top;
+            if block.is_null() {
+                return None;
+            }
+            let top = top.sub(1);
+            Bin::set_top(this, top);
+            fetch(*top);
+            Some(block.cast())
+        }
+    }
+
+    /// Adds a block; answers false where there is no room.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's; the block, of its class, is free and the caller's to give.
+    #[inline(always)]
+    pub(crate) unsafe fn push(this: *mut Bin, block: *mut Block) -> bool {
+        // SAFETY: a place is left below the end, which lies inside the bin's places.
+        unsafe {
+            let top = Bin::top(this);
+            if top >= (*this).end {
+                return false;
+            }
+            let top = top.add(1);
+            *top = block;
+            // As in `set_count`.
+            compiler_fence(Ordering::Release);
+            Bin::set_top(this, top);
+            true
+        }
+    }
+}
+
+/// Asks for the first cache line of the block that will be given out next, to be written: its user comes to it sooner or
+/// later, and with many in a row would wait for each. Null is as good as any address.
+#[inline(always)]
+fn fetch(block: *mut Block) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        core::arch::asm!("prefetchw byte ptr [{}]", in(reg) block, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
+/// A bin without a cell in it, for read-only memory: empty and full.
+#[repr(C)]
+pub(crate) struct StandIn {
+    top: *const Nothing,
+    end: *const Nothing,
+}
+
+/// The place of a bin that has none.
+#[repr(transparent)]
+struct Nothing(*mut Block);
+
+// SAFETY: never written.
+unsafe impl Sync for Nothing {}
+
+static NOTHING: Nothing = Nothing(ptr::null_mut());
+
+impl StandIn {
+    pub(crate) const NEW: StandIn = StandIn {
+        top: &raw const NOTHING,
+        end: &raw const NOTHING,
+    };
+}
+
+const _: () = assert!(
+    size_of::<StandIn>() == size_of::<Bin>(),
+    "a stand-in is read as a bin"
+);

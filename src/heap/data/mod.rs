@@ -1,0 +1,13 @@
+//! What a heap is made of, and where heaps are found.
+
+pub(crate) mod bin;
+pub(crate) mod class_set;
+pub(crate) mod fresh;
+pub(crate) mod heap;
+pub(crate) mod left_over;
+pub(crate) mod outbox;
+pub(crate) mod registry;
+pub(crate) mod rest;
+pub(crate) mod state;
+pub(crate) mod tls;
+pub(crate) mod torn;

@@ -1,0 +1,153 @@
+//! The batches in the making: blocks that a thread frees for one other heap each class, until they are worth a message.
+
+use crate::base::size_class::{CLASSES, SIZES};
+use crate::heap::data::heap::{Heap, NOBODY};
+use crate::heap::data::state::{OUT_FIRST, Out, batch_limit};
+use crate::slab::batch::{Batch, Block};
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+
+impl Out {
+    /// The place for the next block. Atomic and Relaxed, as a bin's `top` is: other threads count what lies below it.
+    ///
+    /// # Safety
+    /// `this` is a heap's.
+    #[inline(always)]
+    unsafe fn next(this: *mut Out) -> *mut *mut Block {
+        // SAFETY: an aligned word of a heap.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).load(Ordering::Relaxed) }
+    }
+
+    /// # Safety
+    /// `this` is the calling thread's, or one whose thread is gone.
+    #[inline(always)]
+    unsafe fn set_next(this: *mut Out, next: *mut *mut Block) {
+        // SAFETY: an aligned word of a heap.
+        unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).store(next, Ordering::Relaxed) }
+    }
+
+    /// # Safety
+    /// `heap` is a heap.
+    #[inline(always)]
+    unsafe fn first(heap: *mut Heap, class: usize) -> *mut *mut Block {
+        // SAFETY: inside the heap's places.
+        unsafe {
+            (&raw mut (*heap).out_places)
+                .cast::<*mut Block>()
+                .add(usize::from(OUT_FIRST[class]))
+        }
+    }
+
+    /// Makes all of a new heap's empty.
+    ///
+    /// # Safety
+    /// `heap` is zeroed memory that nobody else knows of.
+    pub(crate) unsafe fn init_all(heap: *mut Heap) {
+        for class in 0..CLASSES {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let first = Out::first(heap, class);
+                (*heap).out[class] = Out {
+                    next: first,
+                    last: first.add(batch_limit(class) - 1),
+                    owner: NOBODY,
+                };
+            }
+        }
+    }
+
+    /// Blocks gathered.
+    ///
+    /// # Safety
+    /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
+    #[inline(always)]
+    pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe {
+            let next = Out::next(&raw mut (*heap).out[class]);
+            (next as usize).saturating_sub(Out::first(heap, class) as usize)
+                / size_of::<*mut Block>()
+        }
+    }
+
+    /// Whose blocks were gathered, if any.
+    ///
+    /// # Safety
+    /// `heap` is the calling thread's.
+    pub(crate) unsafe fn owner(heap: *mut Heap, class: usize) -> Option<u32> {
+        // SAFETY: the caller's promise.
+        let owner = unsafe { (*heap).out[class].owner };
+        (owner != NOBODY).then_some(owner)
+    }
+
+    /// Adds a block of `owner` where the batch is for that one and does not get full by it.
+    ///
+    /// # Safety
+    /// `heap` is the calling thread's; the block, of `class` and `owner`, is free and the caller's to give.
+    #[inline(always)]
+    pub(crate) unsafe fn add(heap: *mut Heap, class: usize, block: *mut Block, owner: u32) -> bool {
+        // SAFETY: `next` is below `last`, which is the last of the class's places.
+        unsafe {
+            let out = &raw mut (*heap).out[class];
+            let next = Out::next(out);
+            if (*out).owner != owner || next == (*out).last {
+                return false;
+            }
+            *next = block;
+            // A fork in another thread may freeze this one anywhere: what is counted is there (rule 13).
+            compiler_fence(Ordering::Release);
+            Out::set_next(out, next.add(1));
+            true
+        }
+    }
+
+    /// Adds a block of `owner`, the first or one that makes the batch full; the batch, if it is.
+    ///
+    /// # Safety
+    /// As for [`Out::add`], and nothing of another owner was gathered.
+    pub(crate) unsafe fn add_end(
+        heap: *mut Heap,
+        class: usize,
+        block: *mut Block,
+        owner: u32,
+    ) -> Option<Batch> {
+        // SAFETY: `next` is at most `last`; the caller's promises.
+        unsafe {
+            let out = &raw mut (*heap).out[class];
+            let next = Out::next(out);
+            (*out).owner = owner;
+            *next = block;
+            if next != (*out).last {
+                compiler_fence(Ordering::Release);
+                Out::set_next(out, next.add(1));
+                return None;
+            }
+            let batch = Batch::of(next, batch_limit(class), SIZES[class] as usize);
+            Out::clear(heap, class);
+            Some(batch)
+        }
+    }
+
+    /// The gathered blocks' places and number, which are given up: they are to be read before anything else is gathered.
+    ///
+    /// # Safety
+    /// `heap` is the calling thread's, or one whose thread is gone.
+    pub(crate) unsafe fn take(heap: *mut Heap, class: usize) -> (*const *mut Block, usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let count = Out::count(heap, class);
+            Out::clear(heap, class);
+            (Out::first(heap, class), count)
+        }
+    }
+
+    unsafe fn clear(heap: *mut Heap, class: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let out = &raw mut (*heap).out[class];
+            Out::set_next(out, Out::first(heap, class));
+            (*out).owner = NOBODY;
+        }
+        // A fork may freeze this thread: the blocks must not be found both here and where they go.
+        compiler_fence(Ordering::Release);
+    }
+}

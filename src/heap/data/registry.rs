@@ -1,0 +1,373 @@
+//! All heaps by id, and the idle ones.
+
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, IDLE, NOBODY};
+use crate::heap::data::rest;
+use crate::heap::data::state::Out;
+use crate::os::lock::{Lock, Locked};
+use crate::os::thread;
+use crate::slab::directory::Tag;
+use crate::slab::meta;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+
+const SHELF: usize = 1024;
+/// Most heaps: threads beyond it share one heap under its lock.
+const MOST: u32 = NOBODY;
+const _: () = assert!(
+    MOST as usize <= SHELF * SHELF,
+    "the shelves hold every heap"
+);
+/// The heap nobody owns, for threads that have none.
+pub(crate) const SHARED_ID: u32 = 1;
+
+type Shelf = [AtomicPtr<Heap>; SHELF];
+
+static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mut()) }; SHELF];
+/// Ids given out, plus one: id 0 is never a heap's.
+static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
+static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Two lists: those whose bins were left as they are, which threads adopt first, and the others. And a queue of heaps
+/// whose threads are ending, or were when they came there.
+struct Idle {
+    warm: *mut Heap,
+    cold: *mut Heap,
+    first_ending: *mut Heap,
+    last_ending: *mut Heap,
+}
+
+// SAFETY: only reached through the lock around it.
+unsafe impl Send for Idle {}
+
+impl Idle {
+    /// # Safety
+    /// The heap is idle, and in no list.
+    unsafe fn push(&mut self, heap: *mut Heap) {
+        // SAFETY: the link belongs to the lock around `self`.
+        unsafe {
+            // A heap that was sent home meanwhile is only adopted sooner than others.
+            let list = if rest::is_warm(heap) {
+                &mut self.warm
+            } else {
+                &mut self.cold
+            };
+            *(*heap).next_idle.get() = *list;
+            *list = heap;
+        }
+    }
+
+    fn push_ending(&mut self, heap: *mut Heap) {
+        // SAFETY: the links belong to the lock around `self`.
+        unsafe {
+            *(*heap).next_ending.get() = ptr::null_mut();
+            if self.last_ending.is_null() {
+                self.first_ending = heap;
+            } else {
+                *(*self.last_ending).next_ending.get() = heap;
+            }
+        }
+        self.last_ending = heap;
+    }
+
+    /// Takes a heap out of the queue whose thread has ended, among the first `most`. The others go to its end, but for
+    /// those that were given up by their own threads.
+    fn take_gone(&mut self, most: usize) -> Option<*mut Heap> {
+        for _ in 0..most {
+            let heap = self.first_ending;
+            if heap.is_null() {
+                return None;
+            }
+            // SAFETY: as in `push_ending`. Acquire pairs with the Release in `exit::note_ending`.
+            unsafe {
+                self.first_ending = *(*heap).next_ending.get();
+                if self.first_ending.is_null() {
+                    self.last_ending = ptr::null_mut();
+                }
+                let tid = (*heap).ending.load(Ordering::Acquire);
+                if tid != 0 && !thread::is_gone(tid) {
+                    self.push_ending(heap);
+                    continue;
+                }
+                *(*heap).is_ending.get() = false;
+                ENDING.fetch_sub(1, Ordering::Relaxed);
+                if tid != 0 {
+                    (*heap).ending.store(0, Ordering::Relaxed);
+                    // All that the thread wrote came before its end, which the kernel has just told of.
+                    fence(Ordering::SeqCst);
+                    return Some(heap);
+                }
+            }
+        }
+        None
+    }
+
+    /// The idle heap that was left last, of those with blocks in their bins first.
+    fn pop(&mut self) -> Option<*mut Heap> {
+        let list = if self.warm.is_null() {
+            &mut self.cold
+        } else {
+            &mut self.warm
+        };
+        let heap = *list;
+        if heap.is_null() {
+            return None;
+        }
+        // SAFETY: as in `push`.
+        *list = unsafe { *(*heap).next_idle.get() };
+        Some(heap)
+    }
+}
+
+static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
+    warm: ptr::null_mut(),
+    cold: ptr::null_mut(),
+    first_ending: ptr::null_mut(),
+    last_ending: ptr::null_mut(),
+});
+/// Heaps in the queue. A hint: Relaxed.
+static ENDING: AtomicUsize = AtomicUsize::new(0);
+/// Of those, looked at for one thread that needs a heap.
+const LOOKS_AT: usize = 4;
+
+/// The heap of this id; null where there is none.
+#[inline]
+pub(crate) fn heap(id: u32) -> *mut Heap {
+    let Some(shelf) = SHELVES.get(id as usize / SHELF) else {
+        return ptr::null_mut();
+    };
+    // Acquire: pairs with the Release in `create`; the shelf and the heap in it are initialised.
+    let shelf = shelf.load(Ordering::Acquire);
+    if shelf.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: shelves are never freed.
+    unsafe { (*shelf)[id as usize % SHELF].load(Ordering::Acquire) }
+}
+
+/// A heap that nobody has: one whose thread is gone, or else an idle one, if there is any.
+pub(crate) fn take_left() -> Option<*mut Heap> {
+    let mut idle = IDLE_HEAPS.lock();
+    let gone = if ENDING.load(Ordering::Relaxed) > 0 {
+        idle.take_gone(LOOKS_AT)
+    } else {
+        None
+    };
+    if gone.is_some() {
+        return gone;
+    }
+    let heap = idle.pop()?;
+    IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+    Some(heap)
+}
+
+/// A new heap. `None` when memory or ids ran out.
+pub(crate) fn make() -> Option<*mut Heap> {
+    create(&mut IDLE_HEAPS.lock())
+}
+
+/// Has others look now and then whether the thread of `heap` is gone.
+pub(crate) fn note_ending(heap: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    // SAFETY: under the registry's lock; heaps live for ever.
+    if !unsafe { (*heap).is_ending.get().replace(true) } {
+        idle.push_ending(heap);
+        ENDING.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A heap whose thread is gone: the caller's, as it was that thread's.
+pub(crate) fn take_gone() -> Option<*mut Heap> {
+    let most = ENDING.load(Ordering::Relaxed);
+    if most == 0 {
+        return None;
+    }
+    IDLE_HEAPS.lock().take_gone(most)
+}
+
+/// Makes the heap nobody owns.
+pub(crate) fn create_shared() -> bool {
+    let mut idle = IDLE_HEAPS.lock();
+    if !heap(SHARED_ID).is_null() {
+        return true;
+    }
+    let Some(heap) = create(&mut idle) else {
+        return false;
+    };
+    // SAFETY: just made. Idle for ever: whoever posts to it drains it.
+    unsafe { (*heap).state.store(IDLE, Ordering::SeqCst) };
+    true
+}
+
+fn create(_locked: &mut Idle) -> Option<*mut Heap> {
+    let id = NEXT_ID.load(Ordering::Relaxed);
+    if id >= MOST {
+        return None;
+    }
+    let shelf_slot = &SHELVES[id as usize / SHELF];
+    let mut shelf = shelf_slot.load(Ordering::Relaxed);
+    if shelf.is_null() {
+        shelf = meta::allocate::<Shelf>()?.as_ptr();
+        // Release: pairs with `heap`; the shelf is zeroed, which is a shelf of nulls.
+        shelf_slot.store(shelf, Ordering::Release);
+    }
+    let heap = meta::allocate::<Heap>()?.as_ptr();
+    // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
+    unsafe {
+        (*heap).id = id;
+        (*heap).front.tag = Tag::of_owner(id).0;
+        Bin::init_all(heap);
+        Out::init_all(heap);
+        (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
+    }
+    NEXT_ID.store(id + 1, Ordering::Relaxed);
+    Some(heap)
+}
+
+/// Puts an idle heap where the next thread finds it.
+///
+/// # Safety
+/// The heap is idle, its thread gone, and in no list; the caller holds no heap's lock.
+pub(crate) unsafe fn publish_idle(heap: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    // SAFETY: the link belongs to this lock.
+    unsafe { idle.push(heap) };
+    IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Calls `visit` for up to `most` idle heaps that kept nothing and say they have slabs with room in `class`, until it answers true.
+/// The registry's lock is held meanwhile: the heaps stay idle.
+pub(crate) fn find_idle(
+    class: usize,
+    most: usize,
+    mut visit: impl FnMut(*mut Heap) -> bool,
+) -> bool {
+    if IDLE_COUNT.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    let idle = IDLE_HEAPS.lock();
+    let mut at = idle.cold;
+    let mut looked = 0;
+    // SAFETY: linked under this lock.
+    unsafe {
+        while !at.is_null() && looked < most {
+            looked += 1;
+            if (*at).idle_classes.has(class) && visit(at) {
+                return true;
+            }
+            at = *(*at).next_idle.get();
+        }
+    }
+    false
+}
+
+/// Takes the idle heap off its list that was left longest ago, of those whose bins were left as they are. The caller
+/// publishes it again.
+pub(crate) fn take_oldest_warm() -> Option<*mut Heap> {
+    let mut idle = IDLE_HEAPS.lock();
+    let mut link = &raw mut idle.warm;
+    // SAFETY: linked under this lock.
+    unsafe {
+        if (*link).is_null() {
+            return None;
+        }
+        while !(*(**link).next_idle.get()).is_null() {
+            link = (**link).next_idle.get();
+        }
+        let last = *link;
+        *link = ptr::null_mut();
+        IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+        Some(last)
+    }
+}
+
+/// Fills `places` with idle heaps that keep something, those that were left longest ago before others, and answers how
+/// many there are of them.
+pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
+    let mut idle = IDLE_HEAPS.lock();
+    let mut count = 0;
+    let mut add = |heap: *mut Heap| {
+        // The list begins with the one left last.
+        places[count % places.len()] = heap;
+        count += 1;
+    };
+    // SAFETY: linked under this lock. What has been sent home since goes over to the cold ones; the others stay in order.
+    unsafe {
+        let mut at = idle.cold;
+        while !at.is_null() {
+            if (*at).rest.load(Ordering::Relaxed) == rest::SLABS {
+                add(at);
+            }
+            at = *(*at).next_idle.get();
+        }
+        let mut at = core::mem::replace(&mut idle.warm, ptr::null_mut());
+        let mut last: *mut Heap = ptr::null_mut();
+        while !at.is_null() {
+            let next = *(*at).next_idle.get();
+            if rest::is_warm(at) {
+                add(at);
+                *(*at).next_idle.get() = ptr::null_mut();
+                if last.is_null() {
+                    idle.warm = at;
+                } else {
+                    *(*last).next_idle.get() = at;
+                }
+                last = at;
+            } else {
+                idle.push(at);
+            }
+            at = next;
+        }
+    }
+    count.min(places.len())
+}
+
+/// Heaps made so far, the shared one included.
+pub(crate) fn count() -> usize {
+    (NEXT_ID.load(Ordering::Relaxed) - SHARED_ID) as usize
+}
+
+/// Heaps whose thread has ended (the shared one is neither live nor idle).
+pub(crate) fn idle_count() -> usize {
+    IDLE_COUNT.load(Ordering::Relaxed)
+}
+
+/// Heaps whose thread lives.
+pub(crate) fn live_count() -> usize {
+    // Read one after the other while threads come and go: it may be off by those.
+    count().saturating_sub(1 + idle_count())
+}
+
+/// Every heap.
+pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
+    (SHARED_ID..NEXT_ID.load(Ordering::Relaxed))
+        .map(heap)
+        .filter(|heap| !heap.is_null())
+}
+
+/// For fork: the registry's lock.
+pub(crate) fn fork_lock() -> &'static Lock {
+    IDLE_HEAPS.raw()
+}
+
+/// In the child of a fork: makes every heap but `keep` and the shared one idle.
+///
+/// # Safety
+/// Only the forking thread exists, and the registry's lock has been reset.
+pub(crate) unsafe fn rebuild_idle(keep: *mut Heap) {
+    let mut idle = IDLE_HEAPS.lock();
+    (idle.warm, idle.cold) = (ptr::null_mut(), ptr::null_mut());
+    let mut count = 0;
+    for heap in all() {
+        // SAFETY: nobody else is left.
+        unsafe {
+            if heap == keep || (*heap).id == SHARED_ID {
+                continue;
+            }
+            (*heap).state.store(IDLE, Ordering::SeqCst);
+            idle.push(heap);
+        }
+        count += 1;
+    }
+    IDLE_COUNT.store(count, Ordering::Relaxed);
+}

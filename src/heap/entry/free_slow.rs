@@ -1,0 +1,141 @@
+//! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
+//! all, which ends the process with one line.
+
+use crate::base::size_class::{self, HUGE};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::Heap;
+use crate::heap::data::tls;
+use crate::heap::slow::foreign;
+use crate::heap::slow::push::push;
+use crate::heap::thread::attach;
+use crate::heap::upkeep::{maintain, tick};
+use crate::large;
+use crate::os::clock;
+use crate::os::sys::ErrnoGuard;
+use crate::slab::batch::Block;
+use crate::slab::directory::{DIRECTORY, Tag};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// A free whose tag is not the calling heap's with the class the caller named.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
+    if ptr.is_null() {
+        return;
+    }
+    let tag = DIRECTORY.own_tag(ptr as usize);
+    if tag == Tag::NONE {
+        if is_foreign(ptr) {
+            return;
+        }
+        not_ours(
+            "free",
+            ptr,
+            "not a block of this allocator, or freed already",
+        );
+    }
+    if tag.class() == HUGE as usize {
+        let _errno = ErrnoGuard::new();
+        if named.is_some_and(|class| !legal(class, HUGE as usize, ptr)) {
+            not_ours("free", ptr, "the layout's size is not this huge block's");
+        }
+        // SAFETY: the caller gives the block up.
+        unsafe { large::free(ptr) };
+        maintain::wake();
+        return tick::pass(clock::now_ms());
+    }
+    let class = tag.class();
+    if class >= size_class::CLASSES {
+        not_ours("free", ptr, "inside memory of this allocator, but no block");
+    }
+    if named.is_some_and(|named| !legal(named.max(1), class, ptr)) {
+        not_ours("free", ptr, "the layout's size class is not the block's");
+    }
+    // SAFETY: a block of `class` that the caller gives up.
+    unsafe { route(ptr.cast(), tag) }
+}
+
+/// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or smaller down to half,
+/// where a shrink stayed in place.
+fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
+    if named == actual {
+        return true;
+    }
+    if actual == HUGE as usize {
+        // SAFETY: the tag says that the address is a huge block's.
+        let usable = unsafe { large::usable_size(ptr) };
+        return named < size_class::CLASSES && size_class::size(named) * 2 >= usable;
+    }
+    named < actual && size_class::size(named) * 2 >= size_class::size(actual)
+}
+
+/// Puts a freed block of a slab where it belongs, whoever owns it.
+unsafe fn route(block: *mut Block, tag: Tag) {
+    let mut front = tls::get();
+    if tls::is_empty(front) || tls::may_return_to_free(front) {
+        attach::attach();
+        front = tls::get();
+    }
+    // SAFETY: the block is the caller's; a front that is no stand-in is this thread's heap.
+    unsafe {
+        if tls::is_dead(front) || tls::is_empty(front) {
+            let _errno = ErrnoGuard::new();
+            return foreign::post_single(block, tag);
+        }
+        if (*front).tag == Tag::of_owner(tag.owner()).0 {
+            return push(front, block, tag.class() * size_of::<Bin>());
+        }
+        foreign::free_foreign(front.cast::<Heap>(), block, tag);
+    }
+}
+
+/// Bytes the block at `ptr` holds from there on. `asked` is what the program called, for the message.
+///
+/// # Safety
+/// `ptr` is a block of this allocator, in use.
+pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
+    let class = class_of(ptr, asked);
+    if class == HUGE as usize {
+        // SAFETY: the caller's promise.
+        return unsafe { large::usable_size(ptr.cast_mut()) };
+    }
+    size_class::size(class)
+}
+
+/// The class of the block at `ptr`, or [`HUGE`]; ends the process where there is no block.
+pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
+    let tag = DIRECTORY.own_tag(ptr as usize);
+    let class = tag.class();
+    if tag == Tag::NONE || (class >= size_class::CLASSES && class != HUGE as usize) {
+        not_ours(
+            asked,
+            ptr,
+            "not a block of this allocator, or freed already",
+        );
+    }
+    class
+}
+
+/// Whom to ask about an address that is not ours before it is called an error.
+static FOREIGN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Sets the question: true means that the block is somebody else's, known, and may be forgotten.
+pub(crate) fn set_foreign(known: fn(*mut u8) -> bool) {
+    FOREIGN.store(known as *mut (), Ordering::Release);
+}
+
+fn is_foreign(ptr: *mut u8) -> bool {
+    let known = FOREIGN.load(Ordering::Acquire);
+    if known.is_null() {
+        return false;
+    }
+    // SAFETY: only ever set to such a function.
+    let known = unsafe { core::mem::transmute::<*mut (), fn(*mut u8) -> bool>(known) };
+    known(ptr)
+}
+
+#[cold]
+fn not_ours(asked: &str, ptr: *const u8, why: &str) -> ! {
+    crate::os::message::fatal!("{asked} of {ptr:p}: {why}; stopping before memory is damaged")
+}

@@ -1,0 +1,282 @@
+//! The two fast paths, each beside its cold twin.
+
+use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
+use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::fresh::Fresh;
+use crate::heap::data::heap::{Front, Heap, NOBODY};
+use crate::heap::data::state::Out;
+use crate::heap::data::tls;
+use crate::heap::entry::free_slow::free_slow;
+use crate::heap::entry::threadless;
+use crate::heap::slow::push::{bin_at, push};
+use crate::heap::slow::refill;
+use crate::heap::thread::{attach, fork};
+use crate::heap::upkeep::maintain;
+use crate::knobs::{self, Config};
+use crate::large;
+use crate::os::{findings, sys};
+use crate::slab::batch::Block;
+use crate::slab::directory::{DIRECTORY, Tag};
+use core::ptr;
+
+/// What the layer above wants: its configuration, and a call once the allocator works.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) config: Config,
+    pub(crate) when_ready: fn(),
+    /// Called before null is returned to this caller.
+    pub(crate) when_null: Option<fn()>,
+}
+
+/// A block of at least `size` bytes at `align` (a power of two), or null. `caller` says what the caller's static asks
+/// for, if it is one; the fast path does not look at it.
+#[inline]
+pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+    // Two exits to two functions: two predictable branches cost less than the one the compiler makes of a common exit.
+    if size > SMALL_MAX {
+        return alloc_other(size, align, caller);
+    }
+    if align > MIN_ALIGN {
+        return alloc_aligned(size, align, caller);
+    }
+    let front = tls::get();
+    // SAFETY: `front` is this thread's, or a read-only stand-in whose bins are empty.
+    unsafe {
+        // Size 0 gives class 0, whose bin is always empty: the slow path sorts it out.
+        let offset = (size + 15) & !15;
+        match Bin::pop(bin_at(front, offset)) {
+            Some(block) => block,
+            None => alloc_slow_at(offset, caller),
+        }
+    }
+}
+
+#[inline(never)]
+fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+    match size_class::of_layout(size, align) {
+        Some(class) => alloc_class(class, caller),
+        None => alloc_huge(size, align, false, caller).ptr,
+    }
+}
+
+#[inline(never)]
+fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+    alloc_other(size, align, caller)
+}
+
+#[inline(always)]
+fn alloc_class(class: usize, caller: Option<&Caller>) -> *mut u8 {
+    // SAFETY: as in `alloc`; `class` is below CLASSES.
+    match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
+        Some(block) => block,
+        None => alloc_slow(class, caller).ptr,
+    }
+}
+
+const _: () = assert!(
+    size_of::<Bin>() == 16 && core::mem::offset_of!(Front, bins) == 0,
+    "a size rounded up to 16 is the offset of its bin"
+);
+
+#[cold]
+#[inline(never)]
+fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
+    alloc_slow(offset / size_of::<Bin>(), caller).ptr
+}
+
+/// A block of `class` where the bin has none.
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
+    let class = class.max(1);
+    let fresh = sys::preserve_errno(|| {
+        heed(caller);
+        let fresh = from_anywhere(class);
+        match size_class::in_single_slots(class) {
+            Some(single) if fresh.ptr.is_null() => from_anywhere(single),
+            _ => fresh,
+        }
+    });
+    if fresh.ptr.is_null() {
+        refused(size_class::size(class), caller);
+    }
+    fresh
+}
+
+/// Null is about to be returned for `size` bytes.
+#[cold]
+fn refused(size: usize, caller: Option<&Caller>) {
+    findings::memory_refused(size);
+    if let Some(call) = caller.and_then(|caller| caller.when_null) {
+        call();
+    }
+}
+
+/// A block of `class`, which is not 0, from wherever there is one.
+fn from_anywhere(class: usize) -> Fresh {
+    // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
+    let mut front = tls::get();
+    if tls::is_empty(front) || tls::may_return(front) {
+        attach::attach();
+        front = tls::get();
+    }
+    // A size of 0 found the bin of class 0 empty, and a thread that has only now got its heap none at all: there may be
+    // something in the bin of the class, left by the thread before.
+    // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
+    if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
+        return Fresh { ptr, zero: false };
+    }
+    if tls::is_dead(front) || tls::is_empty(front) {
+        return threadless::alloc(class);
+    }
+    // SAFETY: neither stand-in, so the front of this thread's own heap.
+    unsafe { refill::refill(front.cast::<Heap>(), class) }
+}
+
+/// The first word on the configuration counts; later ones are only compared with it.
+fn heed(caller: Option<&Caller>) {
+    fork::register();
+    if let Some(caller) = caller {
+        knobs::init(&caller.config);
+        attach::when_ready(caller.when_ready);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
+    let block = sys::preserve_errno(|| {
+        heed(caller);
+        if !attach::ensure_ready() {
+            return None;
+        }
+        let block = large::alloc(size, align, zeroed).or_else(|| {
+            // What other sizes keep may be in the way.
+            reclaim::give_up(size).then(|| large::alloc(size, align, zeroed))?
+        })?;
+        if tls::current().is_null() {
+            maintain::noticed();
+        }
+        ceiling::grew();
+        Some(block)
+    });
+    let Some(block) = block else {
+        // An alignment takes as much room.
+        refused(size.saturating_add(align), caller);
+        return Fresh::NULL;
+    };
+    Fresh {
+        ptr: block.ptr,
+        zero: block.zero,
+    }
+}
+
+/// As [`alloc`], with all `size` bytes zero.
+pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+    let fresh = match size_class::of_layout(size, align) {
+        Some(class) => {
+            let front = tls::get();
+            // SAFETY: as in `alloc_class`.
+            let empty = unsafe { Bin::newest(&raw mut (*front).bins[class]).is_null() };
+            if empty {
+                alloc_slow(class, caller)
+            } else {
+                Fresh {
+                    ptr: alloc_class(class, caller),
+                    zero: false,
+                }
+            }
+        }
+        None => alloc_huge(size, align, true, caller),
+    };
+    if fresh.ptr.is_null() {
+        return fresh.ptr;
+    }
+    let dirty = if fresh.zero {
+        size.min(size_of::<Block>())
+    } else {
+        size
+    };
+    // SAFETY: the block is ours, and holds `size` bytes.
+    unsafe { ptr::write_bytes(fresh.ptr, 0, dirty) };
+    fresh.ptr
+}
+
+/// Frees a block by its layout.
+///
+/// # Safety
+/// `ptr` came from this allocator with this layout (or one that a shrink in place has led to) and is not used again.
+#[inline]
+pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
+    if size <= SMALL_MAX {
+        // The alignment need not be looked at: where the directory agrees with the class, the block is of it.
+        let offset = (size + 15) & !15;
+        let front = tls::get();
+        // SAFETY: `front` is this thread's or a stand-in, which no tag matches; where the tag matches, the offset is
+        // that of a class of a slab of ours, and the block the caller's to give.
+        unsafe {
+            if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize == offset {
+                return push(front, ptr.cast(), offset);
+            }
+            return dealloc_foreign(ptr, size, align);
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { dealloc_other(ptr, size, align) }
+}
+
+/// A small block that is not this heap's, mostly: in a program whose threads hand memory on, every other free.
+#[inline(never)]
+unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
+    let front = tls::get();
+    let tag = DIRECTORY.tag(ptr as usize);
+    // As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
+    let class = (size + 15) >> 4;
+    // SAFETY: `front` is this thread's own heap where it is no stand-in; the tag, of an address the directory covers, is
+    // that of a slab of ours of the class the caller names.
+    unsafe {
+        if tag.class() == class
+            && class != 0
+            && (*front).tag != Tag::of_owner(NOBODY).0
+            && (*front).tag != Tag::of_owner(tag.owner()).0
+            && DIRECTORY.holds(ptr as usize)
+            && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
+        {
+            return;
+        }
+        dealloc_other(ptr, size, align);
+    }
+}
+
+#[inline(never)]
+unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
+    // No heap's tag carries the class HUGE: such a block takes the slow path.
+    let class = size_class::of_layout(size, align).unwrap_or(HUGE as usize);
+    let front = tls::get();
+    // SAFETY: as in `dealloc`.
+    unsafe {
+        let offset = class * size_of::<Bin>();
+        if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
+            return free_slow(ptr, Some(class));
+        }
+        push(front, ptr.cast(), offset);
+    }
+}
+
+/// Frees a block by its address alone.
+///
+/// # Safety
+/// `ptr` came from this allocator and is not used again.
+#[inline]
+pub(crate) unsafe fn free(ptr: *mut u8) {
+    let front = tls::get();
+    // SAFETY: as in `free_class`.
+    unsafe {
+        let offset = (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize;
+        if offset >= CLASSES * size_of::<Bin>() {
+            return free_slow(ptr, None);
+        }
+        push(front, ptr.cast(), offset);
+    }
+}

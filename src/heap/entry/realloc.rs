@@ -1,0 +1,79 @@
+//! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
+//! copying otherwise.
+
+use crate::base::size_class::{self, HUGE, RUN_MAX};
+use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::entry::{free_slow, hot};
+use crate::heap::upkeep::tick;
+use crate::large;
+use crate::os::sys::ErrnoGuard;
+use crate::os::{clock, findings};
+use core::ptr;
+
+/// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
+/// as it was, when out of memory. `old_size` is what the caller asked for, or the block's usable size.
+///
+/// # Safety
+/// `ptr` is a block of this allocator, in use, of at least `old_size` bytes and at `align`.
+pub(crate) unsafe fn realloc(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
+    if new_size > isize::MAX as usize - align {
+        return ptr::null_mut();
+    }
+    let class = free_slow::class_of(ptr, "realloc");
+    // SAFETY: the caller's promises.
+    unsafe {
+        if class == HUGE as usize {
+            if new_size > RUN_MAX {
+                let _errno = ErrnoGuard::new();
+                let grow = || large::realloc(ptr, align, new_size);
+                // What small blocks keep may be in the way.
+                let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
+                ceiling::grew();
+                tick::pass(clock::now_ms());
+                if new.is_none() {
+                    findings::memory_refused(new_size);
+                }
+                return new.unwrap_or(ptr::null_mut());
+            }
+        } else {
+            let block = size_class::size(class);
+            if new_size <= block && !moves(block, new_size, align) {
+                return ptr;
+            }
+        }
+        let new = hot::alloc(new_size, align, None);
+        if !new.is_null() {
+            ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
+            // By address: the class in the directory is the truth, whatever size the caller last knew.
+            hot::free(ptr);
+        } else if class < size_class::CLASSES && may_stay(size_class::size(class), new_size) {
+            return ptr;
+        }
+        new
+    }
+}
+
+/// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the
+/// bytes are worth.
+const WORTH_A_MOVE: usize = 128;
+
+/// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: where that saves a quarter of it, so
+/// that what a program shrinks to fit fits.
+fn moves(block: usize, new_size: usize, align: usize) -> bool {
+    if !may_stay(block, new_size) {
+        return true;
+    }
+    let saved = size_class::of_layout(new_size, align)
+        .map_or(0, |class| block.saturating_sub(size_class::size(class)));
+    saved >= WORTH_A_MOVE && saved >= block / 4
+}
+
+/// Whether a block may serve a size it was shrunk to: down to half of it the smaller layout is legal at free.
+fn may_stay(block: usize, new_size: usize) -> bool {
+    new_size <= block && (new_size >= block / 2 || block <= 16)
+}

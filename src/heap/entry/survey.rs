@@ -1,0 +1,75 @@
+//! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
+
+use crate::base::size_class::CLASSES;
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::registry;
+use crate::heap::data::state::Out;
+use crate::heap::home::{drain, open, post};
+use crate::slab::batch::Batch;
+use core::sync::atomic::Ordering;
+
+/// Sums over all heaps.
+pub(crate) struct Survey {
+    pub(crate) slabs: [u64; CLASSES],
+    /// Blocks with the program: out of their slabs and in nobody's bins, batches or inboxes. Another thread may be
+    /// moving some at this moment, so that a class can come out negative.
+    pub(crate) live: [i64; CLASSES],
+    pub(crate) live_heaps: usize,
+    pub(crate) idle_heaps: usize,
+    /// Never less than `drained`.
+    pub(crate) posted: u64,
+    pub(crate) drained: u64,
+}
+
+/// Looks at every heap. No lock may be held.
+pub(crate) fn survey() -> Survey {
+    let idle_heaps = registry::idle_count();
+    let mut sums = Survey {
+        slabs: [0; CLASSES],
+        live: [0; CLASSES],
+        // The shared heap is neither.
+        live_heaps: registry::live_count(),
+        idle_heaps,
+        posted: 0,
+        drained: 0,
+    };
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever.
+        unsafe { add(heap, &mut sums) };
+    }
+    sums
+}
+
+unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
+    // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only how far
+    // the bins are filled.
+    unsafe {
+        let guard = lock(heap);
+        let part = shared(heap);
+        for class in 1..CLASSES {
+            sums.slabs[class] += u64::from((*part).slab_count[class]);
+            let kept = (Bin::count(heap, class) + Out::count(heap, class)) as u32
+                + (*part).spare[class].blocks;
+            sums.live[class] += (*part).out_blocks[class] as i64 - i64::from(kept);
+        }
+        let mut waiting = 0;
+        open::gather_pending(heap);
+        let mut at: Option<Batch> = (*part).pending;
+        while let Some(batch) = at {
+            sums.live[post::class_of(batch.head())] -= batch.count() as i64;
+            at = open::next_posted(batch);
+            waiting += 1;
+        }
+        // Nobody counts what is posted: it is drained or waits, and under the lock no batch is on the way between the two.
+        sums.drained += (*part).drained;
+        sums.posted += (*part).drained + waiting;
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            // Nobody comes for what was taken over.
+            drain::drain_and_unlock(heap, guard);
+        } else {
+            drop(guard);
+        }
+        drain::look_again(heap);
+    }
+}

@@ -1,0 +1,50 @@
+//! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be
+//! made. One heap, whose bins stay empty: every block comes from the slabs, under its lock.
+
+use crate::base::size_class;
+use crate::heap::data::fresh::Fresh;
+use crate::heap::data::heap::{Heap, lock};
+use crate::heap::data::registry::SHARED_ID;
+use crate::heap::data::registry::heap as by_id;
+use crate::heap::home::drain;
+use crate::heap::slabs::{expected_use, slabs};
+use crate::heap::thread::attach;
+use crate::knobs;
+use crate::pool::{self, Want};
+use core::ptr;
+
+/// A block of `class` from the shared heap.
+pub(crate) fn alloc(class: usize) -> Fresh {
+    if !attach::ensure_ready() {
+        return Fresh::NULL;
+    }
+    let heap: *mut Heap = by_id(SHARED_ID);
+    if heap.is_null() {
+        return Fresh::NULL;
+    }
+    let slots = size_class::slots(class);
+    loop {
+        // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock.
+        unsafe {
+            let guard = lock(heap);
+            drain::drain_locked(heap);
+            let mut block = ptr::null_mut();
+            let taken = slabs::take(heap, class, &raw mut block, 1, 1);
+            drop(guard);
+            drain::look_again(heap);
+            drain::catch_up();
+            if let Some(taken) = taken {
+                return Fresh {
+                    ptr: block.cast(),
+                    zero: taken.zero,
+                };
+            }
+            let usage = expected_use::usage(heap, class);
+            let Some(had) = pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) else {
+                return Fresh::NULL;
+            };
+            let _guard = lock(heap);
+            slabs::open(heap, had.claim, class);
+        }
+    }
+}

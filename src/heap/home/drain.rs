@@ -1,0 +1,124 @@
+//! Inboxes that nobody else empties.
+
+use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::registry;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{open, post};
+use crate::heap::slabs::slabs;
+use crate::os::lock::Guard;
+use crate::pool;
+use crate::slab::depot::DEPOT;
+use core::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Posts everything that `sorter` gathered, and drains what nobody else will.
+///
+/// # Safety
+/// The caller holds the lock of the sorter's heap, its own thread's, has since the first was added, and holds no other.
+pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        sorter.post_all();
+        for heap in sorter.take_unattended() {
+            try_drain(heap);
+        }
+    }
+}
+
+/// Walks a heap's inbox home on its behalf, unless somebody is at it. Does not recurse: what turns out to be foreign
+/// is posted onward and left there.
+///
+/// # Safety
+/// The caller holds at most one other heap's lock.
+pub(crate) unsafe fn try_drain(heap: *mut Heap) {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        if let Some(guard) = (*heap).lock.try_lock() {
+            drain_and_unlock(heap, guard);
+            look_again(heap);
+        }
+    }
+}
+
+/// Walks an inbox home under a lock that is let go with it.
+///
+/// # Safety
+/// `guard` is of `heap`'s lock.
+pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
+    // SAFETY: the lock is held until the guard goes.
+    let over = unsafe {
+        drain_locked(heap);
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            slabs::note_idle_classes(heap);
+        }
+        core::mem::take(&mut (*shared(heap)).over_bound)
+    };
+    drop(guard);
+    if over {
+        // The caller may hold a lock of its own: the trimming is left to `catch_up`.
+        OVER.store(true, Ordering::Relaxed);
+    }
+}
+
+/// To be called after the lock of a heap that may be idle was let go: a poster that found it held has gone away and
+/// counts on whoever held it. (Poster: push, fence, `try_lock` fails; so the holder's unlock comes later, and its look
+/// after the fence below sees the push.)
+///
+/// # Safety
+/// The caller does not hold `heap`'s lock.
+pub(crate) unsafe fn look_again(heap: *mut Heap) {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        loop {
+            fence(Ordering::SeqCst);
+            if (*heap).state.load(Ordering::Relaxed) != IDLE || (*heap).inbox.is_empty() {
+                return;
+            }
+            let Some(guard) = (*heap).lock.try_lock() else {
+                return;
+            };
+            drain_and_unlock(heap, guard);
+        }
+    }
+}
+
+/// Memory was freed on behalf of others beyond the pool's bound.
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Does what was left undone under locks. No lock may be held.
+pub(crate) fn catch_up() {
+    if post::take_left() {
+        for heap in registry::all() {
+            // SAFETY: heaps live for ever; no lock is held.
+            unsafe {
+                if (*heap).state.load(Ordering::Relaxed) == IDLE {
+                    try_drain(heap);
+                }
+            }
+        }
+    }
+    if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
+        pool::trim();
+    }
+    DEPOT.catch_up();
+}
+
+/// Walks everything in the inbox and among the pending home.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn drain_locked(heap: *mut Heap) {
+    // SAFETY: the caller's promise; posted batches are nobody else's.
+    unsafe {
+        let mut sorter = Sorter::new(heap, false);
+        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
+        open::gather_pending(heap);
+        let part = shared(heap);
+        while let Some(batch) = (*part).pending {
+            let class = post::class_of(batch.head());
+            (*part).pending = open::next_posted(batch);
+            (*part).drained += 1;
+            open::batch(heap, batch, class, &mut sorter);
+        }
+        sorter.post_all();
+    }
+}

@@ -1,0 +1,65 @@
+//! Messages to other heaps: batches of blocks that are theirs.
+
+use crate::base::size_class;
+use crate::heap::data::heap::{Heap, IDLE};
+use crate::heap::data::left_over::LeftOver;
+use crate::heap::data::registry;
+use crate::heap::data::state::batch_limit;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use core::sync::atomic::{Ordering, fence};
+
+/// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
+const LARGE_INBOX: usize = 512 << 10;
+
+/// Posts a batch to its owner; answers that heap where nobody may come for it. The caller drains its inbox then, or says
+/// that something is left ([`leave`]).
+///
+/// # Safety
+/// The caller owns the batch.
+#[must_use]
+pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
+    // SAFETY: tags name heaps that exist, and heaps live for ever.
+    unsafe {
+        let heap = registry::heap(owner);
+        if heap.is_null() {
+            crate::os::message::fatal!(
+                "block {:p}: its slab names a heap that does not exist",
+                batch.head()
+            );
+        }
+        let class = class_of(batch.head());
+        let each = batch_limit(class) * size_class::size(class);
+        let waiting = (*heap).inbox.post(batch);
+        // SeqCst, with the fence in `give_up::give_up`: either this thread sees that the heap is idle, or its last drain
+        // sees this batch.
+        fence(Ordering::SeqCst);
+        let nobody_comes = (*heap).state.load(Ordering::Relaxed) == IDLE;
+        (nobody_comes || waiting * each >= LARGE_INBOX).then_some(heap)
+    }
+}
+
+/// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
+static LEFT: LeftOver = LeftOver::new();
+
+/// Says that some idle heap may hold batches that nobody opened: the caller kept locks, and let them go.
+pub(crate) fn leave() {
+    LEFT.leave();
+}
+
+/// Whether anything was left since the last call: the caller opens the inboxes of all idle heaps then.
+#[must_use]
+pub(crate) fn take_left() -> bool {
+    LEFT.take()
+}
+
+/// The class of a block that somebody freed.
+pub(crate) fn class_of(block: *mut Block) -> usize {
+    let class = DIRECTORY.tag(block as usize).class();
+    if class == 0 || class >= size_class::CLASSES {
+        crate::os::message::fatal!(
+            "block {block:p}: in a free list, but not a block; something wrote to freed memory"
+        );
+    }
+    class
+}

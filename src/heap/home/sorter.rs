@@ -1,0 +1,160 @@
+//! Blocks of other heaps, sorted by owner and posted batch by batch.
+
+use crate::base::size_class;
+use crate::heap::data::heap::{Heap, shared};
+use crate::heap::data::state::{MOST_BATCHED, OWNERS, batch_limit};
+use crate::heap::home::post::{leave, post};
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::Tag;
+use core::ptr;
+
+/// Gathers foreign blocks by owner, so that each message carries many. One at a time has any of a heap's, under its lock.
+pub(crate) struct Sorter {
+    heap: *mut Heap,
+    rows: [Row; OWNERS],
+    used: usize,
+    /// Whether the caller can drain inboxes that nobody comes for: not while draining one.
+    may_drain: bool,
+    /// Heaps nobody comes for, to which something was posted.
+    unattended: [*mut Heap; OWNERS],
+    unattended_count: usize,
+    /// Least blocks in a row that do not wait for more.
+    full: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    owner: u32,
+    class: u32,
+    /// How many of the row's blocks are there.
+    count: usize,
+}
+
+impl Sorter {
+    /// A sorter of what the holder of `heap`'s lock sends home.
+    pub(crate) fn new(heap: *mut Heap, may_drain: bool) -> Sorter {
+        Sorter {
+            heap,
+            may_drain,
+            unattended: [ptr::null_mut(); OWNERS],
+            unattended_count: 0,
+            full: 0,
+            rows: [Row {
+                owner: 0,
+                class: 0,
+                count: 0,
+            }; OWNERS],
+            used: 0,
+        }
+    }
+
+    /// Lets rows wait for `full` blocks where a batch is less: one a little larger than a batch would make one message
+    /// that is full and one of a few.
+    pub(crate) fn wait_for(&mut self, full: usize) {
+        self.full = full;
+    }
+
+    /// Whether blocks wait to be posted.
+    pub(crate) fn has_any(&self) -> bool {
+        self.used > 0
+    }
+
+    /// Adds a foreign block.
+    ///
+    /// # Safety
+    /// The caller owns `block`, whose tag is `tag`, and holds the lock of the sorter's heap.
+    pub(crate) unsafe fn add(&mut self, block: *mut Block, tag: Tag) {
+        let (owner, class) = (tag.owner(), tag.class());
+        let found = self.rows[..self.used]
+            .iter()
+            .position(|row| row.owner == owner && row.class == class as u32);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let index = if self.used < OWNERS {
+                    // SAFETY: the lock is held.
+                    let sorting = unsafe { &mut (*shared(self.heap)).sorting };
+                    debug_assert!(self.used > 0 || !*sorting, "two sorters share their rows");
+                    *sorting = true;
+                    self.used += 1;
+                    self.used - 1
+                } else {
+                    let fullest = (0..OWNERS).max_by_key(|&i| self.rows[i].count);
+                    let index = fullest.unwrap_or(0);
+                    // SAFETY: the row's blocks are ours.
+                    unsafe { self.post_row(index) };
+                    index
+                };
+                self.rows[index] = Row {
+                    owner,
+                    class: class as u32,
+                    count: 0,
+                };
+                index
+            }
+        };
+        let row = &mut self.rows[index];
+        // SAFETY: the lock is held; a row is posted before it has more than it has room for.
+        unsafe {
+            (*shared(self.heap)).rows[index][row.count].write(block);
+        }
+        row.count += 1;
+        if row.count >= batch_limit(class).max(self.full).min(MOST_BATCHED) {
+            // SAFETY: the row's blocks are ours.
+            unsafe { self.post_row(index) };
+        }
+    }
+
+    /// Posts everything gathered.
+    ///
+    /// # Safety
+    /// The caller holds the lock of the sorter's heap, and has since the first was added.
+    pub(crate) unsafe fn post_all(&mut self) {
+        if self.used == 0 {
+            return;
+        }
+        for index in 0..self.used {
+            // SAFETY: as above.
+            unsafe { self.post_row(index) };
+        }
+        self.used = 0;
+        // SAFETY: the lock is held.
+        unsafe { (*shared(self.heap)).sorting = false };
+    }
+
+    unsafe fn post_row(&mut self, index: usize) {
+        let row = &mut self.rows[index];
+        let count = core::mem::take(&mut row.count);
+        if count == 0 {
+            return;
+        }
+        // SAFETY: the first `count` blocks of the row were written, are the caller's, and of the row's class.
+        unsafe {
+            let blocks = &raw const (*shared(self.heap)).rows[index];
+            let last = blocks.cast::<*mut Block>().add(count - 1);
+            let batch = Batch::of(last, count, size_class::size(row.class as usize));
+            if let Some(heap) = post(row.owner, batch) {
+                self.note_unattended(heap);
+            }
+        }
+    }
+
+    /// Something was posted to a heap nobody comes for: the caller drains it later, if it can and is told of it.
+    fn note_unattended(&mut self, heap: *mut Heap) {
+        let known = &self.unattended[..self.unattended_count];
+        if known.contains(&heap) {
+            return;
+        }
+        if !self.may_drain || self.unattended_count == OWNERS {
+            return leave();
+        }
+        self.unattended[self.unattended_count] = heap;
+        self.unattended_count += 1;
+    }
+
+    /// Heaps nobody comes for, to which something was posted since the last call: the caller drains their inboxes.
+    pub(crate) fn take_unattended(&mut self) -> impl Iterator<Item = *mut Heap> + use<> {
+        let count = core::mem::take(&mut self.unattended_count);
+        self.unattended.into_iter().take(count)
+    }
+}

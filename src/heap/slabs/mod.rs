@@ -1,0 +1,6 @@
+//! A heap's slabs.
+
+pub(crate) mod expected_use;
+#[allow(clippy::module_inception)]
+pub(crate) mod slabs;
+pub(crate) mod walk;

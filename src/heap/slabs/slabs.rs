@@ -1,0 +1,272 @@
+//! A heap's slabs, under its lock: which have room, taking blocks from them and putting them back.
+//!
+//! Slabs with room are listed by fullness, fullest first to be taken from, so that sparse ones run empty. A slab of
+//! which only a block or two is free is in no list: fetching those would cost a slow path for each.
+
+use crate::base::account::{self, Kind};
+use crate::base::size_class;
+use crate::base::units::SLOT;
+use crate::heap::data::heap::{BUCKETS, Heap, Shared, carve_count, shared};
+use crate::heap::slabs::expected_use;
+use crate::os::clock;
+use crate::pool::{self, Claim};
+use crate::slab::batch::Block;
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::slab::{Slab, Taken};
+use crate::slab::superslab::Superslab;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// How many slabs one refill draws from before it is content with what it has.
+const SLABS_PER_REFILL: usize = 4;
+
+/// New blocks come by this share of what the class holds, where that is more than a bin's worth: a class that has grown
+/// large takes few slow paths to grow further, and a program pays little for what it does not use.
+const GROWN_SHARE: usize = 32;
+
+/// Fewest free blocks for which a slab is listed.
+#[inline]
+fn listed_from(capacity: usize) -> usize {
+    (capacity / 32).max(1)
+}
+
+/// The list for a slab: 0 for none, else 1 (fullest) to [`BUCKETS`].
+#[inline]
+pub(crate) fn bucket(available: usize, capacity: usize) -> usize {
+    if available < listed_from(capacity) {
+        return 0;
+    }
+    let quarters = available * 4;
+    1 + (quarters >= capacity) as usize
+        + (quarters >= 2 * capacity) as usize
+        + (quarters >= 3 * capacity) as usize
+}
+
+pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to; the slab is listed.
+    unsafe {
+        let (next, prev) = ((*slab).next, (*slab).prev);
+        if prev.is_null() {
+            (*part).slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
+        } else {
+            (*prev).next = next;
+        }
+        if !next.is_null() {
+            (*next).prev = prev;
+        }
+        (*slab).bucket = 0;
+    }
+}
+
+/// Puts the slab into the list its fullness asks for.
+pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+    unsafe {
+        let wanted = bucket((*slab).available(), (*slab).capacity());
+        if wanted == (*slab).bucket as usize {
+            return;
+        }
+        if (*slab).bucket != 0 {
+            unlink(part, slab);
+        }
+        if wanted != 0 {
+            let head = &mut (*part).slabs[(*slab).class as usize][wanted - 1];
+            (*slab).next = *head;
+            (*slab).prev = ptr::null_mut();
+            if !head.is_null() {
+                (**head).prev = slab;
+            }
+            *head = slab;
+            (*slab).bucket = wanted as u8;
+        }
+    }
+}
+
+/// Takes about `want` blocks from the heap's slabs, more new ones where the class is large, and writes their addresses
+/// from `to` upwards, where there is room for `room`; how many, and whether the last is zero.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and has the room.
+pub(crate) unsafe fn take(
+    heap: *mut Heap,
+    class: usize,
+    to: *mut *mut Block,
+    want: usize,
+    room: usize,
+) -> Option<Taken> {
+    debug_assert!(want <= room);
+    // SAFETY: the lock is held; listed slabs belong to the heap and have room.
+    unsafe {
+        let part = shared(heap);
+        let mut got = Taken {
+            count: 0,
+            zero: false,
+        };
+        for _ in 0..SLABS_PER_REFILL {
+            let Some(&slab) = (*part).slabs[class].iter().find(|slab| !slab.is_null()) else {
+                break;
+            };
+            let left = want - got.count;
+            let before = (*slab).carved_bytes();
+            let grown = (*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
+            let carve = carve_count(class)
+                .max(want / 2)
+                .min(left)
+                .max(grown)
+                .min(room - got.count);
+            let Some(taken) = (*slab).take(
+                to.add(got.count),
+                room - got.count,
+                carve,
+                &mut (*part).scratch,
+            ) else {
+                break;
+            };
+            account(part, slab, class, before, taken.count);
+            got = Taken {
+                count: got.count + taken.count,
+                zero: taken.zero,
+            };
+            if got.count * 2 >= want || taken.zero {
+                break;
+            }
+        }
+        (got.count > 0).then_some(got)
+    }
+}
+
+/// `count` blocks were taken from the slab, which had `before` bytes carved.
+unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+    unsafe {
+        let carved = (*slab).carved_bytes() - before;
+        if carved > 0 {
+            (*part).carved_bytes += carved;
+            account::change(Kind::Blocks, 0, carved);
+        }
+        (*part).out_blocks[class] += count as u64;
+        (*part).out_bytes += count * size_class::size(class);
+        relist(part, slab);
+    }
+}
+
+/// Puts the blocks at the `count` addresses up to and including `*last` back into their slab; the slab goes back to the
+/// pool when nothing of it is out any more.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the blocks, which lie in one slab of `heap`.
+pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize, class: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let part = shared(heap);
+        let block = *last;
+        let slab = Superslab::slab_of(block as usize);
+        if count > (*slab).out() {
+            crate::os::message::fatal!(
+                "block {block:p}: more blocks of its slab come back than went out (freed twice?)"
+            );
+        }
+        debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
+        (*slab).give(last, count);
+        (*part).out_blocks[class] -= count as u64;
+        (*part).out_bytes -= count * size_class::size(class);
+        if (*slab).out() > 0 {
+            relist(part, slab);
+        } else if (*slab).touched() <= (*part).keep_left {
+            (*part).keep_left -= (*slab).touched();
+            (*part).kept += (*slab).touched();
+            (*part).has_empty = true;
+            relist(part, slab);
+        } else {
+            retire(part, slab);
+        }
+    }
+}
+
+/// Gives the heap's empty slabs back to the pool.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn retire_empty(heap: *mut Heap) {
+    // SAFETY: the lock is held; listed slabs belong to the heap.
+    unsafe {
+        let part = shared(heap);
+        if !core::mem::take(&mut (*part).has_empty) {
+            return;
+        }
+        for class in 1..size_class::CLASSES {
+            let mut slab = (*part).slabs[class][BUCKETS - 1];
+            while !slab.is_null() {
+                let next = (*slab).next;
+                if (*slab).out() == 0 {
+                    retire(part, slab);
+                }
+                slab = next;
+            }
+        }
+    }
+}
+
+unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the owner's lock, and nothing of the slab is out: its tags may go (rule 2).
+    unsafe {
+        debug_assert!((*slab).is_valid());
+        if (*slab).bucket != 0 {
+            unlink(part, slab);
+        }
+        let class = (*slab).class as usize;
+        let slots = size_class::slots(class);
+        let base = (*slab).base;
+        (*part).slab_count[class] -= 1;
+        (*part).slab_bytes -= slots * SLOT;
+        DIRECTORY.set(base, slots, Tag::NONE);
+        let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
+        let slot = (base - (*superslab).base) / SLOT;
+        if !size_class::is_run(class) {
+            Superslab::part(superslab, slot, slots);
+        }
+        let used = (*slab).touched();
+        expected_use::retired(class, used);
+        (*part).carved_bytes -= (*slab).carved_bytes();
+        account::change(Kind::Blocks, (*slab).carved_bytes(), 0);
+        (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
+    }
+}
+
+/// Makes claimed slots a slab of `heap`.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and owns the claim.
+pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
+    // SAFETY: the caller's promises: nobody else knows of these slots yet.
+    unsafe {
+        let part = shared(heap);
+        let slab = &raw mut (*claim.superslab).slabs[claim.slot];
+        let base = claim.addr();
+        Slab::open(slab, base, class, (*heap).id, claim.clean);
+        let slots = size_class::slots(class);
+        if !size_class::is_run(class) {
+            Superslab::join(claim.superslab, claim.slot, slots);
+        }
+        DIRECTORY.set(base, slots, Tag::new((*heap).id, class as u8));
+        (*part).slab_count[class] += 1;
+        (*part).slab_bytes += slots * SLOT;
+        relist(part, slab);
+    }
+}
+
+/// Brings an idle heap's hint up to date.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn note_idle_classes(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    unsafe {
+        (*heap).idle_classes.clear();
+        for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
+            if buckets.iter().any(|slab| !slab.is_null()) {
+                (*heap).idle_classes.add(class);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Frees of blocks that are another heap's.
+
+use crate::base::size_class;
+use crate::heap::data::heap::Heap;
+use crate::heap::data::state::Out;
+use crate::heap::home::{drain, post};
+use crate::heap::slow::{idle_owners, push};
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::Tag;
+
+/// A free of a block that belongs to another heap, by a thread that has one.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
+pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) {
+    let class = tag.class();
+    // SAFETY: `out` is the thread's own.
+    unsafe {
+        if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
+            // A second owner: into the bin; the way back sorts.
+            (*heap).mixed.add(class);
+            idle_owners::came(heap, class);
+            return push::push_foreign(heap, block, class);
+        }
+        (*heap).gathered.add(class);
+        if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
+            let _errno = crate::os::sys::ErrnoGuard::new();
+            post_now(tag.owner(), batch);
+            drain::catch_up();
+        }
+    }
+}
+
+/// A free by a thread without a heap.
+///
+/// # Safety
+/// `block`, tagged `tag`, is the caller's to give; no lock is held.
+pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let batch = Batch::of(&raw const block, 1, size_class::size(tag.class()));
+        post_now(tag.owner(), batch);
+    }
+    drain::catch_up();
+}
+
+/// Posts a batch, and drains its owner's inbox where nobody else may.
+///
+/// # Safety
+/// The caller owns the batch, and holds no lock.
+unsafe fn post_now(owner: u32, batch: Batch) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if let Some(heap) = post::post(owner, batch) {
+            drain::try_drain(heap);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Blocks sorted by the idle heaps they belong to, and taken home in person: one visit to an owner for blocks of all
+//! classes.
+
+use crate::base::size_class;
+use crate::heap::cache::stack;
+use crate::heap::data::bin::{Bin, room};
+use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::registry::heap as by_id;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{drain, open, post};
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use crate::slab::slab::damaged;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// Idle owners told apart at a time.
+const OWNERS: usize = 32;
+/// Blocks that go home together.
+const FEW: usize = 32;
+
+/// A hint: a thread may take the heap over at any time, and gets back what is sent all the same.
+pub(crate) fn is_idle(owner: u32) -> bool {
+    let heap = by_id(owner);
+    // SAFETY: heaps live for ever.
+    !heap.is_null() && unsafe { (*heap).state.load(Ordering::Relaxed) == IDLE }
+}
+
+/// Blocks of one owner, of all classes, chained, those of one class next to one another.
+#[derive(Clone, Copy)]
+struct Row {
+    owner: u32,
+    chain: *mut Block,
+}
+
+/// What is gathered for them.
+pub(crate) struct Rows {
+    rows: [Row; OWNERS],
+    used: usize,
+}
+
+impl Rows {
+    pub(crate) const NONE: Rows = Rows {
+        rows: [Row {
+            owner: 0,
+            chain: ptr::null_mut(),
+        }; OWNERS],
+        used: 0,
+    };
+
+    /// Sifts the bin and the stack of `class`; answers how many blocks went.
+    ///
+    /// # Safety
+    /// The caller is the heap's thread and holds its lock.
+    pub(crate) unsafe fn sift_class(&mut self, heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: the caller's promise. What was taken off the stack is ours until it is pushed.
+        unsafe {
+            let count = Bin::count(heap, class);
+            let stay = self.sift(heap, Bin::first(heap, class), count, class);
+            Bin::set_count(heap, class, stay);
+            let mut went = count - stay;
+            let stack = &raw mut (*shared(heap)).spare[class];
+            let low = (*stack).low;
+            let mut left: Option<Batch> = None;
+            // Nothing that is done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
+            let first = (*shared(heap)).scratch.first();
+            loop {
+                let count = stack::take(heap, class, first, room(class));
+                if count == 0 {
+                    break;
+                }
+                let stay = self.sift(heap, first, count, class);
+                if stay > 0 {
+                    let batch = Batch::of(first.add(stay - 1), stay, size_class::size(class));
+                    batch.set_link(left);
+                    left = Some(batch);
+                }
+                went += count - stay;
+            }
+            while let Some(batch) = left {
+                left = batch.link();
+                stack::push(heap, class, batch);
+            }
+            // What was sifted was not needed.
+            (*stack).low = low.min((*stack).blocks);
+            went
+        }
+    }
+
+    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` places,
+    /// and its number is the answer.
+    ///
+    /// # Safety
+    /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`, and holds `heap`'s lock.
+    unsafe fn sift(
+        &mut self,
+        heap: *mut Heap,
+        addresses: *mut *mut Block,
+        count: usize,
+        class: usize,
+    ) -> usize {
+        let mut own = [ptr::null_mut(); FEW];
+        let (mut owned, mut stay) = (0, 0);
+        // Nothing of the heap's own is foreign, and so nothing is posted.
+        let none = &mut Sorter::new(heap, false);
+        // SAFETY: the blocks are the caller's; each address is checked before it is followed.
+        unsafe {
+            for i in 0..count {
+                let block = *addresses.add(i);
+                let tag = DIRECTORY.tag(block as usize);
+                if tag.class() != class {
+                    damaged(block);
+                }
+                if tag.owner() == (*heap).id {
+                    own[owned] = block;
+                    owned += 1;
+                    if owned == FEW {
+                        open::blocks(heap, own.as_ptr(), owned, class, none);
+                        owned = 0;
+                    }
+                } else if is_idle(tag.owner()) {
+                    self.add(tag.owner(), block, heap);
+                } else {
+                    *addresses.add(stay) = block;
+                    stay += 1;
+                }
+            }
+            open::blocks(heap, own.as_ptr(), owned, class, none);
+        }
+        stay
+    }
+
+    /// Puts a block in front of its owner's others.
+    ///
+    /// # Safety
+    /// The block is the caller's, which holds `heap`'s lock.
+    pub(crate) unsafe fn add(&mut self, owner: u32, block: *mut Block, heap: *mut Heap) {
+        let found = self.rows[..self.used]
+            .iter()
+            .position(|row| row.owner == owner);
+        let index = found.unwrap_or_else(|| {
+            if self.used == OWNERS {
+                // SAFETY: the caller's promise.
+                unsafe { self.visit_all(heap) };
+            }
+            self.rows[self.used] = Row {
+                owner,
+                chain: ptr::null_mut(),
+            };
+            self.used += 1;
+            self.used - 1
+        });
+        // SAFETY: the block is ours.
+        unsafe { (*block).next.set(self.rows[index].chain) };
+        self.rows[index].chain = block;
+    }
+
+    /// Takes each owner what is its.
+    ///
+    /// # Safety
+    /// The caller holds `heap`'s lock, and no other.
+    pub(crate) unsafe fn visit_all(&mut self, heap: *mut Heap) {
+        for row in &self.rows[..self.used] {
+            // SAFETY: the chain is ours, and given up.
+            unsafe { visit(row.owner, row.chain, heap) };
+        }
+        self.used = 0;
+    }
+}
+
+/// Walks blocks of all classes home to the idle heap `owner`, and what waits in its inbox with them. Where somebody else
+/// is at it, or a thread has taken the heap over, they are posted, and whoever that is comes for them.
+///
+/// # Safety
+/// The caller owns the chain, and holds `from`'s lock and no other.
+unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
+    let heap = by_id(owner);
+    // Posts, and leaves the draining to `catch_up`: a lock is held all along.
+    let mut sorter = Sorter::new(from, false);
+    // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
+    // heap's lock does (rule 5), and `open` asks under it: what belongs to a third by now, since a slab was taken
+    // over, goes to the sorter.
+    unsafe {
+        let guard = (*heap)
+            .lock
+            .try_lock()
+            .filter(|_| (*heap).state.load(Ordering::Relaxed) == IDLE);
+        let mut at = chain;
+        while !at.is_null() {
+            let class = post::class_of(at);
+            let mut addresses = [ptr::null_mut(); FEW];
+            let mut count = 0;
+            while !at.is_null() && count < FEW && post::class_of(at) == class {
+                addresses[count] = at;
+                count += 1;
+                at = (*at).next.get();
+            }
+            // Without the owner's lock all go to the sorter, but for what is `from`'s own by now.
+            let place = if guard.is_some() { heap } else { from };
+            open::blocks(place, addresses.as_ptr(), count, class, &mut sorter);
+        }
+        if let Some(guard) = guard {
+            drain::drain_and_unlock(heap, guard);
+        }
+        drain::look_again(heap);
+        sorter.post_all();
+    }
+}

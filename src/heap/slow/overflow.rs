@@ -1,0 +1,111 @@
+//! A free that found its bin full.
+
+use crate::base::size_class;
+use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
+use crate::heap::cache::{budget, reclaim, stack};
+use crate::heap::data::bin::{Bin, room};
+use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{drain, open};
+use crate::heap::slow::idle_owners;
+use crate::heap::upkeep::tick;
+use crate::slab::batch::Block;
+use crate::slab::directory::DIRECTORY;
+use core::ptr;
+
+/// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
+/// does not come again soon; all of it where the last that came was a free as well.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
+pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) {
+    // SAFETY: bins are the thread's own; the rest is under the lock.
+    unsafe {
+        let guard = lock(heap);
+        let count = Bin::count(heap, class);
+        if count > 0 {
+            let first = Bin::first(heap, class);
+            // A program that does nothing but free would come again as soon as half is full.
+            let old = if (*heap).freeing.has(class) {
+                count
+            } else {
+                count.div_ceil(2)
+            };
+            (*heap).freeing.add(class);
+            if old < count || !stack::put_bin(heap, class) {
+                stack::put(heap, class, first, old);
+                ptr::copy(first.add(old), first, count - old);
+                Bin::set_count(heap, class, count - old);
+            }
+        }
+        let mut sorter = Sorter::new(heap, true);
+        if size_class::is_run(class) {
+            stack::put(heap, class, &raw const block, 1);
+        } else if Bin::limit(heap, class) > 0 {
+            keep(heap, class, block);
+        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
+            // A thread that frees what others allocate: gather, so that each message carries many.
+            Bin::set_limit(heap, class, room(class));
+            keep(heap, class, block);
+        } else if budget::learnt(shared(heap)) > 0 {
+            stack::put(heap, class, &raw const block, 1);
+        } else {
+            open::blocks(heap, &raw const block, 1, class, &mut sorter);
+        }
+        bound(heap, class, &mut sorter);
+        drain::post_all(&mut sorter);
+        let todo = tick::look(heap);
+        drop(guard);
+        todo.run();
+    }
+}
+
+/// Puts a block into the bin, which has room.
+unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
+    // SAFETY: the bin is the calling thread's.
+    let kept = unsafe { Bin::push(&raw mut (*heap).front.bins[class], block) };
+    debug_assert!(kept, "half the bin was emptied");
+}
+
+/// Sends home what the class may not keep, so much at a time.
+unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller holds the lock and is the heap's thread.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let gathers = idle_owners::gathers(heap, class);
+        let limit = (*spare).limit;
+        let mut keep = limit;
+        if let Some(most) = gathers {
+            keep = keep.max(most);
+            sorter.wait_for(idle_owners::full(class));
+        }
+        let share = budget::share(part, class);
+        keep = keep.min(share.stack);
+        bound_bin(heap, class, share.bin);
+        let before = (*spare).blocks.min(limit);
+        let until = (*spare).blocks.saturating_sub(AT_ONCE);
+        while (*spare).blocks > keep.max(until) {
+            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
+            if gone == 0 {
+                break;
+            }
+            (*spare).walked = (*spare).walked.saturating_add(gone);
+            idle_owners::homed(heap, class, gone);
+            if sorter.has_any() {
+                // Foreign ones among them: more at once makes fuller messages.
+                let most = gathers.map_or((*spare).limit / 2, |_| 0);
+                keep = keep.min(most);
+            }
+        }
+        if share.stack < limit {
+            budget::cut(part, class, before - (*spare).blocks.min(limit));
+            let over = budget::over(part);
+            if over > 0 {
+                // One sorter at a time has the heap's rows.
+                drain::post_all(sorter);
+                reclaim::make_room(heap, class, over);
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A freed block goes into its bin, which may be full.
+
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Front, Heap};
+use crate::heap::slow::overflow;
+use crate::os::sys::ErrnoGuard;
+use crate::slab::batch::Block;
+
+/// The bin `offset` bytes into the front.
+///
+/// # Safety
+/// `offset` is that of a bin.
+#[inline(always)]
+pub(crate) unsafe fn bin_at(front: *mut Front, offset: usize) -> *mut Bin {
+    // SAFETY: the caller's promise.
+    unsafe { front.cast::<u8>().add(offset).cast() }
+}
+
+/// Puts a block into the bin `offset` bytes into the front.
+///
+/// # Safety
+/// The front is the calling thread's own; the block, of that bin's class, was just freed and belongs to nobody else.
+#[inline(always)]
+pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if !Bin::push(bin_at(front, offset), block) {
+            overflow(block, front.cast(), offset);
+        }
+    }
+}
+
+/// Puts a block of another heap into the bin: blocks may sit anywhere, and the way back sorts.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
+pub(crate) unsafe fn push_foreign(heap: *mut Heap, block: *mut Block, class: usize) {
+    // SAFETY: the caller's promises; a heap starts with its front.
+    unsafe { push(heap.cast(), block, class * size_of::<Bin>()) }
+}
+
+/// The block comes first, where the callers of `free` have put it.
+#[cold]
+#[inline(never)]
+unsafe fn overflow(block: *mut Block, heap: *mut Heap, offset: usize) {
+    let _errno = ErrnoGuard::new();
+    // SAFETY: the caller's: its own heap, its own block.
+    unsafe { overflow::overflow(heap, block, offset / size_of::<Bin>()) }
+}

@@ -1,0 +1,205 @@
+//! Where a heap's next blocks of a class come from, cheapest first.
+
+use crate::base::size_class;
+use crate::base::units::SLOT;
+use crate::heap::cache::incoming::{has_post, open_pending};
+use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
+use crate::heap::data::bin::{Bin, bin_limit, room};
+use crate::heap::data::fresh::Fresh;
+use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::state::Out;
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::slabs::{expected_use, slabs};
+use crate::heap::slow::{idle_owners, take_over};
+use crate::heap::upkeep::{ahead, settle, tick};
+use crate::pool::{self, Want};
+use crate::slab::magazine;
+use crate::{knobs, large};
+use core::ptr;
+
+/// Batches from the inbox that one slow path opens.
+const INBOX_PER_REFILL: usize = 16;
+/// A batch for another heap is taken back only if its blocks fill cache lines: else two threads end up writing the same
+/// lines, at the batch's edges and wherever the user freed every other block.
+const RECYCLE_FROM: usize = 64;
+
+/// A block of `class` for the owner of `heap`, whose bin is empty; fills the bin with what comes along.
+///
+/// # Safety
+/// `heap` is the calling thread's; no lock is held.
+pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
+    // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
+    unsafe {
+        debug_assert!(
+            Bin::count(heap, class) == 0,
+            "what is in the bin would be lost"
+        );
+        (*heap).freeing.remove(class);
+        idle_owners::took(heap);
+        if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
+            let (from, count) = Out::take(heap, class);
+            (*heap).mixed.add(class);
+            ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
+            Bin::set_count(heap, class, count);
+            return give_newest(heap, class, false);
+        }
+        let guard = lock(heap);
+        if from_stock(heap, class) {
+            let fresh = give_newest(heap, class, false);
+            let todo = tick::look(heap);
+            drop(guard);
+            todo.run();
+            return fresh;
+        }
+        // Grows by doubling from a quarter: what a class is given depends on how often it asks.
+        let limit = bin_limit(class);
+        let want = (Bin::limit(heap, class) * 2)
+            .clamp(limit.div_ceil(4), limit)
+            .max(1);
+        flush::missed(heap, class, want);
+        let taken = from_slabs(heap, class, want);
+        let todo = tick::look(heap);
+        drop(guard);
+        let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want));
+        todo.run();
+        ahead::start_if_wanted();
+        fresh
+    }
+}
+
+/// The newest block of a bin that was just filled. Between the look at the empty bin and the filling nothing may stand
+/// that can call the C library: an allocation in there would fill the bin, and be lost.
+unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
+    // SAFETY: the bin is the thread's own.
+    unsafe {
+        let newest = Bin::pop(&raw mut (*heap).front.bins[class]);
+        let limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        Bin::set_limit(heap, class, limit);
+        Fresh {
+            ptr: newest.unwrap_or(ptr::null_mut()),
+            zero,
+        }
+    }
+}
+
+/// Fills the empty bin from the spare stack, after a look into the inbox where the stack is empty; whether it could.
+unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the caller holds the lock, and is the heap's thread.
+    unsafe {
+        let mut count = from_stack(heap, class);
+        if count == 0 && has_post(heap) {
+            let mut sorter = Sorter::new(heap, true);
+            open_pending(heap, INBOX_PER_REFILL, &mut sorter);
+            drain::post_all(&mut sorter);
+            count = from_stack(heap, class);
+        }
+        if count > 0 && Bin::magazine(heap, class).is_some() {
+            // Of a class that swings: as much may go back at once as a magazine brings.
+            Bin::set_limit(heap, class, magazine::ROOM);
+        } else if budget::learnt(shared(heap)) > 0 {
+            // The bin was bounded while the class ran empty.
+            let limit = Bin::limit(heap, class);
+            let more = (limit * 2).max(count).min(bin_limit(class));
+            Bin::set_limit(heap, class, limit.max(more));
+        }
+        count > 0
+    }
+}
+
+/// Fills the empty bin from the spare stack; how many blocks there are in it then.
+unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
+    // SAFETY: the caller holds the lock, and is the heap's thread.
+    unsafe {
+        let count = stack::take_bin(heap, class);
+        if count > 0 {
+            return count;
+        }
+        let count = stack::take(heap, class, Bin::first(heap, class), room(class));
+        Bin::set_count(heap, class, count);
+        count
+    }
+}
+
+/// Fills the empty bin from the heap's slabs and gives the newest out; the bin may hold `want` from now on.
+///
+/// # Safety
+/// The caller holds the lock, and is the heap's thread.
+unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh> {
+    // SAFETY: the bin is the thread's own, and empty.
+    unsafe {
+        let to = Bin::first(heap, class);
+        let taken = slabs::take(heap, class, to, want, room(class))?;
+        Bin::set_limit(heap, class, want.min(bin_limit(class)));
+        Bin::set_count(heap, class, taken.count);
+        Some(give_newest(heap, class, taken.zero))
+    }
+}
+
+/// The heap has no slab with room: somebody else's, or a new one.
+#[inline(never)]
+unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
+    settle::recover();
+    if take_over::take_over(heap, class) {
+        // SAFETY: the lock is taken for the call.
+        unsafe {
+            let guard = lock(heap);
+            let taken = from_slabs(heap, class, want);
+            drop(guard);
+            if let Some(fresh) = taken {
+                return fresh;
+            }
+        }
+    }
+    // SAFETY: the heap is the calling thread's, and its lock is free.
+    let usage = unsafe { expected_use::usage(heap, class) };
+    // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
+    let (node, slots) = (pool::here(), size_class::slots(class));
+    for attempt in 0..3 {
+        while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
+            // SAFETY: the claim is ours and becomes a slab under the lock.
+            unsafe {
+                let guard = lock(heap);
+                slabs::open(heap, had.claim, class);
+                let taken = from_slabs(heap, class, want);
+                let bytes = slots * SLOT * reclaim::ROOM_FOR;
+                if budget::learnt(shared(heap)) > 0 {
+                    reclaim::make_room(heap, class, bytes);
+                }
+                drop(guard);
+                reclaim::others_make_room(heap, bytes);
+                ceiling::grew();
+                if had.mapped {
+                    ahead::ran_dry(node);
+                }
+                if let Some(fresh) = taken {
+                    return fresh;
+                }
+            }
+        }
+        match attempt {
+            // Address space may be held by what is cached: give it up and try again.
+            0 => large::purge_all(),
+            // SAFETY: no lock is held.
+            1 => unsafe { flush(heap) },
+            _ => {}
+        }
+    }
+    Fresh::NULL
+}
+
+/// Empties the heap's own caches into the slabs, for want of anything else.
+#[cold]
+#[inline(never)]
+unsafe fn flush(heap: *mut Heap) {
+    // SAFETY: the caller is the heap's thread and holds no lock.
+    unsafe {
+        let guard = lock(heap);
+        let mut sorter = Sorter::new(heap, true);
+        open_pending(heap, usize::MAX, &mut sorter);
+        flush::flush_all(heap, &mut sorter);
+        drain::post_all(&mut sorter);
+        drop(guard);
+    }
+    reclaim::give_up(0);
+}

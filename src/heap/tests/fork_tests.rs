@@ -1,0 +1,133 @@
+//! Fork while some thread holds any one of the locks, and the end of a process under locks.
+
+use crate::heap::data::heap::lock;
+use crate::heap::data::{registry, tls};
+use crate::heap::entry::hot;
+use crate::heap::thread::fork;
+use crate::knobs;
+use crate::os::lock::Lock;
+use crate::os::message::fatal;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use std::vec::Vec;
+
+/// Waits for the child of a fork; its exit code.
+fn end_of(child: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: a child of this process and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert!(
+        !libc::WIFSIGNALED(status),
+        "signal {} (14: it hung)",
+        libc::WTERMSIG(status)
+    );
+    libc::WEXITSTATUS(status)
+}
+
+fn take_and_give(size: usize) {
+    let block = hot::alloc(size, 16, None);
+    assert!(!block.is_null());
+    // SAFETY: taken above.
+    unsafe { hot::free(block) };
+}
+
+/// Blocks of every kind, so that every lock is passed.
+fn use_everything() {
+    for size in [24, 5000, 40_000, 300_000, 3 << 20] {
+        take_and_give(size);
+    }
+}
+
+/// A thread holds the lock for a while; the child of a fork meanwhile finds it free, as every other.
+#[test]
+fn every_lock_is_free_in_a_child() {
+    use_everything();
+    // What stands still is what has to, and the one that spin's once-cell depends on.
+    let all: Vec<&'static Lock> = fork::locks().chain([knobs::fork_lock()]).collect();
+    let mine = tls::current();
+    // SAFETY: heaps live for ever.
+    let my_lock: *const Lock = unsafe { &(*mine).lock };
+    for &held in all.iter().filter(|lock| !core::ptr::eq(**lock, my_lock)) {
+        let (holds, held_by_now) = channel();
+        let holder = thread::spawn(move || {
+            let guard = held.lock();
+            holds.send(()).expect("received below");
+            thread::sleep(Duration::from_millis(3));
+            drop(guard);
+        });
+        held_by_now.recv().expect("sent above");
+        // SAFETY: the child calls the allocator alone, which promises to work after fork, and leaves by _exit.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(60);
+                let free = all.iter().all(|lock| lock.try_lock().is_some());
+                use_everything();
+                libc::_exit(i32::from(!free));
+            }
+            assert_eq!(end_of(child), 0);
+        }
+        holder.join().expect("the holder");
+    }
+}
+
+extern "C" fn sleeps(_: *mut libc::c_void) -> *mut libc::c_void {
+    thread::sleep(Duration::from_secs(60));
+    core::ptr::null_mut()
+}
+
+extern "C" fn on_abort(_: i32) {
+    use_everything();
+    // SAFETY: as in the test; the child of a child ends at once.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            use_everything();
+            libc::_exit(7);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        libc::_exit(if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            1
+        });
+    }
+}
+
+/// A mistake is found under the lock of the thread's own heap, and under one that everybody needs.
+#[test]
+fn a_handler_of_abort_may_allocate_and_fork() {
+    use_everything();
+    // SAFETY: the child calls the allocator alone, and leaves by _exit.
+    let dies = |end: fn() -> !| unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(60);
+            libc::close(2);
+            libc::signal(libc::SIGABRT, on_abort as *const () as usize);
+            // Another is there, so that fork has locks to wait for. Not by `std`, whose lock the parent may have held.
+            // Its number is an integer or a pointer, as the C library has it.
+            let mut id = core::mem::MaybeUninit::uninit();
+            let none = core::ptr::null_mut();
+            libc::pthread_create(id.as_mut_ptr(), core::ptr::null(), sleeps, none);
+            end();
+        }
+        end_of(child)
+    };
+    let own = || {
+        // SAFETY: this thread's heap.
+        let _guard = unsafe { lock(tls::current()) };
+        fatal!("under the lock of a heap");
+    };
+    let global = || {
+        let _guard = registry::fork_lock().lock();
+        // SAFETY: this thread's heap.
+        let _mine = unsafe { lock(tls::current()) };
+        let _pool = crate::pool::fork_locks().next().map(Lock::lock);
+        fatal!("under the locks of all");
+    };
+    assert_eq!(dies(own), 7);
+    assert_eq!(dies(global), 7);
+}

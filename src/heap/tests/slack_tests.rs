@@ -1,0 +1,291 @@
+//! What a heap may hold because its program comes back for it.
+
+use crate::base::size_class;
+use crate::heap::cache::{budget, flush};
+use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::{bin, heap, tls};
+use crate::heap::entry::hot;
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::os::{clock, fake};
+use std::sync::mpsc;
+use std::vec::Vec;
+use std::{thread, vec};
+
+const SWING: usize = 16 << 20;
+/// Rounds within which a swing has to be learnt.
+const ROUNDS: usize = 40;
+
+fn take(size: usize) -> Vec<usize> {
+    let alloc = || hot::alloc(size, 8, None) as usize;
+    (0..SWING / size)
+        .map(|_| alloc())
+        .inspect(|&block| assert_ne!(block, 0))
+        .collect()
+}
+
+fn free(blocks: Vec<usize>, size: usize) {
+    for block in blocks {
+        // SAFETY: from `take`, and freed once.
+        unsafe { hot::dealloc(block as *mut u8, size, 8) };
+    }
+}
+
+/// What a heap keeps.
+struct Kept {
+    on_stacks: usize,
+    learnt: usize,
+    /// Bytes of its slabs that were handed out at some time.
+    carved: usize,
+}
+
+/// The calling thread's, which has allocated.
+fn mine() -> *mut Heap {
+    tls::get().cast()
+}
+
+fn kept() -> Kept {
+    kept_by(mine())
+}
+
+fn kept_by(heap: *mut Heap) -> Kept {
+    // SAFETY: heaps live for ever; the lock is held.
+    unsafe {
+        let _guard = lock(heap);
+        let part = shared(heap);
+        Kept {
+            on_stacks: (*part).spare_bytes,
+            learnt: budget::learnt(part),
+            carved: (*part).carved_bytes,
+        }
+    }
+}
+
+/// What a look at the clock does once a period has passed.
+fn look() {
+    // SAFETY: as in `kept`.
+    unsafe {
+        let heap: *mut Heap = tls::get().cast();
+        let _guard = lock(heap);
+        let mut sorter = Sorter::new(heap, true);
+        while !flush::shrink_unneeded(heap, flush::AT_ONCE, &mut sorter).done {}
+        drain::post_all(&mut sorter);
+    }
+}
+
+/// Runs the body in a process of its own, on a thread of its own, and for it no time passes.
+fn alone(name: &str, body: fn()) {
+    if fake::alone(name) {
+        clock::stopped::stop();
+        thread::spawn(body).join().expect("it passes");
+    }
+}
+
+/// Two bins of the class, the one in use and the one that went onto the stack last.
+fn bins(size: usize) -> usize {
+    2 * 1024 * size
+}
+
+#[test]
+fn what_is_freed_once_goes_home() {
+    alone(
+        "heap::tests::slack_tests::what_is_freed_once_goes_home",
+        || {
+            const SIZE: usize = 64;
+            free(take(SIZE), SIZE);
+            let kept = kept();
+            assert_eq!(kept.learnt, 0);
+            let most = budget::least() + bins(SIZE);
+            assert!(kept.on_stacks <= most, "{} KiB", kept.on_stacks >> 10);
+        },
+    );
+}
+
+#[test]
+fn what_swings_beside_much_that_stays_goes_home() {
+    alone(
+        "heap::tests::slack_tests::what_swings_beside_much_that_stays_goes_home",
+        || {
+            const SIZE: usize = 64;
+            let stays = [take(SIZE), take(SIZE)];
+            for _ in 0..ROUNDS / 4 {
+                free(take(SIZE), SIZE);
+                assert_eq!(kept().learnt, 0);
+            }
+            stays.into_iter().for_each(|blocks| free(blocks, SIZE));
+        },
+    );
+}
+
+#[test]
+fn what_swings_stays_until_it_does_no_more() {
+    alone(
+        "heap::tests::slack_tests::what_swings_stays_until_it_does_no_more",
+        || {
+            const SIZE: usize = 64;
+            let stays = (0..ROUNDS).any(|_| {
+                free(take(SIZE), SIZE);
+                kept().on_stacks > SWING - bins(SIZE)
+            });
+            let then = kept();
+            assert!(stays, "{} KiB stay", then.on_stacks >> 10);
+            assert!(then.learnt >= SWING / 2, "{} KiB learnt", then.learnt >> 10);
+            // The first look cannot know for how long it has lain there.
+            (0..3).for_each(|_| look());
+            assert!(kept().on_stacks <= bins(SIZE));
+            (0..20).for_each(|_| look());
+            assert_eq!(kept().learnt, 0);
+        },
+    );
+}
+
+/// The sum over all heaps is that of none that live longer than their threads.
+#[test]
+fn what_was_learnt_ends_with_the_thread() {
+    alone(
+        "heap::tests::slack_tests::what_was_learnt_ends_with_the_thread",
+        || {
+            const SIZE: usize = 48;
+            let heap = thread::spawn(|| {
+                assert!((0..ROUNDS).any(|_| {
+                    free(take(SIZE), SIZE);
+                    kept().learnt > 0
+                }));
+                tls::get() as usize
+            })
+            .join()
+            .expect("it passes");
+            // SAFETY: heaps live for ever; the lock is held.
+            unsafe {
+                let heap = heap as *mut Heap;
+                let _guard = lock(heap);
+                // Another thread may have it by now, and have learnt by itself.
+                if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == heap::IDLE {
+                    assert_eq!(budget::learnt(shared(heap)), 0);
+                }
+            }
+        },
+    );
+}
+
+/// Most that a program's slabs hold whose phases use different sizes by turns, so often each; what was freed in a phase
+/// is `sort`ed before.
+fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
+    let (mut most, mut learnt) = (0, 0);
+    for _ in 0..4 {
+        for size in [64, 192, 320] {
+            for _ in 0..times {
+                let mut blocks = take(size);
+                // One of each at times, which brings a whole bin along.
+                for size in [64, 192, 320] {
+                    free(vec![hot::alloc(size, 8, None) as usize], size);
+                }
+                let now = kept();
+                most = most.max(now.carved);
+                learnt = learnt.max(now.learnt);
+                sort(&mut blocks);
+                free(blocks, size);
+            }
+        }
+    }
+    assert!(learnt > 0);
+    assert!(learnt <= SWING * 3 / 2, "{} KiB learnt", learnt >> 10);
+    most
+}
+
+/// What is kept for the one makes room for the other.
+#[test]
+fn what_is_kept_makes_room_for_other_sizes() {
+    alone(
+        "heap::tests::slack_tests::what_is_kept_makes_room_for_other_sizes",
+        || {
+            let most = phases(3, |_| {});
+            let bound = SWING * 3 / 2 + budget::least();
+            assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
+        },
+    );
+}
+
+/// A few blocks of each size that stay on the stacks may lie in all of its slabs.
+#[test]
+fn what_is_freed_in_any_order_makes_room_for_other_sizes() {
+    fn shuffle(blocks: &mut [usize]) {
+        let mut state = 1_usize;
+        for i in (1..blocks.len()).rev() {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            blocks.swap(i, (state >> 33) % (i + 1));
+        }
+    }
+    alone(
+        "heap::tests::slack_tests::what_is_freed_in_any_order_makes_room_for_other_sizes",
+        || {
+            let most = phases(1, shuffle);
+            let bound = SWING * 3 / 2 + budget::least();
+            assert!(most <= bound, "{} KiB for {} live", most >> 10, SWING >> 10);
+        },
+    );
+}
+
+/// Nobody finds a sleeping thread's bins: what it keeps beyond the bound is on its stacks.
+#[test]
+fn bins_run_empty_with_their_class() {
+    alone(
+        "heap::tests::slack_tests::bins_run_empty_with_their_class",
+        || {
+            const SIZES: [usize; 4] = [64, 160, 400, 1000];
+            let round = || {
+                for blocks in SIZES.map(|size| (take(size), size)) {
+                    free(blocks.0, blocks.1);
+                }
+            };
+            assert!((0..ROUNDS).any(|_| {
+                round();
+                kept().learnt > SWING
+            }));
+            round();
+            for size in SIZES {
+                let class = size_class::of_layout(size, 8).expect("a small size");
+                // SAFETY: as in `kept`; the bin is this thread's.
+                let count = unsafe { bin::Bin::count(tls::get().cast(), class) };
+                assert!(count <= 1, "{count} blocks of {size} bytes");
+            }
+        },
+    );
+}
+
+/// Threads that take turns do not keep each what one of them needs at a time.
+#[test]
+fn a_thread_that_waits_makes_room_for_one_that_grows() {
+    alone(
+        "heap::tests::slack_tests::a_thread_that_waits_makes_room_for_one_that_grows",
+        || {
+            const SIZE: usize = 64;
+            let (to, from) = mpsc::channel();
+            let (end, ends) = mpsc::channel::<()>();
+            let waits = thread::spawn(move || {
+                let swings = (0..ROUNDS).any(|_| {
+                    free(take(SIZE), SIZE);
+                    kept().on_stacks > SWING - bins(SIZE)
+                });
+                assert!(swings);
+                to.send(mine() as usize).expect("it listens");
+                // Until the other one is done, or has failed.
+                let _ = ends.recv();
+            });
+            let other = from.recv().expect("it learns") as *mut Heap;
+            // What this one does takes longer than for which a thread may be still.
+            let stays = (0..ROUNDS).all(|_| {
+                free(take(SIZE), SIZE);
+                clock::stopped::pass(5);
+                // What this one learns is not to keep it from growing.
+                look();
+                look();
+                kept_by(other).on_stacks > bins(SIZE)
+            });
+            let left = kept_by(other).on_stacks;
+            drop(end);
+            waits.join().expect("it passes");
+            assert!(!stays, "{} KiB stay", left >> 10);
+        },
+    );
+}

@@ -1,0 +1,358 @@
+//! Spare stacks that are large: their blocks lie in magazines, come back once each, and go home in the end.
+
+use crate::base::size_class;
+use crate::heap::cache::{flush, incoming, stack};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::tls;
+use crate::heap::entry::{hot, survey};
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::upkeep::maintain;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::magazine;
+use std::collections::HashSet;
+use std::vec::Vec;
+use std::{slice, thread};
+
+/// Allocates so many blocks, checks that they are distinct and nobody else's, and frees them in the order that `places`
+/// says.
+fn round(size: usize, mark: usize, places: impl ExactSizeIterator<Item = usize>) {
+    let count = places.len();
+    let blocks: Vec<*mut usize> = (0..count)
+        .map(|_| hot::alloc(size, 8, None).cast())
+        .collect();
+    let distinct: HashSet<_> = blocks.iter().collect();
+    assert!(distinct.len() == count && blocks.iter().all(|block| !block.is_null()));
+    // SAFETY: live blocks, each freed once: `places` names every one.
+    unsafe {
+        for (i, &block) in blocks.iter().enumerate() {
+            *block = mark + i;
+        }
+        for i in places {
+            assert_eq!(*blocks[i], mark + i, "nobody else has the block");
+            hot::dealloc(blocks[i].cast(), size, 8);
+        }
+    }
+}
+
+/// Has the calling thread get its heap.
+fn in_use() {
+    round(48, 0, 0..1);
+}
+
+fn my_heap() -> *mut Heap {
+    tls::get().cast()
+}
+
+/// Blocks that the calling thread's heap has in magazines, and the bytes of all its magazines.
+fn in_magazines(size: usize) -> (usize, usize) {
+    let class = (size + 15) >> 4;
+    // SAFETY: the thread has allocated, and so has a heap; the lock is held.
+    unsafe {
+        let heap = my_heap();
+        let _guard = lock(heap);
+        assert!(stack::is_valid(heap));
+        let part = shared(heap);
+        let spare = &raw const (*part).spare[class];
+        ((*spare).in_magazines as usize, (*part).empties.held_bytes())
+    }
+}
+
+/// Swings until a look between two rounds finds most blocks in magazines: other tests of this process may purge meanwhile.
+fn swing(size: usize, count: usize) {
+    for attempt in 0..50 {
+        for mark in 0..4 {
+            round(size, mark << 32, 0..count);
+            round(size, mark << 32, (0..count).rev());
+            // 7,919 is a prime that does not divide the number of blocks.
+            round(size, mark << 32, (0..count).map(|i| i * 7919 % count));
+        }
+        let (blocks, bytes) = in_magazines(size);
+        if blocks > count / 2 {
+            assert!(bytes >= blocks * size_of::<usize>());
+            return;
+        }
+        assert!(attempt < 49, "{blocks} of {count} blocks in magazines");
+    }
+}
+
+#[test]
+fn what_a_large_stack_holds_lies_in_magazines_and_comes_back_once() {
+    for (size, count) in [(16, 20_000), (64, 20_000), (240, 6_000)] {
+        thread::spawn(move || swing(size, count))
+            .join()
+            .expect("it passes");
+    }
+}
+
+#[test]
+fn magazines_nobody_needs_go_back() {
+    thread::spawn(|| {
+        swing(64, 20_000);
+        maintain::purge_now();
+        let (blocks, bytes) = in_magazines(64);
+        assert_eq!(blocks, 0);
+        assert!(
+            bytes <= magazine::SIZE,
+            "{bytes} bytes: more than the bin's"
+        );
+        // And all over again.
+        swing(64, 20_000);
+    })
+    .join()
+    .expect("it passes");
+}
+
+/// Whether the calling thread's bin lies in a magazine, and how many blocks it may hold.
+fn bin(size: usize) -> (bool, usize) {
+    let class = (size + 15) >> 4;
+    // SAFETY: the thread's own heap; the lock is held.
+    unsafe {
+        let _guard = lock(my_heap());
+        (
+            Bin::magazine(my_heap(), class).is_some(),
+            Bin::limit(my_heap(), class),
+        )
+    }
+}
+
+#[test]
+fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
+    thread::spawn(|| {
+        for (size, expected) in [(16, true), (64, true), (80, false)] {
+            swing(size, 20_000);
+            // Whoever purges meanwhile takes the stack's magazines, but no bin of a thread that lives.
+            round(size, 0, 0..20_000);
+            let (inside, limit) = bin(size);
+            assert_eq!(inside, expected, "{size} B");
+            assert!(limit <= magazine::ROOM);
+        }
+        let heap = my_heap();
+        // SAFETY: the thread's own heap; the lock is held.
+        unsafe {
+            let _guard = lock(heap);
+            let mut sorter = Sorter::new(heap, true);
+            flush::flush_private(heap, &mut sorter);
+            drain::post_all(&mut sorter);
+            assert!(stack::is_valid(heap));
+        }
+        for size in [16, 64] {
+            assert_eq!(bin(size), (false, 0), "{size} B");
+        }
+        swing(64, 20_000);
+    })
+    .join()
+    .expect("it passes");
+}
+
+/// The addresses in the calling thread's bin, oldest first.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+unsafe fn in_bin(heap: *mut Heap, class: usize) -> Vec<*mut Block> {
+    // SAFETY: the caller's promise: so many places were written.
+    unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }.to_vec()
+}
+
+/// Fills the calling thread's bin of 64 bytes to the last place of the magazine it lies in, and puts it onto the stack;
+/// whether there were magazines to be had.
+fn goes_and_comes_as_it_is() -> bool {
+    let class = 64 >> 4;
+    swing(64, 20_000);
+    let blocks: Vec<*mut u8> = (0..2_000).map(|_| hot::alloc(64, 8, None)).collect();
+    let heap = my_heap();
+    // SAFETY: the thread's own heap and blocks; the lock is held while the stack is looked at.
+    unsafe {
+        let limit = Bin::limit(heap, class);
+        let (full, rest) = blocks.split_at(limit - Bin::count(heap, class));
+        full.iter().for_each(|&block| hot::dealloc(block, 64, 8));
+        let guard = lock(heap);
+        let spare = &raw const (*shared(heap)).spare[class];
+        let (held, in_magazines) = (in_bin(heap, class), (*spare).in_magazines as usize);
+        let magazine = Bin::magazine(heap, class);
+        let went = stack::put_bin(heap, class);
+        if went {
+            assert_eq!(held.len(), magazine::ROOM);
+            assert!(Bin::magazine(heap, class).is_some_and(|other| Some(other) != magazine));
+            assert!(Bin::newest(&raw mut (*heap).front.bins[class]).is_null());
+            assert_eq!((*spare).in_magazines as usize, in_magazines + held.len());
+            assert!(stack::is_valid(heap));
+            assert_eq!(stack::take_bin(heap, class), held.len());
+            assert_eq!(Bin::magazine(heap, class), magazine);
+            assert_eq!((*spare).in_magazines as usize, in_magazines);
+        }
+        assert_eq!(in_bin(heap, class), held);
+        assert!(stack::is_valid(heap));
+        drop(guard);
+        rest.iter().for_each(|&block| hot::dealloc(block, 64, 8));
+        went
+    }
+}
+
+#[test]
+fn a_full_bin_goes_onto_the_stack_and_comes_back_as_it_is() {
+    let body = || (0..20).any(|_| goes_and_comes_as_it_is());
+    assert!(thread::spawn(body).join().expect("it passes"));
+}
+
+/// What a class holds goes home for want of room, and its bin with it, be there anything in it or not.
+#[test]
+fn a_class_that_is_emptied_leaves_its_magazine() {
+    thread::spawn(|| {
+        for left in [0, 100] {
+            let mut blocks = Vec::new();
+            // Whoever purges in between may leave nothing for the bin to lie in.
+            let tries = (0..20).take_while(|_| {
+                swing(64, 20_000);
+                blocks.extend((0..1_000).map(|_| hot::alloc(64, 8, None)));
+                !bin(64).0
+            });
+            assert!(tries.count() < 20, "the bin lies in a magazine");
+            let heap = my_heap();
+            // SAFETY: the thread's own heap and blocks; the lock is held where it has to be.
+            unsafe {
+                while Bin::count(heap, 4) > 0 {
+                    blocks.push(hot::alloc(64, 8, None));
+                }
+                let some = blocks.split_off(blocks.len() - left);
+                some.into_iter()
+                    .for_each(|block| hot::dealloc(block, 64, 8));
+                assert!(bin(64).0);
+                let guard = lock(heap);
+                let mut sorter = Sorter::new(heap, true);
+                flush::empty(heap, 4, &mut sorter);
+                drain::post_all(&mut sorter);
+                assert!(stack::is_valid(heap));
+                assert_eq!((*shared(heap)).spare[4].blocks, 0);
+                assert_eq!(Bin::count(heap, 4), 0);
+                drop(guard);
+                assert!(!bin(64).0, "{left} blocks were in the bin");
+                blocks
+                    .into_iter()
+                    .for_each(|block| hot::dealloc(block, 64, 8));
+            }
+        }
+    })
+    .join()
+    .expect("it passes");
+}
+
+#[test]
+fn large_blocks_and_small_stacks_have_no_magazines() {
+    thread::spawn(|| {
+        let few = [(48, 500), (2048, 1000)];
+        // The heap may be one that another thread left, and its magazines with it.
+        in_use();
+        let (_, before) = in_magazines(48);
+        for (size, count) in few {
+            for _ in 0..10 {
+                let blocks: Vec<*mut u8> = (0..count).map(|_| hot::alloc(size, 8, None)).collect();
+                for block in blocks {
+                    assert!(!block.is_null());
+                    // SAFETY: just allocated.
+                    unsafe { hot::dealloc(block, size, 8) };
+                }
+            }
+        }
+        // SAFETY: the thread's heap; the lock is held.
+        unsafe {
+            let _guard = lock(my_heap());
+            let part = shared(my_heap());
+            assert!((*part).empties.held_bytes() <= before);
+            assert!(size_class::of_layout(2048, 8).is_some_and(|class| {
+                (*part).spare[class].blocks > 0 && (*part).spare[class].in_magazines == 0
+            }));
+        }
+    })
+    .join()
+    .expect("it passes");
+}
+
+/// A machine of a terabyte has room for more blocks of a class than 32 bits count: as if so many were out already.
+#[test]
+fn blocks_beyond_four_billion_are_counted() {
+    const OTHERS: u64 = (1 << 32) - 10;
+    thread::spawn(|| {
+        in_use();
+        let class = 48 / 16;
+        // SAFETY: the thread's own heap, under its lock.
+        let add = |more: i64| unsafe {
+            let _guard = lock(my_heap());
+            let out = &raw mut (*shared(my_heap())).out_blocks[class];
+            *out = out.read().wrapping_add_signed(more);
+        };
+        add(OTHERS as i64);
+        round(48, 0, 0..5000);
+        let blocks: Vec<_> = (0..5000).map(|_| hot::alloc(48, 8, None)).collect();
+        let live = survey::survey().live[class];
+        assert!(live >= OTHERS as i64 + 5000, "{live}");
+        for block in blocks {
+            // SAFETY: live blocks, each freed once.
+            unsafe { hot::dealloc(block, 48, 8) };
+        }
+        add(-(OTHERS as i64));
+    })
+    .join()
+    .expect("no panic");
+}
+
+/// A batch that was posted before a slab of the receiver was taken over: its first block is the receiver's own, another
+/// is not, and both are found by who looks for foreign blocks.
+#[test]
+fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
+    const SIZE: usize = 20_000;
+    let class = size_class::of_layout(SIZE, 8).expect("a class");
+    let (first, kept): (usize, usize) = thread::spawn(move || {
+        in_use();
+        // One block of a slab stays out, so that the idle heap has a slab with room.
+        (my_heap() as usize, hot::alloc(SIZE, 8, None) as usize)
+    })
+    .join()
+    .expect("no panic");
+    let first = first as *mut Heap;
+    let taken_from = |heap: *mut Heap| {
+        // SAFETY: heaps live for ever; the lock is held.
+        unsafe {
+            let _guard = lock(heap);
+            (*shared(heap)).taken_from.has(class)
+        }
+    };
+    // Threads of other tests may adopt the heap before: then the slab is used where it is.
+    let mut blocks = Vec::new();
+    let seen = (0..200).any(|_| {
+        blocks.push(hot::alloc(SIZE, 8, None));
+        taken_from(first)
+    });
+    let adopted = !taken_from(first);
+    assert!(seen || adopted);
+    thread::spawn(move || {
+        in_use();
+        let heap = my_heap();
+        // SAFETY: the thread's own heap, under its lock; two free blocks of the class as a batch, of which the second
+        // might be another heap's.
+        unsafe {
+            let pair = [hot::alloc(SIZE, 8, None), hot::alloc(SIZE, 8, None)];
+            let _guard = lock(heap);
+            (*shared(heap)).taken_from.add(class);
+            assert!(!(*heap).mixed.has(class));
+            let batch = Batch::of(
+                pair.as_ptr().cast::<*mut Block>().add(1),
+                2,
+                size_class::size(class),
+            );
+            (*heap).inbox.post(batch);
+            let mut sorter = Sorter::new(heap, false);
+            incoming::open_pending(heap, 1, &mut sorter);
+            sorter.post_all();
+            assert!((*heap).mixed.has(class));
+            assert!(stack::is_valid(heap));
+        }
+    })
+    .join()
+    .expect("no panic");
+    for block in blocks.into_iter().chain([kept as *mut u8]) {
+        // SAFETY: live blocks, each freed once.
+        unsafe { hot::dealloc(block, SIZE, 8) };
+    }
+}

@@ -1,0 +1,131 @@
+//! Making the allocator ready, and giving a thread its heap.
+
+use crate::heap::data::{registry, tls};
+use crate::heap::thread::{adopt, exit, fork};
+use crate::heap::upkeep::maintain;
+use crate::os::lock::Lock;
+use crate::os::{memory, message, numa, sys, thread};
+use crate::slab::directory::DIRECTORY;
+use crate::{knobs, pool};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+
+/// Nothing done; tables and knobs usable; everything said to the C library too.
+const COLD: u8 = 0;
+const USABLE: u8 = 1;
+const READY: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(COLD);
+static LOCK: Lock = Lock::new();
+/// One thread tells the C library of us; it may allocate meanwhile. Zero, or which one.
+static TELLING: AtomicUsize = AtomicUsize::new(0);
+
+/// What the layer above wants called once the allocator works.
+static WHEN_READY: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Has `call` called when the allocator has become ready; of several, the first.
+pub(crate) fn when_ready(call: fn()) {
+    if WHEN_READY.load(Ordering::Relaxed).is_null() {
+        WHEN_READY.store(call as *mut (), Ordering::Release);
+    }
+}
+
+/// Reads the knobs and reserves the tables. Answers false when the kernel refuses; a later call tries again.
+#[inline]
+pub(crate) fn ensure_ready() -> bool {
+    // Acquire: pairs with the Release stores below.
+    STATE.load(Ordering::Acquire) == READY || ensure_ready_slow()
+}
+
+#[cold]
+#[inline(never)]
+fn ensure_ready_slow() -> bool {
+    fork::register();
+    if STATE.load(Ordering::Acquire) == COLD {
+        let _guard = LOCK.lock();
+        if STATE.load(Ordering::Relaxed) == COLD && !make_usable() {
+            return false;
+        }
+    }
+    // Relaxed: what the thread that tells has done is published by `STATE`.
+    let (all, none) = (Ordering::Relaxed, Ordering::Relaxed);
+    if STATE.load(Ordering::Acquire) == USABLE
+        && TELLING.compare_exchange(0, thread::me(), all, none).is_ok()
+    {
+        exit::forget_at_unload();
+        // A library that is preloaded comes here while the dynamic loader is still at work: it is linked to stay
+        // (preload/), and must not call the loader. One that a program opens is pinned now.
+        if cfg!(feature = "std") {
+            thread::pin();
+        }
+        // Acquire: pairs with the Release in `when_ready`.
+        let call = WHEN_READY.load(Ordering::Acquire);
+        if !call.is_null() {
+            // SAFETY: only ever set to a `fn()`.
+            let call: fn() = unsafe { core::mem::transmute::<*mut (), fn()>(call) };
+            call();
+        }
+        STATE.store(READY, Ordering::Release);
+        let count = knobs::get().prewarm as usize;
+        if count > 0 {
+            let had = pool::prewarm(knobs::get(), count);
+            if had < count {
+                message::message!(
+                    "HAKMEM_SS_PREWARM={count}: {had} superslabs were populated; memory or a limit ended it"
+                );
+            }
+        }
+    }
+    true
+}
+
+fn make_usable() -> bool {
+    message::remember_stderr();
+    let knobs = knobs::get();
+    numa::init();
+    if DIRECTORY
+        .init(memory::machine_total(), sys::rlimit_as())
+        .is_err()
+        || !registry::create_shared()
+    {
+        return false;
+    }
+    pool::set_retain(knobs.retain_mb, knobs.purge_delay_ms);
+    exit::create_key();
+    STATE.store(USABLE, Ordering::Release);
+    true
+}
+
+/// Gives the calling thread a heap, if it can be had; else the thread goes on without. One whose heap was given up may have
+/// another: its destructors still run.
+#[cold]
+#[inline(never)]
+pub(crate) fn attach() {
+    let _errno = sys::ErrnoGuard::new();
+    let late = tls::is_dead(tls::get());
+    if !ensure_ready() || !(tls::is_empty(tls::get()) || tls::may_return(tls::get())) {
+        return;
+    }
+    let Some(heap) = adopt::acquire() else {
+        return;
+    };
+    // Before anything that may allocate: from here on such a call is an ordinary one.
+    tls::set(heap.cast());
+    if !exit::arm(heap, late) || late {
+        // SAFETY: the heap is this thread's now.
+        unsafe { exit::note_ending(heap) };
+    }
+    maintain::noticed();
+}
+
+/// For fork: the lock of the start.
+pub(crate) fn fork_lock() -> &'static Lock {
+    &LOCK
+}
+
+/// In the child of a fork: what another thread was about to tell the C library is told anew.
+pub(crate) fn after_fork() {
+    if TELLING.load(Ordering::Relaxed) != thread::me() {
+        TELLING.store(0, Ordering::Relaxed);
+    }
+}

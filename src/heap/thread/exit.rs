@@ -1,0 +1,107 @@
+//! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
+//!
+//! A thread may go on after the last call that the C library makes here. Such a one has a heap that is not given up by
+//! itself, but by whoever finds out from the kernel that the thread is gone: who needs a heap, or gives memory back.
+
+use crate::heap::data::heap::Heap;
+use crate::heap::data::{registry, tls};
+use crate::heap::upkeep::{give_up, maintain, tick};
+use crate::os::{clock, thread};
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// The pthread key plus one; 0 before there is one.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the key whose destructor ends heaps. Called once, early: glibc's first 32 keys need no allocation.
+pub(crate) fn create_key() {
+    let mut key = 0;
+    // SAFETY: a plain call; the destructor stays valid, as the library that holds it is never unloaded before its key.
+    if unsafe { libc::pthread_key_create(&mut key, Some(at_thread_end)) } == 0 {
+        KEY.store(key + 1, Ordering::Release);
+    }
+}
+
+/// Keys from here on may cost the C library an allocation for a thread's first value.
+const CHEAP_KEYS: u32 = 32;
+
+/// Has the key's destructor called at the end of the calling thread, whose heap this is; answers whether it will be.
+/// `late` says that the C library may be through with destructors, so that no memory of it should be asked for.
+pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
+    let key = KEY.load(Ordering::Acquire);
+    // SAFETY: the key exists.
+    key != 0
+        && (!late || key <= CHEAP_KEYS)
+        && unsafe { libc::pthread_setspecific(key - 1, heap.cast()) == 0 }
+}
+
+/// The thread of `heap`, the calling one, may end without another call here.
+///
+/// # Safety
+/// The heap is the calling thread's.
+pub(crate) unsafe fn note_ending(heap: *mut Heap) {
+    // SAFETY: the caller's promise. Release pairs with the Acquire in `registry::take_gone`.
+    unsafe {
+        (*heap).ending.store(thread::tid(), Ordering::Release);
+        registry::note_ending(heap);
+    }
+}
+
+/// The destructors of other keys follow those of ours, and may allocate as much as they like: the heap stays for one round
+/// more. They may set their keys again and run after that as well; then the thread is given a heap anew (`attach`).
+unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
+    let heap: *mut Heap = heap.cast();
+    if tls::get() != heap.cast() {
+        // What an earlier thread on this stack set after its last round.
+        return;
+    }
+    // SAFETY: the heap is this thread's.
+    unsafe {
+        if (*heap).ending.load(Ordering::Relaxed) == 0 {
+            note_ending(heap);
+            if arm(heap, false) {
+                return;
+            }
+        }
+    }
+    tls::set_ended();
+    // SAFETY: from here on this thread does not touch it.
+    let gave_back = unsafe { give_up::give_up(heap) };
+    tick::pass(clock::now_ms());
+    if gave_back {
+        maintain::wake();
+    }
+}
+
+/// In the child of a fork: its one thread, whose heap is `mine` if it has one, has another number than in the parent, and
+/// no other thread exists that could end.
+///
+/// # Safety
+/// Only the forking thread exists.
+pub(crate) unsafe fn after_fork(mine: *mut Heap) {
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever.
+        let ending = unsafe { &(*heap).ending };
+        if ending.load(Ordering::Relaxed) != 0 {
+            let now = if heap == mine { thread::tid() } else { 0 };
+            ending.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sees to it that a library that is unloaded leaves no destructor behind (rule 15): a handler registered from inside a
+/// shared object runs when that goes, and when the process ends. Where it cannot be registered the library must not
+/// be unloaded, as with any that has thread-local destructors.
+pub(crate) fn forget_at_unload() {
+    // SAFETY: the handler is a plain function of this object, called before it goes.
+    unsafe { libc::atexit(forget_key) };
+}
+
+/// Deletes the key. Threads that still run keep their heaps for good.
+extern "C" fn forget_key() {
+    let key = KEY.swap(0, Ordering::AcqRel);
+    if key != 0 {
+        // SAFETY: the key is ours and nobody sets it any more.
+        unsafe { libc::pthread_key_delete(key - 1) };
+    }
+}

@@ -1,0 +1,155 @@
+//! Fork from a process of many threads, at any moment of any of them (rule 13).
+//!
+//! Before: every lock is stopped, in rank order. After, in the parent: all are let go. In the child: all are reset;
+//! every other heap becomes idle, its private part possibly torn in the middle of a fast path: what
+//! is below a bin's top is free, as the fast path writes an address before it moves the top, but its caches are another
+//! thread's, so they go home before anybody uses the heap; a block on its way in or out is lost. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
+//! superslab mapped and not yet listed, a huge block between its tag and the cache, free magazines that are being purged)
+//! is lost to the child: address space of at most that one object, or one rack of magazines, for each thread.
+//!
+//! A process of one thread has nobody to wait for: there a signal handler may fork whatever it interrupted, an
+//! allocation or another fork, and parent and child both go on from there. The lock it interrupted a hold of stays held in
+//! both.
+//!
+//! glibc takes a lock of its own after the last handler, that of the list of open streams, and a thread may hold it that
+//! waits for a stream whose holder allocates. So it is taken before ours here. musl's is not to be had by any name; there,
+//! as with locks of others, the wait ends by what `os::freeze` says.
+
+use crate::heap::data::heap::{Heap, LIVE};
+use crate::heap::data::torn::TORN;
+use crate::heap::data::{registry, tls};
+use crate::heap::home::post;
+use crate::heap::thread::{attach, exit};
+use crate::heap::upkeep::{ahead, maintain};
+use crate::os::freeze::FREEZE;
+use crate::os::lock::Lock;
+use crate::os::thread;
+use crate::slab::depot::DEPOT;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::meta;
+use crate::{knobs, large, pool};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Threads that may register at once.
+const AT_ONCE: usize = 4;
+
+/// Tells the C library, once. Before the first lock is taken, and early, so that our handlers run last before a fork and
+/// first after it.
+///
+/// Nobody waits: of threads that come at the same time each registers, and handlers that run twice do what they do once.
+/// The C library may allocate meanwhile, and such a call goes on without.
+pub(crate) fn register() {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    static REGISTERING: [AtomicUsize; AT_ONCE] = [const { AtomicUsize::new(0) }; AT_ONCE];
+    // Acquire pairs with the Release below: the handlers are in place.
+    if REGISTERED.load(Ordering::Acquire) {
+        return;
+    }
+    // A word equals the thread's own only if the thread put it there: Relaxed.
+    let me = thread::me();
+    if REGISTERING
+        .iter()
+        .any(|word| word.load(Ordering::Relaxed) == me)
+    {
+        return;
+    }
+    let (all, none) = (Ordering::Relaxed, Ordering::Relaxed);
+    let free = |word: &&AtomicUsize| word.compare_exchange(0, me, all, none).is_ok();
+    let Some(mine) = REGISTERING.iter().find(free) else {
+        return;
+    };
+    // SAFETY: the handlers are plain functions; the C library forgets those of an object that is unloaded.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    REGISTERED.store(true, Ordering::Release);
+    mine.store(0, Ordering::Relaxed);
+}
+
+/// What ranks below the heaps, in that order: the pools of all nodes (only here are two held at a time), and the rest.
+fn globals() -> impl Iterator<Item = &'static Lock> {
+    pool::fork_locks().chain([
+        large::fork_lock(),
+        large::descriptor_lock(),
+        large::seen_lock(),
+        meta::fork_lock(),
+        DEPOT.fork_lock(),
+        DIRECTORY.fork_lock(),
+        knobs::fork_lock(),
+    ])
+}
+
+/// Every lock, in rank order. No heap can be made once the registry stands still.
+pub(crate) fn locks() -> impl Iterator<Item = &'static Lock> {
+    let heaps = core::iter::once(()).flat_map(|()| registry::all());
+    // SAFETY: heaps live for ever.
+    let heaps = heaps.map(|heap| unsafe { &(*heap).lock });
+    [attach::fork_lock(), registry::fork_lock()]
+        .into_iter()
+        .chain(heaps)
+        .chain(globals())
+}
+
+unsafe extern "C" fn prepare() {
+    // A thread that ends the process waits for nobody.
+    if thread::is_only() || FREEZE.am_dying() {
+        return;
+    }
+    if !FREEZE.is_forker()
+        && let Some((lock, _)) = thread::stdio_lock()
+    {
+        // SAFETY: glibc's own fork does the same next, and lets it go by itself in the child.
+        unsafe { lock() };
+    }
+    FREEZE.begin();
+    locks().for_each(Lock::freeze);
+    // Whoever passes a lock that stands still is through, or waits for this thread to sleep again.
+    FREEZE.enter();
+    FREEZE.leave();
+    if !FREEZE.is_forker() {
+        // The child of a fork by a signal handler in the midst of this.
+        locks().for_each(Lock::thaw);
+    }
+}
+
+unsafe extern "C" fn parent() {
+    if !FREEZE.is_forker() || !FREEZE.was_outermost() {
+        return;
+    }
+    FREEZE.enter();
+    locks().for_each(Lock::thaw);
+    FREEZE.leave();
+    FREEZE.end();
+    if let Some((_, unlock)) = thread::stdio_lock() {
+        // SAFETY: `prepare` took it.
+        unsafe { unlock() };
+    }
+    // Whoever found an idle heap locked meanwhile has gone away.
+    post::leave();
+}
+
+unsafe extern "C" fn child() {
+    let mine: *mut Heap = tls::current();
+    // SAFETY: this is the only thread.
+    unsafe { exit::after_fork(mine) };
+    if !FREEZE.is_forker() {
+        return;
+    }
+    // SAFETY: as above; every lock stood still for it, and nothing under one is half done.
+    unsafe {
+        locks().for_each(|lock| lock.force_reset());
+        FREEZE.reset();
+        pool::restore_in_flight();
+        for heap in registry::all() {
+            if heap != mine
+                && (*heap).id != registry::SHARED_ID
+                && (*heap).state.load(Ordering::Relaxed) == LIVE
+                && !(*heap).torn.swap(true, Ordering::Relaxed)
+            {
+                TORN.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        registry::rebuild_idle(mine);
+        attach::after_fork();
+        maintain::after_fork();
+        ahead::after_fork();
+    }
+}

@@ -1,0 +1,160 @@
+//! `HAKMEM_SS_PREFAULT=async`: a thread that keeps superslabs ready ahead of a program that grows.
+//!
+//! It starts when the pool ran dry several times in quick succession, so never in a program that does not grow. It
+//! keeps as many ready as the program took in the last few looks, within a quarter of what it holds; when the program
+//! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each
+//! superslab is one populate call of 2 MiB with a pause after it, so that other threads' mmap is not held up. No lock is
+//! held during the call.
+//!
+//! Of several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself,
+//! and where that is refused it serves the node it happens to run on.
+
+use crate::base::units::SLOTS;
+use crate::heap::data::tls;
+use crate::knobs::{self, Prefault};
+use crate::os::{clock, findings, sys, thread};
+use crate::pool::{self, Node};
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The pool ran dry this often, each time within [`QUICK_MS`] of the one before: the program grows.
+const DRY_TO_START: u32 = 4;
+const QUICK_MS: u64 = 100;
+/// Programs below that many superslabs are left alone.
+const FROM_SUPERSLABS: usize = 8;
+/// Between two looks at what the program took.
+const LOOK_US: u64 = 1000;
+/// After memory, a limit or the want of a thread ended it, it is not tried again for so long.
+const REFUSED_MS: u64 = 1000;
+/// Between two superslabs at least: long enough for a waiting mmap to get its turn.
+const PAUSE_US: u64 = 50;
+/// Looks without growth after which the thread ends.
+const LOOKS_TO_LIVE: u32 = 100;
+const LEAST: usize = 2;
+const MOST: usize = 64;
+
+/// Whether the thread is there. Whoever sets it starts the thread, and the thread clears it: nothing else is published
+/// by it, so Relaxed, as for the words below, which only decide when and where.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+static WANTED: AtomicBool = AtomicBool::new(false);
+static DRY: AtomicU32 = AtomicU32::new(0);
+/// The node whose pool ran dry last: that one is stocked.
+static DRY_NODE: AtomicU8 = AtomicU8::new(0);
+static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
+static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
+
+/// The node's pool ran dry and had to map: notes it, and whether the thread is wanted. Calls nothing of the C library's
+/// that allocates.
+pub(crate) fn ran_dry(node: Node) {
+    let knobs = knobs::get();
+    if knobs.prefault != Prefault::Async {
+        return;
+    }
+    DRY_NODE.store(node.number(), Relaxed);
+    if RUNNING.load(Relaxed) {
+        return;
+    }
+    if !knobs.background {
+        return findings::async_forbidden();
+    }
+    let now = clock::now_ms();
+    if now < NOT_BEFORE_MS.load(Relaxed) {
+        return;
+    }
+    if now.saturating_sub(DRY_AT_MS.swap(now, Relaxed)) > QUICK_MS {
+        DRY.store(0, Relaxed);
+    } else if DRY.fetch_add(1, Relaxed) + 1 >= DRY_TO_START
+        && pool::counts().mapped >= FROM_SUPERSLABS
+    {
+        WANTED.store(true, Relaxed);
+    }
+}
+
+/// Starts the thread if it is wanted and not there. Starting may allocate: call it with no lock held, and with no bin
+/// looked at.
+#[inline]
+pub(crate) fn start_if_wanted() {
+    if WANTED.load(Relaxed) {
+        start();
+    }
+}
+
+#[cold]
+fn start() {
+    // The swap makes one thread the one that starts it.
+    if WANTED.swap(false, Relaxed) && !RUNNING.swap(true, Relaxed) {
+        let _errno = sys::ErrnoGuard::new();
+        if !thread::spawn(run) {
+            // Not now; a dry moment after a while tries again.
+            NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
+            RUNNING.store(false, Relaxed);
+        }
+    }
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    // Whatever the C library allocates for this thread comes from the shared heap.
+    tls::set_dead();
+    // SAFETY: names this thread; a kernel that would not is no harm.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"hakmem-ahead".as_ptr()) };
+    let knobs = knobs::get();
+    let mut claimed = pool::counts().claimed_slots;
+    let mut still = 0;
+    let mut node = Node::FIRST;
+    while still < LOOKS_TO_LIVE {
+        let now = pool::counts().claimed_slots;
+        let grown = now.saturating_sub(claimed);
+        claimed = now;
+        still = if grown == 0 { still + 1 } else { 0 };
+        let wanted = target(grown, now);
+        if grown > 0 {
+            node = pool::serving(Node::of_number(DRY_NODE.load(Relaxed)));
+        }
+        while grown > 0 && pool::ready(node, wanted) < wanted {
+            let began = clock::now_ns();
+            if !pool::stock(knobs, node) {
+                NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
+                still = LOOKS_TO_LIVE;
+                break;
+            }
+            // A quarter of what it took, for whoever waited meanwhile.
+            sys::sleep_us(((clock::now_ns() - began) / 4000).clamp(PAUSE_US, LOOK_US));
+        }
+        sys::sleep_us(LOOK_US);
+    }
+    pool::unstock();
+    DRY.store(0, Relaxed);
+    RUNNING.store(false, Relaxed);
+    ptr::null_mut()
+}
+
+/// How many to keep ready when `grown` slots were taken since the last look, and `claimed` are in use.
+fn target(grown: usize, claimed: usize) -> usize {
+    // Four looks' worth: a look is short against populating.
+    let wish = (4 * grown).div_ceil(SLOTS);
+    let quarter = claimed / SLOTS / 4;
+    wish.min(quarter).clamp(LEAST, MOST)
+}
+
+/// In the child of a fork: the thread is gone; what it had ready is ready in the child.
+pub(crate) fn after_fork() {
+    RUNNING.store(false, Relaxed);
+    WANTED.store(false, Relaxed);
+    DRY.store(0, Relaxed);
+    NOT_BEFORE_MS.store(0, Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_follows_growth_and_stays_within_a_quarter() {
+        assert_eq!(target(0, 0), LEAST);
+        assert_eq!(target(SLOTS, 400 * SLOTS), 4);
+        assert_eq!(target(1, 400 * SLOTS), LEAST);
+        assert_eq!(target(10 * SLOTS, 40 * SLOTS), 10);
+        assert_eq!(target(1000 * SLOTS, 10_000 * SLOTS), MOST);
+    }
+}

@@ -1,0 +1,60 @@
+//! Heaps whose threads have ended become idle.
+
+use crate::heap::cache::{budget, stack};
+use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::registry;
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::slabs::walk;
+use crate::heap::upkeep::idle_cache;
+use crate::pool;
+use core::sync::atomic::{Ordering, fence};
+
+/// Makes a heap idle; answers whether the pool may have got much, so that somebody has to see to it.
+///
+/// # Safety
+/// Its thread has ended, or is the calling one and does not touch it any more. No lock may be held.
+#[must_use]
+pub(crate) unsafe fn give_up(heap: *mut Heap) -> bool {
+    idle_cache::make_room();
+    // SAFETY: the caller's promise: nobody touches the private part.
+    unsafe {
+        let guard = lock(heap);
+        (*heap).ending.store(0, Ordering::Relaxed);
+        let mut sorter = Sorter::new(heap, true);
+        let ended = idle_cache::begin(heap, &mut sorter);
+        drain::post_all(&mut sorter);
+        let gave_back = ended.gave_back();
+        (*heap).state.store(IDLE, Ordering::Relaxed);
+        // SeqCst, with the fence in `post::post`: either the poster sees Idle, or this drain sees its batch.
+        fence(Ordering::SeqCst);
+        drain::drain_locked(heap);
+        idle_cache::end(heap, ended);
+        debug_assert!(
+            walk::slabs_are_valid(heap) && stack::is_valid(heap),
+            "a heap that is given up is in order"
+        );
+        budget::show(shared(heap));
+        let over = core::mem::take(&mut (*shared(heap)).over_bound);
+        drop(guard);
+        drain::look_again(heap);
+        registry::publish_idle(heap);
+        if over {
+            pool::trim();
+        }
+        drain::catch_up();
+        gave_back
+    }
+}
+
+/// Makes the heaps idle whose threads have ended without another word; answers whether there were any. No lock may be
+/// held, and the caller looks at the clock and at what the pool holds.
+pub(crate) fn give_up_gone() -> bool {
+    let mut any = false;
+    while let Some(heap) = registry::take_gone() {
+        // SAFETY: its thread is gone.
+        let _gave_back = unsafe { give_up(heap) };
+        any = true;
+    }
+    any
+}

@@ -1,0 +1,246 @@
+//! What a heap keeps while no thread has it, so that threads that come one after another find the blocks in their bins
+//! that the last one left there: neither walks them home, nor fetches them again, class by class and line by line.
+//!
+//! Bounded twice, for each heap and for all idle ones together, in bytes of the OS pages that are held that way. A heap
+//! within its bound stays as it is; one beyond it sends its bins and stacks home and keeps a few empty slabs at most. What
+//! nobody came for between two looks a purge delay apart goes home as well.
+
+use crate::base::units::SLOT;
+use crate::heap::cache::{budget, flush};
+use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::rest::{EMPTY, LOOKED, SLABS, WHOLE};
+use crate::heap::data::state::Out;
+use crate::heap::data::{registry, torn};
+use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{drain, open};
+use crate::heap::slabs::slabs;
+use crate::heap::upkeep::settle;
+use crate::{knobs, pool};
+use core::ptr;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Most bytes one idle heap keeps, and all of them together.
+const MOST_EACH: usize = 512 << 10;
+const MOST: usize = 2 << 20;
+/// What a heap is charged at least, so that the heaps that keep something are few enough to be looked at.
+const LEAST: usize = 16 << 10;
+/// Idle heaps that one look sees to.
+const PER_LOOK: usize = 32;
+
+/// Bytes that all idle heaps together keep: the sum of what each `Shared::kept` says, and of what was reserved for those
+/// that are about to be idle. Approximate while one changes, and nothing is read by it, so Relaxed.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+/// When idle heaps were last looked at.
+static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
+
+/// What to undo once the heap is idle.
+#[must_use]
+pub(crate) enum Ended {
+    Whole {
+        held: usize,
+        /// What lay on the stacks has gone home all the same.
+        flushed: bool,
+    },
+    SentHome,
+}
+
+impl Ended {
+    /// Whether the pool may have got much.
+    pub(crate) fn gave_back(&self) -> bool {
+        !matches!(self, Ended::Whole { flushed: false, .. })
+    }
+}
+
+/// Reserves `bytes` of what idle heaps may keep.
+fn reserve(bytes: usize) -> bool {
+    if bytes > MOST_EACH {
+        return false;
+    }
+    let fits = KEPT.fetch_add(bytes, Relaxed) + bytes <= MOST;
+    if !fits {
+        KEPT.fetch_sub(bytes, Relaxed);
+    }
+    fits
+}
+
+/// Sends the idle heap home that was left longest ago, where one more might be too many: the one that is left now is
+/// adopted next. No lock may be held.
+pub(crate) fn make_room() {
+    if KEPT.load(Relaxed) + MOST_EACH <= MOST {
+        return;
+    }
+    let Some(heap) = registry::take_oldest_warm() else {
+        return;
+    };
+    // SAFETY: heaps live for ever; this one is idle and in no list, so nobody adopts it meanwhile.
+    unsafe {
+        let guard = lock(heap);
+        (*heap).rest.store(LOOKED, Relaxed);
+        drop(guard);
+        if settle::settle(heap) {
+            pool::trim();
+        }
+        // Who found the lock held has gone away; nothing else looked since.
+        drain::look_again(heap);
+        registry::publish_idle(heap);
+    }
+}
+
+/// Prepares a heap whose thread ends: foreign blocks go home, and its own where it holds more than an idle heap may.
+///
+/// # Safety
+/// The caller is the heap's thread, gives it up, and holds its lock. [`end`] follows under the same hold of it.
+pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
+    // SAFETY: the caller's promises.
+    unsafe {
+        budget::forget(shared(heap));
+        send_foreign(heap, sorter);
+        let flushed = bytes(heap) > MOST_EACH;
+        if flushed {
+            forget(heap);
+            slabs::retire_empty(heap);
+            flush::flush_all(heap, sorter);
+        }
+        let held = bytes(heap).max(LEAST);
+        if reserve(held) {
+            // All that comes home until the heap is idle stays with it as well: it is counted.
+            (*shared(heap)).keep_left = usize::MAX;
+            return Ended::Whole { held, flushed };
+        }
+        // What earlier threads left and later ones did not use does not pile up.
+        forget(heap);
+        slabs::retire_empty(heap);
+        let most = MOST_EACH.min(MOST.saturating_sub(KEPT.load(Relaxed)));
+        KEPT.fetch_add(most, Relaxed);
+        (*shared(heap)).keep_left = most;
+        send_home(heap, sorter);
+        Ended::SentHome
+    }
+}
+
+/// The heap is idle now, and its inbox drained: from here on slabs that run empty go back to the pool.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, since [`begin`].
+pub(crate) unsafe fn end(heap: *mut Heap, ended: Ended) {
+    // SAFETY: the lock is held.
+    unsafe {
+        let part = shared(heap);
+        let left = core::mem::take(&mut (*part).keep_left);
+        match ended {
+            // Its slabs are not for others to take over: what lies in its bins would be foreign to it.
+            Ended::Whole { held, .. } => {
+                (*part).kept = held;
+                (*heap).rest.store(WHOLE, Relaxed);
+            }
+            Ended::SentHome => {
+                KEPT.fetch_sub(left, Relaxed);
+                slabs::note_idle_classes(heap);
+                if (*part).kept > 0 {
+                    (*heap).rest.store(SLABS, Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of OS pages that the heap's slabs and magazines hold, about: each slab begins and ends within one.
+unsafe fn bytes(heap: *mut Heap) -> usize {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        let part = shared(heap);
+        let magazines = (*part).empties.held_bytes();
+        (*part).carved_bytes + (*part).slab_bytes / SLOT * 2048 + magazines
+    }
+}
+
+/// Sends home what the thread holds of others: what it gathered, and the bins and stacks they may lie in.
+unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
+    // SAFETY: the caller holds the lock, and no thread uses the private part.
+    unsafe {
+        for class in (*heap).gathered.take() {
+            let (gathered, count) = Out::take(heap, class);
+            open::blocks(heap, gathered, count, class, sorter);
+        }
+        for class in (*heap).mixed.take() {
+            flush::flush_bin(heap, class, sorter);
+            flush::flush(heap, class, sorter);
+        }
+    }
+}
+
+/// Sends home what is in the bins and on the stacks.
+unsafe fn send_home(heap: *mut Heap, sorter: &mut Sorter) {
+    // SAFETY: the caller holds the lock, and no thread uses the private part.
+    unsafe {
+        flush::flush_private(heap, sorter);
+        flush::flush_all(heap, sorter);
+        (*heap).rest.store(EMPTY, Relaxed);
+    }
+}
+
+/// What an idle heap kept is its own affair again: a thread has taken it over, or it is about to be emptied.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn forget(heap: *mut Heap) {
+    // SAFETY: the lock is held.
+    let kept = unsafe {
+        let part = shared(heap);
+        (*heap).rest.store(EMPTY, Relaxed);
+        core::mem::take(&mut (*part).kept)
+    };
+    KEPT.fetch_sub(kept, Relaxed);
+}
+
+/// Looks at an idle heap: what was left in its bins and stacks goes home at the second look, and with it every empty slab;
+/// slabs alone at the first.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and the heap is idle.
+pub(crate) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
+    // SAFETY: the caller's promises. The state, which only changes under the lock, says that no thread uses the private
+    // part: whoever ended has let the lock go, and whoever adopts takes it first.
+    unsafe {
+        // Learnt by a thread that a fork left behind.
+        budget::forget(shared(heap));
+        let torn = torn::was_torn(heap);
+        let rest = (*heap).rest.load(Relaxed);
+        if rest == WHOLE && !torn {
+            (*heap).rest.store(LOOKED, Relaxed);
+            return;
+        }
+        if rest != EMPTY || torn {
+            send_home(heap, sorter);
+        }
+        forget(heap);
+        slabs::retire_empty(heap);
+    }
+}
+
+/// Sends home what idle heaps have kept for too long. No lock may be held.
+pub(crate) fn decay(now: u64) {
+    let period = u64::from(knobs::get().purge_delay_ms).max(10);
+    let last = LOOKED_MS.load(Relaxed);
+    if KEPT.load(Relaxed) == 0 || now.saturating_sub(last) < period {
+        return;
+    }
+    // One of those who come at the same time looks. Relaxed: no data hangs on it.
+    if LOOKED_MS
+        .compare_exchange(last, now, Relaxed, Relaxed)
+        .is_err()
+    {
+        return;
+    }
+    let mut keeping = [ptr::null_mut(); PER_LOOK];
+    let count = registry::keeping(&mut keeping);
+    for &heap in &keeping[..count] {
+        // SAFETY: heaps live for ever; no lock is held.
+        unsafe {
+            if (*heap).state.load(Relaxed) == IDLE && settle::settle(heap) {
+                pool::trim();
+            }
+        }
+    }
+    drain::catch_up();
+}

@@ -1,0 +1,8 @@
+//! What time asks for.
+
+pub(crate) mod ahead;
+pub(crate) mod give_up;
+pub(crate) mod idle_cache;
+pub(crate) mod maintain;
+pub(crate) mod settle;
+pub(crate) mod tick;

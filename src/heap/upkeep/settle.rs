@@ -1,0 +1,91 @@
+//! Heaps that are not the caller's are put in order.
+
+use crate::heap::cache::{budget, flush};
+use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::registry;
+use crate::heap::data::torn::TORN;
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::slabs::slabs;
+use crate::heap::upkeep::idle_cache;
+use crate::os::sys;
+use crate::pool;
+use core::sync::atomic::Ordering;
+
+/// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's; answers whether the
+/// pool holds too much now.
+///
+/// # Safety
+/// The caller holds no lock.
+pub(crate) unsafe fn settle(heap: *mut Heap) -> bool {
+    let mut over = false;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while settle_some(heap, &mut over) {
+            // Whoever waits for the lock is to have it before this thread takes it again.
+            sys::sleep_us(100);
+        }
+    }
+    over
+}
+
+/// Some of that, so that the lock is not held for long; answers whether there is more to do.
+unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
+    // SAFETY: heaps live for ever.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return false;
+        };
+        let mut done = true;
+        drain::drain_locked(heap);
+        let mut sorter = Sorter::new(heap, false);
+        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+            idle_cache::look(heap, &mut sorter);
+            slabs::note_idle_classes(heap);
+        } else {
+            done = flush::shrink_unneeded(heap, flush::AT_ONCE, &mut sorter).done;
+            if done {
+                (*shared(heap)).shrinks_left = 0;
+                idle_cache::forget(heap);
+                slabs::retire_empty(heap);
+            }
+        }
+        sorter.post_all();
+        budget::show(shared(heap));
+        *over |= core::mem::take(&mut (*shared(heap)).over_bound);
+        drop(guard);
+        drain::look_again(heap);
+        !done
+    }
+}
+
+/// Sends home what the threads held that a fork left behind, of a few heaps at a time: a child that soon ends or becomes
+/// another program does not copy their pages, and one that stays has their memory. No lock may be held.
+#[inline]
+pub(crate) fn recover() {
+    if TORN.load(Ordering::Relaxed) > 0 {
+        recover_some();
+    }
+}
+
+/// Heaps that one call sees to.
+const AT_A_TIME: usize = 4;
+
+#[cold]
+fn recover_some() {
+    let torn = |heap: &*mut Heap| {
+        // SAFETY: heaps live for ever.
+        unsafe {
+            (**heap).torn.load(Ordering::Relaxed) && (**heap).state.load(Ordering::Relaxed) == IDLE
+        }
+    };
+    let mut over = false;
+    for heap in registry::all().filter(torn).take(AT_A_TIME) {
+        // SAFETY: heaps live for ever; no lock is held.
+        over |= unsafe { settle(heap) };
+    }
+    if over {
+        pool::trim();
+    }
+    drain::catch_up();
+}

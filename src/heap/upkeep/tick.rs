@@ -1,0 +1,144 @@
+//! What slow paths do beside their own work: now and then a look at the clock, and what time asks for.
+
+use crate::base::account;
+use crate::base::demand::Epoch;
+use crate::heap::cache::{budget, flush, incoming};
+use crate::heap::data::heap::{Heap, shared};
+use crate::heap::home::drain;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::upkeep::{give_up, idle_cache, maintain, settle};
+use crate::os::clock;
+use crate::{knobs, large, pool};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Slow operations between looks at the clock.
+const LOOK_EVERY: u32 = 64;
+
+/// The epoch the process is in, as far as anybody looked. Who advances it acts on it; nothing is read by it, so Relaxed.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// Looks at the clock. The first who finds that an epoch has passed does what time asks for. No lock may be held.
+pub(crate) fn pass(now: u64) {
+    let epoch = epoch(now);
+    let last = EPOCH.load(Relaxed);
+    let advanced = || EPOCH.compare_exchange(last, epoch.number(), Relaxed, Relaxed);
+    if epoch.number() > last && advanced().is_ok() {
+        tick(now, epoch.windows_since(last));
+    }
+}
+
+/// The only place where time has consequences for the process; each heap's own stacks are seen to by [`look`]. `windows`
+/// began since the last tick.
+fn tick(now: u64, windows: u64) {
+    if windows > 0 {
+        account::period_passed(windows > 1);
+    }
+    settle::recover();
+    give_up::give_up_gone();
+    idle_cache::decay(now);
+    pool::decay(now);
+    large::decay(now);
+    maintain::wake();
+}
+
+fn epoch(now: u64) -> Epoch {
+    Epoch::at(now, u64::from(knobs::get().purge_delay_ms))
+}
+
+/// What is left to do when no lock is held any more.
+#[must_use]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Todo {
+    trim: bool,
+    wake: bool,
+    /// When the clock was looked at.
+    looked: Option<u64>,
+}
+
+impl Todo {
+    pub(crate) fn run(self) {
+        drain::catch_up();
+        if self.trim {
+            pool::trim();
+        }
+        if self.trim || self.wake {
+            maintain::wake();
+        }
+        if let Some(now) = self.looked {
+            pass(now);
+        }
+    }
+}
+
+/// A thread begins with a heap that another one had, or a fork left behind: what lies there is new to it.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn begin(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        (*part).has_looked = false;
+        ((*part).shrinks_left, (*part).shrinking) = (0, 0);
+        budget::forget(part);
+    }
+}
+
+/// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
+/// time asks for.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn look(heap: *mut Heap) -> Todo {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let mut todo = Todo {
+            trim: core::mem::take(&mut (*part).over_bound),
+            wake: budget::learns(part),
+            ..Todo::default()
+        };
+        (*part).slow_ops = (*part).slow_ops.wrapping_add(1);
+        budget::show(part);
+        if (*part).shrinks_left == 0 {
+            if !(*part).slow_ops.is_multiple_of(LOOK_EVERY) {
+                return todo;
+            }
+            let now = clock::now_ms();
+            todo.looked = Some(now);
+            let (epoch, last) = (epoch(now), (*part).looked);
+            if epoch <= last {
+                return todo;
+            }
+            (*part).looked = epoch;
+            // Where hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came: the
+            // first time marks it, the second sends it home.
+            let looked = core::mem::replace(&mut (*part).has_looked, true);
+            let was_idle = looked && epoch.is_a_window_after(last);
+            (*part).shrinks_left = 1 + u8::from(was_idle);
+            let mut sorter = Sorter::new(heap, true);
+            incoming::open_pending(heap, usize::MAX, &mut sorter);
+            drain::post_all(&mut sorter);
+        }
+        shrink(heap);
+        budget::show(part);
+        todo.trim |= core::mem::take(&mut (*part).over_bound);
+        todo
+    }
+}
+
+/// Goes on with sending home what was not needed.
+unsafe fn shrink(heap: *mut Heap) {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        let part = shared(heap);
+        let mut sorter = Sorter::new(heap, true);
+        let mut left = flush::AT_ONCE;
+        while left > 0 && (*part).shrinks_left > 0 {
+            let shrunk = flush::shrink_unneeded(heap, left, &mut sorter);
+            left = left.saturating_sub(shrunk.blocks);
+            (*part).shrinks_left -= u8::from(shrunk.done);
+        }
+        drain::post_all(&mut sorter);
+    }
+}
