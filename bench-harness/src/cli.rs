@@ -64,6 +64,8 @@ enum Ask {
     Report(crate::report::Report),
     /// Markdown tables of a results file, for a README
     Markdown(crate::markdown::Markdown),
+    /// What README and docs/ show of the kept results, and the chart: writes what differs
+    Pages(crate::pages::Pages),
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound or counts more
     Compare(crate::compare::Compare),
     /// One run of a program, given as JSON; started by `preload` itself
@@ -203,6 +205,7 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Report(report)) => crate::report::run(&report),
         Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Ask::Markdown(markdown)) => crate::markdown::run(&markdown),
+        Some(Ask::Pages(pages)) => crate::pages::run(&pages),
         Some(Ask::Compare(compare)) => crate::compare::run(&compare),
         Some(Ask::Paths(paths)) => crate::paths::run(&paths),
         Some(Ask::Experiment(experiment)) => run_experiment(&experiment),

@@ -1,0 +1,67 @@
+//! README and docs/: what they show of results is what the kept results say, and what they link to is there.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// README and the pages in docs/, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let own =
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "preload/README.md"].map(|f| root().join(f));
+    let pages = docs.chain(own).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn figures_are_those_of_the_kept_results() {
+    for (path, text) in bench_harness::pages::made(&root()).unwrap_or_else(|fail| panic!("{fail}")) {
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            kept == text,
+            "{}: differs from what the results say; `cargo run --release -p bench-harness -- pages` writes it anew",
+            path.display()
+        );
+    }
+}
+
+/// Where the links of a page lead that stay in the repository, without what follows a `#`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let images = text.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let targets = ends.chain(images).filter(|to| !to.contains("://") && !to.starts_with('#'));
+    targets.map(|to| to.split('#').next().unwrap_or_default())
+}
+
+#[test]
+fn links_lead_somewhere_and_those_of_the_readme_into_the_package() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let excluded = manifest.lines().find(|l| l.starts_with("exclude = [\".ci\"")).expect("what the package leaves out");
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for to in links(&text) {
+            seen += 1;
+            let found = path.parent().unwrap().join(to);
+            assert!(found.exists(), "{}: {to} is not there", path.display());
+            let folder = to.split('/').next().unwrap_or_default();
+            assert!(
+                !path.ends_with("../README.md") || !excluded.contains(&format!("\"{folder}\"")),
+                "README.md: {to} is not in the package"
+            );
+        }
+    }
+    assert!(seen > 20, "only {seen} links were found");
+}
+
+#[test]
+fn instructions_named_in_prose_are_those_of_the_table() {
+    let table = std::fs::read_to_string(root().join("bench-harness/results/paths.txt")).unwrap();
+    let hit = table.lines().find(|l| l.trim_start().starts_with("hit 48 ")).expect("a row for a block at hand");
+    let count: f64 = hit.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+    for page in ["README.md", "docs/design.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.contains(&format!("{count:.0} instructions")), "{page}: {count} instructions by the table");
+    }
+}
