@@ -1,4 +1,4 @@
-//! The layers of `src/lib.rs` are held to: a module uses what lies below it and never what lies above. Every
+//! The layers of `docs/design.md` are held to: a module uses what lies below it and never what lies above. Every
 //! `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals taken out; and no
 //! file grows beyond what can be read in one sitting.
 

@@ -57,7 +57,7 @@ pub fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
         let text = read(&path)?;
         let filled = fill(&text, |name| match name {
             "speed" => Ok(speed(&results, &groups)?),
-            "everything" => Ok(table_of(&markdown::matrix(&groups))),
+            "everything" => Ok(markdown::ratios(&groups)),
             "behind" => Ok(behind(&groups)),
             "peaks" => Ok(peaks(&groups)),
             "instructions" => Ok(format!("```text\n{}```\n", read(&kept.join("paths.txt"))?)),
@@ -135,11 +135,6 @@ fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
     Ok(text + &format!("Measured on {}.\n", machine(results)))
 }
 
-/// The table and what follows it, without the sentences before it, which stand in the README.
-fn table_of(text: &str) -> String {
-    text.find("| ").map_or(text, |at| &text[at..]).to_owned()
-}
-
 fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
@@ -200,21 +195,30 @@ fn peaks(groups: &[Group]) -> String {
     text
 }
 
-/// `NAME: column as head, …`: these columns of an experiment's rows, where they have all of them.
+/// `NAME: column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows
+/// only rows with that value, and not the column.
 fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
     let (name, columns) = asked.split_once(": ").unwrap_or((asked, ""));
     let path = kept.join(format!("kernel-{name}.json"));
     let file: Value = serde_json::from_str(&read(&path)?)
         .map_err(|e| Fail::usage(format!("{}: expected the JSON of an experiment: {e}", path.display())))?;
-    let columns: Vec<(&str, &str)> = columns.split(", ").map(|c| c.split_once(" as ").unwrap_or((c, c))).collect();
+    let (filters, columns): (Vec<&str>, Vec<&str>) = columns.split(", ").partition(|c| c.contains(" = "));
+    let columns: Vec<(&str, &str)> = columns.iter().map(|c| c.split_once(" as ").unwrap_or((c, c))).collect();
     let mut text = line(&columns.iter().map(|(_, head)| (*head).to_owned()).collect::<Vec<_>>());
     text += &line(&vec!["---".to_owned(); columns.len()]);
     let rows = file["rows"].as_array().map_or(&[][..], Vec::as_slice);
-    for row in rows.iter().filter(|r| columns.iter().all(|(c, _)| !r[*c].is_null())) {
+    let wanted = |row: &&Value| {
+        let meant = |f: &&str| f.split_once(" = ").is_some_and(|(c, value)| row[c] == value);
+        columns.iter().all(|(c, _)| !row[*c].is_null()) && filters.iter().all(meant)
+    };
+    for row in rows.iter().filter(wanted) {
         let shown = |(column, _): &(&str, &str)| match &row[*column] {
             Value::String(s) => s.replace('|', "\\|"),
-            Value::Number(n) if n.is_f64() => text::short(n.as_f64().unwrap_or_default()),
-            Value::Number(n) => text::count(n.as_f64().unwrap_or_default()),
+            Value::Number(n) => match n.as_f64().unwrap_or_default() {
+                v if !n.is_f64() => text::count(v),
+                v if v < 0.1 => format!("{v:.4}"),
+                v => text::short(v),
+            },
             other => other.to_string(),
         };
         text += &line(&columns.iter().map(shown).collect::<Vec<_>>());
