@@ -57,7 +57,7 @@ pub fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
         let text = read(&path)?;
         let filled = fill(&text, |name| match name {
             "speed" => Ok(speed(&results, &groups)?),
-            "everything" => Ok(markdown::ratios(&groups)),
+            "everything" => Ok(everything(&groups)),
             "behind" => Ok(behind(&groups)),
             "peaks" => Ok(peaks(&groups)),
             "instructions" => Ok(format!("```text\n{}```\n", read(&kept.join("paths.txt"))?)),
@@ -99,12 +99,12 @@ fn machine(results: &Results) -> String {
 /// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is
 /// preferred.
 const ROWS: [(&str, &str, &str, bool); 6] = [
-    ("16–1,039 B, 8,192 live, taken and freed at random", "random-mixed", "8192 slots, 20 M", true),
-    ("one block of 48 B, taken and freed", "pair", "48 B", false),
+    ("16–1,039 B, 8,192 live, allocated and freed at random", "random-mixed", "8192 slots, 20 M", true),
+    ("one block of 48 B, allocated and freed", "pair", "48 B", false),
     ("1 million live blocks, one replaced at a time", "replace", "1 M live", true),
     ("50,000 blocks of 64 B, freed in random order", "batch", "random", false),
-    ("taken by one thread, freed by another", "producer-consumer", "16–415 B", false),
-    ("8 threads hand their live blocks on", "hand-over", "8 threads", false),
+    ("allocated by one thread, freed by another", "producer-consumer", "16–415 B", false),
+    ("8 threads, each hands its live blocks to the next", "hand-over", "8 threads", false),
 ];
 
 /// What is claimed first of all: a table of at most eight rows.
@@ -123,16 +123,26 @@ fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
     }
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
     let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)));
-    text += &line(&[vec!["six real programs".to_owned()], names.iter().map(speed).collect()].concat());
+    text += &line(
+        &[
+            vec!["six real programs: JSON, regex, index, images, server, store".to_owned()],
+            names.iter().map(speed).collect(),
+        ]
+        .concat(),
+    );
     let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)));
     let words = format!("**peak memory**, all {} measurements (less is better)", groups.len());
     text += &line(&[vec![words], names.iter().map(peak).collect()].concat());
     text += "\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
-             quiet. The last two rows are geometric means.\n\n";
-    for sentence in finding::sentences(groups) {
-        text += &format!("{sentence}\n");
-    }
+             quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n";
+    text += &finding::sentences(groups).first().map(|s| format!("{s}\n")).unwrap_or_default();
     Ok(text + &format!("Measured on {}.\n", machine(results)))
+}
+
+/// The table of all measurements; the first sentence of the finding stands in the README.
+fn everything(groups: &[Group]) -> String {
+    let sentences: Vec<String> = finding::sentences(groups).into_iter().skip(1).collect();
+    format!("{}\n\n{}", sentences.join("\n"), markdown::ratios(groups))
 }
 
 fn line(cells: &[String]) -> String {
