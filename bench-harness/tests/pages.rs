@@ -69,3 +69,34 @@ fn instructions_named_in_prose_are_those_of_the_table() {
         assert!(text.contains(&format!("{count:.0} instructions")), "{page}: {count} instructions by the table");
     }
 }
+
+/// The sentences of a page, without code, tables and figures that are made.
+fn sentences(text: &str) -> Vec<String> {
+    let mut prose = String::new();
+    let (mut code, mut made) = (false, false);
+    for line in text.lines().map(str::trim) {
+        code ^= line.starts_with("```");
+        made = (made || line.starts_with("<!-- figures")) && !line.starts_with("<!-- end of figures");
+        if !code && !made && !line.starts_with('|') {
+            prose = prose + line.trim_start_matches("//!").trim() + " ";
+        }
+    }
+    prose.split_inclusive(". ").map(|s| s.trim().to_owned()).filter(|s| s.len() > 60).collect()
+}
+
+#[test]
+fn no_sentence_stands_in_two_places() {
+    let front = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let front: String = front.lines().filter(|l| l.starts_with("//!")).map(|l| format!("{l}\n")).collect();
+    let knobs = std::fs::read_to_string(root().join("env-knobs.md")).unwrap();
+    let more = [(root().join("src/lib.rs"), front), (root().join("env-knobs.md"), knobs)];
+    let mut seen = std::collections::HashMap::new();
+    for (path, text) in pages().into_iter().chain(more) {
+        for sentence in sentences(&text) {
+            if let Some(other) = seen.insert(sentence.clone(), path.clone()) {
+                panic!("{} and {}: {sentence}", other.display(), path.display());
+            }
+        }
+    }
+    assert!(seen.len() > 200, "only {} sentences were found", seen.len());
+}
