@@ -70,18 +70,20 @@ fn instructions_named_in_prose_are_those_of_the_table() {
     }
 }
 
-/// The sentences of a page, without code, tables and figures that are made.
+/// The sentences of a page, without headings, code, tables and figures that are made.
 fn sentences(text: &str) -> Vec<String> {
     let mut prose = String::new();
     let (mut code, mut made) = (false, false);
-    for line in text.lines().map(str::trim) {
+    for line in text.lines().map(|l| l.trim_start_matches("//!").trim()) {
         code ^= line.starts_with("```");
         made = (made || line.starts_with("<!-- figures")) && !line.starts_with("<!-- end of figures");
-        if !code && !made && !line.starts_with('|') {
-            prose = prose + line.trim_start_matches("//!").trim() + " ";
+        match line {
+            _ if code || made || line.is_empty() || line.starts_with(['|', '#', '`']) => prose += "\n",
+            _ => prose = prose + &line.replace("- ", "\n") + " ",
         }
     }
-    prose.split_inclusive(". ").map(|s| s.trim().to_owned()).filter(|s| s.len() > 60).collect()
+    let parts = prose.lines().flat_map(|paragraph| paragraph.split(". "));
+    parts.map(|s| s.trim().trim_end_matches('.').to_owned()).filter(|s| s.len() > 60).collect()
 }
 
 #[test]
