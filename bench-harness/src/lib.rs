@@ -24,7 +24,7 @@ pub mod markdown;
 pub mod noise;
 pub mod options;
 pub mod output;
-pub mod pages;
+mod pages;
 pub mod paths;
 pub mod plan;
 pub mod preload;

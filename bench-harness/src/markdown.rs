@@ -84,16 +84,12 @@ fn ratio(entry: &Entry) -> String {
     }
 }
 
-/// What was found, and the table of who wins what.
-fn matrix(groups: &[Group]) -> String {
-    finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n" + &ratios(groups)
-}
-
 /// Measurement × allocator; bold where it is measurably faster than every other.
-pub fn ratios(groups: &[Group]) -> String {
+pub fn matrix(groups: &[Group]) -> String {
     let mut names = figures::allocators(groups);
     names.retain(|n| n != FLOOR);
-    let mut text = line(&[vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat());
+    let mut text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
+    text += &line(&[vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat());
     text += &line(&vec!["---".to_owned(); names.len() + 1]);
     for group in groups {
         let mark = if group.noise.is_some() { "~ " } else { "" };

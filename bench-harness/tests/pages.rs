@@ -1,6 +1,10 @@
 //! README and docs/: what they show of results is what the kept results say, and what they link to is there.
 
+mod common;
+
 use std::path::{Path, PathBuf};
+
+use common::{harness, text};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -17,14 +21,9 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn figures_are_those_of_the_kept_results() {
-    for (path, text) in bench_harness::pages::made(&root()).unwrap_or_else(|fail| panic!("{fail}")) {
-        let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            kept == text,
-            "{}: differs from what the results say; `cargo run --release -p bench-harness -- pages` writes it anew",
-            path.display()
-        );
-    }
+    let output = harness("pages").arg("--check").arg("--root").arg(root()).output().unwrap();
+    let (said, line) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}{line}");
 }
 
 /// Where the links of a page lead that stay in the repository, without what follows a `#`.

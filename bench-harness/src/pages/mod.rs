@@ -32,22 +32,34 @@ const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/memory-from-
 pub struct Pages {
     /// The root of the repository
     #[arg(long, value_name = "DIR", default_value = ".")]
-    pub root: PathBuf,
+    root: PathBuf,
+    /// Write nothing; exit code 1 where a file differs
+    #[arg(long)]
+    check: bool,
 }
 
-/// Writes the files that differ, and names them.
+/// Writes the files that differ, or only names them.
 pub fn run(pages: &Pages) -> Result<(), Fail> {
+    let mut differ = 0;
     for (path, text) in made(&pages.root)? {
         if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            Target::new(&path)?.write(&text)?;
+            differ += 1;
             output::show(&format!("{}\n", path.display()))?;
+            if !pages.check {
+                Target::new(&path)?.write(&text)?;
+            }
         }
     }
-    Ok(())
+    match pages.check && differ > 0 {
+        true => {
+            Err(Fail::run("pages: these files differ from the kept results; `bench-harness pages` writes them anew"))
+        }
+        false => Ok(()),
+    }
 }
 
 /// The files as they should be.
-pub fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
+fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let kept = root.join(RESULTS);
     let results = Results::read(&kept.join("full.json"))?;
     let groups = figures::groups(&results);
@@ -135,14 +147,14 @@ fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
     text += &line(&[vec![words], names.iter().map(peak).collect()].concat());
     text += "\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
              quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n";
-    text += &finding::sentences(groups).first().map(|s| format!("{s}\n")).unwrap_or_default();
+    text += &format!("{}.\n", finding::title(groups));
     Ok(text + &format!("Measured on {}.\n", machine(results)))
 }
 
-/// The table of all measurements; the first sentence of the finding stands in the README.
+/// The table of all measurements, without the first sentence of the finding, which stands in the README.
 fn everything(groups: &[Group]) -> String {
-    let sentences: Vec<String> = finding::sentences(groups).into_iter().skip(1).collect();
-    format!("{}\n\n{}", sentences.join("\n"), markdown::ratios(groups))
+    let text = markdown::matrix(groups);
+    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
 }
 
 fn line(cells: &[String]) -> String {
