@@ -85,7 +85,7 @@ struct AllOptions {
     /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// An hour or more with every peer: the sizes of the README, 7 rounds, exact figures and the times of single calls
+    /// An hour or more with every peer: the sizes of docs/performance.md, 7 rounds, exact figures and the times of single calls
     #[arg(long)]
     full: bool,
     /// Only these workloads, separated by commas
