@@ -78,28 +78,66 @@ fn terabytes_reserved_after_the_first_block() {
     }
 }
 
-/// A reservation of exactly the span: what the kernel hands out below it has the indexes of what it handed out above.
+/// What is free below a reservation has the indexes of what lies above it. Large blocks take every index there is in a
+/// stretch; then all addresses but that stretch, a span lower, are reserved.
 #[test]
 fn indexes_that_are_taken_lead_elsewhere() {
     const TEST: &str = "indexes_that_are_taken_lead_elsewhere";
+    const SPAN: usize = 4 * TIB;
+    /// Of addresses that have an index, and a block each.
+    const SIZE: usize = 2 << 20;
     if child::case().is_some() {
-        let mut kept = Vec::new();
-        for _ in 0..3 {
-            for _ in 0..200 {
-                let block = raw::alloc(2 << 20, 16);
-                assert!(!block.is_null());
-                kept.push(block);
-            }
-            use_the_heap();
-            reserve(4 * TIB - (2 << 20) * 300);
-        }
-        for block in kept {
-            // SAFETY: allocated above, and freed once.
-            unsafe { raw::dealloc(block) };
-        }
+        let alloc = || match raw::alloc(SIZE - (SIZE >> 2), 16) as usize {
+            0 => panic!("no block"),
+            block => block,
+        };
+        let first = alloc();
+        let mut kept: Vec<usize> = (0..600).map(|_| alloc()).chain([first]).collect();
+        let first = first & !(SIZE - 1);
+        // The next mapping of the kernel's choice shares its index with the lowest block.
+        let lowest = kept.iter().min().expect("600 blocks") & !(SIZE - 1);
+        let next = next_mapping();
+        assert!(
+            lowest < first && next.abs_diff(lowest) < SPAN / 2,
+            "{lowest:#x} {next:#x}"
+        );
+        reserve(
+            (next + SIZE)
+                .checked_sub(first - SPAN + SIZE)
+                .expect("a span is lower"),
+        );
+        let met = next_mapping() & !(SIZE - 1);
+        assert!(
+            kept.iter().any(|block| (block ^ met) & (SPAN - SIZE) == 0),
+            "no block has the index of {met:#x}: {first:#x} to {lowest:#x}"
+        );
+        kept.extend((0..600).map(|_| alloc()));
+        use_the_heap();
+        let mut indexes: Vec<_> = kept
+            .iter()
+            .map(|block| block / SIZE % (SPAN / SIZE))
+            .collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        assert_eq!(indexes.len(), kept.len(), "two blocks share an index");
         return;
     }
     Child::of(TEST, "taken").run().success();
+}
+
+/// Where the kernel would put the program's next 2 MiB.
+fn next_mapping() -> usize {
+    let (len, flags) = (
+        2 << 20,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+    );
+    // SAFETY: without MAP_FIXED nothing that exists is replaced, and nobody has seen it yet.
+    unsafe {
+        let at = libc::mmap(null_mut(), len, libc::PROT_NONE, flags, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        libc::munmap(at, len);
+        at as usize
+    }
 }
 
 #[test]

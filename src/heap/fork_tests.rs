@@ -106,8 +106,10 @@ fn a_handler_of_abort_may_allocate_and_fork() {
             libc::close(2);
             libc::signal(libc::SIGABRT, on_abort as *const () as usize);
             // Another is there, so that fork has locks to wait for. Not by `std`, whose lock the parent may have held.
-            let (mut id, none) = (0, core::ptr::null_mut());
-            libc::pthread_create(&mut id, none, sleeps, none.cast());
+            // Its number is an integer or a pointer, as the C library has it.
+            let mut id = core::mem::MaybeUninit::uninit();
+            let none = core::ptr::null_mut();
+            libc::pthread_create(id.as_mut_ptr(), core::ptr::null(), sleeps, none);
             end();
         }
         end_of(child)

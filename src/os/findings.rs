@@ -1,8 +1,7 @@
 //! Why huge pages, prefault or memory were not had, and what to do: one text for each cause.
 //!
-//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused (memory that is refused although there is
-//! some is said in any case), and for the doctor of bench-harness,
-//! which tries things out and asks here why. A cause is looked for only once something was really refused: a setting
+//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused, and for the doctor of bench-harness, which
+//! tries things out and asks here why. Why memory is refused is said in any case. A cause is looked for only once something was really refused: a setting
 //! that hurts nobody is no finding. Looking reads /proc and /sys into buffers on the stack.
 
 use core::fmt;
@@ -31,6 +30,7 @@ pub enum Cause {
     GroupLimit { left: usize },
     MachineMemory { available: usize },
     AddressSpaceLimit { limit: usize },
+    DataLimit { limit: usize },
     Overcommit,
     MapCount,
     LockLimit { limit: usize },
@@ -99,6 +99,13 @@ impl fmt::Display for Cause {
                     limit >> 20
                 );
             }
+            Cause::DataLimit { limit } => {
+                return write!(
+                    f,
+                    "RLIMIT_DATA is {} MiB and used up: raise it (ulimit -d)",
+                    limit >> 20
+                );
+            }
             Cause::LockLimit { limit } => {
                 let limit = limit >> 10;
                 return write!(
@@ -143,13 +150,22 @@ pub fn of_short_populate() -> Cause {
 
 /// Why the kernel had no place for `len` bytes.
 pub fn of_mapping(len: usize) -> Cause {
-    let mut buf = [0; 64];
-    let used = number(file(c"/proc/self/statm", &mut buf)).unwrap_or(0);
-    let used = used.saturating_mul(sys::page_size());
-    if let Some(limit) = linux::limit_of(libc::RLIMIT_AS)
-        && used.saturating_add(len) > limit
-    {
+    let mut buf = [0; 128];
+    // All that is mapped, and what of it is data and stack, in OS pages.
+    let mut fields = file(c"/proc/self/statm", &mut buf).split(|byte| *byte == b' ');
+    let mut bytes = |nth| {
+        let pages = fields.nth(nth).and_then(number).unwrap_or(0);
+        pages.saturating_mul(sys::page_size())
+    };
+    let (mapped, data) = (bytes(0), bytes(4));
+    let used_up = |which, used: usize| {
+        linux::limit_of(which).filter(|&limit| used.saturating_add(len) > limit)
+    };
+    if let Some(limit) = used_up(libc::RLIMIT_AS, mapped) {
         return Cause::AddressSpaceLimit { limit };
+    }
+    if let Some(limit) = used_up(libc::RLIMIT_DATA, data) {
+        return Cause::DataLimit { limit };
     }
     if number(file(c"/proc/sys/vm/overcommit_memory", &mut buf)) == Some(2) {
         return Cause::Overcommit;
@@ -277,22 +293,27 @@ pub(crate) fn populate_refused(errno: Errno) {
     }
 }
 
-/// The program is about to get null for `len` bytes. Somebody who did not ask for findings hears of it as well where
-/// there is that much memory: null looks like the machine's fault then, and is a limit's. Call it with no lock held.
+/// The program is about to get null for `len` bytes. Somebody who did not ask for findings hears why as well, if a limit
+/// refused them or the machine has that much memory: null alone looks like a full machine. The cause is looked for once in
+/// a process, because a program may try sizes until one is granted. Call it with no lock held.
 #[cold]
 pub(crate) fn memory_refused(len: usize) {
     if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {
         return;
     }
     sys::preserve_errno(|| {
-        let there = || machine_available().min(cgroup_available());
-        if !listening(Topic::Memory) && (len > machine_total() || len > there()) {
+        let listening = listening(Topic::Memory);
+        // No machine would have granted it.
+        if !listening && len > machine_total() {
             return;
         }
-        if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 == 0 {
-            // So much was asked of the kernel: whole superslabs, and the room to align them.
-            let asked = len.saturating_add(2 * HUGE_PAGE);
-            let cause = of_mapping(asked);
+        if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 != 0 {
+            return;
+        }
+        // So much was asked of the kernel: whole superslabs, and the room to align them.
+        let cause = of_mapping(len.saturating_add(2 * HUGE_PAGE));
+        let there = || len <= machine_available().min(cgroup_available());
+        if listening || cause != Cause::Unknown || there() {
             message!("{len} bytes refused, ENOMEM: {cause}");
         }
     });

@@ -31,6 +31,7 @@ fn every_text_is_one_line_and_says_its_number() {
             Cause::AddressSpaceLimit { limit: 9 << 20 },
             "RLIMIT_AS is 9 MiB",
         ),
+        (Cause::DataLimit { limit: 5 << 20 }, "RLIMIT_DATA is 5 MiB"),
         (
             Cause::LockLimit { limit: 64 << 10 },
             "RLIMIT_MEMLOCK is 64 KiB",

@@ -144,10 +144,16 @@ impl Freeze {
         self.depth.store(1, Relaxed);
     }
 
+    /// Whether the calling thread passes.
+    pub(super) fn passes(&self) -> bool {
+        self.passer.load(Relaxed) == me()
+    }
+
     /// As [`Freeze::enter`], if the calling thread may pass by now; `waits` counts its calls.
     pub(super) fn try_enter(&self, waits: &mut u32) -> bool {
         let me = me();
-        if self.forker.load(Relaxed) == me || self.am_dying() {
+        // Who passes already goes on: the thread that forks waits for it.
+        if self.forker.load(Relaxed) == me || self.am_dying() || self.passes() {
             self.enter();
             return true;
         }
@@ -168,7 +174,7 @@ impl Freeze {
 
     /// Undoes [`Freeze::enter`]; nothing, if the calling thread does not pass.
     pub(crate) fn leave(&self) {
-        if self.passer.load(Relaxed) != me() {
+        if !self.passes() {
             return;
         }
         let depth = self.depth.load(Relaxed) - 1;

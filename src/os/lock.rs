@@ -123,9 +123,7 @@ impl Lock {
         let mut waits = 0;
         loop {
             if self.word.load(Relaxed) >= FROZEN && FREEZE.try_enter(&mut waits) {
-                // Acquire pairs with the Release of the last holder's `release`: what follows on that are exchanges, which
-                // hand it on.
-                if self.word.load(Acquire) >= FROZEN {
+                if self.pass() {
                     return;
                 }
                 FREEZE.leave();
@@ -133,6 +131,20 @@ impl Lock {
             if self.try_become(WAITED, &mut waits) {
                 return;
             }
+        }
+    }
+
+    /// Whether the lock stands still; then this thread, which passes, has it. As after a sleep, others may sleep on that
+    /// this one was woken instead of: whoever lets the lock go wakes them.
+    fn pass(&self) -> bool {
+        // Acquire pairs with the Release of the last holder's `release`: what follows on that are exchanges, which hand it
+        // on.
+        match self
+            .word
+            .compare_exchange(FROZEN, FROZEN_WAITED, Acquire, Acquire)
+        {
+            Ok(_) => true,
+            Err(state) => state == FROZEN_WAITED,
         }
     }
 
@@ -160,8 +172,9 @@ impl Lock {
         if next == WAITED && FREEZE.somebody_dies() {
             self.wait_for_the_dying(waits);
         } else {
-            // Who waits for a fork, and who forks, looks about now and then.
-            let limited = next == FROZEN_WAITED || state == FROZEN_WAITED;
+            // Who waits for a fork, and who forks, looks about now and then. So does who passes: the thread that forks may
+            // stop the lock without waking anybody, and waits for this one.
+            let limited = next == FROZEN_WAITED || state == FROZEN_WAITED || FREEZE.passes();
             self.sleep(next, limited.then_some(freeze::WAIT_MS));
         }
         false

@@ -158,3 +158,73 @@ fn who_waits_for_a_fork_that_waits_for_it_passes() {
     other.join().expect("the other");
     assert_eq!(*shared.lock(), 1);
 }
+
+/// Waits until the thread sleeps in the kernel. The caller sleeps meanwhile, as a thread that forks does that waits.
+fn wait_until_asleep(tid: u32) {
+    while !crate::os::thread::sleeps(tid) {
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// A thread that reports its number before `body`.
+fn numbered(body: impl FnOnce() + Send + 'static) -> (u32, thread::JoinHandle<()>) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = thread::spawn(move || {
+        tell.send(crate::os::thread::tid()).expect("received");
+        body();
+    });
+    (told.recv().expect("sent first"), thread)
+}
+
+/// A thread passes one lock and sleeps for another. That one is let go, which wakes somebody else, and is stopped at once:
+/// the thread does not sleep on, for the one that forks waits for it.
+#[test]
+fn a_lock_that_one_who_passes_waits_for_is_stopped() {
+    let locks = Arc::new((Lock::new(), Lock::new()));
+    assert!(FREEZE.begin());
+    locks.0.freeze();
+    core::mem::forget(locks.1.lock());
+    let (_, passes) = {
+        let locks = Arc::clone(&locks);
+        numbered(move || {
+            let _first = locks.0.lock();
+            drop(locks.1.lock());
+        })
+    };
+    while locks.1.word.load(Relaxed) != WAITED {
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // Long enough for it to sleep, which cannot be seen: it sleeps now and then anyway, once it looks about.
+    thread::sleep(std::time::Duration::from_millis(50));
+    locks.1.word.store(FROZEN_WAITED, Relaxed);
+    FREEZE.enter();
+    locks.0.thaw();
+    locks.1.thaw();
+    FREEZE.leave();
+    FREEZE.end();
+    passes.join().expect("it passes both");
+}
+
+/// A lock is let go, which wakes one of two that sleep, and is stopped at once. The one that was woken passes it: then the
+/// other is woken when the lock is let go again.
+#[test]
+fn who_slept_before_a_lock_was_stopped_is_woken_after_it() {
+    let lock = Arc::new(Lock::new());
+    core::mem::forget(lock.lock());
+    let (tid, sleeper) = {
+        let lock = Arc::clone(&lock);
+        numbered(move || drop(lock.lock()))
+    };
+    while lock.word.load(Relaxed) != WAITED {
+        thread::yield_now();
+    }
+    wait_until_asleep(tid);
+    assert!(FREEZE.begin());
+    lock.word.store(FROZEN, Relaxed);
+    drop(lock.lock());
+    FREEZE.enter();
+    lock.thaw();
+    FREEZE.leave();
+    FREEZE.end();
+    sleeper.join().expect("it is woken");
+}

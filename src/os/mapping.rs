@@ -109,6 +109,11 @@ impl<'a> Wish<'a> {
         })
     }
 
+    fn mapped(&self, addr: usize) -> Mapping {
+        let len = self.len;
+        Mapping { addr, len }
+    }
+
     /// Whether a mapping made at `addr` will do; it is entered then.
     fn granted_by(&self, addr: usize) -> Result<bool, Errno> {
         if !addr.is_multiple_of(self.align) {
@@ -124,10 +129,7 @@ impl<'a> Wish<'a> {
         let addr = unsafe { sys::mmap(hint, self.len, self.prot, self.flags | flags) }?;
         let granted = self.granted_by(addr);
         if granted == Ok(true) {
-            return Ok(Ok(Mapping {
-                addr,
-                len: self.len,
-            }));
+            return Ok(Ok(self.mapped(addr)));
         }
         // SAFETY: mapped by this call, and seen by nobody.
         unsafe { discard(addr, self.len) };
@@ -146,10 +148,13 @@ impl<'a> Wish<'a> {
     }
 
     /// Maps `slack` bytes more than enough and gives the ends back. `None`: no address in there will do.
+    ///
+    /// The range has no access until its ends are gone. Otherwise a process that locks its future mappings would populate
+    /// all of it, and a kernel that counts what is mapped would count all of it.
     fn over_map(&self, slack: usize) -> Result<Option<Mapping>, Errno> {
         let whole_len = self.len.checked_add(slack).ok_or(Errno::ENOMEM)?;
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
-        let whole = unsafe { sys::mmap(0, whole_len, self.prot, self.flags) }?;
+        let whole = unsafe { sys::mmap(0, whole_len, libc::PROT_NONE, self.flags) }?;
         // From the top, as the kernel hands addresses out.
         let highest = (whole + slack) & !(self.align - 1);
         let below = |&addr: &usize| addr.checked_sub(self.align);
@@ -167,39 +172,39 @@ impl<'a> Wish<'a> {
             };
             discard(whole, addr - whole);
             discard(addr + self.len, whole + whole_len - (addr + self.len));
-            Ok(Some(Mapping {
-                addr,
-                len: self.len,
-            }))
+            if self.prot != libc::PROT_NONE
+                && let Err(errno) = sys::mprotect(addr, self.len, self.prot)
+            {
+                self.place.inspect(|place| place.leave(addr));
+                discard(addr, self.len);
+                return Err(errno);
+            }
+            Ok(Some(self.mapped(addr)))
         }
     }
 
+    /// Where the kernel chooses, beside what was accepted before, or in ever larger ranges of the kernel's choice. One of
+    /// twice as many addresses as were ever accepted has one to spare, so the search ends with a mapping or with the end
+    /// of the address space.
     fn map(&self) -> Result<Mapping, Errno> {
-        let outcome = self.map_anywhere();
-        match (&outcome, self.place) {
-            (Err(_), Some(place)) => self.map_beside(place.latest()).map_or(outcome, Ok),
-            _ => outcome,
+        let first = self.try_at(0, 0);
+        match first {
+            Ok(Ok(mapping)) => return Ok(mapping),
+            // The kernel hands out addresses downwards: below what it just offered there is most likely room.
+            Ok(Err(addr)) => {
+                let below = addr.saturating_sub(1) & !(self.align - 1);
+                if let Some(mapping) = self.try_exactly(below) {
+                    return Ok(mapping);
+                }
+            }
+            Err(_) => {}
         }
-    }
-
-    /// Where the kernel chooses, or in ever larger ranges of its choice. One of twice as many addresses as were
-    /// ever accepted has one to spare, so the search ends with a mapping or with the end of the address space.
-    fn map_anywhere(&self) -> Result<Mapping, Errno> {
-        let elsewhere = match self.try_at(0, 0)? {
-            Ok(mapping) => return Ok(mapping),
-            Err(addr) => addr,
-        };
-        // The kernel hands out addresses downwards: below what it just offered there is most
-        // likely room.
-        let below = elsewhere.saturating_sub(1) & !(self.align - 1);
-        if let Some(mapping) = self.try_exactly(below) {
-            return Ok(mapping);
-        }
-        // Beside what was accepted before, a mapping costs one try however many indexes are taken.
+        // Beside what was accepted before, a mapping costs one try however many indexes are taken, and may need nothing
+        // that was refused just now.
         if let Some(mapping) = self.place.and_then(|place| self.map_beside(place.latest())) {
             return Ok(mapping);
         }
-        let mut slack = self.align - sys::page_size();
+        let mut slack = first.map(|_| self.align - sys::page_size())?;
         loop {
             if let Some(mapping) = self.over_map(slack)? {
                 return Ok(mapping);
@@ -285,7 +290,8 @@ pub(crate) unsafe fn make_writable(addr: usize, len: usize) -> Result<(), Errno>
     unsafe { sys::mprotect(lo, hi - lo, READ_WRITE) }
 }
 
-/// Puts fresh, writable memory in the place of part of a reservation, where `mprotect` is refused.
+/// Puts fresh, writable memory in the place of part of a reservation, if `mprotect` is refused. One call replaces the range,
+/// so that no other mapping can come in between.
 ///
 /// # Safety
 /// The caller owns the range, which is whole OS pages, and nobody wrote to it. It may be read meanwhile.

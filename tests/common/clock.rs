@@ -57,7 +57,7 @@ unsafe extern "C" fn clock_gettime(
     }
     // SAFETY: the caller's promise.
     unsafe {
-        (*time).tv_sec = (ns / 1_000_000_000) as libc::time_t;
+        (*time).tv_sec = (ns / 1_000_000_000) as _;
         (*time).tv_nsec = (ns % 1_000_000_000) as libc::c_long;
     }
     answer
