@@ -1,4 +1,4 @@
-//! A general-purpose memory allocator for Linux: fast, frugal, with verified huge pages and prefault policy.
+//! A general-purpose memory allocator for Linux in pure stable Rust.
 //!
 //! ```
 //! use hakmem_alloc::Hakmem;
@@ -8,61 +8,87 @@
 //! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
 //! ```
 //!
-//! # Words
+//! Every allocation of the program now comes from here. Each thread has a heap of its own; blocks that another thread frees
+//! travel back in batches; memory that the program no longer needs goes back to the kernel; superslabs of 2 MiB, aligned to
+//! 2 MiB, get huge pages if their memory will be written. The crate depends on libc, `spin` and `static_assertions`, and has
+//! no build script and no C.
 //!
-//! | word | what it is |
-//! |---|---|
-//! | OS page | the kernel's base page, 4 KiB on x86_64; its size is read at run time |
-//! | huge page | 2 MiB had in one piece, transparently or from the administrator's pool |
-//! | superslab | 2 MiB of address space, 2 MiB-aligned, taken by mmap |
-//! | slot | 64 KiB, the thirty-second part of a superslab; the unit of the directory |
-//! | slab | one slot cut into blocks of one size class, or a run of slots that is one block |
-//! | block | what a program gets |
-//! | size class | all sizes served by blocks of one size |
-//! | heap | what one thread allocates from |
-//! | bin | a heap's free blocks of one class, private to its thread |
-//! | batch | free blocks of one class that move as a whole, by the address of the first |
-//! | spare stack | a heap's free blocks of one class between its bin and its slabs: batches, and magazines where they come and go by thousands |
-//! | magazine | addresses of free blocks, in memory of the allocator's own: a part of a large spare stack, or the bin of such a class |
-//! | inbox | where other threads return a heap's blocks |
-//! | directory | the table from an address to the tag (owner, class) of its slot |
-//! | idle heap | one whose thread has ended; the next new thread *adopts* it |
-//! | reserve, commit | take address space; have memory behind it |
-//! | prefault | have memory behind addresses before they are used |
-//! | purge | give memory back and keep the addresses |
-//! | retain | keep memory that nobody uses, for the next who asks |
+//! How it works inside is written in `docs/design.md` in the repository, and how to tune it in `docs/guide.md`.
 //!
-//! # Layers
+//! # Configuration
 //!
-//! Uses only point down; `tests/layers.rs` checks it.
+//! Nothing has to be set. A [`Config`] sets things in code, and an environment variable overrides each of them singly:
 //!
-//! ```text
-//! api      Hakmem (GlobalAlloc), raw, stats · region: memory of one's own, prefaulted
-//! heap     the fast paths, refill, spare stacks, remote frees, threads, fork, maintenance
-//! large    huge blocks and their cache
-//! pool     superslabs: in use, retained, purged
-//! slab     directory, descriptors, slabs, batches, magazines, the inbox
-//! knobs    the environment and the configuration in code
-//! os       the contract with the kernel, mappings, huge pages, prefault, locks, messages
-//! base     units, size classes, atomics
+//! ```
+//! use hakmem_alloc::{Config, Hakmem, Profile};
+//!
+//! #[global_allocator]
+//! static GLOBAL: Hakmem =
+//!     Hakmem::with_config(Config::new().profile(Profile::Lean).purge_delay_ms(500));
+//! # fn main() {}
 //! ```
 //!
-//! # The life of one block
+//! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
+//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints what is set and who set it, and says why huge pages, prefault or memory were
+//! not had. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
+//! the environment.
 //!
-//! A thread asks for 100 bytes: class 7, blocks of 112. Its bin of that class is empty, so the slow path looks at the
-//! blocks it gathered for others, the spare stack, the inbox, the heap's slabs, idle heaps' slabs, and at last claims a
-//! slot from the pool, which maps a superslab if none has room. The slot's word in the directory becomes `heap id << 12
-//! | 7 << 4`, a first few blocks are carved, their addresses go into the bin, one is handed out. Another thread frees it: the word is not its own,
-//! so the block joins the batch that this thread gathers for the owner, and travels with it into the owner's inbox. The
-//! owner's next slow path puts the whole batch on its spare stack; from there it becomes a bin again, or goes home block
-//! by block. When the last block of the slab is home the word becomes 0, the slot returns to the pool, and its memory,
-//! if nobody claims it, to the kernel.
+//! # Statistics
+//!
+//! [`stats`] is a typed snapshot of what the allocator holds, [`stats_quick`] the same without asking the kernel.
+//! `HAKMEM_STATS=1` prints one when the process exits.
+//!
+//! ```
+//! let stats = hakmem_alloc::stats_quick();
+//! println!("{} bytes live, {} mapped", stats.live_bytes(), stats.bytes.mapped);
+//! ```
+//!
+//! [`purge`] gives back what can be given back now, [`prewarm`] takes memory before it is needed, and [`usable_size`] says how
+//! much a block holds. [`raw`] is the same allocator without `Layout`, for C interfaces.
+//!
+//! # Memory of your own
+//!
+//! [`region`] maps memory with a checked alignment and a wish for huge pages, says how much of the wish came true, and brings
+//! memory in now or in the background; a ticket's descriptor tells an event loop when it is done. [`mod@prefault`] does the same
+//! for memory that the program mapped itself. Both work under any global allocator.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `std` | yes | [`region`], and thread-local storage on architectures other than x86_64 |
+//! | `local_dynamic_tls` | no | for libraries that hold the allocator and are opened by `dlopen`; without it the dynamic loader may refuse them. `docs/guide.md` says what it costs |
+//!
+//! # Platforms
+//!
+//! Linux, 64 bits, Rust 1.95 or newer, glibc or musl, linked dynamically or statically. x86_64 is what it is tested and measured
+//! on. On aarch64 the tests run in an emulator, with OS pages of 4, 16 and 64 KiB, which are read at run time. Other
+//! architectures are untested; anything else does not compile, and says so. Under Miri the system's allocator serves, and
+//! everything here may be called.
+//!
+//! # Failure and misuse
+//!
+//! - An allocation that fails returns null: out of memory, a limit, or a size above `isize::MAX`. If the machine has memory and a
+//!   limit forbids it, one line on stderr says which. Nothing panics or unwinds.
+//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: one line on stderr that names
+//!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed twice,
+//!   blocks freed after their memory went back, and layouts of another size class.
+//! - Blocks that were written to after they were freed are noticed when the list they stand in is opened, with a line of the same
+//!   kind.
+//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an overflow from one
+//!   block into the next.
+//!
+//! # Signals and fork
+//!
+//! Allocating in a signal handler is not promised to work. Any thread may fork at any moment, and the child works on; in a process
+//! of one thread a signal handler may fork as well. `malloc` and `free` are no cancellation points, and leave `errno` alone when
+//! they succeed.
 //!
 //! # System calls
 //!
-//! A filter of system calls (seccomp) that a program installs after its first allocation has to let these through, or to
-//! refuse them with an errno: whatever is refused, nothing ends and nothing is lost, and memory is refused where `mmap` is.
-//! `tests/seccomp.rs` holds the table to the truth.
+//! A filter of system calls (seccomp) that a program installs after its first allocation has to let these through or refuse
+//! them with an errno. Whatever it refuses, nothing ends and nothing is lost; memory is refused if `mmap` is. A test holds
+//! the table to the truth.
 //!
 //! | call | for what |
 //! |---|---|
@@ -78,17 +104,8 @@
 //! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
 //! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
 //! `set_robust_list`, `rseq`, `exit`; the thread sleeps in `nanosleep`, and under `async` gives itself a name
-//! (`prctl`). In a process of several threads `fork` looks at `/proc/self/task` (`newfstatat`). The clock is read without a call where the machine has a vdso for it. What [`region`] needs is not among
-//! these: it makes descriptors and maps files.
-//!
-//! # Libraries that are opened late
-//!
-//! A library that brings this allocator and is opened by dlopen needs the feature `local_dynamic_tls`; the dynamic loader
-//! may refuse it otherwise. README.md says what that costs.
-//!
-//! # Signals
-//!
-//! Allocating in a signal handler is not promised to work, as with every allocator that keeps state per thread.
+//! (`prctl`). In a process of several threads `fork` looks at `/proc/self/task` (`newfstatat`). The clock is read without a
+//! call if the machine has a vdso for it. What [`region`] needs is not among these: it makes descriptors and maps files.
 
 #![no_std]
 #![deny(
@@ -126,6 +143,10 @@ mod heap {
     }
     mod model;
 }
+/// The environment variables, as they stand in `env-knobs.md`.
+#[cfg(doc)]
+#[doc = include_str!("../env-knobs.md")]
+pub mod env_knobs {}
 #[cfg(not(loom))]
 mod knobs;
 #[cfg(not(loom))]

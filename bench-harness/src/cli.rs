@@ -64,6 +64,8 @@ enum Ask {
     Report(crate::report::Report),
     /// Markdown tables of a results file, for a README
     Markdown(crate::markdown::Markdown),
+    /// What README and docs/ show of the kept results, and the chart: writes what differs
+    Pages(crate::pages::Pages),
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound or counts more
     Compare(crate::compare::Compare),
     /// One run of a program, given as JSON; started by `preload` itself
@@ -83,7 +85,7 @@ struct AllOptions {
     /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// An hour or more with every peer: the sizes of the README, 7 rounds, exact figures and the times of single calls
+    /// An hour or more with every peer: the sizes of docs/performance.md, 7 rounds, exact figures and the times of single calls
     #[arg(long)]
     full: bool,
     /// Only these workloads, separated by commas
@@ -203,6 +205,7 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Report(report)) => crate::report::run(&report),
         Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Ask::Markdown(markdown)) => crate::markdown::run(&markdown),
+        Some(Ask::Pages(pages)) => crate::pages::run(&pages),
         Some(Ask::Compare(compare)) => crate::compare::run(&compare),
         Some(Ask::Paths(paths)) => crate::paths::run(&paths),
         Some(Ask::Experiment(experiment)) => run_experiment(&experiment),

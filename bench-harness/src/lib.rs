@@ -6,7 +6,7 @@
 //!
 //! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
 //! measured · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`, `figures`, `standings`,
-//! `finding`: what it means · `table`, `report`, `markdown`, `compare`: how it is said · `plan`, `suite`, `progress`,
+//! `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said · `plan`, `suite`, `progress`,
 //! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `preload`: commands of their own · `options`, `cli`: what can
 //! be asked.
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -24,6 +24,7 @@ pub mod markdown;
 pub mod noise;
 pub mod options;
 pub mod output;
+mod pages;
 pub mod paths;
 pub mod plan;
 pub mod preload;

@@ -99,7 +99,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_HUGETLB",
         kind: Kind::Words(Hugetlb::WORDS),
         by_profile: all(Hugetlb::Off as u32),
-        what: "Wishes superslabs from the administrator's pool of huge pages. The wish is refused with one line, for a forked child that writes to such memory is killed when the pool is empty. HAKMEM_THP decides instead, and a second line says why if that gives OS pages only. A Region can be had from the pool.",
+        what: "Requests superslabs from the administrator's pool of huge pages (hugetlb). Always refused, with one line: a forked child that writes to such memory is killed if the pool is empty. HAKMEM_THP decides instead, and a second line says why if that gives OS pages only. A Region can have memory from the pool.",
         cost: "None.",
         when: "Not for blocks; memory of one's own comes from the pool by Region's Backing.",
     },

@@ -1,0 +1,270 @@
+//! `bench-harness pages`: what the README and docs/ show of the kept results, made anew.
+//!
+//! In those files the text between `<!-- figures: NAME -->` and `<!-- end of figures -->` is made here, from the files in
+//! bench-harness/results, and so is the chart. A test compares what is committed with what would be made.
+
+mod chart;
+
+use std::path::{Path, PathBuf};
+
+use bench_subject::record::Series;
+use clap::Args;
+use serde_json::Value;
+
+use crate::fail::Fail;
+use crate::figures::{self, Entry, Group, Verdict};
+use crate::output::{self, Target};
+use crate::results::{BASE, FLOOR, OURS, Results};
+use crate::stats::{Summary, geometric_mean};
+use crate::{finding, markdown, standings, text};
+
+/// Where the kept results lie, from the repository's root on.
+const RESULTS: &str = "bench-harness/results";
+
+/// The chart, from there on.
+const CHART: &str = "docs/speed.svg";
+
+/// The pages that show figures.
+const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/memory-from-the-kernel.md"];
+
+/// What pages is asked.
+#[derive(Debug, Args)]
+pub struct Pages {
+    /// The root of the repository
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// Write nothing; exit code 1 where a file differs
+    #[arg(long)]
+    check: bool,
+}
+
+/// Writes the files that differ, or only names them.
+pub fn run(pages: &Pages) -> Result<(), Fail> {
+    let mut differ = 0;
+    for (path, text) in made(&pages.root)? {
+        if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            differ += 1;
+            output::show(&format!("{}\n", path.display()))?;
+            if !pages.check {
+                Target::new(&path)?.write(&text)?;
+            }
+        }
+    }
+    match pages.check && differ > 0 {
+        true => {
+            Err(Fail::run("pages: these files differ from the kept results; `bench-harness pages` writes them anew"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// The files as they should be.
+fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
+    let kept = root.join(RESULTS);
+    let results = Results::read(&kept.join("full.json"))?;
+    let groups = figures::groups(&results);
+    let mut files = vec![(root.join(CHART), chart::chart(&standings::standings(&groups), &machine(&results)))];
+    for page in PAGES {
+        let path = root.join(page);
+        let text = read(&path)?;
+        let filled = fill(&text, |name| match name {
+            "speed" => Ok(speed(&results, &groups)?),
+            "everything" => Ok(everything(&groups)),
+            "behind" => Ok(behind(&groups)),
+            "peaks" => Ok(peaks(&groups)),
+            "instructions" => Ok(format!("```text\n{}```\n", read(&kept.join("paths.txt"))?)),
+            name => experiment(&kept, name),
+        })
+        .map_err(|fail| Fail::usage(format!("{}: {}", path.display(), fail.line)))?;
+        files.push((path, filled));
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String, Fail> {
+    std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{}: cannot be read: {e}", path.display())))
+}
+
+/// The text with what stands between each pair of marks replaced.
+fn fill(text: &str, of: impl Fn(&str) -> Result<String, Fail>) -> Result<String, Fail> {
+    const END: &str = "<!-- end of figures -->";
+    let mut parts = text.split("<!-- figures: ");
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(" -->").unwrap_or((part, ""));
+        let (_, rest) = rest
+            .split_once(END)
+            .ok_or_else(|| Fail::usage(format!("figures {name}: expected \"{END}\" behind them")))?;
+        filled += &format!("<!-- figures: {name} -->\n{}\n{END}{rest}", of(name)?.trim_end());
+    }
+    Ok(filled)
+}
+
+/// Where and when it was measured.
+fn machine(results: &Results) -> String {
+    let m = &results.machine;
+    let day = text::utc(m.unix_time).and_then(|t| t.split(' ').next().map(str::to_owned)).unwrap_or_default();
+    let cpu = m.cpu.replace("(R)", "");
+    format!("{day}, {cpu}, {} processors, Linux {}", m.cpus, m.kernel.split('-').next().unwrap_or_default())
+}
+
+/// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is
+/// preferred.
+const ROWS: [(&str, &str, &str, bool); 6] = [
+    ("16–1,039 B, 8,192 live, allocated and freed at random", "random-mixed", "8192 slots, 20 M", true),
+    ("one block of 48 B, allocated and freed", "pair", "48 B", false),
+    ("1 million live blocks, one replaced at a time", "replace", "1 M live", true),
+    ("50,000 blocks of 64 B, freed in random order", "batch", "random", false),
+    ("allocated by one thread, freed by another", "producer-consumer", "16–415 B", false),
+    ("8 threads, each hands its live blocks to the next", "hand-over", "8 threads", false),
+];
+
+/// What is claimed first of all: a table of at most eight rows.
+fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
+    let mut names = figures::allocators(groups);
+    names.retain(|n| n != FLOOR && n != BASE);
+    let mut text = line(&[&["times as fast as system malloc".to_owned()], &names[..]].concat());
+    text += &line(&[vec!["---".to_owned()], vec!["---:".to_owned(); names.len()]].concat());
+    for (words, name, part, aged) in ROWS {
+        let fits = |g: &&Group| g.name == name && g.title.contains(part) && g.series != Series::Cold;
+        let wanted = if aged { Series::Aged } else { Series::Warm };
+        let group = groups.iter().rev().filter(fits).max_by_key(|g| g.series == wanted);
+        let group = group.ok_or_else(|| Fail::usage(format!("{RESULTS}: no {name} with \"{part}\" in its title")))?;
+        let heap = if group.series == Series::Aged { ", aged heap" } else { "" };
+        text += &line(&[vec![format!("{words}{heap}")], names.iter().map(|n| cell(group, n)).collect()].concat());
+    }
+    let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
+    let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)));
+    text += &line(
+        &[
+            vec!["six real programs: JSON, regex, index, images, server, store".to_owned()],
+            names.iter().map(speed).collect(),
+        ]
+        .concat(),
+    );
+    let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)));
+    let words = format!("**peak memory**, all {} measurements (less is better)", groups.len());
+    text += &line(&[vec![words], names.iter().map(peak).collect()].concat());
+    text += "\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
+             quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n";
+    text += &format!("{}.\n", finding::title(groups));
+    Ok(text + &format!("Measured on {}.\n", machine(results)))
+}
+
+/// The table of all measurements, without the first sentence of the finding, which stands in the README.
+fn everything(groups: &[Group]) -> String {
+    let text = markdown::matrix(groups);
+    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> String {
+    geometric_mean(&values.collect::<Vec<_>>()).map_or("–".to_owned(), text::bare_ratio)
+}
+
+fn peak(group: &Group, name: &str) -> Option<f64> {
+    Some(group.entry(name)?.peak_kib?.median)
+}
+
+/// An allocator's speed in a measurement, without its interval.
+fn cell(group: &Group, name: &str) -> String {
+    let Some(ratio) = group.entry(name).and_then(|e: &Entry| e.ratio.as_ref().map(|r| (e, r))) else {
+        return "–".to_owned();
+    };
+    let (entry, ratio) = ratio;
+    let mark = if group.noise.is_some() { "~ " } else { "" };
+    let value = text::bare_ratio(ratio.value);
+    match (entry.place, entry.verdict) {
+        (Some(Verdict::Faster), _) => format!("**{value}**"),
+        (_, Some(Verdict::Level)) => format!("{mark}= {value}"),
+        _ => format!("{mark}{value}"),
+    }
+}
+
+/// The measurements in which somebody is measurably faster than ours, and who is fastest there.
+fn behind(groups: &[Group]) -> String {
+    let mut text = line(&["measurement", OURS, "the fastest"].map(str::to_owned)) + "| --- | --- | --- |\n";
+    let ratio = |e: &Entry| e.ratio.as_ref().map_or("1".to_owned(), text::ratio);
+    for group in groups {
+        let slower = |e: &&Entry| e.place == Some(Verdict::Slower);
+        let Some(ours) = group.entry(OURS).filter(slower) else { continue };
+        let speed = |e: &&Entry| e.ratio.as_ref().map_or(1.0, |r| r.value);
+        let ranked = group.entries.iter().filter(|e| !e.is_floor() && e.time.is_some());
+        let Some(first) = ranked.max_by(|a, b| speed(a).total_cmp(&speed(b))) else { continue };
+        let title = format!("{} {}, {}", group.name, group.title, group.series);
+        text += &line(&[title, ratio(ours), format!("{} {}", first.name(), ratio(first))]);
+    }
+    text
+}
+
+/// The most memory resident: measurement × allocator, in MiB.
+fn peaks(groups: &[Group]) -> String {
+    let mut names = figures::allocators(groups);
+    names.retain(|n| n != FLOOR);
+    let mut text = line(&[vec!["MiB at the peak".to_owned()], names.clone()].concat());
+    text += &line(&[vec!["---".to_owned()], vec!["---:".to_owned(); names.len()]].concat());
+    for group in groups {
+        let mib = |n: &String| {
+            let peak: Option<Summary> = group.entry(n).and_then(|e| e.peak_kib);
+            peak.map_or("–".to_owned(), |p| text::bare_mib(p.median))
+        };
+        let title = format!("{} {}, {}", group.name, group.title, group.series);
+        text += &line(&[vec![title], names.iter().map(mib).collect()].concat());
+    }
+    text
+}
+
+/// `NAME: column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows
+/// only rows with that value, and not the column.
+fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
+    let (name, columns) = asked.split_once(": ").unwrap_or((asked, ""));
+    let path = kept.join(format!("kernel-{name}.json"));
+    let file: Value = serde_json::from_str(&read(&path)?)
+        .map_err(|e| Fail::usage(format!("{}: expected the JSON of an experiment: {e}", path.display())))?;
+    let (filters, columns): (Vec<&str>, Vec<&str>) = columns.split(", ").partition(|c| c.contains(" = "));
+    let columns: Vec<(&str, &str)> = columns.iter().map(|c| c.split_once(" as ").unwrap_or((c, c))).collect();
+    let mut text = line(&columns.iter().map(|(_, head)| (*head).to_owned()).collect::<Vec<_>>());
+    text += &line(&vec!["---".to_owned(); columns.len()]);
+    let rows = file["rows"].as_array().map_or(&[][..], Vec::as_slice);
+    let wanted = |row: &&Value| {
+        let meant = |f: &&str| f.split_once(" = ").is_some_and(|(c, value)| row[c] == value);
+        columns.iter().all(|(c, _)| !row[*c].is_null()) && filters.iter().all(meant)
+    };
+    for row in rows.iter().filter(wanted) {
+        let shown = |(column, _): &(&str, &str)| match &row[*column] {
+            Value::String(s) => s.replace('|', "\\|"),
+            Value::Number(n) => match n.as_f64().unwrap_or_default() {
+                v if !n.is_f64() => text::count(v),
+                v if v < 0.1 => format!("{v:.4}"),
+                v => text::short(v),
+            },
+            other => other.to_string(),
+        };
+        text += &line(&columns.iter().map(shown).collect::<Vec<_>>());
+    }
+    let machine = &file["machine"];
+    let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();
+    Ok(text + &format!("\n{}, Linux {}, transparent huge pages on `{}`.\n", told("cpu"), told("kernel"), told("thp")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_between_the_marks_is_replaced_and_nothing_else() {
+        let text =
+            "a\n<!-- figures: x -->\nold\n<!-- end of figures -->\nb\n<!-- figures: y -->\n<!-- end of figures -->";
+        let filled = fill(text, |name| Ok(format!("new {name}\n\n"))).unwrap();
+        assert_eq!(
+            filled,
+            "a\n<!-- figures: x -->\nnew x\n<!-- end of figures -->\nb\n<!-- figures: y -->\nnew y\n<!-- end of figures -->"
+        );
+        assert_eq!(fill(&filled, |name| Ok(format!("new {name}"))).unwrap(), filled);
+        let open = fill("<!-- figures: x -->\nold", |_| Ok(String::new())).unwrap_err();
+        assert!(open.line.contains("figures x: expected \"<!-- end of figures -->\""), "{}", open.line);
+    }
+}
