@@ -52,14 +52,12 @@ pub fn count(results: &mut [CaseResult], tools: Tools, limit: Duration) {
             return;
         }
         // A program's own instructions are far more than its allocator's: a count would say nothing.
-        if case.spec.is_program() || case.runs.is_empty() {
-            continue;
-        }
+        let Some(run) = case.runs.first().filter(|_| !case.spec.is_program()) else { continue };
         if i % 20 == 0 && total > 20 {
             output::say(&format!("counting instructions and system calls: {i} of {total}\n"));
         }
         let mut spec = case.spec.clone();
-        spec.scale((MOST_OPS as f64 / spec.ops() as f64).min(1.0));
+        spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
         let order = Order { spec, series: case.series, settle_ms: None };
         let own = counted(&case.allocator, &order, tools, limit);
         if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {

@@ -89,11 +89,6 @@ impl Spec {
         self.params.insert(param.key(), Some(value));
     }
 
-    /// Operations of the timed part.
-    pub fn ops(&self) -> u64 {
-        self.row().map_or(0, |r| (r.ops)(self)).max(1)
-    }
-
     /// Roughly the most bytes one run holds.
     pub fn peak_bytes(&self) -> u64 {
         self.row().map_or(0, |r| (r.peak)(self))
@@ -183,8 +178,8 @@ mod tests {
     fn scaling_keeps_at_least_one() {
         let mut spec = parse("pair 48 1000").unwrap();
         spec.scale(0.1);
-        assert_eq!(spec.ops(), 100);
+        assert_eq!(spec.n("pairs"), 100);
         spec.scale(1e-9);
-        assert_eq!(spec.ops(), 1);
+        assert_eq!(spec.n("pairs"), 1);
     }
 }

@@ -8,7 +8,7 @@
 //! block.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::memory;
 
@@ -114,14 +114,14 @@ impl RawAllocator {
     pub fn alloc_aligned(&self, size: usize, align: usize, slot: usize) -> *mut u8 {
         debug_assert!(size > 0 && align.is_power_of_two());
         // SAFETY: size is at least 1 (no parameter for sizes takes 0) and below isize::MAX; align is a power of two.
-        unsafe { (self.calls.alloc)(size, align, slot) }
+        counted(unsafe { (self.calls.alloc)(size, align, slot) })
     }
 
     /// Allocates `size` bytes that are zero.
     #[inline(always)]
     pub fn zeroed(&self, size: usize, slot: usize) -> *mut u8 {
         // SAFETY: as for `alloc_aligned`.
-        unsafe { (self.calls.zeroed)(size, ALIGN, slot) }
+        counted(unsafe { (self.calls.zeroed)(size, ALIGN, slot) })
     }
 
     /// Frees a block.
@@ -151,8 +151,29 @@ impl RawAllocator {
     #[inline(always)]
     pub unsafe fn realloc(&self, ptr: *mut u8, size: usize, new_size: usize) -> *mut u8 {
         // SAFETY: passed on to the caller.
-        unsafe { (self.calls.realloc)(ptr, size, ALIGN, new_size) }
+        counted(unsafe { (self.calls.realloc)(ptr, size, ALIGN, new_size) })
     }
+}
+
+/// Allocations of this process that were refused. Read once its threads have been joined: Relaxed.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// How many allocations were refused.
+pub fn refused() -> u64 {
+    REFUSED.load(Relaxed)
+}
+
+/// The block; one that was refused is counted, so that no workload has to.
+#[inline(always)]
+fn counted(block: *mut u8) -> *mut u8 {
+    #[cold]
+    fn refuse() {
+        REFUSED.fetch_add(1, Relaxed);
+    }
+    if block.is_null() {
+        refuse();
+    }
+    block
 }
 
 #[inline(never)]

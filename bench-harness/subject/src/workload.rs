@@ -49,8 +49,6 @@ pub struct Workload {
     pub longer: &'static str,
     /// The parameters in a few words, for tables.
     pub label: fn(&Spec) -> String,
-    /// Operations of the timed part of the warm series.
-    pub ops: fn(&Spec) -> u64,
     /// Roughly the most bytes one run holds.
     pub peak: fn(&Spec) -> u64,
     /// Refuses what the ranges of the parameters alone let pass.

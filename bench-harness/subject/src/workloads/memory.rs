@@ -11,7 +11,7 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use super::live_set::release;
+use super::blocks::{release, take};
 use crate::bench::{Bench, MemoryMoment};
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
@@ -20,13 +20,12 @@ use crate::spec::Spec;
 
 /// Takes a block and writes it whole; `Slot::EMPTY` where it is refused.
 fn full(alloc: &RawAllocator, size: usize) -> Slot {
-    let ptr = alloc.alloc(size, 0);
-    if ptr.is_null() {
-        return Slot::EMPTY;
+    let slot = take(alloc, size, 0, 1);
+    if !slot.ptr.is_null() {
+        // SAFETY: the whole block.
+        unsafe { slot.ptr.write_bytes(1, size) };
     }
-    // SAFETY: the whole block.
-    unsafe { ptr.write_bytes(1, size) };
-    Slot { ptr, size }
+    slot
 }
 
 /// Ends a run: everything that is to be freed is, and the process rests before its memory is read for the last time.
@@ -42,13 +41,7 @@ pub fn sparse(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let size = s.size("kib") << 10;
     let alloc = bench.begin(0, 0)?;
     bench.timed(|| {
-        for slot in slots.iter_mut() {
-            *slot = Slot { ptr: alloc.alloc(size, 0), size };
-            if !slot.ptr.is_null() {
-                // SAFETY: within the block, which has a KiB at least.
-                unsafe { slot.ptr.write(1) };
-            }
-        }
+        slots.iter_mut().for_each(|slot| *slot = take(alloc, size, 0, 1));
         slots.len() as u64
     });
     bench.note_memory(&[MemoryMoment::now(size * slots.len())]);
@@ -71,29 +64,23 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let life = || {
         let mut slots = Table::<Slot>::new(sizes * each).ok();
         for (i, slot) in slots.iter_mut().flat_map(|t| t.iter_mut().enumerate()) {
-            let size = class(i / each);
-            *slot = Slot { ptr: alloc.alloc(size, 0), size };
+            *slot = take(alloc, class(i / each), 0, 1);
             if !slot.ptr.is_null() {
-                // SAFETY: both ends of the block.
-                unsafe {
-                    slot.ptr.write(1);
-                    slot.ptr.add(size - 1).write(1);
-                }
+                // SAFETY: the last byte of the block.
+                unsafe { slot.ptr.add(slot.size - 1).write(1) };
             }
         }
         full.wait();
         end.wait();
         slots.iter_mut().for_each(|t| release(alloc, t));
     };
-    let mut failed = None;
     bench.timed(|| {
         std::thread::scope(|scope| {
             for started in 0..threads {
                 let thread = std::thread::Builder::new().stack_size(64 << 10);
                 if let Err(e) = thread.spawn_scoped(scope, life) {
                     // Those that run would wait for ever.
-                    failed = Some(format!("thread {started} of {threads} could not be started: {e}"));
-                    eprintln!("{}", failed.as_deref().unwrap_or_default());
+                    eprintln!("thread {started} of {threads} could not be started: {e}");
                     std::process::exit(3);
                 }
             }
@@ -256,7 +243,6 @@ pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                     // SAFETY: a live block of this size.
                     let ptr = unsafe { alloc.realloc(slot.ptr, slot.size, 2 * slot.size) };
                     if ptr.is_null() {
-                        gate.refused(1);
                         break;
                     }
                     // SAFETY: the second half of the block.

@@ -8,7 +8,8 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::bench::Bench;
+use super::blocks::take;
+use crate::bench::{self, Bench};
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
@@ -31,13 +32,12 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         let base = thread / 2 * PLACES;
         if thread % 2 == 0 {
             let mut generator = XorShift64::new(s.n("seed"), thread as u64);
-            let mut producer = Producer { ring, alloc, base, seen: 0, next: 0, refused: 0 };
+            let mut producer = Producer { ring, alloc, base, seen: 0, next: 0 };
             producer.produce(warm, &mut generator, min, max);
             gate.timed(|| {
                 producer.produce(blocks, &mut generator, min, max);
                 blocks
             });
-            gate.refused(producer.refused);
         } else {
             let mut consumer = Consumer { ring, alloc, next: 0, wrong: 0 };
             consumer.consume(warm);
@@ -46,7 +46,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                 consumer.consume(blocks);
                 0
             });
-            gate.damaged(u64::from(consumer.wrong));
+            bench::damaged(u64::from(consumer.wrong));
         }
     });
     bench.finish()
@@ -87,7 +87,6 @@ struct Producer<'a> {
     /// The last `tail` that was read.
     seen: usize,
     next: usize,
-    refused: u64,
 }
 
 impl Producer<'_> {
@@ -99,15 +98,9 @@ impl Producer<'_> {
                 self.seen = wait_until(|| Some(self.ring.tail.0.load(Ordering::Acquire)).filter(|t| *t != self.seen));
             }
             let size = generator.between(min, max);
-            let ptr = self.alloc.alloc(size, self.base + self.next % PLACES);
-            if ptr.is_null() {
-                self.refused += 1;
-            } else {
-                // SAFETY: the block has at least one byte.
-                unsafe { ptr.write(size as u8) };
-            }
+            let slot = take(self.alloc, size, self.base + self.next % PLACES, size as u8);
             // SAFETY: the place is the producer's: less than PLACES are full.
-            unsafe { self.ring.place(self.next).write(Slot { ptr, size }) };
+            unsafe { self.ring.place(self.next).write(slot) };
             self.next += 1;
             if self.next.is_multiple_of(PACKET) {
                 self.ring.head.0.store(self.next, Ordering::Release);
