@@ -17,7 +17,6 @@ use crate::{interrupt, output};
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
 
-/// Which tools are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tools {
     valgrind: bool,
@@ -25,12 +24,10 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Looks for them.
     pub fn found() -> Tools {
         Tools { valgrind: which::which("valgrind").is_ok(), strace: which::which("strace").is_ok() }
     }
 
-    /// Refuses where one is missing.
     pub fn check(self) -> Result<Tools, Fail> {
         for (there, name) in [(self.valgrind, "valgrind"), (self.strace, "strace")] {
             if !there {

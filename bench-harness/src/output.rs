@@ -64,7 +64,6 @@ impl Target {
     }
 }
 
-/// A value as JSON for a file.
 pub fn json(value: &impl Serialize) -> Result<String, Fail> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Fail::run(format!("results as JSON: {e}")))?;
     Ok(text + "\n")

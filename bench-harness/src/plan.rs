@@ -12,14 +12,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-/// One workload of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The workload and its parameters.
     pub spec: Spec,
-    /// Its series.
     pub series: Vec<Series>,
-    /// Rounds it takes part in.
     pub runs: usize,
     /// What one run takes on the machine the estimates were made on, in seconds; nothing where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,29 +29,22 @@ impl Entry {
     }
 }
 
-/// Everything that is to be measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The workloads.
     pub entries: Vec<Entry>,
-    /// The allocators.
     pub allocators: Vec<String>,
     /// Whether each allocator and series of each workload has a further run that times single calls.
     pub latency: bool,
     /// How long to rest after a run before resident memory is read once more, if at all.
     pub settle_ms: Option<u64>,
-    /// Seed of the order.
     pub order_seed: u64,
 }
 
-/// One child process to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Job {
     /// Index of the workload among those of the plan.
     pub entry: usize,
-    /// The allocator's name.
     pub allocator: String,
-    /// Warm or cold.
     pub series: Series,
     /// The round within the workload, from 0.
     pub round: usize,
@@ -96,7 +85,6 @@ impl Plan {
         }
     }
 
-    /// Runs whose throughput counts.
     pub fn runs(&self) -> usize {
         self.jobs().iter().filter(|j| !j.latency).count()
     }

@@ -16,9 +16,7 @@ use crate::{interrupt, subjects};
 /// A finished child: the run or why there is none, and what it wrote to stderr.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The run, or one line.
     pub run: Result<Run, String>,
-    /// Its stderr.
     pub messages: String,
 }
 
@@ -42,14 +40,11 @@ pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, 
     }
 }
 
-/// What a process left behind.
 #[derive(Debug)]
 pub struct Finished {
     /// Its exit, or nothing when it was killed at the time limit.
     pub status: Option<std::process::ExitStatus>,
-    /// Its stdout.
     pub stdout: String,
-    /// Its stderr.
     pub stderr: String,
 }
 
@@ -117,7 +112,6 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus
     }
 }
 
-/// What the end of a child means.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
     use std::os::unix::process::ExitStatusExt;
     let said = finished.stderr.lines().rev().find(|l| !l.trim().is_empty());

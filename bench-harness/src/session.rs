@@ -28,9 +28,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// What is to be measured, and for how long.
 #[derive(Debug)]
 pub struct Request {
-    /// The workloads.
     pub entries: Vec<Entry>,
-    /// The allocators.
     pub allocators: Vec<String>,
     /// Whether the time it will take is said beforehand.
     pub estimate: bool,
@@ -147,7 +145,6 @@ fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Resul
 
 struct Session {
     limit: Duration,
-    /// When no further run is started.
     deadline: Option<Instant>,
     pace: Pace<(usize, Series, String)>,
     json: Option<Target>,

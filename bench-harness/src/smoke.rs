@@ -19,7 +19,6 @@ use crate::{output, runner};
 /// The part of a workload's quick size that is run.
 const SHARE: f64 = 0.01;
 
-/// What a smoke is asked.
 #[derive(Debug, Args)]
 pub struct Smoke {
     /// Allocators, separated by commas [default: our own and every peer, built or not]
@@ -37,8 +36,8 @@ pub struct Smoke {
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let all = || OWN.into_iter().chain(RIVALS).map(String::from).collect();
     let allocators: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
-    subjects::check_names(&allocators, &subjects::known())?;
     let specs = specs(smoke)?;
+    subjects::check_names(&allocators, &subjects::known())?;
     // A program that is not built with all of them is refused and not left out, as a peer is.
     for spec in specs.iter().filter(|s| s.is_program()) {
         if let Some(missing) = allocators.iter().find(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a)) {

@@ -18,7 +18,6 @@ use crate::{Row, failed, row};
 
 const USED_PER_TICK: usize = 4 << 20;
 
-/// Bytes per mode.
 pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 8 << 20 } else { 1 << 30 }
 }

@@ -12,7 +12,6 @@ pub(crate) const POPULATE_WRITE: i32 = 23;
 pub(crate) const COLLAPSE: i32 = 25;
 pub(crate) const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-/// A mapping that ends with the value.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub addr: usize,
@@ -27,7 +26,6 @@ impl Drop for Raw {
 }
 
 impl Raw {
-    /// Plain mmap; `fd` -1 for anonymous memory.
     pub(crate) fn map(at: usize, len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Raw> {
         // SAFETY: callers give MAP_FIXED only inside a reservation of their own.
         let addr = unsafe { libc::mmap(at as *mut _, len, prot, flags, fd, 0) };
@@ -77,7 +75,6 @@ impl Raw {
         self.smaps(|line| FIELDS.iter().any(|f| line.starts_with(f)))
     }
 
-    /// Bytes that are resident.
     pub(crate) fn resident(&self) -> u64 {
         self.smaps(|line| line.starts_with("Rss:"))
     }
@@ -108,7 +105,6 @@ pub(crate) fn advise(addr: usize, len: usize, advice: i32) -> io::Result<()> {
     }
 }
 
-/// Minor faults of this thread so far.
 fn faults() -> u64 {
     // SAFETY: an all-zero rusage is valid, and the call fills it.
     unsafe {

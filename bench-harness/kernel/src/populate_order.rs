@@ -14,7 +14,6 @@ use crate::{Row, failed, row};
 
 const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
-/// Bytes per order.
 pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 32 << 20 } else { 512 << 20 }
 }
@@ -66,7 +65,6 @@ fn trimmed(len: usize, flags: i32) -> io::Result<Raw> {
     Ok(Raw { addr: start, len })
 }
 
-/// All rows.
 pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let bytes = bytes(quick);
     let mut rows = Vec::new();

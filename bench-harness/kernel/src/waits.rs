@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// The 99th percentile and the greatest.
 pub(crate) fn p99_and_worst(values: &mut [f64]) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = (values.len() * 99 / 100).min(values.len().saturating_sub(1));

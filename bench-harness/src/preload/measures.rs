@@ -3,9 +3,7 @@
 use super::run::Measured;
 use crate::stats::Ratio;
 
-/// Something that is compared.
 pub struct Measure {
-    /// In files: stable.
     pub name: String,
     /// In tables; times get their unit from their length.
     pub title: String,
@@ -43,7 +41,6 @@ impl Measure {
         fixed.into_iter().chain(metrics).collect()
     }
 
-    /// What it is in a run.
     pub fn of(&self, run: &Measured) -> Option<f64> {
         Some(match self.kind {
             Of::Wall => run.wall_secs,
@@ -56,12 +53,10 @@ impl Measure {
         })
     }
 
-    /// Whether it is a time.
     pub fn is_time(&self) -> bool {
         matches!(self.kind, Of::Wall | Of::User | Of::System | Of::Processor)
     }
 
-    /// What a ratio means in words.
     pub fn verdict(&self, ratio: &Ratio) -> String {
         if !ratio.is_difference() {
             return "no difference".to_owned();

@@ -38,7 +38,6 @@ pub fn own_library(given: Option<&std::path::Path>) -> Result<PathBuf, Fail> {
     library::usable(&library::ours(given)?)
 }
 
-/// What is asked.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring", args_override_self = true)]
 pub struct Options {
@@ -137,7 +136,6 @@ struct Comparison<'a> {
     options: &'a Options,
     order: Order,
     libraries: Vec<Library>,
-    /// This very program, which starts the other.
     own: PathBuf,
 }
 
@@ -186,7 +184,6 @@ impl<'a> Comparison<'a> {
         name.chain(self.order.arguments.iter().cloned()).collect()
     }
 
-    /// The command, as long as it fits.
     fn title(&self) -> String {
         table::shortened(&self.order_words().join(" "))
     }
@@ -204,7 +201,6 @@ impl<'a> Comparison<'a> {
         run::judge(&finished, limit)
     }
 
-    /// The untimed run under each library.
     fn check(&self, cases: &mut [Case], pace: &mut Pace<usize>) -> Result<(), Fail> {
         let mut expected = 0.0;
         for (i, library) in self.libraries.iter().enumerate() {

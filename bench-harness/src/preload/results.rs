@@ -12,18 +12,12 @@ use crate::output;
 use crate::results::{Failure, SCHEMA};
 use crate::stats::{Ratio, ratio};
 
-/// All runs under one library.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Case {
-    /// Its name.
     pub library: String,
-    /// Its file.
     pub path: Option<String>,
-    /// The runs that succeeded.
     pub runs: Vec<Measured>,
-    /// The round of each.
     pub rounds: Vec<usize>,
-    /// The runs that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Bytes our library says it mapped in the untimed run.
@@ -35,7 +29,6 @@ pub struct Case {
 }
 
 impl Case {
-    /// Nothing measured yet.
     pub fn new(library: &Library) -> Self {
         Self {
             library: library.name.clone(),
@@ -48,7 +41,6 @@ impl Case {
         }
     }
 
-    /// Enters a run.
     pub fn add(&mut self, round: usize, outcome: Result<Measured, String>) {
         match outcome {
             Ok(run) => {
@@ -71,31 +63,23 @@ pub fn base(cases: &[Case]) -> usize {
     cases.iter().position(|c| c.library == GLIBC).unwrap_or(0)
 }
 
-/// A results file of a comparison.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
-    /// As of all results files.
     pub schema: u32,
     /// Always "preload": programs under preloaded libraries.
     pub kind: String,
-    /// Whether everything planned was measured.
     pub complete: bool,
-    /// How many runs were planned.
     pub planned_runs: usize,
     /// What a reader has to know before believing a figure.
     pub warnings: Vec<String>,
-    /// Where and how it was measured.
     pub machine: Machine,
-    /// The program and its arguments.
     pub program: Vec<String>,
     /// The expressions that find figures in its output.
     pub metrics: Vec<String>,
-    /// A case per library.
     pub results: Vec<Case>,
 }
 
 impl Results {
-    /// With the ratios worked out.
     pub fn new(
         complete: bool,
         planned_runs: usize,
@@ -128,7 +112,6 @@ impl Results {
         }
     }
 
-    /// A line per run.
     pub fn csv(&self) -> Result<String, Fail> {
         let failed = |e: csv::Error| Fail::run(format!("results as CSV: {e}"));
         let mut lines = csv::Writer::from_writer(Vec::new());
@@ -145,7 +128,6 @@ impl Results {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The whole.
     pub fn json(&self) -> Result<String, Fail> {
         output::json(self)
     }

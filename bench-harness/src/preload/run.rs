@@ -19,24 +19,16 @@ use bench_subject::one_line;
 use crate::fail::Fail;
 use crate::runner::Finished;
 
-/// What the child is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// The program as the user named it.
     pub name: String,
-    /// Its file.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<String>,
     /// The library, or nothing.
     pub preload: Option<PathBuf>,
-    /// Its standard input.
     pub stdin: Option<PathBuf>,
-    /// Expressions that find figures in its output.
     pub metrics: Vec<String>,
-    /// Whether its output is passed on.
     pub show_output: bool,
-    /// Further variables of its environment.
     pub variables: Vec<(String, String)>,
 }
 
@@ -45,15 +37,11 @@ pub struct Order {
 pub struct Measured {
     /// From the start of the program to its end.
     pub wall_secs: f64,
-    /// User time of all its processes.
     pub user_secs: f64,
-    /// System time of all its processes.
     pub sys_secs: f64,
     /// The most any one of its processes had resident.
     pub max_rss_kib: u64,
-    /// Minor page faults of all its processes.
     pub minor_faults: u64,
-    /// Major page faults of all its processes.
     pub major_faults: u64,
     /// What was resident in the process that became the program: less than this cannot be told.
     pub rss_floor_kib: u64,
@@ -62,7 +50,6 @@ pub struct Measured {
     pub metrics: Vec<f64>,
 }
 
-/// What the child answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
@@ -70,7 +57,6 @@ enum Answer {
     Failed(String),
 }
 
-/// What the end of the child means.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Measured, String> {
     match finished.status {
         None => return Err(format!("hung: killed after {} s", limit.as_secs())),
@@ -95,7 +81,6 @@ pub fn expression(text: &str) -> Result<Regex, String> {
     }
 }
 
-/// The last figure the expression finds.
 fn figure(text: &str, wanted: &str) -> Result<f64, String> {
     let found = expression(wanted)?
         .captures_iter(text)
@@ -105,7 +90,6 @@ fn figure(text: &str, wanted: &str) -> Result<f64, String> {
     found.parse().map_err(|_| format!("{wanted:?} found {found:?}; expected a number"))
 }
 
-/// The child's whole life.
 pub fn child(order: &str) -> Result<(), Fail> {
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };

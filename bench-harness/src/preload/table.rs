@@ -7,7 +7,6 @@ use crate::table::plain;
 use crate::text::{self, short};
 
 impl Results {
-    /// The whole table.
     pub fn table(&self) -> String {
         let base = &self.results[base(&self.results)].library;
         let runs = self.results.iter().map(|c| c.runs.len()).max().unwrap_or(0);
@@ -32,7 +31,11 @@ impl Results {
             }
         }
         let head = ["", "library", "median", "(min–max)", &format!("ratio to {base} [95 %]")].map(str::to_owned);
-        let mut text = format!("{}, {runs} runs under each library, interleaved\n", shortened(&self.program.join(" ")));
+        let mut text = format!(
+            "{}, {} under each library, interleaved\n",
+            shortened(&self.program.join(" ")),
+            text::counted(runs, "run")
+        );
         text += &plain(&head, rows, 2);
         text.extend(self.results.iter().map(failures));
         if self.is_at_the_floor() {
@@ -65,7 +68,6 @@ fn failures(case: &Case) -> String {
         .collect()
 }
 
-/// What fits into a line.
 pub fn shortened(text: &str) -> String {
     const MOST: usize = 100;
     let text = bench_subject::one_line(text);

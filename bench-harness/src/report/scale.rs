@@ -1,6 +1,5 @@
 //! Axes: where a value lies between 0 and 100 per cent of a chart's width, and which values get a line and a label.
 
-/// A logarithmic axis over positive values.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
     low: f64,

@@ -12,7 +12,6 @@ use crate::record::{MemoryPoint, Run, Series};
 /// When the parent started the child, in nanoseconds on the monotonic clock, which all processes share.
 pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
 
-/// One run on one allocator.
 #[derive(Debug)]
 pub struct Bench {
     alloc: &'static RawAllocator,
@@ -25,20 +24,17 @@ pub struct Bench {
 /// Blocks that lost their contents. Read once all threads have been joined: Relaxed.
 static DAMAGED: AtomicU64 = AtomicU64::new(0);
 
-/// Counts blocks that lost their contents.
 pub fn damaged(blocks: u64) {
     DAMAGED.fetch_add(blocks, Relaxed);
 }
 
 impl Bench {
-    /// A run that has not begun.
     pub fn new(alloc: &'static RawAllocator, series: Series, settle: Option<Duration>) -> Self {
         // The optimiser must not learn which allocator it is where only one is linked in.
         let alloc = std::hint::black_box(alloc);
         Self { alloc, series, settle, started_ns: 0, run: Run::default() }
     }
 
-    /// The allocator under test.
     pub fn allocator(&self) -> &'static RawAllocator {
         self.alloc
     }
@@ -115,7 +111,6 @@ impl Bench {
         self.note(gate);
     }
 
-    /// Notes moments taken inside the timed part.
     pub fn note_memory(&mut self, moments: &[MemoryMoment]) {
         for m in moments {
             self.run.memory.push(MemoryPoint {
@@ -139,12 +134,10 @@ impl Bench {
         self.run.sys_secs = used.sys_secs;
     }
 
-    /// Length of the timed part.
     pub fn secs(&self) -> f64 {
         self.run.secs
     }
 
-    /// Operations of the timed part.
     pub fn ops(&self) -> u64 {
         self.run.ops
     }
@@ -186,7 +179,6 @@ impl Bench {
         }
     }
 
-    /// What was measured.
     pub fn into_run(self) -> Run {
         self.run
     }

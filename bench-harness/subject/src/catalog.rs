@@ -7,7 +7,6 @@ use crate::table;
 use crate::workload::Workload;
 
 impl Spec {
-    /// The workload with its default parameters.
     pub fn new(workload: &Workload) -> Spec {
         let params = workload.params.iter().map(|p| (p.key(), Some(p.default()))).collect();
         Spec { workload: workload.name.to_owned(), params }
@@ -57,7 +56,6 @@ impl Spec {
         table::find(&self.workload)
     }
 
-    /// Refuses what cannot be run.
     pub fn check(&self) -> Result<(), String> {
         let row = self.row().ok_or_else(|| format!("unknown workload {:?}", self.workload))?;
         for param in row.params {
@@ -94,7 +92,6 @@ impl Spec {
         self.row().map_or(0, |r| (r.peak)(self))
     }
 
-    /// Whether it is a real program.
     pub fn is_program(&self) -> bool {
         self.row().is_some_and(|r| r.is_program)
     }

@@ -20,31 +20,22 @@ pub const ALIGN: usize = 8;
 pub struct Extent {
     /// Slots are numbered from 0 to one less than this.
     pub slots: usize,
-    /// No block is larger.
     pub max_size: usize,
 }
 
-/// Size, alignment and slot to a block.
 type Alloc = unsafe fn(usize, usize, usize) -> *mut u8;
-/// Block, size and alignment.
 type Dealloc = unsafe fn(*mut u8, usize, usize);
 /// Block, size, alignment and new size to a block.
 type Realloc = unsafe fn(*mut u8, usize, usize, usize) -> *mut u8;
 
-/// The calls of one allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Calls {
-    /// As `GlobalAlloc::alloc`.
     pub alloc: Alloc,
-    /// As `GlobalAlloc::alloc_zeroed`.
     pub zeroed: Alloc,
-    /// As `GlobalAlloc::dealloc`.
     pub dealloc: Dealloc,
-    /// As `GlobalAlloc::realloc`.
     pub realloc: Realloc,
 }
 
-/// The functions of one allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct RawAllocator {
     name: &'static str,
@@ -55,10 +46,8 @@ pub struct RawAllocator {
 
 /// An allocator that can be measured: a `GlobalAlloc` with a name.
 pub trait Subject {
-    /// The name in options and reports.
     const NAME: &'static str;
 
-    /// The allocator itself.
     fn allocator() -> &'static (impl GlobalAlloc + 'static);
 
     /// Takes and populates `n` units of memory ahead of time; how many it took. Most allocators have no such thing.
@@ -66,7 +55,6 @@ pub trait Subject {
 }
 
 impl RawAllocator {
-    /// The table for one subject.
     pub const fn of<S: Subject>() -> Self {
         let calls =
             Calls { alloc: alloc_of::<S>, zeroed: zeroed_of::<S>, dealloc: dealloc_of::<S>, realloc: realloc_of::<S> };
@@ -83,7 +71,6 @@ impl RawAllocator {
         Self { calls, ..self }
     }
 
-    /// The name in options and reports.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -158,7 +145,6 @@ impl RawAllocator {
 /// Allocations of this process that were refused. Read once its threads have been joined: Relaxed.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// How many allocations were refused.
 pub fn refused() -> u64 {
     REFUSED.load(Relaxed)
 }

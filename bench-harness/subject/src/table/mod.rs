@@ -16,7 +16,6 @@ pub static WORKLOADS: std::sync::LazyLock<Vec<&'static Workload>> = std::sync::L
     chapters.into_iter().flatten().collect()
 });
 
-/// The row of that name.
 pub fn find(name: &str) -> Option<&'static Workload> {
     WORKLOADS.iter().find(|w| w.name == name).copied()
 }
@@ -28,7 +27,6 @@ const WARM: &[Series] = &[Warm];
 const COLD: &[Series] = &[Cold];
 const BOTH: &[Series] = &[Warm, Cold];
 
-/// No size is larger.
 const LIMIT: u64 = 1 << 40;
 
 /// What most rows have in common; each says what is its own.
@@ -62,7 +60,6 @@ const fn ranged(name: &'static str, default: u64, least: u64, most: u64, help: &
     param(name, true, Kind::Count(default, least, most), help)
 }
 
-/// A count given by its name.
 const fn option(name: &'static str, default: u64, least: u64, most: u64, help: &'static str) -> Param {
     param(name, false, Kind::Count(default, least, most), help)
 }
@@ -99,7 +96,6 @@ const fn at_most(most: usize, size: Size) -> Size {
     Size { most, ..size }
 }
 
-/// The sizes of the blocks in words.
 fn sizes(s: &Spec) -> String {
     crate::words::sizes(s.n("min-size"), s.n("max-size"))
 }

@@ -18,12 +18,10 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Bytes of the largest block.
 pub fn max_size(s: &Spec) -> usize {
     if s.size("max-size") == 0 { s.size("size") } else { s.size("max-size") }
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
     let all = (0..threads).map(|t| Tables::new(s, t).map(Mutex::new)).collect::<Result<Vec<_>, _>>()?;
@@ -45,11 +43,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     verify(alloc, &mut slots, (s.size("size"), max_size(s)), s.n("seed"))
 }
 
-/// What one thread keeps.
 struct Tables {
     blocks: Table<*mut u8>,
     size: usize,
-    /// Each block's size, where they differ.
     sizes: Option<Table<u32>>,
     touch: bool,
     lifo: bool,

@@ -19,7 +19,6 @@ pub fn take(alloc: &RawAllocator, size: usize, i: usize, mark: u8) -> Slot {
     Slot { ptr, size }
 }
 
-/// Frees every block that is there.
 pub fn release(alloc: &RawAllocator, slots: &mut [Slot]) {
     for slot in slots {
         if !slot.ptr.is_null() {
@@ -48,7 +47,6 @@ pub fn drawn(count: usize, seed: u64, min: usize, max: usize) -> Result<Table<u3
 /// How one set of slots full of blocks is worked on.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveSet<'a> {
-    /// The allocator under test.
     pub alloc: &'a RawAllocator,
     /// Bytes of the smallest and of the largest block.
     pub sizes: (usize, usize),
@@ -57,7 +55,6 @@ pub struct LiveSet<'a> {
 }
 
 impl LiveSet<'_> {
-    /// A block for every slot.
     #[inline(never)]
     pub fn fill(&self, slots: &mut [Slot], generator: &mut XorShift64) {
         slots.iter_mut().enumerate().for_each(|(i, slot)| self.put(slot, i, generator));

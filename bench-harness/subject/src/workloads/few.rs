@@ -23,7 +23,6 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn pair(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (size, pairs, threads) = (s.size("size"), s.n("pairs"), s.size("threads"));
     let alloc = bench.begin(threads, size)?;
@@ -54,7 +53,6 @@ fn make_pairs(alloc: &RawAllocator, size: usize, slot: usize, count: u64) -> u64
     count
 }
 
-/// See the head of the file.
 pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (classes, step, rounds) = (s.size("classes"), s.size("step"), s.n("rounds"));
     let mut slots = Table::<Slot>::new(classes)?;
@@ -99,7 +97,6 @@ fn touch_in_turn(slots: &[Slot], rounds: u64) -> u64 {
     rounds * slots.len() as u64
 }
 
-/// See the head of the file.
 pub fn cold_start(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(s.size("blocks"))?;
     let alloc = bench.begin(slots.len(), s.size("max-size"))?;
@@ -115,7 +112,6 @@ pub fn cold_start(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     bench.finish()
 }
 
-/// See the head of the file.
 pub fn idle_return(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, low, high) = (s.size("threads"), s.size("min-size"), s.size("max-size"));
     let blocks = ((s.size("mib") << 20) / threads / low.midpoint(high)).max(1);

@@ -15,7 +15,6 @@ use crate::spec::Spec;
 /// Size ranges of the phases: each gap left by one phase is too small for the next, then it starts over.
 const PHASES: [(usize, usize); 6] = [(16, 64), (65, 128), (129, 320), (321, 1000), (1001, 4000), (200, 260)];
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (bytes, survivors) = (s.size("mib") << 20, s.size("survivors"));
     // Blocks of the smallest phase, survivors of all others, and room to spare.
@@ -43,7 +42,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
 
 struct State {
     alloc: &'static RawAllocator,
-    /// Slots in use, from the first.
     count: usize,
     live: usize,
     ops: u64,

@@ -7,7 +7,6 @@ use crate::bench::{self, Bench};
 use crate::raw::RawAllocator;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let count = s.n("mib") << 17;
     let alloc = bench.begin(1, s.size("mib").next_power_of_two() << 20)?;
@@ -30,7 +29,6 @@ struct Vector {
 }
 
 impl Vector {
-    /// Every 1000th number is still its index.
     fn is_intact(&self) -> bool {
         // SAFETY: numbers below `len` were written.
         (0..self.len).step_by(1000).all(|i| unsafe { self.ptr.add(i).read() } == i as u64)

@@ -29,7 +29,6 @@ struct Server<'a> {
     seed: u64,
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, live) = (s.size("threads"), s.size("live"));
     let sizes = (s.size("min-size"), s.size("max-size"));

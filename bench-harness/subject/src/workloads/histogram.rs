@@ -29,7 +29,6 @@ const SIZES: [(usize, usize); 12] = [
     (4096, 2),
 ];
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, window, threads) = (s.n("blocks"), s.size("window"), s.size("threads"));
     let mut drawn = [0u8; 256];
@@ -65,7 +64,6 @@ struct State<'a> {
     generator: XorShift64,
     window: usize,
     base: usize,
-    /// Each window's oldest place.
     at: [usize; SIZES.len()],
     damaged: u64,
 }

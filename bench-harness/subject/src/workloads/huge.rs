@@ -13,7 +13,6 @@ use crate::memory::{Slot, Table};
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (replacements, live) = (s.size("replacements"), s.size("live"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));

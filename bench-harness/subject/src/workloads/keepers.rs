@@ -14,12 +14,9 @@ use crate::spec::Spec;
 
 /// The most blocks of a structure.
 const BLOCKS: usize = 24;
-/// Places through which structures are passed on.
 const PLACES: usize = 32;
-/// Sizes drawn ahead.
 const DRAWN: usize = 1 << 14;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (steps, kept, threads) = (s.n("steps"), s.size("kept"), s.size("threads"));
     let (own, passed) = (Sets::new(threads, kept * BLOCKS)?, Sets::new(PLACES, BLOCKS)?);

@@ -16,10 +16,8 @@ use crate::spec::Spec;
 const ALIGNED: usize = 1 << 63;
 const BOUNDARY: usize = 64;
 
-/// Blocks handed on at a time.
 const PACKET: usize = 64;
 
-/// Sizes drawn ahead.
 const DRAWN: usize = 1 << 14;
 
 /// Slots of each thread: the most that fit, at the mean of the sizes, and half as many again.
@@ -27,7 +25,6 @@ fn slots(s: &Spec) -> usize {
     (s.size("high-mib") << 20) / s.size("threads") / 2100 * 3 / 2 + PACKET
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (ops, threads) = (s.n("ops"), s.size("threads"));
     let count = slots(s);
@@ -81,7 +78,6 @@ struct Worker<'a> {
     sizes: &'a [u32],
     generator: XorShift64,
     base: usize,
-    /// Slots in use, from the first.
     used: usize,
     bytes: usize,
     out: [Slot; PACKET],

@@ -35,7 +35,6 @@ fn rested(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn sparse(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(s.size("blocks"))?;
     let size = s.size("kib") << 10;
@@ -54,7 +53,6 @@ fn class(i: usize) -> usize {
     16 + 3 * i * i
 }
 
-/// See the head of the file.
 pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, sizes, each) = (s.size("threads"), s.size("sizes"), s.size("each"));
     let alloc = bench.begin(0, 0)?;
@@ -95,7 +93,6 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn churn(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (low, high) = (s.size("min-size"), s.size("max-size"));
     let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;
@@ -132,7 +129,6 @@ fn of_kind(letter: char) -> usize {
     }
 }
 
-/// See the head of the file.
 pub fn phases(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let bytes = s.size("mib") << 20;
     let kinds = s.word("kinds");
@@ -151,7 +147,6 @@ pub fn phases(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let bytes = s.size("mib") << 20;
     let (low, high): (usize, usize) = match s.word("kind").as_str() {
@@ -182,7 +177,6 @@ pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let size = s.size("size");
     let less = ((size as f64 * s.share("part")) as usize).max(1);
@@ -210,7 +204,6 @@ pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (align, size) = (s.size("align"), s.size("size"));
     let alloc = bench.begin(0, 0)?;
@@ -231,7 +224,6 @@ pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (from, to, rounds) = (s.size("from-kib") << 10, s.size("to-kib") << 10, s.n("rounds"));
     let alloc = bench.begin(0, 0)?;
@@ -257,7 +249,6 @@ pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn survivors(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (low, high, keep) = (s.size("min-size"), s.size("max-size"), s.size("survivors"));
     let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;

@@ -15,12 +15,9 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Places in a ring.
 const PLACES: usize = 4096;
-/// Blocks published at a time.
 const PACKET: usize = 32;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, threads) = (s.n("blocks"), s.size("threads"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));
@@ -84,7 +81,6 @@ struct Producer<'a> {
     ring: &'a Ring,
     alloc: &'a RawAllocator,
     base: usize,
-    /// The last `tail` that was read.
     seen: usize,
     next: usize,
 }

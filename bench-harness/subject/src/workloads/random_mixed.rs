@@ -22,7 +22,6 @@ fn prefault(s: &Spec) -> u64 {
     }
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (cycles, seed) = (s.n("cycles"), s.n("seed") as u32);
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -70,7 +69,6 @@ fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes:
     }
 }
 
-/// Frees every slot that is full.
 #[inline(never)]
 fn drain(alloc: &RawAllocator, slots: &mut [Slot]) {
     for slot in slots {

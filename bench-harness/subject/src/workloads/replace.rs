@@ -17,7 +17,6 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (live, replacements, threads) = (s.size("live"), s.n("replacements"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -44,7 +43,6 @@ pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     verify(alloc, &mut sets.of(0), sizes, s.n("seed"))
 }
 
-/// See the head of the file.
 pub fn burst(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));

@@ -14,7 +14,6 @@ use crate::spec::Spec;
 /// The most blocks of one thread: they live on its stack.
 pub const MOST: usize = 1024;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (count, blocks, threads) = (s.n("count"), s.size("blocks"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -39,7 +38,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     bench.finish()
 }
 
-/// What one thread does.
 fn life(alloc: &RawAllocator, mut generator: XorShift64, base: usize, count: usize, sizes: (usize, usize)) {
     let mut blocks = [Slot::EMPTY; MOST];
     for (i, block) in blocks[..count].iter_mut().enumerate() {
