@@ -17,7 +17,7 @@ use bench_subject::measure::{now_ns, peak_rss_kib};
 use bench_subject::one_line;
 
 use crate::fail::Fail;
-use crate::runner::Finished;
+use crate::runner::{Finished, success};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
@@ -136,9 +136,7 @@ fn measure(order: &Order) -> Result<Measured, String> {
         let _ = std::io::stderr().write_all(&output);
         let _ = std::io::stderr().write_all(&errors);
     }
-    if !status.success() {
-        return Err(failure(status, &errors));
-    }
+    success(status, &String::from_utf8_lossy(&errors))?;
     let text = String::from_utf8_lossy(&output);
     let metrics: Result<Vec<f64>, String> = order.metrics.iter().map(|m| figure(&text, m)).collect();
     let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
@@ -152,20 +150,6 @@ fn measure(order: &Order) -> Result<Measured, String> {
         rss_floor_kib,
         metrics: metrics?,
     })
-}
-
-fn failure(status: ExitStatus, errors: &[u8]) -> String {
-    let errors = String::from_utf8_lossy(errors);
-    let said = errors
-        .lines()
-        .rev()
-        .find(|l| !l.trim().is_empty())
-        .map(|l| format!(": {}", one_line(l).chars().take(200).collect::<String>()))
-        .unwrap_or_default();
-    match status.signal() {
-        Some(signal) => format!("crashed: signal {signal}{said}"),
-        None => format!("exit code {}{said}", status.code().unwrap_or(-1)),
-    }
 }
 
 /// Waits for the process and learns what it and all it waited for have used.
