@@ -10,7 +10,7 @@ use bench_subject::table::WORKLOADS;
 use bench_subject::workload::Workload;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::exact::Tools;
+use crate::exact::check_tools;
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
@@ -241,8 +241,8 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     if all.full {
         // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
         options.latency = true;
-        options.exact = options.exact
-            || Tools::found().check().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
+        options.exact =
+            options.exact || check_tools().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
     }
     let known = subjects::known();
     let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };

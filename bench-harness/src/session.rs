@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bench_subject::latency::VARIABLE as LATENCY;
 use bench_subject::record::{Order, Run, Series};
 
-use crate::exact::{self, Tools};
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::output::{self, Target};
@@ -16,7 +15,7 @@ use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
 use crate::results::{CaseResult, Results, SCHEMA, compare_checksums};
 use crate::resume::{earlier, going_on, program_marks};
-use crate::{figures, host_warm, interrupt, machine, runner, subjects, suite, table};
+use crate::{exact, figures, host_warm, interrupt, machine, runner, subjects, suite, table};
 
 /// What a run takes where no table says it, in seconds.
 const UNKNOWN_SECS: f64 = 0.5;
@@ -45,7 +44,9 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
         entry.spec.check().map_err(Fail::usage)?;
     }
     check_takes(&request)?;
-    let tools = if options.exact { Some(Tools::found().check()?) } else { None };
+    if options.exact {
+        exact::check_tools()?;
+    }
     let json = options.json.as_deref().map(Target::new).transpose()?;
     let csv = options.csv.as_deref().map(Target::new).transpose()?;
     let earlier = earlier(json.as_ref(), options.resume)?;
@@ -95,7 +96,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
         output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));
     }
     session.run(&left);
-    session.finish(tools, csv)
+    session.finish(options.exact, csv)
 }
 
 /// Refuses combinations of which none can be run.
@@ -239,10 +240,10 @@ impl Session {
     }
 
     /// Works out what the runs mean, writes the files and prints the table.
-    fn finish(mut self, tools: Option<Tools>, csv: Option<Target>) -> Result<(), Fail> {
+    fn finish(mut self, exact: bool, csv: Option<Target>) -> Result<(), Fail> {
         compare_checksums(&mut self.results.results);
-        if let Some(tools) = tools.filter(|_| !interrupt::asked()) {
-            exact::count(&mut self.results.results, tools, self.limit);
+        if exact && !interrupt::asked() {
+            exact::count(&mut self.results.results, self.limit);
         }
         let made = |c: &CaseResult| c.runs.len() + c.failures.len();
         let done: usize = self.results.results.iter().map(made).sum();

@@ -9,7 +9,7 @@ use crate::fail::Fail;
 use crate::machine::Machine;
 use crate::output;
 use crate::results::Failure;
-use crate::stats::{Ratio, Summary, ratio};
+use crate::stats::{LEAST_PAIRS, Ratio, Summary, ratio};
 use crate::table::plain;
 use crate::text::{self, counted, short};
 
@@ -191,6 +191,7 @@ impl Results {
 /// What a ratio means in words.
 fn verdict(ratio: &Ratio, time: bool) -> String {
     match (time, ratio.value < 1.0) {
+        _ if ratio.pairs < LEAST_PAIRS => "too few runs to tell".to_owned(),
         _ if !ratio.is_difference() => "no difference".to_owned(),
         (true, true) => format!("{:.2} times as fast", 1.0 / ratio.value),
         (true, false) => "slower".to_owned(),
