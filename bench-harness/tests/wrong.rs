@@ -113,7 +113,8 @@ fn smoke_names_who_fails() {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(out.starts_with("smoke: 8 of 12 runs"), "{out}");
-    assert!(err.contains("hakmem on pair (warm): crashed: signal 6") && err.lines().count() == 1, "{err}");
+    assert!(err.contains("smoke: hakmem on pair (warm): crashed: signal 6\n") && err.lines().count() == 5, "{err}");
+    assert!(err.ends_with("bench-harness: smoke failed: hakmem on pair (warm); hakmem on pair (cold); hakmem on pair (aged); hakmem on cold-start (cold)\n"), "{err}");
 }
 
 /// A directory with a program for each allocator, which answers that checksum.
