@@ -81,9 +81,9 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
         }
     }
     println!(
-        "smoke: {good} of {} runs gave a result: {} workloads on {}, in {:.0} s",
+        "smoke: {good} of {} runs gave a result: {} on {}, in {:.0} s",
         good + limits.len() + bad.len(),
-        specs.len(),
+        text::counted(specs.len(), "workload"),
         allocators.join(", "),
         start.elapsed().as_secs_f64()
     );
