@@ -4,13 +4,13 @@
 #
 #     bench-harness/programs/preload.sh NAME [options of bench-harness preload]
 #
-# NAME is python, lua, perl, ruby, sqlite, redis, gcc, git or true; interpreters for the first four; all for every one. The
-# interpreters run under the rivals as well whose libraries are installed (Debian's libjemalloc2, libmimalloc2.0,
-# libtcmalloc-minimal4).
+# NAME is python, lua, perl, ruby, sqlite, redis, gcc, git or true; interpreters for those of the first four that are
+# installed; all for every one that is. What is left out is named. The interpreters run under the rivals as well whose
+# libraries are installed (Debian's libjemalloc2, libmimalloc2.0, libtcmalloc-minimal4).
 #
-# Needs Debian's python3, lua5.4, perl, ruby, sqlite3, redis-server, redis-tools, gcc, git, each for its own; libhakmem.so (make -C preload);
-# and bench-harness, which is built if HARNESS does not name one. What the programs work on is made once, below
-# ${TMPDIR:-/tmp}/hakmem-preload.
+# Needs Debian's python3, lua5.4, perl, ruby, sqlite3, redis-server, redis-tools, gcc, git, each for its own; libhakmem.so
+# (make -C preload); and bench-harness, which is built if HARNESS does not name one. What the programs work on is made once,
+# below ${TMPDIR:-/tmp}/hakmem-preload.
 set -eu
 
 usage() {
@@ -26,6 +26,16 @@ shift
 
 need() {
     command -v "$1" >/dev/null || { echo "$0: $1 is missing; expected Debian's package $2" >&2; exit 2; }
+}
+
+command_of() {
+    case $1 in
+        python) echo /usr/bin/python3 ;;
+        lua) echo lua5.4 ;;
+        sqlite) echo sqlite3 ;;
+        redis) echo redis-server ;;
+        *) echo "$1" ;;
+    esac
 }
 
 if [ -z "${HARNESS:-}" ]; then
@@ -92,7 +102,7 @@ END
 }
 
 # Objects with strings and hashes, kept in a cache that forgets: a web application.
-ruby() {
+ruby_() {
     need ruby ruby
     cat > "$work/objects.rb" <<'END'
 random = Random.new(42)
@@ -189,15 +199,18 @@ true_() {
 
 mkdir -p "$work"
 case $name in
-    python | lua | ruby | sqlite | redis) "$name" "$@" ;;
-    gcc | git | perl | true) "${name}_" "$@" ;;
+    python | lua | sqlite | redis) "$name" "$@" ;;
+    gcc | git | perl | ruby | true) "${name}_" "$@" ;;
     interpreters | all)
         ones='python lua perl ruby'
         [ "$name" = interpreters ] || ones="$ones sqlite redis gcc git true"
+        missing=
         for one in $ones; do
+            command -v "$(command_of "$one")" >/dev/null || { missing="$missing $one"; continue; }
             HARNESS=$HARNESS "$0" "$one" "$@"
             echo
         done
+        [ -z "$missing" ] || echo "$0: not installed here, left out:$missing" >&2
         ;;
     *) usage ;;
 esac

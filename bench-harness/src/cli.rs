@@ -10,7 +10,7 @@ use bench_subject::table::WORKLOADS;
 use bench_subject::workload::Workload;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::exact::Tools;
+use crate::exact::check_tools;
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
@@ -79,7 +79,6 @@ enum Ask {
     HostWarm { bytes: u64, limit_ms: u64 },
 }
 
-/// What `all` is asked.
 #[derive(Debug, Args)]
 struct AllOptions {
     /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
@@ -95,7 +94,6 @@ struct AllOptions {
     options: RunOptions,
 }
 
-/// Which question, and how much of it.
 #[derive(Debug, Args)]
 struct Experiment {
     /// alignment, tlb, populate-order, prefault or async-prefault
@@ -118,7 +116,6 @@ const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.
 const REPORT_CASES: [&str; 2] = ["1000000 256 42", "10000000 8192 1234567"];
 
-/// The whole program.
 pub fn main() -> ! {
     let code = match command().try_get_matches().map(dispatch) {
         Ok(Ok(())) => 0,
@@ -139,10 +136,9 @@ pub fn main() -> ! {
     std::process::exit(code)
 }
 
-/// clap's message without its usage block, in one line.
+/// clap's message without tips and usage, in one line.
 fn usage_line(text: &str) -> String {
-    let text = text.split("\n\nUsage:").next().unwrap_or(text);
-    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    let text = text.split("\n\n").next().unwrap_or(text);
     format!("{} (--help shows what is expected)", one_line(text.trim_start_matches("error:")))
 }
 
@@ -165,7 +161,11 @@ fn argument(param: &'static Param) -> Arg {
     let default =
         if param.help.contains("[default") { String::new() } else { format!(" [default: {}]", param.default()) };
     let variable = param.variable.map_or(String::new(), |v| format!(" ({v})"));
-    let arg = Arg::new(param.name).value_name(value).help(format!("{}{words}{variable}{default}", param.help));
+    // -1 is a value that is refused, not an option that nobody knows.
+    let arg = Arg::new(param.name)
+        .allow_negative_numbers(true)
+        .value_name(value)
+        .help(format!("{}{words}{variable}{default}", param.help));
     if param.place { arg } else { arg.long(param.name) }
 }
 
@@ -217,7 +217,6 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
     }
 }
 
-/// Workloads named on the command line.
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
     options.check()?;
     let known = match specs.iter().all(Spec::is_program) {
@@ -234,7 +233,6 @@ fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
     session::measure(Request { entries, allocators, estimate: false, quick: false }, &options)
 }
 
-/// Every workload.
 fn measure_all(all: AllOptions) -> Result<(), Fail> {
     let mut options = all.options;
     options.check()?;
@@ -246,8 +244,8 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     if all.full {
         // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
         options.latency = true;
-        options.exact = options.exact
-            || Tools::found().check().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
+        options.exact =
+            options.exact || check_tools().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
     }
     let known = subjects::known();
     let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };

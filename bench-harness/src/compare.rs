@@ -15,7 +15,6 @@ use crate::results::{BASE, CaseResult, Results};
 use crate::stats::{Ratio, median, ratio};
 use crate::{table, text};
 
-/// What compare is asked.
 #[derive(Debug, Args)]
 pub struct Compare {
     /// The older results
@@ -99,7 +98,6 @@ struct Row {
     title: String,
     change: Option<Ratio>,
     verdict: &'static str,
-    /// Exact figures that changed.
     exact: Vec<String>,
     counts_more: bool,
 }

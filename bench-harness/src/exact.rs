@@ -17,34 +17,18 @@ use crate::{interrupt, output};
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
 
-/// Which tools are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tools {
-    valgrind: bool,
-    strace: bool,
-}
-
-impl Tools {
-    /// Looks for them.
-    pub fn found() -> Tools {
-        Tools { valgrind: which::which("valgrind").is_ok(), strace: which::which("strace").is_ok() }
+/// Refuses where a tool is missing.
+pub fn check_tools() -> Result<(), Fail> {
+    for name in ["valgrind", "strace"] {
+        which::which(name).map_err(|_| {
+            Fail::usage(format!("--exact: {name} is not found; expected it to be installed (apt-get install {name})"))
+        })?;
     }
-
-    /// Refuses where one is missing.
-    pub fn check(self) -> Result<Tools, Fail> {
-        for (there, name) in [(self.valgrind, "valgrind"), (self.strace, "strace")] {
-            if !there {
-                return Err(Fail::usage(format!(
-                    "--exact: {name} is not found; expected it to be installed (apt-get install {name})"
-                )));
-            }
-        }
-        Ok(self)
-    }
+    Ok(())
 }
 
 /// Fills in the exact figures of every case. A count that fails is said on stderr and leaves its case without it.
-pub fn count(results: &mut [CaseResult], tools: Tools, limit: Duration) {
+pub fn count(results: &mut [CaseResult], limit: Duration) {
     let mut floors: HashMap<String, Exact> = HashMap::new();
     let total = results.len();
     for (i, case) in results.iter_mut().enumerate() {
@@ -52,22 +36,20 @@ pub fn count(results: &mut [CaseResult], tools: Tools, limit: Duration) {
             return;
         }
         // A program's own instructions are far more than its allocator's: a count would say nothing.
-        if case.spec.is_program() || case.runs.is_empty() {
-            continue;
-        }
+        let Some(run) = case.runs.first().filter(|_| !case.spec.is_program()) else { continue };
         if i % 20 == 0 && total > 20 {
             output::say(&format!("counting instructions and system calls: {i} of {total}\n"));
         }
         let mut spec = case.spec.clone();
-        spec.scale((MOST_OPS as f64 / spec.ops() as f64).min(1.0));
+        spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
         let order = Order { spec, series: case.series, settle_ms: None };
-        let own = counted(&case.allocator, &order, tools, limit);
+        let own = counted(&case.allocator, &order, limit);
         if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {
             case.exact = own;
             continue;
         }
         let key = serde_json::to_string(&order).unwrap_or_default();
-        let floor = *floors.entry(key).or_insert_with(|| counted(FLOOR, &order, tools, limit));
+        let floor = *floors.entry(key).or_insert_with(|| counted(FLOOR, &order, limit));
         case.exact = Exact {
             instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
             syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
@@ -76,21 +58,17 @@ pub fn count(results: &mut [CaseResult], tools: Tools, limit: Duration) {
     }
 }
 
-fn counted(allocator: &str, order: &Order, tools: Tools, limit: Duration) -> Exact {
+fn counted(allocator: &str, order: &Order, limit: Duration) -> Exact {
     let say =
         |e: String| output::say(&format!("exact: {} {} on {allocator}: {e}\n", order.spec.workload, order.series));
     let mut exact = Exact::default();
-    if tools.valgrind {
-        match child(allocator, order).and_then(|command| instructions(command, limit)) {
-            Ok((count, ops)) => exact.instructions_per_op = Some(count as f64 / ops.max(1) as f64),
-            Err(e) => say(e),
-        }
+    match child(allocator, order).and_then(|command| instructions(command, limit)) {
+        Ok((count, ops)) => exact.instructions_per_op = Some(count as f64 / ops.max(1) as f64),
+        Err(e) => say(e),
     }
-    if tools.strace {
-        match child(allocator, order).and_then(|command| syscalls(command, limit)) {
-            Ok((count, ops)) => (exact.syscalls, exact.syscall_ops) = (Some(count), Some(ops)),
-            Err(e) => say(e),
-        }
+    match child(allocator, order).and_then(|command| syscalls(command, limit)) {
+        Ok((count, ops)) => (exact.syscalls, exact.syscall_ops) = (Some(count), Some(ops)),
+        Err(e) => say(e),
     }
     exact
 }

@@ -13,17 +13,14 @@ use crate::stats::{LEAST_PAIRS, Ratio, Summary, median, ratio};
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
 
-/// By which time a measurement is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Elapsed time.
     Elapsed,
     /// Processor time, user and system, of all threads.
     Processor,
 }
 
 impl Measure {
-    /// In words.
     pub fn words(self) -> &'static str {
         match self {
             Measure::Elapsed => "elapsed time",
@@ -31,7 +28,6 @@ impl Measure {
         }
     }
 
-    /// Operations per second of each run.
     pub fn speeds(self, case: &CaseResult) -> Vec<(usize, f64)> {
         case.values(|r| match self {
             Measure::Elapsed => Some(r.ops_per_sec),
@@ -52,14 +48,11 @@ pub enum Verdict {
     Slower,
     /// The machine was not quiet, or there are too few runs for a verdict.
     Noisy,
-    /// No run gave a result.
     Failed,
 }
 
-/// One allocator in one measurement.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// Where the figures come from.
     pub case: &'a CaseResult,
     /// Seconds per operation: median, fastest, slowest.
     pub time: Option<Summary>,
@@ -75,18 +68,14 @@ pub struct Entry<'a> {
     pub peak_kib: Option<Summary>,
 }
 
-/// One measurement.
 #[derive(Debug)]
 pub struct Group<'a> {
     /// Its anchor in the page.
     pub id: String,
-    /// The workload's name.
     pub name: &'a str,
     /// Its parameters in words, with what tells it apart from others that would be called the same.
     pub title: String,
-    /// What the heap was like.
     pub series: Series,
-    /// By which time it is judged.
     pub measure: Measure,
     /// Why it does not count, if it does not.
     pub noise: Option<String>,
@@ -97,12 +86,10 @@ pub struct Group<'a> {
 }
 
 impl Entry<'_> {
-    /// The allocator's name.
     pub fn name(&self) -> &str {
         &self.case.allocator
     }
 
-    /// Whether it is the floor.
     pub fn is_floor(&self) -> bool {
         self.name() == FLOOR
     }
@@ -119,7 +106,6 @@ impl<'a> Group<'a> {
         Some((entry.time?.median - self.floor?).max(0.0)).filter(|_| !entry.is_floor())
     }
 
-    /// The entry of an allocator.
     pub fn entry(&self, allocator: &str) -> Option<&Entry<'a>> {
         self.entries.iter().find(|e| e.name() == allocator)
     }
@@ -132,7 +118,6 @@ impl<'a> Group<'a> {
         Some(own / median(&others)?)
     }
 
-    /// Name, parameters and series in words.
     pub fn words(&self) -> String {
         format!("{} {}, {}", self.name, self.title, self.series)
     }

@@ -4,7 +4,7 @@ use crate::figures::{Group, Measure};
 use crate::results::{BASE, OURS};
 use crate::standings::{Count, Standing, standings};
 use crate::stats::Ratio;
-use crate::text;
+use crate::text::{self, counted};
 
 /// The allocator that sentences are about: ours where it takes part, else whoever is first most often.
 pub fn subject(standings: &[Standing]) -> Option<&Standing> {
@@ -88,10 +88,6 @@ fn measures(groups: &[Group], s: &Standing) -> String {
         n if n == own().count() => ", by processor time, since elapsed time was noise".to_owned(),
         n => format!(", by processor time in {n} whose elapsed time was noise"),
     }
-}
-
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -31,7 +31,6 @@ pub fn watched() -> bool {
     ASKED.get().is_some()
 }
 
-/// Whether someone wants this to end.
 pub fn asked() -> bool {
     ASKED.get().is_some_and(|a| a.load(Relaxed))
 }

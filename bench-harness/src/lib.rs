@@ -9,36 +9,36 @@
 //! `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said · `plan`, `suite`, `progress`,
 //! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `preload`: commands of their own · `options`, `cli`: what can
 //! be asked.
-#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod cli;
-pub mod compare;
-pub mod exact;
-pub mod fail;
-pub mod figures;
-pub mod finding;
-pub mod host_warm;
-pub mod interrupt;
-pub mod machine;
-pub mod markdown;
-pub mod noise;
-pub mod options;
-pub mod output;
+mod compare;
+mod exact;
+mod fail;
+mod figures;
+mod finding;
+mod host_warm;
+mod interrupt;
+mod machine;
+mod markdown;
+mod noise;
+mod options;
+mod output;
 mod pages;
-pub mod paths;
-pub mod plan;
-pub mod preload;
-pub mod probe;
-pub mod progress;
-pub mod report;
-pub mod results;
-pub mod resume;
-pub mod runner;
-pub mod session;
-pub mod smoke;
-pub mod standings;
-pub mod stats;
-pub mod subjects;
-pub mod suite;
-pub mod table;
-pub mod text;
+mod paths;
+mod plan;
+mod preload;
+mod probe;
+mod progress;
+mod report;
+mod results;
+mod resume;
+mod runner;
+mod session;
+mod smoke;
+mod standings;
+mod stats;
+mod subjects;
+mod suite;
+mod table;
+mod text;

@@ -10,17 +10,12 @@ use crate::probe;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Machine {
-    /// Model name of the processor.
     pub cpu: String,
-    /// Processors this process may run on.
     pub cpus: usize,
     /// Total memory in MiB.
     pub memory_mib: u64,
-    /// Kernel release.
     pub kernel: String,
-    /// Architecture.
     pub arch: String,
-    /// Bytes of an OS page.
     pub page_size: u64,
     /// The choice in /sys/kernel/mm/transparent_hugepage/enabled.
     pub thp: String,
@@ -37,19 +32,15 @@ pub struct Machine {
     pub memory_latency_ns: Option<f64>,
     /// Whether the processor says that it is a virtual machine's.
     pub virtual_machine: bool,
-    /// Load averages when the measurement began.
     pub load: String,
     /// Seconds since 1970 when the measurement began.
     pub unix_time: u64,
-    /// Version of the harness.
     pub version: String,
-    /// The command.
     pub command: Vec<String>,
     /// Variables of the environment named HAKMEM_*.
     pub environment: Vec<String>,
 }
 
-/// Describes this machine and this process.
 pub fn describe() -> Machine {
     let cpuinfo = read("/proc/cpuinfo");
     // SAFETY: sysconf only answers a number.

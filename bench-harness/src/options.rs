@@ -8,7 +8,6 @@ use clap::Args;
 use crate::fail::Fail;
 use crate::{noise, subjects};
 
-/// Options of every command that measures.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Measuring")]
 pub struct RunOptions {

@@ -18,7 +18,6 @@ use crate::results::{BASE, FLOOR, OURS};
 use crate::subjects::{self, WORKLOADS};
 use crate::{exact, machine, preload, table};
 
-/// What paths is asked.
 #[derive(Debug, Args)]
 pub struct Paths {
     /// Compare with this table; exit code 1 where a path differs
@@ -43,7 +42,6 @@ struct Row {
     instructions: f64,
 }
 
-/// Counts, prints, and compares or writes.
 pub fn run(paths: &Paths) -> Result<(), Fail> {
     which::which("valgrind").map_err(|_| {
         Fail::usage("paths: valgrind is not found; expected it to be installed (apt-get install valgrind)")
@@ -85,8 +83,10 @@ fn counted(allocator: &str, path: &str, c: bool, library: Option<&Path>) -> Resu
     let order = PathOrder { path: path.to_owned(), c };
     let mut command = Command::new(WORKLOADS.executable(allocator));
     command.arg(format!("paths {}", serde_json::to_string(&order).map_err(|e| e.to_string())?));
-    // No path is to meet the clock: what time asks for would be counted with some calls and not with others.
+    // No path is to meet the clock: what time asks for would be counted with some calls and not with others. Nor is the
+    // processor to choose: with these left out, any of this architecture gets the same memset and memcpy from the C library.
     command.env("HAKMEM_PURGE_DELAY_MS", "3600000").env("HAKMEM_BACKGROUND", "0");
+    command.env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-ERMS,-FSRM,-RTM");
     if let Some(library) = library {
         command.env("LD_PRELOAD", library);
     }

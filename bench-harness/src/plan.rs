@@ -12,14 +12,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-/// One workload of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The workload and its parameters.
     pub spec: Spec,
-    /// Its series.
     pub series: Vec<Series>,
-    /// Rounds it takes part in.
     pub runs: usize,
     /// What one run takes on the machine the estimates were made on, in seconds; nothing where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,70 +29,58 @@ impl Entry {
     }
 }
 
-/// Everything that is to be measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The workloads.
     pub entries: Vec<Entry>,
-    /// The allocators.
     pub allocators: Vec<String>,
     /// Whether each allocator and series of each workload has a further run that times single calls.
     pub latency: bool,
     /// How long to rest after a run before resident memory is read once more, if at all.
     pub settle_ms: Option<u64>,
-    /// Seed of the order.
     pub order_seed: u64,
 }
 
 /// One child process to be.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// Index of the workload among those of the plan.
-    pub entry: usize,
-    /// The allocator's name.
-    pub allocator: String,
-    /// Warm or cold.
-    pub series: Series,
+    /// Index among the cases of the plan.
+    pub case: usize,
     /// The round within the workload, from 0.
     pub round: usize,
     /// Whether single calls are timed; such a run counts for nothing else.
-    #[serde(default)]
     pub latency: bool,
 }
 
 impl Plan {
+    /// What is measured, each with the index of its entry, in the order in which tables show them.
+    pub fn cases(&self) -> Vec<(usize, Series, &str)> {
+        let of = |(i, entry): (usize, &'_ Entry)| -> Vec<_> {
+            let all = entry.series.iter().flat_map(|&s| self.allocators.iter().map(move |a| (i, s, a.as_str())));
+            all.filter(|&(_, series, allocator)| entry.takes(allocator, series, false)).collect()
+        };
+        self.entries.iter().enumerate().flat_map(of).collect()
+    }
+
     /// All jobs in order.
     pub fn jobs(&self) -> Vec<Job> {
         let mut random = StdRng::seed_from_u64(self.order_seed);
-        let mut jobs = Vec::new();
+        let (cases, mut jobs) = (self.cases(), Vec::new());
         let rounds = self.entries.iter().map(|e| e.runs).max().unwrap_or(0);
-        for round in 0..rounds {
-            self.round(&mut jobs, round, false, &mut random);
-        }
-        if self.latency {
-            self.round(&mut jobs, 0, true, &mut random);
+        let all = (0..rounds).map(|round| (round, false)).chain(self.latency.then_some((0, true)));
+        for (round, latency) in all {
+            let mut order: Vec<usize> = (0..self.entries.len()).filter(|&i| round < self.entries[i].runs).collect();
+            order.shuffle(&mut random);
+            for entry in order {
+                let takes = |c: &(usize, Series, &str)| c.0 == entry && self.entries[entry].takes(c.2, c.1, latency);
+                let first = jobs.len();
+                let own = (0..cases.len()).filter(|&i| takes(&cases[i]));
+                jobs.extend(own.map(|case| Job { case, round, latency }));
+                jobs[first..].shuffle(&mut random);
+            }
         }
         jobs
     }
 
-    fn round(&self, jobs: &mut Vec<Job>, round: usize, latency: bool, random: &mut StdRng) {
-        let mut order: Vec<usize> = (0..self.entries.len()).filter(|&i| round < self.entries[i].runs).collect();
-        order.shuffle(random);
-        for entry in order {
-            let first = jobs.len();
-            for &series in &self.entries[entry].series {
-                for allocator in &self.allocators {
-                    if !self.entries[entry].takes(allocator, series, latency) {
-                        continue;
-                    }
-                    jobs.push(Job { entry, allocator: allocator.clone(), series, round, latency });
-                }
-            }
-            jobs[first..].shuffle(random);
-        }
-    }
-
-    /// Runs whose throughput counts.
     pub fn runs(&self) -> usize {
         self.jobs().iter().filter(|j| !j.latency).count()
     }
@@ -127,7 +111,7 @@ mod tests {
         for (i, round) in jobs.chunks(12).enumerate() {
             assert!(round.iter().all(|j| j.round == i && !j.latency));
             for half in round.chunks(6) {
-                assert!(half.iter().all(|j| j.entry == half[0].entry), "a workload's runs stay together");
+                assert!(half.iter().all(|j| j.case / 6 == half[0].case / 6), "a workload's runs stay together");
             }
             let all: std::collections::HashSet<&Job> = round.iter().collect();
             assert_eq!(all.len(), 12);
@@ -138,11 +122,8 @@ mod tests {
     fn the_seed_decides_the_order() {
         assert_eq!(plan(7).jobs(), plan(7).jobs());
         assert_ne!(plan(7).jobs(), plan(8).jobs());
-        let orders: Vec<Vec<String>> = plan(7)
-            .jobs()
-            .chunks(6)
-            .map(|r| r.iter().map(|j| format!("{}{}", j.allocator, j.series)).collect())
-            .collect();
+        let jobs = plan(7).jobs();
+        let orders: Vec<Vec<usize>> = jobs.chunks(6).map(|r| r.iter().map(|j| j.case % 6).collect()).collect();
         assert!(orders.windows(2).any(|w| w[0] != w[1]), "rounds are shuffled anew");
     }
 
@@ -155,7 +136,7 @@ mod tests {
         assert_eq!(plan.runs(), 6 * (4 + 1));
         assert_eq!(jobs.len(), plan.runs() + 2 * 6);
         let count =
-            |entry: usize, latency: bool| jobs.iter().filter(|j| j.entry == entry && j.latency == latency).count();
+            |entry: usize, latency: bool| jobs.iter().filter(|j| j.case / 6 == entry && j.latency == latency).count();
         assert_eq!([count(0, false), count(1, false), count(0, true), count(1, true)], [24, 6, 6, 6]);
         assert!(jobs[plan.runs()..].iter().all(|j| j.latency));
     }

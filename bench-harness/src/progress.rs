@@ -49,7 +49,6 @@ impl<K: std::hash::Hash + Eq> Pace<K> {
     }
 }
 
-/// The bar or the lines.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -60,7 +59,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of so many runs.
     pub fn new(total: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal {
@@ -83,7 +81,6 @@ impl Progress {
         }
     }
 
-    /// So many runs are over.
     pub fn done(&mut self, runs: usize) {
         self.done += runs;
         self.bar.inc(runs as u64);
@@ -101,7 +98,6 @@ impl Drop for Progress {
     }
 }
 
-/// A duration as a person says it.
 pub fn in_words(time: Duration) -> String {
     let secs = time.as_secs_f64();
     match secs {

@@ -14,10 +14,8 @@ use crate::machine::Machine;
 use crate::output;
 use crate::plan::Plan;
 
-/// The version of the results format.
 pub const SCHEMA: u32 = 1;
 
-/// The allocator ratios refer to.
 pub const BASE: &str = "system";
 
 /// The allocator a report is about where it takes part.
@@ -31,7 +29,6 @@ pub const FLOOR: &str = "null";
 pub struct Failure {
     /// The round it belonged to, from 0.
     pub round: usize,
-    /// What happened, in one line.
     pub error: String,
 }
 
@@ -52,31 +49,25 @@ pub struct Exact {
 /// All runs of one allocator in one series of one workload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CaseResult {
-    /// The workload and its parameters.
     #[serde(flatten)]
     pub spec: Spec,
-    /// The allocator's name.
     pub allocator: String,
-    /// What the heap was like.
     pub series: Series,
     /// The runs that succeeded, in the order of their rounds.
     pub runs: Vec<Run>,
     /// The round of each run, where a failed one left a gap.
     #[serde(default)]
     pub rounds: Vec<usize>,
-    /// The runs that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Times of single calls, from a run of their own, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// What was counted.
     #[serde(flatten)]
     pub exact: Exact,
 }
 
 impl CaseResult {
-    /// Nothing measured yet.
     pub fn new(spec: Spec, allocator: &str, series: Series) -> CaseResult {
         CaseResult {
             spec,
@@ -90,7 +81,6 @@ impl CaseResult {
         }
     }
 
-    /// Enters a run.
     pub fn add(&mut self, round: usize, outcome: Result<Run, String>) {
         match outcome {
             Ok(run) => {
@@ -107,14 +97,8 @@ impl CaseResult {
         let value = |(i, run)| Some((round(i), of(run).filter(|v: &f64| v.is_finite() && *v > 0.0)?));
         self.runs.iter().enumerate().filter_map(value).collect()
     }
-
-    /// The workload, its parameters and the series, in words.
-    pub fn title(&self) -> String {
-        format!("{} {}, {}", self.spec.workload, self.spec.label(), self.series)
-    }
 }
 
-/// A results file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// Always [`SCHEMA`].
@@ -132,7 +116,6 @@ pub struct Results {
     /// What a reader has to know before believing a figure, one sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Where and how it was measured.
     pub machine: Machine,
     /// What was to be measured, for going on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,7 +123,6 @@ pub struct Results {
     /// Size and time of change of each program that was started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<(String, String)>,
-    /// What was measured.
     pub results: Vec<CaseResult>,
 }
 
@@ -149,7 +131,6 @@ fn yes() -> bool {
 }
 
 impl Results {
-    /// Reads a results file.
     pub fn read(path: &Path) -> Result<Results, Fail> {
         let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| refuse(&e))?;
@@ -161,32 +142,27 @@ impl Results {
         serde_json::from_value(value).map_err(|e| refuse(&e))
     }
 
-    /// The file as JSON.
     pub fn json(&self) -> Result<String, Fail> {
         output::json(self)
     }
 
-    /// A line per run.
     pub fn csv(&self) -> Result<String, Fail> {
-        let mut lines = csv::Writer::from_writer(Vec::new());
-        let failed = |e: csv::Error| Fail::run(format!("results as CSV: {e}"));
         let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
                     minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
-        lines.write_record(head.split(' ')).map_err(failed)?;
-        for case in &self.results {
-            for (i, run) in case.runs.iter().enumerate() {
-                let round = case.rounds.get(i).copied().unwrap_or(i);
-                let row = (
-                    (&case.spec.workload, case.spec.label(), &case.allocator, case.series.name(), round),
-                    (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
-                    (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
-                    (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
-                );
-                lines.serialize(row).map_err(failed)?;
+        output::csv(head.split(' '), |lines| {
+            for case in &self.results {
+                for (i, run) in case.runs.iter().enumerate() {
+                    let round = case.rounds.get(i).copied().unwrap_or(i);
+                    lines.serialize((
+                        (&case.spec.workload, case.spec.label(), &case.allocator, case.series.name(), round),
+                        (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
+                        (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
+                        (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
+                    ))?;
+                }
             }
-        }
-        let bytes = lines.into_inner().map_err(|e| Fail::run(format!("results as CSV: {e}")))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+            Ok(())
+        })
     }
 }
 
@@ -245,7 +221,6 @@ pub(crate) mod tests {
         case
     }
 
-    /// A file of these cases.
     pub(crate) fn results(cases: Vec<CaseResult>) -> Results {
         Results {
             schema: SCHEMA,

@@ -1,8 +1,8 @@
 //! Starting children, one at a time, and making of each a run or a failure.
 
 use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,7 @@ use crate::{interrupt, subjects};
 /// A finished child: the run or why there is none, and what it wrote to stderr.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The run, or one line.
     pub run: Result<Run, String>,
-    /// Its stderr.
     pub messages: String,
 }
 
@@ -42,14 +40,11 @@ pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, 
     }
 }
 
-/// What a process left behind.
 #[derive(Debug)]
 pub struct Finished {
     /// Its exit, or nothing when it was killed at the time limit.
-    pub status: Option<std::process::ExitStatus>,
-    /// Its stdout.
+    pub status: Option<ExitStatus>,
     pub stdout: String,
-    /// Its stderr.
     pub stderr: String,
 }
 
@@ -105,7 +100,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     receiver
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
+fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
@@ -117,25 +112,31 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus
     }
 }
 
-/// What the end of a child means.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
-    use std::os::unix::process::ExitStatusExt;
-    let said = finished.stderr.lines().rev().find(|l| !l.trim().is_empty());
-    let said = said.map(|l| format!(": {}", one_line(l))).unwrap_or_default();
     let Some(status) = finished.status else {
-        return Err(format!("hung: killed after {} s{said}", limit.as_secs()));
+        return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
     };
-    if let Some(signal) = status.signal() {
-        return Err(format!("crashed: signal {signal}{said}"));
-    }
-    if !status.success() {
-        return Err(format!("exit code {}{said}", status.code().unwrap_or(-1)));
-    }
+    success(status, &finished.stderr)?;
     let line = finished.stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
     serde_json::from_str(line).map_err(|_| {
         let shown: String = line.chars().take(60).collect();
         format!("answered {shown:?} instead of a result")
     })
+}
+
+/// The last line of what a process wrote to stderr, as the end of a sentence.
+fn last_said(stderr: &str) -> String {
+    let said = stderr.lines().rev().find(|l| !l.trim().is_empty());
+    said.map_or(String::new(), |l| format!(": {}", one_line(l).chars().take(200).collect::<String>()))
+}
+
+/// An error, with what it said last, where a process did not end well.
+pub fn success(status: ExitStatus, stderr: &str) -> Result<(), String> {
+    match (status.success(), status.signal()) {
+        (true, _) => Ok(()),
+        (_, Some(signal)) => Err(format!("crashed: signal {signal}{}", last_said(stderr))),
+        (_, None) => Err(format!("exit code {}{}", status.code().unwrap_or(-1), last_said(stderr))),
+    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,11 @@
 //! The results file is written anew every few seconds and says that it is incomplete, so that whatever ends the harness
 //! leaves what was measured. `--resume` reads it, skips the runs that are in it, and goes on.
 
-use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
 use bench_subject::record::{Order, Run, Series};
 
-use crate::exact::{self, Tools};
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::output::{self, Target};
@@ -17,7 +15,7 @@ use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
 use crate::results::{CaseResult, Results, SCHEMA, compare_checksums};
 use crate::resume::{earlier, going_on, program_marks};
-use crate::{figures, host_warm, interrupt, machine, runner, subjects, suite, table};
+use crate::{exact, figures, host_warm, interrupt, machine, runner, subjects, suite, table};
 
 /// What a run takes where no table says it, in seconds.
 const UNKNOWN_SECS: f64 = 0.5;
@@ -28,9 +26,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// What is to be measured, and for how long.
 #[derive(Debug)]
 pub struct Request {
-    /// The workloads.
     pub entries: Vec<Entry>,
-    /// The allocators.
     pub allocators: Vec<String>,
     /// Whether the time it will take is said beforehand.
     pub estimate: bool,
@@ -48,7 +44,9 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
         entry.spec.check().map_err(Fail::usage)?;
     }
     check_takes(&request)?;
-    let tools = if options.exact { Some(Tools::found().check()?) } else { None };
+    if options.exact {
+        exact::check_tools()?;
+    }
     let json = options.json.as_deref().map(Target::new).transpose()?;
     let csv = options.csv.as_deref().map(Target::new).transpose()?;
     let earlier = earlier(json.as_ref(), options.resume)?;
@@ -74,9 +72,13 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     let programs = program_marks(&plan);
     let results = match earlier {
         Some(earlier) => going_on(earlier, &plan, &programs)?,
-        None => fresh(plan, programs, options.drift_bound),
+        None => fresh(&plan, programs, options.drift_bound),
     };
+    let rest = plan.settle_ms.unwrap_or(0) as f64 / 1e3;
+    let expected = plan.cases().iter().map(|c| plan.entries[c.0].secs.unwrap_or(UNKNOWN_SECS) + rest).collect();
     let mut session = Session {
+        plan,
+        expected,
         limit: Duration::from_secs(options.time_limit),
         deadline,
         pace: Pace::new(factor),
@@ -86,15 +88,15 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     };
     let left = session.left();
     if !options.no_host_warm && !left.is_empty() {
-        let peak = session.plan().entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
+        let peak = session.plan.entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
         let limit = if quick { Duration::from_secs(8) } else { Duration::from_secs(120) };
         host_warm::warm(peak.saturating_mul(2), limit)?;
     }
     if estimate && !left.is_empty() {
-        output::say(&suite::estimate(session.plan(), left.len(), session.time_left(&left), factor));
+        output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));
     }
     session.run(&left);
-    session.finish(tools, csv)
+    session.finish(options.exact, csv)
 }
 
 /// Refuses combinations of which none can be run.
@@ -123,15 +125,10 @@ fn check_takes(request: &Request) -> Result<(), Fail> {
     Ok(())
 }
 
-/// A case for every combination, in the order in which tables show them.
-fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
-    let mut results = Vec::new();
-    for entry in &plan.entries {
-        for &series in &entry.series {
-            let taking = plan.allocators.iter().filter(|a| entry.takes(a, series, false));
-            results.extend(taking.map(|a| CaseResult::new(entry.spec.clone(), a, series)));
-        }
-    }
+fn fresh(plan: &Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
+    let case = |(entry, series, allocator): (usize, Series, &str)| {
+        CaseResult::new(plan.entries[entry].spec.clone(), allocator, series)
+    };
     Results {
         schema: SCHEMA,
         complete: false,
@@ -139,64 +136,50 @@ fn fresh(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Resul
         noise_bound,
         warnings: Vec::new(),
         machine: machine::describe().probed(),
-        plan: Some(plan),
+        plan: Some(plan.clone()),
         programs,
-        results,
+        results: plan.cases().into_iter().map(case).collect(),
     }
 }
 
 struct Session {
+    /// Its cases are those of the results, in the same order.
+    plan: Plan,
+    /// Seconds that a run of each case takes on the machine the estimates were made on.
+    expected: Vec<f64>,
     limit: Duration,
-    /// When no further run is started.
     deadline: Option<Instant>,
-    pace: Pace<(usize, Series, String)>,
+    pace: Pace<usize>,
     json: Option<Target>,
     saved: Instant,
     results: Results,
 }
 
 impl Session {
-    fn plan(&self) -> &Plan {
-        static NONE: Plan =
-            Plan { entries: Vec::new(), allocators: Vec::new(), latency: false, settle_ms: None, order_seed: 0 };
-        self.results.plan.as_ref().unwrap_or(&NONE)
-    }
-
     /// The jobs whose runs are not there yet.
     fn left(&self) -> Vec<Job> {
-        let key = |c: &CaseResult, round: usize| (c.spec.command(), c.allocator.clone(), c.series, round);
-        let made = |c: &CaseResult| {
-            c.rounds.iter().copied().chain(c.failures.iter().map(|f| f.round)).map(|r| key(c, r)).collect::<Vec<_>>()
-        };
-        let made: HashSet<_> = self.results.results.iter().flat_map(made).collect();
-        let sampled = |job: &Job| self.case(job).is_some_and(|c| c.latency.is_some());
-        let all = self.plan().jobs();
-        let is_left = |job: &Job| {
-            let spec = &self.plan().entries[job.entry].spec;
-            match job.latency {
-                true => !sampled(job),
-                false => !made.contains(&(spec.command(), job.allocator.clone(), job.series, job.round)),
-            }
-        };
-        let left: Vec<Job> = all.iter().filter(|j| is_left(j)).cloned().collect();
-        if left.len() < all.len() {
-            output::say(&format!("resumed: {} of {} runs are there already\n", all.len() - left.len(), all.len()));
+        let mut jobs = self.plan.jobs();
+        let all = jobs.len();
+        jobs.retain(|job| match (job.latency, &self.results.results[job.case]) {
+            (true, case) => case.latency.is_none(),
+            (false, case) => !case.rounds.contains(&job.round) && !case.failures.iter().any(|f| f.round == job.round),
+        });
+        if jobs.len() < all {
+            output::say(&format!("resumed: {} of {all} runs are there already\n", all - jobs.len()));
         }
-        left
+        jobs
     }
 
     fn run(&mut self, jobs: &[Job]) {
-        let all = self.plan().jobs().len();
-        let mut progress = Progress::new(all);
-        progress.done(all - jobs.len());
+        let mut progress = Progress::new(jobs.len());
         for (i, job) in jobs.iter().enumerate() {
-            let expected = self.pace.guess(&kind(job), self.expected(job));
+            let expected = self.pace.guess(&job.case, self.expected[job.case]);
             let rest = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if interrupt::asked() || rest.is_some_and(|r| r.as_secs_f64() < expected) {
                 return;
             }
-            let spec = &self.plan().entries[job.entry].spec;
-            let what = format!("{} {} {}", spec.workload, job.series, job.allocator);
+            let case = &self.results.results[job.case];
+            let what = format!("{} {} {}", case.spec.workload, case.series, case.allocator);
             progress.starts(&what, self.time_left(&jobs[i..]));
             let start = Instant::now();
             let outcome = self.start(job, rest);
@@ -208,7 +191,7 @@ impl Session {
                 // It was not hung: its time was up.
                 return;
             }
-            self.pace.saw(kind(job), self.expected(job), start.elapsed().as_secs_f64());
+            self.pace.saw(job.case, self.expected[job.case], start.elapsed().as_secs_f64());
             if !outcome.messages.trim().is_empty() && outcome.run.is_ok() {
                 progress.say(&outcome.messages);
             }
@@ -227,26 +210,16 @@ impl Session {
     }
 
     fn start(&self, job: &Job, rest: Option<Duration>) -> runner::Outcome {
-        let plan = self.plan();
-        let order = Order {
-            spec: plan.entries[job.entry].spec.clone(),
-            series: job.series,
-            settle_ms: plan.settle_ms.filter(|_| !job.latency),
-        };
+        let case = &self.results.results[job.case];
+        let settle_ms = self.plan.settle_ms.filter(|_| !job.latency);
+        let order = Order { spec: case.spec.clone(), series: case.series, settle_ms };
         let variables: &[_] = if job.latency { &[(LATENCY, "1")] } else { &[] };
-        runner::run(&job.allocator, &order, self.limit.min(rest.unwrap_or(self.limit)), variables)
-    }
-
-    fn case(&self, job: &Job) -> Option<&CaseResult> {
-        let spec = &self.plan().entries[job.entry].spec;
-        self.results.results.iter().find(|c| c.spec == *spec && c.allocator == job.allocator && c.series == job.series)
+        runner::run(&case.allocator, &order, self.limit.min(rest.unwrap_or(self.limit)), variables)
     }
 
     /// Enters an outcome where it belongs. A sampling run that failed leaves its case without times.
     fn note(&mut self, job: &Job, outcome: Result<Run, String>) {
-        let spec = self.plan().entries[job.entry].spec.clone();
-        let fits = |c: &&mut CaseResult| c.spec == spec && c.allocator == job.allocator && c.series == job.series;
-        let Some(case) = self.results.results.iter_mut().find(fits) else { return };
+        let case = &mut self.results.results[job.case];
         match outcome {
             Ok(run) if job.latency => case.latency = run.latency,
             Err(_) if job.latency => {}
@@ -254,18 +227,9 @@ impl Session {
         }
     }
 
-    fn expected(&self, job: &Job) -> f64 {
-        let rest = self.plan().settle_ms.unwrap_or(0) as f64 / 1e3;
-        self.plan().entries[job.entry].secs.unwrap_or(UNKNOWN_SECS) + rest
-    }
-
     fn time_left(&self, jobs: &[Job]) -> Duration {
-        let mut counts = HashMap::new();
-        for job in jobs {
-            counts.entry(kind(job)).or_insert((0, self.expected(job))).0 += 1;
-        }
-        let of = |(kind, &(count, expected)): (&_, &(i32, f64))| f64::from(count) * self.pace.guess(kind, expected);
-        Duration::from_secs_f64(counts.iter().map(of).sum())
+        let left = |job: &Job| self.pace.guess(&job.case, self.expected[job.case]);
+        Duration::from_secs_f64(jobs.iter().map(left).sum())
     }
 
     fn save(&self) -> Result<(), Fail> {
@@ -276,10 +240,10 @@ impl Session {
     }
 
     /// Works out what the runs mean, writes the files and prints the table.
-    fn finish(mut self, tools: Option<Tools>, csv: Option<Target>) -> Result<(), Fail> {
+    fn finish(mut self, exact: bool, csv: Option<Target>) -> Result<(), Fail> {
         compare_checksums(&mut self.results.results);
-        if let Some(tools) = tools.filter(|_| !interrupt::asked()) {
-            exact::count(&mut self.results.results, tools, self.limit);
+        if exact && !interrupt::asked() {
+            exact::count(&mut self.results.results, self.limit);
         }
         let made = |c: &CaseResult| c.runs.len() + c.failures.len();
         let done: usize = self.results.results.iter().map(made).sum();
@@ -324,8 +288,4 @@ impl Session {
             n => Err(Fail::run(format!("{n} of {planned} runs failed; the table says how"))),
         }
     }
-}
-
-fn kind(job: &Job) -> (usize, Series, String) {
-    (job.entry, job.series, job.allocator.clone())
 }

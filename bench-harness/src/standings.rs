@@ -7,15 +7,10 @@ use crate::stats::{Both, Ratio, mean_ratio};
 /// How often each verdict was met. They add up to the measurements.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
-    /// [`Verdict::Faster`].
     pub faster: usize,
-    /// [`Verdict::Level`].
     pub level: usize,
-    /// [`Verdict::Slower`].
     pub slower: usize,
-    /// [`Verdict::Noisy`].
     pub noisy: usize,
-    /// [`Verdict::Failed`].
     pub failed: usize,
 }
 
@@ -34,28 +29,21 @@ impl Count {
         count
     }
 
-    /// All of them.
     pub fn total(&self) -> usize {
         self.faster + self.level + self.slower + self.noisy + self.failed
     }
 }
 
-/// How one allocator did over all measurements.
 #[derive(Debug)]
 pub struct Standing {
-    /// The allocator.
     pub name: String,
-    /// Against every other: faster is first.
     pub places: Count,
-    /// Against system malloc.
     pub verdicts: Count,
     /// Its ratios to system malloc in the measurements that count.
     pub ratios: Vec<f64>,
-    /// The geometric mean of these.
     pub mean: Option<Ratio>,
 }
 
-/// The standings of all ranked allocators.
 pub fn standings(groups: &[Group]) -> Vec<Standing> {
     allocators(groups).into_iter().filter(|n| n != FLOOR).map(|name| standing(groups, name)).collect()
 }

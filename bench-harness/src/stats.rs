@@ -4,14 +4,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// Middle, smallest and largest of some values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The median.
     pub median: f64,
-    /// The smallest.
     pub min: f64,
-    /// The largest.
     pub max: f64,
 }
 
@@ -21,11 +17,6 @@ impl Summary {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Some(Self { median: median_of_sorted(&sorted)?, min: *sorted.first()?, max: *sorted.last()? })
-    }
-
-    /// Largest minus smallest, relative to the median.
-    pub fn spread(&self) -> f64 {
-        (self.max - self.min) / self.median
     }
 }
 
@@ -41,10 +32,8 @@ fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
     Some((high + low) / 2.0)
 }
 
-/// How one allocator compares with another.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
-    /// The ratio of the medians.
     pub value: f64,
     /// The ends of the 95 % interval. One pair has none.
     pub interval: Option<(f64, f64)>,
@@ -61,7 +50,6 @@ impl Ratio {
         self.pairs >= LEAST_PAIRS && self.interval.is_some_and(|(low, high)| low > 1.0 || high < 1.0)
     }
 
-    /// Whether it is measurably more than 1.
     pub fn is_more(&self) -> bool {
         self.is_difference() && self.value > 1.0
     }
@@ -109,7 +97,6 @@ pub fn ratio(ours: &[(usize, f64)], theirs: &[(usize, f64)]) -> Option<Ratio> {
     Some(Ratio { value, interval, pairs: pairs.len() })
 }
 
-/// Two series of values with their rounds.
 pub type Both = (Vec<(usize, f64)>, Vec<(usize, f64)>);
 
 /// The geometric mean of the ratios of several measurements, with the interval that comes of drawing the rounds of each anew.
@@ -138,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn medians_and_spread() {
+    fn medians_and_ends() {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
         let s = Summary::of(&[5.0, 1.0, 2.0]).unwrap();
-        assert_eq!((s.median, s.min, s.max, s.spread()), (2.0, 1.0, 5.0, 2.0));
+        assert_eq!((s.median, s.min, s.max), (2.0, 1.0, 5.0));
         assert_eq!(Summary::of(&[]), None);
     }
 

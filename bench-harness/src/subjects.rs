@@ -21,7 +21,6 @@ pub const OWN: [&str; 3] = [BASE, OURS, FLOOR];
 /// The rivals, in the order reports show them.
 pub const RIVALS: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc"];
 
-/// A workspace of executables.
 pub struct Workspace {
     folder: &'static str,
     prefix: &'static str,
@@ -58,7 +57,6 @@ impl Workspace {
         self.elsewhere().unwrap_or_else(built).join(format!("{}-{name}", self.prefix))
     }
 
-    /// Whether it is there.
     pub fn is_built(&self, name: &str) -> bool {
         self.executable(name).is_file()
     }
@@ -176,7 +174,6 @@ pub fn check_names(names: &[String], known: &[String]) -> Result<(), Fail> {
     }
 }
 
-/// The command `peers` or `programs`.
 #[derive(Debug, clap::Subcommand)]
 pub enum BuildCommand {
     /// Build for the allocators named, or for all; the rivals need a C and C++ compiler and cmake
@@ -188,7 +185,6 @@ pub enum BuildCommand {
     List,
 }
 
-/// Builds or lists.
 pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail> {
     let floor = workspace.folder == WORKLOADS.folder;
     let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();

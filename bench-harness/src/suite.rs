@@ -22,16 +22,13 @@ pub const QUICK_LIMIT: f64 = 78.0;
 /// Seconds its runs are planned to take.
 const QUICK_BUDGET: f64 = 62.0;
 
-/// Rounds of `--full`.
 const FULL_RUNS: usize = 7;
 
 /// What one start of a process takes, whatever is done in it, in seconds.
 const START_SECS: f64 = 0.006;
 
-/// What `all` is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// Every workload at its default size.
     Default,
     /// At most ninety seconds.
     Quick,
@@ -42,15 +39,11 @@ pub enum Extent {
 /// What the user wishes of a plan; nothing where it is left to the plan.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish<'a> {
-    /// These series.
     pub series: Option<&'a [Series]>,
-    /// So many rounds.
     pub runs: Option<usize>,
-    /// These workloads; none stands for all.
     pub only: &'a [String],
 }
 
-/// The entries of a plan.
 pub fn entries(extent: Extent, wish: Wish) -> Result<Vec<Entry>, Fail> {
     let names = || WORKLOADS.iter().map(|w| w.name);
     if let Some(unknown) = wish.only.iter().find(|n| !names().any(|name| name == *n)) {

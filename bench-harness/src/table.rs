@@ -47,81 +47,73 @@ pub fn warnings(warnings: &[String]) -> String {
 }
 
 fn block(group: &Group) -> String {
-    let cases = || group.entries.iter().map(|e| e.case);
-    let runs = cases().map(|c| c.runs.len()).max().unwrap_or(0);
-    let rests = cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
-    let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
-    let (unit, factor) = unit_of(group);
-    let mut head = [
-        "allocator",
-        &format!("{unit} ops/s"),
-        "(min–max)",
-        "ratio to system",
-        "faults",
-        "(total)",
-        "user s",
-        "sys s",
-        "RSS MiB",
-        "left",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    if rests {
-        head[9] = "at rest".to_owned();
-    }
-    if counted {
-        let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
-        head.extend(["instr/op".to_owned(), format!("calls{ops}")]);
-    }
-    let rows = group.entries.iter().filter(|e| e.time.is_some()).map(|e| row(e, factor, counted)).collect();
-    let each = if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+    let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
+    let each = text::counted(runs, "run");
     let mut text = format!("{}: {each} each, by {}\n", group.words(), group.measure.words());
     if let Some(noise) = &group.noise {
         text += &format!("  noisy, does not count: {noise}\n");
     }
+    let (head, rows) = figures(group);
     text += &plain(&head, rows, 1);
-    for case in cases() {
-        text += &notes(case);
-    }
+    text.extend(group.entries.iter().map(|e| notes(e.case)));
     text
 }
 
-fn row(entry: &Entry, factor: f64, counted: bool) -> Vec<String> {
-    let case = entry.case;
-    let speeds: Vec<f64> = case.runs.iter().map(|r| r.ops_per_sec / factor).collect();
+/// The figures of a measurement: the head of a table, and a row for each allocator that has runs.
+pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
+    let cases = || group.entries.iter().map(|e| e.case);
+    let rests = cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
+    let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
+    let (unit, factor) = unit_of(group);
+    let mut head = vec!["allocator".to_owned(), format!("{unit} ops/s")];
+    let words = "(min–max)|ratio to system|floor +|faults|(total)|user s|sys s|RSS MiB";
+    head.extend(words.split('|').map(str::to_owned));
+    head.push(if rests { "at rest" } else { "left" }.to_owned());
+    if counted {
+        let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
+        head.extend(["instr/op".to_owned(), format!("calls{ops}")]);
+    }
+    let row = |entry: &Entry| {
+        let mut cells = row(group, entry, factor)?;
+        cells.extend(counted.then(|| exact(entry.case)).into_iter().flatten());
+        Some(cells)
+    };
+    (head, group.entries.iter().filter_map(row).collect())
+}
+
+fn row(group: &Group, entry: &Entry, factor: f64) -> Option<Vec<String>> {
+    let speed = Summary::of(&entry.case.runs.iter().map(|r| r.ops_per_sec / factor).collect::<Vec<_>>())?;
     let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
-    let (speed, range) = Summary::of(&speeds)
-        .map_or(Default::default(), |s| (short(s.median), format!("({}–{})", short(s.min), short(s.max))));
-    let mut cells = vec![
+    Some(vec![
         entry.name().to_owned(),
-        speed,
-        range,
-        match entry.name() {
-            BASE => "1".to_owned(),
-            _ => entry.ratio.as_ref().map_or("–".to_owned(), text::ratio),
-        },
+        short(speed.median),
+        format!("({}–{})", short(speed.min), short(speed.max)),
+        ratio(entry),
+        group.above_floor(entry).map_or("–".to_owned(), text::duration),
         format!("{:.0}", middle(|r| r.faults() as f64)),
-        format!("{:.0}", middle(|r| (r.minor_faults_total + r.major_faults_total) as f64)),
+        format!("{:.0}", middle(|r| r.minor_faults_total as f64 + r.major_faults_total as f64)),
         format!("{:.3}", middle(|r| r.user_secs)),
         format!("{:.3}", middle(|r| r.sys_secs)),
         format!("{:.1}", middle(|r| r.max_rss_kib as f64 / 1024.0)),
         format!("{:.1}", middle(|r| r.left_kib() as f64 / 1024.0)),
-    ];
-    if counted {
-        cells.extend(exact(case));
-    }
-    cells
+    ])
 }
 
-/// The exact figures of a case, as cells.
-pub fn exact(case: &CaseResult) -> [String; 2] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-    let floor = case.allocator == FLOOR;
-    let marked = |text: String| if floor { format!("({text})") } else { text };
-    [
-        or_dash(case.exact.instructions_per_op.map(|n| marked(format!("{n:.1}")))),
-        or_dash(case.exact.syscalls.map(|n| marked(n.to_string()))),
-    ]
+/// The ratio to system malloc, with its interval.
+pub fn ratio(entry: &Entry) -> String {
+    match &entry.ratio {
+        _ if entry.name() == BASE => "1".to_owned(),
+        r => r.as_ref().map_or("–".to_owned(), text::ratio),
+    }
+}
+
+/// The exact figures of a case, as cells; the floor's own in parentheses.
+fn exact(case: &CaseResult) -> [String; 2] {
+    let cell = |text: Option<String>| match text {
+        Some(text) if case.allocator == FLOOR => format!("({text})"),
+        text => text.unwrap_or("–".to_owned()),
+    };
+    [cell(case.exact.instructions_per_op.map(|n| format!("{n:.1}"))), cell(case.exact.syscalls.map(|n| n.to_string()))]
 }
 
 /// What does not fit into a row: latencies, the figure with a bound, refusals, failures.
@@ -189,7 +181,7 @@ mod tests {
         let text = shown(vec![case(&spec("pair"), "system", Warm, &steady(10.0)), ours, broken]);
         for wanted in [
             "pair 48 B, warm: 5 runs each, by elapsed time\n",
-            "  system        11.0  (10.0–12.0)                 1      12",
+            "  system        11.0  (10.0–12.0)                 1        –      12",
             "2.00 [2.00–2.00]",
             " 30.0      –\n",
             "  null           run 3 FAILED: crashed: signal 11\n",

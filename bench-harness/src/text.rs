@@ -21,18 +21,6 @@ pub fn nanoseconds(ns: f64) -> String {
     duration(ns / 1e9)
 }
 
-/// Two durations in the unit of the longer one.
-pub fn range(low: f64, high: f64) -> String {
-    let unit = duration(high);
-    let factor = match unit.rsplit(' ').next() {
-        Some("ns") => 1e9,
-        Some("µs") => 1e6,
-        Some("ms") => 1e3,
-        _ => 1.0,
-    };
-    format!("{}–{unit}", digits(low * factor))
-}
-
 /// Three significant digits, never more behind the point than needed.
 pub fn digits(value: f64) -> String {
     match value.abs() {
@@ -78,7 +66,6 @@ pub fn bare_mib(kib: f64) -> String {
     }
 }
 
-/// A count with its thousands set apart.
 pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
@@ -89,6 +76,11 @@ pub fn count(value: f64) -> String {
         text.push(c);
     }
     if value <= -0.5 { format!("−{text}") } else { text }
+}
+
+/// `1 run`, `3 runs`.
+pub fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A few characters of a name, for places where it cannot be wrapped.
@@ -124,7 +116,6 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// A word as a shell takes it.
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -138,10 +129,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_ranges() {
+    fn durations_have_three_digits() {
         let all = [1.234e-9, 45.67e-9, 999.6e-9, 12.34e-6, 0.0025, 3.0, 0.0].map(duration);
         assert_eq!(all, ["1.23 ns", "45.7 ns", "1000 ns", "12.3 µs", "2.50 ms", "3.00 s", "0 ns"]);
-        assert_eq!(range(900e-9, 2e-6), "0.90–2.00 µs");
     }
 
     #[test]

@@ -51,50 +51,37 @@ fn cold_faults_inside_the_clock_and_warm_does_not() {
 
 #[test]
 fn every_workload_runs_on_our_own_allocators_in_every_series() {
+    let rows = || bench_subject::table::WORKLOADS.iter().filter(|w| !w.is_program);
+    let names: Vec<&str> = rows().map(|w| w.name).collect();
+    let output = run(&format!("smoke --allocators system,hakmem,null --workloads {}", names.join(",")));
+    let runs: usize = rows().map(|w| w.series.len() * if w.has_floor { 3 } else { 2 }).sum();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        said.starts_with(&format!("smoke: {runs} of {runs} runs gave a result: {} workloads", names.len())),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_other_modes_of_workloads_run_as_well() {
     for line in [
-        "pair 48 10000",
         "pair 48 10000 --threads 2",
-        "batch 500 64 4 --order lifo",
         "batch 500 16 4 --order random --max-size 400 --threads 2",
-        "replace 5000 20000",
+        "batch 500 64 4 --order lifo",
         "replace 500 2000 --threads 3",
-        "huge 20 4",
         "huge 10 4 --touch all",
         "producer-consumer 20000 --threads 4",
-        "hand-over 3 100 500 4",
         "hand-over 3 100 500 4 --mode ring",
         "hand-over 2 100 1000 4 --mode larson",
-        "burst 500 4",
         "burst 500 4 --threads 2 --max-size 100000",
-        "thread-churn 20 100",
-        "cache-sets 60 16 1000",
         "false-sharing passive 100 --given 10",
         "false-sharing active 100 --threads 3",
-        "grow-vec 4",
-        "fragmentation 2",
-        "cold-start 100",
-        "idle-return 4 1",
-        "medium 3000 --low-mib 1 --high-mib 4",
-        "histogram 2000 --window 50",
-        "keepers 500 --kept 20",
-        "memory-sparse 10 900 --rest 0",
-        "memory-threads 20 20 1 --rest 0",
-        "memory-churn 65552 65552 4 1 --rest 0",
-        "memory-phases 8 hs 1 --rest 0",
-        "memory-idle large 30 1 --rest 0",
-        "memory-shrink 800000 0.55 5 --rest 0",
-        "memory-aligned 4194304 6000000 3 --rest 0",
-        "memory-grow 1 --rest 0",
-        "memory-survivors 1000 1024 64 4 --rest 0",
     ] {
-        let v = measured(&format!("{line} --runs 1 --allocators system,hakmem,null"));
-        let name = line.split(' ').next().unwrap();
-        let row = bench_subject::table::find(name).unwrap();
+        let v = measured(&format!("{line} --runs 1 --series warm --allocators hakmem,null"));
         let results = v["results"].as_array().unwrap();
-        assert_eq!(results.len(), row.series.len() * if row.has_floor { 3 } else { 2 }, "{line}");
-        for case in results {
-            let run = &case["runs"][0];
-            assert_eq!(case["workload"], name);
+        assert_eq!(results.len(), 2, "{line}");
+        for run in results.iter().map(|case| &case["runs"][0]) {
             assert!(run["ops"].as_u64().unwrap() > 0 && run["ops_per_sec"].as_f64().unwrap() > 0.0, "{line}: {run}");
             assert!(run["failed_allocs"].is_null(), "{line}: {run}");
         }
@@ -217,39 +204,27 @@ fn single_calls_are_timed_in_a_run_of_their_own() {
     }
 }
 
+/// The rows of the other experiments are tested beside them; this one starts the binary itself.
 #[test]
-fn experiments_have_their_rows() {
-    for (name, keys) in [
-        ("alignment", "minor_faults huge_bytes cpu_secs"),
-        ("tlb", "ns_per_element ratio_to_4k huge_bytes"),
-        ("populate-order", "resident_before huge_before faults_before faults_at_touch"),
-        ("async-prefault", "tick_p99_ms tick_worst_ms mmap_p99_ms mmap_worst_ms secs bytes"),
-        ("prefault", "cpu_secs faults_timed times_off"),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("rows.json");
-        let output = run(&format!("experiment {name} --quick --no-host-warm --json {}", file.display()));
-        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
-        let value = json(&file);
-        assert_eq!(value["experiment"], name);
-        let rows = value["rows"].as_array().unwrap();
-        let complete = |r: &&Value| keys.split(' ').all(|k| r[k].is_number());
-        assert!(rows.len() > 5 && rows.iter().filter(complete).count() >= rows.len() - 3, "{name}: {rows:?}");
-        assert!(text(&output.stdout).lines().count() > rows.len());
-        if name == "prefault" {
-            // Prewarmed memory is written without a fault, whatever brought it in.
-            let faults = |series: &str| {
-                let is = |r: &&Value| {
-                    r["workload"] == "growth" && r["policy"] == "off" && r["thp"] == "never" && r["series"] == series
-                };
-                rows.iter().find(is).unwrap()["faults_timed"].as_u64().unwrap()
-            };
-            assert!(faults("warm") * 20 < faults("cold"), "{} {}", faults("warm"), faults("cold"));
-            assert!(
-                rows.iter().filter(|r| r["workload"] == "growth").all(|r| r["cpu_vs_floor"].as_f64().unwrap() > 0.0)
-            );
-        }
-    }
+fn an_experiment_has_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rows.json");
+    let output = run(&format!("experiment prefault --quick --no-host-warm --json {}", file.display()));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let value = json(&file);
+    assert_eq!(value["experiment"], "prefault");
+    let rows = value["rows"].as_array().unwrap();
+    let numbers = |r: &Value| ["cpu_secs", "faults_timed", "times_off"].iter().all(|k| r[k].is_number());
+    assert!(rows.len() > 5 && rows.iter().all(numbers), "{rows:?}");
+    assert!(text(&output.stdout).lines().count() > rows.len());
+    let growth = || rows.iter().filter(|r| r["workload"] == "growth");
+    assert!(growth().all(|r| r["cpu_vs_floor"].as_f64().unwrap() > 0.0));
+    // Prewarmed memory is written without a fault, whatever brought it in.
+    let faults = |series: &str| {
+        let is = |r: &&Value| r["policy"] == "off" && r["thp"] == "never" && r["series"] == series;
+        growth().find(is).unwrap()["faults_timed"].as_u64().unwrap()
+    };
+    assert!(faults("warm") * 20 < faults("cold"), "{} {}", faults("warm"), faults("cold"));
 }
 
 #[test]

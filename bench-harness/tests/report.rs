@@ -19,8 +19,13 @@ const RIVALS: [&str; 3] = ["mimalloc", "snmalloc", "an-allocator-with-a-long-nam
 /// A file with few and short measurements of every kind of chart.
 fn file(path: &Path) {
     let mut results: Option<Value> = None;
-    for line in ["pair 48 20000", "batch 500 64 4", "fragmentation 1", "idle-return 4 1"] {
-        let read = measured(&format!("{line} --runs 5 --latency --allocators system,hakmem,null"));
+    for line in [
+        "pair 48 20000 --runs 5 --series warm,aged --latency",
+        "batch 500 64 4 --runs 5 --series warm",
+        "fragmentation 1 --runs 2 --series cold",
+        "idle-return 4 1 --runs 1 --series cold",
+    ] {
+        let read = measured(&format!("{line} --allocators system,hakmem,null"));
         match &mut results {
             None => results = Some(read),
             Some(all) => all["results"].as_array_mut().unwrap().extend(read["results"].as_array().unwrap().clone()),
@@ -51,7 +56,7 @@ fn the_report_renders_on_a_desktop_and_a_phone() {
     let output = harness("report").arg(&all).arg("-o").arg(&html).output().unwrap();
     assert_eq!(text(&output.stdout), format!("{}\n", html.display()), "{}", text(&output.stderr));
     let page = std::fs::read_to_string(&html).unwrap();
-    assert_eq!(page.matches("<article").count(), 3 + 3 + 2 + 2);
+    assert_eq!(page.matches("<article").count(), 2 + 1 + 1 + 1);
     assert!(
         page.contains("pair 48 20000 --allocators system,hakmem,null,")
             && page.contains("<title>hakmem is measurably first in ")
@@ -73,15 +78,16 @@ fn the_report_renders_on_a_desktop_and_a_phone() {
         assert!(!text(&output.stderr).contains("Refused to"), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let dom = chromium(&["--dump-dom"]);
-    assert_eq!(dom.matches("<svg class=\"chart").count(), page.matches("<svg class=\"chart").count());
     let shot = dir.path().join("shot.png");
-    for (width, height) in [(1400, 3000), (390, 6000)] {
-        chromium(&[&format!("--window-size={width},{height}"), &format!("--screenshot={}", shot.display())]);
+    for (width, height) in [(1400, 1500), (390, 1500)] {
+        let (size, place) = (format!("--window-size={width},{height}"), format!("--screenshot={}", shot.display()));
+        let dom = chromium(&["--dump-dom", &size, &place]);
+        assert_eq!(dom.matches("<svg class=\"chart").count(), page.matches("<svg class=\"chart").count());
         let png = std::fs::read(&shot).unwrap();
         let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
         assert_eq!((&png[1..4], number(16)), (&b"PNG"[..], width), "a picture of that width");
-        assert!(png.len() > 50_000, "a picture with something on it: {} bytes", png.len());
+        assert!(png.len() > 30_000, "a picture with something on it: {} bytes", png.len());
+        std::fs::remove_file(&shot).unwrap();
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use common::{harness, json, refused, signal, started, text};
 use serde_json::Value;
 
-const PLAN: &str = "all --quick --only random-mixed,pair,batch --allocators system,hakmem --series warm,cold --runs 40 --scale \
+const PLAN: &str = "all --quick --only random-mixed,pair,batch --allocators system,hakmem --series warm,cold --runs 12 --scale \
                     0.001 --no-host-warm --order-seed 5 --json";
 
-/// 4 sizes of 3 workloads in two series, 2 allocators, 40 rounds.
-const PLANNED: usize = 4 * 2 * 2 * 40;
+/// 4 sizes of 3 workloads in two series, 2 allocators, 12 rounds.
+const PLANNED: usize = 4 * 2 * 2 * 12;
 
 fn runs(results: &Value) -> usize {
     results["results"].as_array().unwrap().iter().map(|c| c["runs"].as_array().unwrap().len()).sum()
@@ -26,7 +26,7 @@ fn interrupted(child: Child, name: &str) -> Output {
     let mut seen = 0;
     // Cargo and the calibration start children as well: some have to have come and gone.
     let mut last = String::new();
-    while seen < 60 {
+    while seen < 40 {
         assert!(Instant::now() < deadline, "nothing was measured in two minutes");
         let now = std::fs::read_to_string(&children).unwrap_or_default();
         seen += usize::from(!now.is_empty() && now != last);
@@ -59,7 +59,7 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
 
     // Without being told, it is not mixed with runs of another time; nor is another plan.
     refused(&mut command(), "add --resume to go on with it");
-    let mut other = harness(&PLAN.replace("--runs 40", "--runs 41"));
+    let mut other = harness(&PLAN.replace("--runs 12", "--runs 13"));
     let err = text(&other.arg(&file).arg("--resume").output().unwrap().stderr);
     assert!(err.contains("--resume: another plan"), "{err}");
 
@@ -74,7 +74,7 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
     for case in whole["results"].as_array().unwrap() {
         let mut rounds: Vec<u64> = case["rounds"].as_array().unwrap().iter().map(|r| r.as_u64().unwrap()).collect();
         rounds.sort_unstable();
-        assert_eq!(rounds, (0..40).collect::<Vec<_>>(), "every round once");
+        assert_eq!(rounds, (0..12).collect::<Vec<_>>(), "every round once");
     }
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     let err = text(&command().arg("--resume").output().unwrap().stderr);
@@ -86,7 +86,7 @@ fn what_had_no_run_is_not_shown() {
     let mut command = harness("pair 48 400000000 --runs 3 --allocators system,hakmem --series warm --no-host-warm");
     let child = started(&mut command);
     // Long enough to be building or in its first run; either way nothing is finished.
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(700));
     signal(&child, "TERM");
     let output = child.wait_with_output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));

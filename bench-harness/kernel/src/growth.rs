@@ -31,7 +31,6 @@ impl Subject for Ours {
 
 static OURS: RawAllocator = RawAllocator::of::<Ours>();
 
-/// Bytes of blocks between two turns.
 const PIECE: usize = 16 << 20;
 
 /// The child: one line of JSON on stdout. The order is either a workload's or `{"bytes", "prewarm"}`.
@@ -90,7 +89,6 @@ fn grow(alloc: &RawAllocator, bytes: usize, prewarm: usize) -> Result<Value, Str
     }))
 }
 
-/// The same writes on a bare mapping.
 fn floor(blocks: &[usize]) -> Result<(), String> {
     let lowest = blocks.iter().min().copied().unwrap_or(0) & !(HUGE - 1);
     // Blocks of a piece may lie far apart, where gaps of earlier pieces are filled: what spans too much is folded.

@@ -3,7 +3,7 @@
 //!
 //! Unlike the workloads the experiments compare placements, orders and policies, not allocators. Each file says which
 //! question it answers. `quick` is the size the tests use: it shows the shape of the answer, not its figures.
-#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use serde_json::{Map, Value};
 
@@ -25,20 +25,16 @@ pub type Row = Map<String, Value>;
 /// How a question is answered: whether it is a size for trying out, and who is told how far it is.
 pub type Answer = fn(bool, &dyn Fn(&str)) -> Result<Vec<Row>, String>;
 
-/// A question.
 #[derive(Clone, Copy)]
 pub struct Experiment {
-    /// Its name in commands.
     pub name: &'static str,
     /// What the table says, for whoever reads it alone.
     pub explained: &'static str,
     /// Bytes it maps at a time, for warming the host's memory.
     pub bytes: fn(bool) -> usize,
-    /// All rows.
     pub rows: Answer,
 }
 
-/// All of them.
 pub const EXPERIMENTS: [Experiment; 5] = [
     Experiment {
         name: "alignment",
@@ -76,7 +72,6 @@ pub const EXPERIMENTS: [Experiment; 5] = [
     },
 ];
 
-/// An object literal as a row.
 fn row(value: Value) -> Row {
     match value {
         Value::Object(map) => map,

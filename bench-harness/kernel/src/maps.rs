@@ -1,7 +1,7 @@
 //! Raw mappings for the experiments: placed exactly where a question needs them, and never by our own library, so that
 //! what is measured is the kernel.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -12,7 +12,6 @@ pub(crate) const POPULATE_WRITE: i32 = 23;
 pub(crate) const COLLAPSE: i32 = 25;
 pub(crate) const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-/// A mapping that ends with the value.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub addr: usize,
@@ -27,7 +26,6 @@ impl Drop for Raw {
 }
 
 impl Raw {
-    /// Plain mmap; `fd` -1 for anonymous memory.
     pub(crate) fn map(at: usize, len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Raw> {
         // SAFETY: callers give MAP_FIXED only inside a reservation of their own.
         let addr = unsafe { libc::mmap(at as *mut _, len, prot, flags, fd, 0) };
@@ -51,11 +49,7 @@ impl Raw {
     }
 
     pub(crate) fn advise(&self, advice: i32) -> io::Result<()> {
-        // SAFETY: the mapping is this value's own; the experiments' contents do not matter.
-        match unsafe { libc::madvise(self.addr as *mut _, self.len, advice) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        advise(self.addr, self.len, advice)
     }
 
     pub(crate) fn protect(&self, prot: i32) -> io::Result<()> {
@@ -81,7 +75,6 @@ impl Raw {
         self.smaps(|line| FIELDS.iter().any(|f| line.starts_with(f)))
     }
 
-    /// Bytes that are resident.
     pub(crate) fn resident(&self) -> u64 {
         self.smaps(|line| line.starts_with("Rss:"))
     }
@@ -103,8 +96,16 @@ impl Raw {
     }
 }
 
-/// Minor faults of this thread so far.
-pub(crate) fn faults() -> u64 {
+/// madvise of memory of the caller's own, whose contents do not matter.
+pub(crate) fn advise(addr: usize, len: usize, advice: i32) -> io::Result<()> {
+    // SAFETY: the caller's own mapping.
+    match unsafe { libc::madvise(addr as *mut _, len, advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn faults() -> u64 {
     // SAFETY: an all-zero rusage is valid, and the call fills it.
     unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -121,33 +122,22 @@ pub(crate) fn measured<R>(f: impl FnOnce() -> R) -> (R, f64, u64) {
     (result, secs, faults() - before)
 }
 
-/// A memfd of `len` bytes.
-pub(crate) fn memfd(len: usize) -> io::Result<OwnedFd> {
-    // SAFETY: a C string; the descriptor is owned by nobody else.
-    unsafe {
-        let fd = libc::memfd_create(c"experiment".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let fd = OwnedFd::from_raw_fd(fd);
-        match libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) {
-            0 => Ok(fd),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
 /// A memfd whose memory lies on huge pages: one byte per huge page is written, then they are collapsed.
 pub(crate) fn collapsed_memfd(len: usize) -> io::Result<OwnedFd> {
-    let fd = memfd(len)?;
+    // SAFETY: a C string; the descriptor is owned by nobody else.
+    let fd = match unsafe { libc::memfd_create(c"experiment".as_ptr(), libc::MFD_CLOEXEC) } {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: as above.
+        fd => unsafe { File::from_raw_fd(fd) },
+    };
+    fd.set_len(len as u64)?;
     let map = Raw::placed(len, 0, RW, libc::MAP_SHARED, fd.as_raw_fd())?;
-    // The kernel may be busy with a page for a moment.
-    for start in (0..len).step_by(HUGE) {
-        let part = std::mem::ManuallyDrop::new(Raw { addr: map.addr + start, len: HUGE.min(len - start) });
+    for start in (map.addr..map.addr + len).step_by(HUGE) {
         // SAFETY: inside the mapping.
-        unsafe { (part.addr as *mut u8).write_volatile(1) };
+        unsafe { (start as *mut u8).write_volatile(1) };
+        // The kernel may be busy with a page for a moment.
         let mut tries = 0;
-        while let Err(e) = part.advise(COLLAPSE) {
+        while let Err(e) = advise(start, HUGE.min(map.addr + len - start), COLLAPSE) {
             tries += 1;
             if tries > 20 {
                 return Err(e);
@@ -155,5 +145,5 @@ pub(crate) fn collapsed_memfd(len: usize) -> io::Result<OwnedFd> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
-    Ok(fd)
+    Ok(fd.into())
 }

@@ -14,77 +14,63 @@ use crate::{Row, failed, row};
 
 const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
-/// Bytes per order.
 pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 32 << 20 } else { 512 << 20 }
 }
 
-type Make = fn(usize) -> io::Result<Raw>;
+/// How a mapping is made: bytes off alignment, protection and flags at first, then what is asked of it in turn.
+struct Order(&'static str, usize, i32, i32, &'static [Step]);
+
+enum Step {
+    Advise(i32),
+    Protect,
+}
+
+const WISH: Step = Step::Advise(libc::MADV_HUGEPAGE);
+const POPULATE: Step = Step::Advise(POPULATE_WRITE);
+const EARLY: i32 = ANONYMOUS | libc::MAP_POPULATE;
 
 /// What a person might write, and what it should have been.
-const ORDERS: [(&str, Make); 9] = [
-    ("nothing populated, no huge pages", |n| {
-        let map = Raw::placed(n, 0, RW, ANONYMOUS, -1)?;
-        map.advise(libc::MADV_NOHUGEPAGE)?;
-        Ok(map)
-    }),
-    ("MAP_POPULATE, then MADV_HUGEPAGE", |n| {
-        let map = Raw::placed(n, 0, RW, ANONYMOUS | libc::MAP_POPULATE, -1)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        Ok(map)
-    }),
-    ("over-map with MAP_POPULATE, then trim, then MADV_HUGEPAGE", |n| {
-        let mut whole = Raw::map(0, n + HUGE, RW, ANONYMOUS | libc::MAP_POPULATE, -1)?;
-        let start = whole.addr.next_multiple_of(HUGE);
-        let tail = Raw { addr: start + n, len: whole.addr + n + HUGE - (start + n) };
-        whole.len = start - whole.addr;
-        drop((whole, tail));
-        let map = Raw { addr: start, len: n };
-        map.advise(libc::MADV_HUGEPAGE)?;
-        Ok(map)
-    }),
-    ("PROT_NONE with MAP_POPULATE, then mprotect", |n| {
-        let map = Raw::placed(n, 0, libc::PROT_NONE, ANONYMOUS | libc::MAP_POPULATE, -1)?;
-        map.protect(RW)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        Ok(map)
-    }),
-    ("read-only with MAP_POPULATE, then mprotect", |n| {
-        let map = Raw::placed(n, 0, libc::PROT_READ, ANONYMOUS | libc::MAP_POPULATE, -1)?;
-        map.protect(RW)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        Ok(map)
-    }),
-    ("64 KiB off, MADV_HUGEPAGE, MADV_POPULATE_WRITE", |n| {
-        let map = Raw::placed(n, 64 << 10, RW, ANONYMOUS, -1)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        map.advise(POPULATE_WRITE)?;
-        Ok(map)
-    }),
-    ("MAP_POPULATE, then MADV_COLLAPSE (the repair)", |n| {
-        let map = Raw::placed(n, 0, RW, ANONYMOUS | libc::MAP_POPULATE, -1)?;
-        map.advise(COLLAPSE)?;
-        Ok(map)
-    }),
-    ("aligned, MADV_HUGEPAGE, touched", |n| {
-        let map = Raw::placed(n, 0, RW, ANONYMOUS, -1)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        Ok(map)
-    }),
-    ("aligned, MADV_HUGEPAGE, MADV_POPULATE_WRITE (the right order)", |n| {
-        let map = Raw::placed(n, 0, RW, ANONYMOUS, -1)?;
-        map.advise(libc::MADV_HUGEPAGE)?;
-        map.advise(POPULATE_WRITE)?;
-        Ok(map)
-    }),
+const ORDERS: [Order; 9] = [
+    Order("nothing populated, no huge pages", 0, RW, ANONYMOUS, &[Step::Advise(libc::MADV_NOHUGEPAGE)]),
+    Order("MAP_POPULATE, then MADV_HUGEPAGE", 0, RW, EARLY, &[WISH]),
+    Order(TRIMMED, 0, RW, EARLY, &[WISH]),
+    Order("PROT_NONE with MAP_POPULATE, then mprotect", 0, libc::PROT_NONE, EARLY, &[Step::Protect, WISH]),
+    Order("read-only with MAP_POPULATE, then mprotect", 0, libc::PROT_READ, EARLY, &[Step::Protect, WISH]),
+    Order("64 KiB off, MADV_HUGEPAGE, MADV_POPULATE_WRITE", 64 << 10, RW, ANONYMOUS, &[WISH, POPULATE]),
+    Order("MAP_POPULATE, then MADV_COLLAPSE (the repair)", 0, RW, EARLY, &[Step::Advise(COLLAPSE)]),
+    Order("aligned, MADV_HUGEPAGE, touched", 0, RW, ANONYMOUS, &[WISH]),
+    Order("aligned, MADV_HUGEPAGE, MADV_POPULATE_WRITE (the right order)", 0, RW, ANONYMOUS, &[WISH, POPULATE]),
 ];
 
-/// All rows.
+const TRIMMED: &str = "over-map with MAP_POPULATE, then trim, then MADV_HUGEPAGE";
+
+fn make(Order(name, off, prot, flags, steps): &Order, len: usize) -> io::Result<Raw> {
+    let map = if *name == TRIMMED { trimmed(len, *flags)? } else { Raw::placed(len, *off, *prot, *flags, -1)? };
+    for step in *steps {
+        match step {
+            Step::Advise(advice) => map.advise(*advice)?,
+            Step::Protect => map.protect(RW)?,
+        }
+    }
+    Ok(map)
+}
+
+fn trimmed(len: usize, flags: i32) -> io::Result<Raw> {
+    let mut whole = Raw::map(0, len + HUGE, RW, flags, -1)?;
+    let start = whole.addr.next_multiple_of(HUGE);
+    let tail = Raw { addr: start + len, len: whole.addr + HUGE - start };
+    whole.len = start - whole.addr;
+    drop((whole, tail));
+    Ok(Raw { addr: start, len })
+}
+
 pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let bytes = bytes(quick);
     let mut rows = Vec::new();
-    for (order, make) in ORDERS {
-        let (made, secs, before) = measured(|| make(bytes));
+    for entry in &ORDERS {
+        let order = entry.0;
+        let (made, secs, before) = measured(|| make(entry, bytes));
         let map = match made {
             Ok(map) => map,
             Err(e) => {

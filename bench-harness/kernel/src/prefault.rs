@@ -20,7 +20,6 @@ pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 32 << 20 } else { 1 << 30 }
 }
 
-/// One line of the table to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Case {
     workload: &'static str,

@@ -13,7 +13,7 @@ use crate::maps::{HUGE, RW, Raw, collapsed_memfd};
 use crate::{Row, median, row};
 
 pub(crate) fn bytes(quick: bool) -> usize {
-    if quick { 20_000_000 } else { 3_200_000_000 }
+    if quick { 8_000_000 } else { 3_200_000_000 }
 }
 
 /// Memory that holds the doubles, and how it is given back.
@@ -124,7 +124,7 @@ fn fill(addr: usize, n: usize) {
 fn gather(addr: usize, n: usize, random: bool) -> f64 {
     // SAFETY: n doubles, filled, and nobody writes them now.
     let values = unsafe { std::slice::from_raw_parts(addr as *const f64, n) };
-    let count = if random { 10_000_000.min(4 * n) } else { n };
+    let count = if random { 10_000_000.min(n) } else { n };
     let (mut state, mut sum) = (0x9E37_79B9_7F4A_7C15u64, 0.0);
     let start = thread_cpu_ns();
     if random {

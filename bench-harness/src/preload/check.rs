@@ -12,13 +12,11 @@ use crate::fail::Fail;
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// An empty directory.
     pub fn new() -> Result<Self, Fail> {
         let made = tempfile::Builder::new().prefix("bench-harness-preload-").tempdir();
         made.map(Self).map_err(|e| Fail::usage(format!("a directory for temporary files: {e}")))
     }
 
-    /// What to set in the program's environment.
     pub fn variables(&self, library: &Library) -> Vec<(String, String)> {
         if library.path.is_none() {
             return Vec::new();

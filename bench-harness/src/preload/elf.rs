@@ -12,16 +12,12 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::fail::Fail;
 
-/// What the head of a file says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A program that names a dynamic loader.
     Dynamic,
     /// A shared object, or a program that needs no loader.
     WithoutLoader,
-    /// A program for another machine.
     Foreign,
-    /// A script, with its interpreter.
     Script(PathBuf),
     /// None of these.
     Unknown,
@@ -29,7 +25,6 @@ pub enum Kind {
 
 const MACHINE: Machine = if cfg!(target_arch = "x86_64") { EM_X86_64 } else { EM_AARCH64 };
 
-/// Reads the head of a file.
 pub fn kind(file: &File) -> Kind {
     let cache = ReadCache::new(file);
     let data = &cache;
@@ -55,7 +50,6 @@ pub fn kind(file: &File) -> Kind {
     }
 }
 
-/// The program a shell would run.
 pub fn find(name: &str) -> Result<PathBuf, Fail> {
     which::which(name).map_err(|_| match fs::metadata(name) {
         _ if !name.contains('/') => Fail::usage(format!("{name:?}: no such program in PATH")),

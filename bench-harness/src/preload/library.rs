@@ -6,24 +6,19 @@ use std::path::{Path, PathBuf};
 use super::elf::{self, Kind};
 use crate::fail::Fail;
 
-/// Stands for no preloaded library.
 pub const GLIBC: &str = "glibc";
 
-/// Stands for our own.
 pub const HAKMEM: &str = "hakmem";
 
 const FILE: &str = "libhakmem.so";
 
-/// One library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
-    /// The name in reports.
     pub name: String,
     /// The file, or nothing for the C library's own malloc.
     pub path: Option<PathBuf>,
 }
 
-/// The libraries of the list, each checked.
 pub fn parse(list: &[String], hakmem: Option<&Path>) -> Result<Vec<Library>, Fail> {
     let mut libraries: Vec<Library> = Vec::new();
     for word in list {
@@ -45,7 +40,6 @@ pub fn parse(list: &[String], hakmem: Option<&Path>) -> Result<Vec<Library>, Fai
     Ok(libraries)
 }
 
-/// Where our own is.
 pub fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     if let Some(given) = given {
         return Ok(given.to_owned());

@@ -8,10 +8,8 @@
 mod check;
 mod elf;
 mod library;
-mod measures;
 mod results;
 mod run;
-mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,10 +23,11 @@ use rand::seq::SliceRandom;
 use crate::fail::Fail;
 use crate::output::{self, Target};
 use crate::progress::{Pace, Progress, in_words};
+use crate::results::SCHEMA;
 use crate::runner::run_limited;
 use crate::{interrupt, machine, noise};
 use library::Library;
-use results::{Case, Results};
+use results::{Case, Results, shortened};
 use run::{Measured, Order};
 
 pub use run::child;
@@ -38,7 +37,6 @@ pub fn own_library(given: Option<&std::path::Path>) -> Result<PathBuf, Fail> {
     library::usable(&library::ours(given)?)
 }
 
-/// What is asked.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring", args_override_self = true)]
 pub struct Options {
@@ -112,12 +110,22 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let what = cases[base].library.clone();
     let noisy = noise::describe(&what, &speeds, options.drift_bound);
     warnings.extend(noisy.map(|n| format!("{}: {n}: the machine was not quiet", comparison.title())));
-    let results =
-        Results::new(complete, planned, warnings, machine, &comparison.order_words(), &options.metric_from, cases);
+    let results = Results {
+        schema: SCHEMA,
+        kind: "preload".to_owned(),
+        complete,
+        planned_runs: planned,
+        warnings,
+        machine,
+        program: comparison.order_words(),
+        metrics: options.metric_from.clone(),
+        results: cases,
+    }
+    .compare();
     // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
     let mut written = csv.map_or(Ok(()), |csv| csv.write(&results.csv()?));
     if let Some(json) = json {
-        written = json.write(&results.json()?).and(written);
+        written = json.write(&output::json(&results)?).and(written);
     }
     let shown = results.table() + &crate::table::warnings(&results.warnings);
     output::show(&shown).and(written)?;
@@ -137,7 +145,6 @@ struct Comparison<'a> {
     options: &'a Options,
     order: Order,
     libraries: Vec<Library>,
-    /// This very program, which starts the other.
     own: PathBuf,
 }
 
@@ -186,9 +193,8 @@ impl<'a> Comparison<'a> {
         name.chain(self.order.arguments.iter().cloned()).collect()
     }
 
-    /// The command, as long as it fits.
     fn title(&self) -> String {
-        table::shortened(&self.order_words().join(" "))
+        shortened(&self.order_words().join(" "))
     }
 
     fn start(&self, library: &Library, variables: Vec<(String, String)>) -> Result<Measured, String> {
@@ -204,7 +210,6 @@ impl<'a> Comparison<'a> {
         run::judge(&finished, limit)
     }
 
-    /// The untimed run under each library.
     fn check(&self, cases: &mut [Case], pace: &mut Pace<usize>) -> Result<(), Fail> {
         let mut expected = 0.0;
         for (i, library) in self.libraries.iter().enumerate() {

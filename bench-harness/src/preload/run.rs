@@ -17,26 +17,18 @@ use bench_subject::measure::{now_ns, peak_rss_kib};
 use bench_subject::one_line;
 
 use crate::fail::Fail;
-use crate::runner::Finished;
+use crate::runner::{Finished, success};
 
-/// What the child is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// The program as the user named it.
     pub name: String,
-    /// Its file.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<String>,
     /// The library, or nothing.
     pub preload: Option<PathBuf>,
-    /// Its standard input.
     pub stdin: Option<PathBuf>,
-    /// Expressions that find figures in its output.
     pub metrics: Vec<String>,
-    /// Whether its output is passed on.
     pub show_output: bool,
-    /// Further variables of its environment.
     pub variables: Vec<(String, String)>,
 }
 
@@ -45,15 +37,11 @@ pub struct Order {
 pub struct Measured {
     /// From the start of the program to its end.
     pub wall_secs: f64,
-    /// User time of all its processes.
     pub user_secs: f64,
-    /// System time of all its processes.
     pub sys_secs: f64,
     /// The most any one of its processes had resident.
     pub max_rss_kib: u64,
-    /// Minor page faults of all its processes.
     pub minor_faults: u64,
-    /// Major page faults of all its processes.
     pub major_faults: u64,
     /// What was resident in the process that became the program: less than this cannot be told.
     pub rss_floor_kib: u64,
@@ -62,7 +50,6 @@ pub struct Measured {
     pub metrics: Vec<f64>,
 }
 
-/// What the child answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
@@ -70,7 +57,6 @@ enum Answer {
     Failed(String),
 }
 
-/// What the end of the child means.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Measured, String> {
     match finished.status {
         None => return Err(format!("hung: killed after {} s", limit.as_secs())),
@@ -95,7 +81,6 @@ pub fn expression(text: &str) -> Result<Regex, String> {
     }
 }
 
-/// The last figure the expression finds.
 fn figure(text: &str, wanted: &str) -> Result<f64, String> {
     let found = expression(wanted)?
         .captures_iter(text)
@@ -105,7 +90,6 @@ fn figure(text: &str, wanted: &str) -> Result<f64, String> {
     found.parse().map_err(|_| format!("{wanted:?} found {found:?}; expected a number"))
 }
 
-/// The child's whole life.
 pub fn child(order: &str) -> Result<(), Fail> {
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -152,9 +136,7 @@ fn measure(order: &Order) -> Result<Measured, String> {
         let _ = std::io::stderr().write_all(&output);
         let _ = std::io::stderr().write_all(&errors);
     }
-    if !status.success() {
-        return Err(failure(status, &errors));
-    }
+    success(status, &String::from_utf8_lossy(&errors))?;
     let text = String::from_utf8_lossy(&output);
     let metrics: Result<Vec<f64>, String> = order.metrics.iter().map(|m| figure(&text, m)).collect();
     let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
@@ -168,20 +150,6 @@ fn measure(order: &Order) -> Result<Measured, String> {
         rss_floor_kib,
         metrics: metrics?,
     })
-}
-
-fn failure(status: ExitStatus, errors: &[u8]) -> String {
-    let errors = String::from_utf8_lossy(errors);
-    let said = errors
-        .lines()
-        .rev()
-        .find(|l| !l.trim().is_empty())
-        .map(|l| format!(": {}", one_line(l).chars().take(200).collect::<String>()))
-        .unwrap_or_default();
-    match status.signal() {
-        Some(signal) => format!("crashed: signal {signal}{said}"),
-        None => format!("exit code {}{said}", status.code().unwrap_or(-1)),
-    }
 }
 
 /// Waits for the process and learns what it and all it waited for have used.

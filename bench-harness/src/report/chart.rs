@@ -13,7 +13,6 @@ use crate::standings::Standing;
 use crate::stats::{Ratio, Summary};
 use crate::text;
 
-/// Height of one row.
 pub const ROW: f64 = 42.0;
 
 /// Where in a row the drawing is centred.
@@ -22,7 +21,6 @@ pub const MIDDLE: f64 = 27.0;
 /// Height of the axis with its ticks and its name.
 pub const AXIS: f64 = 36.0;
 
-/// The class of an allocator's colour.
 pub type Color<'a> = &'a dyn Fn(&str) -> usize;
 
 /// A place across; what is no number lies at the start.
@@ -50,7 +48,6 @@ pub fn frame(height: f64, label: &str, inside: Markup) -> Markup {
     html! { svg.chart width="100%" height=(height) role="img" aria-label=(label) { (inside) } }
 }
 
-/// The name of a row.
 pub fn name(of: &str, y: f64) -> Markup {
     html! { text.name x="0" y=(y + 12.0) { (text::short_name(of)) } }
 }
@@ -99,9 +96,7 @@ struct Bar<'a> {
     spread: Summary,
     /// The part at the start that is not the allocator's.
     floor: f64,
-    /// Single values.
     dots: Vec<f64>,
-    /// A second mark.
     mark: Option<f64>,
     words: String,
 }

@@ -28,7 +28,6 @@ use crate::standings::{self, Standing};
 use crate::{finding, text};
 use summary::Matrix;
 
-/// The style sheet, part of the page.
 const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and no script run, even if something got past the escaping.
@@ -37,7 +36,6 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
 /// Allocators keep their colour from report to report; the style sheet has a class for each.
 const COLORS: [&str; 8] = [BASE, OURS, "mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc", FLOOR];
 
-/// What report is asked.
 #[derive(Debug, Args)]
 pub struct Report {
     /// The results file
@@ -47,7 +45,6 @@ pub struct Report {
     pub output: Option<PathBuf>,
 }
 
-/// Reads the results and writes the page.
 pub fn run(report: &Report) -> Result<(), Fail> {
     let results = Results::read(&report.results)?;
     if figures::groups(&results).is_empty() {
@@ -63,7 +60,6 @@ pub fn run(report: &Report) -> Result<(), Fail> {
     Ok(())
 }
 
-/// The whole page.
 pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
     let standings = standings::standings(&groups);

@@ -13,7 +13,6 @@ pub fn whole(machine: &Machine) -> Option<String> {
     Some(join(machine, &program, arguments))
 }
 
-/// The command of one measurement.
 pub fn measurement(group: &Group, machine: &Machine) -> String {
     let cases = || group.entries.iter().map(|e| e.case);
     let Some(first) = cases().next() else { return String::new() };

@@ -4,12 +4,11 @@ use maud::{Markup, html};
 
 use super::chart::Color;
 use super::{chart, latency, memory, rerun};
-use crate::figures::{Entry, Group};
+use crate::figures::Group;
 use crate::machine::Machine;
 use crate::results::Results;
 use crate::subjects::RIVALS;
-use crate::table::exact;
-use crate::text;
+use crate::{table, text};
 
 /// One measurement: its charts, its figures, its failures and its command.
 pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
@@ -26,7 +25,7 @@ pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
     html! {
         article id=(group.id) {
             h3 { (group.title) " " span.series { (group.series) }
-                span.dim { (runs) @if runs == 1 { " run each" } @else { " runs each" } ", judged by " (group.measure.words()) } }
+                span.dim { (text::counted(runs, "run")) " each, judged by " (group.measure.words()) } }
             @if let Some(noise) = &group.noise { p.noise { "~ Does not count: " (noise) "." } }
             @for (name, failure) in failures {
                 p.failure { strong { (name) } ", run " (failure.round.saturating_add(1)) " failed: " (failure.error) }
@@ -43,25 +42,14 @@ pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
 }
 
 fn figures(group: &Group) -> Markup {
-    const HEADS: [&str; 12] = [
-        "time per op",
-        "fastest–slowest",
-        "M ops/s",
-        "above the floor",
-        "user s",
-        "sys s",
-        "faults",
-        "instructions per op",
-        "system calls",
-        "peak MiB",
-        "left MiB",
-        "aged MiB",
-    ];
+    let (head, rows) = table::figures(group);
     html! {
         div.scroll tabindex="0" role="region" aria-label="All figures" {
             table {
-                thead { tr { th scope="col" { "allocator" } @for head in HEADS { th scope="col" { (head) } } } }
-                tbody { @for entry in &group.entries { tr { th scope="row" { (entry.name()) } (row(group, entry)) } } }
+                thead { tr { @for cell in &head { th scope="col" { (cell) } } } }
+                tbody { @for row in &rows {
+                    tr { th scope="row" { (row[0]) } @for cell in &row[1..] { td { (cell) } } }
+                } }
             }
         }
         @for entry in &group.entries {
@@ -71,27 +59,6 @@ fn figures(group: &Group) -> Markup {
     }
 }
 
-fn row(group: &Group, entry: &Entry) -> Markup {
-    let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of);
-    let [instructions, calls] = exact(entry.case);
-    let cells = [
-        entry.time.map(|t| text::duration(t.median)),
-        entry.time.map(|t| text::range(t.min, t.max)),
-        entry.time.map(|t| text::short(1e-6 / t.median)),
-        group.above_floor(entry).map(text::duration),
-        middle(|r| r.user_secs).map(text::digits),
-        middle(|r| r.sys_secs).map(text::digits),
-        middle(|r| r.faults() as f64).map(text::count),
-        Some(instructions),
-        Some(calls),
-        entry.peak_kib.map(|p| text::bare_mib(p.median)),
-        middle(|r| r.left_kib() as f64).map(text::bare_mib),
-        middle(|r| r.aged_kib as f64).filter(|k| *k > 0.0).map(text::bare_mib),
-    ];
-    html! { @for cell in cells { td { (cell.unwrap_or_else(|| "–".to_owned())) } } }
-}
-
-/// The machine and its settings.
 pub fn machine(m: &Machine) -> Markup {
     let known = |n: u64, unit: &str| if n > 0 { format!("{} {unit}", text::count(n as f64)) } else { String::new() };
     let time = |ns: Option<f64>| ns.map_or(String::new(), |ns| text::duration(ns / 1e9));
@@ -136,7 +103,6 @@ pub fn commands(results: &Results) -> Markup {
     }
 }
 
-/// How to read the page.
 pub fn reading() -> Markup {
     html! {
         ul {

@@ -15,11 +15,9 @@ use crate::text;
 pub struct Matrix<'a> {
     /// What it is, for those who cannot see it.
     pub label: &'a str,
-    /// The head of the first column.
     pub corner: &'a str,
     /// The allocators, without the floor.
     pub allocators: &'a [String],
-    /// Those that a phone shows at first.
     pub chosen: &'a [&'a str],
 }
 
@@ -170,7 +168,6 @@ pub fn aged_sentence(groups: &[Group], allocators: &[String]) -> Option<String> 
         .then(|| format!("Speed on the aged heap against the clean one, geometric means: {}.", parts.join(", ")))
 }
 
-/// One sentence about the subject's memory.
 pub fn memory_sentence(groups: &[Group], standings: &[Standing]) -> Option<String> {
     const BOUND: f64 = 1.3;
     let name = &finding::subject(standings)?.name;

@@ -7,7 +7,6 @@ use crate::table;
 use crate::workload::Workload;
 
 impl Spec {
-    /// The workload with its default parameters.
     pub fn new(workload: &Workload) -> Spec {
         let params = workload.params.iter().map(|p| (p.key(), Some(p.default()))).collect();
         Spec { workload: workload.name.to_owned(), params }
@@ -57,7 +56,6 @@ impl Spec {
         table::find(&self.workload)
     }
 
-    /// Refuses what cannot be run.
     pub fn check(&self) -> Result<(), String> {
         let row = self.row().ok_or_else(|| format!("unknown workload {:?}", self.workload))?;
         for param in row.params {
@@ -89,17 +87,11 @@ impl Spec {
         self.params.insert(param.key(), Some(value));
     }
 
-    /// Operations of the timed part.
-    pub fn ops(&self) -> u64 {
-        self.row().map_or(0, |r| (r.ops)(self)).max(1)
-    }
-
     /// Roughly the most bytes one run holds.
     pub fn peak_bytes(&self) -> u64 {
         self.row().map_or(0, |r| (r.peak)(self))
     }
 
-    /// Whether it is a real program.
     pub fn is_program(&self) -> bool {
         self.row().is_some_and(|r| r.is_program)
     }
@@ -183,8 +175,8 @@ mod tests {
     fn scaling_keeps_at_least_one() {
         let mut spec = parse("pair 48 1000").unwrap();
         spec.scale(0.1);
-        assert_eq!(spec.ops(), 100);
+        assert_eq!(spec.n("pairs"), 100);
         spec.scale(1e-9);
-        assert_eq!(spec.ops(), 1);
+        assert_eq!(spec.n("pairs"), 1);
     }
 }

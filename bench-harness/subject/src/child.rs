@@ -16,7 +16,6 @@ use crate::record::{Order, Run};
 /// the allocator whose children are to fail.
 pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
 
-/// Runs one order on one allocator.
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let spec = order.spec.clone().filled();
     let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;

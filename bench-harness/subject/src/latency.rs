@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::measure::now_ns;
 use crate::raw::{Calls, RawAllocator};
 
-/// Set in children that are to sample.
 pub const VARIABLE: &str = "HAKMEM_BENCH_LATENCY";
 
 /// One call in so many is timed: a prime, so that no rhythm of a workload is met.
@@ -22,7 +21,6 @@ const EVERY: u32 = 61;
 /// Distribution of one kind of call, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// Calls that were timed.
     pub samples: u64,
     /// Half of them took at most this.
     pub p50_ns: u64,
@@ -30,16 +28,12 @@ pub struct Percentiles {
     pub p99_ns: u64,
     /// 999 in 1000 took at most this.
     pub p999_ns: u64,
-    /// The longest.
     pub worst_ns: u64,
 }
 
-/// What a sampling run found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Allocations.
     pub alloc: Percentiles,
-    /// Frees.
     pub free: Percentiles,
 }
 
@@ -123,7 +117,6 @@ pub fn sampled(real: &'static RawAllocator) -> &'static RawAllocator {
     SAMPLED.get_or_init(|| real.with_calls(Calls { alloc, zeroed, dealloc, realloc }))
 }
 
-/// What was found, if this process samples.
 pub fn found() -> Option<Latency> {
     SAMPLED.get().map(|_| Latency { alloc: ALLOCS.percentiles(), free: FREES.percentiles() })
 }

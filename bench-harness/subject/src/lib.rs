@@ -5,7 +5,7 @@
 //! `age` fragments the heap before it, `memory` and `rng` are bookkeeping that never asks the allocator under test,
 //! `spec` and `record` are the JSON between parent and child, `table` has a row (`workload`) for each workload, `catalog` asks
 //! it, `child` is the life of such a process.
-#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod age;
 pub mod bench;

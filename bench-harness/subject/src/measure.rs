@@ -19,9 +19,7 @@ fn clock(which: libc::clockid_t) -> u64 {
 /// What getrusage says of this process, all threads together.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// Minor page faults.
     pub minor: u64,
-    /// Major page faults.
     pub major: u64,
     /// Seconds in user mode.
     pub user_secs: f64,
@@ -30,7 +28,6 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The counts up to now.
     pub fn now() -> Self {
         // SAFETY: all-zero is a valid rusage, and getrusage fills it.
         let r = unsafe {
@@ -47,7 +44,6 @@ impl Usage {
         }
     }
 
-    /// What was added since `earlier`.
     pub fn since(&self, earlier: &Usage) -> Usage {
         Usage {
             minor: self.minor - earlier.minor,

@@ -34,7 +34,6 @@ unsafe impl Zeroed for Slot {}
 unsafe impl Send for Slot {}
 
 impl Slot {
-    /// No block.
     pub const EMPTY: Slot = Slot { ptr: std::ptr::null_mut(), size: 0 };
 }
 
@@ -43,7 +42,6 @@ impl Slot {
 pub struct Sets(Vec<Mutex<Table<Slot>>>);
 
 impl Sets {
-    /// So many tables of so many slots.
     pub fn new(sets: usize, slots: usize) -> Result<Self, String> {
         (0..sets).map(|_| Table::new(slots).map(Mutex::new)).collect::<Result<_, _>>().map(Self)
     }
@@ -67,7 +65,6 @@ unsafe impl<T: Zeroed> Send for Table<T> {}
 unsafe impl<T: Zeroed> Sync for Table<T> {}
 
 impl<T: Zeroed> Table<T> {
-    /// Maps `len` zeroed elements and touches them.
     pub fn new(len: usize) -> Result<Self, String> {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b <= isize::MAX as usize);
         let bytes = bytes.ok_or_else(|| format!("a table of {len} elements is too large"))?.max(1);

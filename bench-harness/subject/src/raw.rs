@@ -8,7 +8,7 @@
 //! block.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::memory;
 
@@ -20,31 +20,22 @@ pub const ALIGN: usize = 8;
 pub struct Extent {
     /// Slots are numbered from 0 to one less than this.
     pub slots: usize,
-    /// No block is larger.
     pub max_size: usize,
 }
 
-/// Size, alignment and slot to a block.
 type Alloc = unsafe fn(usize, usize, usize) -> *mut u8;
-/// Block, size and alignment.
 type Dealloc = unsafe fn(*mut u8, usize, usize);
 /// Block, size, alignment and new size to a block.
 type Realloc = unsafe fn(*mut u8, usize, usize, usize) -> *mut u8;
 
-/// The calls of one allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Calls {
-    /// As `GlobalAlloc::alloc`.
     pub alloc: Alloc,
-    /// As `GlobalAlloc::alloc_zeroed`.
     pub zeroed: Alloc,
-    /// As `GlobalAlloc::dealloc`.
     pub dealloc: Dealloc,
-    /// As `GlobalAlloc::realloc`.
     pub realloc: Realloc,
 }
 
-/// The functions of one allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct RawAllocator {
     name: &'static str,
@@ -55,10 +46,8 @@ pub struct RawAllocator {
 
 /// An allocator that can be measured: a `GlobalAlloc` with a name.
 pub trait Subject {
-    /// The name in options and reports.
     const NAME: &'static str;
 
-    /// The allocator itself.
     fn allocator() -> &'static (impl GlobalAlloc + 'static);
 
     /// Takes and populates `n` units of memory ahead of time; how many it took. Most allocators have no such thing.
@@ -66,7 +55,6 @@ pub trait Subject {
 }
 
 impl RawAllocator {
-    /// The table for one subject.
     pub const fn of<S: Subject>() -> Self {
         let calls =
             Calls { alloc: alloc_of::<S>, zeroed: zeroed_of::<S>, dealloc: dealloc_of::<S>, realloc: realloc_of::<S> };
@@ -83,7 +71,6 @@ impl RawAllocator {
         Self { calls, ..self }
     }
 
-    /// The name in options and reports.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -114,14 +101,14 @@ impl RawAllocator {
     pub fn alloc_aligned(&self, size: usize, align: usize, slot: usize) -> *mut u8 {
         debug_assert!(size > 0 && align.is_power_of_two());
         // SAFETY: size is at least 1 (no parameter for sizes takes 0) and below isize::MAX; align is a power of two.
-        unsafe { (self.calls.alloc)(size, align, slot) }
+        counted(unsafe { (self.calls.alloc)(size, align, slot) })
     }
 
     /// Allocates `size` bytes that are zero.
     #[inline(always)]
     pub fn zeroed(&self, size: usize, slot: usize) -> *mut u8 {
         // SAFETY: as for `alloc_aligned`.
-        unsafe { (self.calls.zeroed)(size, ALIGN, slot) }
+        counted(unsafe { (self.calls.zeroed)(size, ALIGN, slot) })
     }
 
     /// Frees a block.
@@ -151,8 +138,28 @@ impl RawAllocator {
     #[inline(always)]
     pub unsafe fn realloc(&self, ptr: *mut u8, size: usize, new_size: usize) -> *mut u8 {
         // SAFETY: passed on to the caller.
-        unsafe { (self.calls.realloc)(ptr, size, ALIGN, new_size) }
+        counted(unsafe { (self.calls.realloc)(ptr, size, ALIGN, new_size) })
     }
+}
+
+/// Allocations of this process that were refused. Read once its threads have been joined: Relaxed.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+pub fn refused() -> u64 {
+    REFUSED.load(Relaxed)
+}
+
+/// The block; one that was refused is counted, so that no workload has to.
+#[inline(always)]
+fn counted(block: *mut u8) -> *mut u8 {
+    #[cold]
+    fn refuse() {
+        REFUSED.fetch_add(1, Relaxed);
+    }
+    if block.is_null() {
+        refuse();
+    }
+    block
 }
 
 #[inline(never)]

@@ -8,7 +8,6 @@ use crate::spec::Spec;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Series {
-    /// The workload's preparatory pass has run.
     Warm,
     /// The clock starts with the very first allocation.
     Cold,
@@ -17,10 +16,8 @@ pub enum Series {
 }
 
 impl Series {
-    /// All of them.
     pub const ALL: [Series; 3] = [Series::Warm, Series::Cold, Series::Aged];
 
-    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Series::Warm => "warm",
@@ -39,32 +36,23 @@ impl std::fmt::Display for Series {
 /// One run, as the parent asks a child for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// The workload and its parameters.
     #[serde(flatten)]
     pub spec: Spec,
-    /// What the heap is like.
     pub series: Series,
     /// Milliseconds to rest after everything was freed before resident memory is read once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settle_ms: Option<u64>,
 }
 
-/// What one run measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Operations per second of the timed part.
     pub ops_per_sec: f64,
-    /// Length of the timed part.
     pub secs: f64,
     /// Operations in the timed part; what one operation is, each workload says.
     pub ops: u64,
-    /// Minor page faults inside the timed part.
     pub minor_faults_timed: u64,
-    /// Major page faults inside the timed part.
     pub major_faults_timed: u64,
-    /// Minor page faults of the whole process.
     pub minor_faults_total: u64,
-    /// Major page faults of the whole process.
     pub major_faults_total: u64,
     /// The most that was resident in the process; in the aged series, since the heap was aged.
     pub max_rss_kib: u64,
@@ -74,7 +62,6 @@ pub struct Run {
     pub sys_secs: f64,
     /// Resident memory before the first allocation, bookkeeping included.
     pub rss_start_kib: u64,
-    /// Resident memory right after everything was freed.
     pub rss_end_kib: u64,
     /// Resident memory at rest, where the workload or the caller asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +81,6 @@ pub struct Run {
     /// Of the result, where the workload is a real program; equal for equal work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<u64>,
-    /// Allocations that were refused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_allocs: u64,
 }
@@ -105,7 +91,6 @@ impl Run {
         self.user_secs + self.sys_secs
     }
 
-    /// Page faults in the timed part.
     pub fn faults(&self) -> u64 {
         self.minor_faults_timed.saturating_add(self.major_faults_timed)
     }

@@ -5,7 +5,6 @@
 pub struct XorShift32(u32);
 
 impl XorShift32 {
-    /// A generator in the given state.
     pub const fn new(state: u32) -> Self {
         Self(state)
     }
@@ -36,7 +35,6 @@ impl XorShift64 {
         Self((z ^ (z >> 31)) | 1)
     }
 
-    /// The next draw.
     #[inline(always)]
     pub fn draw(&mut self) -> u32 {
         let mut x = self.0;

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A parameter's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// A whole number.
     Count(u64),
-    /// Any other number.
     Share(f64),
-    /// One word of a few.
     Word(String),
 }
 
@@ -26,7 +22,6 @@ impl std::fmt::Display for Value {
     }
 }
 
-/// What values a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// A whole number from the least to the most, with its default.
@@ -37,28 +32,23 @@ pub enum Kind {
     Word(&'static [&'static str]),
 }
 
-/// A parameter of a workload.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Param {
     /// Its name in commands; in JSON with `_` for `-`.
     pub name: &'static str,
     /// Whether it is given by its place on the command line instead of by `--name`.
     pub place: bool,
-    /// Its values.
     pub kind: Kind,
     /// A variable of the environment that stands in for its default.
     pub variable: Option<&'static str>,
-    /// What it means.
     pub help: &'static str,
 }
 
 impl Param {
-    /// The name in JSON.
     pub fn key(&self) -> String {
         self.name.replace('-', "_")
     }
 
-    /// The value where nobody gives one.
     pub fn default(&self) -> Value {
         match self.kind {
             Kind::Count(n, ..) => Value::Count(n),
@@ -85,7 +75,6 @@ impl Param {
         }
     }
 
-    /// As the user writes it.
     fn shown(&self) -> String {
         if self.place { self.name.to_owned() } else { format!("--{}", self.name) }
     }
@@ -94,7 +83,6 @@ impl Param {
 /// Any workload with its parameters; in JSON `"workload": name, "params": {…}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The workload's name.
     pub workload: String,
     /// Its parameters by their names in JSON. `None` stands in files of older versions for a default.
     pub params: BTreeMap<String, Option<Value>>,
@@ -106,7 +94,6 @@ impl Spec {
         self.params.get(&name.replace('-', "_")).cloned().flatten().unwrap_or(Value::Count(0))
     }
 
-    /// A count by its name in commands.
     pub fn n(&self, name: &str) -> u64 {
         match self.value(name) {
             Value::Count(n) => n,
@@ -120,7 +107,6 @@ impl Spec {
         self.n(name) as usize
     }
 
-    /// A number that need not be whole.
     pub fn share(&self, name: &str) -> f64 {
         match self.value(name) {
             Value::Share(s) => s,
@@ -128,12 +114,10 @@ impl Spec {
         }
     }
 
-    /// Whether a parameter is this word.
     pub fn is(&self, name: &str, word: &str) -> bool {
         self.value(name) == Value::Word(word.to_owned())
     }
 
-    /// A parameter's word.
     pub fn word(&self, name: &str) -> String {
         self.value(name).to_string()
     }

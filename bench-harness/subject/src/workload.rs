@@ -9,27 +9,22 @@ use crate::spec::{Param, Spec};
 pub struct Bound {
     /// The limit, which the figure must not exceed.
     pub most: f64,
-    /// What the figure is, after its value.
     pub unit: &'static str,
 }
 
 /// Where a size of a workload is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// `all --quick`.
     Quick,
-    /// `all --full`.
     Full,
 }
 
 /// One size of a workload in a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// In which plan.
     pub when: When,
     /// The parameters as a command line gives them.
     pub words: &'static str,
-    /// Its series.
     pub series: &'static [Series],
     /// What one run takes on a machine of 2 GHz, in seconds.
     pub secs: f64,
@@ -37,25 +32,19 @@ pub struct Size {
     pub most: usize,
 }
 
-/// A row of the table of workloads.
 pub struct Workload {
-    /// The name in commands and reports.
     pub name: &'static str,
     /// What it does and whom that imitates, in one sentence; the file of the workload says more.
     pub about: &'static str,
-    /// Its parameters, those given by place first.
     pub params: &'static [Param],
     /// The parameter that makes the timed part longer in proportion; empty where none does.
     pub longer: &'static str,
     /// The parameters in a few words, for tables.
     pub label: fn(&Spec) -> String,
-    /// Operations of the timed part of the warm series.
-    pub ops: fn(&Spec) -> u64,
     /// Roughly the most bytes one run holds.
     pub peak: fn(&Spec) -> u64,
     /// Refuses what the ranges of the parameters alone let pass.
     pub check: fn(&Spec) -> Result<(), String>,
-    /// The series it can be measured in.
     pub series: &'static [Series],
     /// Whether it is a real program, in executables of its own.
     pub is_program: bool,
@@ -63,8 +52,6 @@ pub struct Workload {
     pub has_floor: bool,
     /// What the figure it notes, if it does, must not exceed with our allocator.
     pub bound: Option<Bound>,
-    /// Does it, in the child.
     pub run: fn(&Spec, &mut Bench) -> Result<(), String>,
-    /// Its sizes in the plans.
     pub sizes: &'static [Size],
 }

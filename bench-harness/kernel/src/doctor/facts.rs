@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use hakmem_alloc::findings;
 use hakmem_alloc::region::{HugeWish, Region};
 
-/// What was asked for by the environment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
     pub huge: bool,
@@ -42,12 +41,10 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|s| s.trim().to_owned())
 }
 
-/// The word in brackets.
 fn chosen(text: &str) -> &str {
     text.split_once('[').and_then(|(_, r)| r.split_once(']')).map_or(text, |(w, _)| w)
 }
 
-/// Reads and tries everything.
 pub(super) fn collect() -> Facts {
     const THP: &str = "/sys/kernel/mm/transparent_hugepage";
     let policy = |name: &str| read(&format!("{THP}/{name}")).map(|t| chosen(&t).to_owned());

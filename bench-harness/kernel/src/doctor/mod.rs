@@ -13,7 +13,6 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-/// Whether somebody should do something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Ok,
@@ -21,13 +20,10 @@ enum Level {
     Problem,
 }
 
-/// One thing found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at.
     pub check: &'static str,
     level: Level,
-    /// What came of it, in one line.
     pub text: String,
 }
 
@@ -37,7 +33,6 @@ impl Finding {
         self.level == Level::Problem
     }
 
-    /// ok, info or problem.
     pub fn level(&self) -> &'static str {
         match self.level {
             Level::Ok => "ok",
@@ -47,7 +42,6 @@ impl Finding {
     }
 }
 
-/// What this machine gives to this process.
 pub fn diagnose_here() -> Vec<Finding> {
     diagnose(&collect())
 }

@@ -96,55 +96,44 @@ fn the_environment_says_what_was_asked() {
     assert!(of("HAKMEM_SS_PREWARM", "4").prefault && !of("HAKMEM_SS_PREWARM", "0").prefault);
 }
 
-/// RLIMIT_AS for real, in a child process that leaves what it has mapped no room to grow.
-#[test]
-fn a_process_without_address_space_is_diagnosed_for_real() {
+/// The problems the doctor names in a child process that has made itself such, and the text its only one has to have.
+fn in_a_child(make: fn(), wanted: &str, asked: Asked) {
     // SAFETY: the child calls the doctor and leaves by _exit; its standard output is not used.
     let status = unsafe {
+        let mut status = 0;
         match libc::fork() {
             0 => {
-                let used = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-                let pages: u64 = used.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-                // Room for the doctor's own files and strings, not for what it tries.
-                let bytes = pages * 4096 + (4 << 20);
-                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-                libc::setrlimit(libc::RLIMIT_AS, &limit);
-                let facts = Facts { asked: Asked { prefault: true, ..Asked::default() }, ..collect() };
-                let found = problems(&facts);
-                let right = found.len() == 1 && found[0].1.contains("RLIMIT_AS is");
-                libc::_exit(i32::from(!right));
+                make();
+                let found = problems(&Facts { asked, ..collect() });
+                libc::_exit(i32::from(found.len() != 1 || !found[0].1.contains(wanted)));
             }
-            child => {
-                let mut status = 0;
-                assert_eq!(libc::waitpid(child, &mut status, 0), child);
-                status
-            }
+            child => assert_eq!(libc::waitpid(child, &mut status, 0), child),
         }
+        status
     };
-    assert_eq!(status, 0);
+    assert_eq!(status, 0, "{wanted}");
 }
 
-/// prctl(PR_SET_THP_DISABLE) for real, in a child process so that nobody else inherits it.
 #[test]
-fn a_process_without_huge_pages_is_diagnosed_for_real() {
-    // SAFETY: the child calls the doctor and leaves by _exit; its standard output is not used.
-    let status = unsafe {
-        match libc::fork() {
-            0 => {
-                libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
-                let facts = collect();
-                let found = problems(&Facts { asked: Asked { huge: true, ..Asked::default() }, ..facts });
-                let right = found.len() == 1 && found[0].1.contains("PR_SET_THP_DISABLE");
-                libc::_exit(i32::from(!right));
-            }
-            child => {
-                let mut status = 0;
-                assert_eq!(libc::waitpid(child, &mut status, 0), child);
-                status
-            }
-        }
+fn limits_of_this_process_are_diagnosed_for_real() {
+    let no_room = || {
+        let used = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages: u64 = used.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        // Room for the doctor's own files and strings, not for what it tries.
+        let bytes = pages * 4096 + (4 << 20);
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: a limit of this process.
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
     };
-    assert_eq!(status, 0);
+    in_a_child(no_room, "RLIMIT_AS is", Asked { prefault: true, ..Asked::default() });
+    in_a_child(
+        || {
+            // SAFETY: a flag of this process.
+            unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        },
+        "PR_SET_THP_DISABLE",
+        Asked { huge: true, ..Asked::default() },
+    );
 }
 
 #[test]

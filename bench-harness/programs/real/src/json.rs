@@ -35,12 +35,10 @@ struct Address {
     zip: u32,
 }
 
-/// What the generator put in.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Totals {
     records: u64,
     tags: u64,
-    /// Quarters, so that the sum is exact.
     balance: u64,
 }
 

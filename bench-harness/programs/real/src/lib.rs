@@ -3,7 +3,7 @@
 //! A program is prepared outside the clock (its input is generated) and does its work inside it, everything it takes
 //! freed again before it answers. It checks its own result against what the generator knows, and answers a checksum
 //! that is the same for the same scale under any allocator and on any number of processors.
-#![deny(missing_docs, unsafe_code)]
+#![deny(unsafe_code)]
 
 mod image;
 mod index;
@@ -27,7 +27,6 @@ pub fn prepare(name: &str, scale: f64) -> Result<Work, String> {
     }
 }
 
-/// What `main` of every executable does.
 pub fn child_main() -> ! {
     bench_subject::child::program_main(prepare)
 }

@@ -16,9 +16,7 @@ use tokio::runtime::Builder;
 use crate::{Checksum, expect, scaled};
 
 const CONNECTIONS: usize = 32;
-/// Requests sent before their answers are read.
 const PIPELINE: usize = 8;
-/// Keys of one connection.
 const KEYS: usize = 200;
 
 type Store = Arc<Mutex<HashMap<String, Arc<Vec<u8>>>>>;
@@ -185,7 +183,6 @@ async fn client(stream: TcpStream, number: usize, rounds: usize) -> Result<(u64,
     Ok(((rounds * PIPELINE) as u64, checksum.0))
 }
 
-/// One answer: its status and body.
 async fn answer(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> std::io::Result<(String, Vec<u8>)> {
     let mut line = String::new();
     read.read_line(&mut line).await?;

@@ -15,7 +15,6 @@ use crate::{Checksum, expect, scaled};
 const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const NAMES: TableDefinition<&str, u64> = TableDefinition::new("names");
 
-/// Records of one transaction.
 const BATCH: usize = 2_000;
 
 pub fn prepare(scale: f64) -> Result<Work, String> {

@@ -1,21 +1,28 @@
 //! The chapter of workloads that one thread does alone, or several each for itself.
 
 use super::{
-    ALL, BOTH, COLD, FRESH, LIMIT, SEED, WARM, at_most, bytes, fine, full, place, quick, ranged, sizes, threads, word,
+    ALL, BOTH, COLD, FRESH, LIMIT, ROW, SEED, WARM, at_most, full, max_size, min_size, option, place, quick, ranged,
+    sizes, threads, word,
 };
-use crate::spec::{Kind, Param, Spec};
+use crate::spec::{Param, Spec};
 use crate::words::{self, count};
 use crate::workload::{Bound, Workload};
 use crate::workloads::{batch, few, fragmentation, grow_vec, huge, random_mixed, replace};
 
-/// A parameter of random-mixed that is not one of the reference program's arguments, or optional there.
-const fn mixed(name: &'static str, place: bool, kind: Kind, variable: &'static str, help: &'static str) -> Param {
-    Param { name, place, kind, variable: Some(variable), help }
+/// A parameter of random-mixed that a variable of the environment stands in for, as in the reference program.
+const fn or_variable(variable: &'static str, param: Param) -> Param {
+    Param { variable: Some(variable), ..param }
 }
 
 fn slots_held(s: &Spec, blocks: &str, size: u64) -> u64 {
     s.n(blocks).max(1) * s.n("threads").max(1) * (size + 40)
 }
+
+fn on_threads(s: &Spec) -> String {
+    words::threads(s.n("threads"))
+}
+
+const PREFAULT: &str = "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]";
 
 pub(super) static WORKLOADS: [Workload; 10] = [
     Workload {
@@ -25,55 +32,30 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             place("cycles", 10_000_000, "Operations in the timed part"),
             ranged("ws", 8192, 1, u32::MAX as u64, "Number of slots: the most blocks alive at a time"),
             ranged("seed", 1_234_567, 1, u32::MAX as u64, "Seed of the generator, not 0"),
-            mixed(
-                "min-size",
-                true,
-                Kind::Count(16, 1, LIMIT),
-                "HAKMEM_BENCH_MIN_SIZE",
-                "Sizes below are raised to this",
-            ),
-            mixed(
-                "max-size",
-                true,
-                Kind::Count(1039, 1, LIMIT),
-                "HAKMEM_BENCH_MAX_SIZE",
-                "Sizes above are lowered to this",
-            ),
-            mixed(
-                "warmup",
-                false,
-                Kind::Count(0, 0, u64::MAX),
+            or_variable("HAKMEM_BENCH_MIN_SIZE", ranged("min-size", 16, 1, LIMIT, "Sizes below are raised to this")),
+            or_variable("HAKMEM_BENCH_MAX_SIZE", ranged("max-size", 1039, 1, LIMIT, "Sizes above are lowered to this")),
+            or_variable(
                 "HAKMEM_BENCH_WARMUP",
-                "Operations before the clock that are drained again, in the warm series",
+                option(
+                    "warmup",
+                    0,
+                    0,
+                    u64::MAX,
+                    "Operations before the clock that are drained again, in the warm series",
+                ),
             ),
-            mixed(
-                "prefault",
-                false,
-                Kind::Count(u64::MAX, 0, u64::MAX),
-                "HAKMEM_BENCH_PREFAULT",
-                "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]",
-            ),
-            mixed(
-                "prewarm",
-                false,
-                Kind::Count(0, 0, 1 << 20),
+            or_variable("HAKMEM_BENCH_PREFAULT", option("prefault", u64::MAX, 0, u64::MAX, PREFAULT)),
+            or_variable(
                 "HAKMEM_BENCH_PREWARM",
-                "Superslabs taken and populated before the clock, in the warm series",
+                option("prewarm", 0, 0, 1 << 20, "Superslabs taken and populated before the clock, in the warm series"),
             ),
         ],
         longer: "cycles",
         label: |s| {
-            let sizes = (s.n("min-size"), s.n("max-size"));
-            let odd = if sizes == (16, 1039) { String::new() } else { format!(", {}", words::sizes(sizes.0, sizes.1)) };
+            let odd = if sizes(s) == "16–1039 B" { String::new() } else { format!(", {}", sizes(s)) };
             format!("{} slots, {} operations{odd}", count(s.n("ws")), count(s.n("cycles")))
         },
-        ops: |s| s.n("cycles"),
         peak: |s| s.n("ws") * (s.n("max-size") + 16),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: random_mixed::run,
         sizes: &[
             quick("2000000 256 42", ALL, 0.04),
@@ -83,6 +65,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             full("1000000 256 42", BOTH, 0.03),
             full("10000000 8192 1234567", WARM, 0.26),
         ],
+        ..ROW
     },
     Workload {
         name: "pair",
@@ -93,20 +76,15 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             threads(1),
         ],
         longer: "pairs",
-        label: |s| words::sizes(s.n("size"), s.n("size")) + &words::threads(s.n("threads")),
-        ops: |s| s.n("pairs") * s.n("threads"),
+        label: |s| words::sizes(s.n("size"), s.n("size")) + &on_threads(s),
         peak: |s| s.n("size") * s.n("threads"),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: few::pair,
         sizes: &[
             quick("48 4000000", ALL, 0.05),
             full("48 20000000", ALL, 0.22),
             full("48 20000000 --threads 2", ALL, 0.25),
         ],
+        ..ROW
     },
     Workload {
         name: "batch",
@@ -116,13 +94,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             ranged("size", 64, 1, LIMIT, "Bytes of a block, or of the smallest where --max-size is larger"),
             place("rounds", 100, "Batches per thread"),
             word("order", false, &["fifo", "lifo", "random"], "Order of freeing"),
-            Param {
-                name: "max-size",
-                place: false,
-                kind: Kind::Count(0, 0, LIMIT),
-                variable: None,
-                help: "Bytes of the largest block: sizes are drawn up to it; 0 stands for SIZE",
-            },
+            option("max-size", 0, 0, LIMIT, "Bytes of the largest block: sizes are drawn up to it; 0 stands for SIZE"),
             word("touch", false, &["first", "none"], "What is written into each block: its first byte, or nothing"),
             threads(1),
             SEED,
@@ -131,19 +103,13 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         label: |s| {
             let sizes = words::sizes(s.n("size"), batch::max_size(s) as u64);
             let touched = if s.is("touch", "none") { ", untouched" } else { "" };
-            let threads = words::threads(s.n("threads"));
-            format!("{} blocks of {sizes}, {}{touched}{threads}", count(s.n("blocks")), s.word("order"))
+            format!("{} blocks of {sizes}, {}{touched}{}", count(s.n("blocks")), s.word("order"), on_threads(s))
         },
-        ops: |s| s.n("rounds") * 2 * s.n("blocks") * s.n("threads"),
         peak: |s| slots_held(s, "blocks", batch::max_size(s) as u64),
         check: |s| match batch::max_size(s) >= s.size("size") {
             true => Ok(()),
             false => Err(format!("--max-size {}: expected at least SIZE, {}", s.n("max-size"), s.n("size"))),
         },
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: batch::run,
         sizes: &[
             quick("50000 64 40", ALL, 0.05),
@@ -151,6 +117,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             full("50000 64 300 --order lifo", WARM, 0.27),
             full("50000 64 200 --order random", ALL, 0.3),
         ],
+        ..ROW
     },
     Workload {
         name: "replace",
@@ -158,22 +125,17 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             place("live", 1_000_000, "Live blocks per thread"),
             place("replacements", 4_000_000, "Replacements per thread"),
-            bytes("min-size", 16),
-            bytes("max-size", 271),
+            min_size(16),
+            max_size(271),
             threads(1),
             SEED,
         ],
         longer: "replacements",
-        label: |s| format!("{} live, {}{}", count(s.n("live")), sizes(s), words::threads(s.n("threads"))),
-        ops: |s| s.n("replacements") * s.n("threads"),
+        label: |s| format!("{} live, {}{}", count(s.n("live")), sizes(s), on_threads(s)),
         peak: |s| slots_held(s, "live", s.n("min-size").midpoint(s.n("max-size"))),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: replace::replace,
         sizes: &[quick("100000 500000", ALL, 0.1), full("1000000 4000000", ALL, 1.2)],
+        ..ROW
     },
     Workload {
         name: "burst",
@@ -181,22 +143,17 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             place("blocks", 50_000, "Blocks of a burst"),
             place("rounds", 40, "Bursts per thread"),
-            bytes("min-size", 16),
-            bytes("max-size", 16384),
+            min_size(16),
+            max_size(16384),
             threads(1),
             SEED,
         ],
         longer: "rounds",
-        label: |s| format!("{} blocks, {}{}", count(s.n("blocks")), sizes(s), words::threads(s.n("threads"))),
-        ops: |s| s.n("rounds") * 2 * s.n("blocks") * s.n("threads"),
+        label: |s| format!("{} blocks, {}{}", count(s.n("blocks")), sizes(s), on_threads(s)),
         peak: |s| slots_held(s, "blocks", s.n("max-size") / 6),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: replace::burst,
         sizes: &[quick("10000 8", ALL, 0.09), full("50000 10", ALL, 0.48)],
+        ..ROW
     },
     Workload {
         name: "huge",
@@ -204,8 +161,8 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             place("replacements", 2000, "Blocks replaced"),
             ranged("live", 20, 1, 1 << 20, "Live blocks"),
-            bytes("min-size", 5 << 20),
-            bytes("max-size", 25 << 20),
+            min_size(5 << 20),
+            max_size(25 << 20),
             word(
                 "touch",
                 false,
@@ -219,13 +176,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             let touched = if s.is("touch", "all") { "all written" } else { "touched in places" };
             format!("{} live, {}, {touched}", s.n("live"), sizes(s))
         },
-        ops: |s| s.n("replacements"),
         peak: |s| s.n("live") * s.n("max-size"),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: huge::run,
         sizes: &[
             quick("150", ALL, 0.07),
@@ -233,6 +184,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             full("1000", ALL, 0.35),
             full("50 4 --min-size 1048576 --max-size 67108864 --touch all", ALL, 0.5),
         ],
+        ..ROW
     },
     Workload {
         name: "cache-sets",
@@ -244,18 +196,15 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         ],
         longer: "rounds",
         label: |s| format!("{} objects of {}", s.n("classes"), words::sizes(s.n("step"), s.n("classes") * s.n("step"))),
-        ops: |s| s.n("rounds") * s.n("classes"),
         peak: |s| s.n("classes") * s.n("classes") * s.n("step"),
         check: |s| match s.n("classes") * s.n("step") <= 1 << 20 {
             true => Ok(()),
             false => Err(format!("classes {} × step {}: expected at most 1 MiB", s.n("classes"), s.n("step"))),
         },
-        series: ALL,
-        is_program: false,
-        has_floor: true,
         bound: Some(Bound { most: 1.0, unit: "ns per touch" }),
         run: few::cache_sets,
         sizes: &[quick("60 16 1000000", ALL, 0.05), full("60 16 3000000", ALL, 0.15)],
+        ..ROW
     },
     Workload {
         name: "grow-vec",
@@ -263,16 +212,11 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[ranged("mib", 1024, 1, 1 << 20, "MiB the vector grows to")],
         longer: "mib",
         label: |s| format!("to {} MiB", s.n("mib")),
-        ops: grow_vec::ops,
         // Old and new at once, where an allocator copies.
         peak: |s| s.n("mib") << 21,
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: grow_vec::run,
         sizes: &[quick("128", FRESH, 0.1), full("1024", ALL, 1.8)],
+        ..ROW
     },
     Workload {
         name: "fragmentation",
@@ -285,35 +229,21 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         ],
         longer: "mib",
         label: |s| format!("{} MiB live, 1 in {} survives, {} phases", s.n("mib"), s.n("survivors"), s.n("phases")),
-        ops: fragmentation::ops,
         peak: |s| s.n("mib") << 22,
-        check: fine,
         series: FRESH,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: fragmentation::run,
         sizes: &[quick("8", FRESH, 0.2), at_most(5, full("64", FRESH, 1.6))],
+        ..ROW
     },
     Workload {
         name: "cold-start",
         about: "From the start of a process to its first thousand allocations: command-line tools",
-        params: &[
-            ranged("blocks", 1000, 1, 1 << 24, "Allocations"),
-            bytes("min-size", 16),
-            bytes("max-size", 512),
-            SEED,
-        ],
-        longer: "",
+        params: &[ranged("blocks", 1000, 1, 1 << 24, "Allocations"), min_size(16), max_size(512), SEED],
         label: |s| format!("{} blocks of {}", count(s.n("blocks")), sizes(s)),
-        ops: |_| 1,
         peak: |s| slots_held(s, "blocks", s.n("max-size")),
-        check: fine,
         series: COLD,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: few::cold_start,
         sizes: &[quick("", COLD, 0.01), full("", COLD, 0.01)],
+        ..ROW
     },
 ];

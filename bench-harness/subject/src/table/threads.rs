@@ -1,44 +1,29 @@
 //! The chapter of workloads in which threads meet: blocks change hands, threads come and go.
 
-use super::{ALL, SEED, WARM, bytes, fine, full, place, quick, ranged, sizes, threads, word};
-use crate::spec::{Kind, Param};
+use super::{ALL, ROW, SEED, WARM, full, max_size, min_size, option, place, quick, ranged, sizes, threads, word};
 use crate::words::count;
 use crate::workload::{Bound, Workload};
 use crate::workloads::{false_sharing, hand_over, histogram, keepers, medium, producer_consumer, thread_churn};
-
-const fn option(name: &'static str, default: u64, least: u64, most: u64, help: &'static str) -> Param {
-    Param { name, place: false, kind: Kind::Count(default, least, most), variable: None, help }
-}
 
 pub(super) static WORKLOADS: [Workload; 7] = [
     Workload {
         name: "producer-consumer",
         about: "One thread allocates, another frees: pipelines and message passing",
-        params: &[
-            place("blocks", 5_000_000, "Blocks per producer"),
-            bytes("min-size", 16),
-            bytes("max-size", 415),
-            threads(2),
-            SEED,
-        ],
+        params: &[place("blocks", 5_000_000, "Blocks per producer"), min_size(16), max_size(415), threads(2), SEED],
         longer: "blocks",
         label: |s| format!("{}, {} threads", sizes(s), s.n("threads")),
-        ops: |s| s.n("blocks") * (s.n("threads") / 2),
         peak: |s| s.n("threads") * 4096 * (s.n("max-size") + 64),
         check: |s| match s.n("threads").is_multiple_of(2) {
             true => Ok(()),
             false => Err(format!("--threads {}: expected an even number", s.n("threads"))),
         },
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: producer_consumer::run,
         sizes: &[
             quick("500000", ALL, 0.06),
             full("5000000", ALL, 0.46),
             full("5000000 --min-size 64 --max-size 64", WARM, 0.4),
         ],
+        ..ROW
     },
     Workload {
         name: "hand-over",
@@ -54,8 +39,8 @@ pub(super) static WORKLOADS: [Workload; 7] = [
                 &["successors", "ring", "larson"],
                 "To a new thread while the old one ends, round a ring of threads that stay, or as Larson's server does",
             ),
-            bytes("min-size", 16),
-            bytes("max-size", 512),
+            min_size(16),
+            max_size(512),
             SEED,
         ],
         longer: "turns",
@@ -63,13 +48,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
             let mode = s.word("mode");
             format!("{} threads, {} live each, {}, {mode}", s.n("threads"), count(s.n("live")), sizes(s))
         },
-        ops: |s| s.n("turns") * s.n("replacements") * s.n("threads"),
         peak: |s| s.n("threads") * (s.n("live") * (s.n("max-size") + 64) + (4 << 20)),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: hand_over::run,
         sizes: &[
             quick("2 1000 20000 40", ALL, 0.08),
@@ -79,6 +58,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
             full("2 1000 50000 60 --mode ring", ALL, 0.22),
             full("2 1000 100000 40 --mode larson --min-size 8 --max-size 1000", ALL, 0.3),
         ],
+        ..ROW
     },
     Workload {
         name: "thread-churn",
@@ -86,22 +66,17 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         params: &[
             place("count", 3000, "Threads one after another, per thread at a time"),
             ranged("blocks", 100, 1, thread_churn::MOST as u64, "Blocks of each"),
-            bytes("min-size", 16),
-            bytes("max-size", 1024),
+            min_size(16),
+            max_size(1024),
             threads(2),
             SEED,
         ],
         longer: "count",
         label: |s| format!("{} at a time, {} blocks of {} each", s.n("threads"), s.n("blocks"), sizes(s)),
-        ops: |s| s.n("count") * s.n("threads"),
         peak: |s| s.n("threads") * (s.n("blocks") * s.n("max-size") + (4 << 20)),
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: thread_churn::run,
         sizes: &[quick("300", ALL, 0.08), full("1000", ALL, 0.25)],
+        ..ROW
     },
     Workload {
         name: "false-sharing",
@@ -121,12 +96,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         longer: "objects",
         label: |s| format!("{}, {} B, {} threads", s.word("mode"), s.n("size"), s.n("threads")),
-        ops: |s| s.n("objects") * s.n("threads"),
         peak: |s| s.n("threads") << 20,
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
         bound: Some(Bound { most: 1.3, unit: "times the processor time of private cache lines" }),
         run: false_sharing::run,
         sizes: &[
@@ -135,6 +105,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
             full("passive 300000", ALL, 0.1),
             full("active 300000", ALL, 0.12),
         ],
+        ..ROW
     },
     Workload {
         name: "medium",
@@ -148,18 +119,14 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         longer: "ops",
         label: |s| format!("{}–{} MiB live, {} threads", s.n("low-mib"), s.n("high-mib"), s.n("threads")),
-        ops: |s| s.n("ops") * s.n("threads"),
         peak: |s| s.n("high-mib") << 21,
         check: |s| match s.n("low-mib") <= s.n("high-mib") {
             true => Ok(()),
             false => Err(format!("--low-mib {}: expected at most --high-mib {}", s.n("low-mib"), s.n("high-mib"))),
         },
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: medium::run,
         sizes: &[quick("80000", ALL, 0.1), full("400000", ALL, 0.4)],
+        ..ROW
     },
     Workload {
         name: "histogram",
@@ -172,15 +139,10 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         longer: "blocks",
         label: |s| format!("windows of {}, {} threads", count(s.n("window")), s.n("threads")),
-        ops: |s| s.n("blocks") * s.n("threads"),
         peak: |s| s.n("threads") * s.n("window") * 8000,
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: histogram::run,
         sizes: &[quick("200000", ALL, 0.1), full("2000000", ALL, 0.5)],
+        ..ROW
     },
     Workload {
         name: "keepers",
@@ -193,15 +155,9 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         longer: "steps",
         label: |s| format!("{} structures each, {} threads", count(s.n("kept")), s.n("threads")),
-        // A step makes, reads or drops a structure of twelve blocks in four cases of five.
-        ops: |s| s.n("steps") * s.n("threads") * 10,
         peak: |s| s.n("threads") * s.n("kept") * 24 * 1500,
-        check: fine,
-        series: ALL,
-        is_program: false,
-        has_floor: true,
-        bound: None,
         run: keepers::run,
         sizes: &[quick("8000", ALL, 0.1), full("60000", ALL, 0.6)],
+        ..ROW
     },
 ];

@@ -11,19 +11,17 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::verify;
+use super::blocks::verify;
 use crate::bench::Bench;
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Bytes of the largest block.
 pub fn max_size(s: &Spec) -> usize {
     if s.size("max-size") == 0 { s.size("size") } else { s.size("max-size") }
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
     let all = (0..threads).map(|t| Tables::new(s, t).map(Mutex::new)).collect::<Result<Vec<_>, _>>()?;
@@ -32,12 +30,11 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     bench.timed_threads(threads, |thread, gate| {
         // Nobody else ever locks it; a poisoned lock means that this thread has panicked already.
         let mut tables = all[thread].lock().unwrap_or_else(|e| e.into_inner());
-        let base = thread * blocks;
         if warm {
-            gate.refused(tables.rounds(1, alloc, base));
+            tables.batch(alloc, thread * blocks);
         }
         gate.timed(|| {
-            gate.refused(tables.rounds(rounds, alloc, base));
+            (0..rounds).for_each(|_| tables.batch(alloc, thread * blocks));
             rounds * blocks as u64 * 2
         });
     });
@@ -46,11 +43,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     verify(alloc, &mut slots, (s.size("size"), max_size(s)), s.n("seed"))
 }
 
-/// What one thread keeps.
 struct Tables {
     blocks: Table<*mut u8>,
     size: usize,
-    /// Each block's size, where they differ.
     sizes: Option<Table<u32>>,
     touch: bool,
     lifo: bool,
@@ -78,79 +73,42 @@ impl Tables {
         Ok(Tables { blocks: Table::new(blocks)?, size, sizes, touch, lifo, random })
     }
 
-    /// So many batches; answers how many allocations were refused.
-    fn rounds(&mut self, rounds: u64, alloc: &RawAllocator, base: usize) -> u64 {
-        let size = self.size;
-        let all = All { rounds, alloc, base };
-        let (lifo, random) = (self.lifo, self.random.as_deref());
-        match &self.sizes {
-            Some(sizes) => {
-                let size = |i: usize| sizes[i] as usize;
-                all.in_order(&mut self.blocks, self.touch, size, lifo, random)
-            }
-            None => all.in_order(&mut self.blocks, self.touch, |_| size, lifo, random),
+    /// One batch; `base` is the thread's first slot.
+    fn batch(&mut self, alloc: &RawAllocator, base: usize) {
+        let Tables { blocks, size, sizes, touch, lifo, random } = self;
+        let order = (*lifo, random.as_deref());
+        match sizes {
+            Some(sizes) => batch(alloc, blocks, base, *touch, |i| sizes[i] as usize, order),
+            None => batch(alloc, blocks, base, *touch, |_| *size, order),
         }
     }
 }
 
-/// What all batches of a thread have in common.
-struct All<'a> {
-    rounds: u64,
-    alloc: &'a RawAllocator,
-    /// The thread's first place.
+#[inline(never)]
+fn batch(
+    alloc: &RawAllocator,
+    blocks: &mut [*mut u8],
     base: usize,
-}
-
-impl All<'_> {
-    fn in_order(
-        &self,
-        blocks: &mut [*mut u8],
-        touch: bool,
-        size: impl Fn(usize) -> usize,
-        lifo: bool,
-        random: Option<&[u32]>,
-    ) -> u64 {
-        let count = blocks.len();
-        let run = |_| match (random, lifo, touch) {
-            (Some(order), _, true) => self.round::<true>(blocks, of(order), &size),
-            (Some(order), _, false) => self.round::<false>(blocks, of(order), &size),
-            (None, true, true) => self.round::<true>(blocks, (0..count).rev(), &size),
-            (None, true, false) => self.round::<false>(blocks, (0..count).rev(), &size),
-            (None, false, true) => self.round::<true>(blocks, 0..count, &size),
-            (None, false, false) => self.round::<false>(blocks, 0..count, &size),
-        };
-        (0..self.rounds).map(run).sum()
-    }
-
-    /// One batch; answers how many allocations were refused.
-    #[inline(never)]
-    fn round<const TOUCH: bool>(
-        &self,
-        blocks: &mut [*mut u8],
-        freed: impl Iterator<Item = usize>,
-        size: impl Fn(usize) -> usize,
-    ) -> u64 {
-        let mut refused = 0;
-        for (i, block) in blocks.iter_mut().enumerate() {
-            *block = self.alloc.alloc(size(i), self.base + i);
-            if block.is_null() {
-                refused += 1;
-            } else if TOUCH {
-                // SAFETY: the block has at least one byte.
-                unsafe { block.write(i as u8) };
-            }
+    touch: bool,
+    size: impl Fn(usize) -> usize,
+    (lifo, random): (bool, Option<&[u32]>),
+) {
+    for (i, block) in blocks.iter_mut().enumerate() {
+        *block = alloc.alloc(size(i), base + i);
+        if touch && !block.is_null() {
+            // SAFETY: the block has at least one byte.
+            unsafe { block.write(i as u8) };
         }
-        for i in freed {
-            let block = blocks[i];
-            if !block.is_null() {
-                // SAFETY: allocated above with this size; every place comes once.
-                unsafe { self.alloc.dealloc(block, size(i)) };
-            }
-        }
-        refused
     }
-}
-
-fn of(order: &[u32]) -> impl Iterator<Item = usize> {
-    order.iter().map(|&i| i as usize)
+    let free = |i: usize| {
+        if !blocks[i].is_null() {
+            // SAFETY: allocated above with this size; every place comes once.
+            unsafe { alloc.dealloc(blocks[i], size(i)) };
+        }
+    };
+    match (random, lifo) {
+        (Some(order), _) => order.iter().for_each(|&i| free(i as usize)),
+        (None, true) => (0..blocks.len()).rev().for_each(free),
+        (None, false) => (0..blocks.len()).for_each(free),
+    }
 }

@@ -15,7 +15,6 @@ use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::spec::Spec;
 
-/// Writes per object.
 const WRITES: u32 = 100;
 
 /// Bytes of an object that shares no cache line, nor a pair of lines that the processor fetches together.
@@ -24,7 +23,6 @@ const PRIVATE: usize = 256;
 /// How often the two kinds of object take turns for the figure.
 const SLICES: u64 = 10;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (objects, size) = (s.n("objects"), s.size("size"));
     let (threads, given) = (s.size("threads"), s.size("given"));

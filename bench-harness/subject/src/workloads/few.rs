@@ -15,16 +15,14 @@
 
 use std::time::Duration;
 
-use super::Checker;
-use super::live_set::release;
-use crate::bench::{Bench, MemoryMoment};
+use super::blocks::{damaged, release, take};
+use crate::bench::{self, Bench, MemoryMoment};
 use crate::measure::rest;
 use crate::memory::{Sets, Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn pair(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (size, pairs, threads) = (s.size("size"), s.n("pairs"), s.size("threads"));
     let alloc = bench.begin(threads, size)?;
@@ -55,38 +53,31 @@ fn make_pairs(alloc: &RawAllocator, size: usize, slot: usize, count: u64) -> u64
     count
 }
 
-/// See the head of the file.
 pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (classes, step, rounds) = (s.size("classes"), s.size("step"), s.n("rounds"));
     let mut slots = Table::<Slot>::new(classes)?;
     let alloc = bench.begin(classes, classes * step)?;
     let warm = bench.is_warm();
-    let take = |slots: &mut [Slot]| {
+    let take_all = |slots: &mut [Slot]| {
         for (i, slot) in slots.iter_mut().enumerate() {
-            let size = (i + 1) * step;
-            *slot = Slot { ptr: alloc.alloc(size, i), size };
-            if !slot.ptr.is_null() {
-                // SAFETY: the block has at least one byte.
-                unsafe { slot.ptr.write(0) };
-            }
+            *slot = take(alloc, (i + 1) * step, i, 0);
         }
     };
     if warm {
-        take(&mut slots);
+        take_all(&mut slots);
         touch_in_turn(&slots, rounds / 10);
     }
     bench.timed(|| {
         if !warm {
-            take(&mut slots);
+            take_all(&mut slots);
         }
         touch_in_turn(&slots, rounds)
     });
-    bench.refused(slots.iter().filter(|s| s.ptr.is_null()).count() as u64);
     bench.note_figure(bench.secs() * 1e9 / bench.ops().max(1) as f64);
     let touches = (rounds + if warm { rounds / 10 } else { 0 }) as u8;
     // SAFETY: live blocks of at least one byte.
     let lost = slots.iter().filter(|s| !s.ptr.is_null() && unsafe { s.ptr.read() } != touches);
-    bench.damaged(lost.count() as u64);
+    bench::damaged(lost.count() as u64);
     release(alloc, &mut slots);
     bench.finish()
 }
@@ -106,48 +97,32 @@ fn touch_in_turn(slots: &[Slot], rounds: u64) -> u64 {
     rounds * slots.len() as u64
 }
 
-/// See the head of the file.
 pub fn cold_start(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(s.size("blocks"))?;
     let alloc = bench.begin(slots.len(), s.size("max-size"))?;
     let mut generator = XorShift64::new(s.n("seed"), 0);
-    let mut check = Checker::default();
     bench.timed_since_spawn(|| {
         for (i, slot) in slots.iter_mut().enumerate() {
-            *slot = check.fill(alloc, generator.between(s.size("min-size"), s.size("max-size")), i);
+            *slot = take(alloc, generator.between(s.size("min-size"), s.size("max-size")), i, i as u8);
         }
         1
     });
-    bench.refused(slots.iter().filter(|s| s.ptr.is_null()).count() as u64);
-    for (i, slot) in slots.iter_mut().enumerate() {
-        check.free(alloc, slot, i);
-    }
-    bench.finish().and(check.verdict())
+    bench::damaged(damaged(&slots));
+    release(alloc, &mut slots);
+    bench.finish()
 }
 
-/// Blocks of each thread of `idle-return`.
-pub fn idle_blocks(s: &Spec) -> usize {
-    let mean = s.size("min-size").midpoint(s.size("max-size")).max(1);
-    ((s.size("mib") << 20) / s.size("threads").max(1) / mean).max(1)
-}
-
-/// See the head of the file.
 pub fn idle_return(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let (blocks, threads) = (idle_blocks(s), s.size("threads"));
+    let (threads, low, high) = (s.size("threads"), s.size("min-size"), s.size("max-size"));
+    let blocks = ((s.size("mib") << 20) / threads / low.midpoint(high)).max(1);
     let sets = Sets::new(threads, blocks)?;
-    let alloc = bench.begin(blocks * threads, s.size("max-size"))?;
+    let alloc = bench.begin(blocks * threads, high)?;
     bench.timed_threads(threads, |thread, gate| {
         let mut slots = sets.of(thread);
         let mut generator = XorShift64::new(s.n("seed"), thread as u64);
-        let (low, high) = (s.size("min-size"), s.size("max-size"));
         gate.timed(|| {
             for (i, slot) in slots.iter_mut().enumerate() {
-                let size = generator.between(low, high);
-                *slot = Slot { ptr: alloc.alloc(size, thread * blocks + i), size };
-                if !slot.ptr.is_null() {
-                    // SAFETY: the last byte of the block.
-                    unsafe { slot.ptr.add(size - 1).write(1) };
-                }
+                *slot = take(alloc, generator.between(low, high), thread * blocks + i, 1);
             }
             release(alloc, &mut slots);
             2 * blocks as u64

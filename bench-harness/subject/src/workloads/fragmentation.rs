@@ -5,7 +5,8 @@
 //! counts is memory held against live bytes over time; throughput is reported as well. One operation is one allocation
 //! or one free.
 
-use crate::bench::{Bench, MemoryMoment};
+use super::blocks::take;
+use crate::bench::{self, Bench, MemoryMoment};
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
@@ -14,20 +15,13 @@ use crate::spec::Spec;
 /// Size ranges of the phases: each gap left by one phase is too small for the next, then it starts over.
 const PHASES: [(usize, usize); 6] = [(16, 64), (65, 128), (129, 320), (321, 1000), (1001, 4000), (200, 260)];
 
-/// Operations: most blocks of a phase are new, its bytes over their mean size.
-pub fn ops(s: &Spec) -> u64 {
-    let per_cycle: usize = PHASES.iter().map(|p| (s.size("mib") << 20) / p.0.midpoint(p.1)).sum();
-    2 * per_cycle as u64 * s.n("phases") / PHASES.len() as u64
-}
-
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (bytes, survivors) = (s.size("mib") << 20, s.size("survivors"));
     // Blocks of the smallest phase, survivors of all others, and room to spare.
     let mut slots = Table::<Slot>::new(bytes / 30)?;
     // Only first bytes are written, so that null needs no more than a cache line per slot.
     let alloc = bench.begin(slots.len(), 64)?;
-    let mut state = State { alloc, count: 0, live: 0, ops: 0, refused: 0, lost: 0 };
+    let mut state = State { alloc, count: 0, live: 0, ops: 0, lost: 0 };
     let mut generator = XorShift64::new(s.n("seed"), 0);
     let mut points = Vec::with_capacity(s.size("phases") * 2);
     bench.timed(|| {
@@ -42,19 +36,15 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     });
     bench.note_memory(&points);
     state.thin(&mut slots, usize::MAX, &mut generator);
-    bench.refused(state.refused);
-    // null's blocks go with their slots, which survivors change.
-    bench.damaged(if alloc.name() == "null" { 0 } else { state.lost });
+    bench::damaged(state.lost);
     bench.finish()
 }
 
 struct State {
     alloc: &'static RawAllocator,
-    /// Slots in use, from the first.
     count: usize,
     live: usize,
     ops: u64,
-    refused: u64,
     lost: u64,
 }
 
@@ -62,15 +52,12 @@ impl State {
     fn grow(&mut self, slots: &mut [Slot], target: usize, generator: &mut XorShift64, min: usize, max: usize) {
         while self.live < target && self.count < slots.len() {
             let size = generator.between(min, max);
-            let ptr = self.alloc.alloc(size, self.count);
+            // The slot's number may change, the size does not.
+            slots[self.count] = take(self.alloc, size, self.count, size as u8);
             self.ops += 1;
-            if ptr.is_null() {
-                self.refused += 1;
+            if slots[self.count].ptr.is_null() {
                 return;
             }
-            // SAFETY: the block has at least one byte. The slot's number may change, the size does not.
-            unsafe { ptr.write(size as u8) };
-            slots[self.count] = Slot { ptr, size };
             self.count += 1;
             self.live += size;
         }

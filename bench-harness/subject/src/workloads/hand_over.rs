@@ -8,11 +8,10 @@
 //! replacement.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::Scope;
 
-use super::live_set::{LiveSet, damaged, release};
-use crate::bench::Bench;
+use super::blocks::{LiveSet, damaged, release};
+use crate::bench::{self, Bench};
 use crate::measure::timed_section;
 use crate::memory::Sets;
 use crate::raw::RawAllocator;
@@ -28,10 +27,8 @@ struct Server<'a> {
     replacements: u64,
     turns: u64,
     seed: u64,
-    refused: AtomicU64,
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, live) = (s.size("threads"), s.size("live"));
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -46,7 +43,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         replacements: s.n("replacements"),
         turns: s.n("turns"),
         seed: s.n("seed"),
-        refused: AtomicU64::new(0),
     };
     if s.is("mode", "larson") {
         server.larson(bench)
@@ -55,10 +51,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     }
     for set in 0..threads {
         let mut slots = server.sets.of(set);
-        bench.damaged(damaged(&slots));
+        bench::damaged(damaged(&slots));
         release(alloc, &mut slots);
     }
-    bench.refused(server.refused.into_inner());
     bench.finish()
 }
 
@@ -67,8 +62,7 @@ impl Server<'_> {
     fn turn(&self, set: usize, number: u64) {
         let mut slots = self.sets.of(set);
         let mut generator = XorShift64::new(self.seed, number * self.threads as u64 + set as u64);
-        let failed = self.live_set(set).replace(&mut slots, &mut generator, self.replacements);
-        self.refused.fetch_add(failed, Relaxed);
+        self.live_set(set).replace(&mut slots, &mut generator, self.replacements);
     }
 
     fn live_set(&self, set: usize) -> LiveSet<'_> {
@@ -125,7 +119,7 @@ impl Server<'_> {
             for set in 0..self.threads {
                 let mut slots = self.sets.of(set);
                 if slots[i].ptr.is_null() {
-                    self.refused.fetch_add(self.live_set(set).put(&mut slots[i], i, &mut generator), Relaxed);
+                    self.live_set(set).put(&mut slots[i], i, &mut generator);
                 }
             }
         }

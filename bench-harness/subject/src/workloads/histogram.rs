@@ -6,13 +6,12 @@
 //! caches than one: half of what an allocation costs here are misses in the fast paths' own data. One operation is one block
 //! that takes the oldest one's place.
 
-use crate::bench::Bench;
+use super::blocks::{release, take};
+use crate::bench::{self, Bench};
 use crate::memory::{Sets, Slot};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
-
-use super::live_set::release;
 
 /// Sizes with their share of the blocks in 256.
 const SIZES: [(usize, usize); 12] = [
@@ -30,7 +29,6 @@ const SIZES: [(usize, usize); 12] = [
     (4096, 2),
 ];
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, window, threads) = (s.n("blocks"), s.size("window"), s.size("threads"));
     let mut drawn = [0u8; 256];
@@ -48,15 +46,13 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             window,
             base: thread * window * SIZES.len(),
             at: [0; SIZES.len()],
-            refused: 0,
             damaged: 0,
         };
         if warm {
             state.work(&mut slots, blocks / 4);
         }
         gate.timed(|| state.work(&mut slots, blocks));
-        gate.refused(state.refused);
-        gate.damaged(state.damaged);
+        bench::damaged(state.damaged);
         release(alloc, &mut slots);
     });
     bench.finish()
@@ -68,9 +64,7 @@ struct State<'a> {
     generator: XorShift64,
     window: usize,
     base: usize,
-    /// Each window's oldest place.
     at: [usize; SIZES.len()],
-    refused: u64,
     damaged: u64,
 }
 
@@ -90,16 +84,10 @@ impl State<'_> {
                     self.alloc.dealloc(old, size);
                 }
             }
-            let ptr = self.alloc.alloc(size, self.base + i);
-            slots[i] = Slot { ptr, size };
-            if ptr.is_null() {
-                self.refused += 1;
-                continue;
-            }
-            // SAFETY: the block has `size` bytes.
-            unsafe {
-                ptr.write(class as u8);
-                ptr.add(size - 1).write(class as u8);
+            slots[i] = take(self.alloc, size, self.base + i, class as u8);
+            if !slots[i].ptr.is_null() {
+                // SAFETY: the last byte of the block.
+                unsafe { slots[i].ptr.add(size - 1).write(class as u8) };
             }
         }
         blocks

@@ -6,15 +6,13 @@
 //! sizes are drawn on a logarithmic scale, and every OS page is written, as by batch jobs that build one large buffer per
 //! item: what counts is whether memory comes back already faulted in, and in huge pages. One operation is one block.
 
-use super::live_set::release;
-use super::{is_touched, touch};
+use super::blocks::release;
 use crate::age::log_uniform;
-use crate::bench::Bench;
+use crate::bench::{self, Bench};
 use crate::memory::{Slot, Table};
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (replacements, live) = (s.size("replacements"), s.size("live"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));
@@ -23,34 +21,32 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(live)?;
     let alloc = bench.begin(live, max)?;
     let mut generator = XorShift64::new(s.n("seed"), 0);
-    let put = |slot: &mut Slot, size: usize, i: usize| {
-        release(alloc, std::slice::from_mut(slot));
-        *slot = Slot { ptr: alloc.alloc(size, i), size };
-        if slot.ptr.is_null() {
-            return 1;
-        }
-        touch(slot, step, i as u8);
-        0
-    };
-    let mut next = |slots: &mut [Slot], number: usize| {
+    let mut replace = |slots: &mut [Slot], number: usize| {
         let (i, size) = match all {
             true => (number % live, log_uniform(&mut generator, min, max)),
             false => (generator.below(live), generator.between(min, max)),
         };
-        put(&mut slots[i], size, i)
+        release(alloc, &mut slots[i..=i]);
+        slots[i] = Slot { ptr: alloc.alloc(size, i), size };
+        // SAFETY: within the block.
+        places(&slots[i], step).for_each(|place| unsafe { place.write_volatile(i as u8) });
     };
-    let mut refused: u64 = 0;
     if bench.is_warm() {
-        let first = if all { 4 * live } else { live };
-        refused += (0..first).map(|n| next(&mut slots, n)).sum::<u64>();
+        (0..if all { 4 * live } else { live }).for_each(|n| replace(&mut slots, n));
     }
     bench.timed(|| {
-        refused += (0..replacements).map(|n| next(&mut slots, n)).sum::<u64>();
+        (0..replacements).for_each(|n| replace(&mut slots, n));
         replacements as u64
     });
-    bench.refused(refused);
-    let held = slots.iter().enumerate().filter(|(_, s)| !s.ptr.is_null());
-    bench.damaged(held.filter(|(i, s)| !is_touched(s, step, *i as u8)).count() as u64);
+    // SAFETY: within the block, which was written there.
+    let whole = |i: usize, s: &Slot| places(s, step).all(|place| unsafe { place.read_volatile() } == i as u8);
+    bench::damaged(slots.iter().enumerate().filter(|(i, s)| !whole(*i, s)).count() as u64);
     release(alloc, &mut slots);
     bench.finish()
+}
+
+/// Every `step`-th byte of a block; none where there is no block.
+fn places(slot: &Slot, step: usize) -> impl Iterator<Item = *mut u8> {
+    let Slot { ptr, size } = *slot;
+    (0..if ptr.is_null() { 0 } else { size }).step_by(step).map(move |offset| ptr.wrapping_add(offset))
 }

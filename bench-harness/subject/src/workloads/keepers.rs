@@ -5,44 +5,34 @@
 //! structures change their thread. All of what is held is used, so that misses of the translation buffer count, and huge
 //! pages gain. One operation is one block made, read or dropped.
 
-use super::live_set::release;
-use crate::age::log_uniform;
-use crate::bench::Bench;
-use crate::memory::{Sets, Slot, Table};
+use super::blocks::{drawn, release};
+use crate::bench::{self, Bench};
+use crate::memory::{Sets, Slot};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
 /// The most blocks of a structure.
 const BLOCKS: usize = 24;
-/// Places through which structures are passed on.
 const PLACES: usize = 32;
-/// Sizes drawn ahead: drawing one costs a logarithm.
 const DRAWN: usize = 1 << 14;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (steps, kept, threads) = (s.n("steps"), s.size("kept"), s.size("threads"));
     let (own, passed) = (Sets::new(threads, kept * BLOCKS)?, Sets::new(PLACES, BLOCKS)?);
-    let mut sizes = Table::<u32>::new(DRAWN)?;
-    let mut generator = XorShift64::new(s.n("seed"), 0);
-    for size in sizes.iter_mut() {
-        *size = log_uniform(&mut generator, 8, 8192) as u32;
-    }
+    let sizes = drawn(DRAWN, s.n("seed"), 8, 8192)?;
     let alloc = bench.begin((threads * kept + PLACES) * BLOCKS, 8192)?;
     let warm = bench.is_warm();
     bench.timed_threads(threads, |thread, gate| {
         let mut slots = own.of(thread);
         let generator = XorShift64::new(s.n("seed"), thread as u64 + 1);
-        let mut keeper =
-            Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS, refused: 0, damaged: 0 };
+        let mut keeper = Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS, damaged: 0 };
         if warm {
             keeper.work(&mut slots, &passed, steps / 4);
         }
         gate.timed(|| keeper.work(&mut slots, &passed, steps));
         release(alloc, &mut slots);
-        gate.refused(keeper.refused);
-        gate.damaged(if alloc.name() == "null" { 0 } else { keeper.damaged });
+        bench::damaged(keeper.damaged);
     });
     (0..PLACES).for_each(|place| release(alloc, &mut passed.of(place)));
     bench.finish()
@@ -53,7 +43,6 @@ struct Keeper<'a> {
     sizes: &'a [u32],
     generator: XorShift64,
     base: usize,
-    refused: u64,
     damaged: u64,
 }
 
@@ -87,7 +76,6 @@ impl Keeper<'_> {
             let size = self.sizes[self.generator.below(DRAWN)] as usize;
             let ptr = self.alloc.alloc(size, self.base + at + i);
             if ptr.is_null() {
-                self.refused += 1;
                 return i as u64;
             }
             *slot = Slot { ptr, size };

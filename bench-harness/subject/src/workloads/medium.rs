@@ -5,9 +5,9 @@
 //! thread, while load rises and falls. Memory that a fall gave back has to be there again at the next rise, which shows in
 //! page faults; memory that nobody gives back shows in the peak. One operation is one allocation or one free.
 
-use crate::age::log_uniform;
-use crate::bench::Bench;
-use crate::memory::{Sets, Slot, Table};
+use super::blocks::drawn;
+use crate::bench::{self, Bench};
+use crate::memory::{Sets, Slot};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -16,10 +16,8 @@ use crate::spec::Spec;
 const ALIGNED: usize = 1 << 63;
 const BOUNDARY: usize = 64;
 
-/// Blocks handed on at a time.
 const PACKET: usize = 64;
 
-/// Sizes drawn ahead: drawing one costs a logarithm.
 const DRAWN: usize = 1 << 14;
 
 /// Slots of each thread: the most that fit, at the mean of the sizes, and half as many again.
@@ -27,16 +25,11 @@ fn slots(s: &Spec) -> usize {
     (s.size("high-mib") << 20) / s.size("threads") / 2100 * 3 / 2 + PACKET
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (ops, threads) = (s.n("ops"), s.size("threads"));
     let count = slots(s);
     let (live, mail) = (Sets::new(threads, count)?, Sets::new(threads, 16 * PACKET)?);
-    let mut sizes = Table::<u32>::new(DRAWN)?;
-    let mut generator = XorShift64::new(s.n("seed"), 0);
-    for size in sizes.iter_mut() {
-        *size = log_uniform(&mut generator, 8, 16_000) as u32;
-    }
+    let sizes = drawn(DRAWN, s.n("seed"), 8, 16_000)?;
     let alloc = bench.begin(count * threads, 16_000)?;
     let warm = bench.is_warm();
     bench.timed_threads(threads, |thread, gate| {
@@ -53,7 +46,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             mail: &mail,
             own: thread,
             next: (thread + 1) % threads,
-            refused: 0,
             lost: 0,
         };
         let (low, high) = ((s.size("low-mib") << 20) / threads, (s.size("high-mib") << 20) / threads);
@@ -71,9 +63,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             worker.work(&mut slots, ops, &swing);
             ops
         });
-        worker.empty(&mut slots);
-        gate.refused(worker.refused);
-        gate.damaged(worker.lost);
+        worker.hand_on();
+        free_all(alloc, &mut slots);
+        bench::damaged(worker.lost);
     });
     for thread in 0..threads {
         free_all(alloc, &mut mail.of(thread));
@@ -86,7 +78,6 @@ struct Worker<'a> {
     sizes: &'a [u32],
     generator: XorShift64,
     base: usize,
-    /// Slots in use, from the first.
     used: usize,
     bytes: usize,
     out: [Slot; PACKET],
@@ -94,7 +85,6 @@ struct Worker<'a> {
     mail: &'a Sets,
     own: usize,
     next: usize,
-    refused: u64,
     /// Blocks that were not what was written into them.
     lost: u64,
 }
@@ -123,7 +113,6 @@ impl Worker<'_> {
             _ => (self.alloc.alloc(size, i), 0),
         };
         if ptr.is_null() {
-            self.refused += 1;
             return;
         }
         for offset in (0..size).step_by(4096).chain([size - 1]) {
@@ -164,12 +153,6 @@ impl Worker<'_> {
             }
         }
         self.gathered = 0;
-    }
-
-    fn empty(&mut self, slots: &mut [Slot]) {
-        self.hand_on();
-        free_all(self.alloc, slots);
-        self.used = 0;
     }
 }
 

@@ -11,7 +11,7 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use super::live_set::release;
+use super::blocks::{release, take};
 use crate::bench::{Bench, MemoryMoment};
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
@@ -20,13 +20,12 @@ use crate::spec::Spec;
 
 /// Takes a block and writes it whole; `Slot::EMPTY` where it is refused.
 fn full(alloc: &RawAllocator, size: usize) -> Slot {
-    let ptr = alloc.alloc(size, 0);
-    if ptr.is_null() {
-        return Slot::EMPTY;
+    let slot = take(alloc, size, 0, 1);
+    if !slot.ptr.is_null() {
+        // SAFETY: the whole block.
+        unsafe { slot.ptr.write_bytes(1, size) };
     }
-    // SAFETY: the whole block.
-    unsafe { ptr.write_bytes(1, size) };
-    Slot { ptr, size }
+    slot
 }
 
 /// Ends a run: everything that is to be freed is, and the process rests before its memory is read for the last time.
@@ -36,19 +35,12 @@ fn rested(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn sparse(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(s.size("blocks"))?;
     let size = s.size("kib") << 10;
     let alloc = bench.begin(0, 0)?;
     bench.timed(|| {
-        for slot in slots.iter_mut() {
-            *slot = Slot { ptr: alloc.alloc(size, 0), size };
-            if !slot.ptr.is_null() {
-                // SAFETY: within the block, which has a KiB at least.
-                unsafe { slot.ptr.write(1) };
-            }
-        }
+        slots.iter_mut().for_each(|slot| *slot = take(alloc, size, 0, 1));
         slots.len() as u64
     });
     bench.note_memory(&[MemoryMoment::now(size * slots.len())]);
@@ -61,7 +53,6 @@ fn class(i: usize) -> usize {
     16 + 3 * i * i
 }
 
-/// See the head of the file.
 pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, sizes, each) = (s.size("threads"), s.size("sizes"), s.size("each"));
     let alloc = bench.begin(0, 0)?;
@@ -71,29 +62,23 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let life = || {
         let mut slots = Table::<Slot>::new(sizes * each).ok();
         for (i, slot) in slots.iter_mut().flat_map(|t| t.iter_mut().enumerate()) {
-            let size = class(i / each);
-            *slot = Slot { ptr: alloc.alloc(size, 0), size };
+            *slot = take(alloc, class(i / each), 0, 1);
             if !slot.ptr.is_null() {
-                // SAFETY: both ends of the block.
-                unsafe {
-                    slot.ptr.write(1);
-                    slot.ptr.add(size - 1).write(1);
-                }
+                // SAFETY: the last byte of the block.
+                unsafe { slot.ptr.add(slot.size - 1).write(1) };
             }
         }
         full.wait();
         end.wait();
         slots.iter_mut().for_each(|t| release(alloc, t));
     };
-    let mut failed = None;
     bench.timed(|| {
         std::thread::scope(|scope| {
             for started in 0..threads {
                 let thread = std::thread::Builder::new().stack_size(64 << 10);
                 if let Err(e) = thread.spawn_scoped(scope, life) {
                     // Those that run would wait for ever.
-                    failed = Some(format!("thread {started} of {threads} could not be started: {e}"));
-                    eprintln!("{}", failed.as_deref().unwrap_or_default());
+                    eprintln!("thread {started} of {threads} could not be started: {e}");
                     std::process::exit(3);
                 }
             }
@@ -108,7 +93,6 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn churn(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (low, high) = (s.size("min-size"), s.size("max-size"));
     let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;
@@ -145,7 +129,6 @@ fn of_kind(letter: char) -> usize {
     }
 }
 
-/// See the head of the file.
 pub fn phases(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let bytes = s.size("mib") << 20;
     let kinds = s.word("kinds");
@@ -164,7 +147,6 @@ pub fn phases(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let bytes = s.size("mib") << 20;
     let (low, high): (usize, usize) = match s.word("kind").as_str() {
@@ -195,7 +177,6 @@ pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let size = s.size("size");
     let less = ((size as f64 * s.share("part")) as usize).max(1);
@@ -223,7 +204,6 @@ pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// See the head of the file.
 pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (align, size) = (s.size("align"), s.size("size"));
     let alloc = bench.begin(0, 0)?;
@@ -244,7 +224,6 @@ pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (from, to, rounds) = (s.size("from-kib") << 10, s.size("to-kib") << 10, s.n("rounds"));
     let alloc = bench.begin(0, 0)?;
@@ -256,7 +235,6 @@ pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                     // SAFETY: a live block of this size.
                     let ptr = unsafe { alloc.realloc(slot.ptr, slot.size, 2 * slot.size) };
                     if ptr.is_null() {
-                        gate.refused(1);
                         break;
                     }
                     // SAFETY: the second half of the block.
@@ -271,7 +249,6 @@ pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     rested(s, bench)
 }
 
-/// See the head of the file.
 pub fn survivors(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (low, high, keep) = (s.size("min-size"), s.size("max-size"), s.size("survivors"));
     let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;

@@ -10,10 +10,8 @@ use crate::measure::timed_section;
 use crate::memory::{Slot, Table};
 use crate::raw::{Calls, Extent, RawAllocator};
 
-/// What the child is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PathOrder {
-    /// The path's name.
     pub path: String,
     /// Whether malloc and free are called instead of the Rust interface.
     pub c: bool,
@@ -21,16 +19,13 @@ pub struct PathOrder {
 
 /// A path: its name, what is counted as one call, and how it is walked.
 pub struct Path {
-    /// The name in the table.
     pub name: &'static str,
-    /// What one call is.
     pub about: &'static str,
     walk: fn(&'static RawAllocator) -> u64,
 }
 
 /// Slots of a path that holds many blocks.
 const MANY: usize = 4096;
-/// No block is larger.
 const LARGEST: usize = 4 << 20;
 
 const fn path(name: &'static str, about: &'static str, walk: fn(&'static RawAllocator) -> u64) -> Path {
@@ -73,7 +68,6 @@ pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String
     serde_json::to_string(&run).map_err(|e| e.to_string())
 }
 
-/// The C library's functions.
 static C: RawAllocator = RawAllocator::from_calls(
     "c",
     |_| Ok(()),

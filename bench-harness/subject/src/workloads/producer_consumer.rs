@@ -8,18 +8,16 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::bench::Bench;
+use super::blocks::take;
+use crate::bench::{self, Bench};
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Places in a ring.
 const PLACES: usize = 4096;
-/// Blocks published at a time.
 const PACKET: usize = 32;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, threads) = (s.n("blocks"), s.size("threads"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));
@@ -31,13 +29,12 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         let base = thread / 2 * PLACES;
         if thread % 2 == 0 {
             let mut generator = XorShift64::new(s.n("seed"), thread as u64);
-            let mut producer = Producer { ring, alloc, base, seen: 0, next: 0, refused: 0 };
+            let mut producer = Producer { ring, alloc, base, seen: 0, next: 0 };
             producer.produce(warm, &mut generator, min, max);
             gate.timed(|| {
                 producer.produce(blocks, &mut generator, min, max);
                 blocks
             });
-            gate.refused(producer.refused);
         } else {
             let mut consumer = Consumer { ring, alloc, next: 0, wrong: 0 };
             consumer.consume(warm);
@@ -46,7 +43,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                 consumer.consume(blocks);
                 0
             });
-            gate.damaged(u64::from(consumer.wrong));
+            bench::damaged(u64::from(consumer.wrong));
         }
     });
     bench.finish()
@@ -84,10 +81,8 @@ struct Producer<'a> {
     ring: &'a Ring,
     alloc: &'a RawAllocator,
     base: usize,
-    /// The last `tail` that was read.
     seen: usize,
     next: usize,
-    refused: u64,
 }
 
 impl Producer<'_> {
@@ -99,15 +94,9 @@ impl Producer<'_> {
                 self.seen = wait_until(|| Some(self.ring.tail.0.load(Ordering::Acquire)).filter(|t| *t != self.seen));
             }
             let size = generator.between(min, max);
-            let ptr = self.alloc.alloc(size, self.base + self.next % PLACES);
-            if ptr.is_null() {
-                self.refused += 1;
-            } else {
-                // SAFETY: the block has at least one byte.
-                unsafe { ptr.write(size as u8) };
-            }
+            let slot = take(self.alloc, size, self.base + self.next % PLACES, size as u8);
             // SAFETY: the place is the producer's: less than PLACES are full.
-            unsafe { self.ring.place(self.next).write(Slot { ptr, size }) };
+            unsafe { self.ring.place(self.next).write(slot) };
             self.next += 1;
             if self.next.is_multiple_of(PACKET) {
                 self.ring.head.0.store(self.next, Ordering::Release);

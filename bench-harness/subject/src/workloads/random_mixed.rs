@@ -4,6 +4,7 @@
 //! draw picks a slot, frees it when full and fills it when empty. One operation is one allocation or one free.
 //! The size is 16 + (r & 0x3FF) of the same draw that picked the slot, as in the reference program.
 
+use super::blocks::verify;
 use crate::bench::Bench;
 use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
@@ -21,36 +22,32 @@ fn prefault(s: &Spec) -> u64 {
     }
 }
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (cycles, seed) = (s.n("cycles"), s.n("seed") as u32);
     let sizes = (s.size("min-size"), s.size("max-size"));
     let mut slots = Table::<Slot>::new(s.size("ws"))?;
     let alloc = bench.begin(slots.len(), sizes.1)?;
-    let mut failed = 0;
     if bench.is_warm() {
-        failed += pass(alloc, &mut slots, s.n("warmup"), seed, sizes);
+        pass(alloc, &mut slots, s.n("warmup"), seed, sizes);
         drain(alloc, &mut slots);
         alloc.prewarm(s.size("prewarm"));
-        failed += pass(alloc, &mut slots, prefault(s), seed.wrapping_add(PREFAULT_SEED), sizes);
+        pass(alloc, &mut slots, prefault(s), seed.wrapping_add(PREFAULT_SEED), sizes);
     }
     bench.timed(|| {
-        failed += pass(alloc, &mut slots, cycles, seed, sizes);
+        pass(alloc, &mut slots, cycles, seed, sizes);
         drain(alloc, &mut slots);
         cycles
     });
-    bench.refused(failed);
     bench.finish()?;
-    verify(alloc, &mut slots, cycles.min(100_000), seed, sizes)
+    verify(alloc, &mut slots, sizes, s.n("seed"))
 }
 
-/// The reference's loop: `cycles` draws from `seed` over the slots as they are. Answers how many allocations failed.
+/// The reference's loop: `cycles` draws from `seed` over the slots as they are.
 #[inline(never)]
-fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes: (usize, usize)) -> u64 {
+fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes: (usize, usize)) {
     let (min, max) = sizes;
     let ws = slots.len() as u32;
     let mut generator = XorShift32::new(seed);
-    let mut failed = 0;
     for _ in 0..cycles {
         let r = generator.draw();
         let i = (r % ws) as usize;
@@ -59,7 +56,6 @@ fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes:
             let size = (16 + (r & 0x3FF) as usize).clamp(min, max);
             let block = alloc.alloc(size, i);
             if block.is_null() {
-                failed += 1;
                 continue;
             }
             // SAFETY: the block has at least one byte.
@@ -71,10 +67,8 @@ fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes:
             slot.ptr = std::ptr::null_mut();
         }
     }
-    failed
 }
 
-/// Frees every slot that is full.
 #[inline(never)]
 fn drain(alloc: &RawAllocator, slots: &mut [Slot]) {
     for slot in slots {
@@ -84,33 +78,6 @@ fn drain(alloc: &RawAllocator, slots: &mut [Slot]) {
             slot.ptr = std::ptr::null_mut();
         }
     }
-}
-
-/// The same draws outside the clock, with both ends of every block written and checked when it is freed.
-fn verify(
-    alloc: &RawAllocator,
-    slots: &mut [Slot],
-    cycles: u64,
-    seed: u32,
-    sizes: (usize, usize),
-) -> Result<(), String> {
-    let ws = slots.len() as u32;
-    let mut generator = XorShift32::new(seed);
-    let mut check = super::Checker::default();
-    for _ in 0..cycles {
-        let r = generator.draw();
-        let i = (r % ws) as usize;
-        if slots[i].ptr.is_null() {
-            let size = (16 + (r & 0x3FF) as usize).clamp(sizes.0, sizes.1);
-            slots[i] = check.fill(alloc, size, i);
-        } else {
-            check.free(alloc, &mut slots[i], i);
-        }
-    }
-    for (i, slot) in slots.iter_mut().enumerate() {
-        check.free(alloc, slot, i);
-    }
-    check.verdict()
 }
 
 #[cfg(test)]
@@ -127,16 +94,16 @@ mod tests {
         null.prepare(Extent { slots: 4, max_size: 1039 }).unwrap();
         let mut slots = Table::<Slot>::new(4).unwrap();
         let full = |slots: &[Slot]| slots.iter().map(|s| !s.ptr.is_null()).collect::<Vec<_>>();
-        assert_eq!(pass(null, &mut slots, 1, 1, (16, 1039)), 0);
+        pass(null, &mut slots, 1, 1, (16, 1039));
         assert_eq!(slots[1].size, 16 + 0x21);
         assert_eq!(full(&slots), [false, true, false, false]);
         // SAFETY: null's block of slot 1 is mapped memory.
         assert_eq!(unsafe { slots[1].ptr.read() }, 0x21);
         drain(null, &mut slots);
         assert_eq!(full(&slots), [false; 4]);
-        assert_eq!(pass(null, &mut slots, 2, 1, (16, 1039)), 0);
+        pass(null, &mut slots, 2, 1, (16, 1039));
         assert_eq!(full(&slots), [false; 4]);
-        assert_eq!(pass(null, &mut slots, 3, 1, (16, 1039)), 0);
+        pass(null, &mut slots, 3, 1, (16, 1039));
         assert_eq!(slots[1].size, 16 + 0xC5);
         drain(null, &mut slots);
         for (limits, size) in [((16, 100), 100), ((300, 400), 300)] {

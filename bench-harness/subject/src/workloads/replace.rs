@@ -10,16 +10,13 @@
 //! sizes are the most frequent, large ones hold most of the bytes (sizes are drawn evenly on a logarithmic scale). What is
 //! freed in one round should serve the next, though its sizes differ. One operation is one allocation or free.
 
-use super::live_set::{LiveSet, release};
-use super::verify;
-use crate::age::log_uniform;
+use super::blocks::{LiveSet, drawn, release, take, verify};
 use crate::bench::Bench;
-use crate::memory::{Sets, Slot, Table};
+use crate::memory::{Sets, Slot};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// See the head of the file.
 pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (live, replacements, threads) = (s.size("live"), s.n("replacements"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -31,13 +28,13 @@ pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         let mut generator = XorShift64::new(s.n("seed"), thread as u64);
         let set = LiveSet { alloc, sizes, base: thread * live };
         if warm {
-            gate.refused(set.fill(&mut slots, &mut generator));
+            set.fill(&mut slots, &mut generator);
         }
         gate.timed(|| {
             if !warm {
-                gate.refused(set.fill(&mut slots, &mut generator));
+                set.fill(&mut slots, &mut generator);
             }
-            gate.refused(set.replace(&mut slots, &mut generator, replacements));
+            set.replace(&mut slots, &mut generator, replacements);
             replacements + if warm { 0 } else { live as u64 }
         });
         release(alloc, &mut slots);
@@ -46,29 +43,23 @@ pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     verify(alloc, &mut sets.of(0), sizes, s.n("seed"))
 }
 
-/// See the head of the file.
 pub fn burst(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));
     let sets = Sets::new(threads, blocks)?;
-    // Drawing sizes costs a logarithm: it is done before the clock, for a cycle of sizes that every round enters at another
-    // place.
-    let mut sizes = Table::<u32>::new(1 << 16)?;
-    let mut generator = XorShift64::new(s.n("seed"), 0);
-    for size in sizes.iter_mut() {
-        *size = log_uniform(&mut generator, min, max) as u32;
-    }
+    // A cycle of sizes that every round enters at another place.
+    let sizes = drawn(1 << 16, s.n("seed"), min, max)?;
     let alloc = bench.begin(blocks * threads, max)?;
     let warm = bench.is_warm();
     bench.timed_threads(threads, |thread, gate| {
         let mut slots = sets.of(thread);
         let base = thread * blocks;
         if warm {
-            gate.refused(round(alloc, &mut slots, &sizes, 7 * thread + 31, base));
+            round(alloc, &mut slots, &sizes, 7 * thread + 31, base);
         }
         gate.timed(|| {
             for number in 0..rounds as usize {
-                gate.refused(round(alloc, &mut slots, &sizes, 7 * thread + 7919 * number, base));
+                round(alloc, &mut slots, &sizes, 7 * thread + 7919 * number, base);
             }
             rounds * 2 * blocks as u64
         });
@@ -78,19 +69,9 @@ pub fn burst(s: &Spec, bench: &mut Bench) -> Result<(), String> {
 }
 
 #[inline(never)]
-fn round(alloc: &RawAllocator, slots: &mut [Slot], sizes: &[u32], entry: usize, base: usize) -> u64 {
-    let mut refused = 0;
+fn round(alloc: &RawAllocator, slots: &mut [Slot], sizes: &[u32], entry: usize, base: usize) {
     for (i, slot) in slots.iter_mut().enumerate() {
-        let size = sizes[(entry + i) % sizes.len()] as usize;
-        let ptr = alloc.alloc(size, base + i);
-        *slot = Slot { ptr, size };
-        if ptr.is_null() {
-            refused += 1;
-        } else {
-            // SAFETY: the block has at least one byte.
-            unsafe { ptr.write(i as u8) };
-        }
+        *slot = take(alloc, sizes[(entry + i) % sizes.len()] as usize, base + i, i as u8);
     }
     release(alloc, slots);
-    refused
 }

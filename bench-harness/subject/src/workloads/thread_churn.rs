@@ -3,7 +3,8 @@
 //! Imitates thread-per-request servers and test runners: what an allocator does when a thread starts and ends counts more
 //! than its fast paths. One operation is one thread, from its start to its end.
 
-use crate::bench::{Bench, Gate};
+use super::blocks::{damaged, release, take};
+use crate::bench::{self, Bench};
 use crate::measure::timed_section;
 use crate::memory::Slot;
 use crate::raw::RawAllocator;
@@ -13,7 +14,6 @@ use crate::spec::Spec;
 /// The most blocks of one thread: they live on its stack.
 pub const MOST: usize = 1024;
 
-/// See the head of the file.
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (count, blocks, threads) = (s.n("count"), s.size("blocks"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
@@ -23,7 +23,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         let live = |count: u64| {
             for number in 0..count {
                 let generator = XorShift64::new(s.n("seed") + number, thread as u64);
-                let life = || life(alloc, generator, thread * blocks, blocks, sizes, gate);
+                let life = || life(alloc, generator, thread * blocks, blocks, sizes);
                 std::thread::scope(|scope| {
                     scope.spawn(|| timed_section(life));
                 });
@@ -38,33 +38,11 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     bench.finish()
 }
 
-/// What one thread does.
-fn life(
-    alloc: &RawAllocator,
-    mut generator: XorShift64,
-    base: usize,
-    count: usize,
-    sizes: (usize, usize),
-    gate: &Gate,
-) {
+fn life(alloc: &RawAllocator, mut generator: XorShift64, base: usize, count: usize, sizes: (usize, usize)) {
     let mut blocks = [Slot::EMPTY; MOST];
     for (i, block) in blocks[..count].iter_mut().enumerate() {
-        let size = generator.between(sizes.0, sizes.1);
-        *block = Slot { ptr: alloc.alloc(size, base + i), size };
-        if block.ptr.is_null() {
-            gate.refused(1);
-        } else {
-            // SAFETY: the block has at least one byte.
-            unsafe { block.ptr.write(i as u8) };
-        }
+        *block = take(alloc, generator.between(sizes.0, sizes.1), base + i, i as u8);
     }
-    for (i, &Slot { ptr, size }) in blocks[..count].iter().enumerate().filter(|(_, b)| !b.ptr.is_null()) {
-        // SAFETY: allocated above with this size, freed once.
-        unsafe {
-            if ptr.read() != i as u8 {
-                gate.damaged(1);
-            }
-            alloc.dealloc(ptr, size);
-        }
-    }
+    bench::damaged(damaged(&blocks[..count]));
+    release(alloc, &mut blocks[..count]);
 }
