@@ -83,7 +83,6 @@ unsafe fn give_up(heap: *mut Heap) {
         let mut sorter = Sorter::new(heap, true);
         let ended = keep::begin(heap, &mut sorter);
         sorter.post_all();
-        let gave_back = ended.gave_back();
         (*heap).state.store(IDLE, Ordering::Relaxed);
         // SeqCst, with the fence in `remote::post`: either the poster sees Idle, or this drain sees its batch.
         fence(Ordering::SeqCst);
@@ -103,9 +102,7 @@ unsafe fn give_up(heap: *mut Heap) {
         }
         remote::catch_up();
         upkeep::pass(clock::now_ms());
-        if gave_back {
-            maintain::wake();
-        }
+        maintain::wake();
     }
 }
 

@@ -50,19 +50,8 @@ pub(super) unsafe fn is_warm(heap: *mut Heap) -> bool {
 /// What to undo once the heap is idle.
 #[must_use]
 pub(super) enum Ended {
-    Whole {
-        held: usize,
-        /// What lay on the stacks has gone home all the same.
-        flushed: bool,
-    },
+    Whole { held: usize },
     SentHome,
-}
-
-impl Ended {
-    /// Whether the pool may have got much.
-    pub(super) fn gave_back(&self) -> bool {
-        !matches!(self, Ended::Whole { flushed: false, .. })
-    }
 }
 
 /// Reserves `bytes` of what idle heaps may keep.
@@ -109,8 +98,7 @@ pub(super) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     unsafe {
         slack::forget(shared(heap));
         send_foreign(heap, sorter);
-        let flushed = bytes(heap) > MOST_EACH;
-        if flushed {
+        if bytes(heap) > MOST_EACH {
             slabs::retire_empty(heap);
             spare::flush_all(heap, sorter);
         }
@@ -118,7 +106,7 @@ pub(super) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
         if reserve(held) {
             // All that comes home until the heap is idle stays with it as well: it is counted.
             (*shared(heap)).keep_left = usize::MAX;
-            return Ended::Whole { held, flushed };
+            return Ended::Whole { held };
         }
         // What earlier threads left and later ones did not use does not pile up.
         slabs::retire_empty(heap);
@@ -141,7 +129,7 @@ pub(super) unsafe fn end(heap: *mut Heap, ended: Ended) {
         let left = core::mem::take(&mut (*part).keep_left);
         match ended {
             // Its slabs are not for others to take over: what lies in its bins would be foreign to it.
-            Ended::Whole { held, .. } => {
+            Ended::Whole { held } => {
                 (*part).kept = held;
                 (*heap).rest.store(WHOLE, Relaxed);
             }

@@ -49,8 +49,6 @@ pub(super) struct Slack {
     paid_at: u64,
     /// Some class's `cut` is not 0.
     any_cut: bool,
-    /// More was learnt since this was last asked for.
-    learns: bool,
     /// Most there could have been since the last look, had nothing gone home.
     could: usize,
     /// `Shared::slow_ops` as another thread that grows saw it last, and when that had changed.
@@ -262,21 +260,11 @@ pub(super) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
                 let bytes = (back as usize * size_class::size(class)).min(room);
                 if bytes > 0 {
                     slack.learnt += bytes;
-                    slack.learns = true;
                     LEARNT.fetch_add(bytes, Relaxed);
                 }
             }
         }
     }
-}
-
-/// Whether more was learnt since the last call: somebody has to be there to take it back should the thread fall asleep.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(super) unsafe fn learns(part: *mut Shared) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { core::mem::take(&mut (*part).slack.learns) }
 }
 
 /// Takes down what was learnt by `bytes` that were not needed since the last look.

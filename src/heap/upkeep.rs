@@ -50,7 +50,6 @@ fn epoch(now: u64) -> Epoch {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Todo {
     trim: bool,
-    wake: bool,
     /// When the clock was looked at.
     looked: Option<u64>,
 }
@@ -61,9 +60,7 @@ impl Todo {
         if self.trim {
             pool::trim();
         }
-        if self.trim || self.wake {
-            maintain::wake();
-        }
+        maintain::wake();
         if let Some(now) = self.looked {
             pass(now);
         }
@@ -95,7 +92,6 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         let part = shared(heap);
         let mut todo = Todo {
             trim: core::mem::take(&mut (*part).over_bound),
-            wake: slack::learns(part),
             ..Todo::default()
         };
         (*part).slow_ops = (*part).slow_ops.wrapping_add(1);

@@ -186,9 +186,9 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_BACKGROUND",
         kind: Kind::Number { min: 0, max: 2 },
         by_profile: all(1),
-        what: "The maintenance thread, which gives back what waited for the purge delay in a process that makes no calls: 0 forbids it, 1 allows it where the process has several threads, 2 where it has one as well. It runs while more than 6 MiB lie idle.",
-        cost: "A process without it keeps less: as much as is live or 128 MiB where it frees and takes no more than that again, else 6 MiB of large blocks and 22 MiB of small ones. With 2 a process that had one thread has two: it cannot unshare or join namespaces that allow one. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
-        when: "0 where a library must not start threads; 2 for programs of one thread that free and take more than 128 MiB again and again.",
+        what: "The maintenance thread, which gives back what waited for the purge delay in a process that makes no calls: 0 forbids it; with 1 it runs in a process of several threads while more than 2 MiB lie idle, and in one of a single thread once more than 32 MiB do; 2 treats both as several.",
+        cost: "A process without it may fall silent, and keeps less: as much as is live or 32 MiB where it frees and takes no more than that again, else 6 MiB of large blocks and 22 MiB of small ones. One that had a single thread has two: unshare and setns send the second away first under libhakmem.so, elsewhere raw::without_helper does; glibc goes on to treat it as a process of several (__libc_single_threaded). With 0 HAKMEM_SS_PREFAULT=async does nothing.",
+        when: "0 where a library must not start threads: under a filter of system calls that kills, for example; 2 for programs of one thread that sleep with less than 32 MiB too much.",
     },
     Row {
         knob: Knob::Verbose,

@@ -75,8 +75,8 @@ pub(crate) fn is_gone(tid: u32) -> bool {
     })
 }
 
-/// Whether the process has no thread but the calling one. False if it cannot be known. Leaves `errno` alone.
-pub(crate) fn is_only() -> bool {
+/// Whether the process has no thread but the calling one and `others`. False if it cannot be known. Leaves `errno` alone.
+pub(crate) fn is_only_but(others: u32) -> bool {
     let flag = weak_address!("__libc_single_threaded") as *const u8;
     // SAFETY: glibc's variable, a `char`, where there is one. A thread that may write it meanwhile makes this the second.
     if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
@@ -88,7 +88,8 @@ pub(crate) fn is_only() -> bool {
         // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
         unsafe {
             let mut stat: libc::stat = core::mem::zeroed();
-            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == 3
+            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0
+                && stat.st_nlink as u64 == 3 + u64::from(others)
         }
     })
 }
@@ -206,7 +207,7 @@ mod tests {
             thread::yield_now();
         }
         let theirs = TID.load(Ordering::Acquire);
-        assert!(!is_only() && !is_gone(theirs) && !is_gone(tid()));
+        assert!(!is_only_but(0) && !is_gone(theirs) && !is_gone(tid()));
         while !sleeps(theirs) {
             thread::yield_now();
         }
