@@ -15,6 +15,11 @@ pub(crate) mod retention {
     pub(crate) const LARGE_LEAST: usize = 6 << 20;
     /// One part in so many of what is live in large blocks may stay cached besides. Guess.
     pub(crate) const LARGE_SHARE: usize = 2;
+    /// Bytes of freed large blocks that one call of the program unmaps, and one part in so many of what is too much where that
+    /// is more. 16 MiB of OS pages take 2 to 4 ms (AMD EPYC). The share is a guess: what takes seconds to fill may take
+    /// longer to go.
+    pub(crate) const UNMAPPED_AT_ONCE: usize = 16 << 20;
+    pub(crate) const UNMAPPED_SHARE: usize = 4;
     /// Bytes behind the ends of live large blocks that may be resident, in all, and one part in so many of what is live in
     /// large blocks where that is more. With a thirty-second, the harness's `huge 400` faults 3,511 times against 1,116.
     pub(crate) const TAILS: usize = 4 << 20;

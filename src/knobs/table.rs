@@ -90,7 +90,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Auto as u32,
             ThpPolicy::Never as u32,
         ],
-        what: "Which memory asks for transparent huge pages: never none, always all, auto what will be written. That is: slabs of blocks up to 4.5 KiB in a heap that has filled others of that size; blocks up to 1 MiB once those handed out before are found resident; larger ones from 32 MiB on that were not asked for zeroed, one at a time until earlier ones are found filled; and superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole (not map_populate, which comes too early for huge pages). Nothing below 16 MiB of such slabs.",
+        what: "Which memory asks for transparent huge pages: never none, always all, auto what will be written. That is: slabs of blocks up to 4.5 KiB in a heap that has filled others of that size, and of blocks up to 1 MiB once those handed out before are found resident, both once there are 16 MiB of such slabs; larger blocks from 32 MiB on that were not asked for zeroed, one at a time until earlier ones are found filled; and superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole (not map_populate, which comes too early for huge pages).",
         cost: "A huge page is resident as a whole: always adds up to 2 MiB for every superslab begun, auto a fraction of what is known to be written. never pays one fault per OS page.",
         when: "always for processes that grow to GiBs and live long, never where every MiB counts.",
     },
@@ -154,7 +154,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [1024, 256, 8],
         what: "The most MiB of freed huge blocks (above 1 MiB) that stay mapped for the next ones. 6 MiB or half of what is live stay in any case, more where the program freed and took more again within the purge delay, and less where HAKMEM_BACKGROUND allows no maintenance thread.",
-        cost: "Up to that much memory held until the purge delay has passed.",
+        cost: "Up to that much memory held until the purge delay has passed; a little longer after a fall by much more, as one call gives back 16 MiB or a quarter of what is too much, and later ones or the maintenance thread the rest.",
         when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
     },
     Row {

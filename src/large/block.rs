@@ -152,7 +152,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
     if may_serve(len, zeroed)
         && let Some(entry) = cache::find(len, align)
     {
-        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile.
+        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile. Then it
+        // goes, as the next request would find it again.
         if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
             return Some(Obtained {
                 run: entry.run,
@@ -160,7 +161,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
                 zero: false,
             });
         }
-        cache::keep(entry.run, entry.huge(), clock::now_ms());
+        cache::release(entry.run, entry.huge());
     }
     let map = map_at_last(len, align)?;
     // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
