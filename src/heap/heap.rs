@@ -113,9 +113,11 @@ pub(super) struct Shared {
     pub(super) shrinks_left: u8,
     pub(super) shrinking: usize,
     pub(super) drained: u64,
-    /// What a `remote::Sorter` gathers, and whether one has any.
-    pub(super) rows: Rows,
+    /// Whether a `remote::Sorter` has any blocks. The large tables come last: a thread that has a few blocks does not touch
+    /// them, and what it does touch lies together.
     pub(super) sorting: bool,
+    /// What the sorter gathers.
+    pub(super) rows: Rows,
     /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
     pub(super) scratch: Addresses,
 }
@@ -153,11 +155,11 @@ pub(crate) struct Heap {
     /// Whether the heap stands among those whose threads may be gone, and the next of them; under the registry's lock.
     pub(super) is_ending: UnsafeCell<bool>,
     pub(super) next_ending: UnsafeCell<*mut Heap>,
-    pub(super) shared: UnsafeCell<Shared>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(super) freeing: Classes,
     /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
     pub(super) bottoms: [*mut *mut Block; CLASSES],
+    pub(super) shared: UnsafeCell<Shared>,
     /// Where the bins that lie in no magazine, and the batches in the making, keep the addresses of their blocks.
     pub(super) places: Places,
     pub(super) out_places: out::Places,
