@@ -9,19 +9,12 @@ use super::heap::{Heap, IDLE, lock, shared};
 use super::out::Out;
 use super::remote::{self, Sorter};
 use super::{fork, home, registry, slabs, slack, spare};
+use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::pool;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-/// Most bytes one idle heap keeps, and all of them together.
-const MOST_EACH: usize = 512 << 10;
-const MOST: usize = 2 << 20;
-/// What a heap is charged at least, so that the heaps that keep something are few enough to be looked at.
-const LEAST: usize = 16 << 10;
-/// Idle heaps that one look sees to.
-const PER_LOOK: usize = 32;
 
 /// Bytes that all idle heaps together keep: the sum of what each `Shared::kept` says, and of what was reserved for those
 /// that are about to be idle. Approximate while one changes, and nothing is read by it, so Relaxed.

@@ -7,6 +7,7 @@ use super::out::Out;
 use super::remote::Sorter;
 use super::{ahead, ceiling, expect, fork, home, shed, slabs, slack, spare, stack, strays, upkeep};
 use crate::base::size_class;
+use crate::base::tuning::heap_cache;
 use crate::base::units::SLOT;
 use crate::knobs;
 use crate::large;
@@ -224,7 +225,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 let guard = lock(heap);
                 slabs::open(heap, had.claim, class);
                 let taken = from_slabs(heap, class, want);
-                let bytes = slots * SLOT * shed::ROOM_FOR;
+                let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if slack::learnt(shared(heap)) > 0 {
                     shed::make_room(heap, class, bytes);
                 }

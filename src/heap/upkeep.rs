@@ -5,14 +5,12 @@ use super::remote::{self, Sorter};
 use super::{exit, fork, keep, maintain, refill, slack, spare};
 use crate::base::account;
 use crate::base::demand::Epoch;
+use crate::base::tuning::LOOK_EVERY;
 use crate::knobs;
 use crate::large;
 use crate::os::clock;
 use crate::pool;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Slow operations between looks at the clock.
-const LOOK_EVERY: u32 = 64;
 
 /// The epoch the process is in, as far as anybody looked. Who advances it acts on it; nothing is read by it, so Relaxed.
 static EPOCH: AtomicU64 = AtomicU64::new(0);

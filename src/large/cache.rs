@@ -7,14 +7,13 @@
 use super::parts::Run;
 use crate::base::account::{self, Kind};
 use crate::base::demand::{Demand, Epoch, Price};
+use crate::base::tuning::large::CACHED_RUNS;
 use crate::base::tuning::retention;
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping;
-
-const ENTRIES: usize = 96;
 
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
@@ -56,7 +55,7 @@ pub(crate) struct Counts {
 }
 
 struct Cache {
-    entries: [Option<Entry>; ENTRIES],
+    entries: [Option<Entry>; CACHED_RUNS],
     counts: Counts,
     /// Live bytes that the cache could have served.
     servable: usize,
@@ -64,7 +63,7 @@ struct Cache {
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
-    entries: [None; ENTRIES],
+    entries: [None; CACHED_RUNS],
     counts: Counts {
         live_blocks: 0,
         live_bytes: 0,
@@ -216,7 +215,7 @@ pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
         return None;
     }
     let mut cache = CACHE.lock();
-    let (best, offset) = (0..ENTRIES)
+    let (best, offset) = (0..CACHED_RUNS)
         .filter_map(|index| Some((index, cache.offset(index, len, align)?)))
         .min_by_key(|&(index, _)| cache.len(index))?;
     cache.cut(best, offset, len)
@@ -229,7 +228,7 @@ pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
     // Lengths from `most` on come before those below it, and grow downwards.
     let rank = |len: usize| if len < most { len } else { usize::MAX - len };
-    let best = (0..ENTRIES)
+    let best = (0..CACHED_RUNS)
         .filter(|&index| cache.entries[index].as_ref().is_some_and(suits))
         .max_by_key(|&index| rank(cache.len(index)))?;
     if cache.len(best) <= most {
@@ -280,7 +279,7 @@ fn at_once(over: usize) -> usize {
 fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     let (mut tried, mut gone) = (0, 0);
     // Bounded: an unmap that fails puts its entry back, to be tried again later.
-    for _ in 0..ENTRIES {
+    for _ in 0..CACHED_RUNS {
         let mut cache = CACHE.lock();
         let Some((index, entry)) = cache.oldest() else {
             break;
