@@ -6,17 +6,19 @@ use super::{alloc, decay, free, purge_all};
 use crate::base::account;
 use crate::base::tuning::retention::UNMAPPED_AT_ONCE;
 use crate::base::units::SUPERSLAB;
-use crate::heap;
-use crate::os::clock;
 use crate::os::fake::{self, Call};
 use crate::os::mapping::{self, Place};
 use crate::os::sys::Errno;
+use crate::os::{clock, memory, sys};
 use crate::slab::directory::DIRECTORY;
 use std::vec::Vec;
 
 /// Whether this is the process in which the test is to be done: one with an empty cache.
 fn alone(name: &str) -> bool {
-    fake::alone(name) && heap::ensure_ready()
+    fake::alone(name)
+        && DIRECTORY
+            .init(memory::machine_total(), sys::rlimit_as())
+            .is_ok()
 }
 
 fn block(bytes: usize) -> *mut u8 {
