@@ -19,10 +19,11 @@ const PRESENT: u32 = 2;
 const GO: u32 = 4;
 const FORK: u32 = 8;
 
-/// How long a fork waits for the end of a round, and who sends the thread away for its end, in steps of [`STEP_US`]. A round
-/// that takes longer unmaps much, or waits for a lock that the forking thread holds.
-const STEPS: u32 = 2000;
+/// How long a fork waits for the end of a round before it looks whether the thread sleeps, in steps of [`STEP_US`].
+const STEPS: u32 = 1000;
 const STEP_US: u64 = 100;
+/// How often it looks, and how often who sends the thread away waits as long. A busy machine may let it wait for seconds.
+const LOOKS: u32 = 100;
 /// How long the thread waits for the end of a fork before it looks again.
 const FORK_MS: u64 = 10;
 
@@ -42,11 +43,15 @@ impl Helper {
         }
     }
 
+    /// The thread is about to be started: from here on it counts as there, so that nobody misses it on its way.
+    /// [`Helper::goes`] follows where it was refused.
+    pub(super) fn starts(&self) {
+        self.word.fetch_or(PRESENT, Ordering::Relaxed);
+    }
+
     /// The calling thread is the maintenance thread.
     pub(super) fn came(&self) {
         self.tid.store(thread::tid(), Ordering::Relaxed);
-        // Release publishes the number to who sees that the thread is there.
-        self.word.fetch_or(PRESENT, Ordering::Release);
     }
 
     /// Waits for so long and begins a round; false if the thread is to end. [`Helper::rest`] follows the round.
@@ -97,16 +102,27 @@ impl Helper {
         if word & PRESENT == 0 {
             return false;
         }
-        for _ in 0..STEPS {
-            if word & WORKING == 0 {
-                return word & PRESENT != 0;
+        let mut asleep = 0;
+        for _ in 0..LOOKS {
+            for _ in 0..STEPS {
+                if word & WORKING == 0 {
+                    return word & PRESENT != 0;
+                }
+                sys::sleep_us(STEP_US);
+                word = self.word.load(Ordering::Acquire);
             }
-            sys::sleep_us(STEP_US);
-            word = self.word.load(Ordering::Acquire);
+            // Asleep whenever it is looked at: it waits for a lock that the forking thread holds, as that is in a signal
+            // handler. It will wait on.
+            asleep = if thread::sleeps(self.tid.load(Ordering::Relaxed)) {
+                asleep + 1
+            } else {
+                0
+            };
+            if asleep == 2 {
+                return true;
+            }
         }
-        // Asleep for that long: it waits for a lock that the forking thread holds, as that is in a signal handler. It will
-        // wait on.
-        thread::sleeps(self.tid.load(Ordering::Relaxed))
+        false
     }
 
     /// The fork is over, in the parent.
@@ -127,15 +143,17 @@ impl Helper {
     /// Has the thread end, and waits until the kernel has forgotten it. No lock may be held.
     pub(super) fn send_away(&self) {
         let present = |word: u32| (word & PRESENT != 0).then_some(word | GO);
-        // Acquire pairs with the Release in `came`.
-        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        if self.word.fetch_update(acquire, relaxed, present).is_err() {
+        let relaxed = Ordering::Relaxed;
+        if self.word.fetch_update(relaxed, relaxed, present).is_err() {
             return;
         }
         self.wake();
-        let tid = self.tid.load(Ordering::Relaxed);
-        let left = || self.word.load(Ordering::Relaxed) & PRESENT == 0 && thread::is_gone(tid);
-        for _ in 0..STEPS {
+        // Acquire pairs with the Release in `goes`: the thread's number is known.
+        let left = || {
+            self.word.load(Ordering::Acquire) & PRESENT == 0
+                && thread::is_gone(self.tid.load(Ordering::Relaxed))
+        };
+        for _ in 0..LOOKS * STEPS {
             if left() {
                 return;
             }
@@ -164,6 +182,7 @@ mod tests {
         ONE.resume();
         ONE.send_away();
         let worker = thread::spawn(|| {
+            ONE.starts();
             ONE.came();
             let mut rounds = 0u32;
             while ONE.work_after(0) {

@@ -81,9 +81,11 @@ fn start() {
     if !here || turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
+    HELPER.starts();
     let started = spawn(run);
     note_start(started);
     if !started {
+        HELPER.goes();
         RUNNING.store(false, Ordering::Release);
     }
 }
