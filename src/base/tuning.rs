@@ -16,9 +16,9 @@ pub(crate) mod retention {
     /// One part in so many of what is live in large blocks may stay cached besides. Guess.
     pub(crate) const LARGE_SHARE: usize = 2;
     /// Bytes of freed large blocks that one call of the program unmaps, and one part in so many of what is too much where that
-    /// is more. 16 MiB of OS pages take 2 to 4 ms (AMD EPYC). The share is a guess: what takes seconds to fill may take
-    /// longer to go.
-    pub(crate) const UNMAPPED_AT_ONCE: usize = 16 << 20;
+    /// is more. 60 MiB of OS pages take 9 to 10 ms (AMD EPYC). `tests/retention` ("phases of two large sizes") ends at 219
+    /// MiB with 16, where each free of 20 MiB leaves some. The share is a guess.
+    pub(crate) const UNMAPPED_AT_ONCE: usize = 24 << 20;
     pub(crate) const UNMAPPED_SHARE: usize = 4;
     /// Bytes behind the ends of live large blocks that may be resident, in all, and one part in so many of what is live in
     /// large blocks where that is more. With a thirty-second, the harness's `huge 400` faults 3,511 times against 1,116.
