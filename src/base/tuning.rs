@@ -16,8 +16,8 @@ pub(crate) mod retention {
     /// One part in so many of what is live in large blocks may stay cached besides. Guess.
     pub(crate) const LARGE_SHARE: usize = 2;
     /// Bytes of freed large blocks that one call of the program unmaps, and one part in so many of what is too much where that
-    /// is more. 60 MiB of OS pages take 9 to 10 ms (AMD EPYC). `tests/retention` ("phases of two large sizes") ends at 219
-    /// MiB with 16, where each free of 20 MiB leaves some. The share is a guess.
+    /// is more. 60 MiB of OS pages take 9 to 10 ms (AMD EPYC). More than most blocks have,
+    /// so that programs which free one after the other do not fall behind. The share is a guess.
     pub(crate) const UNMAPPED_AT_ONCE: usize = 24 << 20;
     pub(crate) const UNMAPPED_SHARE: usize = 4;
     /// Bytes behind the ends of live large blocks that may be resident, in all, and one part in so many of what is live in
