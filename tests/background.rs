@@ -3,7 +3,7 @@
 //! Behaviours imitated:
 //! - a server whose workers took and freed much while the rest stays live, and that then waits;
 //! - the same with `HAKMEM_BACKGROUND=0`;
-//! - a process of one thread, which may want to unshare or fork, and one that asks for the thread all the same;
+//! - a process of one thread, which has none where it swings by little, and can do without where it wants to unshare;
 //! - a child of a fork, which has no maintenance thread until it needs one of its own;
 //! - a process that relies on where its signals are delivered.
 
@@ -62,7 +62,6 @@ fn maintenance_thread(known: &BTreeSet<String>) -> Option<String> {
     })
 }
 
-/// The first thread that was not there before, if one appears within a second.
 /// 300 MiB of small blocks and of large ones, taken and freed.
 fn swing_alone() {
     free(take(300 * MIB));
@@ -140,19 +139,30 @@ fn play(case: &str) {
             );
             free(held);
         }
-        "one thread" => {
+        "one thread, little" => {
             assert!(in_a_child(|| {
-                let mut alone = true;
-                for _ in 0..3 {
+                let swing = |_| {
+                    free(take(20 * MIB));
+                    mem::threads() == 1
+                };
+                (0..20).all(swing)
+            }));
+        }
+        "one thread, much" => {
+            assert!(in_a_child(|| {
+                let known = tasks();
+                let came = (0..PATIENCE).any(|_| {
                     swing_alone();
-                    alone &= mem::threads() == 1;
-                }
-                std::thread::sleep(Duration::from_millis(100));
-                // SAFETY: a plain call, in a process that ends with the test.
-                let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
+                    newcomer(&known).is_some()
+                });
+                let (alone, unshared) = hakmem_alloc::raw::without_helper(|| {
+                    let alone = mem::threads() == 1;
+                    // SAFETY: a plain call, in a process that ends with the test.
+                    (alone, unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0)
+                });
                 // A sandbox may forbid it; EINVAL is what a process of several threads gets.
                 let may = std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
-                alone && mem::threads() == 1 && (unshared || may)
+                came && alone && (unshared || may)
             }));
         }
         "one thread, allowed" => {
@@ -215,8 +225,21 @@ fn none_where_it_is_turned_off() {
 }
 
 #[test]
-fn none_in_a_process_of_one_thread() {
-    run("none_in_a_process_of_one_thread", "one thread", &[]);
+fn none_in_a_process_of_one_thread_that_swings_by_little() {
+    run(
+        "none_in_a_process_of_one_thread_that_swings_by_little",
+        "one thread, little",
+        &[],
+    );
+}
+
+#[test]
+fn one_in_a_process_of_one_thread_that_swings_by_much_and_none_while_it_unshares() {
+    run(
+        "one_in_a_process_of_one_thread_that_swings_by_much_and_none_while_it_unshares",
+        "one thread, much",
+        &[],
+    );
 }
 
 /// What is retained there waits for the delay, as in any process that has the thread.

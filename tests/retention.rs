@@ -2,7 +2,8 @@
 //!
 //! Behaviours imitated, each a program of its own in the public reports these come from:
 //! - phases of one kind of blocks after the other, each as large as the last: the peak is that of one phase;
-//! - bursts on the only thread of a process that then sleeps, or only takes and frees one block;
+//! - bursts on the only thread of a process that then sleeps, or only takes and frees one block, for ever, with a
+//!   maintenance thread and without;
 //! - buffers that are filled and then shrunk to what was used of them;
 //! - buffers at alignments above 2 MiB in a loop;
 //! - threads whose buffers grow and go, over and over.
@@ -14,12 +15,13 @@ mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
-use common::{KIB, MIB, mem};
+use common::{KIB, MIB, PATIENCE, mem};
 use hakmem_alloc::Hakmem;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::alloc::{GlobalAlloc, Layout};
 use std::thread;
+use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
@@ -89,8 +91,9 @@ fn phases(mib: usize, sizes: &[usize], rounds: usize) {
     child::report("bytes", most);
 }
 
-/// Bursts of 200 MiB, and what is resident when nobody calls any more, or only takes and frees one block.
-fn bursts(rounds: u64, size: fn(&mut SmallRng) -> usize) {
+/// Bursts of 200 MiB, and what is resident when nobody calls any more, or only takes and frees one block: at once, or
+/// after a while, in which nothing happens or just that.
+fn bursts(rounds: u64, size: fn(&mut SmallRng) -> usize, after: After) {
     let mut filled = Filled::with_room(210_000);
     let before = mem::rss();
     for round in 0..rounds {
@@ -98,10 +101,30 @@ fn bursts(rounds: u64, size: fn(&mut SmallRng) -> usize) {
         filled.fill(200 * MIB, || size(&mut rng));
         filled.free();
     }
-    let silent = mem::rss().saturating_sub(before);
-    (0..1000).for_each(|_| Block::new(&HAKMEM, 100).free(&HAKMEM));
-    let pairs = mem::rss().saturating_sub(before);
-    child::report("bytes", silent.max(pairs));
+    let pairs = || (0..1000).for_each(|_| Block::new(&HAKMEM, 100).free(&HAKMEM));
+    let left = match after {
+        After::AtOnce => {
+            let silent = mem::rss();
+            pairs();
+            silent.max(mem::rss())
+        }
+        After::Silence(bound) => mem::wait_for_rss(before + bound, Duration::from_secs(10)),
+        After::Pairs(bound) => (0..500 * PATIENCE)
+            .map(|_| {
+                pairs();
+                mem::wait_for_rss(before + bound, Duration::from_millis(1))
+            })
+            .find(|&rss| rss <= before + bound)
+            .unwrap_or_else(mem::rss),
+    };
+    child::report("bytes", left.saturating_sub(before));
+}
+
+enum After {
+    AtOnce,
+    /// Until so much is left.
+    Silence(usize),
+    Pairs(usize),
 }
 
 /// `count` buffers of `size` bytes, filled and shrunk to `kept`: what is resident beyond what was kept.
@@ -223,9 +246,15 @@ fn play(case: &str) {
             alone(|| phases(60, &sizes, 2));
         }
         "phases of two large sizes" => alone(|| phases(200, &[20 * MIB, 4 * MIB], 2)),
-        "bursts of large" => alone(|| bursts(4, large)),
-        "bursts of middle" => alone(|| bursts(6, middle)),
-        "bursts of small" => alone(|| bursts(4, small)),
+        "bursts of large" => alone(|| bursts(4, large, After::AtOnce)),
+        "bursts of middle" => alone(|| bursts(6, middle, After::AtOnce)),
+        "bursts of small" => alone(|| bursts(4, small, After::AtOnce)),
+        "silence after large" => alone(|| bursts(4, large, After::Silence(6 * MIB))),
+        "silence after middle" => alone(|| bursts(6, middle, After::Silence(20 * MIB))),
+        "silence after small" => alone(|| bursts(4, small, After::Silence(20 * MIB))),
+        "pairs after large" => alone(|| bursts(4, large, After::Pairs(6 * MIB))),
+        "pairs after middle" => alone(|| bursts(6, middle, After::Pairs(20 * MIB))),
+        "pairs after small" => alone(|| bursts(4, small, After::Pairs(20 * MIB))),
         "shrunk large" => shrunk(64 * MIB, 64 * MIB * 11 / 20, 4),
         "shrunk runs" => shrunk(800_000, 440_000, 100),
         "shrunk middle" => shrunk(30_000, 16_500, 2000),
@@ -240,16 +269,21 @@ fn play(case: &str) {
 
 #[track_caller]
 fn at_most(test: &'static str, key: &str, cases: &[(&str, usize)]) {
+    at_most_with(test, key, cases, &[("HAKMEM_PURGE_DELAY_MS", "60000")]);
+}
+
+#[track_caller]
+fn at_most_with(test: &'static str, key: &str, cases: &[(&str, usize)], knobs: &[(&str, &str)]) {
     if let Some(case) = child::case() {
         return play(&case);
     }
     let mut over = Vec::new();
     for &(case, bound) in cases {
-        let ended = Child::of(test, case)
-            .env("HAKMEM_PURGE_DELAY_MS", "60000")
-            .env("HAKMEM_THP", "never")
-            .run();
-        let value: usize = ended.success().value(key);
+        let child = Child::of(test, case).env("HAKMEM_THP", "never");
+        let child = knobs
+            .iter()
+            .fold(child, |child, (name, value)| child.env(name, value));
+        let value: usize = child.run().success().value(key);
         if value > bound {
             over.push(format!("{case}: {value} {key}, at most {bound} expected"));
         }
@@ -271,15 +305,36 @@ fn phases_hold_what_one_of_them_needs() {
 }
 
 #[test]
-fn a_process_of_one_thread_that_calls_no_more_holds_little() {
-    at_most(
-        "a_process_of_one_thread_that_calls_no_more_holds_little",
+fn a_process_that_may_have_no_maintenance_thread_keeps_little() {
+    at_most_with(
+        "a_process_that_may_have_no_maintenance_thread_keeps_little",
         "bytes",
         &[
             ("bursts of large", 7 * MIB),
             ("bursts of middle", 34 * MIB),
             ("bursts of small", 34 * MIB),
         ],
+        &[
+            ("HAKMEM_PURGE_DELAY_MS", "60000"),
+            ("HAKMEM_BACKGROUND", "0"),
+        ],
+    );
+}
+
+#[test]
+fn a_process_of_one_thread_gives_back_what_its_bursts_took() {
+    at_most_with(
+        "a_process_of_one_thread_gives_back_what_its_bursts_took",
+        "bytes",
+        &[
+            ("silence after large", 6 * MIB),
+            ("silence after middle", 20 * MIB),
+            ("silence after small", 20 * MIB),
+            ("pairs after large", 6 * MIB),
+            ("pairs after middle", 20 * MIB),
+            ("pairs after small", 20 * MIB),
+        ],
+        &[],
     );
 }
 

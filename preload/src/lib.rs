@@ -1,5 +1,6 @@
-//! libhakmem.so: the malloc family, C++'s operators new and delete, and a `dlopen` that keeps both in charge, over hakmem-alloc, for programs that know
-//! nothing of it.
+//! libhakmem.so: the malloc family, C++'s operators new and delete, a `dlopen` that keeps both in charge, and an `unshare`
+//! and a `setns` that find one thread where the program made no other, over hakmem-alloc, for programs that know nothing of
+//! it.
 //!
 //! Every function is a forwarder; what it adds are the rules of glibc, which the programs were written against: which
 //! argument is refused with which error, what `errno` says afterwards, what rounding is due. Nothing here has state or
@@ -26,6 +27,7 @@ mod file;
 mod foreign;
 mod info;
 mod internal;
+mod namespaces;
 mod open;
 mod prefault;
 mod tuning;

@@ -24,6 +24,13 @@ fn interrupted_threads_hand_blocks_on() {
 }
 
 #[test]
+fn a_process_that_made_no_thread_works_as_one() {
+    let program = compile("alone.c", &[]);
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(120));
+    assert_eq!(ended.output(), "alone\n");
+}
+
+#[test]
 fn ten_thousand_forks_out_of_a_threaded_process() {
     let program = compile("storm.c", &[]);
     let ended = run(&mut command(&program, OURS), Duration::from_secs(60));

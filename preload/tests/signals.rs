@@ -52,6 +52,19 @@ fn a_signal_handler_may_fork_in_the_midst_of_malloc() {
     forks("interrupted");
 }
 
+/// The maintenance thread of a process that swings has its turn every few milliseconds.
+#[test]
+fn a_signal_handler_may_fork_while_the_maintenance_thread_works() {
+    for malloc_of in [GLIBC, OURS] {
+        let mut program = command(forking(), malloc_of);
+        let ended = run(
+            program.arg("maintained").env("HAKMEM_PURGE_DELAY_MS", "10"),
+            LIMIT,
+        );
+        assert_eq!(ended.output(), "forked\n", "on {malloc_of}");
+    }
+}
+
 /// Under every knob that has malloc read files, sleep or print.
 #[test]
 fn malloc_and_free_are_no_cancellation_points() {

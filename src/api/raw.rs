@@ -116,6 +116,15 @@ pub fn drops_deepbind() -> bool {
     !knobs.deepbind
 }
 
+/// Calls `call`, which needs the process to have one thread: `unshare` or `setns`, for example. The maintenance thread
+/// (`HAKMEM_BACKGROUND`) has ended before, and may come again afterwards. Threads that a
+/// [region](crate::region) or `HAKMEM_SS_PREFAULT=async` asked for stay.
+///
+/// Not for a signal handler.
+pub fn without_helper<R>(call: impl FnOnce() -> R) -> R {
+    crate::heap::maintain::without_helper(call)
+}
+
 /// Calls `read` with a snapshot and room for its text, on a thread with little stack as well: for a C interface.
 #[doc(hidden)]
 pub fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {

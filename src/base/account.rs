@@ -97,7 +97,7 @@ pub(crate) fn over() -> usize {
 /// What [`over`] asked for was tried: what is held now is the peak.
 pub(crate) fn reclaimed(asked: usize, got: usize) {
     if got < asked / 2 {
-        let more = (idle() / 8).max(ceiling::SPARED);
+        let more = (idle() / ceiling::STUCK_SHARE).max(ceiling::SPARED);
         STUCK.store(idle() + more, Relaxed);
     }
     rose(resident());

@@ -96,12 +96,12 @@ impl Config {
         self.set(Knob::PurgeDelayMs, ms)
     }
 
-    /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started, in a process of several threads.
+    /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started.
     pub const fn background(self, on: bool) -> Self {
         self.set(Knob::Background, on as u32)
     }
 
-    /// `HAKMEM_BACKGROUND=2`: a maintenance thread may be started in a process of one thread as well.
+    /// `HAKMEM_BACKGROUND=2`: a maintenance thread may be started in a process of one thread as soon as in one of several.
     pub const fn background_alone(self) -> Self {
         self.set(Knob::Background, 2)
     }

@@ -61,7 +61,7 @@ pub(crate) struct Knobs {
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
-    /// A maintenance thread may be started in a process of one thread.
+    /// A process of one thread has a maintenance thread as soon as one of several.
     pub(crate) background_alone: bool,
     pub(crate) verbose: bool,
     pub(crate) stats: StatsMode,

@@ -5,6 +5,7 @@ use super::parts::{self, Run};
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::HUGE;
+use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::lock::{Lock, Locked};
@@ -18,8 +19,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The tag of every huge block.
 const TAG: Tag = Tag::new(0, HUGE);
-/// Cache lines the start of a block may be moved by.
-const COLOURS: usize = 32;
 
 pub(super) struct Descriptor {
     pub(super) run: Run,
@@ -129,9 +128,6 @@ pub(super) fn publish(addr: usize, descriptor: *mut Descriptor) {
     DIRECTORY.set(addr, 1, TAG);
 }
 
-/// Longest mapping from the cache that is cleared for a zeroed request.
-const CLEARED_MOST: usize = 16 << 20;
-
 /// Memory for a new block.
 struct Obtained {
     run: Run,
@@ -152,7 +148,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
     if may_serve(len, zeroed)
         && let Some(entry) = cache::find(len, align)
     {
-        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile.
+        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile. Then it
+        // goes, as the next request would find it again.
         if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
             return Some(Obtained {
                 run: entry.run,
@@ -160,13 +157,13 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
                 zero: false,
             });
         }
-        cache::keep(entry.run, entry.huge(), clock::now_ms());
+        cache::release(entry.run, entry.huge());
     }
     let map = map_at_last(len, align)?;
     // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
     let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
     if gathers && parts::may_gather() {
-        match parts::gather(map, parts::MOST, None) {
+        match parts::gather(map, PARTS, None) {
             Some(gathered) if gathered.fresh < map.len => {
                 return Some(Obtained {
                     run: gathered.run,

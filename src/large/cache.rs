@@ -1,20 +1,19 @@
 //! Freed huge mappings, kept resident for a while: bounded by what is live and by the program's demand, decaying, taken by
 //! best fit, cut and put together as needed.
 //!
-//! The bound is a quarter of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
-//! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::unseen`).
+//! The bound is half of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
+//! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::seen`).
 
 use super::parts::Run;
 use crate::base::account::{self, Kind};
 use crate::base::demand::{Demand, Epoch, Price};
+use crate::base::tuning::large::CACHED_RUNS;
 use crate::base::tuning::retention;
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping;
-
-const ENTRIES: usize = 96;
 
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
@@ -35,8 +34,7 @@ impl Entry {
     }
 }
 
-/// The pages asked for. Neither is 0, so that an entry that is `None` is, and a cache without any takes no room in the
-/// program's file: with a `bool` in its place `None` is 2, and the cache 22 KiB of data.
+/// The pages asked for. Neither is 0, so that an entry that is `None` is, and an empty cache takes no room in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Pages {
@@ -57,7 +55,7 @@ pub(crate) struct Counts {
 }
 
 struct Cache {
-    entries: [Option<Entry>; ENTRIES],
+    entries: [Option<Entry>; CACHED_RUNS],
     counts: Counts,
     /// Live bytes that the cache could have served.
     servable: usize,
@@ -65,7 +63,7 @@ struct Cache {
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
-    entries: [None; ENTRIES],
+    entries: [None; CACHED_RUNS],
     counts: Counts {
         live_blocks: 0,
         live_bytes: 0,
@@ -137,15 +135,16 @@ impl Cache {
         })
     }
 
-    fn oldest(&self) -> Option<usize> {
-        let age = |index: &usize| {
-            self.entries[*index]
-                .as_ref()
-                .map_or(u64::MAX, |entry| entry.since)
-        };
-        (0..ENTRIES)
-            .filter(|&index| self.entries[index].is_some())
-            .min_by_key(age)
+    fn oldest(&self) -> Option<(usize, &Entry)> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
+            .min_by_key(|(_, entry)| entry.since)
+    }
+
+    /// Bytes cached beyond the bound.
+    fn over(&self) -> usize {
+        self.counts.cached_bytes.saturating_sub(self.bound())
     }
 
     fn bound(&self) -> usize {
@@ -216,7 +215,7 @@ pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
         return None;
     }
     let mut cache = CACHE.lock();
-    let (best, offset) = (0..ENTRIES)
+    let (best, offset) = (0..CACHED_RUNS)
         .filter_map(|index| Some((index, cache.offset(index, len, align)?)))
         .min_by_key(|&(index, _)| cache.len(index))?;
     cache.cut(best, offset, len)
@@ -229,7 +228,7 @@ pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
     // Lengths from `most` on come before those below it, and grow downwards.
     let rank = |len: usize| if len < most { len } else { usize::MAX - len };
-    let best = (0..ENTRIES)
+    let best = (0..CACHED_RUNS)
         .filter(|&index| cache.entries[index].as_ref().is_some_and(suits))
         .max_by_key(|&index| rank(cache.len(index)))?;
     if cache.len(best) <= most {
@@ -251,35 +250,57 @@ pub(super) fn has_any(huge: bool) -> bool {
     entries.any(|entry| entry.huge() == huge)
 }
 
-/// Keeps a freed mapping, or unmaps it and others as far as the bound asks. No lock may be held.
+/// Keeps a freed mapping, and unmaps what is too much, as far as one call may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
     let mut cache = CACHE.lock();
-    let mut gone = cache.put(Entry::new(run, huge, now));
-    loop {
-        let entry = match gone.take() {
-            Some(entry) => entry,
-            None if cache.counts.cached_bytes > cache.bound() => {
-                let Some(entry) = cache.oldest().and_then(|index| cache.take(index)) else {
-                    return;
-                };
-                // Only as much of it as is too much.
-                let over = cache.counts.cached_bytes + entry.run.map.len;
-                let over = over.saturating_sub(cache.bound());
-                cache.keep_but(entry, over)
-            }
-            None => return,
-        };
-        drop(cache);
-        if !release(entry.run, entry.huge()) {
-            // Not now: the kernel's map count is at its limit. It is cached again, and tried again later.
-            return;
-        }
-        cache = CACHE.lock();
+    let no_room = cache.put(Entry::new(run, huge, now));
+    let over = cache.over();
+    drop(cache);
+    if let Some(entry) = no_room {
+        release(entry.run, entry.huge());
+    }
+    if over > 0 {
+        give_back(at_once(over), |cache, _| cache.over());
     }
 }
 
+/// Bytes of `over` that one call of the program unmaps, so that none takes long: the next ones go on, or the maintenance
+/// thread. Where that may not come, all of them.
+fn at_once(over: usize) -> usize {
+    if account::is_watched() {
+        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
+    } else {
+        over
+    }
+}
+
+/// Unmaps of the oldest entry as many bytes as `wanted` says, and goes on until that is none or `most` were tried; answers
+/// how many went. No lock may be held.
+fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
+    let (mut tried, mut gone) = (0, 0);
+    // Bounded: an unmap that fails puts its entry back, to be tried again later.
+    for _ in 0..CACHED_RUNS {
+        let mut cache = CACHE.lock();
+        let Some((index, entry)) = cache.oldest() else {
+            break;
+        };
+        let bytes = wanted(&cache, entry).min(most - tried);
+        let Some(entry) = (bytes > 0).then(|| cache.take(index)).flatten() else {
+            break;
+        };
+        let entry = cache.keep_but(entry, bytes);
+        drop(cache);
+        let len = entry.run.map.len;
+        tried = tried.saturating_add(len).min(most);
+        if release(entry.run, entry.huge()) {
+            gone += len;
+        }
+    }
+    gone
+}
+
 /// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the address space
-/// is tried again with the next decay.
+/// is tried again with the next decay; if there is no room for it in the cache either, nobody counts it any more.
 pub(super) fn release(run: Run, huge: bool) -> bool {
     let map = run.map;
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
@@ -289,64 +310,41 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
         let _ = unsafe { mapping::purge(map.addr, map.len) };
     }
     let mut cache = CACHE.lock();
+    let kept = !unmapped && cache.put(Entry::new(run, huge, clock::now_ms())).is_none();
+    let counts = &mut cache.counts;
     if unmapped {
-        cache.counts.returned += map.len as u64;
-        if huge {
-            cache.counts.huge_requested = cache.counts.huge_requested.saturating_sub(map.len);
-        }
-    } else {
-        let _ = cache.put(Entry::new(run, huge, clock::now_ms()));
+        counts.returned += map.len as u64;
+    }
+    if huge && !kept {
+        counts.huge_requested = counts.huge_requested.saturating_sub(map.len);
     }
     unmapped
 }
 
-/// Unmaps what was cached for longer than the purge delay. No lock may be held.
-pub(crate) fn decay(now: u64) {
-    release_while(|entry| entry.since.saturating_add(delay()) <= now);
+/// Unmaps what was cached for longer than the purge delay, or is too much, as far as one call may; answers how many bytes.
+/// No lock may be held.
+pub(crate) fn decay(now: u64) -> usize {
+    let cached = cached_bytes();
+    if cached == 0 {
+        return 0;
+    }
+    give_back(at_once(cached), |cache, entry| {
+        if entry.since.saturating_add(delay()) <= now {
+            entry.run.map.len
+        } else {
+            cache.over()
+        }
+    })
 }
 
 /// Unmaps everything cached. No lock may be held.
 pub(crate) fn purge_all() {
-    release_while(|_| true);
+    give_back(usize::MAX, |_, entry| entry.run.map.len);
 }
 
 /// Unmaps about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
-    let mut cache = CACHE.lock();
-    let mut left = bytes;
-    while left > 0 {
-        let Some(entry) = cache.oldest().and_then(|index| cache.take(index)) else {
-            break;
-        };
-        let entry = cache.keep_but(entry, left);
-        drop(cache);
-        let len = entry.run.map.len;
-        if !release(entry.run, entry.huge()) {
-            break;
-        }
-        left = left.saturating_sub(len);
-        cache = CACHE.lock();
-    }
-    bytes - left
-}
-
-fn release_while(go_on: impl Fn(&Entry) -> bool) {
-    // Bounded: an unmap that fails puts its entry back.
-    for _ in 0..ENTRIES {
-        if cached_bytes() == 0 {
-            return;
-        }
-        let mut cache = CACHE.lock();
-        let Some(index) = cache.oldest() else { return };
-        if !cache.entries[index].as_ref().is_some_and(&go_on) {
-            return;
-        }
-        let Some(entry) = cache.take(index) else {
-            return;
-        };
-        drop(cache);
-        release(entry.run, entry.huge());
-    }
+    give_back(bytes, |_, entry| entry.run.map.len).min(bytes)
 }
 
 /// What became of live blocks: changes of their number, their bytes, and the bytes for which huge pages were asked.

@@ -7,6 +7,8 @@
 
 mod block;
 mod cache;
+#[cfg(all(test, not(loom)))]
+mod cache_tests;
 mod parts;
 mod resize;
 mod seen;

@@ -6,16 +6,11 @@
 //! one mapping, others may not be. A run of memory, a block's or a cached one, remembers the parts it is made of.
 
 use super::cache;
+use crate::base::tuning::large::{EXTRA_PARTS, PARTS};
 use crate::base::units::SUPERSLAB;
 use crate::os::mapping::{self, Mapping};
 use crate::os::{clock, huge};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-/// Most parts of one run.
-pub(super) const MOST: usize = 16;
-/// Where all live blocks together have so many parts beyond the first, no more are put together: each is one of the
-/// mappings of which a process may have some 65,000.
-const MOST_EXTRA: usize = 4096;
 
 /// Parts beyond the first of all live blocks. Only a bound, so Relaxed.
 static EXTRA: AtomicUsize = AtomicUsize::new(0);
@@ -29,15 +24,15 @@ fn new_origin() -> u64 {
 /// The parts of a piece of memory, from its first byte on: their lengths, in superslabs, and origins.
 #[derive(Clone, Copy)]
 struct Parts {
-    lens: [u32; MOST],
-    origins: [u64; MOST],
+    lens: [u32; PARTS],
+    origins: [u64; PARTS],
     count: usize,
 }
 
 impl Parts {
     const NONE: Parts = Parts {
-        lens: [0; MOST],
-        origins: [0; MOST],
+        lens: [0; PARTS],
+        origins: [0; PARTS],
         count: 0,
     };
 
@@ -47,7 +42,7 @@ impl Parts {
         let len = (len / SUPERSLAB) as u32;
         if self.count > 0 && self.origins[self.count - 1] == origin {
             self.lens[self.count - 1] += len;
-        } else if self.count < MOST {
+        } else if self.count < PARTS {
             self.lens[self.count] = len;
             self.origins[self.count] = origin;
             self.count += 1;
@@ -89,7 +84,7 @@ impl Run {
 
     /// Parts that may follow those of this run.
     pub(super) fn room(&self) -> usize {
-        MOST - self.parts.count
+        PARTS - self.parts.count
     }
 
     /// Whether a cached part and a fresh one may follow.
@@ -279,7 +274,7 @@ pub(super) fn may_gather() -> bool {
 
 /// Whether parts of blocks may be moved.
 pub(super) fn may_move() -> bool {
-    EXTRA.load(Relaxed) < MOST_EXTRA && mapping::may_move()
+    EXTRA.load(Relaxed) < EXTRA_PARTS && mapping::may_move()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -329,11 +324,11 @@ mod tests {
 
     #[test]
     fn runs_of_too_many_parts_are_not_joined() {
-        let many: Vec<_> = (0..MOST).map(|origin| (1, origin as u64)).collect();
+        let many: Vec<_> = (0..PARTS).map(|origin| (1, origin as u64)).collect();
         let first = run(1 << 30, &many);
         assert!(first.join(&run(first.map.end(), &[(1, 99)])).is_none());
-        let same = first.join(&run(first.map.end(), &[(1, MOST as u64 - 1)]));
-        assert_eq!(same.expect("of one origin").parts.count, MOST);
+        let same = first.join(&run(first.map.end(), &[(1, PARTS as u64 - 1)]));
+        assert_eq!(same.expect("of one origin").parts.count, PARTS);
         assert!(run(1 << 30, &[(4, 1)]).is_whole());
     }
 }

@@ -7,14 +7,12 @@ use super::parts::{self, Run};
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::HUGE_BLOCK_FROM;
+use crate::base::tuning::large::{COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, huge};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
-
-/// Bytes behind its new end that stay with a block that shrinks, as one part in so many of what it keeps.
-const TAIL_SHARE: usize = 16;
 
 /// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
 /// is as it was.
@@ -158,9 +156,6 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     };
     copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
 }
-
-/// Bytes that are copied at a time.
-const COPIED: usize = 16 << 20;
 
 /// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
 fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {

@@ -2,6 +2,7 @@
 
 use super::object;
 use super::sys::{self, Errno};
+use crate::base::tuning;
 use core::ffi::{CStr, c_void};
 use core::fmt::Write;
 use core::mem::MaybeUninit;
@@ -78,8 +79,8 @@ pub(crate) fn is_gone(tid: u32) -> bool {
     })
 }
 
-/// Whether the process has no thread but the calling one. False if it cannot be known. Leaves `errno` alone.
-pub(crate) fn is_only() -> bool {
+/// Whether the process has no thread but the calling one and `others`. False if it cannot be known. Leaves `errno` alone.
+pub(crate) fn is_only_but(others: u32) -> bool {
     let flag = weak_address!("__libc_single_threaded") as *const u8;
     // SAFETY: glibc's variable, a `char`, where there is one. A thread that may write it meanwhile makes this the second.
     if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
@@ -91,7 +92,8 @@ pub(crate) fn is_only() -> bool {
         // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
         unsafe {
             let mut stat: libc::stat = core::mem::zeroed();
-            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == 3
+            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0
+                && stat.st_nlink as u64 == 3 + u64::from(others)
         }
     })
 }
@@ -187,9 +189,6 @@ pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" 
     }
 }
 
-/// Bytes of stack of a thread of ours.
-const STACK: usize = 256 << 10;
-
 /// Starts a detached thread of ours; answers whether there was one to be had. Call it with no lock held.
 #[cold]
 pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
@@ -202,7 +201,7 @@ pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
         let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
         libc::pthread_attr_init(attr.as_mut_ptr());
-        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), tuning::helper::STACK);
         libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
         let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), body, ptr::null_mut());
@@ -258,7 +257,7 @@ mod tests {
             thread::yield_now();
         }
         let theirs = TID.load(Ordering::Acquire);
-        assert!(!is_only() && !is_gone(theirs) && !is_gone(tid()));
+        assert!(!is_only_but(0) && !is_gone(theirs) && !is_gone(tid()));
         while !sleeps(theirs) {
             thread::yield_now();
         }

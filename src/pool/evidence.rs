@@ -9,7 +9,8 @@ use super::place::lock;
 use super::{Counts, Pool};
 use crate::base::size_class;
 use crate::base::tuning::{
-    DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, UNSEEN_SUPERSLABS, WRITTEN_TO,
+    DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, UNSEEN_SHARE, UNSEEN_SUPERSLABS,
+    WRITTEN_TO,
 };
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::ThpPolicy;
@@ -98,7 +99,7 @@ impl Larger {
 
     /// Whether the next one may be begun on huge pages.
     fn may_begin(&self, counts: &Counts) -> bool {
-        let most = (counts.larger_slots / SLOTS / 4).min(UNSEEN_SUPERSLABS);
+        let most = (counts.larger_slots / SLOTS / UNSEEN_SHARE).min(UNSEEN_SUPERSLABS);
         self.dense && counts.larger_slots >= KNOWN_SLOTS && self.unseen < most
     }
 }

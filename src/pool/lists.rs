@@ -1,5 +1,6 @@
 //! The pool's intrusive lists.
 
+use crate::base::tuning::pool::{LOOKS, LOOKS_CHOOSY};
 use crate::base::units::SLOTS;
 use crate::slab::superslab::{Links, Superslab};
 use core::ptr;
@@ -8,10 +9,6 @@ const UNLINKED: Links = Links {
     next: ptr::null_mut(),
     prev: ptr::null_mut(),
 };
-/// How many superslabs of one list are looked at for a long enough run before the next list is tried.
-const LOOK: usize = 8;
-/// How many are looked at for a run that is resident, or that is not.
-const LOOK_CHOOSY: usize = 24;
 
 /// Which free slots a claim is content with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,13 +83,13 @@ impl ByFree {
         let mut left = if pick == Pick::Any {
             usize::MAX
         } else {
-            LOOK_CHOOSY
+            LOOKS_CHOOSY
         };
         while candidates != 0 {
             let list = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
             let mut at = self.heads[kind][list];
-            for _ in 0..LOOK.min(left) {
+            for _ in 0..LOOKS.min(left) {
                 if at.is_null() {
                     break;
                 }

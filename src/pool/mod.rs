@@ -34,6 +34,7 @@ pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 
 use crate::base::demand::{Demand, Epoch};
+use crate::base::tuning::pool::WORTH_A_LOOK;
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs::ThpPolicy;
 use crate::os::clock;
@@ -108,9 +109,6 @@ impl Counts {
         self.dirty_bytes = self.dirty_bytes + is.dirty_bytes - was.dirty_bytes;
     }
 }
-
-/// Retained bytes from which a claim looks for slots that are resident first.
-const WORTH_A_LOOK: usize = 64 << 10;
 
 /// Slots handed to a heap: theirs until [`release`].
 #[derive(Clone, Copy)]

@@ -7,6 +7,9 @@ use super::{Account, Pool, counts, recount, units};
 use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::tuning::pool::{
+    IN_USE_SHARE, RETAINED_LEAST, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
+};
 use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::clock;
@@ -17,19 +20,10 @@ use crate::slab::superslab::{State, Superslab, UNIT};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Least bytes of free memory kept resident; beyond it an eighth of what is in use. Little: a program that needs more
-/// shows it by coming back for it.
-pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(512 << 10);
+/// Least bytes of free memory kept resident.
+pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(RETAINED_LEAST);
 /// Whether the bound is fixed (a knob) instead of growing with what is in use.
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
-/// Most bytes below the bound that one trim makes room for.
-const SLACK: usize = 8 << 20;
-/// A superslab of huge pages is split by a partial purge only when so many of its slots are free: none at first, then sparse
-/// ones, denser ones where that was not enough. What can then still be free in the densest is less than the eighth of
-/// what is in use that may be retained.
-const SPLIT_FROM: [u32; 4] = [32, 24, 12, 4];
-/// What nobody needed for the whole delay is worth splitting a page for from here on.
-const SPLIT_AGED_FROM: u32 = 12;
 /// No trim before this time: the last one found nothing to give back, and left more than the bound allows (locked pages, a
 /// bound below what dense huge pages hold); looking through all superslabs at every release would find nothing again.
 static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
@@ -71,7 +65,7 @@ pub(super) fn bound(whole: &Whole) -> usize {
     // What heaps' stacks hold is idle as well.
     let floor = retention::SMALL_UNSEEN.saturating_sub(account::of(Kind::Stacks));
     least
-        .max(whole.claimed_slots * SLOT / 8)
+        .max(whole.claimed_slots * SLOT / IN_USE_SHARE)
         .max(account::seen(whole.allowance, floor))
         .max(PREWARMED.load(Ordering::Relaxed))
 }
@@ -98,7 +92,7 @@ pub(crate) fn trim() {
     let over = |pool: &Held| {
         let whole = pool.whole();
         let bound = bound(&whole);
-        whole.dirty_bytes > bound - (bound / 4).min(SLACK)
+        whole.dirty_bytes > bound - (bound / 4).min(TRIM_BELOW)
     };
     let barren = Cell::new(true);
     for split_from in SPLIT_FROM {
@@ -115,7 +109,7 @@ pub(crate) fn trim() {
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
     if barren.get() && left > bound {
-        let more = (left / 8).max((bound / 4).min(SLACK / 4));
+        let more = (left / 8).max((bound / 4).min(TRIM_BELOW / 4));
         BARREN_BELOW.store(left + more, Ordering::Relaxed);
         BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
     }

@@ -3,6 +3,7 @@
 use super::place::{Held, lock};
 use super::{Account, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::tuning::pool::{KEEP_MAPPED, REFUSALS};
 use crate::base::units::SUPERSLAB;
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::numa;
@@ -10,11 +11,6 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Wholly free, purged superslabs kept mapped: at least this many, a node's share of them each, or half of those in use.
-const KEEP_MAPPED: usize = 16;
-/// Refusals after which [`unmap_empty`] leaves a pool: one superslab may be refused where its neighbour, at the end of a
-/// mapping, is not.
-const REFUSALS: u32 = 32;
 /// Calls of [`unmap_empty`] so far: what each leaves in the superslabs it was refused. A number only, so Relaxed.
 static SEARCHES: AtomicU64 = AtomicU64::new(0);
 

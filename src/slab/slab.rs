@@ -62,11 +62,16 @@ impl Slab {
         // the low bits of the page number (sixteen sets, and slots are sixteen pages apart).
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
         // What is used of several slots is counted from the first on.
-        let start = if size_class::slots(class) > 1 {
+        let size = size_class::size(class);
+        let mut start = if size_class::slots(class) > 1 {
             0
         } else {
-            (line * CACHE_LINE / size_class::size(class)) % capacity
+            (line * CACHE_LINE / size) % capacity
         };
+        // A class of which one block is used is not to touch two pages. The block at the base lies in one.
+        while size <= UNIT && start * size % UNIT + size > UNIT {
+            start = (start + 1) % capacity;
+        }
         // SAFETY: the caller has exclusive use of the slab.
         unsafe {
             this.write(Slab {

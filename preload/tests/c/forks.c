@@ -1,10 +1,11 @@
 /* fork in bad moments; every case ends at once or is ended by its alarm. Arguments: stdio, handlers, nested, interrupted,
-   late. Behaviours imitated:
+   maintained. Behaviours imitated:
    - stdio: one thread forks, one flushes all streams, others read lines (glibc bug 19431);
    - handlers: one thread forks, others register handlers of fork, for which the C library allocates under its own lock;
    - nested: a signal whose handler forks arrives while the same thread is inside fork;
    - interrupted: a signal whose handler forks arrives while the only thread is inside malloc or free; the child goes on
-     from there, too. */
+     from there, too;
+   - maintained: the same in a process that frees and takes so much that the allocator has a thread of its own. */
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
@@ -165,6 +166,25 @@ static void interrupted(void) {
         _exit(0);
 }
 
+/* The same where so much comes and goes that the allocator has a thread, which is at work as often as not. */
+static void maintained(void) {
+    enum { COUNT = 4000, SIZE = 12000 };
+    static void *many[COUNT];
+    struct sigaction action = {.sa_handler = on_time, .sa_flags = SA_RESTART};
+    struct itimerval often = {{0, 3000}, {0, 3000}};
+    first = getpid();
+    sigaction(SIGVTALRM, &action, 0);
+    setitimer(ITIMER_VIRTUAL, &often, 0);
+    for (int left = 30; handled < 300 || (getpid() != first && left > 0); left--) {
+        for (int i = 0; i < COUNT; i++)
+            many[i] = memset(malloc(SIZE), 1, SIZE);
+        for (int i = 0; i < COUNT; i++)
+            free(many[i]);
+    }
+    if (getpid() != first)
+        _exit(0);
+}
+
 int main(int count, char **arguments) {
     CHECK(count == 2);
     alarm(120);
@@ -173,6 +193,7 @@ int main(int count, char **arguments) {
     case 'h': run(registers, 3, registers); break;
     case 'n': nested(); break;
     case 'i': interrupted(); break;
+    case 'm': maintained(); break;
     }
     puts("forked");
     return 0;

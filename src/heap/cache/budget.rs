@@ -11,6 +11,10 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
+use crate::base::tuning::heap_cache::{
+    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, LEAST, LIVE_SHARE, LOW, PATIENCE, SHARED_FROM,
+    SHARED_LEAST, STILL_MS,
+};
 use crate::heap::data::bin::bin_limit;
 use crate::heap::data::heap::Shared;
 use crate::heap::data::registry;
@@ -18,22 +22,6 @@ use crate::heap::data::state::Slack;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// KiB that a heap may hold before anything was learnt, where the knob names no number.
-const AUTO_KB: u32 = 4096;
-const AUTO_SPEED_KB: u32 = 16384;
-/// Blocks per millisecond that may be missed without anything coming of it: their way home and back, at 30 ns, takes some
-/// hundredths of the time.
-const CHEAP_PER_MS: u64 = 2048;
-/// Blocks missed at once that are put up with before anything is learnt.
-const PATIENCE: u64 = 16384;
-/// What is left of the live bytes when most has gone.
-const LOW: usize = 4;
-/// Bytes learnt that are forgotten at once.
-const LEAST: usize = 64 << 10;
-/// Milliseconds without a slow path after which a thread makes room for others: longer than one waits for its turn on a
-/// busy core.
-const STILL_MS: u64 = 10;
 
 impl Slack {
     fn saw(&mut self, amount: usize, live: usize, all: usize) {
@@ -114,10 +102,12 @@ unsafe fn live(part: *mut Shared) -> usize {
 pub(crate) unsafe fn bound(part: *mut Shared) -> usize {
     let heaps = registry::count()
         .saturating_sub(registry::idle_count())
-        .max(8);
+        .max(SHARED_FROM);
     // SAFETY: the caller's promise.
     let live = unsafe { live(part) };
-    (least() * 8 / heaps).max(128 << 10).max(live / 8)
+    (least() * SHARED_FROM / heaps)
+        .max(SHARED_LEAST)
+        .max(live / LIVE_SHARE)
 }
 
 /// Most blocks that a class may keep in its bin and on its stack.
@@ -158,8 +148,8 @@ pub(crate) unsafe fn share(part: *mut Shared, class: usize) -> Share {
             };
         }
         Share {
-            bin: live / 8,
-            stack: live / 8,
+            bin: live / LIVE_SHARE as u32,
+            stack: live / LIVE_SHARE as u32,
         }
     }
 }
@@ -239,21 +229,11 @@ pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
                 let bytes = (back as usize * size_class::size(class)).min(room);
                 if bytes > 0 {
                     slack.learnt += bytes;
-                    slack.learns = true;
                     LEARNT.fetch_add(bytes, Relaxed);
                 }
             }
         }
     }
-}
-
-/// Whether more was learnt since the last call: somebody has to be there to take it back should the thread fall asleep.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn learns(part: *mut Shared) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { core::mem::take(&mut (*part).slack.learns) }
 }
 
 /// Takes down what was learnt by `bytes` that were not needed since the last look.

@@ -2,6 +2,7 @@
 //! grow while its own does nothing, and for whoever finds no memory.
 
 use crate::base::size_class::{self, CLASSES};
+use crate::base::tuning::heap_cache::{IMPOSSIBLE, OTHERS};
 use crate::base::units::SLOT;
 use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
 use crate::heap::cache::{budget, flush};
@@ -13,14 +14,6 @@ use crate::heap::home::sorter::Sorter;
 use crate::os::clock;
 use crate::pool;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// How many times as much as a class takes anew the others make room for. Their blocks lie scattered, and what goes home
-/// may be a part of a slab only.
-pub(crate) const ROOM_FOR: usize = 4;
-/// Bytes that are hardly ever to be had at once.
-const IMPOSSIBLE: usize = 1 << 42;
-/// Heaps that are looked at for each slab that is opened.
-const OTHERS: usize = 4;
 
 /// Bytes on the stack of a class.
 unsafe fn kept(part: *mut Shared, class: usize) -> usize {

@@ -109,9 +109,11 @@ pub(crate) struct Shared {
     pub(crate) shrinks_left: u8,
     pub(crate) shrinking: usize,
     pub(crate) drained: u64,
-    /// What a `sorter::Sorter` gathers, and whether one has any.
-    pub(crate) rows: Rows,
+    /// Whether a `sorter::Sorter` has any blocks. The large tables come last: a thread that has a few blocks does not touch
+    /// them, and what it does touch lies together.
     pub(crate) sorting: bool,
+    /// What the sorter gathers.
+    pub(crate) rows: Rows,
     /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
     pub(crate) scratch: Addresses,
 }
@@ -149,11 +151,11 @@ pub(crate) struct Heap {
     /// Whether the heap stands among those whose threads may be gone, and the next of them; under the registry's lock.
     pub(crate) is_ending: UnsafeCell<bool>,
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
-    pub(crate) shared: UnsafeCell<Shared>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
     /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
+    pub(crate) shared: UnsafeCell<Shared>,
     /// Where the bins that lie in no magazine, and the batches in the making, keep the addresses of their blocks.
     pub(crate) places: Places,
     pub(crate) out_places: state::OutPlaces,

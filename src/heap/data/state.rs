@@ -69,8 +69,6 @@ pub(crate) struct Slack {
     pub(crate) paid_at: u64,
     /// Some class's `cut` is not 0.
     pub(crate) any_cut: bool,
-    /// More was learnt since this was last asked for.
-    pub(crate) learns: bool,
     /// Most there could have been since the last look, had nothing gone home.
     pub(crate) could: usize,
     /// `Shared::slow_ops` as another thread that grows saw it last, and when that had changed.

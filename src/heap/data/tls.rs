@@ -1,4 +1,4 @@
-//! The one thread-local pointer: the calling thread's heap, or one of two read-only stand-ins.
+//! The one thread-local pointer: the calling thread's heap, or a read-only stand-in; and a word that says why it is that.
 //!
 //! On x86_64 it is a hidden symbol of our own in initial-exec storage: a single `fs:` access in an executable, one
 //! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
@@ -16,9 +16,13 @@ use core::ptr;
 
 /// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
 pub(crate) static EMPTY: StandIn = StandIn::new();
-/// What threads have that go without a heap: the first of these those of ours, for good; the second a thread whose heap
-/// was given up, and the ones behind it a thread that has freed a block since.
-static GONE: [StandIn; 2 + FREES] = [const { StandIn::new() }; 2 + FREES];
+
+/// Why a thread has the stand-in: it is new;
+const FRESH: usize = 0;
+/// it is one of ours, which never has a heap;
+const OURS: usize = 1;
+/// its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
+const ENDED: usize = 2;
 /// Blocks that such a thread frees before it is given a heap again: the C library frees a few of its own last of all.
 const FREES: usize = 3;
 
@@ -46,40 +50,60 @@ mod access {
         concat!(".hidden ", symbol!()),
         concat!(".globl ", symbol!()),
         concat!(".type ", symbol!(), ", @object"),
-        concat!(".size ", symbol!(), ", 8"),
+        concat!(".size ", symbol!(), ", 16"),
         concat!(symbol!(), ":"),
         ".quad {empty}",
+        ".quad 0",
         ".text",
         empty = sym EMPTY,
     );
 
-    #[cfg(not(feature = "local_dynamic_tls"))]
     #[inline(always)]
     pub(crate) fn get() -> *mut Front {
-        let front: *mut Front;
+        read::<0>() as *mut Front
+    }
+
+    pub(crate) fn set(front: *mut Front) {
+        write::<0>(front as usize);
+    }
+
+    pub(crate) fn stage() -> usize {
+        read::<8>()
+    }
+
+    pub(crate) fn set_stage(stage: usize) {
+        write::<8>(stage);
+    }
+
+    #[cfg(not(feature = "local_dynamic_tls"))]
+    #[inline(always)]
+    fn read<const AT: usize>() -> usize {
+        let word: usize;
         // SAFETY: reads eight bytes of this thread's initial-exec storage. `pure, readonly` (never `nomem`) lets the
         // compiler merge reads but not move them across a `set`.
         unsafe {
             asm!(
                 concat!("mov {out}, qword ptr [rip + ", symbol!(), "@GOTTPOFF]"),
-                "mov {out}, qword ptr fs:[{out}]",
-                out = out(reg) front,
+                "mov {out}, qword ptr fs:[{out} + {at}]",
+                out = out(reg) word,
+                at = const AT,
                 options(pure, readonly, nostack, preserves_flags),
             );
         }
-        front
+        word
     }
 
     #[cfg(not(feature = "local_dynamic_tls"))]
-    pub(crate) fn set(front: *mut Front) {
+    fn write<const AT: usize>(word: usize) {
         // SAFETY: writes eight bytes of this thread's initial-exec storage; default options, so that nothing is
         // assumed of memory across it.
         unsafe {
             asm!(
                 concat!("mov {tmp}, qword ptr [rip + ", symbol!(), "@GOTTPOFF]"),
-                "mov qword ptr fs:[{tmp}], {value}",
+                "mov qword ptr fs:[{tmp} + {at}], {value}",
                 tmp = out(reg) _,
-                value = in(reg) front,
+                value = in(reg) word,
+                at = const AT,
             );
         }
     }
@@ -113,29 +137,31 @@ mod access {
 
     #[cfg(feature = "local_dynamic_tls")]
     #[inline(always)]
-    pub(crate) fn get() -> *mut Front {
-        let front: *mut Front;
+    fn read<const AT: usize>() -> usize {
+        let word: usize;
         // SAFETY: reads eight bytes of this thread's storage. `pure, readonly` as in the other `get`; the call needs
         // an aligned stack and may change the flags, so neither is promised away.
         unsafe {
             by_descriptor!(
-                "mov rax, qword ptr fs:[rax]",
-                out("rax") front,
+                "mov rax, qword ptr fs:[rax + {at}]",
+                out("rax") word,
+                at = const AT,
                 options(pure, readonly),
             );
         }
-        front
+        word
     }
 
     #[cfg(feature = "local_dynamic_tls")]
-    pub(crate) fn set(front: *mut Front) {
+    fn write<const AT: usize>(word: usize) {
         // SAFETY: writes eight bytes of this thread's storage; default options, so that nothing is assumed of memory
         // across it.
         unsafe {
             by_descriptor!(
-                "mov qword ptr fs:[rax], {value}",
-                value = in(reg) front,
+                "mov qword ptr fs:[rax + {at}], {value}",
+                value = in(reg) word,
                 out("rax") _,
+                at = const AT,
             );
         }
     }
@@ -148,6 +174,7 @@ mod access {
 
     std::thread_local! {
         static HEAP: Cell<*mut Front> = const { Cell::new((&raw const EMPTY).cast_mut().cast()) };
+        static STAGE: Cell<usize> = const { Cell::new(0) };
     }
 
     #[inline(always)]
@@ -159,44 +186,54 @@ mod access {
     pub(crate) fn set(front: *mut Front) {
         HEAP.with(|cell| cell.set(front));
     }
+
+    pub(crate) fn stage() -> usize {
+        STAGE.with(Cell::get)
+    }
+
+    pub(crate) fn set_stage(stage: usize) {
+        STAGE.with(|cell| cell.set(stage));
+    }
 }
 
 pub(crate) use access::{get, set};
 
+/// Whether the thread of this front, the calling one, is new.
 #[inline]
 pub(crate) fn is_empty(front: *mut Front) -> bool {
+    is_stand_in(front) && access::stage() == FRESH
+}
+
+/// Whether the thread of this front, the calling one, goes without a heap.
+#[inline]
+pub(crate) fn is_dead(front: *mut Front) -> bool {
+    is_stand_in(front) && access::stage() != FRESH
+}
+
+#[inline]
+fn is_stand_in(front: *mut Front) -> bool {
     core::ptr::addr_eq(front, &raw const EMPTY)
 }
 
-#[inline]
-pub(crate) fn is_dead(front: *mut Front) -> bool {
-    (front as usize).wrapping_sub(GONE.as_ptr() as usize) < size_of_val(&GONE)
-}
-
-/// Which of the stand-ins `front` is.
-fn stage(front: *mut Front) -> usize {
-    (front as usize).wrapping_sub(GONE.as_ptr() as usize) / size_of::<StandIn>()
-}
-
-fn set_stage(stage: usize) {
-    if let Some(stand_in) = GONE.get(stage) {
-        set((&raw const *stand_in).cast_mut().cast());
-    }
+fn go_without(stage: usize) {
+    // In this order, so that a signal handler finds the heap or why there is none.
+    access::set_stage(stage);
+    set((&raw const EMPTY).cast_mut().cast());
 }
 
 /// Marks the calling thread, which is one of ours, as one that never has a heap.
 pub(crate) fn set_dead() {
-    set_stage(0);
+    go_without(OURS);
 }
 
 /// Marks the calling thread as one whose heap was given up.
 pub(crate) fn set_ended() {
-    set_stage(1);
+    go_without(ENDED);
 }
 
 /// Whether the calling thread, whose front this is, had a heap, and is to be given one for what it allocates.
 pub(crate) fn may_return(front: *mut Front) -> bool {
-    is_dead(front) && stage(front) > 0
+    is_stand_in(front) && access::stage() >= ENDED
 }
 
 /// The same for what it frees: not for the first few blocks.
@@ -204,11 +241,11 @@ pub(crate) fn may_return_to_free(front: *mut Front) -> bool {
     if !may_return(front) {
         return false;
     }
-    let last = stage(front) == FREES + 1;
-    if !last {
-        set_stage(stage(front) + 1);
+    let stage = access::stage();
+    if stage < ENDED + FREES {
+        access::set_stage(stage + 1);
     }
-    last
+    stage == ENDED + FREES
 }
 
 /// The calling thread's heap; null if it has none.

@@ -1,6 +1,7 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
 use crate::base::size_class;
+use crate::base::tuning::heap_cache;
 use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
@@ -162,7 +163,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 let guard = lock(heap);
                 slabs::open(heap, had.claim, class);
                 let taken = from_slabs(heap, class, want);
-                let bytes = slots * SLOT * reclaim::ROOM_FOR;
+                let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if budget::learnt(shared(heap)) > 0 {
                     reclaim::make_room(heap, class, bytes);
                 }

@@ -66,11 +66,9 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     }
     tls::set_ended();
     // SAFETY: from here on this thread does not touch it.
-    let gave_back = unsafe { give_up::give_up(heap) };
+    unsafe { give_up::give_up(heap) };
     tick::pass(clock::now_ms());
-    if gave_back {
-        maintain::wake();
-    }
+    maintain::wake();
 }
 
 /// In the child of a fork: its one thread, whose heap is `mine` if it has one, has another number than in the parent, and

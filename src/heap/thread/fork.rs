@@ -8,7 +8,7 @@
 //! is lost to the child: address space of at most that one object, or one rack of magazines, for each thread.
 //!
 //! A process of one thread has nobody to wait for: there a signal handler may fork whatever it interrupted, an
-//! allocation or another fork, and parent and child both go on from there. The lock it interrupted a hold of stays held in
+//! allocation or another fork, and parent and child both go on from there. The maintenance thread rests meanwhile. The lock it interrupted a hold of stays held in
 //! both.
 //!
 //! glibc takes a lock of its own after the last handler, that of the list of open streams, and a thread may hold it that
@@ -20,6 +20,7 @@ use crate::heap::data::torn::TORN;
 use crate::heap::data::{registry, tls};
 use crate::heap::home::post;
 use crate::heap::thread::{attach, exit};
+use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{ahead, maintain};
 use crate::os::freeze::FREEZE;
 use crate::os::lock::Lock;
@@ -90,7 +91,11 @@ pub(crate) fn locks() -> impl Iterator<Item = &'static Lock> {
 
 unsafe extern "C" fn prepare() {
     // A thread that ends the process waits for nobody.
-    if thread::is_only() || FREEZE.am_dying() {
+    if FREEZE.am_dying() {
+        return;
+    }
+    let helper = HELPER.pause();
+    if thread::is_only_but(helper.into()) {
         return;
     }
     if !FREEZE.is_forker()
@@ -111,6 +116,9 @@ unsafe extern "C" fn prepare() {
 }
 
 unsafe extern "C" fn parent() {
+    if !FREEZE.am_dying() {
+        HELPER.resume();
+    }
     if !FREEZE.is_forker() || !FREEZE.was_outermost() {
         return;
     }
@@ -130,6 +138,7 @@ unsafe extern "C" fn child() {
     let mine: *mut Heap = tls::current();
     // SAFETY: this is the only thread.
     unsafe { exit::after_fork(mine) };
+    maintain::after_fork();
     if !FREEZE.is_forker() {
         return;
     }
@@ -149,7 +158,6 @@ unsafe extern "C" fn child() {
         }
         registry::rebuild_idle(mine);
         attach::after_fork();
-        maintain::after_fork();
         ahead::after_fork();
     }
 }

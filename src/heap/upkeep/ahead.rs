@@ -9,6 +9,10 @@
 //! Of several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself,
 //! and where that is refused it serves the node it happens to run on.
 
+use crate::base::tuning::ahead::{
+    DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US, QUICK_MS,
+    REFUSED_MS,
+};
 use crate::base::units::SLOTS;
 use crate::heap::data::tls;
 use crate::knobs::{self, Prefault};
@@ -17,22 +21,6 @@ use crate::pool::{self, Node};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-
-/// The pool ran dry this often, each time within [`QUICK_MS`] of the one before: the program grows.
-const DRY_TO_START: u32 = 4;
-const QUICK_MS: u64 = 100;
-/// Programs below that many superslabs are left alone.
-const FROM_SUPERSLABS: usize = 8;
-/// Between two looks at what the program took.
-const LOOK_US: u64 = 1000;
-/// After memory, a limit or the want of a thread ended it, it is not tried again for so long.
-const REFUSED_MS: u64 = 1000;
-/// Between two superslabs at least: long enough for a waiting mmap to get its turn.
-const PAUSE_US: u64 = 50;
-/// Looks without growth after which the thread ends.
-const LOOKS_TO_LIVE: u32 = 100;
-const LEAST: usize = 2;
-const MOST: usize = 64;
 
 /// Whether the thread is there. Whoever sets it starts the thread, and the thread clears it: nothing else is published
 /// by it, so Relaxed, as for the words below, which only decide when and where.

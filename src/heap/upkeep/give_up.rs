@@ -10,12 +10,11 @@ use crate::heap::upkeep::idle_cache;
 use crate::pool;
 use core::sync::atomic::{Ordering, fence};
 
-/// Makes a heap idle; answers whether the pool may have got much, so that somebody has to see to it.
+/// Makes a heap idle. The pool may have got much: the caller sees that somebody sees to it.
 ///
 /// # Safety
 /// Its thread has ended, or is the calling one and does not touch it any more. No lock may be held.
-#[must_use]
-pub(crate) unsafe fn give_up(heap: *mut Heap) -> bool {
+pub(crate) unsafe fn give_up(heap: *mut Heap) {
     idle_cache::make_room();
     // SAFETY: the caller's promise: nobody touches the private part.
     unsafe {
@@ -24,7 +23,6 @@ pub(crate) unsafe fn give_up(heap: *mut Heap) -> bool {
         let mut sorter = Sorter::new(heap, true);
         let ended = idle_cache::begin(heap, &mut sorter);
         drain::post_all(&mut sorter);
-        let gave_back = ended.gave_back();
         (*heap).state.store(IDLE, Ordering::Relaxed);
         // SeqCst, with the fence in `post::post`: either the poster sees Idle, or this drain sees its batch.
         fence(Ordering::SeqCst);
@@ -43,7 +41,6 @@ pub(crate) unsafe fn give_up(heap: *mut Heap) -> bool {
             pool::trim();
         }
         drain::catch_up();
-        gave_back
     }
 }
 
@@ -53,7 +50,7 @@ pub(crate) fn give_up_gone() -> bool {
     let mut any = false;
     while let Some(heap) = registry::take_gone() {
         // SAFETY: its thread is gone.
-        let _gave_back = unsafe { give_up(heap) };
+        unsafe { give_up(heap) };
         any = true;
     }
     any

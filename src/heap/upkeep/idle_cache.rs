@@ -5,6 +5,7 @@
 //! within its bound stays as it is; one beyond it sends its bins and stacks home and keeps a few empty slabs at most. What
 //! nobody came for between two looks a purge delay apart goes home as well.
 
+use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
 use crate::base::units::SLOT;
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::heap::{Heap, IDLE, lock, shared};
@@ -19,14 +20,6 @@ use crate::{knobs, pool};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Most bytes one idle heap keeps, and all of them together.
-const MOST_EACH: usize = 512 << 10;
-const MOST: usize = 2 << 20;
-/// What a heap is charged at least, so that the heaps that keep something are few enough to be looked at.
-const LEAST: usize = 16 << 10;
-/// Idle heaps that one look sees to.
-const PER_LOOK: usize = 32;
-
 /// Bytes that all idle heaps together keep: the sum of what each `Shared::kept` says, and of what was reserved for those
 /// that are about to be idle. Approximate while one changes, and nothing is read by it, so Relaxed.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
@@ -36,19 +29,8 @@ static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 /// What to undo once the heap is idle.
 #[must_use]
 pub(crate) enum Ended {
-    Whole {
-        held: usize,
-        /// What lay on the stacks has gone home all the same.
-        flushed: bool,
-    },
+    Whole { held: usize },
     SentHome,
-}
-
-impl Ended {
-    /// Whether the pool may have got much.
-    pub(crate) fn gave_back(&self) -> bool {
-        !matches!(self, Ended::Whole { flushed: false, .. })
-    }
 }
 
 /// Reserves `bytes` of what idle heaps may keep.
@@ -95,8 +77,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     unsafe {
         budget::forget(shared(heap));
         send_foreign(heap, sorter);
-        let flushed = bytes(heap) > MOST_EACH;
-        if flushed {
+        if bytes(heap) > MOST_EACH {
             forget(heap);
             slabs::retire_empty(heap);
             flush::flush_all(heap, sorter);
@@ -105,7 +86,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
         if reserve(held) {
             // All that comes home until the heap is idle stays with it as well: it is counted.
             (*shared(heap)).keep_left = usize::MAX;
-            return Ended::Whole { held, flushed };
+            return Ended::Whole { held };
         }
         // What earlier threads left and later ones did not use does not pile up.
         forget(heap);
@@ -129,7 +110,7 @@ pub(crate) unsafe fn end(heap: *mut Heap, ended: Ended) {
         let left = core::mem::take(&mut (*part).keep_left);
         match ended {
             // Its slabs are not for others to take over: what lies in its bins would be foreign to it.
-            Ended::Whole { held, .. } => {
+            Ended::Whole { held } => {
                 (*part).kept = held;
                 (*heap).rest.store(WHOLE, Relaxed);
             }

@@ -1,12 +1,15 @@
 //! The maintenance thread: gives back what quiescence would strand.
 //!
-//! Started lazily, where much lies idle and, unless a knob says otherwise, only in a process of several threads; it ends when
-//! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
-//! a time, and never waits for a heap that is busy.
+//! Started lazily, where much lies idle: little is much in a process of several threads, and a process of one gets a second
+//! only for what nobody would put up with ([`helper`](super::helper) says what that changes for it). It ends when there is
+//! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time,
+//! and never waits for a heap that is busy.
 
 use crate::base::account;
+use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
 use crate::heap::data::{registry, tls};
 use crate::heap::home::drain;
+use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, settle, tick};
 use crate::os::{clock, sys, thread};
 use crate::slab::depot::DEPOT;
@@ -15,57 +18,73 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Retained bytes from which the thread is worth having.
-const START_FROM: usize = 6 << 20;
-/// Idle rounds after which it ends.
-const ROUNDS_TO_LIVE: u32 = 8;
-
 static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// The process all this is about: who runs in its memory after `vfork` must not start a thread here. 0 at first. Written
+/// when a process has one thread; else only read, so Relaxed.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
 static MANY: AtomicBool = AtomicBool::new(false);
 
-/// Starts the thread if it is wanted and not there. A process of one thread gets none unless a knob says so: it may fork in
-/// a signal handler, unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock
-/// held.
+/// Starts the thread if it is wanted and not there. Call it with no lock held.
+#[inline]
 pub(crate) fn wake() {
-    if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && account::idle() > START_FROM {
+    if !RUNNING.load(Ordering::Relaxed) && account::idle() > FROM {
         start();
     }
 }
 
-/// The calling thread takes memory for the first time, or a large block without a heap of its own. If the process has
-/// another thread, it may have one of ours at any time.
+/// The calling thread takes memory for the first time, or a large block without a heap of its own.
 pub(crate) fn noticed() {
     if MANY.load(Ordering::Relaxed) {
         return;
     }
-    // SAFETY: plain calls without arguments.
-    let second = || unsafe { libc::gettid() != libc::getpid() };
+    // SAFETY: a plain call without arguments.
+    let process = unsafe { libc::getpid() } as u32;
     let knobs = knobs::get();
-    if knobs.background_alone || registry::live_count() >= 2 || second() {
-        MANY.store(true, Ordering::Relaxed);
+    if PROCESS.load(Ordering::Relaxed) == 0 {
+        PROCESS.store(process, Ordering::Relaxed);
         account::set_watched(knobs.background);
     }
+    if knobs.background_alone || registry::live_count() >= 2 || thread::tid() != process {
+        MANY.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Calls `call` while the process has no thread of ours but those that were asked for.
+pub(crate) fn without_helper<R>(call: impl FnOnce() -> R) -> R {
+    HELPER.send_away();
+    let result = call();
+    sys::preserve_errno(wake);
+    result
 }
 
 /// How many more who want the thread are turned away, and how many will be after the next refusal. Estimates: Relaxed.
 static TURN_AWAY: AtomicU32 = AtomicU32::new(0);
-static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(LEAST_TURNED_AWAY);
-/// A process that is refused a thread once is mostly refused for long: by a limit on threads, or on address space. What
-/// is paid for asking is to stay little beside what else those who ask have done.
-const LEAST_TURNED_AWAY: u32 = 64;
-const MOST_TURNED_AWAY: u32 = 64 << 10;
+static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(*TURNED_AWAY.start());
 
 #[cold]
 fn start() {
-    if turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
+    let from = match MANY.load(Ordering::Relaxed) {
+        true => FROM,
+        false => FROM_ALONE,
+    };
+    // Unit tests count what heaps hold, of which nothing is to go by itself.
+    if account::idle() <= from || !knobs::get().background || cfg!(test) {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
+    // SAFETY: a plain call without arguments.
+    let here = unsafe { libc::getpid() } as u32 == PROCESS.load(Ordering::Relaxed);
+    if !here || turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    HELPER.starts();
     let started = thread::spawn(run);
     note_start(started);
     if !started {
+        HELPER.goes();
         RUNNING.store(false, Ordering::Release);
     }
 }
@@ -80,14 +99,15 @@ fn turned_away() -> bool {
     left > 0
 }
 
-/// After each refusal twice as many are turned away as after the one before.
+/// After each refusal twice as many are turned away as after the one before, and nobody is known to see time pass.
 fn note_start(started: bool) {
+    account::set_watched(started);
     let next = if started {
-        LEAST_TURNED_AWAY
+        *TURNED_AWAY.start()
     } else {
         let now = NEXT_TURNED_AWAY.load(Ordering::Relaxed);
         TURN_AWAY.store(now, Ordering::Relaxed);
-        (now * 2).min(MOST_TURNED_AWAY)
+        (now * 2).min(*TURNED_AWAY.end())
     };
     NEXT_TURNED_AWAY.store(next, Ordering::Relaxed);
 }
@@ -95,18 +115,20 @@ fn note_start(started: bool) {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // Whatever the C library allocates for this thread comes from the shared heap.
     tls::set_dead();
+    HELPER.came();
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut idle_rounds = 0;
-    while idle_rounds < ROUNDS_TO_LIVE {
-        sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
+    while idle_rounds < ROUNDS_TO_LIVE && HELPER.work_after((delay / 2).clamp(50, 1000)) {
         let before = account::idle();
         round();
-        idle_rounds = if before > START_FROM / 4 && account::idle() < before {
+        HELPER.rest();
+        idle_rounds = if before > FROM && account::idle() < before {
             0
         } else {
             idle_rounds + 1
         };
     }
+    HELPER.goes();
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()
 }
@@ -122,7 +144,10 @@ fn round() {
         pool::trim();
     }
     drain::catch_up();
-    tick::pass(clock::now_ms());
+    let now = clock::now_ms();
+    tick::pass(now);
+    // Nobody waits for this thread.
+    while large::decay(now) > 0 {}
 }
 
 /// Gives back everything that can be given back now; answers the bytes.
@@ -148,9 +173,14 @@ pub(crate) fn purge_now() -> usize {
 /// In the child of a fork: the thread is gone.
 pub(crate) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
-    let knobs = knobs::get();
-    MANY.store(knobs.background_alone, Ordering::Relaxed);
-    account::set_watched(knobs.background_alone);
+    HELPER.after_fork();
+    if PROCESS.load(Ordering::Relaxed) != 0 {
+        // SAFETY: a plain call without arguments.
+        PROCESS.store(unsafe { libc::getpid() } as u32, Ordering::Relaxed);
+        let knobs = knobs::get();
+        MANY.store(knobs.background_alone, Ordering::Relaxed);
+        account::set_watched(knobs.background);
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -2,6 +2,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod give_up;
+pub(crate) mod helper;
 pub(crate) mod idle_cache;
 pub(crate) mod maintain;
 pub(crate) mod settle;

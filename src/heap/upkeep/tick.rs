@@ -2,6 +2,7 @@
 
 use crate::base::account;
 use crate::base::demand::Epoch;
+use crate::base::tuning::LOOK_EVERY;
 use crate::heap::cache::{budget, flush, incoming};
 use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::drain;
@@ -10,9 +11,6 @@ use crate::heap::upkeep::{give_up, idle_cache, maintain, settle};
 use crate::os::clock;
 use crate::{knobs, large, pool};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Slow operations between looks at the clock.
-const LOOK_EVERY: u32 = 64;
 
 /// The epoch the process is in, as far as anybody looked. Who advances it acts on it; nothing is read by it, so Relaxed.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
@@ -50,7 +48,6 @@ fn epoch(now: u64) -> Epoch {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Todo {
     trim: bool,
-    wake: bool,
     /// When the clock was looked at.
     looked: Option<u64>,
 }
@@ -61,9 +58,7 @@ impl Todo {
         if self.trim {
             pool::trim();
         }
-        if self.trim || self.wake {
-            maintain::wake();
-        }
+        maintain::wake();
         if let Some(now) = self.looked {
             pass(now);
         }
@@ -95,7 +90,6 @@ pub(crate) unsafe fn look(heap: *mut Heap) -> Todo {
         let part = shared(heap);
         let mut todo = Todo {
             trim: core::mem::take(&mut (*part).over_bound),
-            wake: budget::learns(part),
             ..Todo::default()
         };
         (*part).slow_ops = (*part).slow_ops.wrapping_add(1);

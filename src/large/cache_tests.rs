@@ -1,0 +1,121 @@
+//! What the cache does where the kernel refuses, where an address is taken, and how much one call gives back.
+
+use super::cache::{self, counts};
+use super::parts::Run;
+use super::{alloc, decay, free, purge_all};
+use crate::base::account;
+use crate::base::tuning::retention::UNMAPPED_AT_ONCE;
+use crate::base::units::SUPERSLAB;
+use crate::os::fake::{self, Call};
+use crate::os::mapping::{self, Place};
+use crate::os::sys::Errno;
+use crate::os::{clock, memory, sys};
+use crate::slab::directory::DIRECTORY;
+use std::vec::Vec;
+
+/// Whether this is the process in which the test is to be done: one with an empty cache.
+fn alone(name: &str) -> bool {
+    fake::alone(name)
+        && DIRECTORY
+            .init(memory::machine_total(), sys::rlimit_as())
+            .is_ok()
+}
+
+fn block(bytes: usize) -> *mut u8 {
+    alloc(bytes, 16, false).expect("memory").ptr
+}
+
+#[test]
+fn a_mapping_whose_index_is_taken_goes() {
+    if !alone("large::cache_tests::a_mapping_whose_index_is_taken_goes") {
+        return;
+    }
+    let first = block(3 << 20);
+    let base = first as usize & !(SUPERSLAB - 1);
+    // SAFETY: each block is freed once.
+    unsafe {
+        free(first);
+        let cached = counts().cached_bytes;
+        assert!(cached >= 3 << 20, "{cached}");
+        assert_eq!(DIRECTORY.enter(base), Ok(true));
+        let second = block(3 << 20);
+        assert_ne!(second as usize & !(SUPERSLAB - 1), base);
+        assert_eq!(counts().cached_bytes, 0, "it would be found again for ever");
+        assert!(counts().returned >= cached as u64);
+        DIRECTORY.leave(base);
+        free(second);
+    }
+}
+
+#[test]
+fn what_can_be_neither_unmapped_nor_cached_is_not_counted() {
+    if !alone("large::cache_tests::what_can_be_neither_unmapped_nor_cached_is_not_counted") {
+        return;
+    }
+    account::set_watched(false);
+    // More than the cache has entries for, and no two of them neighbours.
+    let maps: Vec<_> = (0..240)
+        .map(|_| mapping::map_aligned(SUPERSLAB, SUPERSLAB, None).expect("memory"))
+        .collect();
+    let (freed, others): (Vec<_>, Vec<_>) = maps
+        .iter()
+        .partition(|map| (map.addr / SUPERSLAB).is_multiple_of(2));
+    assert!(
+        freed.len() >= 100 && others.len() >= 100,
+        "the kernel puts them side by side"
+    );
+    cache::account_huge((freed.len() * SUPERSLAB) as isize);
+    fake::fail_kind_from(Call::Munmap, 1, Errno::ENOMEM);
+    for &map in freed {
+        cache::keep(Run::new(map), true, 1);
+    }
+    fake::clear();
+    let stuck = counts();
+    assert_eq!(stuck.returned, 0);
+    assert_eq!(
+        stuck.huge_requested, stuck.cached_bytes,
+        "what is not cached is not counted"
+    );
+    assert_eq!(account::of(account::Kind::Cached), stuck.cached_bytes);
+    purge_all();
+    let left = counts();
+    assert_eq!((left.cached_bytes, left.huge_requested), (0, 0));
+    assert_eq!(
+        left.returned, stuck.cached_bytes as u64,
+        "what was cached went"
+    );
+}
+
+#[test]
+fn one_call_gives_back_so_much_and_the_next_ones_go_on() {
+    if !alone("large::cache_tests::one_call_gives_back_so_much_and_the_next_ones_go_on") {
+        return;
+    }
+    let large = block(60 << 20);
+    let small = block(2 << 20);
+    for watched in [true, false] {
+        account::set_watched(watched);
+        let large = if watched { large } else { block(60 << 20) };
+        let before = counts().returned;
+        // SAFETY: each block is freed once.
+        unsafe { free(large) };
+        let mut gone = (counts().returned - before) as usize;
+        if !watched {
+            assert!(gone >= 48 << 20, "nobody else would: {gone}");
+            break;
+        }
+        assert!(gone > 0 && gone <= UNMAPPED_AT_ONCE, "{gone} at once");
+        for calls in 2.. {
+            let some = decay(clock::now_ms());
+            assert!(some <= UNMAPPED_AT_ONCE, "{some} at once");
+            gone += some;
+            if some == 0 {
+                assert!(gone >= 50 << 20 && calls > 3, "{gone} in {calls} calls");
+                break;
+            }
+        }
+        purge_all();
+    }
+    // SAFETY: as above.
+    unsafe { free(small) };
+}
