@@ -310,7 +310,7 @@ fn a_process_that_may_have_no_maintenance_thread_keeps_little() {
         "a_process_that_may_have_no_maintenance_thread_keeps_little",
         "bytes",
         &[
-            ("bursts of large", 7 * MIB),
+            ("bursts of large", 15 * MIB / 2),
             ("bursts of middle", 34 * MIB),
             ("bursts of small", 34 * MIB),
         ],
