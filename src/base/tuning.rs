@@ -1,7 +1,7 @@
 //! The numbers of the memory policy: value, unit, meaning, and the evidence for each, or the word "guess".
 
 use super::demand::Price;
-use super::units::{SLOTS, SUPERSLAB};
+use super::units::{SLOT, SLOTS, SUPERSLAB};
 
 /// What stores of idle memory keep.
 pub(crate) mod retention {
@@ -28,6 +28,17 @@ pub(crate) mod retention {
     /// Bytes of free slots and stacks together, likewise. The bound this policy was given is 36 MiB, of which a small program
     /// has 2, the large cache may have 6, and what bins pin is up to 6.
     pub(crate) const SMALL_UNSEEN: usize = 22 << 20;
+}
+
+/// When OS pages of slabs in use go back.
+pub(crate) mod holes {
+    use super::SLOT;
+
+    /// Nanoseconds that one call gives at most to what it does for the sake of time. Guess: less than half of the worst pause
+    /// that a single call may have.
+    pub(crate) const TICK_NS: u64 = 2_000_000;
+    /// Bytes of a huge page that have to be free before it is split, as for one whose slots are free. Guess.
+    pub(crate) const SPLIT_FROM: usize = 12 * SLOT;
 }
 
 /// When fresh memory takes the place of idle memory.

@@ -2,6 +2,7 @@
 
 use super::bin::{self, Bin, Places};
 use super::classes::Classes;
+use super::holes;
 use super::out::{self, Out};
 use super::registry;
 use super::remote::Rows;
@@ -87,7 +88,7 @@ pub(super) struct Shared {
     pub(super) taken_from: Classes,
     pub(super) slab_count: [u32; CLASSES],
     pub(super) slab_bytes: usize,
-    /// Bytes of the slabs' blocks that were ever handed out.
+    /// Bytes of the slabs' blocks that were ever handed out, without OS pages of them that are gone.
     pub(super) carved_bytes: usize,
     pub(super) out_bytes: usize,
     pub(super) spare_bytes: usize,
@@ -113,6 +114,8 @@ pub(super) struct Shared {
     pub(super) shrinks_left: u8,
     pub(super) shrinking: usize,
     pub(super) drained: u64,
+    /// Pages of slabs that are to go, or have gone (`holes`).
+    pub(super) holes: holes::State,
     /// What a `remote::Sorter` gathers, and whether one has any.
     pub(super) rows: Rows,
     pub(super) sorting: bool,

@@ -4,8 +4,8 @@
 //! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
 //! a time, and never waits for a heap that is busy.
 
-use super::{exit, registry, remote, tls, upkeep};
-use crate::base::account;
+use super::{exit, holes, registry, remote, tls, upkeep};
+use crate::base::account::{self, Kind};
 use crate::knobs;
 use crate::large;
 use crate::os::{clock, object, sys};
@@ -31,7 +31,7 @@ static MANY: AtomicBool = AtomicBool::new(false);
 /// a signal handler, unshare or join namespaces, which the kernel and the C library allow to such alone. Call it with no lock
 /// held.
 pub(super) fn wake() {
-    if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && account::idle() > START_FROM {
+    if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && waiting() > START_FROM {
         start();
     }
 }
@@ -147,9 +147,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut idle_rounds = 0;
     while idle_rounds < ROUNDS_TO_LIVE {
         sys::sleep_us((delay / 2).clamp(50, 1000) * 1000);
-        let before = account::idle();
+        let before = waiting();
         round();
-        idle_rounds = if before > START_FROM / 4 && account::idle() < before {
+        idle_rounds = if before > START_FROM / 4 && waiting() < before {
             0
         } else {
             idle_rounds + 1
@@ -157,6 +157,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()
+}
+
+/// Bytes that may be given back, now or after a while.
+fn waiting() -> usize {
+    account::idle() + account::of(Kind::Unsettled)
 }
 
 fn round() {
@@ -170,7 +175,9 @@ fn round() {
         pool::trim();
     }
     remote::catch_up();
-    upkeep::pass(clock::now_ms());
+    let now = clock::now_ms();
+    holes::run(now);
+    upkeep::pass(now);
 }
 
 /// Gives back everything that can be given back now; answers the bytes.
@@ -184,9 +191,10 @@ pub(crate) fn purge_now() -> usize {
             unsafe { remote::settle(heap) };
         }
     }
+    let holes = holes::purge_all();
     let huge = large::cached_bytes();
     large::purge_all();
-    let bytes = pool::purge_all() + huge + DEPOT.catch_up();
+    let bytes = holes + pool::purge_all() + huge + DEPOT.catch_up();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
     bytes
 }

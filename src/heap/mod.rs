@@ -24,6 +24,7 @@ pub(crate) mod fork;
 mod fork_tests;
 #[allow(clippy::module_inception)]
 mod heap;
+mod holes;
 mod home;
 pub(crate) mod hot;
 mod keep;

@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, shared};
 use super::remote::{self, Sorter};
-use super::{exit, fork, keep, maintain, refill, slack, spare};
+use super::{exit, fork, holes, keep, maintain, refill, slack, spare};
 use crate::base::account;
 use crate::base::demand::Epoch;
 use crate::knobs;
@@ -36,6 +36,7 @@ fn tick(now: u64, windows: u64) {
     fork::recover();
     exit::give_up_gone();
     keep::decay(now);
+    holes::tick(now);
     pool::decay(now);
     large::decay(now);
     maintain::wake();
@@ -100,6 +101,7 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         };
         (*part).slow_ops = (*part).slow_ops.wrapping_add(1);
         slack::show(part);
+        todo.wake |= holes::show(part);
         if (*part).shrinks_left == 0 {
             if !(*part).slow_ops.is_multiple_of(LOOK_EVERY) {
                 return todo;

@@ -1,0 +1,498 @@
+//! Holes in a heap's slabs: OS pages that hold nothing but free blocks go back to the kernel.
+//!
+//! Once per purge delay a pass goes along the slabs with room of those classes to which blocks came back. A slab that
+//! was stirred since the last pass is marked; one that lay still for a whole pass is looked at closely (`Slab::survey`),
+//! and what can go of it goes. So a page goes once nobody took a block of its slab for one to two delays, as free slots do,
+//! and a heap at rest costs nothing after two passes. A huge page is split only where much of it can go.
+//!
+//! No lock is held while the kernel works: the slabs concerned are out of their lists meanwhile, so that nothing is taken
+//! from them, while blocks may come back, as that touches bits alone. A pass does a few slabs at a time.
+
+use super::classes::Classes;
+use super::heap::{BUCKETS, Heap, Shared, lock, shared};
+use super::{registry, remote, slabs};
+use crate::base::account::{self, Kind};
+use crate::base::size_class::{self, SLAB_CLASSES};
+use crate::base::tuning::holes as tuning;
+use crate::base::units::{SLOT, SLOTS};
+use crate::knobs;
+use crate::os::{clock, mapping, sys};
+use crate::pool;
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::holes::{Pages, Unused};
+use crate::slab::slab::{Rest, Slab};
+use crate::slab::slab_holes::{Chance, Map, runs};
+use crate::slab::superslab::Superslab;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Slabs whose pages go at once.
+const TOGETHER: usize = 16;
+/// Slabs that are passed under one hold of the lock.
+const LOOKS: usize = 256;
+/// Heaps that one tick sees to.
+const PER_TICK: usize = 64;
+/// Bytes by which what the account was told may be off.
+const SHOWN_WITHIN: usize = 16 << 10;
+
+/// A slab and the pages of it that are going.
+#[derive(Clone, Copy)]
+struct Going {
+    slab: *mut Slab,
+    base: usize,
+    superslab: *mut Superslab,
+    /// They are parts of a huge page.
+    whole: bool,
+    chance: Chance,
+}
+
+/// Huge pages that were decided on last.
+struct Decided {
+    split: *mut Superslab,
+    left: *mut Superslab,
+}
+
+/// What a heap knows of its holes, under its lock. All-zero is valid: there are none.
+#[repr(C)]
+pub(super) struct State {
+    unused: Unused,
+    /// Classes to which blocks came back since the last pass began, and those that have slabs which one pass has marked.
+    stirred: Classes,
+    marked: Classes,
+    /// Classes that the pass under way has still to see.
+    left: Classes,
+    /// Where it is: a class, or 0 if none is under way, a list of it, and the slab that comes next.
+    class: usize,
+    list: usize,
+    at: *mut Slab,
+    /// When it began, milliseconds.
+    began: u64,
+    /// Slabs that are out of their lists while their pages go. A fork's child finds them here.
+    going: [Going; TOGETHER],
+    count: usize,
+    /// Bytes of blocks that came back and were not looked at since, at most; and what the account was told of them.
+    unsettled: usize,
+    shown: usize,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum When {
+    /// Pages go that nobody used for a while.
+    Aged(u64),
+    /// All go that can, now.
+    Now,
+}
+
+impl State {
+    /// Blocks of `class` came back to a slab.
+    #[inline]
+    pub(super) fn given(&mut self, class: usize, bytes: usize) {
+        self.stirred.add(class);
+        self.unsettled += bytes;
+    }
+
+    /// The slab leaves its list.
+    #[inline]
+    pub(super) fn unlinked(&mut self, slab: *mut Slab) {
+        if self.at == slab {
+            // SAFETY: the caller holds the lock of the slab's heap.
+            self.at = unsafe { (*slab).next };
+        }
+    }
+
+    /// The slab needs no bits any more.
+    ///
+    /// # Safety
+    /// The caller holds the lock of the heap that the slab and `self` belong to.
+    pub(super) unsafe fn put_away(&mut self, slab: *mut Slab) {
+        // SAFETY: the caller's promise.
+        unsafe { (*slab).put_holes_away(&mut self.unused) };
+    }
+
+    /// Begins a pass, unless one is under way. Returns whether one is.
+    fn begin(&mut self, when: When) -> bool {
+        if self.class != 0 {
+            return true;
+        }
+        if let When::Aged(now) = when {
+            let delay = u64::from(knobs::get().purge_delay_ms).max(10);
+            if now.saturating_sub(self.began) < delay {
+                return false;
+            }
+            self.began = now;
+        }
+        let mut any = false;
+        for class in self.stirred.take().chain(self.marked.take()) {
+            // A block alone in its slab goes with it.
+            if class < SLAB_CLASSES {
+                self.left.add(class);
+                any = true;
+            }
+        }
+        if when == When::Now {
+            // What lies still in huge pages has left the sets.
+            (1..SLAB_CLASSES).for_each(|class| self.left.add(class));
+            any = true;
+        }
+        if any {
+            // The list before the first.
+            (self.class, self.list, self.at) = (1, BUCKETS, ptr::null_mut());
+            self.next_class(1);
+        } else {
+            self.unsettled = 0;
+        }
+        any
+    }
+
+    /// Goes on with the first class from `from` that is left, or ends the pass.
+    fn next_class(&mut self, from: usize) {
+        let class = (from..SLAB_CLASSES).find(|&class| self.left.has(class));
+        self.class = class.unwrap_or(0);
+        self.list = 0;
+        self.left.remove(self.class);
+    }
+}
+
+/// Tells the account how much waits to be looked at. Returns whether that grew: somebody has to be there to look.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(super) unsafe fn show(part: *mut Shared) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let free = (*part).carved_bytes.saturating_sub((*part).out_bytes);
+        let state = &mut (*part).holes;
+        state.unsettled = state.unsettled.min(free);
+        if state.unsettled.abs_diff(state.shown) < SHOWN_WITHIN {
+            return false;
+        }
+        let before = core::mem::replace(&mut state.shown, state.unsettled);
+        account::change(Kind::Unsettled, before, state.shown);
+        state.shown > before
+    }
+}
+
+/// Goes on with the pass. Returns whether there is more to do of it.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and no pages of its slabs are going.
+unsafe fn gather(heap: *mut Heap, when: When) -> bool {
+    // SAFETY: the lock is held; listed slabs belong to the heap.
+    unsafe {
+        let part = shared(heap);
+        let state = &raw mut (*part).holes;
+        let mut decided = Decided {
+            split: ptr::null_mut(),
+            left: ptr::null_mut(),
+        };
+        for _ in 0..LOOKS {
+            if (*state).count == TOGETHER || (*state).class == 0 {
+                break;
+            }
+            let slab = (*state).at;
+            if !slab.is_null() {
+                (*state).at = (*slab).next;
+                look_at(heap, slab, when, &mut decided);
+            } else if (*state).list < BUCKETS {
+                (*state).at = (*part).slabs[(*state).class][(*state).list];
+                (*state).list += 1;
+            } else {
+                (*state).next_class((*state).class + 1);
+            }
+        }
+        (*state).class != 0
+    }
+}
+
+/// Looks at a listed slab: marks it, or has its pages go if it was marked.
+unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut Decided) {
+    // SAFETY: the caller holds the lock, and the slab is listed.
+    unsafe {
+        let part = shared(heap);
+        let class = (*slab).class as usize;
+        match ((*slab).rest, when) {
+            (Rest::Stirred, When::Aged(_)) => {
+                (*slab).rest = Rest::Still;
+                (*part).holes.marked.add(class);
+                return;
+            }
+            (Rest::Settled, _) | (Rest::Held, When::Aged(_)) => return,
+            _ => {}
+        }
+        if (*slab).out() == 0 {
+            // It goes as a whole (`slabs::retire_empty`).
+            return;
+        }
+        let was = (*slab).rest;
+        (*slab).rest = Rest::Settled;
+        if (*slab).available() * size_class::size(class) < sys::page_size() {
+            return;
+        }
+        let mut map: Map = [0; _];
+        let chance = (*slab).survey(&mut map, &mut (*part).scratch);
+        if chance.pages == 0 {
+            return;
+        }
+        let superslab = superslab_of(slab);
+        let whole = pool::is_whole(superslab);
+        if !whole && chance.used == 0 {
+            return;
+        }
+        if whole && decided.split != superslab {
+            if decided.left != superslab && may_split(heap, superslab, when) {
+                decided.split = superslab;
+            } else {
+                decided.left = superslab;
+                (*slab).rest = held(when);
+                return;
+            }
+        }
+        let state = &raw mut (*part).holes;
+        let out_of_band = |slab: &mut Slab| slab.come_out_of_band(&map, &mut (*state).unused);
+        if !slabs::changing(part, slab, out_of_band) {
+            // Out of memory: as it was.
+            (*slab).rest = was;
+            return;
+        }
+        slabs::unlink(part, slab);
+        (*slab).going = true;
+        (*state).going[(*state).count] = Going {
+            slab,
+            base: (*slab).base,
+            superslab,
+            whole,
+            chance,
+        };
+        (*state).count += 1;
+    }
+}
+
+unsafe fn superslab_of(slab: *mut Slab) -> *mut Superslab {
+    // SAFETY: the slab is one of a heap's, so its descriptor is alive.
+    unsafe { DIRECTORY.descriptor((*slab).base).load(Relaxed) as *mut Superslab }
+}
+
+/// What a slab is whose huge page is not to be split.
+fn held(when: When) -> Rest {
+    match when {
+        When::Aged(_) => Rest::Held,
+        // There is no more to be had of it.
+        When::Now => Rest::Settled,
+    }
+}
+
+/// Whether enough of a huge page is free, as far as the heap knows. If not, its slabs in there are marked as seen.
+unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> bool {
+    let least = match when {
+        When::Aged(_) => tuning::SPLIT_FROM,
+        When::Now => SLOT,
+    };
+    let mut free = 0;
+    // SAFETY: the caller holds the lock, and a tag of the heap's own says that the slab is, which makes its state ours.
+    unsafe {
+        let mine = |slot: usize| {
+            let tag = DIRECTORY.tag((*superslab).base + slot * SLOT);
+            let slab = &raw mut (*superslab).slabs[slot];
+            let is_mine = tag.owner() == (*heap).id
+                && (1..SLAB_CLASSES).contains(&tag.class())
+                && (*slab).back == 0;
+            (tag, is_mine.then_some(slab))
+        };
+        let mut map: Map = [0; _];
+        for slot in 0..SLOTS {
+            let (tag, slab) = mine(slot);
+            if tag == Tag::NONE {
+                free += SLOT;
+            } else if let Some(slab) = slab
+                && ((*slab).rest != Rest::Stirred || when == When::Now)
+            {
+                let chance = (*slab).survey(&mut map, &mut (*shared(heap)).scratch);
+                free += (chance.pages.count_ones() as usize) * sys::page_size();
+            }
+        }
+        for slot in 0..SLOTS {
+            let (_, Some(slab)) = mine(slot) else {
+                continue;
+            };
+            if free < least && (*slab).rest != Rest::Stirred {
+                (*slab).rest = held(when);
+            } else if free >= least && (*slab).rest == Rest::Held {
+                (*slab).rest = Rest::Still;
+                (*shared(heap)).holes.marked.add((*slab).class as usize);
+            }
+        }
+    }
+    free >= least
+}
+
+/// What a piece of a pass did.
+#[derive(Clone, Copy)]
+struct Piece {
+    more: bool,
+    bytes: usize,
+}
+
+impl Piece {
+    const NOTHING: Piece = Piece {
+        more: false,
+        bytes: 0,
+    };
+}
+
+/// Does a piece of a heap's pass.
+///
+/// # Safety
+/// `heap` is a heap, and the caller holds no lock.
+unsafe fn some(heap: *mut Heap, when: When) -> Piece {
+    // SAFETY: heaps live for ever, and no lock is held.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return Piece::NOTHING;
+        };
+        let part = shared(heap);
+        let state = &raw mut (*part).holes;
+        // While pages go, another thread is at it.
+        let mine = (*state).count == 0 && (*state).begin(when);
+        let more = mine && gather(heap, when);
+        let (going, count) = ((*state).going, (*state).count);
+        let _ = show(part);
+        drop(guard);
+        remote::look_again(heap);
+        if !mine {
+            return Piece::NOTHING;
+        }
+        if count == 0 {
+            return Piece { more, bytes: 0 };
+        }
+        let mut gone = [0; TOGETHER];
+        for (gone, going) in gone.iter_mut().zip(&going[..count]) {
+            *gone = purge(going);
+        }
+        let bytes = finish(heap, &gone);
+        Piece { more, bytes }
+    }
+}
+
+/// Gives pages of a slab back. Returns those that went.
+///
+/// # Safety
+/// The slab is out of its heap's lists, and no lock is held.
+unsafe fn purge(going: &Going) -> Pages {
+    let mut gone = 0;
+    // SAFETY: nothing is taken from the slab, so that its free blocks stay free, and it stays a slab. Nobody reads or writes
+    // their memory.
+    unsafe {
+        if going.whole {
+            pool::leave_huge_page(going.superslab);
+        }
+        for run in runs(going.base, going.chance.pages) {
+            if mapping::purge(run.addr, run.len).is_ok() {
+                gone |= run.pages;
+            }
+        }
+    }
+    gone
+}
+
+/// Puts the slabs back into the lists whose pages were going, of which `gone` went. Returns the bytes.
+unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
+    let mut bytes = 0;
+    // SAFETY: as for the caller: heaps live for ever, and no lock is held.
+    unsafe {
+        let guard = lock(heap);
+        let part = shared(heap);
+        let count = core::mem::take(&mut (*part).holes.count);
+        for (at, &gone) in gone.iter().enumerate().take(count) {
+            let Going {
+                slab,
+                base,
+                superslab,
+                chance,
+                ..
+            } = (*part).holes.going[at];
+            slabs::changing(part, slab, |slab| slab.lost(gone));
+            let page = sys::page_size();
+            let went = (gone & chance.used).count_ones() as usize * page;
+            let slot = (base - (*superslab).base) / SLOT;
+            let slots = size_class::slots((*slab).class as usize);
+            pool::gave_back(superslab, slot, slots, went, (*slab).touched());
+            bytes += went;
+            slabs::stay(part, slab);
+        }
+        let over = core::mem::take(&mut (*part).over_bound);
+        drop(guard);
+        remote::look_again(heap);
+        if over {
+            pool::trim();
+        }
+    }
+    bytes
+}
+
+/// The heap whose turn it is. A hint, so Relaxed.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// Time has passed: goes on with the passes of a few heaps, for a bounded while. No lock may be held.
+pub(super) fn tick(now: u64) {
+    let until = clock::now_ns() + tuning::TICK_NS;
+    let mut turn = TURN.load(Relaxed);
+    for _ in 0..PER_TICK.min(registry::count()) {
+        let heap = registry::heap(registry::SHARED_ID + (turn % registry::count()) as u32);
+        // SAFETY: heaps live for ever; no lock is held.
+        while !heap.is_null() && unsafe { some(heap, When::Aged(now)).more } {
+            if clock::now_ns() >= until {
+                TURN.store(turn, Relaxed);
+                return;
+            }
+        }
+        turn = turn.wrapping_add(1);
+    }
+    TURN.store(turn, Relaxed);
+}
+
+/// The same for all heaps, to the end of each pass. For threads that nobody waits for. No lock may be held.
+pub(super) fn run(now: u64) {
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever; no lock is held.
+        while unsafe { some(heap, When::Aged(now)).more } {
+            // Whoever waits for the lock is to have it before this thread takes it again.
+            sys::sleep_us(100);
+        }
+    }
+}
+
+/// Gives back all pages of slabs in use that can go. Returns the bytes. No lock may be held.
+pub(super) fn purge_all() -> usize {
+    let mut bytes = 0;
+    for heap in registry::all() {
+        // The first pass finishes one that was under way.
+        for _ in 0..2 {
+            loop {
+                // SAFETY: heaps live for ever; no lock is held.
+                let piece = unsafe { some(heap, When::Now) };
+                bytes += piece.bytes;
+                if !piece.more {
+                    break;
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// In the child of a fork: whoever was giving pages back is gone. They count as resident, whether they are or not.
+///
+/// # Safety
+/// Only the forking thread exists, and the locks have been reset.
+pub(super) unsafe fn after_fork(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _guard = lock(heap);
+        let part = shared(heap);
+        let count = core::mem::take(&mut (*part).holes.count);
+        for at in 0..count {
+            slabs::stay(part, (*part).holes.going[at].slab);
+        }
+    }
+}
