@@ -17,7 +17,7 @@ use crate::base::tuning::holes as tuning;
 use crate::base::units::{SLOT, SLOTS};
 use crate::knobs;
 use crate::os::{clock, mapping, sys};
-use crate::pool;
+use crate::pool::{self, HugePage};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::holes::{Pages, Unused};
 use crate::slab::slab::{Rest, Slab};
@@ -41,8 +41,8 @@ struct Going {
     slab: *mut Slab,
     base: usize,
     superslab: *mut Superslab,
-    /// They are parts of a huge page.
-    whole: bool,
+    /// The kernel may make them parts of a huge page.
+    huge: bool,
     chance: Chance,
 }
 
@@ -186,12 +186,11 @@ unsafe fn gather(heap: *mut Heap, when: When) -> bool {
             split: ptr::null_mut(),
             left: ptr::null_mut(),
         };
-        for _ in 0..LOOKS {
-            if (*state).count == TOGETHER || (*state).class == 0 {
-                break;
-            }
+        let mut looks = 0;
+        while looks < LOOKS && (*state).count < TOGETHER && (*state).class != 0 {
             let slab = (*state).at;
             if !slab.is_null() {
+                looks += 1;
                 (*state).at = (*slab).next;
                 look_at(heap, slab, when, &mut decided);
             } else if (*state).list < BUCKETS {
@@ -235,7 +234,8 @@ unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut De
             return;
         }
         let superslab = superslab_of(slab);
-        let whole = pool::is_whole(superslab);
+        let huge = pool::huge_page(superslab);
+        let whole = huge == HugePage::Whole;
         if !whole && chance.used == 0 {
             return;
         }
@@ -261,7 +261,7 @@ unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut De
             slab,
             base: (*slab).base,
             superslab,
-            whole,
+            huge: huge != HugePage::No,
             chance,
         };
         (*state).count += 1;
@@ -383,7 +383,7 @@ unsafe fn purge(going: &Going) -> Pages {
     // SAFETY: nothing is taken from the slab, so that its free blocks stay free, and it stays a slab. Nobody reads or writes
     // their memory.
     unsafe {
-        if going.whole {
+        if going.huge {
             pool::leave_huge_page(going.superslab);
         }
         for run in runs(going.base, going.chance.pages) {
@@ -496,3 +496,7 @@ pub(super) unsafe fn after_fork(heap: *mut Heap) {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "holes_tests.rs"]
+mod tests;

@@ -6,32 +6,55 @@ use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::os::{clock, huge};
 use crate::slab::superslab::{State, Superslab, UNIT};
 
-/// Whether the superslab is one huge page, or will be when it is touched.
-///
-/// # Safety
-/// A slot of the superslab is claimed, and stays so, as for the other functions here.
-pub(crate) unsafe fn is_whole(superslab: *mut Superslab) -> bool {
-    // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
-    unsafe {
-        let _pool = lock((*superslab).node);
-        (*superslab).is_whole()
+/// How a superslab stands to huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HugePage {
+    /// It lies on OS pages.
+    No,
+    /// Parts of it went back, and the kernel may fill it again.
+    Split,
+    /// It is one, or will be when it is touched.
+    Whole,
+}
+
+impl HugePage {
+    unsafe fn of(superslab: *mut Superslab) -> HugePage {
+        // SAFETY: the caller holds the pool's lock.
+        match unsafe { ((*superslab).huge, (*superslab).split) } {
+            (false, _) => HugePage::No,
+            (true, true) => HugePage::Split,
+            (true, false) => HugePage::Whole,
+        }
     }
 }
 
-/// Parts of the superslab are about to go back: if it is a huge page, it is to be OS pages from now on. Otherwise the
-/// kernel would fill the holes when it next looks for huge pages to make. No lock may be held.
+/// How the superslab stands to huge pages.
 ///
 /// # Safety
-/// As for [`is_whole`].
+/// A slot of the superslab is claimed, and stays so, as for the other functions here.
+pub(crate) unsafe fn huge_page(superslab: *mut Superslab) -> HugePage {
+    // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
+    unsafe {
+        let _pool = lock((*superslab).node);
+        HugePage::of(superslab)
+    }
+}
+
+/// Parts of the superslab are about to go back: it is to be OS pages from now on. Otherwise the kernel would fill the holes
+/// when it next looks for huge pages to make. No lock may be held.
+///
+/// # Safety
+/// As for [`huge_page`].
 pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
     // SAFETY: the caller's promise.
     unsafe {
-        if !is_whole(superslab) {
+        if huge_page(superslab) == HugePage::No {
             return;
         }
         let refused = huge::refuse((*superslab).base, SUPERSLAB).is_ok();
         let mut pool = lock((*superslab).node);
-        if !(*superslab).is_whole() {
+        let huge = HugePage::of(superslab);
+        if huge == HugePage::No {
             // Somebody else was at it.
             return;
         }
@@ -42,11 +65,13 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
         } else {
             (*superslab).split = true;
         }
-        // All of a huge page is resident, whatever was used of it.
-        (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];
-        (*superslab).dirty = u32::MAX;
-        (*superslab).populated = false;
-        recount(superslab);
+        if huge == HugePage::Whole {
+            // All of it is resident, whatever was used of it.
+            (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];
+            (*superslab).dirty = u32::MAX;
+            (*superslab).populated = false;
+            recount(superslab);
+        }
         if !(*superslab).in_dirty {
             (*superslab).dirty_since = clock::now_ms();
         }
@@ -57,7 +82,7 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
 /// `bytes` of a slab have gone back, of which `left` are resident. No pool's lock may be held.
 ///
 /// # Safety
-/// As for [`is_whole`]; the slab's `slots` slots begin with `slot`.
+/// As for [`huge_page`]; the slab's `slots` slots begin with `slot`.
 pub(crate) unsafe fn gave_back(
     superslab: *mut Superslab,
     slot: usize,

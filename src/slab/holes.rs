@@ -199,6 +199,9 @@ fn size_of_words(grid: Grid) -> (usize, usize) {
 }
 
 impl Unused {
+    #[cfg(test)]
+    pub(crate) const NONE: Unused = Unused([core::ptr::null_mut(); SIZES]);
+
     /// Words for a slab of this grid: no page gone and no block free. `None` when out of memory.
     pub(crate) fn get(&mut self, grid: Grid) -> Option<Holes> {
         let (size, words) = size_of_words(grid);
