@@ -24,7 +24,7 @@ use crate::slab::slab::{Rest, Slab};
 use crate::slab::slab_holes::{Chance, Map, runs};
 use crate::slab::superslab::Superslab;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Slabs whose pages go at once.
 const TOGETHER: usize = 16;
@@ -154,22 +154,32 @@ impl State {
     }
 }
 
-/// Tells the account how much waits to be looked at. Returns whether that grew: somebody has to be there to look.
+/// Whether more waits to be looked at in some heap, so that somebody has to be there to look. A hint, so Relaxed.
+static GREW: AtomicBool = AtomicBool::new(false);
+
+/// Whether more waits since the last call.
+#[inline]
+pub(super) fn grew() -> bool {
+    GREW.load(Relaxed) && GREW.swap(false, Relaxed)
+}
+
+/// Tells the account how much waits to be looked at.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
-pub(super) unsafe fn show(part: *mut Shared) -> bool {
+pub(super) unsafe fn show(part: *mut Shared) {
     // SAFETY: the caller's promise.
     unsafe {
         let free = (*part).carved_bytes.saturating_sub((*part).out_bytes);
         let state = &mut (*part).holes;
         state.unsettled = state.unsettled.min(free);
-        if state.unsettled.abs_diff(state.shown) < SHOWN_WITHIN {
-            return false;
+        if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
+            account::change(Kind::Unsettled, state.shown, state.unsettled);
+            if state.unsettled > state.shown {
+                GREW.store(true, Relaxed);
+            }
+            state.shown = state.unsettled;
         }
-        let before = core::mem::replace(&mut state.shown, state.unsettled);
-        account::change(Kind::Unsettled, before, state.shown);
-        state.shown > before
     }
 }
 
@@ -356,7 +366,7 @@ unsafe fn some(heap: *mut Heap, when: When) -> Piece {
         let mine = (*state).count == 0 && (*state).begin(when);
         let more = mine && gather(heap, when);
         let (going, count) = ((*state).going, (*state).count);
-        let _ = show(part);
+        show(part);
         drop(guard);
         remote::look_again(heap);
         if !mine {

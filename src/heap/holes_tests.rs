@@ -157,24 +157,21 @@ fn what_is_in_use_stays() {
     if !alone("what_is_in_use_stays") {
         return;
     }
-    let mut kept = thin_out(take(SIZE, 4000), 16);
-    fake::clear();
-    for _ in 0..8 {
-        after(DELAY);
-        // A block of each slab comes back, which stirs it.
-        let mut slabs = HashSet::new();
-        let (gone, left): (Vec<_>, Vec<_>) = kept
-            .into_iter()
-            .partition(|block| slabs.len() < 50 && slabs.insert(*block as usize >> 16));
-        let few = gone.len();
+    let mut kept = thin_out(take(SIZE, 4000), 8);
+    let slab = |block: &*mut usize| *block as usize / SLOT;
+    for _ in 0..4 {
+        assert_eq!(after(DELAY), 0, "every slab was used since the last look");
+        // A block of each slab comes back, and one at least stays.
+        let mut seen = HashSet::new();
+        let (gone, left): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|block| seen.insert(slab(block)));
+        assert_eq!(left.iter().map(slab).collect::<HashSet<_>>(), seen);
         free(gone);
         go_home();
         kept = left;
-        kept.extend(take(SIZE, few));
-        if kept.is_empty() {
-            break;
-        }
     }
+    after(DELAY);
+    assert!(after(DELAY) > 0, "and now none was");
     free(kept);
 }
 

@@ -205,6 +205,7 @@ pub(super) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             slabs::note_idle_classes(heap);
         }
+        slack::show(shared(heap));
         core::mem::take(&mut (*shared(heap)).over_bound)
     };
     drop(guard);

@@ -10,7 +10,7 @@
 //! one class makes room while another one grows (`shed`): phases of different sizes are not to hold each its own.
 
 use super::heap::Shared;
-use super::registry;
+use super::{holes, registry};
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::knobs::{self, Profile};
@@ -96,7 +96,7 @@ pub(super) unsafe fn amount(part: *mut Shared) -> usize {
     }
 }
 
-/// Tells the account what the stacks hold.
+/// Tells the account what the stacks hold, and what came back to slabs.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -105,6 +105,7 @@ pub(super) unsafe fn show(part: *mut Shared) {
     unsafe {
         account::change(Kind::Stacks, (*part).shown_bytes, (*part).spare_bytes);
         (*part).shown_bytes = (*part).spare_bytes;
+        holes::show(part);
     }
 }
 

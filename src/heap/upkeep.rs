@@ -62,7 +62,7 @@ impl Todo {
         if self.trim {
             pool::trim();
         }
-        if self.trim || self.wake {
+        if self.trim || self.wake || holes::grew() {
             maintain::wake();
         }
         if let Some(now) = self.looked {
@@ -101,7 +101,6 @@ pub(super) unsafe fn look(heap: *mut Heap) -> Todo {
         };
         (*part).slow_ops = (*part).slow_ops.wrapping_add(1);
         slack::show(part);
-        todo.wake |= holes::show(part);
         if (*part).shrinks_left == 0 {
             if !(*part).slow_ops.is_multiple_of(LOOK_EVERY) {
                 return todo;
