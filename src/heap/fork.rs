@@ -16,7 +16,7 @@
 //! as with locks of others, the wait ends by what `os::freeze` says.
 
 use super::heap::{Heap, IDLE, LIVE};
-use super::{ahead, attach, exit, holes, maintain, registry, remote};
+use super::{ahead, attach, exit, maintain, pages, registry, remote};
 use crate::knobs;
 use crate::large;
 use crate::os::freeze::FREEZE;
@@ -137,7 +137,7 @@ unsafe extern "C" fn child() {
         FREEZE.reset();
         pool::restore_in_flight();
         for heap in registry::all() {
-            holes::after_fork(heap);
+            pages::after_fork(heap);
             if heap != mine
                 && (*heap).id != registry::SHARED_ID
                 && (*heap).state.load(Ordering::Relaxed) == LIVE

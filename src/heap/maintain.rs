@@ -4,7 +4,7 @@
 //! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
 //! a time, and never waits for a heap that is busy.
 
-use super::{exit, holes, registry, remote, tls, upkeep};
+use super::{exit, pages, registry, remote, tls, upkeep};
 use crate::base::account::{self, Kind};
 use crate::knobs;
 use crate::large;
@@ -176,7 +176,7 @@ fn round() {
     }
     remote::catch_up();
     let now = clock::now_ms();
-    holes::run(now);
+    pages::run(now);
     upkeep::pass(now);
 }
 
@@ -191,7 +191,7 @@ pub(crate) fn purge_now() -> usize {
             unsafe { remote::settle(heap) };
         }
     }
-    let holes = holes::purge_all();
+    let holes = pages::purge_all();
     let huge = large::cached_bytes();
     large::purge_all();
     let bytes = holes + pool::purge_all() + huge + DEPOT.catch_up();

@@ -35,6 +35,7 @@ mod nodes_tests;
 #[cfg(all(test, not(loom)))]
 mod oom_tests;
 mod out;
+mod pages;
 pub(crate) mod realloc;
 mod refill;
 pub(crate) mod registry;

@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, shared};
 use super::remote::{self, Sorter};
-use super::{exit, fork, holes, keep, maintain, refill, slack, spare};
+use super::{exit, fork, holes, keep, maintain, pages, refill, slack, spare};
 use crate::base::account;
 use crate::base::demand::Epoch;
 use crate::knobs;
@@ -36,7 +36,7 @@ fn tick(now: u64, windows: u64) {
     fork::recover();
     exit::give_up_gone();
     keep::decay(now);
-    holes::tick(now);
+    pages::tick(now);
     pool::decay(now);
     large::decay(now);
     maintain::wake();

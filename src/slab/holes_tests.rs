@@ -13,7 +13,7 @@ fn grids() -> impl Iterator<Item = Grid> {
     (1..SLAB_CLASSES)
         .step_by(if cfg!(miri) { 31 } else { 1 })
         .flat_map(|class| {
-            assert!(slots(class) * SLOT >> 12 <= 64);
+            assert!(slots(class) * SLOT <= 64 << 12);
             [12, 14, 16].map(|page_shift| Grid {
                 size: size(class),
                 capacity: capacity(class),

@@ -2,6 +2,8 @@
 //! with a clock that stands.
 
 use super::*;
+use crate::base::account::{self, Kind};
+use crate::base::size_class::SLAB_CLASSES;
 use crate::heap::remote::Sorter;
 use crate::heap::{hot, maintain, spare, tls, walk};
 use crate::os::clock::stopped;
@@ -15,7 +17,7 @@ const SIZE: usize = 1024;
 const DELAY: u64 = 1000;
 
 fn alone(name: &str) -> bool {
-    let alone = fake::alone(&format!("heap::holes::tests::{name}"));
+    let alone = fake::alone(&format!("heap::pages::tests::{name}"));
     if alone {
         // The heap is there, and what the test's own lists take is not of its size.
         free(take(SIZE, 1));
