@@ -4,7 +4,7 @@
 //! there is nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at
 //! a time, and never waits for a heap that is busy.
 
-use super::{exit, pages, registry, remote, tls, upkeep};
+use super::{exit, holes, pages, registry, remote, tls, upkeep};
 use crate::base::account::{self, Kind};
 use crate::knobs;
 use crate::large;
@@ -33,6 +33,14 @@ static MANY: AtomicBool = AtomicBool::new(false);
 pub(super) fn wake() {
     if account::is_watched() && !RUNNING.load(Ordering::Relaxed) && waiting() > START_FROM {
         start();
+    }
+}
+
+/// The same, if more came back to slabs than the account knew: for a thread that only frees what others took, which comes
+/// by no other slow path.
+pub(super) fn wake_if_grown() {
+    if holes::grew() {
+        wake();
     }
 }
 

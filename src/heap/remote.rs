@@ -4,7 +4,7 @@ use super::bin::Bin;
 use super::heap::{Heap, IDLE, by_id, shared};
 use super::left_over::LeftOver;
 use super::out::{MOST_BATCHED, Out, batch_limit};
-use super::{holes, home, hot, keep, maintain, registry, slabs, slack, spare, stack, strays};
+use super::{home, hot, keep, maintain, registry, slabs, slack, spare, stack, strays};
 use crate::base::size_class;
 use crate::os::lock::Guard;
 use crate::os::sys;
@@ -305,10 +305,7 @@ pub(super) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             let _errno = crate::os::sys::ErrnoGuard::new();
             post(tag.owner(), batch, true);
             catch_up();
-            // A thread that only frees what others took comes by no other slow path.
-            if holes::grew() {
-                maintain::wake();
-            }
+            maintain::wake_if_grown();
         }
     }
 }
