@@ -214,7 +214,8 @@ unsafe impl GlobalAlloc for Purging {
         // SAFETY: the caller's promise.
         unsafe { HAKMEM.dealloc(ptr, layout) };
         // Relaxed: a count.
-        if self.frees.fetch_add(1, Ordering::Relaxed) % self.every == 0 {
+        let before = self.frees.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(self.every) {
             self.returned
                 .fetch_add(hakmem_alloc::purge(), Ordering::Relaxed);
         }
