@@ -5,7 +5,8 @@
 //! - alignments up to 64 MiB, a few of 1 GiB;
 //! - many small blocks (slabs that fill and empty), medium ones (runs of slots), those of which several share a slab of
 //!   several slots, everything mixed;
-//! - one thread; many threads that hand blocks to each other, so that most frees and reallocs are remote.
+//! - one thread; many threads that hand blocks to each other, so that most frees and reallocs are remote;
+//! - a purge at random moments, so that most slabs have holes, which are filled again.
 //!
 //! The model's bookkeeping lives in the system allocator. `ALLOC_TEST_SEED` repeats a run; `ALLOC_TEST_FACTOR`
 //! multiplies its length.
@@ -16,7 +17,7 @@ use common::faulty::{Fault, Faulty};
 use common::scale;
 use common::shadow::{Live, Model, Plan, Registry};
 use hakmem_alloc::Hakmem;
-use std::alloc::GlobalAlloc;
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -180,6 +181,80 @@ fn wide_blocks_on_six_threads() {
         ..Plan::WIDE
     };
     many(6, plan.steps(scale(6_000, 1_500)), 2);
+}
+
+/// The allocator, of which every so-many-th free is followed by a purge.
+struct Purging {
+    every: usize,
+    frees: AtomicUsize,
+    returned: AtomicUsize,
+}
+
+impl Purging {
+    fn each(every: usize) -> Self {
+        Purging {
+            every,
+            frees: AtomicUsize::new(0),
+            returned: AtomicUsize::new(0),
+        }
+    }
+}
+
+// SAFETY: every call goes to the allocator as it came.
+unsafe impl GlobalAlloc for Purging {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { HAKMEM.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { HAKMEM.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { HAKMEM.dealloc(ptr, layout) };
+        // Relaxed: a count.
+        let before = self.frees.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(self.every) {
+            self.returned
+                .fetch_add(hakmem_alloc::purge(), Ordering::Relaxed);
+        }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { HAKMEM.realloc(ptr, layout, size) }
+    }
+}
+
+#[test]
+fn small_blocks_between_holes() {
+    let plan = Plan {
+        blocks: 3_000,
+        ..Plan::SMALL
+    };
+    for seed in seeds() {
+        let (alloc, registry) = (Purging::each(499), Registry::default());
+        let result = Model::new(&alloc, &registry, seed, plan.steps(scale(200_000, 20_000))).run();
+        result.unwrap_or_else(|e| panic!("ALLOC_TEST_SEED={seed}: {e}"));
+        assert!(registry.is_empty(), "ALLOC_TEST_SEED={seed}");
+        let returned = alloc.returned.load(Ordering::Relaxed);
+        assert!(returned > 0, "ALLOC_TEST_SEED={seed}: no page ever went");
+    }
+}
+
+#[test]
+fn blocks_of_all_sizes_between_holes_on_four_threads() {
+    let plan = Plan {
+        blocks: 500,
+        max_size: 100_000,
+        budget: 16 << 20,
+        ..Plan::SMALL
+    };
+    for seed in seeds() {
+        let alloc = Purging::each(997);
+        let result = together(&alloc, 4, plan.steps(scale(40_000, 4_000)), 3, seed);
+        result.unwrap_or_else(|e| panic!("ALLOC_TEST_SEED={seed}: {e}"));
+    }
 }
 
 #[test]

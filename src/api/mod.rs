@@ -25,8 +25,8 @@ pub fn prewarm(superslabs: usize) -> usize {
     }
 }
 
-/// Gives back to the kernel what can be given back now; returns the bytes. Blocks cached by threads that are running
-/// stay with them. Any thread may call it.
+/// Gives back to the kernel what can be given back now, OS pages between live blocks included; returns the bytes. Blocks
+/// cached by threads that are running stay with them. Any thread may call it.
 pub fn purge() -> usize {
     if SERVES && heap::ensure_ready() {
         heap::maintain::purge_now()

@@ -30,9 +30,12 @@ pub(crate) enum Kind {
     Cached,
     /// Memory behind the ends of live large blocks that may be resident. It is counted among [`Kind::Large`] as well.
     Tails,
+    /// Free blocks that came back to slabs in use, which nobody has looked at since for pages that can go. They are counted
+    /// among [`Kind::Blocks`] as well.
+    Unsettled,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 static BYTES: [AtomicUsize; KINDS] = [const { AtomicUsize::new(0) }; KINDS];
 

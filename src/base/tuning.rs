@@ -1,7 +1,7 @@
 //! The numbers of the memory policy: value, unit, meaning, and the evidence for each, or the word "guess".
 
 use super::demand::Price;
-use super::units::{SLOTS, SUPERSLAB};
+use super::units::{SLOT, SLOTS, SUPERSLAB};
 
 /// What stores of idle memory keep.
 pub(crate) mod retention {
@@ -55,6 +55,17 @@ pub(crate) mod helper {
     /// A process that is refused a thread once is mostly refused for long: by a limit on threads, or on address space. What
     /// is paid for asking is to stay little beside what else those who ask have done. Guess.
     pub(crate) const TURNED_AWAY: RangeInclusive<u32> = 64..=64 << 10;
+}
+
+/// When OS pages of slabs in use go back.
+pub(crate) mod holes {
+    use super::SLOT;
+
+    /// Nanoseconds that one call gives at most to what it does for the sake of time. Guess: less than half of the worst pause
+    /// that a single call may have.
+    pub(crate) const TICK_NS: u64 = 2_000_000;
+    /// Bytes of a huge page that have to be free before it is split, as for one whose slots are free. Guess.
+    pub(crate) const SPLIT_FROM: usize = 12 * SLOT;
 }
 
 /// When fresh memory takes the place of idle memory.

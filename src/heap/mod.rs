@@ -14,14 +14,14 @@
 //! Sub-layers, each of which uses only those below it (`tests/layers`):
 //!
 //! ```text
-//! entry    the fast paths, free_slow, realloc, threadless, survey           what the layers above call
-//! slow     refill, overflow, foreign, take_over, idle_owners, in_person     no block, no room, not mine
-//! thread   attach, adopt, exit, fork                                        a heap's life with its threads
-//! upkeep   tick, settle, idle_cache, give_up, maintain, ahead               what time asks for
-//! cache    stack, flush, incoming, budget, reclaim, ceiling                 free blocks behind the bins, and how many
-//! home     sorter, post, open, drain                                        back into slabs; to other owners
-//! slabs    slabs, expected_use, walk                                        a heap's slabs
-//! data     heap, bin, outbox, state, registry, tls and others               what the layers above work on
+//! entry    the fast paths, free_slow, realloc, threadless, survey             what the layers above call
+//! slow     refill, overflow, foreign, take_over, idle_owners, in_person       no block, no room, not mine
+//! thread   attach, adopt, exit, fork                                          a heap's life with its threads
+//! upkeep   tick, settle, idle_cache, give_up, pages, maintain, ahead, helper  what time asks for
+//! cache    stack, flush, incoming, budget, reclaim, ceiling                   free blocks behind the bins, and how many
+//! home     sorter, post, open, drain                                          back into slabs; to other owners
+//! slabs    slabs, holes, expected_use, walk                                   a heap's slabs
+//! data     heap, bin, outbox, state, registry, tls and others                 what the layers above work on
 //! ```
 
 mod cache;

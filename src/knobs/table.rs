@@ -177,7 +177,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 3_600_000,
         },
         by_profile: [10_000, 1000, 100],
-        what: "Milliseconds that retained memory waits, unused, before it goes back to the system. It goes at the first call after that which finds no block at hand or frees a huge one, or by the maintenance thread (HAKMEM_BACKGROUND).",
+        what: "Milliseconds that retained memory waits, unused, before it goes back to the system. It goes at the first call after that which finds no block at hand or frees a huge one, or by the maintenance thread (HAKMEM_BACKGROUND). OS pages between live blocks wait for one to two such delays.",
         cost: "A short delay purges what is needed again soon; a long one holds memory after a peak.",
         when: "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
     },

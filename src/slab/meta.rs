@@ -27,13 +27,21 @@ static ARENA: Locked<Arena> = Locked::new(Arena {
 
 /// Zeroed memory for one `T` that lives as long as the process, or `None` when out of memory.
 pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
-    let (size, align) = (size_of::<T>(), align_of::<T>());
+    allocate_bytes(size_of::<T>(), align_of::<T>()).map(NonNull::cast)
+}
+
+/// `count` zeroed words, likewise.
+pub(crate) fn allocate_words(count: usize) -> Option<NonNull<u64>> {
+    allocate_bytes(count * size_of::<u64>(), align_of::<u64>()).map(NonNull::cast)
+}
+
+fn allocate_bytes(size: usize, align: usize) -> Option<NonNull<u8>> {
     let mut arena = ARENA.lock();
     loop {
         let start = round_up(arena.next, align)?;
         if arena.next != 0 && start.checked_add(size)? <= arena.end {
             arena.next = start + size;
-            return NonNull::new(start as *mut T);
+            return NonNull::new(start as *mut u8);
         }
         let least = round_up(size + align, SMALL_CHUNK)?;
         let map = map(CHUNK.max(least)).or_else(|_| map(least)).ok()?;

@@ -2,10 +2,13 @@
 //! batches, and the metadata they live in.
 
 pub(crate) mod batch;
+pub(crate) mod bits;
 #[cfg(not(loom))]
 pub(crate) mod depot;
 #[cfg(not(loom))]
 pub(crate) mod directory;
+#[cfg(not(loom))]
+pub(crate) mod holes;
 pub(crate) mod inbox;
 #[cfg(not(loom))]
 pub(crate) mod magazine;
@@ -14,5 +17,7 @@ pub(crate) mod meta;
 #[cfg(not(loom))]
 #[allow(clippy::module_inception)]
 pub(crate) mod slab;
+#[cfg(not(loom))]
+pub(crate) mod slab_holes;
 #[cfg(not(loom))]
 pub(crate) mod superslab;

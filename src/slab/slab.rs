@@ -3,8 +3,12 @@
 //! `carved - free_count` blocks are out: with the user, or in somebody's bins and batches. The owner's lock guards
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
 //! set of the cache or of its TLB.
+//!
+//! The free blocks are chained in batches, in band, until OS pages of the slab go back to the kernel: from then on a bitmap
+//! holds them (`holes`), until all are taken or the slab goes.
 
 use super::batch::{self, Addresses, Batch, Block};
+use super::holes::Holes;
 use super::superslab::UNIT;
 use crate::base::size_class;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
@@ -13,16 +17,18 @@ use core::ptr;
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
 pub(crate) struct Slab {
-    free: Option<Batch>,
+    pub(super) free: Option<Batch>,
+    /// The free blocks of a slab with holes; `free` is `None` then, and every block counts as carved.
+    pub(super) holes: Option<Holes>,
     pub(crate) next: *mut Slab,
     pub(crate) prev: *mut Slab,
     pub(crate) base: usize,
-    free_count: u16,
+    pub(super) free_count: u16,
     /// Blocks carved since the slab was claimed.
-    carved: u16,
-    capacity: u16,
+    pub(super) carved: u16,
+    pub(super) capacity: u16,
     /// Index of the block carved first.
-    start: u16,
+    pub(super) start: u16,
     pub(crate) owner: u32,
     pub(crate) class: u8,
     /// Whether memory not yet carved is known to be zero.
@@ -32,6 +38,23 @@ pub(crate) struct Slab {
     /// How many slots before this one the slab begins whose blocks lie in it; not 0 in the later slots of a slab of
     /// several blocks alone, while it is open.
     pub(crate) back: u8,
+    pub(crate) rest: Rest,
+    /// Pages of the slab are being given back. It is in no list, nothing is taken from it, and it stays a slab.
+    pub(crate) going: bool,
+}
+
+/// For how long no block was taken from a slab or came back to it, as far as those know who look for holes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Rest {
+    /// Some may have been since the last look.
+    Stirred = 0,
+    /// None was since the last look.
+    Still,
+    /// None was since the slab was looked at closely: all of its pages went that can go.
+    Settled,
+    /// The same, but its pages are parts of a huge page that is too much in use to be split.
+    Held,
 }
 
 const _: () = assert!(
@@ -76,6 +99,7 @@ impl Slab {
         unsafe {
             this.write(Slab {
                 free: None,
+                holes: None,
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
                 base,
@@ -88,6 +112,8 @@ impl Slab {
                 clean,
                 bucket: 0,
                 back: 0,
+                rest: Rest::Stirred,
+                going: false,
             });
         }
     }
@@ -106,12 +132,28 @@ impl Slab {
 
     /// Bytes of the blocks that were ever handed out.
     #[inline]
-    pub(crate) fn carved_bytes(&self) -> usize {
+    fn carved_bytes(&self) -> usize {
         self.carved as usize * size_class::size(self.class as usize)
+    }
+
+    /// Bytes of the blocks that were ever handed out, without the pages that are gone.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self.holes {
+            None => self.carved_bytes(),
+            // A slab of which a block is out holds more than the bytes behind its last block, which may be of a page that
+            // is gone.
+            Some(_) => self.carved_bytes().saturating_sub(self.gone_bytes()),
+        }
     }
 
     /// Bytes of OS pages that hold the blocks carved so far, more or less: the first of them begins within one.
     pub(crate) fn touched(&self) -> usize {
+        self.held_bytes() + 2048
+    }
+
+    /// The same, with the pages that are gone.
+    pub(crate) fn ever_touched(&self) -> usize {
         self.carved_bytes() + 2048
     }
 
@@ -132,9 +174,15 @@ impl Slab {
         carve: usize,
         scratch: &mut Addresses,
     ) -> Option<Taken> {
+        self.rest = Rest::Stirred;
         if self.free_count > 0 {
             // SAFETY: the caller has the room.
-            let count = unsafe { self.take_freed(to, most, scratch) };
+            let count = unsafe {
+                match self.holes {
+                    None => self.take_freed(to, most, scratch),
+                    Some(holes) => self.take_from(holes, to, most, carve),
+                }
+            };
             return Some(Taken { count, zero: false });
         }
         let left = (self.capacity - self.carved) as usize;
@@ -230,18 +278,29 @@ impl Slab {
     pub(crate) unsafe fn give(&mut self, last: *const *mut Block, count: usize) {
         // SAFETY: the caller owns the blocks.
         unsafe {
-            let batch = Batch::of(last, count, size_class::size(self.class as usize));
-            batch.set_link(self.free);
-            self.free = Some(batch);
+            if let Some(holes) = self.holes {
+                self.give_to(holes, last, count);
+            } else {
+                let batch = Batch::of(last, count, size_class::size(self.class as usize));
+                batch.set_link(self.free);
+                self.free = Some(batch);
+            }
         }
+        self.rest = Rest::Stirred;
         self.free_count += count as u16;
+    }
+
+    /// The number of the block that starts at `addr`, if one does.
+    pub(super) fn index(&self, addr: usize) -> Option<usize> {
+        let offset = addr.wrapping_sub(self.base);
+        let size = size_class::size(self.class as usize);
+        let at = offset / size;
+        (offset == at * size && at < self.capacity as usize).then_some(at)
     }
 
     /// Whether `addr` is the start of a block of this slab.
     pub(crate) fn is_block(&self, addr: usize) -> bool {
-        let offset = addr.wrapping_sub(self.base);
-        let size = size_class::size(self.class as usize);
-        offset.is_multiple_of(size) && offset / size < self.capacity as usize
+        self.index(addr).is_some()
     }
 
     /// Whether the addresses may be those of blocks of this slab.
@@ -257,8 +316,9 @@ impl Slab {
         inside && bits.is_multiple_of(size_of::<Block>())
     }
 
-    /// Debug walker: the free batches have `free_count` blocks of this slab, and nothing else.
-    pub(crate) fn is_valid(&self) -> bool {
+    /// Calls `found` with the number of each free block, which are in band. Returns whether all were read: not if words
+    /// are damaged.
+    pub(super) fn each_free(&self, scratch: &mut Addresses, mut found: impl FnMut(usize)) -> bool {
         let size = size_class::size(self.class as usize);
         let mut left = self.free_count as usize;
         let mut at = self.free;
@@ -274,16 +334,23 @@ impl Slab {
                 if count == 0 || count > left.min(batch::MOST) {
                     return false;
                 }
-                let mut addresses = Addresses::new();
-                let last = addresses.first().add(count - 1);
-                if batch.open(count, last, size, are_blocks).is_err() {
+                let first = scratch.first();
+                if batch
+                    .open(count, first.add(count - 1), size, are_blocks)
+                    .is_err()
+                {
                     return false;
+                }
+                for i in 0..count {
+                    self.index(*first.add(i) as usize)
+                        .into_iter()
+                        .for_each(&mut found);
                 }
                 left -= count;
                 at = next;
             }
         }
-        left == 0 && self.carved <= self.capacity && self.free_count <= self.carved
+        left == 0
     }
 }
 
@@ -297,85 +364,5 @@ pub(crate) fn damaged(block: *mut Block) -> ! {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use std::alloc::{Layout, alloc_zeroed, dealloc};
-    use std::collections::HashSet;
-
-    #[test]
-    fn take_and_give_keep_the_equation() {
-        // An interpreter, a thousand times as slow, takes a few classes.
-        for class in (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 20 } else { 1 }) {
-            let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
-            // SAFETY: as many slots of memory of our own as the slab has, freed below.
-            unsafe {
-                let base = alloc_zeroed(layout) as usize;
-                let mut slab: Slab = core::mem::zeroed();
-                Slab::open(&raw mut slab, base, class, 7, true);
-                let mut seen = HashSet::new();
-                let mut blocks = std::vec::Vec::new();
-                let mut to = [ptr::null_mut::<Block>(); 10];
-                let mut scratch = Addresses::new();
-                while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4, &mut scratch) {
-                    assert!(taken.zero && taken.count <= 4);
-                    for &at in &to[..taken.count] {
-                        assert!(slab.is_block(at as usize) && seen.insert(at as usize));
-                        blocks.push(at);
-                    }
-                }
-                assert_eq!(
-                    (blocks.len(), slab.out(), slab.available()),
-                    (slab.capacity(), slab.capacity(), 0)
-                );
-                for &block in blocks.iter().rev().skip(1) {
-                    slab.give(&block, 1);
-                }
-                assert!(slab.is_valid());
-                assert_eq!(slab.out(), 1);
-                if slab.capacity() > 1 {
-                    let one = slab.take(to.as_mut_ptr(), 1, 1, &mut scratch).unwrap();
-                    assert_eq!((one.count, slab.out()), (1, 2));
-                    slab.give(&to[0], 1);
-                    let again = slab.take(to.as_mut_ptr(), 3, 4, &mut scratch).unwrap();
-                    let all = slab.capacity() - 1;
-                    let count = all.min(3);
-                    assert_eq!(again, Taken { count, zero: false });
-                    assert!(slab.is_valid() && slab.out() == 1 + count);
-                    slab.give(&to[0], 1);
-                    assert!(slab.is_valid());
-                    let wrong = Batch::from_head((base + 1) as *mut Block);
-                    slab.free.unwrap().set_link(wrong);
-                    assert!(!slab.is_valid(), "a damaged free list is seen");
-                }
-                dealloc(base as *mut u8, layout);
-            }
-        }
-    }
-
-    #[test]
-    fn a_slab_begins_with_a_single_page() {
-        let layout = Layout::from_size_align(64 * SLOT, SLOT).unwrap();
-        // SAFETY: sixty-four slots of our own, freed below.
-        unsafe {
-            let memory = alloc_zeroed(layout) as usize;
-            for (slot, class) in (0..64).flat_map(|slot| (1..65).map(move |class| (slot, class))) {
-                let mut slab: Slab = core::mem::zeroed();
-                Slab::open(&raw mut slab, memory + slot * SLOT, class, 7, false);
-                let size = size_class::size(class);
-                let mut to = [ptr::null_mut::<Block>(); UNIT / 16];
-                let mut scratch = Addresses::new();
-                let first = slab
-                    .take(to.as_mut_ptr(), to.len(), UNIT / size, &mut scratch)
-                    .unwrap();
-                let start = to[first.count - 1] as usize;
-                let fit = (UNIT - start % UNIT) / size;
-                assert_eq!(
-                    first.count,
-                    if fit >= FEW { fit } else { UNIT / size },
-                    "class {class}"
-                );
-            }
-            dealloc(memory as *mut u8, layout);
-        }
-    }
-}
+#[path = "slab_tests.rs"]
+mod tests;

@@ -19,6 +19,7 @@ use crate::heap::data::bin::bin_limit;
 use crate::heap::data::heap::Shared;
 use crate::heap::data::registry;
 use crate::heap::data::state::Slack;
+use crate::heap::slabs::holes;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -61,7 +62,7 @@ pub(crate) unsafe fn amount(part: *mut Shared) -> usize {
     }
 }
 
-/// Tells the account what the stacks hold.
+/// Tells the account what the stacks hold, and what came back to slabs.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -70,6 +71,7 @@ pub(crate) unsafe fn show(part: *mut Shared) {
     unsafe {
         account::change(Kind::Stacks, (*part).shown_bytes, (*part).spare_bytes);
         (*part).shown_bytes = (*part).spare_bytes;
+        holes::show(part);
     }
 }
 

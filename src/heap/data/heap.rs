@@ -5,7 +5,7 @@ use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::{Bin, Places};
 use crate::heap::data::class_set::Classes;
 use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
-use crate::heap::data::{bin, state};
+use crate::heap::data::{bin, holes, state};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Addresses, Batch, Block};
 use crate::slab::directory::{OWNER_MAX, Tag};
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) taken_from: Classes,
     pub(crate) slab_count: [u32; CLASSES],
     pub(crate) slab_bytes: usize,
-    /// Bytes of the slabs' blocks that were ever handed out.
+    /// Bytes of the slabs' blocks that were ever handed out, without OS pages of them that are gone.
     pub(crate) carved_bytes: usize,
     pub(crate) out_bytes: usize,
     pub(crate) spare_bytes: usize,
@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) shrinks_left: u8,
     pub(crate) shrinking: usize,
     pub(crate) drained: u64,
+    /// Pages of slabs that are to go, or have gone (`slabs::holes`).
+    pub(crate) holes: holes::State,
     /// Whether a `sorter::Sorter` has any blocks. The large tables come last: a thread that has a few blocks does not touch
     /// them, and what it does touch lies together.
     pub(crate) sorting: bool,

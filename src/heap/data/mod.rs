@@ -4,6 +4,7 @@ pub(crate) mod bin;
 pub(crate) mod class_set;
 pub(crate) mod fresh;
 pub(crate) mod heap;
+pub(crate) mod holes;
 pub(crate) mod left_over;
 pub(crate) mod outbox;
 pub(crate) mod registry;

@@ -4,7 +4,7 @@ use crate::heap::data::heap::{Heap, IDLE, shared};
 use crate::heap::data::registry;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{open, post};
-use crate::heap::slabs::slabs;
+use crate::heap::slabs::{holes, slabs};
 use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::depot::DEPOT;
@@ -50,6 +50,7 @@ pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
             slabs::note_idle_classes(heap);
         }
+        holes::show(shared(heap));
         core::mem::take(&mut (*shared(heap)).over_bound)
     };
     drop(guard);

@@ -42,10 +42,15 @@ pub(crate) fn bucket(available: usize, capacity: usize) -> usize {
         + (quarters >= 3 * capacity) as usize
 }
 
+/// Takes a slab out of its list.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` and `slab` belong to, and the slab is listed.
 pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
-    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to; the slab is listed.
+    // SAFETY: the caller's promise.
     unsafe {
         let (next, prev) = ((*slab).next, (*slab).prev);
+        (*part).holes.unlinked(slab);
         if prev.is_null() {
             (*part).slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
         } else {
@@ -58,12 +63,12 @@ pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Puts the slab into the list its fullness asks for.
+/// Puts the slab into the list its fullness asks for, unless pages of it are just going.
 pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
         let wanted = bucket((*slab).available(), (*slab).capacity());
-        if wanted == (*slab).bucket as usize {
+        if wanted == (*slab).bucket as usize || (*slab).going {
             return;
         }
         if (*slab).bucket != 0 {
@@ -107,7 +112,7 @@ pub(crate) unsafe fn take(
                 break;
             };
             let left = want - got.count;
-            let before = (*slab).carved_bytes();
+            let before = (*slab).held_bytes();
             let grown = (*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
             let carve = carve_count(class)
                 .max(want / 2)
@@ -135,17 +140,20 @@ pub(crate) unsafe fn take(
     }
 }
 
-/// `count` blocks were taken from the slab, which had `before` bytes carved.
+/// `count` blocks were taken from the slab, which held `before` bytes.
 unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
-        let carved = (*slab).carved_bytes() - before;
+        let carved = (*slab).held_bytes() - before;
         if carved > 0 {
             (*part).carved_bytes += carved;
             account::change(Kind::Blocks, 0, carved);
         }
         (*part).out_blocks[class] += count as u64;
         (*part).out_bytes += count * size_class::size(class);
+        if (*slab).is_filled() {
+            (*part).holes.put_away(slab);
+        }
         relist(part, slab);
     }
 }
@@ -168,9 +176,19 @@ pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         }
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         (*slab).give(last, count);
+        let bytes = count * size_class::size(class);
         (*part).out_blocks[class] -= count as u64;
-        (*part).out_bytes -= count * size_class::size(class);
-        if (*slab).out() > 0 {
+        (*part).out_bytes -= bytes;
+        (*part).holes.given(class, bytes);
+        settle(part, slab);
+    }
+}
+
+/// Puts a slab where it belongs to which blocks came back.
+unsafe fn settle(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+    unsafe {
+        if (*slab).out() > 0 || (*slab).going {
             relist(part, slab);
         } else if (*slab).touched() <= (*part).keep_left {
             (*part).keep_left -= (*slab).touched();
@@ -180,6 +198,38 @@ pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         } else {
             retire(part, slab);
         }
+    }
+}
+
+/// What `change` does to a slab may change what it holds.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` and `slab` belong to.
+pub(crate) unsafe fn changing<T>(
+    part: *mut Shared,
+    slab: *mut Slab,
+    change: impl FnOnce(&mut Slab) -> T,
+) -> T {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let was = (*slab).held_bytes();
+        let done = change(&mut *slab);
+        let is = (*slab).held_bytes();
+        (*part).carved_bytes = (*part).carved_bytes - was + is;
+        account::change(Kind::Blocks, was, is);
+        done
+    }
+}
+
+/// Pages of the slab are going no more.
+///
+/// # Safety
+/// As for [`changing`]. The slab was taken out of its list when they went.
+pub(crate) unsafe fn stay(part: *mut Shared, slab: *mut Slab) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*slab).going = false;
+        settle(part, slab);
     }
 }
 
@@ -226,9 +276,10 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
             Superslab::part(superslab, slot, slots);
         }
         let used = (*slab).touched();
-        expected_use::retired(class, used);
-        (*part).carved_bytes -= (*slab).carved_bytes();
-        account::change(Kind::Blocks, (*slab).carved_bytes(), 0);
+        expected_use::retired(class, (*slab).ever_touched());
+        (*part).carved_bytes -= (*slab).held_bytes();
+        account::change(Kind::Blocks, (*slab).held_bytes(), 0);
+        (*part).holes.put_away(slab);
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }

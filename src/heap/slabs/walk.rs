@@ -19,6 +19,7 @@ pub(crate) unsafe fn slabs_are_valid(heap: *mut Heap) -> bool {
                     ok &= (*slab).class as usize == class && (*slab).owner == (*heap).id;
                     ok &= (*slab).bucket as usize == index + 1 && index < BUCKETS;
                     ok &= bucket((*slab).available(), (*slab).capacity()) == index + 1;
+                    ok &= !(*slab).going && (*slab).is_valid();
                     ok &= DIRECTORY.tag((*slab).base) == Tag::new((*heap).id, class as u8);
                     slab = (*slab).next;
                 }

@@ -5,6 +5,7 @@ use crate::heap::data::heap::Heap;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, post};
 use crate::heap::slow::{idle_owners, push};
+use crate::heap::upkeep::maintain;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 
@@ -27,6 +28,7 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
             let _errno = crate::os::sys::ErrnoGuard::new();
             post_now(tag.owner(), batch);
             drain::catch_up();
+            maintain::wake_if_grown();
         }
     }
 }

@@ -36,13 +36,14 @@ pub(crate) fn take_over(heap: *mut Heap, class: usize) -> bool {
             (*from_part).slab_bytes -= slots * SLOT;
             (*from_part).out_blocks[class] -= out as u64;
             (*from_part).out_bytes -= bytes;
-            (*from_part).carved_bytes -= (*slab).carved_bytes();
+            (*from_part).carved_bytes -= (*slab).held_bytes();
             (*to_part).slab_count[class] += 1;
             (*to_part).slab_bytes += slots * SLOT;
             (*to_part).out_blocks[class] += out as u64;
             (*to_part).out_bytes += bytes;
-            (*to_part).carved_bytes += (*slab).carved_bytes();
+            (*to_part).carved_bytes += (*slab).held_bytes();
             (*to_part).has_empty |= out == 0;
+            (*to_part).holes.given(class, 0);
             (*slab).owner = (*heap).id;
             DIRECTORY.set((*slab).base, slots, Tag::new((*heap).id, class as u8));
             slabs::relist(to_part, slab);

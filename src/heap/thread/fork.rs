@@ -21,7 +21,7 @@ use crate::heap::data::{registry, tls};
 use crate::heap::home::post;
 use crate::heap::thread::{attach, exit};
 use crate::heap::upkeep::helper::HELPER;
-use crate::heap::upkeep::{ahead, maintain};
+use crate::heap::upkeep::{ahead, maintain, pages};
 use crate::os::freeze::FREEZE;
 use crate::os::lock::Lock;
 use crate::os::thread;
@@ -148,6 +148,7 @@ unsafe extern "C" fn child() {
         FREEZE.reset();
         pool::restore_in_flight();
         for heap in registry::all() {
+            pages::after_fork(heap);
             if heap != mine
                 && (*heap).id != registry::SHARED_ID
                 && (*heap).state.load(Ordering::Relaxed) == LIVE

@@ -5,12 +5,12 @@
 //! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time,
 //! and never waits for a heap that is busy.
 
-use crate::base::account;
+use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
-use crate::heap::data::{registry, tls};
+use crate::heap::data::{holes, registry, tls};
 use crate::heap::home::drain;
 use crate::heap::upkeep::helper::HELPER;
-use crate::heap::upkeep::{give_up, settle, tick};
+use crate::heap::upkeep::{give_up, pages, settle, tick};
 use crate::os::{clock, sys, thread};
 use crate::slab::depot::DEPOT;
 use crate::{knobs, large, pool};
@@ -30,8 +30,16 @@ static MANY: AtomicBool = AtomicBool::new(false);
 /// Starts the thread if it is wanted and not there. Call it with no lock held.
 #[inline]
 pub(crate) fn wake() {
-    if !RUNNING.load(Ordering::Relaxed) && account::idle() > FROM {
+    if !RUNNING.load(Ordering::Relaxed) && waiting() > FROM {
         start();
+    }
+}
+
+/// The same, if more came back to slabs than the account knew: for a thread that only frees what others took, which comes
+/// by no other slow path.
+pub(crate) fn wake_if_grown() {
+    if holes::grew() {
+        wake();
     }
 }
 
@@ -71,7 +79,7 @@ fn start() {
         false => FROM_ALONE,
     };
     // Unit tests count what heaps hold, of which nothing is to go by itself.
-    if account::idle() <= from || !knobs::get().background || cfg!(test) {
+    if waiting() <= from || !knobs::get().background || cfg!(test) {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
@@ -119,10 +127,10 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut idle_rounds = 0;
     while idle_rounds < ROUNDS_TO_LIVE && HELPER.work_after((delay / 2).clamp(50, 1000)) {
-        let before = account::idle();
+        let before = waiting();
         round();
         HELPER.rest();
-        idle_rounds = if before > FROM && account::idle() < before {
+        idle_rounds = if before > FROM && waiting() < before {
             0
         } else {
             idle_rounds + 1
@@ -131,6 +139,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     HELPER.goes();
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()
+}
+
+/// Bytes that may be given back, now or after a while.
+fn waiting() -> usize {
+    account::idle() + account::of(Kind::Unsettled)
 }
 
 fn round() {
@@ -145,6 +158,7 @@ fn round() {
     }
     drain::catch_up();
     let now = clock::now_ms();
+    pages::run(now);
     tick::pass(now);
     // Nobody waits for this thread.
     while large::decay(now) > 0 {}
@@ -163,9 +177,10 @@ pub(crate) fn purge_now() -> usize {
             unsafe { settle::settle(heap) };
         }
     }
+    let holes = pages::purge_all();
     let huge = large::cached_bytes();
     large::purge_all();
-    let bytes = pool::purge_all() + huge + DEPOT.catch_up();
+    let bytes = holes + pool::purge_all() + huge + DEPOT.catch_up();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
     bytes
 }

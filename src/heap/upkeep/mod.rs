@@ -5,5 +5,6 @@ pub(crate) mod give_up;
 pub(crate) mod helper;
 pub(crate) mod idle_cache;
 pub(crate) mod maintain;
+pub(crate) mod pages;
 pub(crate) mod settle;
 pub(crate) mod tick;

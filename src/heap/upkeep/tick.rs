@@ -7,7 +7,7 @@ use crate::heap::cache::{budget, flush, incoming};
 use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
-use crate::heap::upkeep::{give_up, idle_cache, maintain, settle};
+use crate::heap::upkeep::{give_up, idle_cache, maintain, pages, settle};
 use crate::os::clock;
 use crate::{knobs, large, pool};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,6 +34,7 @@ fn tick(now: u64, windows: u64) {
     settle::recover();
     give_up::give_up_gone();
     idle_cache::decay(now);
+    pages::tick(now);
     pool::decay(now);
     large::decay(now);
     maintain::wake();

@@ -1,0 +1,209 @@
+//! Holes in a heap's slabs: OS pages that hold nothing but free blocks go back to the kernel.
+//!
+//! Once per purge delay a pass goes along the slabs with room of those classes to which blocks came back. A slab that
+//! was stirred since the last pass is marked; one that lay still for a whole pass is looked at closely (`Slab::survey`),
+//! and what can go of it goes. So a page goes once nobody took a block of its slab for one to two delays, as free slots do,
+//! and a heap at rest costs nothing after two passes. A huge page is split only where much of it can go.
+//!
+//! No lock is held while the kernel works: the slabs concerned are out of their lists meanwhile, so that nothing is taken
+//! from them, while blocks may come back, as that touches bits alone. A pass does a few slabs at a time.
+
+use crate::base::account::{self, Kind};
+use crate::base::size_class::{self, SLAB_CLASSES};
+use crate::base::tuning::holes as tuning;
+use crate::base::units::{SLOT, SLOTS};
+use crate::heap::data::heap::{BUCKETS, Heap, Shared, shared};
+use crate::heap::data::holes::{GREW, Going, TOGETHER, When};
+use crate::heap::slabs::slabs;
+use crate::os::sys;
+use crate::pool::{self, HugePage};
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::slab::{Rest, Slab};
+use crate::slab::slab_holes::Map;
+use crate::slab::superslab::Superslab;
+use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Slabs that are passed under one hold of the lock.
+const LOOKS: usize = 256;
+/// Bytes by which what the account was told may be off.
+const SHOWN_WITHIN: usize = 16 << 10;
+
+/// Huge pages that were decided on last.
+struct Decided {
+    split: *mut Superslab,
+    left: *mut Superslab,
+}
+
+/// Tells the account how much waits to be looked at.
+///
+/// # Safety
+/// The caller holds the lock of the heap `part` belongs to.
+pub(crate) unsafe fn show(part: *mut Shared) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let free = (*part).carved_bytes.saturating_sub((*part).out_bytes);
+        let state = &mut (*part).holes;
+        state.unsettled = state.unsettled.min(free);
+        if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
+            account::change(Kind::Unsettled, state.shown, state.unsettled);
+            if state.unsettled > state.shown {
+                GREW.store(true, Relaxed);
+            }
+            state.shown = state.unsettled;
+        }
+    }
+}
+
+/// Goes on with the pass. Returns whether there is more to do of it.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and no pages of its slabs are going.
+pub(crate) unsafe fn gather(heap: *mut Heap, when: When) -> bool {
+    // SAFETY: the lock is held; listed slabs belong to the heap.
+    unsafe {
+        let part = shared(heap);
+        let state = &raw mut (*part).holes;
+        let mut decided = Decided {
+            split: ptr::null_mut(),
+            left: ptr::null_mut(),
+        };
+        let mut looks = 0;
+        while looks < LOOKS && (*state).count < TOGETHER && (*state).class != 0 {
+            let slab = (*state).at;
+            if !slab.is_null() {
+                looks += 1;
+                (*state).at = (*slab).next;
+                look_at(heap, slab, when, &mut decided);
+            } else if (*state).list < BUCKETS {
+                (*state).at = (*part).slabs[(*state).class][(*state).list];
+                (*state).list += 1;
+            } else {
+                (*state).next_class((*state).class + 1);
+            }
+        }
+        (*state).class != 0
+    }
+}
+
+/// Looks at a listed slab: marks it, or has its pages go if it was marked.
+unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut Decided) {
+    // SAFETY: the caller holds the lock, and the slab is listed.
+    unsafe {
+        let part = shared(heap);
+        let class = (*slab).class as usize;
+        match ((*slab).rest, when) {
+            (Rest::Stirred, When::Aged(_)) => {
+                (*slab).rest = Rest::Still;
+                (*part).holes.marked.add(class);
+                return;
+            }
+            (Rest::Settled, _) | (Rest::Held, When::Aged(_)) => return,
+            _ => {}
+        }
+        if (*slab).out() == 0 {
+            // It goes as a whole (`slabs::retire_empty`).
+            return;
+        }
+        let was = (*slab).rest;
+        (*slab).rest = Rest::Settled;
+        if (*slab).available() * size_class::size(class) < sys::page_size() {
+            return;
+        }
+        let mut map: Map = [0; _];
+        let chance = (*slab).survey(&mut map, &mut (*part).scratch);
+        if chance.pages == 0 {
+            return;
+        }
+        let superslab = superslab_of(slab);
+        let huge = pool::huge_page(superslab);
+        let whole = huge == HugePage::Whole;
+        if !whole && chance.used == 0 {
+            return;
+        }
+        if whole && decided.split != superslab {
+            if decided.left != superslab && may_split(heap, superslab, when) {
+                decided.split = superslab;
+            } else {
+                decided.left = superslab;
+                (*slab).rest = held(when);
+                return;
+            }
+        }
+        let state = &raw mut (*part).holes;
+        let out_of_band = |slab: &mut Slab| slab.come_out_of_band(&map, &mut (*state).unused);
+        if !slabs::changing(part, slab, out_of_band) {
+            // Out of memory: as it was.
+            (*slab).rest = was;
+            return;
+        }
+        slabs::unlink(part, slab);
+        (*slab).going = true;
+        (*state).going[(*state).count] = Going {
+            slab,
+            base: (*slab).base,
+            superslab,
+            huge: huge != HugePage::No,
+            chance,
+        };
+        (*state).count += 1;
+    }
+}
+
+unsafe fn superslab_of(slab: *mut Slab) -> *mut Superslab {
+    // SAFETY: the slab is one of a heap's, so its descriptor is alive.
+    unsafe { DIRECTORY.descriptor((*slab).base).load(Relaxed) as *mut Superslab }
+}
+
+/// What a slab is whose huge page is not to be split.
+fn held(when: When) -> Rest {
+    match when {
+        When::Aged(_) => Rest::Held,
+        // There is no more to be had of it.
+        When::Now => Rest::Settled,
+    }
+}
+
+/// Whether enough of a huge page is free, as far as the heap knows. If not, its slabs in there are marked as seen.
+unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> bool {
+    let least = match when {
+        When::Aged(_) => tuning::SPLIT_FROM,
+        When::Now => SLOT,
+    };
+    let mut free = 0;
+    // SAFETY: the caller holds the lock, and a tag of the heap's own says that the slab is, which makes its state ours.
+    unsafe {
+        let mine = |slot: usize| {
+            let tag = DIRECTORY.tag((*superslab).base + slot * SLOT);
+            let slab = &raw mut (*superslab).slabs[slot];
+            let is_mine = tag.owner() == (*heap).id
+                && (1..SLAB_CLASSES).contains(&tag.class())
+                && (*slab).back == 0;
+            (tag, is_mine.then_some(slab))
+        };
+        let mut map: Map = [0; _];
+        for slot in 0..SLOTS {
+            let (tag, slab) = mine(slot);
+            if tag == Tag::NONE {
+                free += SLOT;
+            } else if let Some(slab) = slab
+                && ((*slab).rest != Rest::Stirred || when == When::Now)
+            {
+                let chance = (*slab).survey(&mut map, &mut (*shared(heap)).scratch);
+                free += (chance.pages.count_ones() as usize) * sys::page_size();
+            }
+        }
+        for slot in 0..SLOTS {
+            let (_, Some(slab)) = mine(slot) else {
+                continue;
+            };
+            if free < least && (*slab).rest != Rest::Stirred {
+                (*slab).rest = held(when);
+            } else if free >= least && (*slab).rest == Rest::Held {
+                (*slab).rest = Rest::Still;
+                (*shared(heap)).holes.marked.add((*slab).class as usize);
+            }
+        }
+    }
+    free >= least
+}

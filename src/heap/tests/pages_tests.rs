@@ -1,0 +1,338 @@
+//! Holes in the slabs of one heap: what goes, when, and that no block is lost over it. Each test is alone in its process,
+//! with a clock that stands.
+
+use super::*;
+use crate::base::account::{self, Kind};
+use crate::base::size_class::SLAB_CLASSES;
+use crate::heap::cache::flush;
+use crate::heap::data::tls;
+use crate::heap::entry::hot;
+use crate::heap::home::sorter::Sorter;
+use crate::heap::slabs::walk;
+use crate::heap::upkeep::maintain;
+use crate::os::clock::stopped;
+use crate::os::fake::{self, Call};
+use crate::os::sys::Errno;
+use std::collections::HashSet;
+use std::format;
+use std::vec::Vec;
+
+const SIZE: usize = 1024;
+const DELAY: u64 = 1000;
+
+fn alone(name: &str) -> bool {
+    let alone = fake::alone(&format!("heap::upkeep::pages::tests::{name}"));
+    if alone {
+        // The heap is there, and what the test's own lists take is not of its size.
+        free(take(SIZE, 1));
+        stopped::stop();
+    }
+    alone
+}
+
+fn my_heap() -> *mut Heap {
+    tls::get().cast()
+}
+
+/// Blocks that hold their own addresses.
+fn take(size: usize, count: usize) -> Vec<*mut usize> {
+    let one = |_| {
+        let block: *mut usize = hot::alloc(size, 8, None).cast();
+        assert!(!block.is_null());
+        // SAFETY: just allocated, and large enough.
+        unsafe {
+            for word in 0..size / 8 {
+                *block.add(word) = block as usize;
+            }
+        }
+        block
+    };
+    (0..count).map(one).collect()
+}
+
+fn is_whole(block: *mut usize, size: usize) -> bool {
+    // SAFETY: a block that is out.
+    (0..size / 8).all(|word| unsafe { *block.add(word) } == block as usize)
+}
+
+fn free_of(size: usize, blocks: Vec<*mut usize>) {
+    for block in blocks {
+        assert!(is_whole(block, size), "{block:p} was written to");
+        // SAFETY: it is out, and freed once.
+        unsafe { hot::dealloc(block.cast(), size, 8) };
+    }
+}
+
+fn free(blocks: Vec<*mut usize>) {
+    free_of(SIZE, blocks);
+}
+
+/// Of each `every` blocks one stays, and is returned. The others are in their slabs after this, but for those of a bin.
+fn thin_out(blocks: Vec<*mut usize>, every: usize) -> Vec<*mut usize> {
+    let (kept, gone): (Vec<_>, Vec<_>) = blocks
+        .into_iter()
+        .enumerate()
+        .partition(|(i, _)| i % every == 0);
+    let bare = |some: Vec<(usize, *mut usize)>| {
+        some.into_iter().map(|(_, block)| block).collect::<Vec<_>>()
+    };
+    free(bare(gone));
+    go_home();
+    bare(kept)
+}
+
+fn go_home() {
+    // SAFETY: the thread's own heap; the lock is held.
+    unsafe {
+        let guard = lock(my_heap());
+        let mut sorter = Sorter::new(my_heap(), true);
+        flush::flush_all(my_heap(), &mut sorter);
+        sorter.post_all();
+        drop(guard);
+    }
+}
+
+/// Sends home what the bins hold too.
+fn empty_bins() {
+    // SAFETY: the thread's own heap; the lock is held.
+    unsafe {
+        let guard = lock(my_heap());
+        let mut sorter = Sorter::new(my_heap(), true);
+        flush::flush_private(my_heap(), &mut sorter);
+        sorter.post_all();
+        drop(guard);
+    }
+    go_home();
+}
+
+/// Goes on with passes of the heap until there is no more to do now. Returns the bytes that went.
+fn pass(when: When) -> usize {
+    let mut bytes = 0;
+    loop {
+        // SAFETY: the thread's own heap; no lock is held.
+        let piece = unsafe { some(my_heap(), when) };
+        bytes += piece.bytes;
+        if !piece.more {
+            break;
+        }
+    }
+    assert!(is_valid());
+    bytes
+}
+
+fn after(ms: u64) -> usize {
+    stopped::pass(ms);
+    pass(When::Aged(clock::now_ms()))
+}
+
+fn is_valid() -> bool {
+    // SAFETY: the thread's own heap; the lock is held.
+    unsafe {
+        let _guard = lock(my_heap());
+        walk::slabs_are_valid(my_heap())
+    }
+}
+
+fn resident() -> usize {
+    account::of(Kind::Blocks)
+}
+
+#[test]
+fn pages_go_after_a_delay_without_use_and_no_block_is_lost() {
+    if !alone("pages_go_after_a_delay_without_use_and_no_block_is_lost") {
+        return;
+    }
+    let kept = thin_out(take(SIZE, 4000), 16);
+    let (before, returned) = (resident(), pool::counts().returned);
+    assert_eq!(after(DELAY), 0, "a first look marks");
+    assert_eq!(after(DELAY - 10), 0, "not yet");
+    let went = after(10 + DELAY);
+    // Of sixteen blocks, which have four pages, one stays; some of the rest are in the bin.
+    let freed = 4000 * SIZE / 4 * 3;
+    assert!(went > freed / 10 * 8 && went <= freed, "{went} of {freed}");
+    // What was never carved of the last slab goes along.
+    let off = (before - resident()).abs_diff(went);
+    assert!(off <= SLOT, "the account is off by {off} bytes");
+    assert_eq!(pool::counts().returned - returned, went as u64);
+    fake::clear();
+    assert_eq!(after(10 * DELAY), 0, "nothing is left to do");
+    assert_eq!(fake::calls().of(Call::Madvise), 0);
+    let again = take(SIZE, 4000 - kept.len());
+    let distinct: HashSet<_> = again.iter().chain(&kept).collect();
+    assert_eq!(distinct.len(), 4000);
+    assert!(
+        resident() + freed / 20 >= before,
+        "what is used again counts again"
+    );
+    assert!(is_valid());
+    free(kept);
+    free(again);
+    go_home();
+    assert!(is_valid());
+}
+
+#[test]
+fn what_is_in_use_stays() {
+    if !alone("what_is_in_use_stays") {
+        return;
+    }
+    let mut kept = thin_out(take(SIZE, 4000), 8);
+    empty_bins();
+    let slab = |block: &*mut usize| *block as usize / SLOT;
+    for _ in 0..4 {
+        assert_eq!(after(DELAY), 0, "every slab was used since the last look");
+        // A block of each slab comes back, and one at least stays.
+        let mut seen = HashSet::new();
+        let (gone, left): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|block| seen.insert(slab(block)));
+        assert!(!left.is_empty());
+        free(gone);
+        empty_bins();
+        kept = left;
+    }
+    after(DELAY);
+    assert!(after(DELAY) > 0, "and now none was");
+    free(kept);
+}
+
+#[test]
+fn every_class_survives_its_holes() {
+    if !alone("every_class_survives_its_holes") {
+        return;
+    }
+    for class in (1..SLAB_CLASSES).step_by(3) {
+        let size = size_class::size(class);
+        let count = 6 * size_class::capacity(class);
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        for (i, block) in take(size, count).into_iter().enumerate() {
+            if i % (size_class::capacity(class) / 3 + 1) == 0 {
+                kept.push(block);
+            } else {
+                gone.push(block);
+            }
+        }
+        free_of(size, gone);
+        go_home();
+        let went = pass(When::Now);
+        assert!(went > 0, "class {class} of {size} bytes");
+        let again = take(size, count);
+        let distinct: HashSet<_> = again.iter().chain(&kept).collect();
+        assert_eq!(distinct.len(), count + kept.len());
+        free_of(size, kept);
+        free_of(size, again);
+        go_home();
+        assert!(is_valid());
+    }
+}
+
+#[test]
+fn a_purge_that_fails_changes_nothing_and_is_not_repeated() {
+    if !alone("a_purge_that_fails_changes_nothing_and_is_not_repeated") {
+        return;
+    }
+    let kept = thin_out(take(SIZE, 1000), 16);
+    let before = resident();
+    fake::fail_kind_from(Call::Madvise, 1, Errno::EINVAL);
+    assert_eq!(pass(When::Now), 0);
+    assert!(
+        resident().abs_diff(before) <= SLOT,
+        "what was never carved counts now"
+    );
+    fake::clear();
+    assert_eq!(pass(When::Now), 0);
+    assert_eq!(fake::calls().of(Call::Madvise), 0);
+    let again = take(SIZE, 1000);
+    free(again);
+    free(kept);
+    go_home();
+    assert!(is_valid());
+}
+
+#[test]
+fn without_memory_for_the_bits_slabs_stay_as_they_are() {
+    if !alone("without_memory_for_the_bits_slabs_stay_as_they_are") {
+        return;
+    }
+    let kept = thin_out(take(SIZE, 1000), 16);
+    fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+    let largest = 65;
+    while crate::slab::meta::allocate_words(largest).is_some() {}
+    while crate::slab::meta::allocate_words(1).is_some() {}
+    assert_eq!(pass(When::Now), 0);
+    fake::clear();
+    assert!(pass(When::Now) > 0, "with memory they go");
+    free(kept);
+    go_home();
+    assert!(is_valid());
+}
+
+/// A fork finds a thread while the kernel takes pages. The child has the slabs, and everything in them.
+#[test]
+fn a_fork_between_leaves_the_slabs_whole() {
+    if !alone("a_fork_between_leaves_the_slabs_whole") {
+        return;
+    }
+    let kept = thin_out(take(SIZE, 1000), 16);
+    let last = kept[kept.len() - 1];
+    // SAFETY: the thread's own heap; the lock is held where it has to be. Nobody else is in the process.
+    unsafe {
+        let guard = lock(my_heap());
+        let part = shared(my_heap());
+        assert!((*part).holes.begin(When::Now));
+        let more = gather(my_heap(), When::Now);
+        let count = (*part).holes.count;
+        assert!(count > 1, "{count} slabs, {more}");
+        drop(guard);
+        let going = (*part).holes.going;
+        assert!(going[..count].iter().all(|going| (*going.slab).bucket == 0));
+        // Some went, and blocks come back meanwhile: the last of one of the slabs.
+        assert!(purge(&going[0]) != 0);
+        free(kept[..kept.len() - 1].to_vec());
+        go_home();
+        after_fork(my_heap());
+        assert_eq!((*part).holes.count, 0);
+    }
+    assert!(is_valid());
+    let again = take(SIZE, 2000);
+    free(std::vec![last]);
+    free(again);
+    go_home();
+    assert!(is_valid());
+}
+
+/// A huge page is split where enough of it is free, and stays otherwise.
+#[test]
+fn a_huge_page_is_split_where_much_of_it_is_free() {
+    if !alone("a_huge_page_is_split_where_much_of_it_is_free") {
+        return;
+    }
+    let blocks = take(SIZE, 64 << 10);
+    let huge = pool::counts().huge_requested;
+    if huge == 0 {
+        // No huge pages are asked for where the machine has none.
+        free(blocks);
+        return;
+    }
+    // One slab of each superslab runs nearly empty.
+    let in_first_slot = |block: &*mut usize| (*block as usize >> 16) % 32 == 7;
+    let (first, others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(in_first_slot);
+    let mut kept = thin_out(first, 16);
+    after(0);
+    after(DELAY);
+    after(DELAY);
+    assert_eq!(
+        pool::counts().huge_requested,
+        huge,
+        "a slot of 32 is little"
+    );
+    kept.extend(thin_out(others, 16));
+    let went: usize = (0..4).map(|_| after(DELAY)).sum();
+    assert!(went > 0, "those that were held are seen again");
+    let left = pool::counts().huge_requested;
+    assert!(left < huge / 4, "{left} of {huge} bytes");
+    assert!(pool::is_valid());
+    free(kept);
+    go_home();
+    maintain::purge_now();
+    assert!(is_valid() && pool::is_valid());
+}

@@ -1,0 +1,194 @@
+//! Gives pages of slabs in use back, a few slabs at a time: who does it, when, and what a fork finds of it (`holes`).
+
+use crate::base::size_class;
+use crate::base::tuning::holes as tuning;
+use crate::base::units::SLOT;
+use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::holes::{Going, TOGETHER, When};
+use crate::heap::data::registry;
+use crate::heap::home::drain;
+use crate::heap::slabs::holes::{gather, show};
+use crate::heap::slabs::slabs;
+use crate::os::{clock, mapping, sys};
+use crate::pool;
+use crate::slab::holes::Pages;
+use crate::slab::slab_holes::runs;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Heaps that one tick sees to.
+const PER_TICK: usize = 64;
+
+/// What a piece of a pass did.
+#[derive(Clone, Copy)]
+struct Piece {
+    more: bool,
+    bytes: usize,
+}
+
+impl Piece {
+    const NOTHING: Piece = Piece {
+        more: false,
+        bytes: 0,
+    };
+}
+
+/// Does a piece of a heap's pass.
+///
+/// # Safety
+/// `heap` is a heap, and the caller holds no lock.
+unsafe fn some(heap: *mut Heap, when: When) -> Piece {
+    // SAFETY: heaps live for ever, and no lock is held.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return Piece::NOTHING;
+        };
+        let part = shared(heap);
+        let state = &raw mut (*part).holes;
+        // While pages go, another thread is at it.
+        let mine = (*state).count == 0 && (*state).begin(when);
+        let more = mine && gather(heap, when);
+        let (going, count) = ((*state).going, (*state).count);
+        show(part);
+        drop(guard);
+        drain::look_again(heap);
+        if !mine {
+            return Piece::NOTHING;
+        }
+        if count == 0 {
+            return Piece { more, bytes: 0 };
+        }
+        let mut gone = [0; TOGETHER];
+        for (gone, going) in gone.iter_mut().zip(&going[..count]) {
+            *gone = purge(going);
+        }
+        let bytes = finish(heap, &gone);
+        Piece { more, bytes }
+    }
+}
+
+/// Gives pages of a slab back. Returns those that went.
+///
+/// # Safety
+/// The slab is out of its heap's lists, and no lock is held.
+unsafe fn purge(going: &Going) -> Pages {
+    let mut gone = 0;
+    // SAFETY: nothing is taken from the slab, so that its free blocks stay free, and it stays a slab. Nobody reads or writes
+    // their memory.
+    unsafe {
+        if going.huge {
+            pool::leave_huge_page(going.superslab);
+        }
+        for run in runs(going.base, going.chance.pages) {
+            if mapping::purge(run.addr, run.len).is_ok() {
+                gone |= run.pages;
+            }
+        }
+    }
+    gone
+}
+
+/// Puts the slabs back into the lists whose pages were going, of which `gone` went. Returns the bytes.
+unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
+    let mut bytes = 0;
+    // SAFETY: as for the caller: heaps live for ever, and no lock is held.
+    unsafe {
+        let guard = lock(heap);
+        let part = shared(heap);
+        let count = core::mem::take(&mut (*part).holes.count);
+        for (at, &gone) in gone.iter().enumerate().take(count) {
+            let Going {
+                slab,
+                base,
+                superslab,
+                chance,
+                ..
+            } = (*part).holes.going[at];
+            slabs::changing(part, slab, |slab| slab.lost(gone));
+            let page = sys::page_size();
+            let went = (gone & chance.used).count_ones() as usize * page;
+            let slot = (base - (*superslab).base) / SLOT;
+            let slots = size_class::slots((*slab).class as usize);
+            pool::gave_back(superslab, slot, slots, went, (*slab).touched());
+            bytes += went;
+            slabs::stay(part, slab);
+        }
+        let over = core::mem::take(&mut (*part).over_bound);
+        drop(guard);
+        drain::look_again(heap);
+        if over {
+            pool::trim();
+        }
+    }
+    bytes
+}
+
+/// The heap whose turn it is. A hint, so Relaxed.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// Time has passed: goes on with the passes of a few heaps, for a bounded while. No lock may be held.
+pub(crate) fn tick(now: u64) {
+    let until = clock::now_ns() + tuning::TICK_NS;
+    let mut turn = TURN.load(Relaxed);
+    for _ in 0..PER_TICK.min(registry::count()) {
+        let heap = registry::heap(registry::SHARED_ID + (turn % registry::count()) as u32);
+        // SAFETY: heaps live for ever; no lock is held.
+        while !heap.is_null() && unsafe { some(heap, When::Aged(now)).more } {
+            if clock::now_ns() >= until {
+                TURN.store(turn, Relaxed);
+                return;
+            }
+        }
+        turn = turn.wrapping_add(1);
+    }
+    TURN.store(turn, Relaxed);
+}
+
+/// The same for all heaps, to the end of each pass. For threads that nobody waits for. No lock may be held.
+pub(crate) fn run(now: u64) {
+    for heap in registry::all() {
+        // SAFETY: heaps live for ever; no lock is held.
+        while unsafe { some(heap, When::Aged(now)).more } {
+            // Whoever waits for the lock is to have it before this thread takes it again.
+            sys::sleep_us(100);
+        }
+    }
+}
+
+/// Gives back all pages of slabs in use that can go. Returns the bytes. No lock may be held.
+pub(crate) fn purge_all() -> usize {
+    let mut bytes = 0;
+    for heap in registry::all() {
+        // The first pass finishes one that was under way.
+        for _ in 0..2 {
+            loop {
+                // SAFETY: heaps live for ever; no lock is held.
+                let piece = unsafe { some(heap, When::Now) };
+                bytes += piece.bytes;
+                if !piece.more {
+                    break;
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// In the child of a fork: whoever was giving pages back is gone. They count as resident, whether they are or not.
+///
+/// # Safety
+/// Only the forking thread exists, and the locks have been reset.
+pub(crate) unsafe fn after_fork(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _guard = lock(heap);
+        let part = shared(heap);
+        let count = core::mem::take(&mut (*part).holes.count);
+        for at in 0..count {
+            slabs::stay(part, (*part).holes.going[at].slab);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/pages_tests.rs"]
+mod tests;

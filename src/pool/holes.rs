@@ -1,0 +1,121 @@
+//! Pages of slots in use that go back to the kernel, as the pool sees it.
+
+use super::account::{Account, recount};
+use super::place::{Held, lock};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
+use crate::os::{clock, huge};
+use crate::slab::superslab::{State, Superslab, UNIT};
+
+/// How a superslab stands to huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HugePage {
+    /// It lies on OS pages.
+    No,
+    /// Parts of it went back, and the kernel may fill it again.
+    Split,
+    /// It is one, or will be when it is touched.
+    Whole,
+}
+
+impl HugePage {
+    unsafe fn of(superslab: *mut Superslab) -> HugePage {
+        // SAFETY: the caller holds the pool's lock.
+        match unsafe { ((*superslab).huge, (*superslab).split) } {
+            (false, _) => HugePage::No,
+            (true, true) => HugePage::Split,
+            (true, false) => HugePage::Whole,
+        }
+    }
+}
+
+/// How the superslab stands to huge pages.
+///
+/// # Safety
+/// A slot of the superslab is claimed, and stays so, as for the other functions here.
+pub(crate) unsafe fn huge_page(superslab: *mut Superslab) -> HugePage {
+    // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
+    unsafe {
+        let _pool = lock((*superslab).node);
+        HugePage::of(superslab)
+    }
+}
+
+/// Parts of the superslab are about to go back: it is to be OS pages from now on. Otherwise the kernel would fill the holes
+/// when it next looks for huge pages to make. No lock may be held.
+///
+/// # Safety
+/// As for [`huge_page`].
+pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if huge_page(superslab) == HugePage::No {
+            return;
+        }
+        let refused = huge::refuse((*superslab).base, SUPERSLAB).is_ok();
+        let mut pool = lock((*superslab).node);
+        let huge = HugePage::of(superslab);
+        if huge == HugePage::No {
+            // Somebody else was at it.
+            return;
+        }
+        let was = unlist(&mut pool, superslab);
+        if refused {
+            (*superslab).huge = false;
+            pool.counts.huge_requested -= SUPERSLAB;
+        } else {
+            (*superslab).split = true;
+        }
+        if huge == HugePage::Whole {
+            // All of it is resident, whatever was used of it.
+            (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];
+            (*superslab).dirty = u32::MAX;
+            (*superslab).populated = false;
+            recount(superslab);
+        }
+        if !(*superslab).in_dirty {
+            (*superslab).dirty_since = clock::now_ms();
+        }
+        pool.relist(superslab, was);
+    }
+}
+
+/// `bytes` of a slab have gone back, of which `left` are resident. No pool's lock may be held.
+///
+/// # Safety
+/// As for [`huge_page`]; the slab's `slots` slots begin with `slot`.
+pub(crate) unsafe fn gave_back(
+    superslab: *mut Superslab,
+    slot: usize,
+    slots: usize,
+    bytes: usize,
+    left: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut pool = lock((*superslab).node);
+        pool.counts.returned += bytes as u64;
+        let touched = &mut (&mut (*superslab).touched)[slot..slot + slots];
+        for (index, touched) in touched.iter_mut().enumerate() {
+            let here = left.saturating_sub(index * SLOT).min(SLOT);
+            *touched = here.div_ceil(UNIT) as u8;
+        }
+        if (*superslab).populated {
+            let was = unlist(&mut pool, superslab);
+            (*superslab).populated = false;
+            pool.relist(superslab, was);
+        }
+    }
+}
+
+/// Takes a superslab out of the list by free slots, before what decides on its list changes. Returns what it contributes
+/// to the counts.
+unsafe fn unlist(pool: &mut Held, superslab: *mut Superslab) -> Account {
+    // SAFETY: the caller holds the lock.
+    unsafe {
+        let was = Account::of(superslab);
+        if (*superslab).state == State::Pooled && (*superslab).in_list {
+            pool.by_free.remove(superslab);
+        }
+        was
+    }
+}
