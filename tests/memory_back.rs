@@ -139,7 +139,7 @@ fn play(case: &str) -> usize {
             free(buffers);
             clock::pass(1200);
             free(take(MIB, 8, mixed));
-            mem::rss().saturating_sub(before)
+            given_back(before)
         }
         "runs" => {
             // Blocks of 64 KiB to 1 MiB: runs of slots.
@@ -196,7 +196,7 @@ fn play(case: &str) -> usize {
                     HAKMEM.dealloc(ptr, layout);
                 }
             });
-            mem::rss().saturating_sub(before)
+            given_back(before)
         }
         "prewarmed" => {
             // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
@@ -218,6 +218,11 @@ fn play(case: &str) -> usize {
         }
         other => panic!("unknown case {other}"),
     }
+}
+
+/// What is left of large blocks: one call unmaps some of them, and the maintenance thread the others.
+fn given_back(before: usize) -> usize {
+    mem::wait_for_rss(before + 8 * MIB, Duration::from_secs(6)).saturating_sub(before)
 }
 
 fn shuffled(mut blocks: Vec<Block>, seed: u64) -> Vec<Block> {
