@@ -98,6 +98,7 @@ unsafe fn all_out(base: usize, class: usize) -> (Slab, Vec<*mut Block>) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn a_slab_with_holes_loses_no_block() {
     let mut unused = Unused::NONE;
     for class in (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 40 } else { 1 }) {
@@ -159,6 +160,7 @@ fn a_slab_with_holes_loses_no_block() {
 
 /// What was never handed out can go with the rest, and is handed out later.
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn what_was_never_carved_goes_along() {
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
     for class in [1, 7, 64, 90] {
@@ -188,6 +190,7 @@ fn what_was_never_carved_goes_along() {
 
 /// The walker is not blind.
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
     type Fault = fn(&mut Slab);
     let faults: [Fault; 4] = [

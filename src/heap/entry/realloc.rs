@@ -68,6 +68,10 @@ fn moves(block: usize, new_size: usize, align: usize) -> bool {
     if !may_stay(block, new_size) {
         return true;
     }
+    // No class saves more: most blocks are done here.
+    if block - new_size < WORTH_A_MOVE {
+        return false;
+    }
     let saved = size_class::of_layout(new_size, align)
         .map_or(0, |class| block.saturating_sub(size_class::size(class)));
     saved >= WORTH_A_MOVE && saved >= block / 4
