@@ -103,9 +103,9 @@
 //!
 //! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
 //! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
-//! `set_robust_list`, `rseq`, `exit`; the thread sleeps in `futex` and `nanosleep`, and under `async` gives itself a name
-//! (`prctl`). In a process of several threads, the maintenance thread included, `fork` looks at `/proc/self/task` (`newfstatat`). The clock is read without a
-//! call if the machine has a vdso for it. What [`region`] needs is not among these: it makes descriptors and maps files.
+//! `set_robust_list`, `rseq`, `exit`; and `getpid`. The thread sleeps in `futex` and `nanosleep`, and under `async` gives
+//! itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork` looks at
+//! `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. What [`region`] needs is not among these: it makes descriptors and maps files.
 
 #![no_std]
 #![deny(

@@ -237,7 +237,7 @@ fn address_space_limited_while_running() {
 #[test]
 fn what_a_sleeping_thread_keeps_is_had_by_others() {
     const TEST: &str = "what_a_sleeping_thread_keeps_is_had_by_others";
-    const KEPT: usize = 32 * MIB;
+    const KEPT: usize = 24 * MIB;
     if child::case().is_some() {
         let (kept, done) = (Barrier::new(2), Barrier::new(2));
         thread::scope(|scope| {

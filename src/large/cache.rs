@@ -149,7 +149,6 @@ impl Cache {
 
     fn bound(&self) -> usize {
         let knobs = knobs::get();
-        let most = (knobs.huge_cache_mb as usize) << 20;
         let (base, price) = match knobs.purge_delay_ms {
             0 => (0, Price::NEVER),
             _ => {
@@ -164,7 +163,7 @@ impl Cache {
         } else {
             dip
         };
-        account::seen(most.min(allowed), retention::LARGE_UNSEEN)
+        account::seen(most().min(allowed), retention::LARGE_UNSEEN)
     }
 
     fn len(&self, index: usize) -> usize {
@@ -203,6 +202,11 @@ impl Cache {
         }
         Some(Entry { run, ..entry })
     }
+}
+
+/// Most bytes that may ever be cached.
+fn most() -> usize {
+    (knobs::get().huge_cache_mb as usize) << 20
 }
 
 fn delay() -> u64 {
@@ -252,6 +256,11 @@ pub(super) fn has_any(huge: bool) -> bool {
 
 /// Keeps a freed mapping, and unmaps what is too much, as far as one call may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
+    if run.map.len > most() {
+        // Too long to keep any of it for a while: mostly address space that nobody touched.
+        release(run, huge);
+        return;
+    }
     let mut cache = CACHE.lock();
     let no_room = cache.put(Entry::new(run, huge, now));
     let over = cache.over();
