@@ -183,11 +183,8 @@ impl Cache {
     fn cut(&mut self, index: usize, offset: usize, len: usize) -> Option<Entry> {
         let mut entry = self.take(index)?;
         if offset > 0 {
-            let (before, run) = entry.run.divide(offset);
-            let before = Entry {
-                run: before,
-                ..entry
-            };
+            let (head, run) = entry.run.divide(offset);
+            let before = Entry { run: head, ..entry };
             // There is room: the entry's own.
             let none = self.put(before);
             debug_assert!(none.is_none(), "an entry was taken out just now");
@@ -197,10 +194,8 @@ impl Cache {
             return Some(entry);
         }
         let (run, rest) = entry.run.divide(len);
-        if self.put(Entry { run: rest, ..entry }).is_some() {
-            return Some(entry);
-        }
-        Some(Entry { run, ..entry })
+        let kept = self.put(Entry { run: rest, ..entry }).is_none();
+        Some(if kept { Entry { run, ..entry } } else { entry })
     }
 }
 
@@ -254,10 +249,10 @@ pub(super) fn has_any(huge: bool) -> bool {
     entries.any(|entry| entry.huge() == huge)
 }
 
-/// Keeps a freed mapping, and unmaps what is too much, as far as one call may ([`at_once`]). No lock may be held.
+/// Keeps a freed mapping, unless it is longer than all that may be cached, and unmaps what is too much, as far as one call
+/// may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
     if run.map.len > most() {
-        // Too long to keep any of it for a while: mostly address space that nobody touched.
         release(run, huge);
         return;
     }
@@ -390,7 +385,6 @@ pub(super) fn account_huge(bytes: isize) {
     cache.counts.huge_requested = cache.counts.huge_requested.saturating_add_signed(bytes);
 }
 
-/// A snapshot of the counts.
 pub(crate) fn counts() -> Counts {
     CACHE.lock().counts
 }

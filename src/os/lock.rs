@@ -36,6 +36,10 @@ const DYING_MS: u32 = 100;
 #[cfg(loom)]
 const DYING_MS: u32 = 1;
 
+/// The longest sleep of anybody else, in milliseconds: a fork may stop the lock and wake another instead, and whoever sleeps
+/// may hold what that fork waits for. The model checker has none, so that it sees wake-ups that are lost.
+const LONG_MS: Option<u64> = if cfg!(loom) { None } else { Some(100) };
+
 /// How often a waiter looks before it sleeps: a hold is typically a few hundred nanoseconds, a
 /// trip through the kernel a few microseconds.
 #[cfg(not(loom))]
@@ -175,7 +179,14 @@ impl Lock {
             // Who waits for a fork, and who forks, looks about now and then. So does who passes: the thread that forks may
             // stop the lock without waking anybody, and waits for this one.
             let limited = next == FROZEN_WAITED || state == FROZEN_WAITED || FREEZE.passes();
-            self.sleep(next, limited.then_some(freeze::WAIT_MS));
+            self.sleep(
+                next,
+                if limited {
+                    Some(freeze::WAIT_MS)
+                } else {
+                    LONG_MS
+                },
+            );
         }
         false
     }

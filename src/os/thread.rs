@@ -79,12 +79,12 @@ pub(crate) fn is_gone(tid: u32) -> bool {
     })
 }
 
-/// Whether the process has no thread but the calling one and `others`. False if it cannot be known. Leaves `errno` alone.
-pub(crate) fn is_only_but(others: u32) -> bool {
+/// Threads that the process has; `None` if it cannot be known. Leaves `errno` alone.
+pub(crate) fn count() -> Option<u64> {
     let flag = weak_address!("__libc_single_threaded") as *const u8;
     // SAFETY: glibc's variable, a `char`, where there is one. A thread that may write it meanwhile makes this the second.
     if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
-        return true;
+        return Some(1);
     }
     // glibc does not set its flag again in the child of a fork, and musl has none. A directory has one link more for each
     // directory in it, and two of its own.
@@ -92,8 +92,8 @@ pub(crate) fn is_only_but(others: u32) -> bool {
         // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
         unsafe {
             let mut stat: libc::stat = core::mem::zeroed();
-            libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0
-                && stat.st_nlink as u64 == 3 + u64::from(others)
+            let known = libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0;
+            known.then_some((stat.st_nlink as u64).saturating_sub(2))
         }
     })
 }
@@ -257,7 +257,7 @@ mod tests {
             thread::yield_now();
         }
         let theirs = TID.load(Ordering::Acquire);
-        assert!(!is_only_but(0) && !is_gone(theirs) && !is_gone(tid()));
+        assert!(count().is_none_or(|count| count > 1) && !is_gone(theirs) && !is_gone(tid()));
         while !sleeps(theirs) {
             thread::yield_now();
         }

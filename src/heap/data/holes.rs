@@ -42,6 +42,9 @@ pub(crate) struct State {
     /// Slabs that are out of their lists while their pages go. A fork's child finds them here.
     pub(crate) going: [Going; TOGETHER],
     pub(crate) count: usize,
+    /// Who gives them back, and how many forks the process was the child of then.
+    pub(crate) by: usize,
+    pub(crate) generation: u32,
     /// Bytes of blocks that came back and were not looked at since, at most; and what the account was told of them.
     pub(crate) unsettled: usize,
     pub(crate) shown: usize,

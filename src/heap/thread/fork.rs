@@ -94,8 +94,7 @@ unsafe extern "C" fn prepare() {
     if FREEZE.am_dying() {
         return;
     }
-    let helper = HELPER.pause();
-    if thread::is_only_but(helper.into()) {
+    if HELPER.leaves_alone() {
         return;
     }
     if !FREEZE.is_forker()
@@ -139,6 +138,7 @@ unsafe extern "C" fn child() {
     // SAFETY: this is the only thread.
     unsafe { exit::after_fork(mine) };
     maintain::after_fork();
+    pages::forked();
     if !FREEZE.is_forker() {
         return;
     }

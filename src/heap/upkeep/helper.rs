@@ -46,7 +46,9 @@ impl Helper {
     /// The thread is about to be started: from here on it counts as there, so that nobody misses it on its way.
     /// [`Helper::goes`] follows where it was refused.
     pub(crate) fn starts(&self) {
-        self.word.fetch_or(PRESENT, Ordering::Relaxed);
+        self.tid.store(0, Ordering::Relaxed);
+        // Release: who sees the thread on its way does not see the number of the one before.
+        self.word.fetch_or(PRESENT, Ordering::Release);
     }
 
     /// The calling thread is the maintenance thread.
@@ -61,9 +63,14 @@ impl Helper {
         if seen & GO == 0 {
             let _ = sys::futex_wait(&self.word, seen, Some(ms));
         }
+        self.begin(GO)
+    }
+
+    /// Begins a round, or goes on with one, once no fork is under way; false if the word has one of the bits `unless`.
+    fn begin(&self, unless: u32) -> bool {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
-            if seen & GO != 0 {
+            if seen & unless != 0 {
                 return false;
             }
             if seen >= FORK {
@@ -95,66 +102,94 @@ impl Helper {
         self.word.fetch_and(!(PRESENT | GO), Ordering::Release);
     }
 
-    /// The calling thread forks: has the maintenance thread rest until [`Helper::resume`]. Answers whether it is there and
-    /// rests, so that it is no party to the fork.
-    pub(crate) fn pause(&self) -> bool {
-        let mut word = self.word.fetch_add(FORK, Ordering::Acquire);
-        if word & PRESENT == 0 {
-            return false;
+    /// Lets others have what they wait for, in the midst of a round and with no lock held. The maintenance thread counts as
+    /// resting meanwhile, so that no fork has to wait for the end of a long round.
+    pub(crate) fn breathe(&self) {
+        let mine = self.tid.load(Ordering::Relaxed) == thread::tid();
+        if mine {
+            self.rest();
         }
+        sys::sleep_us(STEP_US);
+        if mine {
+            let began = self.begin(0);
+            debug_assert!(began, "nothing forbids to go on");
+        }
+    }
+
+    /// The calling thread forks: no round begins until [`Helper::resume`]. Answers whether the process has no other thread
+    /// but the maintenance thread, which rests then, so that it is no party to the fork.
+    pub(crate) fn leaves_alone(&self) -> bool {
+        self.hold();
         let mut asleep = 0;
-        for _ in 0..LOOKS {
-            for _ in 0..STEPS {
-                if word & WORKING == 0 {
-                    return word & PRESENT != 0;
-                }
-                sys::sleep_us(STEP_US);
-                word = self.word.load(Ordering::Acquire);
+        for step in 0..LOOKS * STEPS {
+            // Whoever has this number before the others are counted, and is there after it, is one of those counted.
+            let tid = self.tid.load(Ordering::Relaxed);
+            match thread::count() {
+                Some(1) => return true,
+                Some(2) => {}
+                _ => return false,
+            }
+            let word = self.word.load(Ordering::Acquire);
+            if tid == 0 && word & PRESENT == 0 {
+                return false;
+            }
+            if tid != 0 && thread::is_gone(tid) {
+                // It left meanwhile, and its number may be another's one day.
+                let relaxed = Ordering::Relaxed;
+                let _ = self.tid.compare_exchange(tid, 0, relaxed, relaxed);
+                continue;
+            }
+            if tid != 0 && word & WORKING == 0 {
+                return true;
             }
             // Asleep whenever it is looked at: it waits for a lock that the forking thread holds, as that is in a signal
             // handler. It will wait on.
-            asleep = if thread::sleeps(self.tid.load(Ordering::Relaxed)) {
-                asleep + 1
-            } else {
-                0
-            };
-            if asleep == 2 {
-                return true;
+            if tid != 0 && step % STEPS == STEPS - 1 {
+                asleep = if thread::sleeps(tid) { asleep + 1 } else { 0 };
+                if asleep == 2 {
+                    return true;
+                }
             }
+            sys::sleep_us(STEP_US);
         }
         false
     }
 
-    /// The fork is over, in the parent.
+    /// No round begins until [`Helper::resume`].
+    fn hold(&self) {
+        self.word.fetch_add(FORK, Ordering::Relaxed);
+    }
+
+    /// The fork is over, in the parent. The thread looks again by itself.
     pub(crate) fn resume(&self) {
         // A child's count begins anew, though a fork that its signal handler interrupted ends there as well.
         let less = |word: u32| word.checked_sub(FORK);
         let relaxed = Ordering::Relaxed;
-        if self.word.fetch_update(relaxed, relaxed, less).is_ok() {
-            self.wake();
-        }
+        let _ = self.word.fetch_update(relaxed, relaxed, less);
     }
 
     /// In the child of a fork: the thread is gone.
     pub(crate) fn after_fork(&self) {
         self.word.store(0, Ordering::Relaxed);
+        self.tid.store(0, Ordering::Relaxed);
     }
 
     /// Has the thread end, and waits until the kernel has forgotten it. No lock may be held.
     pub(crate) fn send_away(&self) {
         let present = |word: u32| (word & PRESENT != 0).then_some(word | GO);
         let relaxed = Ordering::Relaxed;
-        if self.word.fetch_update(relaxed, relaxed, present).is_err() {
-            return;
+        if self.word.fetch_update(relaxed, relaxed, present).is_ok() {
+            self.wake();
         }
-        self.wake();
-        // Acquire pairs with the Release in `goes`: the thread's number is known.
-        let left = || {
-            self.word.load(Ordering::Acquire) & PRESENT == 0
-                && thread::is_gone(self.tid.load(Ordering::Relaxed))
-        };
+        // One that has said its last word may still be there for the kernel; and a copy of the process that no handler of ours
+        // saw has the words of a thread that it does not have.
         for _ in 0..LOOKS * STEPS {
-            if left() {
+            let present = self.word.load(Ordering::Acquire) & PRESENT != 0;
+            let left = match self.tid.load(Ordering::Relaxed) {
+                0 => !present,
+                tid => thread::is_gone(tid),
+            };
+            if left {
                 return;
             }
             sys::sleep_us(STEP_US);
@@ -178,7 +213,7 @@ mod tests {
     fn it_works_only_where_no_fork_is_under_way_and_ends_when_it_is_sent_away() {
         static ONE: Helper = Helper::new();
         static IN_ROUND: AtomicU32 = AtomicU32::new(0);
-        assert!(!ONE.pause(), "nobody there");
+        assert!(!ONE.leaves_alone(), "other tests' threads are there");
         ONE.resume();
         ONE.send_away();
         let worker = thread::spawn(|| {
@@ -202,7 +237,10 @@ mod tests {
             .map(|_| {
                 thread::spawn(|| {
                     for _ in 0..200 {
-                        assert!(ONE.pause());
+                        ONE.hold();
+                        while ONE.word.load(Ordering::Acquire) & WORKING != 0 {
+                            thread::yield_now();
+                        }
                         let looks = (0..50).map(|_| IN_ROUND.load(Ordering::SeqCst));
                         assert_eq!(looks.sum::<u32>(), 0, "it works while a fork is under way");
                         ONE.resume();

@@ -3,17 +3,18 @@
 use crate::base::size_class;
 use crate::base::tuning::holes as tuning;
 use crate::base::units::SLOT;
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{Heap, IDLE, lock, shared};
 use crate::heap::data::holes::{Going, TOGETHER, When};
-use crate::heap::data::registry;
+use crate::heap::data::{registry, rest};
 use crate::heap::home::drain;
 use crate::heap::slabs::holes::{gather, show};
 use crate::heap::slabs::slabs;
-use crate::os::{clock, mapping, sys};
+use crate::heap::upkeep::helper::HELPER;
+use crate::os::{clock, mapping, sys, thread};
 use crate::pool;
 use crate::slab::holes::Pages;
 use crate::slab::slab_holes::runs;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// Heaps that one tick sees to.
 const PER_TICK: usize = 64;
@@ -44,9 +45,15 @@ unsafe fn some(heap: *mut Heap, when: When) -> Piece {
         };
         let part = shared(heap);
         let state = &raw mut (*part).holes;
+        if (*state).count != 0 && (*state).generation != GENERATION.load(Relaxed) {
+            restore(heap);
+        }
         // While pages go, another thread is at it.
         let mine = (*state).count == 0 && (*state).begin(when);
         let more = mine && gather(heap, when);
+        if mine {
+            ((*state).by, (*state).generation) = (thread::me(), GENERATION.load(Relaxed));
+        }
         let (going, count) = ((*state).going, (*state).count);
         show(part);
         drop(guard);
@@ -112,6 +119,10 @@ unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
             bytes += went;
             slabs::stay(part, slab);
         }
+        if (*heap).state.load(Relaxed) == IDLE && !rest::is_warm(heap) {
+            // Whoever looked meanwhile did not see them.
+            slabs::note_idle_classes(heap);
+        }
         let over = core::mem::take(&mut (*part).over_bound);
         drop(guard);
         drain::look_again(heap);
@@ -149,7 +160,7 @@ pub(crate) fn run(now: u64) {
         // SAFETY: heaps live for ever; no lock is held.
         while unsafe { some(heap, When::Aged(now)).more } {
             // Whoever waits for the lock is to have it before this thread takes it again.
-            sys::sleep_us(100);
+            HELPER.breathe();
         }
     }
 }
@@ -181,7 +192,30 @@ pub(crate) unsafe fn after_fork(heap: *mut Heap) {
     // SAFETY: the caller's promise.
     unsafe {
         let _guard = lock(heap);
+        restore(heap);
+    }
+}
+
+/// Forks that the process was the child of. It orders nothing: Relaxed.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// In the child of a fork, whether it looked at the heaps or not.
+pub(crate) fn forked() {
+    GENERATION.fetch_add(1, Relaxed);
+}
+
+/// Lists the slabs whose pages were going when a fork left whoever was at it behind. The calling thread goes on with its own:
+/// a signal handler forked in the midst of that.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+unsafe fn restore(heap: *mut Heap) {
+    // SAFETY: the caller's promise.
+    unsafe {
         let part = shared(heap);
+        if (*part).holes.by == thread::me() {
+            return;
+        }
         let count = core::mem::take(&mut (*part).holes.count);
         for at in 0..count {
             slabs::stay(part, (*part).holes.going[at].slab);

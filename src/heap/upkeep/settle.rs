@@ -7,8 +7,8 @@ use crate::heap::data::torn::TORN;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
+use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::idle_cache;
-use crate::os::sys;
 use crate::pool;
 use core::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ pub(crate) unsafe fn settle(heap: *mut Heap) -> bool {
     unsafe {
         while settle_some(heap, &mut over) {
             // Whoever waits for the lock is to have it before this thread takes it again.
-            sys::sleep_us(100);
+            HELPER.breathe();
         }
     }
     over
