@@ -195,7 +195,13 @@ fn every_call(test: &'static str, when: &str, errnos: &[(&str, i32)]) {
     let mut wrong = Vec::new();
     for (call, _) in CALLS {
         for (errno, _) in errnos {
-            let ended = Child::of(test, &format!("{call} {errno} {when}")).run();
+            let mut child = Child::of(test, &format!("{call} {errno} {when}"));
+            if call == "futex" {
+                // The C library ends a process in which a lock of its own waits for a refused futex, as it may where a
+                // thread is started.
+                child = child.env("HAKMEM_BACKGROUND", "0");
+            }
+            let ended = child.run();
             if !ended.status.is_some_and(|status| status.success()) {
                 wrong.push(format!("{ended:?}"));
             }
