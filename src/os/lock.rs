@@ -36,10 +36,6 @@ const DYING_MS: u32 = 100;
 #[cfg(loom)]
 const DYING_MS: u32 = 1;
 
-/// The longest sleep of anybody else, in milliseconds: a fork may stop the lock and wake another instead, and whoever sleeps
-/// may hold what that fork waits for. The model checker has none, so that it sees wake-ups that are lost.
-const LONG_MS: Option<u64> = if cfg!(loom) { None } else { Some(100) };
-
 /// How often a waiter looks before it sleeps: a hold is typically a few hundred nanoseconds, a
 /// trip through the kernel a few microseconds.
 #[cfg(not(loom))]
@@ -176,17 +172,10 @@ impl Lock {
         if next == WAITED && FREEZE.somebody_dies() {
             self.wait_for_the_dying(waits);
         } else {
-            // Who waits for a fork, and who forks, looks about now and then. So does who passes: the thread that forks may
-            // stop the lock without waking anybody, and waits for this one.
-            let limited = next == FROZEN_WAITED || state == FROZEN_WAITED || FREEZE.passes();
-            self.sleep(
-                next,
-                if limited {
-                    Some(freeze::WAIT_MS)
-                } else {
-                    LONG_MS
-                },
-            );
+            // Whoever sleeps looks about now and then: a fork may stop the lock without waking anybody, and wait for what this
+            // thread holds. In the model only who takes part in a fork does, so that a lost wake-up is a deadlock.
+            let looks_about = !cfg!(loom) || next == FROZEN_WAITED || state == FROZEN_WAITED;
+            self.sleep(next, looks_about.then_some(freeze::WAIT_MS));
         }
         false
     }

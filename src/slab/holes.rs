@@ -73,12 +73,13 @@ impl Grid {
         pages
     }
 
-    /// Calls `found` for free blocks of which no page is in `gone`, at most `most`, and clears their bits. Returns how
-    /// many.
-    fn take_present(
+    /// Calls `found` for the first free blocks, at most `most`, and clears their bits: for those of which no page is in
+    /// `gone`, or if `refetch`, for any, whose pages are gone no more. Returns how many.
+    fn take(
         self,
         free: &mut [u64],
-        gone: Pages,
+        gone: &mut Pages,
+        refetch: bool,
         most: usize,
         mut found: impl FnMut(usize),
     ) -> usize {
@@ -87,8 +88,9 @@ impl Grid {
             && let Some(at) = bits::next_set(free, from)
         {
             from = at + 1;
-            let away = self.pages_of(at) & gone;
-            if away == 0 {
+            let away = self.pages_of(at) & *gone;
+            if away == 0 || refetch {
+                *gone &= !away;
                 bits::clear(free, at);
                 found(at);
                 count += 1;
@@ -97,28 +99,6 @@ impl Grid {
                 let end = ((away.ilog2() + 1) as usize) << self.page_shift;
                 from = from.max(end.div_ceil(self.size));
             }
-        }
-        count
-    }
-
-    /// Calls `found` for the first free blocks, at most `most`, and clears their bits; their pages are gone no more.
-    /// Returns how many.
-    fn take_first(
-        self,
-        free: &mut [u64],
-        gone: &mut Pages,
-        most: usize,
-        mut found: impl FnMut(usize),
-    ) -> usize {
-        let (mut from, mut count) = (0, 0);
-        while count < most
-            && let Some(at) = bits::next_set(free, from)
-        {
-            from = at + 1;
-            bits::clear(free, at);
-            *gone &= !self.pages_of(at);
-            found(at);
-            count += 1;
         }
         count
     }
@@ -173,9 +153,9 @@ impl Holes {
     ) -> usize {
         // SAFETY: the caller's promise.
         let (free, mut gone) = unsafe { (self.free(grid), self.gone()) };
-        match grid.take_present(free, gone, most, &mut found) {
+        match grid.take(free, &mut gone, false, most, &mut found) {
             0 => {
-                let count = grid.take_first(free, &mut gone, fresh.clamp(1, most), found);
+                let count = grid.take(free, &mut gone, true, fresh.clamp(1, most), found);
                 // SAFETY: the caller's promise.
                 unsafe { self.set_gone(gone) };
                 count

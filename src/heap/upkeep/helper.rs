@@ -93,7 +93,7 @@ impl Helper {
 
     /// A round is over.
     pub(crate) fn rest(&self) {
-        // Release pairs with the Acquire in `pause`: the fork finds whole what the round changed.
+        // Release pairs with the Acquire in `leaves_alone`: the fork finds whole what the round changed.
         self.word.fetch_and(!WORKING, Ordering::Release);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Started lazily, where much lies idle: little is much in a process of several threads, and a process of one gets a second
 //! only for what nobody would put up with ([`helper`](super::helper) says what that changes for it). It ends when there is
-//! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap, holds one lock at a time,
-//! and never waits for a heap that is busy.
+//! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the
+//! pool's under it, for short; it waits for a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
