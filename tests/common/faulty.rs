@@ -70,7 +70,10 @@ unsafe impl GlobalAlloc for Faulty {
         let strikes = self.strikes();
         let last = self.last.swap(ptr as usize, Ordering::Relaxed);
         match self.fault {
-            Fault::Overlap if strikes && last != 0 => last as *mut u8,
+            // Wrong in nothing else: what is told first is the overlap.
+            Fault::Overlap if strikes && last != 0 && last.is_multiple_of(layout.align()) => {
+                last as *mut u8
+            }
             // SAFETY: 64 bytes of room follow the largest block.
             Fault::Misaligned if strikes && layout.align() > 1 => unsafe {
                 ptr.add(layout.align().min(32) / 2)
