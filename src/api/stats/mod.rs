@@ -100,7 +100,7 @@ pub struct HugeStats {
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
-    /// Bytes of freed blocks, kept mapped for the next one.
+    /// Bytes of freed blocks, kept resident for the next one.
     pub cached_bytes: u64,
 }
 
@@ -128,7 +128,7 @@ pub struct BatchStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now for superslabs and huge blocks.
+    /// Address space mapped now for superslabs and for huge blocks, live and freed.
     pub mapped: u64,
     /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
     pub retained: u64,
