@@ -153,7 +153,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [1024, 256, 8],
-        what: "The most MiB of freed huge blocks (above 1 MiB) that stay mapped for the next ones. Within that, 6 MiB or half of what is live stay, more where the program freed and took more again within the purge delay, and less where HAKMEM_BACKGROUND allows no maintenance thread.",
+        what: "The most MiB of freed huge blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live stay, more where the program freed and took more again within the purge delay, and less where HAKMEM_BACKGROUND allows no maintenance thread.",
         cost: "Up to that much memory held until the purge delay has passed; a little longer after a fall by much more, as one call gives back 24 MiB or a quarter of what is too much, and later ones or the maintenance thread the rest.",
         when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
     },
