@@ -1,7 +1,8 @@
 //! One huge block: its descriptor, its birth and its end.
 
 use super::cache::{self, Change};
-use super::parts::{self, Run};
+use super::parts;
+use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::HUGE;

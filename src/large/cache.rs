@@ -6,7 +6,7 @@
 //! The bound is half of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
 //! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::seen`).
 
-use super::parts::Run;
+use super::run::Run;
 use super::runs::{Entry, Runs};
 use crate::base::account::{self, Kind};
 use crate::base::demand::{Demand, Epoch, Price};
@@ -15,7 +15,7 @@ use crate::base::tuning::retention;
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
-use crate::os::{mapping, sys};
+use crate::os::{mapping, memory};
 
 /// What is live and what is cached, in blocks and bytes of mapping.
 #[derive(Clone, Copy, Default, Debug)]
@@ -210,7 +210,7 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
 
 /// Whether the addresses of freed memory with or without huge pages are kept.
 pub(super) fn keeps_addresses(huge: bool) -> bool {
-    !huge && !sys::addresses_are_limited()
+    !huge && !memory::addresses_are_limited()
 }
 
 fn is_purged(run: Run) -> bool {

@@ -1,7 +1,7 @@
 //! What the cache does where the kernel refuses, where an address is taken, and how much one call gives back.
 
 use super::cache::{self, counts};
-use super::parts::Run;
+use super::run::Run;
 use super::{alloc, decay, free, purge_all, realloc, usable_size};
 use crate::base::account;
 use crate::base::tuning::retention::{ADDRESSES, UNMAPPED_AT_ONCE};

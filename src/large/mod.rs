@@ -11,6 +11,7 @@ mod cache;
 mod cache_tests;
 mod parts;
 mod resize;
+mod run;
 mod runs;
 mod seen;
 

@@ -3,7 +3,8 @@
 
 use super::block::{claim, fresh, fresh_now, held, not_in_use, publish, usable_size};
 use super::cache::{self, Change};
-use super::parts::{self, Run};
+use super::parts;
+use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::HUGE_BLOCK_FROM;

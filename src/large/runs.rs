@@ -1,6 +1,6 @@
 //! Runs of free addresses: neighbours are joined, and any may be cut.
 
-use super::parts::Run;
+use super::run::Run;
 use crate::base::tuning::large::CACHED_RUNS;
 use crate::base::units::{SUPERSLAB, round_up};
 

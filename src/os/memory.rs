@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 use super::clock::now_ms;
+use super::linux;
 use super::message::Line;
 use super::sys;
 
@@ -46,6 +47,12 @@ pub(crate) fn allow_populate(len: usize) -> bool {
     LEFT.store(populate_budget(), Relaxed);
     READ_AT_MS.store(now, Relaxed);
     LEFT.fetch_update(Relaxed, Relaxed, take).is_ok()
+}
+
+/// Whether the program was given a limit on address space, on all of it or on what may be written.
+pub(crate) fn addresses_are_limited() -> bool {
+    let is_limited = |which| linux::limit_of(which).is_some();
+    is_limited(libc::RLIMIT_AS) || is_limited(libc::RLIMIT_DATA)
 }
 
 /// Bytes of main memory the machine has; 0 where the kernel does not say.

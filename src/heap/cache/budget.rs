@@ -12,7 +12,7 @@
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::tuning::heap_cache::{
-    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, LEAST, LIVE_SHARE, LOW, PATIENCE, SHARED_FROM,
+    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE, SHARED_FROM,
     SHARED_LEAST, STILL_MS,
 };
 use crate::heap::data::bin::bin_limit;
@@ -149,9 +149,10 @@ pub(crate) unsafe fn share(part: *mut Shared, class: usize) -> Share {
                 ..Share::ALL
             };
         }
+        let most = (live / LIVE_SHARE as u32).max(live.min(FEW));
         Share {
-            bin: live / LIVE_SHARE as u32,
-            stack: live / LIVE_SHARE as u32,
+            bin: most,
+            stack: most,
         }
     }
 }
