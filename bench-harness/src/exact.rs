@@ -42,7 +42,7 @@ pub fn count(results: &mut [CaseResult], limit: Duration) {
         }
         let mut spec = case.spec.clone();
         spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
-        let order = Order { spec, series: case.series, settle_ms: None };
+        let order = Order { spec, series: case.series };
         let own = counted(&case.allocator, &order, limit);
         if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {
             case.exact = own;

@@ -10,6 +10,7 @@ use bench_subject::bench::SPAWNED_VARIABLE;
 use bench_subject::measure::now_ns;
 use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
+use serde::de::DeserializeOwned;
 
 use crate::{interrupt, subjects};
 
@@ -112,7 +113,13 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     }
 }
 
+/// The run a child answers.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
+    answered(finished, limit)
+}
+
+/// What a child answers in the last line of its output.
+pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Result<T, String> {
     let Some(status) = finished.status else {
         return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
     };

@@ -14,7 +14,8 @@ use bench_subject::workload::When;
 use clap::Args;
 
 use crate::fail::Fail;
-use crate::subjects::{self, OWN, PROGRAMS, RIVALS};
+use crate::results::FLOOR;
+use crate::subjects::{self, OWN, RIVALS};
 use crate::{output, runner, text};
 
 /// The part of a workload's quick size that is run.
@@ -40,13 +41,8 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let specs = specs(smoke)?;
     subjects::check_names(&allocators, &subjects::known())?;
     // A program that is not built with all of them is refused and not left out, as a peer is.
-    for spec in specs.iter().filter(|s| s.is_program()) {
-        if let Some(missing) = allocators.iter().find(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a)) {
-            return Err(Fail::usage(format!(
-                "{} is not built with {missing} yet: run bench-harness programs build {missing}",
-                spec.workload
-            )));
-        }
+    for spec in &specs {
+        subjects::check_program(spec, allocators.iter().filter(|a| *a != FLOOR))?;
     }
     subjects::prepare(&specs, &allocators)?;
     let limit = Duration::from_secs(smoke.time_limit);
@@ -56,7 +52,7 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
         for allocator in &allocators {
             let all = spec.row().map_or(&[][..], |r| r.series);
             for &series in all.iter().filter(|s| spec.takes(allocator, **s)) {
-                let order = Order { spec: spec.clone(), series, settle_ms: None };
+                let order = Order { spec: spec.clone(), series };
                 let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
                 let name = format!("{allocator} on {} ({series})", spec.workload);
                 let mut outcome = once();

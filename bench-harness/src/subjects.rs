@@ -163,6 +163,18 @@ pub fn prepare(specs: &[Spec], allocators: &[String]) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Refuses a real program that is not built with one of these allocators.
+pub fn check_program<'a>(spec: &Spec, mut allocators: impl Iterator<Item = &'a String>) -> Result<(), Fail> {
+    match allocators.find(|a| spec.is_program() && !PROGRAMS.is_built(a)) {
+        Some(missing) => {
+            let name = &spec.workload;
+            let line = format!("{name} is not built with {missing} yet: run bench-harness programs build {missing}");
+            Err(Fail::usage(line))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses names that are not known, or not built yet.
 pub fn check_names(names: &[String], known: &[String]) -> Result<(), Fail> {
     match names.iter().find(|n| !known.contains(n)) {

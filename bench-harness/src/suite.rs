@@ -100,10 +100,7 @@ pub fn cut(entries: &mut [Entry], allocators: &[String], factor: f64) {
     let over = expected_secs(entries, allocators, factor) / QUICK_BUDGET;
     if over > 1.0 {
         let share = (1.0 / over).max(LEAST_SHARE);
-        for entry in entries.iter_mut() {
-            entry.spec.scale(share);
-            entry.secs = entry.secs.map(|s| s * share);
-        }
+        entries.iter_mut().for_each(|e| e.scale(share));
     }
     while expected_secs(entries, allocators, factor) > QUICK_BUDGET && entries.iter().any(|e| e.runs > 1) {
         entries.iter_mut().for_each(|e| e.runs = (e.runs - 1).max(1));
@@ -116,7 +113,7 @@ const CALIBRATION_SECS: f64 = 0.025;
 /// How many times as long this machine takes as the one of the table, as it is loaded now: the best of three short runs.
 pub fn calibrate() -> f64 {
     let Ok(spec) = Spec::parse(&["pair", "48", "2000000"], |_| None) else { return 1.0 };
-    let order = Order { spec, series: Series::Warm, settle_ms: None };
+    let order = Order { spec, series: Series::Warm };
     let one = |_| {
         let start = Instant::now();
         let outcome = runner::run(BASE, &order, Duration::from_secs(10), &[]);

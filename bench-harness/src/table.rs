@@ -9,7 +9,7 @@ use crate::stats::Summary;
 use crate::text::{self, short};
 
 const LEGEND: &str = "\
-ops/s: operations per second, the median run with the slowest and the fastest. ratio: by the time the block names, with its
+ops/s: operations per second, or what one takes where that is long: the median run with both ends. ratio: by the time the block names, with its
 95 % interval; \"=\" where it is no measurable difference. faults: page faults inside the timed part, and of the whole process.
 RSS: the most memory resident at a time, and what is left at the end. instr/op: instructions per operation above the floor's,
 whose own are in parentheses. calls: system calls of a process above the floor's, in a run of so many operations. warm:
@@ -64,8 +64,8 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
     let cases = || group.entries.iter().map(|e| e.case);
     let rests = cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
     let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
-    let (unit, factor) = unit_of(group);
-    let mut head = vec!["allocator".to_owned(), format!("{unit} ops/s")];
+    let (unit, shown) = unit_of(group);
+    let mut head = vec!["allocator".to_owned(), unit.to_owned()];
     let words = "(min–max)|ratio to system|floor +|faults|(total)|user s|sys s|RSS MiB";
     head.extend(words.split('|').map(str::to_owned));
     head.push(if rests { "at rest" } else { "left" }.to_owned());
@@ -74,15 +74,15 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
         head.extend(["instr/op".to_owned(), format!("calls{ops}")]);
     }
     let row = |entry: &Entry| {
-        let mut cells = row(group, entry, factor)?;
+        let mut cells = row(group, entry, shown)?;
         cells.extend(counted.then(|| exact(entry.case)).into_iter().flatten());
         Some(cells)
     };
     (head, group.entries.iter().filter_map(row).collect())
 }
 
-fn row(group: &Group, entry: &Entry, factor: f64) -> Option<Vec<String>> {
-    let speed = Summary::of(&entry.case.runs.iter().map(|r| r.ops_per_sec / factor).collect::<Vec<_>>())?;
+fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
+    let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
     let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
     Some(vec![
         entry.name().to_owned(),
@@ -150,13 +150,14 @@ fn figure(case: &CaseResult) -> Option<String> {
     Some(format!("{} {} ({}–{}){verdict}", short(s.median), bound.unit, short(s.min), short(s.max)))
 }
 
-/// Millions, thousands where a million is never reached, or ones.
-fn unit_of(group: &Group) -> (&'static str, f64) {
+/// Operations per second in millions, or in thousands where a million is never reached; what one takes where it is milliseconds.
+fn unit_of(group: &Group) -> (&'static str, fn(f64) -> f64) {
     let best = group.entries.iter().flat_map(|e| &e.case.runs).map(|r| r.ops_per_sec).fold(0.0, f64::max);
     match best {
-        b if b >= 1e6 => ("M", 1e6),
-        b if b >= 1e3 => ("K", 1e3),
-        _ => ("", 1.0),
+        b if b >= 1e6 => ("M ops/s", |ops| ops / 1e6),
+        b if b >= 1e3 => ("K ops/s", |ops| ops / 1e3),
+        b if b >= 1.0 => ("ms each", |ops| 1e3 / ops),
+        _ => ("s each", |ops| 1.0 / ops),
     }
 }
 

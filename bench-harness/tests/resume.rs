@@ -61,7 +61,7 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
     refused(&mut command(), "add --resume to go on with it");
     let mut other = harness(&PLAN.replace("--runs 12", "--runs 13"));
     let err = text(&other.arg(&file).arg("--resume").output().unwrap().stderr);
-    assert!(err.contains("--resume: another plan"), "{err}");
+    assert!(err.contains("--resume: the file is of another command: all --quick"), "{err}");
 
     let output = command().arg("--resume").output().unwrap();
     let err = text(&output.stderr);

@@ -16,7 +16,6 @@ pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
 pub struct Bench {
     alloc: &'static RawAllocator,
     series: Series,
-    settle: Option<Duration>,
     started_ns: u64,
     run: Run,
 }
@@ -29,14 +28,10 @@ pub fn damaged(blocks: u64) {
 }
 
 impl Bench {
-    pub fn new(alloc: &'static RawAllocator, series: Series, settle: Option<Duration>) -> Self {
+    pub fn new(alloc: &'static RawAllocator, series: Series) -> Self {
         // The optimiser must not learn which allocator it is where only one is linked in.
         let alloc = std::hint::black_box(alloc);
-        Self { alloc, series, settle, started_ns: 0, run: Run::default() }
-    }
-
-    pub fn allocator(&self) -> &'static RawAllocator {
-        self.alloc
+        Self { alloc, series, started_ns: 0, run: Run::default() }
     }
 
     /// Whether the workload's preparatory pass runs before the clock: in every series but the cold one.
@@ -158,16 +153,12 @@ impl Bench {
         self.run.rss_after_kib = Some(rss_kib());
     }
 
-    /// To be called once everything is freed: reads what is resident, and again after the rest that was asked for. An error
-    /// where blocks lost their contents.
+    /// To be called once everything is freed: reads what is resident. An error where blocks lost their contents.
     pub fn finish(&mut self) -> Result<(), String> {
         self.run.rss_end_kib = rss_kib();
         self.run.max_rss_kib = peak_rss_kib();
         self.run.aged_kib = age::kept_kib();
         self.run.failed_allocs = raw::refused();
-        if let Some(time) = self.settle {
-            self.rest(time);
-        }
         let total = Usage::now();
         self.run.minor_faults_total = total.minor;
         self.run.major_faults_total = total.major;

@@ -74,7 +74,11 @@ impl Spec {
             return (row.label)(&self.clone().filled());
         }
         let all = self.params.iter().filter_map(|(k, v)| Some(format!("{k} {}", v.as_ref()?)));
-        all.collect::<Vec<_>>().join(", ")
+        let text = all.collect::<Vec<_>>().join(", ");
+        match text.char_indices().nth(100) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
     }
 
     /// Makes the timed part that many times as long, or as near as can be had.

@@ -19,8 +19,7 @@ pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let spec = order.spec.clone().filled();
     let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
-    let settle = order.settle_ms.map(Duration::from_millis);
-    let mut bench = Bench::new(crate::latency::sampled(alloc), order.series, settle);
+    let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
     (row.run)(&spec, &mut bench)?;
     let mut run = bench.into_run();
     run.latency = crate::latency::found();

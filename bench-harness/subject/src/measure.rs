@@ -27,6 +27,18 @@ pub struct Usage {
     pub sys_secs: f64,
 }
 
+impl From<&libc::rusage> for Usage {
+    fn from(r: &libc::rusage) -> Self {
+        let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+        Self {
+            minor: r.ru_minflt.max(0) as u64,
+            major: r.ru_majflt.max(0) as u64,
+            user_secs: secs(r.ru_utime),
+            sys_secs: secs(r.ru_stime),
+        }
+    }
+}
+
 impl Usage {
     pub fn now() -> Self {
         // SAFETY: all-zero is a valid rusage, and getrusage fills it.
@@ -35,13 +47,7 @@ impl Usage {
             libc::getrusage(libc::RUSAGE_SELF, &mut r);
             r
         };
-        let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-        Self {
-            minor: r.ru_minflt as u64,
-            major: r.ru_majflt as u64,
-            user_secs: secs(r.ru_utime),
-            sys_secs: secs(r.ru_stime),
-        }
+        Self::from(&r)
     }
 
     pub fn since(&self, earlier: &Usage) -> Usage {
