@@ -1,11 +1,10 @@
 //! The report: one HTML page made of a results file, complete in itself.
 //!
-//! Charts are inline SVG drawn here (`chart`, `latency`, `memory`), so that the page needs no scripts and loads nothing; its own
+//! Charts are inline SVG drawn here (`chart`, `memory`), so that the page needs no scripts and loads nothing; its own
 //! policy forbids both. What it says is worked out first (`figures`, `finding`) and only then put into words and drawings
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
 mod chart;
-mod latency;
 mod memory;
 mod rerun;
 mod scale;
