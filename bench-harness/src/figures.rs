@@ -154,6 +154,11 @@ pub fn allocators(groups: &[Group]) -> Vec<String> {
     names
 }
 
+/// The same without the floor.
+pub fn ranked(groups: &[Group]) -> Vec<String> {
+    allocators(groups).into_iter().filter(|n| n != FLOOR).collect()
+}
+
 /// Parameters in words; those of others that read the same are told apart by what differs in the file.
 fn title(case: &CaseResult, cases: &[Vec<&CaseResult>]) -> String {
     let same_words = |c: &&CaseResult| {

@@ -6,8 +6,8 @@ use bench_subject::one_line;
 
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
-use crate::results::{FLOOR, Results};
-use crate::{finding, output, table};
+use crate::results::Results;
+use crate::{finding, output};
 
 #[derive(Debug, Args)]
 pub struct Markdown {
@@ -26,8 +26,12 @@ pub fn run(markdown: &Markdown) -> Result<(), Fail> {
     output::show(&(notes + &text))
 }
 
-fn line(cells: &[String]) -> String {
-    format!("| {} |\n", cells.join(" | "))
+/// A table; numbers to the right, or all to the left.
+pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = |i| if numbers && i > 0 { "---:" } else { "---" }.to_owned();
+    let text = line(head) + &line(&(0..head.len()).map(rule).collect::<Vec<_>>());
+    rows.fold(text, |text, row| text + &line(&row))
 }
 
 pub fn tables(groups: &[Group]) -> String {
@@ -38,10 +42,8 @@ pub fn tables(groups: &[Group]) -> String {
         if let Some(noise) = &group.noise {
             text += &format!("Noisy, does not count: {}.\n\n", cell(noise));
         }
-        let (head, rows) = table::figures(group);
-        text += &line(&head);
-        text += &line(&vec!["---".to_owned(); head.len()]);
-        text.extend(rows.iter().map(|row| line(&row.iter().map(|c| cell(c)).collect::<Vec<_>>())));
+        let (head, rows) = crate::table::figures(group);
+        text += &table(&head, false, rows.iter().map(|row| row.iter().map(|c| cell(c)).collect()));
         for (name, failure) in group.entries.iter().flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f))) {
             text += &format!("\n{} failed: {}\n", cell(name), cell(&failure.error));
         }
@@ -51,27 +53,25 @@ pub fn tables(groups: &[Group]) -> String {
 
 /// Measurement × allocator; bold where it is measurably faster than every other.
 pub fn matrix(groups: &[Group]) -> String {
-    let mut names = figures::allocators(groups);
-    names.retain(|n| n != FLOOR);
-    let mut text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
-    text += &line(&[vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat());
-    text += &line(&vec!["---".to_owned(); names.len() + 1]);
-    for group in groups {
+    let names = figures::ranked(groups);
+    let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
+    let row = |group: &Group| {
         let mark = if group.noise.is_some() { "~ " } else { "" };
-        let title = format!("{mark}{} {}, {}", group.name, cell(&group.title), group.series);
-        let places = names.iter().map(|n| place(group.entry(n)));
-        text += &line(&[vec![title], places.collect()].concat());
-    }
-    text + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
-            than every other. ~: the machine was not quiet, and the row does not count.\n"
+        let title = format!("{mark}{}", cell(&group.words()));
+        [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
+    };
+    let text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
+    text + &table(&head, false, groups.iter().map(row))
+        + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
+           than every other. ~: the machine was not quiet, and the row does not count.\n"
 }
 
 fn place(entry: Option<&Entry>) -> String {
     match entry {
         None => "–".to_owned(),
         Some(e) if e.time.is_none() => "failed".to_owned(),
-        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", table::ratio(e)),
-        Some(e) => table::ratio(e),
+        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", crate::table::ratio(e)),
+        Some(e) => crate::table::ratio(e),
     }
 }
 

@@ -123,13 +123,4 @@ mod tests {
         pace.saw("a", 3.0, 1.0);
         assert_eq!(pace.guess(&"a", 3.0), 5.0);
     }
-
-    #[test]
-    fn durations_in_words() {
-        let words = |s: f64| in_words(Duration::from_secs_f64(s));
-        assert_eq!(words(0.2), "less than a second");
-        assert_eq!(words(58.0), "about 58 s");
-        assert_eq!(words(1290.0), "about 22 min");
-        assert_eq!(words(7200.0), "about 2.0 h");
-    }
 }

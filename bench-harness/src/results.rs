@@ -268,14 +268,6 @@ pub(crate) mod tests {
         assert_eq!((&rows[0][16], &rows[1][16]), ("7", ""));
     }
 
-    #[test]
-    fn a_file_survives_writing_and_reading() {
-        let file = results(vec![case(&spec("pair"), "system", Series::Warm, &[1.0])]);
-        let again: Results = serde_json::from_str(&output::json(&file).unwrap()).unwrap();
-        assert_eq!(again.results[0].runs, file.results[0].runs);
-        assert_eq!(again.results[0].spec, file.results[0].spec);
-    }
-
     fn with_sums(allocator: &str, checksums: &[u64]) -> CaseResult {
         let mut case = CaseResult::new(spec("program-json"), allocator, Series::Warm);
         for (round, &c) in checksums.iter().enumerate() {

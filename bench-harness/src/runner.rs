@@ -158,22 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_fail_is_named() {
-        assert_eq!(shell("echo oops >&2; kill -SEGV $$", 600_000).unwrap_err(), "crashed: signal 11: oops");
-        assert_eq!(shell("exit 3", 600_000).unwrap_err(), "exit code 3");
-        assert_eq!(shell("echo hello", 600_000).unwrap_err(), "answered \"hello\" instead of a result");
-        assert_eq!(shell("true", 600_000).unwrap_err(), "answered \"\" instead of a result");
-    }
-
-    #[test]
-    fn a_hang_ends_at_the_limit() {
-        let start = Instant::now();
-        let error = shell("exec sleep 60", 1000).unwrap_err();
-        assert_eq!(error, "hung: killed after 1 s");
-        assert!(start.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
     fn a_child_that_closes_its_pipes_and_hangs_is_killed_too() {
         let error = shell("exec >&- 2>&-; exec sleep 60", 1000).unwrap_err();
         assert_eq!(error, "hung: killed after 1 s");

@@ -102,7 +102,12 @@ struct Bar {
 }
 
 /// A bar for each allocator of which `of` says something; nothing where there is none.
-fn bars(group: &Group, [heading, hint, unit]: [&str; 3], color: Color, of: impl Fn(&Entry) -> Option<Bar>) -> Option<Markup> {
+fn bars(
+    group: &Group,
+    [heading, hint, unit]: [&str; 3],
+    color: Color,
+    of: impl Fn(&Entry) -> Option<Bar>,
+) -> Option<Markup> {
     let bars: Vec<(&str, Bar)> = group.entries.iter().filter_map(|e| Some((e.name(), of(e)?))).collect();
     // One run or one allocator that went astray must not flatten all others: what lies beyond is drawn to the edge, with a
     // cut.

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::measure::rest;
 use crate::one_line;
 use crate::program::{self, Prepare};
-use crate::raw::{Global, RawAllocator, Subject};
+use crate::raw::RawAllocator;
 use crate::record::{Order, Run};
 
 /// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME is
@@ -26,8 +26,9 @@ pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     Ok(run)
 }
 
-/// The whole life of a child whose only argument is the order.
-pub fn main(alloc: &'static RawAllocator) -> ! {
+/// The whole life of a child whose only argument is the order; `prepare` makes its real programs, where it has any.
+pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
+    program::set_prepare(prepare);
     let mut arguments = std::env::args().skip(1);
     let (Some(order), None) = (arguments.next(), arguments.next()) else {
         give_up("expected one argument, an order as JSON; this is a child of bench-harness")
@@ -48,25 +49,6 @@ pub fn main(alloc: &'static RawAllocator) -> ! {
         Err(e) => give_up(&e),
     }
     std::process::exit(0)
-}
-
-struct OfProgram;
-
-impl Subject for OfProgram {
-    const NAME: &'static str = "the global allocator";
-    fn allocator() -> &'static (impl std::alloc::GlobalAlloc + 'static) {
-        &Global
-    }
-    fn prewarm(_n: usize) -> usize {
-        0
-    }
-}
-
-/// The whole life of a child that sets an allocator as its global one and has real programs.
-pub fn program_main(prepare: Prepare) -> ! {
-    static ALLOCATOR: RawAllocator = RawAllocator::of::<OfProgram>();
-    program::set_prepare(prepare);
-    main(&ALLOCATOR)
 }
 
 fn give_up(error: &str) -> ! {

@@ -186,29 +186,6 @@ unsafe fn realloc_of<S: Subject>(ptr: *mut u8, size: usize, align: usize, new: u
     unsafe { S::allocator().realloc(ptr, Layout::from_size_align_unchecked(size, align), new) }
 }
 
-/// The global allocator of the program that links this, for executables that set the allocator under test as theirs.
-pub struct Global;
-
-// SAFETY: every call is passed on to the global allocator with the same layout.
-unsafe impl GlobalAlloc for Global {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::alloc_zeroed(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::realloc(ptr, layout, new_size) }
-    }
-}
-
 /// Start of null's fixed blocks and the distance between two of them. Written once, by `null_prepare`, before any thread of
 /// the workload exists: Relaxed is enough.
 static NULL_BASE: AtomicUsize = AtomicUsize::new(0);
