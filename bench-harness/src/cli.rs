@@ -63,7 +63,7 @@ enum Ask {
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
     Report(crate::report::Report),
-    /// Markdown tables of a results file, for a README
+    /// A Markdown table of a results file, for a README: the ratio of each allocator to system malloc, and who is first
     Markdown(crate::markdown::Markdown),
     /// What README and docs/ show of the kept results, and the chart: writes what differs
     Pages(crate::pages::Pages),
@@ -72,9 +72,6 @@ enum Ask {
     /// One run of a program, given as JSON; started by `preload` itself
     #[command(hide = true)]
     PreloadChild { order: String },
-    /// One run of an experiment, given as JSON; started by `experiment` itself
-    #[command(hide = true)]
-    ExperimentChild { order: String },
     /// Touches that many bytes in that many milliseconds and ends; started by the harness itself
     #[command(hide = true)]
     HostWarm { bytes: u64, limit_ms: u64 },
@@ -98,7 +95,7 @@ struct AllOptions {
 #[derive(Debug, Args)]
 struct Experiment {
     /// alignment, tlb, populate-order, prefault or async-prefault
-    #[arg(value_parser = bench_kernel::EXPERIMENTS.map(|e| e.name))]
+    #[arg(value_parser = experiments().map(|e| e.name).collect::<Vec<_>>())]
     name: String,
     /// Also writes the rows as JSON
     #[arg(long, value_name = "FILE")]
@@ -210,7 +207,6 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Compare(compare)) => crate::compare::run(&compare),
         Some(Ask::Paths(paths)) => crate::paths::run(&paths),
         Some(Ask::Experiment(experiment)) => run_experiment(&experiment),
-        Some(Ask::ExperimentChild { order }) => bench_kernel::child(&order).map_err(Fail::run),
         Some(Ask::Preload(options)) => crate::preload::compare(&options),
         Some(Ask::PreloadChild { order }) => crate::preload::child(&order),
         Some(Ask::Doctor { json }) => doctor(json),
@@ -273,9 +269,13 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
 }
 
+fn experiments() -> impl Iterator<Item = bench_kernel::Experiment> {
+    bench_kernel::EXPERIMENTS.into_iter().chain([crate::prefault::PREFAULT])
+}
+
 fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let file = asked.json.as_deref().map(output::Target::new).transpose()?;
-    let experiment = bench_kernel::EXPERIMENTS.iter().find(|e| e.name == asked.name);
+    let experiment = experiments().find(|e| e.name == asked.name);
     let experiment = experiment.ok_or_else(|| Fail::usage(format!("unknown experiment {:?}", asked.name)))?;
     let machine = crate::machine::describe().probed();
     let start = Instant::now();

@@ -5,6 +5,7 @@
 //! however odd, puts an axis at infinity.
 
 use bench_subject::record::{Run, Series};
+use bench_subject::workload::Bound;
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
@@ -92,6 +93,20 @@ impl Entry<'_> {
 
     pub fn is_floor(&self) -> bool {
         self.name() == FLOOR
+    }
+
+    /// What the workload holds against its bound, if it has one: the figure of each run, their summary, the bound, and whether
+    /// ours keeps it.
+    pub fn bounded(&self) -> Option<(Vec<f64>, Summary, Bound, &'static str)> {
+        let bound = self.case.spec.row()?.bound?;
+        let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
+        let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
+        let verdict = match self.name() {
+            OURS if found.median <= bound.most => ", kept",
+            OURS => ", MISSED",
+            _ => "",
+        };
+        Some((all, found, bound, verdict))
     }
 
     /// The median of something over the runs; nothing without runs.

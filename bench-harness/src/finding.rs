@@ -128,10 +128,4 @@ mod tests {
         let all = sentences(&figures::groups(&file));
         assert!(all[1].contains("over the 1 of 2 measurements that count"), "{all:?}");
     }
-
-    #[test]
-    fn nothing_to_compare_is_said() {
-        let file = results(vec![case(&spec("pair"), "hakmem", Warm, &FAST)]);
-        assert_eq!(sentences(&figures::groups(&file)).len(), 1);
-    }
 }

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use bench_subject::record::{Order, Run};
 use bench_subject::spec::Spec;
-use bench_subject::table::WORKLOADS;
 use bench_subject::workload::When;
 use clap::Args;
 
 use crate::fail::Fail;
 use crate::results::FLOOR;
 use crate::subjects::{self, OWN, RIVALS};
-use crate::{output, runner, text};
+use crate::{output, runner, suite, text};
 
 /// The part of a workload's quick size that is run.
 const SHARE: f64 = 0.01;
@@ -89,15 +88,10 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
 
 /// The workloads asked for, each as short as it can be made.
 fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
-    if let Some(unknown) = smoke.workloads.iter().find(|n| !WORKLOADS.iter().any(|w| w.name == *n)) {
-        let known = WORKLOADS.iter().map(|w| w.name).collect::<Vec<_>>().join(", ");
-        return Err(Fail::usage(format!("smoke: unknown workload {unknown:?}: expected any of {known}")));
-    }
     let mut specs = Vec::new();
-    for row in WORKLOADS.iter().filter(|w| smoke.workloads.is_empty() || smoke.workloads.iter().any(|n| n == w.name)) {
+    for row in suite::chosen(&smoke.workloads)? {
         let words = row.sizes.iter().find(|s| s.when == When::Quick).map_or("", |s| s.words);
-        let words: Vec<&str> = std::iter::once(row.name).chain(words.split_whitespace()).collect();
-        let mut spec = Spec::parse(&words, |_| None).map_err(Fail::run)?;
+        let mut spec = Spec::of(row, words).map_err(Fail::run)?;
         spec.scale(SHARE);
         specs.push(spec);
     }

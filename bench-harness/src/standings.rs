@@ -65,33 +65,3 @@ fn standing(groups: &[Group], name: String) -> Standing {
         name,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::figures::groups;
-    use crate::results::tests::{case, results, spec};
-    use bench_subject::record::Series::Warm;
-
-    #[test]
-    fn every_measurement_is_counted_once() {
-        let steady = |v: f64| [v, v * 1.01, v * 0.99, v, v];
-        let mut broken = case(&spec("pair"), "broken", Warm, &[]);
-        broken.add(0, Err("crashed".to_owned()));
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &steady(10.0)),
-            case(&spec("pair"), "hakmem", Warm, &steady(20.0)),
-            broken,
-            case(&spec("pair"), "null", Warm, &steady(100.0)),
-            case(&spec("batch"), "system", Warm, &[10.0, 10.0]),
-            case(&spec("batch"), "hakmem", Warm, &[10.0, 10.0]),
-        ]);
-        let all = standings(&groups(&file));
-        let of = |name: &str| all.iter().find(|s| s.name == name).unwrap();
-        let hakmem = of("hakmem");
-        assert_eq!(hakmem.places, Count { faster: 1, noisy: 1, ..Count::default() });
-        assert_eq!((hakmem.verdicts.total(), hakmem.ratios.len(), hakmem.mean.unwrap().value), (2, 1, 2.0));
-        assert_eq!((of("broken").places.failed, of("broken").verdicts.failed), (1, 1));
-        assert_eq!((of("system").verdicts.total(), all.len()), (0, 3));
-    }
-}

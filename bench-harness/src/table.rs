@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
 use crate::finding;
-use crate::results::{BASE, CaseResult, FLOOR, OURS};
+use crate::results::{BASE, CaseResult, FLOOR};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
@@ -55,7 +55,7 @@ fn block(group: &Group) -> String {
     }
     let (head, rows) = figures(group);
     text += &plain(&head, rows, 1);
-    text.extend(group.entries.iter().map(|e| notes(e.case)));
+    text.extend(group.entries.iter().map(notes));
     text
 }
 
@@ -117,7 +117,8 @@ fn exact(case: &CaseResult) -> [String; 2] {
 }
 
 /// What does not fit into a row: latencies, the figure with a bound, refusals, failures.
-fn notes(case: &CaseResult) -> String {
+fn notes(entry: &Entry) -> String {
+    let case = entry.case;
     let mut lines = Vec::new();
     if let Some(latency) = &case.latency {
         for (what, p) in [("alloc", &latency.alloc), ("free", &latency.free)] {
@@ -127,7 +128,11 @@ fn notes(case: &CaseResult) -> String {
             ));
         }
     }
-    lines.extend(figure(case));
+    if let Some((_, s, bound, verdict)) = entry.bounded() {
+        let asked =
+            if verdict.is_empty() { String::new() } else { format!(": at most {} asked for{verdict}", bound.most) };
+        lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
+    }
     let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
     if refused > 0 {
         lines.push(format!("{refused} allocations were refused"));
@@ -136,18 +141,6 @@ fn notes(case: &CaseResult) -> String {
         lines.push(format!("run {} FAILED: {}", failure.round + 1, failure.error));
     }
     lines.into_iter().map(|line| format!("  {:<14} {line}\n", case.allocator)).collect()
-}
-
-/// The median of the figure that has a bound, with the bound and, for our own allocator, whether it is kept.
-fn figure(case: &CaseResult) -> Option<String> {
-    let bound = case.spec.row()?.bound?;
-    let s = Summary::of(&case.runs.iter().filter_map(|r| r.figure).collect::<Vec<_>>())?;
-    let verdict = match case.allocator.as_str() {
-        OURS if s.median <= bound.most => format!(": at most {} asked for, kept", bound.most),
-        OURS => format!(": at most {} asked for, MISSED", bound.most),
-        _ => String::new(),
-    };
-    Some(format!("{} {} ({}–{}){verdict}", short(s.median), bound.unit, short(s.min), short(s.max)))
 }
 
 /// Operations per second in millions, or in thousands where a million is never reached; what one takes where it is milliseconds.

@@ -187,7 +187,7 @@ fn results_files_are_compared_and_shown_as_markdown() {
     assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
     assert!(text(&compare(&old, &other, &[]).stderr).contains("its schema is 7; expected 1"));
     let markdown = harness("markdown").arg(&old).output().unwrap();
-    assert!(text(&markdown.stdout).contains("| hakmem | "), "{}", text(&markdown.stdout));
+    assert!(text(&markdown.stdout).contains("| system | hakmem |"), "{}", text(&markdown.stdout));
 }
 
 #[test]

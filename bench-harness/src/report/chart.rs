@@ -193,13 +193,7 @@ pub fn bound(group: &Group, color: Color) -> Option<Markup> {
     let bound = group.entries.first()?.case.spec.row()?.bound?;
     let hint = format!("At most {} asked of {OURS}: the upright mark.", bound.most);
     bars(group, ["What is asked of it", &hint, bound.unit], color, |entry| {
-        let dots: Vec<f64> = entry.case.runs.iter().filter_map(|r| r.figure).collect();
-        let spread = Summary::of(&dots).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        let verdict = match entry.name() {
-            OURS if spread.median <= bound.most => ", kept",
-            OURS => ", missed",
-            _ => "",
-        };
+        let (dots, spread, bound, verdict) = entry.bounded()?;
         let words = format!("{}{verdict}", text::digits(spread.median));
         Some(Bar { spread, floor: 0.0, dots, mark: Some(bound.most), words })
     })

@@ -63,7 +63,7 @@ pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
     let standings = standings::standings(&groups);
     let allocators = figures::allocators(&groups);
-    let ranked: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).cloned().collect();
+    let ranked = figures::ranked(&groups);
     let color = |name: &str| color_of(name, &allocators);
     let title = finding::title(&groups);
     let sentences = finding::sentences(&groups);

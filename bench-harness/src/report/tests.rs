@@ -143,17 +143,6 @@ fn a_phone_shows_ours_and_the_best_other_at_first() {
 }
 
 #[test]
-fn a_bound_is_drawn_and_judged() {
-    let with = |name: &str, figure: f64| {
-        let mut case = case(&spec("cache-sets"), name, Series::Warm, &[1.0, 1.0, 1.0]);
-        case.runs.iter_mut().for_each(|r| r.figure = Some(figure));
-        case
-    };
-    let shown = |ours: f64| page(&results(vec![with("system", 9.0), with("hakmem", ours)]));
-    assert!(shown(0.5).contains("0.50, kept") && shown(1.5).contains("1.50, missed"));
-}
-
-#[test]
 fn what_a_reader_must_know_is_said() {
     let mut broken = case(&spec("pair"), "hakmem", Series::Warm, &[]);
     broken.add(1, Err("hung: killed after 1 s".to_owned()));

@@ -12,6 +12,12 @@ impl Spec {
         Spec { workload: workload.name.to_owned(), params }
     }
 
+    /// A row's workload with the words that follow its name in a plan.
+    pub fn of(workload: &Workload, words: &str) -> Result<Spec, String> {
+        let words: Vec<&str> = std::iter::once(workload.name).chain(words.split_whitespace()).collect();
+        Spec::parse(&words, |_| None)
+    }
+
     /// With the defaults of whatever is not given.
     pub fn filled(mut self) -> Spec {
         for param in self.row().map_or(&[][..], |r| r.params) {

@@ -75,7 +75,8 @@ pub struct Run {
     /// What the workload holds against its bound; the workload says what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<f64>,
-    /// What expressions found in the output of a program that was started with a preloaded library.
+    /// Further figures, of which the workload says what they are: of a program with a preloaded library, what was found in its
+    /// output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<f64>,
     /// Of the result, where the workload is a real program; equal for equal work.

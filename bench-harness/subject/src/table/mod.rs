@@ -108,10 +108,9 @@ mod tests {
     fn every_size_can_be_run_and_every_workload_is_in_both_plans() {
         for row in WORKLOADS.iter() {
             for size in row.sizes {
-                let words: Vec<&str> = std::iter::once(row.name).chain(size.words.split_whitespace()).collect();
-                let spec = Spec::parse(&words, |_| None).unwrap_or_else(|e| panic!("{words:?}: {e}"));
-                assert!(size.series.iter().all(|s| row.series.contains(s)), "{words:?}");
-                assert!(!spec.label().is_empty(), "{words:?}");
+                let spec = Spec::of(row, size.words).unwrap_or_else(|e| panic!("{} {}: {e}", row.name, size.words));
+                assert!(size.series.iter().all(|s| row.series.contains(s)), "{spec:?}");
+                assert!(!spec.label().is_empty(), "{spec:?}");
             }
             for when in [When::Quick, When::Full] {
                 assert!(row.sizes.iter().any(|s| s.when == when), "{}: {when:?}", row.name);

@@ -7,7 +7,7 @@ use super::{
 use crate::spec::{Param, Spec};
 use crate::words::{self, count};
 use crate::workload::{Bound, Workload};
-use crate::workloads::{batch, few, fragmentation, grow_vec, huge, random_mixed, replace};
+use crate::workloads::{batch, few, fragmentation, grow_vec, growth, huge, random_mixed, replace};
 
 /// A parameter of random-mixed that a variable of the environment stands in for, as in the reference program.
 const fn or_variable(variable: &'static str, param: Param) -> Param {
@@ -24,7 +24,7 @@ fn on_threads(s: &Spec) -> String {
 
 const PREFAULT: &str = "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]";
 
-pub(super) static WORKLOADS: [Workload; 10] = [
+pub(super) static WORKLOADS: [Workload; 11] = [
     Workload {
         name: "random-mixed",
         about: "The benchmark of the report: random slots, a block allocated where one is empty and freed where it is full",
@@ -208,6 +208,21 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         peak: |s| s.n("mib") << 21,
         run: grow_vec::run,
         sizes: &[quick("128", FRESH, 0.1), full("1024", ALL, 1.8)],
+        ..ROW
+    },
+    Workload {
+        name: "growth",
+        about: "Small blocks until they add up to a size, none freed: a compiler or a solver that reads its data in",
+        params: &[
+            ranged("mib", 1024, 1, 1 << 20, "MiB the blocks add up to").longer(),
+            option("prewarm", 0, 0, 1 << 20, "Superslabs taken and populated before the clock"),
+        ],
+        label: |s| format!("to {} MiB", s.n("mib")),
+        peak: |s| (s.n("mib") * 5) << 18,
+        series: FRESH,
+        has_floor: false,
+        run: growth::run,
+        sizes: &[quick("64", FRESH, 0.1), at_most(5, full("1024", FRESH, 1.0))],
         ..ROW
     },
     Workload {
