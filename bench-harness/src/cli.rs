@@ -11,7 +11,7 @@ use bench_subject::table::WORKLOADS;
 use bench_subject::workload::Workload;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::exact::check_tools;
+use crate::exact::TOOLS;
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
@@ -40,11 +40,7 @@ enum Ask {
     /// A question about the kernel and the OS layer, answered by a table
     Experiment(Experiment),
     /// What this machine gives, and why huge pages or prefault were not had
-    Doctor {
-        /// Prints the findings as JSON, or writes them to a file
-        #[arg(long, value_name = "FILE", num_args = 0..=1)]
-        json: Option<Option<std::path::PathBuf>>,
-    },
+    Doctor,
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
     /// Rival allocators: build or list them
@@ -209,7 +205,7 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Experiment(experiment)) => run_experiment(&experiment),
         Some(Ask::Preload(options)) => crate::preload::compare(&options),
         Some(Ask::PreloadChild { order }) => crate::preload::child(&order),
-        Some(Ask::Doctor { json }) => doctor(json),
+        Some(Ask::Doctor) => doctor(),
         Some(Ask::HostWarm { bytes, limit_ms }) => host_warm::child(bytes, limit_ms),
     }
 }
@@ -241,8 +237,10 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     if all.full {
         // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
         options.latency = true;
-        options.exact =
-            options.exact || check_tools().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
+        options.exact = options.exact
+            || subjects::check_tools("--exact", &TOOLS)
+                .map_err(|e| output::say(&format!("without exact figures: {e}\n")))
+                .is_ok();
     }
     let known = subjects::known();
     let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };
@@ -302,26 +300,11 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
 }
 
 /// Prints one line per finding; exit code 1 where something asked for was not had.
-fn doctor(json: Option<Option<std::path::PathBuf>>) -> Result<(), Fail> {
-    let file = json.as_ref().and_then(|j| j.as_deref()).map(output::Target::new).transpose()?;
+fn doctor() -> Result<(), Fail> {
     let findings = bench_kernel::doctor::diagnose_here();
-    let problems = findings.iter().filter(|f| f.level == PROBLEM).count();
-    if json.is_some() {
-        let rows: Vec<_> =
-            findings.iter().map(|f| serde_json::json!({"check": f.check, "level": f.level, "text": f.text})).collect();
-        let machine = crate::machine::describe();
-        let text =
-            output::json(&serde_json::json!({"schema": 1, "doctor": rows, "problems": problems, "machine": machine}))?;
-        match file {
-            Some(file) => file.write(&text)?,
-            None => output::show(&text)?,
-        }
-    }
-    if !matches!(json, Some(None)) {
-        let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level, f.check, f.text)).collect();
-        output::show(&lines)?;
-    }
-    match problems {
+    let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level, f.check, f.text)).collect();
+    output::show(&lines)?;
+    match findings.iter().filter(|f| f.level == PROBLEM).count() {
         0 => Ok(()),
         1 => Err(Fail::run("one thing that was asked for is not to be had, see above")),
         n => Err(Fail::run(format!("{n} things that were asked for are not to be had, see above"))),

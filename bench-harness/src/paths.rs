@@ -43,9 +43,7 @@ struct Row {
 }
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
-    which::which("valgrind").map_err(|_| {
-        Fail::usage("paths: valgrind is not found; expected it to be installed (apt-get install valgrind)")
-    })?;
+    subjects::check_tools("paths", &exact::TOOLS[..1])?;
     let kept = paths.check.as_deref().map(read).transpose()?;
     let target = paths.write.as_deref().map(Target::new).transpose()?;
     subjects::prepare(

@@ -45,7 +45,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     }
     check_takes(&request)?;
     if options.exact {
-        exact::check_tools()?;
+        subjects::check_tools("--exact", &exact::TOOLS)?;
     }
     let kept = Kept::new(&options.files)?;
     let specs: Vec<_> = request.entries.iter().map(|e| e.spec.clone()).collect();

@@ -61,14 +61,6 @@ impl Workspace {
         self.executable(name).is_file()
     }
 
-    /// Says which of these are built and where.
-    pub fn list(&self, names: &[&str]) {
-        for name in names {
-            let state = if self.is_built(name) { "built" } else { "not built" };
-            println!("{name:<10} {state:<10} {}", self.executable(name).display());
-        }
-    }
-
     fn cargo(&self, names: &[&str], quiet: bool) -> Result<bool, Fail> {
         let folder = root().join(self.folder);
         let mut command = Command::new("cargo");
@@ -163,6 +155,16 @@ pub fn prepare(specs: &[Spec], allocators: &[String]) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Refuses where one of these tools is missing, each with its package.
+pub fn check_tools(what: &str, tools: &[(&str, &str)]) -> Result<(), Fail> {
+    match tools.iter().find(|(tool, _)| which::which(tool).is_err()) {
+        Some((tool, package)) => Err(Fail::usage(format!(
+            "{what}: {tool} is not found; expected it to be installed (apt-get install {package})"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a real program that is not built with one of these allocators.
 pub fn check_program<'a>(spec: &Spec, mut allocators: impl Iterator<Item = &'a String>) -> Result<(), Fail> {
     match allocators.find(|a| spec.is_program() && !PROGRAMS.is_built(a)) {
@@ -201,7 +203,10 @@ pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail
     let floor = workspace.folder == WORKLOADS.folder;
     let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();
     let BuildCommand::Build { names } = command else {
-        workspace.list(&all);
+        for name in all {
+            let state = if workspace.is_built(name) { "built" } else { "not built" };
+            println!("{name:<10} {state:<10} {}", workspace.executable(name).display());
+        }
         return Ok(());
     };
     if let Some(unknown) = names.iter().find(|n| !all.contains(&n.as_str())) {
@@ -209,14 +214,8 @@ pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail
     }
     let chosen: Vec<&str> = if names.is_empty() { all } else { names.iter().map(String::as_str).collect() };
     if chosen.iter().any(|n| RIVALS.contains(n)) {
-        for (tool, package) in [("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")] {
-            which::which(tool).map_err(|_| {
-                let what = workspace.folder;
-                Fail::usage(format!(
-                    "{what} build: {tool} is not found; expected it to be installed (apt-get install {package})"
-                ))
-            })?;
-        }
+        let what = format!("{} build", workspace.folder);
+        check_tools(&what, &[("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")])?;
     }
     workspace.build(&chosen)
 }

@@ -227,11 +227,8 @@ fn an_experiment_has_its_rows() {
 }
 
 #[test]
-fn the_doctor_answers_in_lines_and_in_json() {
+fn the_doctor_answers_in_lines() {
     let output = run("doctor");
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
     assert!(text(&output.stdout).lines().any(|l| l.contains("huge-pages")));
-    let output = run("doctor --json");
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(value["doctor"].as_array().unwrap().len() > 5);
 }

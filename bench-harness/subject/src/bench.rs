@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::age;
-use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
+use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rss_kib, timed_section};
 use crate::raw::{self, Extent, RawAllocator};
 use crate::record::{MemoryPoint, Run, Series};
 
@@ -17,7 +17,7 @@ pub struct Bench {
     alloc: &'static RawAllocator,
     series: Series,
     started_ns: u64,
-    run: Run,
+    pub(crate) run: Run,
 }
 
 /// Blocks that lost their contents. Read once all threads have been joined: Relaxed.
@@ -129,19 +129,6 @@ impl Bench {
         self.run.sys_secs = used.sys_secs;
     }
 
-    pub fn secs(&self) -> f64 {
-        self.run.secs
-    }
-
-    pub fn ops(&self) -> u64 {
-        self.run.ops
-    }
-
-    /// Notes the figure of which the workload's bound speaks.
-    pub fn note_figure(&mut self, figure: f64) {
-        self.run.figure = Some(figure);
-    }
-
     /// Of the timed part, so many nanoseconds of processor time and page faults were the allocator's; nothing else counts.
     pub fn count_only(&mut self, ns: u64, faults: u64) {
         let secs = ns.max(1) as f64 / 1e9;
@@ -150,19 +137,9 @@ impl Bench {
         self.run.minor_faults_timed = faults;
     }
 
-    /// Notes further figures, whose order the workload says.
-    pub fn note_metrics(&mut self, metrics: &[f64]) {
-        self.run.metrics = metrics.to_vec();
-    }
-
-    /// Notes what the result came to, for comparison with other runs.
-    pub fn note_checksum(&mut self, checksum: u64) {
-        self.run.checksum = Some(checksum);
-    }
-
     /// Reads what is resident after so much rest, with no call into the allocator meanwhile.
     pub fn rest(&mut self, time: Duration) {
-        rest(time);
+        std::thread::sleep(time);
         self.run.rss_after_kib = Some(rss_kib());
     }
 
@@ -181,10 +158,6 @@ impl Bench {
             0 => Ok(()),
             n => Err(format!("verification failed: {n} blocks lost their contents")),
         }
-    }
-
-    pub fn into_run(self) -> Run {
-        self.run
     }
 }
 

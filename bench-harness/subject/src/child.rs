@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::measure::rest;
 use crate::one_line;
 use crate::program::{self, Prepare};
 use crate::raw::RawAllocator;
@@ -21,9 +20,7 @@ pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
     let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
     (row.run)(&spec, &mut bench)?;
-    let mut run = bench.into_run();
-    run.latency = crate::latency::found();
-    Ok(run)
+    Ok(Run { latency: crate::latency::found(), ..bench.run })
 }
 
 /// The whole life of a child whose only argument is the order; `prepare` makes its real programs, where it has any.
@@ -61,7 +58,7 @@ fn provoke_fault(name: &str) {
     match wish.split_once(':') {
         Some(("crash", n)) if n == name => std::process::abort(),
         Some(("hang", n)) if n == name => loop {
-            rest(Duration::from_secs(3600));
+            std::thread::sleep(Duration::from_secs(3600));
         },
         Some(("garbage", n)) if n == name => {
             println!("not a result");

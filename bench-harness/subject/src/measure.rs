@@ -1,7 +1,5 @@
 //! What a child can know about itself: clock, getrusage, resident memory. Nothing here allocates.
 
-use std::time::Duration;
-
 /// Seconds and nanoseconds of the monotonic clock, as nanoseconds.
 #[inline]
 pub fn now_ns() -> u64 {
@@ -109,11 +107,6 @@ fn field_kib(status: &[u8], field: &[u8]) -> u64 {
         return 0;
     };
     line.iter().filter(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + u64::from(b - b'0'))
-}
-
-/// Sleeps at least that long.
-pub fn rest(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// The timed part of a workload on one thread. A function of its own, never inlined, so that

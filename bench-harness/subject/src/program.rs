@@ -43,6 +43,6 @@ pub fn run(spec: &Spec, bench: &mut Bench) -> Result<(), String> {
         outcome = work();
         outcome.as_ref().map_or(0, |o| o.units)
     });
-    bench.note_checksum(outcome?.checksum);
+    bench.run.checksum = Some(outcome?.checksum);
     bench.finish()
 }

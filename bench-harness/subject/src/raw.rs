@@ -41,7 +41,8 @@ pub struct RawAllocator {
     name: &'static str,
     prepare: fn(Extent) -> Result<(), String>,
     prewarm: fn(usize) -> usize,
-    calls: Calls,
+    /// The calls themselves, for those who pass them on.
+    pub(crate) calls: Calls,
 }
 
 /// An allocator that can be measured: a `GlobalAlloc` with a name.
@@ -62,22 +63,16 @@ impl RawAllocator {
     }
 
     /// A table from functions of one's own, for allocators that are no `GlobalAlloc`.
-    pub const fn from_calls(name: &'static str, prepare: fn(Extent) -> Result<(), String>, calls: Calls) -> Self {
+    pub(crate) const fn from_calls(
+        name: &'static str,
+        prepare: fn(Extent) -> Result<(), String>,
+        calls: Calls,
+    ) -> Self {
         Self { name, prepare, prewarm: |_| 0, calls }
-    }
-
-    /// The same allocator called through other functions, which must pass every call on.
-    pub fn with_calls(self, calls: Calls) -> Self {
-        Self { calls, ..self }
     }
 
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// The calls themselves, for those who pass them on.
-    pub fn calls(&self) -> Calls {
-        self.calls
     }
 
     /// Tells the allocator what the workload will hold; only `null` cares.

@@ -44,8 +44,8 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         count
     });
     bench.count_only(own.0, own.1);
-    bench.note_figure(own.0 as f64 / floor.0.max(1) as f64);
-    bench.note_metrics(&[setup_ns as f64 / 1e9]);
+    bench.run.figure = Some(own.0 as f64 / floor.0.max(1) as f64);
+    bench.run.metrics = vec![setup_ns as f64 / 1e9];
     wrong.map_or(Ok(()), Err)?;
     bench.finish()
 }
