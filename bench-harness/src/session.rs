@@ -150,7 +150,7 @@ pub struct Session {
     /// Seconds that a run of each case takes on the machine the estimates were made on.
     expected: Vec<f64>,
     deadline: Option<Instant>,
-    pub pace: Pace<usize>,
+    pub pace: Pace,
     json: Option<Target>,
     csv: Option<Target>,
     saved: Instant,
@@ -179,7 +179,7 @@ impl Session {
     pub fn run(&mut self, jobs: &[Job], limit: Duration, start: Start) {
         let mut progress = Progress::new(jobs.len());
         for (i, job) in jobs.iter().enumerate() {
-            let expected = self.pace.guess(&job.case, self.expected[job.case]);
+            let expected = self.pace.guess(job.case, self.expected[job.case]);
             let rest = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if interrupt::asked() || rest.is_some_and(|r| r.as_secs_f64() < expected) {
                 return;
@@ -216,7 +216,7 @@ impl Session {
     }
 
     pub fn time_left(&self, jobs: &[Job]) -> Duration {
-        let left = |job: &Job| self.pace.guess(&job.case, self.expected[job.case]);
+        let left = |job: &Job| self.pace.guess(job.case, self.expected[job.case]);
         Duration::from_secs_f64(jobs.iter().map(left).sum())
     }
 

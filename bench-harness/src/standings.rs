@@ -6,31 +6,21 @@ use crate::stats::{Both, Ratio, mean_ratio};
 
 /// How often each verdict was met. They add up to the measurements.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
-    pub faster: usize,
-    pub level: usize,
-    pub slower: usize,
-    pub noisy: usize,
-    pub failed: usize,
-}
+pub struct Count([usize; 5]);
 
 impl Count {
-    fn of(verdicts: impl Iterator<Item = Verdict>) -> Count {
+    fn over(verdicts: impl Iterator<Item = Verdict>) -> Count {
         let mut count = Count::default();
-        for verdict in verdicts {
-            *match verdict {
-                Verdict::Faster => &mut count.faster,
-                Verdict::Level => &mut count.level,
-                Verdict::Slower => &mut count.slower,
-                Verdict::Noisy => &mut count.noisy,
-                Verdict::Failed => &mut count.failed,
-            } += 1;
-        }
+        verdicts.for_each(|v| count.0[v as usize] += 1);
         count
     }
 
+    pub fn of(&self, verdict: Verdict) -> usize {
+        self.0[verdict as usize]
+    }
+
     pub fn total(&self) -> usize {
-        self.faster + self.level + self.slower + self.noisy + self.failed
+        self.0.iter().sum()
     }
 }
 
@@ -58,8 +48,8 @@ fn standing(groups: &[Group], name: String) -> Standing {
         (g.measure.speeds(own.case), g.measure.speeds(base.case))
     };
     Standing {
-        places: Count::of(entries().filter_map(|e| e.place)),
-        verdicts: Count::of(entries().filter_map(|e| e.verdict)),
+        places: Count::over(entries().filter_map(|e| e.place)),
+        verdicts: Count::over(entries().filter_map(|e| e.verdict)),
         ratios: counting().filter_map(|(_, e, _)| Some(e.ratio?.value)).collect(),
         mean: mean_ratio(&counting().map(both).collect::<Vec<_>>()),
         name,

@@ -4,12 +4,13 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
 use crate::finding;
+use crate::plan::PRELOAD;
 use crate::results::{BASE, CaseResult, FLOOR};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
 const LEGEND: &str = "\
-ops/s: operations per second, or what one takes where that is long: the median run with both ends. ratio: by the time the block names, with its
+ops/s: operations per second, the median run with the slowest and the fastest. ratio: by the time the block names, with its
 95 % interval; \"=\" where it is no measurable difference. faults: page faults inside the timed part, and of the whole process.
 RSS: the most memory resident at a time, and what is left at the end. instr/op: instructions per operation above the floor's,
 whose own are in parentheses. calls: system calls of a process above the floor's, in a run of so many operations. warm:
@@ -143,14 +144,18 @@ fn notes(entry: &Entry) -> String {
     lines.into_iter().map(|line| format!("  {:<14} {line}\n", case.allocator)).collect()
 }
 
-/// Operations per second in millions, or in thousands where a million is never reached; what one takes where it is milliseconds.
+/// Operations per second in millions, or in thousands where a million is never reached; of programs that were started with a
+/// preloaded library the time of each, or the figure out of their output.
 fn unit_of(group: &Group) -> (&'static str, fn(f64) -> f64) {
+    let spec = group.entries.first().map(|e| &e.case.spec).filter(|s| s.workload == PRELOAD);
+    if let Some(spec) = spec {
+        return if spec.params.contains_key("figure") { ("figure", |f| f) } else { ("ms each", |runs| 1e3 / runs) };
+    }
     let best = group.entries.iter().flat_map(|e| &e.case.runs).map(|r| r.ops_per_sec).fold(0.0, f64::max);
     match best {
         b if b >= 1e6 => ("M ops/s", |ops| ops / 1e6),
         b if b >= 1e3 => ("K ops/s", |ops| ops / 1e3),
-        b if b >= 1.0 => ("ms each", |ops| 1e3 / ops),
-        _ => ("s each", |ops| 1.0 / ops),
+        _ => (" ops/s", |ops| ops),
     }
 }
 

@@ -101,7 +101,10 @@ fn figures_come_out_of_the_output() {
     let output = command.output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && err.contains("GET: 7.5"), "{err}");
-    assert!(out.contains(" 3.00 [3.00–3.00]") && out.contains("= 1.00 [1.00–1.00]"), "{out}");
+    assert!(
+        out.contains("figure ") && out.contains(" 3.00 [3.00–3.00]") && out.contains("= 1.00 [1.00–1.00]"),
+        "{out}"
+    );
     assert_eq!(of(&json(&file), "idle")["runs"][0]["metrics"], serde_json::json!([3000.0, 7.5]));
 
     let mut command = harness("preload --libraries glibc --runs 2 --metric-from");

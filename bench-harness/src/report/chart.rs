@@ -301,7 +301,7 @@ pub fn ratios(group: &Group, color: Color) -> Option<Markup> {
 pub fn standings(standings: &[Standing], color: Color) -> Option<Markup> {
     let mut all: Vec<Row> = Vec::new();
     for (s, mean) in standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?))) {
-        let words = format!("{}, first in {}", text::times(mean.value), s.places.faster);
+        let words = format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster));
         let (middle, interval) = (mean.value, mean.interval);
         all.push(Row { name: &s.name, words, dots: s.ratios.clone(), middle, interval, above: !s.ratios.is_empty() });
     }
