@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
 use serde::de::DeserializeOwned;
 
+use crate::fail::Fail;
 use crate::{interrupt, subjects};
 
 /// A finished child: the run or why there is none, and what it wrote to stderr.
@@ -19,6 +21,11 @@ use crate::{interrupt, subjects};
 pub struct Outcome {
     pub run: Result<Run, String>,
     pub messages: String,
+}
+
+/// This program, for children that are it as well.
+pub fn own() -> Result<PathBuf, Fail> {
+    std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))
 }
 
 /// The command of the child that does this order on this allocator.

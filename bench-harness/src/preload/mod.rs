@@ -21,7 +21,7 @@ use crate::fail::Fail;
 use crate::options::Files;
 use crate::plan::{Entry, PRELOAD, Plan};
 use crate::results::CaseResult;
-use crate::runner::{Outcome, answered, run_limited};
+use crate::runner::{Outcome, answered, own, run_limited};
 use crate::session::{Kept, Session};
 use crate::{interrupt, output, progress};
 use library::{Library, Scratch};
@@ -91,10 +91,6 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let figures: Vec<_> = options.metric_from.iter().enumerate().map(|(i, m)| of_metric(&session, i, m)).collect();
     session.results.results.extend(figures.into_iter().flatten());
     session.finish()
-}
-
-fn own() -> Result<PathBuf, Fail> {
-    std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))
 }
 
 /// What every run is asked; refuses everything that can be known to be wrong beforehand.
