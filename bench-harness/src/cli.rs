@@ -108,7 +108,8 @@ struct Experiment {
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.
-const REPORT_CASES: [&str; 2] = ["1000000 256 42", "10000000 8192 1234567"];
+const REPORT_CASES: [[&str; 4]; 2] =
+    [["random-mixed", "1000000", "256", "42"], ["random-mixed", "10000000", "8192", "1234567"]];
 
 pub fn main() -> ! {
     let code = match command().try_get_matches().map(dispatch) {
@@ -163,7 +164,7 @@ fn argument(param: &'static Param) -> Arg {
     if param.place { arg } else { arg.long(param.name) }
 }
 
-/// The workload a command asks for. A variable of the environment that is empty is not set.
+/// The workload a command asks for.
 fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
     let mut words = vec![row.name.to_owned()];
     for param in row.params {
@@ -173,7 +174,12 @@ fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
+    Spec::parse(&words, variable).map_err(Fail::usage)
+}
+
+/// A variable of the environment; one that is empty is not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
@@ -186,12 +192,8 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
     let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
     match cli.command {
         None => {
-            let row = bench_subject::table::find("random-mixed").ok_or_else(|| Fail::run("random-mixed is missing"))?;
-            let case = |words: &str| {
-                let words: Vec<&str> = std::iter::once(row.name).chain(words.split(' ')).collect();
-                Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
-            };
-            measure(REPORT_CASES.into_iter().map(case).collect::<Result<_, _>>()?, cli.options)
+            let case = |words: [&str; 4]| Spec::parse(&words, variable).map_err(Fail::usage);
+            measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
         Some(Ask::Programs { command }) => subjects::dispatch(&PROGRAMS, command),

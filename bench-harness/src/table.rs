@@ -96,7 +96,10 @@ fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String
         format!("{:.3}", middle(|r| r.user_secs)),
         format!("{:.3}", middle(|r| r.sys_secs)),
         format!("{:.1}", middle(|r| r.max_rss_kib as f64 / 1024.0)),
-        format!("{:.1}", middle(|r| r.left_kib() as f64 / 1024.0)),
+        // A program that ran to its end left nothing that could be read.
+        Some(middle(|r| r.left_kib() as f64 / 1024.0))
+            .filter(|l| *l > 0.0)
+            .map_or("–".to_owned(), |l| format!("{l:.1}")),
     ])
 }
 
