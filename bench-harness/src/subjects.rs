@@ -69,6 +69,8 @@ impl Workspace {
         for name in names {
             command.arg("--package").arg(format!("{}-{name}", self.prefix));
         }
+        // Built incrementally, they would have other instructions.
+        command.env_remove("CARGO_INCREMENTAL");
         let status = command.current_dir(&folder).status();
         status.map(|s| s.success()).map_err(|e| Fail::usage(format!("cargo cannot be started: {e}")))
     }
