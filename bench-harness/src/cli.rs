@@ -4,13 +4,14 @@
 
 use std::time::Instant;
 
+use bench_kernel::doctor::PROBLEM;
 use bench_subject::one_line;
 use bench_subject::spec::{Kind, Param, Spec};
 use bench_subject::table::WORKLOADS;
 use bench_subject::workload::Workload;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::exact::check_tools;
+use crate::exact::TOOLS;
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
@@ -39,11 +40,7 @@ enum Ask {
     /// A question about the kernel and the OS layer, answered by a table
     Experiment(Experiment),
     /// What this machine gives, and why huge pages or prefault were not had
-    Doctor {
-        /// Prints the findings as JSON, or writes them to a file
-        #[arg(long, value_name = "FILE", num_args = 0..=1)]
-        json: Option<Option<std::path::PathBuf>>,
-    },
+    Doctor,
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
     /// Rival allocators: build or list them
@@ -62,7 +59,7 @@ enum Ask {
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
     Report(crate::report::Report),
-    /// Markdown tables of a results file, for a README
+    /// A Markdown table of a results file, for a README: the ratio of each allocator to system malloc, and who is first
     Markdown(crate::markdown::Markdown),
     /// What README and docs/ show of the kept results, and the chart: writes what differs
     Pages(crate::pages::Pages),
@@ -71,9 +68,6 @@ enum Ask {
     /// One run of a program, given as JSON; started by `preload` itself
     #[command(hide = true)]
     PreloadChild { order: String },
-    /// One run of an experiment, given as JSON; started by `experiment` itself
-    #[command(hide = true)]
-    ExperimentChild { order: String },
     /// Touches that many bytes in that many milliseconds and ends; started by the harness itself
     #[command(hide = true)]
     HostWarm { bytes: u64, limit_ms: u64 },
@@ -97,7 +91,7 @@ struct AllOptions {
 #[derive(Debug, Args)]
 struct Experiment {
     /// alignment, tlb, populate-order, prefault or async-prefault
-    #[arg(value_parser = bench_kernel::EXPERIMENTS.map(|e| e.name))]
+    #[arg(value_parser = experiments().map(|e| e.name).collect::<Vec<_>>())]
     name: String,
     /// Also writes the rows as JSON
     #[arg(long, value_name = "FILE")]
@@ -114,7 +108,8 @@ struct Experiment {
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.
-const REPORT_CASES: [&str; 2] = ["1000000 256 42", "10000000 8192 1234567"];
+const REPORT_CASES: [[&str; 4]; 2] =
+    [["random-mixed", "1000000", "256", "42"], ["random-mixed", "10000000", "8192", "1234567"]];
 
 pub fn main() -> ! {
     let code = match command().try_get_matches().map(dispatch) {
@@ -169,7 +164,7 @@ fn argument(param: &'static Param) -> Arg {
     if param.place { arg } else { arg.long(param.name) }
 }
 
-/// The workload a command asks for. A variable of the environment that is empty is not set.
+/// The workload a command asks for.
 fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
     let mut words = vec![row.name.to_owned()];
     for param in row.params {
@@ -179,7 +174,12 @@ fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
+    Spec::parse(&words, variable).map_err(Fail::usage)
+}
+
+/// A variable of the environment; one that is empty is not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
@@ -192,12 +192,8 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
     let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
     match cli.command {
         None => {
-            let row = bench_subject::table::find("random-mixed").ok_or_else(|| Fail::run("random-mixed is missing"))?;
-            let case = |words: &str| {
-                let words: Vec<&str> = std::iter::once(row.name).chain(words.split(' ')).collect();
-                Spec::parse(&words, |name| std::env::var(name).ok().filter(|v| !v.is_empty())).map_err(Fail::usage)
-            };
-            measure(REPORT_CASES.into_iter().map(case).collect::<Result<_, _>>()?, cli.options)
+            let case = |words: [&str; 4]| Spec::parse(&words, variable).map_err(Fail::usage);
+            measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
         Some(Ask::Programs { command }) => subjects::dispatch(&PROGRAMS, command),
@@ -209,10 +205,9 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Compare(compare)) => crate::compare::run(&compare),
         Some(Ask::Paths(paths)) => crate::paths::run(&paths),
         Some(Ask::Experiment(experiment)) => run_experiment(&experiment),
-        Some(Ask::ExperimentChild { order }) => bench_kernel::child(&order).map_err(Fail::run),
         Some(Ask::Preload(options)) => crate::preload::compare(&options),
         Some(Ask::PreloadChild { order }) => crate::preload::child(&order),
-        Some(Ask::Doctor { json }) => doctor(json),
+        Some(Ask::Doctor) => doctor(),
         Some(Ask::HostWarm { bytes, limit_ms }) => host_warm::child(bytes, limit_ms),
     }
 }
@@ -244,8 +239,10 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     if all.full {
         // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
         options.latency = true;
-        options.exact =
-            options.exact || check_tools().map_err(|e| output::say(&format!("without exact figures: {e}\n"))).is_ok();
+        options.exact = options.exact
+            || subjects::check_tools("--exact", &TOOLS)
+                .map_err(|e| output::say(&format!("without exact figures: {e}\n")))
+                .is_ok();
     }
     let known = subjects::known();
     let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };
@@ -272,9 +269,13 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
 }
 
+fn experiments() -> impl Iterator<Item = bench_kernel::Experiment> {
+    bench_kernel::EXPERIMENTS.into_iter().chain([crate::prefault::PREFAULT])
+}
+
 fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let file = asked.json.as_deref().map(output::Target::new).transpose()?;
-    let experiment = bench_kernel::EXPERIMENTS.iter().find(|e| e.name == asked.name);
+    let experiment = experiments().find(|e| e.name == asked.name);
     let experiment = experiment.ok_or_else(|| Fail::usage(format!("unknown experiment {:?}", asked.name)))?;
     let machine = crate::machine::describe().probed();
     let start = Instant::now();
@@ -301,28 +302,11 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
 }
 
 /// Prints one line per finding; exit code 1 where something asked for was not had.
-fn doctor(json: Option<Option<std::path::PathBuf>>) -> Result<(), Fail> {
-    let file = json.as_ref().and_then(|j| j.as_deref()).map(output::Target::new).transpose()?;
+fn doctor() -> Result<(), Fail> {
     let findings = bench_kernel::doctor::diagnose_here();
-    let problems = findings.iter().filter(|f| f.is_problem()).count();
-    if json.is_some() {
-        let rows: Vec<_> = findings
-            .iter()
-            .map(|f| serde_json::json!({"check": f.check, "level": f.level(), "text": f.text}))
-            .collect();
-        let machine = crate::machine::describe();
-        let text =
-            output::json(&serde_json::json!({"schema": 1, "doctor": rows, "problems": problems, "machine": machine}))?;
-        match file {
-            Some(file) => file.write(&text)?,
-            None => output::show(&text)?,
-        }
-    }
-    if !matches!(json, Some(None)) {
-        let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level(), f.check, f.text)).collect();
-        output::show(&lines)?;
-    }
-    match problems {
+    let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level, f.check, f.text)).collect();
+    output::show(&lines)?;
+    match findings.iter().filter(|f| f.level == PROBLEM).count() {
         0 => Ok(()),
         1 => Err(Fail::run("one thing that was asked for is not to be had, see above")),
         n => Err(Fail::run(format!("{n} things that were asked for are not to be had, see above"))),
@@ -351,13 +335,5 @@ mod tests {
         let spec = asked(bench_subject::table::find("batch").unwrap(), matches).unwrap();
         assert_eq!(spec.command(), ["batch", "5", "6", "--order", "lifo"]);
         assert_eq!(RunOptions::from_arg_matches(matches).unwrap().runs, Some(3));
-    }
-
-    #[test]
-    fn messages_are_one_line() {
-        let e = command().try_get_matches_from(["bench-harness", "random-mixed", "--runs", "ten"]).unwrap_err();
-        let line = usage_line(&e.render().to_string());
-        assert!(line.starts_with("invalid value 'ten' for '--runs <N>'"), "{line}");
-        assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::fail::Fail;
-use crate::figures::{Group, groups};
+use crate::figures::{Group, Verdict, groups};
 use crate::output;
 use crate::results::{BASE, CaseResult, Results};
 use crate::stats::{Ratio, median, ratio};
@@ -55,7 +55,7 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
         vec![
             r.title.clone(),
             r.change.as_ref().map_or(String::new(), text::ratio),
-            r.verdict.to_owned(),
+            word(r.verdict).to_owned(),
             r.exact.join("; "),
         ]
     };
@@ -65,16 +65,16 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
             output::show(&format!("only in the {which} file: {title}\n"))?;
         }
     }
-    let of = |verdict: &str| found.rows.iter().filter(|r| r.verdict == verdict).count();
-    let (slower, failed) = (of(SLOWER), of(FAILED));
+    let of = |verdict: Verdict| found.rows.iter().filter(|r| r.verdict == verdict).count();
+    let (slower, failed) = (of(Verdict::Slower), of(Verdict::Failed));
     let more = found.rows.iter().filter(|r| r.counts_more).count();
     let total = found.rows.len();
     output::show(&format!(
         "{total} measurements: faster in {}, no difference in {}, slower in {slower}, noisy in {}, failed in {failed}; more \
          instructions or system calls in {more}\n",
-        of(FASTER),
-        of(SAME),
-        of(NOISY)
+        of(Verdict::Faster),
+        of(Verdict::Level),
+        of(Verdict::Noisy)
     ))?;
     match (slower, failed, more) {
         (0, 0, 0) => Ok(()),
@@ -86,18 +86,22 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     }
 }
 
-const FASTER: &str = "faster";
-const SAME: &str = "no difference";
-const SLOWER: &str = "SLOWER";
-const NOISY: &str = "noisy";
-const FAILED: &str = "FAILED";
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Faster => "faster",
+        Verdict::Level => "no difference",
+        Verdict::Slower => "SLOWER",
+        Verdict::Noisy => "noisy",
+        Verdict::Failed => "FAILED",
+    }
+}
 
 /// How one measurement changed from the old file to the new one.
 #[derive(Debug)]
 struct Row {
     title: String,
     change: Option<Ratio>,
-    verdict: &'static str,
+    verdict: Verdict,
     exact: Vec<String>,
     counts_more: bool,
 }
@@ -129,12 +133,12 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     let (Some(then), Some(now)) = (case(before), case(after)) else { unreachable!("both were found by the allocator") };
     let change = ratio(&relative(after, &now), &relative(before, &then));
     let verdict = match &change {
-        None if now.runs.is_empty() => FAILED,
-        Some(r) if before.noise.is_some() || after.noise.is_some() || !r.value.is_finite() => NOISY,
+        None if now.runs.is_empty() => Verdict::Failed,
+        Some(r) if before.noise.is_some() || after.noise.is_some() || !r.value.is_finite() => Verdict::Noisy,
         // Both the best guess and the whole interval must say so.
-        Some(r) if r.is_difference() && r.value < 1.0 - bound => SLOWER,
-        Some(r) if r.is_difference() && r.value > 1.0 + bound => FASTER,
-        _ => SAME,
+        Some(r) if r.is_difference() && r.value < 1.0 - bound => Verdict::Slower,
+        Some(r) if r.is_difference() && r.value > 1.0 + bound => Verdict::Faster,
+        _ => Verdict::Level,
     };
     let (mut exact, mut counts_more) = (Vec::new(), false);
     if let (Some(a), Some(b)) = (then.exact.instructions_per_op, now.exact.instructions_per_op)
@@ -186,29 +190,29 @@ mod tests {
         case(&spec("pair"), allocator, Warm, &[speed; 5])
     }
 
-    fn verdict(old: Vec<CaseResult>, new: Vec<CaseResult>, bound: f64) -> &'static str {
+    fn verdict(old: Vec<CaseResult>, new: Vec<CaseResult>, bound: f64) -> Verdict {
         compared(&results(old), &results(new), "hakmem", bound).rows[0].verdict
     }
 
     #[test]
     fn a_busier_machine_is_no_regression() {
         let old = vec![at("system", 10.0), at("hakmem", 20.0)];
-        assert_eq!(verdict(old, vec![at("system", 5.0), at("hakmem", 10.0)], 0.05), SAME);
+        assert_eq!(verdict(old, vec![at("system", 5.0), at("hakmem", 10.0)], 0.05), Verdict::Level);
     }
 
     #[test]
     fn a_regression_is_one_and_its_bound_counts() {
         let (old, new) = (vec![at("hakmem", 20.0)], vec![at("hakmem", 18.0)]);
-        assert_eq!(verdict(old.clone(), new.clone(), 0.05), SLOWER);
-        assert_eq!(verdict(old.clone(), new.clone(), 0.2), SAME);
-        assert_eq!(verdict(new, old, 0.05), FASTER);
+        assert_eq!(verdict(old.clone(), new.clone(), 0.05), Verdict::Slower);
+        assert_eq!(verdict(old.clone(), new.clone(), 0.2), Verdict::Level);
+        assert_eq!(verdict(new, old, 0.05), Verdict::Faster);
     }
 
     #[test]
     fn what_fails_now_is_no_silence() {
         let mut failing = case(&spec("pair"), "hakmem", Warm, &[]);
         failing.add(0, Err("crashed: signal 11".to_owned()));
-        assert_eq!(verdict(vec![at("hakmem", 1.0)], vec![failing], 0.05), FAILED);
+        assert_eq!(verdict(vec![at("hakmem", 1.0)], vec![failing], 0.05), Verdict::Failed);
     }
 
     #[test]
@@ -222,7 +226,7 @@ mod tests {
         let new = results(vec![counted(31.0, 5), case(&spec("replace"), "hakmem", Warm, &[1.0])]);
         let found = compared(&old, &new, "hakmem", 0.05);
         assert_eq!(found.rows[0].exact, ["30.0 → 31.0 instructions per operation"]);
-        assert!(found.rows[0].counts_more && found.rows[0].verdict == SAME);
+        assert!(found.rows[0].counts_more && found.rows[0].verdict == Verdict::Level);
         assert!(found.only_old[0].starts_with("batch ") && found.only_new[0].starts_with("replace "), "{found:?}");
         let fewer = compared(&new, &old, "hakmem", 0.05);
         assert!(!fewer.rows[0].counts_more);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bench_subject::record::Order;
 
-use crate::fail::Fail;
 use crate::results::{CaseResult, Exact, FLOOR};
 use crate::runner::{child, judge, run_limited};
 use crate::{interrupt, output};
@@ -17,15 +16,8 @@ use crate::{interrupt, output};
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
 
-/// Refuses where a tool is missing.
-pub fn check_tools() -> Result<(), Fail> {
-    for name in ["valgrind", "strace"] {
-        which::which(name).map_err(|_| {
-            Fail::usage(format!("--exact: {name} is not found; expected it to be installed (apt-get install {name})"))
-        })?;
-    }
-    Ok(())
-}
+/// The tools of the exact figures.
+pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "strace")];
 
 /// Fills in the exact figures of every case. A count that fails is said on stderr and leaves its case without it.
 pub fn count(results: &mut [CaseResult], limit: Duration) {
@@ -42,7 +34,7 @@ pub fn count(results: &mut [CaseResult], limit: Duration) {
         }
         let mut spec = case.spec.clone();
         spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
-        let order = Order { spec, series: case.series, settle_ms: None };
+        let order = Order { spec, series: case.series };
         let own = counted(&case.allocator, &order, limit);
         if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {
             case.exact = own;

@@ -34,15 +34,3 @@ impl fmt::Display for Fail {
 }
 
 impl std::error::Error for Fail {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_one_line() {
-        assert_eq!(Fail::usage("a\n   b\n\nc ").line, "a b c");
-        assert_eq!(Fail::usage("x").code, 2);
-        assert_eq!(Fail::run("x").code, 1);
-    }
-}

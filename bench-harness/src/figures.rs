@@ -5,6 +5,7 @@
 //! however odd, puts an axis at infinity.
 
 use bench_subject::record::{Run, Series};
+use bench_subject::workload::Bound;
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
@@ -94,6 +95,20 @@ impl Entry<'_> {
         self.name() == FLOOR
     }
 
+    /// What the workload holds against its bound, if it has one: the figure of each run, their summary, the bound, and whether
+    /// ours keeps it.
+    pub fn bounded(&self) -> Option<(Vec<f64>, Summary, Bound, &'static str)> {
+        let bound = self.case.spec.row()?.bound?;
+        let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
+        let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
+        let verdict = match self.name() {
+            OURS if found.median <= bound.most => ", kept",
+            OURS => ", MISSED",
+            _ => "",
+        };
+        Some((all, found, bound, verdict))
+    }
+
     /// The median of something over the runs; nothing without runs.
     pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
         median(&self.case.runs.iter().map(of).collect::<Vec<_>>())
@@ -152,6 +167,11 @@ pub fn allocators(groups: &[Group]) -> Vec<String> {
         _ => 2,
     });
     names
+}
+
+/// The same without the floor.
+pub fn ranked(groups: &[Group]) -> Vec<String> {
+    allocators(groups).into_iter().filter(|n| n != FLOOR).collect()
 }
 
 /// Parameters in words; those of others that read the same are told apart by what differs in the file.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bench_subject::memory::map;
 
 use crate::fail::Fail;
-use crate::{interrupt, machine, output};
+use crate::{interrupt, machine, output, runner};
 
 const HUGE: usize = 2 << 20;
 
@@ -22,41 +22,31 @@ const EVERY: Duration = Duration::from_secs(3);
 pub fn warm(bytes: u64, limit: Duration) -> Result<(), Fail> {
     // At least what the harness and small runs use; never more than half of what is available.
     let bytes = bytes.max(256 << 20).min(machine::available_bytes() / 2);
-    let program = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(runner::own()?);
     command.args(["host-warm", &bytes.to_string(), &limit.as_millis().to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let start = Instant::now();
-    let mib = bytes >> 20;
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(e) => {
-            output::say(&format!("host memory: {mib} MiB could not be touched: {e}; going on\n"));
-            return Ok(());
-        }
-    };
-    let secs = || start.elapsed().as_secs_f64();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => output::say(&format!(
-                "host memory: {mib} MiB touched with huge pages and released in {:.2} s, so that no run pays a virtual \
-                 machine's first touch (--no-host-warm turns this off)\n",
-                secs()
-            )),
-            Ok(Some(_)) => output::say(&format!("host memory: {mib} MiB could not all be touched; going on\n")),
-            // The child watches the time itself; one that hangs is ended here.
-            _ if start.elapsed() > limit + Duration::from_secs(5) || interrupt::asked() => {
-                let _ = child.kill();
-                let _ = child.wait();
-                output::say(&format!("host memory: given up after {:.0} s; going on\n", secs()));
+    let ended = command.spawn().and_then(|mut child| {
+        // The child watches the time itself; one that hangs is ended here.
+        while start.elapsed() < limit + Duration::from_secs(5) && !interrupt::asked() {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.success());
             }
-            _ => {
-                std::thread::sleep(Duration::from_millis(2));
-                continue;
-            }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        return Ok(());
-    }
+        child.kill()?;
+        child.wait().map(|_| false)
+    });
+    let (mib, secs) = (bytes >> 20, start.elapsed().as_secs_f64());
+    output::say(&match ended {
+        Ok(true) => format!(
+            "host memory: {mib} MiB touched with huge pages and released in {secs:.2} s, so that no run pays a virtual machine's \
+             first touch (--no-host-warm turns this off)\n"
+        ),
+        Ok(false) => format!("host memory: {mib} MiB could not all be touched in {secs:.0} s; going on\n"),
+        Err(e) => format!("host memory: {mib} MiB could not be touched: {e}; going on\n"),
+    });
+    Ok(())
 }
 
 /// The child: touches until it is through or its time is up.

@@ -7,7 +7,7 @@
 //! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
 //! measured · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`, `figures`, `standings`,
 //! `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said · `plan`, `suite`, `progress`,
-//! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `preload`: commands of their own · `options`, `cli`: what can
+//! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own · `options`, `cli`: what can
 //! be asked.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
@@ -27,6 +27,7 @@ mod output;
 mod pages;
 mod paths;
 mod plan;
+mod prefault;
 mod preload;
 mod probe;
 mod progress;

@@ -1,4 +1,4 @@
-//! A results file as Markdown: a table per measurement, or who wins what in one table for a README.
+//! A results file as Markdown: who wins what, in one table for a README.
 
 use clap::Args;
 
@@ -6,72 +6,54 @@ use bench_subject::one_line;
 
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
-use crate::results::{FLOOR, Results};
-use crate::{finding, output, table};
+use crate::results::Results;
+use crate::{finding, output};
 
 #[derive(Debug, Args)]
 pub struct Markdown {
     /// The results file
     pub results: std::path::PathBuf,
-    /// One table of all measurements: the ratio of each allocator to system malloc, and who is first
-    #[arg(long)]
+    /// The same: the table is the summary
+    #[arg(long, hide = true)]
     pub summary: bool,
 }
 
 pub fn run(markdown: &Markdown) -> Result<(), Fail> {
     let results = Results::read(&markdown.results)?;
-    let groups = figures::groups(&results);
-    let text = if markdown.summary { matrix(&groups) } else { tables(&groups) };
+    let text = matrix(&figures::groups(&results));
     let notes: String = results.warnings.iter().map(|w| format!("> {}\n", cell(w))).collect();
     output::show(&(notes + &text))
 }
 
-fn line(cells: &[String]) -> String {
-    format!("| {} |\n", cells.join(" | "))
-}
-
-pub fn tables(groups: &[Group]) -> String {
-    let mut text = String::new();
-    for group in groups {
-        text +=
-            &format!("\n**{}** {}, {}, by {}\n\n", group.name, cell(&group.title), group.series, group.measure.words());
-        if let Some(noise) = &group.noise {
-            text += &format!("Noisy, does not count: {}.\n\n", cell(noise));
-        }
-        let (head, rows) = table::figures(group);
-        text += &line(&head);
-        text += &line(&vec!["---".to_owned(); head.len()]);
-        text.extend(rows.iter().map(|row| line(&row.iter().map(|c| cell(c)).collect::<Vec<_>>())));
-        for (name, failure) in group.entries.iter().flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f))) {
-            text += &format!("\n{} failed: {}\n", cell(name), cell(&failure.error));
-        }
-    }
-    text
+/// A table; numbers to the right, or all to the left.
+pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = |i| if numbers && i > 0 { "---:" } else { "---" }.to_owned();
+    let text = line(head) + &line(&(0..head.len()).map(rule).collect::<Vec<_>>());
+    rows.fold(text, |text, row| text + &line(&row))
 }
 
 /// Measurement × allocator; bold where it is measurably faster than every other.
 pub fn matrix(groups: &[Group]) -> String {
-    let mut names = figures::allocators(groups);
-    names.retain(|n| n != FLOOR);
-    let mut text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
-    text += &line(&[vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat());
-    text += &line(&vec!["---".to_owned(); names.len() + 1]);
-    for group in groups {
+    let names = figures::ranked(groups);
+    let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
+    let row = |group: &Group| {
         let mark = if group.noise.is_some() { "~ " } else { "" };
-        let title = format!("{mark}{} {}, {}", group.name, cell(&group.title), group.series);
-        let places = names.iter().map(|n| place(group.entry(n)));
-        text += &line(&[vec![title], places.collect()].concat());
-    }
-    text + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
-            than every other. ~: the machine was not quiet, and the row does not count.\n"
+        let title = format!("{mark}{}", cell(&group.words()));
+        [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
+    };
+    let text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
+    text + &table(&head, false, groups.iter().map(row))
+        + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
+           than every other. ~: the machine was not quiet, and the row does not count.\n"
 }
 
 fn place(entry: Option<&Entry>) -> String {
     match entry {
         None => "–".to_owned(),
         Some(e) if e.time.is_none() => "failed".to_owned(),
-        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", table::ratio(e)),
-        Some(e) => table::ratio(e),
+        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", crate::table::ratio(e)),
+        Some(e) => crate::table::ratio(e),
     }
 }
 
@@ -85,29 +67,6 @@ mod tests {
     use super::*;
     use crate::results::tests::{case, results, spec};
     use bench_subject::record::Series::Warm;
-
-    #[test]
-    fn a_table_has_a_row_per_allocator_and_names_failures() {
-        let steady = |v: f64| [v, v * 1.2, v * 1.1, v * 1.1, v * 1.1];
-        let mut broken = case(&spec("pair"), "broken", Warm, &[]);
-        broken.add(0, Err("a | b\nc <i>".to_owned()));
-        let mut ours = case(&spec("pair"), "hakmem", Warm, &steady(20.0));
-        ours.exact.instructions_per_op = Some(30.0);
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &steady(10.0)),
-            ours,
-            broken,
-            case(&spec("pair"), "null", Warm, &[100.0; 5]),
-        ]);
-        let text = tables(&figures::groups(&file));
-        for wanted in [
-            "| hakmem | 22.0 | (20.0–24.0) | 2.00 [2.00–2.00] | 35.5 ns | 12 | 345 |",
-            "| system | 11.0 | (10.0–12.0) | 1 | 80.9 ns |",
-            "\nbroken failed: a \\| b c &lt;i>\n",
-        ] {
-            assert!(text.contains(wanted), "{wanted}: {text}");
-        }
-    }
 
     #[test]
     fn the_summary_marks_who_is_first() {

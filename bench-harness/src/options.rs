@@ -1,4 +1,4 @@
-//! The options every measuring command shares.
+//! The options that measuring commands share.
 
 use std::path::PathBuf;
 
@@ -23,24 +23,9 @@ pub struct RunOptions {
     /// commas [default: all that the workload has; of all --quick the first of them]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = series)]
     pub series: Option<Vec<Series>>,
-    /// Write all results to this file as JSON. It is whole at any time; while it is measured it says so
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Go on with the interrupted measurement of the same command, whose runs so far are in the file of --json
-    #[arg(long, requires = "json")]
-    pub resume: bool,
-    /// Write one line per run to this file as CSV
-    #[arg(long, value_name = "FILE")]
-    pub csv: Option<PathBuf>,
-    /// After each run rest until the purge delay has passed, then read resident memory again
-    #[arg(long)]
-    pub settle: bool,
     /// Make the timed part of every workload that many times as long, 0.01 for a hundredth
     #[arg(long = "scale", value_name = "SHARE")]
     pub scale_by: Option<f64>,
-    /// Per cent by which system malloc's own runs may spread or drift before a measurement counts as noisy
-    #[arg(long, value_name = "PERCENT", default_value_t = noise::bound())]
-    pub drift_bound: f64,
     /// Also count instructions (valgrind) and system calls (strace), above the floor of null; all --full does
     #[arg(long, alias = "callgrind")]
     pub exact: bool,
@@ -50,9 +35,28 @@ pub struct RunOptions {
     /// Do not touch the host's memory before measuring
     #[arg(long)]
     pub no_host_warm: bool,
-    /// Seconds after which a run counts as hung
-    #[arg(long, value_name = "SECS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    pub time_limit: u64,
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// Where the runs go, their order and their limits.
+#[derive(Debug, Clone, Args)]
+pub struct Files {
+    /// Write all results to this file as JSON. It is whole at any time; while it is measured it says so
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Go on with the interrupted measurement of the same command, whose runs so far are in the file of --json
+    #[arg(long, requires = "json")]
+    pub resume: bool,
+    /// Write one line per run to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Per cent by which system malloc's own runs may spread or drift before a measurement counts as noisy
+    #[arg(long, value_name = "PERCENT", default_value_t = noise::bound())]
+    pub drift_bound: f64,
+    /// Seconds after which a run counts as hung [default: 120; of preload 600]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: Option<u64>,
     /// Seed of the order in which runs are interleaved
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub order_seed: u64,
@@ -81,25 +85,16 @@ impl RunOptions {
         if let Some(scale) = self.scale_by.filter(|s| !(1e-9..=1e6).contains(s)) {
             return Err(Fail::usage(format!("--scale {scale}: expected 0.000000001 to 1000000")));
         }
-        if !(0.0..=1e6).contains(&self.drift_bound) {
-            return Err(Fail::usage(format!("--drift-bound {}: expected per cent, 0 or more", self.drift_bound)));
-        }
-        self.settle_ms().map(|_| ())
+        self.files.check()
     }
+}
 
-    /// How long to rest after a run, if at all: the purge delay of the environment and half a second.
-    pub fn settle_ms(&self) -> Result<Option<u64>, Fail> {
-        const VARIABLE: &str = "HAKMEM_PURGE_DELAY_MS";
-        if !self.settle {
-            return Ok(None);
+impl Files {
+    pub fn check(&self) -> Result<(), Fail> {
+        match (0.0..=1e6).contains(&self.drift_bound) {
+            true => Ok(()),
+            false => Err(Fail::usage(format!("--drift-bound {}: expected per cent, 0 or more", self.drift_bound))),
         }
-        let delay = match std::env::var(VARIABLE) {
-            Ok(text) if !text.is_empty() => text
-                .parse::<u64>()
-                .map_err(|_| Fail::usage(format!("{VARIABLE}={text}: expected a number of at least 0")))?,
-            _ => 1000,
-        };
-        Ok(Some(delay + 500))
     }
 }
 
@@ -111,18 +106,4 @@ fn without_repeats<T: PartialEq>(list: Vec<T>) -> Vec<T> {
         }
     }
     kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeats_go_and_order_stays() {
-        assert_eq!(without_repeats(vec!["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
-        assert_eq!(
-            [series("aged"), series("lukewarm").map_err(|_| String::new())],
-            [Ok(Series::Aged), Err(String::new())]
-        );
-    }
 }

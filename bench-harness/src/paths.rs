@@ -5,11 +5,11 @@
 //! instruction is seen there, whatever the machine's speed. Counts depend on the compiler and on the C library, which the
 //! table names; under others they are compared within two per cent.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bench_subject::workloads::paths::{PATHS, PathOrder};
+use bench_subject::workloads::paths::{PATHS, Path, PathOrder};
 use clap::Args;
 
 use crate::fail::Fail;
@@ -34,39 +34,31 @@ pub struct Paths {
     rust_only: bool,
 }
 
-/// One count: the path, whether it is the C functions', and instructions per call.
+/// A path with instructions per call: of the Rust interface, and of the C functions.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
-    path: String,
-    c: bool,
-    instructions: f64,
+    path: &'static str,
+    counts: [Option<f64>; 2],
 }
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
-    which::which("valgrind").map_err(|_| {
-        Fail::usage("paths: valgrind is not found; expected it to be installed (apt-get install valgrind)")
-    })?;
+    subjects::check_tools("paths", &exact::TOOLS[..1])?;
     let kept = paths.check.as_deref().map(read).transpose()?;
     let target = paths.write.as_deref().map(Target::new).transpose()?;
-    subjects::prepare(
-        &[bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0])],
-        &subjects::OWN.map(String::from),
-    )?;
+    let specs = [bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0])];
+    subjects::prepare(&specs, &subjects::OWN.map(String::from))?;
     let library = if paths.rust_only { None } else { Some(preload::own_library(paths.hakmem.as_deref())?) };
     let mut rows = Vec::new();
-    for c in [false, true] {
-        if c && library.is_none() {
-            continue;
-        }
-        for path in &PATHS {
-            let count = |allocator: &str| {
-                let preloaded = library.as_deref().filter(|_| c && allocator != FLOOR);
-                counted(if c && allocator != FLOOR { BASE } else { allocator }, path.name, c, preloaded)
-                    .map_err(|e| Fail::run(format!("paths: {}: {e}", path.name)))
-            };
-            let instructions = ((count(OURS)? - count(FLOOR)?) * 10.0).round() / 10.0;
-            rows.push(Row { path: path.name.to_owned(), c, instructions });
-        }
+    for &Path { name: path, .. } in &PATHS {
+        let above_floor = |own: &str, library: Option<&FilePath>| -> Result<f64, String> {
+            let c = library.is_some();
+            Ok(((counted(own, path, c, library)? - counted(FLOOR, path, c, None)?) * 10.0).round() / 10.0)
+        };
+        let both = above_floor(OURS, None).and_then(|rust| {
+            let preloaded = library.as_deref().map(|l| above_floor(BASE, Some(l))).transpose()?;
+            Ok([Some(rust), preloaded])
+        });
+        rows.push(Row { path, counts: both.map_err(|e| Fail::run(format!("paths: {path}: {e}")))? });
     }
     let text = written(&rows);
     output::show(&text)?;
@@ -79,7 +71,7 @@ pub fn run(paths: &Paths) -> Result<(), Fail> {
     }
 }
 
-fn counted(allocator: &str, path: &str, c: bool, library: Option<&Path>) -> Result<f64, String> {
+fn counted(allocator: &str, path: &str, c: bool, library: Option<&FilePath>) -> Result<f64, String> {
     let order = PathOrder { path: path.to_owned(), c };
     let mut command = Command::new(WORKLOADS.executable(allocator));
     command.arg(format!("paths {}", serde_json::to_string(&order).map_err(|e| e.to_string())?));
@@ -111,38 +103,30 @@ fn head() -> String {
 
 fn written(rows: &[Row]) -> String {
     let about = |name: &str| PATHS.iter().find(|p| p.name == name).map_or("", |p| p.about).to_owned();
-    let of = |path: &str, c: bool| {
-        let found = rows.iter().find(|r| r.path == path && r.c == c);
-        found.map_or("–".to_owned(), |r| format!("{:.1}", r.instructions))
-    };
-    let names = PATHS.iter().filter(|p| rows.iter().any(|r| r.path == p.name));
-    let lines = names.map(|p| vec![p.name.to_owned(), about(p.name), of(p.name, false), of(p.name, true)]).collect();
+    let cell = |count: Option<f64>| count.map_or("–".to_owned(), |n| format!("{n:.1}"));
+    let line = |r: &Row| [vec![r.path.to_owned(), about(r.path)], r.counts.map(cell).to_vec()].concat();
     let columns = ["path", "what is one call", "rust", "preloaded"].map(str::to_owned);
-    format!("{}\n# Instructions above an empty call, by callgrind.\n{}", head(), table::plain(&columns, lines, 2))
+    let table = table::plain(&columns, rows.iter().map(line).collect(), 2);
+    format!("{}\n# Instructions above an empty call, by callgrind.\n{table}", head())
 }
 
 /// A table that was written: its head, and its rows.
-fn read(path: &Path) -> Result<(String, Vec<Row>), Fail> {
+fn read(path: &FilePath) -> Result<(String, Vec<Row>), Fail> {
     let text =
         std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{}: cannot be read: {e}", path.display())))?;
     Ok((text.lines().next().unwrap_or("").to_owned(), rows_of(&text)))
 }
 
 fn rows_of(text: &str) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace().rev();
-        let (preloaded, rust) = (words.next(), words.next());
+    let row = |line: &str| {
         // Names are prefixes of one another: the longest that fits.
         let fits = PATHS.iter().filter(|p| line.trim_start().starts_with(&format!("{}  ", p.name)));
-        let Some(path) = fits.max_by_key(|p| p.name.len()) else { continue };
-        for (c, word) in [(false, rust), (true, preloaded)] {
-            if let Some(instructions) = word.and_then(|w| w.parse().ok()) {
-                rows.push(Row { path: path.name.to_owned(), c, instructions });
-            }
-        }
-    }
-    rows
+        let path = fits.max_by_key(|p| p.name.len())?.name;
+        let mut words = line.split_whitespace().rev();
+        let preloaded = words.next().and_then(|w| w.parse().ok());
+        Some(Row { path, counts: [words.next().and_then(|w| w.parse().ok()), preloaded] })
+    };
+    text.lines().filter_map(row).collect()
 }
 
 /// Fails where a path differs from the table kept.
@@ -150,11 +134,14 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
     let allowed = |then: f64| if same_tools { 0.05 } else { then.abs() * 0.02 + 1.0 };
     let mut differing = Vec::new();
     for row in rows {
-        let name = format!("{}{}", row.path, if row.c { " (preloaded)" } else { "" });
-        match kept.iter().find(|k| k.path == row.path && k.c == row.c) {
-            Some(k) if (k.instructions - row.instructions).abs() <= allowed(k.instructions) => {}
-            Some(k) => differing.push(format!("{name} {:.1} → {:.1}", k.instructions, row.instructions)),
-            None => differing.push(format!("{name} is new")),
+        let then = kept.iter().find(|k| k.path == row.path).map_or([None; 2], |k| k.counts);
+        for (i, now) in row.counts.iter().enumerate().filter_map(|(i, n)| Some((i, (*n)?))) {
+            let name = format!("{}{}", row.path, ["", " (preloaded)"][i]);
+            match then[i] {
+                Some(then) if (then - now).abs() <= allowed(then) => {}
+                Some(then) => differing.push(format!("{name} {then:.1} → {now:.1}")),
+                None => differing.push(format!("{name} is new")),
+            }
         }
     }
     if !same_tools {
@@ -173,33 +160,29 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
 mod tests {
     use super::*;
 
-    fn row(path: &str, c: bool, instructions: f64) -> Row {
-        Row { path: path.to_owned(), c, instructions }
+    fn row(path: &'static str, rust: f64, preloaded: Option<f64>) -> Row {
+        Row { path, counts: [Some(rust), preloaded] }
     }
 
     #[test]
     fn a_written_table_is_read_back() {
-        let rows = [
-            row("hit 48", false, 30.0),
-            row("hit 48", true, 35.5),
-            row("refill", false, 14.2),
-            row("refill 1024", false, 20.0),
-        ];
+        let rows = [row("hit 48", 30.0, Some(35.5)), row("refill", 14.2, None), row("refill 1024", 20.0, None)];
         assert_eq!(rows_of(&written(&rows)), rows);
         assert!(written(&rows).starts_with("# rustc "));
     }
 
     #[test]
     fn an_instruction_more_is_seen() {
-        let kept = [row("hit 48", false, 30.0), row("large", false, 900.0)];
+        let kept = [row("hit 48", 30.0, Some(9.0)), row("large", 900.0, None)];
         assert!(judge(&kept, &kept, true).is_ok());
-        let error = judge(&[row("hit 48", false, 31.0), row("large", false, 905.0)], &kept, true).unwrap_err();
-        assert!(error.line.contains("hit 48 30.0 → 31.0, large 900.0 → 905.0"), "{error}");
+        let error = judge(&[row("hit 48", 31.0, Some(8.0)), row("large", 905.0, None)], &kept, true).unwrap_err();
         assert!(
-            judge(&[row("large", false, 905.0)], &kept, false).is_ok(),
-            "another compiler may count a little otherwise"
+            error.line.contains("hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 905.0"),
+            "{error}"
         );
-        assert!(judge(&[row("large", false, 1000.0)], &kept, false).is_err());
-        assert!(judge(&[row("medium", false, 1.0)], &kept, true).unwrap_err().line.contains("medium is new"));
+        let large = |n| judge(&[row("large", n, None)], &kept, false);
+        assert!(large(905.0).is_ok(), "another compiler may count a little otherwise");
+        assert!(large(1000.0).is_err());
+        assert!(judge(&[row("medium", 1.0, None)], &kept, true).unwrap_err().line.contains("medium is new"));
     }
 }

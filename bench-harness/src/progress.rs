@@ -14,15 +14,15 @@ use crate::stats::median;
 /// How often a line is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What runs take, learned as they are seen. A kind is whatever takes about the same each time.
+/// What runs take, learned as they are seen. Runs of a case take about the same each time.
 #[derive(Debug)]
-pub struct Pace<K> {
-    seen: HashMap<K, Vec<f64>>,
+pub struct Pace {
+    seen: HashMap<usize, Vec<f64>>,
     expected: f64,
     taken: f64,
 }
 
-impl<K: std::hash::Hash + Eq> Pace<K> {
+impl Pace {
     /// Nothing seen yet; until then expectations are taken times `factor`.
     pub fn new(factor: f64) -> Self {
         Self {
@@ -33,16 +33,16 @@ impl<K: std::hash::Hash + Eq> Pace<K> {
         }
     }
 
-    /// A run of this kind was expected to take so many seconds and took others.
-    pub fn saw(&mut self, kind: K, expected: f64, taken: f64) {
-        self.seen.entry(kind).or_default().push(taken);
+    /// A run of this case was expected to take so many seconds and took others.
+    pub fn saw(&mut self, case: usize, expected: f64, taken: f64) {
+        self.seen.entry(case).or_default().push(taken);
         self.expected += expected;
         self.taken += taken;
     }
 
-    /// What a run of this kind will take, where `expected` is the guess of someone who has not seen any.
-    pub fn guess(&self, kind: &K, expected: f64) -> f64 {
-        match self.seen.get(kind).and_then(|s| median(s)) {
+    /// What a run of this case will take, where `expected` is the guess of someone who has not seen any.
+    pub fn guess(&self, case: usize, expected: f64) -> f64 {
+        match self.seen.get(&case).and_then(|s| median(s)) {
             Some(seen) => seen,
             None => expected * self.taken / self.expected,
         }
@@ -115,21 +115,12 @@ mod tests {
     #[test]
     fn the_pace_is_learned() {
         let mut pace = Pace::new(2.0);
-        assert_eq!(pace.guess(&"a", 3.0), 6.0);
-        pace.saw("a", 3.0, 9.0);
-        assert_eq!(pace.guess(&"a", 3.0), 9.0);
+        assert_eq!(pace.guess(0, 3.0), 6.0);
+        pace.saw(0, 3.0, 9.0);
+        assert_eq!(pace.guess(0, 3.0), 9.0);
         // Others are guessed by what all have taken beyond expectation: (2 + 9) / (1 + 3).
-        assert_eq!(pace.guess(&"b", 4.0), 11.0);
-        pace.saw("a", 3.0, 1.0);
-        assert_eq!(pace.guess(&"a", 3.0), 5.0);
-    }
-
-    #[test]
-    fn durations_in_words() {
-        let words = |s: f64| in_words(Duration::from_secs_f64(s));
-        assert_eq!(words(0.2), "less than a second");
-        assert_eq!(words(58.0), "about 58 s");
-        assert_eq!(words(1290.0), "about 22 min");
-        assert_eq!(words(7200.0), "about 2.0 h");
+        assert_eq!(pace.guess(1, 4.0), 11.0);
+        pace.saw(0, 3.0, 1.0);
+        assert_eq!(pace.guess(0, 3.0), 5.0);
     }
 }

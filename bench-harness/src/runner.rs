@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,9 @@ use bench_subject::bench::SPAWNED_VARIABLE;
 use bench_subject::measure::now_ns;
 use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
+use serde::de::DeserializeOwned;
 
+use crate::fail::Fail;
 use crate::{interrupt, subjects};
 
 /// A finished child: the run or why there is none, and what it wrote to stderr.
@@ -18,6 +21,11 @@ use crate::{interrupt, subjects};
 pub struct Outcome {
     pub run: Result<Run, String>,
     pub messages: String,
+}
+
+/// This program, for children that are it as well.
+pub fn own() -> Result<PathBuf, Fail> {
+    std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))
 }
 
 /// The command of the child that does this order on this allocator.
@@ -112,7 +120,13 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     }
 }
 
+/// The run a child answers.
 pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
+    answered(finished, limit)
+}
+
+/// What a child answers in the last line of its output.
+pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Result<T, String> {
     let Some(status) = finished.status else {
         return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
     };
@@ -148,22 +162,6 @@ mod tests {
         command.args(["-c", script]);
         let limit = Duration::from_millis(limit_ms);
         judge(&run_limited(command, limit).unwrap(), limit)
-    }
-
-    #[test]
-    fn every_way_to_fail_is_named() {
-        assert_eq!(shell("echo oops >&2; kill -SEGV $$", 600_000).unwrap_err(), "crashed: signal 11: oops");
-        assert_eq!(shell("exit 3", 600_000).unwrap_err(), "exit code 3");
-        assert_eq!(shell("echo hello", 600_000).unwrap_err(), "answered \"hello\" instead of a result");
-        assert_eq!(shell("true", 600_000).unwrap_err(), "answered \"\" instead of a result");
-    }
-
-    #[test]
-    fn a_hang_ends_at_the_limit() {
-        let start = Instant::now();
-        let error = shell("exec sleep 60", 1000).unwrap_err();
-        assert_eq!(error, "hung: killed after 1 s");
-        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

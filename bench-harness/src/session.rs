@@ -3,19 +3,20 @@
 //! The results file is written anew every few seconds and says that it is incomplete, so that whatever ends the harness
 //! leaves what was measured. `--resume` reads it, skips the runs that are in it, and goes on.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
-use bench_subject::record::{Order, Run, Series};
+use bench_subject::record::Order;
 
 use crate::fail::Fail;
-use crate::options::RunOptions;
+use crate::options::{Files, RunOptions};
 use crate::output::{self, Target};
 use crate::plan::{Entry, Job, Plan};
 use crate::progress::{Pace, Progress};
-use crate::results::{CaseResult, Results, SCHEMA, compare_checksums};
-use crate::resume::{earlier, going_on, program_marks};
-use crate::{exact, figures, host_warm, interrupt, machine, runner, subjects, suite, table};
+use crate::results::{CaseResult, Results, compare_checksums};
+use crate::runner::{self, Outcome};
+use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table};
 
 /// What a run takes where no table says it, in seconds.
 const UNKNOWN_SECS: f64 = 0.5;
@@ -38,54 +39,35 @@ pub struct Request {
 pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     for entry in &mut request.entries {
         if let Some(share) = options.scale_by {
-            entry.spec.scale(share);
-            entry.secs = entry.secs.map(|s| s * share);
+            entry.scale(share);
         }
         entry.spec.check().map_err(Fail::usage)?;
     }
     check_takes(&request)?;
     if options.exact {
-        exact::check_tools()?;
+        subjects::check_tools("--exact", &exact::TOOLS)?;
     }
-    let json = options.json.as_deref().map(Target::new).transpose()?;
-    let csv = options.csv.as_deref().map(Target::new).transpose()?;
-    let earlier = earlier(json.as_ref(), options.resume)?;
+    let kept = Kept::new(&options.files)?;
     let specs: Vec<_> = request.entries.iter().map(|e| e.spec.clone()).collect();
     subjects::prepare(&specs, &request.allocators)?;
     interrupt::watch();
 
     // What is built does not count: it is built once.
     let start = Instant::now();
-    let deadline = request.quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
     let Request { mut entries, allocators, estimate, quick } = request;
     let factor = if estimate { suite::calibrate() } else { 1.0 };
-    if quick && earlier.is_none() {
+    if quick {
         suite::cut(&mut entries, &allocators, factor);
     }
-    let plan = Plan {
-        entries,
-        allocators,
-        latency: options.latency,
-        settle_ms: options.settle_ms()?,
-        order_seed: options.order_seed,
-    };
-    let programs = program_marks(&plan);
-    let results = match earlier {
-        Some(earlier) => going_on(earlier, &plan, &programs)?,
-        None => fresh(&plan, programs, options.drift_bound),
-    };
-    let rest = plan.settle_ms.unwrap_or(0) as f64 / 1e3;
-    let expected = plan.cases().iter().map(|c| plan.entries[c.0].secs.unwrap_or(UNKNOWN_SECS) + rest).collect();
-    let mut session = Session {
-        plan,
-        expected,
-        limit: Duration::from_secs(options.time_limit),
-        deadline,
-        pace: Pace::new(factor),
-        json,
-        saved: Instant::now(),
-        results,
-    };
+    let plan = Plan { entries, allocators, latency: options.latency, order_seed: options.files.order_seed };
+    let programs = plan.cases().into_iter().map(|(i, _, allocator)| {
+        (allocator.to_owned(), subjects::workspace(&plan.entries[i].spec).executable(allocator))
+    });
+    let limit = Duration::from_secs(options.files.time_limit.unwrap_or(120));
+    let programs = programs.collect();
+    let mut session = kept.session(plan, programs, &options.files)?;
+    session.pace = Pace::new(factor);
+    session.deadline = quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
     let left = session.left();
     if !options.no_host_warm && !left.is_empty() {
         let peak = session.plan.entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
@@ -95,8 +77,16 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     if estimate && !left.is_empty() {
         output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));
     }
-    session.run(&left);
-    session.finish(options.exact, csv)
+    session.run(&left, limit, &|case, latency, limit| {
+        let order = Order { spec: case.spec.clone(), series: case.series };
+        let variables: &[_] = if latency { &[(LATENCY, "1")] } else { &[] };
+        runner::run(&case.allocator, &order, limit, variables)
+    });
+    compare_checksums(&mut session.results.results);
+    if options.exact && !interrupt::asked() {
+        exact::count(&mut session.results.results, limit);
+    }
+    session.finish()
 }
 
 /// Refuses combinations of which none can be run.
@@ -114,50 +104,65 @@ fn check_takes(request: &Request) -> Result<(), Fail> {
                 own.join(", ")
             )));
         }
-        let workspace = subjects::workspace(spec);
-        let missing = |a: &&String| takes(a) && spec.is_program() && !workspace.is_built(a);
-        if let Some(missing) = request.allocators.iter().find(missing) {
-            return Err(Fail::usage(format!(
-                "{name} is not built with {missing} yet: run bench-harness programs build {missing}"
-            )));
-        }
+        subjects::check_program(spec, request.allocators.iter().filter(|a| takes(a)))?;
     }
     Ok(())
 }
 
-fn fresh(plan: &Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
-    let case = |(entry, series, allocator): (usize, Series, &str)| {
-        CaseResult::new(plan.entries[entry].spec.clone(), allocator, series)
-    };
-    Results {
-        schema: SCHEMA,
-        complete: false,
-        planned_runs: plan.runs(),
-        noise_bound,
-        warnings: Vec::new(),
-        machine: machine::describe().probed(),
-        plan: Some(plan.clone()),
-        programs,
-        results: plan.cases().into_iter().map(case).collect(),
+/// Where a measurement is kept, and what an interrupted one left there.
+pub struct Kept {
+    json: Option<Target>,
+    csv: Option<Target>,
+    earlier: Option<Results>,
+}
+
+impl Kept {
+    /// Refuses files that cannot be written or must not be overwritten.
+    pub fn new(files: &Files) -> Result<Kept, Fail> {
+        let json = files.json.as_deref().map(Target::new).transpose()?;
+        let csv = files.csv.as_deref().map(Target::new).transpose()?;
+        Ok(Kept { earlier: resume::earlier(json.as_ref(), files.resume)?, json, csv })
+    }
+
+    /// The measurement of this plan, or the one that was interrupted; `programs` are what it starts, for each allocator.
+    pub fn session(self, plan: Plan, programs: Vec<(String, PathBuf)>, files: &Files) -> Result<Session, Fail> {
+        let marks = resume::marks(programs);
+        let (plan, results) = match self.earlier {
+            Some(earlier) => resume::going_on(earlier, &marks)?,
+            None => (plan.clone(), Results::new(plan, marks, files.drift_bound)),
+        };
+        Ok(Session {
+            expected: plan.cases().iter().map(|c| plan.entries[c.0].secs.unwrap_or(UNKNOWN_SECS)).collect(),
+            plan,
+            deadline: None,
+            pace: Pace::new(1.0),
+            json: self.json,
+            csv: self.csv,
+            saved: Instant::now(),
+            results,
+        })
     }
 }
 
-struct Session {
-    /// Its cases are those of the results, in the same order.
-    plan: Plan,
+pub struct Session {
+    /// Its cases are the first of the results, in the same order.
+    pub plan: Plan,
     /// Seconds that a run of each case takes on the machine the estimates were made on.
     expected: Vec<f64>,
-    limit: Duration,
     deadline: Option<Instant>,
-    pace: Pace<usize>,
+    pub pace: Pace,
     json: Option<Target>,
+    csv: Option<Target>,
     saved: Instant,
-    results: Results,
+    pub results: Results,
 }
+
+/// Runs a case, single calls timed or not, for at most so long.
+pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Outcome;
 
 impl Session {
     /// The jobs whose runs are not there yet.
-    fn left(&self) -> Vec<Job> {
+    pub fn left(&self) -> Vec<Job> {
         let mut jobs = self.plan.jobs();
         let all = jobs.len();
         jobs.retain(|job| match (job.latency, &self.results.results[job.case]) {
@@ -170,10 +175,11 @@ impl Session {
         jobs
     }
 
-    fn run(&mut self, jobs: &[Job]) {
+    /// Runs them until they are through, its time is up, or someone interrupts.
+    pub fn run(&mut self, jobs: &[Job], limit: Duration, start: Start) {
         let mut progress = Progress::new(jobs.len());
         for (i, job) in jobs.iter().enumerate() {
-            let expected = self.pace.guess(&job.case, self.expected[job.case]);
+            let expected = self.pace.guess(job.case, self.expected[job.case]);
             let rest = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if interrupt::asked() || rest.is_some_and(|r| r.as_secs_f64() < expected) {
                 return;
@@ -181,24 +187,24 @@ impl Session {
             let case = &self.results.results[job.case];
             let what = format!("{} {} {}", case.spec.workload, case.series, case.allocator);
             progress.starts(&what, self.time_left(&jobs[i..]));
-            let start = Instant::now();
-            let outcome = self.start(job, rest);
-            if interrupt::asked() {
-                // Whatever this run measured, it was measured while being ended.
+            let began = Instant::now();
+            let outcome = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
+            // What was being ended measured nothing, nor was a run hung whose time was up.
+            if interrupt::asked() || outcome.run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
                 return;
             }
-            if outcome.run.is_err() && rest.is_some_and(|r| start.elapsed() >= r) {
-                // It was not hung: its time was up.
-                return;
+            self.pace.saw(job.case, self.expected[job.case], began.elapsed().as_secs_f64());
+            match (&outcome.run, job.latency) {
+                (Ok(_), _) if !outcome.messages.trim().is_empty() => progress.say(&outcome.messages),
+                (Err(e), true) => progress.say(&format!("latency: {what}: {e}\n")),
+                _ => {}
             }
-            self.pace.saw(job.case, self.expected[job.case], start.elapsed().as_secs_f64());
-            if !outcome.messages.trim().is_empty() && outcome.run.is_ok() {
-                progress.say(&outcome.messages);
+            let case = &mut self.results.results[job.case];
+            match outcome.run {
+                // A sampling run that failed leaves its case without times.
+                run if job.latency => case.latency = run.ok().and_then(|r| r.latency),
+                run => case.add(job.round, run),
             }
-            if let (true, Err(e)) = (job.latency, &outcome.run) {
-                progress.say(&format!("latency: {what}: {e}\n"));
-            }
-            self.note(job, outcome.run);
             progress.done(1);
             if self.saved.elapsed() > SAVE_EVERY {
                 self.saved = Instant::now();
@@ -209,68 +215,45 @@ impl Session {
         }
     }
 
-    fn start(&self, job: &Job, rest: Option<Duration>) -> runner::Outcome {
-        let case = &self.results.results[job.case];
-        let settle_ms = self.plan.settle_ms.filter(|_| !job.latency);
-        let order = Order { spec: case.spec.clone(), series: case.series, settle_ms };
-        let variables: &[_] = if job.latency { &[(LATENCY, "1")] } else { &[] };
-        runner::run(&case.allocator, &order, self.limit.min(rest.unwrap_or(self.limit)), variables)
-    }
-
-    /// Enters an outcome where it belongs. A sampling run that failed leaves its case without times.
-    fn note(&mut self, job: &Job, outcome: Result<Run, String>) {
-        let case = &mut self.results.results[job.case];
-        match outcome {
-            Ok(run) if job.latency => case.latency = run.latency,
-            Err(_) if job.latency => {}
-            outcome => case.add(job.round, outcome),
-        }
-    }
-
-    fn time_left(&self, jobs: &[Job]) -> Duration {
-        let left = |job: &Job| self.pace.guess(&job.case, self.expected[job.case]);
+    pub fn time_left(&self, jobs: &[Job]) -> Duration {
+        let left = |job: &Job| self.pace.guess(job.case, self.expected[job.case]);
         Duration::from_secs_f64(jobs.iter().map(left).sum())
     }
 
     fn save(&self) -> Result<(), Fail> {
         match self.json.as_ref().filter(|t| t.file().is_some()) {
-            Some(json) => json.write(&self.results.json()?),
+            Some(json) => json.write(&output::json(&self.results)?),
             None => Ok(()),
         }
     }
 
     /// Works out what the runs mean, writes the files and prints the table.
-    fn finish(mut self, exact: bool, csv: Option<Target>) -> Result<(), Fail> {
-        compare_checksums(&mut self.results.results);
-        if exact && !interrupt::asked() {
-            exact::count(&mut self.results.results, self.limit);
-        }
-        let made = |c: &CaseResult| c.runs.len() + c.failures.len();
-        let done: usize = self.results.results.iter().map(made).sum();
-        let failures: usize = self.results.results.iter().map(|c| c.failures.len()).sum();
+    pub fn finish(mut self) -> Result<(), Fail> {
+        let own = || self.results.results.iter().take(self.expected.len());
+        let failures: usize = own().map(|c| c.failures.len()).sum();
+        let done = own().map(|c| c.runs.len()).sum::<usize>() + failures;
         let planned = self.results.planned_runs;
         let interrupted = interrupt::asked();
-        self.results.complete = !interrupted;
-        self.results.warnings = Vec::new();
-        if done < planned {
+        let cut = (done < planned).then(|| {
             let why = if interrupted { "interrupted" } else { "its time was up" };
-            self.results.warnings.push(format!("{why}: {done} of {planned} planned runs were made"));
-        }
+            format!("{why}: {done} of {planned} planned runs were made")
+        });
         let groups = figures::groups(&self.results);
         let noisy =
             groups.iter().filter_map(|g| Some(format!("{}: {}: it does not count", g.words(), g.noise.as_ref()?)));
-        let noisy: Vec<String> = noisy.collect();
-        let shown = if groups.is_empty() { String::new() } else { table::render(&groups) };
-        self.results.warnings.extend(noisy);
+        let warnings: Vec<String> = cut.into_iter().chain(self.results.notes()).chain(noisy).collect();
+        let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
+        let shown = table::warnings(&warnings) + &measured;
+        self.results.warnings = warnings;
+        self.results.complete = !interrupted;
         if !interrupted {
             // Only an interrupted measurement can be gone on with.
             (self.results.plan, self.results.programs) = (None, Vec::new());
         }
-        let shown = table::warnings(&self.results.warnings) + &shown;
         // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-        let mut written = csv.map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
+        let mut written = self.csv.as_ref().map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
         if let Some(json) = &self.json {
-            written = json.write(&self.results.json()?).and(written);
+            written = json.write(&output::json(&self.results)?).and(written);
         }
         output::show(&shown).and(written)?;
         if interrupted {

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bench_subject::record::{Order, Run};
 use bench_subject::spec::Spec;
-use bench_subject::table::WORKLOADS;
 use bench_subject::workload::When;
 use clap::Args;
 
 use crate::fail::Fail;
-use crate::subjects::{self, OWN, PROGRAMS, RIVALS};
-use crate::{output, runner, text};
+use crate::results::FLOOR;
+use crate::subjects::{self, OWN, RIVALS};
+use crate::{output, runner, suite, text};
 
 /// The part of a workload's quick size that is run.
 const SHARE: f64 = 0.01;
@@ -40,13 +40,8 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let specs = specs(smoke)?;
     subjects::check_names(&allocators, &subjects::known())?;
     // A program that is not built with all of them is refused and not left out, as a peer is.
-    for spec in specs.iter().filter(|s| s.is_program()) {
-        if let Some(missing) = allocators.iter().find(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a)) {
-            return Err(Fail::usage(format!(
-                "{} is not built with {missing} yet: run bench-harness programs build {missing}",
-                spec.workload
-            )));
-        }
+    for spec in &specs {
+        subjects::check_program(spec, allocators.iter().filter(|a| *a != FLOOR))?;
     }
     subjects::prepare(&specs, &allocators)?;
     let limit = Duration::from_secs(smoke.time_limit);
@@ -56,7 +51,7 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
         for allocator in &allocators {
             let all = spec.row().map_or(&[][..], |r| r.series);
             for &series in all.iter().filter(|s| spec.takes(allocator, **s)) {
-                let order = Order { spec: spec.clone(), series, settle_ms: None };
+                let order = Order { spec: spec.clone(), series };
                 let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
                 let name = format!("{allocator} on {} ({series})", spec.workload);
                 let mut outcome = once();
@@ -93,15 +88,10 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
 
 /// The workloads asked for, each as short as it can be made.
 fn specs(smoke: &Smoke) -> Result<Vec<Spec>, Fail> {
-    if let Some(unknown) = smoke.workloads.iter().find(|n| !WORKLOADS.iter().any(|w| w.name == *n)) {
-        let known = WORKLOADS.iter().map(|w| w.name).collect::<Vec<_>>().join(", ");
-        return Err(Fail::usage(format!("smoke: unknown workload {unknown:?}: expected any of {known}")));
-    }
     let mut specs = Vec::new();
-    for row in WORKLOADS.iter().filter(|w| smoke.workloads.is_empty() || smoke.workloads.iter().any(|n| n == w.name)) {
+    for row in suite::chosen(&smoke.workloads)? {
         let words = row.sizes.iter().find(|s| s.when == When::Quick).map_or("", |s| s.words);
-        let words: Vec<&str> = std::iter::once(row.name).chain(words.split_whitespace()).collect();
-        let mut spec = Spec::parse(&words, |_| None).map_err(Fail::run)?;
+        let mut spec = Spec::of(row, words).map_err(Fail::run)?;
         spec.scale(SHARE);
         specs.push(spec);
     }
@@ -132,13 +122,5 @@ mod tests {
         let refused = Run { failed_allocs: 2, ..good.clone() };
         assert_eq!(sound(&refused).unwrap_err(), "2 allocations refused");
         assert!(sound(&Run { ops: 0, ..good.clone() }).is_err() && sound(&Run { secs: 0.0, ..good }).is_err());
-    }
-
-    #[test]
-    fn every_workload_can_be_made_short() {
-        let all = Smoke { allocators: Vec::new(), workloads: Vec::new(), time_limit: 1 };
-        let specs = specs(&all).unwrap();
-        assert_eq!(specs.len(), WORKLOADS.len());
-        specs.iter().for_each(|s| s.check().unwrap());
     }
 }

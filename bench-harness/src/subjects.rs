@@ -61,14 +61,6 @@ impl Workspace {
         self.executable(name).is_file()
     }
 
-    /// Says which of these are built and where.
-    pub fn list(&self, names: &[&str]) {
-        for name in names {
-            let state = if self.is_built(name) { "built" } else { "not built" };
-            println!("{name:<10} {state:<10} {}", self.executable(name).display());
-        }
-    }
-
     fn cargo(&self, names: &[&str], quiet: bool) -> Result<bool, Fail> {
         let folder = root().join(self.folder);
         let mut command = Command::new("cargo");
@@ -77,6 +69,8 @@ impl Workspace {
         for name in names {
             command.arg("--package").arg(format!("{}-{name}", self.prefix));
         }
+        // Built incrementally, they would have other instructions.
+        command.env_remove("CARGO_INCREMENTAL");
         let status = command.current_dir(&folder).status();
         status.map(|s| s.success()).map_err(|e| Fail::usage(format!("cargo cannot be started: {e}")))
     }
@@ -163,6 +157,28 @@ pub fn prepare(specs: &[Spec], allocators: &[String]) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Refuses where one of these tools is missing, each with its package.
+pub fn check_tools(what: &str, tools: &[(&str, &str)]) -> Result<(), Fail> {
+    match tools.iter().find(|(tool, _)| which::which(tool).is_err()) {
+        Some((tool, package)) => Err(Fail::usage(format!(
+            "{what}: {tool} is not found; expected it to be installed (apt-get install {package})"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a real program that is not built with one of these allocators.
+pub fn check_program<'a>(spec: &Spec, mut allocators: impl Iterator<Item = &'a String>) -> Result<(), Fail> {
+    match allocators.find(|a| spec.is_program() && !PROGRAMS.is_built(a)) {
+        Some(missing) => {
+            let name = &spec.workload;
+            let line = format!("{name} is not built with {missing} yet: run bench-harness programs build {missing}");
+            Err(Fail::usage(line))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses names that are not known, or not built yet.
 pub fn check_names(names: &[String], known: &[String]) -> Result<(), Fail> {
     match names.iter().find(|n| !known.contains(n)) {
@@ -189,7 +205,10 @@ pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail
     let floor = workspace.folder == WORKLOADS.folder;
     let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();
     let BuildCommand::Build { names } = command else {
-        workspace.list(&all);
+        for name in all {
+            let state = if workspace.is_built(name) { "built" } else { "not built" };
+            println!("{name:<10} {state:<10} {}", workspace.executable(name).display());
+        }
         return Ok(());
     };
     if let Some(unknown) = names.iter().find(|n| !all.contains(&n.as_str())) {
@@ -197,14 +216,8 @@ pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail
     }
     let chosen: Vec<&str> = if names.is_empty() { all } else { names.iter().map(String::as_str).collect() };
     if chosen.iter().any(|n| RIVALS.contains(n)) {
-        for (tool, package) in [("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")] {
-            which::which(tool).map_err(|_| {
-                let what = workspace.folder;
-                Fail::usage(format!(
-                    "{what} build: {tool} is not found; expected it to be installed (apt-get install {package})"
-                ))
-            })?;
-        }
+        let what = format!("{} build", workspace.folder);
+        check_tools(&what, &[("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")])?;
     }
     workspace.build(&chosen)
 }
@@ -212,15 +225,6 @@ pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_cannot_be_measured_are_refused() {
-        let known = [BASE.to_owned()];
-        let of = |name: &str| check_names(&[name.to_owned()], &known).map_err(|e| e.line);
-        assert_eq!(of("system"), Ok(()));
-        assert!(of("jemalloc").unwrap_err().contains("run bench-harness peers build jemalloc"));
-        assert!(of("nosuch").unwrap_err().contains("unknown allocator \"nosuch\""));
-    }
 
     #[test]
     fn programs_and_peers_measure_the_same_allocators() {

@@ -4,7 +4,8 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
 use crate::finding;
-use crate::results::{BASE, CaseResult, FLOOR, OURS};
+use crate::plan::PRELOAD;
+use crate::results::{BASE, CaseResult, FLOOR};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
@@ -55,7 +56,7 @@ fn block(group: &Group) -> String {
     }
     let (head, rows) = figures(group);
     text += &plain(&head, rows, 1);
-    text.extend(group.entries.iter().map(|e| notes(e.case)));
+    text.extend(group.entries.iter().map(notes));
     text
 }
 
@@ -64,8 +65,8 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
     let cases = || group.entries.iter().map(|e| e.case);
     let rests = cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
     let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
-    let (unit, factor) = unit_of(group);
-    let mut head = vec!["allocator".to_owned(), format!("{unit} ops/s")];
+    let (unit, shown) = unit_of(group);
+    let mut head = vec!["allocator".to_owned(), unit.to_owned()];
     let words = "(min–max)|ratio to system|floor +|faults|(total)|user s|sys s|RSS MiB";
     head.extend(words.split('|').map(str::to_owned));
     head.push(if rests { "at rest" } else { "left" }.to_owned());
@@ -74,15 +75,15 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
         head.extend(["instr/op".to_owned(), format!("calls{ops}")]);
     }
     let row = |entry: &Entry| {
-        let mut cells = row(group, entry, factor)?;
+        let mut cells = row(group, entry, shown)?;
         cells.extend(counted.then(|| exact(entry.case)).into_iter().flatten());
         Some(cells)
     };
     (head, group.entries.iter().filter_map(row).collect())
 }
 
-fn row(group: &Group, entry: &Entry, factor: f64) -> Option<Vec<String>> {
-    let speed = Summary::of(&entry.case.runs.iter().map(|r| r.ops_per_sec / factor).collect::<Vec<_>>())?;
+fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
+    let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
     let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
     Some(vec![
         entry.name().to_owned(),
@@ -95,7 +96,10 @@ fn row(group: &Group, entry: &Entry, factor: f64) -> Option<Vec<String>> {
         format!("{:.3}", middle(|r| r.user_secs)),
         format!("{:.3}", middle(|r| r.sys_secs)),
         format!("{:.1}", middle(|r| r.max_rss_kib as f64 / 1024.0)),
-        format!("{:.1}", middle(|r| r.left_kib() as f64 / 1024.0)),
+        // A program that ran to its end left nothing that could be read.
+        Some(middle(|r| r.left_kib() as f64 / 1024.0))
+            .filter(|l| *l > 0.0)
+            .map_or("–".to_owned(), |l| format!("{l:.1}")),
     ])
 }
 
@@ -117,7 +121,8 @@ fn exact(case: &CaseResult) -> [String; 2] {
 }
 
 /// What does not fit into a row: latencies, the figure with a bound, refusals, failures.
-fn notes(case: &CaseResult) -> String {
+fn notes(entry: &Entry) -> String {
+    let case = entry.case;
     let mut lines = Vec::new();
     if let Some(latency) = &case.latency {
         for (what, p) in [("alloc", &latency.alloc), ("free", &latency.free)] {
@@ -127,7 +132,11 @@ fn notes(case: &CaseResult) -> String {
             ));
         }
     }
-    lines.extend(figure(case));
+    if let Some((_, s, bound, verdict)) = entry.bounded() {
+        let asked =
+            if verdict.is_empty() { String::new() } else { format!(": at most {} asked for{verdict}", bound.most) };
+        lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
+    }
     let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
     if refused > 0 {
         lines.push(format!("{refused} allocations were refused"));
@@ -138,25 +147,18 @@ fn notes(case: &CaseResult) -> String {
     lines.into_iter().map(|line| format!("  {:<14} {line}\n", case.allocator)).collect()
 }
 
-/// The median of the figure that has a bound, with the bound and, for our own allocator, whether it is kept.
-fn figure(case: &CaseResult) -> Option<String> {
-    let bound = case.spec.row()?.bound?;
-    let s = Summary::of(&case.runs.iter().filter_map(|r| r.figure).collect::<Vec<_>>())?;
-    let verdict = match case.allocator.as_str() {
-        OURS if s.median <= bound.most => format!(": at most {} asked for, kept", bound.most),
-        OURS => format!(": at most {} asked for, MISSED", bound.most),
-        _ => String::new(),
-    };
-    Some(format!("{} {} ({}–{}){verdict}", short(s.median), bound.unit, short(s.min), short(s.max)))
-}
-
-/// Millions, thousands where a million is never reached, or ones.
-fn unit_of(group: &Group) -> (&'static str, f64) {
+/// Operations per second in millions, or in thousands where a million is never reached; of programs that were started with a
+/// preloaded library the time of each, or the figure out of their output.
+fn unit_of(group: &Group) -> (&'static str, fn(f64) -> f64) {
+    let spec = group.entries.first().map(|e| &e.case.spec).filter(|s| s.workload == PRELOAD);
+    if let Some(spec) = spec {
+        return if spec.params.contains_key("figure") { ("figure", |f| f) } else { ("ms each", |runs| 1e3 / runs) };
+    }
     let best = group.entries.iter().flat_map(|e| &e.case.runs).map(|r| r.ops_per_sec).fold(0.0, f64::max);
     match best {
-        b if b >= 1e6 => ("M", 1e6),
-        b if b >= 1e3 => ("K", 1e3),
-        _ => ("", 1.0),
+        b if b >= 1e6 => ("M ops/s", |ops| ops / 1e6),
+        b if b >= 1e3 => ("K ops/s", |ops| ops / 1e3),
+        _ => (" ops/s", |ops| ops),
     }
 }
 

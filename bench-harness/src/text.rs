@@ -4,13 +4,18 @@ use crate::stats::Ratio;
 
 /// A duration in the unit that suits it, with three digits.
 pub fn duration(secs: f64) -> String {
-    let (value, unit) = match secs {
-        s if s < 1e-6 => (s * 1e9, "ns"),
-        s if s < 1e-3 => (s * 1e6, "µs"),
-        s if s < 1.0 => (s * 1e3, "ms"),
-        s => (s, "s"),
-    };
-    format!("{} {unit}", digits(value))
+    let (unit, times) = time_unit(secs);
+    format!("{} {unit}", digits(secs * times))
+}
+
+/// The unit of durations of about this length: its name, and how many of them a second has.
+pub fn time_unit(secs: f64) -> (&'static str, f64) {
+    match secs {
+        s if s < 1e-6 => ("ns", 1e9),
+        s if s < 1e-3 => ("µs", 1e6),
+        s if s < 1.0 => ("ms", 1e3),
+        _ => ("s", 1.0),
+    }
 }
 
 /// A whole number of nanoseconds, as a histogram gives it.

@@ -137,11 +137,10 @@ fn the_environment_stands_in_for_sizes_and_passes() {
 
 #[test]
 fn memory_is_read_again_at_rest_and_host_memory_is_warmed() {
-    let mut command = harness("replace 20000 1000 --runs 1 --series warm --allocators system --settle");
-    let output = command.env("HAKMEM_PURGE_DELAY_MS", "0").output().unwrap();
+    let output = run("memory-sparse 10 --rest 0 --runs 1 --series cold --allocators system");
     assert!(output.status.success() && text(&output.stdout).contains("at rest"), "{}", text(&output.stdout));
     let err = text(&output.stderr);
-    assert!(err.contains("host memory: 256 MiB touched"), "{err}");
+    assert!(err.contains("host memory: 512 MiB touched"), "{err}");
 }
 
 #[test]
@@ -188,7 +187,7 @@ fn results_files_are_compared_and_shown_as_markdown() {
     assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
     assert!(text(&compare(&old, &other, &[]).stderr).contains("its schema is 7; expected 1"));
     let markdown = harness("markdown").arg(&old).output().unwrap();
-    assert!(text(&markdown.stdout).contains("| hakmem | "), "{}", text(&markdown.stdout));
+    assert!(text(&markdown.stdout).contains("| system | hakmem |"), "{}", text(&markdown.stdout));
 }
 
 #[test]
@@ -228,11 +227,8 @@ fn an_experiment_has_its_rows() {
 }
 
 #[test]
-fn the_doctor_answers_in_lines_and_in_json() {
+fn the_doctor_answers_in_lines() {
     let output = run("doctor");
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
     assert!(text(&output.stdout).lines().any(|l| l.contains("huge-pages")));
-    let output = run("doctor --json");
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(value["doctor"].as_array().unwrap().len() > 5);
 }

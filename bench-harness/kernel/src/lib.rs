@@ -10,14 +10,10 @@ use serde_json::{Map, Value};
 mod alignment;
 mod async_prefault;
 pub mod doctor;
-mod growth;
 mod maps;
 mod populate_order;
-mod prefault;
 mod tlb;
 mod waits;
-
-pub use growth::child;
 
 /// One line of a table and one object of the JSON.
 pub type Row = Map<String, Value>;
@@ -35,7 +31,7 @@ pub struct Experiment {
     pub rows: Answer,
 }
 
-pub const EXPERIMENTS: [Experiment; 5] = [
+pub const EXPERIMENTS: [Experiment; 4] = [
     Experiment {
         name: "alignment",
         explained: "Anonymous memory off alignment: only the two ends stay on OS pages. Shared file memory: the huge page \
@@ -57,13 +53,6 @@ pub const EXPERIMENTS: [Experiment; 5] = [
         rows: populate_order::rows,
     },
     Experiment {
-        name: "prefault",
-        explained: "Prefault inside the clock moves page faults and gains nothing but by huge pages; before the clock it does. \
-                    cpu_vs_floor: processor time against the same writes on a bare mapping, piece by piece in turns.",
-        bytes: prefault::bytes,
-        rows: prefault::rows,
-    },
-    Experiment {
         name: "async-prefault",
         explained: "How late an event loop answers a 1 ms timer, and how long another thread's mmap waits, while memory is \
                     brought in; then the loop uses it, 4 MiB per tick.",
@@ -72,7 +61,7 @@ pub const EXPERIMENTS: [Experiment; 5] = [
     },
 ];
 
-fn row(value: Value) -> Row {
+pub fn row(value: Value) -> Row {
     match value {
         Value::Object(map) => map,
         other => Map::from_iter([("value".to_owned(), other)]),
@@ -91,7 +80,7 @@ pub fn cell(value: Option<&Value>) -> String {
 }
 
 /// The median of some values; not a number where there are none.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);

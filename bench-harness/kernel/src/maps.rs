@@ -54,10 +54,7 @@ impl Raw {
 
     pub(crate) fn protect(&self, prot: i32) -> io::Result<()> {
         // SAFETY: as above.
-        match unsafe { libc::mprotect(self.addr as *mut _, self.len, prot) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        done(unsafe { libc::mprotect(self.addr as *mut _, self.len, prot) })
     }
 
     /// Writes one byte into every 4 KiB.
@@ -99,10 +96,21 @@ impl Raw {
 /// madvise of memory of the caller's own, whose contents do not matter.
 pub(crate) fn advise(addr: usize, len: usize, advice: i32) -> io::Result<()> {
     // SAFETY: the caller's own mapping.
-    match unsafe { libc::madvise(addr as *mut _, len, advice) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    done(unsafe { libc::madvise(addr as *mut _, len, advice) })
+}
+
+/// What a system call that answers 0 or less came to.
+pub(crate) fn done(answer: i32) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The descriptor that a system call answered, which is owned by nobody else.
+pub(crate) fn owned(fd: i32) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
     }
+    // SAFETY: just made.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn faults() -> u64 {
@@ -124,12 +132,8 @@ pub(crate) fn measured<R>(f: impl FnOnce() -> R) -> (R, f64, u64) {
 
 /// A memfd whose memory lies on huge pages: one byte per huge page is written, then they are collapsed.
 pub(crate) fn collapsed_memfd(len: usize) -> io::Result<OwnedFd> {
-    // SAFETY: a C string; the descriptor is owned by nobody else.
-    let fd = match unsafe { libc::memfd_create(c"experiment".as_ptr(), libc::MFD_CLOEXEC) } {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: as above.
-        fd => unsafe { File::from_raw_fd(fd) },
-    };
+    // SAFETY: a C string.
+    let fd = File::from(owned(unsafe { libc::memfd_create(c"experiment".as_ptr(), libc::MFD_CLOEXEC) })?);
     fd.set_len(len as u64)?;
     let map = Raw::placed(len, 0, RW, libc::MAP_SHARED, fd.as_raw_fd())?;
     for start in (map.addr..map.addr + len).step_by(HUGE) {

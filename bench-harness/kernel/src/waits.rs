@@ -1,9 +1,11 @@
 //! Two who should not have to wait: an event loop with a 1 ms timer, and a thread that maps and unmaps.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::maps::{Raw, done, owned};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -22,7 +24,8 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
             // At least once, however short the rest was. A flag on its own: Relaxed.
             loop {
                 let start = Instant::now();
-                map_and_unmap();
+                // What is mapped goes again at once; a refusal took its time too.
+                drop(Raw::map(0, 65536, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1));
                 times.push(start.elapsed().as_secs_f64() * 1e3);
                 if stop.load(Ordering::Relaxed) {
                     return times;
@@ -35,17 +38,6 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
         let times = mapper.join().map_err(|_| io::Error::other("the mapping thread failed"))?;
         outcome.map(|()| times)
     })
-}
-
-fn map_and_unmap() {
-    // SAFETY: a mapping of our own, unmapped before anybody sees it.
-    unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let p = libc::mmap(std::ptr::null_mut(), 65536, libc::PROT_READ, flags, -1, 0);
-        if p != libc::MAP_FAILED {
-            libc::munmap(p, 65536);
-        }
-    }
 }
 
 /// An event loop with a 1 ms timer.
@@ -69,19 +61,14 @@ impl Loop {
         let spec = libc::itimerspec { it_interval: time, it_value: time };
         let lp = Loop { epoll, timer, start: Instant::now(), answered: 0, late: Vec::new() };
         // SAFETY: a valid timer and specification.
-        match unsafe { libc::timerfd_settime(lp.timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) } {
-            0 => lp.watch(lp.timer.as_raw_fd()).map(|()| lp),
-            _ => Err(io::Error::last_os_error()),
-        }
+        done(unsafe { libc::timerfd_settime(lp.timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) })?;
+        lp.watch(lp.timer.as_raw_fd()).map(|()| lp)
     }
 
     pub(crate) fn watch(&self, fd: i32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
         // SAFETY: two valid descriptors and an event.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        done(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })
     }
 
     /// Waits for something, and answers the timer if that is it: how late the first unanswered tick was is noted.
@@ -102,14 +89,6 @@ impl Loop {
         }
         Ok(())
     }
-}
-
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

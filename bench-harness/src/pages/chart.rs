@@ -4,6 +4,7 @@
 
 use maud::{PreEscaped, html};
 
+use crate::figures::Verdict;
 use crate::results::{BASE, OURS};
 use crate::standings::Standing;
 use crate::text;
@@ -48,7 +49,7 @@ pub fn chart(standings: &[Standing], machine: &str) -> String {
                     line.line x1=(px(at(low))) x2=(px(at(high))) y1=(y + 15.0) y2=(y + 15.0) {}
                 }
                 text x=(px(at(mean.interval.map_or(mean.value, |i| i.1)) + 10.0)) y=(y + 20.0) {
-                    (text::times(mean.value)) tspan.dim { "  first in " (s.places.faster) }
+                    (text::times(mean.value)) tspan.dim { "  first in " (s.places.of(Verdict::Faster)) }
                 }
             }
             line.one x1=(px(at(1.0))) x2=(px(at(1.0))) y1=(TOP) y2=(bottom + 2.0) {}

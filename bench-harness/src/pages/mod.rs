@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
 use crate::output::{self, Target};
-use crate::results::{BASE, FLOOR, OURS, Results};
-use crate::stats::{Summary, geometric_mean};
+use crate::results::{BASE, OURS, Results};
+use crate::stats::geometric_mean;
 use crate::{finding, markdown, standings, text};
 
 /// Where the kept results lie, from the repository's root on.
@@ -27,7 +27,6 @@ const CHART: &str = "docs/speed.svg";
 /// The pages that show figures.
 const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/memory-from-the-kernel.md"];
 
-/// What pages is asked.
 #[derive(Debug, Args)]
 pub struct Pages {
     /// The root of the repository
@@ -121,60 +120,39 @@ const ROWS: [(&str, &str, &str, bool); 6] = [
 
 /// What is claimed first of all: a table of at most eight rows.
 fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
-    let mut names = figures::allocators(groups);
-    names.retain(|n| n != FLOOR && n != BASE);
-    let mut text = line(&[&["times as fast as system malloc".to_owned()], &names[..]].concat());
-    text += &line(&[vec!["---".to_owned()], vec!["---:".to_owned(); names.len()]].concat());
+    let names: Vec<String> = figures::ranked(groups).into_iter().filter(|n| n != BASE).collect();
+    let row = |words: String, of: &dyn Fn(&String) -> String| [vec![words], names.iter().map(of).collect()].concat();
+    let mut rows = Vec::new();
     for (words, name, part, aged) in ROWS {
         let fits = |g: &&Group| g.name == name && g.title.contains(part) && g.series != Series::Cold;
         let wanted = if aged { Series::Aged } else { Series::Warm };
         let group = groups.iter().rev().filter(fits).max_by_key(|g| g.series == wanted);
         let group = group.ok_or_else(|| Fail::usage(format!("{RESULTS}: no {name} with \"{part}\" in its title")))?;
         let heap = if group.series == Series::Aged { ", aged heap" } else { "" };
-        text += &line(&[vec![format!("{words}{heap}")], names.iter().map(|n| cell(group, n)).collect()].concat());
+        rows.push(row(format!("{words}{heap}"), &|n| cell(group, n)));
     }
+    let mean = |values: Vec<f64>| geometric_mean(&values).map_or("–".to_owned(), text::bare_ratio);
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
-    let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)));
-    text += &line(
-        &[
-            vec!["six real programs: JSON, regex, index, images, server, store".to_owned()],
-            names.iter().map(speed).collect(),
-        ]
-        .concat(),
-    );
-    let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)));
-    let words = format!("**peak memory**, all {} measurements (less is better)", groups.len());
-    text += &line(&[vec![words], names.iter().map(peak).collect()].concat());
-    text += "\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
-             quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n";
-    text += &format!("{}.\n", finding::title(groups));
-    Ok(text + &format!("Measured on {}.\n", machine(results)))
-}
-
-/// The table of all measurements, without the first sentence of the finding, which stands in the README.
-fn everything(groups: &[Group]) -> String {
-    let text = markdown::matrix(groups);
-    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
-}
-
-fn line(cells: &[String]) -> String {
-    format!("| {} |\n", cells.join(" | "))
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> String {
-    geometric_mean(&values.collect::<Vec<_>>()).map_or("–".to_owned(), text::bare_ratio)
-}
-
-fn peak(group: &Group, name: &str) -> Option<f64> {
-    Some(group.entry(name)?.peak_kib?.median)
+    let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)).collect());
+    rows.push(row("six real programs: JSON, regex, index, images, server, store".to_owned(), &speed));
+    let peak = |group: &Group, name: &str| Some(group.entry(name)?.peak_kib?.median);
+    let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)).collect());
+    rows.push(row(format!("**peak memory**, all {} measurements (less is better)", groups.len()), &peak));
+    let head = row("times as fast as system malloc".to_owned(), &String::clone);
+    Ok(format!(
+        "{}\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
+         quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n{}.\nMeasured on {}.\n",
+        markdown::table(&head, true, rows.into_iter()),
+        finding::title(groups),
+        machine(results)
+    ))
 }
 
 /// An allocator's speed in a measurement, without its interval.
 fn cell(group: &Group, name: &str) -> String {
-    let Some(ratio) = group.entry(name).and_then(|e: &Entry| e.ratio.as_ref().map(|r| (e, r))) else {
+    let Some((entry, ratio)) = group.entry(name).and_then(|e| Some((e, e.ratio.as_ref()?))) else {
         return "–".to_owned();
     };
-    let (entry, ratio) = ratio;
     let mark = if group.noise.is_some() { "~ " } else { "" };
     let value = text::bare_ratio(ratio.value);
     match (entry.place, entry.verdict) {
@@ -184,37 +162,34 @@ fn cell(group: &Group, name: &str) -> String {
     }
 }
 
+/// The table of all measurements, without the first sentence of the finding, which stands in the README.
+fn everything(groups: &[Group]) -> String {
+    let text = markdown::matrix(groups);
+    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
+}
+
 /// The measurements in which somebody is measurably faster than ours, and who is fastest there.
 fn behind(groups: &[Group]) -> String {
-    let mut text = line(&["measurement", OURS, "the fastest"].map(str::to_owned)) + "| --- | --- | --- |\n";
     let ratio = |e: &Entry| e.ratio.as_ref().map_or("1".to_owned(), text::ratio);
-    for group in groups {
-        let slower = |e: &&Entry| e.place == Some(Verdict::Slower);
-        let Some(ours) = group.entry(OURS).filter(slower) else { continue };
+    let row = |group: &Group| {
+        let ours = group.entry(OURS).filter(|e| e.place == Some(Verdict::Slower))?;
         let speed = |e: &&Entry| e.ratio.as_ref().map_or(1.0, |r| r.value);
         let ranked = group.entries.iter().filter(|e| !e.is_floor() && e.time.is_some());
-        let Some(first) = ranked.max_by(|a, b| speed(a).total_cmp(&speed(b))) else { continue };
-        let title = format!("{} {}, {}", group.name, group.title, group.series);
-        text += &line(&[title, ratio(ours), format!("{} {}", first.name(), ratio(first))]);
-    }
-    text
+        let first = ranked.max_by(|a, b| speed(a).total_cmp(&speed(b)))?;
+        Some(vec![group.words(), ratio(ours), format!("{} {}", first.name(), ratio(first))])
+    };
+    let head = ["measurement", OURS, "the fastest"].map(str::to_owned);
+    markdown::table(&head, false, groups.iter().filter_map(row))
 }
 
 /// The most memory resident: measurement × allocator, in MiB.
 fn peaks(groups: &[Group]) -> String {
-    let mut names = figures::allocators(groups);
-    names.retain(|n| n != FLOOR);
-    let mut text = line(&[vec!["MiB at the peak".to_owned()], names.clone()].concat());
-    text += &line(&[vec!["---".to_owned()], vec!["---:".to_owned(); names.len()]].concat());
-    for group in groups {
-        let mib = |n: &String| {
-            let peak: Option<Summary> = group.entry(n).and_then(|e| e.peak_kib);
-            peak.map_or("–".to_owned(), |p| text::bare_mib(p.median))
-        };
-        let title = format!("{} {}, {}", group.name, group.title, group.series);
-        text += &line(&[vec![title], names.iter().map(mib).collect()].concat());
-    }
-    text
+    let names = figures::ranked(groups);
+    let mib = |g: &Group, n: &String| {
+        g.entry(n).and_then(|e| e.peak_kib).map_or("–".to_owned(), |p| text::bare_mib(p.median))
+    };
+    let row = |g: &Group| [vec![g.words()], names.iter().map(|n| mib(g, n)).collect()].concat();
+    markdown::table(&[vec!["MiB at the peak".to_owned()], names.clone()].concat(), true, groups.iter().map(row))
 }
 
 /// `NAME: column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows
@@ -226,25 +201,23 @@ fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
         .map_err(|e| Fail::usage(format!("{}: expected the JSON of an experiment: {e}", path.display())))?;
     let (filters, columns): (Vec<&str>, Vec<&str>) = columns.split(", ").partition(|c| c.contains(" = "));
     let columns: Vec<(&str, &str)> = columns.iter().map(|c| c.split_once(" as ").unwrap_or((c, c))).collect();
-    let mut text = line(&columns.iter().map(|(_, head)| (*head).to_owned()).collect::<Vec<_>>());
-    text += &line(&vec!["---".to_owned(); columns.len()]);
     let rows = file["rows"].as_array().map_or(&[][..], Vec::as_slice);
     let wanted = |row: &&Value| {
         let meant = |f: &&str| f.split_once(" = ").is_some_and(|(c, value)| row[c] == value);
         columns.iter().all(|(c, _)| !row[*c].is_null()) && filters.iter().all(meant)
     };
-    for row in rows.iter().filter(wanted) {
-        let shown = |(column, _): &(&str, &str)| match &row[*column] {
-            Value::String(s) => s.replace('|', "\\|"),
-            Value::Number(n) => match n.as_f64().unwrap_or_default() {
-                v if !n.is_f64() => text::count(v),
-                v if v < 0.1 => format!("{v:.4}"),
-                v => text::short(v),
-            },
-            other => other.to_string(),
-        };
-        text += &line(&columns.iter().map(shown).collect::<Vec<_>>());
-    }
+    let shown = |value: &Value| match value {
+        Value::String(s) => s.replace('|', "\\|"),
+        Value::Number(n) => match n.as_f64().unwrap_or_default() {
+            v if !n.is_f64() => text::count(v),
+            v if v < 0.1 => format!("{v:.4}"),
+            v => text::short(v),
+        },
+        other => other.to_string(),
+    };
+    let head: Vec<String> = columns.iter().map(|(_, head)| (*head).to_owned()).collect();
+    let cells = |row: &Value| columns.iter().map(|(column, _)| shown(&row[*column])).collect();
+    let text = markdown::table(&head, false, rows.iter().filter(wanted).map(cells));
     let machine = &file["machine"];
     let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();
     Ok(text + &format!("\n{}, Linux {}, transparent huge pages on `{}`.\n", told("cpu"), told("kernel"), told("thp")))

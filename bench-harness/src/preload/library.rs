@@ -1,14 +1,16 @@
-//! The libraries that are compared: names on the command line made paths that can be preloaded.
+//! The libraries that are compared: names on the command line made paths, and the proof that each is there, which is the
+//! dynamic loader's own word and, of ours, what it has counted.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::elf::{self, Kind};
+use tempfile::TempDir;
+
 use crate::fail::Fail;
+use crate::results::{BASE, OURS};
 
-pub const GLIBC: &str = "glibc";
-
-pub const HAKMEM: &str = "hakmem";
+/// The C library's own malloc on the command line; in results it is called as everywhere.
+const GLIBC: &str = "glibc";
 
 const FILE: &str = "libhakmem.so";
 
@@ -25,24 +27,25 @@ pub fn parse(list: &[String], hakmem: Option<&Path>) -> Result<Vec<Library>, Fai
         let (name, path) = match word.split_once('=') {
             Some((name, path)) if !name.is_empty() => (name, Some(usable(Path::new(path))?)),
             None if word == GLIBC => (GLIBC, None),
-            None if word == HAKMEM => (HAKMEM, Some(usable(&ours(hakmem)?)?)),
+            None if word == OURS => (OURS, Some(ours(hakmem)?)),
             _ => {
-                return Err(Fail::usage(format!(
-                    "unknown library {word:?}: expected {GLIBC}, {HAKMEM} or NAME=/path.so"
-                )));
+                let line = format!("unknown library {word:?}: expected {GLIBC}, {OURS} or NAME=/path.so");
+                return Err(Fail::usage(line));
             }
         };
+        let name = if name == GLIBC { BASE } else { name };
         if libraries.iter().any(|l| l.name == name) {
-            return Err(Fail::usage(format!("{name} is named twice; expected each library once")));
+            return Err(Fail::usage(format!("{word} is named twice; expected each library once")));
         }
         libraries.push(Library { name: name.to_owned(), path });
     }
     Ok(libraries)
 }
 
+/// Where our own library is: the file given, or where it is usually found.
 pub fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     if let Some(given) = given {
-        return Ok(given.to_owned());
+        return usable(given);
     }
     let own = std::env::current_exe().unwrap_or_default();
     let beside = own.parent().unwrap_or(Path::new("/")).to_owned();
@@ -50,51 +53,69 @@ pub fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     let mut places = vec![beside.clone(), built, beside.join("../lib")];
     places.extend(std::env::var_os("PREFIX").map(|p| Path::new(&p).join("lib")));
     places.extend(["/usr/local/lib", "/usr/lib"].map(PathBuf::from));
-    places.iter().map(|place| place.join(FILE)).find(|path| path.is_file()).ok_or_else(|| {
+    let found = places.iter().map(|place| place.join(FILE)).find(|path| path.is_file());
+    usable(&found.ok_or_else(|| {
         Fail::usage(format!("{FILE} is not found: build it with make -C preload, or name it with --hakmem PATH"))
-    })
+    })?)
 }
 
-/// The absolute path of something the loader will take.
-pub fn usable(path: &Path) -> Result<PathBuf, Fail> {
+/// The absolute path of a file that LD_PRELOAD can name.
+fn usable(path: &Path) -> Result<PathBuf, Fail> {
     let refuse = |why: String| Fail::usage(format!("{}: {why}", path.display()));
     let whole = fs::canonicalize(path).map_err(|e| refuse(format!("cannot be preloaded: {e}")))?;
-    let text = whole.to_str().ok_or_else(|| refuse("expected a path in UTF-8".to_owned()))?;
-    if text.contains([' ', ':', '\t', '\n']) {
-        return Err(refuse("a path with a space or a colon cannot be preloaded; move the library".to_owned()));
-    }
-    let file = File::open(&whole).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    match elf::kind(&file) {
-        Kind::WithoutLoader | Kind::Dynamic => Ok(whole),
-        _ => Err(refuse("no shared object of this machine; it cannot be preloaded".to_owned())),
+    match whole.to_str().map(|text| text.contains([' ', ':', '\t', '\n'])) {
+        Some(false) => Ok(whole),
+        _ => Err(refuse("a path with a space or a colon cannot be preloaded; move the library".to_owned())),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where the loader and the library leave their files during one run; removed when dropped.
+#[derive(Debug)]
+pub struct Scratch(TempDir);
 
-    fn list(words: &[&str]) -> Result<Vec<Library>, Fail> {
-        let words: Vec<String> = words.iter().map(|&w| w.to_owned()).collect();
-        parse(&words, Some(Path::new("/nonexistent/libhakmem.so")))
+impl Scratch {
+    pub fn new() -> Result<Self, Fail> {
+        let made = tempfile::Builder::new().prefix("bench-harness-preload-").tempdir();
+        made.map(Self).map_err(|e| Fail::usage(format!("a directory for temporary files: {e}")))
     }
 
-    #[test]
-    fn names_become_paths() {
-        let own = std::env::current_exe().unwrap();
-        let found = list(&["glibc", &format!("other={}", own.display())]).unwrap();
-        assert_eq!(found[0].path, None);
-        assert_eq!((found[1].name.as_str(), found[1].path.as_ref()), ("other", Some(&own)));
+    /// What the environment of the run has to have.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let path = |name: &str| self.0.path().join(name).display().to_string();
+        let all = [
+            ("LD_DEBUG", "files".to_owned()),
+            ("LD_DEBUG_OUTPUT", path("loader")),
+            ("HAKMEM_STATS", "json".to_owned()),
+            ("HAKMEM_STATS_FILE", path("stats-%p.json")),
+        ];
+        all.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
-    #[test]
-    fn what_cannot_be_preloaded_is_refused() {
-        let wrong = |words: &[&str]| list(words).unwrap_err().line;
-        assert!(wrong(&["tcmalloc"]).contains("unknown library \"tcmalloc\""));
-        assert!(wrong(&["=/x.so"]).contains("unknown library"));
-        assert!(wrong(&["a=/nonexistent/x.so"]).starts_with("/nonexistent/x.so: cannot be preloaded"));
-        assert!(wrong(&["a=/etc/passwd"]).contains("no shared object of this machine"));
-        assert!(wrong(&["hakmem"]).starts_with("/nonexistent/libhakmem.so"));
-        assert!(wrong(&["glibc", "glibc"]).contains("named twice"));
+    /// Fails if the library was not loaded into any process of the run. Answers the bytes ours mapped for all of them;
+    /// nothing of other libraries, which are not asked.
+    pub fn verdict(&self, library: &Library, program: &str) -> Result<Option<u64>, Fail> {
+        let Some(path) = &library.path else { return Ok(None) };
+        // A directory of our own that has vanished holds nothing, and that is what will be reported.
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let files: Vec<_> = entries.filter_map(|e| Some((e.file_name(), fs::read(e.path()).ok()?))).collect();
+        let loaded = format!("calling init: {}", path.display());
+        let says = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().any(|l| l.trim_end().ends_with(&loaded));
+        if !files.iter().any(|f| says(&f.1)) {
+            return Err(Fail::usage(format!(
+                "{}: {} was not loaded into {program}; expected a shared object of this machine, and a program into which the \
+                 loader preloads it: no static one, no setuid one, none that clears its environment",
+                library.name,
+                path.display()
+            )));
+        }
+        let stats = files.iter().filter(|f| f.0.to_string_lossy().starts_with("stats-"));
+        Ok((library.name == OURS).then(|| stats.map(|f| mapped(&f.1)).sum()))
     }
+}
+
+/// Bytes mapped and returned of one process's statistics.
+fn mapped(stats: &[u8]) -> u64 {
+    let stats: serde_json::Value = serde_json::from_slice(stats).unwrap_or_default();
+    let of = |name: &str| stats["bytes"][name].as_u64().unwrap_or(0);
+    of("mapped") + of("returned")
 }

@@ -1,41 +1,34 @@
-//! `bench-harness preload -- program args…`: any program under several preloaded allocators, compared as pairs.
+//! `bench-harness preload -- program args…`: any program under several preloaded allocators.
 //!
-//! Every run is a process of its own, started by a small child (`run`) that holds the clock; a round holds one run under
-//! each library in an order shuffled anew, so that whatever the machine does meanwhile hits all alike. Before the series
-//! the program runs once under each library without being timed: that fills the caches of the system, tells how long it
-//! will take, and proves that the library is there (`check`).
+//! It is a measurement like any other, whose allocators are libraries and whose only workload is the program: a session runs
+//! it, and the table, the files, the report and `compare` are those of all. Every run is a process of its own, started by a
+//! small child (`run`) that holds the clock. Before the series the program runs once under each library without being timed:
+//! that fills the caches of the system, tells how long it will take, and proves that the library is there (`library`).
 
-mod check;
-mod elf;
 mod library;
-mod results;
 mod run;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use bench_subject::record::{Run, Series};
+use bench_subject::spec::{Spec, Value};
 
 use crate::fail::Fail;
-use crate::output::{self, Target};
-use crate::progress::{Pace, Progress, in_words};
-use crate::results::SCHEMA;
-use crate::runner::run_limited;
-use crate::{interrupt, machine, noise};
-use library::Library;
-use results::{Case, Results, shortened};
-use run::{Measured, Order};
+use crate::options::Files;
+use crate::plan::{Entry, PRELOAD, Plan};
+use crate::results::CaseResult;
+use crate::runner::{Outcome, answered, own, run_limited};
+use crate::session::{Kept, Session};
+use crate::{interrupt, output, progress};
+use library::{Library, Scratch};
+use run::Order;
 
+pub use library::ours as own_library;
 pub use run::child;
-
-/// Where our own library is: the file given, or where it is usually found.
-pub fn own_library(given: Option<&std::path::Path>) -> Result<PathBuf, Fail> {
-    library::usable(&library::ours(given)?)
-}
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring", args_override_self = true)]
@@ -62,21 +55,8 @@ pub struct Options {
     /// Leave out the untimed run that proves that each library is there
     #[arg(long)]
     no_check: bool,
-    /// Write all results to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write one line per run to this file as CSV
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Seconds after which a run counts as hung
-    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
-    time_limit: u64,
-    /// Seed of the order in which runs are interleaved
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
-    order_seed: u64,
-    /// Per cent by which the runs of the first library may spread or drift before the report warns
-    #[arg(long, value_name = "PERCENT", default_value_t = noise::bound())]
-    drift_bound: f64,
+    #[command(flatten)]
+    files: Files,
     /// The program and its arguments, after --
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -84,187 +64,134 @@ pub struct Options {
 
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
-    let comparison = Comparison::new(options)?;
-    let json = options.json.as_deref().map(Target::new).transpose()?;
-    let csv = options.csv.as_deref().map(Target::new).transpose()?;
+    options.files.check()?;
+    let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
+    let starter = Starter { order: order(options)?, own: own()?, options };
+    let kept = Kept::new(&options.files)?;
     interrupt::watch();
-    let machine = machine::describe().probed();
-    let mut cases: Vec<Case> = comparison.libraries.iter().map(Case::new).collect();
-    let mut pace = Pace::new(1.0);
+    let words: Vec<_> = std::iter::once(&starter.order.name).chain(&starter.order.arguments).cloned().collect();
+    let program = Value::Word(bench_subject::one_line(&words.join(" ")));
+    let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), Some(program))]) };
+    let plan = Plan {
+        entries: vec![Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None }],
+        allocators: libraries.iter().map(|l| l.name.clone()).collect(),
+        latency: false,
+        order_seed: options.files.order_seed,
+    };
+    let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
+    let mut session = kept.session(plan, libraries.iter().map(path).collect(), &options.files)?;
     if !options.no_check {
-        comparison.check(&mut cases, &mut pace)?;
+        starter.check(&libraries, &mut session)?;
     }
-    comparison.measure(&mut cases, &mut pace);
+    let left = session.left();
+    session.run(&left, starter.limit(), &|case, _, limit| {
+        let library = libraries.iter().find(|l| l.name == case.allocator);
+        starter.start(library.and_then(|l| l.path.clone()), Vec::new(), limit)
+    });
+    let figures: Vec<_> = options.metric_from.iter().enumerate().map(|(i, m)| of_metric(&session, i, m)).collect();
+    session.results.results.extend(figures.into_iter().flatten());
+    session.finish()
+}
 
-    let planned = options.runs as usize * cases.len();
-    let (made, failed) = cases
-        .iter()
-        .fold((0, 0), |(made, failed), c| (made + c.runs.len() + c.failures.len(), failed + c.failures.len()));
-    let complete = !interrupt::asked();
-    let mut warnings = Vec::new();
-    if !complete {
-        warnings.push(format!("interrupted: {made} of {planned} planned runs were made"));
+/// What every run is asked; refuses everything that can be known to be wrong beforehand.
+fn order(options: &Options) -> Result<Order, Fail> {
+    let text = |word: &OsString| {
+        let text = word.to_str().map(str::to_owned);
+        text.ok_or_else(|| Fail::usage(format!("{}: expected arguments in UTF-8", word.display())))
+    };
+    let mut words = options.program.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let arguments = words.split_off(1);
+    let name = words.remove(0);
+    let program = which::which(&name).map_err(|_| {
+        Fail::usage(format!("{name}: no such program, or not executable; expected one in PATH or a path"))
+    })?;
+    for expression in &options.metric_from {
+        run::expression(expression).map_err(|e| Fail::usage(format!("--metric-from {expression:?}: {e}")))?;
     }
-    let base = results::base(&cases);
-    let speeds: Vec<f64> = cases[base].runs.iter().map(|r| 1.0 / r.wall_secs).collect();
-    let what = cases[base].library.clone();
-    let noisy = noise::describe(&what, &speeds, options.drift_bound);
-    warnings.extend(noisy.map(|n| format!("{}: {n}: the machine was not quiet", comparison.title())));
-    let results = Results {
-        schema: SCHEMA,
-        kind: "preload".to_owned(),
-        complete,
-        planned_runs: planned,
-        warnings,
-        machine,
-        program: comparison.order_words(),
+    if let Some(stdin) = &options.stdin {
+        let refuse = |e| Fail::usage(format!("--stdin {}: cannot be read: {e}", stdin.display()));
+        std::fs::File::open(stdin).map_err(refuse)?;
+    }
+    if std::env::var_os("LD_PRELOAD").is_some_and(|v| !v.is_empty()) {
+        output::say("LD_PRELOAD of the environment is left out of every run\n");
+    }
+    Ok(Order {
+        name,
+        program,
+        arguments,
+        preload: None,
+        stdin: options.stdin.clone(),
         metrics: options.metric_from.clone(),
-        results: cases,
-    }
-    .compare();
-    // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-    let mut written = csv.map_or(Ok(()), |csv| csv.write(&results.csv()?));
-    if let Some(json) = json {
-        written = json.write(&output::json(&results)?).and(written);
-    }
-    let shown = results.table() + &crate::table::warnings(&results.warnings);
-    output::show(&shown).and(written)?;
-    if !complete {
-        return Err(Fail {
-            code: 130,
-            line: format!("interrupted after {made} of {planned} runs; a comparison cannot be resumed"),
-        });
-    }
-    if failed > 0 {
-        return Err(Fail::run(format!("{failed} of {planned} runs failed; the table says how")));
-    }
-    Ok(())
+        show_output: options.show_output,
+        variables: Vec::new(),
+    })
 }
 
-struct Comparison<'a> {
-    options: &'a Options,
+/// The runs as measurements of a figure that was found in their output.
+fn of_metric(session: &Session, index: usize, metric: &str) -> Vec<CaseResult> {
+    let of = |case: &CaseResult| {
+        let mut case = CaseResult { failures: Vec::new(), ..case.clone() };
+        case.spec.params.insert("figure".to_owned(), Some(Value::Word(metric.to_owned())));
+        for run in &mut case.runs {
+            run.ops_per_sec = run.metrics.get(index).copied().unwrap_or(0.0);
+            run.ops = (run.ops_per_sec * run.secs) as u64;
+        }
+        case
+    };
+    session.results.results.iter().map(of).collect()
+}
+
+struct Starter<'a> {
     order: Order,
-    libraries: Vec<Library>,
     own: PathBuf,
+    options: &'a Options,
 }
 
-impl<'a> Comparison<'a> {
-    /// Refuses everything that can be known to be wrong beforehand.
-    fn new(options: &'a Options) -> Result<Self, Fail> {
-        let own = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
-        let mut words = Vec::new();
-        for word in &options.program {
-            let text =
-                word.to_str().ok_or_else(|| Fail::usage(format!("{}: expected arguments in UTF-8", word.display())))?;
-            words.push(text.to_owned());
-        }
-        let arguments = words.split_off(1);
-        let path = elf::find(&words[0])?;
-        elf::check_program(&path)?;
-        for expression in &options.metric_from {
-            run::expression(expression).map_err(|e| Fail::usage(format!("--metric-from {expression:?}: {e}")))?;
-        }
-        if let Some(stdin) = &options.stdin {
-            std::fs::File::open(stdin)
-                .map_err(|e| Fail::usage(format!("--stdin {}: cannot be read: {e}", stdin.display())))?;
-        }
-        if std::env::var_os("LD_PRELOAD").is_some_and(|v| !v.is_empty()) {
-            output::say("LD_PRELOAD of the environment is left out of every run\n");
-        }
-        Ok(Self {
-            options,
-            libraries: library::parse(&options.libraries, options.hakmem.as_deref())?,
-            order: Order {
-                name: words.remove(0),
-                program: path,
-                arguments,
-                preload: None,
-                stdin: options.stdin.clone(),
-                metrics: options.metric_from.clone(),
-                show_output: options.show_output,
-                variables: Vec::new(),
-            },
-            own,
-        })
+impl Starter<'_> {
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.options.files.time_limit.unwrap_or(600))
     }
 
-    fn order_words(&self) -> Vec<String> {
-        let name = std::iter::once(self.order.name.clone());
-        name.chain(self.order.arguments.iter().cloned()).collect()
-    }
-
-    fn title(&self) -> String {
-        shortened(&self.order_words().join(" "))
-    }
-
-    fn start(&self, library: &Library, variables: Vec<(String, String)>) -> Result<Measured, String> {
-        let order = Order { preload: library.path.clone(), variables, ..self.order.clone() };
-        let text = serde_json::to_string(&order).map_err(|e| e.to_string())?;
+    fn start(&self, preload: Option<PathBuf>, variables: Vec<(String, String)>, limit: Duration) -> Outcome {
+        let order = Order { preload, variables, ..self.order.clone() };
         let mut command = Command::new(&self.own);
-        command.args(["preload-child", &text]);
-        let limit = Duration::from_secs(self.options.time_limit);
-        let finished = run_limited(command, limit)?;
-        if self.options.show_output {
-            output::say(&finished.stderr);
+        command.args(["preload-child", &serde_json::to_string(&order).unwrap_or_default()]);
+        match run_limited(command, limit) {
+            Ok(finished) => {
+                let run = answered::<Result<Run, String>>(&finished, limit).and_then(|answer| answer);
+                let messages = if self.options.show_output { finished.stderr } else { String::new() };
+                Outcome { run, messages }
+            }
+            Err(error) => Outcome { run: Err(error), messages: String::new() },
         }
-        run::judge(&finished, limit)
     }
 
-    fn check(&self, cases: &mut [Case], pace: &mut Pace<usize>) -> Result<(), Fail> {
+    /// Runs it once under each library, untimed.
+    fn check(&self, libraries: &[Library], session: &mut Session) -> Result<(), Fail> {
+        let name = &self.order.name;
         let mut expected = 0.0;
-        for (i, library) in self.libraries.iter().enumerate() {
-            let scratch = check::Scratch::new()?;
+        for (i, library) in libraries.iter().enumerate() {
+            let scratch = Scratch::new()?;
             let start = Instant::now();
-            let outcome = self.start(library, scratch.variables(library));
+            let outcome = self.start(library.path.clone(), scratch.variables(), self.limit());
             if interrupt::asked() {
                 return Ok(());
             }
             let taken = start.elapsed().as_secs_f64();
-            pace.saw(i, taken, taken);
+            session.pace.saw(i, taken, taken);
             expected += taken;
-            match outcome {
-                Ok(_) => cases[i].served_bytes = scratch.verdict(library, &self.order.name)?,
+            match outcome.run {
+                Ok(_) if scratch.verdict(library, name)? == Some(0) => {
+                    output::say(&format!("{} was loaded, but {name} asked it for no memory\n", library.name));
+                }
+                Ok(_) => {}
                 // The series will fail the same way and be reported then; whether the library was there is not known.
-                Err(e) => output::say(&format!("{} under {}, untimed: {e}\n", self.order.name, library.name)),
-            }
-            if cases[i].served_bytes == Some(0) {
-                output::say(&format!("{} was loaded, but {} asked it for no memory\n", library.name, self.order.name));
+                Err(e) => output::say(&format!("{name} under {}, untimed: {e}\n", library.name)),
             }
         }
-        output::say(&format!(
-            "estimate: {} for {} runs\n",
-            in_words(Duration::from_secs_f64(expected * self.options.runs as f64)),
-            self.options.runs as usize * self.libraries.len()
-        ));
+        let all = Duration::from_secs_f64(expected * self.options.runs as f64);
+        let runs = self.options.runs as usize * libraries.len();
+        output::say(&format!("estimate: {} for {runs} runs\n", progress::in_words(all)));
         Ok(())
-    }
-
-    fn measure(&self, cases: &mut [Case], pace: &mut Pace<usize>) {
-        let mut random = StdRng::seed_from_u64(self.options.order_seed);
-        let mut jobs = Vec::new();
-        for round in 0..self.options.runs as usize {
-            let first = jobs.len();
-            jobs.extend((0..cases.len()).map(|library| (round, library)));
-            jobs[first..].shuffle(&mut random);
-        }
-        let mut progress = Progress::new(jobs.len());
-        for (i, &(round, library)) in jobs.iter().enumerate() {
-            if interrupt::asked() {
-                return;
-            }
-            let left: f64 = jobs[i..].iter().map(|j| pace.guess(&j.1, 1.0)).sum();
-            progress.starts(
-                &format!("{} under {}", self.order.name, cases[library].library),
-                Duration::from_secs_f64(left),
-            );
-            let start = Instant::now();
-            let outcome = self.start(&self.libraries[library], Vec::new());
-            if interrupt::asked() {
-                return;
-            }
-            pace.saw(library, 1.0, start.elapsed().as_secs_f64());
-            cases[library].add(round, outcome);
-            progress.done(1);
-        }
     }
 }

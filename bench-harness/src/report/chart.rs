@@ -3,7 +3,7 @@
 //! Every row has two lines: the name, and below it the drawing over the full width with its figures beside it, so that a
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
-use bench_subject::record::Run;
+use bench_subject::latency::{Latency, Percentiles};
 use maud::{Markup, html};
 
 use super::scale::{self, Log};
@@ -91,8 +91,8 @@ pub fn axis(ticks: &[(f64, String)], name: &str, height: f64) -> Markup {
 }
 
 /// One bar of a chart that starts at 0.
-struct Bar<'a> {
-    entry: &'a Entry<'a>,
+#[derive(Default)]
+struct Bar {
     spread: Summary,
     /// The part at the start that is not the allocator's.
     floor: f64,
@@ -101,31 +101,38 @@ struct Bar<'a> {
     words: String,
 }
 
-fn bars(heading: &str, hint: &str, unit: &str, bars: &[Bar], color: Color) -> Option<Markup> {
+/// A bar for each allocator of which `of` says something; nothing where there is none.
+fn bars(
+    group: &Group,
+    [heading, hint, unit]: [&str; 3],
+    color: Color,
+    of: impl Fn(&Entry) -> Option<Bar>,
+) -> Option<Markup> {
+    let bars: Vec<(&str, Bar)> = group.entries.iter().filter_map(|e| Some((e.name(), of(e)?))).collect();
     // One run or one allocator that went astray must not flatten all others: what lies beyond is drawn to the edge, with a
     // cut.
-    let middles: Vec<f64> = bars.iter().map(|b| b.spread.median).collect();
+    let middles: Vec<f64> = bars.iter().map(|(_, b)| b.spread.median).collect();
     let tallest = middles.iter().copied().fold(0.0, f64::max);
-    let reach = bars.iter().map(|b| b.spread.max).fold(0.0, f64::max);
+    let reach = bars.iter().map(|(_, b)| b.spread.max).fold(0.0, f64::max);
     let usual = crate::stats::median(&middles).filter(|m| reach > m * 6.0 && *m > 0.0);
-    let marks = bars.iter().filter_map(|b| b.mark).fold(0.0, f64::max);
+    let marks = bars.iter().filter_map(|(_, b)| b.mark).fold(0.0, f64::max);
     let most = usual.map_or(reach.min(tallest * 1.4), |m| m * 4.0).max(marks).max(f64::MIN_POSITIVE);
     let (full, step) = scale::linear(most);
     let at = |v: f64| v / full * 100.0;
     let steps = (full / step).round().clamp(1.0, 10.0) as usize;
     let ticks: Vec<_> = (0..=steps).map(|i| (at(i as f64 * step), text::digits(i as f64 * step))).collect();
     let height = ROW * bars.len() as f64 + AXIS;
-    let described: Vec<String> = bars.iter().map(|b| format!("{}: {}", b.entry.name(), b.words)).collect();
+    let described: Vec<String> = bars.iter().map(|(name, b)| format!("{name}: {}", b.words)).collect();
     let drawing = frame(
         height,
         &format!("{heading}. {}", described.join("; ")),
         html! {
             (axis(&ticks, unit, height))
-            @for (i, b) in bars.iter().enumerate() {
+            @for (i, (allocator, b)) in bars.iter().enumerate() {
                 @let y = ROW * i as f64;
                 @let s = b.spread;
-                (name(b.entry.name(), y))
-                rect class={ "bar c" (color(b.entry.name())) } x="0" y=(y + MIDDLE - 6.0) width=(across(at(s.median))) height="12" rx="2" {}
+                (name(allocator, y))
+                rect class={ "bar c" (color(allocator)) } x="0" y=(y + MIDDLE - 6.0) width=(across(at(s.median))) height="12" rx="2" {}
                 @if b.floor > 0.0 {
                     rect.floor x="0" y=(y + MIDDLE - 6.0) width=(across(at(b.floor.min(s.median)))) height="12" rx="2" {}
                 }
@@ -151,127 +158,102 @@ fn bars(heading: &str, hint: &str, unit: &str, bars: &[Bar], color: Color) -> Op
     (!bars.is_empty()).then(|| figure(heading, hint, drawing))
 }
 
-/// The unit of durations of about this length: its name, and how many of them a second has.
-fn time_unit(secs: f64) -> (&'static str, f64) {
-    match secs {
-        s if s < 1e-6 => ("ns", 1e9),
-        s if s < 1e-3 => ("µs", 1e6),
-        s if s < 1.0 => ("ms", 1e3),
-        _ => ("s", 1.0),
-    }
-}
-
 /// Time per operation with its spread, and the floor's part of it.
 pub fn time(group: &Group, color: Color) -> Option<Markup> {
     let longest = group.entries.iter().filter_map(|e| Some(e.time?.median)).fold(0.0, f64::max);
-    let (unit, times) = time_unit(longest);
-    let bar = |entry| {
-        let entry: &Entry = entry;
+    let (unit, times) = text::time_unit(longest);
+    let floor = "Hatched: the floor, what the harness costs with null.";
+    let hint = format!("Median, with every run as a dot; shorter is better. {}", group.floor.map_or("", |_| floor));
+    let unit = format!("{unit} per operation, elapsed");
+    bars(group, ["Time per operation", hint.trim_end(), &unit], color, |entry| {
         let t = entry.time?;
         Some(Bar {
-            entry,
-            spread: Summary { median: t.median * times, min: t.min * times, max: t.max * times },
+            spread: t.times(times),
             floor: if entry.is_floor() { 0.0 } else { group.floor.unwrap_or(0.0) * times },
             dots: entry.times.iter().map(|t| t * times).collect(),
             mark: None,
             words: text::duration(t.median),
         })
-    };
-    let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    let hint = match group.floor {
-        Some(_) => {
-            "Median, with every run as a dot; shorter is better. Hatched: the floor, what the harness costs with null."
-        }
-        None => "Median, with every run as a dot; shorter is better.",
-    };
-    bars("Time per operation", hint, &format!("{unit} per operation, elapsed"), &drawn, color)
+    })
 }
 
 /// The most memory resident, and what was left at the end.
 pub fn peak(group: &Group, color: Color) -> Option<Markup> {
-    let bar = |entry| {
-        let entry: &Entry = entry;
-        let p = entry.peak_kib?;
-        let left = entry.middle(|r| r.left_kib() as f64 / 1024.0)?;
-        let spread = Summary { median: p.median / 1024.0, min: p.min / 1024.0, max: p.max / 1024.0 };
-        let words = format!("{}, {} left", text::mib(p.median), text::digits(left));
-        Some(Bar { entry, spread, floor: 0.0, dots: Vec::new(), mark: Some(left), words })
-    };
-    let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
     let hint = "The most resident at a time; the upright mark is what was left at the end.";
-    bars("Peak memory", hint, "MiB resident", &drawn, color)
+    bars(group, ["Peak memory", hint, "MiB resident"], color, |entry| {
+        let peak = entry.peak_kib?;
+        let left = entry.middle(|r| r.left_kib() as f64 / 1024.0)?;
+        let words = format!("{}, {} left", text::mib(peak.median), text::digits(left));
+        Some(Bar { spread: peak.times(1.0 / 1024.0), mark: Some(left), words, ..Bar::default() })
+    })
 }
 
 /// What a workload holds against its bound, where it has one.
 pub fn bound(group: &Group, color: Color) -> Option<Markup> {
     let bound = group.entries.first()?.case.spec.row()?.bound?;
-    let bar = |entry| {
-        let entry: &Entry = entry;
-        let values: Vec<f64> = entry.case.runs.iter().filter_map(|r| r.figure).collect();
-        let found = Summary::of(&values).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        let verdict = match entry.name() {
-            OURS if found.median <= bound.most => ", kept",
-            OURS => ", missed",
-            _ => "",
-        };
-        let words = format!("{}{verdict}", text::digits(found.median));
-        Some(Bar { entry, spread: found, floor: 0.0, dots: values, mark: Some(bound.most), words })
-    };
-    let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
     let hint = format!("At most {} asked of {OURS}: the upright mark.", bound.most);
-    bars("What is asked of it", &hint, bound.unit, &drawn, color)
+    bars(group, ["What is asked of it", &hint, bound.unit], color, |entry| {
+        let (dots, spread, bound, verdict) = entry.bounded()?;
+        let words = format!("{}{verdict}", text::digits(spread.median));
+        Some(Bar { spread, floor: 0.0, dots, mark: Some(bound.most), words })
+    })
 }
 
 /// Page faults inside the clock.
 pub fn faults(group: &Group, color: Color) -> Option<Markup> {
-    let of = |r: &Run| r.faults() as f64;
-    let bar = |entry| {
-        let entry: &Entry = entry;
-        let all: Vec<f64> = entry.case.runs.iter().map(of).collect();
+    let hint = "Inside the clock, of those of the whole process.";
+    let runs = || group.entries.iter().flat_map(|e| &e.case.runs);
+    if runs().next().is_some() && runs().all(|r| r.faults() == 0) {
+        return Some(figure("Page faults", hint, html! { p { "None inside the clock, with any allocator." } }));
+    }
+    bars(group, ["Page faults", hint, "page faults inside the clock"], color, |entry| {
+        let all: Vec<f64> = entry.case.runs.iter().map(|r| r.faults() as f64).collect();
         let spread = Summary::of(&all)?;
         let total = entry.middle(|r| r.minor_faults_total.saturating_add(r.major_faults_total) as f64)?;
         let words = format!("{} of {}", text::count(spread.median), text::count(total));
-        Some(Bar { entry, spread, floor: 0.0, dots: Vec::new(), mark: None, words })
-    };
-    let drawn: Vec<Bar> = group.entries.iter().filter_map(bar).collect();
-    let hint = "Inside the clock, of those of the whole process.";
-    if !drawn.is_empty() && drawn.iter().all(|b| b.spread.max == 0.0) {
-        return Some(figure("Page faults", hint, html! { p { "None inside the clock, with any allocator." } }));
-    }
-    bars("Page faults", hint, "page faults inside the clock", &drawn, color)
+        Some(Bar { spread, words, ..Bar::default() })
+    })
 }
 
-/// One row of a chart of ratios: the name, its figures, its dots, the mark of its middle and its interval.
-struct Ratios<'a> {
+/// One row of a chart on a logarithmic axis: the name, its figures, its dots, the mark of its middle and its interval.
+struct Row<'a> {
     name: &'a str,
     words: String,
-    dots: &'a [f64],
+    dots: Vec<f64>,
     middle: f64,
     interval: Option<(f64, f64)>,
+    /// Whether the words stand above the middle, as its dots leave no room beside them.
+    above: bool,
 }
 
-fn ratio_rows(heading: &str, hint: &str, unit: &str, rows: &[Ratios], color: Color) -> Option<Markup> {
-    let ends = |r: &Ratios| [vec![r.middle], r.dots.to_vec(), r.interval.map_or(vec![], |(l, h)| vec![l, h])].concat();
+/// Such a chart; a line marks `one` where that is given, and `tick` says what a line of the axis is called.
+fn rows(
+    [heading, described, hint, unit]: [&str; 4],
+    rows: &[Row],
+    one: Option<f64>,
+    tick: fn(f64) -> String,
+    color: Color,
+) -> Option<Markup> {
+    let ends = |r: &Row| [vec![r.middle], r.dots.to_vec(), r.interval.map_or(vec![], |(l, h)| vec![l, h])].concat();
     if rows.is_empty() {
         return None;
     }
-    let log = Log::over(rows.iter().flat_map(ends).chain([1.0]))?;
+    let log = Log::over(rows.iter().flat_map(ends).chain(one))?;
     let height = ROW * rows.len() as f64 + AXIS;
-    let ticks: Vec<_> = log.ticks().iter().map(|t| (log.place(*t), text::tick(*t))).collect();
-    let one = across(log.place(1.0));
-    let described: Vec<String> = rows.iter().map(|r| format!("{}: {}", r.name, r.words)).collect();
+    let ticks: Vec<_> = log.ticks().iter().map(|t| (log.place(*t), tick(*t))).collect();
+    let says: Vec<String> = rows.iter().map(|r| format!("{}: {}", r.name, r.words)).collect();
     let drawing = frame(
         height,
-        &format!("{heading}. {}", described.join("; ")),
+        &format!("{described}. {}", says.join("; ")),
         html! {
             (axis(&ticks, unit, height))
-            line.one x1=(one) x2=(one) y1="0" y2=(height - AXIS + 3.0) {}
+            @if let Some(one) = one.map(|o| across(log.place(o))) { line.one x1=(one) x2=(one) y1="0" y2=(height - AXIS + 3.0) {} }
             @for (i, r) in rows.iter().enumerate() {
                 @let y = ROW * i as f64;
                 @let (low, high) = (ends(r).into_iter().fold(f64::MAX, f64::min), ends(r).into_iter().fold(0.0, f64::max));
                 @let class = color(r.name);
                 (name(r.name, y))
-                @for dot in r.dots {
+                @for dot in &r.dots {
                     circle class={ "each c" (class) } cx=(across(log.place(*dot))) cy=(y + MIDDLE) r="4" {}
                 }
                 @if let Some((l, h)) = r.interval {
@@ -282,11 +264,7 @@ fn ratio_rows(heading: &str, hint: &str, unit: &str, rows: &[Ratios], color: Col
                     }
                 }
                 circle class={ "point c" (class) } cx=(across(log.place(r.middle))) cy=(y + MIDDLE) r="5.5" {}
-                @if r.dots.is_empty() {
-                    (beside(log.place(low), log.place(high), &r.words, y))
-                } @else {
-                    (above(log.place(r.middle), &r.words, y))
-                }
+                (if r.above { above(log.place(r.middle), &r.words, y) } else { beside(log.place(low), log.place(high), &r.words, y) })
             }
         },
     );
@@ -295,36 +273,64 @@ fn ratio_rows(heading: &str, hint: &str, unit: &str, rows: &[Ratios], color: Col
 
 /// Speed relative to system malloc, each with its interval.
 pub fn ratios(group: &Group, color: Color) -> Option<Markup> {
-    let says = |e: &Entry, r: &Ratio| match (r.interval, e.verdict) {
+    let words = |e: &Entry, r: &Ratio| match (r.interval, e.verdict) {
         (None, _) => format!("{} (one run)", text::times(r.value)),
         (Some((low, high)), verdict) => {
             let mark = if verdict == Some(Verdict::Level) { "= " } else { "" };
             format!("{mark}{} [{}–{}]", text::times(r.value), text::bare_ratio(low), text::bare_ratio(high))
         }
     };
-    let row = |e| {
-        let e: &Entry = e;
-        let r = e.ratio.as_ref()?;
-        Some(Ratios { name: &e.case.allocator, words: says(e, r), dots: &[], middle: r.value, interval: r.interval })
-    };
-    let rows: Vec<Ratios> = group.entries.iter().filter_map(row).collect();
+    let rated = group.entries.iter().filter_map(|e| Some((e, e.ratio.as_ref()?)));
+    let all: Vec<Row> = rated
+        .map(|(e, r)| Row {
+            name: e.name(),
+            words: words(e, r),
+            dots: Vec::new(),
+            middle: r.value,
+            interval: r.interval,
+            above: false,
+        })
+        .collect();
     let hint = "With the 95 % interval; further right is better; = no measurable difference.";
     let unit = format!("times system malloc's operations per second of {} (logarithmic)", group.measure.words());
-    ratio_rows("Ratio to system malloc", hint, &unit, &rows, color)
+    let heading = "Ratio to system malloc";
+    rows([heading, heading, hint, &unit], &all, Some(1.0), text::tick, color)
 }
 
 /// All ratios of every allocator on one axis, with their geometric mean.
 pub fn standings(standings: &[Standing], color: Color) -> Option<Markup> {
-    let row = |s| {
-        let s: &Standing = s;
-        let mean = s.mean.as_ref()?;
-        let words = format!("{}, first in {}", text::times(mean.value), s.places.faster);
-        Some(Ratios { name: &s.name, words, dots: &s.ratios, middle: mean.value, interval: mean.interval })
-    };
-    let mut rows: Vec<Ratios> = standings.iter().filter_map(row).collect();
-    rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
+    let mut all: Vec<Row> = Vec::new();
+    for (s, mean) in standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?))) {
+        let words = format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster));
+        let (middle, interval) = (mean.value, mean.interval);
+        all.push(Row { name: &s.name, words, dots: s.ratios.clone(), middle, interval, above: !s.ratios.is_empty() });
+    }
+    all.sort_by(|a, b| b.middle.total_cmp(&a.middle));
     let hint = "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further \
                 right is better.";
     let unit = "times system malloc's operations per second (logarithmic)";
-    ratio_rows("Against system malloc", hint, unit, &rows, color)
+    let heading = "Against system malloc";
+    rows([heading, heading, hint, unit], &all, Some(1.0), text::tick, color)
+}
+
+/// How long single calls take: the median, the tail and the worst; nothing where no latency was sampled.
+pub fn latencies(group: &Group, color: Color) -> impl Iterator<Item = Markup> {
+    let of = |what: &str, pick: fn(&Latency) -> Percentiles| {
+        let sampled = group.entries.iter().filter_map(|e| Some((e, pick(e.case.latency.as_ref()?))));
+        let mut all: Vec<Row> = Vec::new();
+        for (e, p) in sampled.filter(|(_, p)| p.samples > 0) {
+            // Below one nanosecond the clock sees nothing; a logarithmic axis has no zero.
+            let marks = [p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns].map(|ns| ns.max(1) as f64);
+            let (words, dots) = (marks.map(text::nanoseconds).join(" · "), marks[1..3].to_vec());
+            let interval = Some((marks[0], marks[3]));
+            all.push(Row { name: e.name(), words, dots, middle: marks[0], interval, above: false });
+        }
+        let heading = format!("Latency of one {what}");
+        let described = format!("{heading}, median, 99 %, 99.9 %, worst");
+        let hint = "p50 · p99 · p99.9 · worst; drawn as dots in that order and the bar at the end.";
+        let unit = "time of one call (logarithmic): p50, p99, p99.9, worst";
+        let tick = |ns: f64| text::duration(ns / 1e9).replace(".00 ", " ").replace(".0 ", " ");
+        rows([&heading, &described, hint, unit], &all, None, tick, color)
+    };
+    [of("allocation", |l| l.alloc), of("free", |l| l.free)].into_iter().flatten()
 }

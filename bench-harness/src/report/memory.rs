@@ -14,40 +14,32 @@ use crate::text;
 const HEIGHT: f64 = 190.0;
 const AXIS: f64 = 34.0;
 
-/// One allocator's way, in per cent across and MiB.
-struct Line<'a> {
-    entry: &'a Entry<'a>,
-    points: Vec<MemoryPoint>,
-}
+/// An allocator and the moments of its runs.
+type Line<'a> = (&'a str, Vec<MemoryPoint>);
 
 /// The chart; nothing where the workload does not follow memory.
 pub fn chart(group: &Group, color: Color) -> Option<Markup> {
-    let line = |entry| {
-        let entry: &Entry = entry;
-        let points = middle_points(entry)?;
-        Some(Line { entry, points })
-    };
-    let lines: Vec<Line> = group.entries.iter().filter(|e| !e.is_floor()).filter_map(line).collect();
-    let longest = lines.iter().map(|l| l.points.len()).max().filter(|n| *n > 1)?;
+    let entries = group.entries.iter().filter(|e| !e.is_floor());
+    let lines: Vec<Line> = entries.filter_map(|e| Some((e.name(), middle_points(e)?))).collect();
+    let longest = lines.iter().max_by_key(|l| l.1.len()).filter(|l| l.1.len() > 1)?;
     // Moments of a workload that keeps blocks come at the same step but not at the same second for each allocator;
     // a workload that holds nothing only waits, and then seconds are what matters.
-    let waits = lines.iter().all(|l| l.points.iter().all(|p| p.live_kib == 0));
-    let since_first = |p: &MemoryPoint, l: &Line| (p.secs - l.points[0].secs).max(0.0);
-    let span = lines.iter().filter_map(|l| Some(since_first(l.points.last()?, l))).fold(0.0, f64::max);
+    let waits = lines.iter().all(|l| l.1.iter().all(|p| p.live_kib == 0));
+    let since_first = |p: &MemoryPoint, l: &Line| (p.secs - l.1[0].secs).max(0.0);
+    let span = lines.iter().filter_map(|l| Some(since_first(l.1.last()?, l))).fold(0.0, f64::max);
     let x = |i: usize, p: &MemoryPoint, l: &Line| match waits {
         true if span > 0.0 => since_first(p, l) / span * 100.0,
-        _ => i as f64 / (longest - 1) as f64 * 100.0,
+        _ => i as f64 / (longest.1.len() - 1) as f64 * 100.0,
     };
-    let most = lines.iter().flat_map(|l| &l.points).map(|p| p.rss_kib.max(p.live_kib)).max()?;
+    let most = lines.iter().flat_map(|l| &l.1).map(|p| p.rss_kib.max(p.live_kib)).max()?;
     let (top, step) = scale::linear(most as f64 / 1024.0);
     let y = |kib: u64| (1.0 - kib as f64 / 1024.0 / top) * 100.0;
     let way = |l: &Line, of: fn(&MemoryPoint) -> u64| {
-        let places =
-            l.points.iter().enumerate().map(|(i, p)| format!("{:.2},{:.2}", within(x(i, p, l)), within(y(of(p)))));
-        places.collect::<Vec<_>>().join(" ")
+        let place = |(i, p)| format!("{:.2},{:.2}", within(x(i, p, l)), within(y(of(p))));
+        l.1.iter().enumerate().map(place).collect::<Vec<_>>().join(" ")
     };
     let levels: Vec<f64> = (0..=(top / step).round() as usize).map(|i| i as f64 * step).collect();
-    let described: Vec<String> = lines.iter().map(|l| format!("{} ends at {}", l.entry.name(), ends_at(l))).collect();
+    let described: Vec<String> = lines.iter().map(|l| format!("{} ends at {}", l.0, ends_at(l))).collect();
     let drawing = html! {
         svg.chart.memory width="100%" height=(HEIGHT + AXIS) role="img"
             aria-label={ "Memory over time. " (described.join("; ")) } {
@@ -58,10 +50,10 @@ pub fn chart(group: &Group, color: Color) -> Option<Markup> {
                 }
                 svg x="0" y="0" width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none" {
                     @if !waits {
-                        polyline.live points=(way(longest_line(&lines)?, |p| p.live_kib)) vector-effect="non-scaling-stroke" {}
+                        polyline.live points=(way(longest, |p| p.live_kib)) vector-effect="non-scaling-stroke" {}
                     }
                     @for l in &lines {
-                        polyline class={ "way c" (color(l.entry.name())) } points=(way(l, |p| p.rss_kib))
+                        polyline class={ "way c" (color(l.0)) } points=(way(l, |p| p.rss_kib))
                             vector-effect="non-scaling-stroke" {}
                     }
                 }
@@ -70,7 +62,7 @@ pub fn chart(group: &Group, color: Color) -> Option<Markup> {
                 }
             }
             @let (first, last) = if waits { ("freed".to_owned(), format!("{} s later", text::digits(span))) }
-                else { ("step 1".to_owned(), format!("step {longest}")) };
+                else { ("step 1".to_owned(), format!("step {}", longest.1.len())) };
             text.axis x="50%" y=(HEIGHT + 30.0) text-anchor="middle" { (if waits { "seconds at rest; upwards: MiB resident beyond the start" } else { "moments the workload noted; upwards: MiB resident beyond the start" }) }
             text.tick x="0" y=(HEIGHT + 14.0) { (first) }
             text.tick x="100%" y=(HEIGHT + 14.0) text-anchor="end" { (last) }
@@ -78,7 +70,7 @@ pub fn chart(group: &Group, color: Color) -> Option<Markup> {
         ul.legend {
             @if !waits { li { span.swatch.live {} "asked for" } }
             @for l in &lines {
-                li { span class={ "swatch c" (color(l.entry.name())) } {} (l.entry.name()) " " span.dim { (ends_at(l)) } }
+                li { span class={ "swatch c" (color(l.0)) } {} (l.0) " " span.dim { (ends_at(l)) } }
             }
         }
     };
@@ -91,11 +83,7 @@ pub fn chart(group: &Group, color: Color) -> Option<Markup> {
 }
 
 fn ends_at(line: &Line) -> String {
-    line.points.last().map_or(String::new(), |p| text::mib(p.rss_kib as f64))
-}
-
-fn longest_line<'a, 'b>(lines: &'b [Line<'a>]) -> Option<&'b Line<'a>> {
-    lines.iter().max_by_key(|l| l.points.len())
+    line.1.last().map_or(String::new(), |p| text::mib(p.rss_kib as f64))
 }
 
 /// The median of each moment over the runs; as many moments as every run has.

@@ -1,11 +1,10 @@
 //! The report: one HTML page made of a results file, complete in itself.
 //!
-//! Charts are inline SVG drawn here (`chart`, `latency`, `memory`), so that the page needs no scripts and loads nothing; its own
+//! Charts are inline SVG drawn here (`chart`, `memory`), so that the page needs no scripts and loads nothing; its own
 //! policy forbids both. What it says is worked out first (`figures`, `finding`) and only then put into words and drawings
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
 mod chart;
-mod latency;
 mod memory;
 mod rerun;
 mod scale;
@@ -64,7 +63,7 @@ pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
     let standings = standings::standings(&groups);
     let allocators = figures::allocators(&groups);
-    let ranked: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).cloned().collect();
+    let ranked = figures::ranked(&groups);
     let color = |name: &str| color_of(name, &allocators);
     let title = finding::title(&groups);
     let sentences = finding::sentences(&groups);

@@ -2,6 +2,7 @@
 
 use crate::figures::Group;
 use crate::machine::Machine;
+use crate::plan::PRELOAD;
 use crate::text::shell_word;
 
 const CARGO: &str = "cargo run --release -p bench-harness --";
@@ -16,6 +17,9 @@ pub fn whole(machine: &Machine) -> Option<String> {
 pub fn measurement(group: &Group, machine: &Machine) -> String {
     let cases = || group.entries.iter().map(|e| e.case);
     let Some(first) = cases().next() else { return String::new() };
+    if first.spec.workload == PRELOAD {
+        return whole(machine).unwrap_or_default();
+    }
     let mut words = first.spec.command();
     let names: Vec<&str> = group.entries.iter().map(|e| e.name()).collect();
     let runs = cases().map(|c| c.runs.len() + c.failures.len()).max().unwrap_or(1).max(1);
@@ -27,7 +31,6 @@ pub fn measurement(group: &Group, machine: &Machine) -> String {
     let flags = [
         ("--latency", cases().any(|c| c.latency.is_some())),
         ("--exact", cases().any(|c| c.exact.instructions_per_op.is_some())),
-        ("--settle", machine.command.iter().any(|a| a == "--settle")),
         ("--no-host-warm", machine.command.iter().any(|a| a == "--no-host-warm")),
     ];
     words.extend(flags.iter().filter(|f| f.1).map(|f| f.0.to_owned()));

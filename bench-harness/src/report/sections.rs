@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::Color;
-use super::{chart, latency, memory, rerun};
+use super::{chart, memory, rerun};
 use crate::figures::Group;
 use crate::machine::Machine;
 use crate::results::Results;
@@ -16,7 +16,7 @@ pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
     charts.extend(chart::time(group, color));
     charts.extend(chart::ratios(group, color));
     charts.extend(chart::bound(group, color));
-    charts.extend(latency::charts(group, color));
+    charts.extend(chart::latencies(group, color));
     charts.extend(memory::chart(group, color));
     charts.extend(chart::peak(group, color));
     charts.extend(chart::faults(group, color));

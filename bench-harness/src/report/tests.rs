@@ -52,15 +52,11 @@ fn tags(page: &str) -> Vec<&str> {
     outside.into_iter().flat_map(|p| p.split('<').skip(1)).map(|t| t.split('>').next().unwrap()).collect()
 }
 
-/// Nothing loaded, nothing run, nothing but the elements the report itself uses.
+/// Nothing loaded and nothing run.
 fn assert_self_contained(page: &str) {
-    const KNOWN: &str = "!DOCTYPE html head meta title style body header main section article h1 h2 h3 p strong span a ul li \
-        figure figcaption svg defs pattern rect line circle text polyline div table thead tbody tr th td details summary pre code \
-        dl dt dd fieldset legend label input";
     const LOADS: [&str; 8] = ["src", "srcdoc", "srcset", "data", "style", "action", "formaction", "xlink:href"];
     for tag in tags(page) {
-        let name = tag.trim_start_matches('/').split(' ').next().unwrap();
-        assert!(KNOWN.split_whitespace().any(|k| k == name), "<{tag}>");
+        assert!(!["script", "iframe", "img", "link", "object", "embed"].iter().any(|t| tag.starts_with(t)), "<{tag}>");
         // Between the quoted values stand the attributes' names.
         for attribute in
             tag.split('"').step_by(2).filter_map(|part| Some(part.rsplit_once(' ')?.1.trim_end_matches('=')))
@@ -74,13 +70,6 @@ fn assert_self_contained(page: &str) {
     let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
     assert!(!style.contains("@import") && style.matches("url(").count() == style.matches("url(#hatch)").count());
     assert!(page.contains("default-src 'none'") && !page.contains("://"), "an address stands in the page");
-}
-
-/// What stands around a piece of the page.
-fn around<'a>(page: &'a str, piece: &str) -> &'a str {
-    let at = page.find(piece).unwrap_or(0);
-    let start = (0..=at.saturating_sub(80)).rev().find(|i| page.is_char_boundary(*i)).unwrap_or(0);
-    page[start..].split_inclusive('>').next().unwrap_or("")
 }
 
 #[test]
@@ -140,17 +129,6 @@ fn a_phone_shows_ours_and_the_best_other_at_first() {
     let checked =
         |name: &str| first.split("<label>").find(|l| l.contains(&format!(" {name}<"))).unwrap().contains("checked");
     assert_eq!([checked("system"), checked("hakmem"), checked("jemalloc")], [false, true, true]);
-}
-
-#[test]
-fn a_bound_is_drawn_and_judged() {
-    let with = |name: &str, figure: f64| {
-        let mut case = case(&spec("cache-sets"), name, Series::Warm, &[1.0, 1.0, 1.0]);
-        case.runs.iter_mut().for_each(|r| r.figure = Some(figure));
-        case
-    };
-    let shown = |ours: f64| page(&results(vec![with("system", 9.0), with("hakmem", ours)]));
-    assert!(shown(0.5).contains("0.50, kept") && shown(1.5).contains("1.50, missed"));
 }
 
 #[test]
@@ -225,14 +203,8 @@ fn no_figure_breaks_a_chart() {
                 let point = |r: &mut StdRng| MemoryPoint { secs: float(r), live_kib: whole(r), rss_kib: whole(r) };
                 run.memory = (0..points).map(|_| point(&mut random)).collect();
             }
-            let ns = |r: &mut StdRng| whole(r);
-            let p = Percentiles {
-                samples: ns(&mut random),
-                p50_ns: ns(&mut random),
-                p99_ns: ns(&mut random),
-                p999_ns: ns(&mut random),
-                worst_ns: ns(&mut random),
-            };
+            let [p50_ns, p99_ns, p999_ns, worst_ns] = [0; 4].map(|_| whole(&mut random));
+            let p = Percentiles { samples: whole(&mut random), p50_ns, p99_ns, p999_ns, worst_ns };
             case.latency = Some(Latency { alloc: p, free: p });
             case.exact.instructions_per_op = Some(float(&mut random));
         }
@@ -241,7 +213,8 @@ fn no_figure_breaks_a_chart() {
         for wrong in ["NaN", "inf%", "inf,", "inf ", "=\"-"] {
             // An offset to the left is the one value that may be below 0.
             let page = page.replace("dx=\"-9\"", "");
-            assert!(!page.contains(wrong), "{wrong}: {}", around(&page, wrong));
+            let tag = page.split_inclusive('>').find(|tag| tag.contains(wrong));
+            assert_eq!(tag, None, "{wrong}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::age;
-use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rest, rss_kib, timed_section};
+use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rss_kib, timed_section};
 use crate::raw::{self, Extent, RawAllocator};
 use crate::record::{MemoryPoint, Run, Series};
 
@@ -16,9 +16,8 @@ pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
 pub struct Bench {
     alloc: &'static RawAllocator,
     series: Series,
-    settle: Option<Duration>,
     started_ns: u64,
-    run: Run,
+    pub(crate) run: Run,
 }
 
 /// Blocks that lost their contents. Read once all threads have been joined: Relaxed.
@@ -29,14 +28,10 @@ pub fn damaged(blocks: u64) {
 }
 
 impl Bench {
-    pub fn new(alloc: &'static RawAllocator, series: Series, settle: Option<Duration>) -> Self {
+    pub fn new(alloc: &'static RawAllocator, series: Series) -> Self {
         // The optimiser must not learn which allocator it is where only one is linked in.
         let alloc = std::hint::black_box(alloc);
-        Self { alloc, series, settle, started_ns: 0, run: Run::default() }
-    }
-
-    pub fn allocator(&self) -> &'static RawAllocator {
-        self.alloc
+        Self { alloc, series, started_ns: 0, run: Run::default() }
     }
 
     /// Whether the workload's preparatory pass runs before the clock: in every series but the cold one.
@@ -134,40 +129,26 @@ impl Bench {
         self.run.sys_secs = used.sys_secs;
     }
 
-    pub fn secs(&self) -> f64 {
-        self.run.secs
-    }
-
-    pub fn ops(&self) -> u64 {
-        self.run.ops
-    }
-
-    /// Notes the figure of which the workload's bound speaks.
-    pub fn note_figure(&mut self, figure: f64) {
-        self.run.figure = Some(figure);
-    }
-
-    /// Notes what the result came to, for comparison with other runs.
-    pub fn note_checksum(&mut self, checksum: u64) {
-        self.run.checksum = Some(checksum);
+    /// Of the timed part, so many nanoseconds of processor time and page faults were the allocator's; nothing else counts.
+    pub fn count_only(&mut self, ns: u64, faults: u64) {
+        let secs = ns.max(1) as f64 / 1e9;
+        (self.run.secs, self.run.user_secs, self.run.sys_secs) = (secs, secs, 0.0);
+        self.run.ops_per_sec = self.run.ops as f64 / secs;
+        self.run.minor_faults_timed = faults;
     }
 
     /// Reads what is resident after so much rest, with no call into the allocator meanwhile.
     pub fn rest(&mut self, time: Duration) {
-        rest(time);
+        std::thread::sleep(time);
         self.run.rss_after_kib = Some(rss_kib());
     }
 
-    /// To be called once everything is freed: reads what is resident, and again after the rest that was asked for. An error
-    /// where blocks lost their contents.
+    /// To be called once everything is freed: reads what is resident. An error where blocks lost their contents.
     pub fn finish(&mut self) -> Result<(), String> {
         self.run.rss_end_kib = rss_kib();
         self.run.max_rss_kib = peak_rss_kib();
         self.run.aged_kib = age::kept_kib();
         self.run.failed_allocs = raw::refused();
-        if let Some(time) = self.settle {
-            self.rest(time);
-        }
         let total = Usage::now();
         self.run.minor_faults_total = total.minor;
         self.run.major_faults_total = total.major;
@@ -177,10 +158,6 @@ impl Bench {
             0 => Ok(()),
             n => Err(format!("verification failed: {n} blocks lost their contents")),
         }
-    }
-
-    pub fn into_run(self) -> Run {
-        self.run
     }
 }
 

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::measure::rest;
 use crate::one_line;
 use crate::program::{self, Prepare};
-use crate::raw::{Global, RawAllocator, Subject};
+use crate::raw::RawAllocator;
 use crate::record::{Order, Run};
 
 /// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME is
@@ -19,16 +18,14 @@ pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let spec = order.spec.clone().filled();
     let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
-    let settle = order.settle_ms.map(Duration::from_millis);
-    let mut bench = Bench::new(crate::latency::sampled(alloc), order.series, settle);
+    let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
     (row.run)(&spec, &mut bench)?;
-    let mut run = bench.into_run();
-    run.latency = crate::latency::found();
-    Ok(run)
+    Ok(Run { latency: crate::latency::found(), ..bench.run })
 }
 
-/// The whole life of a child whose only argument is the order.
-pub fn main(alloc: &'static RawAllocator) -> ! {
+/// The whole life of a child whose only argument is the order; `prepare` makes its real programs, where it has any.
+pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
+    program::set_prepare(prepare);
     let mut arguments = std::env::args().skip(1);
     let (Some(order), None) = (arguments.next(), arguments.next()) else {
         give_up("expected one argument, an order as JSON; this is a child of bench-harness")
@@ -51,25 +48,6 @@ pub fn main(alloc: &'static RawAllocator) -> ! {
     std::process::exit(0)
 }
 
-struct OfProgram;
-
-impl Subject for OfProgram {
-    const NAME: &'static str = "the global allocator";
-    fn allocator() -> &'static (impl std::alloc::GlobalAlloc + 'static) {
-        &Global
-    }
-    fn prewarm(_n: usize) -> usize {
-        0
-    }
-}
-
-/// The whole life of a child that sets an allocator as its global one and has real programs.
-pub fn program_main(prepare: Prepare) -> ! {
-    static ALLOCATOR: RawAllocator = RawAllocator::of::<OfProgram>();
-    program::set_prepare(prepare);
-    main(&ALLOCATOR)
-}
-
 fn give_up(error: &str) -> ! {
     eprintln!("{}", one_line(error));
     std::process::exit(3)
@@ -80,7 +58,7 @@ fn provoke_fault(name: &str) {
     match wish.split_once(':') {
         Some(("crash", n)) if n == name => std::process::abort(),
         Some(("hang", n)) if n == name => loop {
-            rest(Duration::from_secs(3600));
+            std::thread::sleep(Duration::from_secs(3600));
         },
         Some(("garbage", n)) if n == name => {
             println!("not a result");

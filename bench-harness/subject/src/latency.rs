@@ -114,7 +114,11 @@ pub fn sampled(real: &'static RawAllocator) -> &'static RawAllocator {
         now_ns() - start
     });
     CLOCK_COST.store(cost.min().unwrap_or(0), Relaxed);
-    SAMPLED.get_or_init(|| real.with_calls(Calls { alloc, zeroed, dealloc, realloc }))
+    SAMPLED.get_or_init(|| {
+        let mut sampled = *real;
+        sampled.calls = Calls { alloc, zeroed, dealloc, realloc };
+        sampled
+    })
 }
 
 pub fn found() -> Option<Latency> {
@@ -130,7 +134,11 @@ fn due() -> bool {
     })
 }
 
-fn timed<R>(histogram: &Histogram, call: impl FnOnce() -> R) -> R {
+#[inline(always)]
+fn sometimes_timed<R>(histogram: &Histogram, call: impl FnOnce() -> R) -> R {
+    if !due() {
+        return call();
+    }
     let start = now_ns();
     let result = std::hint::black_box(call());
     let took = now_ns() - start;
@@ -139,12 +147,7 @@ fn timed<R>(histogram: &Histogram, call: impl FnOnce() -> R) -> R {
 }
 
 fn real() -> Calls {
-    REAL.get().expect("the sampling functions are handed out after REAL was set").calls()
-}
-
-#[inline(always)]
-fn sometimes_timed<R>(histogram: &Histogram, call: impl FnOnce() -> R) -> R {
-    if due() { timed(histogram, call) } else { call() }
+    REAL.get().expect("the sampling functions are handed out after REAL was set").calls
 }
 
 #[inline(never)]

@@ -106,22 +106,3 @@ pub fn map(bytes: usize, resident: bool) -> Result<*mut u8, String> {
     }
     Ok(base.cast())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_is_zeroed_and_writable() {
-        let mut t = Table::<Slot>::new(1000).unwrap();
-        assert_eq!(t.len(), 1000);
-        assert!(t.iter().all(|s| s.ptr.is_null() && s.size == 0));
-        t[999].size = 7;
-        assert_eq!(t[999].size, 7);
-    }
-
-    #[test]
-    fn an_impossible_table_is_an_error() {
-        assert!(Table::<u64>::new(usize::MAX / 4).unwrap_err().contains("too large"));
-    }
-}

@@ -1,7 +1,6 @@
 //! Real programs: executables of their own, once per allocator, which each sets as its `#[global_allocator]`.
 //!
-//! Such an executable calls `child::program_main` with the function that prepares a program by name; what it prepares and
-//! does allocates like any Rust program, through the global allocator. Every run answers a checksum of its result.
+//! Such an executable gives `subject!` the function that prepares a program by name; what it prepares and does allocates like any Rust program, through the global allocator. Every run answers a checksum of its result.
 
 use std::sync::OnceLock;
 
@@ -23,10 +22,10 @@ pub type Work = Box<dyn FnOnce() -> Result<Outcome, String>>;
 /// Prepares the program of that name at that scale (1 is the usual size), outside the clock.
 pub type Prepare = fn(&str, f64) -> Result<Work, String>;
 
-static PREPARE: OnceLock<Prepare> = OnceLock::new();
+static PREPARE: OnceLock<Option<Prepare>> = OnceLock::new();
 
-/// The function that prepares the programs of this executable.
-pub fn set_prepare(prepare: Prepare) {
+/// The function that prepares the programs of this executable, if it has any.
+pub fn set_prepare(prepare: Option<Prepare>) {
     PREPARE.get_or_init(|| prepare);
 }
 
@@ -35,6 +34,7 @@ pub fn run(spec: &Spec, bench: &mut Bench) -> Result<(), String> {
     let name = &spec.workload;
     let prepare = PREPARE
         .get()
+        .and_then(|p| *p)
         .ok_or_else(|| format!("{name} is not in this executable: it needs bench-harness programs build"))?;
     bench.start()?;
     let work = prepare(name.trim_start_matches("program-"), spec.share("scale"))?;
@@ -43,6 +43,6 @@ pub fn run(spec: &Spec, bench: &mut Bench) -> Result<(), String> {
         outcome = work();
         outcome.as_ref().map_or(0, |o| o.units)
     });
-    bench.note_checksum(outcome?.checksum);
+    bench.run.checksum = Some(outcome?.checksum);
     bench.finish()
 }

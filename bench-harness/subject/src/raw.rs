@@ -41,7 +41,8 @@ pub struct RawAllocator {
     name: &'static str,
     prepare: fn(Extent) -> Result<(), String>,
     prewarm: fn(usize) -> usize,
-    calls: Calls,
+    /// The calls themselves, for those who pass them on.
+    pub(crate) calls: Calls,
 }
 
 /// An allocator that can be measured: a `GlobalAlloc` with a name.
@@ -62,22 +63,16 @@ impl RawAllocator {
     }
 
     /// A table from functions of one's own, for allocators that are no `GlobalAlloc`.
-    pub const fn from_calls(name: &'static str, prepare: fn(Extent) -> Result<(), String>, calls: Calls) -> Self {
+    pub(crate) const fn from_calls(
+        name: &'static str,
+        prepare: fn(Extent) -> Result<(), String>,
+        calls: Calls,
+    ) -> Self {
         Self { name, prepare, prewarm: |_| 0, calls }
-    }
-
-    /// The same allocator called through other functions, which must pass every call on.
-    pub fn with_calls(self, calls: Calls) -> Self {
-        Self { calls, ..self }
     }
 
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// The calls themselves, for those who pass them on.
-    pub fn calls(&self) -> Calls {
-        self.calls
     }
 
     /// Tells the allocator what the workload will hold; only `null` cares.
@@ -184,29 +179,6 @@ unsafe fn dealloc_of<S: Subject>(ptr: *mut u8, size: usize, align: usize) {
 unsafe fn realloc_of<S: Subject>(ptr: *mut u8, size: usize, align: usize, new: usize) -> *mut u8 {
     // SAFETY: the caller passes a live block, its layout, and a new size from 1 to isize::MAX.
     unsafe { S::allocator().realloc(ptr, Layout::from_size_align_unchecked(size, align), new) }
-}
-
-/// The global allocator of the program that links this, for executables that set the allocator under test as theirs.
-pub struct Global;
-
-// SAFETY: every call is passed on to the global allocator with the same layout.
-unsafe impl GlobalAlloc for Global {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::alloc_zeroed(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: passed on to the caller.
-        unsafe { std::alloc::realloc(ptr, layout, new_size) }
-    }
 }
 
 /// Start of null's fixed blocks and the distance between two of them. Written once, by `null_prepare`, before any thread of

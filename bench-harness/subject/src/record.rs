@@ -39,9 +39,6 @@ pub struct Order {
     #[serde(flatten)]
     pub spec: Spec,
     pub series: Series,
-    /// Milliseconds to rest after everything was freed before resident memory is read once more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settle_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +60,7 @@ pub struct Run {
     /// Resident memory before the first allocation, bookkeeping included.
     pub rss_start_kib: u64,
     pub rss_end_kib: u64,
-    /// Resident memory at rest, where the workload or the caller asks for it.
+    /// Resident memory at rest, where the workload waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rss_after_kib: Option<u64>,
     /// KiB that ageing left in use, in the aged series.
@@ -78,6 +75,10 @@ pub struct Run {
     /// What the workload holds against its bound; the workload says what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<f64>,
+    /// Further figures, of which the workload says what they are: of a program with a preloaded library, what was found in its
+    /// output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<f64>,
     /// Of the result, where the workload is a real program; equal for equal work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<u64>,

@@ -41,10 +41,17 @@ pub struct Param {
     pub kind: Kind,
     /// A variable of the environment that stands in for its default.
     pub variable: Option<&'static str>,
+    /// Whether the timed part grows with it in proportion: of one parameter at most.
+    pub longer: bool,
     pub help: &'static str,
 }
 
 impl Param {
+    /// The same, which makes the timed part longer.
+    pub const fn longer(self) -> Param {
+        Param { longer: true, ..self }
+    }
+
     pub fn key(&self) -> String {
         self.name.replace('-', "_")
     }

@@ -37,8 +37,6 @@ pub struct Workload {
     /// What it does and whom that imitates, in one sentence; the file of the workload says more.
     pub about: &'static str,
     pub params: &'static [Param],
-    /// The parameter that makes the timed part longer in proportion; empty where none does.
-    pub longer: &'static str,
     /// The parameters in a few words, for tables.
     pub label: fn(&Spec) -> String,
     /// Roughly the most bytes one run holds.

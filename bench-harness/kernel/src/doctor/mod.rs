@@ -4,151 +4,230 @@
 //! for causes, and only for those of what was asked for (`HAKMEM_THP`, `HAKMEM_HUGETLB`, `HAKMEM_SS_PREFAULT`) and not
 //! had: a setting that hurts nobody is information, not a problem.
 
+use std::path::PathBuf;
+
 use hakmem_alloc::findings;
-use hakmem_alloc::region::{Backing, HugetlbSize, Region};
+use hakmem_alloc::region::{Backing, HugeWish, HugetlbSize, Region};
 
-use facts::{Facts, TRY, collect};
-
-mod facts;
 #[cfg(test)]
 mod tests;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Ok,
-    Info,
-    Problem,
-}
-
+/// What it is about, how bad it is ([`OK`], [`INFO`] or [`PROBLEM`]), and what was found, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub check: &'static str,
-    level: Level,
+    pub level: &'static str,
     pub text: String,
 }
 
-impl Finding {
-    /// Whether it was asked for and not had.
-    pub fn is_problem(&self) -> bool {
-        self.level == Level::Problem
-    }
+pub const OK: &str = "ok";
+pub const INFO: &str = "info";
+/// It was asked for and not had.
+pub const PROBLEM: &str = "problem";
 
-    pub fn level(&self) -> &'static str {
-        match self.level {
-            Level::Ok => "ok",
-            Level::Info => "info",
-            Level::Problem => "problem",
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    huge: bool,
+    hugetlb: Option<u64>,
+    prefault: bool,
+}
+
+/// What was tried, and the settings that may explain it. `None` where it could not be.
+#[derive(Debug, Clone, Default)]
+struct Facts {
+    asked: Asked,
+    thp_enabled: Option<String>,
+    thp_defrag: Option<String>,
+    thp_disabled_by_prctl: bool,
+    /// Bytes that were huge, of [`TRY`] wished.
+    huge: Option<usize>,
+    aligned: Option<bool>,
+    /// Bytes that were populated, of [`TRY`]; or why none.
+    populated: Option<Result<usize, String>>,
+}
+
+const TRY: usize = 8 << 20;
+const THP: &str = "/sys/kernel/mm/transparent_hugepage";
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|s| s.trim().to_owned())
+}
+
+/// What is chosen in a file that marks its choice by brackets.
+fn chosen(path: &str) -> Option<String> {
+    let text = read(path)?;
+    Some(text.split_once('[').and_then(|(_, r)| r.split_once(']')).map_or(text.as_str(), |(w, _)| w).to_owned())
+}
+
+/// What the variables of the environment ask for.
+fn asked(var: impl Fn(&str) -> Option<String>) -> Asked {
+    let is = |name: &str, values: &[&str]| var(name).is_some_and(|v| values.contains(&v.as_str()));
+    Asked {
+        // What is not forbidden is asked for: auto gives growing programs huge pages.
+        huge: !is("HAKMEM_THP", &["never"]),
+        hugetlb: match var("HAKMEM_HUGETLB").as_deref() {
+            Some("2m") => Some(2 << 20),
+            Some("1g") => Some(1 << 30),
+            _ => None,
+        },
+        prefault: is("HAKMEM_SS_PREFAULT", &["populate", "map_populate", "collapse", "async"])
+            || var("HAKMEM_SS_PREWARM").is_some_and(|n| n != "0"),
+    }
+}
+
+fn collect() -> Facts {
+    // SAFETY: asks for a number.
+    let disabled = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) } > 0;
+    let facts = Facts {
+        asked: asked(|name| std::env::var(name).ok()),
+        thp_enabled: chosen(&format!("{THP}/enabled")),
+        thp_defrag: chosen(&format!("{THP}/defrag")),
+        thp_disabled_by_prctl: disabled,
+        ..Facts::default()
+    };
+    let region = match Region::builder().len(TRY).huge(HugeWish::Want).map() {
+        Ok(region) => region,
+        Err(e) => {
+            let text = format!("no region could be mapped: {e}: {}", findings::of_mapping(TRY));
+            return Facts { populated: Some(Err(text)), ..facts };
         }
+    };
+    let aligned = Some((region.as_ptr() as usize).is_multiple_of(2 << 20));
+    match region.prefault() {
+        Ok(done) => Facts { huge: Some(done.huge_bytes), aligned, populated: Some(Ok(done.bytes)), ..facts },
+        Err(e) => Facts { aligned, populated: Some(Err(e.to_string())), ..facts },
     }
 }
 
 pub fn diagnose_here() -> Vec<Finding> {
-    diagnose(&collect())
-}
-
-fn diagnose(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![];
-    let mut say = |check, level, text: String| findings.push(Finding { check, level, text });
-    say("kernel", Level::Info, format!("Linux {}", facts.kernel));
-    let (level, text) = huge_pages(facts);
-    say("huge-pages", level, text);
-    match facts.aligned {
-        Some(true) => say("alignment", Level::Ok, "a region lies on a 2 MiB boundary".into()),
-        Some(false) => {
-            say("alignment", Level::Problem, "a region does not lie on a 2 MiB boundary: please report".into())
-        }
-        None => {}
-    }
-    let (level, text) = prefault(facts);
-    say("prefault", level, text);
-    if let Some(size) = facts.asked.hugetlb {
-        let (level, text) = pool(facts, size);
-        say("hugetlb", level, text);
-    } else {
-        let pool = |(size, n): &(u64, u64)| format!("{n} free of {} KiB", size >> 10);
-        let text = facts.pool_pages_free.iter().map(pool).collect::<Vec<_>>().join(", ");
-        say("hugetlb", Level::Info, format!("not asked for (HAKMEM_HUGETLB); pool: {text}"));
-    }
-    let none = || "not there".to_owned();
-    let sysfs = format!(
-        "enabled={} defrag={} shmem_enabled={}",
-        facts.thp_enabled.clone().unwrap_or_else(none),
-        facts.thp_defrag.clone().unwrap_or_else(none),
-        facts.shmem_enabled.clone().unwrap_or_else(none)
-    );
-    say("sysfs", Level::Info, sysfs);
-    let on = facts.mthp.iter().filter(|(_, policy)| policy != "never");
-    let on: Vec<String> = on.map(|(kib, policy)| format!("{kib} KiB {policy}")).collect();
-    let none_on = "no size but the default is on";
-    say("mthp", Level::Info, if on.is_empty() { none_on.into() } else { on.join(", ") });
-    if let Some(n) = &facts.khugepaged {
-        let text = format!("max_ptes_none={n}: 511 lets it turn one resident OS page into 2 MiB");
-        say("khugepaged", Level::Info, text);
-    }
-    for (name, value) in &facts.limits {
-        let text = match value {
-            Some(bytes) => format!("{name} is {} MiB", bytes >> 20),
-            None => format!("{name} is unlimited"),
-        };
-        say("limits", Level::Info, text);
-    }
-    if let Some(mode) = &facts.overcommit {
-        let text = match mode.as_str() {
-            "2" => "vm.overcommit_memory=2: what is mapped counts, touched or not".to_owned(),
-            other => format!("vm.overcommit_memory={other}"),
-        };
-        say("overcommit", Level::Info, text);
-    }
-    let text = match facts.cgroup_left {
-        Some(left) => format!("the control group leaves {} MiB", left >> 20),
-        None => "no control group limits this process".to_owned(),
-    };
-    say("memory", Level::Info, format!("{} MiB available; {text}", facts.available >> 20));
+    let facts = collect();
+    let kernel = format!("Linux {}", read("/proc/sys/kernel/osrelease").unwrap_or_default());
+    let mut findings = vec![Finding { check: "kernel", level: INFO, text: kernel }];
+    findings.extend(judged(&facts));
+    findings.extend(told().into_iter().map(|(check, text)| Finding { check, level: INFO, text }));
     findings
 }
 
-/// Whether huge pages were had, else the first cause that explains it.
-fn huge_pages(facts: &Facts) -> (Level, String) {
-    match facts.huge_try {
-        Some((wished, had)) if had >= wished => {
-            return (Level::Ok, format!("{} MiB wished, {} MiB had", wished >> 20, had >> 20));
-        }
-        _ => {}
+/// What was tried, and where it was asked for and not had, why.
+fn judged(facts: &Facts) -> Vec<Finding> {
+    let bad = |is_asked: bool| if is_asked { PROBLEM } else { INFO };
+    let mib = |bytes: usize| bytes >> 20;
+    let mut findings = Vec::new();
+    let mut say = |check, level, text: String| findings.push(Finding { check, level, text });
+    let huge = format!("{} MiB wished, {} MiB had", mib(TRY), mib(facts.huge.unwrap_or(0)));
+    if facts.huge.is_some_and(|had| had >= TRY) {
+        say("huge-pages", OK, huge);
+    } else {
+        let (enabled, defrag) = (facts.thp_enabled.as_deref(), facts.thp_defrag.as_deref());
+        let why = findings::of_huge_pages(facts.thp_disabled_by_prctl, enabled, defrag);
+        say("huge-pages", bad(facts.asked.huge), format!("{huge}: {why}"));
     }
-    let (wished, had) = facts.huge_try.unwrap_or((TRY as u64, 0));
-    let why =
-        findings::of_huge_pages(facts.thp_disabled_by_prctl, facts.thp_enabled.as_deref(), facts.thp_defrag.as_deref());
-    let level = if facts.asked.huge { Level::Problem } else { Level::Info };
-    (level, format!("{} MiB wished, {} MiB had: {why}", wished >> 20, had >> 20))
-}
-
-fn prefault(facts: &Facts) -> (Level, String) {
-    let level = if facts.asked.prefault { Level::Problem } else { Level::Info };
-    match &facts.populate_try {
-        Some(Ok((wished, had))) if had >= wished => (Level::Ok, format!("{} MiB populated", had >> 20)),
-        Some(Ok((wished, had))) => {
-            let text = format!("{} of {} MiB populated: {}", had >> 20, wished >> 20, findings::of_short_populate());
-            (level, text)
-        }
-        Some(Err(e)) => (level, format!("not populated: {e}")),
-        None => (level, "not tried".into()),
+    match facts.aligned {
+        Some(true) => say("alignment", OK, "a region lies on a 2 MiB boundary".into()),
+        Some(false) => say("alignment", PROBLEM, "a region does not lie on a 2 MiB boundary: please report".into()),
+        None => {}
     }
+    let level = bad(facts.asked.prefault);
+    match &facts.populated {
+        Some(Ok(had)) if *had >= TRY => say("prefault", OK, format!("{} MiB populated", mib(*had))),
+        Some(Ok(had)) => {
+            let why = findings::of_short_populate();
+            say("prefault", level, format!("{} of {} MiB populated: {why}", mib(*had), mib(TRY)));
+        }
+        Some(Err(e)) => say("prefault", level, format!("not populated: {e}")),
+        None => say("prefault", level, "not tried".into()),
+    }
+    match facts.asked.hugetlb {
+        Some(size) => say("hugetlb", PROBLEM, pool(size)),
+        None => {
+            let pool =
+                [2u64 << 20, 1 << 30].map(|size| format!("{} free of {} KiB", free_pool_pages(size), size >> 10));
+            say("hugetlb", INFO, format!("not asked for (HAKMEM_HUGETLB); pool: {}", pool.join(", ")));
+        }
+    }
+    findings
 }
 
 /// The allocator refuses the pool, whatever it has; a page of it is really taken to say whether a Region could be had.
-fn pool(facts: &Facts, size: u64) -> (Level, String) {
+fn pool(size: u64) -> String {
     const WHY: &str = "the allocator takes nothing from the pool (a forked child that writes to such memory is killed \
                        where the pool is empty), HAKMEM_THP decides";
-    let free = facts.pool_pages_free.iter().find(|(s, _)| *s == size).map_or(0, |(_, n)| *n);
     let kind = if size > 2 << 20 { HugetlbSize::OneGiB } else { HugetlbSize::TwoMiB };
     let page = Region::builder().len(size as usize).align(4096).backing(Backing::Hugetlb(kind));
-    let region = match page.map() {
-        Ok(_) => format!("a Region can use it: a page of {} MiB was had, {free} were free", size >> 20),
-        Err(e) => format!(
-            "a Region could use it, but no page of {} MiB was had: {e}: {}",
-            size >> 20,
-            findings::of_pool(size as usize)
-        ),
+    let (mib, free) = (size >> 20, free_pool_pages(size));
+    match page.map() {
+        Ok(_) => format!("{WHY}; a Region can use it: a page of {mib} MiB was had, {free} were free"),
+        Err(e) => {
+            let why = findings::of_pool(size as usize);
+            format!("{WHY}; a Region could use it, but no page of {mib} MiB was had: {e}: {why}")
+        }
+    }
+}
+
+/// Free pages of that size in the pool.
+fn free_pool_pages(size: u64) -> u64 {
+    let path = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages", size >> 10);
+    read(&path).and_then(|t| t.parse().ok()).unwrap_or(0)
+}
+
+/// Settings and limits, which are information.
+fn told() -> Vec<(&'static str, String)> {
+    let setting =
+        |name: &str| format!("{name}={}", chosen(&format!("{THP}/{name}")).unwrap_or_else(|| "not there".to_owned()));
+    let mut told = vec![("sysfs", ["enabled", "defrag", "shmem_enabled"].map(setting).join(" "))];
+    let on = multi_sizes();
+    told.push(("mthp", if on.is_empty() { "no size but the default is on".to_owned() } else { on.join(", ") }));
+    let ptes = read(&format!("{THP}/khugepaged/max_ptes_none"));
+    told.extend(
+        ptes.map(|n| ("khugepaged", format!("max_ptes_none={n}: 511 lets it turn one resident OS page into 2 MiB"))),
+    );
+    for (name, which) in [("RLIMIT_AS", libc::RLIMIT_AS), ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK)] {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: fills the struct.
+        let known = unsafe { libc::getrlimit(which, &mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+        let value = if known { format!("{} MiB", limit.rlim_cur >> 20) } else { "unlimited".to_owned() };
+        told.push(("limits", format!("{name} is {value}")));
+    }
+    let overcommit = read("/proc/sys/vm/overcommit_memory");
+    told.extend(overcommit.map(|mode| {
+        let counts = if mode == "2" { ": what is mapped counts, touched or not" } else { "" };
+        ("overcommit", format!("vm.overcommit_memory={mode}{counts}"))
+    }));
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+    let group = match cgroup_left() {
+        Some(left) => format!("the control group leaves {} MiB", left >> 20),
+        None => "no control group limits this process".to_owned(),
     };
-    (Level::Problem, format!("{WHY}; {region}"))
+    told.push(("memory", format!("{} MiB available; {group}", kib >> 10)));
+    told
+}
+
+/// Sizes of huge pages that are on besides the default, with their policies.
+fn multi_sizes() -> Vec<String> {
+    let mut sizes: Vec<(u64, String)> = std::fs::read_dir(THP)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            Some((kib, chosen(&format!("{THP}/{name}/enabled")).filter(|policy| policy != "never")?))
+        })
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(|(kib, policy)| format!("{kib} KiB {policy}")).collect()
+}
+
+/// What the control group leaves, where it has a limit.
+fn cgroup_left() -> Option<u64> {
+    let text = read("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
+    let group = PathBuf::from(format!("/sys/fs/cgroup{path}"));
+    let groups = group.ancestors().take_while(|g| g.starts_with("/sys/fs/cgroup"));
+    let left = |group: &std::path::Path| {
+        let number = |name: &str| read(group.join(name).to_str()?)?.parse::<u64>().ok();
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    };
+    groups.filter_map(left).min()
 }

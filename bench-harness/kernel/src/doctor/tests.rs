@@ -1,6 +1,5 @@
 //! Tests of [`super`]: each cause provoked on paper, and those this machine allows for real.
 
-use super::facts::{Asked, asked, free_pool_pages};
 use super::*;
 
 fn good() -> Facts {
@@ -8,35 +7,30 @@ fn good() -> Facts {
         asked: Asked { huge: true, hugetlb: None, prefault: true },
         thp_enabled: Some("madvise".into()),
         thp_defrag: Some("madvise".into()),
-        huge_try: Some((8 << 20, 8 << 20)),
+        huge: Some(TRY),
         aligned: Some(true),
-        populate_try: Some(Ok((8 << 20, 8 << 20))),
+        populated: Some(Ok(TRY)),
         ..Facts::default()
     }
 }
 
 fn problems(facts: &Facts) -> Vec<(&'static str, String)> {
-    let all = diagnose(facts).into_iter();
-    all.filter(|f| f.level == Level::Problem).map(|f| (f.check, f.text)).collect()
+    let all = judged(facts).into_iter();
+    all.filter(|f| f.level == PROBLEM).map(|f| (f.check, f.text)).collect()
 }
 
 #[test]
 fn a_machine_that_gave_everything_raises_no_alarm_whatever_its_settings() {
     assert_eq!(problems(&good()), []);
     // Huge pages were had all the same: the settings are not to be complained about.
-    let odd = Facts {
-        thp_enabled: Some("never".into()),
-        thp_defrag: Some("never".into()),
-        overcommit: Some("2".into()),
-        cgroup_left: Some(0),
-        ..good()
-    };
+    let never = || Some("never".to_owned());
+    let odd = Facts { thp_enabled: never(), thp_defrag: never(), ..good() };
     assert_eq!(problems(&odd), []);
 }
 
 #[test]
 fn each_cause_is_named_and_only_the_one_that_explains() {
-    let none = Facts { huge_try: Some((8 << 20, 0)), ..good() };
+    let none = Facts { huge: Some(0), ..good() };
     let cases = [
         (Facts { thp_disabled_by_prctl: true, ..none.clone() }, "PR_SET_THP_DISABLE"),
         (Facts { thp_enabled: None, ..none.clone() }, "no transparent huge pages"),
@@ -53,12 +47,7 @@ fn each_cause_is_named_and_only_the_one_that_explains() {
 
 #[test]
 fn what_was_not_asked_for_is_no_problem() {
-    let facts = Facts {
-        asked: Asked::default(),
-        huge_try: Some((8 << 20, 0)),
-        populate_try: Some(Err("EINVAL".into())),
-        ..good()
-    };
+    let facts = Facts { asked: Asked::default(), huge: Some(0), populated: Some(Err("EINVAL".into())), ..good() };
     assert_eq!(problems(&facts), []);
     let asked = Facts { asked: Asked { prefault: true, ..Asked::default() }, ..facts };
     assert_eq!(problems(&asked).len(), 1);
@@ -67,7 +56,7 @@ fn what_was_not_asked_for_is_no_problem() {
 
 #[test]
 fn a_short_populate_names_the_limit() {
-    let short = Facts { populate_try: Some(Ok((8 << 20, 2 << 20))), ..good() };
+    let short = Facts { populated: Some(Ok(2 << 20)), ..good() };
     let text = &problems(&short)[0].1;
     assert!(
         text.starts_with("2 of 8 MiB populated: the ")
@@ -138,7 +127,7 @@ fn limits_of_this_process_are_diagnosed_for_real() {
 
 #[test]
 fn this_machine_is_diagnosed_and_every_line_is_one_line() {
-    let findings = diagnose(&collect());
+    let findings = diagnose_here();
     for check in ["kernel", "huge-pages", "alignment", "prefault", "hugetlb", "sysfs", "limits", "memory"] {
         assert!(findings.iter().any(|f| f.check == check), "{check}");
     }

@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

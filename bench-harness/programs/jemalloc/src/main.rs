@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

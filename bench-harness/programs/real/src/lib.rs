@@ -27,8 +27,15 @@ pub fn prepare(name: &str, scale: f64) -> Result<Work, String> {
     }
 }
 
-pub fn child_main() -> ! {
-    bench_subject::child::program_main(prepare)
+#[doc(hidden)]
+pub use bench_subject;
+
+/// The `main` of these programs on the global allocator of the executable, a `&'static` of which the expression is.
+#[macro_export]
+macro_rules! on {
+    ($allocator:expr) => {
+        $crate::bench_subject::subject!("programs", $allocator, |_| 0, Some($crate::prepare));
+    };
 }
 
 /// How many of `usual` there are at that scale, at least `least`.

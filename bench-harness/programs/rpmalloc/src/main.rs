@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

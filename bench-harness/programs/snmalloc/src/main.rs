@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

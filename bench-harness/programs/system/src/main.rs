@@ -3,6 +3,4 @@
 #[global_allocator]
 static GLOBAL: std::alloc::System = std::alloc::System;
 
-fn main() {
-    bench_programs::child_main()
-}
+bench_programs::on!(&GLOBAL);

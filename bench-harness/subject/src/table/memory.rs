@@ -25,14 +25,13 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         name: "idle-return",
         about: "Memory held 0, 1 and 5 seconds after a peak: a server after its busiest hour",
         params: &[
-            ranged("mib", 256, 1, 1 << 20, "MiB of the peak, all threads together"),
+            ranged("mib", 256, 1, 1 << 20, "MiB of the peak, all threads together").longer(),
             ranged("secs", 5, 0, 3600, "Seconds of rest before memory is read for the last time"),
             min_size(16),
             max_size(1024),
             threads(4),
             SEED,
         ],
-        longer: "mib",
         label: |s| format!("{} MiB on {} threads, {} s", s.n("mib"), s.n("threads"), s.n("secs")),
         peak: |s| (s.n("mib") * 3) << 19,
         has_floor: true,
@@ -43,8 +42,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
     Workload {
         name: "memory-sparse",
         about: "Blocks of which only the first page is written: receive buffers and tables that are mostly empty",
-        params: &[place("blocks", 1000, "Blocks"), ranged("kib", 900, 1, 1 << 20, "KiB of each"), REST],
-        longer: "blocks",
+        params: &[place("blocks", 1000, "Blocks").longer(), ranged("kib", 900, 1, 1 << 20, "KiB of each"), REST],
         label: |s| format!("{} blocks of {} KiB, a page of each written", count(s.n("blocks")), s.n("kib")),
         run: memory::sparse,
         sizes: &[
@@ -59,12 +57,11 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         name: "memory-threads",
         about: "Living threads with a few blocks of each of many sizes: a server of a thousand connections",
         params: &[
-            ranged("threads", 1000, 1, 30_000, "Threads"),
+            ranged("threads", 1000, 1, 30_000, "Threads").longer(),
             ranged("sizes", 20, 1, 200, "Sizes: 16 + 3 i² bytes"),
             ranged("each", 1, 1, 1000, "Blocks of each size on each thread"),
             REST,
         ],
-        longer: "threads",
         label: |s| format!("{} threads, {} of each of {} sizes", s.n("threads"), s.n("each"), s.n("sizes")),
         run: memory::threads,
         sizes: &[
@@ -81,10 +78,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             ranged("min-size", 65_552, 1, LIMIT, "Bytes of the smallest block"),
             ranged("max-size", 65_552, 1, LIMIT, "Bytes of the largest block"),
             ranged("mib", 200, 1, 1 << 20, "MiB alive"),
-            place("rounds", 2, "Times as many replacements as there are blocks"),
+            place("rounds", 2, "Times as many replacements as there are blocks").longer(),
             REST,
         ],
-        longer: "rounds",
         label: |s| format!("{} MiB in blocks of {}, each replaced {} times", s.n("mib"), sizes(s), s.n("rounds")),
         peak: |s| s.n("mib") << 21,
         run: memory::churn,
@@ -101,10 +97,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             ranged("mib", 60, 1, 1 << 20, "MiB of each phase"),
             word("kinds", true, &["hs", "hml", "sl", "tm"], KINDS),
-            place("rounds", 3, "Times through all kinds"),
+            place("rounds", 3, "Times through all kinds").longer(),
             REST,
         ],
-        longer: "rounds",
         label: |s| format!("{} MiB each, {} times {}", s.n("mib"), s.n("rounds"), s.word("kinds")),
         peak: |s| s.n("mib") << 21,
         run: memory::phases,
@@ -117,10 +112,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             word("kind", true, &["large", "medium", "small"], "Blocks of 4–24 MiB, 4–200 KiB or 16–2,000 bytes"),
             ranged("mib", 200, 1, 1 << 20, "MiB of each burst"),
-            place("bursts", 5, "Bursts"),
+            place("bursts", 5, "Bursts").longer(),
             rest(10),
         ],
-        longer: "bursts",
         label: |s| {
             let (kind, rest) = (s.word("kind"), s.n("rest"));
             format!("{} bursts of {} MiB of {kind} blocks, then {rest} s", s.n("bursts"), s.n("mib"))
@@ -141,10 +135,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             ranged("size", 64 << 20, 1, LIMIT, "Bytes of a buffer"),
             param("part", true, Kind::Share(0.55, 0.001, 1.0), "What is kept of it"),
-            ranged("buffers", 4, 1, 1 << 20, "Buffers"),
+            ranged("buffers", 4, 1, 1 << 20, "Buffers").longer(),
             REST,
         ],
-        longer: "buffers",
         label: |s| format!("{} buffers of {} bytes, {} of each kept", s.n("buffers"), s.n("size"), s.share("part")),
         peak: |s| s.n("buffers") * s.n("size"),
         run: memory::shrink,
@@ -161,10 +154,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             ranged("align", 4 << 20, 1, 1 << 30, "Its alignment, a power of two"),
             ranged("size", 6_000_000, 1, LIMIT, "Bytes"),
-            place("rounds", 100, "Times"),
+            place("rounds", 100, "Times").longer(),
             REST,
         ],
-        longer: "rounds",
         label: |s| format!("{} bytes at a multiple of {}", s.n("size"), words::sizes(s.n("align"), s.n("align"))),
         check: |s| match s.n("align").is_power_of_two() {
             true => Ok(()),
@@ -181,13 +173,12 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         name: "memory-grow",
         about: "Buffers that double on several threads and are written throughout: readers of streams",
         params: &[
-            place("rounds", 20, "Buffers of each thread"),
+            place("rounds", 20, "Buffers of each thread").longer(),
             ranged("from-kib", 1536, 1, 1 << 30, "KiB of the buffer at first"),
             ranged("to-kib", 24 << 10, 1, 1 << 30, "KiB it grows to"),
             threads(4),
             REST,
         ],
-        longer: "rounds",
         label: |s| {
             let sizes = words::sizes(s.n("from-kib") << 10, s.n("to-kib") << 10);
             format!("{sizes}, {} times on {} threads", s.n("rounds"), s.n("threads"))
@@ -204,10 +195,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             ranged("min-size", 1000, 1, LIMIT, "Bytes of the smallest block"),
             ranged("max-size", 1024, 1, LIMIT, "Bytes of the largest block"),
             place("survivors", 64, "One block in so many stays"),
-            ranged("mib", 400, 1, 1 << 20, "MiB at the peak"),
+            ranged("mib", 400, 1, 1 << 20, "MiB at the peak").longer(),
             REST,
         ],
-        longer: "mib",
         label: |s| format!("{} MiB in blocks of {}, 1 in {} stays", s.n("mib"), sizes(s), s.n("survivors")),
         peak: |s| s.n("mib") << 20,
         run: memory::survivors,

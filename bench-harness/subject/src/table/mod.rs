@@ -34,7 +34,6 @@ const ROW: Workload = Workload {
     name: "",
     about: "",
     params: &[],
-    longer: "",
     label: |s| s.workload.clone(),
     peak: |_| 256 << 20,
     check: |_| Ok(()),
@@ -47,7 +46,7 @@ const ROW: Workload = Workload {
 };
 
 const fn param(name: &'static str, place: bool, kind: Kind, help: &'static str) -> Param {
-    Param { name, place, kind, variable: None, help }
+    Param { name, place, kind, variable: None, longer: false, help }
 }
 
 /// A count given by its place, at least 1.
@@ -109,10 +108,9 @@ mod tests {
     fn every_size_can_be_run_and_every_workload_is_in_both_plans() {
         for row in WORKLOADS.iter() {
             for size in row.sizes {
-                let words: Vec<&str> = std::iter::once(row.name).chain(size.words.split_whitespace()).collect();
-                let spec = Spec::parse(&words, |_| None).unwrap_or_else(|e| panic!("{words:?}: {e}"));
-                assert!(size.series.iter().all(|s| row.series.contains(s)), "{words:?}");
-                assert!(!spec.label().is_empty(), "{words:?}");
+                let spec = Spec::of(row, size.words).unwrap_or_else(|e| panic!("{} {}: {e}", row.name, size.words));
+                assert!(size.series.iter().all(|s| row.series.contains(s)), "{spec:?}");
+                assert!(!spec.label().is_empty(), "{spec:?}");
             }
             for when in [When::Quick, When::Full] {
                 assert!(row.sizes.iter().any(|s| s.when == when), "{}: {when:?}", row.name);
@@ -127,7 +125,7 @@ mod tests {
         for row in WORKLOADS.iter() {
             let places: Vec<bool> = row.params.iter().map(|p| p.place).collect();
             assert!(places.is_sorted_by(|a, b| a >= b), "{}: places come first", row.name);
-            assert!(row.longer.is_empty() || row.params.iter().any(|p| p.name == row.longer), "{}", row.name);
+            assert!(row.params.iter().filter(|p| p.longer).count() <= 1, "{}", row.name);
             assert!(row.about.len() > 20 && row.params.iter().all(|p| !p.help.is_empty()), "{}", row.name);
             Spec::new(row).check().unwrap();
         }

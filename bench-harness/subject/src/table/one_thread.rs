@@ -7,7 +7,7 @@ use super::{
 use crate::spec::{Param, Spec};
 use crate::words::{self, count};
 use crate::workload::{Bound, Workload};
-use crate::workloads::{batch, few, fragmentation, grow_vec, huge, random_mixed, replace};
+use crate::workloads::{batch, few, fragmentation, grow_vec, growth, huge, random_mixed, replace};
 
 /// A parameter of random-mixed that a variable of the environment stands in for, as in the reference program.
 const fn or_variable(variable: &'static str, param: Param) -> Param {
@@ -24,12 +24,12 @@ fn on_threads(s: &Spec) -> String {
 
 const PREFAULT: &str = "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]";
 
-pub(super) static WORKLOADS: [Workload; 10] = [
+pub(super) static WORKLOADS: [Workload; 11] = [
     Workload {
         name: "random-mixed",
         about: "The benchmark of the report: random slots, a block allocated where one is empty and freed where it is full",
         params: &[
-            place("cycles", 10_000_000, "Operations in the timed part"),
+            place("cycles", 10_000_000, "Operations in the timed part").longer(),
             ranged("ws", 8192, 1, u32::MAX as u64, "Number of slots: the most blocks alive at a time"),
             ranged("seed", 1_234_567, 1, u32::MAX as u64, "Seed of the generator, not 0"),
             or_variable("HAKMEM_BENCH_MIN_SIZE", ranged("min-size", 16, 1, LIMIT, "Sizes below are raised to this")),
@@ -50,7 +50,6 @@ pub(super) static WORKLOADS: [Workload; 10] = [
                 option("prewarm", 0, 0, 1 << 20, "Superslabs taken and populated before the clock, in the warm series"),
             ),
         ],
-        longer: "cycles",
         label: |s| {
             let odd = if sizes(s) == "16–1039 B" { String::new() } else { format!(", {}", sizes(s)) };
             format!("{} slots, {} operations{odd}", count(s.n("ws")), count(s.n("cycles")))
@@ -72,10 +71,9 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         about: "One allocation with its free, again and again: the two fast paths and nothing else",
         params: &[
             ranged("size", 48, 1, LIMIT, "Bytes of the block"),
-            place("pairs", 20_000_000, "Pairs per thread"),
+            place("pairs", 20_000_000, "Pairs per thread").longer(),
             threads(1),
         ],
-        longer: "pairs",
         label: |s| words::sizes(s.n("size"), s.n("size")) + &on_threads(s),
         peak: |s| s.n("size") * s.n("threads"),
         run: few::pair,
@@ -92,14 +90,13 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             place("blocks", 50_000, "Blocks of a batch"),
             ranged("size", 64, 1, LIMIT, "Bytes of a block, or of the smallest where --max-size is larger"),
-            place("rounds", 100, "Batches per thread"),
+            place("rounds", 100, "Batches per thread").longer(),
             word("order", false, &["fifo", "lifo", "random"], "Order of freeing"),
             option("max-size", 0, 0, LIMIT, "Bytes of the largest block: sizes are drawn up to it; 0 stands for SIZE"),
             word("touch", false, &["first", "none"], "What is written into each block: its first byte, or nothing"),
             threads(1),
             SEED,
         ],
-        longer: "rounds",
         label: |s| {
             let sizes = words::sizes(s.n("size"), batch::max_size(s) as u64);
             let touched = if s.is("touch", "none") { ", untouched" } else { "" };
@@ -124,13 +121,12 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         about: "A large live set in which one random block at a time is replaced, as in a cache or a database",
         params: &[
             place("live", 1_000_000, "Live blocks per thread"),
-            place("replacements", 4_000_000, "Replacements per thread"),
+            place("replacements", 4_000_000, "Replacements per thread").longer(),
             min_size(16),
             max_size(271),
             threads(1),
             SEED,
         ],
-        longer: "replacements",
         label: |s| format!("{} live, {}{}", count(s.n("live")), sizes(s), on_threads(s)),
         peak: |s| slots_held(s, "live", s.n("min-size").midpoint(s.n("max-size"))),
         run: replace::replace,
@@ -142,13 +138,12 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         about: "Many blocks of many sizes, all freed, again with other sizes, as a request or a compilation unit does",
         params: &[
             place("blocks", 50_000, "Blocks of a burst"),
-            place("rounds", 40, "Bursts per thread"),
+            place("rounds", 40, "Bursts per thread").longer(),
             min_size(16),
             max_size(16384),
             threads(1),
             SEED,
         ],
-        longer: "rounds",
         label: |s| format!("{} blocks, {}{}", count(s.n("blocks")), sizes(s), on_threads(s)),
         peak: |s| slots_held(s, "blocks", s.n("max-size") / 6),
         run: replace::burst,
@@ -159,7 +154,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         name: "huge",
         about: "A few blocks of 5 to 25 MiB, replaced one after the other: image and matrix buffers",
         params: &[
-            place("replacements", 2000, "Blocks replaced"),
+            place("replacements", 2000, "Blocks replaced").longer(),
             ranged("live", 20, 1, 1 << 20, "Live blocks"),
             min_size(5 << 20),
             max_size(25 << 20),
@@ -171,7 +166,6 @@ pub(super) static WORKLOADS: [Workload; 10] = [
             ),
             SEED,
         ],
-        longer: "replacements",
         label: |s| {
             let touched = if s.is("touch", "all") { "all written" } else { "touched in places" };
             format!("{} live, {}, {touched}", s.n("live"), sizes(s))
@@ -192,9 +186,8 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         params: &[
             ranged("classes", 60, 1, 4096, "Objects, each larger than the one before"),
             ranged("step", 16, 1, 1 << 20, "Bytes of the smallest, and by how much each is larger than the one before"),
-            place("rounds", 3_000_000, "Times each is touched"),
+            place("rounds", 3_000_000, "Times each is touched").longer(),
         ],
-        longer: "rounds",
         label: |s| format!("{} objects of {}", s.n("classes"), words::sizes(s.n("step"), s.n("classes") * s.n("step"))),
         peak: |s| s.n("classes") * s.n("classes") * s.n("step"),
         check: |s| match s.n("classes") * s.n("step") <= 1 << 20 {
@@ -209,8 +202,7 @@ pub(super) static WORKLOADS: [Workload; 10] = [
     Workload {
         name: "grow-vec",
         about: "A vector of numbers pushed to until it holds 1 GiB: a large input of unknown length",
-        params: &[ranged("mib", 1024, 1, 1 << 20, "MiB the vector grows to")],
-        longer: "mib",
+        params: &[ranged("mib", 1024, 1, 1 << 20, "MiB the vector grows to").longer()],
         label: |s| format!("to {} MiB", s.n("mib")),
         // Old and new at once, where an allocator copies.
         peak: |s| s.n("mib") << 21,
@@ -219,15 +211,29 @@ pub(super) static WORKLOADS: [Workload; 10] = [
         ..ROW
     },
     Workload {
+        name: "growth",
+        about: "Small blocks until they add up to a size, none freed: a compiler or a solver that reads its data in",
+        params: &[
+            ranged("mib", 1024, 1, 1 << 20, "MiB the blocks add up to").longer(),
+            option("prewarm", 0, 0, 1 << 20, "Superslabs taken and populated before the clock"),
+        ],
+        label: |s| format!("to {} MiB", s.n("mib")),
+        peak: |s| (s.n("mib") * 5) << 18,
+        series: FRESH,
+        has_floor: false,
+        run: growth::run,
+        sizes: &[quick("64", FRESH, 0.1), at_most(5, full("1024", FRESH, 1.0))],
+        ..ROW
+    },
+    Workload {
         name: "fragmentation",
         about: "Grow, free all but every n-th block, grow with other sizes: a cache in a program whose mix of sizes drifts",
         params: &[
-            ranged("mib", 128, 1, 1 << 20, "MiB alive at the end of each growth"),
+            ranged("mib", 128, 1, 1 << 20, "MiB alive at the end of each growth").longer(),
             place("survivors", 8, "One block in so many survives a phase"),
             place("phases", 12, "Phases"),
             SEED,
         ],
-        longer: "mib",
         label: |s| format!("{} MiB live, 1 in {} survives, {} phases", s.n("mib"), s.n("survivors"), s.n("phases")),
         peak: |s| s.n("mib") << 22,
         series: FRESH,

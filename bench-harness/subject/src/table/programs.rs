@@ -8,7 +8,7 @@ use crate::workload::{Size, Workload};
 
 const SERIES: &[Series] = &[Series::Warm, Series::Aged];
 const SCALE: &[Param] =
-    &[param("scale", true, Kind::Share(1.0, 0.001, 1000.0), "How much work, as a multiple of the usual")];
+    &[param("scale", true, Kind::Share(1.0, 0.001, 1000.0), "How much work, as a multiple of the usual").longer()];
 
 /// A program and its sizes; the longest any run of it takes.
 const fn row(name: &'static str, about: &'static str, sizes: &'static [Size]) -> Workload {
@@ -16,7 +16,6 @@ const fn row(name: &'static str, about: &'static str, sizes: &'static [Size]) ->
         name,
         about,
         params: SCALE,
-        longer: "scale",
         label: |s| match s.share("scale") {
             1.0 => "usual size".to_owned(),
             scale => format!("{scale} times the usual size"),

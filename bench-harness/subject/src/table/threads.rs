@@ -9,8 +9,13 @@ pub(super) static WORKLOADS: [Workload; 7] = [
     Workload {
         name: "producer-consumer",
         about: "One thread allocates, another frees: pipelines and message passing",
-        params: &[place("blocks", 5_000_000, "Blocks per producer"), min_size(16), max_size(415), threads(2), SEED],
-        longer: "blocks",
+        params: &[
+            place("blocks", 5_000_000, "Blocks per producer").longer(),
+            min_size(16),
+            max_size(415),
+            threads(2),
+            SEED,
+        ],
         label: |s| format!("{}, {} threads", sizes(s), s.n("threads")),
         peak: |s| s.n("threads") * 4096 * (s.n("max-size") + 64),
         check: |s| match s.n("threads").is_multiple_of(2) {
@@ -32,7 +37,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
             ranged("threads", 2, 1, 4096, "Threads at work at a time"),
             ranged("live", 1000, 1, 1 << 32, "Live blocks of each"),
             place("replacements", 50_000, "Replacements of each turn"),
-            place("turns", 40, "Turns: how often each set is handed on"),
+            place("turns", 40, "Turns: how often each set is handed on").longer(),
             word(
                 "mode",
                 false,
@@ -43,7 +48,6 @@ pub(super) static WORKLOADS: [Workload; 7] = [
             max_size(512),
             SEED,
         ],
-        longer: "turns",
         label: |s| {
             let mode = s.word("mode");
             format!("{} threads, {} live each, {}, {mode}", s.n("threads"), count(s.n("live")), sizes(s))
@@ -64,14 +68,13 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         name: "thread-churn",
         about: "Short-lived threads that each allocate a little: thread-per-request servers and test runners",
         params: &[
-            place("count", 3000, "Threads one after another, per thread at a time"),
+            place("count", 3000, "Threads one after another, per thread at a time").longer(),
             ranged("blocks", 100, 1, thread_churn::MOST as u64, "Blocks of each"),
             min_size(16),
             max_size(1024),
             threads(2),
             SEED,
         ],
-        longer: "count",
         label: |s| format!("{} at a time, {} blocks of {} each", s.n("threads"), s.n("blocks"), sizes(s)),
         peak: |s| s.n("threads") * (s.n("blocks") * s.n("max-size") + (4 << 20)),
         run: thread_churn::run,
@@ -83,7 +86,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         about: "Small objects written by different threads: counters and small state that may share a cache line",
         params: &[
             word("mode", true, &["passive", "active"], "Who allocates first: main for all, or each thread for itself"),
-            place("objects", 300_000, "Objects per thread"),
+            place("objects", 300_000, "Objects per thread").longer(),
             ranged("size", 16, 1, 1 << 20, "Bytes of an object"),
             threads(2),
             option(
@@ -94,7 +97,6 @@ pub(super) static WORKLOADS: [Workload; 7] = [
                 "Passive: objects that main gives to each thread, neighbours of the others'",
             ),
         ],
-        longer: "objects",
         label: |s| format!("{}, {} B, {} threads", s.word("mode"), s.n("size"), s.n("threads")),
         peak: |s| s.n("threads") << 20,
         bound: Some(Bound { most: 1.3, unit: "times the processor time of private cache lines" }),
@@ -111,13 +113,12 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         name: "medium",
         about: "Blocks of 8 to 16,000 bytes, zeroed and aligned ones too, a third freed by another thread, in a live set that swings",
         params: &[
-            place("ops", 400_000, "Allocations and frees of each thread"),
+            place("ops", 400_000, "Allocations and frees of each thread").longer(),
             option("low-mib", 20, 1, 1 << 20, "MiB alive at the lowest, all threads together"),
             option("high-mib", 80, 1, 1 << 20, "MiB alive at the highest, all threads together"),
             threads(2),
             SEED,
         ],
-        longer: "ops",
         label: |s| format!("{}–{} MiB live, {} threads", s.n("low-mib"), s.n("high-mib"), s.n("threads")),
         peak: |s| s.n("high-mib") << 21,
         check: |s| match s.n("low-mib") <= s.n("high-mib") {
@@ -132,12 +133,11 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         name: "histogram",
         about: "Records of twelve sizes in measured shares, kept in windows on four threads, as a message broker keeps them",
         params: &[
-            place("blocks", 2_000_000, "Blocks of each thread"),
+            place("blocks", 2_000_000, "Blocks of each thread").longer(),
             option("window", 2000, 1, 1 << 24, "Blocks of each size that are kept"),
             threads(4),
             SEED,
         ],
-        longer: "blocks",
         label: |s| format!("windows of {}, {} threads", count(s.n("window")), s.n("threads")),
         peak: |s| s.n("threads") * s.n("window") * 8000,
         run: histogram::run,
@@ -148,12 +148,11 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         name: "keepers",
         about: "Threads that build structures of many blocks, keep them, drop them, pass them on, and touch all of them",
         params: &[
-            place("steps", 60_000, "Structures each thread meets"),
+            place("steps", 60_000, "Structures each thread meets").longer(),
             option("kept", 500, 1, 1 << 24, "Structures each thread keeps"),
             threads(4),
             SEED,
         ],
-        longer: "steps",
         label: |s| format!("{} structures each, {} threads", count(s.n("kept")), s.n("threads")),
         peak: |s| s.n("threads") * s.n("kept") * 24 * 1500,
         run: keepers::run,

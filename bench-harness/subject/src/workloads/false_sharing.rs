@@ -53,7 +53,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             }
         }
     });
-    bench.note_figure(shared.into_inner() as f64 / private.into_inner().max(1) as f64);
+    bench.run.figure = Some(shared.into_inner() as f64 / private.into_inner().max(1) as f64);
     bench.finish()
 }
 

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use super::blocks::{damaged, release, take};
 use crate::bench::{self, Bench, MemoryMoment};
-use crate::measure::rest;
 use crate::memory::{Sets, Slot, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
@@ -73,7 +72,7 @@ pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         }
         touch_in_turn(&slots, rounds)
     });
-    bench.note_figure(bench.secs() * 1e9 / bench.ops().max(1) as f64);
+    bench.run.figure = Some(bench.run.secs * 1e9 / bench.run.ops.max(1) as f64);
     let touches = (rounds + if warm { rounds / 10 } else { 0 }) as u8;
     // SAFETY: live blocks of at least one byte.
     let lost = slots.iter().filter(|s| !s.ptr.is_null() && unsafe { s.ptr.read() } != touches);
@@ -130,7 +129,7 @@ pub fn idle_return(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     });
     bench.note_memory(&[MemoryMoment::now(0)]);
     for _ in 0..s.n("secs") {
-        rest(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         bench.note_memory(&[MemoryMoment::now(0)]);
     }
     bench.finish()

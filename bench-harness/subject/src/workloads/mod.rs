@@ -9,6 +9,7 @@ pub mod false_sharing;
 pub mod few;
 pub mod fragmentation;
 pub mod grow_vec;
+pub mod growth;
 pub mod hand_over;
 pub mod histogram;
 pub mod huge;

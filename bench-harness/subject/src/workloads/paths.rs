@@ -39,13 +39,17 @@ pub const PATHS: [Path; 22] = [
     path("hit 32768", "the same with 32,768 bytes", |a| pairs(a, 32_768, 8)),
     path("alloc hit", "48 bytes allocated, the block at hand", |a| in_packets(a, true)),
     path("free hit", "48 bytes freed, room at hand", |a| in_packets(a, false)),
-    path("first", "the first 4,096 blocks of 48 bytes, from new slabs", |a| fill(a, 48, false)),
-    path("refill", "4,096 blocks of 48 bytes allocated in a row, all used before", |a| fill(a, 48, true)),
-    path("refill 1024", "the same with 1,024 bytes", |a| fill(a, 1024, true)),
-    path("overflow", "4,096 blocks of 48 bytes freed in a row", |a| spill(a, 48)),
-    path("overflow 1024", "the same with 1,024 bytes", |a| spill(a, 1024)),
-    path("foreign free", "blocks of 48 bytes freed that another, living thread allocated", |a| foreign(a, true)),
-    path("taken back", "48 bytes allocated by the thread whose blocks another one freed", |a| foreign(a, false)),
+    path("first", "the first 4,096 blocks of 48 bytes, from new slabs", |a| many(a, 48, 0, false, false)),
+    path("refill", "4,096 blocks of 48 bytes allocated in a row, all used before", |a| many(a, 48, 3, false, false)),
+    path("refill 1024", "the same with 1,024 bytes", |a| many(a, 1024, 3, false, false)),
+    path("overflow", "4,096 blocks of 48 bytes freed in a row", |a| many(a, 48, 3, false, true)),
+    path("overflow 1024", "the same with 1,024 bytes", |a| many(a, 1024, 3, false, true)),
+    path("foreign free", "blocks of 48 bytes freed that another, living thread allocated", |a| {
+        many(a, 48, 3, true, true)
+    }),
+    path("taken back", "48 bytes allocated by the thread whose blocks another one freed", |a| {
+        many(a, 48, 4, true, false)
+    }),
     path("large", "4 MiB allocated and freed, used before", |a| pairs(a, LARGEST, 8)),
     path("medium", "100,000 bytes allocated and freed, used before", |a| pairs(a, 100_000, 8)),
     path("realloc in place", "40 bytes made 44 and back", |a| resized(a, 40, 44)),
@@ -105,17 +109,26 @@ unsafe fn c_realloc(ptr: *mut u8, _size: usize, _align: usize, new: usize) -> *m
     unsafe { libc::realloc(ptr.cast(), new).cast() }
 }
 
-fn pairs(alloc: &RawAllocator, size: usize, align: usize) -> u64 {
+/// One call after another of one kind, `count` times, each block freed at once.
+fn repeated(count: u64, alloc: impl Fn() -> *mut u8, free: impl Fn(*mut u8)) -> u64 {
     let walk = |count: u64| {
         for _ in 0..count {
-            let block = std::hint::black_box(alloc.alloc_aligned(size, align, 0));
-            // SAFETY: allocated here with this size and alignment.
-            unsafe { alloc.dealloc_aligned(block, size, align) };
+            free(std::hint::black_box(alloc()));
         }
         count
     };
     walk(100);
-    timed_section(|| walk(10_000))
+    timed_section(|| walk(count))
+}
+
+fn pairs(a: &RawAllocator, size: usize, align: usize) -> u64 {
+    // SAFETY: allocated with this size and alignment.
+    repeated(10_000, || a.alloc_aligned(size, align, 0), |block| unsafe { a.dealloc_aligned(block, size, align) })
+}
+
+fn zeroed(a: &RawAllocator, size: usize) -> u64 {
+    // SAFETY: allocated with this size.
+    repeated(2000, || a.zeroed(size, 0), |block| unsafe { a.dealloc(block, size) })
 }
 
 /// Sixteen blocks at a time, so that the bin neither runs empty nor over; only one half is collected.
@@ -135,13 +148,6 @@ fn in_packets(alloc: &RawAllocator, allocations: bool) -> u64 {
     500 * 16
 }
 
-fn many() -> Table<Slot> {
-    Table::new(MANY).unwrap_or_else(|e| {
-        eprintln!("{e}");
-        std::process::exit(3)
-    })
-}
-
 fn take_all(alloc: &RawAllocator, slots: &mut [Slot], size: usize) {
     for (i, slot) in slots.iter_mut().enumerate() {
         *slot = Slot { ptr: alloc.alloc(size, i), size };
@@ -155,43 +161,27 @@ fn free_all(alloc: &RawAllocator, slots: &[Slot]) {
     }
 }
 
-fn fill(alloc: &RawAllocator, size: usize, used: bool) -> u64 {
-    let mut slots = many();
-    for _ in 0..if used { 3 } else { 0 } {
-        take_all(alloc, &mut slots, size);
-        free_all(alloc, &slots);
-    }
-    timed_section(|| take_all(alloc, &mut slots, size));
-    MANY as u64
-}
-
-fn spill(alloc: &RawAllocator, size: usize) -> u64 {
-    let mut slots = many();
-    for _ in 0..3 {
-        take_all(alloc, &mut slots, size);
-        free_all(alloc, &slots);
-    }
-    take_all(alloc, &mut slots, size);
-    timed_section(|| free_all(alloc, &slots));
-    MANY as u64
-}
-
-fn foreign(alloc: &'static RawAllocator, frees: bool) -> u64 {
-    let mut slots = many();
-    let by_another = |slots: &mut Table<Slot>, work: &(dyn Fn(&mut Table<Slot>) + Sync)| {
+/// Many blocks at once, taken and freed so many times before: the next free or the next taking is collected. Where `other`
+/// is set, another thread frees.
+fn many(alloc: &'static RawAllocator, size: usize, rounds: usize, other: bool, frees: bool) -> u64 {
+    let Ok(mut slots) = Table::<Slot>::new(MANY) else { return 0 };
+    let free = |slots: &Table<Slot>, collected: bool| {
+        let work = || if collected { timed_section(|| free_all(alloc, slots)) } else { free_all(alloc, slots) };
+        if !other {
+            return work();
+        }
         // Joined by name: a scope alone does not wait for what the thread does at its end. A panic has been said already.
-        let _ = std::thread::scope(|scope| scope.spawn(|| work(slots)).join());
+        let _ = std::thread::scope(|scope| scope.spawn(work).join());
     };
-    for _ in 0..3 {
-        take_all(alloc, &mut slots, 48);
-        by_another(&mut slots, &|slots| free_all(alloc, slots));
+    for _ in 0..rounds {
+        take_all(alloc, &mut slots, size);
+        free(&slots, false);
     }
-    take_all(alloc, &mut slots, 48);
     if frees {
-        by_another(&mut slots, &|slots| timed_section(|| free_all(alloc, slots)));
+        take_all(alloc, &mut slots, size);
+        free(&slots, true);
     } else {
-        by_another(&mut slots, &|slots| free_all(alloc, slots));
-        timed_section(|| take_all(alloc, &mut slots, 48));
+        timed_section(|| take_all(alloc, &mut slots, size));
     }
     MANY as u64
 }
@@ -213,19 +203,6 @@ fn resized(alloc: &RawAllocator, small: usize, large: usize) -> u64 {
     1000
 }
 
-fn zeroed(alloc: &RawAllocator, size: usize) -> u64 {
-    let walk = |count: u64| {
-        for _ in 0..count {
-            let block = std::hint::black_box(alloc.zeroed(size, 0));
-            // SAFETY: allocated here with this size.
-            unsafe { alloc.dealloc(block, size) };
-        }
-        count
-    };
-    walk(100);
-    timed_section(|| walk(2000))
-}
-
 fn threads(alloc: &'static RawAllocator) -> u64 {
     let life = |collected: bool| {
         let thread = || {
@@ -236,7 +213,7 @@ fn threads(alloc: &'static RawAllocator) -> u64 {
             };
             if collected { timed_section(pair) } else { pair() }
         };
-        // As in `foreign`.
+        // As in `many`.
         let _ = std::thread::scope(|scope| scope.spawn(thread).join());
     };
     life(false);
