@@ -44,6 +44,12 @@ struct hakmem_stats {
     uint64_t prefault_calls;            /* made resident ahead of use, so far */
     uint64_t prefault_bytes;
     uint64_t failures;                  /* system calls that failed, so far */
+    uint64_t metadata_bytes;            /* mapped for the allocator's own tables, not in mapped_bytes */
+    uint64_t held_bytes;                /* that may be resident for blocks, live, free or cached */
+    uint64_t peak_bytes;                /* the most held_bytes was */
+    uint64_t process_resident_bytes;    /* the whole process, by the kernel's account; these three are UINT64_MAX */
+    uint64_t process_peak_bytes;        /* where it gave none */
+    uint64_t process_page_faults;       /* so far */
 };
 
 /* Fills in *stats. 0, or EINVAL where stats is null or its struct_size is less than this header's. Takes milliseconds in

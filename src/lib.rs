@@ -169,7 +169,7 @@ pub use api::snapshot::{stats, stats_quick};
 #[cfg(not(loom))]
 pub use api::stats::{
     BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, HugeStats,
-    PrefaultStats, Stats, SuperslabStats,
+    PrefaultStats, ProcessStats, Stats, SuperslabStats,
 };
 #[cfg(not(loom))]
 pub use api::{prewarm, purge, usable_size};

@@ -147,12 +147,12 @@ pub extern "C" fn malloc_stats() {
         let size = room.len();
         let mut text = Buffer::new(room);
         // A buffer counts what does not fit, and fails never.
-        let _ = write!(text, "{stats}");
+        let _ = write!(text, "{stats:#}");
         let len = text.finish();
         // One piece, so that those of several processes do not mix. Nobody is told that the telling failed.
         let _ = match room.get(..len).map(core::str::from_utf8) {
             Some(Ok(text)) if len < size => out.write_str(text),
-            _ => write!(out, "{stats}"),
+            _ => write!(out, "{stats:#}"),
         };
     });
 }

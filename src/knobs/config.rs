@@ -35,14 +35,10 @@ impl Config {
         self
     }
 
-    /// A number, or the word "auto" for `None`.
-    const fn set_auto(self, knob: Knob, number: Option<u32>) -> Self {
-        match number {
-            None => self.set(knob, AUTO),
-            // No knob's range reaches this far, so the number stays out of range without becoming the word.
-            Some(AUTO) => self.set(knob, AUTO - 1),
-            Some(n) => self.set(knob, n),
-        }
+    /// A number for a knob that may also be "auto", whose raw value no number may become: no range reaches this far, so the
+    /// number stays out of range.
+    const fn set_number(self, knob: Knob, number: u32) -> Self {
+        self.set(knob, if number == AUTO { AUTO - 1 } else { number })
     }
 
     /// `HAKMEM_PROFILE`: what the settings left out aim at.
@@ -75,9 +71,14 @@ impl Config {
         self.set(Knob::Prewarm, superslabs)
     }
 
-    /// `HAKMEM_SS_RETAIN_MB`: MiB of empty superslabs kept; `None` lets the bound follow what is live.
-    pub const fn retain_mb(self, mb: Option<u32>) -> Self {
-        self.set_auto(Knob::RetainMb, mb)
+    /// `HAKMEM_SS_RETAIN_MB`: MiB of freed memory that stay resident for the next use.
+    pub const fn retain_mb(self, mb: u32) -> Self {
+        self.set_number(Knob::RetainMb, mb)
+    }
+
+    /// `HAKMEM_SS_RETAIN_MB=auto`: what stays follows what is in use, also under a profile that sets a number.
+    pub const fn retain_auto(self) -> Self {
+        self.set(Knob::RetainMb, AUTO)
     }
 
     /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed huge blocks kept mapped for the next one.
@@ -85,10 +86,15 @@ impl Config {
         self.set(Knob::HugeCacheMb, mb)
     }
 
-    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that one heap may keep beside its slabs; `None` lets the bound follow what
-    /// the program comes back for.
-    pub const fn heap_cache_kb(self, kb: Option<u32>) -> Self {
-        self.set_auto(Knob::HeapCacheKb, kb)
+    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that the heap of one thread may keep beside its slabs.
+    pub const fn heap_cache_kb(self, kb: u32) -> Self {
+        self.set_number(Knob::HeapCacheKb, kb)
+    }
+
+    /// `HAKMEM_HEAP_CACHE_KB=auto`: what a heap may keep follows what the program frees and takes again, also under a
+    /// profile that sets a number.
+    pub const fn heap_cache_auto(self) -> Self {
+        self.set(Knob::HeapCacheKb, AUTO)
     }
 
     /// `HAKMEM_PURGE_DELAY_MS`: how long retained memory waits before it goes back.

@@ -184,6 +184,13 @@ impl Knobs {
                 Kind::Words(Hugetlb::WORDS).show(self.hugetlb as u32)
             ));
         }
+        // A program that sets the file in code leaves it to the environment whether there is something to print.
+        let by = |knob: Knob| self.sources[knob as usize];
+        if by(Knob::StatsFile) == Source::Environment && by(Knob::Stats) == Source::Profile {
+            report(format_args!(
+                "HAKMEM_STATS_FILE is set and HAKMEM_STATS is not: expected 1, full or json there too; nothing is printed"
+            ));
+        }
         env.each(&mut |entry| {
             let (name, _) = split(entry);
             let others = OTHERS.iter().any(|prefix| name.starts_with(prefix));

@@ -204,7 +204,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_STATS",
         kind: Kind::Words(StatsMode::WORDS),
         by_profile: all(StatsMode::Off as u32),
-        what: "Prints the statistics when the process exits: 1 as text, json as one JSON object.",
+        what: "Prints the statistics when the process exits: 1 as about ten lines of text, full with a table of the size classes, json as one JSON object.",
         cost: "A walk over all slabs at exit.",
         when: "To see what a program holds and how much of it in huge pages.",
     },

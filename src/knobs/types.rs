@@ -60,8 +60,10 @@ pub enum Hugetlb {
 pub enum StatsMode {
     /// No.
     Off,
-    /// As text for people.
+    /// As text for people, about ten lines.
     Text,
+    /// The same, with a table of the size classes.
+    Full,
     /// As one JSON object on one line.
     Json,
 }
@@ -87,7 +89,7 @@ words!(ThpPolicy: Auto = "auto", Always = "always", Never = "never");
 words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = "map_populate",
        Populate = "populate", Collapse = "collapse", Async = "async");
 words!(Hugetlb: Off = "off", TwoMib = "2m", OneGib = "1g");
-words!(StatsMode: Off = "0", Text = "1", Json = "json");
+words!(StatsMode: Off = "0", Text = "1", Full = "full", Json = "json");
 
 /// A path with room for its terminating zero, held by value: the environment it came from may be rewritten.
 #[derive(Clone, Copy)]

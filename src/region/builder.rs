@@ -7,8 +7,10 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::refused::{advice_for_file, invalid, refused};
 use super::work::{How, Plan};
-use super::{Memory, Region, into_io};
+use super::{Memory, Region};
+use crate::os::findings;
 use crate::os::huge::{self, PoolPage, Thp, system_thp};
 use crate::os::mapping::{
     FileWish, HUGE_PAGE, Mapping, map_aligned, map_aligned_at_hint, map_file,
@@ -42,6 +44,15 @@ pub enum HugetlbSize {
     TwoMiB,
     /// 1 GiB.
     OneGiB,
+}
+
+impl HugetlbSize {
+    fn page(self) -> PoolPage {
+        match self {
+            HugetlbSize::TwoMiB => PoolPage::TwoMiB,
+            HugetlbSize::OneGiB => PoolPage::OneGiB,
+        }
+    }
 }
 
 /// Whether transparent huge pages are wished for. A wish is never an error; what became of it is
@@ -122,7 +133,8 @@ impl RegionBuilder {
     /// # Errors
     /// `InvalidInput` for a length of zero, an alignment that is no power of two, an offset that
     /// does not begin an OS page or is given without a file, or a file shorter than the region;
-    /// else what the kernel said.
+    /// else the kernel's refusal, whose own error is the [`source`](std::error::Error::source).
+    /// Each error is one line that says what was expected.
     pub fn map(self) -> io::Result<Region> {
         // Whether the environment wants to hear of what is refused.
         crate::knobs::get();
@@ -151,12 +163,22 @@ impl RegionBuilder {
             )));
         }
         if self.hint.is_some() && !matches!(self.backing, Backing::Anonymous) {
-            return Err(invalid(
-                "a hint was given: only anonymous memory takes one".into(),
-            ));
+            return Err(invalid("a hint was given: only anonymous memory takes one"));
         }
         let len = self.checked_len()?;
-        let mut made = self.map_backing(len).map_err(into_io)?;
+        let pool_page = match self.backing {
+            Backing::Hugetlb(size) => size.page().bytes(),
+            _ => usize::MAX,
+        };
+        // Pool pages are aligned to their own size; more cannot be asked of the kernel.
+        if let Some(align) = self.align.filter(|&align| align > pool_page) {
+            return Err(invalid(format!(
+                "align is {align}: expected at most {pool_page}, the size of a page of the pool"
+            )));
+        }
+        let mut made = self
+            .map_backing(len)
+            .map_err(|errno| self.explain(len, errno))?;
         if self.lock {
             made.plan.locks = true;
         }
@@ -178,17 +200,17 @@ impl RegionBuilder {
     fn checked_len(&self) -> io::Result<usize> {
         let rest = match &self.backing {
             Backing::FileReadOnly(file) | Backing::FileShared(file) => {
-                let size = file.metadata()?.len();
+                let size = file.metadata().map_err(invalid)?.len();
                 let rest = size.saturating_sub(self.offset);
                 Some(usize::try_from(rest).unwrap_or(usize::MAX))
             }
             _ => None,
         };
         match (self.len, rest) {
-            (Some(0), _) | (None, Some(0)) => Err(invalid(
-                "the length is 0: expected at least one byte".into(),
-            )),
-            (None, None) => Err(invalid("no length was given".into())),
+            (Some(0), _) | (None, Some(0)) => {
+                Err(invalid("the length is 0: expected at least one byte"))
+            }
+            (None, None) => Err(invalid("no length was given: expected len(bytes)")),
             (Some(len), Some(rest)) if len > rest => Err(invalid(format!(
                 "the region would have {len} bytes, the file has {rest} from offset {} on",
                 self.offset
@@ -217,14 +239,7 @@ impl RegionBuilder {
                 }
             },
             Backing::Hugetlb(size) => {
-                let page = match size {
-                    HugetlbSize::TwoMiB => PoolPage::TwoMiB,
-                    HugetlbSize::OneGiB => PoolPage::OneGiB,
-                };
-                // Pool pages are aligned to their own size; more cannot be asked of the kernel.
-                if align > page.bytes() {
-                    return Err(Errno::EINVAL);
-                }
+                let page = size.page();
                 let mapping = huge::map_pool(len, page)?;
                 let plan = Plan {
                     step: page.bytes(),
@@ -261,6 +276,30 @@ impl RegionBuilder {
             }
             Backing::FileReadOnly(file) => self.map_file(file, len, align, false),
             Backing::FileShared(file) => self.map_file(file, len, align, true),
+        }
+    }
+
+    /// The kernel's refusal of [`Self::map_backing`], in one line that says what to do.
+    fn explain(&self, len: usize, errno: Errno) -> io::Error {
+        match &self.backing {
+            Backing::Anonymous => refused(format!("{len} bytes"), errno, findings::of_mapping(len)),
+            Backing::Memfd => refused(
+                format!("{len} bytes of a memfd"),
+                errno,
+                findings::of_mapping(len),
+            ),
+            Backing::Hugetlb(size) => {
+                let page = size.page().bytes();
+                let pages = len.div_ceil(page);
+                refused(
+                    format!("{pages} pages of {} MiB from the pool", page >> 20),
+                    errno,
+                    findings::of_pool(page),
+                )
+            }
+            Backing::FileReadOnly(_) | Backing::FileShared(_) => {
+                refused("mapping the file", errno, advice_for_file(errno))
+            }
         }
     }
 
@@ -336,8 +375,4 @@ fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
             }
         }
     }
-}
-
-fn invalid(text: std::string::String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("region: {text}"))
 }

@@ -25,6 +25,7 @@ mod builder;
 mod helper;
 mod pace;
 pub mod prefault;
+mod refused;
 mod ticket;
 mod work;
 
@@ -95,12 +96,37 @@ impl Region {
         RegionBuilder::default()
     }
 
-    /// The first byte, for writing.
+    /// The first byte, for writing while the region is shared; [`Region::as_mut_slice`] is the safe way.
     ///
     /// Writing through it is up to the caller: not while a slice of the region is in use, and not at
-    /// all where the backing is a read-only file.
+    /// all if the backing is a read-only file.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         core::ptr::with_exposed_provenance_mut(self.memory.mapping.addr)
+    }
+
+    /// The bytes, for writing. Prefaulting in the background goes on meanwhile; it changes no byte.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut region = Region::builder().len(1 << 20).map()?;
+    /// region.as_mut_slice()?[..5].copy_from_slice(b"hello");
+    /// assert_eq!(&region[..6], b"hello\0");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for [`Backing::FileReadOnly`].
+    pub fn as_mut_slice(&mut self) -> io::Result<&mut [u8]> {
+        if !self.memory.plan.is_writable() {
+            return Err(refused::invalid(
+                "as_mut_slice: a read-only file cannot be written; expected Backing::FileShared",
+            ));
+        }
+        // SAFETY: mapped writable for as long as the region lives, and borrowed exclusively. The background thread's
+        // touches are the kernel's and atomic additions of nothing, which neither change a byte nor undo a write.
+        Ok(unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), self.memory.len) })
     }
 
     /// The memfd behind the region, to hand to another process; `None` for other backings.
@@ -147,7 +173,7 @@ impl Region {
         if !self.memory.plan.syncs {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "sync_async: only a region of Backing::FileShared has a file to write to",
+                "region: sync_async: only a region of Backing::FileShared has a file to write to",
             ));
         }
         let keep = Keep::Memory(Arc::clone(&self.memory));

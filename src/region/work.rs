@@ -88,6 +88,11 @@ impl Plan {
         }
     }
 
+    /// Whether the region may be written: all but read-only files.
+    pub(super) fn is_writable(&self) -> bool {
+        self.how == How::Write || self.syncs
+    }
+
     fn pace(&self) -> Pace {
         Pace::new(self.step, self.whole)
     }

@@ -20,6 +20,7 @@ impl Stats {
             batches,
             bytes,
             huge_pages,
+            process,
             prefault,
             ..
         } = self;
@@ -74,10 +75,14 @@ impl Stats {
             r#","huge_pages":{{"requested_bytes":{},"achieved_bytes":"#,
             huge_pages.requested_bytes
         )?;
-        match huge_pages.achieved_bytes {
-            Some(achieved) => write!(out, "{achieved}}}")?,
-            None => out.write_str("null}")?,
-        }
+        or_null(out, huge_pages.achieved_bytes)?;
+        out.write_str(r#"},"process":{"resident_bytes":"#)?;
+        or_null(out, process.resident_bytes)?;
+        out.write_str(r#","peak_resident_bytes":"#)?;
+        or_null(out, process.peak_resident_bytes)?;
+        out.write_str(r#","page_faults":"#)?;
+        or_null(out, process.page_faults)?;
+        out.write_str("}")?;
         object(
             out,
             "prefault",
@@ -127,6 +132,13 @@ fn object(out: &mut impl fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt:
         write!(out, r#"{}"{field}":{value}"#, comma(i))?;
     }
     out.write_str("}")
+}
+
+fn or_null(out: &mut impl fmt::Write, number: Option<u64>) -> fmt::Result {
+    match number {
+        Some(number) => write!(out, "{number}"),
+        None => out.write_str("null"),
+    }
 }
 
 fn comma(i: usize) -> &'static str {

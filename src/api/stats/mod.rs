@@ -1,13 +1,14 @@
 //! What the allocator holds at one moment, as plain numbers.
 //!
 //! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people (`text`), as one
-//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel what
-//! it really gave. Nothing here allocates.
+//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel which huge
+//! pages it gave, [`process`] what it counts for the whole process. Nothing here allocates.
 #![deny(unsafe_code)]
 
 pub(crate) mod achieved;
 pub(crate) mod exit;
 mod json;
+pub(crate) mod process;
 mod text;
 
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub struct Stats {
     pub bytes: ByteStats,
     /// Huge pages asked for and had.
     pub huge_pages: HugePageStats,
+    /// The whole process, by the kernel's account.
+    pub process: ProcessStats,
     /// Memory made resident before it was used.
     pub prefault: PrefaultStats,
     /// Calls about memory that failed since the process began, by the reason the system gave; entries without a count
@@ -152,6 +155,19 @@ pub struct HugePageStats {
     pub achieved_bytes: Option<u64>,
 }
 
+/// The whole process, by the kernel's account: what is not the allocator's is counted too. `None` if the kernel was not
+/// asked ([`stats_quick`](crate::stats_quick)) or did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessStats {
+    /// Bytes resident now.
+    pub resident_bytes: Option<u64>,
+    /// The most bytes that were resident since the program was started.
+    pub peak_resident_bytes: Option<u64>,
+    /// Page faults since the process began.
+    pub page_faults: Option<u64>,
+}
+
 /// Prefaulting since the process began, of superslabs and of regions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -213,6 +229,7 @@ impl Stats {
             batches: BatchStats::default(),
             bytes: ByteStats::default(),
             huge_pages: HugePageStats::default(),
+            process: ProcessStats::default(),
             prefault: PrefaultStats::default(),
             failures: [Failure::default(); FAILURES],
             failed_calls: [FailedCall::default(); FAILED_CALLS],
