@@ -125,6 +125,12 @@ compile_error!(
 #[cfg(all(not(target_arch = "x86_64"), not(feature = "std")))]
 compile_error!("without the feature `std` hakmem-alloc has thread-local storage on x86_64 only");
 
+#[cfg(all(feature = "malloc", feature = "local_dynamic_tls"))]
+compile_error!(
+    "the features `malloc` and `local_dynamic_tls` exclude each other: the loader would call the exported malloc for the \
+     thread-local storage that this malloc asks it for"
+);
+
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
@@ -160,6 +166,10 @@ pub mod region;
 #[cfg_attr(loom, allow(dead_code))]
 mod slab;
 
+/// For `preload/`, which has more functions of C.
+#[cfg(all(feature = "malloc", not(any(test, miri, loom))))]
+#[doc(hidden)]
+pub use api::c::file::Buffer;
 #[cfg(not(loom))]
 pub use api::global::Hakmem;
 #[cfg(not(loom))]

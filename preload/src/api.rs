@@ -1,8 +1,8 @@
 //! What `hakmem.h` declares beyond the malloc family. The header is the documentation; what is said here is why.
 
-use crate::file::Buffer;
 use core::ffi::{c_char, c_int};
 use core::slice;
+use hakmem_alloc::Buffer;
 
 /// `hakmem_stats`. Fields are only ever added at the end; `struct_size`, set by the caller, says how many it knows.
 #[repr(C)]

@@ -1,5 +1,10 @@
 //! What programs call.
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
+// Not in unit tests, whose kernel is made to fail: the test harness itself would be served.
+#[cfg(all(feature = "malloc", not(test), not(miri)))]
+pub(crate) mod c;
 pub(crate) mod global;
 pub mod raw;
 pub(crate) mod snapshot;

@@ -95,13 +95,6 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
     unsafe { free_slow::usable_size(ptr, "usable size") }
 }
 
-/// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
-/// a block of ours; where it answers true the call does nothing, instead of ending the process.
-#[doc(hidden)]
-pub fn set_foreign(known: fn(*mut u8) -> bool) {
-    free_slow::set_foreign(known);
-}
-
 /// For a library that stands in for the C allocator, whether it is to drop RTLD_DEEPBIND: as `HAKMEM_DEEPBIND` says.
 /// Under `HAKMEM_VERBOSE` the first call says so.
 #[doc(hidden)]

@@ -121,6 +121,7 @@ pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
 static FOREIGN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the question: true means that the block is somebody else's, known, and may be forgotten.
+#[allow(dead_code, reason = "for the feature `malloc`")]
 pub(crate) fn set_foreign(known: fn(*mut u8) -> bool) {
     FOREIGN.store(known as *mut (), Ordering::Release);
 }

@@ -1,9 +1,9 @@
 //! malloc, free, calloc, realloc and their kin.
 
-use crate::errno::{HAKMEM, answer, fail};
+use super::errno::{HAKMEM, answer, fail};
+use crate::api::raw;
 use core::ffi::c_void;
 use core::ptr;
-use hakmem_alloc::raw;
 
 /// The alignment of every block; that of `max_align_t`.
 const ALIGN: usize = 16;

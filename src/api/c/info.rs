@@ -2,10 +2,11 @@
 //!
 //! What glibc calls its arenas are our superslabs here, what it maps one by one are huge blocks.
 
-use crate::file::{Buffer, File};
+use super::file::{Buffer, File};
+use crate::api::raw;
+use crate::api::stats::Stats;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
-use hakmem_alloc::{Stats, raw};
 
 /// A slab is as long as this or as its one block.
 const SLAB: u64 = 64 << 10;
