@@ -57,6 +57,8 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `std` | yes | [`region`], and thread-local storage on architectures other than x86_64 |
+//! | `malloc` | no | exports `malloc`, `free` and the rest of the family, so that C and C++ in the program share the heap |
+//! | `allocator-api2` | no | the trait `Allocator` of that crate (0.2) for `&Hakmem`, for collections with an allocator of their own |
 //! | `local_dynamic_tls` | no | for libraries that hold the allocator and are opened by `dlopen`; without it the dynamic loader may refuse them. `docs/guide.md` says what it costs |
 //!
 //! # Platforms
