@@ -30,12 +30,21 @@ impl Default for Hakmem {
 
 impl Hakmem {
     /// A handle with the default configuration.
+    ///
+    /// ```
+    /// static HAKMEM: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
+    /// ```
     pub const fn new() -> Hakmem {
         Hakmem::with_config(Config::new())
     }
 
     /// A handle with a configuration of its own. Environment variables override it; with several handles, the first
     /// that allocates sets it.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Profile};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Speed));
+    /// ```
     pub const fn with_config(config: Config) -> Hakmem {
         Hakmem {
             caller: Caller {
@@ -48,6 +57,19 @@ impl Hakmem {
 
     /// Has `call` called on the allocating thread before null is returned to this handle, whatever the reason. A C
     /// interface sets `errno` there, which is left alone otherwise.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Hakmem, raw};
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    ///
+    /// static REFUSED: AtomicU32 = AtomicU32::new(0);
+    /// static HAKMEM: Hakmem = Hakmem::new().when_null(|| _ = REFUSED.fetch_add(1, Relaxed));
+    ///
+    /// assert!(raw::alloc_by(&HAKMEM, usize::MAX, 16).is_null());
+    /// # if !cfg!(miri) {
+    /// assert_eq!(REFUSED.load(Relaxed), 1);
+    /// # }
+    /// ```
     pub const fn when_null(mut self, call: fn()) -> Hakmem {
         self.caller.when_null = Some(call);
         self

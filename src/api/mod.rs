@@ -22,6 +22,12 @@ pub(crate) const SERVES: bool = !cfg!(miri);
 /// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
 /// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
 /// threads.
+///
+/// ```
+/// // Before the first request: 8 MiB that will take no page fault.
+/// let populated = hakmem_alloc::prewarm(4);
+/// assert!(populated <= 4);
+/// ```
 pub fn prewarm(superslabs: usize) -> usize {
     if SERVES && heap::ensure_ready() {
         pool::prewarm(knobs::get(), superslabs)
@@ -32,6 +38,12 @@ pub fn prewarm(superslabs: usize) -> usize {
 
 /// Gives back to the kernel what can be given back now, OS pages between live blocks included; returns the bytes. Blocks
 /// cached by threads that are running stay with them. Any thread may call it.
+///
+/// ```
+/// // After a phase that needed much, if the next one does not.
+/// let bytes = hakmem_alloc::purge();
+/// println!("{bytes} bytes went back to the kernel");
+/// ```
 pub fn purge() -> usize {
     if SERVES && heap::ensure_ready() {
         heap::maintain::purge_now()
@@ -44,6 +56,17 @@ pub fn purge() -> usize {
 ///
 /// # Safety
 /// `ptr` came from this allocator and was not freed.
+///
+/// ```
+/// use hakmem_alloc::{raw, usable_size};
+///
+/// let block = raw::alloc(1000, 16);
+/// // SAFETY: a block in use; it is freed once.
+/// unsafe {
+///     assert!(usable_size(block) >= 1000);
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
     unsafe { heap::free_slow::usable_size(ptr, "usable size") }

@@ -21,12 +21,32 @@ static DEFAULT: Hakmem = Hakmem::new();
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
 /// A block of at least `size` bytes (0 counts as 1) at `align`.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 4096);
+/// assert!(block.addr().is_multiple_of(4096) && !block.is_null());
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
     alloc_by(&DEFAULT, size, align)
 }
 
 /// As [`alloc`], with all `size` bytes zero.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc_zeroed(100, 16);
+/// // SAFETY: the block has 100 bytes and is freed once.
+/// unsafe {
+///     assert_eq!(block.add(99).read(), 0);
+///     raw::dealloc(block);
+/// }
+/// ```
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     alloc_zeroed_by(&DEFAULT, size, align)
@@ -34,6 +54,15 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
 
 /// As [`alloc`], for whom `hakmem` was made: its configuration counts if it is the first, and its
 /// [`when_null`](Hakmem::when_null) is called.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, raw};
+///
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().purge_delay_ms(500));
+/// let block = raw::alloc_by(&HAKMEM, 100, 16);
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
@@ -41,6 +70,15 @@ pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
 }
 
 /// As [`alloc_by`], with all `size` bytes zero.
+///
+/// ```
+/// use hakmem_alloc::{Hakmem, raw};
+///
+/// static HAKMEM: Hakmem = Hakmem::new();
+/// let block = raw::alloc_zeroed_by(&HAKMEM, 100, 16);
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
@@ -51,6 +89,17 @@ pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *m
 ///
 /// # Safety
 /// `ptr` is null or a block of this allocator that is not used again.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 16);
+/// // SAFETY: the block is freed once; null is ignored.
+/// unsafe {
+///     raw::dealloc(block);
+///     raw::dealloc(std::ptr::null_mut());
+/// }
+/// ```
 #[inline]
 pub unsafe fn dealloc(ptr: *mut u8) {
     // SAFETY: the caller's promise; null takes the slow path, which ignores it.
@@ -61,6 +110,14 @@ pub unsafe fn dealloc(ptr: *mut u8) {
 ///
 /// # Safety
 /// As [`dealloc`], and the block was allocated with this `size` and `align`.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 64);
+/// // SAFETY: the block is freed once, by the size and alignment it was allocated with.
+/// unsafe { raw::dealloc_sized(block, 100, 64) };
+/// ```
 #[inline]
 pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
     // SAFETY: the caller's promise.
@@ -71,6 +128,19 @@ pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
 ///
 /// # Safety
 /// `ptr` is a block of this allocator in use; it is gone unless the answer is null.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // SAFETY: each block is used within its size; the last one is freed once.
+/// unsafe {
+///     let block = raw::alloc(100, 16);
+///     block.write(7);
+///     let block = raw::realloc(block, 10_000);
+///     assert_eq!(block.read(), 7);
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
     unsafe { realloc_aligned(ptr, new_size, MIN_ALIGN) }
@@ -80,6 +150,17 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 ///
 /// # Safety
 /// As [`realloc`].
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // SAFETY: the block that realloc returns replaces the first, and is freed once.
+/// unsafe {
+///     let block = raw::realloc_aligned(raw::alloc(100, 4096), 10_000, 4096);
+///     assert!(block.addr().is_multiple_of(4096));
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
     unsafe { resize::realloc(ptr, free_slow::usable_size(ptr, "realloc"), align, new_size) }
@@ -89,6 +170,17 @@ pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *m
 ///
 /// # Safety
 /// `ptr` is a block of this allocator in use.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 16);
+/// // SAFETY: all bytes that the block holds may be used; it is freed once.
+/// unsafe {
+///     block.write_bytes(1, raw::usable_size(block));
+///     raw::dealloc(block);
+/// }
+/// ```
 #[inline]
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
@@ -114,6 +206,14 @@ pub fn drops_deepbind() -> bool {
 /// [region](crate::region) or `HAKMEM_SS_PREFAULT=async` asked for stay.
 ///
 /// Not for a signal handler.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // What needs the process to have one thread: unshare(CLONE_NEWUSER), for example.
+/// let id = raw::without_helper(std::process::id);
+/// assert_eq!(id, std::process::id());
+/// ```
 pub fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     crate::heap::maintain::without_helper(call)
 }

@@ -16,6 +16,12 @@ use core::sync::atomic::Ordering;
 /// its counts of the process, which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
 /// ([`stats_quick`] does without). Allocates nothing; any thread with 16 KiB of stack left may call it. See [`Stats`] for
 /// what is exact.
+///
+/// ```
+/// let stats = hakmem_alloc::stats();
+/// println!("{stats}"); // `{stats:#}` adds a table of the size classes
+/// assert!(stats.bytes.peak >= stats.bytes.held);
+/// ```
 pub fn stats() -> Stats {
     let mut stats = Stats::empty();
     fill(&mut stats, false);
@@ -25,6 +31,12 @@ pub fn stats() -> Stats {
 /// As [`stats`], from the allocator's own books alone: the kernel is not asked, so
 /// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) and all of [`process`](super::stats::Stats::process) are
 /// `None`. Takes microseconds, for monitoring.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// println!("live {} held {}", stats.live_bytes(), stats.bytes.held);
+/// assert_eq!(stats.process.resident_bytes, None); // the kernel was not asked
+/// ```
 pub fn stats_quick() -> Stats {
     let mut stats = Stats::empty();
     fill(&mut stats, true);

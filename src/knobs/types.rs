@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 /// What the defaults of the other knobs aim at.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Profile};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Speed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Time before memory: huge pages everywhere, large caches, memory kept for long.
@@ -14,6 +19,11 @@ pub enum Profile {
 }
 
 /// Which superslabs ask the kernel for transparent huge pages.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, ThpPolicy};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Never));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThpPolicy {
     /// Small programs stay on OS pages, growing ones get huge pages for dense superslabs.
@@ -25,6 +35,11 @@ pub enum ThpPolicy {
 }
 
 /// What is done to a new superslab before its first block is handed out.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Prefault};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().prefault(Prefault::Populate));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefault {
     /// Nothing: pages arrive as they are first written.
@@ -45,6 +60,11 @@ pub enum Prefault {
 
 /// Whether superslabs are wished from the administrator's pool of huge pages. The wish is refused with a line that
 /// says why, see env-knobs.md; a `Region` can have such memory.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Hugetlb};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().hugetlb(Hugetlb::Off));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hugetlb {
     /// No.
@@ -56,6 +76,11 @@ pub enum Hugetlb {
 }
 
 /// Whether statistics are printed when the process exits.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, StatsMode};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().stats(StatsMode::Json));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatsMode {
     /// No.

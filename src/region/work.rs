@@ -40,6 +40,18 @@ pub(super) enum How {
 }
 
 /// What was brought in.
+///
+/// ```
+/// use hakmem_alloc::region::Region;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let region = Region::builder().len(4 << 20).map()?;
+/// let done = region.prefault()?;
+/// if done.bytes < region.len() {
+///     println!("more would have exceeded what the machine can spare");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Prefaulted {
     /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for where more

@@ -12,6 +12,13 @@ impl Stats {
     ///
     /// # Errors
     /// Those of `out`.
+    ///
+    /// ```
+    /// let mut json = String::new();
+    /// hakmem_alloc::stats_quick().write_json(&mut json)?;
+    /// assert!(json.starts_with(r#"{"schema":1,"allocator":"hakmem""#));
+    /// # Ok::<(), std::fmt::Error>(())
+    /// ```
     pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
         let Self {
             superslabs,

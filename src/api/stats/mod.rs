@@ -32,6 +32,12 @@ pub const FAILED_CALLS: usize = tally::PLACES;
 /// meanwhile. [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been
 /// joined and no thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
 /// `superslabs.mapped == superslabs.in_use + superslabs.retained + superslabs.purged`.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// let largest = stats.classes.iter().max_by_key(|class| class.live_bytes());
+/// println!("{} live blocks; most bytes are in {largest:?}", stats.live_blocks());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -61,6 +67,11 @@ pub struct Stats {
 }
 
 /// Superslabs by state.
+///
+/// ```
+/// let superslabs = hakmem_alloc::stats_quick().superslabs;
+/// println!("{} MiB of address space", superslabs.mapped * 2);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SuperslabStats {
@@ -77,6 +88,12 @@ pub struct SuperslabStats {
 }
 
 /// One size class.
+///
+/// ```
+/// for class in hakmem_alloc::stats_quick().classes {
+///     println!("{:>8} {:>8}", class.block_bytes, class.live_blocks);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
@@ -90,12 +107,22 @@ pub struct ClassStats {
 
 impl ClassStats {
     /// Bytes that the program holds, counted in whole blocks.
+    ///
+    /// ```
+    /// let class = hakmem_alloc::stats_quick().classes[1];
+    /// assert_eq!(class.live_bytes(), class.live_blocks * class.block_bytes);
+    /// ```
     pub const fn live_bytes(&self) -> u64 {
         self.live_blocks.saturating_mul(self.block_bytes)
     }
 }
 
 /// Huge blocks.
+///
+/// ```
+/// let large = hakmem_alloc::stats_quick().huge;
+/// println!("{} blocks above 1 MiB; {} bytes cached", large.live_blocks, large.cached_bytes);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HugeStats {
@@ -108,6 +135,11 @@ pub struct HugeStats {
 }
 
 /// Heaps by state.
+///
+/// ```
+/// let heaps = hakmem_alloc::stats_quick().heaps;
+/// println!("{} threads have a heap; {} heaps wait for one", heaps.live, heaps.idle);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {
@@ -118,6 +150,11 @@ pub struct HeapStats {
 }
 
 /// Batches of blocks on their way back to the heap that owns them, since the process began.
+///
+/// ```
+/// let batches = hakmem_alloc::stats_quick().batches;
+/// println!("{} on their way", batches.posted.saturating_sub(batches.drained));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
@@ -128,6 +165,11 @@ pub struct BatchStats {
 }
 
 /// Memory between the allocator and the system.
+///
+/// ```
+/// let bytes = hakmem_alloc::stats_quick().bytes;
+/// println!("{} held, {} of it unused", bytes.held, bytes.retained);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
@@ -146,6 +188,13 @@ pub struct ByteStats {
 }
 
 /// Huge pages: what was asked for and what the kernel gave.
+///
+/// ```
+/// let huge_pages = hakmem_alloc::stats().huge_pages;
+/// if let Some(had) = huge_pages.achieved_bytes {
+///     println!("{had} of {} bytes", huge_pages.requested_bytes);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HugePageStats {
@@ -157,6 +206,11 @@ pub struct HugePageStats {
 
 /// The whole process, by the kernel's account: what is not the allocator's is counted too. `None` if the kernel was not
 /// asked ([`stats_quick`](crate::stats_quick)) or did not say.
+///
+/// ```
+/// let process = hakmem_alloc::stats().process;
+/// println!("peak: {:?} bytes", process.peak_resident_bytes);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessStats {
@@ -169,6 +223,11 @@ pub struct ProcessStats {
 }
 
 /// Prefaulting since the process began, of superslabs and of regions.
+///
+/// ```
+/// let prefault = hakmem_alloc::stats_quick().prefault;
+/// println!("{} bytes in {} calls", prefault.bytes, prefault.calls);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrefaultStats {
@@ -179,6 +238,14 @@ pub struct PrefaultStats {
 }
 
 /// How often system calls failed for one reason.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// for failure in stats.failures.iter().filter(|failure| failure.count > 0) {
+///     let reason = std::io::Error::from_raw_os_error(failure.errno);
+///     println!("{} × {reason}", failure.count);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
@@ -189,6 +256,13 @@ pub struct Failure {
 }
 
 /// How often one system call failed for one reason.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// for failed in stats.failed_calls.iter().filter(|failed| failed.count > 0) {
+///     println!("{} × {}", failed.count, failed.call);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedCall {
@@ -255,6 +329,10 @@ impl Stats {
     }
 
     /// Blocks that the program holds, huge ones included.
+    ///
+    /// ```
+    /// println!("{} blocks", hakmem_alloc::stats_quick().live_blocks());
+    /// ```
     pub fn live_blocks(&self) -> u64 {
         self.classes
             .iter()
@@ -264,11 +342,19 @@ impl Stats {
     }
 
     /// Bytes that the program holds, counted in whole blocks, huge ones included.
+    ///
+    /// ```
+    /// println!("{} bytes", hakmem_alloc::stats_quick().live_bytes());
+    /// ```
     pub fn live_bytes(&self) -> u64 {
         self.classes.iter().map(ClassStats::live_bytes).sum::<u64>() + self.huge.live_bytes
     }
 
     /// Slabs of all classes.
+    ///
+    /// ```
+    /// println!("{} slabs", hakmem_alloc::stats_quick().slabs());
+    /// ```
     pub fn slabs(&self) -> u64 {
         self.classes.iter().map(|class| class.slabs).sum()
     }
