@@ -153,7 +153,7 @@ fn refusals_say_what_to_do() {
         let said = text(Backing::Hugetlb(size));
         assert!(
             said.starts_with("region: ")
-                && said.contains(&format!("pages of {name} from the pool: E")),
+                && said.contains(&format!("from the pool of {name} pages: E")),
             "{said}"
         );
         assert!(said.contains("hugepages"), "{said}");

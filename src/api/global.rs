@@ -15,8 +15,8 @@ use core::alloc::{GlobalAlloc, Layout};
 /// assert_eq!([1, 2].map(Box::new), [Box::new(1), Box::new(2)]);
 /// ```
 ///
-/// Null is the only failure (out of memory, or a size above `isize::MAX`); nothing here panics or unwinds. A pointer
-/// that is not a block of ours, or whose layout disagrees with its block, ends the process with one line on stderr.
+/// An allocation that fails returns null, and nothing here panics or unwinds. What happens on misuse is said on the
+/// [front page](crate#failure-and-misuse).
 #[derive(Debug)]
 pub struct Hakmem {
     pub(super) caller: Caller,
@@ -38,8 +38,8 @@ impl Hakmem {
         Hakmem::with_config(Config::new())
     }
 
-    /// A handle with a configuration of its own. Environment variables override it; with several handles, the first
-    /// that allocates sets it.
+    /// A handle with a configuration of its own. Environment variables override it. Of several handles, the first that
+    /// allocates decides.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem, Profile};
@@ -55,8 +55,8 @@ impl Hakmem {
         }
     }
 
-    /// Has `call` called on the allocating thread before null is returned to this handle, whatever the reason. A C
-    /// interface sets `errno` there, which is left alone otherwise.
+    /// Calls `call` on the allocating thread before this handle returns null, whatever the reason. A C interface sets
+    /// `errno` there, which is left alone otherwise.
     ///
     /// ```
     /// use hakmem_alloc::{Hakmem, raw};

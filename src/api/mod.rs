@@ -18,10 +18,9 @@ use crate::{heap, knobs, pool};
 /// global allocator, and what looks at ours finds nothing.
 pub(crate) const SERVES: bool = !cfg!(miri);
 
-/// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
-/// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
-/// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
-/// threads.
+/// Maps and populates `superslabs` superslabs (2 MiB each) now, so that blocks in them take no page fault later. Returns how
+/// many were populated: fewer if memory ran out or a limit ended it. Any thread may call it. On a machine of several NUMA
+/// nodes the memory lies on the node of the calling thread, and serves that node's threads.
 ///
 /// ```
 /// // Before the first request: 8 MiB that will take no page fault.
@@ -36,8 +35,8 @@ pub fn prewarm(superslabs: usize) -> usize {
     }
 }
 
-/// Gives back to the kernel what can be given back now, OS pages between live blocks included; returns the bytes. Blocks
-/// cached by threads that are running stay with them. Any thread may call it.
+/// Gives back to the kernel what can be given back now, OS pages between live blocks included. Returns the bytes. Free
+/// blocks in the bins of running threads stay there. Any thread may call it.
 ///
 /// ```
 /// // After a phase that needed much, if the next one does not.
@@ -52,7 +51,7 @@ pub fn purge() -> usize {
     }
 }
 
-/// Bytes that the block at `ptr` holds, at least what was asked for; all of them may be used.
+/// Bytes that the block at `ptr` holds, at least as many as were asked for. All of them may be used.
 ///
 /// # Safety
 /// `ptr` came from this allocator and was not freed.

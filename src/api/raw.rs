@@ -1,9 +1,9 @@
 //! The allocator without `Layout`: what a C interface is built on.
 //!
-//! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
-//! Every function may be called from any thread. A freed pointer into memory that this allocator does not use for blocks
-//! ends the process with one line on stderr. One kind of address slips through: exactly a multiple of the directory's
-//! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
+//! Sizes are bytes, alignments powers of two. A failure is a null pointer, never a panic; `errno` is left alone. Every
+//! function may be called from any thread. What happens on misuse is said on the [front page](crate#failure-and-misuse);
+//! without a layout, one more address passes for a block: one exactly a multiple of the directory's span (4 to 16 TiB, less
+//! under RLIMIT_AS) away from memory whose blocks the calling thread's heap owns.
 
 use super::global::Hakmem;
 use super::snapshot;
@@ -14,7 +14,7 @@ use crate::knobs;
 use crate::os::message::message;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Who asks where nothing is set in code.
+/// The caller if nothing is set in code.
 static DEFAULT: Hakmem = Hakmem::new();
 
 /// [`drops_deepbind`] has said what it does.
@@ -52,7 +52,7 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     alloc_zeroed_by(&DEFAULT, size, align)
 }
 
-/// As [`alloc`], for whom `hakmem` was made: its configuration counts if it is the first, and its
+/// As [`alloc`], by `hakmem`: its configuration counts if it is the first to allocate, and its
 /// [`when_null`](Hakmem::when_null) is called.
 ///
 /// ```
@@ -106,7 +106,7 @@ pub unsafe fn dealloc(ptr: *mut u8) {
     unsafe { hot::free(ptr) }
 }
 
-/// Frees a block whose size and alignment are known: checked against the block's size class.
+/// Frees a block whose size and alignment are known. They are checked against the block's size class.
 ///
 /// # Safety
 /// As [`dealloc`], and the block was allocated with this `size` and `align`.
@@ -124,10 +124,10 @@ pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
     unsafe { hot::dealloc(ptr, size, align) }
 }
 
-/// Resizes a block, which may move. On failure the answer is null and the block as it was.
+/// Resizes a block, which may move. Returns null on failure; the block is then as it was.
 ///
 /// # Safety
-/// `ptr` is a block of this allocator in use; it is gone unless the answer is null.
+/// `ptr` is a block of this allocator in use. It is not used again unless null is returned.
 ///
 /// ```
 /// use hakmem_alloc::raw;
@@ -195,15 +195,15 @@ pub fn drops_deepbind() -> bool {
     // Relaxed: the flag guards nothing but the number of messages.
     if knobs.verbose && !knobs.deepbind && !MENTIONED.swap(true, Relaxed) {
         message!(
-            "RTLD_DEEPBIND is dropped, for the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
+            "RTLD_DEEPBIND is dropped, since the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
         );
     }
     !knobs.deepbind
 }
 
-/// Calls `call`, which needs the process to have one thread: `unshare` or `setns`, for example. The maintenance thread
-/// (`HAKMEM_BACKGROUND`) has ended before, and may come again afterwards. Threads that a
-/// [region](crate::region) or `HAKMEM_SS_PREFAULT=async` asked for stay.
+/// Ends the maintenance thread (`HAKMEM_BACKGROUND`), then calls `call`, which needs the process to have one thread:
+/// `unshare` or `setns`, for example. The thread may start again afterwards. Threads that a [region](crate::region) or
+/// `HAKMEM_SS_PREFAULT=async` asked for stay.
 ///
 /// Not for a signal handler.
 ///

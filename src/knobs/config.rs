@@ -1,4 +1,4 @@
-//! What a program sets in code. The environment has the last word over it, the profile the next.
+//! What a program sets in code. The environment takes precedence over it, and it over the profile.
 #![forbid(unsafe_code)]
 
 use super::parse::AUTO;
@@ -12,9 +12,8 @@ use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 /// const CONFIG: Config = Config::new().profile(Profile::Lean).thp(ThpPolicy::Auto);
 /// ```
 ///
-/// The environment (env-knobs.md) overrides each setting singly. A number outside the range that env-knobs.md
-/// gives is reported on stderr and left out. Where a process has several allocator statics, the first one that
-/// is used decides.
+/// The environment ([`env_knobs`](crate::env_knobs)) overrides each setting singly. A number outside the range that is given
+/// there is reported on stderr and left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(super) raw: [Option<u32>; COUNT],
@@ -46,7 +45,7 @@ impl Config {
         self.set(knob, if number == AUTO { AUTO - 1 } else { number })
     }
 
-    /// `HAKMEM_PROFILE`: what the settings left out aim at.
+    /// `HAKMEM_PROFILE`: the defaults of the settings that are left out.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem, Profile};
@@ -56,7 +55,7 @@ impl Config {
         self.set(Knob::Profile, profile as u32)
     }
 
-    /// `HAKMEM_THP`: which superslabs ask for transparent huge pages.
+    /// `HAKMEM_THP`: which memory asks for transparent huge pages.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem, ThpPolicy};
@@ -66,7 +65,7 @@ impl Config {
         self.set(Knob::Thp, thp as u32)
     }
 
-    /// `HAKMEM_HUGETLB`: whether superslabs are wished from the pool of huge pages; refused, see [`Hugetlb`].
+    /// `HAKMEM_HUGETLB`: whether superslabs are requested from the pool of huge pages. Always refused, see [`Hugetlb`].
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem, Hugetlb};
@@ -126,7 +125,7 @@ impl Config {
         self.set(Knob::RetainMb, AUTO)
     }
 
-    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed huge blocks kept mapped for the next one.
+    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed large blocks that stay mapped for the next one.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};
@@ -187,7 +186,7 @@ impl Config {
         self.set(Knob::Background, 2)
     }
 
-    /// `HAKMEM_VERBOSE`: says on stderr what was decided and why.
+    /// `HAKMEM_VERBOSE`: prints every setting on stderr, and why something was refused.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};

@@ -179,8 +179,8 @@ impl Knobs {
         });
         if self.hugetlb != Hugetlb::Off {
             report(format_args!(
-                "HAKMEM_HUGETLB={}: refused for blocks, for a forked child that writes to memory of the pool is \
-                 killed when the pool is empty; HAKMEM_THP decides",
+                "HAKMEM_HUGETLB={}: refused for blocks, since a forked child that writes to memory of the pool is \
+                 killed if the pool is empty; HAKMEM_THP decides",
                 Kind::Words(Hugetlb::WORDS).show(self.hugetlb as u32)
             ));
         }

@@ -372,8 +372,8 @@ fn a_path_from_outside_is_shown_as_such() {
 fn the_pool_is_refused_with_the_reason() {
     let said = |word: &str| {
         format!(
-            "HAKMEM_HUGETLB={word}: refused for blocks, for a forked child that writes to memory of the pool is \
-             killed when the pool is empty; HAKMEM_THP decides"
+            "HAKMEM_HUGETLB={word}: refused for blocks, since a forked child that writes to memory of the pool is \
+             killed if the pool is empty; HAKMEM_THP decides"
         )
     };
     let (knobs, lines) = load(Config::new(), &["HAKMEM_HUGETLB=2m", "HAKMEM_THP=always"]);

@@ -12,13 +12,13 @@
 pub enum Profile {
     /// Time before memory: huge pages everywhere, large caches, memory kept for long.
     Speed,
-    /// A little of both; what is used when nothing is said.
+    /// A little of both; the default.
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
 }
 
-/// Which superslabs ask the kernel for transparent huge pages.
+/// Which memory asks the kernel for transparent huge pages.
 ///
 /// ```
 /// use hakmem_alloc::{Config, Hakmem, ThpPolicy};
@@ -26,11 +26,11 @@ pub enum Profile {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThpPolicy {
-    /// Small programs stay on OS pages, growing ones get huge pages for dense superslabs.
+    /// Memory that will be written; see [`env_knobs`](crate::env_knobs).
     Auto,
-    /// Every superslab, from the first.
+    /// All, from the first superslab on.
     Always,
-    /// None; superslabs opt out where the system would give huge pages unasked.
+    /// None. Superslabs opt out if the system would give huge pages unasked.
     Never,
 }
 
@@ -50,7 +50,7 @@ pub enum Prefault {
     Memset,
     /// The mapping is made with `MAP_POPULATE`.
     MapPopulate,
-    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching where the kernel lacks it.
+    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching if the kernel lacks it.
     Populate,
     /// One touch, then `MADV_COLLAPSE`.
     Collapse,
@@ -58,8 +58,8 @@ pub enum Prefault {
     Async,
 }
 
-/// Whether superslabs are wished from the administrator's pool of huge pages. The wish is refused with a line that
-/// says why, see env-knobs.md; a `Region` can have such memory.
+/// Whether superslabs are requested from the administrator's pool of huge pages. Always refused, with a line that says why;
+/// a [`Region`](crate::region::Backing::Hugetlb) takes such memory.
 ///
 /// ```
 /// use hakmem_alloc::{Config, Hakmem, Hugetlb};

@@ -114,7 +114,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
 
 #[cold]
 fn memory_is_lost() -> ! {
-    crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
+    crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
 
 /// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it

@@ -284,7 +284,7 @@ pub(crate) fn region_is_small(bytes: usize, huge: usize, shared: bool) {
                 cause => cause,
             };
             let (bytes, huge) = (bytes >> 20, huge >> 20);
-            message!("huge pages: {bytes} MiB wished for a region, {huge} MiB had: {cause}");
+            message!("huge pages: {bytes} MiB asked for by a region, {huge} MiB given: {cause}");
         });
     }
 }
@@ -340,7 +340,9 @@ pub(crate) fn lock_refused(errno: Errno) {
 pub(crate) fn pool_refused(len: usize, page: usize, errno: Errno) {
     if news(Topic::Pool) {
         let len = len >> 20;
-        sys::preserve_errno(|| message!("hugetlb: {len} MiB wished: {errno}: {}", of_pool(page)));
+        sys::preserve_errno(|| {
+            message!("hugetlb: {len} MiB asked for: {errno}: {}", of_pool(page))
+        });
     }
 }
 

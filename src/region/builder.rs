@@ -42,7 +42,7 @@ pub struct RegionBuilder {
 }
 
 impl RegionBuilder {
-    /// The length in bytes. Needed, except for files, where the rest of the file is the default.
+    /// The length in bytes. Needed, except for files: their default is the rest of the file.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -92,8 +92,8 @@ impl RegionBuilder {
         self
     }
 
-    /// The address wished for, for anonymous memory. One that cannot be had (occupied, misaligned,
-    /// past the end of the address space) is no error: [`Region::hint_honoured`] says so.
+    /// The address asked for, for anonymous memory. If it cannot be given (occupied, misaligned, past
+    /// the end of the address space), that is no error: [`Region::hint_honoured`] says so.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -123,7 +123,7 @@ impl RegionBuilder {
         self
     }
 
-    /// Whether huge pages are wished for.
+    /// Which pages are asked for; [`HugeWish::System`] by default.
     ///
     /// ```
     /// use hakmem_alloc::region::{HugeWish, Region};
@@ -328,9 +328,8 @@ impl RegionBuilder {
             ),
             Backing::Hugetlb(size) => {
                 let page = size.page().bytes();
-                let pages = len.div_ceil(page);
                 refused(
-                    format!("{pages} pages of {} MiB from the pool", page >> 20),
+                    format!("{len} bytes from the pool of {} MiB pages", page >> 20),
                     errno,
                     findings::of_pool(page),
                 )

@@ -50,8 +50,8 @@ use work::{Keep, Plan, Segment, Work};
 
 /// An owned mapping, given back when dropped.
 ///
-/// Dereferences to its bytes. Where the backing is a file that others change, so do the bytes; where
-/// it is a file that others truncate, a load beyond its new end is a SIGBUS, as with any mapping.
+/// Dereferences to its bytes. If others change the file behind it, the bytes change; if others
+/// truncate the file, a load beyond its new end is a SIGBUS, as with any mapping.
 ///
 /// ```
 /// use hakmem_alloc::region::Region;
@@ -177,7 +177,7 @@ impl Region {
         self.memory.memfd.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Whether the address given as [`RegionBuilder::hint`] was had; `None` where none was given.
+    /// Whether the region lies at the address given as [`RegionBuilder::hint`]; `None` if none was given.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -190,8 +190,8 @@ impl Region {
         self.memory.hint_honoured
     }
 
-    /// Brings the whole region in, and keeps it in where `lock(true)` was wished; returns when that
-    /// is done.
+    /// Brings the whole region into memory, and locks it there after `lock(true)`. Returns when that is
+    /// done.
     ///
     /// In steps of at most 2 MiB with a short pause between them, so that `mmap` and `munmap` of
     /// other threads are not held up. Anonymous and memfd memory stops short of what the control
@@ -201,8 +201,8 @@ impl Region {
     /// read-only or inaccessible (by `mprotect` on its address) before this has ended, or the process gets a signal.
     ///
     /// # Errors
-    /// What the kernel said: `UnexpectedEof` where a file was truncated, `OutOfMemory` also where
-    /// `RLIMIT_MEMLOCK` does not allow the lock.
+    /// The kernel's: `UnexpectedEof` if a file was truncated, `OutOfMemory` also if `RLIMIT_MEMLOCK` does
+    /// not allow the lock.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -221,7 +221,7 @@ impl Region {
     /// so does dropping the region.
     ///
     /// # Errors
-    /// Where there is no descriptor or no thread to be had.
+    /// If the kernel refuses a descriptor or a thread.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -267,10 +267,10 @@ impl Region {
         helper::submit(Work::sync(keep, self.segment()))
     }
 
-    /// How many bytes of the region lie on huge pages now. Walks the page tables.
+    /// Bytes of the region that lie on huge pages now. The kernel walks the page tables for it.
     ///
     /// # Errors
-    /// Where /proc is not to be had.
+    /// If /proc cannot be read.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;

@@ -62,7 +62,7 @@ impl HugetlbSize {
     }
 }
 
-/// Whether transparent huge pages are wished for. A wish is never an error; what became of it is
+/// Which pages are asked for. A wish is never an error; what became of it is
 /// [`super::Prefaulted::huge_bytes`] and [`Region::huge_bytes`](super::Region::huge_bytes).
 ///
 /// ```
@@ -78,8 +78,8 @@ pub enum HugeWish {
     /// As the system does it.
     #[default]
     System,
-    /// Huge pages where they can be had: asked for with `MADV_HUGEPAGE`, and collapsed while
-    /// prefaulting where the system's policy does not give them at first touch.
+    /// Huge pages, as far as the kernel gives them: asked for with `MADV_HUGEPAGE`, and collapsed
+    /// while prefaulting if the system's policy does not give them at first touch.
     Want,
     /// OS pages.
     Refuse,

@@ -54,10 +54,10 @@ pub(super) enum How {
 /// ```
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Prefaulted {
-    /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for where more
-    /// would have exceeded what the control group or the machine can spare.
+    /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for if
+    /// more would have exceeded what the control group or the machine can spare.
     pub bytes: usize,
-    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 where the kernel
+    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 if the kernel
     /// could not be asked.
     pub huge_bytes: usize,
     /// How long it took, waiting for its turn included.

@@ -63,7 +63,7 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and answers null with `errno` as it was. On failure the
+/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and returns null with `errno` as it was. On failure the
 /// block stays.
 ///
 /// # Safety

@@ -41,7 +41,7 @@ impl<'a> Buffer<'a> {
         Buffer { room, needed: 0 }
     }
 
-    /// Ends the text with a NUL and answers its full length without it.
+    /// Ends the text with a NUL and returns its full length without it.
     pub fn finish(self) -> usize {
         let end = self.needed.min(self.room.len().saturating_sub(1));
         if let Some(place) = self.room.get_mut(end) {

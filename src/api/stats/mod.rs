@@ -26,11 +26,11 @@ pub const FAILURES: usize = 16;
 /// How many different pairs of call and reason [`Stats::failed_calls`] has a place for.
 pub const FAILED_CALLS: usize = tally::PLACES;
 
-/// A snapshot of the allocator's books.
+/// A snapshot of the allocator's accounting.
 ///
-/// The parts are read one after another while other threads go on, so that a sum may be off by what happened
-/// meanwhile. [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been
-/// joined and no thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
+/// Other threads go on while the parts are read one after another, so a sum may be off by what happened meanwhile.
+/// [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been joined and no
+/// thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
 /// `superslabs.mapped == superslabs.in_use + superslabs.retained + superslabs.purged`.
 ///
 /// ```
@@ -45,15 +45,15 @@ pub struct Stats {
     pub superslabs: SuperslabStats,
     /// One entry for each size class, by rising size; the first one stays empty.
     pub classes: [ClassStats; CLASSES],
-    /// Blocks above 1 MiB, each a mapping of its own.
+    /// Large blocks: above 1 MiB, each in a mapping of its own.
     pub huge: HugeStats,
     /// Heaps, one for each thread that allocates.
     pub heaps: HeapStats,
-    /// Blocks freed by other threads than their owner.
+    /// Blocks freed by threads other than their owner.
     pub batches: BatchStats,
     /// Memory taken from the system.
     pub bytes: ByteStats,
-    /// Huge pages asked for and had.
+    /// Huge pages asked for and given.
     pub huge_pages: HugePageStats,
     /// The whole process, by the kernel's account.
     pub process: ProcessStats,
@@ -117,7 +117,7 @@ impl ClassStats {
     }
 }
 
-/// Huge blocks.
+/// Large blocks.
 ///
 /// ```
 /// let large = hakmem_alloc::stats_quick().huge;
@@ -173,9 +173,9 @@ pub struct BatchStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now for superslabs and huge blocks.
+    /// Address space mapped now for superslabs and large blocks.
     pub mapped: u64,
-    /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
+    /// Memory held now that no live block uses: free slots that are resident, and cached large blocks.
     pub retained: u64,
     /// Memory mapped for the allocator's own tables, which `mapped` does not contain.
     pub metadata: u64,
@@ -200,7 +200,7 @@ pub struct ByteStats {
 pub struct HugePageStats {
     /// Bytes mapped now for which huge pages were asked.
     pub requested_bytes: u64,
-    /// Bytes in huge pages now, by the kernel's account; `None` where the kernel was not asked or did not say.
+    /// Bytes in huge pages now, by the kernel's account; `None` if the kernel was not asked or did not say.
     pub achieved_bytes: Option<u64>,
 }
 
@@ -233,7 +233,7 @@ pub struct ProcessStats {
 pub struct PrefaultStats {
     /// Ranges that were touched, populated or collapsed on purpose.
     pub calls: u64,
-    /// Bytes of them that are resident by that; a call that stops short counts what it had.
+    /// Bytes made resident by that. A call that stops short counts what it did.
     pub bytes: u64,
 }
 
@@ -328,7 +328,7 @@ impl Stats {
         }
     }
 
-    /// Blocks that the program holds, huge ones included.
+    /// Blocks that the program holds, large ones included.
     ///
     /// ```
     /// println!("{} blocks", hakmem_alloc::stats_quick().live_blocks());
@@ -341,7 +341,7 @@ impl Stats {
             + self.huge.live_blocks
     }
 
-    /// Bytes that the program holds, counted in whole blocks, huge ones included.
+    /// Bytes that the program holds, counted in whole blocks, large ones included.
     ///
     /// ```
     /// println!("{} bytes", hakmem_alloc::stats_quick().live_bytes());

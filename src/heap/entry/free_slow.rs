@@ -38,7 +38,7 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     if tag.class() == HUGE as usize {
         let _errno = ErrnoGuard::new();
         if named.is_some_and(|class| !legal(class, HUGE as usize, ptr)) {
-            not_ours("free", ptr, "the layout's size is not this huge block's");
+            not_ours("free", ptr, "the layout's size is not this large block's");
         }
         // SAFETY: the caller gives the block up.
         unsafe { large::free(ptr) };

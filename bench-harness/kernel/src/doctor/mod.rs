@@ -144,11 +144,8 @@ fn pool(facts: &Facts, size: u64) -> (Level, String) {
     let page = Region::builder().len(size as usize).align(4096).backing(Backing::Hugetlb(kind));
     let region = match page.map() {
         Ok(_) => format!("a Region can use it: a page of {} MiB was had, {free} were free", size >> 20),
-        Err(e) => format!(
-            "a Region could use it, but no page of {} MiB was had: {e}: {}",
-            size >> 20,
-            findings::of_pool(size as usize)
-        ),
+        // Says how many pages are free, and what to do.
+        Err(e) => format!("a Region could use it, but had none: {e}"),
     };
     (Level::Problem, format!("{WHY}; {region}"))
 }
