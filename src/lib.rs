@@ -29,8 +29,8 @@
 //! ```
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
-//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints what is set and who set it, and says why huge pages, prefault or memory were
-//! not had. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
+//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
+//! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
 //! the environment.
 //!
 //! # Statistics
