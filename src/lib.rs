@@ -77,8 +77,8 @@
 //!   blocks freed after their memory went back, and layouts of another size class.
 //! - Blocks that were written to after they were freed are noticed when the list they stand in is opened, with a line of the same
 //!   kind.
-//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an overflow from one
-//!   block into the next.
+//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an address inside a
+//!   small block, nor an overflow from one block into the next.
 //!
 //! # Signals and fork
 //!

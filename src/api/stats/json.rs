@@ -20,6 +20,12 @@ impl Stats {
     /// # Ok::<(), std::fmt::Error>(())
     /// ```
     pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.json(out)
+    }
+
+    /// The same, once for all kinds of `out`: it is long.
+    #[inline(never)]
+    fn json(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self {
             superslabs,
             huge,
@@ -133,7 +139,8 @@ impl Stats {
 }
 
 /// `,"name":{"field":number,…}`.
-fn object(out: &mut impl fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt::Result {
+#[inline(never)]
+fn object(out: &mut dyn fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt::Result {
     write!(out, r#","{name}":{{"#)?;
     for (i, (field, value)) in fields.iter().enumerate() {
         write!(out, r#"{}"{field}":{value}"#, comma(i))?;
@@ -141,7 +148,8 @@ fn object(out: &mut impl fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt:
     out.write_str("}")
 }
 
-fn or_null(out: &mut impl fmt::Write, number: Option<u64>) -> fmt::Result {
+#[inline(never)]
+fn or_null(out: &mut dyn fmt::Write, number: Option<u64>) -> fmt::Result {
     match number {
         Some(number) => write!(out, "{number}"),
         None => out.write_str("null"),

@@ -10,6 +10,7 @@ use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
 
 /// The kernel's counts; `None` for what it did not say.
+#[inline(never)]
 pub(crate) fn read() -> ProcessStats {
     sys::preserve_errno(|| {
         let mut process = ProcessStats::default();
