@@ -99,7 +99,8 @@
 //! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
-//! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
+//! | `prlimit64` | whether freed addresses are kept for the next blocks, which they are not under a limit; why memory was refused |
+//! | `sysinfo` | why memory was refused, which one line says |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
 //! | `write` | the messages to stderr |
 //!

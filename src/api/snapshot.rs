@@ -98,7 +98,8 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.huge.live_blocks = huge.live_blocks as u64;
     stats.huge.live_bytes = huge.live_bytes as u64;
     stats.huge.cached_bytes = huge.cached_bytes as u64;
-    stats.bytes.mapped = (pool.mapped * SUPERSLAB + huge.live_bytes + huge.cached_bytes) as u64;
+    let large = huge.live_bytes + huge.cached_bytes + huge.address_bytes;
+    stats.bytes.mapped = (pool.mapped * SUPERSLAB + large) as u64;
     stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;

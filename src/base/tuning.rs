@@ -20,6 +20,9 @@ pub(crate) mod retention {
     /// so that programs which free one after the other do not fall behind. The share is a guess.
     pub(crate) const UNMAPPED_AT_ONCE: usize = 24 << 20;
     pub(crate) const UNMAPPED_SHARE: usize = 4;
+    /// Bytes of addresses without memory that are kept of freed large blocks, or as many as are live in large blocks where that
+    /// is more: a mapping that is freed from between two others costs the process one mapping (`vm.max_map_count`). Guess.
+    pub(crate) const ADDRESSES: usize = 64 << 20;
     /// Bytes behind the ends of live large blocks that may be resident, in all, and one part in so many of what is live in
     /// large blocks where that is more. With a thirty-second, the harness's `huge 400` faults 3,511
     /// times, with an eighth 1,116; with an eighth `phases 200 Hh 4` peaks at 219 MiB, with a sixteenth at 210.

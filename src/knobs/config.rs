@@ -125,7 +125,7 @@ impl Config {
         self.set(Knob::RetainMb, AUTO)
     }
 
-    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed large blocks that stay mapped for the next one.
+    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed large blocks that stay resident for the next one.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};

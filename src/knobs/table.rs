@@ -153,7 +153,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [1024, 256, 8],
-        what: "The most MiB of freed large blocks (above 1 MiB) that stay mapped for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+        what: "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest.",
         when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
     },

@@ -157,14 +157,14 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
                 zero: false,
             });
         }
-        cache::release(entry.run, entry.huge());
+        cache::unmap(entry.run, entry.huge());
     }
-    let map = map_at_last(len, align)?;
+    let fresh = fresh(len, align)?;
     // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
     let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
-    if gathers && parts::may_gather() {
-        match parts::gather(map, PARTS, None) {
-            Some(gathered) if gathered.fresh < map.len => {
+    if gathers && fresh.is_whole() && parts::may_gather() {
+        match parts::gather(fresh.map, PARTS, None) {
+            Some(gathered) if gathered.fresh < fresh.map.len => {
                 return Some(Obtained {
                     run: gathered.run,
                     huge: gathered.huge,
@@ -174,34 +174,43 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
             // Another thread was quicker.
             Some(_) => {}
             None => {
-                DIRECTORY.leave(map.addr);
-                return Some(obtain_fresh(map_at_last(len, align)?, zeroed));
+                DIRECTORY.leave(fresh.map.addr);
+                return Some(obtain_fresh(self::fresh(len, align)?, zeroed));
             }
         }
     }
-    Some(obtain_fresh(map, zeroed))
+    Some(obtain_fresh(fresh, zeroed))
 }
 
-fn obtain_fresh(map: Mapping, zeroed: bool) -> Obtained {
+fn obtain_fresh(run: Run, zeroed: bool) -> Obtained {
     Obtained {
-        run: Run::new(map),
-        huge: seen::ask_for_new(map, zeroed),
+        run,
+        huge: seen::ask_for_new(run.map, zeroed),
         zero: true,
     }
 }
 
-/// As [`map_new`], giving up what is cached where that is in the way.
-pub(super) fn map_at_last(len: usize, align: usize) -> Option<Mapping> {
-    map_new(len, align).or_else(|| {
+/// As [`fresh_now`], giving up what is cached where that is in the way.
+pub(super) fn fresh(len: usize, align: usize) -> Option<Run> {
+    fresh_now(len, align).or_else(|| {
         cache::purge_all();
         pool::unmap_empty();
-        map_new(len, align)
+        fresh_now(len, align)
     })
 }
 
-/// A mapping that is entered into the directory: whoever gives it up leaves it.
-pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
-    mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
+/// Memory that reads as zero, entered into the directory: whoever gives it up leaves it.
+pub(super) fn fresh_now(len: usize, align: usize) -> Option<Run> {
+    if let Some(run) = cache::find_addresses(len, align) {
+        if DIRECTORY.enter(run.map.addr) == Ok(true) {
+            return Some(run);
+        }
+        // It goes, as the next request would find it again.
+        cache::unmap_addresses(run);
+    }
+    mapping::map_aligned(len, align, Some(&DIRECTORY))
+        .ok()
+        .map(Run::new)
 }
 
 /// For fork: the lock of the free descriptors.

@@ -1,46 +1,21 @@
 //! Freed huge mappings, kept resident for a while: bounded by what is live and by the program's demand, decaying, taken by
-//! best fit, cut and put together as needed.
+//! best fit, cut and put together as needed. Then their memory goes back, and their addresses are kept for the next ones: a
+//! mapping that goes from between two others leaves the kernel with one more, of which a process may have some 65,000
+//! (`vm.max_map_count`).
 //!
 //! The bound is half of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
 //! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::seen`).
 
 use super::parts::Run;
+use super::runs::{Entry, Runs};
 use crate::base::account::{self, Kind};
 use crate::base::demand::{Demand, Epoch, Price};
 use crate::base::tuning::large::CACHED_RUNS;
 use crate::base::tuning::retention;
-use crate::base::units::{SUPERSLAB, round_up};
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
-use crate::os::mapping;
-
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) run: Run,
-    pages: Pages,
-    since: u64,
-}
-
-impl Entry {
-    fn new(run: Run, huge: bool, since: u64) -> Entry {
-        let pages = if huge { Pages::Huge } else { Pages::Small };
-        Entry { run, pages, since }
-    }
-
-    /// Whether huge pages were asked for it.
-    pub(super) fn huge(&self) -> bool {
-        self.pages == Pages::Huge
-    }
-}
-
-/// The pages asked for. Neither is 0, so that an entry that is `None` is, and an empty cache takes no room in the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Pages {
-    Small = 1,
-    Huge = 2,
-}
+use crate::os::{mapping, sys};
 
 /// What is live and what is cached, in blocks and bytes of mapping.
 #[derive(Clone, Copy, Default, Debug)]
@@ -48,14 +23,19 @@ pub(crate) struct Counts {
     pub(crate) live_blocks: usize,
     pub(crate) live_bytes: usize,
     pub(crate) cached_bytes: usize,
-    /// Bytes unmapped since the start.
+    /// Bytes of mappings that are kept without memory.
+    pub(crate) address_bytes: usize,
+    /// Bytes whose memory went back since the start.
     pub(crate) returned: u64,
     /// Live and cached bytes for which huge pages were asked.
     pub(crate) huge_requested: usize,
 }
 
 struct Cache {
-    entries: [Option<Entry>; CACHED_RUNS],
+    /// Resident, as far as their blocks were.
+    cached: Runs,
+    /// Not resident, reading as zero, and without a wish for huge pages.
+    addresses: Runs,
     counts: Counts,
     /// Live bytes that the cache could have served.
     servable: usize,
@@ -63,11 +43,13 @@ struct Cache {
 }
 
 static CACHE: Locked<Cache> = Locked::new(Cache {
-    entries: [None; CACHED_RUNS],
+    cached: Runs::NONE,
+    addresses: Runs::NONE,
     counts: Counts {
         live_blocks: 0,
         live_bytes: 0,
         cached_bytes: 0,
+        address_bytes: 0,
         returned: 0,
         huge_requested: 0,
     },
@@ -76,75 +58,28 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
 });
 
 impl Cache {
-    fn take(&mut self, index: usize) -> Option<Entry> {
-        let entry = self.entries[index].take()?;
-        self.set_cached(self.counts.cached_bytes - entry.run.map.len);
-        Some(entry)
-    }
-
-    /// Puts a run in, joined with its neighbours. Hands it back where there is no room.
-    fn put(&mut self, mut entry: Entry) -> Option<Entry> {
-        while let Some((index, run)) = self.neighbour(&entry) {
-            let Some(other) = self.take(index) else { break };
-            // By length: a small block that comes and goes beside a large one does not keep that for ever.
-            let weighted = |part: &Entry| u128::from(part.since) * part.run.map.len as u128;
-            let sum = weighted(&entry) + weighted(&other);
-            entry.since = (sum / run.map.len as u128) as u64;
-            entry.run = run;
-        }
-        let Some(free) = self.entries.iter().position(Option::is_none) else {
-            return Some(entry);
-        };
-        self.set_cached(self.counts.cached_bytes + entry.run.map.len);
-        self.entries[free] = Some(entry);
-        None
-    }
-
-    /// Divides an entry that was taken out: keeps all but about `bytes` at its end, and hands those back.
-    fn keep_but(&mut self, entry: Entry, bytes: usize) -> Entry {
-        let len = entry.run.map.len;
-        let gone = bytes.div_ceil(SUPERSLAB) * SUPERSLAB;
-        if gone == 0 || gone >= len {
-            return entry;
-        }
-        let (kept, gone) = entry.run.divide(len - gone);
-        // There is room: the entry's own.
-        let none = self.put(Entry { run: kept, ..entry });
-        debug_assert!(none.is_none(), "an entry was taken out just now");
-        Entry { run: gone, ..entry }
-    }
-
-    fn set_cached(&mut self, bytes: usize) {
-        account::change(Kind::Cached, self.counts.cached_bytes, bytes);
-        self.counts.cached_bytes = bytes;
-    }
-
-    /// An entry beside this one, and what both are together.
-    fn neighbour(&self, entry: &Entry) -> Option<(usize, Run)> {
-        let map = entry.run.map;
-        self.entries.iter().enumerate().find_map(|(index, other)| {
-            let other = other.as_ref().filter(|other| other.pages == entry.pages)?;
-            let run = if other.run.map.addr == map.end() {
-                entry.run.join(&other.run)
-            } else if other.run.map.end() == map.addr {
-                other.run.join(&entry.run)
-            } else {
-                None
-            };
-            Some((index, run?))
-        })
-    }
-
-    fn oldest(&self) -> Option<(usize, &Entry)> {
-        let entries = self.entries.iter().enumerate();
-        entries
-            .filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
-            .min_by_key(|(_, entry)| entry.since)
+    /// Changes what is cached.
+    fn cached<R>(&mut self, change: impl FnOnce(&mut Runs) -> R) -> R {
+        let was = self.cached.bytes();
+        let answer = change(&mut self.cached);
+        account::change(Kind::Cached, was, self.cached.bytes());
+        answer
     }
 
     /// Bytes cached beyond the bound.
     fn over(&self) -> usize {
-        self.counts.cached_bytes.saturating_sub(self.bound())
+        self.cached.bytes().saturating_sub(self.bound())
+    }
+
+    /// Addresses beyond the bound, of the longest run: it is the least likely to lie between two that are in use.
+    fn addresses_too_many(&mut self) -> Option<Run> {
+        let most = self.counts.live_bytes.max(retention::ADDRESSES);
+        let over = self.addresses.bytes().saturating_sub(most);
+        if over == 0 {
+            return None;
+        }
+        let entry = self.addresses.longest(usize::MAX, None)?;
+        Some(self.addresses.keep_but(entry, over).run)
     }
 
     fn bound(&self) -> usize {
@@ -165,38 +100,6 @@ impl Cache {
         };
         account::seen(most().min(allowed), retention::LARGE_UNSEEN)
     }
-
-    fn len(&self, index: usize) -> usize {
-        self.entries[index]
-            .as_ref()
-            .map_or(0, |entry| entry.run.map.len)
-    }
-
-    /// Bytes from an entry's start to the first multiple of `align` in it; `None` where fewer than `len` follow.
-    fn offset(&self, index: usize, len: usize, align: usize) -> Option<usize> {
-        let map = self.entries[index].as_ref()?.run.map;
-        let offset = round_up(map.addr, align)? - map.addr;
-        (offset.checked_add(len)? <= map.len).then_some(offset)
-    }
-
-    /// Takes `len` bytes of an entry from `offset` on, which it has; the rest stays cached where there is room for it.
-    fn cut(&mut self, index: usize, offset: usize, len: usize) -> Option<Entry> {
-        let mut entry = self.take(index)?;
-        if offset > 0 {
-            let (head, run) = entry.run.divide(offset);
-            let before = Entry { run: head, ..entry };
-            // There is room: the entry's own.
-            let none = self.put(before);
-            debug_assert!(none.is_none(), "an entry was taken out just now");
-            entry.run = run;
-        }
-        if entry.run.map.len == len {
-            return Some(entry);
-        }
-        let (run, rest) = entry.run.divide(len);
-        let kept = self.put(Entry { run: rest, ..entry }).is_none();
-        Some(if kept { Entry { run, ..entry } } else { entry })
-    }
 }
 
 /// Most bytes that may ever be cached.
@@ -213,40 +116,28 @@ pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
     if cached_bytes() == 0 {
         return None;
     }
-    let mut cache = CACHE.lock();
-    let (best, offset) = (0..CACHED_RUNS)
-        .filter_map(|index| Some((index, cache.offset(index, len, align)?)))
-        .min_by_key(|&(index, _)| cache.len(index))?;
-    cache.cut(best, offset, len)
+    CACHE.lock().cached(|cached| cached.best(len, align))
+}
+
+/// Addresses for `len` bytes or a little more at `align` that were kept: they read as zero.
+pub(super) fn find_addresses(len: usize, align: usize) -> Option<Run> {
+    Some(CACHE.lock().addresses.best(len, align)?.run)
+}
+
+/// The same from `addr` on.
+pub(super) fn find_behind(addr: usize, len: usize) -> Option<Run> {
+    Some(CACHE.lock().addresses.from(addr, len)?.run)
 }
 
 /// The longest cached mapping below `most` bytes; where there are as long ones, `most` bytes of the smallest of them. Of
 /// those with or without huge pages, if it matters.
 pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
-    let mut cache = CACHE.lock();
-    let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
-    // Lengths from `most` on come before those below it, and grow downwards.
-    let rank = |len: usize| if len < most { len } else { usize::MAX - len };
-    let best = (0..CACHED_RUNS)
-        .filter(|&index| cache.entries[index].as_ref().is_some_and(suits))
-        .max_by_key(|&index| rank(cache.len(index)))?;
-    if cache.len(best) <= most {
-        return cache.take(best);
-    }
-    let entry = cache.cut(best, 0, most)?;
-    if entry.run.map.len == most {
-        return Some(entry);
-    }
-    // There was no room for the rest.
-    let _ = cache.put(entry);
-    None
+    CACHE.lock().cached(|cached| cached.longest(most, huge))
 }
 
 /// Whether anything with huge pages is cached, or without.
 pub(super) fn has_any(huge: bool) -> bool {
-    let cache = CACHE.lock();
-    let mut entries = cache.entries.iter().flatten();
-    entries.any(|entry| entry.huge() == huge)
+    CACHE.lock().cached.has_any(huge)
 }
 
 /// Keeps a freed mapping, unless it is longer than all that may be cached, and unmaps what is too much, as far as one call
@@ -257,7 +148,7 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
         return;
     }
     let mut cache = CACHE.lock();
-    let no_room = cache.put(Entry::new(run, huge, now));
+    let no_room = cache.cached(|cached| cached.put(Entry::new(run, huge, now)));
     let over = cache.over();
     drop(cache);
     if let Some(entry) = no_room {
@@ -285,14 +176,17 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     // Bounded: an unmap that fails puts its entry back, to be tried again later.
     for _ in 0..CACHED_RUNS {
         let mut cache = CACHE.lock();
-        let Some((index, entry)) = cache.oldest() else {
+        let Some((index, entry)) = cache.cached.oldest() else {
             break;
         };
         let bytes = wanted(&cache, entry).min(most - tried);
-        let Some(entry) = (bytes > 0).then(|| cache.take(index)).flatten() else {
+        let divide = |cached: &mut Runs| {
+            let entry = cached.take(index)?;
+            Some(cached.keep_but(entry, bytes))
+        };
+        let Some(entry) = (bytes > 0).then(|| cache.cached(divide)).flatten() else {
             break;
         };
-        let entry = cache.keep_but(entry, bytes);
         drop(cache);
         let len = entry.run.map.len;
         tried = tried.saturating_add(len).min(most);
@@ -303,26 +197,84 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     gone
 }
 
-/// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the address space
-/// is tried again with the next decay; if there is no room for it in the cache either, nobody counts it any more.
+/// Gives the memory back, and the addresses as well where there are enough of them; answers whether the memory went. No lock
+/// may be held.
 pub(super) fn release(run: Run, huge: bool) -> bool {
-    let map = run.map;
+    if keeps_addresses(huge) && is_purged(run) {
+        went(run.map.len, false);
+        keep_addresses(run);
+        return true;
+    }
+    unmap(run, huge)
+}
+
+/// Whether the addresses of freed memory with or without huge pages are kept.
+pub(super) fn keeps_addresses(huge: bool) -> bool {
+    !huge && !sys::addresses_are_limited()
+}
+
+fn is_purged(run: Run) -> bool {
     // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
-    let unmapped = unsafe { mapping::unmap(map) }.is_ok();
+    unsafe { mapping::purge(run.map.addr, run.map.len) }.is_ok()
+}
+
+/// The memory of so many bytes went back.
+fn went(bytes: usize, huge: bool) {
+    let counts = &mut CACHE.lock().counts;
+    counts.returned += bytes as u64;
+    if huge {
+        counts.huge_requested = counts.huge_requested.saturating_sub(bytes);
+    }
+}
+
+/// Keeps the addresses of a run without memory, and unmaps those that are too many.
+pub(super) fn keep_addresses(run: Run) {
+    let no_room = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+    if let Some(entry) = no_room {
+        unmap_addresses(entry.run);
+    }
+    // Bounded: there are no more, and one that the kernel does not take would be tried again.
+    for _ in 0..CACHED_RUNS {
+        let too_many = CACHE.lock().addresses_too_many();
+        if !too_many.is_some_and(unmap_addresses) {
+            break;
+        }
+    }
+}
+
+/// Unmaps a run without memory; answers whether it went. Where the kernel refuses, it is kept, if there is room.
+pub(super) fn unmap_addresses(run: Run) -> bool {
+    // SAFETY: as in `is_purged`.
+    let unmapped = unsafe { mapping::unmap(run.map) }.is_ok();
     if !unmapped {
-        // SAFETY: as above.
-        let _ = unsafe { mapping::purge(map.addr, map.len) };
-    }
-    let mut cache = CACHE.lock();
-    let kept = !unmapped && cache.put(Entry::new(run, huge, clock::now_ms())).is_none();
-    let counts = &mut cache.counts;
-    if unmapped {
-        counts.returned += map.len as u64;
-    }
-    if huge && !kept {
-        counts.huge_requested = counts.huge_requested.saturating_sub(map.len);
+        let _ = CACHE.lock().addresses.put(Entry::new(run, false, 0));
     }
     unmapped
+}
+
+/// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the addresses are
+/// kept; where the pages stay too, it is tried again with the next decay; and if there is no room for it in the cache
+/// either, nobody counts it any more.
+pub(super) fn unmap(run: Run, huge: bool) -> bool {
+    // SAFETY: as in `is_purged`.
+    if unsafe { mapping::unmap(run.map) }.is_ok() {
+        went(run.map.len, huge);
+        return true;
+    }
+    let purged = is_purged(run);
+    if purged && !huge {
+        went(run.map.len, false);
+        let _ = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+        return true;
+    }
+    let mut cache = CACHE.lock();
+    let again = Entry::new(run, huge, clock::now_ms());
+    let kept = cache.cached(|cached| cached.put(again)).is_none();
+    if huge && !kept {
+        let counts = &mut cache.counts;
+        counts.huge_requested = counts.huge_requested.saturating_sub(run.map.len);
+    }
+    false
 }
 
 /// Unmaps what was cached for longer than the purge delay, or is too much, as far as one call may; answers how many bytes.
@@ -341,9 +293,14 @@ pub(crate) fn decay(now: u64) -> usize {
     })
 }
 
-/// Unmaps everything cached. No lock may be held.
+/// Unmaps everything cached, and all addresses. No lock may be held.
 pub(crate) fn purge_all() {
     give_back(usize::MAX, |_, entry| entry.run.map.len);
+    for index in 0..CACHED_RUNS {
+        let entry = CACHE.lock().addresses.take(index);
+        // What is refused comes back at an index that was tried.
+        entry.map(|entry| unmap_addresses(entry.run));
+    }
 }
 
 /// Unmaps about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
@@ -386,7 +343,12 @@ pub(super) fn account_huge(bytes: isize) {
 }
 
 pub(crate) fn counts() -> Counts {
-    CACHE.lock().counts
+    let cache = CACHE.lock();
+    Counts {
+        cached_bytes: cache.cached.bytes(),
+        address_bytes: cache.addresses.bytes(),
+        ..cache.counts
+    }
 }
 
 /// Bytes cached, as a hint.

@@ -2,9 +2,9 @@
 
 use super::cache::{self, counts};
 use super::parts::Run;
-use super::{alloc, decay, free, purge_all};
+use super::{alloc, decay, free, purge_all, realloc, usable_size};
 use crate::base::account;
-use crate::base::tuning::retention::UNMAPPED_AT_ONCE;
+use crate::base::tuning::retention::{ADDRESSES, UNMAPPED_AT_ONCE};
 use crate::base::units::SUPERSLAB;
 use crate::os::fake::{self, Call};
 use crate::os::mapping::{self, Place};
@@ -118,4 +118,106 @@ fn one_call_gives_back_so_much_and_the_next_ones_go_on() {
     }
     // SAFETY: as above.
     unsafe { free(small) };
+}
+
+/// Blocks of 20 MiB, one after the other.
+fn blocks(count: usize) -> Vec<*mut u8> {
+    (0..count).map(|_| block(20 << 20)).collect()
+}
+
+#[test]
+fn addresses_are_kept_as_many_as_are_live_and_serve_the_next_blocks() {
+    if !alone(
+        "large::cache_tests::addresses_are_kept_as_many_as_are_live_and_serve_the_next_blocks",
+    ) {
+        return;
+    }
+    account::set_watched(false);
+    let all = blocks(10);
+    // SAFETY: each block is freed once, and written to before.
+    unsafe {
+        all.iter().for_each(|block| block.write(1));
+        all[5..].iter().for_each(|block| free(*block));
+        purge_to_addresses();
+        let kept = counts().address_bytes;
+        assert!(kept >= 100 << 20, "{kept}");
+        let maps = fake::calls().of(Call::Mmap);
+        for ptr in blocks(4) {
+            assert_eq!(ptr.read(), 0, "fresh");
+            free(ptr);
+        }
+        assert_eq!(fake::calls().of(Call::Mmap), maps, "no new mapping");
+        all[..5].iter().for_each(|block| free(*block));
+        purge_to_addresses();
+        let kept = counts().address_bytes;
+        assert!(kept > 0 && kept <= ADDRESSES, "nothing is live: {kept}");
+        purge_all();
+        assert_eq!(counts().address_bytes, 0);
+    }
+    fake::clear();
+}
+
+/// Gives the memory of all that is cached back.
+fn purge_to_addresses() {
+    while decay(u64::MAX) > 0 {}
+    assert_eq!(counts().cached_bytes, 0);
+}
+
+#[test]
+fn addresses_go_back_at_once_under_a_limit() {
+    if !alone("large::cache_tests::addresses_go_back_at_once_under_a_limit") {
+        return;
+    }
+    let few = libc::rlimit {
+        rlim_cur: 1 << 40,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a limit of this process, which does nothing else.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &few) }, 0);
+    let all = blocks(4);
+    // SAFETY: each block is freed once.
+    all.iter().for_each(|block| unsafe { free(*block) });
+    purge_to_addresses();
+    assert_eq!(counts().address_bytes, 0);
+    assert!(counts().returned >= 80 << 20);
+}
+
+#[test]
+fn a_block_grows_into_the_addresses_it_gave_up() {
+    if !alone("large::cache_tests::a_block_grows_into_the_addresses_it_gave_up") {
+        return;
+    }
+    let first = block(28 << 20);
+    let moves = fake::calls().of(Call::Mremap);
+    // SAFETY: a block in use, freed once.
+    unsafe {
+        let small = realloc(first, 16, 10 << 20).expect("memory");
+        assert_eq!(small, first);
+        let large = realloc(small, 16, 24 << 20).expect("memory");
+        assert_eq!((large, fake::calls().of(Call::Mremap)), (first, moves));
+        assert!(usable_size(large) >= 24 << 20);
+        large.add((24 << 20) - 1).write(1);
+        free(large);
+    }
+    fake::clear();
+}
+
+#[test]
+fn moves_end_where_mappings_are_scarce() {
+    if !alone("large::cache_tests::moves_end_where_mappings_are_scarce") {
+        return;
+    }
+    assert!(mapping::may_move());
+    let small = block(4 << 20);
+    let _behind = block(4 << 20);
+    fake::fail_kind_from(Call::Mremap, 1, Errno::ENOMEM);
+    // SAFETY: a block in use; it is copied where it cannot be moved.
+    unsafe {
+        small.write(7);
+        let large = realloc(small, 16, 40 << 20).expect("memory");
+        assert_eq!(large.read(), 7);
+        assert!(!mapping::may_move());
+        free(large);
+    }
+    fake::clear();
 }

@@ -11,6 +11,7 @@ mod cache;
 mod cache_tests;
 mod parts;
 mod resize;
+mod runs;
 mod seen;
 
 pub(crate) use block::{alloc, descriptor_lock, free, usable_size};

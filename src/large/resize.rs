@@ -1,7 +1,7 @@
 //! Changing the length of a huge block: growing without copying, into cached memory where there is some, and giving back
 //! what it shrinks by.
 
-use super::block::{claim, held, map_at_last, map_new, not_in_use, publish, usable_size};
+use super::block::{claim, fresh, fresh_now, held, not_in_use, publish, usable_size};
 use super::cache::{self, Change};
 use super::parts::{self, Run};
 use super::seen;
@@ -93,6 +93,9 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
         cache::release(behind, thp);
         return Some(Changed { run, fresh: 0 });
     }
+    if let Some(run) = grow_in_place(&run, len, thp) {
+        return Some(Changed { run, fresh: 0 });
+    }
     if let Some(run) = extend(&run, len, align, thp) {
         return Some(Changed { run, fresh: 0 });
     }
@@ -117,6 +120,19 @@ fn memory_is_lost() -> ! {
     crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
 
+/// Grows a block into addresses that were kept behind it, if both are one mapping to the kernel.
+fn grow_in_place(run: &Run, len: usize, thp: bool) -> Option<Run> {
+    if thp {
+        return None;
+    }
+    let behind = cache::find_behind(run.map.end(), len - run.map.len)?;
+    let grown = run.join(&behind).filter(Run::is_whole);
+    if grown.is_none() {
+        cache::keep_addresses(behind);
+    }
+    grown
+}
+
 /// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
 /// lay.
 fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
@@ -125,14 +141,20 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     if !worth || !parts::may_move() || !run.may_join() {
         return None;
     }
-    let target = map_new(len, align)?;
+    let target = fresh_now(len, align)?;
+    if !target.is_whole() {
+        DIRECTORY.leave(target.map.addr);
+        cache::keep_addresses(target);
+        return None;
+    }
+    let target = target.map;
     let front = Mapping {
         addr: target.addr,
         len: run.map.len,
     };
     let tail = Mapping {
         addr: front.end(),
-        len: len - front.len,
+        len: target.len - front.len,
     };
     let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
         DIRECTORY.leave(target.addr);
@@ -159,12 +181,12 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
 
 /// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
 fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {
-    let new = map_at_last(len, align)?;
+    let run = fresh(len, align)?;
     if thp {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
-        let _ = unsafe { huge::advise(new.addr, new.len) };
+        let _ = unsafe { huge::advise(run.map.addr, run.map.len) };
     }
-    let mut to = new.addr;
+    let mut to = run.map.addr;
     for map in from {
         for done in (0..map.len).step_by(COPIED) {
             let step = COPIED.min(map.len - done);
@@ -182,5 +204,5 @@ fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<
         }
         cache::release(Run::new(*map), false);
     }
-    Some(Run::new(new))
+    Some(run)
 }

@@ -302,4 +302,4 @@ forward! {
     FutexWake => fn futex_wake(word: &AtomicU32, n: u32) -> usize;
 }
 
-pub(crate) use linux::{cpu_count, getauxval, rlimit_as};
+pub(crate) use linux::{addresses_are_limited, cpu_count, getauxval, rlimit_as};

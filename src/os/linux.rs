@@ -296,6 +296,11 @@ pub(crate) fn rlimit_as() -> Option<usize> {
     limit_of(libc::RLIMIT_AS)
 }
 
+/// Whether the program was given a limit on address space, of all of it or of what may be written.
+pub(crate) fn addresses_are_limited() -> bool {
+    rlimit_as().is_some() || limit_of(libc::RLIMIT_DATA).is_some()
+}
+
 /// Whether `PR_SET_THP_DISABLE` is in force for this process.
 pub(crate) fn thp_disabled() -> bool {
     // SAFETY: asks for a number.

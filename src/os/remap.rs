@@ -1,5 +1,6 @@
 //! Growing, shrinking and moving a mapping without copying a byte: the kernel moves page tables.
 
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::super::sys::{self, Errno};
@@ -80,15 +81,40 @@ pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), Errno>
         Ok(_) => Ok(()),
         Err(errno) => {
             // As in `relocate`.
+            note(errno);
             STRANDED.fetch_add(old.len, Relaxed);
             Err(errno)
         }
     }
 }
 
-/// Whether moves are still tried: not once too much address space was lost to failed ones.
+/// Set once the kernel had no mapping left for a move. What moves stays a mapping of its own, so moves would go on taking
+/// those that the process needs for other things. Only a hint, so Relaxed.
+#[cfg(not(test))]
+static SCARCE: AtomicBool = AtomicBool::new(false);
+
+// Faults of the fake are a thread's own, and so is what comes of them.
+#[cfg(test)]
+std::thread_local! {
+    static SCARCE: AtomicBool = const { AtomicBool::new(false) };
+}
+
+fn note(errno: Errno) {
+    if errno == Errno::ENOMEM {
+        scarce(|flag| flag.store(true, Relaxed));
+    }
+}
+
+fn scarce<R>(with: impl FnOnce(&AtomicBool) -> R) -> R {
+    #[cfg(not(test))]
+    return with(&SCARCE);
+    #[cfg(test)]
+    SCARCE.with(with)
+}
+
+/// Whether moves are still tried: not once too much address space was lost to failed ones, or mappings are scarce.
 pub(crate) fn may_move() -> bool {
-    STRANDED.load(Relaxed) <= STRANDED_LIMIT
+    !scarce(|flag| flag.load(Relaxed)) && STRANDED.load(Relaxed) <= STRANDED_LIMIT
 }
 
 /// # Safety
@@ -134,6 +160,7 @@ unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
             // The kernel unmaps the target before most of its failures. Another thread may have
             // mapped something there by now, so it must not be unmapped again; where the failure
             // came earlier the reservation stays behind, which costs addresses only.
+            note(errno);
             if let Some(place) = wish.place {
                 place.leave(target.addr);
             }

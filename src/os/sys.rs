@@ -15,13 +15,13 @@ pub(crate) use super::counted::{
 };
 #[cfg(test)]
 pub(crate) use super::fake::{
-    close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
-    mincore, munlock, name_range, open, peek, read, rlimit_as, write,
+    addresses_are_limited, close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake,
+    getauxval, ioctl, mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
 #[cfg(not(test))]
 pub(crate) use super::linux::{
-    close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
-    mincore, munlock, name_range, open, peek, read, rlimit_as, write,
+    addresses_are_limited, close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake,
+    getauxval, ioctl, mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
 pub(crate) use super::linux::{page_size, prefer_node, sleep_us};
 

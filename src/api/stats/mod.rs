@@ -130,7 +130,7 @@ pub struct HugeStats {
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
-    /// Bytes of freed blocks, kept mapped for the next one.
+    /// Bytes of freed blocks, kept resident for the next one.
     pub cached_bytes: u64,
 }
 
@@ -173,7 +173,7 @@ pub struct BatchStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now for superslabs and large blocks.
+    /// Address space mapped now for superslabs and for large blocks, live and freed.
     pub mapped: u64,
     /// Memory held now that no live block uses: free slots that are resident, and cached large blocks.
     pub retained: u64,
