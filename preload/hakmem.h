@@ -25,14 +25,14 @@ struct hakmem_stats {
     uint64_t live_blocks;               /* blocks the program holds */
     uint64_t live_bytes;                /* and their bytes, counted in whole blocks */
     uint64_t mapped_bytes;              /* address space mapped */
-    uint64_t retained_bytes;            /* memory held that no live block uses */
+    uint64_t retained_bytes;            /* resident and free, or cached */
     uint64_t returned_bytes;            /* given back to the system so far */
     uint64_t superslabs_mapped;         /* superslabs, 2 MiB each */
     uint64_t superslabs_in_use;
     uint64_t superslabs_retained;       /* empty and resident */
     uint64_t superslabs_purged;         /* empty and given back */
     uint64_t slabs;
-    uint64_t huge_live_blocks;          /* blocks above 1 MiB */
+    uint64_t huge_live_blocks;          /* large blocks: above 1 MiB */
     uint64_t huge_live_bytes;
     uint64_t huge_cached_bytes;         /* freed, kept for the next one */
     uint64_t heaps_live;                /* one per thread that allocates */
@@ -40,14 +40,20 @@ struct hakmem_stats {
     uint64_t batches_posted;            /* blocks freed by other threads, in batches, so far */
     uint64_t batches_drained;
     uint64_t huge_page_requested_bytes; /* mapped with huge pages asked for */
-    uint64_t huge_page_achieved_bytes;  /* had, by the kernel's account; UINT64_MAX where it gave none */
+    uint64_t huge_page_achieved_bytes;  /* given, by the kernel's account; UINT64_MAX if it gave no account */
     uint64_t prefault_calls;            /* made resident ahead of use, so far */
     uint64_t prefault_bytes;
     uint64_t failures;                  /* system calls that failed, so far */
+    uint64_t metadata_bytes;            /* mapped for the allocator's own tables, not in mapped_bytes */
+    uint64_t held_bytes;                /* that may be resident for blocks, live, free or cached */
+    uint64_t peak_bytes;                /* the most held_bytes was */
+    uint64_t process_resident_bytes;    /* the whole process, by the kernel's account; these three are UINT64_MAX */
+    uint64_t process_peak_bytes;        /* if it gave none */
+    uint64_t process_page_faults;       /* so far */
 };
 
-/* Fills in *stats. 0, or EINVAL where stats is null or its struct_size is less than this header's. Takes milliseconds in
- * a large process, as the kernel is asked for its account of huge pages. */
+/* Fills in *stats. Returns 0, or EINVAL if stats is null or its struct_size is less than this header's. Takes milliseconds
+ * in a large process: it asks the kernel for its account of huge pages. */
 int hakmem_stats_get(struct hakmem_stats *stats);
 
 /* The statistics as one JSON object, size classes included, by the rules of snprintf: at most size bytes with the NUL
@@ -60,9 +66,9 @@ size_t hakmem_purge(void);
 /* Maps and populates superslabs (2 MiB each) ahead of their use. Returns how many were populated. */
 size_t hakmem_prewarm(size_t superslabs);
 
-/* Brings memory that is mapped for writing into residence, whoever mapped it: whole OS pages around the range. In steps
- * of 2 MiB with short pauses, so that mmap and munmap of other threads go on. Returns 0 or an error number: ENOMEM where
- * part of the range is not mapped or memory ran out, EINVAL for no range at all. The contents do not change. */
+/* Makes memory resident that is mapped for writing, whoever mapped it: whole OS pages around the range. Works in steps of
+ * 2 MiB with short pauses, so that mmap and munmap of other threads go on. Returns 0 or an error number: ENOMEM if part of
+ * the range is not mapped or memory ran out, EINVAL if it is no range. The contents do not change. */
 int hakmem_prefault(void *addr, size_t len);
 
 /* The same on a thread of its own. Returns an eventfd (close-on-exec, non-blocking) that the caller closes, or -1 with

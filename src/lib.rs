@@ -29,8 +29,8 @@
 //! ```
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
-//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints what is set and who set it, and says why huge pages, prefault or memory were
-//! not had. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
+//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
+//! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
 //! the environment.
 //!
 //! # Statistics
@@ -57,6 +57,8 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `std` | yes | [`region`], and thread-local storage on architectures other than x86_64 |
+//! | `malloc` | no | exports `malloc`, `free` and the rest of the family, so that C and C++ in the program share the heap |
+//! | `allocator-api2` | no | the trait `Allocator` of that crate (0.2) for `&Hakmem`, for collections with an allocator of their own |
 //! | `local_dynamic_tls` | no | for libraries that hold the allocator and are opened by `dlopen`; without it the dynamic loader may refuse them. `docs/guide.md` says what it costs |
 //!
 //! # Platforms
@@ -75,8 +77,8 @@
 //!   blocks freed after their memory went back, and layouts of another size class.
 //! - Blocks that were written to after they were freed are noticed when the list they stand in is opened, with a line of the same
 //!   kind.
-//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an overflow from one
-//!   block into the next.
+//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an address inside a
+//!   small block, nor an overflow from one block into the next.
 //!
 //! # Signals and fork
 //!
@@ -126,6 +128,12 @@ compile_error!(
 #[cfg(all(not(target_arch = "x86_64"), not(feature = "std")))]
 compile_error!("without the feature `std` hakmem-alloc has thread-local storage on x86_64 only");
 
+#[cfg(all(feature = "malloc", feature = "local_dynamic_tls"))]
+compile_error!(
+    "the features `malloc` and `local_dynamic_tls` exclude each other: the loader would call the exported malloc for the \
+     thread-local storage that this malloc asks it for"
+);
+
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
@@ -161,6 +169,10 @@ pub mod region;
 #[cfg_attr(loom, allow(dead_code))]
 mod slab;
 
+/// For `preload/`, which has more functions of C.
+#[cfg(all(feature = "malloc", not(any(test, miri, loom))))]
+#[doc(hidden)]
+pub use api::c::file::Buffer;
 #[cfg(not(loom))]
 pub use api::global::Hakmem;
 #[cfg(not(loom))]
@@ -170,7 +182,7 @@ pub use api::snapshot::{stats, stats_quick};
 #[cfg(not(loom))]
 pub use api::stats::{
     BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, HugeStats,
-    PrefaultStats, Stats, SuperslabStats,
+    PrefaultStats, ProcessStats, Stats, SuperslabStats,
 };
 #[cfg(not(loom))]
 pub use api::{prewarm, purge, usable_size};

@@ -102,7 +102,7 @@ fn each_step_down_from_the_pool_is_said() {
     assert!(
         found.len() == 2
             && found[0].starts_with("hakmem: HAKMEM_HUGETLB=2m: refused for blocks")
-            && found[1].contains("OS pages instead: PR_SET_THP_DISABLE"),
+            && found[1].contains("using OS pages: PR_SET_THP_DISABLE"),
         "{found:?}"
     );
     let ended = run("allowed");

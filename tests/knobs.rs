@@ -129,7 +129,7 @@ fn a_bad_value_gets_one_line() {
         (
             "HAKMEM_STATS",
             "text",
-            "HAKMEM_STATS=text: expected 0, 1 or json; using 0",
+            "HAKMEM_STATS=text: expected 0, 1, full or json; using 0",
         ),
         (
             "HAKMEM_STATS_FILE",

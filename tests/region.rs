@@ -76,7 +76,10 @@ fn bad_wishes_say_what_was_expected() {
         assert_eq!(e.kind(), ErrorKind::InvalidInput);
         e.to_string()
     };
-    assert_eq!(text(Region::builder().map()), "region: no length was given");
+    assert_eq!(
+        text(Region::builder().map()),
+        "region: no length was given: expected len(bytes)"
+    );
     assert_eq!(
         text(Region::builder().len(0).map()),
         "region: the length is 0: expected at least one byte"
@@ -113,6 +116,85 @@ fn bad_wishes_say_what_was_expected() {
         .map()
         .unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+}
+
+/// What the kernel refuses is said in one line: what was asked for, the reason, and what to do.
+#[test]
+fn refusals_say_what_to_do() {
+    let text = |backing: Backing| {
+        let mapped = Region::builder().len(1 << 45).backing(backing).map();
+        mapped.map_or_else(|e| e.to_string(), |_| String::from("a region"))
+    };
+    let directory = File::open(std::env::temp_dir()).unwrap();
+    let of_directory = Region::builder()
+        .len(1)
+        .backing(Backing::FileReadOnly(directory))
+        .map();
+    assert_eq!(
+        of_directory.unwrap_err().to_string(),
+        "region: mapping the file: ENODEV: expected a regular file, not a directory or a device that cannot be mapped"
+    );
+    let path = std::env::temp_dir().join(format!("hakmem-region-readable-{}", std::process::id()));
+    std::fs::write(&path, "x").unwrap();
+    let readable = File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let shared = Region::builder()
+        .backing(Backing::FileShared(readable))
+        .map();
+    assert_eq!(
+        shared.unwrap_err().to_string(),
+        "region: mapping the file: EACCES: expected a file opened for reading, and for writing too under \
+         Backing::FileShared"
+    );
+    for (size, name) in [
+        (HugetlbSize::TwoMiB, "2 MiB"),
+        (HugetlbSize::OneGiB, "1024 MiB"),
+    ] {
+        let said = text(Backing::Hugetlb(size));
+        assert!(
+            said.starts_with("region: ")
+                && said.contains(&format!("from the pool of {name} pages: E")),
+            "{said}"
+        );
+        assert!(said.contains("hugepages"), "{said}");
+    }
+    let pool = Region::builder().len(1).align(4 * MIB);
+    let aligned = pool.backing(Backing::Hugetlb(HugetlbSize::TwoMiB)).map();
+    assert_eq!(
+        aligned.unwrap_err().to_string(),
+        "region: align is 4194304: expected at most 2097152, the size of a page of the pool"
+    );
+}
+
+#[test]
+fn a_region_is_written_through_a_slice_unless_it_is_a_read_only_file() {
+    let file = || counting_file(3 * 4096);
+    for (backing, writable) in [
+        (Backing::Anonymous, true),
+        (Backing::Memfd, true),
+        (Backing::FileShared(file()), true),
+        (Backing::FileReadOnly(file()), false),
+    ] {
+        let builder = Region::builder().len(3 * 4096).backing(backing);
+        let mut region = builder.map().unwrap();
+        let ticket = region.prefault_async().unwrap();
+        match region.as_mut_slice() {
+            Ok(bytes) => {
+                assert!(writable);
+                bytes.fill(0xA5);
+                assert_eq!(bytes.len(), 3 * 4096);
+            }
+            Err(e) => {
+                assert!(!writable);
+                assert_eq!(
+                    e.to_string(),
+                    "region: as_mut_slice: a read-only file cannot be written; expected Backing::FileShared"
+                );
+            }
+        }
+        ticket.wait().unwrap();
+        assert_eq!(region.iter().all(|&b| b == 0xA5), writable);
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What `hakmem.h` declares beyond the malloc family. The header is the documentation; what is said here is why.
 
-use crate::file::Buffer;
 use core::ffi::{c_char, c_int};
 use core::slice;
+use hakmem_alloc::Buffer;
 
 /// `hakmem_stats`. Fields are only ever added at the end; `struct_size`, set by the caller, says how many it knows.
 #[repr(C)]
@@ -31,6 +31,12 @@ pub struct HakmemStats {
     prefault_calls: u64,
     prefault_bytes: u64,
     failures: u64,
+    metadata_bytes: u64,
+    held_bytes: u64,
+    peak_bytes: u64,
+    process_resident_bytes: u64,
+    process_peak_bytes: u64,
+    process_page_faults: u64,
 }
 
 /// The first version of the header had the fields up to here.
@@ -78,6 +84,12 @@ pub unsafe extern "C" fn hakmem_stats_get(out: *mut HakmemStats) -> c_int {
         prefault_calls: stats.prefault.calls,
         prefault_bytes: stats.prefault.bytes,
         failures: stats.failures.iter().map(|failure| failure.count).sum(),
+        metadata_bytes: stats.bytes.metadata,
+        held_bytes: stats.bytes.held,
+        peak_bytes: stats.bytes.peak,
+        process_resident_bytes: stats.process.resident_bytes.unwrap_or(u64::MAX),
+        process_peak_bytes: stats.process.peak_resident_bytes.unwrap_or(u64::MAX),
+        process_page_faults: stats.process.page_faults.unwrap_or(u64::MAX),
     };
     // SAFETY: the caller's struct is at least as long as this one.
     unsafe { out.write(filled) };

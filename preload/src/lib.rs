@@ -2,9 +2,8 @@
 //! and a `setns` that find one thread where the program made no other, over hakmem-alloc, for programs that know nothing of
 //! it.
 //!
-//! Every function is a forwarder; what it adds are the rules of glibc, which the programs were written against: which
-//! argument is refused with which error, what `errno` says afterwards, what rounding is due. Nothing here has state or
-//! a constructor, so that the first call may come from the dynamic loader before any initialiser has run.
+//! The malloc family itself is hakmem-alloc's, by its feature `malloc`. Like it, what is added here has no state and no
+//! constructor.
 #![no_std]
 #![deny(
     missing_docs,
@@ -17,24 +16,25 @@ compile_error!(
     "libhakmem.so is built for x86_64 with glibc: its operators new are written in x86_64 assembly and its rules are glibc's"
 );
 
-mod aligned;
 mod api;
-mod basic;
+// These two go on by the dynamic loader, which a static program has not.
+#[cfg(not(feature = "static"))]
 mod cxx;
-mod errno;
 mod fault;
-mod file;
-mod foreign;
-mod info;
-mod internal;
 mod namespaces;
+#[cfg(not(feature = "static"))]
 mod open;
 mod prefault;
-mod tuning;
 
 /// Bytes in an OS page.
 fn os_page() -> usize {
     // SAFETY: a plain query, which answers from what the loader noted at start.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)
+}
+
+/// Sets `errno` of this thread.
+fn set_errno(value: i32) {
+    // SAFETY: the C library's own location.
+    unsafe { *libc::__errno_location() = value };
 }

@@ -2,8 +2,7 @@
 //!
 //! In steps with pauses, since one long populate holds up every mapping of every other thread for as long as it takes.
 
-use crate::errno;
-use crate::os_page;
+use crate::{os_page, set_errno};
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -84,7 +83,7 @@ pub unsafe extern "C" fn hakmem_prefault(addr: *mut c_void, len: usize) -> c_int
         unsafe { touch(start, end) };
         0
     };
-    errno::set(before);
+    set_errno(before);
     error
 }
 
@@ -103,7 +102,7 @@ struct Work {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hakmem_prefault_start(addr: *mut c_void, len: usize) -> c_int {
     let Some((start, end)) = pages(addr as usize, len) else {
-        errno::set(libc::EINVAL);
+        set_errno(libc::EINVAL);
         return -1;
     };
     // SAFETY: a plain call.
@@ -115,7 +114,7 @@ pub unsafe extern "C" fn hakmem_prefault_start(addr: *mut c_void, len: usize) ->
     if error != 0 {
         // SAFETY: the descriptor was made here.
         unsafe { libc::close(fd) };
-        errno::set(error);
+        set_errno(error);
         return -1;
     }
     fd

@@ -5,6 +5,7 @@ mod common;
 use common::{crate_dir, make, run, scratch};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,11 +29,13 @@ fn installs_below_destdir_for_prefix_and_takes_it_away_again() {
     let prefix = dest.join("opt/hakmem");
     for (file, mode) in [
         ("lib/libhakmem.so", 0o755),
+        ("lib/libhakmem.a", 0o644),
         ("bin/hakmem-run", 0o755),
         ("include/hakmem.h", 0o644),
         ("lib/pkgconfig/hakmem.pc", 0o644),
         ("share/man/man1/hakmem-run.1", 0o644),
         ("share/man/man3/hakmem.3", 0o644),
+        ("share/doc/hakmem/env-knobs.md", 0o644),
     ] {
         let meta = fs::metadata(prefix.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{file}");
@@ -56,32 +59,10 @@ fn installs_below_destdir_for_prefix_and_takes_it_away_again() {
     let header = fs::read_to_string(prefix.join("include/hakmem.h")).expect("installed");
     assert!(header.contains(&format!("#define HAKMEM_VERSION \"{version}\"")));
 
-    // A program finds header and library by them, in C and in C++.
-    for (compiler, name) in [("gcc", "uses.c"), ("g++", "uses.cpp")] {
-        let source = dest.join(name);
-        fs::write(
-            &source,
-            "#include <hakmem.h>\n#include <stdio.h>\nint main(void) { puts(hakmem_version()); return 0; }\n",
-        )
-        .expect("writable");
-        let program = dest.join("uses");
-        let done = Command::new(compiler)
-            .args(["-Wall", "-Wextra", "-Werror", "-pedantic"])
-            .arg(&source)
-            .arg("-o")
-            .arg(&program)
-            .arg(format!("-I{}", prefix.join("include").display()))
-            .arg(format!("-L{}", prefix.join("lib").display()))
-            .arg("-lhakmem")
-            .output()
-            .expect(compiler);
-        assert!(done.status.success(), "{done:?}");
-        let ended = run(
-            Command::new(&program).env("LD_LIBRARY_PATH", prefix.join("lib")),
-            Duration::from_secs(30),
-        );
-        assert_eq!(ended.output(), format!("{version}\n"));
-    }
+    let page = fs::read_to_string(prefix.join("share/man/man3/hakmem.3")).expect("installed");
+    assert!(
+        page.contains("/opt/hakmem/share/doc/hakmem/env-knobs.md") && !page.contains("@DOCDIR@")
+    );
     // The launcher finds the library in ../lib.
     let said = run(
         Command::new(prefix.join("bin/hakmem-run")).arg("--library"),
@@ -90,6 +71,78 @@ fn installs_below_destdir_for_prefix_and_takes_it_away_again() {
     assert!(said.output().ends_with("/opt/hakmem/lib/libhakmem.so\n"));
 
     make(&all("uninstall"));
-    assert!(!prefix.join("lib/libhakmem.so").exists());
-    assert!(!prefix.join("bin/hakmem-run").exists());
+    let left = Command::new("find")
+        .arg(&dest)
+        .args(["-type", "f"])
+        .output()
+        .expect("find");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "nothing stays");
+}
+
+/// What pkg-config says of the library installed at `prefix`.
+fn pkg_config(prefix: &Path, args: &[&str]) -> Vec<String> {
+    let done = Command::new("pkg-config")
+        .args(args)
+        .arg("hakmem")
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .output()
+        .expect("pkg-config is installed");
+    assert!(done.status.success(), "{done:?}");
+    let flags = String::from_utf8(done.stdout).expect("flags");
+    flags.split_whitespace().map(String::from).collect()
+}
+
+/// Programs in C and C++ are built by what pkg-config says and started with nothing set: linked with the shared library in a
+/// directory of its own, and statically. Their blocks are the allocator's, as its statistics say.
+#[test]
+fn programs_link_by_pkg_config_and_start_from_a_private_prefix() {
+    let prefix = scratch("private").join("prefix");
+    let at = format!("PREFIX={}", prefix.display());
+    make(&[
+        "install".as_ref(),
+        "CARGOFLAGS=--locked --offline".as_ref(),
+        at.as_ref(),
+    ]);
+    for source in ["linked.c", "linked.cpp"] {
+        for linkage in [&[][..], &["-static"]] {
+            let mut args = vec!["--cflags", "--libs"];
+            args.extend(linkage.iter().map(|_| "--static"));
+            let flags = pkg_config(&prefix, &args);
+            let mut with_linkage: Vec<&str> = linkage.to_vec();
+            with_linkage.extend(flags.iter().map(String::as_str));
+            let program = common::compile(source, &with_linkage);
+            let ended = run(
+                Command::new(program)
+                    .env_remove("LD_PRELOAD")
+                    .env_remove("LD_LIBRARY_PATH"),
+                Duration::from_secs(30),
+            );
+            assert_eq!(
+                ended.output(),
+                "1000 blocks, 4 threads\n",
+                "{source} {flags:?}"
+            );
+        }
+    }
+    let found = |libdir: &str| {
+        let dest = scratch("system").join("dest");
+        let _ = fs::remove_dir_all(&dest);
+        let args = [
+            format!("DESTDIR={}", dest.display()),
+            format!("LIBDIR={libdir}"),
+        ];
+        make(
+            &[
+                "install",
+                "CARGOFLAGS=--locked --offline",
+                "PREFIX=/usr",
+                &args[0],
+                &args[1],
+            ]
+            .map(AsRef::as_ref),
+        );
+        let file = dest.join(&libdir[1..]).join("pkgconfig/hakmem.pc");
+        fs::read_to_string(file).expect("installed")
+    };
+    assert!(!found("/usr/lib/x86_64-linux-gnu").contains("rpath"));
 }

@@ -15,8 +15,8 @@ use core::alloc::{GlobalAlloc, Layout};
 /// assert_eq!([1, 2].map(Box::new), [Box::new(1), Box::new(2)]);
 /// ```
 ///
-/// Null is the only failure (out of memory, or a size above `isize::MAX`); nothing here panics or unwinds. A pointer
-/// that is not a block of ours, or whose layout disagrees with its block, ends the process with one line on stderr.
+/// An allocation that fails returns null, and nothing here panics or unwinds. What happens on misuse is said on the
+/// [front page](crate#failure-and-misuse).
 #[derive(Debug)]
 pub struct Hakmem {
     pub(super) caller: Caller,
@@ -30,12 +30,21 @@ impl Default for Hakmem {
 
 impl Hakmem {
     /// A handle with the default configuration.
+    ///
+    /// ```
+    /// static HAKMEM: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
+    /// ```
     pub const fn new() -> Hakmem {
         Hakmem::with_config(Config::new())
     }
 
-    /// A handle with a configuration of its own. Environment variables override it; with several handles, the first
-    /// that allocates sets it.
+    /// A handle with a configuration of its own. Environment variables override it. Of several handles, the first that
+    /// allocates decides.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Profile};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Speed));
+    /// ```
     pub const fn with_config(config: Config) -> Hakmem {
         Hakmem {
             caller: Caller {
@@ -46,8 +55,21 @@ impl Hakmem {
         }
     }
 
-    /// Has `call` called on the allocating thread before null is returned to this handle, whatever the reason. A C
-    /// interface sets `errno` there, which is left alone otherwise.
+    /// Calls `call` on the allocating thread before this handle returns null, whatever the reason. A C interface sets
+    /// `errno` there, which is left alone otherwise.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Hakmem, raw};
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    ///
+    /// static REFUSED: AtomicU32 = AtomicU32::new(0);
+    /// static HAKMEM: Hakmem = Hakmem::new().when_null(|| _ = REFUSED.fetch_add(1, Relaxed));
+    ///
+    /// assert!(raw::alloc_by(&HAKMEM, usize::MAX, 16).is_null());
+    /// # if !cfg!(miri) {
+    /// assert_eq!(REFUSED.load(Relaxed), 1);
+    /// # }
+    /// ```
     pub const fn when_null(mut self, call: fn()) -> Hakmem {
         self.caller.when_null = Some(call);
         self

@@ -1,5 +1,10 @@
 //! What programs call.
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
+// Not in unit tests, whose kernel is made to fail: the test harness itself would be served.
+#[cfg(all(feature = "malloc", not(test), not(miri)))]
+pub(crate) mod c;
 pub(crate) mod global;
 pub mod raw;
 pub(crate) mod snapshot;
@@ -13,10 +18,15 @@ use crate::{heap, knobs, pool};
 /// global allocator, and what looks at ours finds nothing.
 pub(crate) const SERVES: bool = !cfg!(miri);
 
-/// Takes and populates `superslabs` superslabs (2 MiB each) now, so that the memory behind the next that many is had
-/// without a page fault. Returns how many were populated; fewer where memory or a limit ended it. Any thread may call
-/// it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that node's
-/// threads.
+/// Maps and populates `superslabs` superslabs (2 MiB each) now, so that blocks in them take no page fault later. Returns how
+/// many were populated: fewer if memory ran out or a limit ended it. Any thread may call it. On a machine of several NUMA
+/// nodes the memory lies on the node of the calling thread, and serves that node's threads.
+///
+/// ```
+/// // Before the first request: 8 MiB that will take no page fault.
+/// let populated = hakmem_alloc::prewarm(4);
+/// assert!(populated <= 4);
+/// ```
 pub fn prewarm(superslabs: usize) -> usize {
     if SERVES && heap::ensure_ready() {
         pool::prewarm(knobs::get(), superslabs)
@@ -25,8 +35,14 @@ pub fn prewarm(superslabs: usize) -> usize {
     }
 }
 
-/// Gives back to the kernel what can be given back now, OS pages between live blocks included; returns the bytes. Blocks
-/// cached by threads that are running stay with them. Any thread may call it.
+/// Gives back to the kernel what can be given back now, OS pages between live blocks included. Returns the bytes. Free
+/// blocks in the bins of running threads stay there. Any thread may call it.
+///
+/// ```
+/// // After a phase that needed much, if the next one does not.
+/// let bytes = hakmem_alloc::purge();
+/// println!("{bytes} bytes went back to the kernel");
+/// ```
 pub fn purge() -> usize {
     if SERVES && heap::ensure_ready() {
         heap::maintain::purge_now()
@@ -35,10 +51,21 @@ pub fn purge() -> usize {
     }
 }
 
-/// Bytes that the block at `ptr` holds, at least what was asked for; all of them may be used.
+/// Bytes that the block at `ptr` holds, at least as many as were asked for. All of them may be used.
 ///
 /// # Safety
 /// `ptr` came from this allocator and was not freed.
+///
+/// ```
+/// use hakmem_alloc::{raw, usable_size};
+///
+/// let block = raw::alloc(1000, 16);
+/// // SAFETY: a block in use; it is freed once.
+/// unsafe {
+///     assert!(usable_size(block) >= 1000);
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
     unsafe { heap::free_slow::usable_size(ptr, "usable size") }

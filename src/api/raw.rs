@@ -1,9 +1,9 @@
 //! The allocator without `Layout`: what a C interface is built on.
 //!
-//! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
-//! Every function may be called from any thread. A freed pointer into memory that this allocator does not use for blocks
-//! ends the process with one line on stderr. One kind of address slips through: exactly a multiple of the directory's
-//! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
+//! Sizes are bytes, alignments powers of two. A failure is a null pointer, never a panic; `errno` is left alone. Every
+//! function may be called from any thread. What happens on misuse is said on the [front page](crate#failure-and-misuse);
+//! without a layout, one more address passes for a block: one exactly a multiple of the directory's span (4 to 16 TiB, less
+//! under RLIMIT_AS) away from memory whose blocks the calling thread's heap owns.
 
 use super::global::Hakmem;
 use super::snapshot;
@@ -14,26 +14,55 @@ use crate::knobs;
 use crate::os::message::message;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Who asks where nothing is set in code.
+/// The caller if nothing is set in code.
 static DEFAULT: Hakmem = Hakmem::new();
 
 /// [`drops_deepbind`] has said what it does.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
 /// A block of at least `size` bytes (0 counts as 1) at `align`.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 4096);
+/// assert!(block.addr().is_multiple_of(4096) && !block.is_null());
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
     alloc_by(&DEFAULT, size, align)
 }
 
 /// As [`alloc`], with all `size` bytes zero.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc_zeroed(100, 16);
+/// // SAFETY: the block has 100 bytes and is freed once.
+/// unsafe {
+///     assert_eq!(block.add(99).read(), 0);
+///     raw::dealloc(block);
+/// }
+/// ```
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     alloc_zeroed_by(&DEFAULT, size, align)
 }
 
-/// As [`alloc`], for whom `hakmem` was made: its configuration counts if it is the first, and its
+/// As [`alloc`], by `hakmem`: its configuration counts if it is the first to allocate, and its
 /// [`when_null`](Hakmem::when_null) is called.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, raw};
+///
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().purge_delay_ms(500));
+/// let block = raw::alloc_by(&HAKMEM, 100, 16);
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
@@ -41,6 +70,15 @@ pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
 }
 
 /// As [`alloc_by`], with all `size` bytes zero.
+///
+/// ```
+/// use hakmem_alloc::{Hakmem, raw};
+///
+/// static HAKMEM: Hakmem = Hakmem::new();
+/// let block = raw::alloc_zeroed_by(&HAKMEM, 100, 16);
+/// // SAFETY: the block is freed once.
+/// unsafe { raw::dealloc(block) };
+/// ```
 #[inline]
 pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
     debug_assert!(align.is_power_of_two());
@@ -51,26 +89,58 @@ pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *m
 ///
 /// # Safety
 /// `ptr` is null or a block of this allocator that is not used again.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 16);
+/// // SAFETY: the block is freed once; null is ignored.
+/// unsafe {
+///     raw::dealloc(block);
+///     raw::dealloc(std::ptr::null_mut());
+/// }
+/// ```
 #[inline]
 pub unsafe fn dealloc(ptr: *mut u8) {
     // SAFETY: the caller's promise; null takes the slow path, which ignores it.
     unsafe { hot::free(ptr) }
 }
 
-/// Frees a block whose size and alignment are known: checked against the block's size class.
+/// Frees a block whose size and alignment are known. They are checked against the block's size class.
 ///
 /// # Safety
 /// As [`dealloc`], and the block was allocated with this `size` and `align`.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 64);
+/// // SAFETY: the block is freed once, by the size and alignment it was allocated with.
+/// unsafe { raw::dealloc_sized(block, 100, 64) };
+/// ```
 #[inline]
 pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
     // SAFETY: the caller's promise.
     unsafe { hot::dealloc(ptr, size, align) }
 }
 
-/// Resizes a block, which may move. On failure the answer is null and the block as it was.
+/// Resizes a block, which may move. Returns null on failure; the block is then as it was.
 ///
 /// # Safety
-/// `ptr` is a block of this allocator in use; it is gone unless the answer is null.
+/// `ptr` is a block of this allocator in use. It is not used again unless null is returned.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // SAFETY: each block is used within its size; the last one is freed once.
+/// unsafe {
+///     let block = raw::alloc(100, 16);
+///     block.write(7);
+///     let block = raw::realloc(block, 10_000);
+///     assert_eq!(block.read(), 7);
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
     unsafe { realloc_aligned(ptr, new_size, MIN_ALIGN) }
@@ -80,6 +150,17 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 ///
 /// # Safety
 /// As [`realloc`].
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // SAFETY: the block that realloc returns replaces the first, and is freed once.
+/// unsafe {
+///     let block = raw::realloc_aligned(raw::alloc(100, 4096), 10_000, 4096);
+///     assert!(block.addr().is_multiple_of(4096));
+///     raw::dealloc(block);
+/// }
+/// ```
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
     unsafe { resize::realloc(ptr, free_slow::usable_size(ptr, "realloc"), align, new_size) }
@@ -89,17 +170,21 @@ pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *m
 ///
 /// # Safety
 /// `ptr` is a block of this allocator in use.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// let block = raw::alloc(100, 16);
+/// // SAFETY: all bytes that the block holds may be used; it is freed once.
+/// unsafe {
+///     block.write_bytes(1, raw::usable_size(block));
+///     raw::dealloc(block);
+/// }
+/// ```
 #[inline]
 pub unsafe fn usable_size(ptr: *const u8) -> usize {
     // SAFETY: the caller's promise.
     unsafe { free_slow::usable_size(ptr, "usable size") }
-}
-
-/// For a library that stands in for the C allocator: `known` is asked about every address given to [`dealloc`] that is not
-/// a block of ours; where it answers true the call does nothing, instead of ending the process.
-#[doc(hidden)]
-pub fn set_foreign(known: fn(*mut u8) -> bool) {
-    free_slow::set_foreign(known);
 }
 
 /// For a library that stands in for the C allocator, whether it is to drop RTLD_DEEPBIND: as `HAKMEM_DEEPBIND` says.
@@ -110,17 +195,25 @@ pub fn drops_deepbind() -> bool {
     // Relaxed: the flag guards nothing but the number of messages.
     if knobs.verbose && !knobs.deepbind && !MENTIONED.swap(true, Relaxed) {
         message!(
-            "RTLD_DEEPBIND is dropped, for the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
+            "RTLD_DEEPBIND is dropped, since the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
         );
     }
     !knobs.deepbind
 }
 
-/// Calls `call`, which needs the process to have one thread: `unshare` or `setns`, for example. The maintenance thread
-/// (`HAKMEM_BACKGROUND`) has ended before, and may come again afterwards. Threads that a
-/// [region](crate::region) or `HAKMEM_SS_PREFAULT=async` asked for stay.
+/// Ends the maintenance thread (`HAKMEM_BACKGROUND`), then calls `call`, which needs the process to have one thread:
+/// `unshare` or `setns`, for example. The thread may start again afterwards. Threads that a [region](crate::region) or
+/// `HAKMEM_SS_PREFAULT=async` asked for stay.
 ///
 /// Not for a signal handler.
+///
+/// ```
+/// use hakmem_alloc::raw;
+///
+/// // What needs the process to have one thread: unshare(CLONE_NEWUSER), for example.
+/// let id = raw::without_helper(std::process::id);
+/// assert_eq!(id, std::process::id());
+/// ```
 pub fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     crate::heap::maintain::without_helper(call)
 }

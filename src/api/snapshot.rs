@@ -1,7 +1,7 @@
 //! Fills a [`Stats`] from the layers' own counts.
 
 use super::SERVES;
-use super::stats::{Stats, achieved};
+use super::stats::{Stats, achieved, process};
 use crate::base::account;
 use crate::base::units::{CACHE_LINE, SUPERSLAB};
 use crate::heap;
@@ -12,18 +12,31 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
 use core::sync::atomic::Ordering;
 
-/// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave,
-/// which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
+/// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave and for
+/// its counts of the process, which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
 /// ([`stats_quick`] does without). Allocates nothing; any thread with 16 KiB of stack left may call it. See [`Stats`] for
 /// what is exact.
+///
+/// ```
+/// let stats = hakmem_alloc::stats();
+/// println!("{stats}"); // `{stats:#}` adds a table of the size classes
+/// assert!(stats.bytes.peak >= stats.bytes.held);
+/// ```
 pub fn stats() -> Stats {
     let mut stats = Stats::empty();
     fill(&mut stats, false);
     stats
 }
 
-/// As [`stats`], from the allocator's own books alone: the kernel is not asked, and
-/// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) is `None`. Microseconds, for monitoring.
+/// As [`stats`], from the allocator's own books alone: the kernel is not asked, so
+/// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) and all of [`process`](super::stats::Stats::process) are
+/// `None`. Takes microseconds, for monitoring.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// println!("live {} held {}", stats.live_bytes(), stats.bytes.held);
+/// assert_eq!(stats.process.resident_bytes, None); // the kernel was not asked
+/// ```
 pub fn stats_quick() -> Stats {
     let mut stats = Stats::empty();
     fill(&mut stats, true);
@@ -96,6 +109,7 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.take_tally();
     if !quick {
         stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();
+        stats.process = process::read();
     }
 }
 

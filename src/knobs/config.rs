@@ -1,4 +1,4 @@
-//! What a program sets in code. The environment has the last word over it, the profile the next.
+//! What a program sets in code. The environment takes precedence over it, and it over the profile.
 #![forbid(unsafe_code)]
 
 use super::parse::AUTO;
@@ -12,9 +12,8 @@ use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 /// const CONFIG: Config = Config::new().profile(Profile::Lean).thp(ThpPolicy::Auto);
 /// ```
 ///
-/// The environment (env-knobs.md) overrides each setting singly. A number outside the range that env-knobs.md
-/// gives is reported on stderr and left out. Where a process has several allocator statics, the first one that
-/// is used decides.
+/// The environment ([`env_knobs`](crate::env_knobs)) overrides each setting singly. A number outside the range that is given
+/// there is reported on stderr and left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(super) raw: [Option<u32>; COUNT],
@@ -23,6 +22,11 @@ pub struct Config {
 
 impl Config {
     /// Nothing set.
+    ///
+    /// ```
+    /// use hakmem_alloc::Config;
+    /// assert_eq!(Config::new(), Config::default());
+    /// ```
     pub const fn new() -> Self {
         Self {
             raw: [None; COUNT],
@@ -35,88 +39,179 @@ impl Config {
         self
     }
 
-    /// A number, or the word "auto" for `None`.
-    const fn set_auto(self, knob: Knob, number: Option<u32>) -> Self {
-        match number {
-            None => self.set(knob, AUTO),
-            // No knob's range reaches this far, so the number stays out of range without becoming the word.
-            Some(AUTO) => self.set(knob, AUTO - 1),
-            Some(n) => self.set(knob, n),
-        }
+    /// A number for a knob that may also be "auto", whose raw value no number may become: no range reaches this far, so the
+    /// number stays out of range.
+    const fn set_number(self, knob: Knob, number: u32) -> Self {
+        self.set(knob, if number == AUTO { AUTO - 1 } else { number })
     }
 
-    /// `HAKMEM_PROFILE`: what the settings left out aim at.
+    /// `HAKMEM_PROFILE`: the defaults of the settings that are left out.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Profile};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Lean));
+    /// ```
     pub const fn profile(self, profile: Profile) -> Self {
         self.set(Knob::Profile, profile as u32)
     }
 
-    /// `HAKMEM_THP`: which superslabs ask for transparent huge pages.
+    /// `HAKMEM_THP`: which memory asks for transparent huge pages.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, ThpPolicy};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Always));
+    /// ```
     pub const fn thp(self, thp: ThpPolicy) -> Self {
         self.set(Knob::Thp, thp as u32)
     }
 
-    /// `HAKMEM_HUGETLB`: whether superslabs are wished from the pool of huge pages; refused, see [`Hugetlb`].
+    /// `HAKMEM_HUGETLB`: whether superslabs are requested from the pool of huge pages. Always refused, see [`Hugetlb`].
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Hugetlb};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().hugetlb(Hugetlb::Off));
+    /// ```
     pub const fn hugetlb(self, hugetlb: Hugetlb) -> Self {
         self.set(Knob::Hugetlb, hugetlb as u32)
     }
 
     /// `HAKMEM_SS_PREFAULT`: what is done to a new superslab before it is used.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Prefault};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().prefault(Prefault::Async));
+    /// ```
     pub const fn prefault(self, prefault: Prefault) -> Self {
         self.set(Knob::Prefault, prefault as u32)
     }
 
     /// `HAKMEM_NO_EXPLICIT_PREFAULT`: turns [`Prefault::Touch`] and [`Prefault::Memset`] off.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().no_explicit_prefault(true));
+    /// ```
     pub const fn no_explicit_prefault(self, on: bool) -> Self {
         self.set(Knob::NoExplicitPrefault, on as u32)
     }
 
     /// `HAKMEM_SS_PREWARM`: superslabs taken and populated at start.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().prewarm(64));
+    /// ```
     pub const fn prewarm(self, superslabs: u32) -> Self {
         self.set(Knob::Prewarm, superslabs)
     }
 
-    /// `HAKMEM_SS_RETAIN_MB`: MiB of empty superslabs kept; `None` lets the bound follow what is live.
-    pub const fn retain_mb(self, mb: Option<u32>) -> Self {
-        self.set_auto(Knob::RetainMb, mb)
+    /// `HAKMEM_SS_RETAIN_MB`: MiB of freed memory that stay resident for the next use.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().retain_mb(16));
+    /// ```
+    pub const fn retain_mb(self, mb: u32) -> Self {
+        self.set_number(Knob::RetainMb, mb)
     }
 
-    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed huge blocks kept mapped for the next one.
+    /// `HAKMEM_SS_RETAIN_MB=auto`: what stays follows what is in use, also under a profile that sets a number.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Profile};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Speed).retain_auto());
+    /// ```
+    pub const fn retain_auto(self) -> Self {
+        self.set(Knob::RetainMb, AUTO)
+    }
+
+    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed large blocks that stay resident for the next one.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().huge_cache_mb(16));
+    /// ```
     pub const fn huge_cache_mb(self, mb: u32) -> Self {
         self.set(Knob::HugeCacheMb, mb)
     }
 
-    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that one heap may keep beside its slabs; `None` lets the bound follow what
-    /// the program comes back for.
-    pub const fn heap_cache_kb(self, kb: Option<u32>) -> Self {
-        self.set_auto(Knob::HeapCacheKb, kb)
+    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that the heap of one thread may keep beside its slabs.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().heap_cache_kb(128));
+    /// ```
+    pub const fn heap_cache_kb(self, kb: u32) -> Self {
+        self.set_number(Knob::HeapCacheKb, kb)
+    }
+
+    /// `HAKMEM_HEAP_CACHE_KB=auto`: what a heap may keep follows what the program frees and takes again, also under a
+    /// profile that sets a number.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, Profile};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Lean).heap_cache_auto());
+    /// ```
+    pub const fn heap_cache_auto(self) -> Self {
+        self.set(Knob::HeapCacheKb, AUTO)
     }
 
     /// `HAKMEM_PURGE_DELAY_MS`: how long retained memory waits before it goes back.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().purge_delay_ms(500));
+    /// ```
     pub const fn purge_delay_ms(self, ms: u32) -> Self {
         self.set(Knob::PurgeDelayMs, ms)
     }
 
     /// `HAKMEM_BACKGROUND`: whether a maintenance thread may be started.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().background(false));
+    /// ```
     pub const fn background(self, on: bool) -> Self {
         self.set(Knob::Background, on as u32)
     }
 
     /// `HAKMEM_BACKGROUND=2`: a maintenance thread may be started in a process of one thread as soon as in one of several.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().background_alone());
+    /// ```
     pub const fn background_alone(self) -> Self {
         self.set(Knob::Background, 2)
     }
 
-    /// `HAKMEM_VERBOSE`: says on stderr what was decided and why.
+    /// `HAKMEM_VERBOSE`: prints every setting on stderr, and why something was refused.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().verbose(true));
+    /// ```
     pub const fn verbose(self, on: bool) -> Self {
         self.set(Knob::Verbose, on as u32)
     }
 
     /// `HAKMEM_STATS`: whether statistics are printed at exit, and how.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem, StatsMode};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().stats(StatsMode::Text));
+    /// ```
     pub const fn stats(self, mode: StatsMode) -> Self {
         self.set(Knob::Stats, mode as u32)
     }
 
     /// `HAKMEM_STATS_FILE`: where they go instead of stderr; `%p` stands for the process id.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().stats_file("/tmp/stats-%p"));
+    /// ```
     pub const fn stats_file(mut self, path: &'static str) -> Self {
         self.stats_file = Some(path);
         self

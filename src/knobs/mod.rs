@@ -179,9 +179,16 @@ impl Knobs {
         });
         if self.hugetlb != Hugetlb::Off {
             report(format_args!(
-                "HAKMEM_HUGETLB={}: refused for blocks, for a forked child that writes to memory of the pool is \
-                 killed when the pool is empty; HAKMEM_THP decides",
+                "HAKMEM_HUGETLB={}: refused for blocks, since a forked child that writes to memory of the pool is \
+                 killed if the pool is empty; HAKMEM_THP decides",
                 Kind::Words(Hugetlb::WORDS).show(self.hugetlb as u32)
+            ));
+        }
+        // A program that sets the file in code leaves it to the environment whether there is something to print.
+        let by = |knob: Knob| self.sources[knob as usize];
+        if by(Knob::StatsFile) == Source::Environment && by(Knob::Stats) == Source::Profile {
+            report(format_args!(
+                "HAKMEM_STATS_FILE is set and HAKMEM_STATS is not: expected 1, full or json there too; nothing is printed"
             ));
         }
         env.each(&mut |entry| {
@@ -253,6 +260,8 @@ fn split(entry: &[u8]) -> (&[u8], &[u8]) {
     (name, rest.get(1..).unwrap_or(&[]))
 }
 
+/// Not inlined: it compares with every name.
+#[inline(never)]
 fn find(name: &[u8]) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.name.as_bytes() == name)
 }

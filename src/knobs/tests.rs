@@ -95,9 +95,9 @@ fn every_knob_can_be_set_in_code() {
         .prefault(Prefault::Touch)
         .no_explicit_prefault(false)
         .prewarm(7)
-        .retain_mb(None)
+        .retain_auto()
         .huge_cache_mb(13)
-        .heap_cache_kb(Some(14))
+        .heap_cache_kb(14)
         .purge_delay_ms(15)
         .background(false)
         .verbose(true)
@@ -221,6 +221,30 @@ fn a_bad_value_gets_one_line_and_what_holds_without_it() {
 }
 
 #[test]
+fn a_file_for_statistics_that_nobody_asked_for_gets_one_line() {
+    let said = "HAKMEM_STATS_FILE is set and HAKMEM_STATS is not: expected 1, full or json there too; nothing is printed";
+    let lines = |config, env: &[&str]| load(config, env).1;
+    assert_eq!(lines(Config::new(), &["HAKMEM_STATS_FILE=/tmp/x"]), [said]);
+    for silent in [
+        lines(
+            Config::new(),
+            &["HAKMEM_STATS_FILE=/tmp/x", "HAKMEM_STATS=0"],
+        ),
+        lines(
+            Config::new(),
+            &["HAKMEM_STATS_FILE=/tmp/x", "HAKMEM_STATS=full"],
+        ),
+        lines(
+            Config::new().stats(StatsMode::Off),
+            &["HAKMEM_STATS_FILE=/tmp/x"],
+        ),
+        lines(Config::new().stats_file("/tmp/x"), &[]),
+    ] {
+        assert_eq!(silent, [""; 0]);
+    }
+}
+
+#[test]
 fn every_knob_refuses_something() {
     for row in &TABLE {
         let bad = if row.knob == Knob::StatsFile {
@@ -254,7 +278,7 @@ fn every_knob_refuses_something() {
 fn bad_values_in_code_are_reported_too() {
     let config = Config::new()
         .prewarm(2_000_000)
-        .retain_mb(Some(u32::MAX))
+        .retain_mb(u32::MAX)
         .stats_file("");
     let (knobs, lines) = load(config, &[]);
     assert_eq!(lines.len(), 3, "{lines:?}");
@@ -348,8 +372,8 @@ fn a_path_from_outside_is_shown_as_such() {
 fn the_pool_is_refused_with_the_reason() {
     let said = |word: &str| {
         format!(
-            "HAKMEM_HUGETLB={word}: refused for blocks, for a forked child that writes to memory of the pool is \
-             killed when the pool is empty; HAKMEM_THP decides"
+            "HAKMEM_HUGETLB={word}: refused for blocks, since a forked child that writes to memory of the pool is \
+             killed if the pool is empty; HAKMEM_THP decides"
         )
     };
     let (knobs, lines) = load(Config::new(), &["HAKMEM_HUGETLB=2m", "HAKMEM_THP=always"]);

@@ -3,28 +3,43 @@
 #![forbid(unsafe_code)]
 
 /// What the defaults of the other knobs aim at.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Profile};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().profile(Profile::Speed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Time before memory: huge pages everywhere, large caches, memory kept for long.
     Speed,
-    /// A little of both; what is used when nothing is said.
+    /// A little of both; the default.
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
 }
 
-/// Which superslabs ask the kernel for transparent huge pages.
+/// Which memory asks the kernel for transparent huge pages.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, ThpPolicy};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Never));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThpPolicy {
-    /// Small programs stay on OS pages, growing ones get huge pages for dense superslabs.
+    /// Memory that will be written; see [`env_knobs`](crate::env_knobs).
     Auto,
-    /// Every superslab, from the first.
+    /// All, from the first superslab on.
     Always,
-    /// None; superslabs opt out where the system would give huge pages unasked.
+    /// None. Superslabs opt out if the system would give huge pages unasked.
     Never,
 }
 
 /// What is done to a new superslab before its first block is handed out.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Prefault};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().prefault(Prefault::Populate));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefault {
     /// Nothing: pages arrive as they are first written.
@@ -35,7 +50,7 @@ pub enum Prefault {
     Memset,
     /// The mapping is made with `MAP_POPULATE`.
     MapPopulate,
-    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching where the kernel lacks it.
+    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching if the kernel lacks it.
     Populate,
     /// One touch, then `MADV_COLLAPSE`.
     Collapse,
@@ -43,8 +58,13 @@ pub enum Prefault {
     Async,
 }
 
-/// Whether superslabs are wished from the administrator's pool of huge pages. The wish is refused with a line that
-/// says why, see env-knobs.md; a `Region` can have such memory.
+/// Whether superslabs are requested from the administrator's pool of huge pages. Always refused, with a line that says why;
+/// a [`Region`](crate::region::Backing::Hugetlb) takes such memory.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, Hugetlb};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().hugetlb(Hugetlb::Off));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hugetlb {
     /// No.
@@ -56,12 +76,19 @@ pub enum Hugetlb {
 }
 
 /// Whether statistics are printed when the process exits.
+///
+/// ```
+/// use hakmem_alloc::{Config, Hakmem, StatsMode};
+/// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().stats(StatsMode::Json));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatsMode {
     /// No.
     Off,
-    /// As text for people.
+    /// As text for people, about ten lines.
     Text,
+    /// The same, with a table of the size classes.
+    Full,
     /// As one JSON object on one line.
     Json,
 }
@@ -87,7 +114,7 @@ words!(ThpPolicy: Auto = "auto", Always = "always", Never = "never");
 words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = "map_populate",
        Populate = "populate", Collapse = "collapse", Async = "async");
 words!(Hugetlb: Off = "off", TwoMib = "2m", OneGib = "1g");
-words!(StatsMode: Off = "0", Text = "1", Json = "json");
+words!(StatsMode: Off = "0", Text = "1", Full = "full", Json = "json");
 
 /// A path with room for its terminating zero, held by value: the environment it came from may be rewritten.
 #[derive(Clone, Copy)]

@@ -251,7 +251,7 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
 #[cold]
 pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
     crate::os::message::fatal!(
-        "{asked} of {ptr:p}: not the start of a huge block in use (freed twice?); stopping before memory is damaged"
+        "{asked} of {ptr:p}: not the start of a large block in use (freed twice?); stopping before memory is damaged"
     )
 }
 

@@ -118,7 +118,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
 
 #[cold]
 fn memory_is_lost() -> ! {
-    crate::os::message::fatal!("mremap of a huge block failed after it had moved: memory is lost")
+    crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
 
 /// Grows a block into addresses that were kept behind it, if both are one mapping to the kernel.

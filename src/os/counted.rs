@@ -1,7 +1,8 @@
 //! The calls about memory, with every refusal counted before it is returned: see [`tally`].
 //!
-//! Not counted are `EINTR`, after which the call is made again, and `EEXIST`, which is how the kernel says that a place
-//! asked for with `MAP_FIXED_NOREPLACE` is taken.
+//! Not counted are answers that every process meets: `EINTR`, after which the call is made again; `EEXIST`, which is how the
+//! kernel says that a place asked for with `MAP_FIXED_NOREPLACE` is taken; and `ENOMEM` of an `mremap` that may not move,
+//! which says that something lies behind the mapping.
 
 use core::ffi::CStr;
 
@@ -102,9 +103,11 @@ pub(crate) unsafe fn mremap(
     new_addr: usize,
 ) -> Result<usize, Errno> {
     // SAFETY: as the caller promises.
-    counted(Refused::Mremap, unsafe {
-        kernel::mremap(old, old_len, new_len, flags, new_addr)
-    })
+    let outcome = unsafe { kernel::mremap(old, old_len, new_len, flags, new_addr) };
+    if flags & libc::MREMAP_MAYMOVE == 0 && outcome == Err(Errno::ENOMEM) {
+        return outcome;
+    }
+    counted(Refused::Mremap, outcome)
 }
 
 /// Keeps the range resident.

@@ -35,6 +35,7 @@ pub enum Cause {
     MapCount,
     LockLimit { limit: usize },
     EmptyPool { page: usize, free: usize },
+    NoPool { page: usize },
     NoBackground,
     Unknown,
 }
@@ -111,6 +112,13 @@ impl fmt::Display for Cause {
                 return write!(
                     f,
                     "RLIMIT_MEMLOCK is {limit} KiB: raise it (ulimit -l), or grant CAP_IPC_LOCK"
+                );
+            }
+            Cause::NoPool { page } => {
+                return write!(
+                    f,
+                    "the kernel has no pool of such pages (or /sys is not mounted): boot with hugepagesz={}M hugepages=N",
+                    page >> 20
                 );
             }
             Cause::EmptyPool { page, free } => {
@@ -201,8 +209,10 @@ pub fn of_pool(page: usize) -> Cause {
     } else {
         c"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
     };
-    let free = number(file(path, &mut [0; 32])).unwrap_or(0);
-    Cause::EmptyPool { page, free }
+    match number(file(path, &mut [0; 32])) {
+        Some(free) => Cause::EmptyPool { page, free },
+        None => Cause::NoPool { page },
+    }
 }
 
 /// What a line is about; each is said once.
@@ -274,7 +284,7 @@ pub(crate) fn region_is_small(bytes: usize, huge: usize, shared: bool) {
                 cause => cause,
             };
             let (bytes, huge) = (bytes >> 20, huge >> 20);
-            message!("huge pages: {bytes} MiB wished for a region, {huge} MiB had: {cause}");
+            message!("huge pages: {bytes} MiB asked for by a region, {huge} MiB given: {cause}");
         });
     }
 }
@@ -330,7 +340,9 @@ pub(crate) fn lock_refused(errno: Errno) {
 pub(crate) fn pool_refused(len: usize, page: usize, errno: Errno) {
     if news(Topic::Pool) {
         let len = len >> 20;
-        sys::preserve_errno(|| message!("hugetlb: {len} MiB wished: {errno}: {}", of_pool(page)));
+        sys::preserve_errno(|| {
+            message!("hugetlb: {len} MiB asked for: {errno}: {}", of_pool(page))
+        });
     }
 }
 

@@ -110,7 +110,7 @@ fn say_short(done: usize, len: usize) {
     // Once is enough for a person, and two at once do no harm: Relaxed.
     if !SAID.swap(true, Relaxed) {
         message!(
-            "prefault stopped after {} of {} KiB: more would exceed what is to be had: {}",
+            "prefault stopped after {} of {} KiB: more would exceed what is left: {}",
             done >> 10,
             len >> 10,
             findings::of_short_populate()

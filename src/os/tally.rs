@@ -173,15 +173,30 @@ mod tests {
         assert_eq!(count("munmap", wrong.0), 1, "success is not counted");
     }
 
-    /// A search by MAP_FIXED_NOREPLACE asks whether a place is free, and a signal is no refusal.
+    /// A search by MAP_FIXED_NOREPLACE asks whether a place is free, and growth in place whether one behind the mapping is.
     #[test]
     fn answers_that_are_no_refusals_do_not_count() {
-        let m = mapping::map_aligned(HUGE_PAGE, HUGE_PAGE, None).expect("maps");
+        let m = mapping::map_aligned(2 * HUGE_PAGE, HUGE_PAGE, None).expect("maps");
         let before = count("mmap", libc::EEXIST);
         // SAFETY: NOREPLACE: nothing that exists is replaced.
         let taken = unsafe { sys::mmap(m.addr, m.len, 0, sys::MAP_FIXED_NOREPLACE) };
         assert!(taken.is_err() || taken != Ok(m.addr));
         assert_eq!(count("mmap", libc::EEXIST), before);
+        let before = count("mremap", libc::ENOMEM);
+        let half = m.len / 2;
+        // SAFETY: the test's own. Its second half lies behind the first, so nothing changes.
+        let grown = unsafe { sys::mremap(m.addr, half, m.len, 0, 0) };
+        assert_eq!(grown, Err(Errno::ENOMEM));
+        assert_eq!(count("mremap", libc::ENOMEM), before);
+        fake::fail_kind(Call::Mremap, 1, Errno::ENOMEM);
+        // SAFETY: made to fail before it reaches the kernel.
+        let moved = unsafe { sys::mremap(m.addr, half, m.len, libc::MREMAP_MAYMOVE, 0) };
+        fake::clear();
+        assert_eq!(moved, Err(Errno::ENOMEM));
+        assert!(
+            count("mremap", libc::ENOMEM) > before,
+            "a move that fails is a refusal"
+        );
         // SAFETY: the test's own.
         unsafe { mapping::unmap(m) }.expect("unmaps");
     }

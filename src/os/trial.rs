@@ -34,7 +34,7 @@ fn try_one() {
     // Where the kernel does not say, nothing is claimed.
     if had == Ok(0) {
         message!(
-            "huge pages: 2 MiB wished, none had, OS pages instead: {}",
+            "huge pages: 2 MiB asked for, none given, using OS pages: {}",
             cause_of_small()
         );
     }

@@ -7,58 +7,28 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::made::{Made, apply_wish};
+use super::refused::{advice_for_file, invalid, refused};
+use super::wish::{Backing, HugeWish};
 use super::work::{How, Plan};
-use super::{Memory, Region, into_io};
-use crate::os::huge::{self, PoolPage, Thp, system_thp};
-use crate::os::mapping::{
-    FileWish, HUGE_PAGE, Mapping, map_aligned, map_aligned_at_hint, map_file,
-};
+use super::{Memory, Region};
+use crate::os::findings;
+use crate::os::huge;
+use crate::os::mapping::{FileWish, HUGE_PAGE, map_aligned, map_aligned_at_hint, map_file};
 use crate::os::sys::{self, Errno};
-use crate::os::thread::{Process, process};
-
-/// What a region's bytes are.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub enum Backing {
-    /// Private memory, zero at first.
-    #[default]
-    Anonymous,
-    /// Private memory from the pool of huge pages (`vm.nr_hugepages`); `map` fails where the pool
-    /// has too few. Not inherited by a forked child, which would be killed for using it.
-    Hugetlb(HugetlbSize),
-    /// Memory with a descriptor, see [`Region::memfd`]: can be shared with other processes.
-    Memfd,
-    /// A file, for reading.
-    FileReadOnly(File),
-    /// A file, for reading and writing; what is written reaches the file.
-    FileShared(File),
-}
-
-/// The size of a page of the pool.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum HugetlbSize {
-    /// 2 MiB.
-    #[default]
-    TwoMiB,
-    /// 1 GiB.
-    OneGiB,
-}
-
-/// Whether transparent huge pages are wished for. A wish is never an error; what became of it is
-/// [`super::Prefaulted::huge_bytes`] and [`Region::huge_bytes`].
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum HugeWish {
-    /// As the system does it.
-    #[default]
-    System,
-    /// Huge pages where they can be had: asked for with `MADV_HUGEPAGE`, and collapsed while
-    /// prefaulting where the system's policy does not give them at first touch.
-    Want,
-    /// OS pages.
-    Refuse,
-}
+use crate::os::thread::process;
 
 /// Describes a region; made by [`Region::builder`].
+///
+/// ```
+/// use hakmem_alloc::region::{HugeWish, Region};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let builder = Region::builder().len(4 << 20).huge(HugeWish::Want);
+/// let region = builder.map()?;
+/// assert_eq!(region.len(), 4 << 20);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "nothing is mapped before `map`"]
 pub struct RegionBuilder {
@@ -72,7 +42,15 @@ pub struct RegionBuilder {
 }
 
 impl RegionBuilder {
-    /// The length in bytes. Needed, except for files, where the rest of the file is the default.
+    /// The length in bytes. Needed, except for files: their default is the rest of the file.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// assert_eq!(Region::builder().len(100).map()?.len(), 100);
+    /// # Ok(()) }
+    /// ```
     pub fn len(mut self, len: usize) -> Self {
         self.len = Some(len);
         self
@@ -81,37 +59,97 @@ impl RegionBuilder {
     /// The alignment of the address, a power of two. The default is 2 MiB for regions at least that
     /// large (for files: congruent to the offset modulo 2 MiB, which is what huge pages need), else
     /// an OS page.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(100).align(1 << 30).map()?;
+    /// assert!(region.as_ptr().addr().is_multiple_of(1 << 30));
+    /// # Ok(()) }
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.align = Some(align);
         self
     }
 
     /// Where in the file the region begins, a multiple of the OS page.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::{Backing, Region};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let path = std::env::temp_dir().join(format!("hakmem-doc-offset-{}", std::process::id()));
+    /// # std::fs::write(&path, vec![7; 200_000])?;
+    /// let file = Backing::FileReadOnly(std::fs::File::open(&path)?);
+    /// let region = Region::builder().offset(131_072).backing(file).map()?;
+    /// assert_eq!(region.len(), 200_000 - 131_072);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok(()) }
+    /// ```
     pub fn offset(mut self, offset: u64) -> Self {
         self.offset = offset;
         self
     }
 
-    /// The address wished for, for anonymous memory. One that cannot be had (occupied, misaligned,
-    /// past the end of the address space) is no error: [`Region::hint_honoured`] says so.
+    /// The address asked for, for anonymous memory. If it cannot be given (occupied, misaligned, past
+    /// the end of the address space), that is no error: [`Region::hint_honoured`] says so.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).hint(0x7000_0000_0000).map()?;
+    /// println!("had: {:?}", region.hint_honoured());
+    /// # Ok(()) }
+    /// ```
     pub fn hint(mut self, addr: usize) -> Self {
         self.hint = Some(addr);
         self
     }
 
     /// What the bytes are; [`Backing::Anonymous`] by default.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::{Backing, Region};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).backing(Backing::Anonymous).map()?;
+    /// assert_eq!(region[0], 0);
+    /// # Ok(()) }
+    /// ```
     pub fn backing(mut self, backing: Backing) -> Self {
         self.backing = backing;
         self
     }
 
-    /// Whether huge pages are wished for.
+    /// Which pages are asked for; [`HugeWish::System`] by default.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::{HugeWish, Region};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).huge(HugeWish::Refuse).map()?;
+    /// assert_eq!(region.prefault()?.huge_bytes, 0);
+    /// # Ok(()) }
+    /// ```
     pub fn huge(mut self, huge: HugeWish) -> Self {
         self.huge = huge;
         self
     }
 
     /// Whether prefaulting also locks the region into memory (`mlock`, bounded by `RLIMIT_MEMLOCK`).
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4096).lock(true).map()?;
+    /// if let Err(error) = region.prefault() {
+    ///     println!("{error}"); // RLIMIT_MEMLOCK, mostly
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn lock(mut self, lock: bool) -> Self {
         self.lock = lock;
         self
@@ -122,7 +160,19 @@ impl RegionBuilder {
     /// # Errors
     /// `InvalidInput` for a length of zero, an alignment that is no power of two, an offset that
     /// does not begin an OS page or is given without a file, or a file shorter than the region;
-    /// else what the kernel said.
+    /// else the kernel's refusal, whose own error is the [`source`](std::error::Error::source).
+    /// Each error is one line that says what was expected.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).map()?;
+    /// let error = Region::builder().map().unwrap_err();
+    /// assert_eq!(error.to_string(), "region: no length was given: expected len(bytes)");
+    /// # drop(region);
+    /// # Ok(()) }
+    /// ```
     pub fn map(self) -> io::Result<Region> {
         // Whether the environment wants to hear of what is refused.
         crate::knobs::get();
@@ -151,12 +201,22 @@ impl RegionBuilder {
             )));
         }
         if self.hint.is_some() && !matches!(self.backing, Backing::Anonymous) {
-            return Err(invalid(
-                "a hint was given: only anonymous memory takes one".into(),
-            ));
+            return Err(invalid("a hint was given: only anonymous memory takes one"));
         }
         let len = self.checked_len()?;
-        let mut made = self.map_backing(len).map_err(into_io)?;
+        let pool_page = match self.backing {
+            Backing::Hugetlb(size) => size.page().bytes(),
+            _ => usize::MAX,
+        };
+        // Pool pages are aligned to their own size; more cannot be asked of the kernel.
+        if let Some(align) = self.align.filter(|&align| align > pool_page) {
+            return Err(invalid(format!(
+                "align is {align}: expected at most {pool_page}, the size of a page of the pool"
+            )));
+        }
+        let mut made = self
+            .map_backing(len)
+            .map_err(|errno| self.explain(len, errno))?;
         if self.lock {
             made.plan.locks = true;
         }
@@ -178,17 +238,17 @@ impl RegionBuilder {
     fn checked_len(&self) -> io::Result<usize> {
         let rest = match &self.backing {
             Backing::FileReadOnly(file) | Backing::FileShared(file) => {
-                let size = file.metadata()?.len();
+                let size = file.metadata().map_err(invalid)?.len();
                 let rest = size.saturating_sub(self.offset);
                 Some(usize::try_from(rest).unwrap_or(usize::MAX))
             }
             _ => None,
         };
         match (self.len, rest) {
-            (Some(0), _) | (None, Some(0)) => Err(invalid(
-                "the length is 0: expected at least one byte".into(),
-            )),
-            (None, None) => Err(invalid("no length was given".into())),
+            (Some(0), _) | (None, Some(0)) => {
+                Err(invalid("the length is 0: expected at least one byte"))
+            }
+            (None, None) => Err(invalid("no length was given: expected len(bytes)")),
             (Some(len), Some(rest)) if len > rest => Err(invalid(format!(
                 "the region would have {len} bytes, the file has {rest} from offset {} on",
                 self.offset
@@ -217,14 +277,7 @@ impl RegionBuilder {
                 }
             },
             Backing::Hugetlb(size) => {
-                let page = match size {
-                    HugetlbSize::TwoMiB => PoolPage::TwoMiB,
-                    HugetlbSize::OneGiB => PoolPage::OneGiB,
-                };
-                // Pool pages are aligned to their own size; more cannot be asked of the kernel.
-                if align > page.bytes() {
-                    return Err(Errno::EINVAL);
-                }
+                let page = size.page();
                 let mapping = huge::map_pool(len, page)?;
                 let plan = Plan {
                     step: page.bytes(),
@@ -264,6 +317,29 @@ impl RegionBuilder {
         }
     }
 
+    /// The kernel's refusal of [`Self::map_backing`], in one line that says what to do.
+    fn explain(&self, len: usize, errno: Errno) -> io::Error {
+        match &self.backing {
+            Backing::Anonymous => refused(format!("{len} bytes"), errno, findings::of_mapping(len)),
+            Backing::Memfd => refused(
+                format!("{len} bytes of a memfd"),
+                errno,
+                findings::of_mapping(len),
+            ),
+            Backing::Hugetlb(size) => {
+                let page = size.page().bytes();
+                refused(
+                    format!("{len} bytes from the pool of {} MiB pages", page >> 20),
+                    errno,
+                    findings::of_pool(page),
+                )
+            }
+            Backing::FileReadOnly(_) | Backing::FileShared(_) => {
+                refused("mapping the file", errno, advice_for_file(errno))
+            }
+        }
+    }
+
     fn map_file(&self, file: &File, len: usize, align: usize, shared: bool) -> Result<Made, Errno> {
         let phase = match self.align {
             Some(_) => 0,
@@ -287,57 +363,4 @@ impl RegionBuilder {
         };
         Ok(Made::new(mapping, plan))
     }
-}
-
-struct Made {
-    mapping: Mapping,
-    plan: Plan,
-    memfd: Option<OwnedFd>,
-    only_in: Option<Process>,
-    hint_honoured: Option<bool>,
-}
-
-impl Made {
-    fn new(mapping: Mapping, plan: Plan) -> Made {
-        Made {
-            mapping,
-            plan,
-            memfd: None,
-            only_in: None,
-            hint_honoured: None,
-        }
-    }
-}
-
-/// Tells the kernel of the wish. It may not understand (files of many file systems, hugetlb): what
-/// comes of it is counted afterwards, not assumed.
-fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
-    let Mapping { addr, len } = made.mapping;
-    // Shared memory can be truncated, and the pool can be short: there a touch could be a signal.
-    made.plan.touches = matches!(backing, Backing::Anonymous);
-    // SAFETY: the mapping was made by the caller of this function, and contents stay.
-    unsafe {
-        match wish {
-            HugeWish::System => {}
-            HugeWish::Want => {
-                made.plan.wants_huge = true;
-                // A file system does as it likes, and most like OS pages.
-                made.plan.whole |= matches!(backing, Backing::Anonymous | Backing::Memfd);
-                let _ = huge::advise(addr, len);
-                // Shared memory follows a policy of its own, off on most systems, and under
-                // "never" nothing comes of advice; collapsing works regardless.
-                made.plan.collapses = matches!(backing, Backing::Memfd)
-                    || (matches!(backing, Backing::Anonymous) && system_thp() == Thp::Never);
-                // One page is enough to collapse the rest onto.
-                made.plan.touches &= !made.plan.collapses;
-            }
-            HugeWish::Refuse => {
-                let _ = huge::refuse(addr, len);
-            }
-        }
-    }
-}
-
-fn invalid(text: std::string::String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("region: {text}"))
 }

@@ -23,9 +23,12 @@
 
 mod builder;
 mod helper;
+mod made;
 mod pace;
 pub mod prefault;
+mod refused;
 mod ticket;
+mod wish;
 mod work;
 
 use core::ops::Deref;
@@ -35,8 +38,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub use builder::{Backing, HugeWish, HugetlbSize, RegionBuilder};
+pub use builder::RegionBuilder;
 pub use ticket::Ticket;
+pub use wish::{Backing, HugeWish, HugetlbSize};
 pub use work::Prefaulted;
 
 use crate::os::mapping::{Mapping, abandon};
@@ -46,8 +50,18 @@ use work::{Keep, Plan, Segment, Work};
 
 /// An owned mapping, given back when dropped.
 ///
-/// Dereferences to its bytes. Where the backing is a file that others change, so do the bytes; where
-/// it is a file that others truncate, a load beyond its new end is a SIGBUS, as with any mapping.
+/// Dereferences to its bytes. If others change the file behind it, the bytes change; if others
+/// truncate the file, a load beyond its new end is a SIGBUS, as with any mapping.
+///
+/// ```
+/// use hakmem_alloc::region::Region;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut region = Region::builder().len(1 << 20).map()?;
+/// region.as_mut_slice()?.fill(1);
+/// assert!(region.iter().all(|&byte| byte == 1)); // a region is a slice of its bytes
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Region {
     memory: Arc<Memory>,
@@ -91,30 +105,93 @@ impl Drop for Region {
 
 impl Region {
     /// Begins to describe a region.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).map()?;
+    /// # drop(region);
+    /// # Ok(()) }
+    /// ```
     pub fn builder() -> RegionBuilder {
         RegionBuilder::default()
     }
 
-    /// The first byte, for writing.
+    /// The first byte, for writing while the region is shared; [`Region::as_mut_slice`] is the safe way.
     ///
     /// Writing through it is up to the caller: not while a slice of the region is in use, and not at
-    /// all where the backing is a read-only file.
+    /// all if the backing is a read-only file.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(1 << 20).map()?;
+    /// // SAFETY: the first byte, and no slice of the region is in use.
+    /// unsafe { region.as_mut_ptr().write(7) };
+    /// assert_eq!(region[0], 7);
+    /// # Ok(()) }
+    /// ```
     pub fn as_mut_ptr(&self) -> *mut u8 {
         core::ptr::with_exposed_provenance_mut(self.memory.mapping.addr)
     }
 
+    /// The bytes, for writing. Prefaulting in the background goes on meanwhile; it changes no byte.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut region = Region::builder().len(1 << 20).map()?;
+    /// region.as_mut_slice()?[..5].copy_from_slice(b"hello");
+    /// assert_eq!(&region[..6], b"hello\0");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for [`Backing::FileReadOnly`].
+    pub fn as_mut_slice(&mut self) -> io::Result<&mut [u8]> {
+        if !self.memory.plan.is_writable() {
+            return Err(refused::invalid(
+                "as_mut_slice: a read-only file cannot be written; expected Backing::FileShared",
+            ));
+        }
+        // SAFETY: mapped writable for as long as the region lives, and borrowed exclusively. The background thread's
+        // touches are the kernel's and atomic additions of nothing, which neither change a byte nor undo a write.
+        Ok(unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), self.memory.len) })
+    }
+
     /// The memfd behind the region, to hand to another process; `None` for other backings.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::{Backing, Region};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4096).backing(Backing::Memfd).map()?;
+    /// let for_the_other = region.memfd().expect("a memfd").try_clone_to_owned()?;
+    /// # drop(for_the_other);
+    /// # Ok(()) }
+    /// ```
     pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memory.memfd.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Whether the address given as [`RegionBuilder::hint`] was had; `None` where none was given.
+    /// Whether the region lies at the address given as [`RegionBuilder::hint`]; `None` if none was given.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// assert_eq!(Region::builder().len(4096).map()?.hint_honoured(), None);
+    /// # Ok(()) }
+    /// ```
     pub fn hint_honoured(&self) -> Option<bool> {
         self.memory.hint_honoured
     }
 
-    /// Brings the whole region in, and keeps it in where `lock(true)` was wished; returns when that
-    /// is done.
+    /// Brings the whole region into memory, and locks it there after `lock(true)`. Returns when that is
+    /// done.
     ///
     /// In steps of at most 2 MiB with a short pause between them, so that `mmap` and `munmap` of
     /// other threads are not held up. Anonymous and memfd memory stops short of what the control
@@ -124,8 +201,18 @@ impl Region {
     /// read-only or inaccessible (by `mprotect` on its address) before this has ended, or the process gets a signal.
     ///
     /// # Errors
-    /// What the kernel said: `UnexpectedEof` where a file was truncated, `OutOfMemory` also where
-    /// `RLIMIT_MEMLOCK` does not allow the lock.
+    /// The kernel's: `UnexpectedEof` if a file was truncated, `OutOfMemory` also if `RLIMIT_MEMLOCK` does
+    /// not allow the lock.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4 << 20).map()?;
+    /// let done = region.prefault()?;
+    /// println!("{} of {} bytes in {} ns", done.bytes, region.len(), done.nanos);
+    /// # Ok(()) }
+    /// ```
     pub fn prefault(&self) -> io::Result<Prefaulted> {
         self.populate_work().run_here()
     }
@@ -134,7 +221,18 @@ impl Region {
     /// so does dropping the region.
     ///
     /// # Errors
-    /// Where there is no descriptor or no thread to be had.
+    /// If the kernel refuses a descriptor or a thread.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4 << 20).map()?;
+    /// let ticket = region.prefault_async()?;
+    /// // … other work …
+    /// println!("{} bytes are in", ticket.wait()?.bytes);
+    /// # Ok(()) }
+    /// ```
     pub fn prefault_async(&self) -> io::Result<Ticket> {
         helper::submit(self.populate_work())
     }
@@ -143,21 +241,45 @@ impl Region {
     ///
     /// # Errors
     /// `InvalidInput` for other backings, else as [`Region::prefault_async`].
+    ///
+    /// ```
+    /// use hakmem_alloc::region::{Backing, Region};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let path = std::env::temp_dir().join(format!("hakmem-doc-sync-{}", std::process::id()));
+    /// # std::fs::write(&path, vec![0; 4096])?;
+    /// let file = std::fs::File::options().read(true).write(true).open(&path)?;
+    /// let mut region = Region::builder().backing(Backing::FileShared(file)).map()?;
+    /// region.as_mut_slice()?[0] = 7;
+    /// region.sync_async()?.wait()?;
+    /// assert_eq!(std::fs::read(&path)?[0], 7);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok(()) }
+    /// ```
     pub fn sync_async(&self) -> io::Result<Ticket> {
         if !self.memory.plan.syncs {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "sync_async: only a region of Backing::FileShared has a file to write to",
+                "region: sync_async: only a region of Backing::FileShared has a file to write to",
             ));
         }
         let keep = Keep::Memory(Arc::clone(&self.memory));
         helper::submit(Work::sync(keep, self.segment()))
     }
 
-    /// How many bytes of the region lie on huge pages now. Walks the page tables.
+    /// Bytes of the region that lie on huge pages now. The kernel walks the page tables for it.
     ///
     /// # Errors
-    /// Where /proc is not to be had.
+    /// If /proc cannot be read.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4 << 20).map()?;
+    /// assert_eq!(region.huge_bytes()?, 0); // nothing was touched yet
+    /// # Ok(()) }
+    /// ```
     pub fn huge_bytes(&self) -> io::Result<usize> {
         let m = &self.memory.mapping;
         crate::os::achieved::huge_bytes(m.addr, m.len).map_err(into_io)

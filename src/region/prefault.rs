@@ -14,11 +14,20 @@ use crate::os::sys::{self, Errno};
 /// anonymous memory is populated for writing, anything else for reading.
 ///
 /// # Errors
-/// `ENOMEM` where part of the range is not mapped, else what the kernel said.
+/// `ENOMEM` if part of the range is not mapped, else the kernel's.
 ///
 /// # Safety
-/// Until it returns, the range must not be unmapped and mapped anew by another thread: where the
-/// kernel is older than 5.14, what is found writable at the start is touched.
+/// Until it returns, the range must not be unmapped and mapped anew by another thread: on kernels
+/// older than 5.14, what is found writable at the start is touched.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let buffer = Vec::<u8>::with_capacity(1 << 20);
+/// // SAFETY: the buffer stays where it is until the call returns.
+/// let done = unsafe { hakmem_alloc::prefault::range(buffer.as_ptr(), buffer.capacity()) }?;
+/// println!("{} bytes are in", done.bytes);
+/// # Ok(()) }
+/// ```
 pub unsafe fn range(ptr: *const u8, len: usize) -> io::Result<Prefaulted> {
     range_work(ptr, len)?.run_here()
 }
@@ -26,10 +35,20 @@ pub unsafe fn range(ptr: *const u8, len: usize) -> io::Result<Prefaulted> {
 /// As [`range`], in the background.
 ///
 /// # Errors
-/// As [`range`], and where there is no descriptor or no thread to be had.
+/// As [`range`], and if the kernel refuses a descriptor or a thread.
 ///
 /// # Safety
 /// As for [`range`], until the ticket is done or its drop has returned.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let buffer = Vec::<u8>::with_capacity(1 << 20);
+/// // SAFETY: the buffer stays where it is until the ticket is done.
+/// let ticket = unsafe { hakmem_alloc::prefault::range_async(buffer.as_ptr(), buffer.capacity()) }?;
+/// // … other work …
+/// println!("{} bytes are in", ticket.wait()?.bytes);
+/// # Ok(()) }
+/// ```
 pub unsafe fn range_async(ptr: *const u8, len: usize) -> io::Result<Ticket> {
     helper::submit(range_work(ptr, len)?)
 }

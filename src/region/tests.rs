@@ -4,6 +4,7 @@ use super::*;
 use crate::os::fake::{self, Call};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::string::ToString;
 
 fn file_of(len: u64) -> File {
     let path = std::env::temp_dir().join(std::format!(
@@ -55,7 +56,11 @@ fn every_single_failure_of_map_is_an_error_or_a_region() {
                 Ok(region) => assert_eq!(region.len(), 3 << 20, "{name}"),
                 Err(e) => {
                     failures += 1;
-                    assert_eq!(e.raw_os_error(), Some(libc::EPERM), "{name}");
+                    assert!(e.to_string().starts_with("region: "), "{name}: {e}");
+                    let cause = e.get_ref().and_then(|e| e.source());
+                    let cause = cause.and_then(|e| e.downcast_ref::<io::Error>());
+                    let errno = cause.and_then(io::Error::raw_os_error);
+                    assert_eq!(errno, Some(libc::EPERM), "{name}");
                 }
             }
             if calls.total() < n {

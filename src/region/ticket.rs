@@ -17,6 +17,19 @@ use crate::os::thread::{Process, process};
 /// `poll`, `epoll`, tokio's `AsyncFd` or whatever drives the program, then ask [`Ticket::try_done`].
 /// Dropping the ticket cancels what has not been done; for memory of the caller's own
 /// ([`super::prefault::range_async`]) the drop waits for the step in progress.
+///
+/// ```
+/// use hakmem_alloc::region::Region;
+///
+/// # fn main() -> std::io::Result<()> {
+/// use std::os::fd::AsRawFd;
+///
+/// let region = Region::builder().len(4 << 20).map()?;
+/// let ticket = region.prefault_async()?;
+/// println!("poll descriptor {}", ticket.as_raw_fd());
+/// # ticket.wait()?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping the ticket cancels the work"]
 pub struct Ticket {
@@ -111,12 +124,34 @@ impl Ticket {
     ///
     /// # Errors
     /// What ended the work early; `ECANCELED` in a child forked meanwhile.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4 << 20).map()?;
+    /// let done = region.prefault_async()?.wait()?;
+    /// assert!(done.bytes <= 4 << 20);
+    /// # Ok(()) }
+    /// ```
     pub fn wait(&self) -> io::Result<Prefaulted> {
         self.state.check_process()?;
         self.state.wait_done().map_err(Failure::into_io)
     }
 
     /// The outcome, or `None` while the work goes on. May be asked again.
+    ///
+    /// ```
+    /// use hakmem_alloc::region::Region;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let region = Region::builder().len(4 << 20).map()?;
+    /// let ticket = region.prefault_async()?;
+    /// while ticket.try_done().is_none() {
+    ///     std::thread::yield_now(); // better: poll its descriptor
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn try_done(&self) -> Option<io::Result<Prefaulted>> {
         if let Err(e) = self.state.check_process() {
             return Some(Err(e));

@@ -40,12 +40,24 @@ pub(super) enum How {
 }
 
 /// What was brought in.
+///
+/// ```
+/// use hakmem_alloc::region::Region;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let region = Region::builder().len(4 << 20).map()?;
+/// let done = region.prefault()?;
+/// if done.bytes < region.len() {
+///     println!("more would have exceeded what the machine can spare");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Prefaulted {
-    /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for where more
-    /// would have exceeded what the control group or the machine can spare.
+    /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for if
+    /// more would have exceeded what the control group or the machine can spare.
     pub bytes: usize,
-    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 where the kernel
+    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 if the kernel
     /// could not be asked.
     pub huge_bytes: usize,
     /// How long it took, waiting for its turn included.
@@ -86,6 +98,11 @@ impl Plan {
             collapses: false,
             syncs: false,
         }
+    }
+
+    /// Whether the region may be written: all but read-only files.
+    pub(super) fn is_writable(&self) -> bool {
+        self.how == How::Write || self.syncs
     }
 
     fn pace(&self) -> Pace {

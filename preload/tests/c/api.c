@@ -53,6 +53,10 @@ static void numbers(void)
     CHECK(full.huge_live_blocks - before.huge_live_blocks == HUGE_COUNT);
     CHECK(full.live_bytes == info_full.uordblks + info_full.hblkhd);
     CHECK(full.heaps_live == 1);
+    CHECK(full.metadata_bytes > 0 && full.peak_bytes >= full.held_bytes);
+    CHECK(full.held_bytes >= exact + (size_t)HUGE_COUNT * HUGE_SIZE);
+    CHECK(full.process_resident_bytes >= 1 << 20 && full.process_peak_bytes >= full.process_resident_bytes);
+    CHECK(full.process_page_faults > 0 && full.process_page_faults < UINT64_MAX);
     for (int i = 0; i < COUNT; i++)
         free(blocks[i]);
     for (int i = 0; i < HUGE_COUNT; i++)

@@ -56,16 +56,16 @@ pub fn launcher() -> PathBuf {
 /// Compiles `tests/c/<source>` by gcc or g++.
 #[track_caller]
 pub fn compile(source: &str, flags: &[&str]) -> PathBuf {
-    let out = scratch("programs").join(format!(
-        "{}-{}",
-        source.replace('.', "-"),
-        std::process::id()
-    ));
     let compiler = if source.ends_with(".cpp") {
         "g++"
     } else {
         "gcc"
     };
+    let out = scratch("programs").join(format!(
+        "{}-{}",
+        source.replace('.', "-"),
+        std::process::id()
+    ));
     let done = Command::new(compiler)
         .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
         .arg("-Wno-alloc-size-larger-than")

@@ -69,6 +69,7 @@ fn write(stats: &Stats, room: &mut [u8], mode: StatsMode, pid: u32, fd: i32) -> 
     let _ = match mode {
         StatsMode::Off => Ok(()),
         StatsMode::Text => write!(out, "hakmem: statistics of process {pid}\n{stats}"),
+        StatsMode::Full => write!(out, "hakmem: statistics of process {pid}\n{stats:#}"),
         StatsMode::Json => stats
             .write_json(&mut out)
             .and_then(|()| out.write_str("\n")),

@@ -12,7 +12,20 @@ impl Stats {
     ///
     /// # Errors
     /// Those of `out`.
+    ///
+    /// ```
+    /// let mut json = String::new();
+    /// hakmem_alloc::stats_quick().write_json(&mut json)?;
+    /// assert!(json.starts_with(r#"{"schema":1,"allocator":"hakmem""#));
+    /// # Ok::<(), std::fmt::Error>(())
+    /// ```
     pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.json(out)
+    }
+
+    /// The same, once for all kinds of `out`: it is long.
+    #[inline(never)]
+    fn json(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self {
             superslabs,
             huge,
@@ -20,6 +33,7 @@ impl Stats {
             batches,
             bytes,
             huge_pages,
+            process,
             prefault,
             ..
         } = self;
@@ -74,10 +88,14 @@ impl Stats {
             r#","huge_pages":{{"requested_bytes":{},"achieved_bytes":"#,
             huge_pages.requested_bytes
         )?;
-        match huge_pages.achieved_bytes {
-            Some(achieved) => write!(out, "{achieved}}}")?,
-            None => out.write_str("null}")?,
-        }
+        or_null(out, huge_pages.achieved_bytes)?;
+        out.write_str(r#"},"process":{"resident_bytes":"#)?;
+        or_null(out, process.resident_bytes)?;
+        out.write_str(r#","peak_resident_bytes":"#)?;
+        or_null(out, process.peak_resident_bytes)?;
+        out.write_str(r#","page_faults":"#)?;
+        or_null(out, process.page_faults)?;
+        out.write_str("}")?;
         object(
             out,
             "prefault",
@@ -121,12 +139,21 @@ impl Stats {
 }
 
 /// `,"name":{"field":number,…}`.
-fn object(out: &mut impl fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt::Result {
+#[inline(never)]
+fn object(out: &mut dyn fmt::Write, name: &str, fields: &[(&str, u64)]) -> fmt::Result {
     write!(out, r#","{name}":{{"#)?;
     for (i, (field, value)) in fields.iter().enumerate() {
         write!(out, r#"{}"{field}":{value}"#, comma(i))?;
     }
     out.write_str("}")
+}
+
+#[inline(never)]
+fn or_null(out: &mut dyn fmt::Write, number: Option<u64>) -> fmt::Result {
+    match number {
+        Some(number) => write!(out, "{number}"),
+        None => out.write_str("null"),
+    }
 }
 
 fn comma(i: usize) -> &'static str {

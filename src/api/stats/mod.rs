@@ -1,13 +1,14 @@
 //! What the allocator holds at one moment, as plain numbers.
 //!
 //! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people (`text`), as one
-//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel what
-//! it really gave. Nothing here allocates.
+//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel which huge
+//! pages it gave, [`process`] what it counts for the whole process. Nothing here allocates.
 #![deny(unsafe_code)]
 
 pub(crate) mod achieved;
 pub(crate) mod exit;
 mod json;
+pub(crate) mod process;
 mod text;
 
 #[cfg(test)]
@@ -25,12 +26,18 @@ pub const FAILURES: usize = 16;
 /// How many different pairs of call and reason [`Stats::failed_calls`] has a place for.
 pub const FAILED_CALLS: usize = tally::PLACES;
 
-/// A snapshot of the allocator's books.
+/// A snapshot of the allocator's accounting.
 ///
-/// The parts are read one after another while other threads go on, so that a sum may be off by what happened
-/// meanwhile. [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been
-/// joined and no thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
+/// Other threads go on while the parts are read one after another, so a sum may be off by what happened meanwhile.
+/// [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been joined and no
+/// thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
 /// `superslabs.mapped == superslabs.in_use + superslabs.retained + superslabs.purged`.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// let largest = stats.classes.iter().max_by_key(|class| class.live_bytes());
+/// println!("{} live blocks; most bytes are in {largest:?}", stats.live_blocks());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -38,16 +45,18 @@ pub struct Stats {
     pub superslabs: SuperslabStats,
     /// One entry for each size class, by rising size; the first one stays empty.
     pub classes: [ClassStats; CLASSES],
-    /// Blocks above 1 MiB, each a mapping of its own.
+    /// Large blocks: above 1 MiB, each in a mapping of its own.
     pub huge: HugeStats,
     /// Heaps, one for each thread that allocates.
     pub heaps: HeapStats,
-    /// Blocks freed by other threads than their owner.
+    /// Blocks freed by threads other than their owner.
     pub batches: BatchStats,
     /// Memory taken from the system.
     pub bytes: ByteStats,
-    /// Huge pages asked for and had.
+    /// Huge pages asked for and given.
     pub huge_pages: HugePageStats,
+    /// The whole process, by the kernel's account.
+    pub process: ProcessStats,
     /// Memory made resident before it was used.
     pub prefault: PrefaultStats,
     /// Calls about memory that failed since the process began, by the reason the system gave; entries without a count
@@ -58,6 +67,11 @@ pub struct Stats {
 }
 
 /// Superslabs by state.
+///
+/// ```
+/// let superslabs = hakmem_alloc::stats_quick().superslabs;
+/// println!("{} MiB of address space", superslabs.mapped * 2);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SuperslabStats {
@@ -74,6 +88,12 @@ pub struct SuperslabStats {
 }
 
 /// One size class.
+///
+/// ```
+/// for class in hakmem_alloc::stats_quick().classes {
+///     println!("{:>8} {:>8}", class.block_bytes, class.live_blocks);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
@@ -87,12 +107,22 @@ pub struct ClassStats {
 
 impl ClassStats {
     /// Bytes that the program holds, counted in whole blocks.
+    ///
+    /// ```
+    /// let class = hakmem_alloc::stats_quick().classes[1];
+    /// assert_eq!(class.live_bytes(), class.live_blocks * class.block_bytes);
+    /// ```
     pub const fn live_bytes(&self) -> u64 {
         self.live_blocks.saturating_mul(self.block_bytes)
     }
 }
 
-/// Huge blocks.
+/// Large blocks.
+///
+/// ```
+/// let large = hakmem_alloc::stats_quick().huge;
+/// println!("{} blocks above 1 MiB; {} bytes cached", large.live_blocks, large.cached_bytes);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HugeStats {
@@ -105,6 +135,11 @@ pub struct HugeStats {
 }
 
 /// Heaps by state.
+///
+/// ```
+/// let heaps = hakmem_alloc::stats_quick().heaps;
+/// println!("{} threads have a heap; {} heaps wait for one", heaps.live, heaps.idle);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {
@@ -115,6 +150,11 @@ pub struct HeapStats {
 }
 
 /// Batches of blocks on their way back to the heap that owns them, since the process began.
+///
+/// ```
+/// let batches = hakmem_alloc::stats_quick().batches;
+/// println!("{} on their way", batches.posted.saturating_sub(batches.drained));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
@@ -125,12 +165,17 @@ pub struct BatchStats {
 }
 
 /// Memory between the allocator and the system.
+///
+/// ```
+/// let bytes = hakmem_alloc::stats_quick().bytes;
+/// println!("{} held, {} of it unused", bytes.held, bytes.retained);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now for superslabs and for huge blocks, live and freed.
+    /// Address space mapped now for superslabs and for large blocks, live and freed.
     pub mapped: u64,
-    /// Memory held now that no live block uses: retained superslabs and cached huge blocks.
+    /// Memory held now that no live block uses: free slots that are resident, and cached large blocks.
     pub retained: u64,
     /// Memory mapped for the allocator's own tables, which `mapped` does not contain.
     pub metadata: u64,
@@ -143,26 +188,64 @@ pub struct ByteStats {
 }
 
 /// Huge pages: what was asked for and what the kernel gave.
+///
+/// ```
+/// let huge_pages = hakmem_alloc::stats().huge_pages;
+/// if let Some(had) = huge_pages.achieved_bytes {
+///     println!("{had} of {} bytes", huge_pages.requested_bytes);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HugePageStats {
     /// Bytes mapped now for which huge pages were asked.
     pub requested_bytes: u64,
-    /// Bytes in huge pages now, by the kernel's account; `None` where the kernel was not asked or did not say.
+    /// Bytes in huge pages now, by the kernel's account; `None` if the kernel was not asked or did not say.
     pub achieved_bytes: Option<u64>,
 }
 
+/// The whole process, by the kernel's account: what is not the allocator's is counted too. `None` if the kernel was not
+/// asked ([`stats_quick`](crate::stats_quick)) or did not say.
+///
+/// ```
+/// let process = hakmem_alloc::stats().process;
+/// println!("peak: {:?} bytes", process.peak_resident_bytes);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessStats {
+    /// Bytes resident now.
+    pub resident_bytes: Option<u64>,
+    /// The most bytes that were resident since the program was started.
+    pub peak_resident_bytes: Option<u64>,
+    /// Page faults since the process began.
+    pub page_faults: Option<u64>,
+}
+
 /// Prefaulting since the process began, of superslabs and of regions.
+///
+/// ```
+/// let prefault = hakmem_alloc::stats_quick().prefault;
+/// println!("{} bytes in {} calls", prefault.bytes, prefault.calls);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrefaultStats {
     /// Ranges that were touched, populated or collapsed on purpose.
     pub calls: u64,
-    /// Bytes of them that are resident by that; a call that stops short counts what it had.
+    /// Bytes made resident by that. A call that stops short counts what it did.
     pub bytes: u64,
 }
 
 /// How often system calls failed for one reason.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// for failure in stats.failures.iter().filter(|failure| failure.count > 0) {
+///     let reason = std::io::Error::from_raw_os_error(failure.errno);
+///     println!("{} × {reason}", failure.count);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
@@ -173,6 +256,13 @@ pub struct Failure {
 }
 
 /// How often one system call failed for one reason.
+///
+/// ```
+/// let stats = hakmem_alloc::stats_quick();
+/// for failed in stats.failed_calls.iter().filter(|failed| failed.count > 0) {
+///     println!("{} × {}", failed.count, failed.call);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedCall {
@@ -213,6 +303,7 @@ impl Stats {
             batches: BatchStats::default(),
             bytes: ByteStats::default(),
             huge_pages: HugePageStats::default(),
+            process: ProcessStats::default(),
             prefault: PrefaultStats::default(),
             failures: [Failure::default(); FAILURES],
             failed_calls: [FailedCall::default(); FAILED_CALLS],
@@ -237,7 +328,11 @@ impl Stats {
         }
     }
 
-    /// Blocks that the program holds, huge ones included.
+    /// Blocks that the program holds, large ones included.
+    ///
+    /// ```
+    /// println!("{} blocks", hakmem_alloc::stats_quick().live_blocks());
+    /// ```
     pub fn live_blocks(&self) -> u64 {
         self.classes
             .iter()
@@ -246,12 +341,20 @@ impl Stats {
             + self.huge.live_blocks
     }
 
-    /// Bytes that the program holds, counted in whole blocks, huge ones included.
+    /// Bytes that the program holds, counted in whole blocks, large ones included.
+    ///
+    /// ```
+    /// println!("{} bytes", hakmem_alloc::stats_quick().live_bytes());
+    /// ```
     pub fn live_bytes(&self) -> u64 {
         self.classes.iter().map(ClassStats::live_bytes).sum::<u64>() + self.huge.live_bytes
     }
 
     /// Slabs of all classes.
+    ///
+    /// ```
+    /// println!("{} slabs", hakmem_alloc::stats_quick().slabs());
+    /// ```
     pub fn slabs(&self) -> u64 {
         self.classes.iter().map(|class| class.slabs).sum()
     }

@@ -1,4 +1,4 @@
-//! Statistics as a person reads them: bytes in units, states that add up on one line, classes as a table.
+//! Statistics as a person reads them: bytes in units, states that add up on one line. `{:#}` adds the classes as a table.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -6,16 +6,26 @@ use core::fmt;
 use super::Stats;
 use crate::os::sys::Errno;
 
+/// About ten lines for people; `{:#}` adds a table of the size classes in use. What never happened has no line.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_memory(f)?;
+        self.write_traffic(f)?;
+        self.write_failures(f)?;
+        if f.alternate() {
+            self.write_classes(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Stats {
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             superslabs,
             huge,
-            heaps,
-            batches,
             bytes,
-            huge_pages,
-            prefault,
+            process,
             ..
         } = self;
         writeln!(
@@ -26,10 +36,28 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "bytes       {} mapped, {} retained, {} for tables, {} returned so far",
-            Bytes(bytes.mapped),
+            "held        {} for blocks, {} at most; {} of it retained, {} for tables",
+            Bytes(bytes.held),
+            Bytes(bytes.peak),
             Bytes(bytes.retained),
-            Bytes(bytes.metadata),
+            Bytes(bytes.metadata)
+        )?;
+        if let (Some(resident), Some(peak), Some(faults)) = (
+            process.resident_bytes,
+            process.peak_resident_bytes,
+            process.page_faults,
+        ) {
+            writeln!(
+                f,
+                "process     {} resident, {} at most; {faults} page faults so far",
+                Bytes(resident),
+                Bytes(peak)
+            )?;
+        }
+        writeln!(
+            f,
+            "mapped      {}; {} returned so far",
+            Bytes(bytes.mapped),
             Bytes(bytes.returned)
         )?;
         writeln!(
@@ -37,50 +65,71 @@ impl fmt::Display for Stats {
             "superslabs  {} mapped: {} in use, {} retained, {} purged",
             superslabs.mapped, superslabs.in_use, superslabs.retained, superslabs.purged
         )?;
-        writeln!(
-            f,
-            "huge blocks {} of {}; {} cached",
-            huge.live_blocks,
-            Bytes(huge.live_bytes),
-            Bytes(huge.cached_bytes)
-        )?;
-        writeln!(f, "heaps       {} live, {} idle", heaps.live, heaps.idle)?;
-        writeln!(
-            f,
-            "batches     {} posted, {} drained",
-            batches.posted, batches.drained
-        )?;
-        write!(
-            f,
-            "huge pages  {} asked for, ",
-            Bytes(huge_pages.requested_bytes)
-        )?;
-        match huge_pages.achieved_bytes {
-            Some(achieved) => writeln!(f, "{} had", Bytes(achieved))?,
-            None => writeln!(f, "not known how much was had")?,
-        }
-        writeln!(
-            f,
-            "prefault    {} calls, {}",
-            prefault.calls,
-            Bytes(prefault.bytes)
-        )?;
-        write!(f, "failures    ")?;
-        let mut separator = "";
-        for failure in self.known_failures() {
-            write!(f, "{separator}{} {}", failure.count, Errno(failure.errno))?;
-            separator = ", ";
-        }
-        writeln!(f, "{}", if separator.is_empty() { "none" } else { "" })?;
-        for failed in self.known_failed_calls() {
+        if huge.live_blocks != 0 || huge.cached_bytes != 0 {
             writeln!(
                 f,
-                "            {} × {}: {}",
-                failed.count,
-                failed.call,
-                Errno(failed.errno)
+                "large       {} blocks, {}; {} cached",
+                huge.live_blocks,
+                Bytes(huge.live_bytes),
+                Bytes(huge.cached_bytes)
             )?;
         }
+        Ok(())
+    }
+
+    fn write_traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            heaps,
+            batches,
+            huge_pages,
+            prefault,
+            ..
+        } = self;
+        writeln!(f, "heaps       {} live, {} idle", heaps.live, heaps.idle)?;
+        if batches.posted != 0 {
+            writeln!(
+                f,
+                "batches     {} posted, {} drained so far",
+                batches.posted, batches.drained
+            )?;
+        }
+        if huge_pages.requested_bytes != 0 || huge_pages.achieved_bytes.is_some_and(|had| had != 0)
+        {
+            write!(
+                f,
+                "huge pages  {} asked for, ",
+                Bytes(huge_pages.requested_bytes)
+            )?;
+            match huge_pages.achieved_bytes {
+                Some(achieved) => writeln!(f, "{} had", Bytes(achieved))?,
+                None => writeln!(f, "not known how much was had")?,
+            }
+        }
+        if prefault.calls != 0 {
+            writeln!(
+                f,
+                "prefault    {} calls, {} so far",
+                prefault.calls,
+                Bytes(prefault.bytes)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "failures    ";
+        for failed in self.known_failed_calls() {
+            let (count, call, errno) = (failed.count, failed.call, Errno(failed.errno));
+            write!(f, "{separator}{count} × {call}: {errno}")?;
+            separator = ", ";
+        }
+        if separator == ", " {
+            f.write_str("\n")?;
+        }
+        Ok(())
+    }
+
+    fn write_classes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.used_classes().next().is_some() {
             writeln!(
                 f,

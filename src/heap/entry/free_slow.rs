@@ -38,7 +38,7 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     if tag.class() == HUGE as usize {
         let _errno = ErrnoGuard::new();
         if named.is_some_and(|class| !legal(class, HUGE as usize, ptr)) {
-            not_ours("free", ptr, "the layout's size is not this huge block's");
+            not_ours("free", ptr, "the layout's size is not this large block's");
         }
         // SAFETY: the caller gives the block up.
         unsafe { large::free(ptr) };
@@ -121,6 +121,7 @@ pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
 static FOREIGN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the question: true means that the block is somebody else's, known, and may be forgotten.
+#[allow(dead_code, reason = "for the feature `malloc`")]
 pub(crate) fn set_foreign(known: fn(*mut u8) -> bool) {
     FOREIGN.store(known as *mut (), Ordering::Release);
 }

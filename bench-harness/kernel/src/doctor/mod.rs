@@ -157,10 +157,8 @@ fn pool(size: u64) -> String {
     let (mib, free) = (size >> 20, free_pool_pages(size));
     match page.map() {
         Ok(_) => format!("{WHY}; a Region can use it: a page of {mib} MiB was had, {free} were free"),
-        Err(e) => {
-            let why = findings::of_pool(size as usize);
-            format!("{WHY}; a Region could use it, but no page of {mib} MiB was had: {e}: {why}")
-        }
+        // Says how many pages are free, and what to do.
+        Err(e) => format!("{WHY}; a Region could use it, but had none: {e}"),
     }
 }
 

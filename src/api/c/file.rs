@@ -4,8 +4,10 @@
 use core::fmt::{self, Write};
 
 /// A `FILE *` to format into.
+#[cfg(target_env = "gnu")]
 pub(crate) struct File(*mut libc::FILE);
 
+#[cfg(target_env = "gnu")]
 impl File {
     /// # Safety
     /// `stream` may be written for as long as this value lives.
@@ -14,6 +16,7 @@ impl File {
     }
 }
 
+#[cfg(target_env = "gnu")]
 impl Write for File {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // SAFETY: the promise given to `new`.
@@ -27,18 +30,19 @@ impl Write for File {
 }
 
 /// A buffer as `snprintf` fills it: what does not fit is counted and dropped.
-pub(crate) struct Buffer<'a> {
+pub struct Buffer<'a> {
     room: &'a mut [u8],
     needed: usize,
 }
 
 impl<'a> Buffer<'a> {
-    pub(crate) fn new(room: &'a mut [u8]) -> Buffer<'a> {
+    /// Fills `room`.
+    pub fn new(room: &'a mut [u8]) -> Buffer<'a> {
         Buffer { room, needed: 0 }
     }
 
-    /// Ends the text with a NUL and answers its full length without it.
-    pub(crate) fn finish(self) -> usize {
+    /// Ends the text with a NUL and returns its full length without it.
+    pub fn finish(self) -> usize {
         let end = self.needed.min(self.room.len().saturating_sub(1));
         if let Some(place) = self.room.get_mut(end) {
             *place = 0;

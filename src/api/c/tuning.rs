@@ -6,7 +6,7 @@ use core::ffi::c_int;
 /// has no counterpart.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_trim(_pad: usize) -> c_int {
-    (hakmem_alloc::purge() > 0).into()
+    (crate::api::purge() > 0).into()
 }
 
 /// glibc's parameter with a bounded value: the largest size of its quickest bins.

@@ -1,9 +1,9 @@
 //! The members of the family that take an alignment. Each refuses what glibc refuses, in glibc's way.
 
-use crate::errno::{answer, fail, set};
-use crate::os_page;
+use super::errno::{answer, fail, set};
+use super::os_page;
+use crate::api::raw;
 use core::ffi::{c_int, c_void};
-use hakmem_alloc::raw;
 
 /// glibc's least block: what smaller alignments of `memalign` are raised to.
 const LEAST: usize = 16;

@@ -2,8 +2,8 @@
 //! the last OS page of its own data; such a block that reaches `free` later is no error and is forgotten. (What it maps
 //! when that page is full is not told from anybody else's memory; glibc keeps all of it for good.)
 
+use crate::heap::free_slow::set_foreign;
 use core::mem::size_of;
-use hakmem_alloc::raw;
 
 /// Run before the constructors of the program and of most libraries. Calls that come before it are served too: it
 /// only says whom to ask about a block that is not the allocator's.
@@ -12,7 +12,7 @@ use hakmem_alloc::raw;
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
-    raw::set_foreign(is_the_loaders);
+    set_foreign(is_the_loaders);
 }
 
 fn is_the_loaders(block: *mut u8) -> bool {
@@ -23,7 +23,7 @@ fn is_the_loaders(block: *mut u8) -> bool {
     }
     // SAFETY: the kernel mapped the loader there, and a loader stays.
     let end = unsafe { end_of_image(base) };
-    (base..end.next_multiple_of(crate::os_page())).contains(&(block as usize))
+    (base..end.next_multiple_of(super::os_page())).contains(&(block as usize))
 }
 
 /// The first byte behind the last segment.

@@ -2,7 +2,7 @@
 //! loader that asks `__libc_memalign` for thread-local storage and frees it by `free`, must find all of them here or
 //! none.
 
-use crate::{aligned, basic};
+use super::{aligned, basic};
 use core::ffi::{c_int, c_void};
 
 /// See [`basic::malloc`].

@@ -1,9 +1,9 @@
 //! malloc, free, calloc, realloc and their kin.
 
-use crate::errno::{HAKMEM, answer, fail};
+use super::errno::{HAKMEM, answer, fail};
+use crate::api::raw;
 use core::ffi::c_void;
 use core::ptr;
-use hakmem_alloc::raw;
 
 /// The alignment of every block; that of `max_align_t`.
 const ALIGN: usize = 16;
@@ -63,7 +63,7 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and answers null with `errno` as it was. On failure the
+/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and returns null with `errno` as it was. On failure the
 /// block stays.
 ///
 /// # Safety

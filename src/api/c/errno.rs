@@ -1,8 +1,8 @@
 //! `errno`, as glibc's family sets it: ENOMEM or EINVAL on failure, untouched on success.
 
+use crate::api::global::Hakmem;
 use core::ffi::c_void;
 use core::ptr;
-use hakmem_alloc::Hakmem;
 
 pub(crate) fn set(value: i32) {
     // SAFETY: the C library's own location for this thread.

@@ -2,10 +2,11 @@
 //!
 //! What glibc calls its arenas are our superslabs here, what it maps one by one are huge blocks.
 
-use crate::file::{Buffer, File};
+use super::file::{Buffer, File};
+use crate::api::raw;
+use crate::api::stats::Stats;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
-use hakmem_alloc::{Stats, raw};
 
 /// A slab is as long as this or as its one block.
 const SLAB: u64 = 64 << 10;
@@ -147,12 +148,12 @@ pub extern "C" fn malloc_stats() {
         let size = room.len();
         let mut text = Buffer::new(room);
         // A buffer counts what does not fit, and fails never.
-        let _ = write!(text, "{stats}");
+        let _ = write!(text, "{stats:#}");
         let len = text.finish();
         // One piece, so that those of several processes do not mix. Nobody is told that the telling failed.
         let _ = match room.get(..len).map(core::str::from_utf8) {
             Some(Ok(text)) if len < size => out.write_str(text),
-            _ => write!(out, "{stats}"),
+            _ => write!(out, "{stats:#}"),
         };
     });
 }

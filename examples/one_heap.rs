@@ -1,0 +1,57 @@
+//! Rust and C on one heap, by the feature `malloc`:
+//!
+//! ```sh
+//! cargo run --release --example one_heap --features malloc
+//! ```
+//!
+//! The C library's `strdup` calls `malloc` itself. Without the feature that is glibc's, and a program with much C in it (RocksDB,
+//! sqlite) has two heaps, each with free memory that the other cannot use. With it the allocator's own statistics count the
+//! blocks of both. Ends with code 1 if they do not.
+
+use hakmem_alloc::{Hakmem, stats_quick};
+use std::ffi::{CStr, c_char};
+use std::process::ExitCode;
+
+#[global_allocator]
+static GLOBAL: Hakmem = Hakmem::new();
+
+const BLOCKS: usize = 10_000;
+const TEXT: &CStr = c"a text of the length of which this program has no other blocks, so that they can be told apart";
+
+/// Live blocks of the size class that holds [`TEXT`].
+fn live() -> u64 {
+    let size = TEXT.count_bytes() as u64 + 1;
+    let stats = stats_quick();
+    let class = stats.classes.iter().find(|class| class.block_bytes >= size);
+    class.map_or(0, |class| class.live_blocks)
+}
+
+fn main() -> ExitCode {
+    let mut of_c: Vec<*mut c_char> = Vec::with_capacity(BLOCKS);
+    let mut of_rust: Vec<Box<[u8]>> = Vec::with_capacity(BLOCKS);
+    let before = live();
+    for _ in 0..BLOCKS {
+        // SAFETY: the text is a C string.
+        of_c.push(unsafe { libc::strdup(TEXT.as_ptr()) });
+    }
+    let with_c = live() - before;
+    of_rust.extend((0..BLOCKS).map(|_| TEXT.to_bytes_with_nul().into()));
+    let with_both = live() - before;
+    for block in of_c {
+        // SAFETY: made by strdup above, freed once.
+        unsafe { libc::free(block.cast()) };
+    }
+    drop(of_rust);
+    let left = live() - before;
+    println!("blocks that the statistics of hakmem count:");
+    println!("  {with_c:>6} after C made {BLOCKS}");
+    println!("  {with_both:>6} after Rust made {BLOCKS} more");
+    println!("  {left:>6} after both freed theirs");
+    let one_heap = (with_c, with_both, left) == (BLOCKS as u64, 2 * BLOCKS as u64, 0);
+    println!("{}", if one_heap { "one heap" } else { "two heaps" });
+    if one_heap {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
