@@ -36,6 +36,12 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
+        if !Bin::has_places(heap, class) {
+            let _guard = lock(heap);
+            if !Bin::find_places(heap, class) {
+                return Fresh::NULL;
+            }
+        }
         (*heap).freeing.remove(class);
         idle_owners::took(heap);
         if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
