@@ -44,7 +44,11 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         }
         (*heap).freeing.remove(class);
         idle_owners::took(heap);
-        if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
+        // Most threads gather nothing, and do not touch what it would lie in.
+        if (*heap).gathered.has(class)
+            && Out::count(heap, class) > 0
+            && size_class::size(class) >= RECYCLE_FROM
+        {
             let (from, count) = Out::take(heap, class);
             (*heap).mixed.add(class);
             ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
