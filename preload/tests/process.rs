@@ -67,7 +67,10 @@ fn a_small_process_has_little_resident() {
     let (code, ours) = small(OURS);
     assert_eq!(none, 0);
     assert!((1..=176).contains(&code), "{code} KiB of code");
-    assert!(ours <= theirs + 124, "{ours} KiB of its own, {theirs} under glibc");
+    assert!(
+        ours <= theirs + 124,
+        "{ours} KiB of its own, {theirs} under glibc"
+    );
 }
 
 #[test]
