@@ -118,15 +118,10 @@ impl Bin {
     /// # Safety
     /// `heap` is zeroed memory that nobody else knows of.
     pub(crate) unsafe fn init_all(heap: *mut Heap) {
-        let nothing = or_nothing(ptr::null_mut());
+        let top = or_nothing(ptr::null_mut());
         for class in 0..CLASSES {
             // SAFETY: the caller's promise.
-            unsafe {
-                (*heap).front.bins[class] = Bin {
-                    top: nothing,
-                    end: nothing,
-                };
-            }
+            unsafe { (*heap).front.bins[class] = Bin { top, end: top } };
         }
     }
 
