@@ -101,7 +101,7 @@ impl Bin {
     #[inline(always)]
     unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { or_nothing((*heap).bottoms[class]) }
+        unsafe { (*heap).bottoms[class] }
     }
 
     /// The place that holds null while the bin is in no magazine.
@@ -121,7 +121,10 @@ impl Bin {
         let top = or_nothing(ptr::null_mut());
         for class in 0..CLASSES {
             // SAFETY: the caller's promise.
-            unsafe { (*heap).front.bins[class] = Bin { top, end: top } };
+            unsafe {
+                (*heap).bottoms[class] = top;
+                (*heap).front.bins[class] = Bin { top, end: top };
+            }
         }
     }
 
@@ -132,7 +135,7 @@ impl Bin {
     #[inline(always)]
     pub(crate) unsafe fn has_places(heap: *mut Heap, class: usize) -> bool {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { !(*heap).bottoms[class].is_null() }
+        unsafe { (*heap).bottoms[class] != or_nothing(ptr::null_mut()) }
     }
 
     /// Gives the bin places of its own if it has none; false if memory is refused. Its limit stays 0. A thread uses few
@@ -191,7 +194,7 @@ impl Bin {
                 }
                 None => (Bin::own(heap, class), 0, Bin::own_room(heap, class)),
             };
-            (*heap).bottoms[class] = if room == 0 { ptr::null_mut() } else { bottom };
+            (*heap).bottoms[class] = bottom;
             let bin = &raw mut (*heap).front.bins[class];
             Bin::set_top(bin, bottom.add(count));
             (*bin).end = bottom.add(room);

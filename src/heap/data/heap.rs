@@ -126,8 +126,8 @@ pub(crate) const LIVE: u32 = 0;
 /// Its thread has ended: whoever posts to it drains it.
 pub(crate) const IDLE: u32 = 1;
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag and bins is a valid new
-/// heap.
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and their bottoms
+/// is a valid new heap.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(crate) front: Front,
@@ -155,8 +155,8 @@ pub(crate) struct Heap {
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
-    /// The place of each bin that holds null: of its own, or in a magazine; null while the bin has no places. Changes under
-    /// the lock alone.
+    /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
+    /// Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
     /// Each bin's own places, for the addresses of its blocks; null until the bin first needed them. Under the lock.
     pub(crate) places: [*mut *mut Block; CLASSES],
