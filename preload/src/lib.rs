@@ -16,6 +16,9 @@ compile_error!(
     "libhakmem.so is built for x86_64 with glibc: its operators new are written in x86_64 assembly and its rules are glibc's"
 );
 
+// Cargo links anew when the order of the code changes.
+const _: &[u8] = include_bytes!("../order.ld");
+
 mod api;
 // These two go on by the dynamic loader, which a static program has not.
 #[cfg(not(feature = "static"))]

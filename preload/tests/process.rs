@@ -47,6 +47,32 @@ fn loaded_and_unloaded_while_its_threads_live_on() {
     assert_eq!(ended.output(), "loaded and gone\n");
 }
 
+/// KiB of the library's code that are resident, and KiB that the process has written.
+fn small(malloc_of: &str) -> (u64, u64) {
+    let program = compile("small.c", &[]);
+    let ended = run(&mut command(&program, malloc_of), Duration::from_secs(60));
+    let figures: Vec<u64> = ended
+        .output()
+        .split_whitespace()
+        .map(|word| word.parse().expect("a number"))
+        .collect();
+    (figures[0], figures[1])
+}
+
+/// The kernel maps 64 KiB around a page that is missing, and more where the file lies in larger pieces in its cache. In any
+/// other order than that of order.ld the whole code is resident, 240 KiB.
+#[test]
+fn a_small_process_has_little_resident() {
+    let (none, theirs) = small(GLIBC);
+    let (code, ours) = small(OURS);
+    assert_eq!(none, 0);
+    assert!((1..=176).contains(&code), "{code} KiB of code");
+    assert!(
+        ours <= theirs + 124,
+        "{ours} KiB of its own, {theirs} under glibc"
+    );
+}
+
 #[test]
 fn the_interface_of_the_header() {
     let library = common::library();

@@ -2,7 +2,7 @@
 //! returned; freed descriptors are kept by their owners for re-use. The one mmap in two megabytes of metadata happens
 //! under the arena's lock, a leaf; nothing is populated, so it is short.
 
-use crate::base::units::{SUPERSLAB, round_up};
+use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::huge::{self, Thp};
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
@@ -33,6 +33,11 @@ pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
 /// `count` zeroed words, likewise.
 pub(crate) fn allocate_words(count: usize) -> Option<NonNull<u64>> {
     allocate_bytes(count * size_of::<u64>(), align_of::<u64>()).map(NonNull::cast)
+}
+
+/// `count` zeroed words in cache lines of their own, likewise.
+pub(crate) fn allocate_lines(count: usize) -> Option<NonNull<u64>> {
+    allocate_bytes(count * size_of::<u64>(), CACHE_LINE).map(NonNull::cast)
 }
 
 fn allocate_bytes(size: usize, align: usize) -> Option<NonNull<u8>> {

@@ -216,8 +216,10 @@ pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
         // SAFETY: nobody else uses the private part any more.
         unsafe {
             flush_bin(heap, class, sorter);
-            let (gathered, count) = Out::take(heap, class);
-            open::blocks(heap, gathered, count, class, sorter);
+            if (*heap).gathered.has(class) {
+                let (gathered, count) = Out::take(heap, class);
+                open::blocks(heap, gathered, count, class, sorter);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The bins: a thread's free blocks of each class, their addresses in an array of its own, newest on top.
+//! The bins: a thread's free blocks of each class, their addresses in an array for each class, newest on top.
 //!
 //! A class that swings by thousands of blocks has its bin in a magazine: one that is full goes onto the spare stack as it is,
 //! and an empty one comes back for it.
@@ -11,6 +11,7 @@ use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
+use crate::slab::meta;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
@@ -68,24 +69,9 @@ pub(crate) fn may_be_magazine(class: usize) -> bool {
 }
 
 const _: () = assert!(
-    magazine::ROOM <= batch::MOST,
-    "what is in a bin may be gathered"
+    magazine::ROOM <= batch::MOST && MOST_IN_BIN <= batch::MOST,
+    "what is in a bin may be gathered, and becomes one batch"
 );
-
-/// Where the places of each bin that is in no magazine begin, the one that holds null included.
-static FIRST: [u16; CLASSES + 1] = {
-    let mut lens = [0; CLASSES];
-    let mut class = 0;
-    while class < CLASSES {
-        assert!(room(class) <= batch::MOST, "a bin may become one batch");
-        lens[class] = 1 + room(class) as u16;
-        class += 1;
-    }
-    size_class::starts(lens)
-};
-
-/// The places of all bins of a heap that are in no magazine. All-zero is empty.
-pub(crate) type Places = [*mut Block; FIRST[CLASSES] as usize];
 
 impl Bin {
     /// The place of the newest block, or the one that holds null. Other threads count what lies below it (statistics,
@@ -121,31 +107,57 @@ impl Bin {
     /// The place that holds null while the bin is in no magazine.
     ///
     /// # Safety
-    /// `heap` is a heap.
+    /// As for [`Bin::bottom`].
     unsafe fn own(heap: *mut Heap, class: usize) -> *mut *mut Block {
-        // SAFETY: inside the heap's places.
-        unsafe {
-            (&raw mut (*heap).places)
-                .cast::<*mut Block>()
-                .add(usize::from(FIRST[class]))
-        }
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe { or_nothing((*heap).places[class]) }
     }
 
-    /// Empties every bin of a new heap.
+    /// Empties every bin of a new heap. They have no places yet.
     ///
     /// # Safety
     /// `heap` is zeroed memory that nobody else knows of.
     pub(crate) unsafe fn init_all(heap: *mut Heap) {
+        let top = or_nothing(ptr::null_mut());
         for class in 0..CLASSES {
             // SAFETY: the caller's promise.
             unsafe {
-                let bottom = Bin::own(heap, class);
-                (*heap).bottoms[class] = bottom;
-                (*heap).front.bins[class] = Bin {
-                    top: bottom,
-                    end: bottom,
-                };
+                (*heap).bottoms[class] = top;
+                (*heap).front.bins[class] = Bin { top, end: top };
             }
+        }
+    }
+
+    /// Whether the bin has places, its own or those of a magazine.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    #[inline(always)]
+    pub(crate) unsafe fn has_places(heap: *mut Heap, class: usize) -> bool {
+        // SAFETY: a word of a heap, which lives for ever.
+        unsafe { (*heap).bottoms[class] != or_nothing(ptr::null_mut()) }
+    }
+
+    /// Gives the bin places of its own if it has none; false if memory is refused. Its limit stays 0. A thread uses few
+    /// classes, so each gets its places when it first needs them, and they lie together in the order of use.
+    ///
+    /// # Safety
+    /// The bin is the calling thread's, and the caller holds the heap's lock.
+    pub(crate) unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
+        // SAFETY: the caller's promises; the places are fresh, zeroed, and as many as `room` says beside the one for null.
+        unsafe {
+            if Bin::has_places(heap, class) {
+                return true;
+            }
+            if (*heap).places[class].is_null() {
+                let Some(places) = meta::allocate_lines(1 + room(class)) else {
+                    return false;
+                };
+                (*heap).places[class] = places.as_ptr().cast();
+            }
+            Bin::lay(heap, class, None);
+            Bin::set_limit(heap, class, 0);
+            true
         }
     }
 
@@ -180,7 +192,7 @@ impl Bin {
                     let (bottom, count) = Magazine::open(magazine);
                     (bottom, count, magazine::ROOM)
                 }
-                None => (Bin::own(heap, class), 0, room(class)),
+                None => (Bin::own(heap, class), 0, Bin::own_room(heap, class)),
             };
             (*heap).bottoms[class] = bottom;
             let bin = &raw mut (*heap).front.bins[class];
@@ -198,8 +210,19 @@ impl Bin {
         // SAFETY: the caller's promise.
         match unsafe { Bin::magazine(heap, class) } {
             Some(_) => magazine::ROOM,
-            None => room(class),
+            // SAFETY: as above.
+            None => unsafe { Bin::own_room(heap, class) },
         }
+    }
+
+    /// Blocks there is room for outside a magazine: none before the bin got places.
+    ///
+    /// # Safety
+    /// As for [`Bin::bottom`].
+    unsafe fn own_room(heap: *mut Heap, class: usize) -> usize {
+        // SAFETY: a word of a heap, which lives for ever.
+        let has_own = unsafe { !(*heap).places[class].is_null() };
+        if has_own { room(class) } else { 0 }
     }
 
     /// Blocks in the bin.
@@ -354,6 +377,16 @@ struct Nothing(*mut Block);
 unsafe impl Sync for Nothing {}
 
 static NOTHING: Nothing = Nothing(ptr::null_mut());
+
+/// A bin's place, or the one of a bin that has none, if it is null.
+#[inline(always)]
+fn or_nothing(place: *mut *mut Block) -> *mut *mut Block {
+    if place.is_null() {
+        (&raw const NOTHING).cast_mut().cast()
+    } else {
+        place
+    }
+}
 
 impl StandIn {
     pub(crate) const NEW: StandIn = StandIn {

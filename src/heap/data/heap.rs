@@ -2,7 +2,7 @@
 
 use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES};
-use crate::heap::data::bin::{Bin, Places};
+use crate::heap::data::bin::Bin;
 use crate::heap::data::class_set::Classes;
 use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
 use crate::heap::data::{bin, holes, state};
@@ -75,13 +75,8 @@ pub(crate) struct Spare {
 /// `spare_bytes` over its spare stacks.
 #[repr(C)]
 pub(crate) struct Shared {
-    pub(crate) spare: [Spare; CLASSES],
-    pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
-    /// Blocks out of this heap's slabs, by class.
-    pub(crate) out_blocks: [u64; CLASSES],
     /// Classes of which another heap took a slab over: what is posted here may hold blocks of it for ever after.
     pub(crate) taken_from: Classes,
-    pub(crate) slab_count: [u32; CLASSES],
     pub(crate) slab_bytes: usize,
     /// Bytes of the slabs' blocks that were ever handed out, without OS pages of them that are gone.
     pub(crate) carved_bytes: usize,
@@ -111,9 +106,15 @@ pub(crate) struct Shared {
     pub(crate) drained: u64,
     /// Pages of slabs that are to go, or have gone (`slabs::holes`).
     pub(crate) holes: holes::State,
-    /// Whether a `sorter::Sorter` has any blocks. The large tables come last: a thread that has a few blocks does not touch
-    /// them, and what it does touch lies together.
+    /// Whether a `sorter::Sorter` has any blocks.
     pub(crate) sorting: bool,
+    /// What belongs to a class follows what every thread touches, and the large tables come last: a thread that has a few
+    /// blocks does not touch them.
+    pub(crate) slab_count: [u32; CLASSES],
+    /// Blocks out of this heap's slabs, by class.
+    pub(crate) out_blocks: [u64; CLASSES],
+    pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
+    pub(crate) spare: [Spare; CLASSES],
     /// What the sorter gathers.
     pub(crate) rows: Rows,
     /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
@@ -125,12 +126,11 @@ pub(crate) const LIVE: u32 = 0;
 /// Its thread has ended: whoever posts to it drains it.
 pub(crate) const IDLE: u32 = 1;
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins, their bottoms and
-/// `out` is a valid new heap.
+/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and their bottoms
+/// is a valid new heap.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(crate) front: Front,
-    pub(crate) out: [Out; CLASSES],
     pub(crate) strays: Strays,
     pub(crate) inbox: Inbox,
     pub(crate) lock: Lock,
@@ -155,11 +155,15 @@ pub(crate) struct Heap {
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
-    /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
+    /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
+    /// Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
+    /// Each bin's own places, for the addresses of its blocks; null until the bin first needed them. Under the lock.
+    pub(crate) places: [*mut *mut Block; CLASSES],
     pub(crate) shared: UnsafeCell<Shared>,
-    /// Where the bins that lie in no magazine, and the batches in the making, keep the addresses of their blocks.
-    pub(crate) places: Places,
+    /// The batches in the making, and where they keep the addresses of their blocks. Last: most threads free no block of
+    /// another's, and do not touch them.
+    pub(crate) out: [Out; CLASSES],
     pub(crate) out_places: state::OutPlaces,
 }
 

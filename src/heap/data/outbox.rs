@@ -1,7 +1,7 @@
 //! The batches in the making: blocks that a thread frees for one other heap each class, until they are worth a message.
 
-use crate::base::size_class::{CLASSES, SIZES};
-use crate::heap::data::heap::{Heap, NOBODY};
+use crate::base::size_class::SIZES;
+use crate::heap::data::heap::Heap;
 use crate::heap::data::state::{OUT_FIRST, Out, batch_limit};
 use crate::slab::batch::{Batch, Block};
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
@@ -37,24 +37,6 @@ impl Out {
         }
     }
 
-    /// Makes all of a new heap's empty.
-    ///
-    /// # Safety
-    /// `heap` is zeroed memory that nobody else knows of.
-    pub(crate) unsafe fn init_all(heap: *mut Heap) {
-        for class in 0..CLASSES {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let first = Out::first(heap, class);
-                (*heap).out[class] = Out {
-                    next: first,
-                    last: first.add(batch_limit(class) - 1),
-                    owner: NOBODY,
-                };
-            }
-        }
-    }
-
     /// Blocks gathered.
     ///
     /// # Safety
@@ -76,7 +58,7 @@ impl Out {
     pub(crate) unsafe fn owner(heap: *mut Heap, class: usize) -> Option<u32> {
         // SAFETY: the caller's promise.
         let owner = unsafe { (*heap).out[class].owner };
-        (owner != NOBODY).then_some(owner)
+        (owner != 0).then_some(owner)
     }
 
     /// Adds a block of `owner` where the batch is for that one and does not get full by it.
@@ -113,8 +95,13 @@ impl Out {
         // SAFETY: `next` is at most `last`; the caller's promises.
         unsafe {
             let out = &raw mut (*heap).out[class];
+            if (*out).owner == 0 {
+                let first = Out::first(heap, class);
+                (*out).last = first.add(batch_limit(class) - 1);
+                Out::set_next(out, first);
+                (*out).owner = owner;
+            }
             let next = Out::next(out);
-            (*out).owner = owner;
             *next = block;
             if next != (*out).last {
                 compiler_fence(Ordering::Release);
@@ -145,7 +132,7 @@ impl Out {
         unsafe {
             let out = &raw mut (*heap).out[class];
             Out::set_next(out, Out::first(heap, class));
-            (*out).owner = NOBODY;
+            (*out).owner = 0;
         }
         // A fork may freeze this thread: the blocks must not be found both here and where they go.
         compiler_fence(Ordering::Release);

@@ -3,7 +3,6 @@
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Heap, IDLE, NOBODY};
 use crate::heap::data::rest;
-use crate::heap::data::state::Out;
 use crate::os::lock::{Lock, Locked};
 use crate::os::thread;
 use crate::slab::directory::Tag;
@@ -217,7 +216,6 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
         (*heap).id = id;
         (*heap).front.tag = Tag::of_owner(id).0;
         Bin::init_all(heap);
-        Out::init_all(heap);
         (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
     }
     NEXT_ID.store(id + 1, Ordering::Relaxed);

@@ -36,14 +36,14 @@ pub(crate) static OUT_FIRST: [u16; CLASSES + 1] = size_class::starts(LIMITS);
 /// The places of all classes of a heap.
 pub(crate) type OutPlaces = [*mut Block; OUT_FIRST[CLASSES] as usize];
 
-/// A batch in the making for one other heap.
+/// A batch in the making for one other heap. All-zero is nothing.
 #[repr(C)]
 pub(crate) struct Out {
-    /// The place for the next block.
+    /// The place for the next block; null before the first.
     pub(crate) next: *mut *mut Block,
     /// The last place: the block that goes there makes the batch full.
     pub(crate) last: *mut *mut Block,
-    /// [`NOBODY`] where nothing has been gathered.
+    /// 0, which is no heap's id, while nothing is gathered.
     pub(crate) owner: u32,
 }
 

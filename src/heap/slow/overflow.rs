@@ -43,7 +43,9 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             stack::put(heap, class, &raw const block, 1);
         } else if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);
-        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id {
+        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id
+            && Bin::find_places(heap, class)
+        {
             // A thread that frees what others allocate: gather, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);

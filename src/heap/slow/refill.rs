@@ -36,9 +36,19 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
+        if !Bin::has_places(heap, class) {
+            let _guard = lock(heap);
+            if !Bin::find_places(heap, class) {
+                return Fresh::NULL;
+            }
+        }
         (*heap).freeing.remove(class);
         idle_owners::took(heap);
-        if Out::count(heap, class) > 0 && size_class::size(class) >= RECYCLE_FROM {
+        // Most threads gather nothing, and do not touch what it would lie in.
+        if (*heap).gathered.has(class)
+            && Out::count(heap, class) > 0
+            && size_class::size(class) >= RECYCLE_FROM
+        {
             let (from, count) = Out::take(heap, class);
             (*heap).mixed.add(class);
             ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);

@@ -1,3 +1,4 @@
+mod footprint_tests;
 mod fork_tests;
 mod nodes_tests;
 mod oom_tests;
