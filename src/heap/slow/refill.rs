@@ -150,7 +150,6 @@ unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh
 /// The heap has no slab with room: somebody else's, or a new one.
 #[inline(never)]
 unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
-    settle::recover();
     if take_over::take_over(heap, class) {
         // SAFETY: the lock is taken for the call.
         unsafe {
@@ -181,6 +180,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 reclaim::others_make_room(heap, bytes);
                 ceiling::grew();
                 if had.mapped {
+                    settle::recover();
                     ahead::ran_dry(node);
                 }
                 if let Some(fresh) = taken {

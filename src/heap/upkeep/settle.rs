@@ -59,8 +59,9 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     }
 }
 
-/// Sends home what the threads held that a fork left behind, of a few heaps at a time: a child that soon ends or becomes
-/// another program does not copy their pages, and one that stays has their memory. No lock may be held.
+/// Sends home what the threads held that a fork left behind, of a few heaps at a time: as time passes, and when fresh memory
+/// was mapped. So a child that soon ends or becomes another program does not copy their pages, and one that stays has their
+/// memory. No lock may be held.
 #[inline]
 pub(crate) fn recover() {
     if TORN.load(Ordering::Relaxed) > 0 {
