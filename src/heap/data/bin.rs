@@ -9,6 +9,7 @@
 
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
+use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
 use crate::slab::meta;
@@ -360,39 +361,6 @@ fn fetch(block: *mut Block) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = block;
-}
-
-/// A bin without a cell in it, for read-only memory: empty and full.
-#[repr(C)]
-pub(crate) struct StandIn {
-    top: *const Nothing,
-    end: *const Nothing,
-}
-
-/// The place of a bin that has none.
-#[repr(transparent)]
-struct Nothing(*mut Block);
-
-// SAFETY: never written.
-unsafe impl Sync for Nothing {}
-
-static NOTHING: Nothing = Nothing(ptr::null_mut());
-
-/// A bin's place, or the one of a bin that has none, if it is null.
-#[inline(always)]
-fn or_nothing(place: *mut *mut Block) -> *mut *mut Block {
-    if place.is_null() {
-        (&raw const NOTHING).cast_mut().cast()
-    } else {
-        place
-    }
-}
-
-impl StandIn {
-    pub(crate) const NEW: StandIn = StandIn {
-        top: &raw const NOTHING,
-        end: &raw const NOTHING,
-    };
 }
 
 const _: () = assert!(

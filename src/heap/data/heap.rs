@@ -5,7 +5,7 @@ use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::class_set::Classes;
 use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
-use crate::heap::data::{bin, holes, state};
+use crate::heap::data::{holes, stand_in, state};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Addresses, Batch, Block};
 use crate::slab::directory::{OWNER_MAX, Tag};
@@ -32,7 +32,7 @@ pub(crate) struct Front {
 /// A front without a cell in it, so that it lies in read-only memory: every bin empty, a tag that nothing matches.
 #[repr(C, align(64))]
 pub(crate) struct StandIn {
-    bins: [bin::StandIn; CLASSES],
+    bins: [stand_in::StandIn; CLASSES],
     tag: u32,
 }
 
@@ -49,7 +49,7 @@ impl StandIn {
     pub(crate) const fn new() -> StandIn {
         StandIn {
             tag: Tag::of_owner(NOBODY).0,
-            bins: [bin::StandIn::NEW; CLASSES],
+            bins: [stand_in::StandIn::NEW; CLASSES],
         }
     }
 }
