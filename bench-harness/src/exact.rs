@@ -65,10 +65,13 @@ fn counted(allocator: &str, order: &Order, limit: Duration) -> Exact {
     exact
 }
 
-/// The same command under a tool with these arguments.
+/// The same command under a tool with these arguments. Of the caller's environment it has the allocators' settings alone: a
+/// start reads all of it, and what is counted is to be the same wherever it is counted.
 fn under(tool: &str, arguments: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(tool);
     outer.args(arguments).arg(command.get_program()).args(command.get_args());
+    let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HAKMEM_"));
+    outer.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(settings);
     for (name, value) in command.get_envs().filter_map(|(n, v)| Some((n, v?))) {
         outer.env(name, value);
     }

@@ -65,7 +65,8 @@ fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
     assert_eq!(again, magazine, "what is resident goes first");
     // SAFETY: ours.
     unsafe { depot.give(again) };
-    assert!(depot.catch_up() >= SIZE);
+    // A larger OS page holds others as well, which nobody had.
+    assert!(depot.catch_up() >= SIZE || sys::page_size() > SIZE);
 
     let mut list = ptr::null_mut();
     fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
