@@ -71,7 +71,8 @@
 //! # Failure and misuse
 //!
 //! - An allocation that fails returns null: out of memory, a limit, or a size above `isize::MAX`. If the machine has memory and a
-//!   limit forbids it, one line on stderr says which. Nothing panics or unwinds.
+//!   limit forbids it, one line on stderr says which. Nothing panics or unwinds. Blocks at one alignment of 64 GiB and more are
+//!   fewer than the directory's span (4 to 16 TiB) has multiples of it: 63 at 64 GiB, none at the span itself.
 //! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: one line on stderr that names
 //!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed twice,
 //!   blocks freed after their memory went back, and layouts of another size class.
@@ -99,8 +100,7 @@
 //! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
-//! | `prlimit64` | whether freed addresses are kept for the next blocks, which they are not under a limit; why memory was refused |
-//! | `sysinfo` | why memory was refused, which one line says |
+//! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
 //! | `write` | the messages to stderr |
 //!

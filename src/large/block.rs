@@ -160,12 +160,14 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         }
         cache::unmap(entry.run, entry.huge());
     }
-    let fresh = fresh(len, align)?;
     // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
     let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
-    if gathers && fresh.is_whole() && parts::may_gather() {
-        match parts::gather(fresh.map, PARTS, None) {
-            Some(gathered) if gathered.fresh < fresh.map.len => {
+    if gathers
+        && parts::may_gather()
+        && let Some(map) = map_new(len, align)
+    {
+        match parts::gather(map, PARTS, None) {
+            Some(gathered) if gathered.fresh < map.len => {
                 return Some(Obtained {
                     run: gathered.run,
                     huge: gathered.huge,
@@ -173,14 +175,11 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
                 });
             }
             // Another thread was quicker.
-            Some(_) => {}
-            None => {
-                DIRECTORY.leave(fresh.map.addr);
-                return Some(obtain_fresh(self::fresh(len, align)?, zeroed));
-            }
+            Some(_) => return Some(obtain_fresh(Run::new(map), zeroed)),
+            None => DIRECTORY.leave(map.addr),
         }
     }
-    Some(obtain_fresh(fresh, zeroed))
+    Some(obtain_fresh(fresh(len, align)?, zeroed))
 }
 
 fn obtain_fresh(run: Run, zeroed: bool) -> Obtained {
@@ -201,7 +200,7 @@ pub(super) fn fresh(len: usize, align: usize) -> Option<Run> {
 }
 
 /// Memory that reads as zero, entered into the directory: whoever gives it up leaves it.
-pub(super) fn fresh_now(len: usize, align: usize) -> Option<Run> {
+fn fresh_now(len: usize, align: usize) -> Option<Run> {
     if let Some(run) = cache::find_addresses(len, align) {
         if DIRECTORY.enter(run.map.addr) == Ok(true) {
             return Some(run);
@@ -209,9 +208,12 @@ pub(super) fn fresh_now(len: usize, align: usize) -> Option<Run> {
         // It goes, as the next request would find it again.
         cache::unmap_addresses(run);
     }
-    mapping::map_aligned(len, align, Some(&DIRECTORY))
-        .ok()
-        .map(Run::new)
+    map_new(len, align).map(Run::new)
+}
+
+/// The same, and one mapping to the kernel.
+pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
+    mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
 /// For fork: the lock of the free descriptors.

@@ -78,9 +78,9 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
     })
 }
 
-/// Moves a run over `target`, as long as it, which was mapped just now; as many bytes as were moved before the kernel
-/// refused one of its parts. What lay behind them in the target is given back then.
-pub(super) fn move_run(run: &Run, target: Mapping) -> Result<Run, usize> {
+/// Moves a run over `target`, as long as it, which was mapped just now; answers what was moved before the kernel refused one
+/// of its parts. What lay behind that part in the target is given back then.
+pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
     let mut parts = Parts::NONE;
     let mut done = 0;
     for (len, _) in run.parts.each() {
@@ -100,12 +100,16 @@ pub(super) fn move_run(run: &Run, target: Mapping) -> Result<Run, usize> {
                     false,
                 );
             }
-            return Err(done);
+            break;
         }
         parts.push(len, new_origin());
         done += len;
     }
-    Ok(Run { map: target, parts })
+    let addr = target.addr;
+    Run {
+        map: Mapping { addr, len: done },
+        parts,
+    }
 }
 
 /// What was moved is cached where it lies now, and what was not tried where it was. The piece that could not be moved goes

@@ -1,7 +1,7 @@
 //! Changing the length of a huge block: growing without copying, into cached memory where there is some, and giving back
 //! what it shrinks by.
 
-use super::block::{claim, fresh, fresh_now, held, not_in_use, publish, usable_size};
+use super::block::{claim, fresh, held, map_new, not_in_use, publish, usable_size};
 use super::cache::{self, Change};
 use super::parts;
 use super::run::Run;
@@ -94,10 +94,10 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
         cache::release(behind, thp);
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = grow_in_place(&run, len, thp) {
+    if let Some(run) = extend(&run, len, align, thp) {
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = extend(&run, len, align, thp) {
+    if let Some(run) = grow_in_place(&run, len, thp) {
         return Some(Changed { run, fresh: 0 });
     }
     let grown = |run| Changed {
@@ -106,12 +106,12 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
     };
     if !run.is_whole() {
         // The kernel moves one mapping at a time.
-        return copy_to_new(&[map], len, align, thp).map(grown);
+        return copy_to_new(&[run], len, align, thp).map(grown);
     }
     // SAFETY: the mapping is the block's, claimed by the caller.
     match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
         Ok(new) => Some(grown(Run::new(new))),
-        Err(error) if error.intact => copy_to_new(&[map], len, align, thp).map(grown),
+        Err(error) if error.intact => copy_to_new(&[run], len, align, thp).map(grown),
         Err(_) => memory_is_lost(),
     }
 }
@@ -142,53 +142,44 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     if !worth || !parts::may_move() || !run.may_join() {
         return None;
     }
-    let target = fresh_now(len, align)?;
-    if !target.is_whole() {
-        DIRECTORY.leave(target.map.addr);
-        cache::keep_addresses(target);
-        return None;
-    }
-    let target = target.map;
+    let target = map_new(len, align)?;
     let front = Mapping {
         addr: target.addr,
         len: run.map.len,
     };
     let tail = Mapping {
         addr: front.end(),
-        len: target.len - front.len,
+        len: len - front.len,
     };
     let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
         DIRECTORY.leave(target.addr);
         cache::release(Run::new(front), false);
         return None;
     };
-    let done = match parts::move_run(run, front) {
-        Ok(moved) => return moved.join(&gathered.run).or_else(|| memory_is_lost()),
-        Err(done) => done,
-    };
+    let moved = parts::move_run(run, front);
+    if moved.map.len == front.len {
+        return moved.join(&gathered.run).or_else(|| memory_is_lost());
+    }
     DIRECTORY.leave(target.addr);
     cache::keep(gathered.run, thp, clock::now_ms());
-    if done == 0 {
+    if moved.map.len == 0 {
         return None;
     }
     // Half of it moved, and the kernel refuses the rest: what lies in two places is copied into one.
-    let moved = Mapping { len: done, ..front };
-    let left = Mapping {
-        addr: run.map.addr + done,
-        len: run.map.len - done,
-    };
+    let left = run.divide(moved.map.len).1;
     copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
 }
 
 /// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
-fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<Run> {
+fn copy_to_new(from: &[Run], len: usize, align: usize, thp: bool) -> Option<Run> {
     let run = fresh(len, align)?;
     if thp {
         // SAFETY: advice on our own mapping; the wish is counted with its block.
         let _ = unsafe { huge::advise(run.map.addr, run.map.len) };
     }
     let mut to = run.map.addr;
-    for map in from {
+    for old in from {
+        let map = old.map;
         for done in (0..map.len).step_by(COPIED) {
             let step = COPIED.min(map.len - done);
             let from = map.addr + done;
@@ -203,7 +194,12 @@ fn copy_to_new(from: &[Mapping], len: usize, align: usize, thp: bool) -> Option<
             }
             to += step;
         }
-        cache::release(Run::new(*map), false);
+        // Its wish for huge pages is counted with its block, which has it still.
+        if thp {
+            cache::unmap(*old, false);
+        } else {
+            cache::release(*old, false);
+        }
     }
     Some(run)
 }

@@ -148,7 +148,7 @@ pub(super) fn went(map: Mapping) -> bool {
     if proven || is_filled(map) {
         return true;
     }
-    // SAFETY: advice on our own mapping, whole: a block of several parts was never unproven.
+    // SAFETY: advice on our own memory, whole.
     let refused = unsafe { huge::refuse(map.addr, map.len) }.is_ok();
     if refused {
         cache::account_huge(-(map.len as isize));

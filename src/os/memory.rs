@@ -6,7 +6,7 @@
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::clock::now_ms;
 use super::linux;
@@ -49,10 +49,20 @@ pub(crate) fn allow_populate(len: usize) -> bool {
     LEFT.fetch_update(Relaxed, Relaxed, take).is_ok()
 }
 
-/// Whether the program was given a limit on address space, on all of it or on what may be written.
-pub(crate) fn addresses_are_limited() -> bool {
+/// Only a hint, so Relaxed.
+static ADDRESSES_ARE_LIMITED: AtomicBool = AtomicBool::new(false);
+
+/// Notes whether the program was given a limit on address space, on all of it or on what may be written. Later a filter of
+/// system calls may end a program for asking.
+pub(crate) fn note_limits() {
     let is_limited = |which| linux::limit_of(which).is_some();
-    is_limited(libc::RLIMIT_AS) || is_limited(libc::RLIMIT_DATA)
+    let limited = is_limited(libc::RLIMIT_AS) || is_limited(libc::RLIMIT_DATA);
+    ADDRESSES_ARE_LIMITED.store(limited, Relaxed);
+}
+
+/// Whether it was given one before its first allocation.
+pub(crate) fn addresses_are_limited() -> bool {
+    ADDRESSES_ARE_LIMITED.load(Relaxed)
 }
 
 /// Bytes of main memory the machine has; 0 where the kernel does not say.

@@ -15,8 +15,8 @@ use crate::base::tuning::heap_cache::{
     AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE, SHARED_FROM,
     SHARED_LEAST, STILL_MS,
 };
-use crate::heap::data::bin::bin_limit;
-use crate::heap::data::heap::Shared;
+use crate::heap::data::bin::{Bin, bin_limit};
+use crate::heap::data::heap::{Heap, Shared, shared};
 use crate::heap::data::registry;
 use crate::heap::data::state::Slack;
 use crate::heap::slabs::holes;
@@ -130,10 +130,11 @@ impl Share {
 /// empty with the class.
 ///
 /// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn share(part: *mut Shared, class: usize) -> Share {
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
     // SAFETY: the caller's promise.
     unsafe {
+        let part = shared(heap);
         let amount = amount(part);
         (*part).slack.saw(amount, live(part), all_free(part));
         let bound = bound(part);
@@ -149,7 +150,9 @@ pub(crate) unsafe fn share(part: *mut Shared, class: usize) -> Share {
                 ..Share::ALL
             };
         }
-        let most = (live / LIVE_SHARE as u32).max(live.min(FEW));
+        // What lies in the bin is nobody's reason to keep as much.
+        let few = live.saturating_sub(Bin::count(heap, class) as u32).min(FEW);
+        let most = (live / LIVE_SHARE as u32).max(few);
         Share {
             bin: most,
             stack: most,

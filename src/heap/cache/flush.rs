@@ -54,7 +54,7 @@ pub(crate) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
         if (*spare).blocks <= least {
             return;
         }
-        let share = budget::share(part, class);
+        let share = budget::share(heap, class);
         let limit = (*spare).limit;
         let keep = limit.min(share.stack).max(least);
         let before = (*spare).blocks.min(limit);

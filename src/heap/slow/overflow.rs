@@ -82,7 +82,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             keep = keep.max(most);
             sorter.wait_for(idle_owners::full(class));
         }
-        let share = budget::share(part, class);
+        let share = budget::share(heap, class);
         keep = keep.min(share.stack);
         bound_bin(heap, class, share.bin);
         let before = (*spare).blocks.min(limit);

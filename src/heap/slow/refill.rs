@@ -36,11 +36,8 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
-        if !Bin::has_places(heap, class) {
-            let _guard = lock(heap);
-            if !Bin::find_places(heap, class) {
-                return Fresh::NULL;
-            }
+        if !Bin::has_places(heap, class) && !find_places(heap, class) {
+            return Fresh::NULL;
         }
         (*heap).freeing.remove(class);
         idle_owners::took(heap);
@@ -129,6 +126,21 @@ unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
         let count = stack::take(heap, class, Bin::first(heap, class), room(class));
         Bin::set_count(heap, class, count);
         count
+    }
+}
+
+/// Gives the bin places. Address space may be held by what is cached: where they are refused, that is given up first.
+#[inline(never)]
+unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the heap is the calling thread's, and its lock is free.
+    let find = || unsafe {
+        let _guard = lock(heap);
+        Bin::find_places(heap, class)
+    };
+    find() || {
+        large::purge_all();
+        pool::unmap_empty();
+        find()
     }
 }
 

@@ -83,6 +83,7 @@ fn make_usable() -> bool {
     message::remember_stderr();
     let knobs = knobs::get();
     numa::init();
+    memory::note_limits();
     if DIRECTORY
         .init(memory::machine_total(), sys::rlimit_as())
         .is_err()
