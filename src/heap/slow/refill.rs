@@ -179,6 +179,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
         while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
+            let fresh_memory = had.claim.clean;
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
                 let guard = lock(heap);
@@ -191,8 +192,10 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 drop(guard);
                 reclaim::others_make_room(heap, bytes);
                 ceiling::grew();
-                if had.mapped {
+                if fresh_memory {
                     settle::recover();
+                }
+                if had.mapped {
                     ahead::ran_dry(node);
                 }
                 if let Some(fresh) = taken {

@@ -59,8 +59,8 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     }
 }
 
-/// Sends home what the threads held that a fork left behind, of a few heaps at a time: as time passes, and when fresh memory
-/// was mapped. So a child that soon ends or becomes another program does not copy their pages, and one that stays has their
+/// Sends home what the threads held that a fork left behind, of a few heaps at a time: as time passes, and when a slab took
+/// fresh memory. So a child that soon ends or becomes another program does not copy their pages, and one that stays has their
 /// memory. No lock may be held.
 #[inline]
 pub(crate) fn recover() {
