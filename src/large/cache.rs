@@ -140,7 +140,7 @@ pub(super) fn has_any(huge: bool) -> bool {
     CACHE.lock().cached.has_any(huge)
 }
 
-/// Keeps a freed mapping, unless it is longer than all that may be cached, and unmaps what is too much, as far as one call
+/// Keeps a freed mapping, unless it is longer than all that may be cached, and gives back what is too much, as far as one call
 /// may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
     if run.map.len > most() {
@@ -159,7 +159,7 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
     }
 }
 
-/// Bytes of `over` that one call of the program unmaps, so that none takes long: the next ones go on, or the maintenance
+/// Bytes of `over` that one call of the program gives back, so that none takes long: the next ones go on, or the maintenance
 /// thread. Where that may not come, all of them.
 fn at_once(over: usize) -> usize {
     if account::is_watched() {
@@ -169,11 +169,11 @@ fn at_once(over: usize) -> usize {
     }
 }
 
-/// Unmaps of the oldest entry as many bytes as `wanted` says, and goes on until that is none or `most` were tried; answers
+/// Gives back of the oldest entry as many bytes as `wanted` says, and goes on until that is none or `most` were tried; answers
 /// how many went. No lock may be held.
 fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     let (mut tried, mut gone) = (0, 0);
-    // Bounded: an unmap that fails puts its entry back, to be tried again later.
+    // Bounded: what the kernel does not take is put back, to be tried again later.
     for _ in 0..CACHED_RUNS {
         let mut cache = CACHE.lock();
         let Some((index, entry)) = cache.cached.oldest() else {
@@ -197,20 +197,15 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     gone
 }
 
-/// Gives the memory back, and the addresses as well where there are enough of them; answers whether the memory went. No lock
-/// may be held.
+/// Gives the memory back, and the addresses as well if there are enough of them, the program has a limit on them, or they have
+/// a wish for huge pages; answers whether the memory went. No lock may be held.
 pub(super) fn release(run: Run, huge: bool) -> bool {
-    if keeps_addresses(huge) && is_purged(run) {
+    if !huge && !memory::addresses_are_limited() && is_purged(run) {
         went(run.map.len, false);
         keep_addresses(run);
         return true;
     }
     unmap(run, huge)
-}
-
-/// Whether the addresses of freed memory with or without huge pages are kept.
-pub(super) fn keeps_addresses(huge: bool) -> bool {
-    !huge && !memory::addresses_are_limited()
 }
 
 fn is_purged(run: Run) -> bool {
@@ -227,12 +222,15 @@ fn went(bytes: usize, huge: bool) {
     }
 }
 
+/// Puts a run without memory among the addresses. Hands it back if there is no room.
+fn put_addresses(run: Run) -> Option<Run> {
+    let no_room = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+    Some(no_room?.run)
+}
+
 /// Keeps the addresses of a run without memory, and unmaps those that are too many.
 pub(super) fn keep_addresses(run: Run) {
-    let no_room = CACHE.lock().addresses.put(Entry::new(run, false, 0));
-    if let Some(entry) = no_room {
-        unmap_addresses(entry.run);
-    }
+    put_addresses(run).map(unmap_addresses);
     // Bounded: there are no more, and one that the kernel does not take would be tried again.
     for _ in 0..CACHED_RUNS {
         let too_many = CACHE.lock().addresses_too_many();
@@ -247,7 +245,7 @@ pub(super) fn unmap_addresses(run: Run) -> bool {
     // SAFETY: as in `is_purged`.
     let unmapped = unsafe { mapping::unmap(run.map) }.is_ok();
     if !unmapped {
-        let _ = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+        let _ = put_addresses(run);
     }
     unmapped
 }
@@ -264,7 +262,7 @@ pub(super) fn unmap(run: Run, huge: bool) -> bool {
     let purged = is_purged(run);
     if purged && !huge {
         went(run.map.len, false);
-        let _ = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+        let _ = put_addresses(run);
         return true;
     }
     let mut cache = CACHE.lock();
@@ -277,7 +275,7 @@ pub(super) fn unmap(run: Run, huge: bool) -> bool {
     false
 }
 
-/// Unmaps what was cached for longer than the purge delay, or is too much, as far as one call may; answers how many bytes.
+/// Gives back what was cached for longer than the purge delay, or is too much, as far as one call may; answers how many bytes.
 /// No lock may be held.
 pub(crate) fn decay(now: u64) -> usize {
     let cached = cached_bytes();
@@ -303,7 +301,7 @@ pub(crate) fn purge_all() {
     }
 }
 
-/// Unmaps about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
+/// Gives back about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
     give_back(bytes, |_, entry| entry.run.map.len).min(bytes)
 }

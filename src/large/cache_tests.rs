@@ -174,7 +174,7 @@ fn addresses_go_back_at_once_under_a_limit() {
     };
     // SAFETY: a limit of this process, which does nothing else.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &few) }, 0);
-    memory::note_limits();
+    memory::note_limits(sys::rlimit_as());
     let all = blocks(4);
     // SAFETY: each block is freed once.
     all.iter().for_each(|block| unsafe { free(*block) });

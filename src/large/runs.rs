@@ -125,6 +125,9 @@ impl Runs {
 
     /// Takes about `len` bytes at `align` of the shortest entry that has them.
     pub(super) fn best(&mut self, len: usize, align: usize) -> Option<Entry> {
+        if self.bytes < len {
+            return None;
+        }
         let (best, offset) = (0..CACHED_RUNS)
             .filter_map(|index| Some((index, self.offset(index, len, align)?)))
             .min_by_key(|&(index, _)| self.len(index))?;
@@ -154,6 +157,9 @@ impl Runs {
 
     /// Takes `len` bytes from `addr` on, where an entry begins that has them.
     pub(super) fn from(&mut self, addr: usize, len: usize) -> Option<Entry> {
+        if self.bytes < len {
+            return None;
+        }
         let begins = |entry: &Entry| entry.run.map.addr == addr && entry.run.map.len >= len;
         let mut entries = self.entries.iter();
         let found = entries.position(|entry| entry.as_ref().is_some_and(begins));

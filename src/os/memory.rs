@@ -52,11 +52,10 @@ pub(crate) fn allow_populate(len: usize) -> bool {
 /// Only a hint, so Relaxed.
 static ADDRESSES_ARE_LIMITED: AtomicBool = AtomicBool::new(false);
 
-/// Notes whether the program was given a limit on address space, on all of it or on what may be written. Later a filter of
-/// system calls may end a program for asking.
-pub(crate) fn note_limits() {
-    let is_limited = |which| linux::limit_of(which).is_some();
-    let limited = is_limited(libc::RLIMIT_AS) || is_limited(libc::RLIMIT_DATA);
+/// Notes whether the program was given a limit on address space: on all of it, which the caller has read, or on what may be
+/// written. Later a filter of system calls may end a program for asking.
+pub(crate) fn note_limits(address_limit: Option<usize>) {
+    let limited = address_limit.is_some() || linux::limit_of(libc::RLIMIT_DATA).is_some();
     ADDRESSES_ARE_LIMITED.store(limited, Relaxed);
 }
 

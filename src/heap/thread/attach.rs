@@ -83,9 +83,10 @@ fn make_usable() -> bool {
     message::remember_stderr();
     let knobs = knobs::get();
     numa::init();
-    memory::note_limits();
+    let address_limit = sys::rlimit_as();
+    memory::note_limits(address_limit);
     if DIRECTORY
-        .init(memory::machine_total(), sys::rlimit_as())
+        .init(memory::machine_total(), address_limit)
         .is_err()
         || !registry::create_shared()
     {
