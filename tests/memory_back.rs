@@ -28,6 +28,10 @@ use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
+/// Milliseconds after which nothing is remembered of what the program came back for, wherever in an epoch they begin: a purge
+/// delay and a quarter of it.
+const FORGOTTEN: u64 = 1250;
+
 /// Blocks of sizes drawn by `size`, up to `bytes` in all, every byte's OS page touched.
 fn take(bytes: usize, seed: u64, mut size: impl FnMut(&mut SmallRng) -> usize) -> Vec<Block> {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -126,7 +130,7 @@ fn play(case: &str) -> usize {
             free(shuffled(take(300 * MIB, 6, sizes), 7));
             let at_once = mem::rss().saturating_sub(before);
             child::report("at once", at_once);
-            clock::pass(1200);
+            clock::pass(FORGOTTEN);
             // A process of one thread has nobody to do this but its own slow paths.
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
@@ -137,7 +141,7 @@ fn play(case: &str) -> usize {
                 .collect();
             buffers.iter().for_each(Block::touch);
             free(buffers);
-            clock::pass(1200);
+            clock::pass(FORGOTTEN);
             free(take(MIB, 8, mixed));
             given_back(before)
         }
@@ -147,7 +151,7 @@ fn play(case: &str) -> usize {
                 take(400 * MIB, 9, |rng| rng.random_range(64 * KIB..MIB)),
                 10,
             ));
-            clock::pass(1200);
+            clock::pass(FORGOTTEN);
             free(take(MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
@@ -180,7 +184,7 @@ fn play(case: &str) -> usize {
         "swung" => {
             // What swings taught is forgotten when nobody comes for it.
             (0..6).for_each(|i| free(shuffled(take(100 * MIB, 20 + i, mixed), i)));
-            clock::pass(1200);
+            clock::pass(FORGOTTEN);
             free(take(4 * MIB, 8, mixed));
             mem::rss().saturating_sub(before)
         }
@@ -202,7 +206,7 @@ fn play(case: &str) -> usize {
             // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
             assert_eq!(hakmem_alloc::prewarm(1), 1, "a superslab to populate");
             free((0..16).map(|_| Block::new(&HAKMEM, 120_000)).collect());
-            clock::pass(1200);
+            clock::pass(FORGOTTEN);
             (0..20).for_each(|i| free(take(MIB, i, |_| 64)));
             let held = mem::rss();
             let given = hakmem_alloc::purge();
