@@ -344,12 +344,35 @@ fn null_is_announced_to_whom_it_is_returned() {
         (isize::MAX as usize, 16),
         (1 << 62, 1 << 20),
         (1, 1 << 63),
+        // No powers of two.
+        (100, 0),
+        (100, 48),
+        (5000, 3),
+        (5 * MIB, 3 * MIB),
     ];
+    let last = 2 * absurd.len();
     for (number, (size, align)) in absurd.into_iter().enumerate() {
         assert!(raw::alloc_by(&ASKING, size, align).is_null());
         assert_eq!(called(), 2 * number + 1, "{size:#x} {align:#x}");
         assert!(raw::alloc_zeroed_by(&ASKING, size, align).is_null());
         assert_eq!(called(), 2 * number + 2, "{size:#x} {align:#x}");
     }
-    assert!(raw::alloc(usize::MAX, 16).is_null() && called() == 8);
+    assert!(raw::alloc(usize::MAX, 16).is_null() && called() == last);
+}
+
+#[test]
+fn a_panic_before_null_ends_the_process() {
+    const TEST: &str = "a_panic_before_null_ends_the_process";
+    static PANICS: Hakmem = Hakmem::new().when_null(|| panic!("not to be unwound"));
+    if child::case().is_some() {
+        let caught = std::panic::catch_unwind(|| raw::alloc_by(&PANICS, usize::MAX, 16).is_null());
+        child::report("caught", caught.is_err());
+        return;
+    }
+    let ended = Child::of(TEST, "panics").run();
+    ended.killed_by(libc::SIGABRT);
+    assert!(
+        ended.stderr.contains("hakmem: when_null panicked"),
+        "{ended:?}"
+    );
 }

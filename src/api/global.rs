@@ -1,4 +1,4 @@
-//! `Hakmem`, to be set as `#[global_allocator]`.
+//! `Hakmem`, the `#[global_allocator]`.
 
 use crate::heap::hot::Caller;
 use crate::knobs::Config;
@@ -55,8 +55,9 @@ impl Hakmem {
         }
     }
 
-    /// Calls `call` on the allocating thread before this handle returns null, whatever the reason. A C interface sets
-    /// `errno` there, which is left alone otherwise.
+    /// Calls `call` on the allocating thread before `alloc` or `alloc_zeroed` of this handle returns null, whatever the reason.
+    /// A C interface sets `errno` there; otherwise it stays unchanged. A resize that fails does not call it. If `call` panics,
+    /// the process aborts.
     ///
     /// ```
     /// use hakmem_alloc::{Hakmem, raw};
@@ -81,7 +82,8 @@ mod serve {
     use super::{GlobalAlloc, Hakmem, Layout};
     use crate::heap::{hot, realloc};
 
-    // SAFETY: blocks are disjoint, aligned and as long as asked; null is the only failure; nothing unwinds.
+    // SAFETY: blocks are disjoint, aligned and as long as requested; a failure returns null; nothing unwinds, and a panic of
+    // `when_null` aborts.
     unsafe impl GlobalAlloc for Hakmem {
         #[inline]
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

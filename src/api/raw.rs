@@ -1,9 +1,9 @@
-//! The allocator without `Layout`: what a C interface is built on.
+//! The allocator without `Layout`: the base for a C interface.
 //!
-//! Sizes are bytes, alignments powers of two. A failure is a null pointer, never a panic; `errno` is left alone. Every
-//! function may be called from any thread. What happens on misuse is said on the [front page](crate#failure-and-misuse);
-//! without a layout, one more address passes for a block: one exactly a multiple of the directory's span (4 to 16 TiB, less
-//! under RLIMIT_AS) away from memory whose blocks the calling thread's heap owns.
+//! Sizes are bytes, and alignments are powers of two. A failure returns a null pointer and never panics; `errno` is left alone.
+//! Every function may be called from any thread. The [front page](crate#failure-and-misuse) says what happens on misuse.
+//! Without a layout one more address passes for a block: one that is exactly a multiple of the directory's span (4 to 16 TiB,
+//! less under RLIMIT_AS) away from memory whose blocks the calling thread's heap owns.
 
 use super::global::Hakmem;
 use super::snapshot;
@@ -14,13 +14,13 @@ use crate::knobs;
 use crate::os::message::message;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The caller if nothing is set in code.
+/// The caller for programs that set nothing in code.
 static DEFAULT: Hakmem = Hakmem::new();
 
-/// [`drops_deepbind`] has said what it does.
+/// Whether [`drops_deepbind`] has reported what it does.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
-/// A block of at least `size` bytes (0 counts as 1) at `align`.
+/// A block of at least `size` bytes (0 counts as 1) at `align`. Null if `align` is no power of two.
 ///
 /// ```
 /// use hakmem_alloc::raw;
@@ -52,7 +52,7 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     alloc_zeroed_by(&DEFAULT, size, align)
 }
 
-/// As [`alloc`], by `hakmem`: its configuration counts if it is the first to allocate, and its
+/// As [`alloc`], on behalf of `hakmem`: its configuration counts if it is the first to allocate, and its
 /// [`when_null`](Hakmem::when_null) is called.
 ///
 /// ```
@@ -65,8 +65,7 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
 /// ```
 #[inline]
 pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
-    debug_assert!(align.is_power_of_two());
-    hot::alloc(size, align, Some(&hakmem.caller))
+    hot::alloc(grantable(size, align), align, Some(&hakmem.caller))
 }
 
 /// As [`alloc_by`], with all `size` bytes zero.
@@ -81,8 +80,17 @@ pub fn alloc_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
 /// ```
 #[inline]
 pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *mut u8 {
-    debug_assert!(align.is_power_of_two());
-    hot::alloc_zeroed(size, align, Some(&hakmem.caller))
+    hot::alloc_zeroed(grantable(size, align), align, Some(&hakmem.caller))
+}
+
+/// `size`, or a size that every allocation refuses if `align` is no power of two: the layers below rely on one.
+#[inline(always)]
+fn grantable(size: usize, align: usize) -> usize {
+    if align.is_power_of_two() {
+        size
+    } else {
+        usize::MAX
+    }
 }
 
 /// Frees a block. Null is ignored.
@@ -124,7 +132,7 @@ pub unsafe fn dealloc_sized(ptr: *mut u8, size: usize, align: usize) {
     unsafe { hot::dealloc(ptr, size, align) }
 }
 
-/// Resizes a block, which may move. Returns null on failure; the block is then as it was.
+/// Resizes a block, which may move. Returns null on failure; the block is then unchanged.
 ///
 /// # Safety
 /// `ptr` is a block of this allocator in use. It is not used again unless null is returned.
@@ -146,7 +154,7 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
     unsafe { realloc_aligned(ptr, new_size, MIN_ALIGN) }
 }
 
-/// As [`realloc`], for a block allocated at `align`, which is kept.
+/// As [`realloc`], for a block allocated at `align`, which the new block keeps.
 ///
 /// # Safety
 /// As [`realloc`].
@@ -187,12 +195,12 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
     unsafe { free_slow::usable_size(ptr, "usable size") }
 }
 
-/// For a library that stands in for the C allocator, whether it is to drop RTLD_DEEPBIND: as `HAKMEM_DEEPBIND` says.
-/// Under `HAKMEM_VERBOSE` the first call says so.
+/// Whether a library that replaces the C allocator drops RTLD_DEEPBIND, by `HAKMEM_DEEPBIND`. Under `HAKMEM_VERBOSE` the first
+/// call reports it.
 #[doc(hidden)]
 pub fn drops_deepbind() -> bool {
     let knobs = knobs::get();
-    // Relaxed: the flag guards nothing but the number of messages.
+    // Relaxed: the flag only limits the number of messages.
     if knobs.verbose && !knobs.deepbind && !MENTIONED.swap(true, Relaxed) {
         message!(
             "RTLD_DEEPBIND is dropped, since the library would call glibc's malloc; HAKMEM_DEEPBIND=1 keeps it"
@@ -201,16 +209,16 @@ pub fn drops_deepbind() -> bool {
     !knobs.deepbind
 }
 
-/// Ends the maintenance thread (`HAKMEM_BACKGROUND`), then calls `call`, which needs the process to have one thread:
-/// `unshare` or `setns`, for example. The thread may start again afterwards. Threads that a [region](crate::region) or
-/// `HAKMEM_SS_PREFAULT=async` asked for stay.
+/// Ends the maintenance thread (`HAKMEM_BACKGROUND`), then calls `call`, which needs a process of one thread: `unshare` or
+/// `setns`, for example. The thread may start again afterwards. Threads started for a [region](crate::region) or for
+/// `HAKMEM_SS_PREFAULT=async` stay.
 ///
-/// Not for a signal handler.
+/// Must not be called in a signal handler.
 ///
 /// ```
 /// use hakmem_alloc::raw;
 ///
-/// // What needs the process to have one thread: unshare(CLONE_NEWUSER), for example.
+/// A call that needs a process of one thread: unshare(CLONE_NEWUSER), for example.
 /// let id = raw::without_helper(std::process::id);
 /// assert_eq!(id, std::process::id());
 /// ```
@@ -218,13 +226,13 @@ pub fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     crate::heap::maintain::without_helper(call)
 }
 
-/// Calls `read` with a snapshot and room for its text, on a thread with little stack as well: for a C interface.
+/// Calls `read` with a snapshot and room for its text, for a C interface. Works on threads with little stack too.
 #[doc(hidden)]
 pub fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
     snapshot::with_stats(quick, read);
 }
 
-/// Writes one line to stderr, by the rules of this crate's own messages, and aborts.
+/// Writes one line to stderr as this crate's own messages do, and aborts.
 #[doc(hidden)]
 pub fn fatal(text: core::fmt::Arguments<'_>) -> ! {
     crate::os::message::die(text)

@@ -1,14 +1,12 @@
 //! One line on stderr, and the end of the process.
 //!
-//! [`message!`] formats into a fixed buffer and writes "hakmem: …\n" by one `write`, so that lines
-//! of several threads do not mix; it neither allocates nor changes `errno`. [`fatal!`] does the
-//! same and aborts.
+//! [`message!`] formats into a fixed buffer and writes "hakmem: …\n" with one `write`, so that lines of several threads do not
+//! mix. It does not allocate and leaves `errno` alone. [`fatal!`] does the same and aborts.
 //!
-//! Descriptor 2 is only stderr as long as the program says so: a daemon that closed it may by now
-//! have its database there. [`remember_stderr`] notes which file stands there at start, and later
-//! lines are written only while it is still that file, or a terminal, or the null device. A
-//! program that moved its stderr to a log file loses our lines, which is the lesser evil. [`keep_stderr`] opens it a second
-//! time, for who has to say something after a program has closed it.
+//! Descriptor 2 is stderr only until the program closes it: a daemon may then open its database there. [`remember_stderr`]
+//! records at start which file it is. Later lines are written only if it still is that file, or is a terminal or the null
+//! device. A program that moves its stderr to a log file loses these lines, which is the lesser evil. [`keep_stderr`] opens
+//! stderr a second time, for what must be said after a program has closed it.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -20,7 +18,7 @@ use super::sys;
 const LINE: usize = 512;
 const PREFIX: &[u8] = b"hakmem: ";
 
-/// A line in the making; what does not fit is cut off.
+/// A line being built. What does not fit is cut off.
 pub(crate) struct Line {
     bytes: [u8; LINE],
     len: usize,
@@ -35,7 +33,7 @@ impl Line {
     }
 
     fn push(&mut self, text: &[u8]) {
-        // One byte is kept for the newline.
+        // One byte is left for the newline.
         let room = LINE - 1 - self.len;
         let n = text.len().min(room);
         if let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..self.len + n), text.get(..n))
@@ -87,10 +85,10 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
     sys::preserve_errno(|| {
         let mut line = Line::new();
         line.push(PREFIX);
-        // `Line` cuts off instead of failing; a failing Display of ours would only shorten the text.
+        // `Line` cuts the text instead of failing, and a failing Display only shortens it.
         let _ = line.write_fmt(text);
         if let Some(fd) = stderr() {
-            // There is nobody to tell that the telling failed.
+            // There is nowhere to report a failed report.
             let _ = sys::write_all(fd, line.finish());
         }
     });
@@ -98,13 +96,25 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
 
 #[cold]
 pub(crate) fn die(text: fmt::Arguments<'_>) -> ! {
-    // Before anything that a signal could follow: a handler of SIGABRT may allocate and fork, and this thread may hold
-    // a lock.
+    // First of all, because a handler of SIGABRT may allocate and fork, and this thread may hold a lock.
     #[cfg(not(loom))]
     super::freeze::FREEZE.die();
     emit(text);
     // SAFETY: ends the process.
     unsafe { libc::abort() }
+}
+
+/// Calls code of the program's. If it panics, the process ends: an allocator must not unwind.
+pub(crate) fn call_out(call: fn()) {
+    struct Unwinding;
+    impl Drop for Unwinding {
+        fn drop(&mut self) {
+            fatal!("when_null panicked, and an allocator must not unwind; aborting");
+        }
+    }
+    let unwinding = Unwinding;
+    call();
+    core::mem::forget(unwinding);
 }
 
 const UNKNOWN: u32 = 0;
@@ -116,9 +126,9 @@ static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 static DEV: AtomicU64 = AtomicU64::new(0);
 static INO: AtomicU64 = AtomicU64::new(0);
 
-/// Notes what descriptor 2 is, once: call it before the program can have closed it.
+/// Records which file descriptor 2 is, once. Must come before the program can have closed it.
 pub(crate) fn remember_stderr() {
-    // Relaxed: whoever sees it unset looks for itself, and finds the same file.
+    // Relaxed: a thread that sees it unset asks the kernel itself, and finds the same file.
     if STATE.load(Relaxed) != UNKNOWN {
         return;
     }
@@ -131,17 +141,16 @@ pub(crate) fn remember_stderr() {
         }
         Err(_) => CLOSED,
     };
-    // Release pairs with the Acquire in `stderr_is_ours`: who sees OPEN sees the identity.
+    // Release pairs with the Acquire in `stderr_is_ours`: a thread that sees OPEN sees the identity.
     STATE.store(state, Release);
 }
 
-/// A second descriptor of stderr, or -1.
+/// The second descriptor of stderr, or -1.
 static KEPT: AtomicI32 = AtomicI32::new(-1);
-/// Where it is looked for room: above what programs number by hand.
+/// The lowest number it may get: above those that programs assign by hand.
 const KEPT_FROM: i32 = 200;
 
-/// Opens stderr a second time, for what is to be said when the program has closed it. Closed in programs that are
-/// executed.
+/// Opens stderr a second time, for what is to be said after the program has closed it. The descriptor is closed on exec.
 pub(crate) fn keep_stderr() {
     if !stderr_is_ours(libc::STDERR_FILENO) {
         return;
@@ -150,20 +159,20 @@ pub(crate) fn keep_stderr() {
         // SAFETY: makes a descriptor.
         let fd = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
         if fd >= 0 {
-            // Relaxed: a number, looked at anew by whoever uses it.
+            // Relaxed: a number, which every user checks before it writes.
             KEPT.store(fd, Relaxed);
         }
     });
 }
 
-/// A descriptor of stderr that may be written to: see the head of this file.
+/// A descriptor that is stderr and may be written to: see the head of this file.
 pub(crate) fn stderr() -> Option<i32> {
     [libc::STDERR_FILENO, KEPT.load(Relaxed)]
         .into_iter()
         .find(|&fd| stderr_is_ours(fd))
 }
 
-/// Whether a descriptor of stderr still is one.
+/// Whether the descriptor still is the stderr of the start, or a harmless file.
 fn stderr_is_ours(fd: i32) -> bool {
     remember_stderr();
     let Ok(now) = sys::fstat(fd) else {
@@ -175,15 +184,15 @@ fn stderr_is_ours(fd: i32) -> bool {
     same || is_harmless(&now)
 }
 
-/// A terminal or the null device: text there cannot damage anything.
+/// A terminal or the null device, where text damages nothing.
 fn is_harmless(file: &sys::FileIdentity) -> bool {
     if file.mode & libc::S_IFMT != libc::S_IFCHR {
         return false;
     }
     let major = libc::major(file.rdev as libc::dev_t);
     let minor = libc::minor(file.rdev as libc::dev_t);
-    // Major numbers of Documentation/admin-guide/devices.txt: 4 and 5 consoles and serial lines,
-    // 136–143 pseudo-terminals, 1:3 the null device.
+    // Major numbers from Documentation/admin-guide/devices.txt: 4 and 5 are consoles and serial lines, 136–143
+    // pseudo-terminals, 1:3 is the null device.
     matches!((major, minor), (1, 3) | (4 | 5, _) | (136..=143, _))
 }
 
@@ -215,7 +224,7 @@ mod tests {
         assert_eq!(line.finish(), b"hakmem: addr=0x1000\n");
     }
 
-    /// Runs `f` in a forked child with descriptor 2 replaced, and answers what `file` holds then.
+    /// Runs `f` in a forked child whose descriptor 2 `prepare` may replace, and returns what the file holds then.
     fn in_child(prepare: impl Fn(i32), f: impl Fn()) -> String {
         let path = std::env::temp_dir().join(std::format!(
             "hakmem-message-{}-{:?}",
@@ -223,8 +232,7 @@ mod tests {
             std::thread::current().id()
         ));
         let c_path = std::ffi::CString::new(path.to_str().expect("utf-8")).expect("no NUL");
-        // SAFETY: the child calls nothing but system calls and this module, which does not
-        // allocate, and leaves by _exit.
+        // SAFETY: the child makes only system calls and uses this module, which does not allocate, and leaves by _exit.
         unsafe {
             let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
             let fd = libc::open(c_path.as_ptr(), flags, 0o600);

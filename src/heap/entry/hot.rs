@@ -15,7 +15,7 @@ use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::maintain;
 use crate::knobs::{self, Config};
 use crate::large;
-use crate::os::{findings, sys};
+use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
@@ -109,7 +109,7 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
 fn refused(size: usize, caller: Option<&Caller>) {
     findings::memory_refused(size);
     if let Some(call) = caller.and_then(|caller| caller.when_null) {
-        call();
+        message::call_out(call);
     }
 }
 
