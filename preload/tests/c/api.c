@@ -94,6 +94,16 @@ static void texts(void)
     CHECK(sscanf(line, "<size from=\"784\" to=\"784\" total=\"%zu\" count=\"%zu\"/>", &total, &count) == 2);
     CHECK(count >= 50 && total == count * 784);
     free(xml);
+    /* 45000 bytes are served by blocks of 49152, of which three slots have four. */
+    char *wide = malloc(45000);
+    CHECK((out = open_memstream(&xml, &length)) != NULL);
+    CHECK(malloc_info(0, out) == 0);
+    fclose(out);
+    CHECK((line = strstr(xml, "<size from=\"49152\" to=\"49152\"")) != NULL);
+    CHECK(sscanf(line, "<size from=\"49152\" to=\"49152\" total=\"%zu\" count=\"%zu\"/>", &total, &count) == 2);
+    CHECK(count % 4 == 3 && total == count * 49152);
+    free(xml);
+    free(wide);
     for (int i = 1; i < 100; i += 2)
         free(kept[i]);
 

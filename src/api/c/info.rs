@@ -1,23 +1,21 @@
-//! glibc's questions about the allocator as a whole, answered from the allocator's own books.
+//! glibc's queries about the allocator as a whole, answered from the allocator's own accounting.
 //!
-//! What glibc calls its arenas are our superslabs here, what it maps one by one are huge blocks.
+//! glibc's arenas correspond to superslabs, and its blocks with mappings of their own to large blocks.
 
 use super::file::{Buffer, File};
 use crate::api::raw;
 use crate::api::stats::Stats;
+use crate::base::size_class;
+use crate::base::units::SUPERSLAB;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
-
-/// A slab is as long as this or as its one block.
-const SLAB: u64 = 64 << 10;
-const SUPERSLAB: u64 = 2 << 20;
 
 #[derive(Default)]
 struct Totals {
     mapped: u64,
     live: u64,
-    huge_blocks: u64,
-    huge_bytes: u64,
+    large_blocks: u64,
+    large_bytes: u64,
     empty_superslabs: u64,
     giveable: u64,
 }
@@ -25,19 +23,19 @@ struct Totals {
 impl Totals {
     fn of(stats: &Stats) -> Totals {
         Totals {
-            mapped: stats.superslabs.mapped * SUPERSLAB,
+            mapped: stats.superslabs.mapped * SUPERSLAB as u64,
             live: stats.live_bytes() - stats.huge.live_bytes,
-            huge_blocks: stats.huge.live_blocks,
-            huge_bytes: stats.huge.live_bytes,
+            large_blocks: stats.huge.live_blocks,
+            large_bytes: stats.huge.live_bytes,
             empty_superslabs: stats.superslabs.retained + stats.superslabs.purged,
-            giveable: stats.superslabs.retained * SUPERSLAB,
+            giveable: stats.superslabs.retained * SUPERSLAB as u64,
         }
     }
 }
 
-/// `mallinfo2`. `arena`: bytes of superslabs mapped; `uordblks` and `fordblks`: the part of them in live blocks, and the
-/// rest; `hblks` and `hblkhd`: live huge blocks and their bytes; `ordblks`: empty superslabs; `keepcost`: bytes that
-/// `malloc_trim` could give back at least. There is nothing like glibc's fast bins.
+/// `mallinfo2`. `arena`: bytes of mapped superslabs; `uordblks` and `fordblks`: the part of them in live blocks, and the rest;
+/// `hblks` and `hblkhd`: live large blocks and their bytes; `ordblks`: empty superslabs; `keepcost`: bytes of those that are
+/// not purged. There are no fast bins.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
     let mut totals = Totals::default();
@@ -47,8 +45,8 @@ pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
         arena: whole(totals.mapped),
         ordblks: whole(totals.empty_superslabs),
         smblks: 0,
-        hblks: whole(totals.huge_blocks),
-        hblkhd: whole(totals.huge_bytes),
+        hblks: whole(totals.large_blocks),
+        hblkhd: whole(totals.large_bytes),
         usmblks: 0,
         fsmblks: 0,
         uordblks: whole(totals.live),
@@ -57,7 +55,7 @@ pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
     }
 }
 
-/// `mallinfo`: as [`mallinfo2`], with what does not fit an `int` as the largest one.
+/// `mallinfo`: as [`mallinfo2`]. What does not fit an `int` becomes the largest one.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo() -> libc::mallinfo {
     let full = mallinfo2();
@@ -76,7 +74,7 @@ pub extern "C" fn mallinfo() -> libc::mallinfo {
     }
 }
 
-/// `malloc_info`: the books as XML, in the elements glibc uses: free blocks by size, then totals. `options` has to be 0.
+/// `malloc_info`: the accounting as XML, in glibc's elements: free blocks by size, then totals. `options` must be 0.
 ///
 /// # Safety
 /// `out` is a stream that may be written.
@@ -88,7 +86,7 @@ pub unsafe extern "C" fn malloc_info(options: c_int, out: *mut libc::FILE) -> c_
     // SAFETY: the caller's promise.
     let mut out = unsafe { File::new(out) };
     raw::with_stats(true, &mut |stats, _| {
-        // As with glibc, the stream's own error flag says whether it was written.
+        // As with glibc, the stream's own error flag tells whether it was written.
         let _ = write_xml(&mut out, stats);
     });
     0
@@ -98,12 +96,11 @@ fn write_xml(out: &mut File, stats: &Stats) -> fmt::Result {
     let totals = Totals::of(stats);
     out.write_str("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n")?;
     let (mut count, mut bytes) = (0, 0);
-    for class in &stats.classes {
+    // Class 0 has no blocks.
+    for (index, class) in stats.classes.iter().enumerate().skip(1) {
         let size = class.block_bytes;
-        let Some(per_slab) = SLAB.max(size).checked_div(size) else {
-            continue;
-        };
-        let free = (class.slabs * per_slab).saturating_sub(class.live_blocks);
+        let blocks = class.slabs * size_class::capacity(index) as u64;
+        let free = blocks.saturating_sub(class.live_blocks);
         if free > 0 {
             count += free;
             bytes += free * size;
@@ -130,7 +127,7 @@ fn write_xml(out: &mut File, stats: &Stats) -> fmt::Result {
         out,
         "</heap>\n<total type=\"fast\" count=\"0\" size=\"0\"/>\n<total type=\"rest\" count=\"{count}\" size=\"{bytes}\"/>\n\
          <total type=\"mmap\" count=\"{}\" size=\"{}\"/>\n",
-        totals.huge_blocks, totals.huge_bytes
+        totals.large_blocks, totals.large_bytes
     )?;
     tail(out)?;
     out.write_str("</malloc>\n")
@@ -147,10 +144,10 @@ pub extern "C" fn malloc_stats() {
     raw::with_stats(false, &mut |stats, room| {
         let size = room.len();
         let mut text = Buffer::new(room);
-        // A buffer counts what does not fit, and fails never.
+        // A buffer counts what does not fit and never fails.
         let _ = write!(text, "{stats:#}");
         let len = text.finish();
-        // One piece, so that those of several processes do not mix. Nobody is told that the telling failed.
+        // One write, so that the output of several processes does not mix. There is nowhere to report a failure.
         let _ = match room.get(..len).map(core::str::from_utf8) {
             Some(Ok(text)) if len < size => out.write_str(text),
             _ => write!(out, "{stats:#}"),
