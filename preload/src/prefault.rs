@@ -1,19 +1,20 @@
-//! Memory of the program's own brought in ahead of its use, at once or on a thread of its own with an eventfd to wait on.
+//! Brings in the program's own memory ahead of its use, at once or on a thread of its own with an eventfd to wait on.
 //!
-//! In steps with pauses, since one long populate holds up every mapping of every other thread for as long as it takes.
+//! It works in steps with pauses, because one long populate would make every mapping call of other threads wait until its end.
 
 use crate::{os_page, set_errno};
 use core::ffi::{c_int, c_void};
+use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const STEP: usize = 2 << 20;
 const PAUSE_NS: i64 = 50_000;
-/// Enough for the few frames below `run` and the thread-local storage of many libraries, which glibc puts there too.
+/// Enough for `run`'s few frames and for the thread-local storage of many libraries, which glibc puts on the stack too.
 const STACK: usize = 1 << 20;
 
-/// The OS pages that `len` bytes at `addr` lie in, or `None` where that is no range.
+/// The OS pages that contain `len` bytes at `addr`, or `None` if that is no range.
 fn pages(addr: usize, len: usize) -> Option<(usize, usize)> {
     let page = os_page();
     let start = addr & !(page - 1);
@@ -21,12 +22,12 @@ fn pages(addr: usize, len: usize) -> Option<(usize, usize)> {
     (addr != 0 && isize::try_from(len).is_ok()).then_some((start, end))
 }
 
-/// Brings in what lies between; answers the bytes done and the error that ended it, or 0.
+/// Brings in the range. Returns the bytes done and the error that ended it, or 0.
 fn populate(start: usize, end: usize) -> (usize, c_int) {
     let mut at = start;
     while at < end {
         let step = STEP.min(end - at);
-        // SAFETY: populating changes no contents; of addresses that are not mapped the kernel says so.
+        // SAFETY: populating changes no contents, and for addresses that are not mapped the kernel returns an error.
         let outcome = unsafe { libc::madvise(at as *mut c_void, step, libc::MADV_POPULATE_WRITE) };
         if outcome != 0 {
             // SAFETY: the C library's own location.
@@ -48,24 +49,25 @@ fn populate(start: usize, end: usize) -> (usize, c_int) {
     (end - start, 0)
 }
 
-/// A kernel before 5.14 has no way to populate by advice: a write that changes nothing does it.
+/// For kernels before 5.14, which cannot populate by advice: a write to each OS page that changes nothing.
 ///
 /// # Safety
 /// The range is mapped for writing.
 unsafe fn touch(start: usize, end: usize) {
     let page = os_page();
     for at in (start..end).step_by(page) {
-        // SAFETY: the caller's promise; atomic, as the program may be writing there.
-        unsafe { AtomicU8::from_ptr(at as *mut u8).fetch_or(0, Ordering::Relaxed) };
+        // SAFETY: the caller's promise; atomic, because the program may be writing there. The box hides the 0: the compiler
+        // turns an update that changes nothing into a load, which maps the shared page of zeroes.
+        unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Ordering::Relaxed);
     }
 }
 
 fn has_populate() -> bool {
-    // SAFETY: no bytes are meant: the kernel says whether it knows the advice.
+    // SAFETY: a range of no bytes: the kernel only says whether it knows the advice.
     unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_POPULATE_WRITE) == 0 }
 }
 
-/// Brings a range in and returns when that is done: 0 or the error number.
+/// Brings in a range. Returns 0 when that is done, or the error number.
 ///
 /// # Safety
 /// The range is mapped for writing.
@@ -90,12 +92,12 @@ pub unsafe extern "C" fn hakmem_prefault(addr: *mut c_void, len: usize) -> c_int
 struct Work {
     start: usize,
     end: usize,
-    /// A duplicate, so that a program which closes its own never has its next file written to.
+    /// A duplicate: if the program closes its own descriptor, the thread does not write to the file that gets the number next.
     fd: c_int,
 }
 
-/// Brings a range in on a thread of its own. Answers an eventfd that becomes readable when that is done, to be closed by
-/// the caller; −1 with `errno` where it could not be begun.
+/// Brings in a range on a thread of its own. Returns an eventfd that becomes readable when that is done and that the caller
+/// closes, or −1 with `errno` set if the work could not begin.
 ///
 /// # Safety
 /// The range is mapped for writing until then.
@@ -121,7 +123,7 @@ pub unsafe extern "C" fn hakmem_prefault_start(addr: *mut c_void, len: usize) ->
 }
 
 fn begin(start: usize, end: usize, fd: c_int) -> c_int {
-    // SAFETY: plain calls on values of this function; the work is the new thread's once there is one.
+    // SAFETY: plain calls on values of this function. The work belongs to the new thread, if one was started.
     unsafe {
         let own = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
         if own < 0 {
@@ -159,7 +161,7 @@ unsafe fn spawn(work: *mut Work) -> c_int {
         }
         libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
         libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
-        // The program's signals are for the program's threads.
+        // The program's signals are for the program's own threads.
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         let error =
@@ -171,7 +173,7 @@ unsafe fn spawn(work: *mut Work) -> c_int {
 }
 
 extern "C" fn run(work: *mut c_void) -> *mut c_void {
-    // SAFETY: made by `begin` for this thread.
+    // SAFETY: `begin` made the work for this thread.
     unsafe {
         let work = work.cast::<Work>();
         let Work { start, end, fd } = work.read();
@@ -182,7 +184,7 @@ extern "C" fn run(work: *mut c_void) -> *mut c_void {
             touch(start, end);
             end - start
         };
-        // One more than the bytes, as an eventfd tells nothing of 0.
+        // One more than the bytes, because an eventfd does not signal 0.
         let value = done as u64 + 1;
         libc::write(fd, (&raw const value).cast(), size_of::<u64>());
         libc::close(fd);
