@@ -1,14 +1,14 @@
 //! The account: bytes the process holds, by kind, and the ceiling that follows from them.
 //!
-//! Each store keeps its own kinds up to date where they change. `resident = blocks + free slots + large + cached`, with what
-//! lies on heaps' stacks among the blocks; it is an estimate of what the kernel counts, since a block that was handed out and
-//! never written to counts as held. `idle = stacks + free slots + cached` is what could serve somebody else.
+//! Each store updates its own kinds where they change. `resident = blocks + free slots + large + cached`; the blocks on heaps'
+//! stacks count among the blocks. It estimates what the kernel counts: a block that was handed out and never written to counts
+//! as held. `idle = stacks + free slots + cached` is what could serve another request.
 //!
-//! The ceiling: fresh memory is taken from the kernel only when idle memory of another kind cannot cover it. Whoever took
-//! fresh memory asks [`over`] whether the process now holds more than at its recent peak while something lies idle, and
-//! reclaims as much. A process that grows with nothing idle beside it pays a comparison.
+//! The ceiling: fresh memory is taken from the kernel only if idle memory of another kind cannot cover it. A caller that took
+//! fresh memory asks [`over`] whether the process now holds more than its recent peak while memory lies idle, and reclaims that
+//! much. A process that grows with nothing idle pays for one comparison.
 //!
-//! All words are Relaxed: they are estimates and order nothing.
+//! All accesses are Relaxed: the words are estimates and order nothing.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Cached,
     /// Memory behind the ends of live large blocks that may be resident. It is counted among [`Kind::Large`] as well.
     Tails,
-    /// Free blocks that came back to slabs in use, which nobody has looked at since for pages that can go. They are counted
+    /// Free blocks that came back to slabs in use since those were last searched for OS pages to give back. They are counted
     /// among [`Kind::Blocks`] as well.
     Unsettled,
 }
@@ -39,7 +39,7 @@ const KINDS: usize = 7;
 
 static BYTES: [AtomicUsize; KINDS] = [const { AtomicUsize::new(0) }; KINDS];
 
-/// A kind that counted `was` bytes of a store counts `is`.
+/// Replaces `was`, the bytes a store last reported for a kind, by `is`.
 #[inline]
 pub(crate) fn change(kind: Kind, was: usize, is: usize) {
     if was != is {
@@ -47,9 +47,9 @@ pub(crate) fn change(kind: Kind, was: usize, is: usize) {
     }
 }
 
-/// Bytes of a kind. Sums of several may be off by what other threads do at the moment.
+/// Bytes of a kind. A sum of several kinds may be off by what other threads change meanwhile.
 pub(crate) fn of(kind: Kind) -> usize {
-    // Two changes of one byte may be seen in either order: a sum below zero is zero.
+    // Another thread's subtraction may be seen before the addition it belongs to: a negative count reads as zero.
     (BYTES[kind as usize].load(Relaxed) as isize).max(0) as usize
 }
 
@@ -68,16 +68,16 @@ fn live() -> usize {
     resident().saturating_sub(idle())
 }
 
-/// Most bytes held in the period that runs, and in the one before: the recent peak.
+/// Most bytes held in the current period, and in the one before it: together the recent peak.
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static PEAK_BEFORE: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes ever held.
 static PEAK_EVER: AtomicUsize = AtomicUsize::new(0);
-/// Idle bytes that reclaiming could not get at. Beyond them it is tried again.
+/// Idle bytes that reclaiming failed to free. It is tried again once more than these are idle.
 static STUCK: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes to reclaim, after fresh memory was taken: by as many the process is above its recent peak, and they lie idle
-/// beyond what is spared. 0 in most processes at most times. [`reclaimed`] follows where it is not 0.
+/// Bytes to reclaim after fresh memory was taken: the excess over the recent peak, at most the idle bytes beyond what is
+/// spared. 0 in most processes at most times. Otherwise the caller reclaims and then calls [`reclaimed`].
 #[inline]
 pub(crate) fn over() -> usize {
     let resident = resident();
@@ -97,7 +97,7 @@ pub(crate) fn over() -> usize {
     over
 }
 
-/// What [`over`] asked for was tried: what is held now is the peak.
+/// Records the outcome of reclaiming what [`over`] asked for. What is held now becomes the peak.
 pub(crate) fn reclaimed(asked: usize, got: usize) {
     if got < asked / 2 {
         let more = (idle() / ceiling::STUCK_SHARE).max(ceiling::SPARED);
@@ -111,7 +111,7 @@ fn rose(resident: usize) {
     PEAK_EVER.fetch_max(resident, Relaxed);
 }
 
-/// A period has passed: what was held before the last one is not recent any more.
+/// Starts a new period: the peak before the previous one is no longer recent.
 pub(crate) fn period_passed(several: bool) {
     let resident = resident();
     let now = PEAK.swap(resident, Relaxed);
@@ -119,12 +119,12 @@ pub(crate) fn period_passed(several: bool) {
     STUCK.store(0, Relaxed);
 }
 
-/// Most bytes that were ever held, as growth saw it.
+/// Most bytes ever held, as seen when memory grew.
 pub(crate) fn peak_ever() -> usize {
     PEAK_EVER.load(Relaxed).max(resident())
 }
 
-/// Whether a thread of ours may be started that sees time pass.
+/// Whether a thread of the allocator's own may be started, which sees time pass.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn set_watched(watched: bool) {
@@ -135,9 +135,9 @@ pub(crate) fn is_watched() -> bool {
     WATCHED.load(Relaxed)
 }
 
-/// Of `bytes` that the program's demand is worth, those that a store with such a floor may keep idle. All of them where
-/// somebody sees time pass. Else the process may never call again: all of them if they are few, or no more than what is
-/// live, and the floor if they are more. A part between the two would save a part of the faults, and look like a leak.
+/// How many of the `bytes` that the program's demand is worth a store may keep idle; `floor` is the least. All of them if a
+/// thread sees time pass. Otherwise the process may never call again, and an idle excess would stay for ever: then all of them
+/// if they are few or no more than what is live, else the larger of `floor` and what is live.
 pub(crate) fn seen(bytes: usize, floor: usize) -> usize {
     if may_stay(bytes) {
         bytes
@@ -146,7 +146,7 @@ pub(crate) fn seen(bytes: usize, floor: usize) -> usize {
     }
 }
 
-/// Whether so many idle bytes may stay, though the process may never call again.
+/// Whether this many idle bytes may stay even if the process never calls again.
 pub(crate) fn may_stay(bytes: usize) -> bool {
     is_watched() || bytes <= live().max(retention::UNSEEN_WHOLE)
 }

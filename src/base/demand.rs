@@ -1,17 +1,17 @@
-//! How much memory a program gives up and comes back for.
+//! How much memory a program frees and takes again: its *demand*.
 //!
-//! Every store of idle memory faces the same question: what it gives back costs nothing while it is gone and a page fault
-//! for each page when it is needed again. The answer is TCMalloc's (`huge_cache.cc`): the *largest brief dip*, the most by
-//! which usage fell below its peak and rose again within a window of one purge delay. A store that keeps as much serves the
-//! next rise without the kernel. A store that keeps more holds memory that nobody took again.
+//! Every store of idle memory faces the same question. Memory that goes back to the kernel costs nothing while it is gone, and
+//! a page fault for each page when it is needed again. The answer is TCMalloc's (`huge_cache.cc`): the *largest brief dip*, the
+//! most by which usage fell below its peak and rose again within a window of one purge delay. A store that keeps this much
+//! serves the next rise without the kernel. A store that keeps more holds memory that nobody takes again.
 //!
-//! Time is counted in epochs, quarters of the delay. The caller brings the epoch, so nothing here reads a clock.
+//! Time is counted in epochs, which are quarters of the delay. The caller passes the epoch, so nothing here reads a clock.
 
 #![forbid(unsafe_code)]
 
 /// Epochs in a window: one purge delay.
 const WINDOW: usize = 4;
-/// The epoch that runs, and the window before it.
+/// The current epoch, and the window before it.
 const SPANS: usize = WINDOW + 1;
 
 /// A quarter of the purge delay, counted from an arbitrary moment.
@@ -19,7 +19,7 @@ const SPANS: usize = WINDOW + 1;
 pub(crate) struct Epoch(u64);
 
 impl Epoch {
-    /// The epoch of a moment, in milliseconds. Epochs last 10 ms at least: the clocks' ticks are up to 4 ms apart.
+    /// The epoch of a moment, in milliseconds. An epoch lasts at least 10 ms, because the clock may tick only every 10 ms.
     pub(crate) fn at(now_ms: u64, delay_ms: u64) -> Epoch {
         Epoch(now_ms / (delay_ms / WINDOW as u64).max(10))
     }
@@ -34,19 +34,19 @@ impl Epoch {
         self.since(earlier) >= WINDOW as u64
     }
 
-    /// Windows that began since the epoch of that number.
+    /// How many windows began since the epoch with this number.
     pub(crate) fn windows_since(self, number: u64) -> u64 {
         (self.0 / WINDOW as u64).saturating_sub(number / WINDOW as u64)
     }
 
-    /// For a word that several threads advance.
+    /// The number, for a word that several threads advance.
     pub(crate) fn number(self) -> u64 {
         self.0
     }
 }
 
-/// Bytes that have to come back within one window before their dip is worth retaining memory for. Fewer are cheap: they
-/// cost less time than anybody notices.
+/// Bytes that must come back within one window before a dip is worth retaining memory for. Faulting in fewer costs less time
+/// than anybody notices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Price(pub(crate) usize);
 
@@ -86,7 +86,7 @@ impl Span {
 pub(crate) struct Demand {
     live: usize,
     at: Epoch,
-    /// The epoch that runs first, older ones behind it.
+    /// The current epoch first, older ones after it.
     spans: [Span; SPANS],
 }
 
@@ -111,7 +111,7 @@ impl Demand {
             now.dip = now.dip.max(dip);
         }
         if bytes >= peak {
-            // A new peak: what usage fell to before does not belong to it.
+            // A new peak: the troughs before it are not dips below it.
             self.spans.iter_mut().for_each(|span| span.least = bytes);
         }
         let now = &mut self.spans[0];
@@ -135,7 +135,7 @@ impl Demand {
         self.most_of(|span| span.most)
     }
 
-    /// Bytes that the store may keep idle: `base`, or the largest dip where what came back is worth `price`.
+    /// Bytes the store may keep idle: `base`, or the largest dip if the bytes that came back are worth `price`.
     pub(crate) fn allow(&self, base: usize, price: Price) -> usize {
         let back = |sum: usize, span: &Span| sum.saturating_add(span.back);
         if self.spans.iter().fold(0, back) >= price.0 {

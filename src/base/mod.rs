@@ -1,5 +1,5 @@
-//! What everything else stands on: units, size classes, the atomics (core's, or loom's under the model checker), what is
-//! learnt of a program's swings, and the numbers of the memory policy.
+//! What everything else stands on: units, size classes, atomics (core's, or loom's under the model checker), the account of
+//! bytes, demand, and the numbers of the memory policy.
 
 pub(crate) mod account;
 pub(crate) mod demand;

@@ -1,10 +1,15 @@
 //! Size classes: which block serves a request.
 //!
-//! Class 0 is never used. Classes 1..=64 are the multiples of 16 up to 1024, so that the class of a small size is
-//! one shift; then eight per doubling to 8 KiB; then the sizes that tile a slab (a seventh, a sixth, a fifth, a quarter,
-//! a third, a half of a slot, a fifth and a quarter of three slots). A slab is one slot, and three for those last two,
-//! which a slot to a block would waste up to half of. A *run* class is one block of 1..=16 whole slots. Above that a
-//! request is huge. Two values of the directory's class byte stand for no class: [`HUGE`] and [`OWN`].
+//! - Class 0 is never used.
+//! - Classes 1..=64 are the multiples of 16 up to 1024, so that the class of a small size is one shift.
+//! - Then come eight classes per doubling up to 8 KiB.
+//! - Then come the sizes that tile a slab: a seventh, a sixth, a fifth, a quarter, a third and a half of a slot, then a fifth
+//!   and a quarter of three slots. A slab has one slot, but three for those last two sizes: with one slot per block they would
+//!   waste up to half of it.
+//! - A *run* class has one block of 1..=16 whole slots.
+//!
+//! A larger request is served by a large block. Two values of the directory's class byte stand for no class: [`HUGE`] and
+//! [`OWN`].
 
 use super::units::{SLOT, SLOT_SHIFT};
 
@@ -14,14 +19,14 @@ pub(crate) const SMALL_MAX: usize = 1024;
 pub(crate) const SLAB_MAX: usize = 48 << 10;
 /// Largest size served from a run of slots.
 pub(crate) const RUN_MAX: usize = 1 << 20;
-/// The first class whose slabs are of [`WIDE_SLOTS`] slots; the others up to [`SLAB_CLASSES`] follow.
+/// The first class whose slabs have [`WIDE_SLOTS`] slots. The classes from it up to [`SLAB_CLASSES`] have as many.
 const WIDE: usize = 95;
 const WIDE_SLOTS: usize = 3;
 /// Number of classes with several blocks to a slab, plus the unused class 0.
 pub(crate) const SLAB_CLASSES: usize = 97;
 /// All classes, the unused class 0 included.
 pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
-/// The directory's class byte of a huge block.
+/// The directory's class byte of a large block.
 pub(crate) const HUGE: u8 = 255;
 /// The directory's class byte of memory that is ours but holds no block a user may free (a slot being claimed).
 pub(crate) const OWN: u8 = 254;
@@ -96,7 +101,7 @@ pub(crate) const fn small(size: usize) -> usize {
     ((size + 15) >> 4) + (size == 0) as usize
 }
 
-/// The class of a size with no alignment above [`MIN_ALIGN`] asked, or `None` where it is huge.
+/// The class of a size, for alignments up to [`MIN_ALIGN`]. `None` if a large block serves it.
 #[inline]
 pub(crate) fn of_size(size: usize) -> Option<usize> {
     if size <= SMALL_MAX {
@@ -110,8 +115,8 @@ pub(crate) fn of_size(size: usize) -> Option<usize> {
     }
 }
 
-/// The class that serves `size` bytes at `align` (a power of two): the first whose size is a multiple of the
-/// alignment, as slabs start at multiples of 64 KiB. `None` where the request is huge.
+/// The class that serves `size` bytes at `align` (a power of two): the first whose size is a multiple of the alignment, because
+/// slabs start at multiples of 64 KiB. `None` if a large block serves it.
 pub(crate) fn of_layout(size: usize, align: usize) -> Option<usize> {
     if align <= MIN_ALIGN {
         return of_size(size);
@@ -150,8 +155,8 @@ pub(crate) const fn slots(class: usize) -> usize {
     }
 }
 
-/// The class to serve a request of `class` from where no slots side by side are to be had for a slab of it: each block has
-/// a slot then. Its blocks may be freed as ones of `class`, for they are less than twice as large.
+/// The class that serves a request of `class` if no neighbouring slots are free for a slab of it: one with a slot for each
+/// block. Such a block may be freed as one of `class`, because it is less than twice as large.
 pub(crate) fn in_single_slots(class: usize) -> Option<usize> {
     (WIDE..SLAB_CLASSES)
         .contains(&class)
@@ -168,7 +173,8 @@ pub(crate) fn capacity(class: usize) -> usize {
     }
 }
 
-/// Where each class's part of an array begins, when they lie one behind the other; at the end, where the last one ends.
+/// Where each class's part of an array begins if the parts lie one after the other. The last element is where the last part
+/// ends.
 pub(crate) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
     let mut starts = [0; CLASSES + 1];
     let mut class = 0;
@@ -183,7 +189,7 @@ pub(crate) const fn starts(lens: [u16; CLASSES]) -> [u16; CLASSES + 1] {
 mod tests {
     use super::*;
 
-    /// An interpreter, a thousand times as slow, looks at some sizes only.
+    /// Under Miri, which is a thousand times as slow, only some sizes are tried.
     const STEP: usize = if cfg!(miri) { 5003 } else { 1 };
 
     #[test]

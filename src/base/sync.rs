@@ -14,7 +14,7 @@ pub(crate) mod atomic {
     };
 }
 
-/// A word of memory with plain accesses; under the model checker every access is checked for a data race.
+/// A word of memory with plain accesses. The model checker checks every access for a data race.
 #[repr(transparent)]
 pub(crate) struct Word<T: Copy>(
     #[cfg(not(loom))] core::cell::UnsafeCell<T>,

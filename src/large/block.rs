@@ -1,4 +1,4 @@
-//! One huge block: its descriptor, its birth and its end.
+//! One large block: its descriptor, its allocation and its end.
 
 use super::cache::{self, Change};
 use super::parts;
@@ -18,29 +18,29 @@ use crate::slab::meta;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// The tag of every huge block.
+/// The tag of every large block.
 const TAG: Tag = Tag::new(0, HUGE);
 
 pub(super) struct Descriptor {
     pub(super) run: Run,
-    /// The address the program has.
+    /// The address that the program has.
     start: usize,
-    /// Whether huge pages were asked for.
+    /// Whether huge pages were requested.
     pub(super) huge: bool,
-    /// Whether the cache could have served it.
+    /// Whether the cache could have served the block.
     pub(super) servable: bool,
-    /// What of its memory may be resident.
+    /// Which part of its memory may be resident.
     pub(super) held: Held,
     next_free: *mut Descriptor,
 }
 
 struct FreeDescriptors(*mut Descriptor);
-// SAFETY: only reached through the lock around it.
+// SAFETY: descriptors are never unmapped, and one thread at a time reaches them: the holder of the lock around the list.
 unsafe impl Send for FreeDescriptors {}
 static FREE: Locked<FreeDescriptors> = Locked::new(FreeDescriptors(ptr::null_mut()));
 static COLOUR: AtomicUsize = AtomicUsize::new(0);
 
-/// A new huge block, and whether it is known to be zero.
+/// A new large block, and whether it is known to be zero.
 pub(crate) struct NewBlock {
     pub(crate) ptr: *mut u8,
     pub(crate) zero: bool,
@@ -60,7 +60,7 @@ fn new_descriptor() -> Option<*mut Descriptor> {
 
 unsafe fn drop_descriptor(descriptor: *mut Descriptor) {
     let mut free = FREE.lock();
-    // SAFETY: the caller took it out of the directory and gives it up.
+    // SAFETY: the caller took it out of the directory, and no longer uses it.
     unsafe { (*descriptor).next_free = free.0 };
     free.0 = descriptor;
 }
@@ -69,7 +69,7 @@ fn descriptor_of(addr: usize) -> *mut Descriptor {
     DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Descriptor
 }
 
-/// Allocates a huge block of `size` bytes at `align`. No lock may be held.
+/// Allocates a large block of `size` bytes at `align`. No lock may be held.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock> {
     if size > isize::MAX as usize {
         return None;
@@ -83,13 +83,13 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
     let descriptor = new_descriptor()?;
     let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
-        // SAFETY: never published.
+        // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
     let end = run.map.addr + offset + size;
     let held = held(run.map, end, huge, !zero);
-    // SAFETY: the descriptor is ours until the tag is set.
+    // SAFETY: no other thread knows of the descriptor until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
             run,
@@ -121,7 +121,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
 }
 
 pub(super) fn publish(addr: usize, descriptor: *mut Descriptor) {
-    // SAFETY: the caller's own until the tag is set.
+    // SAFETY: only the caller uses it until the tag is set.
     unsafe { (*descriptor).start = addr };
     DIRECTORY
         .descriptor(addr)
@@ -137,9 +137,9 @@ struct Obtained {
     zero: bool,
 }
 
-/// Whether the cache serves such a block. A cached mapping has to be cleared for a zeroed request. That is quicker than
-/// faults, in which the kernel clears as well; but a large table may never be touched all over, and fresh pages come only
-/// when touched.
+/// Whether the cache may serve such a block. For a zeroed request a cached mapping has to be cleared. That is faster than page
+/// faults, in which the kernel clears as well. But a large table may never be touched all over, and fresh pages come only when
+/// they are touched.
 fn may_serve(len: usize, zeroed: bool) -> bool {
     !zeroed || len <= CLEARED_MOST
 }
@@ -149,8 +149,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
     if may_serve(len, zeroed)
         && let Some(entry) = cache::find(len, align)
     {
-        // Cached memory is not entered: it may be cut and joined, and another block may have its index meanwhile. Then it
-        // goes, as the next request would find it again.
+        // Cached memory is not in the directory, because it may be cut and joined, and another block may have its index
+        // meanwhile. Then it is unmapped: the next request would find it again.
         if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
             return Some(Obtained {
                 run: entry.run,
@@ -160,7 +160,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         }
         cache::unmap(entry.run, entry.huge());
     }
-    // For a zeroed request all of it is cleared, and so becomes resident: only where most of it can be cached memory.
+    // A zeroed request clears all of the block and so makes it resident: only if at least half of it can be cached memory.
     let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
     if gathers
         && parts::may_gather()
@@ -174,7 +174,7 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
                     zero: false,
                 });
             }
-            // Another thread was quicker.
+            // Another thread has taken what was cached.
             Some(_) => return Some(obtain_fresh(Run::new(map), zeroed)),
             None => DIRECTORY.leave(map.addr),
         }
@@ -190,7 +190,7 @@ fn obtain_fresh(run: Run, zeroed: bool) -> Obtained {
     }
 }
 
-/// As [`fresh_now`], giving up what is cached where that is in the way.
+/// As [`fresh_now`]. If that fails, gives back what is cached and tries again.
 pub(super) fn fresh(len: usize, align: usize) -> Option<Run> {
     fresh_now(len, align).or_else(|| {
         cache::purge_all();
@@ -199,35 +199,35 @@ pub(super) fn fresh(len: usize, align: usize) -> Option<Run> {
     })
 }
 
-/// Memory that reads as zero, entered into the directory: whoever gives it up leaves it.
+/// Memory that reads as zero, entered into the directory. Its last owner makes the directory leave it.
 fn fresh_now(len: usize, align: usize) -> Option<Run> {
     if let Some(run) = cache::find_addresses(len, align) {
         if DIRECTORY.enter(run.map.addr) == Ok(true) {
             return Some(run);
         }
-        // It goes, as the next request would find it again.
+        // It is unmapped: the next request would find it again.
         cache::unmap_addresses(run);
     }
     map_new(len, align).map(Run::new)
 }
 
-/// The same, and one mapping to the kernel.
+/// Fresh memory that is one mapping to the kernel.
 pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
     mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
-/// For fork: the lock of the free descriptors.
+/// For a fork: the lock of the free descriptors.
 pub(crate) fn descriptor_lock() -> &'static Lock {
     FREE.raw()
 }
 
-/// Frees a huge block.
+/// Frees a large block.
 ///
 /// # Safety
-/// `ptr` is a huge block, given up by the caller. No lock may be held.
+/// `ptr` is a large block that the caller does not use again. No lock may be held.
 pub(crate) unsafe fn free(ptr: *mut u8) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
-    // SAFETY: the claim made the descriptor ours alone.
+    // SAFETY: the claim makes this thread the descriptor's only user.
     let (thp, servable, held) = unsafe {
         let descriptor = &*descriptor;
         (descriptor.huge, descriptor.servable, descriptor.held)
@@ -257,15 +257,15 @@ pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
     )
 }
 
-/// Takes a block's tag and descriptor away from everybody else.
+/// Takes a block's tag and descriptor, so that no other thread can. `None` if `ptr` is no large block in use.
 pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
     if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
         return None;
     }
-    // Read only now: of several threads that free the same block one comes here.
+    // Read after the claim: of several threads that free the same block, only one gets here.
     let descriptor = descriptor_of(addr);
-    // SAFETY: a tagged block has a descriptor, and it is ours now.
+    // SAFETY: a tagged block has a descriptor, and the claim makes this thread its only user.
     let (run, start) = unsafe { ((*descriptor).run, (*descriptor).start) };
     if start != addr {
         DIRECTORY.set(addr, 1, TAG);
@@ -278,7 +278,7 @@ pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
 /// Bytes from `ptr` to the end of its mapping.
 ///
 /// # Safety
-/// `ptr` is a huge block in use.
+/// `ptr` is a large block in use.
 pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     let descriptor = descriptor_of(ptr as usize);
     // SAFETY: a block in use has a descriptor.
@@ -286,17 +286,17 @@ pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
     map.addr + map.len - ptr as usize
 }
 
-/// What of a block's mapping may be resident.
+/// Which part of a block's mapping may be resident.
 #[derive(Clone, Copy)]
 pub(super) struct Held {
-    /// From its beginning on.
+    /// Bytes from the beginning of the mapping.
     pub(super) bytes: usize,
-    /// Of those, behind the block's end.
+    /// Of those, the bytes behind the block's end.
     pub(super) tail: usize,
 }
 
-/// What may be resident of a mapping in which a block ends at `end`. What lies behind may be too, if it was `used` before:
-/// as far as all blocks' tails are too much, it is given back.
+/// Which part may be resident of a mapping in which a block ends at `end`. Memory behind the end may be resident too if it was
+/// `used` before. It is given back if all blocks' tails together exceed their bound.
 pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
     let end = end.next_multiple_of(page).min(map.end());
@@ -305,7 +305,7 @@ pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
         return Held { bytes, tail: 0 };
     }
     let most = retention::TAILS.max(account::of(Kind::Large) / retention::TAILS_SHARE);
-    // SAFETY: the pages are the block's, behind what its owner asked for.
+    // SAFETY: the pages belong to the block and lie behind what its owner requested.
     if account::of(Kind::Tails) + tail > most && unsafe { mapping::purge(end, tail) }.is_ok() {
         return Held { bytes, tail: 0 };
     }

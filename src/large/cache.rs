@@ -1,10 +1,10 @@
-//! Freed huge mappings, kept resident for a while: bounded by what is live and by the program's demand, decaying, taken by
-//! best fit, cut and put together as needed. Then their memory goes back, and their addresses are kept for the next ones: a
-//! mapping that goes from between two others leaves the kernel with one more, of which a process may have some 65,000
+//! The mappings of freed large blocks, kept resident for a while. A request takes the best fit, cut and joined as needed. The
+//! purge delay and the bound return them to the kernel: first the memory, while the addresses stay for the next block. A
+//! mapping that is unmapped from between two others leaves the process with one more, and it may have some 65,000
 //! (`vm.max_map_count`).
 //!
-//! The bound is half of what is live, or the largest dip of late ([`Demand`]): a program that frees buffers and takes
-//! others does not fault in what it gave up a moment before. Where nobody sees time pass it is small (`account::seen`).
+//! The bound is half of what is live, or the recent largest dip ([`Demand`]): a program that frees buffers and allocates others
+//! does not fault in what it freed a moment before. If no thread sees time pass, the bound is small (`account::seen`).
 
 use super::run::Run;
 use super::runs::{Entry, Runs};
@@ -23,18 +23,18 @@ pub(crate) struct Counts {
     pub(crate) live_blocks: usize,
     pub(crate) live_bytes: usize,
     pub(crate) cached_bytes: usize,
-    /// Bytes of mappings that are kept without memory.
+    /// Bytes of mappings kept without memory.
     pub(crate) address_bytes: usize,
     /// Bytes whose memory went back since the start.
     pub(crate) returned: u64,
-    /// Live and cached bytes for which huge pages were asked.
+    /// Live and cached bytes for which huge pages were requested.
     pub(crate) huge_requested: usize,
 }
 
 struct Cache {
-    /// Resident, as far as their blocks were.
+    /// Mappings that are resident as far as their blocks were.
     cached: Runs,
-    /// Not resident, reading as zero, and without a wish for huge pages.
+    /// Mappings without memory, which read as zero and ask for no huge pages.
     addresses: Runs,
     counts: Counts,
     /// Live bytes that the cache could have served.
@@ -58,7 +58,7 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
 });
 
 impl Cache {
-    /// Changes what is cached.
+    /// Changes the cached runs, and the account with them.
     fn cached<R>(&mut self, change: impl FnOnce(&mut Runs) -> R) -> R {
         let was = self.cached.bytes();
         let answer = change(&mut self.cached);
@@ -71,7 +71,7 @@ impl Cache {
         self.cached.bytes().saturating_sub(self.bound())
     }
 
-    /// Addresses beyond the bound, of the longest run: it is the least likely to lie between two that are in use.
+    /// Addresses beyond the bound, taken from the longest run, which is the least likely to lie between two mappings in use.
     fn addresses_too_many(&mut self) -> Option<Run> {
         let most = self.counts.live_bytes.max(retention::ADDRESSES);
         let over = self.addresses.bytes().saturating_sub(most);
@@ -92,7 +92,7 @@ impl Cache {
             }
         };
         let dip = self.demand.allow(base, price);
-        // Blocks of a few sizes that come and go by turns come back for the largest of them.
+        // If blocks of a few sizes take turns, the largest of them needs more than the dip.
         let allowed = if dip > base {
             dip.max(self.demand.peak().saturating_sub(self.counts.live_bytes))
         } else {
@@ -111,7 +111,7 @@ fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
 
-/// A cached mapping for `len` bytes or a little more at `align`: of the smallest that has them, the rest staying cached.
+/// A cached mapping for about `len` bytes at `align`, cut from the smallest one that fits; the rest stays cached.
 pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
     if cached_bytes() == 0 {
         return None;
@@ -119,28 +119,28 @@ pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
     CACHE.lock().cached(|cached| cached.best(len, align))
 }
 
-/// Addresses for `len` bytes or a little more at `align` that were kept: they read as zero.
+/// Kept addresses for about `len` bytes at `align`. They read as zero.
 pub(super) fn find_addresses(len: usize, align: usize) -> Option<Run> {
     Some(CACHE.lock().addresses.best(len, align)?.run)
 }
 
-/// The same from `addr` on.
+/// Kept addresses for `len` bytes from `addr` on.
 pub(super) fn find_behind(addr: usize, len: usize) -> Option<Run> {
     Some(CACHE.lock().addresses.from(addr, len)?.run)
 }
 
-/// The longest cached mapping below `most` bytes; where there are as long ones, `most` bytes of the smallest of them. Of
-/// those with or without huge pages, if it matters.
+/// The longest cached mapping below `most` bytes; if there are longer ones, `most` bytes of the smallest of those. `huge`
+/// restricts it to those with or without huge pages.
 pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     CACHE.lock().cached(|cached| cached.longest(most, huge))
 }
 
-/// Whether anything with huge pages is cached, or without.
+/// Whether any cached mapping is with huge pages, or without.
 pub(super) fn has_any(huge: bool) -> bool {
     CACHE.lock().cached.has_any(huge)
 }
 
-/// Keeps a freed mapping, unless it is longer than all that may be cached, and gives back what is too much, as far as one call
+/// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
 /// may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: Run, huge: bool, now: u64) {
     if run.map.len > most() {
@@ -159,8 +159,8 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
     }
 }
 
-/// Bytes of `over` that one call of the program gives back, so that none takes long: the next ones go on, or the maintenance
-/// thread. Where that may not come, all of them.
+/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so
+/// that no call takes long. All of them if that thread may not start.
 fn at_once(over: usize) -> usize {
     if account::is_watched() {
         retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
@@ -169,11 +169,11 @@ fn at_once(over: usize) -> usize {
     }
 }
 
-/// Gives back of the oldest entry as many bytes as `wanted` says, and goes on until that is none or `most` were tried; answers
-/// how many went. No lock may be held.
+/// Gives back the oldest entries: of each as many bytes as `wanted` returns, until that is 0 or `most` bytes were tried.
+/// Returns how many bytes went. No lock may be held.
 fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     let (mut tried, mut gone) = (0, 0);
-    // Bounded: what the kernel does not take is put back, to be tried again later.
+    // Bounded, because what the kernel refuses is put back, to be tried again later.
     for _ in 0..CACHED_RUNS {
         let mut cache = CACHE.lock();
         let Some((index, entry)) = cache.cached.oldest() else {
@@ -197,8 +197,8 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     gone
 }
 
-/// Gives the memory back, and the addresses as well if there are enough of them, the program has a limit on them, or they have
-/// a wish for huge pages; answers whether the memory went. No lock may be held.
+/// Gives the memory back. Gives the addresses back as well if there are enough of them, if the program has a limit on them, or
+/// if they ask for huge pages. Returns whether the memory went. No lock may be held.
 pub(super) fn release(run: Run, huge: bool) -> bool {
     if !huge && !memory::addresses_are_limited() && is_purged(run) {
         went(run.map.len, false);
@@ -209,11 +209,11 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
 }
 
 fn is_purged(run: Run) -> bool {
-    // SAFETY: the mapping is ours, and nobody has a pointer into it any more.
+    // SAFETY: the mapping was taken out of the cache or its block's descriptor, and no pointer into it is left.
     unsafe { mapping::purge(run.map.addr, run.map.len) }.is_ok()
 }
 
-/// The memory of so many bytes went back.
+/// Counts bytes whose memory went back.
 fn went(bytes: usize, huge: bool) {
     let counts = &mut CACHE.lock().counts;
     counts.returned += bytes as u64;
@@ -222,16 +222,16 @@ fn went(bytes: usize, huge: bool) {
     }
 }
 
-/// Puts a run without memory among the addresses. Hands it back if there is no room.
+/// Keeps the addresses of a run without memory. Returns the run if there is no room.
 fn put_addresses(run: Run) -> Option<Run> {
     let no_room = CACHE.lock().addresses.put(Entry::new(run, false, 0));
     Some(no_room?.run)
 }
 
-/// Keeps the addresses of a run without memory, and unmaps those that are too many.
+/// Keeps the addresses of a run without memory, and unmaps those beyond the bound.
 pub(super) fn keep_addresses(run: Run) {
     put_addresses(run).map(unmap_addresses);
-    // Bounded: there are no more, and one that the kernel does not take would be tried again.
+    // Bounded, because an entry that the kernel refuses would be tried again.
     for _ in 0..CACHED_RUNS {
         let too_many = CACHE.lock().addresses_too_many();
         if !too_many.is_some_and(unmap_addresses) {
@@ -240,7 +240,7 @@ pub(super) fn keep_addresses(run: Run) {
     }
 }
 
-/// Unmaps a run without memory; answers whether it went. Where the kernel refuses, it is kept, if there is room.
+/// Unmaps a run without memory and returns whether it went. If the kernel refuses, the run is kept, if there is room.
 pub(super) fn unmap_addresses(run: Run) -> bool {
     // SAFETY: as in `is_purged`.
     let unmapped = unsafe { mapping::unmap(run.map) }.is_ok();
@@ -250,9 +250,9 @@ pub(super) fn unmap_addresses(run: Run) -> bool {
     unmapped
 }
 
-/// Unmaps. Where the kernel refuses (its map count is at the limit), the pages at least go back, and the addresses are
-/// kept; where the pages stay too, it is tried again with the next decay; and if there is no room for it in the cache
-/// either, nobody counts it any more.
+/// Unmaps a run and returns whether its memory went. If the kernel refuses to unmap (its map count is at the limit), the pages
+/// go back and the addresses are kept. If the pages stay too, the run is cached again for the next decay. If the cache has no
+/// room for it, it is no longer counted.
 pub(super) fn unmap(run: Run, huge: bool) -> bool {
     // SAFETY: as in `is_purged`.
     if unsafe { mapping::unmap(run.map) }.is_ok() {
@@ -275,8 +275,8 @@ pub(super) fn unmap(run: Run, huge: bool) -> bool {
     false
 }
 
-/// Gives back what was cached for longer than the purge delay, or is too much, as far as one call may; answers how many bytes.
-/// No lock may be held.
+/// Gives back what was cached for longer than the purge delay or exceeds the bound, as far as one call may. Returns how many
+/// bytes. No lock may be held.
 pub(crate) fn decay(now: u64) -> usize {
     let cached = cached_bytes();
     if cached == 0 {
@@ -291,22 +291,22 @@ pub(crate) fn decay(now: u64) -> usize {
     })
 }
 
-/// Unmaps everything cached, and all addresses. No lock may be held.
+/// Unmaps everything cached and all kept addresses. No lock may be held.
 pub(crate) fn purge_all() {
     give_back(usize::MAX, |_, entry| entry.run.map.len);
     for index in 0..CACHED_RUNS {
         let entry = CACHE.lock().addresses.take(index);
-        // What is refused comes back at an index that was tried.
+        // What the kernel refuses comes back at an index that was already tried.
         entry.map(|entry| unmap_addresses(entry.run));
     }
 }
 
-/// Gives back about `bytes` of what is cached, what was freed longest ago first; answers how many. No lock may be held.
+/// Gives back about `bytes` of what is cached, freed longest ago first. Returns how many. No lock may be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
     give_back(bytes, |_, entry| entry.run.map.len).min(bytes)
 }
 
-/// What became of live blocks: changes of their number, their bytes, and the bytes for which huge pages were asked.
+/// A change of the live blocks: their number, their bytes, and the bytes for which huge pages were requested.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Change {
     pub(super) blocks: isize,
@@ -318,7 +318,7 @@ pub(super) struct Change {
     pub(super) held: isize,
 }
 
-/// Brings the counts of live blocks up to date.
+/// Updates the counts of live blocks.
 pub(super) fn account(change: Change, now: u64) {
     let mut cache = CACHE.lock();
     let counts = &mut cache.counts;
@@ -334,7 +334,7 @@ pub(super) fn account(change: Change, now: u64) {
     cache.demand.live(servable, Epoch::at(now, delay()));
 }
 
-/// Huge pages were asked for `bytes` more of live blocks, or fewer.
+/// Changes the live blocks' bytes for which huge pages were requested.
 pub(super) fn account_huge(bytes: isize) {
     let mut cache = CACHE.lock();
     cache.counts.huge_requested = cache.counts.huge_requested.saturating_add_signed(bytes);
@@ -354,7 +354,7 @@ pub(crate) fn cached_bytes() -> usize {
     account::of(Kind::Cached)
 }
 
-/// For fork: the cache's lock.
+/// For a fork: the cache's lock.
 pub(crate) fn fork_lock() -> &'static Lock {
     CACHE.raw()
 }

@@ -1,4 +1,4 @@
-//! What the cache does where the kernel refuses, where an address is taken, and how much one call gives back.
+//! The cache when the kernel refuses and when an address is taken, and how much one call gives back.
 
 use super::cache::{self, counts};
 use super::run::Run;
@@ -13,7 +13,7 @@ use crate::os::{clock, memory, sys};
 use crate::slab::directory::DIRECTORY;
 use std::vec::Vec;
 
-/// Whether this is the process in which the test is to be done: one with an empty cache.
+/// Whether this is the process that runs the test, with an empty cache.
 fn alone(name: &str) -> bool {
     fake::alone(name)
         && DIRECTORY
@@ -53,7 +53,7 @@ fn what_can_be_neither_unmapped_nor_cached_is_not_counted() {
         return;
     }
     account::set_watched(false);
-    // More than the cache has entries for, and no two of them neighbours.
+    // More blocks than the cache has entries for, and no two of them neighbours.
     let maps: Vec<_> = (0..240)
         .map(|_| mapping::map_aligned(SUPERSLAB, SUPERSLAB, None).expect("memory"))
         .collect();
@@ -157,7 +157,7 @@ fn addresses_are_kept_as_many_as_are_live_and_serve_the_next_blocks() {
     fake::clear();
 }
 
-/// Gives the memory of all that is cached back.
+/// Gives back the memory of everything cached.
 fn purge_to_addresses() {
     while decay(u64::MAX) > 0 {}
     assert_eq!(counts().cached_bytes, 0);

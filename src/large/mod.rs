@@ -1,9 +1,9 @@
-//! Huge blocks: a mapping each, above 1 MiB or aligned beyond 64 KiB, and the cache of freed ones.
+//! Large blocks: above 1 MiB or aligned beyond 64 KiB, each with a mapping of its own, and the cache of freed ones.
 //!
-//! Mappings start at multiples of 2 MiB and are whole superslabs long, so that page tables move whole when a block
-//! grows, freed ones can be cut for smaller requests, and a block's descriptor is the only one of its 2 MiB. A block
-//! starts a few cache lines into its mapping when no alignment is asked, so that many of them do not share a cache set.
-//! The tag is claimed by a compare-exchange to 0, which catches a second free (rule 9).
+//! A mapping starts at a multiple of 2 MiB and is whole superslabs long. So page tables move whole when a block grows, freed
+//! mappings can be cut for smaller requests, and a block's descriptor is the only one of its 2 MiB. If no alignment is
+//! requested, a block starts a few cache lines into its mapping, so that many blocks do not share a cache set. A free claims
+//! the tag by a compare-exchange to 0, which catches a second free (rule 9 of `docs/design.md`).
 
 mod block;
 mod cache;

@@ -1,23 +1,23 @@
-//! Blocks put together from several cached mappings: the kernel moves page tables, so that memory which is resident in
-//! pieces serves a block longer than any of them without a fault.
+//! Blocks assembled from several cached mappings. The kernel moves page tables, so resident memory in pieces serves a block
+//! longer than any of them without a page fault.
 
 use super::cache;
 use super::run::{self, Parts, Run, new_origin};
 use crate::os::mapping::{self, Mapping};
 use crate::os::{clock, huge};
 
-/// Memory for a block, put together from what was cached.
+/// Memory for a block, assembled from what was cached.
 pub(super) struct Gathered {
     pub(super) run: Run,
-    /// Whether huge pages were asked for.
+    /// Whether huge pages were requested.
     pub(super) huge: bool,
-    /// Bytes at the end that come fresh from the kernel.
+    /// Bytes at the end that are fresh from the kernel.
     pub(super) fresh: usize,
 }
 
-/// Fills `target`, which was mapped just now, with what is cached, longest first, in `room` parts at most; of what has huge
-/// pages or has not, if it matters. Nothing of the target may be known to anybody. `None`: it failed, and what is left of
-/// the target is cached or given back.
+/// Fills `target`, which was just mapped and whose address no other thread has, with cached memory, longest first, in at most
+/// `room` parts. `huge` restricts it to memory with or without huge pages. `None` if it failed: what is left of the target is
+/// cached or given back.
 pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Option<Gathered> {
     let mut parts = Parts::NONE;
     let mut done = 0;
@@ -32,8 +32,7 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
                 break;
             };
             let piece = Mapping { len, ..run.map };
-            // SAFETY: the run was taken out of the cache, the target is the caller's, and nobody has a pointer into
-            // either.
+            // SAFETY: the run was taken out of the cache, and the target is the caller's. No pointer into either is left.
             if unsafe { mapping::move_over(piece, target.addr + done) }.is_err() {
                 let moved = Run {
                     map: Mapping {
@@ -66,7 +65,7 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
     if fresh > 0 {
         parts.push(fresh, new_origin());
         if huge {
-            // SAFETY: advice on the caller's mapping. A refusal means small pages there; the wish is counted with its block.
+            // SAFETY: advice on the caller's mapping. A refusal leaves OS pages there; the request is counted with its block.
             let _ = unsafe { huge::advise(target.addr + done, fresh) };
             cache::account_huge(fresh as isize);
         }
@@ -78,8 +77,8 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
     })
 }
 
-/// Moves a run over `target`, as long as it, which was mapped just now; answers what was moved before the kernel refused one
-/// of its parts. What lay behind that part in the target is given back then.
+/// Moves a run over `target`, which is as long and was just mapped. Returns what was moved before the kernel refused a part.
+/// What lies behind that part in the target is given back then.
 pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
     let mut parts = Parts::NONE;
     let mut done = 0;
@@ -88,7 +87,8 @@ pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
             addr: run.map.addr + done,
             len,
         };
-        // SAFETY: both are the caller's, and the target is known to nobody. Parts were pushed before: there is room.
+        // SAFETY: both are the caller's, and no other thread has the target's address. The result has no more parts than `run`,
+        // so there is room.
         if unsafe { mapping::move_over(piece, target.addr + done) }.is_err() {
             let behind = done + len;
             if behind < target.len {
@@ -112,9 +112,9 @@ pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
     }
 }
 
-/// What was moved is cached where it lies now, and what was not tried where it was. The piece that could not be moved goes
-/// back to the kernel, whatever is left of it: it would be tried again with the next block. The place it could not be
-/// moved to is nobody's.
+/// After a refused move: caches what was moved at its new place, and what was not tried at its old one. The piece that could
+/// not be moved goes back to the kernel, because the next block would try it again. The address it could not be moved to counts
+/// as stranded.
 #[cold]
 fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
     let now = clock::now_ms();
@@ -135,7 +135,7 @@ fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
     cache::release(failed, huge);
 }
 
-/// Whether a block of several parts may be made.
+/// Whether a block of several parts may be made now.
 pub(super) fn may_gather() -> bool {
     cache::cached_bytes() > 0 && may_move()
 }

@@ -1,5 +1,5 @@
-//! Changing the length of a huge block: growing without copying, into cached memory where there is some, and giving back
-//! what it shrinks by.
+//! Changes the length of a large block: grows it without copying, into cached memory if there is some, and gives back what it
+//! shrinks by.
 
 use super::block::{claim, fresh, held, map_new, not_in_use, publish, usable_size};
 use super::cache::{self, Change};
@@ -7,7 +7,7 @@ use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
-use crate::base::tuning::HUGE_BLOCK_FROM;
+use crate::base::tuning::HUGE_PAGES_FROM;
 use crate::base::tuning::large::{COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
@@ -15,11 +15,11 @@ use crate::os::{clock, huge};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
-/// Makes a huge block `new_size` bytes long, moving page tables instead of bytes. `None`: out of memory, and the block
-/// is as it was.
+/// Makes a large block `new_size` bytes long by moving page tables instead of bytes. `None` if memory is out: then the block is
+/// unchanged.
 ///
 /// # Safety
-/// `ptr` is a huge block in use, at `align`. No lock may be held.
+/// `ptr` is a large block in use, allocated at `align`. No lock may be held.
 pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
     // SAFETY: the caller's promise.
     let usable = unsafe { usable_size(ptr) };
@@ -32,9 +32,9 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     let grown = new_size
         .checked_add(offset)
         .and_then(|len| round_up(len, SUPERSLAB));
-    // SAFETY: the claim made the descriptor ours alone.
+    // SAFETY: the claim makes this thread the descriptor's only user.
     let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
-    let filled = !thp && grown >= Some(HUGE_BLOCK_FROM) && seen::is_filled(run.map);
+    let filled = !thp && grown >= Some(HUGE_PAGES_FROM) && seen::is_filled(run.map);
     let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
     let Some(Changed {
         run: changed,
@@ -75,7 +75,7 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     Some((new.addr + offset) as *mut u8)
 }
 
-/// A block's memory after a change of its length, and how many bytes of it share the block's wish for huge pages and are
+/// A block's memory after a change of its length, and how many of its bytes inherit the block's request for huge pages and are
 /// not counted yet.
 struct Changed {
     run: Run,
@@ -89,7 +89,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
         return Some(Changed { run, fresh: 0 });
     }
     if len < map.len {
-        // To the kernel, not to the cache: a buffer that is shrunk to what was used of it is done growing.
+        // To the kernel, not to the cache: a buffer that shrinks to what it holds is done growing.
         let (run, behind) = run.divide(len);
         cache::release(behind, thp);
         return Some(Changed { run, fresh: 0 });
@@ -108,7 +108,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
         // The kernel moves one mapping at a time.
         return copy_to_new(&[run], len, align, thp).map(grown);
     }
-    // SAFETY: the mapping is the block's, claimed by the caller.
+    // SAFETY: the mapping is the block's, which the caller has claimed.
     match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
         Ok(new) => Some(grown(Run::new(new))),
         Err(error) if error.intact => copy_to_new(&[run], len, align, thp).map(grown),
@@ -121,7 +121,7 @@ fn memory_is_lost() -> ! {
     crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
 
-/// Grows a block into addresses that were kept behind it, if both are one mapping to the kernel.
+/// Grows a block into the addresses kept behind it, if both are one mapping to the kernel.
 fn grow_in_place(run: &Run, len: usize, thp: bool) -> Option<Run> {
     if thp {
         return None;
@@ -134,10 +134,10 @@ fn grow_in_place(run: &Run, len: usize, thp: bool) -> Option<Run> {
     grown
 }
 
-/// Grows a block by what is cached: its memory moves to a new place, and cached memory behind it. `None`: it lies where it
-/// lay.
+/// Grows a block by cached memory: its own memory moves to a new place, and cached memory follows behind it. `None` if the
+/// block was not moved.
 fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
-    // The kernel grows one mapping by itself; what consists of several is moved part by part.
+    // The kernel grows one mapping by itself. A block of several mappings is moved part by part.
     let worth = !run.is_whole() || cache::has_any(thp);
     if !worth || !parts::may_move() || !run.may_join() {
         return None;
@@ -165,16 +165,17 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     if moved.map.len == 0 {
         return None;
     }
-    // Half of it moved, and the kernel refuses the rest: what lies in two places is copied into one.
+    // Part of the block moved, and the kernel refuses the rest: both places are copied into a new one.
     let left = run.divide(moved.map.len).1;
     copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
 }
 
-/// The kernel would not move the pages: copy. What was copied goes back at once, or the block would be held twice.
+/// Copies a block that the kernel would not move. What was copied goes back at once: otherwise the block would be resident
+/// twice.
 fn copy_to_new(from: &[Run], len: usize, align: usize, thp: bool) -> Option<Run> {
     let run = fresh(len, align)?;
     if thp {
-        // SAFETY: advice on our own mapping; the wish is counted with its block.
+        // SAFETY: advice on our own mapping; the request is counted with its block.
         let _ = unsafe { huge::advise(run.map.addr, run.map.len) };
     }
     let mut to = run.map.addr;
@@ -183,18 +184,18 @@ fn copy_to_new(from: &[Run], len: usize, align: usize, thp: bool) -> Option<Run>
         for done in (0..map.len).step_by(COPIED) {
             let step = COPIED.min(map.len - done);
             let from = map.addr + done;
-            // SAFETY: both are ours and do not overlap; the new one is longer than all of the others. Nothing can fail any
-            // more, so nobody needs what was copied.
+            // SAFETY: both are the block's and do not overlap, and the new one is at least as long as all old ones together.
+            // Nothing fails after this, so nobody needs what was copied.
             unsafe {
                 ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, step);
                 if map.len > COPIED {
-                    // Where it is refused (a locked page) the memory goes with the mapping.
+                    // If it is refused (a locked page), the memory goes with the mapping.
                     let _ = mapping::purge(from, step);
                 }
             }
             to += step;
         }
-        // Its wish for huge pages is counted with its block, which has it still.
+        // Its request for huge pages is counted with the block, which still has it.
         if thp {
             cache::unmap(*old, false);
         } else {

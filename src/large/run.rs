@@ -1,24 +1,24 @@
-//! A run of memory, and the parts it is made of.
+//! A run of memory, and the parts it consists of.
 //!
-//! Pieces that were moved next to each other stay mappings of their own to the kernel, and a call that moves or grows one
-//! must not span two. So every mapping has an *origin*, which the pieces cut from it share: neighbours of one origin are
-//! one mapping, others may not be. A run of memory, a block's or a cached one, remembers the parts it is made of.
+//! Pieces that were moved next to each other stay separate mappings to the kernel, and a call that moves or grows a mapping
+//! must not span two. So every mapping has an *origin*, which the pieces cut from it share: neighbours of one origin are one
+//! mapping, neighbours of two may not be. A run, a block's or a cached one, records the parts it consists of.
 
 use crate::base::tuning::large::{EXTRA_PARTS, PARTS};
 use crate::base::units::SUPERSLAB;
 use crate::os::mapping::Mapping;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Parts beyond the first of all live blocks. Only a bound, so Relaxed.
+/// The parts beyond the first that all live blocks have. It is only a bound, so Relaxed.
 static EXTRA: AtomicUsize = AtomicUsize::new(0);
 
-/// What the mapping came from; no two calls answer the same.
+/// An origin that no other call returns.
 pub(super) fn new_origin() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
 
-/// The parts of a piece of memory, from its first byte on: their lengths, in superslabs, and origins.
+/// The parts of a run, from its first byte on: their lengths in superslabs, and their origins.
 #[derive(Clone, Copy)]
 pub(super) struct Parts {
     lens: [u32; PARTS],
@@ -33,7 +33,7 @@ impl Parts {
         count: 0,
     };
 
-    /// Adds a part behind the others; false where there is no room for it.
+    /// Adds a part behind the others. Returns false if there is no room for it.
     pub(super) fn push(&mut self, len: usize, origin: u64) -> bool {
         debug_assert!(len.is_multiple_of(SUPERSLAB) && len > 0);
         let len = (len / SUPERSLAB) as u32;
@@ -58,28 +58,28 @@ impl Parts {
     }
 }
 
-/// A piece of memory without a gap: a huge block's, or cached.
+/// Memory without a gap: a large block's, or cached.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     pub(super) map: Mapping,
-    /// Their lengths add up to the mapping's.
+    /// The parts of the mapping. Their lengths add up to its own.
     pub(super) parts: Parts,
 }
 
 impl Run {
-    /// What the kernel mapped, grew or moved just now, as one mapping.
+    /// A run that the kernel just mapped, grew or moved as one mapping.
     pub(super) fn new(map: Mapping) -> Run {
         let mut parts = Parts::NONE;
         parts.push(map.len, new_origin());
         Run { map, parts }
     }
 
-    /// Whether the kernel knows it as one mapping.
+    /// Whether it is one mapping to the kernel.
     pub(super) fn is_whole(&self) -> bool {
         self.parts.count == 1
     }
 
-    /// Parts that may follow those of this run.
+    /// How many parts may follow those of this run.
     pub(super) fn room(&self) -> usize {
         PARTS - self.parts.count
     }
@@ -89,13 +89,13 @@ impl Run {
         self.room() >= 2
     }
 
-    /// Divides the run at `len` bytes, fewer than it has: those before, and those behind.
+    /// Divides the run at `len` bytes, which is less than its length, and returns the front and the rest.
     pub(super) fn divide(&self, len: usize) -> (Run, Run) {
         let (mut before, mut behind) = (Parts::NONE, Parts::NONE);
         let mut at = 0;
         for (here, origin) in self.parts.each() {
             let first = len.saturating_sub(at).min(here);
-            // As many on either side as there were, so that there is room.
+            // Neither side gets more parts than there were, so there is room.
             if first > 0 {
                 before.push(first, origin);
             }
@@ -114,7 +114,7 @@ impl Run {
         )
     }
 
-    /// This run with one that begins where it ends; `None` where that would be too many parts.
+    /// This run and one that begins at its end, joined. `None` if that has too many parts.
     pub(super) fn join(&self, behind: &Run) -> Option<Run> {
         debug_assert!(self.map.end() == behind.map.addr);
         let mut parts = self.parts;
@@ -129,7 +129,7 @@ impl Run {
             .then_some(Run { map, parts })
     }
 
-    /// Counts the parts of a live block, or no longer.
+    /// Counts the parts of a block that becomes live.
     pub(super) fn count_in(&self) {
         EXTRA.fetch_add(self.parts.count - 1, Relaxed);
     }
@@ -139,7 +139,7 @@ impl Run {
     }
 }
 
-/// Whether live blocks may have more parts.
+/// Whether live blocks may have more parts in all.
 pub(super) fn may_have_more() -> bool {
     EXTRA.load(Relaxed) < EXTRA_PARTS
 }

@@ -1,4 +1,4 @@
-//! Runs of free addresses: neighbours are joined, and any may be cut.
+//! A table of free runs. Neighbours are joined, and any run may be cut.
 
 use super::run::Run;
 use crate::base::tuning::large::CACHED_RUNS;
@@ -18,13 +18,13 @@ impl Entry {
         Entry { run, pages, since }
     }
 
-    /// Whether huge pages were asked for it.
+    /// Whether huge pages were requested for it.
     pub(super) fn huge(&self) -> bool {
         self.pages == Pages::Huge
     }
 }
 
-/// The pages asked for. Neither is 0, so that an entry that is `None` is, and an empty table takes no room in the file.
+/// The pages requested. No variant is 0: then `None` is, and an empty table takes no space in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Pages {
@@ -44,7 +44,7 @@ impl Runs {
         bytes: 0,
     };
 
-    /// Bytes of all.
+    /// The sum of the lengths.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -55,11 +55,11 @@ impl Runs {
         Some(entry)
     }
 
-    /// Puts a run in, joined with its neighbours. Hands it back where there is no room.
+    /// Adds a run and joins it with its neighbours. Returns the entry if there is no room.
     pub(super) fn put(&mut self, mut entry: Entry) -> Option<Entry> {
         while let Some((index, run)) = self.neighbour(&entry) {
             let Some(other) = self.take(index) else { break };
-            // By length: a small block that comes and goes beside a large one does not keep that for ever.
+            // Weighted by length: a small block that comes and goes beside a large one does not keep that for ever.
             let weighted = |part: &Entry| u128::from(part.since) * part.run.map.len as u128;
             let sum = weighted(&entry) + weighted(&other);
             entry.since = (sum / run.map.len as u128) as u64;
@@ -73,7 +73,7 @@ impl Runs {
         None
     }
 
-    /// Divides an entry that was taken out: keeps all but about `bytes` at its end, and hands those back.
+    /// Divides an entry that was taken out: keeps all but about `bytes` at its end, and returns those.
     pub(super) fn keep_but(&mut self, entry: Entry, bytes: usize) -> Entry {
         let len = entry.run.map.len;
         let gone = bytes.div_ceil(SUPERSLAB) * SUPERSLAB;
@@ -81,13 +81,13 @@ impl Runs {
             return entry;
         }
         let (kept, gone) = entry.run.divide(len - gone);
-        // There is room: the entry's own.
+        // There is room, because the entry was taken out.
         let none = self.put(Entry { run: kept, ..entry });
         debug_assert!(none.is_none(), "an entry was taken out just now");
         Entry { run: gone, ..entry }
     }
 
-    /// An entry beside this one, and what both are together.
+    /// The index of an entry beside this one, and the run that both form.
     fn neighbour(&self, entry: &Entry) -> Option<(usize, Run)> {
         let map = entry.run.map;
         self.entries.iter().enumerate().find_map(|(index, other)| {
@@ -116,14 +116,14 @@ impl Runs {
             .map_or(0, |entry| entry.run.map.len)
     }
 
-    /// Bytes from an entry's start to the first multiple of `align` in it; `None` where fewer than `len` follow.
+    /// Bytes from an entry's start to the first multiple of `align` in it. `None` if fewer than `len` bytes follow.
     fn offset(&self, index: usize, len: usize, align: usize) -> Option<usize> {
         let map = self.entries[index].as_ref()?.run.map;
         let offset = round_up(map.addr, align)? - map.addr;
         (offset.checked_add(len)? <= map.len).then_some(offset)
     }
 
-    /// Takes about `len` bytes at `align` of the shortest entry that has them.
+    /// Takes about `len` bytes at `align` from the shortest entry that has them.
     pub(super) fn best(&mut self, len: usize, align: usize) -> Option<Entry> {
         if self.bytes < len {
             return None;
@@ -134,11 +134,11 @@ impl Runs {
         self.cut(best, offset, len)
     }
 
-    /// Takes the longest entry below `most` bytes; where there are as long ones, `most` bytes of the shortest of them. Of
-    /// those with or without huge pages, if it matters.
+    /// Takes the longest entry below `most` bytes; if there are longer ones, `most` bytes of the shortest of those. `huge`
+    /// restricts it to entries with or without huge pages.
     pub(super) fn longest(&mut self, most: usize, huge: Option<bool>) -> Option<Entry> {
         let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
-        // Lengths from `most` on come before those below it, and grow downwards.
+        // Lengths of at least `most` rank before shorter ones, the smallest of them first.
         let rank = |len: usize| if len < most { len } else { usize::MAX - len };
         let best = (0..CACHED_RUNS)
             .filter(|&index| self.entries[index].as_ref().is_some_and(suits))
@@ -155,7 +155,7 @@ impl Runs {
         None
     }
 
-    /// Takes `len` bytes from `addr` on, where an entry begins that has them.
+    /// Takes `len` bytes from `addr` on, if an entry that has them begins there.
     pub(super) fn from(&mut self, addr: usize, len: usize) -> Option<Entry> {
         if self.bytes < len {
             return None;
@@ -166,19 +166,19 @@ impl Runs {
         self.cut(found?, 0, len)
     }
 
-    /// Whether anything with huge pages is here, or without.
+    /// Whether any entry is with huge pages, or without.
     pub(super) fn has_any(&self, huge: bool) -> bool {
         let mut entries = self.entries.iter().flatten();
         entries.any(|entry| entry.huge() == huge)
     }
 
-    /// Takes `len` bytes of an entry from `offset` on, which it has; the rest stays here where there is room for it.
+    /// Takes `len` bytes of an entry from `offset` on. The rest stays in the table if there is room; otherwise it is taken too.
     fn cut(&mut self, index: usize, offset: usize, len: usize) -> Option<Entry> {
         let mut entry = self.take(index)?;
         if offset > 0 {
             let (head, run) = entry.run.divide(offset);
             let before = Entry { run: head, ..entry };
-            // There is room: the entry's own.
+            // There is room, because the entry was taken out.
             let none = self.put(before);
             debug_assert!(none.is_none(), "an entry was taken out just now");
             entry.run = run;

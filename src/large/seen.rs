@@ -1,25 +1,24 @@
-//! Which large blocks are in huge pages under `HAKMEM_THP=auto`, and whether they turned out to be filled.
+//! Which large blocks lie on huge pages under `HAKMEM_THP=auto`, and whether they turned out to be filled.
 //!
-//! Memory that was not asked for zeroed is nearly always filled from the front, but while it is handed out nobody can know.
-//! So a block in huge pages is *unproven* until its OS pages are found resident. One may always be unproven, others as far
-//! as they are a fraction of what is proven: a program that touches a page here and there pays for one block.
+//! Memory that is not requested zeroed is nearly always filled from the front, but nobody can know when it is handed out. So a
+//! block on huge pages is *unproven* until its OS pages are found resident. One block may always be unproven, and more in
+//! proportion to what is proven: a program that touches only a few pages of its blocks pays for one of them.
 
 use super::cache;
-use crate::base::tuning::{DENSE_SIXTEENTHS, HUGE_BLOCK_FROM, UNPROVEN_BLOCKS, UNPROVEN_SHARE};
+use crate::base::tuning::{DENSE_SIXTEENTHS, HUGE_PAGES_FROM, UNPROVEN_BLOCKS, UNPROVEN_SHARE};
 use crate::base::units::SUPERSLAB;
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::Mapping;
 use crate::os::{huge, sys};
 
-/// The live blocks in huge pages: `bytes` is the sum over all, `unproven` are some of them.
+/// The live blocks on huge pages. `bytes` is the sum over all; `unproven` holds some of them.
 struct Seen {
     bytes: usize,
     unproven: [Option<Mapping>; UNPROVEN_BLOCKS],
 }
 
-// What is done with the answers is done without the lock: a block that goes meanwhile, and another in its place, lead to a
-// wrong guess at worst.
+// The answers are used without the lock. If a block goes meanwhile and another takes its place, the guess is wrong at worst.
 static SEEN: Locked<Seen> = Locked::new(Seen::NONE);
 
 impl Seen {
@@ -28,14 +27,14 @@ impl Seen {
         unproven: [None; UNPROVEN_BLOCKS],
     };
 
-    /// The block is unproven no longer: it was found filled, or has no huge pages. It may have gone since.
+    /// Ends the block's being unproven: it was found filled, or has no huge pages. It may have been freed meanwhile.
     fn settle(&mut self, map: Mapping) {
         let _ = self.take(map);
     }
 
-    /// Lets a block in as unproven, if there may be one more; [`Seen::came`] follows.
+    /// Admits a block as unproven, if one more may be. If huge pages are granted, [`Seen::came`] follows.
     fn admit(&mut self, map: Mapping) -> bool {
-        if map.len < HUGE_BLOCK_FROM {
+        if map.len < HUGE_PAGES_FROM {
             return false;
         }
         let unproven: usize = self.unproven.iter().flatten().map(|map| map.len).sum();
@@ -49,18 +48,18 @@ impl Seen {
         true
     }
 
-    /// A block is in huge pages from now on.
+    /// Counts a block that lies on huge pages from now on.
     fn came(&mut self, map: Mapping) {
         self.bytes += map.len;
     }
 
-    /// A block in huge pages goes; whether it is proven.
+    /// Removes a block on huge pages. Returns whether it was proven.
     fn went(&mut self, map: Mapping) -> bool {
         self.bytes -= map.len;
         !self.take(map)
     }
 
-    /// A block in huge pages lies elsewhere now, or has another length.
+    /// Records the new address or length of a block on huge pages.
     fn moved(&mut self, from: Mapping, to: Mapping) {
         if let Some(place) = self.unproven.iter_mut().find(|at| **at == Some(from)) {
             *place = Some(to);
@@ -77,12 +76,12 @@ impl Seen {
     }
 }
 
-/// For fork: the lock of what was seen.
+/// For a fork: the lock of this record.
 pub(crate) fn seen_lock() -> &'static Lock {
     SEEN.raw()
 }
 
-/// Asks for huge pages for a new block, if the policy is for it; answers whether they were asked for.
+/// Requests huge pages for a new block, if the policy does. Returns whether the kernel accepted the request.
 pub(super) fn ask_for_new(map: Mapping, zeroed: bool) -> bool {
     match knobs::get().thp {
         ThpPolicy::Always => ask(map),
@@ -91,7 +90,7 @@ pub(super) fn ask_for_new(map: Mapping, zeroed: bool) -> bool {
     }
 }
 
-/// As before, for a block that was filled when it had `filled` bytes, and has more now. Twice as many are half proven.
+/// The same for a block that has grown. It was filled when it had `filled` bytes; at twice that it counts as proven.
 pub(super) fn ask_for_grown(map: Mapping, filled: usize) -> bool {
     let asked = match knobs::get().thp {
         ThpPolicy::Always | ThpPolicy::Never => false,
@@ -105,7 +104,7 @@ pub(super) fn ask_for_grown(map: Mapping, filled: usize) -> bool {
 }
 
 fn ask_unproven(map: Mapping) -> bool {
-    if map.len < HUGE_BLOCK_FROM {
+    if map.len < HUGE_PAGES_FROM {
         return false;
     }
     let unproven = SEEN.lock().unproven;
@@ -122,9 +121,9 @@ fn ask_unproven(map: Mapping) -> bool {
     taken
 }
 
-/// Asks for huge pages; answers whether the kernel took the wish.
+/// Requests huge pages. Returns whether the kernel accepted the request.
 fn ask(map: Mapping) -> bool {
-    // SAFETY: advice on our own mapping, whole. A refusal means small pages.
+    // SAFETY: advice on a whole mapping of our own. A refusal leaves OS pages.
     let taken = unsafe { huge::advise(map.addr, map.len) }.is_ok();
     if taken {
         cache::account_huge(map.len as isize);
@@ -132,23 +131,23 @@ fn ask(map: Mapping) -> bool {
     taken
 }
 
-/// A block in huge pages is handed out.
+/// Counts a block on huge pages that is handed out.
 pub(super) fn came(map: Mapping) {
     SEEN.lock().came(map);
 }
 
-/// A block in huge pages lies elsewhere now, or has another length.
+/// Records the new address or length of a block on huge pages.
 pub(super) fn moved(from: Mapping, to: Mapping) {
     SEEN.lock().moved(from, to);
 }
 
-/// A block in huge pages was freed; answers whether it stays in them. One that was never filled stays as it is.
+/// Removes a freed block on huge pages. Returns whether its memory keeps them: a block that was never filled gives them up.
 pub(super) fn went(map: Mapping) -> bool {
     let proven = SEEN.lock().went(map);
     if proven || is_filled(map) {
         return true;
     }
-    // SAFETY: advice on our own memory, whole.
+    // SAFETY: advice on a whole mapping of our own.
     let refused = unsafe { huge::refuse(map.addr, map.len) }.is_ok();
     if refused {
         cache::account_huge(-(map.len as isize));
@@ -156,15 +155,15 @@ pub(super) fn went(map: Mapping) -> bool {
     !refused
 }
 
-/// Pages of a block that are looked at.
-const LOOKS: usize = 16;
+/// How many OS pages of a block are sampled.
+const SAMPLES: usize = 16;
 
-/// Whether a block in `map` is filled, as far as sixteen OS pages tell. Its end may lie anywhere in the last superslab.
+/// Whether a block in `map` is filled, judging by sixteen OS pages. Its end may lie anywhere in the last superslab.
 pub(super) fn is_filled(map: Mapping) -> bool {
     let page = sys::page_size();
     let len = map.len.saturating_sub(SUPERSLAB).max(page);
-    let looks = (0..LOOKS).map(|look| (len / LOOKS * look) & !(page - 1));
-    let resident = looks
+    let samples = (0..SAMPLES).map(|sample| (len / SAMPLES * sample) & !(page - 1));
+    let resident = samples
         .filter(|offset| {
             let mut one = [0; 16];
             sys::mincore(map.addr + offset, page, &mut one).is_ok() && one[0] & 1 != 0
@@ -173,7 +172,7 @@ pub(super) fn is_filled(map: Mapping) -> bool {
     resident >= DENSE_SIXTEENTHS
 }
 
-const _: () = assert!(LOOKS == 16, "looks are counted in sixteenths");
+const _: () = assert!(SAMPLES == 16, "samples are counted in sixteenths");
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -188,7 +187,7 @@ mod tests {
 
     #[test]
     fn one_block_may_be_unproven_and_more_by_what_is_proven() {
-        let least = HUGE_BLOCK_FROM;
+        let least = HUGE_PAGES_FROM;
         let mut seen = Seen::NONE;
         let admit = |seen: &mut Seen, map| {
             let admitted = seen.admit(map);
