@@ -8,7 +8,7 @@ pub(super) struct Account {
     pub(super) in_use: usize,
     pub(super) retained: usize,
     pub(super) purged: usize,
-    /// Slots free and dirty, and the bytes of them that were handed out.
+    /// Slots that are free and dirty, and the bytes of them that were handed out.
     pub(super) dirty_slots: usize,
     pub(super) dirty_bytes: usize,
 }
@@ -28,7 +28,7 @@ pub(super) unsafe fn units(superslab: *mut Superslab, bits: u32) -> usize {
     units
 }
 
-/// Brings `held` up to date after more than single slots have changed.
+/// Recomputes `held`, after a change of more than single slots.
 ///
 /// # Safety
 /// The pool's lock is held.
@@ -48,6 +48,8 @@ impl Account {
         dirty_bytes: 0,
     };
 
+    /// Of a superslab, or nothing if it is not pooled.
+    ///     ///
     /// # Safety
     /// The pool's lock is held.
     pub(super) unsafe fn of(superslab: *mut Superslab) -> Account {

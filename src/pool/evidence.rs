@@ -1,9 +1,9 @@
-//! Whether memory will be written, so that huge pages make nothing resident but that: what `HAKMEM_THP=auto` goes by.
+//! Whether memory will be written, so that a huge page makes nothing else resident. `HAKMEM_THP=auto` follows this evidence.
 //!
-//! Small blocks are written when they are used. What is not written of their slabs is the end of the last one of each
-//! class in each heap, so that a class that has filled a few slabs may go on in huge pages. Larger blocks may stay
-//! untouched: they get huge pages once those handed out before are found resident, and some superslabs of them always
-//! stay on OS pages, so that this stays known. All other slots lie on OS pages, where only what is touched is resident.
+//! Small blocks are written when they are used. Only the end of a heap's last slab of a class stays unwritten, so a class that
+//! has filled a few slabs may continue on huge pages. Larger blocks may stay untouched: they get huge pages once those handed
+//! out before are found resident. Some of their superslabs always stay on OS pages, so that residency can still be measured.
+//! All other slots lie on OS pages, where only touched pages are resident.
 
 use super::place::lock;
 use super::{Counts, Pool};
@@ -22,18 +22,19 @@ use core::ptr;
 /// What slots are claimed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Usage {
-    /// A few blocks, of which a page or two will be written.
+    /// A few blocks, of which an OS page or two will be written.
     Light,
-    /// Blocks that are written when they are used, of a class that fills no slab yet as far as is known.
+    /// Blocks that are written when they are used, of a class that has filled too few slabs yet.
     Few,
-    /// As before, of a class that has filled some.
+    /// The same, of a class that has filled enough.
     Filled,
     /// Blocks that may stay untouched.
     Larger,
 }
 
 impl Usage {
-    /// Of a heap's next slab of `class`, when it has `slabs`; `light` where a page or two of it are expected to be used.
+    /// The usage of a heap's next slab of `class` when it has `slabs` of them. `light`: only an OS page or two of it should be
+    /// used.
     pub(crate) fn of_next(class: usize, slabs: usize, light: bool) -> Usage {
         if light {
             Usage::Light
@@ -49,14 +50,14 @@ impl Usage {
 
 /// What is known of the larger blocks' superslabs.
 pub(super) struct Larger {
-    /// One on OS pages, begun so long ago that its blocks were written, if they ever are.
+    /// One on OS pages, begun so long ago that its blocks have been written, if they ever are.
     seen: *mut Superslab,
-    /// The one to be looked at next, and how many were begun after it.
+    /// The one to be examined next, and how many were begun after it.
     next: *mut Superslab,
     after_next: usize,
     /// How many were begun on huge pages since the last on OS pages.
     unseen: usize,
-    /// Whether what was looked at last was dense.
+    /// Whether the last examined was dense.
     dense: bool,
 }
 
@@ -69,7 +70,7 @@ impl Larger {
         dense: false,
     };
 
-    /// A superslab was begun for larger blocks.
+    /// Records a superslab begun for larger blocks.
     fn began(&mut self, superslab: *mut Superslab, huge: bool) {
         self.after_next += 1;
         if !self.next.is_null() && self.after_next >= LOOK_BEHIND {
@@ -86,11 +87,11 @@ impl Larger {
         }
     }
 
-    /// What to look at, if that is still full of larger blocks: where it is, and the slots they have or leave free.
+    /// What to examine, if it is still full of larger blocks: its address, and the slots they have or leave free.
     unsafe fn look_at(&self) -> Option<(usize, u32)> {
         let seen = ptr::NonNull::new(self.seen)?;
-        // SAFETY: the caller holds the lock of the pool this belongs to, and so does the descriptor, whatever superslab it
-        // is used for by now.
+        // SAFETY: the caller holds the lock of the pool that `self` belongs to. The descriptor stays with that pool, whichever
+        // superslab it describes by now.
         let seen = unsafe { seen.as_ref() };
         let full = seen.larger.count_ones() as usize * 2 > SLOTS;
         let bits = seen.larger | seen.free;
@@ -105,7 +106,7 @@ impl Larger {
 }
 
 impl Pool {
-    /// Whether slots for `usage` may come from superslabs of which a touched page makes all resident.
+    /// Whether slots for `usage` may come from superslabs in which one touched page makes all of it resident.
     pub(super) fn may_spread(&self, thp: ThpPolicy, usage: Usage) -> bool {
         match (thp, usage) {
             (ThpPolicy::Always, _) => true,
@@ -115,7 +116,7 @@ impl Pool {
         }
     }
 
-    /// A superslab was begun for `usage`.
+    /// Records a superslab begun for `usage`.
     pub(super) fn began(&mut self, superslab: *mut Superslab, huge: bool, usage: Usage) {
         if usage == Usage::Larger {
             self.larger.began(superslab, huge);
@@ -123,7 +124,7 @@ impl Pool {
     }
 }
 
-/// Whether a superslab that is begun for `usage` will be written densely. No lock may be held.
+/// Whether a superslab begun for `usage` will be densely written. No lock may be held.
 pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
     match (thp, usage) {
         (ThpPolicy::Always, _) => return true,
@@ -131,10 +132,10 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
         (ThpPolicy::Auto, Usage::Filled) => return lock(node).counts.filled_slots >= KNOWN_SLOTS,
         (ThpPolicy::Auto, Usage::Larger) => {}
     }
-    // SAFETY: the pool's lock is held for the look.
+    // SAFETY: the pool's lock is held during the call.
     let found = unsafe { lock(node).larger.look_at() };
-    // No lock is held for the call: should the superslab go meanwhile, something else is looked at, or nothing is mapped
-    // there. What follows is a wrong guess then, and no worse.
+    // No lock is held during the system call. If the superslab goes meanwhile, another mapping or nothing is examined: the
+    // guess may be wrong then, and nothing worse follows.
     let dense = found.is_some_and(|(base, slots)| are_resident(base, slots));
     let mut pool = lock(node);
     pool.larger.dense = dense;
@@ -143,7 +144,7 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
 
 /// Whether nearly all OS pages of the slots in `bits` are resident.
 fn are_resident(base: usize, bits: u32) -> bool {
-    // One byte for each OS page, of which none is smaller.
+    // One byte for each OS page; none is smaller than 4 KiB.
     let mut pages = [0u8; SUPERSLAB / 4096];
     if sys::mincore(base, SUPERSLAB, &mut pages).is_err() {
         return false;

@@ -22,8 +22,8 @@ pub(crate) struct Obtained {
     pub(crate) mapped: bool,
 }
 
-/// Slots for a thread on the node: of what its pool has, else from the kernel, else from another node's pool. Call it with
-/// no lock held.
+/// Claims slots for a thread on the node: from its pool, else from the kernel, else from another node's pool. No lock may be
+/// held.
 pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> {
     let had = |claim| Obtained {
         claim,
@@ -48,14 +48,14 @@ pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> 
     }
 }
 
-/// As [`obtain`], from the pools of the other nodes.
+/// As [`obtain`], but from the pools of the other nodes only.
 pub(super) fn elsewhere(thp: ThpPolicy, node: Node, dense: bool, want: Want) -> Option<Claim> {
     numa::all()
         .filter(|other| *other != node)
         .find_map(|other| claim(other, thp, want).or_else(|| reopen(other, dense, want)))
 }
 
-/// From an empty superslab of the pool that holds no memory, which gets the pages it is to have.
+/// Claims from an empty superslab of the pool without memory, and first settles which pages it gets.
 fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
     let mut pool = lock(node);
     let superslab = pool.by_free.bare()?;
@@ -83,8 +83,8 @@ fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
     }
 }
 
-/// Maps and populates `count` superslabs; answers how many came to be. They lie on the node of the calling thread and
-/// serve the threads of that node: one of each has to call for all to be served.
+/// Maps and populates up to `count` superslabs. Returns how many it made. They lie on the node of the calling thread and serve
+/// that node's threads; to serve all nodes, one thread of each has to call.
 pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
     let how = match knobs.prefault {
         Prefault::Off | Prefault::Async => Prefault::Populate,
@@ -100,24 +100,24 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
 /// What a superslab is mapped for.
 #[derive(Clone, Copy)]
 pub(super) enum Begin {
-    /// Slots that are wanted now, and whether they will be written densely.
+    /// Slots that are wanted now, and whether they will be densely written.
     For(Want, bool),
     OnRequest,
     AheadOfDemand,
 }
 
 pub(super) struct Acquired {
-    /// What was wanted of it.
+    /// The slots that were wanted of it.
     claim: Option<Claim>,
     populated: bool,
 }
 
-/// Whether there is one more, and all of it is resident.
+/// Whether one more exists and all of it is resident.
 pub(super) fn is_populated(acquired: Result<Acquired, Errno>) -> bool {
     acquired.is_ok_and(|one| one.populated)
 }
 
-/// Maps one more superslab for the node, on which the calling thread runs, and lists it. Call it with no lock held.
+/// Maps one more superslab for the node, on which the calling thread runs, and lists it. No lock may be held.
 pub(super) fn acquire(
     knobs: &Knobs,
     how: Prefault,
@@ -138,16 +138,16 @@ pub(super) fn acquire(
         .descriptor(map.addr)
         .store(descriptor as usize, WordOrdering::Relaxed);
     if populated {
-        // What the tables hold of it is prefaulted too. Its slots have no tags yet.
+        // The words that describe it are prefaulted too. Its slots have no tags yet.
         DIRECTORY.set(map.addr, 1, Tag::NONE);
-        // SAFETY: as below; a byte of it is written back as it was.
+        // SAFETY: as below; the byte is written back unchanged.
         unsafe {
             let last = descriptor.cast::<u8>().add(size_of::<Superslab>() - 1);
             last.write_volatile(last.read_volatile());
         }
     }
     let mut pool = lock(node);
-    // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and nobody else has it.
+    // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
         (*descriptor).base = map.addr;
         (*descriptor).node = node;
@@ -178,10 +178,10 @@ pub(super) fn acquire(
     }
 }
 
-/// Maps a superslab and enters it into the directory.
+/// Maps a superslab and enters it into the directory. Returns whether huge pages were requested for it.
 fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Errno> {
     let huge = want_huge(knobs.thp, how, dense);
-    // For huge pages MAP_POPULATE comes too early: they have to be asked for first. Then `run_prefault` does it.
+    // With MAP_POPULATE huge pages would be requested too late, after the memory has come. `run_prefault` populates then.
     let at_once = how == Prefault::MapPopulate
         && !huge
         && huge::system_thp() != Thp::Always
@@ -191,7 +191,7 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     } else {
         mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
     };
-    // SAFETY: advice on our own mapping. A refusal means small pages, and stats() counts what was had, not asked.
+    // SAFETY: advice on our own mapping. A refusal leaves OS pages; stats() counts what was achieved, not what was requested.
     unsafe {
         if huge {
             trial::huge_pages_wished();
@@ -203,9 +203,9 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     Ok((map, huge))
 }
 
-/// Under auto, what will be written densely; and a superslab that the policy makes resident as a whole: that costs no byte
-/// more, and one fault instead of 512. Where memory runs short it will not be resident, and stays on OS pages.
-/// `map_populate` stays on them as well: populating while mapping comes before huge pages can be asked for.
+/// Whether a new superslab asks for huge pages. Under auto it does if it will be densely written, or if the policy makes all of
+/// it resident anyway: that costs no byte more, and one fault instead of 512. If memory runs short, not all will be resident,
+/// so it stays on OS pages. `map_populate` stays on them as well, because it populates before huge pages can be requested.
 fn want_huge(thp: ThpPolicy, how: Prefault, dense: bool) -> bool {
     match thp {
         ThpPolicy::Always => true,
@@ -220,7 +220,7 @@ fn want_huge(thp: ThpPolicy, how: Prefault, dense: bool) -> bool {
     }
 }
 
-/// Does to a new superslab what the policy says; answers whether it is resident now.
+/// Prefaults a new superslab as the policy says. Returns whether all of it is resident now.
 fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
     // SAFETY: the mapping is ours, writable, and nobody else knows of it yet.
     unsafe {
@@ -228,7 +228,7 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
             Prefault::Off | Prefault::Async => false,
             Prefault::Touch => prefault::touch(map.addr, map.len) == map.len,
             Prefault::Memset => prefault::fill(map.addr, map.len) == map.len,
-            // What MAP_POPULATE brought in is found present, which costs next to nothing.
+            // Populating what MAP_POPULATE brought in finds it present, which costs next to nothing.
             Prefault::Populate | Prefault::MapPopulate => {
                 prefault::populate(map.addr, map.len).is_ok_and(|n| n == map.len)
             }
@@ -256,7 +256,7 @@ fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
 
 fn put_spare(node: Node, descriptor: *mut Superslab) {
     let mut pool = lock(node);
-    // SAFETY: the caller gives the descriptor up; no superslab is mapped for it.
+    // SAFETY: the caller abandons the descriptor, and no superslab is mapped for it.
     unsafe {
         (*descriptor).state = State::Unmapped;
         (*descriptor).list.next = pool.spare;

@@ -1,4 +1,4 @@
-//! Pages of slots in use that go back to the kernel, as the pool sees it.
+//! OS pages of slots in use that go back to the kernel, from the pool's side.
 
 use super::account::{Account, recount};
 use super::place::{Held, lock};
@@ -6,14 +6,14 @@ use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::os::{clock, huge};
 use crate::slab::superslab::{State, Superslab, UNIT};
 
-/// How a superslab stands to huge pages.
+/// Whether a superslab lies on a huge page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HugePage {
     /// It lies on OS pages.
     No,
-    /// Parts of it went back, and the kernel may fill it again.
+    /// Parts of it went back, and the kernel may make it a huge page again.
     Split,
-    /// It is one, or will be when it is touched.
+    /// It is a huge page, or becomes one when it is touched.
     Whole,
 }
 
@@ -28,10 +28,10 @@ impl HugePage {
     }
 }
 
-/// How the superslab stands to huge pages.
+/// Whether the superslab lies on a huge page.
 ///
 /// # Safety
-/// A slot of the superslab is claimed, and stays so, as for the other functions here.
+/// A slot of the superslab is claimed and stays claimed, as for the other functions here.
 pub(crate) unsafe fn huge_page(superslab: *mut Superslab) -> HugePage {
     // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
     unsafe {
@@ -40,8 +40,8 @@ pub(crate) unsafe fn huge_page(superslab: *mut Superslab) -> HugePage {
     }
 }
 
-/// Parts of the superslab are about to go back: it is to be OS pages from now on. Otherwise the kernel would fill the holes
-/// when it next looks for huge pages to make. No lock may be held.
+/// Moves the superslab to OS pages, before parts of it go back. Otherwise the kernel would fill the holes when it next collects
+/// huge pages. No lock may be held.
 ///
 /// # Safety
 /// As for [`huge_page`].
@@ -55,7 +55,7 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
         let mut pool = lock((*superslab).node);
         let huge = HugePage::of(superslab);
         if huge == HugePage::No {
-            // Somebody else was at it.
+            // Another thread has done it.
             return;
         }
         let was = unlist(&mut pool, superslab);
@@ -66,7 +66,7 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
             (*superslab).split = true;
         }
         if huge == HugePage::Whole {
-            // All of it is resident, whatever was used of it.
+            // All of it is resident, whatever part was used.
             (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];
             (*superslab).dirty = u32::MAX;
             (*superslab).populated = false;
@@ -79,10 +79,10 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
     }
 }
 
-/// `bytes` of a slab have gone back, of which `left` are resident. No pool's lock may be held.
+/// Records that `bytes` of a slab went back and `left` are resident. No pool's lock may be held.
 ///
 /// # Safety
-/// As for [`huge_page`]; the slab's `slots` slots begin with `slot`.
+/// As for [`huge_page`]; the slab has `slots` slots, the first of which is `slot`.
 pub(crate) unsafe fn gave_back(
     superslab: *mut Superslab,
     slot: usize,
@@ -107,8 +107,8 @@ pub(crate) unsafe fn gave_back(
     }
 }
 
-/// Takes a superslab out of the list by free slots, before what decides on its list changes. Returns what it contributes
-/// to the counts.
+/// Takes a superslab out of the list by free slots, before a change that decides on its list. Returns what it contributes to
+/// the counts.
 unsafe fn unlist(pool: &mut Held, superslab: *mut Superslab) -> Account {
     // SAFETY: the caller holds the lock.
     unsafe {

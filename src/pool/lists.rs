@@ -10,18 +10,18 @@ const UNLINKED: Links = Links {
     prev: ptr::null_mut(),
 };
 
-/// Which free slots a claim is content with.
+/// Which free slots a claim accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pick {
     Any,
-    /// Memory that is resident, the slots that hold most of it first.
+    /// Resident slots, those that hold most memory first.
     Resident,
-    /// Slots that hold little or nothing, in superslabs that are in use.
+    /// Slots that hold little or nothing, in superslabs in use.
     Light,
 }
 
 impl Pick {
-    /// The slots of the superslab to look among, in order; [`Superslab::find_run`] takes the free ones of them.
+    /// The slots of the superslab to search, in order of preference. [`Superslab::find_run`] takes the free ones among them.
     unsafe fn masks(self, superslab: *mut Superslab) -> [u32; 2] {
         // SAFETY: the caller holds the lock.
         unsafe {
@@ -32,7 +32,7 @@ impl Pick {
                     [dirty & !(*superslab).light(), dirty]
                 }
                 Pick::Light if (*superslab).free == u32::MAX => [0, 0],
-                // What holds a page or two first: slabs of all classes begin at about the same place of a slot.
+                // Slots that hold an OS page or two come first: slabs of all classes begin at about the same place of a slot.
                 Pick::Light => {
                     let light = (*superslab).light();
                     [light & (*superslab).dirty, light]
@@ -43,18 +43,18 @@ impl Pick {
 }
 
 const LISTS: usize = SLOTS + 2;
-/// The list of wholly free superslabs that hold no memory.
+/// The list of wholly free superslabs without memory.
 const BARE: usize = SLOTS + 1;
 
-/// Superslabs on OS pages, or resident whatever is used of them.
+/// Superslabs on OS pages, or resident as a whole however little is used.
 pub(super) const PLAIN: usize = 0;
-/// Superslabs of which a page that is touched may make all resident ([`Superslab::spreads`]).
+/// Superslabs in which touching one page may make all of it resident ([`Superslab::spreads`]).
 pub(super) const SPREADING: usize = 1;
 
-/// Superslabs by their number of free slots; last in, first out.
+/// Superslabs by their number of free slots, last in, first out.
 pub(super) struct ByFree {
-    /// By [`PLAIN`] or [`SPREADING`], and by free slots. Wholly free superslabs without resident pages, of either kind, are
-    /// in the list [`BARE`] of the first: none of them is claimed from before it is decided what pages it gets.
+    /// Indexed by [`PLAIN`] or [`SPREADING`], then by free slots. Wholly free superslabs without resident pages are in the list
+    /// [`BARE`] of [`PLAIN`], whichever kind they are: before one of them is claimed from, it is decided which pages it gets.
     heads: [[*mut Superslab; LISTS]; 2],
     /// Bit n: `heads[..][n]` is not null.
     filled: [u64; 2],
@@ -68,8 +68,8 @@ impl ByFree {
         }
     }
 
-    /// The fullest superslab of a kind that has `slots` neighbouring free slots, and the first of them. Where not any will
-    /// do, only a few superslabs are looked at.
+    /// The fullest superslab of a kind that has `slots` neighbouring free slots, and the first of these. Only a few superslabs
+    /// are searched unless `pick` is [`Pick::Any`].
     ///
     /// # Safety
     /// The pool's lock is held, as for every function here.
@@ -127,7 +127,7 @@ impl ByFree {
         }
     }
 
-    /// To be called before the superslab's bits change.
+    /// Must be called before the superslab's bits change.
     pub(super) unsafe fn remove(&mut self, superslab: *mut Superslab) {
         // SAFETY: the caller holds the lock; the superslab is in the list of its number of free slots.
         unsafe {
@@ -164,7 +164,7 @@ impl ByFree {
         }
     }
 
-    /// The wholly free superslabs, those that hold no memory before others.
+    /// The wholly free superslabs, those without memory first.
     ///
     /// # Safety
     /// The pool's lock is held for as long as the iterator is.
@@ -175,12 +175,12 @@ impl ByFree {
             .flat_map(|(kind, list)| unsafe { self.walk(kind, list) })
     }
 
-    /// A wholly free superslab that holds no memory.
+    /// A wholly free superslab without memory.
     pub(super) fn bare(&self) -> Option<*mut Superslab> {
         Some(self.heads[PLAIN][BARE]).filter(|head| !head.is_null())
     }
 
-    /// The wholly free superslabs that hold memory, but for huge pages.
+    /// The wholly free superslabs that hold memory, except those on huge pages.
     ///
     /// # Safety
     /// As for [`ByFree::empties`].
@@ -202,7 +202,7 @@ impl ByFree {
         })
     }
 
-    /// Visits every listed superslab, and says whether it is in the list it belongs in.
+    /// Calls `visit` with every listed superslab and whether it is in the list it belongs in.
     pub(super) unsafe fn for_each(&self, mut visit: impl FnMut(*mut Superslab, bool)) {
         for (kind, lists) in self.heads.iter().enumerate() {
             for (list, &head) in lists.iter().enumerate() {
@@ -219,13 +219,13 @@ impl ByFree {
     }
 }
 
-/// A first-in, first-out queue over `dirty_list`; a superslab is in at most one queue. From head to tail `dirty_turn`
-/// rises.
+/// A first-in, first-out queue linked through `dirty_list`. A superslab is in at most one queue. `dirty_turn` rises from head
+/// to tail.
 pub(super) struct Queue {
     head: *mut Superslab,
     tail: *mut Superslab,
     len: usize,
-    /// Superslabs that were ever pushed.
+    /// Number of pushes since the start.
     turns: u64,
 }
 
@@ -257,7 +257,7 @@ impl Queue {
         (!next.is_null()).then_some(next)
     }
 
-    /// The `dirty_turn` of what was pushed last.
+    /// The `dirty_turn` of the last push.
     pub(super) fn turns(&self) -> u64 {
         self.turns
     }
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::slab::superslab::{LIGHT, State};
 
-    /// A descriptor that nobody else knows, of slots that hold `touched` units; what was touched is dirty.
+    /// A descriptor known to this test alone, whose slots hold `touched` units. What was touched is dirty.
     fn superslab(free: u32, touched: [u8; SLOTS]) -> *mut Superslab {
         let superslab = Superslab::allocate().unwrap().as_ptr();
         // SAFETY: fresh, and ours alone.
@@ -361,7 +361,7 @@ mod tests {
             (*one).free = 1 << 1 | 1 << 6;
             lists.insert(one);
             assert_eq!(slot_of(&lists, 1, Pick::Light), None, "no slot is light");
-            // What fills a slot takes a full one before one of a page or two.
+            // A claim that fills its slot prefers a full slot to one of a page or two.
             lists.remove(one);
             (*one).free = 1 << 5 | 1 << 6;
             lists.insert(one);
@@ -371,7 +371,7 @@ mod tests {
                 Some(5),
                 "both are resident"
             );
-            // A huge page is resident as a whole: any slot of it will do, as long as others keep it in use.
+            // A huge page is resident as a whole: any slot of it will do while other slots keep it in use.
             lists.remove(one);
             (*one).huge = true;
             lists.insert(one);

@@ -1,17 +1,17 @@
-//! The pools: superslabs in use, retained and purged, and who may claim their slots.
+//! The pools: superslabs in use, retained and purged, and the slots heaps claim from them.
 //!
-//! One pool for each NUMA node ([`numa`]), with one lock each; no two are ever held but by a fork. A heap asks on which
-//! node its thread runs whenever it needs slots, claims them from that node's pool, and has that pool grow rather than
-//! take another's; only where the kernel refuses more do other nodes' free slots serve. First touch by the claiming
-//! thread places the pages, which a populating policy does on that thread too. Slots go back to the pool they came
-//! from, whoever frees. What a heap holds stays its own when its thread is moved to another node, and goes to whoever
-//! adopts it, wherever that one runs. The bounds on what is retained are those of the whole process: see `place`.
+//! There is one pool for each NUMA node ([`numa`]), with one lock each. Only a fork holds two of the locks at once. A heap that
+//! needs slots asks on which node its thread runs, claims them from that node's pool, and makes that pool grow rather than take
+//! another's. Only if the kernel refuses to map more do other nodes' free slots serve. The kernel places a page on the node of
+//! the thread that first touches it; a policy that populates does so on the claiming thread too. Slots go back to the pool they
+//! came from, whichever thread frees. What a heap holds stays its own when its thread moves to another node, and goes to the
+//! heap's adopter, wherever that runs. The bounds on retained memory are those of the whole process: see `place`.
 //!
-//! In each pool, superslabs with free slots are listed by how many they have, fullest first to be claimed from; those with
-//! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age, from which memory
-//! goes back to the kernel: at once when there is more than the bound, after the purge delay otherwise. Nothing is
-//! mapped, populated or purged under the lock: the superslab is taken out of the lists first, owned by one thread for
-//! as long as the call takes, and put back with its bits changed only where the call succeeded.
+//! Each pool lists the superslabs with free slots by how many they have; a claim takes from the fullest first. Those with
+//! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age. Memory goes back to the kernel
+//! from this queue: at once above the bound, otherwise after the purge delay. Nothing is mapped, populated or purged under the
+//! lock: a thread takes the superslab out of the lists, owns it during the call, and puts it back with its bits changed only if
+//! the call succeeded.
 
 mod account;
 mod evidence;
@@ -51,39 +51,39 @@ struct Pool {
     by_free: ByFree,
     /// Superslabs with dirty free slots, oldest first.
     dirty: Queue,
-    /// Superslabs some thread is mapping or purging.
+    /// Superslabs that a thread is mapping or purging.
     in_flight: Queue,
     /// Descriptors without a superslab.
     spare: *mut Superslab,
     counts: Counts,
     larger: Larger,
-    /// Of claimed slots, in bytes.
+    /// Demand for claimed slots, in bytes.
     demand: Demand,
-    /// What the account was last told of `counts.dirty_bytes`.
+    /// The value of `counts.dirty_bytes` that the account was last told.
     shown_dirty: usize,
 }
 
-// SAFETY: only reached through the lock around it.
+// SAFETY: its pointers are to descriptors, which are never freed, and one thread at a time reaches them: the holder of the lock
+// around the pool.
 unsafe impl Send for Pool {}
 
-/// What the pool counts. `mapped = in use + retained + purged`, in superslabs, with those in flight in none of the
-/// last three.
+/// What the pool counts, in superslabs: `mapped = in use + retained + purged + in flight`.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counts {
     pub(crate) mapped: usize,
     /// Superslabs with a slot claimed.
     pub(crate) in_use: usize,
-    /// Wholly free ones with resident pages.
+    /// Wholly free superslabs with resident pages.
     pub(crate) retained: usize,
-    /// Wholly free ones without.
+    /// Wholly free superslabs without resident pages.
     pub(crate) purged: usize,
     pub(crate) claimed_slots: usize,
-    /// Of those, the slots of classes that fill their slabs, and of blocks that may stay untouched.
+    /// Of the claimed slots: those of classes that fill their slabs, and those of blocks that may stay untouched.
     pub(crate) filled_slots: usize,
     pub(crate) larger_slots: usize,
-    /// Free memory that is still resident, in bytes, as far as blocks of it were handed out.
+    /// Free memory that is still resident, in bytes. Only what was handed out in blocks counts.
     pub(crate) dirty_bytes: usize,
-    /// Bytes for which huge pages were asked.
+    /// Bytes for which huge pages were requested.
     pub(crate) huge_requested: usize,
     /// Bytes given back to the kernel since the start.
     pub(crate) returned: u64,
@@ -103,7 +103,7 @@ impl Counts {
         returned: 0,
     };
 
-    /// A superslab that contributed `was` contributes `is`.
+    /// Replaces what a superslab contributed (`was`) by what it contributes now (`is`).
     fn change(&mut self, was: Account, is: Account) {
         self.in_use = self.in_use + is.in_use - was.in_use;
         self.retained = self.retained + is.retained - was.retained;
@@ -112,7 +112,7 @@ impl Counts {
     }
 }
 
-/// Slots handed to a heap: theirs until [`release`].
+/// Slots handed to a heap. They are the heap's until [`release`].
 #[derive(Clone, Copy)]
 pub(crate) struct Claim {
     pub(crate) superslab: *mut Superslab,
@@ -128,22 +128,22 @@ impl Claim {
     }
 }
 
-/// What a heap wants for a slab.
+/// What a heap needs for a slab.
 #[derive(Clone, Copy)]
 pub(crate) struct Want {
-    /// Neighbouring ones.
+    /// How many neighbouring slots.
     pub(crate) slots: usize,
     pub(crate) usage: Usage,
 }
 
-/// Claims slots from the node's fullest superslab that has them, resident ones before others; for light use one that holds
-/// as little, as the rest of it could neither be used nor purged. What may stay untouched comes from superslabs on OS
-/// pages, and from others only as far as they are resident. `None`: superslabs have to be begun.
+/// Claims slots from the node's fullest superslab that has them, resident slots first. Light use takes slots that hold little,
+/// because what it leaves unused could be neither used nor purged. Blocks that may stay untouched come from superslabs on OS
+/// pages, and from others only if the slots are resident. `None` means that a superslab has to be begun.
 fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     let mut pool = lock(node);
     let kinds: &[usize] = match want.usage {
         usage if !pool.may_spread(thp, usage) => &[PLAIN],
-        // Those on OS pages are to be looked at: they fill up first.
+        // Those on OS pages can be checked for residency: they fill up first.
         Usage::Larger => &[PLAIN, SPREADING],
         _ => &[SPREADING, PLAIN],
     };
@@ -166,12 +166,11 @@ fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     }
 }
 
-/// Gives slots back, of which the first `used` bytes were handed out at some time. The caller has taken their tags away.
-/// Answers whether more is retained than the bound allows, so
-/// that [`trim`] should be called once no lock is held.
+/// Gives slots back. The first `used` bytes of them were handed out at some time. The caller has already cleared their tags.
+/// Returns whether more is retained than the bound allows: then the caller calls [`trim`] once it holds no lock.
 ///
 /// # Safety
-/// The slots were claimed, nothing in them is out, and they are not used again.
+/// The slots were claimed, no block in them is allocated, and they are not used again.
 #[must_use]
 pub(crate) unsafe fn release(
     superslab: *mut Superslab,
@@ -239,11 +238,11 @@ impl Pool {
         }
     }
 
-    /// Claims the slots from `slot` on of a superslab that is in the lists, and brings the counts up to date.
+    /// Claims the slots from `slot` on in a listed superslab, and updates the counts.
     unsafe fn claim_in(&mut self, superslab: *mut Superslab, slot: usize, want: Want) -> Claim {
         let slots = want.slots;
         let bits = Superslab::bits(slot, slots);
-        // SAFETY: the caller holds the lock around `self`, and the slots are free.
+        // SAFETY: the caller holds the lock around `self`, the superslab is listed in this pool, and the slots are free.
         unsafe {
             let was = Account::of(superslab);
             self.by_free.remove(superslab);
@@ -273,14 +272,14 @@ impl Pool {
         }
     }
 
-    /// The number of claimed slots has changed.
+    /// Records that the number of claimed slots has changed.
     fn note_demand(&mut self, now: u64) {
         let bytes = self.counts.claimed_slots * SLOT;
         self.demand.live(bytes, Epoch::at(now, purge::delay()));
     }
 
-    /// Puts a superslab into the lists its bits ask for and brings the counts up to date; it is in no list by free
-    /// slots, and `was` is what it contributed before.
+    /// Puts a superslab into the lists its bits ask for and updates the counts. The superslab is in no list by free slots;
+    /// `was` is what it contributed before.
     unsafe fn relist(&mut self, superslab: *mut Superslab, was: Account) {
         // SAFETY: the caller holds the lock around `self`, and the superslab is the pool's.
         unsafe {
@@ -302,7 +301,7 @@ impl Pool {
         }
     }
 
-    /// Takes a superslab out of all lists, for a call that must not run under the lock.
+    /// Takes a superslab out of all lists for a call that must not run under the lock.
     unsafe fn take_out(&mut self, superslab: *mut Superslab) {
         // SAFETY: as in `relist`.
         unsafe {
@@ -320,7 +319,7 @@ impl Pool {
         }
     }
 
-    /// Puts a superslab back that [`Pool::take_out`] took.
+    /// Puts back a superslab that [`Pool::take_out`] took.
     unsafe fn put_back(&mut self, superslab: *mut Superslab) {
         // SAFETY: as in `relist`.
         unsafe {
@@ -328,7 +327,8 @@ impl Pool {
             (*superslab).state = State::Pooled;
             self.relist(superslab, Account::NONE);
             if (*superslab).in_dirty {
-                // Not all could be given back, or slots came in meanwhile: young again, and last in the queue.
+                // Not all could be given back, or slots were released meanwhile: it counts as fresh again, at the end of the
+                // queue.
                 (*superslab).dirty_since = clock::now_ms();
             }
         }

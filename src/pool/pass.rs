@@ -1,18 +1,18 @@
-//! Walks along the dirty queues, oldest first, in which superslabs that are passed over keep their places.
+//! Walks along the dirty queues, oldest first. A superslab that is passed over keeps its place.
 
 use super::place::Held;
 use crate::os::numa::{self, Node};
 use crate::slab::superslab::Superslab;
 
-/// One walk along a pool's dirty queue, during which the lock is let go now and then.
+/// One walk along a pool's dirty queue. The lock is released now and then during it.
 pub(super) struct Pass {
-    /// The turns of the last one looked at, and of the last one that stood in the queue when the walk began.
+    /// The turn of the last superslab examined, and of the last one that stood in the queue when the walk began.
     done: u64,
     last: u64,
-    /// Where to go on, if it is still there by then: the superslab and its turn. A descriptor whose superslab is gone
-    /// stays with the pool and is not in the queue.
+    /// Where to continue, if it is still queued then: the superslab and its turn. A descriptor whose superslab is gone stays
+    /// with the pool and is not in the queue.
     next: Option<(*mut Superslab, u64)>,
-    /// Since when the next one has been dirty, in milliseconds; `None` at the end.
+    /// Since when the next one has been dirty, in milliseconds. `None` at the end.
     since: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ impl Pass {
         pass
     }
 
-    /// The next to be looked at.
+    /// The next superslab to examine.
     pub(super) fn look(&mut self, pool: &Held) -> Option<*mut Superslab> {
         self.since = None;
         if self.done >= self.last {
@@ -57,7 +57,7 @@ impl Pass {
         found
     }
 
-    /// `superslab` has been looked at.
+    /// Records that `superslab` has been examined.
     ///
     /// # Safety
     /// It is in the pool's dirty queue.
@@ -67,7 +67,7 @@ impl Pass {
             self.done = (*superslab).dirty_turn;
             match pool.dirty.after(superslab) {
                 Some(next) => self.next = Some((next, (*next).dirty_turn)),
-                // What comes now came later.
+                // What stands behind it came after the walk began.
                 None => self.last = self.done,
             }
         }

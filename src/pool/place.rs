@@ -1,8 +1,8 @@
-//! The pools' places, one for each node, and what is known of all together.
+//! Where the pools live, one for each node, and what is known of all of them together.
 //!
-//! The bounds on retained memory go by the whole process. With one node that is what its pool counts. With several,
-//! each pool shows outside its lock what the others need of its counts, so that a release takes one lock all the same:
-//! a sum over the nodes may be off by what others do at the moment, and is exact in a process at rest.
+//! The bounds on retained memory apply to the whole process. With one node they follow its pool's counts. With several, each
+//! pool shows the counts that the others need outside its lock, so that a release still takes one lock. A sum over the nodes
+//! may be off by what other threads do meanwhile, and is exact in a process at rest.
 
 use super::{Account, Counts, Pool, units};
 use crate::base::account::{self, Kind};
@@ -12,12 +12,12 @@ use crate::os::numa::{self, Node};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A pool, alone in its cache lines: nodes share none.
+/// A pool in cache lines of its own, so that nodes share none.
 #[repr(align(128))]
 struct Place {
     pool: Locked<Pool>,
-    /// With several nodes: what the pool counted when its lock was last let go. Written under that lock alone, and read
-    /// as an estimate that orders nothing: Relaxed.
+    /// With several nodes: what the pool counted when its lock was last released. Written only under that lock, and read as an
+    /// estimate that orders nothing, so Relaxed.
     claimed_slots: AtomicUsize,
     dirty_bytes: AtomicUsize,
     allowance: AtomicUsize,
@@ -32,7 +32,7 @@ static PLACES: [Place; numa::MOST] = [const {
     }
 }; numa::MOST];
 
-/// What the bounds on retained memory go by.
+/// The values that the bounds on retained memory follow.
 #[derive(Clone, Copy)]
 pub(super) struct Whole {
     pub(super) claimed_slots: usize,
@@ -60,7 +60,7 @@ impl Held {
         self.node
     }
 
-    /// What the bounds go by, over all nodes.
+    /// The values for the bounds, summed over all nodes.
     pub(super) fn whole(&self) -> Whole {
         let mut whole = Whole {
             claimed_slots: self.counts.claimed_slots,
@@ -78,7 +78,7 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// Shows the counts. The lock is let go after this, when the fields are dropped.
+    /// Shows the counts. The lock is released afterwards, when the fields are dropped.
     #[inline]
     fn drop(&mut self) {
         let dirty = self.counts.dirty_bytes;
@@ -110,7 +110,7 @@ impl DerefMut for Held {
     }
 }
 
-/// The counts of all pools, one after another.
+/// The counts of all pools, read one after another.
 pub(crate) fn counts() -> Counts {
     numa::all().fold(Counts::NONE, |sum, node| {
         let counts = lock(node).counts;
@@ -129,13 +129,13 @@ pub(crate) fn counts() -> Counts {
     })
 }
 
-/// For fork: the pools' locks, in the order in which they are taken.
+/// For a fork: the pools' locks, in the order in which they are taken.
 pub(crate) fn fork_locks() -> impl Iterator<Item = &'static Lock> {
     numa::all().map(|node| PLACES[node.index()].pool.raw())
 }
 
-/// Debug walker: every listed superslab is in the pool of its node and in the list its bits ask for, the dirty queue
-/// goes by age, the counts are the sums, and what a pool shows is what it counts.
+/// Debug walker: every listed superslab is in the pool of its node and in the list its bits ask for, the dirty queue is in
+/// order of age, the counts are the sums, and each pool shows what it counts.
 pub(crate) fn is_valid() -> bool {
     numa::all().all(|node| is_one_valid(&lock(node)))
 }

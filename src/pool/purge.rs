@@ -22,19 +22,19 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident.
 pub(super) static RETAIN_LEAST: AtomicUsize = AtomicUsize::new(RETAINED_LEAST);
-/// Whether the bound is fixed (a knob) instead of growing with what is in use.
+/// Whether the bound is fixed by a knob instead of growing with what is in use.
 static RETAIN_FIXED: AtomicUsize = AtomicUsize::new(0);
-/// No trim before this time: the last one found nothing to give back, and left more than the bound allows (locked pages, a
-/// bound below what dense huge pages hold); looking through all superslabs at every release would find nothing again.
+/// No trim before this time. The last one gave nothing back and left more than the bound (locked pages, or a bound below what
+/// dense huge pages hold). Searching all superslabs again at every release would find nothing either.
 static BARREN_UNTIL: AtomicU64 = AtomicU64::new(0);
-/// Bytes from which it is tried before that time all the same: what a barren trim left, and a little more.
+/// Bytes from which a trim runs before that time all the same: what the last one left, and a little more.
 static BARREN_BELOW: AtomicUsize = AtomicUsize::new(0);
 
-/// Milliseconds that free memory waits, unneeded, before it goes back; what went earlier and was taken again within them
-/// was given back too early.
+/// The purge delay: milliseconds that free memory waits, unneeded, before it goes back. Memory taken again within it went back
+/// too early.
 static DELAY: AtomicUsize = AtomicUsize::new(1000);
 
-/// Sets how much is retained, `None` for the adaptive bound, and for how many milliseconds.
+/// Sets how much is retained (`None` for the adaptive bound) and the purge delay in milliseconds.
 pub(crate) fn set_retain(mib: Option<u32>, delay_ms: u32) {
     DELAY.store(delay_ms as usize, Ordering::Relaxed);
     if let Some(mib) = mib {
@@ -47,22 +47,22 @@ pub(super) fn delay() -> u64 {
     DELAY.load(Ordering::Relaxed) as u64
 }
 
-/// Bytes made resident on request: so much may be retained, for what was asked for ahead of use is not given back as soon
-/// as it has been used once.
+/// Bytes made resident on request. This much may be retained: what was requested ahead of use does not go back after its first
+/// use.
 static PREWARMED: AtomicUsize = AtomicUsize::new(0);
 
-/// `bytes` more were made resident on request.
+/// Records that `bytes` more were made resident on request.
 pub(super) fn retain_prewarmed(bytes: usize) {
     PREWARMED.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// Bytes of free memory that may stay resident now, in the process.
+/// Bytes of free memory that may stay resident in the whole process.
 pub(super) fn bound(whole: &Whole) -> usize {
     let least = RETAIN_LEAST.load(Ordering::Relaxed);
     if RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
         return least;
     }
-    // What heaps' stacks hold is idle as well.
+    // What heaps' stacks hold is idle as well, so it counts against the floor.
     let floor = retention::SMALL_UNSEEN.saturating_sub(account::of(Kind::Stacks));
     least
         .max(whole.claimed_slots * SLOT / IN_USE_SHARE)
@@ -71,7 +71,7 @@ pub(super) fn bound(whole: &Whole) -> usize {
 }
 
 impl Pool {
-    /// Bytes of free memory that the program's demand is worth retaining.
+    /// Bytes of free memory that the program's demand justifies retaining.
     pub(super) fn allowance(&self) -> usize {
         let price = match delay() {
             0 => Price::NEVER,
@@ -81,7 +81,8 @@ impl Pool {
     }
 }
 
-/// Purges, oldest first, until what is retained is a quarter below the bound, or a few MiB. No lock may be held.
+/// Purges, oldest first, until what is retained is a quarter below the bound, but at most `TRIM_BELOW` below it. No lock may be
+/// held.
 pub(crate) fn trim() {
     let now = clock::now_ms();
     if now < BARREN_UNTIL.load(Ordering::Relaxed)
@@ -115,8 +116,8 @@ pub(crate) fn trim() {
     }
 }
 
-/// Purges about `bytes`, what was freed longest ago first; answers how many. What a knob or prewarming says is to stay
-/// stays. No lock may be held.
+/// Purges about `bytes`, freed longest ago first. Returns how many went. What a knob or prewarming reserves stays. No lock may
+/// be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
     let asked_for = match RETAIN_FIXED.load(Ordering::Relaxed) {
         0 => PREWARMED.load(Ordering::Relaxed),
@@ -136,15 +137,14 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
 /// Purges what has been free for longer than the delay. No lock may be held.
 pub(crate) fn decay(now: u64) {
     let delay = delay();
-    // SAFETY: called under the pool's lock.
+    // SAFETY: `purge_while` calls it for listed superslabs, under the pool's lock.
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
     purge_while(SPLIT_AGED_FROM, |_, superslab| aged(superslab), |_| {});
 }
 
-/// Purges everything that can be, what was populated ahead of use included; answers the bytes given back. No lock may be
-/// held.
+/// Purges everything it can, including what was populated ahead of use. Returns the bytes given back. No lock may be held.
 pub(crate) fn purge_all() -> usize {
     let before = counts().returned;
     for node in numa::all() {
@@ -154,9 +154,9 @@ pub(crate) fn purge_all() -> usize {
     (counts().returned - before) as usize
 }
 
-/// Purges dirty superslabs of all nodes, oldest first, for as long as `go_on` says so; each is looked at once. One of huge
-/// pages is split only when at least `split_from` of its slots are free, and keeps its place in the queue otherwise.
-/// `gone` is told what each purge gave back. No lock may be held.
+/// Purges the dirty superslabs of all nodes, oldest first, each once, for as long as `go_on` returns true. One on a huge page
+/// is split only if at least `split_from` of its slots are free; otherwise it keeps its place in the queue. `gone` is called
+/// with the bytes that each purge gave back. No lock may be held.
 fn purge_while(
     split_from: u32,
     go_on: impl Fn(&Held, *mut Superslab) -> bool,
@@ -192,7 +192,7 @@ fn purge_while(
     }
 }
 
-/// Purges what can be of a superslab; the lock is let go for the call. `whole`: it is one huge page.
+/// Purges what it can of a superslab, and releases the lock for the system call. `whole`: the superslab is one huge page.
 ///
 /// # Safety
 /// The superslab is listed in the pool.
@@ -202,11 +202,12 @@ unsafe fn purge_one(
     whole: bool,
     gone: impl Fn(usize),
 ) -> Held {
-    // SAFETY: listed, and the lock is held; from `take_out` on it is ours alone but for slots being released.
+    // SAFETY: it is listed, and the lock is held. From `take_out` on only this thread changes it, except for slots being
+    // released.
     unsafe {
         let node = pool.node();
         let (base, free) = ((*superslab).base, (*superslab).free);
-        // All of a huge page is resident, whatever was used of it.
+        // All of a huge page is resident, whatever part was used.
         let bits = if whole {
             free
         } else {
@@ -225,7 +226,7 @@ unsafe fn purge_one(
                 if cleaned & 1 << slot != 0 {
                     *touched = 0;
                 } else if whole {
-                    // What is left of a huge page is resident, used or not.
+                    // The rest of a split huge page is resident, used or not.
                     *touched = (SLOT / UNIT) as u8;
                 }
             }
@@ -239,7 +240,7 @@ unsafe fn purge_one(
 }
 
 impl Pool {
-    /// Free slots that were populated and never used count as dirty from now on, so that a purge finds them.
+    /// Marks free slots that were populated and never used as dirty, so that a purge finds them.
     fn give_up_populated(&mut self) {
         let Pool {
             by_free,
@@ -247,8 +248,8 @@ impl Pool {
             counts,
             ..
         } = self;
-        // SAFETY: the caller holds the lock around `self`. Which list a superslab stands in goes by its free slots, which
-        // do not change, and by whether it holds memory, which stays true.
+        // SAFETY: the caller holds the lock around `self`. The list of a superslab depends on its free slots, which do not
+        // change, and on whether it holds memory, which stays true.
         unsafe {
             by_free.for_each(|superslab, _| {
                 let free = (*superslab).free;
@@ -269,11 +270,14 @@ impl Pool {
     }
 }
 
-/// Drops the pages of the slots in `bits`, whole superslabs in one call, else run by run. Answers the bits whose
-/// memory is known to be zero now.
+/// Drops the pages of the slots in `bits`: a whole superslab in one call, otherwise run by run. Returns the bits whose memory
+/// is known to be zero now.
+///
+/// # Safety
+/// The superslab at `base` is out of the lists, `free` are its free slots, and `bits` are among them.
 unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     if free == u32::MAX {
-        // SAFETY: all of it is free, and out of the lists: nobody uses it.
+        // SAFETY: all of it is free and out of the lists, so nobody uses it or can claim it.
         return if unsafe { mapping::purge(base, SUPERSLAB) }.is_ok() {
             u32::MAX
         } else {
@@ -286,7 +290,7 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
         let slot = left.trailing_zeros() as usize;
         let slots = (left >> slot).trailing_ones() as usize;
         let run = Superslab::bits(slot, slots);
-        // SAFETY: these slots are free, and the superslab is out of the lists: nobody can claim them.
+        // SAFETY: these slots are free and the superslab is out of the lists, so nobody uses them or can claim them.
         if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots * SLOT) }.is_ok() {
             cleaned |= run;
         }
@@ -295,22 +299,22 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     cleaned
 }
 
-/// In the child of a fork, with the lock taken over: whoever had superslabs in flight is gone; what they hold is as
-/// good as dirty (rule 13).
+/// In the child of a fork, with the lock taken over: restores the superslabs in flight, whose threads are gone. All of their
+/// slots count as dirty (rule 13 of `docs/design.md`).
 ///
 /// # Safety
-/// Only the forking thread exists, and the pools' locks have been reset.
+/// The calling thread is the only one of the process, and the pools' locks have been reset.
 pub(crate) unsafe fn restore_in_flight() {
     for node in numa::all() {
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller promises.
         unsafe { restore_one(&mut lock(node)) };
     }
 }
 
 unsafe fn restore_one(pool: &mut Pool) {
     while let Some(superslab) = pool.in_flight.first() {
-        // SAFETY: nobody else is left to use it. An unmap in flight may have happened already or not, and the
-        // place may be another's by now: a superslab whose descriptor word is not its own is given up.
+        // SAFETY: no other thread is left to use it. An unmap in flight may or may not have happened, and the address may be
+        // another mapping's by now: a superslab whose descriptor word is not its own is abandoned.
         unsafe {
             let base = (*superslab).base;
             let descriptor = DIRECTORY.descriptor(base).load(WordOrdering::Relaxed);

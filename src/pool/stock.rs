@@ -1,6 +1,6 @@
 //! Superslabs kept ready ahead of demand: mapped, aligned, populated, and not yet used.
 //!
-//! Ready for one node each: that where the pool ran dry, as far as the thread that populates can have pages from there.
+//! They are kept for one node: the one whose pool ran dry, if the populating thread can get pages from there.
 
 use super::Pool;
 use super::grow::{Begin, acquire, is_populated};
@@ -10,8 +10,9 @@ use crate::knobs::{Knobs, Prefault};
 use crate::os::numa::{self, Node};
 use crate::slab::superslab::Superslab;
 
-/// The node that the calling thread, one of our own, can stock when `wanted` ran dry: that one, if the kernel takes the
-/// thread's pages from there, else the one it runs on (a sandbox may refuse a preference). With one node nothing is asked.
+/// The node that the calling thread, one of the allocator's own, can stock when `wanted` ran dry. It is `wanted` if the kernel
+/// takes the thread's pages from there, else the node the thread runs on (a sandbox may refuse a preference). With one node no
+/// call is made.
 pub(crate) fn serving(wanted: Node) -> Node {
     if numa::count() == 1 || numa::prefer(wanted) {
         wanted
@@ -20,8 +21,8 @@ pub(crate) fn serving(wanted: Node) -> Node {
     }
 }
 
-/// Maps and populates one more for the node. False where it did not become resident: memory or a limit ended it. Call it
-/// with no lock held.
+/// Maps and populates one more superslab for the node. Returns false if it did not become resident, because of memory or a
+/// limit. No lock may be held.
 pub(crate) fn stock(knobs: &Knobs, node: Node) -> bool {
     is_populated(acquire(
         knobs,
@@ -31,12 +32,12 @@ pub(crate) fn stock(knobs: &Knobs, node: Node) -> bool {
     ))
 }
 
-/// How many are ready for the node, on request or ahead of demand, counted up to `limit`.
+/// How many superslabs are ready for the node, on request or ahead of demand, counted up to `limit`.
 pub(crate) fn ready(node: Node, limit: usize) -> usize {
     lock(node).unused().take(limit).count()
 }
 
-/// Unmaps what [`stock`] made ready and nobody used. No lock may be held.
+/// Unmaps the superslabs that [`stock`] made ready and nobody used. No lock may be held.
 pub(crate) fn unstock() {
     for node in numa::all() {
         let mut pool = lock(node);
@@ -48,7 +49,7 @@ pub(crate) fn unstock() {
             // SAFETY: as above, and no slot of it is claimed.
             (pool, gone) = unsafe { unmap(pool, superslab) };
             if !gone {
-                // The kernel's map count is at its limit: it would be found again for ever.
+                // The kernel's map count is at its limit: the search would find this one for ever.
                 break;
             }
         }

@@ -11,16 +11,17 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Calls of [`unmap_empty`] so far: what each leaves in the superslabs it was refused. A number only, so Relaxed.
+/// Number of calls of [`unmap_empty`] so far. Each marks the superslabs whose unmapping the kernel refused with it. It orders
+/// nothing, so Relaxed.
 static SEARCHES: AtomicU64 = AtomicU64::new(0);
 
-/// Unmaps the wholly free superslabs, for want of address space. No lock may be held.
+/// Unmaps the wholly free superslabs when address space is short. No lock may be held.
 pub(crate) fn unmap_empty() {
     let search = SEARCHES.fetch_add(1, Ordering::Relaxed) + 1;
     for node in numa::all() {
         let mut pool = lock(node);
         let mut refusals = 0;
-        // As many as there are now: others may go on emptying superslabs for as long as this takes.
+        // No more than there are now: other threads may keep emptying superslabs meanwhile.
         for _ in 0..pool.counts.retained + pool.counts.purged {
             // SAFETY: listed superslabs are alive while the lock is held.
             let found = unsafe { pool.by_free.empties().find(|at| (**at).refused != search) };
@@ -40,7 +41,10 @@ pub(crate) fn unmap_empty() {
     }
 }
 
-/// Unmaps the superslab if it is empty, purged and one too many.
+/// Unmaps the superslab if it is empty and purged, and more than enough such superslabs are mapped.
+///
+/// # Safety
+/// The superslab is listed in the pool.
 pub(super) unsafe fn unmap_excess(pool: Held, superslab: *mut Superslab) -> Held {
     // SAFETY: the pool's lock is held.
     unsafe {
@@ -53,7 +57,10 @@ pub(super) unsafe fn unmap_excess(pool: Held, superslab: *mut Superslab) -> Held
     }
 }
 
-/// Unmaps a superslab of which no slot is claimed, and answers whether it went; the lock is let go for the call.
+/// Unmaps a superslab, and returns whether it went. The lock is released for the system call.
+///
+/// # Safety
+/// The superslab is listed in the pool, and no slot of it is claimed.
 pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, bool) {
     // SAFETY: the pool's lock is held; `take_out` makes the superslab ours alone, as no slot of it is claimed.
     unsafe {
@@ -80,7 +87,7 @@ pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, 
             (*superslab).list.next = pool.spare;
             pool.spare = superslab;
         } else {
-            // munmap can fail when the map count is at its limit: keep it, purged (rule 14).
+            // munmap can fail when the map count is at its limit: the superslab stays, purged (rule 14 of `docs/design.md`).
             DIRECTORY
                 .descriptor(base)
                 .store(superslab as usize, WordOrdering::Relaxed);
