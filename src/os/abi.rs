@@ -63,7 +63,7 @@ impl fmt::Debug for Errno {
     }
 }
 
-/// What `fstat` says about a descriptor, as far as anybody here asks.
+/// What `fstat` says about a descriptor, as far as it is used here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileIdentity {
     pub dev: u64,

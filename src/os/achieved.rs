@@ -1,12 +1,12 @@
-//! How much of a range really lies on huge pages: asked of the kernel, because a wish proves
-//! nothing. Without allocating. Walks page tables, so it is for statistics and on demand.
+//! How much of a range lies on huge pages. The kernel is asked, because a request for them proves nothing. Allocates nothing.
+//! Walks page tables, so it is for statistics and on demand only.
 
 use core::ffi::c_void;
 
 use super::mapping::HUGE_PAGE;
 use super::sys::{self, Errno};
 
-/// One answer of `PAGEMAP_SCAN`, `struct page_region` of linux/fs.h.
+/// One element of a reply to `PAGEMAP_SCAN`: `struct page_region` of linux/fs.h.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct PageRegion {
@@ -15,7 +15,7 @@ struct PageRegion {
     categories: u64,
 }
 
-/// The question, `struct pm_scan_arg` of linux/fs.h.
+/// The request: `struct pm_scan_arg` of linux/fs.h.
 #[repr(C)]
 struct ScanArg {
     size: u64,
@@ -42,14 +42,14 @@ const PAGEMAP_SCAN: u64 = 0xC060_6610;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
 const PAGE_IS_HUGE: u64 = 1 << 6;
 
-/// The kernel holds the address space's lock during a scan: this much at a time.
+/// The kernel holds the lock of the address space during a scan, so each scan covers only this much.
 const SCAN_STEP: usize = 64 << 20;
 
-/// Bytes of `[addr, addr + len)` that lie on huge pages (transparent ones or the pool's). The
-/// shared page of zeroes does not count: the first write to it would fault again.
+/// Bytes of `[addr, addr + len)` that lie on huge pages, transparent ones or the pool's. The shared page of zeroes does not
+/// count: the first write to it faults again.
 pub(crate) fn huge_bytes(addr: usize, len: usize) -> Result<usize, Errno> {
     sys::preserve_errno(|| match scan(addr, len) {
-        // Before Linux 6.7: the slow way.
+        // Before Linux 6.7 only smaps tells, which is slower.
         Err(Errno::ENOTTY | Errno::EINVAL) => read_smaps(addr, len),
         other => other,
     })
@@ -95,7 +95,7 @@ fn scan_in(fd: i32, mut from: usize, end: usize) -> Result<usize, Errno> {
             .map(|r| (r.end.min(to as u64)).saturating_sub(r.start.max(from as u64)) as usize)
             .sum::<usize>();
         let reached = arg.walk_end as usize;
-        // A walk that made no progress would be repeated for ever.
+        // Without progress the walk would repeat for ever.
         if reached <= from {
             return Err(Errno::EIO);
         }
@@ -104,8 +104,8 @@ fn scan_in(fd: i32, mut from: usize, end: usize) -> Result<usize, Errno> {
     Ok(total)
 }
 
-/// Sums the huge-page lines of the mappings inside the range; one that sticks out counts at most
-/// what lies inside.
+/// Sums the huge-page lines of the mappings in the range. A mapping that extends beyond the range counts at most what lies
+/// inside.
 fn read_smaps(addr: usize, len: usize) -> Result<usize, Errno> {
     let fd = sys::open(c"/proc/self/smaps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let mut sums = SmapsSum {
@@ -123,7 +123,7 @@ fn read_smaps(addr: usize, len: usize) -> Result<usize, Errno> {
 struct SmapsSum {
     lo: usize,
     hi: usize,
-    /// Bytes of the mapping being read about that lie inside the range and are not counted yet.
+    /// Bytes of the current mapping that lie inside the range and are not counted yet.
     inside: usize,
     total: usize,
 }
@@ -150,7 +150,7 @@ impl SmapsSum {
     }
 }
 
-/// `7f0000000000-7f0000200000 rw-p …`, the line that begins a mapping.
+/// Parses the line that begins a mapping: `7f0000000000-7f0000200000 rw-p …`.
 pub(crate) fn parse_range(line: &[u8]) -> Option<(usize, usize)> {
     let dash = line.iter().position(|b| *b == b'-')?;
     let rest = line.get(dash + 1..)?;
@@ -162,7 +162,7 @@ fn hex(text: &[u8]) -> Option<usize> {
     usize::from_str_radix(core::str::from_utf8(text).ok()?, 16).ok()
 }
 
-/// Feeds a stream line by line through a fixed buffer; a line longer than that is cut.
+/// Feeds a stream line by line through a fixed buffer. A longer line is cut.
 pub(crate) fn for_each_line(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     mut each: impl FnMut(&[u8]),
@@ -188,7 +188,7 @@ pub(crate) fn for_each_line(
             return Ok(());
         }
         if start == 0 && filled == buf.len() {
-            // Only names are that long, and they stand at the end.
+            // Only names make a line this long, and they stand at its end.
             each(&buf);
             filled = 0;
         } else {
@@ -218,7 +218,7 @@ mod tests {
         unsafe {
             huge::refuse(m.addr, 2 * HUGE_PAGE).expect("refuse");
             huge::advise(m.addr + 2 * HUGE_PAGE, 2 * HUGE_PAGE).expect("advise");
-            // Else the kernel may count what another test maps behind it as one with it, in smaps.
+            // Otherwise the kernel may merge this mapping with another test's behind it, and smaps would count both.
             huge::refuse(m.addr + 4 * HUGE_PAGE, HUGE_PAGE).expect("refuse");
             super::super::prefault::populate(m.addr, 3 * HUGE_PAGE).expect("populate");
         }
@@ -233,7 +233,7 @@ mod tests {
             "refused memory is small"
         );
         if system_thp() != Thp::Never {
-            // Fragmented memory may deny it; half a huge page never happens.
+            // Fragmented memory may prevent a huge page; half a huge page never happens.
             assert!(summed == HUGE_PAGE || summed == 0, "{summed}");
             assert_eq!(
                 huge_bytes(m.addr + 3 * HUGE_PAGE, HUGE_PAGE),

@@ -1,6 +1,6 @@
-//! Two monotonic clocks, both read through the vdso without entering the kernel.
+//! Two monotonic clocks. Both are read through the vdso, without entering the kernel, if the machine has one.
 
-/// Milliseconds since some fixed moment, as fresh as the last timer tick (1–4 ms).
+/// Milliseconds since some fixed moment, as of the last timer tick (1 to 10 ms ago).
 #[inline]
 pub(crate) fn now_ms() -> u64 {
     #[cfg(test)]
@@ -17,8 +17,8 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
-    // SAFETY: an all-zero timespec is valid, and the call fills it. It cannot fail for a clock
-    // every kernel has; if it did, time would stand still, which callers survive.
+    // SAFETY: an all-zero timespec is valid, and the call fills it. The call cannot fail for a clock that every kernel has; if
+    // it did, the time would read as 0, which callers survive.
     let t = unsafe {
         let mut t: libc::timespec = core::mem::zeroed();
         libc::clock_gettime(clock, &mut t);
@@ -27,8 +27,8 @@ fn read(clock: libc::clockid_t) -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// The milliseconds of [`now_ms`] in the hands of a unit test that is alone in its process: stopped, they show a slow machine
-/// what a fast one sees.
+/// [`now_ms`] under the control of a unit test that is alone in its process. With a stopped clock a slow machine sees what a
+/// fast one sees.
 #[cfg(test)]
 pub(crate) mod stopped {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,12 +40,12 @@ pub(crate) mod stopped {
         Some(AT_MS.load(Relaxed)).filter(|&ms| ms != 0)
     }
 
-    /// Stops the clock; [`pass`] alone moves it from then on.
+    /// Stops the clock. From then on only [`pass`] moves it.
     pub(crate) fn stop() {
         AT_MS.store(super::now_ms(), Relaxed);
     }
 
-    /// Lets time pass at once.
+    /// Advances the stopped clock.
     pub(crate) fn pass(ms: u64) {
         AT_MS.fetch_add(ms, Relaxed);
     }
@@ -55,7 +55,7 @@ pub(crate) mod stopped {
 mod tests {
     use super::*;
 
-    /// How far the coarse clock lags is up to the timer tick; it is never ahead, and it goes on.
+    /// The timer tick decides how far the coarse clock lags. It is never ahead, and it moves on.
     #[test]
     fn the_coarse_clock_follows_the_fine_one() {
         let first = now_ms();

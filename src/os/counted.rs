@@ -1,8 +1,8 @@
-//! The calls about memory, with every refusal counted before it is returned: see [`tally`].
+//! The calls about memory. Every refusal is counted before it is returned: see [`tally`].
 //!
-//! Not counted are answers that every process meets: `EINTR`, after which the call is made again; `EEXIST`, which is how the
-//! kernel says that a place asked for with `MAP_FIXED_NOREPLACE` is taken; and `ENOMEM` of an `mremap` that may not move,
-//! which says that something lies behind the mapping.
+//! Answers that every process meets are not counted: `EINTR`; `EEXIST`, by which the kernel says that an address asked for with
+//! `MAP_FIXED_NOREPLACE` is taken; and `ENOMEM` of an `mremap` that may not move, which says that another mapping lies behind
+//! this one.
 
 use core::ffi::CStr;
 
@@ -24,7 +24,7 @@ fn counted<T>(call: Refused, outcome: Result<T, Errno>) -> Result<T, Errno> {
     outcome
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
 /// With `MAP_FIXED` in `flags` the caller owns `[hint, hint + len)`.
@@ -35,7 +35,7 @@ pub(crate) unsafe fn mmap(hint: usize, len: usize, prot: i32, flags: i32) -> Res
     })
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
 /// With `MAP_FIXED` in `flags` the caller owns `[hint, hint + len)`.
@@ -53,7 +53,7 @@ pub(crate) unsafe fn mmap_fd(
     })
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
 /// The caller owns the range, and nothing refers to it any more.
@@ -62,7 +62,7 @@ pub(crate) unsafe fn munmap(addr: usize, len: usize) -> Result<(), Errno> {
     counted(Refused::Munmap, unsafe { kernel::munmap(addr, len) })
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
 /// The caller owns the range, and nobody needs the access that is taken away.
@@ -73,10 +73,10 @@ pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), 
     })
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
-/// The caller owns the range, and where `advice` drops contents nobody needs them.
+/// The caller owns the range. If `advice` drops its contents, nobody needs them.
 pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
     let call = match advice {
         libc::MADV_HUGEPAGE => Refused::HugePage,
@@ -90,11 +90,10 @@ pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(),
     counted(call, unsafe { kernel::madvise(addr, len, advice) })
 }
 
-/// As the kernel's.
+/// The system call of this name.
 ///
 /// # Safety
-/// The caller owns the old range and, with `MREMAP_FIXED`, the new one; references into the old
-/// range end with a move.
+/// The caller owns the old range and, with `MREMAP_FIXED`, the new one. A move ends all references into the old range.
 pub(crate) unsafe fn mremap(
     old: usize,
     old_len: usize,

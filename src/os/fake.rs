@@ -1,6 +1,5 @@
-//! The contract of [`super::sys`] with a switch: counts the calls of the calling thread, and fails
-//! the one it was told to fail. Everything else goes to the real kernel, so that what a test sees
-//! after an injected failure are real mappings. Unit tests only.
+//! The contract of [`super::sys`] with injected failures, for unit tests only: counts the calls of the calling thread and fails
+//! the one it was told to fail. All other calls go to the real kernel, so a test sees real mappings after an injected failure.
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -83,30 +82,30 @@ pub(crate) fn fail_kind_from(kind: Call, n: u32, errno: Errno) {
     plan(Some(kind), n, true, errno);
 }
 
-/// The next `n` anonymous mappings come back one OS page off any larger alignment, and nowhere
-/// near their hint, as a kernel is free to do.
+/// Makes the next `n` anonymous mappings come back one OS page off any larger alignment and far from their hint, as a kernel
+/// may.
 pub(crate) fn misplace(n: u32) {
     MISPLACED.set(n);
 }
 
-/// Names the test that a process was started for, and for it alone.
+/// Names the only test that a process was started to run.
 const ALONE: &str = "ALONE_IN_HAKMEM_UNIT_TEST";
-/// What holds the list of the nodes that a process of tests pretends to have, as the kernel would write it. Of a process,
-/// as pools are: the tests that want it run themselves again in one of their own.
+/// Holds the list of nodes that a test process pretends to have, in the kernel's format. Pools belong to the process, so the
+/// tests that need nodes run themselves again in a process of their own.
 pub(crate) const NODES: &str = "NODES_OF_HAKMEM_UNIT_TEST";
 
-/// That list.
+/// The list in [`NODES`].
 pub(crate) fn nodes() -> Option<std::string::String> {
     std::env::var(NODES).ok()
 }
 
-/// [`alone`], in a process that pretends to have the nodes of `list`.
+/// [`alone`] in a process that pretends to have the nodes in `list`.
 pub(crate) fn alone_with_nodes(name: &str, list: &str) -> bool {
     again(name, &[(NODES, list)])
 }
 
-/// Runs the unit test of this name once more, in a process of its own where no other test purges, limits or lets time pass,
-/// and sees it pass; answers true in that process, where the test is to be done.
+/// Runs the unit test of this name again in a process of its own, where no other test purges, limits or lets time pass, and
+/// asserts that it passes. Returns true in that process, where the test has to do its work.
 pub(crate) fn alone(name: &str) -> bool {
     again(name, &[])
 }
@@ -116,7 +115,7 @@ fn again(name: &str, variables: &[(&str, &str)]) -> bool {
         return true;
     }
     let me = std::env::current_exe().expect("the path of this program");
-    // Through an emulator, if cargo was told of one for this machine.
+    // If cargo was told of an emulator for this machine, the process runs in it.
     let arch = std::env::consts::ARCH.to_uppercase();
     let runner = std::env::var(std::format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"));
     let words = runner.as_deref().unwrap_or_default().split_whitespace();
@@ -138,14 +137,14 @@ fn again(name: &str, variables: &[(&str, &str)]) -> bool {
     false
 }
 
-/// From now on the calling thread runs on the node of this id.
+/// Makes the calling thread run on the node with this id from now on.
 pub(crate) fn run_on(id: usize) {
     NODE.set(Some(id));
 }
 
-/// The node of [`run_on`], else the real one.
+/// The node set by [`run_on`], else the real one.
 pub(crate) fn current_node() -> usize {
-    // What cannot be had is node 0, as with the kernel.
+    // A failed call means node 0, as with the kernel.
     match (enter(Call::Getcpu), NODE.get()) {
         (Err(_), _) => 0,
         (Ok(()), Some(id)) => id,
@@ -153,19 +152,19 @@ pub(crate) fn current_node() -> usize {
     }
 }
 
-/// Forgets plans and counts of the calling thread.
+/// Clears the plans and counts of the calling thread.
 pub(crate) fn clear() {
     PLAN.set(None);
     MISPLACED.set(0);
     COUNTS.set(Counts([0; KINDS]));
 }
 
-/// What the calling thread called since [`clear`].
+/// The calls of the calling thread since [`clear`].
 pub(crate) fn calls() -> Counts {
     COUNTS.get()
 }
 
-/// Counts the call and answers whether it is to fail.
+/// Counts the call, and fails it if that is planned.
 fn enter(kind: Call) -> Result<(), Errno> {
     let mut counts = COUNTS.get();
     counts.0[kind as usize] += 1;
@@ -195,7 +194,7 @@ pub(crate) unsafe fn mmap(hint: usize, len: usize, prot: i32, flags: i32) -> Res
         MISPLACED.set(MISPLACED.get() - 1);
         let page = linux::page_size();
         let huge = 2 << 20;
-        // SAFETY: a fresh mapping, of which only what is handed out stays.
+        // SAFETY: a fresh mapping; only the part that is handed out stays.
         unsafe {
             let whole = linux::mmap(
                 0,
@@ -244,8 +243,7 @@ pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(),
     unsafe { linux::madvise(addr, len, advice) }
 }
 
-/// An injected failure with `MREMAP_FIXED` unmaps the target first, as the kernel may have done by
-/// the time it fails.
+/// An injected failure with `MREMAP_FIXED` unmaps the target first, as the kernel does before most of its failures.
 pub(crate) unsafe fn mremap(
     old: usize,
     old_len: usize,

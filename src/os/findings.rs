@@ -1,8 +1,8 @@
-//! Why huge pages, prefault or memory were not had, and what to do: one text for each cause.
+//! Why huge pages, prefault or memory were refused, and what to do about it: one text for each cause.
 //!
-//! For `HAKMEM_VERBOSE=1`, which says one line when something is first refused, and for the doctor of bench-harness, which
-//! tries things out and asks here why. Why memory is refused is said in any case. A cause is looked for only once something was really refused: a setting
-//! that hurts nobody is no finding. Looking reads /proc and /sys into buffers on the stack.
+//! `HAKMEM_VERBOSE=1` prints one line when something is first refused, and the doctor of bench-harness tries things and asks
+//! here for the cause. A refusal of memory is reported in any case. A cause is searched only after a real refusal, because a
+//! setting that hurts nobody is no finding. The search reads /proc and /sys into buffers on the stack.
 
 use core::fmt;
 use core::sync::atomic::AtomicU32;
@@ -15,7 +15,7 @@ use super::memory::{cgroup_available, file, machine_available, machine_total, nu
 use super::message::message;
 use super::sys::{self, Errno};
 
-/// Why something was not had. Its text says what to do.
+/// Why something was refused. Its text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the texts say what they mean")]
@@ -96,14 +96,14 @@ impl fmt::Display for Cause {
             Cause::AddressSpaceLimit { limit } => {
                 return write!(
                     f,
-                    "RLIMIT_AS is {} MiB and used up: raise it (ulimit -v)",
+                    "RLIMIT_AS is {} MiB, which leaves too little: raise it (ulimit -v)",
                     limit >> 20
                 );
             }
             Cause::DataLimit { limit } => {
                 return write!(
                     f,
-                    "RLIMIT_DATA is {} MiB and used up: raise it (ulimit -d)",
+                    "RLIMIT_DATA is {} MiB, which leaves too little: raise it (ulimit -d)",
                     limit >> 20
                 );
             }
@@ -135,7 +135,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Why huge pages were not had, from what was found in /sys; each `None` where there is no such file.
+/// Why huge pages were refused, from the contents of files in /sys; `None` for a file that is missing.
 pub fn of_huge_pages(disabled: bool, enabled: Option<&str>, defrag: Option<&str>) -> Cause {
     match (disabled, enabled, defrag) {
         (true, _, _) => Cause::ThpDisabledForProcess,
@@ -146,7 +146,7 @@ pub fn of_huge_pages(disabled: bool, enabled: Option<&str>, defrag: Option<&str>
     }
 }
 
-/// Why less was populated than asked: the tighter of the two bounds that are kept.
+/// Why less was populated than requested: the tighter of the two bounds.
 pub fn of_short_populate() -> Cause {
     let (group, machine) = (cgroup_available(), machine_available());
     if group < machine {
@@ -156,10 +156,10 @@ pub fn of_short_populate() -> Cause {
     }
 }
 
-/// Why the kernel had no place for `len` bytes.
+/// Why the kernel refused to map `len` bytes.
 pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
-    // All that is mapped, and what of it is data and stack, in OS pages.
+    // Field 0: everything mapped. Field 5: data and stack. Both in OS pages.
     let mut fields = file(c"/proc/self/statm", &mut buf).split(|byte| *byte == b' ');
     let mut bytes = |nth| {
         let pages = fields.nth(nth).and_then(number).unwrap_or(0);
@@ -194,7 +194,7 @@ fn mappings() -> Option<usize> {
     outcome.ok().map(|()| lines)
 }
 
-/// Why memory could not be locked.
+/// Why memory was not locked.
 pub fn of_lock() -> Cause {
     match linux::limit_of(libc::RLIMIT_MEMLOCK) {
         Some(limit) => Cause::LockLimit { limit },
@@ -215,11 +215,11 @@ pub fn of_pool(page: usize) -> Cause {
     }
 }
 
-/// What a line is about; each is said once.
+/// What a line is about. Each topic is reported once.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Topic {
-    /// Not a topic: somebody wants to hear of the others.
+    /// Not a topic: findings are to be reported.
     Listening = 1,
     HugePages = 2,
     Populate = 4,
@@ -227,19 +227,19 @@ pub(super) enum Topic {
     Lock = 16,
     Pool = 32,
     Async = 64,
-    /// Not a topic either: somebody wants to hear of huge pages alone.
+    /// Not a topic either: findings about huge pages are to be reported.
     ListeningHuge = 128,
 }
 
-/// Guards nothing but the number of lines, so Relaxed.
+/// It only limits the number of lines, so Relaxed.
 static SAID: AtomicU32 = AtomicU32::new(0);
 
-/// From now on findings are said on stderr.
+/// Reports findings on stderr from now on.
 pub(crate) fn listen() {
     SAID.fetch_or(Topic::Listening as u32, Relaxed);
 }
 
-/// From now on it is said if huge pages are not had: whoever asked for the pool's hears what became of the wish.
+/// Reports from now on if huge pages are refused: a program that asked for the pool's learns what it got instead.
 pub(crate) fn listen_for_huge_pages() {
     SAID.fetch_or(Topic::ListeningHuge as u32, Relaxed);
 }
@@ -252,12 +252,12 @@ pub(super) fn listening(topic: Topic) -> bool {
     SAID.load(Relaxed) & ears != 0
 }
 
-/// Whether somebody listens and has not heard of it.
+/// Whether findings on the topic are reported and none was yet.
 pub(super) fn news(topic: Topic) -> bool {
     listening(topic) && SAID.fetch_or(topic as u32, Relaxed) & topic as u32 == 0
 }
 
-/// Why small pages were had.
+/// Why memory lies on OS pages.
 pub(super) fn cause_of_small() -> Cause {
     const ENABLED: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
     const DEFRAG: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/defrag";
@@ -275,7 +275,7 @@ fn chosen(text: &[u8]) -> Option<&str> {
     rest.split_once(']').map(|(word, _)| word)
 }
 
-/// A region for which huge pages were wished was brought in on small ones.
+/// Reports a region that asked for huge pages and was brought in on OS pages.
 pub(crate) fn region_is_small(bytes: usize, huge: usize, shared: bool) {
     if news(Topic::HugePages) {
         sys::preserve_errno(|| {
@@ -289,23 +289,23 @@ pub(crate) fn region_is_small(bytes: usize, huge: usize, shared: bool) {
     }
 }
 
-/// The kernel lacks what populating needs.
+/// Reports that the kernel lacks what populating needs.
 pub(crate) fn cannot_populate() {
     if news(Topic::Populate) {
         message!("prefault: {}", Cause::NoPopulate);
     }
 }
 
-/// Populating failed.
+/// Reports that populating failed.
 pub(crate) fn populate_refused(errno: Errno) {
     if news(Topic::Populate) {
         sys::preserve_errno(|| message!("prefault: {errno}: {}", of_short_populate()));
     }
 }
 
-/// The program is about to get null for `len` bytes. Somebody who did not ask for findings hears why as well, if a limit
-/// refused them or the machine has that much memory: null alone looks like a full machine. The cause is looked for once in
-/// a process, because a program may try sizes until one is granted. Call it with no lock held.
+/// Called before the program gets null for `len` bytes. Says why even if findings are not reported, if a limit refused the
+/// bytes or the machine has that much memory: null alone looks like a full machine. A process searches for the cause only once,
+/// because a program may try sizes until one is granted. No lock may be held.
 #[cold]
 pub(crate) fn memory_refused(len: usize) {
     if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {
@@ -320,7 +320,7 @@ pub(crate) fn memory_refused(len: usize) {
         if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 != 0 {
             return;
         }
-        // So much was asked of the kernel: whole superslabs, and the room to align them.
+        // The kernel was asked for this much: whole superslabs, and room to align them.
         let cause = of_mapping(len.saturating_add(2 * HUGE_PAGE));
         let there = || len <= machine_available().min(cgroup_available());
         if listening || cause != Cause::Unknown || there() {
@@ -329,14 +329,14 @@ pub(crate) fn memory_refused(len: usize) {
     });
 }
 
-/// Memory could not be locked.
+/// Reports that memory was not locked.
 pub(crate) fn lock_refused(errno: Errno) {
     if news(Topic::Lock) {
         sys::preserve_errno(|| message!("mlock: {errno}: {}", of_lock()));
     }
 }
 
-/// The pool did not give `len` bytes.
+/// Reports that the pool did not give `len` bytes.
 pub(crate) fn pool_refused(len: usize, page: usize, errno: Errno) {
     if news(Topic::Pool) {
         let len = len >> 20;
@@ -346,7 +346,7 @@ pub(crate) fn pool_refused(len: usize, page: usize, errno: Errno) {
     }
 }
 
-/// Populating ahead of demand was asked for and forbidden.
+/// Reports that populating ahead of demand was requested and is forbidden.
 pub(crate) fn async_forbidden() {
     if news(Topic::Async) {
         message!("HAKMEM_SS_PREFAULT=async: {}", Cause::NoBackground);

@@ -1,19 +1,18 @@
-//! Who may pass a lock that stands still.
+//! Which threads may pass a lock that is frozen for a fork.
 //!
-//! A fork stops every lock of the process ([`Lock::freeze`](super::lock::Lock::freeze)), so that the child finds whole
-//! what is under them. It holds none of them as a thread does that works under one, and three kinds of threads may go
-//! through, one at a time:
-//! - the thread that forks. Handlers of fork that were registered before ours run while the locks stand still, and may
-//!   allocate;
-//! - a thread that ends the process by a fatal message. It may hold some lock itself, and its handler of SIGABRT may
-//!   allocate, fork and exit;
-//! - a thread that has waited for [`PATIENCE`] while the one that forks sleeps: then that one waits for a lock of
-//!   somebody else, who may be the very thread that waits here. The C library takes locks of its own between the last
-//!   handler and the fork, under some of which it allocates, and so do the handlers of other libraries. While the kernel
-//!   copies the process, the thread that forks does not sleep.
+//! A fork freezes every lock of the process ([`Lock::freeze`](super::lock::Lock::freeze)), so that the child finds every
+//! structure whole. The forking thread does not hold the locks as a thread does that works under one. Three kinds of threads
+//! may pass them, one at a time:
+//! - The thread that forks. Handlers of fork that were registered before ours run while the locks are frozen, and may allocate.
+//! - A thread that ends the process with a fatal message. It may hold a lock itself, and its handler of SIGABRT may allocate,
+//!   fork and exit.
+//! - A thread that has waited for [`PATIENCE`] while the forking thread sleeps. A sleeping forker waits for a lock of other
+//!   code, and the holder of that lock may be the thread that waits here: between the last handler and the fork the C library
+//!   takes locks of its own, under some of which it allocates, and so do the handlers of other libraries. While the kernel
+//!   copies the process, the forking thread does not sleep.
 //!
-//! The last rule leaves one gap: the thread that forks may be woken by somebody else in the very microsecond in which
-//! another one passes. Then the child finds that one structure torn.
+//! The last rule leaves one gap: the forking thread may be woken in the very microsecond in which another thread passes. The
+//! child then finds the structure under that one lock torn.
 
 #[cfg(not(loom))]
 use super::sys;
@@ -22,24 +21,26 @@ use super::thread;
 use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::base::sync::atomic::{AtomicU32, AtomicUsize};
 
-/// Waits after which a thread looks whether the one that forks sleeps, and the length of each.
+/// Waits after which a thread checks whether the forking thread sleeps, and the length of each wait.
 #[cfg(not(loom))]
 const PATIENCE: u32 = 4;
 #[cfg(loom)]
 const PATIENCE: u32 = 0;
 pub(super) const WAIT_MS: u64 = 10;
 
-/// Words hold [`thread::me`], or 0. A thread compares them with its own, which no other writes: Relaxed, but where said.
+/// Words that name a thread hold [`thread::me`], or 0. A thread compares them with its own value, which no other thread stores:
+/// Relaxed, unless argued otherwise.
 pub(crate) struct Freeze {
-    /// The thread that forks, and its number.
+    /// The forking thread, and its number.
     forker: AtomicUsize,
     forker_tid: AtomicU32,
-    /// Forks by its signal handlers, in the midst of its own.
+    /// Forks that the thread's signal handlers started during its own fork.
     nested: AtomicU32,
     dying: AtomicUsize,
-    /// 1 once somebody has waited for long enough and found that thread asleep: then others need not wait as long.
+    /// 1 once a thread has waited for long enough and found the forking thread asleep: then other threads need not wait as
+    /// long.
     lasting: AtomicU32,
-    /// The thread that passes, and how many locks it holds that way. The latter is its own.
+    /// The thread that passes, and how many locks it holds by passing. Only that thread uses the count.
     passer: AtomicUsize,
     depth: AtomicU32,
 }
@@ -58,14 +59,14 @@ impl Freeze {
         }
     }
 
-    /// The calling thread forks; false if it did already. Waits for another thread's fork.
+    /// Begins a fork of the calling thread. Returns false if the thread forks already. Waits for another thread's fork to end.
     pub(crate) fn begin(&self) -> bool {
         let me = me();
         if self.forker.load(Relaxed) == me {
             self.nested.fetch_add(1, Relaxed);
             return false;
         }
-        // Acquire pairs with the Release in `end`: forks follow one another.
+        // Acquire pairs with the Release in `end`: one fork sees what the previous one did.
         while self
             .forker
             .compare_exchange(0, me, Acquire, Relaxed)
@@ -79,12 +80,12 @@ impl Freeze {
         true
     }
 
-    /// Whether the calling thread forks, or did in the process of which this one is the child.
+    /// Whether the calling thread forks. In the child of a fork: whether it did so in the parent.
     pub(crate) fn is_forker(&self) -> bool {
         self.forker.load(Relaxed) == me()
     }
 
-    /// A fork of the calling thread is over, in the parent; whether it was the outermost one.
+    /// Ends a fork of the calling thread in the parent. Returns whether it was the outermost one.
     pub(crate) fn was_outermost(&self) -> bool {
         let nested = self.nested.load(Relaxed);
         if nested > 0 {
@@ -93,14 +94,14 @@ impl Freeze {
         nested == 0
     }
 
-    /// The locks are free again.
+    /// Ends the fork, once the locks are free again.
     pub(crate) fn end(&self) {
         self.forker_tid.store(0, Relaxed);
         // Release: see `begin`.
         self.forker.store(0, Release);
     }
 
-    /// In the child: nobody forks, and nobody else passes.
+    /// In the child: no thread forks, and none passes.
     #[cfg(not(loom))]
     pub(crate) fn reset(&self) {
         self.nested.store(0, Relaxed);
@@ -109,13 +110,13 @@ impl Freeze {
         self.end();
     }
 
-    /// The calling thread ends the process.
+    /// Records that the calling thread ends the process.
     #[cfg(not(loom))]
     pub(super) fn die(&self) {
         self.dying.store(me(), Relaxed);
     }
 
-    /// Whether some thread ends the process, and may hold locks that it never lets go.
+    /// Whether a thread ends the process. It may hold locks that it never releases.
     pub(super) fn somebody_dies(&self) -> bool {
         self.dying.load(Relaxed) != 0
     }
@@ -126,14 +127,14 @@ impl Freeze {
         dying != 0 && dying == me()
     }
 
-    /// Waits until the calling thread alone passes: for who lets the locks go again.
+    /// Waits until only the calling thread passes. The forking thread calls it before it releases the locks.
     pub(crate) fn enter(&self) {
         let me = me();
         if self.passer.load(Relaxed) == me {
             self.depth.fetch_add(1, Relaxed);
             return;
         }
-        // Acquire pairs with the Release in `leave`: who passes sees what the last one did.
+        // Acquire pairs with the Release in `leave`: a thread that passes sees what the last one did.
         while self
             .passer
             .compare_exchange(0, me, Acquire, Relaxed)
@@ -149,10 +150,10 @@ impl Freeze {
         self.passer.load(Relaxed) == me()
     }
 
-    /// As [`Freeze::enter`], if the calling thread may pass by now; `waits` counts its calls.
+    /// As [`Freeze::enter`], if the calling thread may pass by now. `waits` counts the calls.
     pub(super) fn try_enter(&self, waits: &mut u32) -> bool {
         let me = me();
-        // Who passes already goes on: the thread that forks waits for it.
+        // A thread that passes already continues, because the forking thread waits for it.
         if self.forker.load(Relaxed) == me || self.am_dying() || self.passes() {
             self.enter();
             return true;
@@ -161,7 +162,7 @@ impl Freeze {
             *waits += 1;
             return false;
         }
-        // Looks once it is inside: the thread that forks comes by here before it does.
+        // Checks after entering: the forking thread enters too before it releases the locks.
         self.enter();
         let may = self.forker_sleeps();
         self.lasting.store(u32::from(may), Relaxed);
@@ -172,7 +173,7 @@ impl Freeze {
         may
     }
 
-    /// Undoes [`Freeze::enter`]; nothing, if the calling thread does not pass.
+    /// Undoes [`Freeze::enter`]. Does nothing if the calling thread does not pass.
     pub(crate) fn leave(&self) {
         if !self.passes() {
             return;
@@ -191,7 +192,7 @@ impl Freeze {
         tid != 0 && thread::sleeps(tid)
     }
 
-    /// The model does not fork: whoever waits may pass at any time.
+    /// The model does not fork: a waiting thread may pass at any time.
     #[cfg(loom)]
     fn forker_sleeps(&self) -> bool {
         self.forker.load(Relaxed) != 0
@@ -211,7 +212,7 @@ fn tid() -> u32 {
     thread::tid()
 }
 
-/// Sleeps a little: the thread waited for may have a lower priority.
+/// Sleeps briefly instead of spinning, because the thread waited for may have a lower priority.
 #[cfg(not(loom))]
 fn nap() {
     sys::preserve_errno(|| sys::sleep_us(50));

@@ -1,4 +1,4 @@
-//! Huge pages: what the machine offers, and the three ways to ask for them.
+//! Huge pages: what the machine offers, and the three ways to request them.
 
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,17 +11,17 @@ use super::sys::{self, Errno};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Thp {
-    /// Every suitable range gets them: those that must stay small need [`refuse`].
+    /// Every suitable range gets them. A range that must stay on OS pages needs [`refuse`].
     Always = 1,
-    /// Ranges that ask with [`advise`] get them.
+    /// A range gets them if it asks with [`advise`].
     Madvise = 2,
-    /// Nobody gets them, or the kernel has none.
+    /// No range gets them, or the kernel has none.
     Never = 3,
 }
 
 /// The system's policy, read once.
 pub(crate) fn system_thp() -> Thp {
-    // A cache: whoever computes it again stores the same answer, so Relaxed.
+    // A cache: every thread that computes it stores the same answer, so Relaxed.
     static CACHE: AtomicU8 = AtomicU8::new(0);
     match CACHE.load(Relaxed) {
         1 => Thp::Always,
@@ -39,13 +39,13 @@ fn read_system_thp() -> Thp {
     let mut buf = [0u8; 64];
     match sys::read_file(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut buf) {
         Ok(n) => parse_policy(buf.get(..n).unwrap_or(&[])),
-        // A sandbox may hide sysfs: asking costs nothing where it is not granted.
+        // A sandbox may hide sysfs. Asking costs nothing if it is not granted.
         Err(Errno::EACCES | Errno::EPERM) => Thp::Madvise,
         Err(_) => Thp::Never,
     }
 }
 
-/// The kernel marks the choice in force: `always [madvise] never`.
+/// The kernel brackets the policy in force: `always [madvise] never`.
 fn parse_policy(text: &[u8]) -> Thp {
     let has = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
     if has(b"[always]") {
@@ -57,7 +57,7 @@ fn parse_policy(text: &[u8]) -> Thp {
     }
 }
 
-/// Asks for huge pages, before the range is touched.
+/// Requests huge pages. Must come before the range is touched.
 ///
 /// # Safety
 /// The caller owns the range.
@@ -75,8 +75,8 @@ pub(crate) unsafe fn refuse(addr: usize, len: usize) -> Result<(), Errno> {
     unsafe { sys::madvise(addr, len, libc::MADV_NOHUGEPAGE) }
 }
 
-/// Turns populated OS pages into huge pages now (Linux 6.1); each 2 MiB needs one resident page.
-/// `EAGAIN` and `EBUSY` are passing, `EINVAL` means an older kernel or [`refuse`]d memory.
+/// Turns populated OS pages into huge pages now (Linux 6.1). Each 2 MiB needs one resident page. `EAGAIN` and `EBUSY` are
+/// temporary; `EINVAL` means an older kernel or [`refuse`]d memory.
 ///
 /// # Safety
 /// The caller owns the range.
@@ -107,9 +107,9 @@ impl PoolPage {
 
 /// Maps `len` bytes (rounded up to whole pool pages) from the hugetlb pool.
 ///
-/// The pages are reserved here: without `MAP_NORESERVE` the kernel answers `ENOMEM` now instead of
-/// SIGBUS at first touch. A forked child would take pages that are not reserved, and be killed where
-/// the pool is empty, so the mapping is not inherited.
+/// The pages are reserved here: without `MAP_NORESERVE` the kernel returns `ENOMEM` now instead of raising SIGBUS at first
+/// touch. A forked child would take pages that are not reserved, and be killed if the pool is empty, so the child does not
+/// inherit the mapping.
 pub(crate) fn map_pool(len: usize, page: PoolPage) -> Result<Mapping, Errno> {
     if len == 0 {
         return Err(Errno::EINVAL);
@@ -130,8 +130,8 @@ pub(crate) fn map_pool(len: usize, page: PoolPage) -> Result<Mapping, Errno> {
         Err(Errno::ENOMEM)
     };
     outcome.map(|()| mapping).inspect_err(|_| {
-        // SAFETY: mapped above, and seen by nobody. A whole hugetlb mapping is never split, so
-        // this cannot fail for want of mappings.
+        // SAFETY: mapped above, and no other code has its address. A whole hugetlb mapping is never split, so unmapping cannot
+        // fail for want of mappings.
         let _ = unsafe { unmap(mapping) };
     })
 }

@@ -1,6 +1,6 @@
-//! The contract of [`super::sys`], on Linux, through libc.
+//! The contract of [`super::sys`] on Linux, through libc.
 //!
-//! Each function is one system call with its failure made explicit. Nothing is decided here.
+//! Each function makes one system call and returns its failure. Policy is elsewhere.
 //!
 //! open, read, write, close, msync and the sleep go to the kernel through `syscall`: libc's functions of those names are
 //! cancellation points, and a thread that is cancelled must not be unwound out of malloc or free.
@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::abi::{Errno, FileIdentity};
 
-/// What libc calls the kinds of limits differs between C libraries.
+/// libc's type for the kinds of limits, which differs between C libraries.
 #[cfg(target_env = "gnu")]
 type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
@@ -104,15 +104,14 @@ pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), 
 }
 
 /// # Safety
-/// The caller owns the range, and where `advice` drops contents nobody needs them.
+/// The caller owns the range. If `advice` drops its contents, nobody needs them.
 pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
     // SAFETY: as the caller promises.
     check(unsafe { libc::madvise(ptr::with_exposed_provenance_mut(addr), len, advice) })
 }
 
 /// # Safety
-/// The caller owns the old range and, with `MREMAP_FIXED`, the new one; references into the old
-/// range end with a move.
+/// The caller owns the old range and, with `MREMAP_FIXED`, the new one. A move ends all references into the old range.
 pub(crate) unsafe fn mremap(
     old: usize,
     old_len: usize,
@@ -126,17 +125,17 @@ pub(crate) unsafe fn mremap(
     check_address(unsafe { libc::mremap(old, old_len, new_len, flags, new) })
 }
 
-/// One byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` if a part is not mapped.
-/// `out` has room for a byte per 4 KiB, however large a page is: an emulator writes one for each of its host's.
+/// Writes one byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` if a part is not mapped.
+/// `out` needs a byte per 4 KiB, however large an OS page is: an emulator writes one for each page of its host.
 pub(crate) fn mincore(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Errno> {
     if out.len() < len.div_ceil(4096) {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: `out` has a byte for every page; the kernel reads nothing of the range itself.
+    // SAFETY: `out` has a byte for every page, and the kernel reads nothing of the range itself.
     check(unsafe { libc::mincore(ptr::without_provenance_mut(addr), len, out.as_mut_ptr()) })
 }
 
-/// Keeps the range resident. Safe: it changes nothing a program can observe but time.
+/// Keeps the range resident. Safe, because a program can observe nothing of it but time.
 pub(crate) fn mlock(addr: usize, len: usize) -> Result<(), Errno> {
     // SAFETY: no memory content is read or changed.
     check(unsafe { libc::mlock(ptr::without_provenance(addr), len) })
@@ -154,12 +153,13 @@ pub(crate) fn msync(addr: usize, len: usize, flags: i32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_msync, addr, len, flags) as c_int })
 }
 
-/// Names an anonymous mapping in /proc/self/maps. Many kernels lack it, and are asked once; nothing depends on it.
+/// Names an anonymous mapping in /proc/self/maps. Many kernels lack the call and are asked only once. Nothing depends on the
+/// name.
 pub(crate) fn name_range(addr: usize, len: usize, name: &CStr) -> Result<(), Errno> {
     const PR_SET_VMA: c_int = 0x53564d41;
     const PR_SET_VMA_ANON_NAME: usize = 0;
-    // What every kernel that has it accepts is refused with EINVAL by those that have not: a lasting truth, and whoever
-    // does not see it yet asks once more, so Relaxed.
+    // A kernel without the call refuses with EINVAL what every kernel with it accepts. That never changes, and a thread that
+    // does not see it yet only asks once more, so Relaxed.
     static LACKING: AtomicBool = AtomicBool::new(false);
     if LACKING.load(Relaxed) {
         return Err(Errno::EINVAL);
@@ -173,8 +173,8 @@ pub(crate) fn name_range(addr: usize, len: usize, name: &CStr) -> Result<(), Err
     outcome
 }
 
-/// Sleeps while `*word == expected`, until woken, interrupted, or `timeout_ms` have passed.
-/// Every reason to return is `Ok`, except the time-out: callers look at the word again.
+/// Sleeps while `*word == expected`, until it is woken or interrupted, or `timeout_ms` have passed. Returns `Ok` except after
+/// the time-out, or if the kernel refuses the call: callers check the word again.
 pub(crate) fn futex_wait(
     word: &AtomicU32,
     expected: u32,
@@ -207,7 +207,7 @@ fn timespec_of_ms(ms: u64) -> libc::timespec {
 pub(crate) fn futex_wake(word: &AtomicU32, n: u32) -> Result<usize, Errno> {
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     let n = c_int::try_from(n).unwrap_or(c_int::MAX);
-    // SAFETY: the kernel uses the address as a key only.
+    // SAFETY: the kernel uses the address only as a key.
     check_count(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, n) } as isize)
 }
 
@@ -236,12 +236,12 @@ pub(crate) fn page_size() -> usize {
     }
 }
 
-/// A value of the auxiliary vector, 0 where there is none: an interpreter has no such vector.
+/// A value of the auxiliary vector, 0 if it has none. Miri has no such vector.
 pub(crate) fn getauxval(kind: usize) -> usize {
     if cfg!(miri) {
         return 0;
     }
-    // SAFETY: looks up a number in a table the kernel left at start.
+    // SAFETY: looks up a number in a table that the kernel wrote at start.
     unsafe { libc::getauxval(kind as libc::c_ulong) as usize }
 }
 
@@ -266,16 +266,16 @@ pub(crate) fn cpu_count() -> usize {
         .max(1)
 }
 
-/// The NUMA node this thread runs on at the moment, 0 where the kernel cannot say.
+/// The NUMA node this thread runs on at the moment, 0 if the kernel does not say.
 pub(crate) fn current_node() -> usize {
     let (mut cpu, mut node) = (0u32, 0u32);
     let none = ptr::null_mut::<c_void>();
-    // SAFETY: two words to fill; the third argument has been unused since 2.6.24.
+    // SAFETY: the kernel fills the two words. The third argument is unused since 2.6.24.
     let r = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, none) };
     if r == 0 { node as usize } else { 0 }
 }
 
-/// Has the kernel take new pages of the calling thread from the node of this id where it can.
+/// Makes the kernel prefer the node with this id for new pages of the calling thread.
 pub(crate) fn prefer_node(id: usize) -> Result<(), Errno> {
     const MPOL_PREFERRED: c_int = 1;
     let mut mask = [0u64; 1024 / 64];
@@ -283,15 +283,15 @@ pub(crate) fn prefer_node(id: usize) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     };
     *word = 1 << (id % 64);
-    // The kernel takes one bit less than it is told of.
+    // The kernel reads one bit fewer than it is told.
     let bits = size_of_val(&mask) * 8 + 1;
-    // SAFETY: the kernel reads the mask; where pages come from is no business of whoever writes to them.
+    // SAFETY: the kernel reads the mask. Where pages lie does not change what they hold.
     check(unsafe {
         libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, mask.as_ptr(), bits) as c_int
     })
 }
 
-/// The soft limit on address space, `None` where it is unlimited or cannot be read.
+/// The soft limit on address space, `None` if it is unlimited or unreadable.
 pub(crate) fn rlimit_as() -> Option<usize> {
     limit_of(libc::RLIMIT_AS)
 }
@@ -302,7 +302,7 @@ pub(crate) fn thp_disabled() -> bool {
     unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0 }
 }
 
-/// A soft limit in bytes, `None` where it is unlimited or cannot be read.
+/// A soft limit in bytes, `None` if it is unlimited or unreadable.
 pub(crate) fn limit_of(which: Resource) -> Option<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -333,7 +333,7 @@ pub(crate) fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
 }
 
 pub(crate) fn close(fd: i32) -> Result<(), Errno> {
-    // SAFETY: callers close what they opened themselves.
+    // SAFETY: callers close only descriptors that they opened.
     check(unsafe { libc::syscall(libc::SYS_close, fd) as c_int })
 }
 
@@ -355,7 +355,7 @@ pub(crate) fn ftruncate(fd: i32, len: u64) -> Result<(), Errno> {
     let Ok(len) = libc::off_t::try_from(len) else {
         return Err(Errno::EFBIG);
     };
-    // SAFETY: changes the size of a file the caller made.
+    // SAFETY: changes the size of a file that the caller made.
     check(unsafe { libc::ftruncate(fd, len) })
 }
 
@@ -378,8 +378,8 @@ pub(crate) unsafe fn ioctl(fd: i32, request: u64, arg: *mut c_void) -> Result<us
     check_count(unsafe { libc::ioctl(fd, request as _, arg) } as isize)
 }
 
-/// Reads one byte of this process's own memory through the kernel: `EFAULT` where a load would be
-/// a fault nobody survives (unmapped, or beyond the end of a file). Brings the OS page in.
+/// Reads one byte of this process's own memory through the kernel. Returns `EFAULT` where a load would raise a fatal signal
+/// (unmapped, or beyond the end of a file). Brings the OS page in.
 pub(crate) fn peek(addr: usize) -> Result<u8, Errno> {
     let mut byte = 0u8;
     let to = libc::iovec {

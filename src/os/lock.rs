@@ -1,17 +1,16 @@
 //! A mutex of four bytes, for cold paths.
 //!
-//! Uncontended it is one compare-exchange and one swap, inlined. Contended it looks at the word a
-//! few times and then sleeps on a futex, so that a waiter with a real-time priority never burns the
-//! core the holder needs. Neither path allocates, and both leave `errno` alone. It is not fair and
-//! does not poison: nothing that holds it unwinds.
+//! Uncontended it costs two compare-exchanges, inlined. Contended it checks the word a few times and then sleeps on a futex, so
+//! that a waiter with a real-time priority never burns the core that the holder needs. Neither path allocates, and both leave
+//! `errno` alone. It is not fair, and it does not poison, because nothing that holds it unwinds.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | 0 `FREE` | nobody holds it |
 //! | 1 `HELD` | held, and nobody sleeps |
 //! | 2 `WAITED` | held, and somebody may sleep: the holder wakes one on release |
-//! | 3 `FROZEN` | stands still for a fork, and nobody sleeps; [`freeze`](super::freeze) says who may pass |
-//! | 4 `FROZEN_WAITED` | stands still, and some may sleep: all are woken when it is let go |
+//! | 3 `FROZEN` | frozen for a fork, and nobody sleeps; [`freeze`](super::freeze) says which threads may pass |
+//! | 4 `FROZEN_WAITED` | frozen, and some may sleep: thawing wakes all |
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -30,18 +29,18 @@ const WAITED: u32 = 2;
 const FROZEN: u32 = 3;
 const FROZEN_WAITED: u32 = 4;
 
-/// What a thread that ends the process waits for a lock, in milliseconds: it may hold that lock itself.
+/// How long a thread that ends the process or forks waits for a lock, in milliseconds: it may hold that lock itself.
 #[cfg(not(loom))]
 const DYING_MS: u32 = 100;
 #[cfg(loom)]
 const DYING_MS: u32 = 1;
 
-/// How often a waiter looks before it sleeps: a hold is typically a few hundred nanoseconds, a
-/// trip through the kernel a few microseconds.
+/// How often a waiter checks the word before it sleeps: a hold typically lasts a few hundred nanoseconds, a trip through the
+/// kernel a few microseconds.
 #[cfg(not(loom))]
-const LOOKS: u32 = 64;
+const SPINS: u32 = 64;
 #[cfg(loom)]
-const LOOKS: u32 = 1;
+const SPINS: u32 = 1;
 
 /// The mutex.
 pub(crate) struct Lock {
@@ -72,23 +71,22 @@ impl Lock {
         Guard { lock: self }
     }
 
-    /// `None` where somebody holds it.
+    /// `None` if the lock is held.
     #[inline]
     #[must_use]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
-        // A failing exchange may see an old value, as a load does; the model checker's sees the newest always.
+        // A failing exchange may see an old value, as a load does, but the model checker's always sees the newest.
         #[cfg(loom)]
         (self.word.load(Relaxed) == FREE).then_some(())?;
-        // Acquire pairs with the Release of `release`: what the last holder wrote is seen.
-        // A failure learns nothing but that it is held, so Relaxed.
+        // Acquire pairs with the Release of `release`: what the last holder wrote is seen. A failure learns only that the lock
+        // is held, so Relaxed.
         let taken = self.word.compare_exchange(FREE, HELD, Acquire, Relaxed);
         taken.ok().map(|_| Guard { lock: self })
     }
 
     #[inline]
     fn acquire(&self) {
-        // Acquire pairs with the Release of `release`; the failure is looked into by the slow path,
-        // which synchronises on its own.
+        // Acquire pairs with the Release of `release`. A failure goes to the slow path, which synchronises on its own.
         if self
             .word
             .compare_exchange(FREE, HELD, Acquire, Relaxed)
@@ -100,8 +98,8 @@ impl Lock {
 
     #[cold]
     fn acquire_slow(&self) {
-        for _ in 0..LOOKS {
-            // Only a look: whoever sees FREE still has to win the exchange below.
+        for _ in 0..SPINS {
+            // Only a hint: a thread that sees FREE still has to win the exchange below.
             match self.word.load(Relaxed) {
                 FREE => {
                     // As in `acquire`.
@@ -118,8 +116,8 @@ impl Lock {
                 _ => break,
             }
         }
-        // From here on the word is WAITED whenever this thread holds it: it cannot know whether
-        // somebody else went to sleep meanwhile, so its release wakes one.
+        // From here on the word is WAITED whenever this thread holds the lock: it cannot know whether another thread went to
+        // sleep meanwhile, so its release wakes one.
         let mut waits = 0;
         loop {
             if self.word.load(Relaxed) >= FROZEN && FREEZE.try_enter(&mut waits) {
@@ -134,11 +132,11 @@ impl Lock {
         }
     }
 
-    /// Whether the lock stands still; then this thread, which passes, has it. As after a sleep, others may sleep on that
-    /// this one was woken instead of: whoever lets the lock go wakes them.
+    /// Whether the lock is frozen; if so, this thread, which passes, has it. The word becomes FROZEN_WAITED, because others may
+    /// sleep on that this thread was woken instead of; thawing wakes them.
     fn pass(&self) -> bool {
-        // Acquire pairs with the Release of the last holder's `release`: what follows on that are exchanges, which hand it
-        // on.
+        // Acquire pairs with the Release of the last holder's `release`. Only exchanges followed it, which continue its release
+        // sequence.
         match self
             .word
             .compare_exchange(FROZEN, FROZEN_WAITED, Acquire, Acquire)
@@ -148,7 +146,7 @@ impl Lock {
         }
     }
 
-    /// Makes a free word `state`; else waits for a change and answers false.
+    /// Makes a free word `state` and returns true. Otherwise waits for a change and returns false.
     fn try_become(&self, state: u32, waits: &mut u32) -> bool {
         let seen = self.word.load(Relaxed);
         let next = match seen {
@@ -172,23 +170,24 @@ impl Lock {
         if next == WAITED && FREEZE.somebody_dies() {
             self.wait_for_the_dying(waits);
         } else {
-            // Whoever sleeps looks about now and then: a fork may stop the lock without waking anybody, and wait for what this
-            // thread holds. In the model only who takes part in a fork does, so that a lost wake-up is a deadlock.
-            let looks_about = !cfg!(loom) || next == FROZEN_WAITED || state == FROZEN_WAITED;
-            self.sleep(next, looks_about.then_some(freeze::WAIT_MS));
+            // A sleeper checks the word now and then, because a fork may freeze the lock without waking anybody, and wait for
+            // what this thread holds. In the model only the threads that take part in a fork do so, so that a lost wake-up is a
+            // deadlock.
+            let times_out = !cfg!(loom) || next == FROZEN_WAITED || state == FROZEN_WAITED;
+            self.sleep(next, times_out.then_some(freeze::WAIT_MS));
         }
         false
     }
 
-    /// The holder may never let the lock go. A thread that cannot wait for that, as it ends the process or forks, stops
-    /// the lock after a while; then it may pass.
+    /// Waits for a holder that may never release the lock. A thread that cannot wait for ever, because it ends the process or
+    /// forks, freezes the lock after a while; then it may pass.
     #[cold]
     fn wait_for_the_dying(&self, waits: &mut u32) {
         self.sleep(WAITED, Some(1));
         *waits += 1;
         if *waits > DYING_MS && (FREEZE.am_dying() || FREEZE.is_forker()) {
             *waits = 0;
-            // A failure means that the lock was let go.
+            // A failure means that the lock was released.
             let _ = self
                 .word
                 .compare_exchange(WAITED, FROZEN_WAITED, Acquire, Relaxed);
@@ -209,18 +208,18 @@ impl Lock {
 
     #[cold]
     fn release_slow(&self) {
-        // As in `release`. A word that stands still was passed, and stays as it is.
+        // Release as in `release`. A word that is not WAITED is frozen: this thread passed, and the word stays as it is.
         match self.word.compare_exchange(WAITED, FREE, Release, Relaxed) {
             Ok(_) => self.wake(1),
             Err(_) => FREEZE.leave(),
         }
     }
 
-    /// Stops the lock for a fork, once nobody holds it; a lock that stands still already stays so.
+    /// Freezes the lock for a fork, once nobody holds it. A frozen lock stays frozen.
     pub(crate) fn freeze(&self) {
         let mut waits = 0;
-        // One step from FREE, so that a signal handler that forks in the midst of it finds no lock held by its own thread.
-        // Who slept takes the place of the one it was woken as: others may sleep on.
+        // One step from FREE, so that a signal handler that forks in the middle of it finds no lock held by its own thread. A
+        // thread that slept ends with FROZEN_WAITED, because others may sleep on.
         let first = self.word.compare_exchange(FREE, FROZEN, Acquire, Relaxed);
         while first.is_err()
             && self.word.load(Relaxed) < FROZEN
@@ -228,29 +227,28 @@ impl Lock {
         {}
     }
 
-    /// Lets go of a lock that stands still.
+    /// Releases a frozen lock.
     pub(crate) fn thaw(&self) {
         let state = self.word.load(Relaxed);
-        // Release as in `release`: who passed has left, and this thread has seen it.
+        // Release as in `release`: the threads that passed have left, and this thread has seen it.
         if state >= FROZEN && self.word.swap(FREE, Release) == FROZEN_WAITED {
             self.wake(u32::MAX);
         }
     }
 
-    /// Makes the lock free whatever it was: for the child of a fork, where the holder may be a
-    /// thread that does not exist.
+    /// Frees the lock whatever its state, in the child of a fork: the holder may be a thread that does not exist there.
     ///
     /// # Safety
     /// No other thread of this process uses the lock.
     pub(crate) unsafe fn force_reset(&self) {
-        // One thread only, so nothing is to be ordered.
+        // There is only one thread, so nothing needs ordering.
         self.word.store(FREE, Relaxed);
     }
 
     #[cfg(not(loom))]
     fn sleep(&self, state: u32, limit_ms: Option<u64>) {
         use super::sys;
-        // Whatever the reason to return was, the word is looked at again.
+        // The caller checks the word again, whatever the reason to return.
         sys::preserve_errno(|| {
             let _ = sys::futex_wait(&self.word, state, limit_ms);
         });
@@ -260,7 +258,7 @@ impl Lock {
     #[cold]
     fn wake(&self, most: u32) {
         use super::sys;
-        // The only failures are a bad address or operation: nothing a caller could act on.
+        // It fails only for a bad address or operation, about which no caller could do anything.
         sys::preserve_errno(|| {
             let _ = sys::futex_wake(&self.word, most);
         });
@@ -301,14 +299,14 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// A value and the lock it is under.
+/// A value and the lock that guards it.
 pub(crate) struct Locked<T> {
     lock: Lock,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached by one thread at a time, the holder; it moves between threads with
-// the lock, hence T: Send.
+// SAFETY: only the holder of the lock reaches the value, one thread at a time. The value moves between threads with the lock,
+// hence T: Send.
 unsafe impl<T: Send> Sync for Locked<T> {}
 
 impl<T> Locked<T> {
@@ -336,7 +334,7 @@ impl<T> Locked<T> {
         }
     }
 
-    /// `None` where somebody holds it.
+    /// `None` if the lock is held.
     #[inline]
     #[must_use]
     pub(crate) fn try_lock(&self) -> Option<LockedGuard<'_, T>> {
@@ -347,7 +345,7 @@ impl<T> Locked<T> {
         })
     }
 
-    /// The lock itself, for the fork's handlers.
+    /// The lock itself, for the handlers of fork.
     pub(crate) fn raw(&self) -> &Lock {
         &self.lock
     }

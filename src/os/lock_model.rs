@@ -1,4 +1,4 @@
-//! Model checks of the lock. Their futex loses no wake-up: a sleeper that nobody wakes is a deadlock, which loom reports.
+//! Model checks of the lock. The model's futex loses no wake-up: a sleeper that nobody wakes is a deadlock, which loom reports.
 
 use super::*;
 use loom::sync::Arc;
@@ -28,7 +28,7 @@ fn add_one(shared: &(Lock, loom::cell::UnsafeCell<u32>)) {
     shared.1.with_mut(|p| unsafe { *p += 1 });
 }
 
-/// Three threads, so that one sleeps while another is woken: nobody sleeps on.
+/// Three threads, so that one sleeps while another is woken: none sleeps for ever.
 #[test]
 fn lock_wakes_all_who_wait() {
     let mut model = loom::model::Builder::new();
@@ -51,11 +51,11 @@ fn lock_wakes_all_who_wait() {
     });
 }
 
-/// A thread stops the lock as a fork does and passes it, while `others` lock it, or pass as well: every interleaving
-/// keeps them apart, and whoever sleeps is woken.
+/// A thread freezes the lock as a fork does and passes it, while `others` lock or pass it as well. Every interleaving keeps
+/// them apart and wakes every sleeper.
 fn stands_still(others: usize) {
     let mut model = loom::model::Builder::new();
-    // Too many orders for all of them to be tried.
+    // There are too many orders to try all of them.
     model.preemption_bound = Some(if others > 1 { 1 } else { 4 });
     model.max_branches = 20_000;
     model.check(move || {

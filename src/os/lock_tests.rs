@@ -1,4 +1,4 @@
-//! Of the lock, with real threads.
+//! Tests of the lock with real threads.
 
 use super::*;
 use crate::os::fake::{self, Call};
@@ -29,7 +29,7 @@ fn excludes_and_publishes_under_contention() {
                     } else {
                         shared.lock()
                     };
-                    // Both halves are changed apart: a second holder would see them differ.
+                    // The halves change one after the other: a second holder would see them differ.
                     g.0 += 1;
                     if n % 1024 == 0 {
                         thread::yield_now();
@@ -96,7 +96,7 @@ fn contention_leaves_errno_alone() {
     assert_eq!(waiter.join().expect("waiter"), 123);
 }
 
-/// Freezes as a fork does, with one thread asleep that held on to the lock before it.
+/// Freezes as a fork does, while a thread that came before sleeps on the lock.
 #[test]
 fn a_lock_that_stands_still_keeps_others_out_and_lets_its_thread_pass() {
     let shared = Arc::new(Locked::new(0));
@@ -115,7 +115,7 @@ fn a_lock_that_stands_still_keeps_others_out_and_lets_its_thread_pass() {
     while shared.raw().word.load(Relaxed) != FROZEN_WAITED {
         thread::yield_now();
     }
-    // This thread passes, again and again, and lets nobody in.
+    // This thread passes again and again, and lets nobody in.
     for _ in 0..3 {
         *shared.lock() += 10;
     }
@@ -128,7 +128,7 @@ fn a_lock_that_stands_still_keeps_others_out_and_lets_its_thread_pass() {
     assert_eq!(shared.raw().word.load(Relaxed), FREE);
 }
 
-/// The thread that forks sleeps, as one does that waits for somebody else's lock; the other holds that one.
+/// The forking thread sleeps because it waits for a lock of other code, which the other thread holds.
 #[test]
 fn who_waits_for_a_fork_that_waits_for_it_passes() {
     let (shared, theirs) = (
@@ -159,14 +159,14 @@ fn who_waits_for_a_fork_that_waits_for_it_passes() {
     assert_eq!(*shared.lock(), 1);
 }
 
-/// Waits until the thread sleeps in the kernel. The caller sleeps meanwhile, as a thread that forks does that waits.
+/// Waits until the thread sleeps in the kernel. The caller sleeps meanwhile, like a forking thread that waits.
 fn wait_until_asleep(tid: u32) {
     while !crate::os::thread::sleeps(tid) {
         thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 
-/// A thread that reports its number before `body`.
+/// Starts a thread that reports its number before it runs `body`.
 fn numbered(body: impl FnOnce() + Send + 'static) -> (u32, thread::JoinHandle<()>) {
     let (tell, told) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
@@ -176,8 +176,8 @@ fn numbered(body: impl FnOnce() + Send + 'static) -> (u32, thread::JoinHandle<()
     (told.recv().expect("sent first"), thread)
 }
 
-/// A thread passes one lock and sleeps for another. That one is let go, which wakes somebody else, and is stopped at once:
-/// the thread does not sleep on, for the one that forks waits for it.
+/// A thread passes one lock and sleeps for another. That one is released, which wakes another thread, and frozen at once. The
+/// sleeper must not sleep on, because the forking thread waits for it.
 #[test]
 fn a_lock_that_one_who_passes_waits_for_is_stopped() {
     let locks = Arc::new((Lock::new(), Lock::new()));
@@ -194,7 +194,7 @@ fn a_lock_that_one_who_passes_waits_for_is_stopped() {
     while locks.1.word.load(Relaxed) != WAITED {
         thread::sleep(std::time::Duration::from_millis(1));
     }
-    // Long enough for it to sleep, which cannot be seen: it sleeps now and then anyway, once it looks about.
+    // Long enough for it to fall asleep. That cannot be observed, because it wakes now and then anyway to check the word.
     thread::sleep(std::time::Duration::from_millis(50));
     locks.1.word.store(FROZEN_WAITED, Relaxed);
     FREEZE.enter();
@@ -205,8 +205,8 @@ fn a_lock_that_one_who_passes_waits_for_is_stopped() {
     passes.join().expect("it passes both");
 }
 
-/// A lock is let go, which wakes one of two that sleep, and is stopped at once. The one that was woken passes it: then the
-/// other is woken when the lock is let go again.
+/// A lock is released, which wakes one of two sleepers, and frozen at once. The woken one passes it. Thawing must wake the
+/// other.
 #[test]
 fn who_slept_before_a_lock_was_stopped_is_woken_after_it() {
     let lock = Arc::new(Lock::new());

@@ -1,9 +1,9 @@
 //! Address space: aligned mappings, and what becomes of them.
 //!
-//! Promises: a mapping that is handed out is aligned as asked and lies where the caller's [`Place`] accepts it,
-//! whatever the kernel answered; one that is not is unmapped before anybody saw it. `munmap` can
-//! fail where it would have to split a mapping (`vm.max_map_count`): excess that could not be trimmed stays behind as
-//! untouched address space, costs no memory, and is counted in [`stranded_bytes`].
+//! A mapping that is handed out is aligned as requested and lies where the caller's [`Place`] accepts it, whatever the kernel
+//! returned; one that is not is unmapped before any other code has its address. `munmap` can fail if it would have to split a
+//! mapping (`vm.max_map_count`). Excess that could not be trimmed stays behind as untouched address space: it costs no memory,
+//! and [`stranded_bytes`] counts it.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -15,8 +15,8 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-/// A range of address space that belongs to the holder of this value. Dropping it does nothing:
-/// the pool and the huge blocks keep theirs in descriptors.
+/// A range of address space that belongs to the holder of this value. Dropping the value does nothing: the pool and the large
+/// blocks keep theirs in descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a mapping that is not kept is lost"]
 pub(crate) struct Mapping {
@@ -32,32 +32,32 @@ impl Mapping {
 
 /// Decides which addresses mappings may begin at.
 pub(crate) trait Place: Sync {
-    /// Accepts the address of a mapping that was just made, or not: then another address is tried. An error says that
-    /// others will do no better, unless they lie beside what was accepted before.
+    /// Returns whether it accepts the address of a mapping that was just made; if not, another address is tried. An error means
+    /// that no other address will do better, unless it lies beside one that was accepted before.
     fn enter(&self, addr: usize) -> Result<bool, Errno>;
-    /// The mapping at an accepted address is gone.
+    /// Records that the mapping at an accepted address is gone.
     fn leave(&self, addr: usize);
-    /// An address that was accepted before: a hint. 0 if there is none.
+    /// A hint: an address that was accepted before, or 0.
     fn latest(&self) -> usize;
 }
 
-/// A mapping made at a wish, and whether the wish was granted.
+/// A mapping requested at an address, and whether it lies there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Hinted {
     pub mapping: Mapping,
     pub honoured: bool,
 }
 
-/// Address space that could not be given back, in bytes: excess of an over-mapping whose trimming
-/// failed, and targets of a failed move.
+/// Bytes of address space that could not be given back: excess of an over-mapping whose trimming failed, and targets of failed
+/// moves.
 pub(crate) fn stranded_bytes() -> usize {
     STRANDED.load(Relaxed)
 }
 
-/// A counter for people, so Relaxed.
+/// A counter for statistics, so Relaxed.
 static STRANDED: AtomicUsize = AtomicUsize::new(0);
 
-/// Gives back what nobody has seen yet; what cannot be given back is counted.
+/// Unmaps what no other code has seen, and counts what cannot be unmapped.
 ///
 /// # Safety
 /// The caller owns the range, and nothing refers to it.
@@ -68,7 +68,7 @@ unsafe fn discard(addr: usize, len: usize) {
     }
 }
 
-/// What is wanted of a mapping, checked and rounded once.
+/// The properties requested of a mapping, checked and rounded once.
 #[derive(Clone, Copy)]
 struct Wish<'a> {
     len: usize,
@@ -113,7 +113,7 @@ impl<'a> Wish<'a> {
         Mapping { addr, len }
     }
 
-    /// Whether a mapping made at `addr` will do; it is entered then.
+    /// Whether a mapping made at `addr` will do. If so, the place has entered it.
     fn granted_by(&self, addr: usize) -> Result<bool, Errno> {
         if !addr.is_multiple_of(self.align) {
             return Ok(false);
@@ -121,8 +121,8 @@ impl<'a> Wish<'a> {
         self.place.map_or(Ok(true), |place| place.enter(addr))
     }
 
-    /// Maps at the hint, or wherever the kernel likes, and keeps it only if it suits. `Ok(Err(_))`
-    /// carries the address that did not.
+    /// Maps at the hint, or wherever the kernel likes, and keeps the mapping only if it suits. `Ok(Err(_))` is the address that
+    /// did not.
     fn try_at(&self, hint: usize, flags: i32) -> Result<Result<Mapping, usize>, Errno> {
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
         let addr = unsafe { sys::mmap(hint, self.len, self.prot, self.flags | flags) }?;
@@ -135,7 +135,7 @@ impl<'a> Wish<'a> {
         granted.map(|_| Err(addr))
     }
 
-    /// As [`Wish::try_at`], at an address and nowhere else. An occupied one is no error here.
+    /// As [`Wish::try_at`], but only at this address. `None` if it is occupied.
     fn try_exactly(&self, addr: usize) -> Option<Mapping> {
         if addr == 0 || !addr.is_multiple_of(self.align) {
             return None;
@@ -144,15 +144,15 @@ impl<'a> Wish<'a> {
         tried.ok().and_then(Result::ok)
     }
 
-    /// Maps `slack` bytes more than enough and gives the ends back. `None`: no address in there will do.
+    /// Maps `slack` bytes more than enough and gives the ends back. `None` if no address inside will do.
     ///
-    /// The range has no access until its ends are gone. Otherwise a process that locks its future mappings would populate
-    /// all of it, and a kernel that counts what is mapped would count all of it.
+    /// The range has no access until its ends are gone. Otherwise a process that locks its future mappings would populate all
+    /// of it, and a kernel that counts what is mapped would count all of it.
     fn over_map(&self, slack: usize) -> Result<Option<Mapping>, Errno> {
         let whole_len = self.len.checked_add(slack).ok_or(Errno::ENOMEM)?;
         // SAFETY: without MAP_FIXED nothing that exists is replaced.
         let whole = unsafe { sys::mmap(0, whole_len, libc::PROT_NONE, self.flags) }?;
-        // From the top, as the kernel hands addresses out.
+        // From the top, because the kernel hands out addresses downwards.
         let highest = (whole + slack) & !(self.align - 1);
         let below = |&addr: &usize| addr.checked_sub(self.align);
         let granted = core::iter::successors(Some(highest), below)
@@ -161,7 +161,7 @@ impl<'a> Wish<'a> {
                 Ok(granted) => granted.then_some(Ok(addr)),
                 Err(errno) => Some(Err(errno)),
             });
-        // SAFETY: mapped by this call, and seen by nobody: all of it, or what lies outside [addr, addr + len).
+        // SAFETY: mapped by this call, and no other code has its address: all of it, or what lies outside [addr, addr + len).
         unsafe {
             let Some(Ok(addr)) = granted else {
                 discard(whole, whole_len);
@@ -180,14 +180,14 @@ impl<'a> Wish<'a> {
         }
     }
 
-    /// Where the kernel chooses, beside what was accepted before, or in ever larger ranges of the kernel's choice. One of
-    /// twice as many addresses as were ever accepted has one to spare, so the search ends with a mapping or with the end
-    /// of the address space.
+    /// Maps where the kernel chooses, else beside what was accepted before, else in ever larger ranges of the kernel's choice.
+    /// A range of twice as many addresses as were ever accepted has one to spare, so the search ends with a mapping or with the
+    /// end of the address space.
     fn map(&self) -> Result<Mapping, Errno> {
         let first = self.try_at(0, 0);
         match first {
             Ok(Ok(mapping)) => return Ok(mapping),
-            // The kernel hands out addresses downwards: below what it just offered there is most likely room.
+            // The kernel hands out addresses downwards, so there is most likely room below what it just returned.
             Ok(Err(addr)) => {
                 let below = addr.saturating_sub(1) & !(self.align - 1);
                 if let Some(mapping) = self.try_exactly(below) {
@@ -196,8 +196,8 @@ impl<'a> Wish<'a> {
             }
             Err(_) => {}
         }
-        // Beside what was accepted before, a mapping costs one try however many indexes are taken, and may need nothing
-        // that was refused just now.
+        // Beside an accepted mapping one try is enough, however many indexes are taken, and it may need nothing that was
+        // refused just now.
         if let Some(mapping) = self.place.and_then(|place| self.map_beside(place.latest())) {
             return Ok(mapping);
         }
@@ -210,7 +210,7 @@ impl<'a> Wish<'a> {
         }
     }
 
-    /// Right below or above the address `latest`: the kernel needs no new mapping there, and the place no new table.
+    /// Maps directly below or above the address `latest`: the kernel needs no new mapping there, and the place no new table.
     fn map_beside(&self, latest: usize) -> Option<Mapping> {
         if latest == 0 {
             return None;
@@ -223,11 +223,11 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Maps anonymous, private, zeroed memory of at least `len` bytes (whole OS pages), aligned to
-/// `align` and accepted by `place`. It is neither reserved with the kernel's accounting nor touched.
+/// Maps anonymous, private, zeroed memory of at least `len` bytes (whole OS pages), aligned to `align` and accepted by `place`.
+/// The kernel does not account for it as reserved, and it is not touched.
 ///
-/// `EINVAL` for a length of zero or an alignment that is no power of two; `ENOMEM` where there is
-/// no such place; else what mmap said.
+/// Returns `EINVAL` for a length of zero or an alignment that is no power of two, `ENOMEM` if there is no such place, else
+/// mmap's errno.
 pub(crate) fn map_aligned(
     len: usize,
     align: usize,
@@ -236,8 +236,8 @@ pub(crate) fn map_aligned(
     Wish::new(len, align, place, READ_WRITE)?.map()
 }
 
-/// As [`map_aligned`], populated while it is mapped (`MAP_POPULATE`): with OS pages where the system's policy is not
-/// "always", since advice comes too late. A place that takes more than one try is not populated, because the excess
+/// As [`map_aligned`], but populated while it is mapped (`MAP_POPULATE`). It gets OS pages unless the system's policy is
+/// "always", because advice would come too late. If the first address does not suit, the mapping is not populated: the excess
 /// would be populated with it.
 pub(crate) fn map_aligned_populated(
     len: usize,
@@ -251,8 +251,8 @@ pub(crate) fn map_aligned_populated(
     }
 }
 
-/// As [`map_aligned`], at `hint` if that can be had: whether it was is part of the answer. A hint
-/// that is misaligned, occupied or beyond the end of the address space is one that cannot.
+/// As [`map_aligned`], but at `hint` if possible; the result says whether it was. It is not if the hint is misaligned, occupied
+/// or beyond the end of the address space.
 pub(crate) fn map_aligned_at_hint(hint: usize, len: usize, align: usize) -> Result<Hinted, Errno> {
     let wish = Wish::new(len, align, None, READ_WRITE)?;
     let mapping = match wish.try_exactly(hint) {
@@ -263,11 +263,11 @@ pub(crate) fn map_aligned_at_hint(hint: usize, len: usize, align: usize) -> Resu
     Ok(Hinted { mapping, honoured })
 }
 
-/// Reserves `len` bytes that read as zero, for a table that is mostly empty: read-only, so that it
-/// costs no memory, and left out of core dumps. [`make_writable`] opens a part.
+/// Reserves `len` bytes that read as zero, for a table that is mostly empty. They are read-only, so they cost no memory, and
+/// left out of core dumps. [`make_writable`] opens a part.
 pub(crate) fn reserve_readonly(len: usize, align: usize) -> Result<Mapping, Errno> {
     let mapping = Wish::new(len, align, None, libc::PROT_READ)?.map()?;
-    // SAFETY: fresh and empty. A kernel without it dumps a table of zeroes: no harm.
+    // SAFETY: fresh and empty. A kernel without this advice dumps a table of zeroes, which is harmless.
     let _ = unsafe { sys::madvise(mapping.addr, mapping.len, libc::MADV_DONTDUMP) };
     Ok(mapping)
 }
@@ -284,8 +284,8 @@ pub(crate) unsafe fn make_writable(addr: usize, len: usize) -> Result<(), Errno>
     unsafe { sys::mprotect(lo, hi - lo, READ_WRITE) }
 }
 
-/// Puts fresh, writable memory in the place of part of a reservation, if `mprotect` is refused. One call replaces the range,
-/// so that no other mapping can come in between.
+/// Replaces part of a reservation by fresh, writable memory, if `mprotect` is refused. One call replaces the range, so that no
+/// other mapping can come in between.
 ///
 /// # Safety
 /// The caller owns the range, which is whole OS pages, and nobody wrote to it. It may be read meanwhile.
@@ -295,7 +295,7 @@ pub(crate) unsafe fn renew(addr: usize, len: usize) -> Result<(), Errno> {
     unsafe { sys::mmap(addr, len, READ_WRITE, flags) }.map(drop)
 }
 
-/// Gives a mapping back. On failure it is as it was and still the caller's: retain it.
+/// Gives a mapping back. After a failure it is unchanged and still the caller's, who has to keep it.
 ///
 /// # Safety
 /// The caller owns it, and nothing refers into it.
@@ -304,8 +304,7 @@ pub(crate) unsafe fn unmap(mapping: Mapping) -> Result<(), Errno> {
     unsafe { sys::munmap(mapping.addr, mapping.len) }
 }
 
-/// Gives a mapping back, or its memory at least: what cannot be unmapped is counted in
-/// [`stranded_bytes`].
+/// Gives a mapping back, or at least its memory. [`stranded_bytes`] counts what cannot be unmapped.
 ///
 /// # Safety
 /// The caller owns it, and nothing refers into it.
@@ -313,14 +312,14 @@ pub(crate) unsafe fn abandon(mapping: Mapping) {
     // SAFETY: as the caller promises.
     unsafe {
         if unmap(mapping).is_err() {
-            // Locked or pool memory stays: nothing is left to try.
+            // Locked or pool memory stays: there is nothing else to try.
             let _ = purge(mapping.addr, mapping.len);
             STRANDED.fetch_add(mapping.len, Relaxed);
         }
     }
 }
 
-/// What is wanted of a mapping of a descriptor.
+/// The properties requested of a mapping of a descriptor.
 #[derive(Clone, Copy)]
 pub(crate) struct FileWish {
     pub fd: i32,
@@ -333,11 +332,11 @@ pub(crate) struct FileWish {
     pub shared: bool,
 }
 
-/// Maps part of a file at an address congruent to `phase` modulo `align`: shared file memory gets
-/// huge pages only where address and offset agree modulo 2 MiB.
+/// Maps part of a file at an address congruent to `phase` modulo `align`: shared file memory gets huge pages only where address
+/// and offset agree modulo 2 MiB.
 ///
-/// The address is found by mapping anonymous memory and giving it back; somebody else may take it
-/// in between, which is noticed, and another is tried.
+/// The address is found by mapping anonymous memory and giving it back. If another thread takes it in between, another is
+/// tried.
 pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
     const TRIES: usize = 16;
     let phase = wish.phase & (wish.align - 1);
@@ -354,12 +353,12 @@ pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
     let with_phase = len.checked_add(phase).ok_or(Errno::ENOMEM)?;
     for _ in 0..TRIES {
         let place = Wish::new(with_phase, wish.align, None, libc::PROT_NONE)?.map()?;
-        // SAFETY: mapped above, and seen by nobody.
+        // SAFETY: mapped above, and no other code has its address.
         unsafe { unmap(place) }.inspect_err(|_| {
             STRANDED.fetch_add(place.len, Relaxed);
         })?;
         let at = place.addr + phase;
-        // SAFETY: NOREPLACE, or on old kernels a mere hint: nothing that exists is replaced.
+        // SAFETY: NOREPLACE, or on old kernels a mere hint: no existing mapping is replaced.
         let mapped = unsafe {
             sys::mmap_fd(
                 at,
@@ -372,7 +371,7 @@ pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
         };
         match mapped {
             Ok(addr) if addr == at => return Ok(Mapping { addr, len }),
-            // SAFETY: mapped above, and seen by nobody.
+            // SAFETY: mapped above, and no other code has its address.
             Ok(addr) => unsafe { discard(addr, len) },
             Err(Errno::EEXIST) => {}
             Err(e) => return Err(e),
@@ -381,8 +380,8 @@ pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
     Err(Errno::EEXIST)
 }
 
-/// Gives the memory of a range back and keeps its addresses: reads as zero afterwards. On failure
-/// (a locked page) some or all bytes are still there.
+/// Gives the memory of a range back and keeps its addresses, which read as zero afterwards. After a failure (a locked page)
+/// some or all of the contents are still there.
 ///
 /// # Safety
 /// The caller owns the range, whole OS pages, and nobody needs its contents.

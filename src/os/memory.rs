@@ -1,7 +1,7 @@
-//! How much memory may still be populated before somebody gets killed for it.
+//! How much memory may still be populated before the kernel kills a process for it.
 //!
-//! The smaller of what the machine has (`MemAvailable`) and what the control groups above this
-//! process leave, less a margin. Read from /proc and /sys with buffers on the stack.
+//! It is the smaller of what the machine has available (`MemAvailable`) and what the control groups of this process leave, less
+//! a margin. Both are read from /proc and /sys into buffers on the stack.
 
 use core::ffi::CStr;
 use core::fmt::Write;
@@ -13,10 +13,10 @@ use super::linux;
 use super::message::Line;
 use super::sys;
 
-/// What nobody populates: at least this much, and a sixteenth of what there is.
+/// The margin that is never populated: this much, or a sixteenth of what is available if that is more.
 const MARGIN: usize = 32 << 20;
 
-/// Bytes that may be populated now, `usize::MAX` where nothing says otherwise.
+/// Bytes that may be populated now; `usize::MAX` if nothing limits them.
 pub(crate) fn populate_budget() -> usize {
     sys::preserve_errno(|| {
         let available = machine_available().min(cgroup_available());
@@ -27,13 +27,12 @@ pub(crate) fn populate_budget() -> usize {
     })
 }
 
-/// Whether `len` bytes more may be populated, which are then counted as taken.
+/// Whether `len` more bytes may be populated. If so, they count as taken.
 ///
-/// Reading the budget costs as much as populating a huge page, so what was read holds for a while,
-/// less what has been taken since.
+/// Reading the budget costs as much as populating a huge page, so a reading holds for a while, less what has been taken since.
 pub(crate) fn allow_populate(len: usize) -> bool {
-    // A budget is a guess about other processes anyway: two threads that race here may both read it
-    // anew or take a little too much, so Relaxed.
+    // The budget is a guess about other processes in any case. Two threads that race here may both read it anew, or together
+    // take a little too much, so Relaxed.
     static LEFT: AtomicUsize = AtomicUsize::new(0);
     static READ_AT_MS: AtomicU64 = AtomicU64::new(0);
     const HOLDS_MS: u64 = 20;
@@ -52,19 +51,19 @@ pub(crate) fn allow_populate(len: usize) -> bool {
 /// Only a hint, so Relaxed.
 static ADDRESSES_ARE_LIMITED: AtomicBool = AtomicBool::new(false);
 
-/// Notes whether the program was given a limit on address space: on all of it, which the caller has read, or on what may be
-/// written. Later a filter of system calls may end a program for asking.
+/// Records whether the program has a limit on address space: on all of it, which the caller passes, or on writable memory. It
+/// is read at start, because later a filter of system calls may end a program that asks.
 pub(crate) fn note_limits(address_limit: Option<usize>) {
     let limited = address_limit.is_some() || linux::limit_of(libc::RLIMIT_DATA).is_some();
     ADDRESSES_ARE_LIMITED.store(limited, Relaxed);
 }
 
-/// Whether it was given one before its first allocation.
+/// Whether the program had a limit at its first allocation.
 pub(crate) fn addresses_are_limited() -> bool {
     ADDRESSES_ARE_LIMITED.load(Relaxed)
 }
 
-/// Bytes of main memory the machine has; 0 where the kernel does not say.
+/// Bytes of main memory the machine has; 0 if the kernel does not say.
 pub(crate) fn machine_total() -> usize {
     // SAFETY: a struct of integers, valid when zero, which the call fills.
     unsafe {
@@ -85,13 +84,13 @@ pub(super) fn machine_available() -> usize {
     }
 }
 
-/// The tightest of the groups from this process's own up to the root.
+/// The tightest bound of the groups from this process's own up to the root.
 pub(super) fn cgroup_available() -> usize {
     let mut buf = [0u8; 1024];
     let text = file(c"/proc/self/cgroup", &mut buf);
     let mut tightest = usize::MAX;
     for line in text.split(|b| *b == b'\n') {
-        // "0::/path" is the unified hierarchy, "4:memory:/path" a memory controller of its own.
+        // "0::/path" is the unified hierarchy, "4:memory:/path" a separate memory controller.
         let mut parts = line.splitn(3, |b| *b == b':');
         let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
         else {
@@ -113,7 +112,7 @@ struct GroupFiles {
     mount: &'static str,
     limits: [&'static str; 2],
     usage: &'static str,
-    /// File pages the kernel drops before it kills.
+    /// File pages that the kernel drops before it kills.
     reclaimable: &'static [u8],
 }
 
@@ -145,7 +144,7 @@ fn hierarchy_available(files: &GroupFiles, path: &[u8]) -> usize {
 
 fn group_available(files: &GroupFiles, group: &str) -> usize {
     let read = |name: &str| number_in(files.mount, group, name);
-    // "max" and a missing file are no limit; neither is legacy's "as large as can be written".
+    // "max" and a missing file mean no limit, and so does the huge number of the legacy hierarchy.
     let limit = files
         .limits
         .iter()
@@ -171,10 +170,10 @@ fn number_in(mount: &str, group: &str, name: &str) -> Option<usize> {
     number(file(path_of(mount, group, name, &mut [0; 512])?, &mut buf))
 }
 
-/// `mount` + `group` + "/" + `name` as a C string, `None` where it does not fit.
+/// `mount` + `group` + "/" + `name` as a C string, `None` if it does not fit.
 fn path_of<'a>(mount: &str, group: &str, name: &str, buf: &'a mut [u8; 512]) -> Option<&'a CStr> {
     let mut line = Line::new();
-    // `Line` cuts off instead of failing.
+    // `Line` cuts the text instead of failing.
     let _ = write!(line, "{mount}{group}/{name}");
     let text = line.as_str().as_bytes();
     if text.len() != mount.len() + group.len() + 1 + name.len() || text.len() >= buf.len() {
@@ -185,17 +184,17 @@ fn path_of<'a>(mount: &str, group: &str, name: &str, buf: &'a mut [u8; 512]) -> 
     CStr::from_bytes_until_nul(buf).ok()
 }
 
-/// The contents of a small file, empty where it cannot be read.
+/// The contents of a small file, empty if it is unreadable.
 pub(super) fn file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
     let n = sys::read_file(path, buf).unwrap_or(0);
     buf.get(..n).unwrap_or(&[])
 }
 
-/// The number after a word that begins a line.
+/// The number after `name` at the start of a line.
 fn field(text: &[u8], name: &[u8]) -> Option<usize> {
     text.split(|b| *b == b'\n').find_map(|line| {
         let rest = line.strip_prefix(name)?;
-        // The whole word, not the beginning of a longer one.
+        // `name` must be the whole word, not the beginning of a longer one.
         rest.first()
             .is_some_and(u8::is_ascii_whitespace)
             .then(|| number(rest))?
@@ -250,7 +249,7 @@ mod tests {
     #[test]
     fn an_allowance_is_read_once_for_many_steps_and_never_exceeded() {
         assert!(!allow_populate(usize::MAX - 1), "no machine has that much");
-        // Other tests' threads may let it go stale in between, but not a hundred times in a row.
+        // Other tests' threads may use the reading up in between, but not a hundred times in a row.
         fake::clear();
         let reads = (0..100)
             .filter(|_| {

@@ -1,10 +1,10 @@
 //! The operating system, behind one small contract.
 //!
-//! [`sys`] is the contract: one thin function per system call, each failure an [`sys::Errno`].
-//! In unit tests the same names come from `fake`, which counts the calls of the calling thread and
-//! fails the one it was told to. What is refused of the calls about memory goes into the books of
-//! [`tally`]. Everything else here is written against `sys` alone: locks, messages, aligned
-//! mappings, huge pages, prefault. Nothing in this layer allocates or panics.
+//! [`sys`] is the contract: one thin function per system call, each failure an [`sys::Errno`]. In unit tests most of these
+//! names come from `fake`, which counts the calls of the calling thread and fails the one it was told to fail. [`tally`] counts
+//! every refusal of a call about memory. Everything else here stands on `sys`, except queries that nothing depends on: limits,
+//! threads, the machine's memory. Nothing in this layer panics. Nothing allocates but what starts or pins a thread or registers
+//! a handler of fork ([`thread`]): those call the C library.
 
 mod abi;
 pub(crate) mod achieved;

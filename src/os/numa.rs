@@ -1,10 +1,10 @@
-//! NUMA nodes: how many matter, and on which of them a thread runs.
+//! NUMA nodes: how many there are, and on which of them a thread runs.
 //!
-//! Counted once, from the kernel's list of the nodes that have CPUs, before the first mapping; where it cannot be read
-//! there is one. Nodes are known by their place in that list, not by the kernel's ids, which may have gaps; from the
-//! ninth on they share places with the first. With one node nothing is ever asked again.
+//! They are counted once, before the first mapping, from the kernel's list of the nodes that have CPUs. If the list is
+//! unreadable, there is one node. A node is known by its place in that list, not by the kernel's id, because ids may have gaps.
+//! From the ninth on, nodes share places with the first ones. With one node the kernel is never asked again.
 //!
-//! Exercised with pretended nodes only: no machine of several nodes was at hand.
+//! Tests pretend to have nodes: no machine of several nodes has run this.
 
 use super::memory;
 use super::sys;
@@ -16,7 +16,7 @@ pub(crate) const MOST: usize = 8;
 const IDS: usize = 1024;
 const WORDS: usize = IDS / 64;
 
-/// A node by its place in the list of nodes, below [`count`].
+/// A node: its place in the list of nodes, below [`count`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Node(u8);
 
@@ -27,28 +27,28 @@ impl Node {
         self.0 as usize
     }
 
-    /// As a number, to be kept in an atomic.
+    /// The node as a number, to be kept in an atomic.
     pub(crate) fn number(self) -> u8 {
         self.0
     }
 
-    /// The node of that number.
+    /// The node with this number.
     pub(crate) fn of_number(number: u8) -> Node {
         Node(number)
     }
 }
 
-// Both are written by `init` alone, before any other thread can be at a pool (it is called under the lock of the start,
-// whose Release publishes them): Relaxed.
+// Only `init` writes both, under the lock of the start, whose Release publishes them before another thread can use a pool:
+// Relaxed.
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 static LISTED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 
-/// Ids of nodes, a bit for each.
+/// A set of node ids, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ids([u64; WORDS]);
 
 impl Ids {
-    /// Reads a list as the kernel writes it: `0`, `0-3`, `0,2-5`. `None` for anything else.
+    /// Parses a list in the kernel's format: `0`, `0-3`, `0,2-5`. `None` for anything else.
     fn parse(text: &[u8]) -> Option<Ids> {
         let mut ids = Ids([0; WORDS]);
         for range in text.trim_ascii().split(|byte| *byte == b',') {
@@ -72,7 +72,7 @@ impl Ids {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// How many of them are smaller than `id`.
+    /// How many ids of the set are smaller than `id`.
     fn below(&self, id: usize) -> usize {
         let id = id.min(IDS - 1);
         let whole: u32 = self.0[..id / 64].iter().map(|word| word.count_ones()).sum();
@@ -80,7 +80,7 @@ impl Ids {
         (whole + part.count_ones()) as usize
     }
 
-    /// The id at a place of the list.
+    /// The id at this place of the list.
     fn at(&self, place: usize) -> Option<usize> {
         (0..IDS)
             .filter(|id| self.0[id / 64] & 1 << (id % 64) != 0)
@@ -104,13 +104,13 @@ fn listed() -> Ids {
     ids
 }
 
-/// Counts the nodes, before anything is mapped and while no other thread is here.
+/// Counts the nodes, before anything is mapped and while no other thread is in the allocator.
 pub(crate) fn init() {
-    // A node of memory alone (CXL, say) is nobody's own, and does not count. Kernels without NUMA have neither list.
+    // A node without CPUs (CXL memory, say) has no threads and does not count. Kernels without NUMA have neither list.
     let mut buf = [0u8; 512];
     let read = |path, buf: &mut [u8; 512]| {
         let text = memory::file(path, buf);
-        // One that fills the buffer may have been cut.
+        // A list that fills the buffer may have been cut.
         Ids::parse(text).filter(|_| text.len() < 512)
     };
     let ids = pretended()
@@ -140,16 +140,15 @@ pub(crate) fn count() -> usize {
     COUNT.load(Relaxed)
 }
 
-/// Every node.
+/// All nodes.
 pub(crate) fn all() -> impl Iterator<Item = Node> {
     (0..count()).map(|index| Node(index as u8))
 }
 
 /// The node the calling thread runs on at the moment.
 ///
-/// Asked anew each time, by a plain system call: it needs nothing of the C library's but `errno`, and is 0.1 µs at the
-/// opening of a slab, which faults in pages. What a thread remembered would be wrong for the rest of its life once the
-/// scheduler has moved it.
+/// The kernel is asked each time: the call needs nothing of the C library but `errno`, and its 0.1 µs are little beside opening
+/// a slab, which faults in pages. A remembered node would be wrong for good once the scheduler moves the thread.
 #[inline]
 pub(crate) fn here() -> Node {
     if count() == 1 {
@@ -162,8 +161,8 @@ fn place_of(id: usize, listed: &Ids, count: usize) -> Node {
     Node((listed.below(id) % count) as u8)
 }
 
-/// Has the kernel take the calling thread's new pages from `node` where it can, for the rest of that thread's life: for
-/// threads of our own. Answers whether it will.
+/// Makes the kernel take the calling thread's new pages from `node` where it can, for the rest of that thread's life: for
+/// threads of the allocator's own. Returns whether the kernel agreed.
 pub(crate) fn prefer(node: Node) -> bool {
     let Some(id) = listed().at(node.index()) else {
         return false;
@@ -225,7 +224,7 @@ mod tests {
         assert_eq!([place(0), place(8), place(16), place(18)], [0, 1, 2, 4]);
         assert_eq!([place(64), place(100), place(101)], [5, 6, 7]);
         assert_eq!([place(102), place(105)], [0, 3], "shared");
-        // One that came later, and one no kernel has.
+        // An id that appeared later, and one that no kernel has.
         assert!(place(70) < MOST && place(usize::MAX) < MOST);
         for (at, id) in [0, 8, 16, 17, 18, 64, 100].into_iter().enumerate() {
             assert_eq!(ids.at(at), Some(id));
@@ -238,7 +237,7 @@ mod tests {
     fn a_thread_can_be_given_a_preference_or_is_told_that_it_cannot() {
         use super::super::sys::Errno;
         std::thread::spawn(|| match sys::prefer_node(0) {
-            // Refused without NUMA in the kernel, or by a sandbox.
+            // Refused by a kernel without NUMA, or by a sandbox.
             Ok(()) | Err(Errno::ENOSYS | Errno::EPERM) => {
                 assert!(sys::prefer_node(IDS - 1).is_err(), "no such node here");
             }

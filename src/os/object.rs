@@ -1,10 +1,10 @@
-//! The object (program or shared library) that this code is linked into, from its own headers: without the dynamic loader,
-//! whose lock another thread may hold while it waits for this one.
+//! The object (program or shared library) that contains this code, read from its own headers. The dynamic loader is not asked,
+//! because another thread may hold its lock while it waits for this one.
 
 use super::sys;
 
 unsafe extern "C" {
-    /// Where the linker put the ELF header of the object.
+    /// The linker's symbol for the ELF header of the object.
     static __ehdr_start: Header;
 }
 
@@ -52,13 +52,14 @@ const FLAGS_1: i64 = 0x6fff_fffb;
 /// `DF_1_NODELETE`: linked to stay (`-z nodelete`).
 const NODELETE: u64 = 8;
 
-/// Whether the object stays as long as the process: the program itself, or a library linked to stay.
+/// Whether the object stays as long as the process: it is the program itself, or a library linked to stay.
 pub(crate) fn stays() -> bool {
     let header = &raw const __ehdr_start;
     let base = header.addr();
-    // The kernel tells where the program's own headers are.
+    // The kernel says where the headers of the program are.
     let program = sys::getauxval(libc::AT_PHDR as usize);
-    // SAFETY: the headers of an object that is loaded, read as the specification has them; nobody writes to them.
+    // SAFETY: these are the headers of a loaded object, laid out as the ELF specification says; nobody writes to them. The
+    // dynamic section ends with an entry of tag 0.
     unsafe {
         let count = usize::from((*header).program_header_count);
         let offset = (*header).program_headers as usize;

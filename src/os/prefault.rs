@@ -1,8 +1,8 @@
-//! Bringing memory in before it is used.
+//! Brings memory in before it is used.
 //!
-//! In steps of one huge page, because the kernel holds the address space's lock during each, with
-//! the huge page itself had by a touch, which needs no such lock (see [`first_touch`]); and never
-//! beyond what [`super::memory::allow_populate`] grants: populating can be OOM-killed.
+//! It works in steps of one huge page, because the kernel holds the lock of the address space during each step. The huge page
+//! itself is brought in by a touch, which needs no such lock (see [`first_touch`]). It never goes beyond what
+//! [`super::memory::allow_populate`] grants, because populating can end in an OOM kill.
 
 use core::hint::black_box;
 use core::sync::atomic::AtomicBool;
@@ -16,20 +16,19 @@ use super::message::message;
 use super::sys::{self, Errno};
 use super::tally;
 
-/// Populates a range for writing, and answers how many bytes: fewer than asked where memory would
-/// run short, which is also said on stderr, once.
+/// Populates a range for writing and returns how many bytes: fewer than requested if memory runs short, which is also reported
+/// on stderr, once.
 ///
-/// `Err` where the very first step failed; later failures end the run with what was had.
+/// `Err` if the very first step fails. A later failure ends the run with what has come in.
 ///
 /// # Safety
 /// The caller owns the range, mapped writable, whole OS pages.
 pub(crate) unsafe fn populate(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: as the caller promises.
-    unsafe { run(addr, len, populate_step) }
+    unsafe { run(addr, len, |step, n| populate_step(step, n)) }
 }
 
-/// Touches every OS page of a range, which keeps its contents, and answers how many bytes; stops
-/// short as [`populate`] does.
+/// Touches every OS page of a range, keeps the contents, and returns how many bytes; stops short as [`populate`] does.
 ///
 /// # Safety
 /// The caller owns the range, mapped writable; other threads may use it atomically meanwhile.
@@ -44,8 +43,8 @@ pub(crate) unsafe fn touch(addr: usize, len: usize) -> usize {
     outcome.unwrap_or(0)
 }
 
-/// Writes zero into every byte of a range, as programs do that know no better, and answers how many bytes; stops
-/// short as [`populate`] does.
+/// Writes zero into every byte of a range, as programs do that do not know better, and returns how many bytes; stops short as
+/// [`populate`] does.
 ///
 /// # Safety
 /// The caller owns the range, mapped writable, and nobody needs its contents.
@@ -107,7 +106,7 @@ unsafe fn run_within(
 
 fn say_short(done: usize, len: usize) {
     static SAID: AtomicBool = AtomicBool::new(false);
-    // Once is enough for a person, and two at once do no harm: Relaxed.
+    // Once is enough for a person, and twice is harmless: Relaxed.
     if !SAID.swap(true, Relaxed) {
         message!(
             "prefault stopped after {} of {} KiB: more would exceed what is left: {}",
@@ -118,10 +117,10 @@ fn say_short(done: usize, len: usize) {
     }
 }
 
-/// Whether the kernel has `MADV_POPULATE_*`, found out once on memory of our own: `EINVAL` on
-/// somebody's range could mean many things.
+/// Whether the kernel has `MADV_POPULATE_*`. It is tried once on the allocator's own memory, because `EINVAL` on a caller's
+/// range could have many causes.
 pub(crate) fn populate_supported() -> bool {
-    // A cache: whoever computes it again stores the same answer, so Relaxed.
+    // A cache: every thread that computes it stores the same answer, so Relaxed.
     static CACHE: AtomicU8 = AtomicU8::new(0);
     match CACHE.load(Relaxed) {
         1 => true,
@@ -136,7 +135,7 @@ pub(crate) fn populate_supported() -> bool {
     }
 }
 
-/// Whether it works, and whether that is a lasting truth.
+/// Whether it works, and whether that answer is final.
 fn probe() -> (bool, bool) {
     let page = sys::page_size();
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -146,8 +145,7 @@ fn probe() -> (bool, bool) {
             return (false, false);
         };
         let outcome = sys::madvise(addr, page, sys::MADV_POPULATE_WRITE);
-        // A page that cannot be unmapped (it merged with a neighbour at the limit of mappings)
-        // stays behind, once.
+        // If the page cannot be unmapped (it merged with a neighbour, at the limit of mappings), it stays behind, once.
         let _ = sys::munmap(addr, page);
         match outcome {
             Ok(()) => (true, true),
@@ -157,18 +155,21 @@ fn probe() -> (bool, bool) {
     }
 }
 
-fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
+/// # Safety
+/// As for [`populate`], all of the step.
+unsafe fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
     if !populate_supported() {
         findings::cannot_populate();
-        touch_step(addr, len);
+        // SAFETY: as the caller promises.
+        unsafe { touch_step(addr, len) };
         return Ok(());
     }
     if addr.is_multiple_of(HUGE_PAGE) && len == HUGE_PAGE {
-        // SAFETY: `run` hands out parts of the caller's range, which is mapped writable.
+        // SAFETY: as the caller promises.
         unsafe { first_touch(addr) };
     }
     loop {
-        // SAFETY: populating changes no contents; `run` hands out parts of the caller's range.
+        // SAFETY: as the caller promises; populating changes no contents.
         match unsafe { sys::madvise(addr, len, sys::MADV_POPULATE_WRITE) } {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             other => return other,
@@ -176,32 +177,36 @@ fn populate_step(addr: usize, len: usize) -> Result<(), Errno> {
     }
 }
 
-/// Touches every OS page, for the reason that [`first_touch`] gives, with no regard to any budget.
+/// Touches every OS page, for the reason that [`first_touch`] gives, without asking for a budget.
 ///
 /// # Safety
 /// As for [`first_touch`], all of the range.
 pub(crate) unsafe fn touch_within(addr: usize, len: usize) {
-    touch_step(addr, len);
+    // SAFETY: as the caller promises.
+    unsafe { touch_step(addr, len) };
 }
 
-/// Touches the first byte of a huge page's worth. Since Linux 6.4 the fault of a program in private memory holds the lock
-/// of the mapping alone, so that clearing 2 MiB (where a virtual machine's host has to find them first, milliseconds) does
-/// not hold up everybody's mmap, as it would within `MADV_POPULATE_WRITE`, which then finds the huge page there.
+/// Touches the first byte of a huge page. Since Linux 6.4 a fault in private memory takes only the lock of its mapping.
+/// Clearing 2 MiB then does not hold up other threads' mmap, as it would within `MADV_POPULATE_WRITE`; on a virtual machine
+/// whose host has to find the memory first, clearing takes milliseconds. `MADV_POPULATE_WRITE` afterwards finds the huge page
+/// there.
 ///
 /// # Safety
 /// The address is mapped writable; other threads may use it atomically meanwhile.
 pub(crate) unsafe fn first_touch(addr: usize) {
-    touch_step(addr, 1);
+    // SAFETY: as the caller promises.
+    unsafe { touch_step(addr, 1) };
 }
 
-fn touch_step(addr: usize, len: usize) {
+/// # Safety
+/// As for [`first_touch`], all of the range.
+unsafe fn touch_step(addr: usize, len: usize) {
     let page = sys::page_size();
     let mut at = addr;
     while at < addr + len {
-        // SAFETY: mapped writable, as the caller of `touch` promised. Or-ing zero atomically makes
-        // the kernel give a page of its own and cannot undo what another thread writes. The box hides
-        // the zero: the compiler turns an update that changes nothing into a load, which would map
-        // the shared page of zeroes.
+        // SAFETY: mapped writable, as the caller promises. Or-ing zero atomically makes the kernel provide a page of its own
+        // and cannot undo what another thread writes. The box hides the zero: the compiler would turn an update that changes
+        // nothing into a load, which would map the shared page of zeroes.
         unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         at = (at & !(page - 1)) + page;
     }

@@ -6,16 +6,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::super::sys::{self, Errno};
 use super::{HUGE_PAGE, Mapping, Place, STRANDED, Wish};
 
-/// More address space than this is never given up to failed moves: afterwards every move is
-/// refused beforehand and the caller copies.
+/// Failed moves may lose at most this much address space. Beyond it every move is refused beforehand, and the caller copies.
 const STRANDED_LIMIT: usize = 64 << 30;
 
 /// Why a mapping could not be given its new length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RemapError {
     pub errno: Errno,
-    /// The source is mapped as before, at its old address and length. False only where the kernel
-    /// was seen to have lost it.
+    /// Whether the source is still mapped at its old address and length. False only if the kernel was seen to have lost it.
     pub intact: bool,
 }
 
@@ -28,10 +26,9 @@ impl RemapError {
     }
 }
 
-/// Gives `old` at least `new_len` bytes: in place where that can be had, else at another address
-/// aligned to `align` (2 MiB for anything that large, so that page tables move whole) that `place`
-/// accepts before anything moves there. The old address is still entered then: the caller leaves it. New bytes are
-/// zero. A shrink stays in place.
+/// Gives `old` at least `new_len` bytes: in place if possible, else at another address that is aligned to `align` (to 2 MiB for
+/// that large a mapping, so that page tables move whole) and that `place` accepts before the move. `place` still holds the old
+/// address then; the caller makes it leave. New bytes are zero. A shrink stays in place.
 ///
 /// # Safety
 /// The caller owns `old`, made by [`super::map_aligned`]; on success references into it end.
@@ -57,10 +54,9 @@ pub(crate) unsafe fn remap(
                     len: wish.len,
                 });
             }
-            // Something lies behind it.
+            // Another mapping lies behind it.
             Err(Errno::ENOMEM) => {}
-            // The source itself does not suit mremap (it spans two mappings, say): moving would
-            // fail the same way.
+            // The source itself does not suit mremap (it spans two mappings, say). A move would fail the same way.
             Err(e) => return Err(RemapError::before_anything(e)),
         }
     }
@@ -68,9 +64,9 @@ pub(crate) unsafe fn remap(
     unsafe { relocate(old, wish) }
 }
 
-/// Moves `old`, which is one mapping to the kernel, over `target`, a part of another mapping of the caller's. Page tables
-/// move whole where both are aligned to 2 MiB. After an error nobody can say whose the target is: it counts as stranded.
-/// What is left of `old` is still the caller's.
+/// Moves `old`, which is one mapping to the kernel, over `target`, a part of another mapping of the caller's. Page tables move
+/// whole if both are aligned to 2 MiB. After an error nobody can tell whose the target is, so it counts as stranded. What is
+/// left of `old` is still the caller's.
 ///
 /// # Safety
 /// The caller owns both; on success references into `old` end, and those into the target in any case.
@@ -88,12 +84,12 @@ pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), Errno>
     }
 }
 
-/// Set once the kernel had no mapping left for a move. What moves stays a mapping of its own, so moves would go on taking
-/// those that the process needs for other things. Only a hint, so Relaxed.
+/// Set once the kernel had no mapping left for a move. What moves stays a mapping of its own, so further moves would take the
+/// mappings that the process needs for other things. Only a hint, so Relaxed.
 #[cfg(not(test))]
 static SCARCE: AtomicBool = AtomicBool::new(false);
 
-// Faults of the fake are a thread's own, and so is what comes of them.
+// The fake's failures concern one thread, and so do their consequences.
 #[cfg(test)]
 std::thread_local! {
     static SCARCE: AtomicBool = const { AtomicBool::new(false) };
@@ -112,7 +108,7 @@ fn scarce<R>(with: impl FnOnce(&AtomicBool) -> R) -> R {
     SCARCE.with(with)
 }
 
-/// Whether moves are still tried: not once too much address space was lost to failed ones, or mappings are scarce.
+/// Whether moves are still tried. They are not once failed ones lost too much address space, or mappings are scarce.
 pub(crate) fn may_move() -> bool {
     !scarce(|flag| flag.load(Relaxed)) && STRANDED.load(Relaxed) <= STRANDED_LIMIT
 }
@@ -131,7 +127,7 @@ unsafe fn shrink(old: Mapping, len: usize) -> Result<Mapping, RemapError> {
     })
 }
 
-/// Moves into a place reserved first, so that the address is known to be aligned and free.
+/// Moves to an address reserved before, so that it is known to be aligned and free.
 ///
 /// # Safety
 /// The caller owns `old`; on success references into it end.
@@ -150,16 +146,16 @@ unsafe fn relocate(old: Mapping, wish: Wish) -> Result<Mapping, RemapError> {
     };
     let target = reserved.map_err(RemapError::before_anything)?;
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // SAFETY: the caller owns the source, this function the target.
+    // SAFETY: the caller owns the source, and this function owns the target.
     match unsafe { sys::mremap(old.addr, old.len, wish.len, flags, target.addr) } {
         Ok(addr) => Ok(Mapping {
             addr,
             len: wish.len,
         }),
         Err(errno) => {
-            // The kernel unmaps the target before most of its failures. Another thread may have
-            // mapped something there by now, so it must not be unmapped again; where the failure
-            // came earlier the reservation stays behind, which costs addresses only.
+            // The kernel unmaps the target before most of its failures, and another thread may have mapped something there by
+            // now, so it must not be unmapped again. If the failure came earlier, the reservation stays behind, which costs
+            // addresses only.
             note(errno);
             if let Some(place) = wish.place {
                 place.leave(target.addr);
@@ -178,7 +174,7 @@ fn is_mapped(mapping: &Mapping) -> bool {
     let page = sys::page_size();
     let mut one = [0u8; 16];
     debug_assert!(page <= 16 * 4096, "no Linux has larger OS pages");
-    // Any other failure than ENOMEM says nothing about the range: nothing was lost then.
+    // Any other failure than ENOMEM says nothing about the range: it was not lost.
     [mapping.addr, mapping.end() - page]
         .into_iter()
         .all(|addr| sys::mincore(addr, page, &mut one) != Err(Errno::ENOMEM))

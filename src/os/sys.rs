@@ -1,8 +1,8 @@
-//! The contract with the kernel: every system call the library makes, by name.
+//! The contract with the kernel: system calls by name.
 //!
-//! A function here is one system call (`read_file` and `write_all` loop over one), takes numbers
-//! and answers `Result<_, Errno>`. Callers never see libc's `errno`, except that it is left set the
-//! way the failing call set it: code that runs inside `free` holds an [`ErrnoGuard`].
+//! A function here makes one system call (`read_file` and `write_all` loop over one), takes numbers and returns `Result<_,
+//! Errno>`. Callers do not read libc's `errno`, but a failing call sets it: code that runs inside `free` holds an
+//! [`ErrnoGuard`].
 
 use core::ffi::CStr;
 
@@ -25,7 +25,7 @@ pub(crate) use super::linux::{
 };
 pub(crate) use super::linux::{page_size, prefer_node, sleep_us};
 
-/// Puts `errno` back on drop: `free` must not change it, whatever it did meanwhile.
+/// Restores `errno` on drop: `free` must not change it, whatever it calls.
 #[must_use = "errno is restored when the guard is dropped"]
 pub(crate) struct ErrnoGuard(i32);
 
@@ -53,8 +53,7 @@ pub(crate) fn preserve_errno<R>(f: impl FnOnce() -> R) -> R {
 
 /// Writes all of `bytes`, resuming after signals and short writes.
 ///
-/// A descriptor that would block answers `EAGAIN` with an unknown part written: messages are not
-/// worth waiting for.
+/// A descriptor that would block returns `EAGAIN` with an unknown part written: messages are not worth waiting for.
 pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match write(fd, bytes) {
@@ -67,7 +66,7 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Reads a small file, at most `buf.len()` bytes of it, and answers how many there were.
+/// Reads a small file, at most `buf.len()` bytes of it, and returns how many it read.
 pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
     let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let mut filled = 0;

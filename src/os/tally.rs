@@ -1,14 +1,14 @@
-//! What was prefaulted, and which calls about memory were refused, counted since the process began.
+//! Counts since the process began: what was prefaulted, and which calls about memory the kernel refused.
 //!
-//! For people: every number stands by itself and publishes nothing, so all accesses are Relaxed. Nothing here allocates;
-//! a call that succeeds costs nothing.
+//! The numbers are for people. Each stands by itself and publishes nothing, so all accesses are Relaxed. Nothing here
+//! allocates, and a call that succeeds costs nothing.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::abi::Errno;
 
-/// The calls whose failures are counted, `madvise` by what was advised.
+/// The calls whose failures are counted; `madvise` by its advice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Refused {
@@ -51,10 +51,10 @@ const _: () = assert!(
     "every call has its name"
 );
 
-/// How many pairs of call and reason are told apart; what comes beyond is counted under the last errno met.
+/// How many pairs of call and errno are told apart. Any further pair counts as the one in the last place.
 pub(crate) const PLACES: usize = 32;
 
-/// One pair of call and reason. `key` is 0 until somebody claims the place, and never changes afterwards.
+/// One pair of call and errno. `key` is 0 until the first refusal claims the place, and never changes afterwards.
 struct Place {
     key: AtomicU32,
     count: AtomicU64,
@@ -68,7 +68,7 @@ static TABLE: [Place; PLACES] = [const {
 }; PLACES];
 
 fn key(call: Refused, errno: Errno) -> u32 {
-    // Errnos are below 4096; the 1 keeps the key from being 0.
+    // Errnos are below 4096; the top bit keeps the key from being 0.
     1 << 31 | u32::from(call as u8) << 16 | (errno.0 as u32 & 0xFFFF)
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn refused(call: Refused, errno: Errno) {
     }
 }
 
-/// Every pair that was met: the name of the call, the reason, how often.
+/// Every pair that occurred: the name of the call, the errno, how often.
 pub(crate) fn refusals() -> impl Iterator<Item = (&'static str, Errno, u64)> {
     TABLE.iter().filter_map(|place| {
         let key = place.key.load(Relaxed);
@@ -106,7 +106,7 @@ pub(crate) fn prefault_begun() {
     PREFAULT_CALLS.fetch_add(1, Relaxed);
 }
 
-/// Counts bytes that were.
+/// Counts the bytes of it that were.
 pub(crate) fn prefault_done(bytes: usize) {
     PREFAULT_BYTES.fetch_add(bytes as u64, Relaxed);
 }
@@ -123,7 +123,7 @@ mod tests {
     use crate::os::mapping::{self, HUGE_PAGE};
     use crate::os::sys;
 
-    /// Other tests of this process count too: a reason that only the caller uses tells them apart.
+    /// Other tests of this process count too. An errno that only the caller uses tells them apart.
     fn count(call: &str, errno: i32) -> u64 {
         refusals()
             .filter(|(name, e, _)| *name == call && e.0 == errno)
@@ -137,7 +137,7 @@ mod tests {
         let m = mapping::map_aligned(HUGE_PAGE, HUGE_PAGE, None).expect("maps");
         let (at, len) = (m.addr, m.len);
         let wrong = Errno(3001);
-        // SAFETY: the range is this test's own, and every call of the list is made to fail.
+        // SAFETY: the range is this test's own, and every call in the list is made to fail.
         let calls: [(Call, &str, Attempt<'_>); 9] = unsafe {
             [
                 (Call::Mmap, "mmap", &|| sys::mmap(0, 4096, 0, 0).map(drop)),
@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(count("munmap", wrong.0), 1, "success is not counted");
     }
 
-    /// A search by MAP_FIXED_NOREPLACE asks whether a place is free, and growth in place whether one behind the mapping is.
+    /// A search with MAP_FIXED_NOREPLACE asks whether an address is free, and growth in place whether the one behind the
+    /// mapping is.
     #[test]
     fn answers_that_are_no_refusals_do_not_count() {
         let m = mapping::map_aligned(2 * HUGE_PAGE, HUGE_PAGE, None).expect("maps");

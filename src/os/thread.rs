@@ -9,8 +9,8 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// The address of a symbol of the C library, 0 if it has none of that name. Asks the linker, not the loader, so that it
-/// may be called from anywhere.
+/// The address of a symbol of the C library, 0 if it has none of this name. The linker resolves it, not a call of the loader,
+/// so it may be used anywhere.
 #[cfg(all(target_env = "gnu", target_arch = "x86_64", not(miri)))]
 macro_rules! weak_address {
     ($name:literal) => {{
@@ -56,8 +56,8 @@ macro_rules! weak_address {
 }
 pub(super) use weak_address;
 
-/// A word that no other living thread of the process has. Unlike the kernel's number it stays the same in the child of a
-/// fork. A signal handler may ask.
+/// A word that no other living thread of the process has. Unlike the kernel's thread number it stays the same in the child of a
+/// fork. May be called in a signal handler.
 pub(crate) fn me() -> usize {
     // SAFETY: a plain query.
     unsafe { libc::pthread_self() as usize }
@@ -69,25 +69,26 @@ pub(crate) fn tid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
-/// Whether the thread of that number has ended: it runs no instruction of the process any more. A kernel that refuses to
-/// say leaves it among the living. Leaves `errno` alone.
+/// Whether the thread with this number has ended, so that it runs no further instruction of the process. False if the kernel
+/// refuses to say. Leaves `errno` alone.
 pub(crate) fn is_gone(tid: u32) -> bool {
     sys::preserve_errno(|| {
-        // SAFETY: signal 0 is sent to nobody.
+        // SAFETY: signal 0 checks for the thread and sends nothing.
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
         sent == -1 && Errno::last().0 == libc::ESRCH
     })
 }
 
-/// Threads that the process has; `None` if it cannot be known. Leaves `errno` alone.
+/// How many threads the process has; `None` if that is unknown. Leaves `errno` alone.
 pub(crate) fn count() -> Option<u64> {
     let flag = weak_address!("__libc_single_threaded") as *const u8;
-    // SAFETY: glibc's variable, a `char`, where there is one. A thread that may write it meanwhile makes this the second.
+    // SAFETY: glibc's variable, a `char`, if it exists. Another thread writes it only if there is one, and a read of one byte
+    // cannot tear.
     if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
         return Some(1);
     }
-    // glibc does not set its flag again in the child of a fork, and musl has none. A directory has one link more for each
-    // directory in it, and two of its own.
+    // glibc does not set its flag again in the child of a fork, and musl has none. A directory has a link for each directory in
+    // it, and two more.
     sys::preserve_errno(|| {
         // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
         unsafe {
@@ -98,7 +99,7 @@ pub(crate) fn count() -> Option<u64> {
     })
 }
 
-/// Whether the thread sleeps and could be woken by a signal, as one does that waits for a lock. Leaves `errno` alone.
+/// Whether the thread sleeps and a signal could wake it, as when it waits for a lock. Leaves `errno` alone.
 pub(crate) fn sleeps(tid: u32) -> bool {
     let mut path = Path::new();
     let mut text = [0; 128];
@@ -111,7 +112,7 @@ pub(crate) fn sleeps(tid: u32) -> bool {
     let Ok(read) = sys::preserve_errno(|| sys::read_file(path, &mut text)) else {
         return false;
     };
-    // The thread's name, in brackets, may hold anything; the state follows the last bracket.
+    // The thread's name, in brackets, may contain anything. The state follows the last bracket.
     let text = text.get(..read).unwrap_or(&[]);
     let end = text.iter().rposition(|&byte| byte == b')');
     end.and_then(|end| text.get(end + 2)) == Some(&b'S')
@@ -140,15 +141,15 @@ impl Write for Path {
     }
 }
 
-/// A process among its forebears: the child of a fork never has its parent's. The kernel's number alone does not tell
-/// them apart, for each namespace counts its own.
+/// Tells a process from its ancestors: the child of a fork never has its parent's value. The kernel's process id alone does
+/// not, because each namespace has its own ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Process {
     pid: u32,
     forks: u32,
 }
 
-/// Forks between this process and the first of its forebears that asked. Its one writer runs in a child that has one
+/// Forks between this process and the first ancestor that called [`process`]. It is written only in a child, which has one
 /// thread: Relaxed.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -160,8 +161,8 @@ unsafe extern "C" fn count_fork() {
 pub(crate) fn process() -> Process {
     static COUNTING: AtomicBool = AtomicBool::new(false);
     if !COUNTING.load(Relaxed) {
-        // Twice is no harm: a fork then counts as two. Where it is refused, the number alone has to do.
-        // SAFETY: the handler is a plain function; the C library forgets those of an object that is unloaded.
+        // Registering twice is harmless: a fork then counts as two. If it is refused, the process id alone has to do.
+        // SAFETY: the handler is a plain function. The C library forgets the handlers of an object that is unloaded.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         COUNTING.store(true, Relaxed);
     }
@@ -172,8 +173,8 @@ pub(crate) fn process() -> Process {
     }
 }
 
-/// glibc's lock around the list of open streams: how to take it and how to let it go. The same thread may take it more
-/// than once. `None` for C libraries that have none by this name.
+/// Functions that take and release glibc's lock around the list of open streams. The same thread may take it more than once.
+/// `None` for C libraries without functions of these names.
 pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" fn())> {
     let lock = weak_address!("_IO_list_lock") as *const c_void;
     let unlock = weak_address!("_IO_list_unlock") as *const c_void;
@@ -189,11 +190,11 @@ pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" 
     }
 }
 
-/// Starts a detached thread of ours; answers whether there was one to be had. Call it with no lock held.
+/// Starts a detached thread of the allocator's own and returns whether the C library did. No lock may be held.
 #[cold]
 pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     pin();
-    // SAFETY: plain pthread calls on locals. All signals stay blocked in the new thread: it inherits the mask.
+    // SAFETY: plain pthread calls on locals. The new thread inherits the mask, so all signals stay blocked in it.
     unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut old = MaybeUninit::<libc::sigset_t>::uninit();
@@ -211,16 +212,16 @@ pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     }
 }
 
-/// Keeps the shared object this code lies in loaded: threads run in it, and memory handed out outlives it.
+/// Keeps the shared object that contains this code loaded: threads run in it, and memory handed out outlives it.
 ///
-/// The loader is asked only where it has to be, and once: while it runs the constructors of a library it holds its lock,
-/// and one of those may wait for the very thread that would ask here.
+/// The loader is asked only if necessary, and only once. It holds its lock while it runs a library's constructors, and one of
+/// those may wait for the very thread that would ask here.
 pub(crate) fn pin() {
     static PINNED: AtomicBool = AtomicBool::new(false);
     if object::stays() || PINNED.swap(true, Relaxed) {
         return;
     }
-    // SAFETY: plain calls; the name that dladdr gives lives as long as the object.
+    // SAFETY: plain calls; the name from dladdr lives as long as the object.
     unsafe {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
         if libc::dladdr((pin as *const ()).cast(), info.as_mut_ptr()) != 0 {
@@ -231,7 +232,7 @@ pub(crate) fn pin() {
             }
         }
     }
-    // Not found (a relative name after a chdir, say): the next thread's start tries again.
+    // Not found (a relative name after a chdir, say): the next start of a thread tries again.
     PINNED.store(false, Relaxed);
 }
 

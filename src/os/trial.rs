@@ -1,4 +1,4 @@
-//! One huge page, tried out: whether the kernel gives them is seen from what is had, not from what it answers.
+//! Tries one huge page. Whether the kernel grants them shows in what it maps, not in what it returns.
 
 use super::achieved::huge_bytes;
 use super::findings::{Topic, cause_of_small, listening, news};
@@ -8,7 +8,7 @@ use super::message::message;
 use super::prefault::first_touch;
 use super::sys;
 
-/// Huge pages are about to be asked for: tries one, and says why if it is not had. Call it with no lock held.
+/// Called before huge pages are requested: tries one, and says why if the kernel does not give it. No lock may be held.
 pub(crate) fn huge_pages_wished() {
     if listening(Topic::HugePages) {
         sys::preserve_errno(try_one);
@@ -23,7 +23,8 @@ fn try_one() {
     let Ok(map) = map_aligned(HUGE_PAGE, HUGE_PAGE, None) else {
         return;
     };
-    // SAFETY: mapped above, writable, and seen by nobody else. What advice is worth is seen from what is had.
+    // SAFETY: mapped above, writable, and known to this function alone. Whether the advice had an effect shows in what was
+    // mapped.
     let had = unsafe {
         let _ = huge::advise(map.addr, map.len);
         first_touch(map.addr);
@@ -31,7 +32,7 @@ fn try_one() {
         let _ = unmap(map);
         had
     };
-    // Where the kernel does not say, nothing is claimed.
+    // If the kernel does not say, nothing is reported.
     if had == Ok(0) {
         message!(
             "huge pages: 2 MiB asked for, none given, using OS pages: {}",
