@@ -1,4 +1,4 @@
-//! What is wished of a region, and the mapping that comes of it.
+//! The properties requested of a region, and the mapping made from them.
 
 use core::sync::atomic::AtomicBool;
 use std::format;
@@ -92,8 +92,8 @@ impl RegionBuilder {
         self
     }
 
-    /// The address asked for, for anonymous memory. If it cannot be given (occupied, misaligned, past
-    /// the end of the address space), that is no error: [`Region::hint_honoured`] says so.
+    /// The address to map at, for anonymous memory. It is no error if the address is unavailable (occupied, misaligned, past
+    /// the end of the address space): [`Region::hint_honoured`] tells.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -174,7 +174,7 @@ impl RegionBuilder {
     /// # Ok(()) }
     /// ```
     pub fn map(self) -> io::Result<Region> {
-        // Whether the environment wants to hear of what is refused.
+        // Reads whether refusals are to be reported.
         crate::knobs::get();
         let page = sys::page_size();
         if let Some(align) = self.align
@@ -208,7 +208,7 @@ impl RegionBuilder {
             Backing::Hugetlb(size) => size.page().bytes(),
             _ => usize::MAX,
         };
-        // Pool pages are aligned to their own size; more cannot be asked of the kernel.
+        // Pool pages are aligned to their own size; the kernel offers no more.
         if let Some(align) = self.align.filter(|&align| align > pool_page) {
             return Err(invalid(format!(
                 "align is {align}: expected at most {pool_page}, the size of a page of the pool"
@@ -234,7 +234,7 @@ impl RegionBuilder {
         })
     }
 
-    /// The length asked for, or the rest of the file; never more than the file has.
+    /// The length requested, or the rest of the file; never more than the file has.
     fn checked_len(&self) -> io::Result<usize> {
         let rest = match &self.backing {
             Backing::FileReadOnly(file) | Backing::FileShared(file) => {
@@ -292,7 +292,7 @@ impl RegionBuilder {
             }
             Backing::Memfd => {
                 let fd = sys::memfd_create(c"hakmem-region", libc::MFD_CLOEXEC)?;
-                // SAFETY: made above, and owned by nobody else.
+                // SAFETY: made above, and this is its only owner.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                 let whole = len
                     .checked_next_multiple_of(sys::page_size())
@@ -317,7 +317,7 @@ impl RegionBuilder {
         }
     }
 
-    /// The kernel's refusal of [`Self::map_backing`], in one line that says what to do.
+    /// The kernel's refusal of [`Self::map_backing`] in one line that says what to do.
     fn explain(&self, len: usize, errno: Errno) -> io::Error {
         match &self.backing {
             Backing::Anonymous => refused(format!("{len} bytes"), errno, findings::of_mapping(len)),

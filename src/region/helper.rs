@@ -1,7 +1,7 @@
-//! The thread that works in the background, started when first needed and gone when idle.
+//! The thread that works in the background. It starts when it is first needed and ends when it is idle.
 //!
-//! One thread serves all tickets, a step of each in turn. All signals are blocked in it. A forked
-//! child has its own: the parent's is recognised as another process's and left alone, locks and all.
+//! One thread serves all tickets, one step of each in turn. All signals are blocked in it. A forked child starts its own: it
+//! recognises the parent's helper as another process's and never uses it, nor its locks.
 
 use core::ptr;
 use core::sync::atomic::AtomicPtr;
@@ -40,11 +40,11 @@ struct Queue {
 /// The helper of the process that last needed one.
 static HELPER: AtomicPtr<Helper> = AtomicPtr::new(ptr::null_mut());
 
-/// This process's helper. It is leaked, once per process that needs one: after a fork nobody can
-/// tell whether the parent's lock was held.
+/// This process's helper. It is leaked, once per process that needs one: after a fork nothing tells whether the parent's lock
+/// was held.
 fn own_helper() -> &'static Helper {
     let process = process();
-    // Acquire pairs with the AcqRel below: who sees the pointer sees what it points to.
+    // Acquire pairs with the AcqRel below: a thread that sees the pointer sees what it points to.
     let mut seen = HELPER.load(Acquire);
     loop {
         // SAFETY: null or leaked, so valid for ever.
@@ -66,7 +66,7 @@ fn own_helper() -> &'static Helper {
             // SAFETY: leaked above, by publishing it.
             Ok(_) => return unsafe { &*fresh },
             Err(theirs) => {
-                // SAFETY: made above and published to nobody.
+                // SAFETY: made above and never published.
                 drop(unsafe { Box::from_raw(fresh) });
                 seen = theirs;
             }
@@ -119,7 +119,7 @@ fn restore_signals(mask: &libc::sigset_t) {
 
 impl Helper {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics under this lock; the queue would be whole if it did.
+        // Nothing panics under this lock, and the queue would be whole if it did.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ fn serve(helper: &'static Helper) {
     while let Some(Job { mut work, state }) = helper.next() {
         match state.step(&mut work) {
             Some(outcome) => {
-                // The memory is let go before anybody hears of it.
+                // The memory is let go before the outcome is published.
                 drop(work);
                 state.complete(outcome);
             }

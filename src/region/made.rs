@@ -1,4 +1,4 @@
-//! What a region is made of, and the wish for huge pages told to the kernel.
+//! What a region is made of, and how its huge pages are requested.
 
 use std::os::fd::OwnedFd;
 
@@ -8,7 +8,7 @@ use crate::os::huge::{self, Thp, system_thp};
 use crate::os::mapping::Mapping;
 use crate::os::thread::Process;
 
-/// A mapping, and what goes with it.
+/// A mapping, and what belongs to it.
 pub(super) struct Made {
     pub mapping: Mapping,
     pub plan: Plan,
@@ -29,11 +29,12 @@ impl Made {
     }
 }
 
-/// Tells the kernel of the wish. It may not understand (files of many file systems, hugetlb): what
-/// comes of it is counted afterwards, not assumed.
+/// Tells the kernel which pages are requested. It may not support the advice (files of many file systems, hugetlb), so the
+/// result is counted afterwards and not assumed.
 pub(super) fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
     let Mapping { addr, len } = made.mapping;
-    // Shared memory can be truncated, and the pool can be short: there a touch could be a signal.
+    // Only anonymous memory is touched: a touch of shared memory that was truncated, or of a pool that runs short, raises a
+    // signal.
     made.plan.touches = matches!(backing, Backing::Anonymous);
     // SAFETY: the mapping was made by the caller of this function, and contents stay.
     unsafe {
@@ -41,14 +42,14 @@ pub(super) fn apply_wish(wish: HugeWish, backing: &Backing, made: &mut Made) {
             HugeWish::System => {}
             HugeWish::Want => {
                 made.plan.wants_huge = true;
-                // A file system does as it likes, and most like OS pages.
+                // A file system decides for itself, and most choose OS pages.
                 made.plan.whole |= matches!(backing, Backing::Anonymous | Backing::Memfd);
                 let _ = huge::advise(addr, len);
-                // Shared memory follows a policy of its own, off on most systems, and under
-                // "never" nothing comes of advice; collapsing works regardless.
+                // Shared memory follows a policy of its own, off on most systems, and under "never" advice has no effect.
+                // Collapsing works regardless.
                 made.plan.collapses = matches!(backing, Backing::Memfd)
                     || (matches!(backing, Backing::Anonymous) && system_thp() == Thp::Never);
-                // One page is enough to collapse the rest onto.
+                // The collapse needs only one resident page.
                 made.plan.touches &= !made.plan.collapses;
             }
             HugeWish::Refuse => {

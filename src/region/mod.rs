@@ -1,6 +1,6 @@
-//! Memory regions with a wish about huge pages, brought in now or in the background.
+//! Memory regions, on huge pages if possible, brought in now or in the background.
 //!
-//! Independent of the allocator: any program may use it, whatever its `#[global_allocator]`.
+//! They are independent of the allocator: any program may use them, whatever its `#[global_allocator]`.
 //!
 //! ```
 //! use hakmem_alloc::region::{HugeWish, Region};
@@ -16,10 +16,9 @@
 //! ```
 //!
 //! # fork
-//! A region is inherited by a forked child like any memory, with one exception: a hugetlb region is
-//! not, because a child that writes to one takes pages nobody reserved and is killed by SIGBUS where
-//! the pool is empty. A ticket belongs to the process that took it: in the child it answers
-//! `ECANCELED`, while the parent's work goes on.
+//! A forked child inherits a region like any memory, with one exception: a hugetlb region is not inherited, because a child
+//! that writes to one takes pages that nobody reserved, and is killed by SIGBUS if the pool is empty. A ticket belongs to the
+//! process that took it: in the child it returns `ECANCELED`, while the parent's work goes on.
 
 mod builder;
 mod helper;
@@ -50,8 +49,8 @@ use work::{Keep, Plan, Segment, Work};
 
 /// An owned mapping, given back when dropped.
 ///
-/// Dereferences to its bytes. If others change the file behind it, the bytes change; if others
-/// truncate the file, a load beyond its new end is a SIGBUS, as with any mapping.
+/// Dereferences to its bytes. If another process changes the file behind it, the bytes change. If one truncates the file, a
+/// load beyond its new end raises SIGBUS, as with any mapping.
 ///
 /// ```
 /// use hakmem_alloc::region::Region;
@@ -67,38 +66,38 @@ pub struct Region {
     memory: Arc<Memory>,
 }
 
-/// The mapping, shared with the background work that is going on in it.
+/// The mapping, shared with the background work on it.
 #[derive(Debug)]
 struct Memory {
     mapping: Mapping,
-    /// As asked for; the mapping is whole OS pages.
+    /// As requested; the mapping has whole OS pages.
     len: usize,
     plan: Plan,
-    /// Set when the region was dropped: work in progress ends at its next step.
+    /// Set when the region is dropped: work in progress ends at its next step.
     closing: AtomicBool,
     /// A memfd, kept open for [`Region::memfd`].
     memfd: Option<OwnedFd>,
-    /// Whether the address wished for was had, where one was wished for.
+    /// Whether the mapping lies at the requested address; `None` if none was requested.
     hint_honoured: Option<bool>,
-    /// The process the mapping belongs to, where a child does not inherit it.
+    /// The process that the mapping belongs to, if a child does not inherit it.
     only_in: Option<Process>,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // In a child that did not inherit the mapping the addresses may be somebody else's.
+        // In a child that did not inherit the mapping, the addresses may belong to another mapping.
         if self.only_in.is_some_and(|only| only != process()) {
             return;
         }
-        // SAFETY: the mapping was made for this value, and whoever could refer into it borrowed
-        // the region or held the last reference to this value.
+        // SAFETY: the mapping was made for this value, and every reference into it borrowed the region, whose `Arc` is gone
+        // with the last one.
         unsafe { abandon(self.mapping) };
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // Work that sees it late does one step more: Relaxed.
+        // Relaxed: work that sees it late does one more step.
         self.memory.closing.store(true, Relaxed);
     }
 }
@@ -120,8 +119,8 @@ impl Region {
 
     /// The first byte, for writing while the region is shared; [`Region::as_mut_slice`] is the safe way.
     ///
-    /// Writing through it is up to the caller: not while a slice of the region is in use, and not at
-    /// all if the backing is a read-only file.
+    /// The caller must not write through it while a slice of the region is in use, and not at all if the backing is a read-only
+    /// file.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -137,7 +136,7 @@ impl Region {
         core::ptr::with_exposed_provenance_mut(self.memory.mapping.addr)
     }
 
-    /// The bytes, for writing. Prefaulting in the background goes on meanwhile; it changes no byte.
+    /// The bytes, for writing. Prefaulting in the background may continue meanwhile: it changes no byte.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -157,8 +156,9 @@ impl Region {
                 "as_mut_slice: a read-only file cannot be written; expected Backing::FileShared",
             ));
         }
-        // SAFETY: mapped writable for as long as the region lives, and borrowed exclusively. The background thread's
-        // touches are the kernel's and atomic additions of nothing, which neither change a byte nor undo a write.
+        // SAFETY: mapped writable for as long as the region lives, and borrowed exclusively. The background thread either has
+        // the kernel populate or ors zero into bytes atomically: neither changes a byte, undoes a write or can be observed
+        // through the slice.
         Ok(unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), self.memory.len) })
     }
 
@@ -190,14 +190,13 @@ impl Region {
         self.memory.hint_honoured
     }
 
-    /// Brings the whole region into memory, and locks it there after `lock(true)`. Returns when that is
-    /// done.
-    ///
-    /// In steps of at most 2 MiB with a short pause between them, so that `mmap` and `munmap` of
-    /// other threads are not held up. Anonymous and memfd memory stops short of what the control
-    /// group and the machine can spare: [`Prefaulted::bytes`] is then less than the length.
-    ///
-    /// An anonymous region is touched, each page by an atomic write that changes nothing: no part of it may be made
+    /// Brings the whole region into memory, and locks it there after `lock(true)`. Returns when that is done.
+    ///     ///
+    /// It works in steps of at most 2 MiB (or a page of the pool) with a short pause between them, so that other threads'
+    /// `mmap` and `munmap` do not wait for long. Anonymous and memfd memory stops short of what the control group and the
+    /// machine can spare: then [`Prefaulted::bytes`] is less than the length.
+    ///     ///
+    /// The pages of an anonymous region are touched, each by an atomic write that changes nothing: no part of it may be made
     /// read-only or inaccessible (by `mprotect` on its address) before this has ended, or the process gets a signal.
     ///
     /// # Errors
@@ -217,8 +216,7 @@ impl Region {
         self.populate_work().run_here()
     }
 
-    /// As [`Region::prefault`], in the background. Dropping the ticket cancels what is left to do;
-    /// so does dropping the region.
+    /// As [`Region::prefault`], in the background. Dropping the ticket or the region cancels what is left to do.
     ///
     /// # Errors
     /// If the kernel refuses a descriptor or a thread.
@@ -237,7 +235,7 @@ impl Region {
         helper::submit(self.populate_work())
     }
 
-    /// Writes a shared file region back to its file in the background, as `msync(MS_SYNC)`.
+    /// Writes a shared file region back to its file in the background, as `msync(MS_SYNC)` does.
     ///
     /// # Errors
     /// `InvalidInput` for other backings, else as [`Region::prefault_async`].
@@ -267,7 +265,7 @@ impl Region {
         helper::submit(Work::sync(keep, self.segment()))
     }
 
-    /// Bytes of the region that lie on huge pages now. The kernel walks the page tables for it.
+    /// Bytes of the region that lie on huge pages now. The kernel walks the page tables to count them.
     ///
     /// # Errors
     /// If /proc cannot be read.
@@ -303,13 +301,12 @@ impl Deref for Region {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: mapped readable for as long as the region lives. Contents that others change are
-        // documented on the type.
+        // SAFETY: mapped readable for as long as the region lives. The type's documentation says how its contents may change.
         unsafe { core::slice::from_raw_parts(self.as_mut_ptr(), self.memory.len) }
     }
 }
 
-/// The kernel's answer as an `io::Error`.
+/// An errno as an `io::Error`.
 fn into_io(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0)
 }

@@ -1,22 +1,22 @@
-//! How large the next step of background work is, and how long the pause before it, learned from how long the last took.
+//! How large the next step of background work is, and how long the pause before it, derived from how long the last one took.
 //!
-//! A step keeps everybody's mmap waiting where it holds the address space's lock, and a core busy where it does not; how
-//! long a page takes differs by a factor of ten between machines and from one moment to the next. So it begins small,
-//! shrinks at once by as much as a step was too long, and grows again only when several in a row were short.
+//! A step makes every mmap of the process wait while it holds the lock of the address space, and otherwise keeps a core busy.
+//! How long a page takes differs by a factor of ten between machines and from one moment to the next. So the step begins small,
+//! shrinks at once by as much as it was too long, and grows only after several short ones in a row.
 
 #![forbid(unsafe_code)]
 
 use crate::os::mapping::HUGE_PAGE;
 
-/// What a step should take at most.
+/// The longest a step should take.
 pub(super) const AIM_NS: u64 = 400_000;
 const FIRST: usize = 256 << 10;
-/// The least where pages are small: a call costs a few microseconds, so that a smaller step would spend its time on calls.
+/// The smallest step on OS pages: a call costs a few microseconds, so smaller steps would spend their time on calls.
 pub(super) const SMALLEST: usize = 128 << 10;
-/// So many steps of less than half the aim in a row make the next one larger; one of less than an eighth does at once.
+/// Steps of less than half the aim in a row that make the next one larger. One of less than an eighth does so at once.
 const CALM_STEPS: u32 = 3;
-/// Between two steps, so that writers of the address space's lock get their turn: at least so long, and a quarter of
-/// what the step took.
+/// The pause between two steps, in which writers of the address space's lock get their turn: at least this long, or a quarter
+/// of what the step took.
 const PAUSE_US: u64 = 50;
 const LONGEST_PAUSE_US: u64 = 2000;
 
@@ -31,8 +31,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Steps of at most `largest`. Of that very size where memory comes in such pieces only (`whole`): a smaller step
-    /// would not be a shorter one.
+    /// Steps of at most `largest`; of exactly that size if memory comes only in such pieces (`whole`), because a smaller step
+    /// would not be shorter.
     pub(super) fn new(largest: usize, whole: bool) -> Pace {
         let smallest = match whole || largest > HUGE_PAGE {
             true => largest,
@@ -47,7 +47,7 @@ impl Pace {
         }
     }
 
-    /// The most the next step may bring in, up to the next multiple of it.
+    /// The next step goes at most to the next multiple of this.
     pub(super) fn step(&self) -> usize {
         self.step
     }
@@ -56,12 +56,12 @@ impl Pace {
         self.pause_us
     }
 
-    /// The last step took `ns`.
+    /// Records that the last step took `ns`.
     pub(super) fn took(&mut self, ns: u64) {
         self.pause_us = (ns / 4000).clamp(PAUSE_US, LONGEST_PAUSE_US);
         if ns > AIM_NS {
             self.calm = 0;
-            // Rounded up to a power of two: by as much as it was too long, and by half at least.
+            // Divides by how much it was too long, rounded up to a power of two, and at least by two.
             let times = ns.div_ceil(AIM_NS).max(2).next_power_of_two();
             let shorter = self.step.checked_shr(times.trailing_zeros()).unwrap_or(0);
             self.step = shorter.max(self.smallest);
@@ -117,14 +117,14 @@ mod tests {
         pace.took(near);
         pace.took(near);
         assert_eq!(pace.step(), FIRST);
-        // One that is not short begins the count anew.
+        // A step that is not short restarts the count.
         pace.took(AIM_NS / 2);
         pace.took(near);
         pace.took(near);
         assert_eq!(pace.step(), FIRST);
         pace.took(near);
         assert_eq!(pace.step(), 2 * FIRST);
-        // A step that would take too long when doubled is left as it is.
+        // A step that would take too long when doubled stays as it is.
         for _ in 0..10 {
             pace.took(AIM_NS * 3 / 4);
         }
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(pace.pause_us(), LONGEST_PAUSE_US);
     }
 
-    /// On a machine where each OS page takes as long as it does, steps settle at the aim or the least there is, and the
-    /// pauses stay a small share of the whole.
+    /// Whatever an OS page costs on a machine, steps settle at the aim or at the smallest, and the pauses stay a small share of
+    /// the whole.
     #[test]
     fn settles_where_steps_take_what_they_should() {
         for ns_per_page in [50, 300, 1000, 5000, 20_000u64] {

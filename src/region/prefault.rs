@@ -1,4 +1,4 @@
-//! Bringing memory in, in the background or at once: the caller's own memory.
+//! Brings in the caller's own memory, at once or in the background.
 
 use std::io;
 use std::vec::Vec;
@@ -10,15 +10,15 @@ use super::{helper, into_io};
 use crate::os::achieved::{for_each_line, parse_range};
 use crate::os::sys::{self, Errno};
 
-/// Brings `len` bytes at `ptr` in; returns when that is done. As [`super::Region::prefault`]:
-/// anonymous memory is populated for writing, anything else for reading.
+/// Brings in `len` bytes at `ptr` and returns when that is done. As [`super::Region::prefault`], except that anonymous writable
+/// memory is populated for writing and everything else for reading.
 ///
 /// # Errors
 /// `ENOMEM` if part of the range is not mapped, else the kernel's.
 ///
 /// # Safety
-/// Until it returns, the range must not be unmapped and mapped anew by another thread: on kernels
-/// older than 5.14, what is found writable at the start is touched.
+/// Until it returns, no thread may unmap the range, map other memory there or make it read-only: on kernels older than 5.14 it
+/// touches what was writable at the start.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -65,8 +65,8 @@ fn range_work(ptr: *const u8, len: usize) -> io::Result<Work> {
     Ok(Work::range(segments, len))
 }
 
-/// The range as the kernel describes it: what is anonymous and writable is populated for writing;
-/// files and shared memory are read, so that no page becomes dirty or is copied for nothing.
+/// The range as the kernel describes it. Anonymous writable memory is populated for writing. Files and shared memory are read,
+/// so that no page becomes dirty or is copied for nothing.
 fn segments_of(lo: usize, hi: usize) -> Result<Vec<Segment>, Errno> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut covered = lo;
@@ -77,7 +77,7 @@ fn segments_of(lo: usize, hi: usize) -> Result<Vec<Segment>, Errno> {
             let Some((start, end)) = parse_range(line) else {
                 return;
             };
-            // A gap leaves `covered` behind, and that is the answer.
+            // A gap leaves `covered` below `hi`, which is reported below.
             if start > covered || end <= covered || covered >= hi {
                 return;
             }
@@ -104,7 +104,7 @@ fn segments_of(lo: usize, hi: usize) -> Result<Vec<Segment>, Errno> {
     }
 }
 
-/// `start-end rwxp offset dev inode name`: an inode of 0 is anonymous memory.
+/// A line is `start-end rwxp offset dev inode name`; an inode of 0 means anonymous memory.
 fn how_of(line: &[u8]) -> How {
     let mut words = line.split(|b| *b == b' ').filter(|w| !w.is_empty());
     let writable = words.nth(1).is_some_and(|p| p.get(1) == Some(&b'w'));

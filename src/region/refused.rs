@@ -1,4 +1,4 @@
-//! Errors of [`super::RegionBuilder::map`]: one line each that begins with `region:` and says what was expected.
+//! Errors of [`super::RegionBuilder::map`]: each is one line that begins with `region:` and says what was expected.
 
 use core::fmt;
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::string::String;
 use super::into_io;
 use crate::os::sys::Errno;
 
-/// The kernel's refusal, with what it was about and what to do. The kernel's own error is its source.
+/// The kernel's refusal: what it was about and what to do. The kernel's own error is its source.
 #[derive(Debug)]
 struct Refused {
     text: String,
@@ -28,12 +28,12 @@ impl Error for Refused {
     }
 }
 
-/// A wish that no kernel could grant.
+/// An error for a request that no kernel could grant.
 pub(super) fn invalid(text: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("region: {text}"))
 }
 
-/// The kernel refused `what`.
+/// An error for `what`, which the kernel refused.
 pub(super) fn refused(
     what: impl fmt::Display,
     errno: Errno,

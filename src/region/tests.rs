@@ -39,8 +39,8 @@ const BACKINGS: [(&str, Make); 4] = [
     }),
 ];
 
-/// The n-th call fails for every n: an error or a region, never a panic, and no descriptor or
-/// mapping stays behind after an error.
+/// The n-th call fails, for every n. The result is an error or a region, never a panic, and after an error no descriptor or
+/// mapping stays behind.
 #[test]
 fn every_single_failure_of_map_is_an_error_or_a_region() {
     for (name, make) in BACKINGS {

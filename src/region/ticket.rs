@@ -1,4 +1,4 @@
-//! The ticket for work in the background.
+//! Tickets for work in the background.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -13,10 +13,9 @@ use crate::os::thread::{Process, process};
 
 /// Work in progress in the background.
 ///
-/// Its descriptor (an eventfd) becomes readable when the work is done, and stays so: put it into
-/// `poll`, `epoll`, tokio's `AsyncFd` or whatever drives the program, then ask [`Ticket::try_done`].
-/// Dropping the ticket cancels what has not been done; for memory of the caller's own
-/// ([`super::prefault::range_async`]) the drop waits for the step in progress.
+/// Its descriptor (an eventfd) becomes readable when the work is done, and stays so. Put it into `poll`, `epoll`, tokio's
+/// `AsyncFd` or whatever drives the program, then call [`Ticket::try_done`]. Dropping the ticket cancels what is left to do.
+/// For the caller's own memory ([`super::prefault::range_async`]) the drop waits until the background thread no longer uses it.
 ///
 /// ```
 /// use hakmem_alloc::region::Region;
@@ -38,7 +37,7 @@ pub struct Ticket {
 
 #[derive(Debug)]
 pub(super) struct TicketState {
-    /// The process that works on it.
+    /// The process whose thread does the work.
     process: Process,
     event: OwnedFd,
     cancelled: AtomicBool,
@@ -53,7 +52,7 @@ impl TicketState {
         let fd = sys::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(into_io)?;
         Ok(TicketState {
             process: process(),
-            // SAFETY: made above, and owned by nobody else.
+            // SAFETY: made above, and this is its only owner.
             event: unsafe { OwnedFd::from_raw_fd(fd) },
             cancelled: AtomicBool::new(false),
             waits_on_drop,
@@ -64,8 +63,7 @@ impl TicketState {
 
     /// One step of the work, unless it was cancelled.
     pub(super) fn step(&self, work: &mut Work) -> Option<Result<Prefaulted, Failure>> {
-        // A step more after the cancellation does no harm, and who waits for the end of it waits
-        // for `complete`: Relaxed.
+        // Relaxed: one more step after the cancellation is harmless, and a drop that has to wait waits for `complete`.
         if self.cancelled.load(Relaxed) {
             let (errno, bytes, reads) = (Errno::ECANCELED, 0, false);
             return Some(Err(Failure {
@@ -80,8 +78,8 @@ impl TicketState {
     pub(super) fn complete(&self, outcome: Result<Prefaulted, Failure>) {
         *self.lock() = Some(outcome);
         self.done.notify_all();
-        // An eventfd takes a hundred thousand such writes before it would block; this is the only
-        // one. Were it to fail all the same, `wait` and `try_done` still know.
+        // A write of 1 blocks only if the counter of the eventfd is near 2^64, and this is the only write. If it fails all the
+        // same, `wait` and `try_done` still return the outcome.
         let _ = sys::write_all(self.event.as_raw_fd(), &1u64.to_ne_bytes());
     }
 
@@ -90,7 +88,7 @@ impl TicketState {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In a forked child nobody works on it, and the lock may be held by a thread of the parent.
+    /// In a forked child no thread does the work, and a thread of the parent may hold the lock.
     fn check_process(&self) -> io::Result<()> {
         if self.process == process() {
             Ok(())
@@ -139,7 +137,7 @@ impl Ticket {
         self.state.wait_done().map_err(Failure::into_io)
     }
 
-    /// The outcome, or `None` while the work goes on. May be asked again.
+    /// The outcome, or `None` while the work goes on. May be called again.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -164,10 +162,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Seen late means one step more: Relaxed.
+        // Relaxed: work that sees it late does one more step.
         self.state.cancelled.store(true, Relaxed);
         if self.state.waits_on_drop && self.state.process == process() {
-            // Why it ended does not matter any more.
+            // The reason for its end no longer matters.
             let _ = self.state.wait_done();
         }
     }

@@ -1,4 +1,4 @@
-//! What can be asked of a region.
+//! What can be requested of a region.
 #![forbid(unsafe_code)]
 
 use crate::os::huge::PoolPage;
@@ -62,8 +62,8 @@ impl HugetlbSize {
     }
 }
 
-/// Which pages are asked for. A wish is never an error; what became of it is
-/// [`super::Prefaulted::huge_bytes`] and [`Region::huge_bytes`](super::Region::huge_bytes).
+/// Which pages are requested. An ungranted request is no error: [`super::Prefaulted::huge_bytes`] and
+/// [`Region::huge_bytes`](super::Region::huge_bytes) tell what came of it.
 ///
 /// ```
 /// use hakmem_alloc::region::{HugeWish, Region};
@@ -75,11 +75,11 @@ impl HugetlbSize {
 /// ```
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum HugeWish {
-    /// As the system does it.
+    /// As the system's policy decides.
     #[default]
     System,
-    /// Huge pages, as far as the kernel gives them: asked for with `MADV_HUGEPAGE`, and collapsed
-    /// while prefaulting if the system's policy does not give them at first touch.
+    /// Huge pages, as far as the kernel gives them: requested with `MADV_HUGEPAGE`, and collapsed while prefaulting if the
+    /// system's policy does not give them at first touch.
     Want,
     /// OS pages.
     Refuse,

@@ -1,9 +1,9 @@
-//! One piece of work on a range: bringing it in, locking it, writing it back; step by step, so that
-//! it can be paused, cancelled, and mixed with others on one thread.
+//! One piece of work on a range: bringing it in, locking it, or writing it back. It runs step by step, so that it can be
+//! paused, cancelled, and interleaved with other work on one thread.
 //!
-//! Promises: steps are as long as [`Pace`] lets them be; a page that cannot be had (beyond the end of a truncated file)
-//! is an error and never a signal; nothing outside the range is touched. Private memory of a region is brought in by
-//! atomic writes that change nothing: its owner must not take the right to write away meanwhile.
+//! [`Pace`] decides how long steps are. A page that is unavailable (beyond the end of a truncated file) is an error and never a
+//! signal. Nothing outside the range's OS pages is touched. The private memory of a region is brought in by atomic writes that
+//! change nothing: its owner must not take away the right to write meanwhile.
 
 use core::hint::black_box;
 use core::sync::atomic::AtomicU8;
@@ -23,11 +23,11 @@ use crate::os::prefault::{populate_supported, touch_within};
 use crate::os::sys::{self, Errno};
 use crate::os::tally;
 
-/// The budget costs as much to read as a huge page to populate, so it holds for so many bytes.
+/// Bytes for which one reading of the budget holds: reading costs as much as populating a huge page.
 const BYTES_PER_BUDGET: usize = 64 * HUGE_PAGE;
-/// Written back at a time: each costs the file system a commit.
+/// Bytes written back at a time: each step costs the file system a commit.
 const SYNC_STEP: usize = 64 << 20;
-/// How often one page may answer "try again" before that is an error.
+/// How often one page may report "try again" before that is an error.
 const RETRIES: u32 = 1000;
 
 /// How an OS page is brought in.
@@ -57,26 +57,25 @@ pub struct Prefaulted {
     /// Bytes brought in (or, for `sync_async`, written back). Less than was asked for if
     /// more would have exceeded what the control group or the machine can spare.
     pub bytes: usize,
-    /// Bytes of the range that lie on huge pages now, whoever brought them in. 0 if the kernel
-    /// could not be asked.
+    /// Bytes of the range that lie on huge pages now, whatever brought them in. 0 if the kernel does not say.
     pub huge_bytes: usize,
-    /// How long it took, waiting for its turn included.
+    /// How long it took, including the wait for its turn.
     pub nanos: u64,
 }
 
-/// What is to be done with a region's memory, decided when it was mapped.
+/// What prefaulting does with a region's memory. Decided when it is mapped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub how: How,
     /// The largest step: a huge page, or a page of the pool.
     pub step: usize,
-    /// Whether memory comes in such pieces only, so that no smaller step is a shorter one.
+    /// Whether memory comes only in pieces of `step`, so that a smaller step takes as long.
     pub whole: bool,
     /// Whether it takes memory that the machine may not have to spare.
     pub budgeted: bool,
-    /// Whether huge pages were wished for.
+    /// Whether huge pages were requested.
     pub wants_huge: bool,
-    /// Whether pages are had by touching before the kernel is asked to populate: for memory of the region's own.
+    /// Whether pages are touched before the kernel is asked to populate. Only for the region's own memory.
     pub touches: bool,
     pub locks: bool,
     pub collapses: bool,
@@ -100,7 +99,7 @@ impl Plan {
         }
     }
 
-    /// Whether the region may be written: all but read-only files.
+    /// Whether the region may be written: every region except read-only files.
     pub(super) fn is_writable(&self) -> bool {
         self.how == How::Write || self.syncs
     }
@@ -110,7 +109,7 @@ impl Plan {
     }
 }
 
-/// A stretch of one kind.
+/// A part of the range with one way to bring it in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Segment {
     pub addr: usize,
@@ -118,7 +117,7 @@ pub(super) struct Segment {
     pub how: How,
 }
 
-/// Who keeps the range mapped while work goes on.
+/// What keeps the range mapped while work goes on.
 pub(super) enum Keep {
     /// A region, by reference count.
     Memory(Arc<Memory>),
@@ -130,7 +129,7 @@ pub(super) enum Keep {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Failure {
     pub errno: Errno,
-    /// Bytes that were done by then.
+    /// Bytes done by then.
     pub bytes: usize,
     pub reads: bool,
 }
@@ -156,19 +155,19 @@ enum Task {
     Sync,
 }
 
-/// The work, and how far it is.
+/// The work, and its progress.
 pub(super) struct Work {
     keep: Keep,
     task: Task,
     segments: Vec<Segment>,
-    /// Where the next step begins: which segment, and how far into it.
+    /// Where the next step begins: the segment, and the offset in it.
     at: (usize, usize),
     done: usize,
-    /// Bytes asked for, where that is less than whole OS pages.
+    /// Bytes requested, which may be less than whole OS pages.
     asked: usize,
     pace: Pace,
     budget: usize,
-    /// Bytes until it is read anew.
+    /// Bytes until the budget is read again.
     budget_holds: usize,
     began_ns: u64,
 }
@@ -184,7 +183,7 @@ impl Work {
         )
     }
 
-    /// The caller's own range, of stretches that may differ in kind.
+    /// Work on the caller's own range, whose segments may differ in kind.
     pub(super) fn range(segments: Vec<Segment>, asked: usize) -> Work {
         let plan = Plan::memory();
         Work::new(
@@ -218,7 +217,7 @@ impl Work {
         }
     }
 
-    /// Whether somebody waits for the memory to be let go.
+    /// Whether a caller waits until its memory is let go.
     pub(super) fn belongs_to_caller(&self) -> bool {
         matches!(self.keep, Keep::Caller)
     }
@@ -228,7 +227,7 @@ impl Work {
         self.pace.pause_us()
     }
 
-    /// All of it, on this thread.
+    /// Does all of it on this thread.
     pub(super) fn run_here(mut self) -> io::Result<Prefaulted> {
         loop {
             match self.advance() {
@@ -239,7 +238,7 @@ impl Work {
         }
     }
 
-    /// One step; `Some` when there is nothing left to do.
+    /// Does one step. `Some` when nothing is left to do.
     pub(super) fn advance(&mut self) -> Option<Result<Prefaulted, Failure>> {
         let fail = |errno, bytes, reads| {
             Some(Err(Failure {
@@ -248,7 +247,7 @@ impl Work {
                 reads,
             }))
         };
-        // One step too many does no harm: Relaxed.
+        // Relaxed: one step too many is harmless.
         if let Keep::Memory(memory) = &self.keep
             && memory.closing.load(Relaxed)
         {
@@ -259,7 +258,7 @@ impl Work {
         };
         let addr = segment.addr + self.at.1;
         let left = segment.len - self.at.1;
-        // To the next multiple of the step, so that huge pages are met whole.
+        // Up to the next multiple of the step, so that huge pages are brought in whole.
         let step = self.pace.step();
         let len = (step - addr % step).min(left);
         let began = now_ns();
@@ -273,7 +272,7 @@ impl Work {
                 if plan.touches {
                     // SAFETY: the region's own memory, mapped writable; its contents stay.
                     unsafe { touch_within(addr, len) };
-                    // What follows finds the pages there, and says if it does not.
+                    // Populating below finds the pages there, and returns an error if it does not.
                 }
                 bring_in(addr, len, segment.how, plan)
             }
@@ -314,10 +313,10 @@ impl Work {
         let mut huge = 0;
         if let Task::Populate(plan) = &self.task {
             let each = self.segments.iter().map(|s| huge_bytes(s.addr, s.len));
-            // Where /proc is missing nothing is claimed.
+            // Without /proc nothing is claimed.
             if let Ok(bytes) = each.sum::<Result<usize, Errno>>() {
                 huge = bytes;
-                // File systems do as they like.
+                // File systems decide on their own pages.
                 if plan.wants_huge && plan.budgeted && huge < (self.done / 2) & !(HUGE_PAGE - 1) {
                     findings::region_is_small(self.done, huge, !plan.touches);
                 }
@@ -333,9 +332,9 @@ impl Work {
 
 fn bring_in(addr: usize, len: usize, how: How, plan: Plan) -> Result<(), Errno> {
     if plan.collapses && addr.is_multiple_of(HUGE_PAGE) && len == HUGE_PAGE {
-        // One resident page is what the collapse needs; what it does not give, populating does.
+        // The collapse needs one resident page. Populating brings in what it does not.
         populate(addr, sys::page_size(), how)?;
-        // SAFETY: the range is kept mapped by whoever `Keep` names; contents stay.
+        // SAFETY: `Keep` names what keeps the range mapped; contents stay.
         let _ = unsafe { crate::os::huge::collapse(addr, len) };
     }
     populate(addr, len, how)?;
@@ -353,27 +352,27 @@ fn populate(addr: usize, len: usize, how: How) -> Result<(), Errno> {
         How::Write => sys::MADV_POPULATE_WRITE,
         How::Read => sys::MADV_POPULATE_READ,
     };
-    // SAFETY: populating changes no contents, whoever's they are.
+    // SAFETY: populating changes no contents, whatever is mapped there.
     retry(|| unsafe { sys::madvise(addr, len, advice) })
 }
 
-/// Before Linux 5.14: writable memory is touched, anything else is read through the kernel, which
-/// answers `EFAULT` where a load would be a SIGBUS.
+/// Before Linux 5.14: touches writable memory, and reads anything else through the kernel, which returns `EFAULT` where a load
+/// would raise SIGBUS.
 fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
     let page = sys::page_size();
     for at in (addr..addr + len).step_by(page) {
         retry(|| sys::peek(at))?;
         if how == How::Write {
-            // SAFETY: segments to write are mapped writable, and the read above found the page
-            // there. Or-ing zero atomically cannot undo what another thread writes; the box keeps the
-            // compiler from making a load of it.
+            // SAFETY: segments to write are mapped writable, as the owner of the range promises, and the read above found the
+            // page there. Or-ing zero atomically cannot undo what another thread writes. The box keeps the compiler from making
+            // a load of it.
             unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         }
     }
     Ok(())
 }
 
-/// Again after signals and passing shortages, but not for ever.
+/// Repeats a call after signals and temporary shortages, but not for ever.
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let mut left = RETRIES;
     loop {

@@ -48,7 +48,7 @@ fn every_step_is_at_most_a_huge_page_and_the_sum_is_all() {
     });
 }
 
-/// Pages are there before the kernel is asked to populate, and its refusal is an error all the same.
+/// Pages are present before the kernel is asked to populate, and its refusal is still an error.
 #[test]
 fn a_region_of_its_own_is_touched_before_it_is_populated() {
     with_mapping(2, |m| {
@@ -97,8 +97,7 @@ fn every_single_failure_ends_the_work_with_its_reason() {
             let outcome = work.run_here();
             let calls = fake::calls().total();
             match outcome {
-                // A collapse, the budget and the count of huge bytes may fail: nothing depends on
-                // them.
+                // A collapse, the budget and the count of huge bytes may fail: nothing depends on them.
                 Ok(done) => assert_eq!(done.bytes, m.len),
                 Err(e) => {
                     failed += 1;
