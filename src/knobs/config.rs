@@ -1,4 +1,4 @@
-//! What a program sets in code. The environment takes precedence over it, and it over the profile.
+//! Settings in code. The environment takes precedence over them, and they over the profile.
 #![forbid(unsafe_code)]
 
 use super::parse::AUTO;
@@ -12,8 +12,8 @@ use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 /// const CONFIG: Config = Config::new().profile(Profile::Lean).thp(ThpPolicy::Auto);
 /// ```
 ///
-/// The environment ([`env_knobs`](crate::env_knobs)) overrides each setting singly. A number outside the range that is given
-/// there is reported on stderr and left out.
+/// The environment ([`env_knobs`](crate::env_knobs)) overrides each setting singly. A number outside the range given there is
+/// reported on stderr and ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(super) raw: [Option<u32>; COUNT],
@@ -39,8 +39,8 @@ impl Config {
         self
     }
 
-    /// A number for a knob that may also be "auto", whose raw value no number may become: no range reaches this far, so the
-    /// number stays out of range.
+    /// Sets a number for a knob that may also be "auto". No number may become the raw value of "auto", and no range reaches
+    /// this far, so the replaced number stays out of range.
     const fn set_number(self, knob: Knob, number: u32) -> Self {
         self.set(knob, if number == AUTO { AUTO - 1 } else { number })
     }
@@ -206,7 +206,7 @@ impl Config {
         self.set(Knob::Stats, mode as u32)
     }
 
-    /// `HAKMEM_STATS_FILE`: where they go instead of stderr; `%p` stands for the process id.
+    /// `HAKMEM_STATS_FILE`: the file that statistics go to instead of stderr; `%p` stands for the process id.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};

@@ -1,6 +1,6 @@
-//! Where settings from outside come from: the C library's `environ`, or `/proc/self/environ` when we are called
-//! before the C library has filled it in (preloaded, from the dynamic loader). Entries are handed out one by
-//! one; nothing is allocated and nothing is kept.
+//! The source of settings from outside: the C library's `environ`, or `/proc/self/environ` if the allocator is called before
+//! the C library has filled that in (preloaded, from the dynamic loader). Entries are passed on one by one; nothing is
+//! allocated or kept.
 
 use core::ffi::{CStr, c_char};
 
@@ -9,13 +9,13 @@ use crate::os::sys::{self, Errno};
 /// An environment that can be read any number of times.
 #[derive(Clone, Copy)]
 pub(crate) enum Environ<'a> {
-    /// One that says nothing.
+    /// An environment without entries.
     Empty,
     /// A list that ends with a null pointer.
     List(&'a EnvironList),
-    /// What the kernel shows of this process.
+    /// What the kernel shows of this process's environment.
     Proc,
-    /// Made up by a test.
+    /// Entries of a test.
     #[cfg(test)]
     Fake(&'a [&'a [u8]]),
 }
@@ -29,9 +29,9 @@ unsafe extern "C" {
 }
 
 impl Environ<'_> {
-    /// Calls `with` with the environment of this process, or with an empty one if it is privileged: then it was
-    /// written by somebody with fewer rights.
-    ///
+    /// Calls `with` with the environment of this process, or with an empty one if the process is privileged, because a caller
+    /// with fewer rights may have written it.
+    ///     ///
     /// A thread that calls `setenv` at the same moment is the same hazard here as for `getenv`.
     pub(super) fn of_process<R>(privileged: bool, with: impl FnOnce(Environ<'_>) -> R) -> R {
         if privileged {
@@ -46,8 +46,8 @@ impl Environ<'_> {
         }
     }
 
-    /// Calls `visit` with each entry, `NAME=value` without the zero. An entry longer than any accepted one may
-    /// arrive cut off, which leaves it too long to be accepted.
+    /// Calls `visit` with each entry, `NAME=value` without the zero. An entry longer than any accepted one may be cut off, and
+    /// is then still too long to be accepted.
     pub(super) fn each(&self, visit: &mut dyn FnMut(&[u8])) {
         match *self {
             Self::Empty => {}
@@ -63,8 +63,7 @@ impl EnvironList {
     fn each(&self, visit: &mut dyn FnMut(&[u8])) {
         let mut next = self.0;
         loop {
-            // SAFETY: `environ` is an array of pointers that ends with a null pointer, and `next` has not passed
-            // that end.
+            // SAFETY: `environ` is an array of pointers that ends with a null pointer, and `next` has not passed that end.
             let entry = unsafe { *next };
             if entry.is_null() {
                 return;
@@ -79,7 +78,7 @@ impl EnvironList {
 }
 
 fn read_proc(visit: &mut dyn FnMut(&[u8])) {
-    // Without /proc there is nobody left to ask.
+    // Without /proc there is no other source.
     let Ok(fd) = sys::open(c"/proc/self/environ", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {
         return;
     };
@@ -90,7 +89,7 @@ fn read_proc(visit: &mut dyn FnMut(&[u8])) {
             Ok(0) => break,
             Ok(n) => entries.feed(piece.get(..n).unwrap_or(&[]), visit),
             Err(Errno::EINTR) => {}
-            // What has come so far is whole entries, and better than none.
+            // What was read so far are whole entries, and better than none.
             Err(_) => break,
         }
     }
@@ -98,14 +97,14 @@ fn read_proc(visit: &mut dyn FnMut(&[u8])) {
     let _ = sys::close(fd);
 }
 
-/// Puts entries that end with a zero together from pieces. An entry that does not fit is cut off.
+/// Joins pieces to entries that end with a zero. An entry that does not fit is cut off.
 struct Entries {
     bytes: [u8; Entries::CAPACITY],
     len: usize,
 }
 
 impl Entries {
-    /// Longer than the longest name, `=` and the longest path together, so that what is cut off is refused.
+    /// Longer than the longest name, `=` and the longest path together, so that an entry that is cut off is refused.
     const CAPACITY: usize = 640;
 
     const fn new() -> Self {

@@ -1,9 +1,8 @@
 //! The knobs: read once, before the first mapping, without allocating.
 //!
-//! Each layer has its say in this order: environment, configuration in code, profile. What came out of it is a
-//! [`Knobs`], plain data that the layers above hand down as arguments. A bad value costs one line on stderr and
-//! falls back to what would hold without it. Programs with raised privileges (`AT_SECURE`) get no say through
-//! the environment.
+//! The environment takes precedence, then the configuration in code, then the profile. The result is a [`Knobs`]: plain data
+//! that the layers above pass down as arguments. A bad value costs one line on stderr and is ignored. Programs with raised
+//! privileges (`AT_SECURE`) ignore the environment.
 
 mod config;
 mod environ;
@@ -35,7 +34,7 @@ use table::{COUNT, Knob, Row, TABLE};
 /// Takes one line, without prefix or line end.
 pub(crate) type Report<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
 
-/// Who decided a value.
+/// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Environment,
@@ -43,38 +42,38 @@ enum Source {
     Profile,
 }
 
-/// What every knob is set to. Invariant: each value is within its row's bounds.
+/// The value of every knob. Invariant: each is within its row's bounds.
 #[derive(Clone, Copy)]
 pub(crate) struct Knobs {
     pub(crate) profile: Profile,
     pub(crate) thp: ThpPolicy,
     pub(crate) hugetlb: Hugetlb,
-    /// What to do to new superslabs; `HAKMEM_NO_EXPLICIT_PREFAULT` has been applied.
+    /// What to do to new superslabs, after `HAKMEM_NO_EXPLICIT_PREFAULT`.
     pub(crate) prefault: Prefault,
     /// Superslabs to take and populate at start.
     pub(crate) prewarm: u32,
-    /// MiB of empty superslabs to keep; `None` means in proportion to what is live.
+    /// MiB of free memory that may stay resident; `None` means the adaptive bound.
     pub(crate) retain_mb: Option<u32>,
-    /// MiB of freed huge blocks to keep mapped.
+    /// Most MiB of freed large blocks that stay resident.
     pub(crate) huge_cache_mb: u32,
-    /// KiB of free blocks that one heap may keep beside its slabs; `None` means as many as the program comes back for.
+    /// KiB of free blocks that one heap may keep beside its slabs; `None` means the adaptive budget.
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,
-    /// A process of one thread has a maintenance thread as soon as one of several.
+    /// Whether a process of one thread has a maintenance thread as early as one of several.
     pub(crate) background_alone: bool,
     pub(crate) verbose: bool,
     pub(crate) stats: StatsMode,
-    /// The path statistics go to, `%p` not yet replaced; `None` means stderr.
+    /// The path that statistics go to, `%p` not yet replaced; `None` means stderr.
     pub(crate) stats_file: Option<PathBytes>,
-    /// Whether the preloaded library leaves RTLD_DEEPBIND alone.
+    /// Whether the preloaded library keeps RTLD_DEEPBIND.
     pub(crate) deepbind: bool,
     raw: [u32; COUNT],
     sources: [Source; COUNT],
 }
 
 impl Knobs {
-    /// What `config` and `env` together say. Each complaint is one call of `report`.
+    /// The result of `config` and `env`. `report` is called once for each complaint.
     pub(crate) fn load(config: &Config, env: Environ<'_>, report: Report<'_>) -> Self {
         let mut said = [None; COUNT];
         let mut said_path = None;
@@ -96,7 +95,7 @@ impl Knobs {
         let mut raw = [0; COUNT];
         let mut sources = [Source::Profile; COUNT];
         let mut profile = Profile::Balanced;
-        // The profile's own row comes first, so that the rows after it find the column to fall back to.
+        // The profile's own row comes first, so that the later rows find their column.
         for row in &TABLE {
             let i = row.knob as usize;
             (raw[i], sources[i]) = match (said[i], coded(row)) {
@@ -142,7 +141,7 @@ impl Knobs {
         }
     }
 
-    /// Says what was not understood. A second reading of the environment: only now is it known what holds instead.
+    /// Reports what was not understood. It reads the environment again, because only now it is known what holds instead.
     fn complain(&self, config: &Config, env: &Environ<'_>, report: Report<'_>) {
         for row in &TABLE {
             if let Some(bad) = config.raw[row.knob as usize].filter(|&raw| !row.kind.allows(raw)) {
@@ -184,7 +183,7 @@ impl Knobs {
                 Kind::Words(Hugetlb::WORDS).show(self.hugetlb as u32)
             ));
         }
-        // A program that sets the file in code leaves it to the environment whether there is something to print.
+        // A program that sets the file in code leaves it to the environment whether to print.
         let by = |knob: Knob| self.sources[knob as usize];
         if by(Knob::StatsFile) == Source::Environment && by(Knob::Stats) == Source::Profile {
             report(format_args!(
@@ -203,14 +202,13 @@ impl Knobs {
         });
     }
 
-    /// Every knob, what it is set to and by whom: the print-out of `HAKMEM_VERBOSE=1`.
+    /// Reports every knob, its value and where that came from: the print-out of `HAKMEM_VERBOSE=1`.
     pub(crate) fn print(&self, report: Report<'_>) {
         for row in &TABLE {
             let by = match self.sources[row.knob as usize] {
                 Source::Environment => "environment",
                 Source::Code => "set in code",
-                // The profile's own default has nobody to answer for it, and a value that all profiles share
-                // owes nothing to this one.
+                // No profile sets the profile, and a value that all profiles share does not come from this one.
                 Source::Profile
                     if row.by_profile[0] == row.by_profile[1]
                         && row.by_profile[1] == row.by_profile[2] =>
@@ -248,7 +246,7 @@ impl Knobs {
 }
 
 const PREFIX: &[u8] = b"HAKMEM_";
-/// Variables of the benchmark harness and of hakmem-run, no concern of the allocator's.
+/// Variables of the benchmark harness and of hakmem-run, which are not the allocator's.
 const OTHERS: [&[u8]; 2] = [b"HAKMEM_BENCH_", b"HAKMEM_RUN_"];
 
 fn split(entry: &[u8]) -> (&[u8], &[u8]) {
@@ -266,7 +264,7 @@ fn find(name: &[u8]) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.name.as_bytes() == name)
 }
 
-/// Calls `visit` with the first entry of every knob, as `getenv` would find it; later duplicates have no effect.
+/// Calls `visit` with the first entry of every knob, the one that `getenv` would find. Later duplicates have no effect.
 fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
     let mut met = [false; COUNT];
     env.each(&mut |entry| {
@@ -280,13 +278,13 @@ fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
 }
 
 static KNOBS: Once<(Config, Knobs)> = Once::new();
-/// Held while the knobs are read, so that nobody spins on `KNOBS`, and no fork leaves it half done to the child.
+/// Held while the knobs are read, so that no thread spins on `KNOBS`, and no fork leaves it half done in the child.
 static READING: Lock = Lock::new();
-/// Whether a second, different configuration has been mentioned; once is enough.
+/// Whether a second, different configuration was reported. Once is enough.
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
-/// The knobs of this process. The first call reads them, with `config` as the word of the program; must come
-/// before the first mapping. A later call with another configuration changes nothing. Leaves `errno` alone.
+/// The knobs of this process. The first call reads them, with `config` as the program's settings, and must come before the
+/// first mapping. A later call with another configuration changes nothing. Leaves `errno` alone.
 pub(crate) fn init(config: &Config) -> &'static Knobs {
     let (first, knobs) = match KNOBS.get() {
         Some(known) => known,
@@ -295,7 +293,7 @@ pub(crate) fn init(config: &Config) -> &'static Knobs {
             KNOBS.call_once(|| (*config, read(config)))
         }),
     };
-    // Relaxed: the flag guards nothing but the number of messages.
+    // Relaxed: the flag only limits the number of messages.
     if knobs.verbose && first != config && !MENTIONED.swap(true, Ordering::Relaxed) {
         message!(
             "another allocator static asks for other settings; those of the first one used hold"
@@ -306,7 +304,7 @@ pub(crate) fn init(config: &Config) -> &'static Knobs {
 
 #[cold]
 fn read(config: &Config) -> Knobs {
-    // Whatever the program does to its descriptors comes later than its first allocation.
+    // The program cannot have changed its descriptors before its first allocation.
     message::remember_stderr();
     let mut say = |line: fmt::Arguments<'_>| message!("{line}");
     let privileged = sys::getauxval(libc::AT_SECURE as usize) != 0;
@@ -320,7 +318,7 @@ fn read(config: &Config) -> Knobs {
     knobs
 }
 
-/// The knobs, for whoever runs after [`init`]; if nobody has, those of a program that sets nothing in code.
+/// The knobs after [`init`]. If it was not called, those of a program that sets nothing in code.
 pub(crate) fn get() -> &'static Knobs {
     match KNOBS.get() {
         Some((_, knobs)) => knobs,
@@ -328,7 +326,7 @@ pub(crate) fn get() -> &'static Knobs {
     }
 }
 
-/// For fork: the lock under which the knobs are read.
+/// For a fork: the lock under which the knobs are read.
 pub(crate) fn fork_lock() -> &'static Lock {
     &READING
 }

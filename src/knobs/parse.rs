@@ -1,14 +1,14 @@
-//! What a value may be and how it is read, written and described. Pure, and without allocation.
+//! What values a knob may have, and how they are read, written and described. Pure, and without allocation.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
 use super::types::PathBytes;
 
-/// The raw value of a number knob that was left to the allocator. Above every range in the table.
+/// The raw value of a number that is left to the allocator. It is above every range in the table.
 pub(super) const AUTO: u32 = u32::MAX;
 
-/// What the values of a knob look like. Its raw value is a `u32` whatever the kind.
+/// The form of a knob's values. Its raw value is a `u32` whatever the kind.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// One of these words; raw is its position.
@@ -105,7 +105,7 @@ fn decimal(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// Bytes from outside, fit for one line of a message: cut off after 60 characters, control characters escaped.
+/// Bytes from outside in a form for one line of a message: cut off after 60 characters, control characters escaped.
 pub(super) struct Shown<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Shown<'_> {

@@ -1,11 +1,11 @@
-//! The one table of knobs. Parsing, bounds, profiles, the print-out under `HAKMEM_VERBOSE` and env-knobs.md (by a
-//! test) all come from its rows; nothing about a knob is written anywhere else.
+//! The one table of knobs. Parsing, bounds, profiles, the print-out under `HAKMEM_VERBOSE` and env-knobs.md (by a test) all
+//! come from its rows.
 #![forbid(unsafe_code)]
 
 use super::parse::{AUTO, Kind};
 use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 
-/// The knobs, in the order of the table; the discriminant is the row's position.
+/// The knobs, in the order of the table. The discriminant is the row's position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Knob {
     Profile,
@@ -28,7 +28,7 @@ pub(super) enum Knob {
 /// How many knobs there are.
 pub(super) const COUNT: usize = 15;
 
-/// One knob: all that is known about it.
+/// Everything about one knob.
 pub(super) struct Row {
     pub(super) knob: Knob,
     /// The environment variable.
@@ -70,7 +70,7 @@ const _: () = assert!(
     "the columns of `by_profile` are in this order"
 );
 
-/// Every knob there is.
+/// Every knob.
 pub(super) static TABLE: [Row; COUNT] = [
     Row {
         knob: Knob::Profile,
@@ -108,7 +108,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_SS_PREFAULT",
         kind: Kind::Words(Prefault::WORDS),
         by_profile: all(Prefault::Off as u32),
-        what: "What is done to a new superslab before its first block. off: nothing. touch: one write to each OS page. memset: a write to every byte. map_populate: MAP_POPULATE. populate: MADV_POPULATE_WRITE. collapse: MADV_COLLAPSE after one touch. async: a thread populates superslabs ahead of demand.",
+        what: "What is done to a new superslab before its first block. off: nothing. touch: one write to each OS page. memset: a write to every byte. map_populate: MAP_POPULATE. populate: MADV_POPULATE_WRITE. collapse: as populate, then MADV_COLLAPSE if huge pages were not asked for. async: a thread populates superslabs ahead of demand.",
         cost: "The allocation that maps takes the page faults instead of the first use, and the whole superslab is resident. async starts a thread in a process that grows.",
         when: "populate or async if the first touch must not stall. touch, memset and map_populate exist to be compared with.",
     },
@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    /// The two tables of env-knobs.md, as they have to read.
+    /// The two tables that env-knobs.md must contain.
     fn documented() -> String {
         let mut text = String::from(
             "| Knob | Values | Default | What it does | What it costs | When to use it |\n",

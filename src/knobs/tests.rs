@@ -1,4 +1,4 @@
-//! Precedence, bounds and messages, with environments made up on the spot.
+//! Precedence, bounds and messages, with environments made for the test.
 
 use std::format;
 use std::string::{String, ToString};
@@ -7,7 +7,7 @@ use std::vec::Vec;
 use super::parse::Shown;
 use super::*;
 
-/// What these two together say, and the complaints about it.
+/// The result of the two, and the complaints.
 fn load(config: Config, env: &[&str]) -> (Knobs, Vec<String>) {
     let env: Vec<&[u8]> = env.iter().map(|entry| entry.as_bytes()).collect();
     let mut lines = Vec::new();

@@ -2,7 +2,7 @@
 //! table, the parser and the print-out share one spelling.
 #![forbid(unsafe_code)]
 
-/// What the defaults of the other knobs aim at.
+/// What the defaults of the other knobs favour.
 ///
 /// ```
 /// use hakmem_alloc::{Config, Hakmem, Profile};
@@ -12,7 +12,7 @@
 pub enum Profile {
     /// Time before memory: huge pages everywhere, large caches, memory kept for long.
     Speed,
-    /// A little of both; the default.
+    /// Some of both; the default.
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
@@ -52,7 +52,7 @@ pub enum Prefault {
     MapPopulate,
     /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching if the kernel lacks it.
     Populate,
-    /// One touch, then `MADV_COLLAPSE`.
+    /// As `Populate`, then `MADV_COLLAPSE` if huge pages were not asked for.
     Collapse,
     /// A background thread keeps populated superslabs ready while the program grows.
     Async,
@@ -93,7 +93,7 @@ pub enum StatsMode {
     Json,
 }
 
-/// Gives an enum its words and the way from a position in the table back to a value.
+/// Gives an enum its words and the conversion from a position in the table to a value.
 macro_rules! words {
     ($type:ident: $($variant:ident = $word:literal),+) => {
         impl $type {
@@ -101,7 +101,7 @@ macro_rules! words {
             /// The spelling of every variant, in the order of the variants.
             pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// The variant at `raw`; the first one where there is none, which the table's checks rule out.
+            /// The variant at `raw`, or the first one if there is none, which the table's checks exclude.
             pub(super) fn from_raw(raw: u32) -> Self {
                 Self::ALL.get(raw as usize).copied().unwrap_or(Self::ALL[0])
             }
@@ -116,7 +116,7 @@ words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = 
 words!(Hugetlb: Off = "off", TwoMib = "2m", OneGib = "1g");
 words!(StatsMode: Off = "0", Text = "1", Full = "full", Json = "json");
 
-/// A path with room for its terminating zero, held by value: the environment it came from may be rewritten.
+/// A path and its terminating zero, held by value because the environment it came from may be rewritten.
 #[derive(Clone, Copy)]
 pub(crate) struct PathBytes {
     bytes: [u8; Self::CAPACITY],
