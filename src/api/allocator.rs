@@ -1,12 +1,12 @@
-//! `allocator-api2`'s `Allocator` for `&Hakmem`, by the feature of that name: for collections that are told which allocator to
-//! use, in a program whose global one is another.
+//! `allocator-api2`'s `Allocator` for `&Hakmem`, behind the feature of that name: for collections that take an allocator, in a
+//! program whose global one is another.
 
 use super::global::Hakmem;
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-/// A block of no bytes: an aligned address that nobody reads.
+/// A block of no bytes: an aligned address that nobody dereferences.
 fn nothing(layout: Layout) -> NonNull<[u8]> {
     let address = ptr::without_provenance_mut(layout.align());
     NonNull::slice_from_raw_parts(NonNull::new(address).unwrap_or(NonNull::dangling()), 0)
@@ -17,7 +17,7 @@ fn block(start: *mut u8, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
     Ok(NonNull::slice_from_raw_parts(start, layout.size()))
 }
 
-// SAFETY: a block stays valid until it is freed, whatever becomes of the handles: all serve from the same memory. So any
+// SAFETY: a block stays valid until it is freed, whatever happens to the handle. All handles serve from the same memory, so any
 // copy may free what another allocated.
 unsafe impl Allocator for &Hakmem {
     #[inline]
@@ -64,7 +64,7 @@ unsafe impl Allocator for &Hakmem {
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: the caller's promise; the new bytes are the block's own.
+        // SAFETY: the caller's promise; the new bytes belong to the block.
         unsafe {
             let grown = resize(self, start, old, new)?;
             let fresh = grown.cast::<u8>().add(old.size());
@@ -85,7 +85,7 @@ unsafe impl Allocator for &Hakmem {
     }
 }
 
-/// In place or by moving page tables if the alignment stays, else by a copy. On failure the block is as it was.
+/// Resizes in place or by moving page tables if the alignment stays, else by a copy. On failure the block is unchanged.
 ///
 /// # Safety
 /// `start` is a block in use of layout `old`.
@@ -95,7 +95,8 @@ unsafe fn resize(
     old: Layout,
     new: Layout,
 ) -> Result<NonNull<[u8]>, AllocError> {
-    // SAFETY: the caller's promise; sizes of 0 have no block, and are taken by the second branch.
+    // SAFETY: the caller's promise. A size of 0 has no block and takes the second branch, in which nothing is copied or freed
+    // for it.
     unsafe {
         if old.align() == new.align() && old.size() != 0 && new.size() != 0 {
             return block(hakmem.realloc(start.as_ptr(), old, new.size()), new);

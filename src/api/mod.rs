@@ -1,8 +1,8 @@
-//! What programs call.
+//! The public interface.
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
-// Not in unit tests, whose kernel is made to fail: the test harness itself would be served.
+// Not in unit tests: they make the kernel fail, and the test harness itself would be served.
 #[cfg(all(feature = "malloc", not(test), not(miri)))]
 pub(crate) mod c;
 pub(crate) mod global;
@@ -14,8 +14,8 @@ use crate::knobs::StatsMode;
 use crate::os::message;
 use crate::{heap, knobs, pool};
 
-/// Whether the allocator is at work. Miri knows neither its mappings nor its assembly: there the system's serves the
-/// global allocator, and what looks at ours finds nothing.
+/// Whether the allocator serves. Miri knows neither its mappings nor its assembly: there the system allocator is the global
+/// one, and statistics and purges find nothing.
 pub(crate) const SERVES: bool = !cfg!(miri);
 
 /// Maps and populates `superslabs` superslabs (2 MiB each) now, so that blocks in them take no page fault later. Returns how
@@ -51,7 +51,7 @@ pub fn purge() -> usize {
     }
 }
 
-/// Bytes that the block at `ptr` holds, at least as many as were asked for. All of them may be used.
+/// Bytes that the block at `ptr` holds, at least as many as were requested. All of them may be used.
 ///
 /// # Safety
 /// `ptr` came from this allocator and was not freed.
@@ -71,15 +71,16 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
     unsafe { heap::free_slow::usable_size(ptr, "usable size") }
 }
 
-/// Called once, when the allocator works.
+/// Called once, when the allocator is ready.
 fn at_ready() {
     let knobs = knobs::get();
     if knobs.stats != StatsMode::Off {
         if knobs.stats_file.is_none() {
-            // Some programs close stderr before they end, and so before the statistics.
+            // Some programs close stderr before they end, and so before the statistics are printed.
             message::keep_stderr();
         }
-        // SAFETY: a plain function that lives as long as the program. Where it cannot be registered, nothing is printed.
+        // SAFETY: a plain function; the object that contains it stays loaded or ends with the C library's handlers for it. If
+        // it cannot be registered, nothing is printed.
         unsafe { libc::atexit(print_at_exit) };
     }
 }

@@ -1,4 +1,4 @@
-//! Fills a [`Stats`] from the layers' own counts.
+//! Fills a [`Stats`] from the counts of the layers.
 
 use super::SERVES;
 use super::stats::{Stats, achieved, process};
@@ -12,9 +12,9 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
 use core::sync::atomic::Ordering;
 
-/// A snapshot of what the allocator holds. Looks at every heap in turn and asks the kernel for the huge pages it gave and for
-/// its counts of the process, which reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap` waits
-/// ([`stats_quick`] does without). Allocates nothing; any thread with 16 KiB of stack left may call it. See [`Stats`] for
+/// A snapshot of what the allocator holds. Reads every heap in turn, and asks the kernel for the huge pages it gave and for its
+/// counts of the process. That reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap`
+/// waits ([`stats_quick`] does without). Allocates nothing; any thread with 16 KiB of stack left may call it. [`Stats`] says
 /// what is exact.
 ///
 /// ```
@@ -28,7 +28,7 @@ pub fn stats() -> Stats {
     stats
 }
 
-/// As [`stats`], from the allocator's own books alone: the kernel is not asked, so
+/// As [`stats`], but from the allocator's own accounting only. The kernel is not asked, so
 /// [`achieved_bytes`](super::stats::HugePageStats::achieved_bytes) and all of [`process`](super::stats::Stats::process) are
 /// `None`. Takes microseconds, for monitoring.
 ///
@@ -43,20 +43,20 @@ pub fn stats_quick() -> Stats {
     stats
 }
 
-/// Bytes of text that a snapshot has room for; its longest form has some 20 KiB.
+/// Bytes of room for a snapshot's text, whose longest form has some 20 KiB.
 const TEXT: usize = 64 << 10;
 
-/// Calls `read` with a snapshot and room for its text, both in a mapping made for this call: a thread may have little
-/// stack. Where the mapping is refused they lie on the stack after all, with room for less.
+/// Calls `read` with a snapshot and room for its text, both in a mapping made for this call, because a thread may have little
+/// stack. If the mapping is refused, they lie on the stack, with less room.
 pub(crate) fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
     const HEAD: usize = size_of::<Stats>().next_multiple_of(64);
     match mapping::map_aligned(HEAD + TEXT, CACHE_LINE, None) {
         Ok(map) => {
             let stats = map.addr as *mut Stats;
-            write_empty(stats);
-            // SAFETY: the mapping is ours alone, long enough for both, aligned to an OS page, and was written above or
-            // is zero; nothing refers to it once it is unmapped.
+            // SAFETY: the mapping belongs to this call, is long enough for both, aligned to an OS page, and written above or
+            // zero. No reference into it outlives `read`.
             unsafe {
+                write_empty(stats);
                 fill(&mut *stats, quick);
                 let room = core::slice::from_raw_parts_mut((map.addr + HEAD) as *mut u8, TEXT);
                 read(&*stats, room);
@@ -75,10 +75,13 @@ fn on_stack(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
     read(&stats, &mut [0; 512]);
 }
 
-/// Not inlined, so that the value on the way does not stay on the caller's stack.
+/// Not inlined, so that the temporary does not stay on the caller's stack.
+///
+/// # Safety
+/// `stats` is aligned, has room for a value, and may be written.
 #[inline(never)]
-fn write_empty(stats: *mut Stats) {
-    // SAFETY: the caller's own memory, which has room for it.
+unsafe fn write_empty(stats: *mut Stats) {
+    // SAFETY: as the caller promises.
     unsafe { stats.write(Stats::empty()) };
 }
 
@@ -127,8 +130,8 @@ fn fill_from_heaps(stats: &mut Stats) {
     stats.batches.drained = survey.drained;
 }
 
-/// Whether a mapping of the process holds memory of ours. The kernel merges neighbours, so every 2 MiB of it is asked
-/// for until one answers.
+/// Whether a mapping of the process holds the allocator's memory. The kernel merges neighbours, so every 2 MiB of the mapping
+/// is looked up, up to 64 GiB, until one is found.
 fn ours(start: usize, end: usize) -> bool {
     let mut at = start.next_multiple_of(SUPERSLAB);
     while at < end {

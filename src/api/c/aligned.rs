@@ -1,15 +1,15 @@
-//! The members of the family that take an alignment. Each refuses what glibc refuses, in glibc's way.
+//! The functions of the family that take an alignment. Each refuses what glibc refuses, as glibc does.
 
 use super::errno::{answer, fail, set};
 use super::os_page;
 use crate::api::raw;
 use core::ffi::{c_int, c_void};
 
-/// glibc's least block: what smaller alignments of `memalign` are raised to.
+/// glibc's smallest block. `memalign` raises smaller alignments to it.
 const LEAST: usize = 16;
 
-/// `posix_memalign`. EINVAL for an alignment that is no power of two or no multiple of a pointer's size, ENOMEM for
-/// want of memory; `*out` is written on success alone.
+/// `posix_memalign`. Returns EINVAL for an alignment that is no power of two or no multiple of a pointer's size, and ENOMEM if
+/// memory is out. `*out` is written only on success.
 ///
 /// # Safety
 /// `out` may be written.
@@ -20,7 +20,7 @@ pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, siz
     }
     let block = raw::alloc(size, align.max(LEAST));
     if block.is_null() {
-        // POSIX leaves it open; glibc does.
+        // POSIX leaves `errno` open; glibc sets it.
         set(libc::ENOMEM);
         return libc::ENOMEM;
     }
@@ -29,8 +29,8 @@ pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, siz
     0
 }
 
-/// `aligned_alloc`. EINVAL for an alignment that is no power of two (glibc from 2.38 on; before, as [`memalign`]).
-/// The size need not be a multiple of it.
+/// `aligned_alloc`. EINVAL for an alignment that is no power of two (as glibc from 2.38 on; before, it did as [`memalign`]).
+/// The size need not be a multiple of the alignment.
 #[unsafe(no_mangle)]
 pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
     if !align.is_power_of_two() {
@@ -39,8 +39,7 @@ pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
     answer(raw::alloc(size, align.max(LEAST)))
 }
 
-/// `memalign`. An alignment that is no power of two is raised to the next one, as glibc does; one that has none is
-/// EINVAL.
+/// `memalign`. Raises an alignment that is no power of two to the next one, as glibc does. EINVAL if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
     match align.max(LEAST).checked_next_power_of_two() {
@@ -49,7 +48,7 @@ pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// `valloc`: a block that starts an OS page.
+/// `valloc`: a block that starts at an OS page.
 #[unsafe(no_mangle)]
 pub extern "C" fn valloc(size: usize) -> *mut c_void {
     answer(raw::alloc(size, os_page()))

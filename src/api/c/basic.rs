@@ -1,11 +1,11 @@
-//! malloc, free, calloc, realloc and their kin.
+//! malloc, free, calloc, realloc and their variants.
 
 use super::errno::{HAKMEM, answer, fail};
 use crate::api::raw;
 use core::ffi::c_void;
 use core::ptr;
 
-/// The alignment of every block; that of `max_align_t`.
+/// The alignment of every block: that of `max_align_t`.
 const ALIGN: usize = 16;
 
 /// `malloc`. A block of 0 bytes is a block like any other.
@@ -34,7 +34,7 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// `free_sized` of C23. The size is not looked at: glibc does not either, and programs that name a wrong one run.
+/// `free_sized` of C23. The size is not checked: glibc does not check it either, and programs that pass a wrong one run.
 ///
 /// # Safety
 /// As [`free`].
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// `calloc`. A product that overflows is ENOMEM.
+/// `calloc`. ENOMEM if the product overflows.
 #[unsafe(no_mangle)]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
@@ -63,11 +63,10 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// `realloc`. Of null it is [`malloc`]; to 0 bytes it frees and returns null with `errno` as it was. On failure the
-/// block stays.
+/// `realloc`. Of null it is [`malloc`]. To 0 bytes it frees, returns null and leaves `errno` alone. On failure the block stays.
 ///
 /// # Safety
-/// `block` is null or a block in use; unless the answer is null for want of memory, it is not used again.
+/// `block` is null or a block in use. It is not used again unless the call fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
     if block.is_null() {
@@ -82,7 +81,7 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
     answer(unsafe { raw::realloc(block.cast(), size) })
 }
 
-/// `reallocarray`: [`realloc`] to a product; one that overflows is ENOMEM.
+/// `reallocarray`: [`realloc`] to a product. ENOMEM if the product overflows.
 ///
 /// # Safety
 /// As [`realloc`].
@@ -99,7 +98,7 @@ pub unsafe extern "C" fn reallocarray(
     }
 }
 
-/// `malloc_usable_size`: bytes that may be used, to the last one; 0 of null.
+/// `malloc_usable_size`: how many bytes may be used; 0 of null.
 ///
 /// # Safety
 /// `block` is null or a block in use.

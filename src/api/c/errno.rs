@@ -1,4 +1,4 @@
-//! `errno`, as glibc's family sets it: ENOMEM or EINVAL on failure, untouched on success.
+//! `errno` as glibc's family sets it: ENOMEM or EINVAL on failure, unchanged on success.
 
 use crate::api::global::Hakmem;
 use core::ffi::c_void;
@@ -9,7 +9,7 @@ pub(crate) fn set(value: i32) {
     unsafe { *libc::__errno_location() = value };
 }
 
-/// Null, and `errno` says why.
+/// Sets `errno` and returns null.
 #[cold]
 #[inline(never)]
 pub(crate) fn fail(value: i32) -> *mut c_void {
@@ -17,10 +17,10 @@ pub(crate) fn fail(value: i32) -> *mut c_void {
     ptr::null_mut()
 }
 
-/// The allocator as the functions of C use it: null comes with ENOMEM, at no cost to those who get a block.
+/// The allocator as the C functions call it: null sets ENOMEM, at no cost to a call that succeeds.
 pub(crate) static HAKMEM: Hakmem = Hakmem::new().when_null(|| set(libc::ENOMEM));
 
-/// The block as C has it; null becomes ENOMEM.
+/// A block as a C pointer. Null sets ENOMEM.
 #[inline(always)]
 pub(crate) fn answer(block: *mut u8) -> *mut c_void {
     if block.is_null() {

@@ -1,5 +1,5 @@
-//! Text into a stream of the C library's, or into a buffer of the caller's. Nothing here allocates, except that the C
-//! library makes a buffer for a stream that has none yet.
+//! Text for a stream of the C library or for a buffer of the caller. Nothing here allocates, except that the C library
+//! allocates a buffer for a stream that has none yet.
 
 use core::fmt::{self, Write};
 
@@ -29,7 +29,7 @@ impl Write for File {
     }
 }
 
-/// A buffer as `snprintf` fills it: what does not fit is counted and dropped.
+/// A buffer filled by the rules of `snprintf`: what does not fit is counted and dropped.
 pub struct Buffer<'a> {
     room: &'a mut [u8],
     needed: usize,

@@ -1,12 +1,12 @@
-//! Blocks of the dynamic loader. Until it has found the program's `malloc`, the loader serves itself from the rest of
-//! the last OS page of its own data; such a block that reaches `free` later is no error and is forgotten. (What it maps
-//! when that page is full is not told from anybody else's memory; glibc keeps all of it for good.)
+//! Blocks of the dynamic loader. Until it has found the program's `malloc`, the loader allocates from the rest of the last OS
+//! page of its own data. Such a block may reach `free` later: that is no error, and it is ignored. (What the loader maps when
+//! that page is full cannot be told from other memory, but glibc never frees it.)
 
 use crate::heap::free_slow::set_foreign;
 use core::mem::size_of;
 
-/// Run before the constructors of the program and of most libraries. Calls that come before it are served too: it
-/// only says whom to ask about a block that is not the allocator's.
+/// Runs before the constructors of the program and of most libraries. Earlier calls are served too: it only registers whom to
+/// ask about a block that is not the allocator's.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = at_start;
@@ -16,17 +16,17 @@ extern "C" fn at_start() {
 }
 
 fn is_the_loaders(block: *mut u8) -> bool {
-    // SAFETY: a plain query; 0 where the program was started without a loader.
+    // SAFETY: a plain query; 0 if the program was started without a loader.
     let base = unsafe { libc::getauxval(libc::AT_BASE) } as usize;
     if base == 0 {
         return false;
     }
-    // SAFETY: the kernel mapped the loader there, and a loader stays.
+    // SAFETY: the kernel mapped the loader there, and a loader is never unmapped.
     let end = unsafe { end_of_image(base) };
     (base..end.next_multiple_of(super::os_page())).contains(&(block as usize))
 }
 
-/// The first byte behind the last segment.
+/// The first byte after the last segment.
 ///
 /// # Safety
 /// An ELF file is mapped at `base`, its header and program headers in its first segment.

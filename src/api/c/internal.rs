@@ -1,5 +1,5 @@
-//! glibc's second names for the family. A program that brings its own `malloc` over `__libc_malloc`, or an old dynamic
-//! loader that asks `__libc_memalign` for thread-local storage and frees it by `free`, must find all of them here or
+//! glibc's second names for the family. A program that defines its own `malloc` on top of `__libc_malloc`, or an old dynamic
+//! loader that takes thread-local storage from `__libc_memalign` and frees it by `free`, must find either all of them here or
 //! none.
 
 use super::{aligned, basic};

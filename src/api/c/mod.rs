@@ -1,8 +1,8 @@
-//! The malloc family as C calls it, exported under its own names: the feature `malloc`.
+//! The malloc family under its C names: the feature `malloc`.
 //!
-//! Every function is a forwarder. What it adds are the rules of glibc, which programs were written against: which argument is
-//! refused with which error, what `errno` says afterwards, what rounding is due. Nothing here has state or needs a constructor
-//! to have run, so that the first call may come from the dynamic loader before any initialiser.
+//! Every function forwards. It adds the rules of glibc, which programs were written against: which argument is refused with
+//! which error, what `errno` is afterwards, how sizes are rounded. Nothing here has state or needs a constructor to have run,
+//! so the first call may come from the dynamic loader before any initialiser.
 
 mod aligned;
 mod basic;

@@ -1,15 +1,15 @@
-//! How many bytes the kernel really keeps in huge pages, by its own account in `/proc/self/smaps`.
+//! How many bytes the kernel keeps on huge pages, by its own account in `/proc/self/smaps`.
 //!
-//! Reading it walks the page tables of the whole process and holds up every mapping meanwhile: for whoever asks,
-//! never on a path of the allocator's own. Nothing is allocated; the text is read in pieces.
+//! Reading it walks the page tables of the whole process and makes every mapping call wait meanwhile, so it happens only on
+//! request. Nothing is allocated: the text is read in pieces.
 #![deny(unsafe_code)]
 
 use crate::os::achieved::{for_each_line, parse_range};
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
 
-/// Bytes in huge pages, transparent or from the pool, in those mappings that `ours` accepts by their first address
-/// and the one behind their last.
+/// Bytes on huge pages, transparent or from the pool, in the mappings that `ours` accepts by their first address and the one
+/// after their last.
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
         let fd = sys::open(c"/proc/self/smaps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
@@ -25,10 +25,10 @@ pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u
     })
 }
 
-/// Adds up over the lines.
+/// Sums over the lines.
 struct Sum<'a> {
     ours: &'a mut dyn FnMut(usize, usize) -> bool,
-    /// Whether the mapping that the current lines describe is one of ours.
+    /// Whether the current lines describe one of our mappings.
     counting: bool,
     bytes: u64,
 }
@@ -87,7 +87,7 @@ Private_Hugetlb:    6144 kB
         );
     }
 
-    /// Where the kernel says it made huge pages, its account has exactly those, and nothing of the neighbours.
+    /// If the kernel made huge pages, its account has exactly those, and none of the neighbours'.
     #[test]
     #[allow(unsafe_code)]
     fn the_kernels_account_is_read() {

@@ -9,10 +9,9 @@ use crate::knobs::{PathBytes, StatsMode};
 use crate::os::message::{message, stderr};
 use crate::os::sys::{self, Errno};
 
-/// Prints `stats` in the form that `mode` asks for; `pid` stands for `%p` in `file`. The text is made in `room` and
-/// written by one call, as far as it fits, so that those of several processes do not mix. Neither allocates nor changes
-/// `errno`. A file that cannot be written costs one line on stderr, and the statistics follow there.
-#[cold]
+/// Prints `stats` in the form that `mode` selects; `pid` replaces `%p` in `file`. The text is built in `room` and written by
+/// one call if it fits, so that the output of several processes does not mix. It neither allocates nor changes `errno`. If the
+/// file cannot be written, one line on stderr says so, and the statistics follow there.
 pub(crate) fn print(
     stats: &Stats,
     room: &mut [u8],
@@ -36,7 +35,7 @@ pub(crate) fn print(
             }
         }
         if let Some(fd) = stderr() {
-            // There is nobody to tell that the telling failed.
+            // There is nowhere to report a failed report.
             let _ = write(stats, room, mode, pid, fd);
         }
     });
@@ -54,7 +53,7 @@ fn write_file(
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
     let fd = sys::open(path, flags, 0o644)?;
     let written = write(stats, room, mode, pid, fd);
-    // A file system may report only now that the text did not fit.
+    // A file system may report only at close that the text did not fit.
     written.and(sys::close(fd))
 }
 
@@ -65,7 +64,7 @@ fn write(stats: &Stats, room: &mut [u8], mode: StatsMode, pid: u32, fd: i32) -> 
         len: 0,
         outcome: Ok(()),
     };
-    // `Buffered` remembers its error, and the formatting itself has none.
+    // `Buffered` records its error, and the formatting itself has none.
     let _ = match mode {
         StatsMode::Off => Ok(()),
         StatsMode::Text => write!(out, "hakmem: statistics of process {pid}\n{stats}"),
@@ -223,7 +222,7 @@ mod tests {
             text,
             std::format!("hakmem: statistics of process 4711\n{stats}")
         );
-        // In little room, by several writes.
+        // With little room it takes several writes.
         fake::clear();
         print(&stats, &mut [0; 100], StatsMode::Text, Some(&knob), 4711);
         assert!(fake::calls().of(Call::Write) as usize >= text.len() / 100);

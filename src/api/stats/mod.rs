@@ -1,8 +1,8 @@
 //! What the allocator holds at one moment, as plain numbers.
 //!
-//! The layers below fill in a [`Stats`]; here it is defined and written out: as text for people (`text`), as one
-//! JSON object (`json`), and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel which huge
-//! pages it gave, [`process`] what it counts for the whole process. Nothing here allocates.
+//! A [`Stats`] is defined here, filled in by `snapshot`, and written as text for people (`text`), as one JSON object (`json`),
+//! and to stderr or a file when the process ends ([`exit`]). [`achieved`] asks the kernel which huge pages it gave, [`process`]
+//! what it counts for the whole process. Nothing here allocates.
 #![deny(unsafe_code)]
 
 pub(crate) mod achieved;
@@ -20,18 +20,18 @@ use crate::os::tally;
 /// How many size classes [`Stats::classes`] has a place for.
 pub const CLASSES: usize = size_class::CLASSES;
 
-/// How many different reasons of failure [`Stats::failures`] has a place for.
+/// How many errnos [`Stats::failures`] has a place for.
 pub const FAILURES: usize = 16;
 
-/// How many different pairs of call and reason [`Stats::failed_calls`] has a place for.
+/// How many pairs of call and errno [`Stats::failed_calls`] has a place for.
 pub const FAILED_CALLS: usize = tally::PLACES;
 
 /// A snapshot of the allocator's accounting.
 ///
-/// Other threads go on while the parts are read one after another, so a sum may be off by what happened meanwhile.
-/// [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been joined and no
-/// thread is inside the allocator. All sizes are in bytes. Invariant, in a process at rest:
-/// `superslabs.mapped == superslabs.in_use + superslabs.retained + superslabs.purged`.
+/// Other threads run while the parts are read one after another, so a sum may be off by what happens meanwhile.
+/// [`live_bytes`](Self::live_bytes) is exact once the threads that freed blocks of others have been joined and no thread is
+/// inside the allocator. All sizes are in bytes. Invariant in a process at rest: `superslabs.mapped == superslabs.in_use +
+/// superslabs.retained + superslabs.purged`.
 ///
 /// ```
 /// let stats = hakmem_alloc::stats_quick();
@@ -43,7 +43,7 @@ pub const FAILED_CALLS: usize = tally::PLACES;
 pub struct Stats {
     /// Superslabs, 2 MiB each.
     pub superslabs: SuperslabStats,
-    /// One entry for each size class, by rising size; the first one stays empty.
+    /// One entry for each size class, in order of size. The first is always empty.
     pub classes: [ClassStats; CLASSES],
     /// Large blocks: above 1 MiB, each in a mapping of its own.
     pub huge: HugeStats,
@@ -53,16 +53,15 @@ pub struct Stats {
     pub batches: BatchStats,
     /// Memory taken from the system.
     pub bytes: ByteStats,
-    /// Huge pages asked for and given.
+    /// Huge pages requested and given.
     pub huge_pages: HugePageStats,
     /// The whole process, by the kernel's account.
     pub process: ProcessStats,
-    /// Memory made resident before it was used.
+    /// Memory made resident before its first use.
     pub prefault: PrefaultStats,
-    /// Calls about memory that failed since the process began, by the reason the system gave; entries without a count
-    /// are unused.
+    /// System calls about memory that failed since the process began, by errno. Entries with a count of 0 are unused.
     pub failures: [Failure; FAILURES],
-    /// The same, by call and reason.
+    /// The same, by call and errno.
     pub failed_calls: [FailedCall; FAILED_CALLS],
 }
 
@@ -75,15 +74,15 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SuperslabStats {
-    /// Address space taken from the system and not given back.
+    /// All of them: address space taken from the system and not given back.
     pub mapped: u64,
-    /// With at least one slab in use.
+    /// Those with at least one slab in use.
     pub in_use: u64,
-    /// Empty, and still resident.
+    /// Empty ones that are still resident.
     pub retained: u64,
-    /// Empty, with the memory given back and the address space kept.
+    /// Empty ones whose memory was given back and whose address space is kept.
     pub purged: u64,
-    /// Pools they are in: one for each NUMA node that has CPUs, at most eight.
+    /// The pools they are in: one for each NUMA node that has CPUs, at most eight.
     pub pools: u64,
 }
 
@@ -130,7 +129,7 @@ pub struct HugeStats {
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
-    /// Bytes of freed blocks, kept resident for the next one.
+    /// Bytes of freed blocks, kept resident for the next ones.
     pub cached_bytes: u64,
 }
 
@@ -143,9 +142,9 @@ pub struct HugeStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {
-    /// With a thread.
+    /// Heaps that have a thread.
     pub live: u64,
-    /// Whose thread has ended, ready to be adopted.
+    /// Heaps whose thread has ended, ready to be adopted.
     pub idle: u64,
 }
 
@@ -173,21 +172,21 @@ pub struct BatchStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now for superslabs and for large blocks, live and freed.
+    /// Address space mapped now: superslabs, live large blocks and freed ones.
     pub mapped: u64,
-    /// Memory held now that no live block uses: free slots that are resident, and cached large blocks.
+    /// Resident memory that no live block uses: free slots and cached large blocks.
     pub retained: u64,
     /// Memory mapped for the allocator's own tables, which `mapped` does not contain.
     pub metadata: u64,
     /// Bytes given back to the system since the process began, purged or unmapped.
     pub returned: u64,
-    /// Memory that may be resident for blocks, live, free or cached. A block that was handed out counts, written or not.
+    /// Memory that may be resident for blocks: live, free or cached. A block that was handed out counts, written or not.
     pub held: u64,
-    /// The most `held` was when memory was taken from the system.
+    /// The largest `held` seen when memory was taken from the system.
     pub peak: u64,
 }
 
-/// Huge pages: what was asked for and what the kernel gave.
+/// Huge pages requested and given.
 ///
 /// ```
 /// let huge_pages = hakmem_alloc::stats().huge_pages;
@@ -198,14 +197,14 @@ pub struct ByteStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HugePageStats {
-    /// Bytes mapped now for which huge pages were asked.
+    /// Bytes mapped now for which huge pages were requested.
     pub requested_bytes: u64,
-    /// Bytes in huge pages now, by the kernel's account; `None` if the kernel was not asked or did not say.
+    /// Bytes on huge pages now, by the kernel's account; `None` if the kernel was not asked or did not say.
     pub achieved_bytes: Option<u64>,
 }
 
-/// The whole process, by the kernel's account: what is not the allocator's is counted too. `None` if the kernel was not
-/// asked ([`stats_quick`](crate::stats_quick)) or did not say.
+/// The whole process, by the kernel's account, including what is not the allocator's. `None` if the kernel was not asked
+/// ([`stats_quick`](crate::stats_quick)) or did not say.
 ///
 /// ```
 /// let process = hakmem_alloc::stats().process;
@@ -216,7 +215,7 @@ pub struct HugePageStats {
 pub struct ProcessStats {
     /// Bytes resident now.
     pub resident_bytes: Option<u64>,
-    /// The most bytes that were resident since the program was started.
+    /// The most bytes resident since the program started.
     pub peak_resident_bytes: Option<u64>,
     /// Page faults since the process began.
     pub page_faults: Option<u64>,
@@ -231,13 +230,13 @@ pub struct ProcessStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrefaultStats {
-    /// Ranges that were touched, populated or collapsed on purpose.
+    /// Ranges prefaulted.
     pub calls: u64,
     /// Bytes made resident by that. A call that stops short counts what it did.
     pub bytes: u64,
 }
 
-/// How often system calls failed for one reason.
+/// How often system calls failed with one errno.
 ///
 /// ```
 /// let stats = hakmem_alloc::stats_quick();
@@ -255,7 +254,7 @@ pub struct Failure {
     pub count: u64,
 }
 
-/// How often one system call failed for one reason.
+/// How often one system call failed with one errno.
 ///
 /// ```
 /// let stats = hakmem_alloc::stats_quick();
@@ -266,7 +265,7 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedCall {
-    /// The call, `madvise` with what it advised: `"mmap"`, `"madvise hugepage"`.
+    /// The call, and for `madvise` the advice: `"mmap"`, `"madvise hugepage"`.
     pub call: &'static str,
     /// The error number, as in `errno`.
     pub errno: i32,
@@ -289,7 +288,7 @@ impl Failure {
 }
 
 impl Stats {
-    /// Nothing held, nothing done; the sizes of the classes are filled in.
+    /// Nothing held and nothing done. Only the sizes of the classes are filled in.
     pub(crate) fn empty() -> Self {
         let mut classes = [ClassStats::default(); CLASSES];
         for (class, &size) in classes.iter_mut().zip(&size_class::SIZES) {
@@ -310,7 +309,7 @@ impl Stats {
         }
     }
 
-    /// Fills in what the layer of the system counted: prefaulting, and what was refused.
+    /// Fills in the counts of the `os` layer: prefaulting, and refusals.
     pub(crate) fn take_tally(&mut self) {
         (self.prefault.calls, self.prefault.bytes) = tally::prefaulted();
         for ((call, errno, count), place) in tally::refusals().zip(&mut self.failed_calls) {
@@ -319,7 +318,7 @@ impl Stats {
                 errno: errno.0,
                 count,
             };
-            // Reasons beyond the last place are added to it.
+            // Errnos beyond the last place are counted there.
             let known = |failure: &Failure| failure.count == 0 || failure.errno == place.errno;
             let at = self.failures.iter().position(known);
             let at = at.unwrap_or(FAILURES - 1);
@@ -366,12 +365,12 @@ impl Stats {
             .filter(|class| class.slabs != 0 || class.live_blocks != 0)
     }
 
-    /// The pairs of call and reason that have occurred.
+    /// The pairs of call and errno that occurred.
     fn known_failed_calls(&self) -> impl Iterator<Item = &FailedCall> {
         self.failed_calls.iter().filter(|failed| failed.count != 0)
     }
 
-    /// The reasons that have occurred.
+    /// The errnos that occurred.
     fn known_failures(&self) -> impl Iterator<Item = &Failure> {
         self.failures.iter().filter(|failure| failure.count != 0)
     }

@@ -1,7 +1,7 @@
-//! What the kernel counts for the whole process, ours and everybody's: resident bytes, their peak, page faults.
+//! The kernel's counts for the whole process, not only the allocator's part: resident bytes, their peak, page faults.
 //!
-//! Read from `/proc/self/status` and `/proc/self/stat`, whose text the kernel makes from counters: no page tables are walked.
-//! Nothing is allocated.
+//! They are read from `/proc/self/status` and `/proc/self/stat`, which the kernel writes from counters: no page tables are
+//! walked. Nothing is allocated.
 #![forbid(unsafe_code)]
 
 use super::ProcessStats;
@@ -9,12 +9,12 @@ use crate::os::achieved::for_each_line;
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
 
-/// The kernel's counts; `None` for what it did not say.
+/// The kernel's counts; `None` for what it does not say.
 #[inline(never)]
 pub(crate) fn read() -> ProcessStats {
     sys::preserve_errno(|| {
         let mut process = ProcessStats::default();
-        // Where there is no /proc there are no counts.
+        // Without /proc there are no counts.
         let _ = read_status(&mut process);
         let mut text = [0; 512];
         if let Ok(len) = sys::read_file(c"/proc/self/stat", &mut text) {
@@ -41,7 +41,7 @@ fn status(process: &mut ProcessStats, line: &[u8]) {
     process.peak_resident_bytes = bytes(b"VmHWM:").or(process.peak_resident_bytes);
 }
 
-/// Minor and major faults of `/proc/self/stat`. The process's name stands in parentheses and may hold anything; the last
+/// Minor and major faults from `/proc/self/stat`. The process's name stands in parentheses and may contain anything; the last
 /// parenthesis ends it.
 fn faults(stat: &[u8]) -> Option<u64> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;

@@ -1,4 +1,4 @@
-//! What is written says what the snapshot says.
+//! The text and the JSON say what the snapshot says.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -9,7 +9,7 @@ use crate::os::sys::Errno;
 
 use super::*;
 
-/// A snapshot in which every number is another one.
+/// A snapshot in which every number is different.
 pub(super) fn sample() -> Stats {
     let mut stats = Stats::empty();
     stats.superslabs = SuperslabStats {
@@ -184,7 +184,7 @@ superslabs  60 mapped: 30 in use, 20 retained, 10 purged
 large       3 blocks, 5.0 MiB; 6.0 MiB cached
 heaps       7 live, 8 idle
 batches     11 posted, 12 drained so far
-huge pages  36.0 MiB asked for, 19.0 MiB had
+huge pages  36.0 MiB asked for, 19.0 MiB given
 prefault    21 calls, 22.0 MiB so far
 failures    23 × mmap: ENOMEM, 24 × madvise collapse: errno 4095
 ";
@@ -222,11 +222,11 @@ fn what_never_happened_has_no_line() {
     assert!(
         stats
             .to_string()
-            .contains("1 B asked for, not known how much was had\n")
+            .contains("1 B asked for, not known how much was given\n")
     );
 }
 
-/// What the layer of the system counted arrives, by call and summed by reason.
+/// The counts of the `os` layer arrive, by call and summed by errno.
 #[test]
 #[allow(unsafe_code)]
 fn refusals_and_prefaults_are_taken_over() {
@@ -234,7 +234,7 @@ fn refusals_and_prefaults_are_taken_over() {
     use crate::os::mapping::{HUGE_PAGE, map_aligned, unmap};
     use crate::os::prefault;
     use crate::os::sys;
-    // Errnos that nobody else in this process meets.
+    // Errnos that no other test of this process meets.
     let (first, second) = (Errno(3101), Errno(3102));
     let map = map_aligned(2 * HUGE_PAGE, HUGE_PAGE, None).expect("a few MiB");
     let mut before = Stats::empty();
@@ -248,8 +248,8 @@ fn refusals_and_prefaults_are_taken_over() {
         // SAFETY: fails before it reaches the kernel.
         assert_eq!(unsafe { sys::munmap(map.addr, map.len) }, Err(errno));
     }
-    // Asked beforehand, so that the refusal meets the populating itself. Where the kernel cannot populate, the range is
-    // touched, which nothing refuses.
+    // Called before, so that the refusal meets the populating itself. If the kernel cannot populate, the range is touched,
+    // which nothing refuses.
     let refused = prefault::populate_supported();
     fake::fail_kind(Call::Madvise, 1, first);
     // SAFETY: the mapping is this test's own.

@@ -1,4 +1,4 @@
-//! Statistics as a person reads them: bytes in units, states that add up on one line. `{:#}` adds the classes as a table.
+//! Statistics for people: bytes in units, states that add up on one line. `{:#}` adds a table of the classes.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use super::Stats;
 use crate::os::sys::Errno;
 
-/// About ten lines for people; `{:#}` adds a table of the size classes in use. What never happened has no line.
+/// About ten lines; `{:#}` adds a table of the size classes in use. What never happened has no line.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_memory(f)?;
@@ -101,8 +101,8 @@ impl Stats {
                 Bytes(huge_pages.requested_bytes)
             )?;
             match huge_pages.achieved_bytes {
-                Some(achieved) => writeln!(f, "{} had", Bytes(achieved))?,
-                None => writeln!(f, "not known how much was had")?,
+                Some(achieved) => writeln!(f, "{} given", Bytes(achieved))?,
+                None => writeln!(f, "not known how much was given")?,
             }
         }
         if prefault.calls != 0 {
@@ -149,7 +149,7 @@ impl Stats {
     }
 }
 
-/// A number of bytes in the largest unit that leaves at least 1, with one digit behind the point, rounded down.
+/// Bytes in the largest unit that leaves at least 1, with one decimal, rounded down.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -170,7 +170,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A few characters, so that the whole can be padded.
+/// A few characters in a buffer, so that they can be padded together.
 #[derive(Default)]
 struct Short {
     bytes: [u8; 24],
