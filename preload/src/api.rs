@@ -1,10 +1,10 @@
-//! What `hakmem.h` declares beyond the malloc family. The header is the documentation; what is said here is why.
+//! The functions that `hakmem.h` declares beyond the malloc family. The header documents them; the comments here say why.
 
 use core::ffi::{c_char, c_int};
 use core::slice;
 use hakmem_alloc::Buffer;
 
-/// `hakmem_stats`. Fields are only ever added at the end; `struct_size`, set by the caller, says how many it knows.
+/// `hakmem_stats`. Fields are only added at the end. `struct_size`, set by the caller, says which of them the caller knows.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct HakmemStats {
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn hakmem_stats_get(out: *mut HakmemStats) -> c_int {
 /// The statistics as JSON, by the rules of `snprintf`.
 ///
 /// # Safety
-/// `buffer` is writable for `size` bytes; it may be null where that is 0.
+/// `buffer` is writable for `size` bytes. It may be null if `size` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hakmem_stats_json(buffer: *mut c_char, size: usize) -> usize {
     let room: &mut [u8] = if buffer.is_null() || size == 0 {
@@ -109,18 +109,18 @@ pub unsafe extern "C" fn hakmem_stats_json(buffer: *mut c_char, size: usize) -> 
         unsafe { slice::from_raw_parts_mut(buffer.cast(), size) }
     };
     let mut out = Buffer::new(room);
-    // A buffer takes everything.
+    // A buffer takes everything and never fails.
     let _ = hakmem_alloc::stats().write_json(&mut out);
     out.finish()
 }
 
-/// Gives back to the system what can be given back now; the bytes.
+/// Gives back to the system what can be given back now. Returns the bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn hakmem_purge() -> usize {
     hakmem_alloc::purge()
 }
 
-/// Populates superslabs ahead of their use; how many were.
+/// Populates superslabs ahead of their use. Returns how many.
 #[unsafe(no_mangle)]
 pub extern "C" fn hakmem_prewarm(superslabs: usize) -> usize {
     hakmem_alloc::prewarm(superslabs)

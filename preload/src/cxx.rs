@@ -1,12 +1,12 @@
 //! C++'s operators new and delete.
 //!
-//! Where memory is had, a block is a block of `malloc`. Where it is not, the answer is C++'s: the new-handler, then an
-//! exception. Rust frames must not be unwound, so that neither is called from here: the wrappers below are a few
-//! instructions each, and on failure they *jump*, with their arguments and their caller's return address, to the
-//! operator of the program's own C++ library, which tries `malloc` again, calls the handler and throws.
+//! If memory is available, a block is a block of `malloc`. If it is not, C++ demands the new-handler and then an exception.
+//! Rust frames must not be unwound, so neither is called from here: the wrappers below are a few instructions each, and on
+//! failure they *jump*, with their arguments and their caller's return address, to the operator of the program's own C++
+//! library, which tries `malloc` again, calls the handler and throws.
 //!
-//! A program may replace some operators and not others; the standard says which default calls which. Each call of
-//! one operator by another therefore goes through the table of the dynamic loader and finds the replacement.
+//! A program may replace some operators and not others, and the standard says which default calls which. So each call of one
+//! operator by another goes through the table of the dynamic loader and finds the replacement.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
@@ -26,7 +26,7 @@ extern "C" fn aligned(size: usize, align: usize) -> *mut u8 {
     }
 }
 
-/// The operators that can fail, by the number the wrappers name them with.
+/// The operators that can fail, by the numbers that the wrappers use.
 static NAMES: [&CStr; 6] = [
     c"_Znwm",
     c"_ZnwmSt11align_val_t",
@@ -35,17 +35,17 @@ static NAMES: [&CStr; 6] = [
     c"_ZnamRKSt9nothrow_t",
     c"_ZnamSt11align_val_tRKSt9nothrow_t",
 ];
-/// From this number on they answer null where they fail.
+/// Operators from this number on return null on failure.
 const FIRST_NOTHROW: usize = 2;
 
 extern "C" fn answer_null() -> *mut c_void {
     ptr::null_mut()
 }
 
-/// The C++ library's operator for a call from `caller` that found no memory.
+/// The C++ library's version of operator `number`, for a call from `caller` that found no memory.
 extern "C" fn elsewhere(number: usize, caller: *const c_void) -> *const c_void {
     let name = NAMES[number];
-    // SAFETY: the next definition behind this library in the program's search order.
+    // SAFETY: the next definition after this library's in the program's search order.
     let mut found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
     if found.is_null() {
         found = from_callers_libraries(name, caller);
@@ -61,11 +61,11 @@ extern "C" fn elsewhere(number: usize, caller: *const c_void) -> *const c_void {
     ))
 }
 
-/// Where a program in C has loaded a plug-in in C++, the C++ library is known to the plug-in alone.
+/// If a program in C has loaded a plug-in in C++, only the plug-in can see the C++ library.
 #[cold]
 fn from_callers_libraries(name: &CStr, caller: *const c_void) -> *mut c_void {
     let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: plain queries; a handle is given back and its object stays, as the caller's code is running in it.
+    // SAFETY: plain queries. The handle is closed, and its object stays because the caller's code runs in it.
     unsafe {
         if libc::dladdr(caller, info.as_mut_ptr()) == 0 {
             return ptr::null_mut();
@@ -81,7 +81,7 @@ fn from_callers_libraries(name: &CStr, caller: *const c_void) -> *mut c_void {
     }
 }
 
-/// Jumps on to `elsewhere(number)` with the three argument registers and the return address as they were.
+/// Jumps to `elsewhere(number)` with the three argument registers and the return address unchanged.
 macro_rules! jump_elsewhere {
     ($number:literal) => {
         concat!(
@@ -101,7 +101,7 @@ macro_rules! jump_elsewhere {
     };
 }
 
-/// Jumps on if the operator `$theirs` of the program is not `$ours`: somebody has replaced it.
+/// Jumps on if the program's operator `$theirs` is not `$ours`, because it was replaced.
 macro_rules! unless_replaced {
     ($theirs:literal, $ours:literal) => {
         concat!(
@@ -117,7 +117,7 @@ macro_rules! unless_replaced {
     };
 }
 
-/// A second, hidden name for this place: addresses of exported names are the loader's business.
+/// A second, hidden name for this place: the loader decides on the addresses of exported names.
 macro_rules! hidden_name {
     ($name:literal) => {
         concat!(
@@ -299,8 +299,8 @@ pub unsafe extern "C" fn delete_aligned(block: *mut c_void, _align: usize) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// The deletes that the standard defines as a call of another one. A size is not looked at: a class without a virtual
-/// destructor, deleted by its base, names a wrong one, and runs with glibc.
+/// The deletes that the standard defines as a call of another one. The size is not checked: a class without a virtual
+/// destructor that is deleted by its base passes a wrong one, and runs with glibc.
 macro_rules! deletes {
     ($($function:ident $name:literal calls $other:literal;)*) => {$(
         #[doc = concat!("`", $name, "`, by way of `", $other, "`.")]

@@ -1,4 +1,4 @@
-//! A fault in the library itself ends the process: by one line on stderr and SIGABRT.
+//! A fault in the library itself ends the process with one line on stderr and SIGABRT.
 
 use core::panic::PanicInfo;
 use hakmem_alloc::raw;

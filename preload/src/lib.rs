@@ -1,9 +1,8 @@
-//! libhakmem.so: the malloc family, C++'s operators new and delete, a `dlopen` that keeps both in charge, and an `unshare`
-//! and a `setns` that find one thread where the program made no other, over hakmem-alloc, for programs that know nothing of
-//! it.
+//! libhakmem.so: hakmem-alloc for programs that know nothing of it.
 //!
-//! The malloc family itself is hakmem-alloc's, by its feature `malloc`. Like it, what is added here has no state and no
-//! constructor.
+//! The malloc family is hakmem-alloc's own, by its feature `malloc`. This library adds C++'s operators new and delete; a
+//! `dlopen` that keeps opened libraries on the same allocator; and an `unshare` and a `setns` that work although the allocator
+//! may run a thread. Like the family, none of it has state or a constructor.
 #![no_std]
 #![deny(
     missing_docs,
@@ -16,11 +15,11 @@ compile_error!(
     "libhakmem.so is built for x86_64 with glibc: its operators new are written in x86_64 assembly and its rules are glibc's"
 );
 
-// Cargo links anew when the order of the code changes.
+// So that cargo links again when the order of the code changes.
 const _: &[u8] = include_bytes!("../order.ld");
 
 mod api;
-// These two go on by the dynamic loader, which a static program has not.
+// Both forward through the dynamic loader, which a static program does not have.
 #[cfg(not(feature = "static"))]
 mod cxx;
 mod fault;
@@ -31,7 +30,7 @@ mod prefault;
 
 /// Bytes in an OS page.
 fn os_page() -> usize {
-    // SAFETY: a plain query, which answers from what the loader noted at start.
+    // SAFETY: a plain query, answered from what the loader stored at start.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)
 }

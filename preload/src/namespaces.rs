@@ -1,10 +1,10 @@
-//! `unshare` and `setns`, which the kernel allows for some namespaces to a process of one thread alone. The maintenance
-//! thread is none of the program's, so it ends before.
+//! `unshare` and `setns`. For some namespaces the kernel allows them only in a process of one thread. The maintenance thread is
+//! not the program's, so it ends first.
 
 use core::ffi::c_int;
 use hakmem_alloc::raw;
 
-/// As glibc answers: the kernel's result, and `errno`.
+/// Returns what glibc returns: the kernel's result, with `errno` set.
 fn kernel(call: impl FnOnce() -> libc::c_long) -> c_int {
     raw::without_helper(call) as c_int
 }

@@ -1,20 +1,19 @@
 //! `dlopen` and `dlmopen` without RTLD_DEEPBIND.
 //!
-//! A library that is opened with this flag looks for names in its own libraries first, and finds glibc's `malloc` in
-//! front of ours. Blocks that it gives to the program, or the program to it, would reach the wrong `free`. So the flag is
-//! dropped, unless `HAKMEM_DEEPBIND=1` keeps it. In a namespace of its own (`dlmopen`) a library has a C library of its
-//! own as well, and the flag stays.
+//! A library opened with this flag searches its own libraries for names first, and finds glibc's `malloc` before ours. A block
+//! that it passes to the program, or the program to it, would reach the wrong `free`. So the flag is dropped, unless
+//! `HAKMEM_DEEPBIND=1` keeps it. In another namespace (`dlmopen`) a library has its own C library too, so the flag stays.
 //!
-//! The loader takes the return address of `dlopen` for the library that asks: whose RUNPATH counts, what $ORIGIN is, and
-//! which namespace. So the functions here are a few instructions each, which leave the arguments and the return address as
-//! they were and *jump* to the real function.
+//! The loader identifies the calling library by the return address of `dlopen`: its RUNPATH counts, $ORIGIN is its directory,
+//! and its namespace is used. So the functions here are a few instructions each, which keep the arguments and the return
+//! address and *jump* to the real function.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr;
 use hakmem_alloc::raw;
 
-/// What to jump to, and the flags to go there with. Returned in `rax` and `rdx`.
+/// Where to jump, and with which flags. Returned in `rax` and `rdx`.
 #[repr(C)]
 struct Onward {
     real: *const c_void,
@@ -26,11 +25,11 @@ extern "C" fn answer_null() -> *mut c_void {
 }
 
 fn onward(name: &CStr, mode: c_int, drop: bool) -> Onward {
-    // SAFETY: the next definition behind this library in the program's search order: the C library's, or another
-    // library's that stands in for it.
+    // SAFETY: the next definition after this library's in the search order: the C library's, or that of another library that
+    // replaces it.
     let mut real = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.cast_const();
     if real.is_null() {
-        // The program called a function that nobody has but us.
+        // No other object defines the function that the program called.
         real = answer_null as *const c_void;
     }
     let drop = drop && mode & libc::RTLD_DEEPBIND != 0 && raw::drops_deepbind();
@@ -49,7 +48,7 @@ extern "C" fn open(mode: c_int) -> Onward {
 }
 
 extern "C" fn open_in(namespace: libc::c_long, mode: c_int) -> Onward {
-    // Lmid_t LM_ID_BASE
+    // 0 is LM_ID_BASE.
     onward(c"dlmopen", mode, namespace == 0)
 }
 

@@ -1,17 +1,17 @@
-//! What `env` would run: its arguments, as GNU's and busybox's read them.
+//! What `env` would run, from its arguments as GNU's and busybox's `env` read them.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What a call of `env` leads to.
+/// What a call of `env` runs.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Target {
-    /// No program, or nobody can say which.
+    /// No program, or one that cannot be determined.
     None,
     /// This one, with these arguments.
     Program(OsString, Vec<OsString>),
-    /// One that would not find the library, for this reason.
+    /// A program that would run without the library, and why.
     Without(&'static str),
 }
 
@@ -103,7 +103,7 @@ fn prepend(rest: &mut VecDeque<OsString>, words: Vec<OsString>) {
     }
 }
 
-/// The words of a text, at blanks that are not quoted; `None` where it names variables, whose values decide.
+/// The words of a text, split at unquoted blanks. `None` if it names variables, whose values would decide.
 fn split(text: &[u8]) -> Option<Vec<OsString>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;

@@ -1,7 +1,7 @@
 //! `hakmem-run [--stats] [--profile NAME] [--] program [args…]`: runs a program on libhakmem.so.
 //!
-//! Finds the library, puts it in front of `LD_PRELOAD`, sets the knobs and becomes the program. The dynamic loader says
-//! nothing of a program it preloads nothing into (static, or with raised privileges), so [`program`] looks first.
+//! Finds the library, puts it first in `LD_PRELOAD`, sets the knobs and executes the program. The dynamic loader does not
+//! report a program that it cannot preload into (static, or with raised privileges), so [`program`] checks first.
 #![deny(unsafe_code)]
 
 mod env_args;
@@ -27,7 +27,7 @@ Runs the program with its memory from libhakmem.so.
   --help, --version
 The library is HAKMEM_RUN_LIBRARY, or lies beside this program, or in ../lib beside it, or where the loader looks.";
 
-/// As a shell answers: the program cannot be run, and it is not found.
+/// Exit codes as a shell's: the program cannot be run, or is not found.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const WRONG_USE: u8 = 2;

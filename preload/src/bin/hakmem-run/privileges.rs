@@ -1,4 +1,4 @@
-//! Whether the kernel would raise the privileges of a program: the loader ignores `LD_PRELOAD` then.
+//! Whether the kernel would raise a program's privileges: then the loader ignores `LD_PRELOAD`.
 
 use std::ffi::CString;
 use std::fs;
@@ -10,8 +10,8 @@ use std::path::Path;
 const SETUID: u32 = 0o4000;
 const SETGID_AND_RUNNABLE: u32 = 0o2010;
 
-/// Why the library would be ignored, or `None`. A program that is setuid to the user who runs it raises nothing: root may
-/// run `su` on the library.
+/// Why the library would be ignored, or `None`. A program that is setuid to the user who runs it raises nothing: root may run
+/// `su` with the library.
 pub(crate) fn raised(path: &Path) -> io::Result<Option<&'static str>> {
     let meta = fs::metadata(path)?;
     let (setuid, setgid) = (
@@ -21,7 +21,7 @@ pub(crate) fn raised(path: &Path) -> io::Result<Option<&'static str>> {
     let (user, group) = real_ids();
     let other_user = setuid && meta.uid() != user;
     let other_group = setgid && meta.gid() != group;
-    // To a process of root's they add nothing.
+    // A process of root gains nothing by them.
     let capabilities = user != 0 && has_capabilities(path)?;
     if !(other_user || other_group || capabilities) || ignored(path)? {
         return Ok(None);
@@ -55,11 +55,11 @@ fn has_capabilities(path: &Path) -> io::Result<bool> {
             0,
         )
     };
-    // Any failure: no such attribute, or a file system that has none.
+    // Any failure means that there is no such attribute, or that the file system has none.
     Ok(len > 0)
 }
 
-/// Whether nothing is raised here at all: on a file system mounted `nosuid`, or where the process gave it up.
+/// Whether nothing is raised here: the file system is mounted `nosuid`, or the process has set no_new_privs.
 #[allow(unsafe_code, reason = "what std has no call for")]
 fn ignored(path: &Path) -> io::Result<bool> {
     let path = c_path(path)?;

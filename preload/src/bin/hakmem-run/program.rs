@@ -1,4 +1,4 @@
-//! The program that is to be run: where it is, and whether the library would reach it.
+//! The program to run: where it is, and whether the library would reach it.
 
 use crate::env_args::{self, Target};
 use crate::privileges::raised;
@@ -11,10 +11,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Scripts whose interpreter is a script, and `env` that runs `env`, as far as anybody goes.
+/// How far a chain of scripts and `env` is followed.
 const DEEPEST: usize = 8;
 
-/// As `execvp` finds it: by path if there is a slash, else in `PATH`.
+/// Finds a program as `execvp` does: by path if there is a slash, else in `PATH`.
 pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     let runnable = |path: &Path| {
         fs::metadata(path)
@@ -47,8 +47,8 @@ pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::new(NOT_FOUND, format!("{}: not found in PATH", name.display())))
 }
 
-/// Refuses what the loader would silently run without the library: `path`, or the program that it only leads to, as a
-/// script does and `env`.
+/// Refuses what the loader would silently run without the library: `path`, or the program that it leads to, as a script and
+/// `env` do.
 pub(crate) fn check(path: &Path, args: &[OsString]) -> Result<(), Failure> {
     check_chain(path, args, DEEPEST)
 }
@@ -71,7 +71,7 @@ fn check_chain(path: &Path, args: &[OsString], left: usize) -> Result<(), Failur
     }
     let file = match File::open(path) {
         Ok(file) => file,
-        // Runnable and not readable: nothing can be said of it, so nothing is refused.
+        // Runnable but not readable: its kind is unknown, so it is not refused.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
         Err(error) => return Err(cannot_read(error)),
     };
@@ -81,7 +81,7 @@ fn check_chain(path: &Path, args: &[OsString], left: usize) -> Result<(), Failur
         Kind::Script(interpreter, argument) if left > 0 => {
             let interpreter = PathBuf::from(interpreter);
             if !interpreter.exists() {
-                // The kernel says so, and better.
+                // The kernel reports it better.
                 return Ok(());
             }
             let mut all: Vec<OsString> = argument.into_iter().collect();
@@ -98,7 +98,7 @@ fn check_chain(path: &Path, args: &[OsString], left: usize) -> Result<(), Failur
                 Target::Without(why) => refuse(why),
                 Target::Program(name, args) => match find(&name) {
                     Ok(program) => check_chain(&program, &args, left - 1),
-                    // `env` says so itself.
+                    // `env` reports it itself.
                     Err(_) => Ok(()),
                 },
             }
@@ -112,7 +112,7 @@ enum Kind {
     Dynamic,
     Static,
     Foreign,
-    /// A file that begins with `#!`: the interpreter, and what else stands in the line.
+    /// A file that begins with `#!`: the interpreter, and the rest of the line.
     Script(OsString, Option<OsString>),
     Unknown,
 }
@@ -120,7 +120,7 @@ enum Kind {
 const X86_64: u16 = 62;
 const PT_INTERP: u32 = 3;
 
-/// What the head of a program file says: of an ELF file, whether it names a dynamic loader.
+/// The kind of a program file by its head; for an ELF file, whether it names a dynamic loader.
 fn kind(file: &File) -> Kind {
     let mut head = Vec::new();
     if file.take(256).read_to_end(&mut head).is_err() {
@@ -131,7 +131,7 @@ fn kind(file: &File) -> Kind {
         let line = line.trim_ascii();
         let end = line.iter().position(|b| b" \t".contains(b));
         let (word, rest) = line.split_at(end.unwrap_or(line.len()));
-        // The kernel hands the rest over as one argument.
+        // The kernel passes the rest as one argument.
         let rest = Some(rest.trim_ascii()).filter(|rest| !rest.is_empty());
         let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         return Kind::Script(owned(word), rest.map(owned));
