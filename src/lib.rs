@@ -8,16 +8,16 @@
 //! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
 //! ```
 //!
-//! Every allocation of the program now comes from here. Each thread has a heap of its own; blocks that another thread frees
-//! travel back in batches; memory that the program no longer needs goes back to the kernel; superslabs of 2 MiB, aligned to
-//! 2 MiB, get huge pages if their memory will be written. The crate depends on libc, `spin` and `static_assertions`, and has
-//! no build script and no C.
+//! Every allocation of the program now comes from here. Each thread has a heap of its own. Blocks that another thread frees
+//! travel back in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of
+//! 2 MiB, aligned to 2 MiB, which get huge pages if they will be written. The crate depends on libc, `spin` and
+//! `static_assertions`, and has no build script and no C.
 //!
-//! How it works inside is written in `docs/design.md` in the repository, and how to tune it in `docs/guide.md`.
+//! How it works inside is in `docs/design.md` in the repository, and how to tune it in `docs/guide.md`.
 //!
 //! # Configuration
 //!
-//! Nothing has to be set. A [`Config`] sets things in code, and an environment variable overrides each of them singly:
+//! Nothing has to be set. A [`Config`] makes settings in code, and an environment variable overrides each of them singly:
 //!
 //! ```
 //! use hakmem_alloc::{Config, Hakmem, Profile};
@@ -30,12 +30,12 @@
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
 //! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
-//! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised privileges ignore
-//! the environment.
+//! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised
+//! privileges ignore the environment.
 //!
 //! # Statistics
 //!
-//! [`stats`] is a typed snapshot of what the allocator holds, [`stats_quick`] the same without asking the kernel.
+//! [`stats`] returns a typed snapshot of what the allocator holds, and [`stats_quick`] the same without asking the kernel.
 //! `HAKMEM_STATS=1` prints one when the process exits.
 //!
 //! ```
@@ -43,14 +43,14 @@
 //! println!("{} bytes live, {} mapped", stats.live_bytes(), stats.bytes.mapped);
 //! ```
 //!
-//! [`purge`] gives back what can be given back now, [`prewarm`] takes memory before it is needed, and [`usable_size`] says how
-//! much a block holds. [`raw`] is the same allocator without `Layout`, for C interfaces.
+//! [`purge`] gives back what can be given back now, [`prewarm`] takes memory before it is needed, and [`usable_size`] returns
+//! how many bytes a block holds. [`raw`] is the same allocator without `Layout`, for C interfaces.
 //!
 //! # Memory of your own
 //!
-//! [`region`] maps memory with a checked alignment and a wish for huge pages, says how much of the wish came true, and brings
-//! memory in now or in the background; a ticket's descriptor tells an event loop when it is done. [`mod@prefault`] does the same
-//! for memory that the program mapped itself. Both work under any global allocator.
+//! [`region`] maps memory with a checked alignment, requests huge pages for it and says how many the kernel gave. It brings the
+//! memory in now or in the background; then a ticket's descriptor tells an event loop when that is done. [`mod@prefault`] does
+//! the same for memory that the program mapped itself. Both work under any global allocator.
 //!
 //! # Features
 //!
@@ -58,40 +58,42 @@
 //! |---|---|---|
 //! | `std` | yes | [`region`], and thread-local storage on architectures other than x86_64 |
 //! | `malloc` | no | exports `malloc`, `free` and the rest of the family, so that C and C++ in the program share the heap |
-//! | `allocator-api2` | no | the trait `Allocator` of that crate (0.2) for `&Hakmem`, for collections with an allocator of their own |
+//! | `allocator-api2` | no | the trait `Allocator` of that crate (0.2) for `&Hakmem`, for collections that take an allocator |
 //! | `local_dynamic_tls` | no | for libraries that hold the allocator and are opened by `dlopen`; without it the dynamic loader may refuse them. `docs/guide.md` says what it costs |
 //!
 //! # Platforms
 //!
-//! Linux, 64 bits, Rust 1.95 or newer, glibc or musl, linked dynamically or statically. x86_64 is what it is tested and measured
-//! on. On aarch64 the tests run in an emulator, with OS pages of 4, 16 and 64 KiB, which are read at run time. Other
-//! architectures are untested; anything else does not compile, and says so. Under Miri the system's allocator serves, and
+//! Linux, 64 bits, Rust 1.95 or newer, glibc or musl, linked dynamically or statically. It is tested and measured on x86_64. On
+//! aarch64 the tests run in an emulator, with OS pages of 4, 16 and 64 KiB; their size is read at run time. Other 64-bit
+//! architectures are untested. On anything else it does not compile, and says so. Under Miri the system's allocator serves, and
 //! everything here may be called.
 //!
 //! # Failure and misuse
 //!
-//! - An allocation that fails returns null: out of memory, a limit, or a size above `isize::MAX`. If the machine has memory and a
-//!   limit forbids it, one line on stderr says which. Nothing panics or unwinds. Blocks at one alignment of 64 GiB and more are
-//!   fewer than the directory's span (4 to 16 TiB) has multiples of it: 63 at 64 GiB, none at the span itself.
+//! - An allocation that fails returns null: memory is out, a limit forbids it, or the size is above `isize::MAX`. If the
+//!   machine has memory and a limit forbids it, one line on stderr names the limit. Nothing panics or unwinds. At alignments of
+//!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
+//!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
+//!   alignment of the whole span.
 //! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: one line on stderr that names
-//!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed twice,
-//!   blocks freed after their memory went back, and layouts of another size class.
-//! - Blocks that were written to after they were freed are noticed when the list they stand in is opened, with a line of the same
+//!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
+//!   twice, blocks freed after their memory went back, and layouts of another size class.
+//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a line of the same
 //!   kind.
-//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an address inside a
-//!   small block, nor an overflow from one block into the next.
+//! - Not noticed are a small block that is freed twice while its neighbours are in use, an address inside a small block, and an
+//!   overflow from one block into the next.
 //!
 //! # Signals and fork
 //!
-//! Allocating in a signal handler is not promised to work. Any thread may fork at any moment, and the child works on; in a process
-//! of one thread a signal handler may fork as well. `malloc` and `free` are no cancellation points, and leave `errno` alone when
-//! they succeed.
+//! Allocating in a signal handler is not promised to work. Any thread may fork at any moment, and the child works on. In a
+//! process of one thread a signal handler may fork as well. `malloc` and `free` are no cancellation points, and leave `errno`
+//! alone when they succeed.
 //!
 //! # System calls
 //!
-//! A filter of system calls (seccomp) that a program installs after its first allocation has to let these through or refuse
-//! them with an errno. Whatever it refuses, nothing ends and nothing is lost; memory is refused if `mmap` is. A test holds
-//! the table to the truth.
+//! If a program installs a filter of system calls (seccomp) after its first allocation, the filter has to allow these or refuse
+//! them with an errno. Whatever it refuses, the process goes on and nothing is lost; memory is refused if `mmap` is. A test
+//! keeps the table true.
 //!
 //! | call | for what |
 //! |---|---|
@@ -102,13 +104,14 @@
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
-//! | `write` | the messages to stderr |
+//! | `newfstatat`, `fstat`, `write` | the messages to stderr, and whether descriptor 2 still is stderr; the C library uses one of the first two |
 //!
-//! Where a thread of the allocator's own is started (`HAKMEM_BACKGROUND=0` and `HAKMEM_SS_PREFAULT` other than `async`
-//! forbid it), the C library's calls for a thread are added, as for any other: `clone3` or `clone`, `rt_sigprocmask`,
-//! `set_robust_list`, `rseq`, `exit`; and `getpid`. The thread sleeps in `futex` and `nanosleep`, and under `async` gives
-//! itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork` looks at
-//! `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. What [`region`] needs is not among these: it makes descriptors and maps files.
+//! A thread of the allocator's own (`HAKMEM_BACKGROUND=0` forbids it) adds the C library's calls for any thread: `clone3` or
+//! `clone`, `rt_sigprocmask`, `set_robust_list`, `rseq`, `exit`; and `getpid`. The thread sleeps in `futex` and `nanosleep`,
+//! and under `async` gives itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork`
+//! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
+//! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
+//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused.
 
 #![no_std]
 #![deny(

@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Calls that the allocator makes, or the C library on its behalf.
-const CALLS: [(&str, c_long); 28] = [
+const CALLS: [(&str, c_long); 29] = [
     ("mmap", libc::SYS_mmap),
     ("munmap", libc::SYS_munmap),
     ("mremap", libc::SYS_mremap),
@@ -39,6 +39,7 @@ const CALLS: [(&str, c_long); 28] = [
     ("close", libc::SYS_close),
     ("write", libc::SYS_write),
     ("fstat", libc::SYS_fstat),
+    ("newfstatat", libc::SYS_newfstatat),
     ("sched_getaffinity", libc::SYS_sched_getaffinity),
     ("getcpu", libc::SYS_getcpu),
     ("clone", libc::SYS_clone),
@@ -324,11 +325,13 @@ mod killing {
     }
 
     /// Calls of the table that this workload, where nobody waits or fails, does not make on every machine and at every address.
-    const AT_TIMES: [&str; 7] = [
+    const AT_TIMES: [&str; 9] = [
+        "fstat",
         "futex",
         "getcpu",
         "gettid",
         "mprotect",
+        "newfstatat",
         "prlimit64",
         "tgkill",
         "write",
@@ -365,6 +368,12 @@ mod killing {
         let ahead = ("HAKMEM_SS_PREFAULT", "async");
         run("quiet", none).success();
         run("threads", ahead).success();
+        let told = Child::of(TEST, "quiet")
+            .env(none.0, none.1)
+            .env("HAKMEM_THP", "never");
+        let told = told.env("HAKMEM_VERBOSE", "1").run();
+        told.success();
+        assert!(told.stderr.contains(" refused, ENOMEM"), "{told:?}");
         // Why memory is refused is asked only where it is.
         run("unrefused", none).success();
         let ended = run("quiet", ahead);
