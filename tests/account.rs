@@ -1,11 +1,11 @@
-//! The account of bytes against the kernel's: what `stats().bytes.held` says the process holds for blocks is what became
-//! resident, within 3 %. On huge pages what lies between the blocks in use is resident as well, up to another 3 %.
+//! The account of bytes against the kernel's: `stats().bytes.held` agrees with what became resident, within 3 %. On huge pages
+//! the memory between the blocks in use is resident as well, up to another 3 %.
 //!
-//! Behaviours imitated: programs that fill small, medium and large blocks, free them in whatever order, let others free
-//! them, shrink and grow buffers, and rest.
+//! Behaviours imitated: programs that fill small, medium and large blocks, free them in any order and by other threads, shrink
+//! and grow buffers, and rest.
 //!
-//! Every case is a child process whose other memory comes from the system allocator. Every page of a block is written,
-//! because the account counts what was handed out.
+//! Every case is a child process whose other memory comes from the system allocator. Every page of a block is written, because
+//! the account counts what was handed out.
 
 mod common;
 
@@ -23,7 +23,7 @@ use std::thread;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// Blocks that are live. The list is written to its end beforehand, so that none of its own pages come while it fills.
+/// Live blocks. The list is written to its end beforehand, so that none of its own pages come in while it fills.
 type Blocks = Vec<Block>;
 
 fn list() -> Blocks {
@@ -44,7 +44,7 @@ fn take(list: &Mutex<Blocks>, bytes: usize, sizes: Range<usize>) {
     }
 }
 
-/// Writes all pages that the account counts: of a block in a slab those of its class, of a large one those it asked for.
+/// Writes all pages that the account counts: for a block in a slab those of its class, for a large block those requested.
 fn touch(block: &Block) {
     block.touch();
     if block.layout.size() > MIB {
@@ -60,7 +60,7 @@ fn touch(block: &Block) {
     }
 }
 
-/// Frees these parts of a hundred, picked at random.
+/// Frees this many in a hundred, picked at random.
 fn free(list: &Mutex<Blocks>, percent: usize) {
     let mut list = list.lock().expect("no panic inside");
     list.shuffle(&mut SmallRng::seed_from_u64(1));
@@ -73,7 +73,7 @@ const MEDIUM: Range<usize> = 1000..60 * KIB;
 const RUNS: Range<usize> = 64 * KIB..MIB;
 const LARGE: Range<usize> = MIB + 1..20 * MIB;
 
-/// Lives one life up to its end or its middle.
+/// Runs one life up to its end or its middle.
 fn live(case: &str, list: &Mutex<Blocks>) {
     let half_freed = |sizes| {
         take(list, 100 * MIB, sizes);
@@ -117,7 +117,7 @@ fn live(case: &str, list: &Mutex<Blocks>) {
     }
 }
 
-/// Every second block to six tenths of its size, the others to one and a half.
+/// Resizes every second block to six tenths of its size, and the others to one and a half times.
 fn resize(list: &mut Blocks) {
     for (i, block) in list.drain(..).enumerate() {
         let size = block.layout.size() * (if i % 2 == 0 { 6 } else { 15 }) / 10;
@@ -129,8 +129,8 @@ fn resize(list: &mut Blocks) {
     }
 }
 
-/// Bytes by which resident memory and the account grew: tables of the allocator's own, the lists of this test and the
-/// program's pages are in neither.
+/// Bytes by which resident memory and the account grew. Neither contains the allocator's own tables, this test's lists or the
+/// program's pages.
 fn play(case: &str) {
     let list = Mutex::new(list());
     // What is needed once is not charged to the case.
@@ -186,7 +186,7 @@ fn what_is_held_is_what_is_resident() {
     assert!(apart.is_empty(), "{apart:?}");
 }
 
-/// Memory that the account does not know of is seen.
+/// Memory that the account does not know of is noticed.
 #[test]
 fn a_planted_leak_is_seen() {
     const TEST: &str = "a_planted_leak_is_seen";

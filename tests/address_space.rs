@@ -1,4 +1,4 @@
-//! Wherever the kernel has addresses, there are blocks.
+//! Blocks are allocated at any address that the kernel returns.
 //!
 //! Behaviours imitated:
 //! - databases, WebAssembly runtimes and garbage collectors that reserve 4 to 64 TiB, before or after their first block;
@@ -17,7 +17,7 @@ use std::ptr::null_mut;
 
 const TIB: usize = 1 << 40;
 
-/// Address space of the program's own, which nobody touches.
+/// Address space that the program reserves and nobody touches.
 fn reserve(len: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED nothing that exists is replaced.
@@ -78,8 +78,8 @@ fn terabytes_reserved_after_the_first_block() {
     }
 }
 
-/// What is free below a reservation has the indexes of what lies above it. Large blocks take every index there is in a
-/// stretch; then all addresses but that stretch, a span lower, are reserved.
+/// The free addresses below a reservation have the same indexes as the addresses above it. Large blocks take every index in a
+/// stretch; then all addresses but that stretch, one span lower, are reserved.
 #[test]
 fn indexes_that_are_taken_lead_elsewhere() {
     const TEST: &str = "indexes_that_are_taken_lead_elsewhere";
@@ -199,8 +199,8 @@ fn five_terabytes_of_large_blocks() {
     }
 }
 
-/// The tag at such an address is a live block's, and only the comparison of the whole address tells them apart. The
-/// thread that owns the block does not make it (its free of such an address is the one that is not named).
+/// The tag at such an address is a live block's, and only comparing the whole address tells them apart. The thread that owns
+/// the block does not free it: its free of such an address is the one case that is not detected.
 #[test]
 fn an_address_a_span_away_is_named() {
     const TEST: &str = "an_address_a_span_away_is_named";

@@ -3,7 +3,7 @@
 //! Behaviours imitated:
 //! - a program that grows for a while, rests, and grows again;
 //! - a hello-world, and a program that uses the same few megabytes over and over;
-//! - a fork in the midst of growth, whose child grows on.
+//! - a fork in the middle of growth, whose child continues to grow.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn helpers() -> usize {
     common::mem::threads_named(|name| name == "hakmem-ahead")
 }
 
-/// Allocates small written blocks, for which no time passes; answers them and the most helper threads that were seen.
+/// Allocates small blocks and writes them while no time passes; returns them and the most helper threads seen.
 // A block of its own for each is the point.
 #[allow(clippy::vec_box)]
 fn grow(mib: usize) -> (Vec<Box<[u8; 500]>>, usize) {
@@ -34,7 +34,7 @@ fn grow(mib: usize) -> (Vec<Box<[u8; 500]>>, usize) {
     (blocks, seen)
 }
 
-/// The same for a program that is to be helped: it grows on until a helper has had its turn on a busy machine.
+/// The same for a program that should be helped: it grows until a helper has had its turn on a busy machine.
 // A block of its own for each is the point.
 #[allow(clippy::vec_box)]
 fn grow_helped(mib: usize) -> (Vec<Box<[u8; 500]>>, usize) {
@@ -93,7 +93,7 @@ fn a_growing_program_is_kept_ahead_of_and_left_alone_when_it_rests() {
     );
 }
 
-/// What a program prewarms while the thread is at work stays when it has gone.
+/// What a program prewarms while the thread works stays after the thread has ended.
 #[test]
 fn what_was_prewarmed_on_request_is_left_alone() {
     const TEST: &str = "what_was_prewarmed_on_request_is_left_alone";

@@ -1,9 +1,9 @@
 //! What a process holds once its threads have ended and everything has been freed.
 //!
 //! Behaviours imitated:
-//! - a server whose sessions outlive the threads that serve them: threads replace blocks of a live set at random and hand
-//!   it on, successor after successor, and one that took nothing frees all at the end;
-//! - a thread that only frees, what dozens of ended ones took, in whatever order.
+//! - a server whose sessions outlive the threads that serve them: threads replace blocks of a live set at random and hand it on
+//!   to their successors, and a thread that allocated nothing frees all of it at the end;
+//! - a thread that only frees, in any order, what dozens of ended threads allocated.
 //!
 //! Every case is a child process whose other memory comes from the system allocator; bounds hold for resident bytes as
 //! the kernel counts them.
@@ -28,7 +28,7 @@ const LIVE: usize = 1000;
 
 type Set = Vec<Option<Block>>;
 
-/// Replaces blocks of the set, which it finds as it was left.
+/// Replaces blocks of the set, as the previous thread left it.
 fn turn(set: &mut Set, seed: u64, replacements: usize) {
     let mut rng = SmallRng::seed_from_u64(seed);
     for _ in 0..replacements {
@@ -40,7 +40,7 @@ fn turn(set: &mut Set, seed: u64, replacements: usize) {
     }
 }
 
-/// As the harness's workload of this name: `threads` at a time, each followed by the next while it still ends.
+/// Like the harness's workload of this name: `threads` at a time, each followed by the next while it still ends.
 fn hand_over(threads: usize) {
     let sets: Vec<Mutex<Set>> = (0..threads)
         .map(|_| Mutex::new((0..LIVE).map(|_| None).collect()))
@@ -68,8 +68,7 @@ fn hand_over(threads: usize) {
     }
 }
 
-/// Threads at work at once, each with some blocks of each size, all gone when the blocks are freed, by one thread and in no
-/// order.
+/// Threads that run at once, each with some blocks of each size. All have ended when one thread frees the blocks, in no order.
 fn freed_by_another(threads: usize) {
     let blocks = Arc::new(Mutex::new(Vec::new()));
     let start = Arc::new(std::sync::Barrier::new(threads));
@@ -92,7 +91,7 @@ fn freed_by_another(threads: usize) {
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
 }
 
-/// Bytes by which the process grew from the start, once it is at rest: `bound` at most, or what is left after a long wait.
+/// Bytes by which the process grew from the start, once it is at rest: at most `bound`, or what is left after a long wait.
 fn play(case: &str, bound: usize) -> usize {
     // What the runtime keeps of so many threads and lists is not charged to the case.
     thread::scope(|scope| (0..16).for_each(|_| drop(scope.spawn(thread::yield_now))));

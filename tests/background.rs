@@ -1,10 +1,11 @@
-//! The maintenance thread: there when a process of several threads retains much, absent otherwise.
+//! The maintenance thread exists when a process of several threads retains much, and not otherwise.
 //!
 //! Behaviours imitated:
-//! - a server whose workers took and freed much while the rest stays live, and that then waits;
+//! - a server whose workers allocated and freed much while the rest stays live, and that then waits;
 //! - the same with `HAKMEM_BACKGROUND=0`;
-//! - a process of one thread, which has none where it swings by little, and can do without where it wants to unshare;
-//! - a child of a fork, which has no maintenance thread until it needs one of its own;
+//! - a process of one thread, which has no such thread while its usage rises and falls by little, and can end it to call
+//!   unshare;
+//! - a child of a fork, which has no maintenance thread until it needs one;
 //! - a process that relies on where its signals are delivered.
 
 mod common;
@@ -42,7 +43,7 @@ fn hold() -> Vec<Block> {
     take(500 * MIB)
 }
 
-/// Two workers that free 192 MiB, for which no time passes, and are then idle.
+/// Two workers that free 192 MiB while no time passes, and are then idle.
 fn busy_and_then_idle() {
     clock::stop();
     let workers: Vec<_> = (0..2)
@@ -52,8 +53,8 @@ fn busy_and_then_idle() {
     clock::resume();
 }
 
-/// The status of the maintenance thread, which comes with such work, and ends a few seconds after: on a busy machine before
-/// this thread has its turn.
+/// The status of the maintenance thread. It starts during such work and ends a few seconds later, on a busy machine before this
+/// thread has its turn.
 fn maintenance_thread(known: &BTreeSet<String>) -> Option<String> {
     (0..PATIENCE).find_map(|_| {
         busy_and_then_idle();
@@ -82,7 +83,7 @@ fn newcomer(known: &BTreeSet<String>) -> Option<String> {
     }
 }
 
-/// Forks, and answers what `body` did in the child.
+/// Forks, and returns what `body` returned in the child.
 fn in_a_child(body: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child runs code of this test and the allocator, which promises to work after fork.
     match unsafe { libc::fork() } {
@@ -242,7 +243,7 @@ fn one_in_a_process_of_one_thread_that_swings_by_much_and_none_while_it_unshares
     );
 }
 
-/// What is retained there waits for the delay, as in any process that has the thread.
+/// What is retained there waits for the delay, as in any process with the thread.
 #[test]
 fn one_in_a_process_of_one_thread_that_asks_for_it() {
     run(

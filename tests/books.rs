@@ -1,7 +1,7 @@
-//! The books: what `stats()` says against what the program did.
+//! The accounting: what `stats()` says against what the program did.
 //!
 //! Behaviours imitated:
-//! - blocks of every class taken, kept, freed by their thread and by others; huge blocks; memory given back;
+//! - blocks of every class allocated, kept, and freed by their thread and by others; large blocks; memory given back;
 //! - threads one after another and many at once; eight owners whose blocks reach one freeing thread interleaved.
 //!
 //! Cases that need exact figures are child processes whose other memory comes from the system allocator.
@@ -17,7 +17,7 @@ use std::thread;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// Of every class a few, and some huge ones.
+/// A few blocks of every class, and some large ones.
 fn one_of_each() -> Vec<Block> {
     let small = (16..=1024).step_by(16);
     let medium = (1..=64).map(|i| i * 1000);
@@ -66,7 +66,7 @@ fn in_order(stats: &Stats) {
     );
 }
 
-/// Exact, except that a huge block counts with the few cache lines in front of it.
+/// Exact, except that a large block counts with the few cache lines in front of it.
 #[track_caller]
 fn same_bytes(counted: u64, usable: u64, huge: u64) {
     assert!(
@@ -204,7 +204,7 @@ fn threads_one_after_another_share_few_heaps() {
     });
 }
 
-/// Blocks per message when one thread frees, interleaved, what eight owners took that live on and sleep.
+/// Blocks per message when one thread frees the interleaved blocks of eight owners that live and sleep.
 fn blocks_per_message(size: usize) -> u64 {
     const EACH: usize = 20_000;
     let before = stats().batches;

@@ -1,9 +1,9 @@
 //! Misuse that the check on every free can see ends in one line that names the address, then SIGABRT.
 //!
 //! Behaviours imitated:
-//! - freeing an address on the stack, in a static, in an mmap of the program's own, one that is nobody's;
-//! - freeing a block twice after its superslab or mapping is gone; a huge block freed twice;
-//! - freeing the inside of a huge block, and of a run of slots;
+//! - freeing an address on the stack, in a static, in a mapping of the program's own, and one that nobody has;
+//! - freeing a block twice after its superslab or mapping is gone; a large block freed twice;
+//! - freeing the inside of a large block, and of a run of slots;
 //! - a Layout of a larger class, or of less than half the block;
 //! - a block that is written to after it was freed.
 
@@ -191,8 +191,8 @@ fn misuse_is_reported_from_a_busy_process() {
     }
 }
 
-/// Blocks that were freed and are written to all the same: what the allocator keeps in them is looked at before it is
-/// believed, so that no such word becomes a block.
+/// Blocks that are written to after they were freed. What the allocator keeps in them is checked before it is used, so that no
+/// such word becomes a block.
 #[test]
 fn what_is_written_to_freed_blocks_is_not_given_out() {
     const TEST: &str = "what_is_written_to_freed_blocks_is_not_given_out";
@@ -257,7 +257,7 @@ fn what_is_written_to_freed_blocks_is_not_given_out() {
     }
 }
 
-/// The same of blocks that wait in the inbox of a thread that ends.
+/// The same for blocks that wait in the inbox of a thread that ends.
 #[test]
 fn what_is_written_to_blocks_on_their_way_home_is_not_followed() {
     const TEST: &str = "what_is_written_to_blocks_on_their_way_home_is_not_followed";
@@ -291,7 +291,7 @@ fn what_is_written_to_blocks_on_their_way_home_is_not_followed() {
     );
 }
 
-/// The line names what the program called, not what that leads to.
+/// The line names the function that the program called, not one that it calls inside.
 #[test]
 fn the_line_names_the_call() {
     const TEST: &str = "the_line_names_the_call";

@@ -1,10 +1,10 @@
-//! Every public item has an example, which `cargo test --doc` compiles and runs. Enumerations of values, fields and what is
+//! Every public item has an example, which `cargo test --doc` compiles and runs. Enumerations of values, fields and items
 //! hidden from the documentation need none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where public items stand. What `api/c` exports is C's, and documented by C's own pages.
+/// The files with public items. What `api/c` exports is C's, and C's own pages document it.
 const PLACES: [&str; 4] = ["src/api", "src/api/stats", "src/region", "src/knobs"];
 
 fn sources() -> impl Iterator<Item = PathBuf> {

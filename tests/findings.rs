@@ -1,5 +1,5 @@
-//! What `HAKMEM_VERBOSE=1` says when something was not had: each cause provoked in a process of its own, where this
-//! machine allows it, and nothing said where everything was had.
+//! What `HAKMEM_VERBOSE=1` says when something is refused. Each cause is provoked in a process of its own, if this machine
+//! allows it, and nothing is said if nothing is refused.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{KIB, MIB};
 use hakmem_alloc::region::{Backing, HugeWish, HugetlbSize, Region};
 use hakmem_alloc::{prewarm, raw, stats_quick};
 
-/// The lines that are no setting.
+/// The lines that are not settings.
 fn findings(ended: &Ended) -> Vec<&str> {
     let setting = |line: &str| {
         let name = line
@@ -28,13 +28,13 @@ fn verbose(test: &'static str, case: &str) -> Child {
     Child::of(test, case).env("HAKMEM_VERBOSE", "1")
 }
 
-/// One finding, with this in it.
+/// Asserts that there is one finding, and that it contains this.
 fn one(ended: &Ended, part: &str) {
     let found = findings(ended);
     assert!(found.len() == 1 && found[0].contains(part), "{found:?}");
 }
 
-/// Superslabs with huge pages, twice: what is found is said once.
+/// Begins superslabs on huge pages twice: a finding is reported once.
 fn grow() {
     for _ in 0..2 {
         child::report("superslabs", prewarm(2));
@@ -82,7 +82,8 @@ fn huge_pages_forbidden_to_the_process() {
     assert_eq!(findings(&never), Vec::<&str>::new());
 }
 
-/// From the pool to transparent huge pages, and from there to OS pages: each step is a line, for who asked for the pool.
+/// From the pool to transparent huge pages, and from there to OS pages: each step is a line for a program that asked for the
+/// pool.
 #[test]
 fn each_step_down_from_the_pool_is_said() {
     const TEST: &str = "each_step_down_from_the_pool_is_said";
@@ -215,8 +216,8 @@ fn populating_ahead_without_a_thread() {
     assert_eq!(findings(&run("1")), Vec::<&str>::new());
 }
 
-/// Gives this thread a view of its own of /sys/fs/cgroup, in which the control groups it is in have 200 MiB and use 180 of
-/// them. The real groups are not touched: they belong to whoever runs this machine. Answers whether that can be done.
+/// Gives this thread its own view of /sys/fs/cgroup, in which its control groups have 200 MiB and use 180 of them. The real
+/// groups are not touched, because they belong to the machine's owner. Returns whether that is possible.
 fn see_a_tight_group() -> bool {
     let (none, cgroup) = (c"none".as_ptr(), c"/sys/fs/cgroup".as_ptr());
     let nothing = std::ptr::null();

@@ -1,13 +1,13 @@
 //! fork out of a process whose other threads are anywhere, inside the allocator too.
 //!
 //! Behaviours imitated:
-//! - thousands of forks while threads allocate, free each other's blocks, take huge blocks, start and end;
-//! - a child that allocates, frees what the parent allocated (its own thread's and other threads'), starts threads of
-//!   its own, forks again, and exits through the handlers or at once;
+//! - thousands of forks while threads allocate, free each other's blocks, allocate large blocks, start and end;
+//! - a child that allocates, frees what the parent allocated (its own thread's and other threads'), starts threads of its own,
+//!   forks again, and exits through the handlers or at once;
 //! - several threads that fork at the same time.
 //!
-//! A fork that hangs ends with the time limit of the whole, which prints a backtrace of every process; the alarm of
-//! each forked process is for those that nobody waits for any more.
+//! A fork that hangs ends with the time limit of the whole, which prints a backtrace of every process. The alarm of each forked
+//! process ends those that no other process waits for.
 
 // Threads come from `common::pthread`: a child of a process that starts threads with `std` cannot start any.
 mod common;
@@ -27,7 +27,7 @@ static HAKMEM: Hakmem = Hakmem::new();
 /// Seconds.
 const ALARM: u32 = 60 * PATIENCE;
 
-/// Threads that never leave the allocator alone until told to.
+/// Threads that keep calling the allocator until told to stop.
 struct Noise {
     stop: &'static AtomicBool,
     threads: Vec<Pthread>,
@@ -124,7 +124,7 @@ fn fork(what: &str, body: impl FnOnce()) -> libc::pid_t {
     }
 }
 
-/// So many small blocks, again and again, that their stack keeps their addresses in memory of its own.
+/// So many small blocks, again and again, that their stack keeps their addresses in magazines.
 fn swing() {
     for size in [24, 24, 24, 72, 72, 72] {
         let blocks: Vec<_> = (0..4000).map(|_| Block::new(&HAKMEM, size)).collect();

@@ -1,10 +1,10 @@
 //! What fork promises beyond a busy process (`fork.rs`).
 //!
 //! Behaviours imitated:
-//! - a library whose fork handlers were registered before the allocator's: they run while its locks stand still, allocate,
-//!   and wait for a lock under which another thread allocates;
+//! - a library whose fork handlers were registered before the allocator's: they run while its locks are frozen, allocate, and
+//!   wait for a lock under which another thread allocates;
 //! - a child that stays alone and needs the memory that its parent's threads held;
-//! - a process that is number 1 of its namespace and forks another that is;
+//! - a process that is number 1 of its namespace and forks another such process;
 //! - a signal handler that forks in a process of one thread.
 
 mod common;
@@ -56,10 +56,10 @@ fn allocate_and_free(seed: usize) {
     Block::new(&HAKMEM, 3 * MIB).free(&HAKMEM);
 }
 
-/// A lock of a library's, as simple as can be: whoever waits sleeps.
+/// A minimal lock of a library: a waiter sleeps.
 static THEIRS: AtomicBool = AtomicBool::new(false);
 static EARLY_CALLS: AtomicUsize = AtomicUsize::new(0);
-/// The handlers do nothing but in the test that is about them.
+/// The handlers do nothing except in the test that is about them.
 static EARLY: AtomicBool = AtomicBool::new(false);
 
 fn take_theirs() {
@@ -191,7 +191,7 @@ fn prefault() {
     assert!(ticket.wait().expect("it is done").bytes <= 4 * MIB);
 }
 
-/// Runs `body` in a child that is number 1 of a new namespace; false if the kernel does not let this process make one.
+/// Runs `body` in a child that is number 1 of a new namespace. Returns false if the kernel does not let this process make one.
 fn as_number_one(body: impl FnOnce()) -> bool {
     // SAFETY: plain system calls; as an ordinary user it takes a namespace of users, too.
     let unshared = unsafe {

@@ -1,11 +1,11 @@
 //! OS pages inside slabs in use: what goes back while some blocks of every slab stay live.
 //!
 //! Behaviours imitated:
-//! - many short-lived blocks with a long-lived one in between, of one size, of several, of any; freed by the thread that
-//!   took them, by another one, by one that ends;
+//! - many short-lived blocks with a long-lived one in between: of one size, of several, of any; freed by the thread that
+//!   allocated them, by another one, or by one that ends;
 //! - the same at a call (`purge`), and in a process that never calls again;
 //! - blocks of several OS pages each, of which every slab keeps one;
-//! - a program that takes as much again, again and again: nothing is lost, and what it holds comes down each time.
+//! - a program that allocates as much again, again and again: nothing is lost, and what it holds falls each time.
 //!
 //! Every case is a child process whose other memory comes from the system allocator. What may stay is counted from the
 //! addresses of the blocks that stay: the OS pages they touch.
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// What bins hold and pin, what stays free for the next to come, and metadata.
+/// What bins hold and pin, what stays free for the next request, and metadata.
 const REST: usize = 5 * MIB;
 
 /// Blocks of which `every`-th will stay, up to `bytes` in all, each written from end to end.
@@ -66,7 +66,7 @@ fn small(rng: &mut SmallRng) -> usize {
     rng.random_range(64..=2048)
 }
 
-/// What the test's own lists hold is taken before, and not charged.
+/// The memory of the test's own lists is allocated before, and not counted.
 struct Before(usize);
 
 impl Before {
@@ -78,7 +78,7 @@ impl Before {
         mem::rss().saturating_sub(self.0)
     }
 
-    /// Waits for somebody to see time pass, at most until so much is held. Reports what is held then, and the bound.
+    /// Waits until some thread sees time pass, at most until so much is held. Reports what is held then, and the bound.
     fn wait(&self, kept: &[Block], lists: usize) {
         let bound = pages(kept) + lists + REST;
         let limit = Duration::from_secs(12);

@@ -1,12 +1,12 @@
 //! `HAKMEM_THP=auto` makes resident what a program writes, and a bounded rest.
 //!
 //! Behaviours imitated:
-//! - buffers of which a page is used: run-time stacks, receive buffers, arrays that are mostly empty;
+//! - buffers of which one page is used: run-time stacks, receive buffers, arrays that are mostly empty;
 //! - blocks that leave nearly half of their last slot untouched;
-//! - growth in small blocks, in larger ones and in one vector, each of them written whole.
+//! - growth in small blocks, in larger ones and in one vector, each written whole.
 //!
-//! Each case is a child process whose other memory comes from the system allocator. Where the kernel has no huge pages the
-//! bounds on resident memory hold all the same, and faults are not counted.
+//! Each case is a child process whose other memory comes from the system allocator. If the kernel has no huge pages, the bounds
+//! on resident memory hold all the same, and faults are not counted.
 
 mod common;
 
@@ -17,7 +17,7 @@ use std::alloc::{GlobalAlloc, Layout};
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// `count` blocks of `size` bytes, the first `written` of each written; answers by how much resident memory and the
+/// Allocates `count` blocks of `size` bytes and writes the first `written` of each. Returns by how much resident memory and the
 /// thread's faults grew.
 fn hold(count: usize, size: usize, written: usize, zeroed: bool) -> (usize, usize) {
     let layout = Layout::from_size_align(size, 16).expect("a layout");

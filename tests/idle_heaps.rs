@@ -1,9 +1,9 @@
-//! What heaps keep whose threads have ended: bins as the thread left them, for the next one.
+//! What heaps keep after their threads have ended: bins as the thread left them, for the next one.
 //!
 //! Behaviours imitated:
 //! - a server that starts a thread for each request, all of the same kind;
-//! - threads that free what two other threads allocated, and end with it in their hands;
-//! - a crowd of threads that end at once, and a program that goes on with one thread afterwards.
+//! - threads that free what two other threads allocated, and end before they have returned it;
+//! - many threads that end at once, and a program that continues with one thread.
 //!
 //! Every case is a child process whose other memory comes from the system allocator, so that figures are exact.
 
@@ -69,7 +69,7 @@ fn one_after_another() {
     assert_eq!(stats().superslabs.in_use, 0, "purge empties idle heaps");
 }
 
-/// What a thread holds of others goes to them when it ends, whatever it keeps of its own.
+/// A thread that ends returns the blocks of other heaps, whatever it keeps of its own.
 fn foreign() {
     let handed = Barrier::new(3);
     let freed = Barrier::new(3);
@@ -128,7 +128,7 @@ fn foreign() {
     assert_eq!(stats().superslabs.in_use, 0);
 }
 
-/// Many that end at once keep no more than a few may, and what nobody comes for goes home as others work on.
+/// Many threads that end at once keep no more than a few may, and what no thread takes returns to its slabs as others work on.
 fn a_crowd() {
     const THREADS: usize = 64;
     let all = Barrier::new(THREADS);

@@ -1,6 +1,5 @@
-//! The knobs as a program meets them: this test binary, built with the allocator, starts itself with an
-//! environment of its own and reads what the allocator says on stderr. The child does nothing but list its
-//! tests, which allocates.
+//! The knobs as a program meets them. This test binary, built with the allocator, starts itself with another environment and
+//! reads what the allocator writes to stderr. The child only lists its tests, which allocates.
 
 mod common;
 
@@ -12,14 +11,14 @@ use std::process::{Command, Output};
 
 use hakmem_alloc::{Config, Hakmem, ThpPolicy};
 
-/// With something set in code, so that precedence can be seen from outside.
+/// With a setting made in code, so that precedence shows from outside.
 #[global_allocator]
 static GLOBAL: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Never).purge_delay_ms(77));
 
-/// Another one with other wishes, which come too late.
+/// Another static with other settings, which come too late.
 static OTHER: Hakmem = Hakmem::with_config(Config::new().thp(ThpPolicy::Always));
 
-/// Runs `program` with no knobs but these, and answers the lines the allocator wrote.
+/// Runs `program` with only these knobs, and returns the lines that the allocator wrote.
 fn lines_of(program: &Path, knobs: &[(&str, &str)]) -> Vec<String> {
     let Output {
         status,
@@ -44,7 +43,7 @@ fn command(program: &Path, knobs: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Takes the knobs of this process away and sets these.
+/// Removes the knobs of this process and sets these.
 fn clean<'a>(command: &'a mut Command, knobs: &[(&str, &str)]) -> &'a mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HAKMEM_") {
@@ -264,8 +263,8 @@ impl Drop for Copy {
     }
 }
 
-/// Needs to run as root, and a file system that honours the set-user-id bit: elsewhere there is no such program
-/// to be had, and the control below says so.
+/// Needs root, and a file system that honours the set-user-id bit. Elsewhere there is no such program, and the control below
+/// says so.
 #[test]
 fn a_privileged_program_ignores_the_environment() {
     use std::os::unix::fs::{PermissionsExt, chown};

@@ -1,9 +1,9 @@
-//! Large blocks are taken again from those that were freed, and not from the kernel each time.
+//! Large blocks are served from those that were freed, and not from the kernel each time.
 //!
-//! Behaviour imitated: image, video and matrix programs that hold a few buffers of 5 to 25 MiB and replace one after the
-//! other by one of another size, or that make a few zeroed ones for each picture and drop them all; programs whose
-//! next buffer is longer than any they freed. What must not happen is that every free unmaps and every allocation maps
-//! and faults: counted here in bytes given back and in page faults, for times vary with the machine.
+//! Behaviour imitated: image, video and matrix programs that hold a few buffers of 5 to 25 MiB and replace one after the other
+//! by one of another size, or that allocate a few zeroed ones for each picture and drop them all; programs whose next buffer is
+//! longer than any they freed. It must not happen that every free unmaps and every allocation maps and faults. Bytes given back
+//! and page faults are counted, because times vary with the machine.
 
 mod common;
 
@@ -57,7 +57,7 @@ fn replace_in_turn() {
     child::report("faults", after.1 - before.1);
 }
 
-/// Pictures of four zeroed buffers; all are gone before the next picture. Answers bytes that were not zero.
+/// Pictures of four zeroed buffers, all freed before the next picture. Returns how many bytes were not zero.
 fn zeroed_for_each_picture(pictures: usize) -> usize {
     let mut wrong = 0;
     for picture in 0..pictures {
@@ -81,7 +81,7 @@ fn zeroed_for_each_picture(pictures: usize) -> usize {
     wrong
 }
 
-/// One buffer at a time is replaced by one of quite another size, all of it written.
+/// One buffer at a time is replaced by one of a very different size, all of it written.
 fn replaced_in_full() {
     let mut rng = SmallRng::seed_from_u64(3);
     let mut live: [Option<Block>; 4] = [const { None }; 4];

@@ -1,4 +1,4 @@
-//! Threads whose destructors run after the allocator's own, in every round of them.
+//! Threads whose destructors run after the allocator's own, in every round of destructors.
 //!
 //! Counted, not timed: without a heap every free is a batch of its own to the block's owner.
 

@@ -1,7 +1,7 @@
-//! Layouts at the ends of what a `Layout` can say.
+//! Layouts at the limits of `Layout`.
 //!
 //! Behaviours imitated:
-//! - sizes near isize::MAX: a wrapped computation, answered with null;
+//! - sizes near isize::MAX, as from a computation that wrapped: the result is null;
 //! - a reservation of 200 GiB that is never touched, grown to 300;
 //! - alignments of every power of two up to 64 GiB.
 

@@ -1,4 +1,4 @@
-//! Memory runs out, in each of the ways a kernel has for that.
+//! Memory runs out, in each way a kernel has for it.
 //!
 //! Behaviours imitated:
 //! - RLIMIT_AS set before the program starts, from 64 MiB to 16 GiB: a start below the full directory's size;
@@ -6,8 +6,7 @@
 //! - RLIMIT_AS reached while a thread that sleeps keeps what it had freed;
 //! - `vm.max_map_count` reached, so that mmap, munmap and mprotect all fail.
 //!
-//! What is asked: null from alloc, nothing from free, never a panic or an abort, and everything works again once there
-//! is memory.
+//! Required: alloc returns null, free does nothing, nothing panics or aborts, and everything works again once there is memory.
 
 mod common;
 
@@ -39,7 +38,7 @@ impl Chain {
         }
     }
 
-    /// Takes blocks until the allocator says no, or `most` are held.
+    /// Allocates blocks until the allocator refuses, or `most` are held.
     fn fill(&mut self, most: usize) {
         while self.count < most && self.push() {}
     }
@@ -147,7 +146,7 @@ fn address_space_limited_from_the_start() {
     }
 }
 
-/// Below what the process needs the start may fail, but only in the loader's or std's own clear words.
+/// Below what the process needs the start may fail, but only with the loader's or std's own clear words.
 #[test]
 fn address_space_too_small_to_start() {
     const TEST: &str = "address_space_too_small_to_start";
@@ -233,7 +232,7 @@ fn address_space_limited_while_running() {
     }
 }
 
-/// What one thread frees and takes again stays with it; another one that has no memory left gets it.
+/// What one thread frees and takes again stays with it; another thread that has no memory left gets it.
 #[test]
 fn what_a_sleeping_thread_keeps_is_had_by_others() {
     const TEST: &str = "what_a_sleeping_thread_keeps_is_had_by_others";
@@ -281,7 +280,7 @@ fn what_a_sleeping_thread_keeps_is_had_by_others() {
     assert_eq!(value("large"), 1, "20 MiB at once");
 }
 
-/// Maps until mmap fails for want of map entries; returns the range to unmap.
+/// Maps until mmap fails because the map count is reached; returns the range to unmap.
 fn exhaust_map_entries() -> (*mut libc::c_void, usize) {
     let page = mem::page_size();
     let length = (1 << 18) * page;

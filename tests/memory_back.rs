@@ -28,8 +28,7 @@ use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// Milliseconds after which nothing is remembered of what the program came back for, wherever in an epoch they begin: a purge
-/// delay and a quarter of it.
+/// Milliseconds after which demand is forgotten, wherever in an epoch they begin: a purge delay and a quarter of it.
 const FORGOTTEN: u64 = 1250;
 
 /// Blocks of sizes drawn by `size`, up to `bytes` in all, every byte's OS page touched.
@@ -59,7 +58,7 @@ fn mixed(rng: &mut SmallRng) -> usize {
     rng.random_range(4.0f64..15.0).exp2() as usize
 }
 
-/// One child's life: what it measured, in bytes.
+/// One child's life: its figures, in bytes.
 fn play(case: &str) -> usize {
     // Whatever the runtime needs once is not charged to the case.
     free(take(64 * KIB, 1, small));
@@ -272,7 +271,7 @@ fn sleepers(before: usize, threads: usize, times: u64, bytes: usize) -> usize {
     held
 }
 
-/// What all of these bounds rest on: memory that nobody gives back is seen.
+/// The premise of all these bounds: memory that nobody gives back is noticed.
 #[test]
 fn a_planted_leak_is_seen() {
     if child::case().is_some() {

@@ -1,5 +1,5 @@
-//! Under Miri the system's allocator serves, and what looks at this one finds nothing instead of ending the interpreter:
-//! a program whose own tests run under Miri may call all of it. Without Miri the same calls find something.
+//! Under Miri the system's allocator serves, and statistics and purges find nothing instead of ending the interpreter: a
+//! program whose own tests run under Miri may call everything. Without Miri the same calls find something.
 
 use hakmem_alloc::{Hakmem, prewarm, purge, stats, stats_quick};
 

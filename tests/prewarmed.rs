@@ -1,9 +1,9 @@
-//! The books of superslabs that were prewarmed, used in part, and given back by the delay.
+//! The accounting of superslabs that were prewarmed, used in part, and given back after the delay.
 //!
-//! Behaviour imitated: a service that prewarms at its start, handles a first request that needs a fraction of it, rests
-//! until the purge delay has passed, and asks for everything to be given back.
+//! Behaviour imitated: a service that prewarms at its start, handles a first request that needs a fraction of it, rests until
+//! the purge delay has passed, and asks for everything to be given back.
 //!
-//! And the huge pages of what is made resident as a whole, under `HAKMEM_THP=auto`.
+//! Also the huge pages of what is made resident as a whole, under `HAKMEM_THP=auto`.
 
 mod common;
 
@@ -64,7 +64,7 @@ fn what_went_with_the_delay_is_not_there_to_be_purged() {
     assert_eq!(value("sum"), value("mapped"), "{ended:?}");
 }
 
-/// A small program under auto has no huge page, unless what it asked for makes superslabs resident as a whole anyway.
+/// A small program under auto has no huge page, unless a setting makes superslabs resident as a whole anyway.
 #[test]
 fn what_is_resident_as_a_whole_is_a_huge_page_under_auto() {
     const TEST: &str = "what_is_resident_as_a_whole_is_a_huge_page_under_auto";

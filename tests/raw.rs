@@ -1,9 +1,9 @@
-//! The entry points without `Layout`, and what goes beyond `GlobalAlloc`: usable size, prewarm, purge.
+//! The entry points without `Layout`, and what is beyond `GlobalAlloc`: usable size, prewarm, purge.
 //!
 //! Behaviours imitated:
 //! - a C program: blocks of zero bytes, free without a size, free of null, every byte of the usable size used;
-//! - blocks taken through one door and given back through another, by another thread;
-//! - a program that prepares memory before it is needed, and one that gives back what it can right now.
+//! - blocks allocated through one interface and freed through another, by another thread;
+//! - a program that prepares memory before it is needed, and one that gives back at once what it can.
 
 mod common;
 
@@ -269,8 +269,8 @@ fn purge_gives_back_at_once() {
     assert!(ended.value::<usize>("again") <= 2 * MIB, "{ended:?}");
 }
 
-/// What was prewarmed and not used goes back as well, also where a few of its slots are in use; what comes after that
-/// is as zero as ever.
+/// What was prewarmed and not used goes back as well, even if a few of its slots are in use. What comes after that is still
+/// zero.
 #[test]
 fn purge_gives_back_what_was_prewarmed() {
     const TEST: &str = "purge_gives_back_what_was_prewarmed";

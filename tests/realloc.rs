@@ -4,7 +4,7 @@
 //! - a vector that grows by doubling from 16 bytes to 1 GiB, and shrinks back;
 //! - a block shrunk to half and freed with the smaller Layout, by its owner and by another thread;
 //! - a buffer resized back and forth by a few bytes;
-//! - a huge block with a huge alignment that grows.
+//! - a large block with a large alignment that grows.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn a_size_of_the_same_class_stays_in_place() {
     }
 }
 
-/// In place where a copy would save little, or where the tail can be cut off.
+/// In place if a copy would save little, or if the tail can be cut off.
 #[test]
 fn a_shrink_to_half_keeps_what_is_left() {
     // Sizes of whole classes: half of the size is half of the block.
@@ -166,7 +166,7 @@ fn growth_by_doubling_keeps_content_and_alignment() {
     }
 }
 
-/// A move of page tables faults for no page that was resident: copying would fault once per OS page of the target.
+/// A move of page tables causes no fault for a page that was resident: a copy would fault once per OS page of the target.
 #[test]
 fn a_huge_block_grows_without_copying() {
     const TEST: &str = "a_huge_block_grows_without_copying";
@@ -208,7 +208,7 @@ fn a_huge_block_grows_without_copying() {
     assert_eq!(ended.success().value::<usize>("grew"), 2 * MIB);
 }
 
-/// Doubling must not need old and new resident at once.
+/// Doubling must not need the old and the new block resident at once.
 #[test]
 fn a_growing_vector_holds_one_copy() {
     const TEST: &str = "a_growing_vector_holds_one_copy";
@@ -265,7 +265,7 @@ fn back_and_forth_by_a_few_bytes() {
     }
 }
 
-/// The tail that a shrink cuts off may start in a part of the directory nobody used yet.
+/// The tail that a shrink cuts off may start in a part of the directory that was never used.
 #[test]
 fn the_rest_of_a_shrunk_block_serves_the_next() {
     // SAFETY: sizes are not zero; each block is freed once with its last layout, and only first bytes are written.

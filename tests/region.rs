@@ -1,5 +1,5 @@
-//! The region API as a program meets it: every backing, tickets, event loops, fork, files that
-//! shrink. What needs a failing kernel is in the unit tests of src/region.
+//! The region API as a program meets it: every backing, tickets, event loops, fork, files that shrink. Tests that need a
+//! failing kernel are unit tests of src/region.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -33,9 +33,9 @@ fn counting_file(len: usize) -> File {
     file
 }
 
-/// Milliseconds after which what has to come is missed, on a slow machine too.
+/// Milliseconds after which an event counts as missed, on a slow machine too.
 const PATIENCE_MS: i32 = 600_000;
-/// How often a test starts work anew that may be over before the test comes to what it is about.
+/// How often a test starts work again that may end before the test reaches its point.
 const TRIES: u32 = 100;
 
 fn poll_readable(ticket: &Ticket, timeout_ms: i32) -> bool {
@@ -118,7 +118,7 @@ fn bad_wishes_say_what_was_expected() {
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
 }
 
-/// What the kernel refuses is said in one line: what was asked for, the reason, and what to do.
+/// A refusal of the kernel is one line: what was requested, the reason, and what to do.
 #[test]
 fn refusals_say_what_to_do() {
     let text = |backing: Backing| {
@@ -400,7 +400,8 @@ fn dropping_the_ticket_of_own_memory_waits_until_it_is_let_go() {
     assert!(early, "the drop waits for all of the work");
 }
 
-/// Drops a ticket of own memory whose work has begun, sees that it goes no further, and answers whether some was left to do.
+/// Drops a ticket of the caller's own memory whose work has begun, checks that it goes no further, and returns whether some was
+/// left to do.
 fn dropped_at_work(len: usize) -> bool {
     let builder = Region::builder().len(len).huge(HugeWish::Refuse);
     let region = builder.map().unwrap();
@@ -452,7 +453,7 @@ fn a_lock_is_kept_or_refused_with_the_reason() {
     }
 }
 
-/// Runs `f` in a forked child and answers its exit code; 128 + n where signal n ended it.
+/// Runs `f` in a forked child and returns its exit code, or 128 + n if signal n ended it.
 fn in_child(f: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child leaves by _exit. It uses the allocator, which is safe after fork.
     unsafe {

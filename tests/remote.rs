@@ -1,7 +1,7 @@
-//! Blocks freed by another thread than the one that took them.
+//! Blocks freed by another thread than the one that allocated them.
 //!
 //! Behaviours imitated:
-//! - a ring (each thread frees what its neighbour took), a star (one thread frees for all), all to all;
+//! - a ring (each thread frees what its neighbour allocated), a star (one thread frees for all), all to all;
 //! - eight owners whose blocks reach one freeing thread interleaved;
 //! - a producer that sleeps while its blocks are freed, and one that has ended;
 //! - a consumer that never allocates: memory must not grow with the number of blocks handed over;
@@ -21,7 +21,7 @@ use std::thread;
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// Sizes of small, medium and multi-slot classes, and a huge block now and then.
+/// Sizes of small, medium and multi-slot classes, and a large block now and then.
 fn size(i: usize) -> usize {
     const SIZES: [usize; 12] = [
         16, 48, 64, 100, 256, 900, 1500, 4096, 9000, 40_000, 100_000, 300_000,
@@ -33,7 +33,7 @@ fn size(i: usize) -> usize {
     }
 }
 
-/// Thread `id` produces for the thread `route(id, i)` chooses; everybody frees what arrives.
+/// Thread `id` produces for the thread `route(id, i)`; every thread frees what arrives.
 fn exchange(threads: usize, blocks: usize, route: impl Fn(usize, usize) -> usize + Sync) -> usize {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..threads).map(|_| sync_channel::<Vec<Block>>(64)).unzip();
@@ -266,7 +266,7 @@ fn memory_does_not_grow_under_a_consumer_that_never_allocates() {
     }
 }
 
-/// Four owners take 64 MiB and sleep (or end); a thread that allocates nothing frees it all.
+/// Four owners allocate 64 MiB and sleep (or end); a thread that allocates nothing frees all of it.
 fn left_after_foreign_frees(owners_end: bool) -> usize {
     let before = mem::rss();
     let (send, receive) = sync_channel::<Vec<Block>>(4);

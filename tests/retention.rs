@@ -1,4 +1,4 @@
-//! What a process keeps beside what it uses: while it grows, after it has freed, and when it calls no more.
+//! What a process keeps beside what it uses: while it grows, after it has freed, and when it makes no more calls.
 //!
 //! Behaviours imitated, each a program of its own in the public reports these come from:
 //! - phases of one kind of blocks after the other, each as large as the last: the peak is that of one phase;
@@ -8,8 +8,8 @@
 //! - buffers at alignments above 2 MiB in a loop;
 //! - threads whose buffers grow and go, over and over.
 //!
-//! Bounds are in bytes and faults as the kernel counts them. Nothing depends on how fast the machine is: purge delays are a
-//! minute, so that no time passes, or nobody calls any more.
+//! Bounds are in bytes and faults as the kernel counts them. Nothing depends on the machine's speed: purge delays are a minute,
+//! so that no time passes, or nobody calls any more.
 
 mod common;
 
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// Runs `body` in a process that never made a thread: a child of a fork. What it reports is the caller's report.
+/// Runs `body` in a process that never made a thread: a child of a fork. Its reports become the caller's.
 fn alone(body: impl FnOnce()) {
     // SAFETY: the child runs code of this test and the allocator, which promises to work after fork.
     match unsafe { libc::fork() } {
@@ -43,7 +43,7 @@ fn alone(body: impl FnOnce()) {
     }
 }
 
-/// Blocks of sizes drawn by `size`, `bytes` in all, every OS page touched; their list is part of no measure.
+/// Blocks of sizes drawn by `size`, `bytes` in all, every OS page touched; their list is not counted.
 struct Filled {
     blocks: Vec<Block>,
 }
@@ -75,7 +75,7 @@ impl Filled {
     }
 }
 
-/// Phase after phase of `mib` MiB of blocks of one size each; the most resident at the end of one.
+/// Phase after phase of `mib` MiB of blocks of one size each; returns the most resident at the end of one.
 fn phases(mib: usize, sizes: &[usize], rounds: usize) {
     let least = sizes.iter().min().expect("a phase");
     let mut filled = Filled::with_room(mib * MIB / least + 1);

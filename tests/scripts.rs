@@ -1,6 +1,6 @@
-//! The stored inputs of the fuzzer (`fuzz/`) again, without a fuzzer, and some that nobody stored.
+//! Replays the stored inputs of the fuzzer (`fuzz/`) without a fuzzer, and some random ones.
 //!
-//! Behaviour imitated: whatever a fuzzer comes upon. `ALLOC_TEST_SEED` repeats a run.
+//! Behaviour imitated: anything a fuzzer finds. `ALLOC_TEST_SEED` repeats a run.
 
 mod common;
 

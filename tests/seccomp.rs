@@ -1,13 +1,13 @@
 //! System calls refused from outside, as sandboxes do.
 //!
 //! Behaviours imitated:
-//! - a sandbox that refuses one call, with each of the errnos that are in use, from before the first allocation or from a
-//!   moment in mid-life on;
-//! - a program that starts, and then lets nothing through but a list of calls.
+//! - a sandbox that refuses one call, with each of the errnos in use, from before the first allocation or from a later moment
+//!   on;
+//! - a program that starts, and then allows only a list of calls.
 //!
-//! Every case is a child process, where two threads take, resize, free and hand on blocks of every kind by turns, and look
-//! aside at everything else the interface has. Whatever is refused, no content is lost and nothing hangs; memory is refused
-//! where `mmap` is, and nowhere else.
+//! Every case is a child process in which two threads in turn allocate, resize, free and hand on blocks of every kind, and use
+//! everything else the interface has. Whatever is refused, no content is lost and nothing hangs. Memory is refused only if
+//! `mmap` is.
 
 mod common;
 

@@ -1,7 +1,7 @@
-//! Statistics as a program sees them: exact where they promise to be, and printed at exit where the environment asks.
+//! Statistics as a program sees them: exact where they promise to be, and printed at exit if the environment asks.
 //!
-//! The blocks counted here have sizes that nothing else in a test process uses, so that other threads of the test
-//! harness do not disturb.
+//! The blocks counted here have sizes that nothing else in a test process uses, so that other threads of the test harness do
+//! not disturb.
 
 mod common;
 

@@ -1,14 +1,14 @@
-//! Everything at once, for a checker that watches every access to memory; `.ci/run` runs this under ThreadSanitizer, with
+//! Everything at once, for a checker that watches every access to memory: `.ci/run` runs this under ThreadSanitizer, with
 //! `--cfg tsan`.
 //!
 //! Behaviours imitated:
-//! - threads that take, resize and free blocks of every kind, hand them on to each other, and end while others begin;
-//! - small blocks that come and go by thousands, so that their bins lie in magazines;
-//! - somebody who purges, prewarms and looks at the statistics all the time;
-//! - a program that forks meanwhile, and children that go on with what they find.
+//! - threads that allocate, resize and free blocks of every kind, hand them on to each other, and end while others begin;
+//! - small blocks allocated and freed by thousands, so that their bins lie in magazines;
+//! - a thread that purges, prewarms and reads the statistics all the time;
+//! - a program that forks meanwhile, and children that work on with what they find.
 //!
-//! A block that is handed from one thread to another through the allocator alone (freed here, allocated there) is written to
-//! by both: a missing release or acquire on its way is a race to the checker, whatever the block's content.
+//! A block that passes from one thread to another through the allocator alone (freed here, allocated there) is written by both:
+//! a missing release or acquire on its way is a race to the checker, whatever the block contains.
 
 mod common;
 
@@ -169,7 +169,7 @@ fn everything_at_once() {
     assert!(registry.is_empty(), "the model lost a block");
 }
 
-/// The checker sees what it is there for: a block's memory, of which two threads write a word without order.
+/// The checker finds what it is for: memory of a block that two threads write without order.
 #[cfg(tsan)]
 #[test]
 fn a_planted_race_is_reported() {

@@ -1,15 +1,16 @@
-//! Threads whose smallest blocks come and go by thousands, so that their bins lie in magazines, in a process that forks.
+//! Threads that allocate and free their smallest blocks by thousands, so that their bins lie in magazines, in a process that
+//! forks.
 //!
 //! Behaviours imitated:
-//! - threads that take and free 16, 48 and 64 bytes by thousands, in any order, and hand some on to be freed by others;
+//! - threads that allocate and free 16, 48 and 64 bytes by thousands, in any order, and hand some on to be freed by others;
 //! - threads that end with full bins and stacks, and others that begin with what those left;
 //! - a thread that only frees what several others left;
-//! - somebody who purges now and then;
-//! - a child in which none of those threads exists, which adopts their heaps wherever the fork froze them, while the blocks
-//!   they had stay as they are, and are freed in the end.
+//! - a thread that purges now and then;
+//! - a child in which none of those threads exists, which adopts their heaps wherever the fork froze them, while their blocks
+//!   stay as they are, and are freed in the end.
 //!
-//! Every block carries what nobody else writes, so that one which is given out twice is seen. `ALLOC_TEST_FACTOR`
-//! multiplies the number of forks.
+//! Every block carries a mark that nothing else writes, so that a block that is handed out twice is noticed.
+//! `ALLOC_TEST_FACTOR` multiplies the number of forks.
 
 mod common;
 

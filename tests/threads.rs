@@ -4,8 +4,8 @@
 //! - 100,000 short-lived threads, some leaving blocks that others free;
 //! - threads that allocate and free in Rust thread-local destructors and in pthread key destructors, with keys created
 //!   before the allocator's and after it, in every round of destructors (glibc frees its own buffers after the last);
-//! - 4,000 threads one after another that call the allocator after its own destructor ran: each must leave nothing;
-//! - hundreds of threads alive at once that end at once, and a second wave that takes over what they left.
+//! - 4,000 threads one after another that call the allocator after its own destructor ran: each must leave nothing behind;
+//! - hundreds of threads alive that end at once, and a second wave that takes over what they left.
 
 mod common;
 
@@ -122,7 +122,7 @@ fn work(seed: usize) {
     blocks.into_iter().for_each(|block| block.free(&HAKMEM));
 }
 
-/// Takes and frees so many small blocks, again and again, that the heap maps memory to keep their addresses in.
+/// Allocates and frees so many small blocks, again and again, that the heap maps memory to keep their addresses in.
 fn swing(count: usize, size: usize) {
     for _ in 0..4 {
         let blocks: Vec<_> = (0..count).map(|_| Block::new(&HAKMEM, size)).collect();
@@ -286,8 +286,8 @@ fn blocks_outlive_their_threads() {
     }
 }
 
-/// A thread with as little stack as the system allows (timers and language runtimes make such) frees what several others
-/// allocated, allocates itself, and ends. Without optimisation frames are a few times as large, and so is the stack.
+/// A thread with as little stack as the system allows (timers and language runtimes make such threads) frees what several
+/// others allocated, allocates itself, and ends. Without optimisation frames are a few times as large, and so is the stack.
 #[test]
 fn little_stack_is_enough() {
     static HANDED: Mutex<Vec<Block>> = Mutex::new(Vec::new());

@@ -2,7 +2,7 @@
 //!
 //! Behaviours imitated:
 //! - a program with many buffers of 33 to 48 KiB, as git has with the indices of its deltas;
-//! - such buffers freed in random order, by their own thread and by another, and taken anew;
+//! - such buffers freed in random order, by their own thread and by another, and allocated again;
 //! - alignments that such a block keeps; one that grows and shrinks.
 //!
 //! Cases that need exact figures are child processes whose other memory comes from the system allocator.
@@ -21,7 +21,7 @@ use std::thread;
 
 static HAKMEM: Hakmem = Hakmem::new();
 
-/// A slab's bytes, and the sizes that share one with how many blocks it has then.
+/// A slab's bytes, and the sizes that share one, with how many blocks it has.
 const SLAB: usize = 3 * 64 * KIB;
 const SHARED: [(usize, usize); 4] = [(32 * KIB + 1, 5), (39_296, 5), (39_297, 4), (48 * KIB, 4)];
 

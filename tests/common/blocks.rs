@@ -3,7 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
-/// A block that is out. Freed by [`Block::free`] alone, so that a test chooses the thread.
+/// An allocated block. Only [`Block::free`] frees it, so that a test chooses the thread.
 #[derive(Debug)]
 pub struct Block {
     pub addr: usize,

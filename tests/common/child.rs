@@ -1,9 +1,9 @@
 //! Runs a test of the current binary a second time, as a child process with its own environment, limits and end.
 //!
-//! A test that needs a process of its own asks [`case`] first: in the child it names the part to play, in the parent
-//! it is `None` and the test starts the child with [`Child::of`]. The child prints figures with [`report`], the parent
-//! reads them from [`Ended`]. A child that does not end within its limit is a failure with a backtrace of each of its
-//! threads (where gdb is installed), never a test that hangs.
+//! A test that needs a process of its own calls [`case`] first. In the child it returns the part to play; in the parent it
+//! returns `None`, and the test starts the child with [`Child::of`]. The child prints figures with [`report`], and the parent
+//! reads them from [`Ended`]. A child that does not end within its limit is a failure with a backtrace of each of its threads
+//! (if gdb is installed), never a test that hangs.
 
 use super::PATIENCE;
 use std::ffi::OsStr;

@@ -1,8 +1,8 @@
-//! The clock by which the allocator gives memory back, in the hands of the test.
+//! The clock by which the allocator gives memory back, under the control of the test.
 //!
-//! The allocator reads `CLOCK_MONOTONIC_COARSE` for it, which nothing else in a test binary does. The function below takes
-//! the place of the C library's, as any function of an executable does: a test lets time pass without waiting for it, or
-//! stops it, so that a slow machine sees what a fast one sees. All other clocks go on as they are.
+//! The allocator reads `CLOCK_MONOTONIC_COARSE` for it, which nothing else in a test binary does. The function below replaces
+//! the C library's, as any function of an executable does. A test lets time pass without waiting for it, or stops it, so that a
+//! slow machine sees what a fast one sees. All other clocks are unchanged.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -11,17 +11,17 @@ static AHEAD: AtomicU64 = AtomicU64::new(0);
 /// What the clock showed when it was stopped; 0 while it runs.
 static STOPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Stops the clock of this process; [`pass`] alone moves it from then on.
+/// Stops the clock of this process. From then on only [`pass`] moves it.
 pub fn stop() {
     STOPPED.store(real(libc::CLOCK_MONOTONIC_COARSE).1, Relaxed);
 }
 
-/// Has the clock go on from what it would show by now.
+/// Lets the clock run again from what it would show now.
 pub fn resume() {
     STOPPED.store(0, Relaxed);
 }
 
-/// Lets time pass at once.
+/// Advances the clock.
 pub fn pass(ms: u64) {
     AHEAD.fetch_add(ms * 1_000_000, Relaxed);
 }

@@ -1,10 +1,10 @@
-//! Allocators that are wrong on purpose: what holds a right one to its promises must see each of them.
+//! Allocators that are wrong on purpose: each check of a correct one must notice each of them.
 
 use super::script::Whole;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Ways to be wrong which the model must see.
+/// Faults that the model must notice.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     Overlap,

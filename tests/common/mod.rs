@@ -14,8 +14,8 @@ pub mod script;
 pub mod seccomp;
 pub mod shadow;
 
-/// How many times as long as on an idle machine a test waits before it takes what does not come for a fault. A limit of
-/// time ends what hangs; it never judges how quick something was.
+/// How many times as long as on an idle machine a test waits before it takes a missing event for a fault. A time limit ends
+/// what hangs; it never judges speed.
 pub const PATIENCE: u32 = 40;
 
 /// The first figure in release builds, the second where debug assertions and walkers make every step slower.

@@ -1,4 +1,4 @@
-//! What a block is filled with, so that a byte that moved, vanished or came from another block is seen.
+//! What blocks are filled with, so that a byte that moved, vanished or came from another block is noticed.
 //!
 //! The content of a block with tag `t` is a window of one table of random bytes, starting at `t`. The table's length
 //! is a prime, so that no power-of-two shift of a block maps it onto itself. Filling and checking are memcpy and

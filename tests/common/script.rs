@@ -1,9 +1,8 @@
-//! Calls to the whole interface, read from bytes, held against the shadow model: what a fuzzer drives, and what a stored
-//! input repeats.
+//! Calls of the whole interface, read from bytes and checked against the shadow model: for a fuzzer, and for its stored inputs.
 //!
-//! Every three bytes are one call: which, and two numbers for it. The calls are made by several threads, one at a time, so
-//! that the same bytes always make the same calls in the same order; blocks go from one thread to another, and threads end
-//! and are followed by others.
+//! Every three bytes are one call: which, and two numbers for it. Several threads make the calls, one at a time, so that the
+//! same bytes always make the same calls in the same order. Blocks pass from one thread to another, and threads end and are
+//! replaced by others.
 
 use super::shadow::{Live, Model, Plan, Registry};
 use super::{KIB, MIB, clock};
@@ -25,7 +24,7 @@ pub trait Whole: GlobalAlloc + Sync {
     fn aside(&self, which: u8);
 }
 
-/// The allocator, asked by turns through each of the doors it has.
+/// The allocator, called in turn through each of its interfaces.
 #[derive(Default)]
 pub struct EveryDoor(AtomicUsize);
 

@@ -1,5 +1,5 @@
-//! Filters of system calls, as sandboxes install them: one that refuses a single call with an errno, and one that lets a
-//! list of calls through and ends the process at any other.
+//! Filters of system calls, as sandboxes install them: one refuses a single call with an errno, and one allows a list of calls
+//! and ends the process at any other.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -54,7 +54,7 @@ pub fn available() -> bool {
     }
 }
 
-/// From now on the kernel answers this errno to that call.
+/// Makes the kernel return this errno for that call from now on.
 pub fn refuse(call: c_long, errno: i32) {
     install(vec![
         op(BPF_LD | BPF_W | BPF_ABS, NUMBER),
@@ -64,8 +64,8 @@ pub fn refuse(call: c_long, errno: i32) {
     ]);
 }
 
-/// From now on any call but these ends the process with [`CAUGHT`] and a line that names it. As `SECCOMP_RET_KILL` does,
-/// save for the line.
+/// Ends the process at any call but these from now on, with [`CAUGHT`] and a line that names the call. Apart from the line it
+/// is like `SECCOMP_RET_KILL`.
 pub fn allow_only(calls: &[c_long]) {
     // SAFETY: the handler calls nothing but `write` and `_exit`.
     unsafe {

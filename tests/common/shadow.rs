@@ -1,8 +1,8 @@
-//! A shadow of the heap: random calls to any `GlobalAlloc`, each answer held against what the contract allows.
+//! A shadow of the heap: random calls of any `GlobalAlloc`, each result checked against the contract.
 //!
-//! What is checked: a block is aligned as asked, overlaps no other live block of any thread, keeps its content until
-//! it is freed, is zero when zero was asked for, and carries its content through `realloc`. The model reports a
-//! violation as `Err`, so that a test can also prove that a faulty allocator is caught.
+//! A block must be aligned as requested, overlap no other live block of any thread, keep its content until it is freed, be zero
+//! if that was requested, and carry its content through `realloc`. The model reports a violation as `Err`, so that a test can
+//! also prove that a faulty allocator is caught.
 
 use super::{GIB, MIB, pattern};
 use rand::rngs::SmallRng;
@@ -28,7 +28,7 @@ pub struct Plan {
     pub budget: usize,
     /// Live blocks of one thread around which the sequence wanders.
     pub blocks: usize,
-    /// Memory may be refused: null is an answer, and a block that was to be resized stays as it was.
+    /// Memory may be refused: null is a valid result, and a block that was to be resized stays unchanged.
     pub refused: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Which file uses which, read off the paths that begin with `crate`, `super` or `self`.
+//! Which file uses which, by the paths that begin with `crate`, `super` or `self`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

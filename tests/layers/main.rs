@@ -1,6 +1,6 @@
-//! The layers of `docs/design.md` and the sub-layers of `src/heap/mod.rs` are held to: a module uses what lies below it and
-//! never what lies above. Every `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals
-//! taken out. No more than two files use each other in a circle; and no file grows beyond what can be read in one sitting.
+//! Checks the layers of `docs/design.md` and the sub-layers of `src/heap/mod.rs`: a module uses what lies below it and never
+//! what lies above. Every `crate::…` path and every chain of `super::` in `src/` is read, with comments and literals removed.
+//! No more than two files use each other in a circle, and no file grows beyond what can be read in one sitting.
 
 mod graph;
 mod tokens;

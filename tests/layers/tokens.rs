@@ -1,4 +1,4 @@
-//! As much of Rust's lexer as it takes to find paths.
+//! The part of Rust's lexer that is needed to find paths.
 
 /// A name, or the sign between names, with its line.
 #[derive(Debug, PartialEq)]
