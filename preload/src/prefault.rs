@@ -56,8 +56,8 @@ fn populate(start: usize, end: usize) -> (usize, c_int) {
 unsafe fn touch(start: usize, end: usize) {
     let page = os_page();
     for at in (start..end).step_by(page) {
-        // SAFETY: the caller's promise; atomic, because the program may be writing there. The box hides the 0: the compiler
-        // turns an update that changes nothing into a load, which maps the shared page of zeroes.
+        // SAFETY: the caller's promise; atomic, because the program may be writing there. The box hides the zero: the compiler
+        // would drop an update that changes nothing, and the page would not come in.
         unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Ordering::Relaxed);
     }
 }

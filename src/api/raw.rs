@@ -83,6 +83,13 @@ pub fn alloc_zeroed_by(hakmem: &'static Hakmem, size: usize, align: usize) -> *m
     hot::alloc_zeroed(grantable(size, align), align, Some(&hakmem.caller))
 }
 
+/// As [`alloc`], for an alignment that the caller knows to be a power of two.
+#[cfg(all(feature = "malloc", not(test), not(miri)))]
+#[inline]
+pub(crate) fn alloc_at(size: usize, align: usize) -> *mut u8 {
+    hot::alloc(size, align, Some(&DEFAULT.caller))
+}
+
 /// `size`, or a size that every allocation refuses if `align` is no power of two: the layers below rely on one.
 #[inline(always)]
 fn grantable(size: usize, align: usize) -> usize {

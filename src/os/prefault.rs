@@ -205,8 +205,8 @@ unsafe fn touch_step(addr: usize, len: usize) {
     let mut at = addr;
     while at < addr + len {
         // SAFETY: mapped writable, as the caller promises. Or-ing zero atomically makes the kernel provide a page of its own
-        // and cannot undo what another thread writes. The box hides the zero: the compiler would turn an update that changes
-        // nothing into a load, which would map the shared page of zeroes.
+        // and cannot undo what another thread writes. The box hides the zero: the compiler would drop an update that changes
+        // nothing, and the page would not come in.
         unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         at = (at & !(page - 1)) + page;
     }

@@ -364,8 +364,8 @@ fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
         retry(|| sys::peek(at))?;
         if how == How::Write {
             // SAFETY: segments to write are mapped writable, as the owner of the range promises, and the read above found the
-            // page there. Or-ing zero atomically cannot undo what another thread writes. The box keeps the compiler from making
-            // a load of it.
+            // page there. Or-ing zero atomically cannot undo what another thread writes. The box hides the zero: the compiler
+            // would drop an update that changes nothing, and the page would not come in.
             unsafe { AtomicU8::from_ptr(at as *mut u8) }.fetch_or(black_box(0), Relaxed);
         }
     }

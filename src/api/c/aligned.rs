@@ -18,7 +18,7 @@ pub unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, siz
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut c_void>()) {
         return libc::EINVAL;
     }
-    let block = raw::alloc(size, align.max(LEAST));
+    let block = raw::alloc_at(size, align.max(LEAST));
     if block.is_null() {
         // POSIX leaves `errno` open; glibc sets it.
         set(libc::ENOMEM);
@@ -36,14 +36,14 @@ pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
-    answer(raw::alloc(size, align.max(LEAST)))
+    answer(raw::alloc_at(size, align.max(LEAST)))
 }
 
 /// `memalign`. Raises an alignment that is no power of two to the next one, as glibc does. EINVAL if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
     match align.max(LEAST).checked_next_power_of_two() {
-        Some(align) => answer(raw::alloc(size, align)),
+        Some(align) => answer(raw::alloc_at(size, align)),
         None => fail(libc::EINVAL),
     }
 }
@@ -51,7 +51,7 @@ pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 /// `valloc`: a block that starts at an OS page.
 #[unsafe(no_mangle)]
 pub extern "C" fn valloc(size: usize) -> *mut c_void {
-    answer(raw::alloc(size, os_page()))
+    answer(raw::alloc_at(size, os_page()))
 }
 
 /// `pvalloc`: whole OS pages.
@@ -59,7 +59,7 @@ pub extern "C" fn valloc(size: usize) -> *mut c_void {
 pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
     let page = os_page();
     match size.checked_next_multiple_of(page) {
-        Some(size) => answer(raw::alloc(size, page)),
+        Some(size) => answer(raw::alloc_at(size, page)),
         None => fail(libc::ENOMEM),
     }
 }
