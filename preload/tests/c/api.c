@@ -95,7 +95,7 @@ static void texts(void)
     CHECK(count >= 50 && total == count * 784);
     free(xml);
     /* 45000 bytes are served by blocks of 49152, of which three slots have four. */
-    char *wide = malloc(45000);
+    char *wide = OPAQUE(malloc(45000));
     CHECK((out = open_memstream(&xml, &length)) != NULL);
     CHECK(malloc_info(0, out) == 0);
     fclose(out);
