@@ -8,7 +8,7 @@
 //!   waste up to half of it.
 //! - A *run* class has one block of 1..=16 whole slots.
 //!
-//! A larger request is served by a large block. Two values of the directory's class byte stand for no class: [`HUGE`] and
+//! A larger request is served by a large block. Two values of the directory's class byte stand for no class: [`LARGE`] and
 //! [`OWN`].
 
 use super::units::{SLOT, SLOT_SHIFT};
@@ -27,7 +27,7 @@ pub(crate) const SLAB_CLASSES: usize = 97;
 /// All classes, the unused class 0 included.
 pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
 /// The directory's class byte of a large block.
-pub(crate) const HUGE: u8 = 255;
+pub(crate) const LARGE: u8 = 255;
 /// The directory's class byte of memory that is ours but holds no block a user may free (a slot being claimed).
 pub(crate) const OWN: u8 = 254;
 /// The alignment every block of at least 16 bytes has.
@@ -35,7 +35,7 @@ pub(crate) const MIN_ALIGN: usize = 16;
 
 const _: () = assert!(
     CLASSES < OWN as usize,
-    "a class fits the directory's byte beside HUGE and OWN"
+    "a class fits the directory's byte beside LARGE and OWN"
 );
 
 /// Block size in bytes of each class.

@@ -5,7 +5,7 @@ use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
-use crate::base::size_class::HUGE;
+use crate::base::size_class::LARGE;
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
@@ -19,7 +19,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The tag of every large block.
-const TAG: Tag = Tag::new(0, HUGE);
+const TAG: Tag = Tag::new(0, LARGE);
 
 pub(super) struct Descriptor {
     pub(super) run: Run,

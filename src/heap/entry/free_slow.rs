@@ -1,7 +1,7 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use crate::base::size_class::{self, HUGE};
+use crate::base::size_class::{self, LARGE};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
@@ -35,9 +35,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
             "not a block of this allocator, or freed already",
         );
     }
-    if tag.class() == HUGE as usize {
+    if tag.class() == LARGE as usize {
         let _errno = ErrnoGuard::new();
-        if named.is_some_and(|class| !legal(class, HUGE as usize, ptr)) {
+        if named.is_some_and(|class| !legal(class, LARGE as usize, ptr)) {
             not_ours("free", ptr, "the layout's size is not this large block's");
         }
         // SAFETY: the caller gives the block up.
@@ -62,7 +62,7 @@ fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
     if named == actual {
         return true;
     }
-    if actual == HUGE as usize {
+    if actual == LARGE as usize {
         // SAFETY: the tag says that the address is a huge block's.
         let usable = unsafe { large::usable_size(ptr) };
         return named < size_class::CLASSES && size_class::size(named) * 2 >= usable;
@@ -96,18 +96,18 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 /// `ptr` is a block of this allocator, in use.
 pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
     let class = class_of(ptr, asked);
-    if class == HUGE as usize {
+    if class == LARGE as usize {
         // SAFETY: the caller's promise.
         return unsafe { large::usable_size(ptr.cast_mut()) };
     }
     size_class::size(class)
 }
 
-/// The class of the block at `ptr`, or [`HUGE`]; ends the process where there is no block.
+/// The class of the block at `ptr`, or [`LARGE`]; ends the process where there is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
-    if tag == Tag::NONE || (class >= size_class::CLASSES && class != HUGE as usize) {
+    if tag == Tag::NONE || (class >= size_class::CLASSES && class != LARGE as usize) {
         not_ours(
             asked,
             ptr,

@@ -1,6 +1,6 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CLASSES, HUGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{self, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
 use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
@@ -251,8 +251,8 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
 
 #[inline(never)]
 unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
-    // No heap's tag carries the class HUGE: such a block takes the slow path.
-    let class = size_class::of_layout(size, align).unwrap_or(HUGE as usize);
+    // No heap's tag carries the class LARGE: such a block takes the slow path.
+    let class = size_class::of_layout(size, align).unwrap_or(LARGE as usize);
     let front = tls::get();
     // SAFETY: as in `dealloc`.
     unsafe {

@@ -1,7 +1,7 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use crate::base::size_class::{self, HUGE, RUN_MAX};
+use crate::base::size_class::{self, LARGE, RUN_MAX};
 use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::entry::{free_slow, hot};
 use crate::heap::upkeep::tick;
@@ -27,7 +27,7 @@ pub(crate) unsafe fn realloc(
     let class = free_slow::class_of(ptr, "realloc");
     // SAFETY: the caller's promises.
     unsafe {
-        if class == HUGE as usize {
+        if class == LARGE as usize {
             if new_size > RUN_MAX {
                 let _errno = ErrnoGuard::new();
                 let grow = || large::realloc(ptr, align, new_size);
