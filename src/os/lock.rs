@@ -9,7 +9,7 @@
 //! | 0 `FREE` | nobody holds it |
 //! | 1 `HELD` | held, and nobody sleeps |
 //! | 2 `WAITED` | held, and somebody may sleep: the holder wakes one on release |
-//! | 3 `FROZEN` | frozen for a fork, and nobody sleeps; [`freeze`](super::freeze) says which threads may pass |
+//! | 3 `FROZEN` | frozen for a fork, and nobody sleeps; [`freeze`] says which threads may pass |
 //! | 4 `FROZEN_WAITED` | frozen, and some may sleep: thawing wakes all |
 
 use core::cell::UnsafeCell;
