@@ -1,11 +1,12 @@
 //! The pools: superslabs in use, retained and purged, and the slots heaps claim from them.
 //!
-//! There is one pool for each NUMA node ([`numa`](crate::os::numa)), with one lock each. Only a fork holds two of the locks at once. A heap that
-//! needs slots asks on which node its thread runs, claims them from that node's pool, and makes that pool grow rather than take
-//! another's. Only if the kernel refuses to map more do other nodes' free slots serve. The kernel places a page on the node of
-//! the thread that first touches it; a policy that populates does so on the claiming thread too. Slots go back to the pool they
-//! came from, whichever thread frees. What a heap holds stays its own when its thread moves to another node, and goes to the
-//! heap's adopter, wherever that runs. The bounds on retained memory are those of the whole process: see `place`.
+//! There is one pool for each NUMA node ([`numa`](crate::os::numa)), with one lock each. Only a fork holds two of the locks at
+//! once. A heap that needs slots asks on which node its thread runs, claims them from that node's pool, and makes that pool
+//! grow rather than take another's. Only if the kernel refuses to map more do other nodes' free slots serve. The kernel places
+//! a page on the node of the thread that first touches it; a policy that populates does so on the claiming thread too. Slots go
+//! back to the pool they came from, whichever thread frees. What a heap holds stays its own when its thread moves to another
+//! node, and goes to the heap's adopter, wherever that runs. The bounds on retained memory are those of the whole process: see
+//! `place`.
 //!
 //! Each pool lists the superslabs with free slots by how many they have; a claim takes from the fullest first. Those with
 //! *dirty* free slots (memory that was used and is still resident) also stand in a queue by age. Memory goes back to the kernel
