@@ -148,6 +148,8 @@ mod heap;
 #[cfg(all(loom, test))]
 mod heap {
     mod data {
+        pub(crate) mod attended;
+        mod ending;
         mod left_over;
     }
     mod model;
