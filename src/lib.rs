@@ -146,6 +146,7 @@ mod base;
 #[cfg(not(loom))]
 mod heap;
 #[cfg(all(loom, test))]
+#[allow(dead_code)]
 mod heap {
     mod data {
         pub(crate) mod attended;
