@@ -11,7 +11,7 @@ mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
-use common::{KIB, MIB, clock, pthread};
+use common::{KIB, MIB, clock, mem, pthread};
 use hakmem_alloc::region::Region;
 use hakmem_alloc::{Hakmem, stats};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -138,9 +138,9 @@ fn slabs_of_threads() -> u64 {
 
 const THREADS: usize = 16;
 
-/// Runs `body` in a child of a process whose threads hold much in bins and on stacks; it reports how many slabs they have,
+/// Runs `body` in a child of a process whose threads hold much in bins and on stacks, and `before_fork` in that; it reports how many slabs they have,
 /// before and after.
-fn beside_holders(body: impl FnOnce()) {
+fn beside_holders(before_fork: impl FnOnce(), body: impl FnOnce()) {
     const EACH: usize = 2 * MIB;
     // Time alone sends home what gone threads held, too.
     clock::stop();
@@ -165,6 +165,7 @@ fn beside_holders(body: impl FnOnce()) {
         })
         .collect();
     ready.wait();
+    before_fork();
     let pid = in_child(|| {
         let before = slabs_of_threads();
         body();
@@ -194,7 +195,10 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
         return;
     }
     // Of another class than theirs, so that whole slabs have to go back first.
-    beside_holders(|| (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)));
+    beside_holders(
+        || (),
+        || (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
+    );
 }
 
 /// What it costs to send everything home, page by page copied from the parent, is not paid by a child that soon ends.
@@ -208,7 +212,37 @@ fn a_childs_first_blocks_leave_what_its_parents_threads_held() {
     }
     // A block of each class but theirs.
     let sizes = (80..1024).step_by(16).filter(|&size| size != 512);
-    beside_holders(|| sizes.for_each(|size| _ = Block::new(&HAKMEM, size)));
+    beside_holders(
+        || (),
+        || sizes.for_each(|size| _ = Block::new(&HAKMEM, size)),
+    );
+}
+
+#[test]
+fn a_child_that_is_refused_memory_has_that_of_its_parents_threads() {
+    const TEST: &str = "a_child_that_is_refused_memory_has_that_of_its_parents_threads";
+    if child::case().is_none() {
+        let (before, after) = slabs_before_and_after(TEST);
+        assert!(after <= before / 4, "{after} slabs of {before}");
+        return;
+    }
+    // Blocks of classes that have none yet: none grows.
+    let take = || [80, 160, 320].map(|size| Block::new(&HAKMEM, size * KIB));
+    beside_holders(use_up_address_space, || _ = take());
+}
+
+/// No memory is to be had from here on but what the allocator has.
+fn use_up_address_space() {
+    let now = mem::address_space() as u64;
+    let limit = libc::rlimit {
+        rlim_cur: now,
+        rlim_max: now,
+    };
+    // SAFETY: a valid struct.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    for size in [512 * KIB, 65_536, 1000] {
+        while !hakmem_alloc::raw::alloc(size, 8).is_null() {}
+    }
 }
 
 /// A background prefault that ends, so there is a helper.

@@ -216,7 +216,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     Fresh::NULL
 }
 
-/// Empties the heap's own caches into the slabs, for want of anything else.
+/// Empties the heap's own caches into the slabs, and what a fork left behind, for want of anything else.
 #[cold]
 #[inline(never)]
 unsafe fn flush(heap: *mut Heap) {
@@ -230,4 +230,5 @@ unsafe fn flush(heap: *mut Heap) {
         drop(guard);
     }
     reclaim::give_up(0);
+    settle::recover(usize::MAX);
 }
