@@ -149,8 +149,11 @@ mod base;
 #[cfg(not(loom))]
 mod heap;
 #[cfg(all(loom, test))]
+#[allow(dead_code)]
 mod heap {
     mod data {
+        pub(crate) mod attended;
+        mod ending;
         mod left_over;
     }
     mod model;

@@ -3,7 +3,7 @@
 //! Behaviours imitated:
 //! - a library whose fork handlers were registered before the allocator's: they run while its locks are frozen, allocate, and
 //!   wait for a lock under which another thread allocates;
-//! - a child that stays alone and needs the memory that its parent's threads held;
+//! - a child that stays alone and needs the memory that its parent's threads held, and one that soon ends;
 //! - a process that is number 1 of its namespace and forks another such process;
 //! - a signal handler that forks in a process of one thread.
 
@@ -11,7 +11,7 @@ mod common;
 
 use common::blocks::Block;
 use common::child::{self, Child};
-use common::{KIB, MIB, pthread};
+use common::{KIB, MIB, clock, mem, pthread};
 use hakmem_alloc::region::Region;
 use hakmem_alloc::{Hakmem, stats};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -138,18 +138,12 @@ fn slabs_of_threads() -> u64 {
 
 const THREADS: usize = 16;
 
-#[test]
-fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
-    const TEST: &str = "a_child_that_stays_alone_has_the_memory_of_its_parents_threads";
-    if child::case().is_none() {
-        let ended = Child::of(TEST, "alone").limit(LIMIT).run();
-        ended.success();
-        let (before, after): (u64, u64) = (ended.value("before"), ended.value("after"));
-        assert!(before >= 3 * THREADS as u64, "{ended:?}");
-        assert!(after <= before / 4, "{ended:?}");
-        return;
-    }
+/// Runs `body` in a child of a process whose threads hold much in bins and on stacks, and `before_fork` in that; it reports how many slabs they have,
+/// before and after.
+fn beside_holders(before_fork: impl FnOnce(), body: impl FnOnce()) {
     const EACH: usize = 2 * MIB;
+    // Time alone sends home what gone threads held, too.
+    clock::stop();
     let (ready, end) = (
         Arc::new(Barrier::new(THREADS + 1)),
         Arc::new(Barrier::new(THREADS + 1)),
@@ -171,17 +165,84 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
         })
         .collect();
     ready.wait();
+    before_fork();
     let pid = in_child(|| {
         let before = slabs_of_threads();
-        // Of another class than theirs, so that whole slabs have to go back first.
-        let blocks: Vec<_> = (0..48).map(|_| Block::new(&HAKMEM, 200 * KIB)).collect();
+        body();
         let after = slabs_of_threads();
         println!("\nreport before={before}\nreport after={after}");
-        blocks.into_iter().for_each(|block| block.free(&HAKMEM));
     });
     wait_for(pid);
     end.wait();
     threads.into_iter().for_each(pthread::Pthread::join);
+}
+
+/// Runs `test` again in a child process of its own; answers how many slabs there were before and after.
+fn slabs_before_and_after(test: &'static str) -> (u64, u64) {
+    let ended = Child::of(test, "alone").limit(LIMIT).run();
+    ended.success();
+    let (before, after) = (ended.value("before"), ended.value("after"));
+    assert!(before >= 3 * THREADS as u64, "{ended:?}");
+    (before, after)
+}
+
+#[test]
+fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
+    const TEST: &str = "a_child_that_stays_alone_has_the_memory_of_its_parents_threads";
+    if child::case().is_none() {
+        let (before, after) = slabs_before_and_after(TEST);
+        assert!(after <= before / 4, "{after} slabs of {before}");
+        return;
+    }
+    // Of another class than theirs, so that whole slabs have to go back first.
+    beside_holders(
+        || (),
+        || (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
+    );
+}
+
+/// What it costs to send everything home, page by page copied from the parent, is not paid by a child that soon ends.
+#[test]
+fn a_childs_first_blocks_leave_what_its_parents_threads_held() {
+    const TEST: &str = "a_childs_first_blocks_leave_what_its_parents_threads_held";
+    if child::case().is_none() {
+        let (before, after) = slabs_before_and_after(TEST);
+        assert_eq!(before, after);
+        return;
+    }
+    // A block of each class but theirs.
+    let sizes = (80..1024).step_by(16).filter(|&size| size != 512);
+    beside_holders(
+        || (),
+        || sizes.for_each(|size| _ = Block::new(&HAKMEM, size)),
+    );
+}
+
+#[test]
+fn a_child_that_is_refused_memory_has_that_of_its_parents_threads() {
+    const TEST: &str = "a_child_that_is_refused_memory_has_that_of_its_parents_threads";
+    if child::case().is_none() {
+        let (before, after) = slabs_before_and_after(TEST);
+        assert!(after <= before / 4, "{after} slabs of {before}");
+        return;
+    }
+    // Blocks of classes that have none yet: none grows.
+    let take = || [80, 160, 320].map(|size| Block::new(&HAKMEM, size * KIB));
+    beside_holders(use_up_address_space, || _ = take());
+}
+
+/// No memory is to be had from here on but what the allocator has.
+fn use_up_address_space() {
+    let now = mem::address_space() as u64;
+    let limit = libc::rlimit {
+        rlim_cur: now,
+        rlim_max: now,
+    };
+    // SAFETY: a valid struct.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    for size in [512 * KIB, 65_536, 1000] {
+        while !hakmem_alloc::raw::alloc(size, 8).is_null() {}
+    }
 }
 
 /// A background prefault that ends, so there is a helper.

@@ -15,6 +15,16 @@ use std::alloc::{GlobalAlloc, Layout};
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
 
+/// An emulator that is asked for pages of a size has them (`ALLOC_TEST_PAGE`), and what follows was tested with them.
+#[test]
+fn os_pages_have_the_size_that_was_asked_for() {
+    let page = mem::page_size();
+    assert!(page.is_power_of_two() && page >= 4096);
+    if let Ok(asked) = std::env::var("ALLOC_TEST_PAGE") {
+        assert_eq!(asked, page.to_string());
+    }
+}
+
 #[test]
 fn layouts_near_the_end_of_isize_answer_null() {
     const MAX: usize = isize::MAX as usize;

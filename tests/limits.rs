@@ -11,7 +11,7 @@
 mod common;
 
 use common::child::{self, Child};
-use common::{GIB, MIB, mem, pattern};
+use common::{GIB, MIB, mem, pattern, scale};
 use hakmem_alloc::Hakmem;
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
@@ -227,7 +227,7 @@ fn address_space_limited_while_running() {
         held.empty();
         return;
     }
-    for room in [0, 1, 3, 8, 33, 200] {
+    for room in [0, 1, 3, 8, 33, scale(200, 70)] {
         Child::of(TEST, &room.to_string()).run().success();
     }
 }

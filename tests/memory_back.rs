@@ -16,7 +16,7 @@ mod common;
 use common::blocks::Block;
 use common::child::{self, Child};
 use common::clock;
-use common::{KIB, MIB, mem};
+use common::{KIB, MIB, mem, scale};
 use hakmem_alloc::Hakmem;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -85,15 +85,15 @@ fn play(case: &str) -> usize {
                 .for_each(|t| t.join().expect("a freeing thread"));
             mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
         }
-        "sleepers" => sleepers(before, 64, 1, 50 * MIB),
+        "sleepers" => sleepers(before, 64, 1, scale(50, 16) * MIB),
         "swung-sleepers" => sleepers(before, 64, 5, 10 * MIB),
         // Over before a period has passed, and nobody comes again.
         "short-swung-sleepers" => sleepers(before, 2, 4, 24 * MIB),
         "few-swung-sleepers" => sleepers(before, 4, 5, 50 * MIB),
         "refill" => {
-            let blocks = shuffled(take(512 * MIB, 1, |_| 64), 2);
+            let blocks = shuffled(take(scale(512, 128) * MIB, 1, |_| 64), 2);
             free(blocks);
-            let live = take(400 * MIB, 3, |_| 1500);
+            let live = take(scale(400, 100) * MIB, 3, |_| 1500);
             let rss = mem::rss() - before - live.capacity() * size_of::<Block>();
             free(live);
             rss
@@ -331,7 +331,7 @@ fn sleeping_threads_hold_a_mebibyte_each() {
 fn a_randomly_freed_heap_serves_another_size() {
     at_most(
         "a_randomly_freed_heap_serves_another_size",
-        &[("refill", 600 * MIB)],
+        &[("refill", scale(600, 150) * MIB)],
     );
 }
 

@@ -73,6 +73,24 @@ const PLAN: Plan = Plan {
 /// Steps between two turns.
 const TURN: usize = 20;
 
+/// What is done to a block on its way from one thread to the other, which has to end the process with another code than 0.
+#[derive(Clone, Copy, PartialEq)]
+enum Plant {
+    Nothing,
+    WrongByte,
+    LostBlock,
+}
+
+impl Plant {
+    fn harm(self, on_their_way: &mut Vec<Live>) {
+        match self {
+            Plant::Nothing => {}
+            Plant::WrongByte => on_their_way.iter().for_each(Live::spoil),
+            Plant::LostBlock => _ = on_their_way.pop(),
+        }
+    }
+}
+
 /// Whose turn it is of two threads that wait without a system call that can be refused. Handed on with release, taken with
 /// acquire: they share the blocks in their hands.
 static TURNS: AtomicUsize = AtomicUsize::new(0);
@@ -86,7 +104,14 @@ fn await_turn(who: usize) {
 }
 
 /// One of the two threads. The other one does whatever `aside` says between turns.
-fn play(who: usize, plan: Plan, alloc: &EveryDoor, boxes: &Mutex<Vec<Live>>, registry: &Registry) {
+fn play(
+    who: usize,
+    plan: Plan,
+    plant: Plant,
+    alloc: &EveryDoor,
+    boxes: &Mutex<Vec<Live>>,
+    registry: &Registry,
+) {
     let mut model = Model::new(alloc, registry, 5 + who as u64, plan);
     for step in 0..plan.steps {
         if step % TURN == 0 {
@@ -100,6 +125,7 @@ fn play(who: usize, plan: Plan, alloc: &EveryDoor, boxes: &Mutex<Vec<Live>>, reg
                 .into_iter()
                 .for_each(|block| model.take(block).expect("handed on"));
             boxes.extend((0..10).filter_map(|_| model.give()));
+            plant.harm(&mut boxes);
             drop(boxes);
             aside(alloc, step / TURN);
         }
@@ -129,7 +155,7 @@ fn aside(alloc: &EveryDoor, turn: usize) {
 
 /// Two threads at work; the second is there before `sandbox` is called, which no blocking call of the C library's may
 /// follow: a refused futex ends those.
-fn work(plan: Plan, sandbox: impl FnOnce()) -> ! {
+fn work(plan: Plan, plant: Plant, sandbox: impl FnOnce()) -> ! {
     let shared: &'static _ = Box::leak(Box::new((
         EveryDoor::default(),
         Mutex::new(Vec::new()),
@@ -139,7 +165,9 @@ fn work(plan: Plan, sandbox: impl FnOnce()) -> ! {
     std::thread::spawn(move || {
         BEGUN.store(1, Relaxed);
         // A wrong answer is a panic, and that the end of the process.
-        let body = std::panic::AssertUnwindSafe(|| play(1, plan, &shared.0, &shared.1, &shared.2));
+        let body = std::panic::AssertUnwindSafe(|| {
+            play(1, plan, Plant::Nothing, &shared.0, &shared.1, &shared.2)
+        });
         if std::panic::catch_unwind(body).is_err() {
             // SAFETY: ends the process here.
             unsafe { libc::_exit(101) };
@@ -151,7 +179,7 @@ fn work(plan: Plan, sandbox: impl FnOnce()) -> ! {
         std::thread::yield_now();
     }
     sandbox();
-    play(0, plan, &shared.0, &shared.1, &shared.2);
+    play(0, plan, plant, &shared.0, &shared.1, &shared.2);
     await_turn(0);
     hakmem_alloc::purge();
     let lost = !shared.2.is_empty();
@@ -179,8 +207,12 @@ fn refused(case: &str) -> ! {
         hakmem_alloc::raw::alloc(100, 8);
         region();
     }
-    work(plan, || {
+    work(plan, Plant::Nothing, || {
         seccomp::refuse(number, errno);
+        // SAFETY: the filter answers before the kernel looks at an argument, and no argument is one that the call takes.
+        let answer = unsafe { libc::syscall(number, -1, -1, -1, -1, -1, -1) };
+        let said = std::io::Error::last_os_error().raw_os_error();
+        assert_eq!((answer, said), (-1, Some(errno)), "{call} is not refused");
         region();
     })
 }
@@ -226,6 +258,22 @@ fn whatever_is_refused_from_the_start_nothing_is_lost() {
 fn whatever_is_refused_in_mid_life_nothing_is_lost() {
     let test = "whatever_is_refused_in_mid_life_nothing_is_lost";
     every_call(test, "after", &ERRNOS[2..]);
+}
+
+/// The workload is not blind.
+#[test]
+fn a_wrong_byte_and_a_lost_block_are_seen() {
+    const TEST: &str = "a_wrong_byte_and_a_lost_block_are_seen";
+    match child::case().as_deref() {
+        Some("nothing") => work(PLAN, Plant::Nothing, || ()),
+        Some("a wrong byte") => work(PLAN, Plant::WrongByte, || ()),
+        Some("a lost block") => work(PLAN, Plant::LostBlock, || ()),
+        _ => {}
+    }
+    let code = |case: &str| Child::of(TEST, case).run().status.and_then(|s| s.code());
+    assert_eq!(code("nothing"), Some(0));
+    assert_eq!(code("a wrong byte"), Some(101));
+    assert_eq!(code("a lost block"), Some(1));
 }
 
 /// `mallopt` is the C library's of GNU: elsewhere the model's own memory cannot be kept out of the killing filter.
@@ -288,7 +336,7 @@ mod killing {
                 libc::SYS_prctl,
             ]);
         }
-        work(PLAN, || {
+        work(PLAN, Plant::Nothing, || {
             seccomp::allow_only(&allowed);
             if std::env::var_os("HAKMEM_SS_PREFAULT").is_some() {
                 grow_ahead();

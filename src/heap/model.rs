@@ -2,22 +2,21 @@
 //! slab changes hands while they travel, and the exchange that claims a huge block. Claiming slots is not here: it is
 //! done under the pool's lock, which has a model of its own.
 //!
-//! Inbox, batches, blocks and the lock are the real ones. The heap around them is a shrunken copy of `heap.rs`,
-//! `home` and `slabs` (the real ones stand on statics, which loom's atomics cannot be part of), step by step in
-//! the same order. Each model has a twin with one step left out that must fail: so each is able to.
+//! Inbox, batches, blocks, the lock and the protocol between posters and leavers (`data::attended`) are the real ones. The
+//! slabs and bins around them are a shrunken copy (the real ones stand on statics, which loom's atomics cannot be part of),
+//! step by step in the same order. Each model has a twin with one step left out that must fail: so each is able to. What takes
+//! over a heap whose thread is gone has its model beside it (`data::ending`).
 
 use crate::base::sync::atomic::{AtomicU32, Ordering};
-use crate::os::lock::Lock;
+use crate::heap::data::attended::{Attended, IDLE, LIVE, Posted};
+use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Batch, Block};
 use crate::slab::inbox::Inbox;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::fence;
 use loom::thread;
 use std::boxed::Box;
 
-const LIVE: u32 = 0;
-const IDLE: u32 = 1;
 /// Heaps by what a directory word says of the slab's owner.
 const A: usize = 0;
 const B: usize = 1;
@@ -65,47 +64,56 @@ impl World {
         })
     }
 
-    fn fence(&self) {
-        if self.without != Without::Fences {
-            fence(Ordering::SeqCst);
+    fn attended(&self, owner: usize) -> Attended<'_> {
+        let heap = &self.heaps[owner];
+        Attended {
+            inbox: &heap.inbox,
+            lock: &heap.lock,
+            state: &heap.state,
         }
     }
 
     /// As `post::post`: with `may_drain` it walks the inbox of an idle owner home.
     fn post(&self, owner: usize, batch: Batch, may_drain: bool) {
-        let heap = &self.heaps[owner];
+        let attended = self.attended(owner);
         // SAFETY: the caller gives the batch up.
-        unsafe { heap.inbox.post(batch) };
-        self.fence();
-        if may_drain && heap.state.load(Ordering::Relaxed) == IDLE {
+        let posted = unsafe {
+            match self.without {
+                // As the real one, without its fence.
+                Without::Fences => Posted {
+                    waiting: attended.inbox.post(batch),
+                    nobody_comes: attended.is_idle(),
+                },
+                _ => attended.post(batch),
+            }
+        };
+        if may_drain && posted.nobody_comes {
             self.try_drain(owner);
         }
     }
 
-    fn try_drain(&self, owner: usize) {
-        let Some(guard) = self.heaps[owner].lock.try_lock() else {
-            return;
-        };
+    /// As `drain::drain_and_unlock`.
+    fn drain_and_unlock(&self, owner: usize, guard: Guard<'_>) {
         self.drain_locked(owner);
         drop(guard);
-        self.look_again(owner);
+    }
+
+    fn try_drain(&self, owner: usize) {
+        let attended = self.attended(owner);
+        match self.without {
+            Without::LookAgain => {
+                if let Some(guard) = attended.lock.try_lock() {
+                    self.drain_and_unlock(owner, guard);
+                }
+            }
+            _ => attended.try_drain(|guard| self.drain_and_unlock(owner, guard)),
+        }
     }
 
     fn look_again(&self, owner: usize) {
-        if self.without == Without::LookAgain {
-            return;
-        }
-        let heap = &self.heaps[owner];
-        loop {
-            self.fence();
-            if heap.state.load(Ordering::Relaxed) != IDLE || heap.inbox.is_empty() {
-                return;
-            }
-            let Some(guard) = heap.lock.try_lock() else {
-                return;
-            };
-            self.drain_locked(owner);
-            drop(guard);
+        if self.without != Without::LookAgain {
+            let drain = |guard: Guard<'_>| self.drain_and_unlock(owner, guard);
+            self.attended(owner).look_again(drain);
         }
     }
 
@@ -135,20 +143,21 @@ impl World {
 
     /// As `give_up::give_up`.
     fn detach(&self, owner: usize) {
-        let heap = &self.heaps[owner];
-        let guard = heap.lock.lock();
-        heap.state.store(IDLE, Ordering::Relaxed);
-        self.fence();
-        self.drain_locked(owner);
-        drop(guard);
+        let attended = self.attended(owner);
+        let guard = attended.lock.lock();
+        match self.without {
+            // As the real one, without its fence.
+            Without::Fences => attended.state.store(IDLE, Ordering::Relaxed),
+            _ => attended.leave(),
+        }
+        self.drain_and_unlock(owner, guard);
         self.look_again(owner);
     }
 
     /// As `adopt::acquire`.
     fn adopt(&self, owner: usize) {
-        let heap = &self.heaps[owner];
-        let _guard = heap.lock.lock();
-        heap.state.store(LIVE, Ordering::SeqCst);
+        let _guard = self.heaps[owner].lock.lock();
+        self.attended(owner).take();
     }
 
     /// As `slabs::take_over`, by the owner of B; who then takes a block from the slab and frees it again.
@@ -169,11 +178,10 @@ impl World {
 
     /// As `settle::settle` with `idle_cache::look`: what an idle heap was left with goes home.
     fn settle(&self, owner: usize) {
-        let heap = &self.heaps[owner];
-        let Some(guard) = heap.lock.try_lock() else {
+        let Some(guard) = self.heaps[owner].lock.try_lock() else {
             return;
         };
-        if heap.state.load(Ordering::Relaxed) == IDLE || self.without == Without::State {
+        if self.attended(owner).is_idle() || self.without == Without::State {
             // SAFETY: loom reports a thread that uses the bin meanwhile.
             let blocks = self
                 .bin

@@ -28,6 +28,47 @@ fn add_one(shared: &(Lock, loom::cell::UnsafeCell<u32>)) {
     shared.1.with_mut(|p| unsafe { *p += 1 });
 }
 
+/// Threads that take the lock and let it go by `release`.
+fn let_go_by(others: usize, release: fn(&Lock)) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
+        let add_one = move |shared: &(Lock, loom::cell::UnsafeCell<u32>)| {
+            core::mem::forget(shared.0.lock());
+            // SAFETY: under the lock.
+            shared.1.with_mut(|p| unsafe { *p += 1 });
+            release(&shared.0);
+        };
+        let others: std::vec::Vec<_> = (0..others)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || add_one(&shared))
+            })
+            .collect();
+        add_one(&shared);
+        for other in others {
+            other.join().expect("another thread");
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn lock_without_release_publishes_nothing() {
+    let_go_by(1, |lock| {
+        if lock.word.swap(FREE, Relaxed) == WAITED {
+            lock.wake(1);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn lock_that_wakes_nobody_is_waited_for_in_vain() {
+    let_go_by(2, |lock| lock.word.store(FREE, Release));
+}
+
 /// Three threads, so that one sleeps while another is woken: none sleeps for ever.
 #[test]
 fn lock_wakes_all_who_wait() {
@@ -54,6 +95,14 @@ fn lock_wakes_all_who_wait() {
 /// A thread freezes the lock as a fork does and passes it, while `others` lock or pass it as well. Every interleaving keeps
 /// them apart and wakes every sleeper.
 fn stands_still(others: usize) {
+    stands_still_and(others, |lock| {
+        FREEZE.enter();
+        lock.thaw();
+        FREEZE.leave();
+    });
+}
+
+fn stands_still_and(others: usize, let_go: fn(&Lock)) {
     let mut model = loom::model::Builder::new();
     // There are too many orders to try all of them.
     model.preemption_bound = Some(if others > 1 { 1 } else { 4 });
@@ -69,9 +118,7 @@ fn stands_still(others: usize) {
         assert!(FREEZE.begin());
         shared.0.freeze();
         add_one(&shared);
-        FREEZE.enter();
-        shared.0.thaw();
-        FREEZE.leave();
+        let_go(&shared.0);
         FREEZE.end();
         for thread in threads {
             thread.join().expect("another thread");
@@ -93,4 +140,11 @@ fn lock_stands_still_for_a_fork() {
 #[test]
 fn lock_stands_still_for_a_fork_with_two_who_wait() {
     stands_still(2);
+}
+
+/// Somebody passes while the lock is let go, and another takes it.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn lock_that_is_let_go_under_who_passes_excludes_nobody() {
+    stands_still_and(2, Lock::thaw);
 }

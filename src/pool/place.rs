@@ -179,3 +179,28 @@ fn is_one_valid(pool: &Held) -> bool {
                 .claimed_slots
                 .saturating_sub(pool.in_flight.len() * SLOTS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The walker is not blind.
+    #[test]
+    fn the_walker_sees_planted_faults() {
+        type Fault = fn(&mut Pool, isize);
+        let faults: [Fault; 3] = [
+            |pool, by| pool.counts.dirty_bytes = pool.counts.dirty_bytes.wrapping_add_signed(by),
+            |pool, by| pool.counts.retained = pool.counts.retained.wrapping_add_signed(by),
+            |pool, by| pool.counts.purged = pool.counts.purged.wrapping_add_signed(by),
+        ];
+        let mut pool = lock(numa::all().next().expect("a node"));
+        assert!(is_one_valid(&pool));
+        for (number, fault) in faults.iter().enumerate() {
+            fault(&mut pool, 1);
+            let is_seen = !is_one_valid(&pool);
+            fault(&mut pool, -1);
+            assert!(is_seen, "fault {number}");
+        }
+        assert!(is_one_valid(&pool));
+    }
+}

@@ -162,6 +162,9 @@ fn a_slab_with_holes_loses_no_block() {
 #[test]
 #[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn what_was_never_carved_goes_along() {
+    if crate::os::sys::page_size() >= SLOT {
+        return std::println!("an OS page is a whole slot: none of a slab in use can go");
+    }
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
     for class in [1, 7, 64, 90] {
         // SAFETY: a slot of memory of our own, freed below.

@@ -123,6 +123,15 @@ pub struct Live {
     tag: u64,
 }
 
+impl Live {
+    /// Changes a byte of it, as whoever takes it for its own does.
+    pub fn spoil(&self) {
+        let byte = self.addr as *mut u8;
+        // SAFETY: the block is live and no thread's at the moment.
+        unsafe { byte.write(!byte.read()) };
+    }
+}
+
 pub struct Model<'a, A> {
     alloc: &'a A,
     registry: &'a Registry,

@@ -2,8 +2,12 @@
 
 use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES};
+pub(crate) use crate::heap::data::attended::{IDLE, LIVE};
+
+use crate::heap::data::attended::Attended;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::class_set::Classes;
+use crate::heap::data::ending::Ending;
 use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
 use crate::heap::data::{holes, stand_in, state};
 use crate::os::lock::{Guard, Lock};
@@ -121,11 +125,6 @@ pub(crate) struct Shared {
     pub(crate) scratch: Addresses,
 }
 
-/// Whether a heap's thread lives.
-pub(crate) const LIVE: u32 = 0;
-/// Its thread has ended: whoever posts to it drains it.
-pub(crate) const IDLE: u32 = 1;
-
 /// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and their bottoms
 /// is a valid new heap.
 #[repr(C, align(128))]
@@ -148,11 +147,9 @@ pub(crate) struct Heap {
     pub(crate) next_idle: UnsafeCell<*mut Heap>,
     /// The private part may be torn: a fork froze its thread in the middle of a fast path.
     pub(crate) torn: AtomicBool,
-    /// The number of its thread, if that may end without another call here; 0 if its end is noticed.
-    pub(crate) ending: AtomicU32,
-    /// Whether the heap stands among those whose threads may be gone, and the next of them; under the registry's lock.
-    pub(crate) is_ending: UnsafeCell<bool>,
-    pub(crate) next_ending: UnsafeCell<*mut Heap>,
+    /// Whether its thread may end without another call here, and the heap's place among those of such threads; under the
+    /// registry's lock.
+    pub(crate) ending: Ending,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
     /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
@@ -191,6 +188,22 @@ pub(crate) fn carve_count(class: usize) -> usize {
 pub(crate) unsafe fn lock<'a>(heap: *mut Heap) -> Guard<'a> {
     // SAFETY: as above.
     unsafe { (*heap).lock.lock() }
+}
+
+/// Who opens the heap's inbox.
+///
+/// # Safety
+/// As for [`lock`].
+#[inline]
+pub(crate) unsafe fn attended<'a>(heap: *mut Heap) -> Attended<'a> {
+    // SAFETY: as above.
+    unsafe {
+        Attended {
+            inbox: &(*heap).inbox,
+            lock: &(*heap).lock,
+            state: &(*heap).state,
+        }
+    }
 }
 
 /// The part under the lock.

@@ -1,7 +1,9 @@
 //! What a heap is made of, and where heaps are found.
 
+pub(crate) mod attended;
 pub(crate) mod bin;
 pub(crate) mod class_set;
+pub(crate) mod ending;
 pub(crate) mod fresh;
 pub(crate) mod heap;
 pub(crate) mod holes;

@@ -1,14 +1,16 @@
 //! All heaps by id, and the idle ones.
 
 use crate::heap::data::bin::Bin;
+use crate::heap::data::ending::Queue;
 use crate::heap::data::heap::{Heap, IDLE, NOBODY};
 use crate::heap::data::rest;
 use crate::os::lock::{Lock, Locked};
 use crate::os::thread;
 use crate::slab::directory::Tag;
 use crate::slab::meta;
+use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 const SHELF: usize = 1024;
 /// Most heaps: threads beyond it share one heap under its lock.
@@ -27,13 +29,12 @@ static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mu
 static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Two lists: those whose bins were left as they are, which threads adopt first, and the others. And a queue of heaps
-/// whose threads are ending, or were when they came there.
+/// Two lists: those whose bins were left as they are, which threads adopt first, and the others. And the heaps whose threads
+/// may be gone.
 struct Idle {
     warm: *mut Heap,
     cold: *mut Heap,
-    first_ending: *mut Heap,
-    last_ending: *mut Heap,
+    ending: Queue,
 }
 
 // SAFETY: only reached through the lock around it.
@@ -56,49 +57,12 @@ impl Idle {
         }
     }
 
-    fn push_ending(&mut self, heap: *mut Heap) {
-        // SAFETY: the links belong to the lock around `self`.
-        unsafe {
-            *(*heap).next_ending.get() = ptr::null_mut();
-            if self.last_ending.is_null() {
-                self.first_ending = heap;
-            } else {
-                *(*self.last_ending).next_ending.get() = heap;
-            }
-        }
-        self.last_ending = heap;
-    }
-
-    /// Takes a heap out of the queue whose thread has ended, among the first `most`. The others go to its end, but for
-    /// those that were given up by their own threads.
+    /// As [`Queue::take_gone`].
     fn take_gone(&mut self, most: usize) -> Option<*mut Heap> {
-        for _ in 0..most {
-            let heap = self.first_ending;
-            if heap.is_null() {
-                return None;
-            }
-            // SAFETY: as in `push_ending`. Acquire pairs with the Release in `exit::note_ending`.
-            unsafe {
-                self.first_ending = *(*heap).next_ending.get();
-                if self.first_ending.is_null() {
-                    self.last_ending = ptr::null_mut();
-                }
-                let tid = (*heap).ending.load(Ordering::Acquire);
-                if tid != 0 && !thread::is_gone(tid) {
-                    self.push_ending(heap);
-                    continue;
-                }
-                *(*heap).is_ending.get() = false;
-                ENDING.fetch_sub(1, Ordering::Relaxed);
-                if tid != 0 {
-                    (*heap).ending.store(0, Ordering::Relaxed);
-                    // All that the thread wrote came before its end, which the kernel has just told of.
-                    fence(Ordering::SeqCst);
-                    return Some(heap);
-                }
-            }
-        }
-        None
+        let gone = self.ending.take_gone(most, thread::is_gone);
+        ENDING.store(self.ending.len(), Ordering::Relaxed);
+        // What is queued lies in a heap.
+        gone.map(|ending| ending.wrapping_byte_sub(offset_of!(Heap, ending)).cast())
     }
 
     /// The idle heap that was left last, of those with blocks in their bins first.
@@ -121,10 +85,9 @@ impl Idle {
 static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
     warm: ptr::null_mut(),
     cold: ptr::null_mut(),
-    first_ending: ptr::null_mut(),
-    last_ending: ptr::null_mut(),
+    ending: Queue::new(),
 });
-/// Heaps in the queue. A hint: Relaxed.
+/// Heaps in the queue of those whose threads may be gone. A hint: Relaxed.
 static ENDING: AtomicUsize = AtomicUsize::new(0);
 /// Of those, looked at for one thread that needs a heap.
 const LOOKS_AT: usize = 4;
@@ -168,11 +131,9 @@ pub(crate) fn make() -> Option<*mut Heap> {
 /// Has others look now and then whether the thread of `heap` is gone.
 pub(crate) fn note_ending(heap: *mut Heap) {
     let mut idle = IDLE_HEAPS.lock();
-    // SAFETY: under the registry's lock; heaps live for ever.
-    if !unsafe { (*heap).is_ending.get().replace(true) } {
-        idle.push_ending(heap);
-        ENDING.fetch_add(1, Ordering::Relaxed);
-    }
+    // SAFETY: heaps live for ever, and are in no other queue.
+    unsafe { idle.ending.add(&raw mut (*heap).ending) };
+    ENDING.store(idle.ending.len(), Ordering::Relaxed);
 }
 
 /// A heap whose thread is gone: the caller's, as it was that thread's.

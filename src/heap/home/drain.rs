@@ -1,6 +1,6 @@
 //! Inboxes that nobody else empties.
 
-use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::heap::{Heap, attended, shared};
 use crate::heap::data::registry;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{open, post};
@@ -8,7 +8,7 @@ use crate::heap::slabs::{holes, slabs};
 use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::depot::DEPOT;
-use core::sync::atomic::{AtomicBool, Ordering, fence};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Posts everything that `sorter` gathered, and drains what nobody else will.
 ///
@@ -30,13 +30,8 @@ pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
 /// # Safety
 /// The caller holds at most one other heap's lock.
 pub(crate) unsafe fn try_drain(heap: *mut Heap) {
-    // SAFETY: heaps live for ever.
-    unsafe {
-        if let Some(guard) = (*heap).lock.try_lock() {
-            drain_and_unlock(heap, guard);
-            look_again(heap);
-        }
-    }
+    // SAFETY: heaps live for ever; the guard is of this one's lock.
+    unsafe { attended(heap).try_drain(|guard| drain_and_unlock(heap, guard)) };
 }
 
 /// Walks an inbox home under a lock that is let go with it.
@@ -47,7 +42,7 @@ pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
     // SAFETY: the lock is held until the guard goes.
     let over = unsafe {
         drain_locked(heap);
-        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+        if attended(heap).is_idle() {
             slabs::note_idle_classes(heap);
         }
         holes::show(shared(heap));
@@ -60,26 +55,13 @@ pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
     }
 }
 
-/// To be called after the lock of a heap that may be idle was let go: a poster that found it held has gone away and
-/// counts on whoever held it. (Poster: push, fence, `try_lock` fails; so the holder's unlock comes later, and its look
-/// after the fence below sees the push.)
+/// To be called after the lock of a heap that may be idle was let go (`Attended::look_again`).
 ///
 /// # Safety
 /// The caller does not hold `heap`'s lock.
 pub(crate) unsafe fn look_again(heap: *mut Heap) {
-    // SAFETY: heaps live for ever.
-    unsafe {
-        loop {
-            fence(Ordering::SeqCst);
-            if (*heap).state.load(Ordering::Relaxed) != IDLE || (*heap).inbox.is_empty() {
-                return;
-            }
-            let Some(guard) = (*heap).lock.try_lock() else {
-                return;
-            };
-            drain_and_unlock(heap, guard);
-        }
-    }
+    // SAFETY: heaps live for ever; the guard is of this one's lock.
+    unsafe { attended(heap).look_again(|guard| drain_and_unlock(heap, guard)) };
 }
 
 /// Memory was freed on behalf of others beyond the pool's bound.
@@ -91,7 +73,7 @@ pub(crate) fn catch_up() {
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe {
-                if (*heap).state.load(Ordering::Relaxed) == IDLE {
+                if attended(heap).is_idle() {
                     try_drain(heap);
                 }
             }

@@ -1,13 +1,12 @@
 //! Messages to other heaps: batches of blocks that are theirs.
 
 use crate::base::size_class;
-use crate::heap::data::heap::{Heap, IDLE};
+use crate::heap::data::heap::{Heap, attended};
 use crate::heap::data::left_over::LeftOver;
 use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
-use core::sync::atomic::{Ordering, fence};
 
 /// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;
@@ -30,12 +29,8 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
         }
         let class = class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
-        let waiting = (*heap).inbox.post(batch);
-        // SeqCst, with the fence in `give_up::give_up`: either this thread sees that the heap is idle, or its last drain
-        // sees this batch.
-        fence(Ordering::SeqCst);
-        let nobody_comes = (*heap).state.load(Ordering::Relaxed) == IDLE;
-        (nobody_comes || waiting * each >= LARGE_INBOX).then_some(heap)
+        let posted = attended(heap).post(batch);
+        (posted.nobody_comes || posted.waiting * each >= LARGE_INBOX).then_some(heap)
     }
 }
 

@@ -184,6 +184,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             unsafe {
                 let guard = lock(heap);
                 slabs::open(heap, had.claim, class);
+                let grows = (*shared(heap)).slab_count[class] > 1;
                 let taken = from_slabs(heap, class, want);
                 let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if budget::learnt(shared(heap)) > 0 {
@@ -192,8 +193,9 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
                 drop(guard);
                 reclaim::others_make_room(heap, bytes);
                 ceiling::grew();
-                if fresh_memory {
-                    settle::recover();
+                // The first slab of a class is what every program needs, however short it runs.
+                if fresh_memory && grows {
+                    settle::recover(1);
                 }
                 if had.mapped {
                     ahead::ran_dry(node);
@@ -214,7 +216,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     Fresh::NULL
 }
 
-/// Empties the heap's own caches into the slabs, for want of anything else.
+/// Empties the heap's own caches into the slabs, and what a fork left behind, for want of anything else.
 #[cold]
 #[inline(never)]
 unsafe fn flush(heap: *mut Heap) {
@@ -228,4 +230,5 @@ unsafe fn flush(heap: *mut Heap) {
         drop(guard);
     }
     reclaim::give_up(0);
+    settle::recover(usize::MAX);
 }

@@ -42,7 +42,11 @@ fn places_of(heap: *mut Heap) -> Vec<usize> {
 fn touched(heap: *mut Heap) -> usize {
     let page = sys::page_size();
     let start = (heap as usize).next_multiple_of(page);
-    let pages = (heap as usize + size_of::<Heap>() - start) / page;
+    // None, if one OS page is larger than a heap.
+    let pages = (heap as usize + size_of::<Heap>()).saturating_sub(start) / page;
+    if pages == 0 {
+        return 0;
+    }
     let mut seen = std::vec![0_u8; pages];
     // SAFETY: a mapped range, and a byte for each page of it.
     let answer = unsafe { libc::mincore(start as *mut _, pages * page, seen.as_mut_ptr()) };

@@ -5,3 +5,4 @@ mod oom_tests;
 mod slack_tests;
 mod spare_tests;
 mod stack_tests;
+mod walk_tests;

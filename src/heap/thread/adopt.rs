@@ -1,13 +1,12 @@
 //! A heap for a thread that has none.
 
 use crate::heap::cache::flush;
-use crate::heap::data::heap::{Heap, LIVE, lock};
+use crate::heap::data::heap::{Heap, attended, lock};
 use crate::heap::data::state::Strays;
 use crate::heap::data::{registry, torn};
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::upkeep::{idle_cache, tick};
-use core::sync::atomic::Ordering;
 
 /// A heap for the calling thread: one whose thread is gone, or an idle one if there is one, else a new one. `None` when
 /// memory or ids ran out.
@@ -19,7 +18,7 @@ pub(crate) fn acquire() -> Option<*mut Heap> {
     // the heap's own lock makes the adopter see what the last one who worked on it left (rule 5).
     unsafe {
         let _guard = lock(heap);
-        (*heap).state.store(LIVE, Ordering::SeqCst);
+        attended(heap).take();
         idle_cache::forget(heap);
         tick::begin(heap);
         (*heap).strays = Strays::NONE;

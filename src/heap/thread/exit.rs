@@ -40,11 +40,9 @@ pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
 /// # Safety
 /// The heap is the calling thread's.
 pub(crate) unsafe fn note_ending(heap: *mut Heap) {
-    // SAFETY: the caller's promise. Release pairs with the Acquire in `registry::take_gone`.
-    unsafe {
-        (*heap).ending.store(thread::tid(), Ordering::Release);
-        registry::note_ending(heap);
-    }
+    // SAFETY: the caller's promise.
+    unsafe { (*heap).ending.begins(thread::tid()) };
+    registry::note_ending(heap);
 }
 
 /// The destructors of other keys follow those of ours, and may allocate as much as they like: the heap stays for one round
@@ -57,7 +55,7 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     }
     // SAFETY: the heap is this thread's.
     unsafe {
-        if (*heap).ending.load(Ordering::Relaxed) == 0 {
+        if !(*heap).ending.has_begun() {
             note_ending(heap);
             if arm(heap, false) {
                 return;
@@ -80,9 +78,11 @@ pub(crate) unsafe fn after_fork(mine: *mut Heap) {
     for heap in registry::all() {
         // SAFETY: heaps live for ever.
         let ending = unsafe { &(*heap).ending };
-        if ending.load(Ordering::Relaxed) != 0 {
-            let now = if heap == mine { thread::tid() } else { 0 };
-            ending.store(now, Ordering::Relaxed);
+        match ending.has_begun() {
+            true if heap == mine => ending.begins(thread::tid()),
+            true => ending.is_over(),
+            // Not written: the heap's page stays the parent's.
+            false => {}
         }
     }
 }

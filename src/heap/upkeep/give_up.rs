@@ -1,14 +1,13 @@
 //! Heaps whose threads have ended become idle.
 
 use crate::heap::cache::{budget, stack};
-use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::heap::{Heap, attended, lock, shared};
 use crate::heap::data::registry;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::walk;
 use crate::heap::upkeep::idle_cache;
 use crate::pool;
-use core::sync::atomic::{Ordering, fence};
 
 /// Makes a heap idle. The pool may have got much: the caller sees that somebody sees to it.
 ///
@@ -19,13 +18,11 @@ pub(crate) unsafe fn give_up(heap: *mut Heap) {
     // SAFETY: the caller's promise: nobody touches the private part.
     unsafe {
         let guard = lock(heap);
-        (*heap).ending.store(0, Ordering::Relaxed);
+        (*heap).ending.is_over();
         let mut sorter = Sorter::new(heap, true);
         let ended = idle_cache::begin(heap, &mut sorter);
         drain::post_all(&mut sorter);
-        (*heap).state.store(IDLE, Ordering::Relaxed);
-        // SeqCst, with the fence in `post::post`: either the poster sees Idle, or this drain sees its batch.
-        fence(Ordering::SeqCst);
+        attended(heap).leave();
         drain::drain_locked(heap);
         idle_cache::end(heap, ended);
         debug_assert!(

@@ -1,7 +1,7 @@
 //! Heaps that are not the caller's are put in order.
 
 use crate::heap::cache::{budget, flush};
-use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::heap::{Heap, attended, shared};
 use crate::heap::data::registry;
 use crate::heap::data::torn::TORN;
 use crate::heap::home::drain;
@@ -39,7 +39,7 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
         let mut done = true;
         drain::drain_locked(heap);
         let mut sorter = Sorter::new(heap, false);
-        if (*heap).state.load(Ordering::Relaxed) == IDLE {
+        if attended(heap).is_idle() {
             idle_cache::look(heap, &mut sorter);
             slabs::note_idle_classes(heap);
         } else {
@@ -59,29 +59,24 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     }
 }
 
-/// Sends home what the threads held that a fork left behind, of a few heaps at a time: as time passes, and when a slab took
-/// fresh memory. So a child that soon ends or becomes another program does not copy their pages, and one that stays has their
-/// memory. No lock may be held.
+/// Sends home what the threads held that a fork left behind, of `most` heaps: as time passes, one for each slab by which a
+/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program does not copy their pages, and one
+/// that stays has their memory. No lock may be held.
 #[inline]
-pub(crate) fn recover() {
+pub(crate) fn recover(most: usize) {
     if TORN.load(Ordering::Relaxed) > 0 {
-        recover_some();
+        recover_some(most);
     }
 }
 
-/// Heaps that one call sees to.
-const AT_A_TIME: usize = 4;
-
 #[cold]
-fn recover_some() {
+fn recover_some(most: usize) {
     let torn = |heap: &*mut Heap| {
         // SAFETY: heaps live for ever.
-        unsafe {
-            (**heap).torn.load(Ordering::Relaxed) && (**heap).state.load(Ordering::Relaxed) == IDLE
-        }
+        unsafe { (**heap).torn.load(Ordering::Relaxed) && attended(*heap).is_idle() }
     };
     let mut over = false;
-    for heap in registry::all().filter(torn).take(AT_A_TIME) {
+    for heap in registry::all().filter(torn).take(most) {
         // SAFETY: heaps live for ever; no lock is held.
         over |= unsafe { settle(heap) };
     }

@@ -25,13 +25,16 @@ pub(crate) fn pass(now: u64) {
     }
 }
 
+/// Heaps of gone threads that a tick in a fork's child sends home.
+const RECOVERED: usize = 4;
+
 /// The only place where time has consequences for the process; each heap's own stacks are seen to by [`look`]. `windows`
 /// began since the last tick.
 fn tick(now: u64, windows: u64) {
     if windows > 0 {
         account::period_passed(windows > 1);
     }
-    settle::recover();
+    settle::recover(RECOVERED);
     give_up::give_up_gone();
     idle_cache::decay(now);
     pages::tick(now);

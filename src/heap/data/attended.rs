@@ -1,0 +1,92 @@
+//! Who opens what is posted to a heap. While its thread lives, the thread does. Once the heap is idle, whoever posts does, if
+//! it gets the lock; if it does not, whoever holds the lock does after letting it go. So no batch stays behind.
+
+use crate::base::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::os::lock::{Guard, Lock};
+use crate::slab::batch::Batch;
+use crate::slab::inbox::Inbox;
+
+/// Whether a heap's thread lives.
+pub(crate) const LIVE: u32 = 0;
+/// Its thread has ended: whoever posts to it drains it.
+pub(crate) const IDLE: u32 = 1;
+
+/// The words of a heap that this is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Attended<'a> {
+    pub(crate) inbox: &'a Inbox,
+    pub(crate) lock: &'a Lock,
+    pub(crate) state: &'a AtomicU32,
+}
+
+/// What a poster learns.
+#[must_use]
+pub(crate) struct Posted {
+    /// Batches in the inbox, about.
+    pub(crate) waiting: usize,
+    /// The heap is idle: the poster opens the inbox, or says that something is left.
+    pub(crate) nobody_comes: bool,
+}
+
+impl<'a> Attended<'a> {
+    /// Posts a batch.
+    ///
+    /// # Safety
+    /// The caller owns the batch and gives it up.
+    #[inline]
+    pub(crate) unsafe fn post(self, batch: Batch) -> Posted {
+        // SAFETY: the caller's promise.
+        let waiting = unsafe { self.inbox.post(batch) };
+        // SeqCst, with the fence in `leave`: either this thread sees that the heap is idle, or the leaver's drain sees this
+        // batch.
+        fence(Ordering::SeqCst);
+        Posted {
+            waiting,
+            nobody_comes: self.is_idle(),
+        }
+    }
+
+    /// A hint, but to the holder of the lock.
+    #[inline]
+    pub(crate) fn is_idle(self) -> bool {
+        self.state.load(Ordering::Relaxed) == IDLE
+    }
+
+    /// Makes the heap idle. The caller holds the lock, drains the inbox next, and looks again once the lock is free.
+    #[inline]
+    pub(crate) fn leave(self) {
+        self.state.store(IDLE, Ordering::Relaxed);
+        // SeqCst: see `post`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The heap is a thread's again, which opens the inbox from now on. The caller holds the lock.
+    #[inline]
+    pub(crate) fn take(self) {
+        self.state.store(LIVE, Ordering::SeqCst);
+    }
+
+    /// Has `drain` open the inbox and let the lock go, unless somebody holds that.
+    pub(crate) fn try_drain(self, mut drain: impl FnMut(Guard<'a>)) {
+        if let Some(guard) = self.lock.try_lock() {
+            drain(guard);
+            self.look_again(drain);
+        }
+    }
+
+    /// To be called after the lock of a heap that may be idle was let go: a poster that found it held has gone away and
+    /// counts on whoever held it. (Poster: push, fence, `try_lock` fails; so the holder's unlock comes later, and its look
+    /// after the fence below sees the push.)
+    pub(crate) fn look_again(self, mut drain: impl FnMut(Guard<'a>)) {
+        loop {
+            fence(Ordering::SeqCst);
+            if !self.is_idle() || self.inbox.is_empty() {
+                return;
+            }
+            let Some(guard) = self.lock.try_lock() else {
+                return;
+            };
+            drain(guard);
+        }
+    }
+}
