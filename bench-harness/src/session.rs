@@ -72,7 +72,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     if !options.no_host_warm && !left.is_empty() {
         let peak = session.plan.entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
         let limit = if quick { Duration::from_secs(8) } else { Duration::from_secs(120) };
-        host_warm::warm(peak.saturating_mul(2), limit)?;
+        host_warm::warm(peak.saturating_mul(2), limit);
     }
     if estimate && !left.is_empty() {
         output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));

@@ -18,11 +18,6 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         Some(Self { median: median_of_sorted(&sorted)?, min: *sorted.first()?, max: *sorted.last()? })
     }
-
-    /// In another unit.
-    pub fn times(self, factor: f64) -> Self {
-        Self { median: self.median * factor, min: self.min * factor, max: self.max * factor }
-    }
 }
 
 /// The median of at least one value; of an even number, the mean of the middle two.

@@ -4,37 +4,13 @@ use crate::stats::Ratio;
 
 /// A duration in the unit that suits it, with three digits.
 pub fn duration(secs: f64) -> String {
-    let (unit, times) = time_unit(secs);
-    format!("{} {unit}", digits(secs * times))
-}
-
-/// The unit of durations of about this length: its name, and how many of them a second has.
-pub fn time_unit(secs: f64) -> (&'static str, f64) {
-    match secs {
+    let (unit, times) = match secs {
         s if s < 1e-6 => ("ns", 1e9),
         s if s < 1e-3 => ("µs", 1e6),
         s if s < 1.0 => ("ms", 1e3),
         _ => ("s", 1.0),
-    }
-}
-
-/// A whole number of nanoseconds, as a histogram gives it.
-pub fn nanoseconds(ns: f64) -> String {
-    if ns < 1000.0 {
-        return format!("{ns:.0} ns");
-    }
-    duration(ns / 1e9)
-}
-
-/// Three significant digits, never more behind the point than needed.
-pub fn digits(value: f64) -> String {
-    match value.abs() {
-        v if v >= 1e9 => format!("{value:.2e}"),
-        v if v >= 99.95 => format!("{value:.0}"),
-        v if v >= 9.995 => format!("{value:.1}"),
-        v if v >= 0.0005 => format!("{value:.2}"),
-        _ => "0".to_owned(),
-    }
+    };
+    format!("{} {unit}", short(secs * times))
 }
 
 /// A ratio: two digits behind the point, fewer where it is large.

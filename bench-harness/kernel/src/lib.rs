@@ -12,6 +12,7 @@ mod async_prefault;
 pub mod doctor;
 mod maps;
 mod populate_order;
+pub mod system;
 mod tlb;
 mod waits;
 

@@ -68,7 +68,7 @@ fn assert_self_contained(page: &str) {
         }
     }
     let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
-    assert!(!style.contains("@import") && style.matches("url(").count() == style.matches("url(#hatch)").count());
+    assert!(!style.contains("@import") && !style.contains("url("));
     assert!(page.contains("default-src 'none'") && !page.contains("://"), "an address stands in the page");
 }
 
@@ -89,8 +89,8 @@ fn the_page_is_complete_in_itself_and_every_measurement_has_its_charts() {
         }
         assert!(article.contains("cargo run --release -p bench-harness -- ") && article.contains("class=\"axis\""));
     }
-    // fragmentation and idle-return, in two series each: three ranked allocators, and what was asked for where blocks live.
-    assert_eq!(page.matches("<polyline").count(), 2 * (3 + 1) + 2 * 3);
+    // fragmentation and idle-return, in two series each.
+    assert_eq!(page.matches("<strong>Memory over time</strong>").count(), 2 * 2);
 }
 
 #[test]
