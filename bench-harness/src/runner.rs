@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::FromRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -93,15 +92,9 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
     Ok(Finished { status, stdout: text(&mut stdout)?, stderr: text(&mut stderr)? })
 }
 
-/// A file in memory: writing to it costs a program no disk and never waits for a reader.
+/// Where a child writes to.
 pub fn memory_file() -> Result<File, String> {
-    // SAFETY: the name is a valid string; the descriptor, if there is one, is nobody else's.
-    unsafe {
-        match libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) {
-            -1 => Err(format!("a file in memory: {}", std::io::Error::last_os_error())),
-            fd => Ok(File::from_raw_fd(fd)),
-        }
-    }
+    bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"))
 }
 
 /// The file as the output of a child.

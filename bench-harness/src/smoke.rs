@@ -47,31 +47,29 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let limit = Duration::from_secs(smoke.time_limit);
     let start = Instant::now();
     let (mut good, mut limits, mut bad) = (0, Vec::new(), Vec::new());
-    for spec in &specs {
-        for allocator in &allocators {
-            let all = spec.row().map_or(&[][..], |r| r.series);
-            for &series in all.iter().filter(|s| spec.takes(allocator, **s)) {
-                let order = Order { spec: spec.clone(), series };
-                let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
-                let name = format!("{allocator} on {} ({series})", spec.workload);
-                let mut outcome = once();
-                let rival = RIVALS.contains(&allocator.as_str());
-                if let Err(first) = &outcome
-                    && rival
-                    && !first.ends_with(REFUSED)
-                {
-                    // Some rivals crash now and then; only one that cannot do it at all is of interest here.
-                    output::say(&format!("smoke: {name} is tried again: {first}\n"));
-                    outcome = once();
-                }
-                match outcome {
-                    Ok(()) => good += 1,
-                    Err(e) if rival && e.ends_with(REFUSED) => limits.push(format!("{name}: {e}")),
-                    Err(e) => {
-                        output::say(&format!("smoke: {name}: {e}\n"));
-                        bad.push(name);
-                    }
-                }
+    let pairs = specs.iter().flat_map(|spec| allocators.iter().map(move |allocator| (spec, allocator)));
+    let series = |(spec, _): &(&Spec, &String)| spec.row().map_or(&[][..], |r| r.series);
+    for (pair, &series) in pairs.flat_map(|pair| series(&pair).iter().map(move |s| (pair, s))) {
+        let (spec, allocator) = pair;
+        if !spec.takes(allocator, series) {
+            continue;
+        }
+        let order = Order { spec: spec.clone(), series };
+        let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
+        let name = format!("{allocator} on {} ({series})", spec.workload);
+        let rival = RIVALS.contains(&allocator.as_str());
+        let mut outcome = once();
+        if rival && outcome.as_ref().is_err_and(|e| !e.ends_with(REFUSED)) {
+            // Some rivals crash now and then; only one that cannot do it at all is of interest here.
+            output::say(&format!("smoke: {name} is tried again\n"));
+            outcome = once();
+        }
+        match outcome {
+            Ok(()) => good += 1,
+            Err(e) if rival && e.ends_with(REFUSED) => limits.push(format!("{name}: {e}")),
+            Err(e) => {
+                output::say(&format!("smoke: {name}: {e}\n"));
+                bad.push(name);
             }
         }
     }

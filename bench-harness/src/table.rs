@@ -35,16 +35,9 @@ pub fn render(groups: &[Group]) -> String {
     blocks + LEGEND + "\n" + &finding::sentences(groups).join("\n") + "\n"
 }
 
-/// How many warnings a table shows; results files have them all.
-const MOST_WARNINGS: usize = 6;
-
 /// What a reader has to know before believing a figure, a line each.
 pub fn warnings(warnings: &[String]) -> String {
-    let mut text: String = warnings.iter().take(MOST_WARNINGS).map(|w| format!("warning: {w}\n")).collect();
-    if let Some(more) = warnings.len().checked_sub(MOST_WARNINGS).filter(|m| *m > 0) {
-        text += &format!("warning: and {more} more of the kind\n");
-    }
-    text
+    warnings.iter().map(|w| format!("warning: {w}\n")).collect()
 }
 
 fn block(group: &Group) -> String {
@@ -67,8 +60,9 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
     let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
     let (unit, shown) = unit_of(group);
     let mut head = vec!["allocator".to_owned(), unit.to_owned()];
-    let words = "(min–max)|ratio to system|floor +|faults|(total)|user s|sys s|RSS MiB";
-    head.extend(words.split('|').map(str::to_owned));
+    head.extend(["(min–max)", "ratio to system"].map(str::to_owned));
+    head.extend(group.floor.map(|_| "above floor".to_owned()));
+    head.extend(["faults", "(total)", "user s", "sys s", "RSS MiB"].map(str::to_owned));
     head.push(if rests { "at rest" } else { "left" }.to_owned());
     if counted {
         let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
@@ -85,12 +79,14 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
 fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
     let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
     let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
-    Some(vec![
+    let mut cells = vec![
         entry.name().to_owned(),
         short(speed.median),
         format!("({}–{})", short(speed.min), short(speed.max)),
         ratio(entry),
-        group.above_floor(entry).map_or("–".to_owned(), text::duration),
+    ];
+    cells.extend(group.floor.map(|_| group.above_floor(entry).map_or("–".to_owned(), text::duration)));
+    cells.extend([
         format!("{:.0}", middle(|r| r.faults() as f64)),
         format!("{:.0}", middle(|r| r.minor_faults_total as f64 + r.major_faults_total as f64)),
         format!("{:.3}", middle(|r| r.user_secs)),
@@ -100,7 +96,8 @@ fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String
         Some(middle(|r| r.left_kib() as f64 / 1024.0))
             .filter(|l| *l > 0.0)
             .map_or("–".to_owned(), |l| format!("{l:.1}")),
-    ])
+    ]);
+    Some(cells)
 }
 
 /// The ratio to system malloc, with its interval.
@@ -183,7 +180,7 @@ mod tests {
         let text = shown(vec![case(&spec("pair"), "system", Warm, &steady(10.0)), ours, broken]);
         for wanted in [
             "pair 48 B, warm: 5 runs each, by elapsed time\n",
-            "  system        11.0  (10.0–12.0)                 1        –      12",
+            "  system        11.0  (10.0–12.0)                 1      12",
             "2.00 [2.00–2.00]",
             " 30.0      –\n",
             "  null           run 3 FAILED: crashed: signal 11\n",
