@@ -86,7 +86,7 @@ fn figures_come_out_of_the_output() {
     // Under a library this program says that it is three times as fast.
     let script =
         "n=1000; test -z \"$LD_PRELOAD\" || n=3000; printf 'SET: 1 requests\\rSET: %s requests\\nGET: 7.5\\n' $n";
-    let mut command = harness("preload --runs 5 --show-output --drift-bound 1000000 --libraries");
+    let mut command = harness("preload --runs 5 --drift-bound 1000000 --libraries");
     command.arg(format!("glibc,{}", idle(dir.path()))).arg("--json").arg(&file);
     command.args([
         "--metric-from",
@@ -100,7 +100,7 @@ fn figures_come_out_of_the_output() {
     ]);
     let output = command.output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && err.contains("GET: 7.5"), "{err}");
+    assert!(output.status.success(), "{err}");
     assert!(
         out.contains("figure ") && out.contains(" 3.00 [3.00–3.00]") && out.contains("= 1.00 [1.00–1.00]"),
         "{out}"

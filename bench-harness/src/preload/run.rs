@@ -3,7 +3,6 @@
 //! resident counts from before the program was loaded, and so that a hang or a crash stays away from the harness.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -27,7 +26,6 @@ pub struct Order {
     pub preload: Option<PathBuf>,
     pub stdin: Option<PathBuf>,
     pub metrics: Vec<String>,
-    pub show_output: bool,
     pub variables: Vec<(String, String)>,
 }
 
@@ -61,8 +59,7 @@ pub fn child(order: &str) -> Result<(), Fail> {
 }
 
 fn measure(order: &Order) -> Result<Run, String> {
-    let wants_stdout = order.show_output || !order.metrics.is_empty();
-    let mut stdout = wants_stdout.then(memory_file).transpose()?;
+    let mut stdout = (!order.metrics.is_empty()).then(memory_file).transpose()?;
     let mut stderr = memory_file()?;
     let mut command = Command::new(&order.program);
     command.arg0(&order.name).args(&order.arguments).env_remove("LD_PRELOAD").envs(order.variables.iter().cloned());
@@ -79,11 +76,6 @@ fn measure(order: &Order) -> Result<Run, String> {
     let secs = (now_ns() - start).max(1) as f64 / 1e9;
 
     let (output, errors) = (stdout.as_mut().map(whole).transpose()?.unwrap_or_default(), whole(&mut stderr)?);
-    if order.show_output {
-        // The harness passes our stderr on; if it is closed, nobody wants to see it.
-        let _ = std::io::stderr().write_all(&output);
-        let _ = std::io::stderr().write_all(&errors);
-    }
     success(status, &String::from_utf8_lossy(&errors))?;
     let text = String::from_utf8_lossy(&output);
     let metrics: Result<Vec<f64>, String> = order.metrics.iter().map(|m| figure(&text, m)).collect();

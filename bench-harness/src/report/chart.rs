@@ -11,7 +11,7 @@ use super::scale::Log;
 use crate::figures::{Entry, Group, Verdict};
 use crate::results::OURS;
 use crate::standings::Standing;
-use crate::stats::{Summary, median};
+use crate::stats::median;
 use crate::text;
 
 const ROW: f64 = 42.0;
@@ -164,7 +164,7 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
 /// Speed relative to system malloc, each with its interval.
 fn ratios(group: &Group, color: Color) -> Option<Markup> {
     let hint = "With the 95 % interval; further right is better; = no measurable difference.";
-    let unit = format!("times system malloc's operations per second of {}", group.measure.words());
+    let unit = format!("times system malloc, by {}", group.measure.words());
     let chart = Chart { heading: "Ratio to system malloc", hint, unit: &unit, line: Some(1.0), tick: text::tick };
     of_group(group, color, &chart, |e| {
         let r = e.ratio.as_ref()?;
@@ -246,12 +246,18 @@ fn peak(group: &Group, color: Color) -> Option<Markup> {
 
 /// Page faults inside the clock.
 fn faults(group: &Group, color: Color) -> Option<Markup> {
-    let hint = "Inside the clock, of those of the whole process.";
-    let chart =
-        Chart { heading: "Page faults", hint, unit: "page faults inside the clock", line: None, tick: text::count };
+    let (heading, unit) = ("Page faults", "page faults inside the clock");
+    let hint = "Inside the clock, of those of the whole process; further left is better.";
+    let chart = Chart { heading, hint, unit, line: None, tick: text::short };
+    let most = group.entries.iter().flat_map(|e| &e.case.runs).map(|r| r.faults()).max()?;
+    if most <= 1 {
+        return Some(
+            html! { figure { figcaption { strong { (heading) } } p { "One at most inside the clock, with any allocator." } } },
+        );
+    }
     of_group(group, color, &chart, |e| {
         let all: Vec<f64> = e.case.runs.iter().map(|r| r.faults() as f64).collect();
-        let middle = Summary::of(&all)?.median;
+        let middle = median(&all)?;
         let total = e.middle(|r| r.minor_faults_total.saturating_add(r.major_faults_total) as f64)?;
         let words = format!("{} of {}", text::count(middle), text::count(total));
         let dots = all.into_iter().map(one_or_more).collect();
