@@ -65,7 +65,7 @@ fn against_base(s: &Standing, groups: &[Group]) -> String {
         return match c.total() {
             0 => format!("{} was measured alone: there is nothing to compare it with", s.name),
             n => format!(
-                "{} against {BASE} malloc over {}: no verdict ({counts}); five runs or more on a quieter machine would give one",
+                "{} against {BASE} malloc over {}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine would give one",
                 s.name,
                 counted(n, "measurement")
             ),

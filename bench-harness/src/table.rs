@@ -5,17 +5,35 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::figures::{Entry, Group};
 use crate::finding;
 use crate::plan::PRELOAD;
-use crate::results::{BASE, CaseResult, FLOOR};
+use crate::results::{BASE, CaseResult, Exact, FLOOR};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
-const LEGEND: &str = "\
-ops/s: operations per second, the median run with the slowest and the fastest. ratio: by the time the block names, with its
-95 % interval; \"=\" where it is no measurable difference. faults: page faults inside the timed part, and of the whole process.
-RSS: the most memory resident at a time, and what is left at the end. instr/op: instructions per operation above the floor's,
-whose own are in parentheses. calls: system calls of a process above the floor's, in a run of so many operations. warm:
-prepared before the clock starts; cold: the clock starts with the first allocation; aged: warm, on a fragmented heap.
-";
+/// What the columns are that these measurements have.
+fn legend(groups: &[Group]) -> String {
+    let cases = || groups.iter().flat_map(|g| &g.entries).map(|e| e.case);
+    let counted = cases().any(|c| c.exact != Exact::default());
+    let lines = [
+        (true, "ops/s: operations per second, the median run with the slowest and the fastest"),
+        (
+            true,
+            "ratio: by the time the block names, with its 95 % interval; \"=\" where it is no measurable difference",
+        ),
+        (
+            groups.iter().any(|g| g.floor.is_some()),
+            "above floor: time of one operation above that of null, which does nothing",
+        ),
+        (true, "faults: page faults inside the timed part, and of the whole process"),
+        (true, "RSS: the most memory resident at a time, and what is left at the end"),
+        (counted, "instr/op: instructions of one operation above the floor's, whose own are in parentheses"),
+        (counted, "calls: system calls of a process above the floor's, in a run of so many operations"),
+        (
+            true,
+            "warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap",
+        ),
+    ];
+    lines.iter().filter(|line| line.0).map(|line| format!("{}\n", line.1)).collect()
+}
 
 /// A table without lines: columns two spaces apart, numbers to the right.
 pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
@@ -32,7 +50,7 @@ pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
 /// All measurements as text, and what they come to.
 pub fn render(groups: &[Group]) -> String {
     let blocks: String = groups.iter().map(|g| block(g) + "\n").collect();
-    blocks + LEGEND + "\n" + &finding::sentences(groups).join("\n") + "\n"
+    blocks + &legend(groups) + "\n" + &finding::sentences(groups).join("\n") + "\n"
 }
 
 /// What a reader has to know before believing a figure, a line each.

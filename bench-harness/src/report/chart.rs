@@ -5,13 +5,13 @@
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
 use bench_subject::latency::{Latency, Percentiles};
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
 use crate::figures::{Entry, Group, Verdict};
 use crate::results::OURS;
 use crate::standings::Standing;
-use crate::stats::median;
+use crate::stats::{Ratio, median};
 use crate::text;
 
 const ROW: f64 = 42.0;
@@ -85,9 +85,18 @@ fn above(at: f64, figures: &str, y: f64) -> Markup {
 
 /// The chart with its heading and a line that says how to read it; nothing without rows or without a positive value.
 fn draw(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
+    let drawing = drawing(chart, rows, color)?;
+    Some(html! { figure { figcaption { strong { (chart.heading) } " " span { (chart.hint) } } (drawing) } })
+}
+
+fn height(rows: &[Row]) -> f64 {
+    ROW * rows.len() as f64 + AXIS
+}
+
+fn drawing(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
     let log = Log::over(rows.iter().flat_map(Row::all).chain(chart.line))?;
     let at = |value: f64| across(log.place(value));
-    let height = ROW * rows.len() as f64 + AXIS;
+    let height = height(rows);
     let says: Vec<String> = rows.iter().map(|r| format!("{}: {}", r.name, r.words)).collect();
     let row = |(i, r): (usize, &Row)| {
         let (y, class) = (ROW * i as f64, color(&r.name));
@@ -107,8 +116,6 @@ fn draw(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
         }
     };
     Some(html! {
-        figure {
-            figcaption { strong { (chart.heading) } " " span { (chart.hint) } }
             svg.chart width="100%" height=(height) role="img" aria-label={ (chart.heading) ". " (says.join("; ")) } {
                 @for (place, tick) in log.ticks().iter().map(|t| (log.place(*t), t)) {
                     line.grid x1=(across(place)) x2=(across(place)) y1="0" y2=(height - AXIS + 3.0) {}
@@ -121,7 +128,6 @@ fn draw(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
                 @if let Some(one) = chart.line.map(at) { line.one x1=(one) x2=(one) y1="0" y2=(height - AXIS + 3.0) {} }
                 @for drawn in rows.iter().enumerate().map(row) { (drawn) }
             }
-        }
     })
 }
 
@@ -140,13 +146,17 @@ fn one_or_more(value: f64) -> f64 {
     value.max(1.0)
 }
 
-/// Every chart of a measurement that its runs have figures for.
+/// Every chart of a measurement: of what spreads from run to run or moves over time. What is one number is in the tables.
 pub fn all(group: &Group, color: Color) -> Vec<Markup> {
-    let one = [time(group, color), ratios(group, color), bound(group, color)];
-    let latencies = [("allocation", (|l| l.alloc) as fn(&Latency) -> Percentiles), ("free", |l| l.free)];
-    let latencies = latencies.map(|(what, pick)| latency(group, what, pick, color));
-    let memory = [over_time(group, color), peak(group, color), faults(group, color)];
-    one.into_iter().chain(latencies).chain(memory).flatten().collect()
+    let all = [
+        time(group, color),
+        ratios(group, color),
+        bound(group, color),
+        latency(group, "allocation", |l| l.alloc, color),
+        latency(group, "free", |l| l.free, color),
+        over_time(group, color),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// Time per operation of each run, and the floor below it.
@@ -228,59 +238,52 @@ fn over_time(group: &Group, color: Color) -> Option<Markup> {
     })
 }
 
-/// The most memory resident, and what was left at the end.
-fn peak(group: &Group, color: Color) -> Option<Markup> {
-    let hint = "The most resident at a time; the pale dot is what was left at the end. Further left is better.";
-    let chart = Chart { heading: "Peak memory", hint, unit: "MiB resident", line: None, tick: text::short };
-    of_group(group, color, &chart, |e| {
-        let (peak, left) = (e.peak_kib?.median, e.middle(|r| r.left_kib() as f64)?);
-        let words = format!("{}, {} left", text::mib(peak), text::bare_mib(left));
-        Some(Row {
-            words,
-            dots: vec![one_or_more(left) / 1024.0],
-            middle: one_or_more(peak) / 1024.0,
-            ..Row::default()
-        })
-    })
-}
-
-/// Page faults inside the clock.
-fn faults(group: &Group, color: Color) -> Option<Markup> {
-    let (heading, unit) = ("Page faults", "page faults inside the clock");
-    let hint = "Inside the clock, of those of the whole process; further left is better.";
-    let chart = Chart { heading, hint, unit, line: None, tick: text::short };
-    let most = group.entries.iter().flat_map(|e| &e.case.runs).map(|r| r.faults()).max()?;
-    if most <= 1 {
-        return Some(
-            html! { figure { figcaption { strong { (heading) } } p { "One at most inside the clock, with any allocator." } } },
-        );
-    }
-    of_group(group, color, &chart, |e| {
-        let all: Vec<f64> = e.case.runs.iter().map(|r| r.faults() as f64).collect();
-        let middle = median(&all)?;
-        let total = e.middle(|r| r.minor_faults_total.saturating_add(r.major_faults_total) as f64)?;
-        let words = format!("{} of {}", text::count(middle), text::count(total));
-        let dots = all.into_iter().map(one_or_more).collect();
-        Some(Row { words, dots, middle: one_or_more(middle), ..Row::default() })
-    })
-}
-
-/// All ratios of every allocator on one axis, with their geometric mean.
-pub fn standings(standings: &[Standing], color: Color) -> Option<Markup> {
+/// All ratios of every allocator, with their geometric mean; the fastest first.
+fn rated(standings: &[Standing]) -> Vec<Row> {
     let rated = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?)));
-    let mut rows: Vec<Row> = rated
-        .map(|(s, mean)| Row {
-            name: s.name.clone(),
-            words: format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
-            dots: s.ratios.clone(),
-            middle: mean.value,
-            interval: mean.interval,
-            above: !s.ratios.is_empty(),
-        })
-        .collect();
+    let row = |(s, mean): (&Standing, &Ratio)| Row {
+        name: s.name.clone(),
+        words: format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
+        dots: s.ratios.clone(),
+        middle: mean.value,
+        interval: mean.interval,
+        above: !s.ratios.is_empty(),
+    };
+    let mut rows: Vec<Row> = rated.map(row).collect();
     rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
-    let hint = "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further \
-                right is better.";
-    let unit = "times system malloc's operations per second";
-    draw(&Chart { heading: "Against system malloc", hint, unit, line: Some(1.0), tick: text::tick }, &rows, color)
+    rows
+}
+
+const STANDINGS: Chart = Chart {
+    heading: "Against system malloc",
+    hint: "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further right \
+           is better.",
+    unit: "times system malloc's operations per second",
+    line: Some(1.0),
+    tick: text::tick,
+};
+
+pub fn standings(standings: &[Standing], color: Color) -> Option<Markup> {
+    draw(&STANDINGS, &rated(standings), color)
+}
+
+/// The same as a picture by itself, which brings its own ground and follows the reader's choice of light or dark.
+pub fn picture(standings: &[Standing], color: Color, style: &str, under: &str) -> String {
+    const WIDTH: f64 = 760.0;
+    const TOP: f64 = 70.0;
+    let rows = rated(standings);
+    let height = TOP + height(&rows) + 40.0;
+    let svg = html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {WIDTH} {height}")) width=(WIDTH) height=(height)
+            font-family="system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif" {
+            style { (PreEscaped(style)) }
+            rect x="0.5" y="0.5" width=(WIDTH - 1.0) height=(height - 1.0) rx="10" fill="var(--card)" stroke="var(--line)" {}
+            text.name x="20" y="30" font-size="17" { (STANDINGS.heading) }
+            text.tick x="20" y="50" { (STANDINGS.hint) }
+            svg x="20" y=(TOP) width=(WIDTH - 40.0) height=(height) { (drawing(&STANDINGS, &rows, color).unwrap_or_default()) }
+            text.tick x=(WIDTH - 20.0) y=(height - 14.0) text-anchor="end" { (under) }
+        }
+    };
+    // A line for each element, so that a change shows what changed.
+    svg.into_string().replace("><", ">\n<") + "\n"
 }

@@ -138,6 +138,12 @@ pub fn page(results: &Results) -> String {
     page.into_string()
 }
 
+/// The chart of the standings as a picture by itself, for the README.
+pub fn picture(groups: &[Group], under: &str) -> String {
+    let allocators = figures::allocators(groups);
+    chart::picture(&standings::standings(groups), &|name| color_of(name, &allocators), STYLE, under)
+}
+
 /// What a phone shows at first: ours, and whoever is best without it.
 fn chosen(standings: &[Standing]) -> Vec<&str> {
     let best = standings.iter().filter(|s| s.name != OURS);

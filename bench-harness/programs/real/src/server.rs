@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use crate::{Checksum, expect, scaled};
+use crate::{Checksum, Hasher, expect, scaled};
 
 const CONNECTIONS: usize = 32;
 const PIPELINE: usize = 8;
@@ -58,9 +58,9 @@ async fn load(rounds: usize) -> Result<Outcome, String> {
     let left = store.lock().map_err(|_| "a server task panicked")?;
     for (key, value) in left.iter() {
         let mut checksum = Checksum::new();
-        checksum.bytes(key.as_bytes());
-        checksum.bytes(value);
-        sum = sum.wrapping_add(checksum.0);
+        checksum.write(key.as_bytes());
+        checksum.write(value);
+        sum = sum.wrapping_add(checksum.finish());
     }
     Ok(Outcome { units, checksum: sum })
 }
@@ -177,10 +177,10 @@ async fn client(stream: TcpStream, number: usize, rounds: usize) -> Result<(u64,
             let answer = answer(&mut read).await.map_err(|e| format!("no answer: {e}"))?;
             expect("a status", answer.0.as_str(), status)?;
             expect("that a body is what was put", answer.1 == body, true)?;
-            checksum.number(answer.1.len() as u64);
+            checksum.write_u64(answer.1.len() as u64);
         }
     }
-    Ok(((rounds * PIPELINE) as u64, checksum.0))
+    Ok(((rounds * PIPELINE) as u64, checksum.finish()))
 }
 
 async fn answer(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> std::io::Result<(String, Vec<u8>)> {
