@@ -43,14 +43,14 @@ enum Ask {
     Doctor,
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
-    /// Rival allocators: build or list them
+    /// Rival allocators: build what measures them
     Peers {
         #[command(subcommand)]
         command: BuildCommand,
     },
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
-    /// Real programs, each with every allocator as its global one: build or list them
+    /// Real programs, each with every allocator as its global one: build them
     Programs {
         #[command(subcommand)]
         command: BuildCommand,

@@ -73,16 +73,18 @@ fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
             }
         }
     }
-    let base = [median(&seen[1].0), median(&seen[1].1)];
+    // Nothing where these pages are not to be had.
+    let middle = |runs: &[f64]| median(runs).unwrap_or(f64::NAN);
+    let base = [middle(&seen[1].0), middle(&seen[1].1)];
     let mut rows = Vec::new();
     for (i, pattern) in ["random", "sequential"].iter().enumerate() {
         for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&seen).filter(|(_, s)| !s.0.is_empty()) {
             let runs = if i == 0 { random } else { sequential };
             rows.push(row(json!({
-                "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": median(runs),
+                "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": middle(runs),
                 "ns_min": runs.iter().copied().fold(f64::INFINITY, f64::min),
                 "ns_max": runs.iter().copied().fold(0.0, f64::max),
-                "ratio_to_4k": base[i] / median(runs), "huge_bytes": huge,
+                "ratio_to_4k": base[i] / middle(runs), "huge_bytes": huge,
             })));
         }
     }
