@@ -148,8 +148,8 @@ fn notes(entry: &Entry) -> String {
         }
     }
     if let Some((_, s, bound, verdict)) = entry.bounded() {
-        let asked =
-            if verdict.is_empty() { String::new() } else { format!(": at most {} asked for{verdict}", bound.most) };
+        let asked = bound.most.filter(|_| !verdict.is_empty());
+        let asked = asked.map_or(String::new(), |most| format!(": at most {most} asked for{verdict}"));
         lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
     }
     let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();

@@ -185,12 +185,12 @@ fn ratios(group: &Group, color: Color) -> Option<Markup> {
 /// What a workload holds against its bound, where it has one.
 fn bound(group: &Group, color: Color) -> Option<Markup> {
     let bound = group.entries.first()?.case.spec.row()?.bound?;
-    let hint = format!("Dashed: the most that is asked of {OURS}.");
+    let hint = bound.most.map_or(String::new(), |_| format!("Dashed: the most that is asked of {OURS}."));
     let chart = Chart {
-        heading: "What is asked of it",
+        heading: "What this workload is about",
         hint: &hint,
         unit: bound.unit,
-        line: Some(bound.most),
+        line: bound.most,
         tick: text::short,
     };
     of_group(group, color, &chart, |e| {
