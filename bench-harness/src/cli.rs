@@ -43,14 +43,14 @@ enum Ask {
     Doctor,
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
-    /// Rival allocators: build or list them
+    /// Rival allocators: build what measures them
     Peers {
         #[command(subcommand)]
         command: BuildCommand,
     },
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
-    /// Real programs, each with every allocator as its global one: build or list them
+    /// Real programs, each with every allocator as its global one: build them
     Programs {
         #[command(subcommand)]
         command: BuildCommand,
@@ -68,9 +68,6 @@ enum Ask {
     /// One run of a program, given as JSON; started by `preload` itself
     #[command(hide = true)]
     PreloadChild { order: String },
-    /// Touches that many bytes in that many milliseconds and ends; started by the harness itself
-    #[command(hide = true)]
-    HostWarm { bytes: u64, limit_ms: u64 },
 }
 
 #[derive(Debug, Args)]
@@ -208,7 +205,6 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Preload(options)) => crate::preload::compare(&options),
         Some(Ask::PreloadChild { order }) => crate::preload::child(&order),
         Some(Ask::Doctor) => doctor(),
-        Some(Ask::HostWarm { bytes, limit_ms }) => host_warm::child(bytes, limit_ms),
     }
 }
 
@@ -280,7 +276,7 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let machine = crate::machine::describe().probed();
     let start = Instant::now();
     if !asked.no_host_warm {
-        host_warm::warm(2 * (experiment.bytes)(asked.quick) as u64, std::time::Duration::from_secs(60))?;
+        host_warm::warm(2 * (experiment.bytes)(asked.quick) as u64, std::time::Duration::from_secs(60));
     }
     let rows = (experiment.rows)(asked.quick, &|text| output::say(&format!("{}: {text}\n", experiment.name)))
         .map_err(Fail::run)?;

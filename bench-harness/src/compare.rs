@@ -195,24 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn a_busier_machine_is_no_regression() {
-        let old = vec![at("system", 10.0), at("hakmem", 20.0)];
-        assert_eq!(verdict(old, vec![at("system", 5.0), at("hakmem", 10.0)], 0.05), Verdict::Level);
-    }
-
-    #[test]
-    fn a_regression_is_one_and_its_bound_counts() {
-        let (old, new) = (vec![at("hakmem", 20.0)], vec![at("hakmem", 18.0)]);
-        assert_eq!(verdict(old.clone(), new.clone(), 0.05), Verdict::Slower);
-        assert_eq!(verdict(old.clone(), new.clone(), 0.2), Verdict::Level);
-        assert_eq!(verdict(new, old, 0.05), Verdict::Faster);
-    }
-
-    #[test]
-    fn what_fails_now_is_no_silence() {
+    fn a_change_beyond_the_bound_is_one_and_a_busier_machine_is_none() {
+        let (fast, slow) = (vec![at("hakmem", 20.0)], vec![at("hakmem", 18.0)]);
         let mut failing = case(&spec("pair"), "hakmem", Warm, &[]);
         failing.add(0, Err("crashed: signal 11".to_owned()));
-        assert_eq!(verdict(vec![at("hakmem", 1.0)], vec![failing], 0.05), Verdict::Failed);
+        let beside = |system: f64, ours: f64| vec![at("system", system), at("hakmem", ours)];
+        for (old, new, bound, wanted) in [
+            (fast.clone(), slow.clone(), 0.05, Verdict::Slower),
+            (fast.clone(), slow.clone(), 0.2, Verdict::Level),
+            (slow, fast.clone(), 0.05, Verdict::Faster),
+            (fast, vec![failing], 0.05, Verdict::Failed),
+            (beside(10.0, 20.0), beside(5.0, 10.0), 0.05, Verdict::Level),
+        ] {
+            assert_eq!(verdict(old, new, bound), wanted, "{bound}");
+        }
     }
 
     #[test]

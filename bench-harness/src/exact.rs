@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-use bench_subject::record::Order;
+use bench_subject::record::{Order, Run};
 
 use crate::results::{CaseResult, Exact, FLOOR};
-use crate::runner::{child, judge, run_limited};
+use crate::runner::{answered, child, run_limited};
 use crate::{interrupt, output};
 
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
@@ -88,7 +88,7 @@ pub fn instructions(command: Command, limit: Duration) -> Result<(u64, u64), Str
         "--",
     ];
     let finished = run_limited(under("valgrind", &arguments, &command), limit.max(Duration::from_secs(600)))?;
-    let run = judge(&finished, limit)?;
+    let run: Run = answered(&finished, limit)?;
     let found = finished.stderr.lines().find_map(|l| l.split_once("Collected : ")?.1.trim().parse().ok());
     match found {
         Some(0) => Err("valgrind counted nothing: the timed part was not found".to_owned()),
@@ -102,7 +102,7 @@ fn syscalls(command: Command, limit: Duration) -> Result<(i64, u64), String> {
     let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     let path = file.path().to_string_lossy().into_owned();
     let command = under("strace", &["-f", "-qq", "-c", "-U", "calls,name", "-o", &path, "--"], &command);
-    let run = judge(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
+    let run: Run = answered(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
     let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
     Ok((total(&text).ok_or("strace printed no total")?, run.ops))
 }

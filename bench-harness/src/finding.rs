@@ -64,7 +64,11 @@ fn against_base(s: &Standing, groups: &[Group]) -> String {
     let Some(mean) = s.mean else {
         return match c.total() {
             0 => format!("{} was measured alone: there is nothing to compare it with", s.name),
-            n => format!("{} against {BASE} malloc over {}: no verdict ({counts})", s.name, counted(n, "measurement")),
+            n => format!(
+                "{} against {BASE} malloc over {}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine would give one",
+                s.name,
+                counted(n, "measurement")
+            ),
         };
     };
     let over = match s.ratios.len() {

@@ -1,7 +1,6 @@
 //! Where and how something was measured: the `machine` object of every results file.
 
-use std::fs;
-
+use bench_kernel::system::{chosen, field, meminfo_kib};
 use serde::{Deserialize, Serialize};
 
 use crate::probe;
@@ -53,12 +52,12 @@ pub fn describe() -> Machine {
     Machine {
         cpu: field(&cpuinfo, "model name").unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        memory_mib: field(&read("/proc/meminfo"), "MemTotal").and_then(|v| kib(&v)).unwrap_or(0) / 1024,
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        memory_mib: meminfo_kib("MemTotal") / 1024,
+        kernel: read("/proc/sys/kernel/osrelease"),
         arch: std::env::consts::ARCH.to_owned(),
         page_size: page_size.max(0) as u64,
-        thp: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        thp_defrag: chosen(&read("/sys/kernel/mm/transparent_hugepage/defrag")),
+        thp: chosen("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default(),
+        thp_defrag: chosen("/sys/kernel/mm/transparent_hugepage/defrag").unwrap_or_default(),
         virtual_machine: field(&cpuinfo, "flags").is_some_and(|f| f.split(' ').any(|w| w == "hypervisor")),
         load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
         unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
@@ -96,40 +95,6 @@ impl Machine {
     }
 }
 
-/// Memory that could be had without swapping, in bytes.
-pub fn available_bytes() -> u64 {
-    field(&read("/proc/meminfo"), "MemAvailable").and_then(|v| kib(&v)).unwrap_or(0) * 1024
-}
-
 fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-fn field(text: &str, name: &str) -> Option<String> {
-    let value = |line: &str| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned());
-    text.lines().find_map(value)
-}
-
-fn kib(value: &str) -> Option<u64> {
-    value.split(' ').next()?.parse().ok()
-}
-
-/// The word in brackets, as sysfs marks a choice.
-fn chosen(text: &str) -> String {
-    text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(word, _)| word).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_and_choices() {
-        let text = "model name\t: Some CPU\nMemTotal:       24684504 kB\n";
-        assert_eq!(field(text, "model name").as_deref(), Some("Some CPU"));
-        assert_eq!(field(text, "MemTotal").and_then(|v| kib(&v)), Some(24684504));
-        assert_eq!(field(text, "Mem"), None);
-        assert_eq!(chosen("always [madvise] never\n"), "madvise");
-        assert_eq!(chosen(""), "");
-    }
+    bench_kernel::system::read(path).unwrap_or_default()
 }

@@ -13,9 +13,6 @@ use crate::{finding, output};
 pub struct Markdown {
     /// The results file
     pub results: std::path::PathBuf,
-    /// The same: the table is the summary
-    #[arg(long, hide = true)]
-    pub summary: bool,
 }
 
 pub fn run(markdown: &Markdown) -> Result<(), Fail> {

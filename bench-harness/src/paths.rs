@@ -29,16 +29,13 @@ pub struct Paths {
     /// Where libhakmem.so is [default: as `preload` looks for it]
     #[arg(long, value_name = "PATH")]
     hakmem: Option<PathBuf>,
-    /// Leave out the C functions, which need libhakmem.so
-    #[arg(long)]
-    rust_only: bool,
 }
 
 /// A path with instructions per call: of the Rust interface, and of the C functions.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
     path: &'static str,
-    counts: [Option<f64>; 2],
+    counts: [f64; 2],
 }
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
@@ -47,18 +44,17 @@ pub fn run(paths: &Paths) -> Result<(), Fail> {
     let target = paths.write.as_deref().map(Target::new).transpose()?;
     let specs = [bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0])];
     subjects::prepare(&specs, &subjects::OWN.map(String::from))?;
-    let library = if paths.rust_only { None } else { Some(preload::own_library(paths.hakmem.as_deref())?) };
+    let library = preload::own_library(paths.hakmem.as_deref())?;
     let mut rows = Vec::new();
     for &Path { name: path, .. } in &PATHS {
-        let above_floor = |own: &str, library: Option<&FilePath>| -> Result<f64, String> {
+        let above_floor = |own: &str, library: Option<&FilePath>| -> Result<f64, Fail> {
             let c = library.is_some();
-            Ok(((counted(own, path, c, library)? - counted(FLOOR, path, c, None)?) * 10.0).round() / 10.0)
+            let count = |name: &str, library: Option<&FilePath>| {
+                counted(name, path, c, library).map_err(|e| Fail::run(format!("paths: {path}: {e}")))
+            };
+            Ok(((count(own, library)? - count(FLOOR, None)?) * 10.0).round() / 10.0)
         };
-        let both = above_floor(OURS, None).and_then(|rust| {
-            let preloaded = library.as_deref().map(|l| above_floor(BASE, Some(l))).transpose()?;
-            Ok([Some(rust), preloaded])
-        });
-        rows.push(Row { path, counts: both.map_err(|e| Fail::run(format!("paths: {path}: {e}")))? });
+        rows.push(Row { path, counts: [above_floor(OURS, None)?, above_floor(BASE, Some(&library))?] });
     }
     let text = written(&rows);
     output::show(&text)?;
@@ -103,8 +99,8 @@ fn head() -> String {
 
 fn written(rows: &[Row]) -> String {
     let about = |name: &str| PATHS.iter().find(|p| p.name == name).map_or("", |p| p.about).to_owned();
-    let cell = |count: Option<f64>| count.map_or("–".to_owned(), |n| format!("{n:.1}"));
-    let line = |r: &Row| [vec![r.path.to_owned(), about(r.path)], r.counts.map(cell).to_vec()].concat();
+    let line =
+        |r: &Row| [vec![r.path.to_owned(), about(r.path)], r.counts.map(|n| format!("{n:.1}")).to_vec()].concat();
     let columns = ["path", "what is one call", "rust", "preloaded"].map(str::to_owned);
     let table = table::plain(&columns, rows.iter().map(line).collect(), 2);
     format!("{}\n# Instructions above an empty call, by callgrind.\n{table}", head())
@@ -123,8 +119,8 @@ fn rows_of(text: &str) -> Vec<Row> {
         let fits = PATHS.iter().filter(|p| line.trim_start().starts_with(&format!("{}  ", p.name)));
         let path = fits.max_by_key(|p| p.name.len())?.name;
         let mut words = line.split_whitespace().rev();
-        let preloaded = words.next().and_then(|w| w.parse().ok());
-        Some(Row { path, counts: [words.next().and_then(|w| w.parse().ok()), preloaded] })
+        let preloaded = words.next()?.parse().ok()?;
+        Some(Row { path, counts: [words.next()?.parse().ok()?, preloaded] })
     };
     text.lines().filter_map(row).collect()
 }
@@ -134,13 +130,13 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
     let allowed = |then: f64| if same_tools { 0.05 } else { then.abs() * 0.02 + 1.0 };
     let mut differing = Vec::new();
     for row in rows {
-        let then = kept.iter().find(|k| k.path == row.path).map_or([None; 2], |k| k.counts);
-        for (i, now) in row.counts.iter().enumerate().filter_map(|(i, n)| Some((i, (*n)?))) {
-            let name = format!("{}{}", row.path, ["", " (preloaded)"][i]);
-            match then[i] {
-                Some(then) if (then - now).abs() <= allowed(then) => {}
-                Some(then) => differing.push(format!("{name} {then:.1} → {now:.1}")),
-                None => differing.push(format!("{name} is new")),
+        let Some(then) = kept.iter().find(|k| k.path == row.path) else {
+            differing.push(format!("{} is new", row.path));
+            continue;
+        };
+        for (i, (then, now)) in then.counts.into_iter().zip(row.counts).enumerate() {
+            if (then - now).abs() > allowed(then) {
+                differing.push(format!("{}{} {then:.1} → {now:.1}", row.path, ["", " (preloaded)"][i]));
             }
         }
     }
@@ -160,29 +156,27 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
 mod tests {
     use super::*;
 
-    fn row(path: &'static str, rust: f64, preloaded: Option<f64>) -> Row {
-        Row { path, counts: [Some(rust), preloaded] }
+    fn row(path: &'static str, rust: f64, preloaded: f64) -> Row {
+        Row { path, counts: [rust, preloaded] }
     }
 
     #[test]
     fn a_written_table_is_read_back() {
-        let rows = [row("hit 48", 30.0, Some(35.5)), row("refill", 14.2, None), row("refill 1024", 20.0, None)];
+        let rows = [row("hit 48", 30.0, 35.5), row("refill", 14.2, 0.0), row("refill 1024", 20.0, 21.0)];
         assert_eq!(rows_of(&written(&rows)), rows);
         assert!(written(&rows).starts_with("# rustc "));
     }
 
     #[test]
     fn an_instruction_more_is_seen() {
-        let kept = [row("hit 48", 30.0, Some(9.0)), row("large", 900.0, None)];
+        let kept = [row("hit 48", 30.0, 9.0), row("large", 900.0, 900.0)];
         assert!(judge(&kept, &kept, true).is_ok());
-        let error = judge(&[row("hit 48", 31.0, Some(8.0)), row("large", 905.0, None)], &kept, true).unwrap_err();
-        assert!(
-            error.line.contains("hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 905.0"),
-            "{error}"
-        );
-        let large = |n| judge(&[row("large", n, None)], &kept, false);
+        let error = judge(&[row("hit 48", 31.0, 8.0), row("large", 905.0, 900.0)], &kept, true).unwrap_err();
+        let wanted = "hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 905.0";
+        assert!(error.line.contains(wanted), "{error}");
+        let large = |n| judge(&[row("large", n, 900.0)], &kept, false);
         assert!(large(905.0).is_ok(), "another compiler may count a little otherwise");
         assert!(large(1000.0).is_err());
-        assert!(judge(&[row("medium", 1.0, None)], &kept, true).unwrap_err().line.contains("medium is new"));
+        assert!(judge(&[row("medium", 1.0, 1.0)], &kept, true).unwrap_err().line.contains("medium is new"));
     }
 }

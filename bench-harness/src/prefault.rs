@@ -69,11 +69,13 @@ fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
         }
     }
     let of = |i: usize, of: &dyn Fn(&Run) -> f64| runs[i].iter().map(of).collect::<Vec<f64>>();
-    let cpu = |i: usize| median(&of(i, &Run::cpu_secs));
+    // Every case has its runs.
+    let middle = |i: usize, what: &dyn Fn(&Run) -> f64| median(&of(i, what)).unwrap_or(f64::NAN);
+    let cpu = |i: usize| middle(i, &Run::cpu_secs);
     let at = |wanted: Case| cases.iter().position(|c| *c == wanted);
     let rows = cases.iter().enumerate().map(|(i, case)| {
         let against = |other: Option<usize>| other.map(|o| cpu(o) / cpu(i));
-        let faults = median(&of(i, &|r| r.faults() as f64));
+        let faults = middle(i, &|r| r.faults() as f64);
         let mut row = row(json!({
             "workload": case.workload, "policy": case.policy, "thp": case.thp,
             "series": if case.warm { "warm" } else { "cold" },
@@ -86,7 +88,7 @@ fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
             let ends = [all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max)];
             row.insert("cpu_vs_floor".to_owned(), json!(median(&all)));
             row.insert("spread".to_owned(), json!(ends.map(|e| (e * 1000.0).round() / 1000.0)));
-            row.insert("setup_secs".to_owned(), json!(median(&of(i, &|r| r.metrics.first().copied().unwrap_or(0.0)))));
+            row.insert("setup_secs".to_owned(), json!(middle(i, &|r| r.metrics.first().copied().unwrap_or(0.0))));
         }
         row
     });

@@ -1,18 +1,14 @@
-//! How far a measurement is and how long it will still take: a bar on a terminal, a line now and then elsewhere.
+//! How far a measurement is and how long it will still take, a line now and then.
 //!
 //! Nothing runs between the calls, as a thread that redraws would be measured as well.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output;
 use crate::stats::median;
 
-/// How often a line is written where there is no terminal.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(5);
 
 /// What runs take, learned as they are seen. Runs of a case take about the same each time.
 #[derive(Debug)]
@@ -51,50 +47,21 @@ impl Pace {
 
 #[derive(Debug)]
 pub struct Progress {
-    bar: ProgressBar,
-    lines: bool,
     total: usize,
-    done: usize,
-    last: Instant,
+    said: Instant,
 }
 
 impl Progress {
     pub fn new(total: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal {
-            ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr())
-        } else {
-            ProgressBar::hidden()
-        };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {msg}") {
-            bar.set_style(style);
+        Self { total, said: Instant::now() }
+    }
+
+    /// The next run is about to start; so many are done, and so much is left.
+    pub fn starts(&mut self, what: &str, done: usize, left: Duration) {
+        if self.said.elapsed() >= EVERY {
+            self.said = Instant::now();
+            output::say(&format!("{done} of {} runs, {} left: {what}\n", self.total, in_words(left)));
         }
-        Self { bar, lines: !terminal, total, done: 0, last: Instant::now() }
-    }
-
-    /// A run is about to start; so much is left.
-    pub fn starts(&mut self, what: &str, left: Duration) {
-        self.bar.set_message(format!("{} left  {what}", in_words(left)));
-        if self.lines && self.last.elapsed() >= EVERY {
-            self.last = Instant::now();
-            output::say(&format!("{} of {} runs, {} left: {what}\n", self.done, self.total, in_words(left)));
-        }
-    }
-
-    pub fn done(&mut self, runs: usize) {
-        self.done += runs;
-        self.bar.inc(runs as u64);
-    }
-
-    /// Writes something else without tearing the bar.
-    pub fn say(&self, text: &str) {
-        self.bar.suspend(|| output::say(text));
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

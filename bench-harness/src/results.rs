@@ -47,7 +47,7 @@ pub struct Exact {
 }
 
 /// All runs of one allocator in one series of one workload.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CaseResult {
     #[serde(flatten)]
     pub spec: Spec,
@@ -69,16 +69,7 @@ pub struct CaseResult {
 
 impl CaseResult {
     pub fn new(spec: Spec, allocator: &str, series: Series) -> CaseResult {
-        CaseResult {
-            spec,
-            allocator: allocator.to_owned(),
-            series,
-            runs: Vec::new(),
-            rounds: Vec::new(),
-            failures: Vec::new(),
-            latency: None,
-            exact: Exact::default(),
-        }
+        CaseResult { spec, allocator: allocator.to_owned(), series, ..CaseResult::default() }
     }
 
     pub fn add(&mut self, round: usize, outcome: Result<Run, String>) {

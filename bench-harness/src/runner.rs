@@ -1,10 +1,10 @@
 //! Starting children, one at a time, and making of each a run or a failure.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bench_subject::bench::SPAWNED_VARIABLE;
@@ -12,6 +12,7 @@ use bench_subject::measure::now_ns;
 use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
 use serde::de::DeserializeOwned;
+use wait_timeout::ChildExt;
 
 use crate::fail::Fail;
 use crate::{interrupt, subjects};
@@ -43,7 +44,7 @@ pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, 
         run_limited(command, limit)
     });
     match finished {
-        Ok(finished) => Outcome { run: judge(&finished, limit), messages: finished.stderr },
+        Ok(finished) => Outcome { run: answered(&finished, limit), messages: finished.stderr },
         Err(error) => Outcome { run: Err(error), messages: String::new() },
     }
 }
@@ -59,25 +60,24 @@ pub struct Finished {
 /// How long an interruption of the harness may go unnoticed while a child runs.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted.
+/// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted. Its output goes to
+/// files in memory: nobody has to read while it is being timed.
 pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut stdout, mut stderr) = (memory_file()?, memory_file()?);
+    command.stdin(Stdio::null()).stdout(handed(&stdout)?).stderr(handed(&stderr)?);
     let group = interrupt::watched();
     if group {
         command.process_group(0);
     }
     let mut child = command.spawn().map_err(|e| format!("{:?} cannot be started: {e}", command.get_program()))?;
     let deadline = Instant::now() + limit;
-    let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
-    // The pipes end with the child, so that waiting for them costs next to no polling while it is being timed.
-    let out = loop {
+    let status = loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match stdout.recv_timeout(left.min(LOOK)) {
-            Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() && !interrupt::asked() => {}
-            out => break out,
+        match child.wait_timeout(left.min(LOOK)) {
+            Ok(None) if !left.is_zero() && !interrupt::asked() => {}
+            ended => break ended.ok().flatten(),
         }
     };
-    let status = wait(&mut child, deadline);
     if status.is_none() {
         if group {
             // What it started itself ends with it.
@@ -88,41 +88,25 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
         let _ = child.kill();
         let _ = child.wait();
     }
-    let rest = Duration::from_secs(1);
-    let stdout = out.or_else(|_| stdout.recv_timeout(rest)).unwrap_or_default();
-    Ok(Finished { status, stdout, stderr: stderr.recv_timeout(rest).unwrap_or_default() })
+    let text = |file: &mut File| whole(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Finished { status, stdout: text(&mut stdout)?, stderr: text(&mut stderr)? })
 }
 
-/// Reads a pipe to its end on a thread of its own.
-fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // Whatever was read before an error is all there is to report.
-            let _ = pipe.take(16 << 20).read_to_end(&mut bytes);
-        }
-        // The receiver is gone only when nobody wants the text any more.
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
+/// Where a child writes to.
+pub fn memory_file() -> Result<File, String> {
+    bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"))
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline && !interrupt::asked() => {
-                std::thread::sleep(Duration::from_millis(1))
-            }
-            _ => return None,
-        }
-    }
+/// The file as the output of a child.
+pub fn handed(file: &File) -> Result<Stdio, String> {
+    file.try_clone().map(Stdio::from).map_err(|e| e.to_string())
 }
 
-/// The run a child answers.
-pub fn judge(finished: &Finished, limit: Duration) -> Result<Run, String> {
-    answered(finished, limit)
+/// What was written to it.
+pub fn whole(file: &mut File) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|e| format!("its output: {e}"))?;
+    Ok(bytes)
 }
 
 /// What a child answers in the last line of its output.
@@ -161,7 +145,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let limit = Duration::from_millis(limit_ms);
-        judge(&run_limited(command, limit).unwrap(), limit)
+        answered(&run_limited(command, limit).unwrap(), limit)
     }
 
     #[test]

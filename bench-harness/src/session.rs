@@ -72,7 +72,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     if !options.no_host_warm && !left.is_empty() {
         let peak = session.plan.entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
         let limit = if quick { Duration::from_secs(8) } else { Duration::from_secs(120) };
-        host_warm::warm(peak.saturating_mul(2), limit)?;
+        host_warm::warm(peak.saturating_mul(2), limit);
     }
     if estimate && !left.is_empty() {
         output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));
@@ -186,7 +186,7 @@ impl Session {
             }
             let case = &self.results.results[job.case];
             let what = format!("{} {} {}", case.spec.workload, case.series, case.allocator);
-            progress.starts(&what, self.time_left(&jobs[i..]));
+            progress.starts(&what, i, self.time_left(&jobs[i..]));
             let began = Instant::now();
             let outcome = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
             // What was being ended measured nothing, nor was a run hung whose time was up.
@@ -195,8 +195,8 @@ impl Session {
             }
             self.pace.saw(job.case, self.expected[job.case], began.elapsed().as_secs_f64());
             match (&outcome.run, job.latency) {
-                (Ok(_), _) if !outcome.messages.trim().is_empty() => progress.say(&outcome.messages),
-                (Err(e), true) => progress.say(&format!("latency: {what}: {e}\n")),
+                (Ok(_), _) if !outcome.messages.trim().is_empty() => output::say(&outcome.messages),
+                (Err(e), true) => output::say(&format!("latency: {what}: {e}\n")),
                 _ => {}
             }
             let case = &mut self.results.results[job.case];
@@ -205,11 +205,10 @@ impl Session {
                 run if job.latency => case.latency = run.ok().and_then(|r| r.latency),
                 run => case.add(job.round, run),
             }
-            progress.done(1);
             if self.saved.elapsed() > SAVE_EVERY {
                 self.saved = Instant::now();
                 if let Err(e) = self.save() {
-                    progress.say(&format!("bench-harness: {e}; measuring on\n"));
+                    output::say(&format!("bench-harness: {e}; measuring on\n"));
                 }
             }
         }
@@ -239,9 +238,7 @@ impl Session {
             format!("{why}: {done} of {planned} planned runs were made")
         });
         let groups = figures::groups(&self.results);
-        let noisy =
-            groups.iter().filter_map(|g| Some(format!("{}: {}: it does not count", g.words(), g.noise.as_ref()?)));
-        let warnings: Vec<String> = cut.into_iter().chain(self.results.notes()).chain(noisy).collect();
+        let warnings: Vec<String> = cut.into_iter().chain(self.results.notes()).collect();
         let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
         let shown = table::warnings(&warnings) + &measured;
         self.results.warnings = warnings;

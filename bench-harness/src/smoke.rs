@@ -20,6 +20,9 @@ use crate::{output, runner, suite, text};
 /// The part of a workload's quick size that is run.
 const SHARE: f64 = 0.01;
 
+/// After which a run counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
 pub struct Smoke {
     /// Allocators, separated by commas [default: our own and every peer, built or not]
@@ -28,9 +31,6 @@ pub struct Smoke {
     /// Workloads, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub workloads: Vec<String>,
-    /// Seconds after which a run counts as hung
-    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-    pub time_limit: u64,
 }
 
 /// Runs them all; fails with code 1 and the names of the pairs that gave no result.
@@ -44,34 +44,31 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
         subjects::check_program(spec, allocators.iter().filter(|a| *a != FLOOR))?;
     }
     subjects::prepare(&specs, &allocators)?;
-    let limit = Duration::from_secs(smoke.time_limit);
     let start = Instant::now();
     let (mut good, mut limits, mut bad) = (0, Vec::new(), Vec::new());
-    for spec in &specs {
-        for allocator in &allocators {
-            let all = spec.row().map_or(&[][..], |r| r.series);
-            for &series in all.iter().filter(|s| spec.takes(allocator, **s)) {
-                let order = Order { spec: spec.clone(), series };
-                let once = || runner::run(allocator, &order, limit, &[]).run.and_then(|run| sound(&run));
-                let name = format!("{allocator} on {} ({series})", spec.workload);
-                let mut outcome = once();
-                let rival = RIVALS.contains(&allocator.as_str());
-                if let Err(first) = &outcome
-                    && rival
-                    && !first.ends_with(REFUSED)
-                {
-                    // Some rivals crash now and then; only one that cannot do it at all is of interest here.
-                    output::say(&format!("smoke: {name} is tried again: {first}\n"));
-                    outcome = once();
-                }
-                match outcome {
-                    Ok(()) => good += 1,
-                    Err(e) if rival && e.ends_with(REFUSED) => limits.push(format!("{name}: {e}")),
-                    Err(e) => {
-                        output::say(&format!("smoke: {name}: {e}\n"));
-                        bad.push(name);
-                    }
-                }
+    let pairs = specs.iter().flat_map(|spec| allocators.iter().map(move |allocator| (spec, allocator)));
+    let series = |(spec, _): &(&Spec, &String)| spec.row().map_or(&[][..], |r| r.series);
+    for (pair, &series) in pairs.flat_map(|pair| series(&pair).iter().map(move |s| (pair, s))) {
+        let (spec, allocator) = pair;
+        if !spec.takes(allocator, series) {
+            continue;
+        }
+        let order = Order { spec: spec.clone(), series };
+        let once = || runner::run(allocator, &order, LIMIT, &[]).run.and_then(|run| sound(&run));
+        let name = format!("{allocator} on {} ({series})", spec.workload);
+        let rival = RIVALS.contains(&allocator.as_str());
+        let mut outcome = once();
+        if rival && outcome.as_ref().is_err_and(|e| !e.ends_with(REFUSED)) {
+            // Some rivals crash now and then; only one that cannot do it at all is of interest here.
+            output::say(&format!("smoke: {name} is tried again\n"));
+            outcome = once();
+        }
+        match outcome {
+            Ok(()) => good += 1,
+            Err(e) if rival && e.ends_with(REFUSED) => limits.push(format!("{name}: {e}")),
+            Err(e) => {
+                output::say(&format!("smoke: {name}: {e}\n"));
+                bad.push(name);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Medians, spreads, and the ratio of two allocators with its interval.
 
+pub use bench_kernel::median;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -14,27 +15,9 @@ pub struct Summary {
 impl Summary {
     /// The summary of at least one value.
     pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        Some(Self { median: median_of_sorted(&sorted)?, min: *sorted.first()?, max: *sorted.last()? })
+        let end = |wins: fn(f64, f64) -> f64| values.iter().copied().reduce(wins);
+        Some(Self { median: median(values)?, min: end(f64::min)?, max: end(f64::max)? })
     }
-
-    /// In another unit.
-    pub fn times(self, factor: f64) -> Self {
-        Self { median: self.median * factor, min: self.min * factor, max: self.max * factor }
-    }
-}
-
-/// The median of at least one value; of an even number, the mean of the middle two.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    median_of_sorted(&sorted)
-}
-
-fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
-    let (high, low) = (sorted.get(sorted.len() / 2)?, sorted.get(sorted.len().checked_sub(1)? / 2)?);
-    Some((high + low) / 2.0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -131,10 +114,6 @@ mod tests {
 
     #[test]
     fn medians_and_ends() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0]), Some(3.0));
-        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
         let s = Summary::of(&[5.0, 1.0, 2.0]).unwrap();
         assert_eq!((s.median, s.min, s.max), (2.0, 1.0, 5.0));
         assert_eq!(Summary::of(&[]), None);

@@ -197,20 +197,11 @@ pub enum BuildCommand {
         /// system, hakmem, null, mimalloc, mimalloc2, jemalloc, snmalloc, rpmalloc
         names: Vec<String>,
     },
-    /// Say which are built and where
-    List,
 }
 
-pub fn dispatch(workspace: &Workspace, command: BuildCommand) -> Result<(), Fail> {
+pub fn dispatch(workspace: &Workspace, BuildCommand::Build { names }: BuildCommand) -> Result<(), Fail> {
     let floor = workspace.folder == WORKLOADS.folder;
     let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();
-    let BuildCommand::Build { names } = command else {
-        for name in all {
-            let state = if workspace.is_built(name) { "built" } else { "not built" };
-            println!("{name:<10} {state:<10} {}", workspace.executable(name).display());
-        }
-        return Ok(());
-    };
     if let Some(unknown) = names.iter().find(|n| !all.contains(&n.as_str())) {
         return Err(Fail::usage(format!("unknown peer {unknown:?}: expected any of {}", all.join(", "))));
     }

@@ -5,17 +5,35 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::figures::{Entry, Group};
 use crate::finding;
 use crate::plan::PRELOAD;
-use crate::results::{BASE, CaseResult, FLOOR};
+use crate::results::{BASE, CaseResult, Exact, FLOOR};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
-const LEGEND: &str = "\
-ops/s: operations per second, the median run with the slowest and the fastest. ratio: by the time the block names, with its
-95 % interval; \"=\" where it is no measurable difference. faults: page faults inside the timed part, and of the whole process.
-RSS: the most memory resident at a time, and what is left at the end. instr/op: instructions per operation above the floor's,
-whose own are in parentheses. calls: system calls of a process above the floor's, in a run of so many operations. warm:
-prepared before the clock starts; cold: the clock starts with the first allocation; aged: warm, on a fragmented heap.
-";
+/// What the columns are that these measurements have.
+fn legend(groups: &[Group]) -> String {
+    let cases = || groups.iter().flat_map(|g| &g.entries).map(|e| e.case);
+    let counted = cases().any(|c| c.exact != Exact::default());
+    let lines = [
+        (true, "ops/s: operations per second, the median run with the slowest and the fastest"),
+        (
+            true,
+            "ratio: by the time the block names, with its 95 % interval; \"=\" where it is no measurable difference",
+        ),
+        (
+            groups.iter().any(|g| g.floor.is_some()),
+            "above floor: time of one operation above that of null, which does nothing",
+        ),
+        (true, "faults: page faults inside the timed part, and of the whole process"),
+        (true, "RSS: the most memory resident at a time, and what is left at the end"),
+        (counted, "instr/op: instructions of one operation above the floor's, whose own are in parentheses"),
+        (counted, "calls: system calls of a process above the floor's, in a run of so many operations"),
+        (
+            true,
+            "warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap",
+        ),
+    ];
+    lines.iter().filter(|line| line.0).map(|line| format!("{}\n", line.1)).collect()
+}
 
 /// A table without lines: columns two spaces apart, numbers to the right.
 pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
@@ -32,19 +50,12 @@ pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
 /// All measurements as text, and what they come to.
 pub fn render(groups: &[Group]) -> String {
     let blocks: String = groups.iter().map(|g| block(g) + "\n").collect();
-    blocks + LEGEND + "\n" + &finding::sentences(groups).join("\n") + "\n"
+    blocks + &legend(groups) + "\n" + &finding::sentences(groups).join("\n") + "\n"
 }
-
-/// How many warnings a table shows; results files have them all.
-const MOST_WARNINGS: usize = 6;
 
 /// What a reader has to know before believing a figure, a line each.
 pub fn warnings(warnings: &[String]) -> String {
-    let mut text: String = warnings.iter().take(MOST_WARNINGS).map(|w| format!("warning: {w}\n")).collect();
-    if let Some(more) = warnings.len().checked_sub(MOST_WARNINGS).filter(|m| *m > 0) {
-        text += &format!("warning: and {more} more of the kind\n");
-    }
-    text
+    warnings.iter().map(|w| format!("warning: {w}\n")).collect()
 }
 
 fn block(group: &Group) -> String {
@@ -67,8 +78,9 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
     let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
     let (unit, shown) = unit_of(group);
     let mut head = vec!["allocator".to_owned(), unit.to_owned()];
-    let words = "(min–max)|ratio to system|floor +|faults|(total)|user s|sys s|RSS MiB";
-    head.extend(words.split('|').map(str::to_owned));
+    head.extend(["(min–max)", "ratio to system"].map(str::to_owned));
+    head.extend(group.floor.map(|_| "above floor".to_owned()));
+    head.extend(["faults", "(total)", "user s", "sys s", "RSS MiB"].map(str::to_owned));
     head.push(if rests { "at rest" } else { "left" }.to_owned());
     if counted {
         let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
@@ -85,12 +97,14 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
 fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
     let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
     let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
-    Some(vec![
+    let mut cells = vec![
         entry.name().to_owned(),
         short(speed.median),
         format!("({}–{})", short(speed.min), short(speed.max)),
         ratio(entry),
-        group.above_floor(entry).map_or("–".to_owned(), text::duration),
+    ];
+    cells.extend(group.floor.map(|_| group.above_floor(entry).map_or("–".to_owned(), text::duration)));
+    cells.extend([
         format!("{:.0}", middle(|r| r.faults() as f64)),
         format!("{:.0}", middle(|r| r.minor_faults_total as f64 + r.major_faults_total as f64)),
         format!("{:.3}", middle(|r| r.user_secs)),
@@ -100,7 +114,8 @@ fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String
         Some(middle(|r| r.left_kib() as f64 / 1024.0))
             .filter(|l| *l > 0.0)
             .map_or("–".to_owned(), |l| format!("{l:.1}")),
-    ])
+    ]);
+    Some(cells)
 }
 
 /// The ratio to system malloc, with its interval.
@@ -133,8 +148,8 @@ fn notes(entry: &Entry) -> String {
         }
     }
     if let Some((_, s, bound, verdict)) = entry.bounded() {
-        let asked =
-            if verdict.is_empty() { String::new() } else { format!(": at most {} asked for{verdict}", bound.most) };
+        let asked = bound.most.filter(|_| !verdict.is_empty());
+        let asked = asked.map_or(String::new(), |most| format!(": at most {most} asked for{verdict}"));
         lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
     }
     let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
@@ -183,7 +198,7 @@ mod tests {
         let text = shown(vec![case(&spec("pair"), "system", Warm, &steady(10.0)), ours, broken]);
         for wanted in [
             "pair 48 B, warm: 5 runs each, by elapsed time\n",
-            "  system        11.0  (10.0–12.0)                 1        –      12",
+            "  system        11.0  (10.0–12.0)                 1      12",
             "2.00 [2.00–2.00]",
             " 30.0      –\n",
             "  null           run 3 FAILED: crashed: signal 11\n",

@@ -1,40 +1,16 @@
-//! Numbers, dates and commands as a reader wants them.
+//! Numbers and dates as a reader wants them.
 
 use crate::stats::Ratio;
 
 /// A duration in the unit that suits it, with three digits.
 pub fn duration(secs: f64) -> String {
-    let (unit, times) = time_unit(secs);
-    format!("{} {unit}", digits(secs * times))
-}
-
-/// The unit of durations of about this length: its name, and how many of them a second has.
-pub fn time_unit(secs: f64) -> (&'static str, f64) {
-    match secs {
+    let (unit, times) = match secs {
         s if s < 1e-6 => ("ns", 1e9),
         s if s < 1e-3 => ("µs", 1e6),
         s if s < 1.0 => ("ms", 1e3),
         _ => ("s", 1.0),
-    }
-}
-
-/// A whole number of nanoseconds, as a histogram gives it.
-pub fn nanoseconds(ns: f64) -> String {
-    if ns < 1000.0 {
-        return format!("{ns:.0} ns");
-    }
-    duration(ns / 1e9)
-}
-
-/// Three significant digits, never more behind the point than needed.
-pub fn digits(value: f64) -> String {
-    match value.abs() {
-        v if v >= 1e9 => format!("{value:.2e}"),
-        v if v >= 99.95 => format!("{value:.0}"),
-        v if v >= 9.995 => format!("{value:.1}"),
-        v if v >= 0.0005 => format!("{value:.2}"),
-        _ => "0".to_owned(),
-    }
+    };
+    format!("{} {unit}", short(secs * times))
 }
 
 /// A ratio: two digits behind the point, fewer where it is large.
@@ -121,14 +97,6 @@ pub fn short(value: f64) -> String {
     }
 }
 
-pub fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +104,7 @@ mod tests {
     #[test]
     fn durations_have_three_digits() {
         let all = [1.234e-9, 45.67e-9, 999.6e-9, 12.34e-6, 0.0025, 3.0, 0.0].map(duration);
+        assert_eq!([1234.5, 12.34, 1.234, 0.1234, 0.00123].map(short), ["1234", "12.3", "1.23", "0.123", "0.00123"]);
         assert_eq!(all, ["1.23 ns", "45.7 ns", "1000 ns", "12.3 µs", "2.50 ms", "3.00 s", "0 ns"]);
     }
 
@@ -148,25 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn three_digits() {
-        assert_eq!([1234.5, 12.34, 1.234, 0.1234, 0.00123].map(short), ["1234", "12.3", "1.23", "0.123", "0.00123"]);
-    }
-
-    #[test]
     fn counts_and_names() {
         assert_eq!(count(1_234_567.0), "1\u{202f}234\u{202f}567");
         assert_eq!(count(-12.0), "−12");
         assert_eq!(count(0.0), "0");
         assert_eq!(short_name("hakmem"), "hakmem");
         assert_eq!(short_name("a-very-long-allocator"), "a-very-long…");
-    }
-
-    #[test]
-    fn a_shell_gets_back_the_word() {
-        assert_eq!(shell_word("--runs=5"), "--runs=5");
-        assert_eq!(shell_word("a b"), "'a b'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-        assert_eq!(shell_word(""), "''");
-        assert_eq!(shell_word("$(x)"), "'$(x)'");
     }
 }

@@ -57,7 +57,7 @@ fn a_failing_child_is_reported_and_the_others_go_on() {
         assert_eq!(output.status.code(), Some(1), "{fault}");
         let table = text(&output.stdout);
         assert_eq!(table.matches(&format!("FAILED: {wanted}")).count(), 2, "{fault}:\n{table}");
-        assert!(table.contains("failed in 1)."), "{table}");
+        assert!(table.contains("failed in 1);"), "{table}");
         assert!(text(&output.stderr).contains("2 of 4 runs failed"));
         let value = json(&file);
         let of =

@@ -61,7 +61,7 @@ fn scratch(bytes: usize) -> io::Result<File> {
 }
 
 fn measure(backing: &str, pages: &str, mode: &str, region: &Region, file: Option<File>) -> io::Result<Row> {
-    let mut lp = Loop::new()?;
+    let mut lp = Loop::new();
     let (mut secs, mut use_secs) = (0.0, 0.0);
     let mut maps = with_mapper(|| {
         // A few ticks of peace, so that the timer runs when the work begins.
@@ -102,7 +102,7 @@ fn bring_in<'s>(
         }
         "ticket" => {
             let ticket = region.prefault_async()?;
-            lp.watch(ticket.as_raw_fd())?;
+            lp.watch(ticket.as_raw_fd());
             loop {
                 lp.turn()?;
                 if let Some(outcome) = ticket.try_done() {

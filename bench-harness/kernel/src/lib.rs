@@ -12,6 +12,7 @@ mod async_prefault;
 pub mod doctor;
 mod maps;
 mod populate_order;
+pub mod system;
 mod tlb;
 mod waits;
 
@@ -79,12 +80,12 @@ pub fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// The median of some values; not a number where there are none.
-pub fn median(values: &[f64]) -> f64 {
+/// The median of at least one value; of an even number, the mean of the middle two.
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
-    (at(sorted.len().saturating_sub(1) / 2) + at(sorted.len() / 2)) / 2.0
+    let (high, low) = (sorted.get(sorted.len() / 2)?, sorted.get(sorted.len().checked_sub(1)? / 2)?);
+    Some((high + low) / 2.0)
 }
 
 /// An error of the system with what could not be done.
@@ -102,7 +103,7 @@ mod tests {
         let shown =
             [None, Some(json!(null)), Some(json!(0.5)), Some(json!(7)), Some(json!("x"))].map(|v| cell(v.as_ref()));
         assert_eq!(shown, ["", "not available", "0.500", "7", "x"]);
-        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[3.0, 1.0, 2.0, 8.0])), (2.0, 2.5));
-        assert!(median(&[]).is_nan());
+        assert_eq!((median(&[9.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 100.0])), (Some(2.0), Some(3.0)));
+        assert_eq!((median(&[]), median(&[3.0])), (None, Some(3.0)));
     }
 }

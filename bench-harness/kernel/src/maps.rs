@@ -3,9 +3,9 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use bench_subject::measure::thread_cpu_ns;
+use bench_subject::measure::{Usage, thread_cpu_ns};
 
 pub(crate) const HUGE: usize = 2 << 20;
 pub(crate) const POPULATE_WRITE: i32 = 23;
@@ -100,40 +100,21 @@ pub(crate) fn advise(addr: usize, len: usize, advice: i32) -> io::Result<()> {
 }
 
 /// What a system call that answers 0 or less came to.
-pub(crate) fn done(answer: i32) -> io::Result<()> {
+fn done(answer: i32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The descriptor that a system call answered, which is owned by nobody else.
-pub(crate) fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn faults() -> u64 {
-    // SAFETY: an all-zero rusage is valid, and the call fills it.
-    unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        usage.ru_minflt as u64
-    }
 }
 
 /// Runs `f`: seconds of processor time and minor faults.
 pub(crate) fn measured<R>(f: impl FnOnce() -> R) -> (R, f64, u64) {
-    let (before, start) = (faults(), thread_cpu_ns());
+    let (before, start) = (Usage::of_thread(), thread_cpu_ns());
     let result = f();
     let secs = (thread_cpu_ns() - start) as f64 / 1e9;
-    (result, secs, faults() - before)
+    (result, secs, Usage::of_thread().since(&before).minor)
 }
 
 /// A memfd whose memory lies on huge pages: one byte per huge page is written, then they are collapsed.
-pub(crate) fn collapsed_memfd(len: usize) -> io::Result<OwnedFd> {
-    // SAFETY: a C string.
-    let fd = File::from(owned(unsafe { libc::memfd_create(c"experiment".as_ptr(), libc::MFD_CLOEXEC) })?);
+pub(crate) fn collapsed_memfd(len: usize) -> io::Result<File> {
+    let fd = bench_subject::memory::file()?;
     fd.set_len(len as u64)?;
     let map = Raw::placed(len, 0, RW, libc::MAP_SHARED, fd.as_raw_fd())?;
     for start in (map.addr..map.addr + len).step_by(HUGE) {
@@ -149,5 +130,5 @@ pub(crate) fn collapsed_memfd(len: usize) -> io::Result<OwnedFd> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
-    Ok(fd.into())
+    Ok(fd)
 }

@@ -3,6 +3,7 @@
 //!
 //! Backings take turns, so that a slow moment hits all alike; a figure is the median of the rounds, in processor time.
 
+use std::any::Any;
 use std::os::fd::AsRawFd;
 
 use bench_subject::measure::thread_cpu_ns;
@@ -16,56 +17,31 @@ pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 8_000_000 } else { 3_200_000_000 }
 }
 
-/// Memory that holds the doubles, and how it is given back.
-enum Held {
-    Malloc(*mut u8),
-    Raw(Raw),
-    Region(Region),
-}
-
-impl Held {
-    fn addr(&self) -> usize {
-        match self {
-            Held::Malloc(p) => *p as usize,
-            Held::Raw(raw) => raw.addr,
-            Held::Region(region) => region.as_mut_ptr() as usize,
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Held::Malloc(p) = self {
-            // SAFETY: from malloc, freed once.
-            unsafe { libc::free(p.cast()) };
-        }
-    }
-}
-
 const BACKINGS: [&str; 4] = ["system_malloc", "shared_4k", "region_thp", "memfd_huge"];
 
-fn hold(backing: &str, len: usize) -> Result<Held, String> {
-    let text = |e: std::io::Error| e.to_string();
+/// Memory for so many bytes of doubles: where it is, and what gives it back when it is dropped.
+fn hold(backing: &str, len: usize) -> std::io::Result<(usize, Box<dyn Any>)> {
     let whole = len.next_multiple_of(HUGE);
+    let raw = |raw: Raw| (raw.addr, Box::new(raw) as Box<dyn Any>);
     match backing {
-        // SAFETY: malloc of a size; null is looked at below.
-        "system_malloc" => match unsafe { libc::malloc(len) } {
-            p if p.is_null() => Err("no memory".into()),
-            p => Ok(Held::Malloc(p.cast())),
-        },
+        "system_malloc" => {
+            let mut memory = Vec::<f64>::new();
+            memory.try_reserve_exact(len / 8)?;
+            Ok((memory.as_ptr() as usize, Box::new(memory)))
+        }
         "shared_4k" => {
-            let raw = Raw::map(0, whole, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1).map_err(text)?;
-            raw.advise(libc::MADV_NOHUGEPAGE).map_err(text)?;
-            Ok(Held::Raw(raw))
+            let map = Raw::map(0, whole, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+            map.advise(libc::MADV_NOHUGEPAGE)?;
+            Ok(raw(map))
         }
         "region_thp" => {
-            let region = Region::builder().len(len).huge(HugeWish::Want).map().map_err(text)?;
-            region.prefault().map_err(text)?;
-            Ok(Held::Region(region))
+            let region = Region::builder().len(len).huge(HugeWish::Want).map()?;
+            region.prefault()?;
+            Ok((region.as_mut_ptr() as usize, Box::new(region)))
         }
         _ => {
-            let fd = collapsed_memfd(whole).map_err(text)?;
-            Raw::placed(whole, 0, RW, libc::MAP_SHARED, fd.as_raw_fd()).map(Held::Raw).map_err(text)
+            let fd = collapsed_memfd(whole)?;
+            Raw::placed(whole, 0, RW, libc::MAP_SHARED, fd.as_raw_fd()).map(raw)
         }
     }
 }
@@ -86,27 +62,29 @@ fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
     for round in 0..rounds {
         for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&mut seen) {
             match hold(backing, n * 8) {
-                Ok(memory) => {
-                    fill(memory.addr(), n);
-                    *huge = std::mem::ManuallyDrop::new(Raw { addr: memory.addr(), len: n * 8 }).huge_bytes();
-                    random.push(gather(memory.addr(), n, true));
-                    sequential.push(gather(memory.addr(), n, false));
+                Ok((addr, _memory)) => {
+                    fill(addr, n);
+                    *huge = std::mem::ManuallyDrop::new(Raw { addr, len: n * 8 }).huge_bytes();
+                    random.push(gather(addr, n, true));
+                    sequential.push(gather(addr, n, false));
                 }
                 Err(e) if round == 0 => say(&format!("{backing}: not available here: {e}")),
                 Err(_) => {}
             }
         }
     }
-    let base = [median(&seen[1].0), median(&seen[1].1)];
+    // Nothing where these pages are not to be had.
+    let middle = |runs: &[f64]| median(runs).unwrap_or(f64::NAN);
+    let base = [middle(&seen[1].0), middle(&seen[1].1)];
     let mut rows = Vec::new();
     for (i, pattern) in ["random", "sequential"].iter().enumerate() {
         for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&seen).filter(|(_, s)| !s.0.is_empty()) {
             let runs = if i == 0 { random } else { sequential };
             rows.push(row(json!({
-                "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": median(runs),
+                "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": middle(runs),
                 "ns_min": runs.iter().copied().fold(f64::INFINITY, f64::min),
                 "ns_max": runs.iter().copied().fold(0.0, f64::max),
-                "ratio_to_4k": base[i] / median(runs), "huge_bytes": huge,
+                "ratio_to_4k": base[i] / middle(runs), "huge_bytes": huge,
             })));
         }
     }

@@ -1,11 +1,10 @@
 //! Two who should not have to wait: an event loop with a 1 ms timer, and a thread that maps and unmaps.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::maps::{Raw, done, owned};
+use crate::maps::Raw;
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -40,10 +39,9 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
     })
 }
 
-/// An event loop with a 1 ms timer.
+/// An event loop with a 1 ms timer, which may watch a descriptor as well.
 pub(crate) struct Loop {
-    epoll: OwnedFd,
-    timer: OwnedFd,
+    watched: libc::pollfd,
     start: Instant,
     answered: u32,
     /// How late each tick was answered, in milliseconds.
@@ -51,41 +49,29 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn new() -> io::Result<Loop> {
-        // SAFETY: makes descriptors.
-        let (epoll, timer) = unsafe {
-            let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
-            (owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?, owned(timer)?)
-        };
-        let time = libc::timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as libc::c_long };
-        let spec = libc::itimerspec { it_interval: time, it_value: time };
-        let lp = Loop { epoll, timer, start: Instant::now(), answered: 0, late: Vec::new() };
-        // SAFETY: a valid timer and specification.
-        done(unsafe { libc::timerfd_settime(lp.timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) })?;
-        lp.watch(lp.timer.as_raw_fd()).map(|()| lp)
+    pub(crate) fn new() -> Loop {
+        let watched = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+        Loop { watched, start: Instant::now(), answered: 0, late: Vec::new() }
     }
 
-    pub(crate) fn watch(&self, fd: i32) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
-        // SAFETY: two valid descriptors and an event.
-        done(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })
+    pub(crate) fn watch(&mut self, fd: i32) {
+        self.watched.fd = fd;
     }
 
-    /// Waits for something, and answers the timer if that is it: how late the first unanswered tick was is noted.
+    /// Waits for the descriptor or the next tick, and answers the tick where it is due: how late is noted.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: room for one event.
-        if unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, -1) } < 0 {
+        let due = TICK * (self.answered + 1);
+        let left = due.saturating_sub(self.start.elapsed());
+        let time = libc::timespec { tv_sec: 0, tv_nsec: left.as_nanos() as libc::c_long };
+        // SAFETY: one descriptor, which is left out where it is -1, and a time.
+        if unsafe { libc::ppoll(&mut self.watched, 1, &time, std::ptr::null()) } < 0 {
             let e = io::Error::last_os_error();
             return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
         }
-        let mut expired = 0u64;
-        // SAFETY: a timer's read fills eight bytes.
-        let n = unsafe { libc::read(self.timer.as_raw_fd(), (&raw mut expired).cast(), 8) };
-        if n == 8 && expired > 0 {
-            let due = TICK * (self.answered + 1);
-            self.late.push(self.start.elapsed().saturating_sub(due).as_secs_f64() * 1e3);
-            self.answered += expired as u32;
+        let now = self.start.elapsed();
+        if now >= due {
+            self.late.push((now - due).as_secs_f64() * 1e3);
+            self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
         }
         Ok(())
     }

@@ -49,12 +49,6 @@ pub struct Options {
     /// number, 'SET: ([0-9.]+) requests'; where it matches several times the last counts. Can be given repeatedly
     #[arg(long, value_name = "REGEX")]
     metric_from: Vec<String>,
-    /// Show what the program writes instead of discarding it
-    #[arg(long)]
-    show_output: bool,
-    /// Leave out the untimed run that proves that each library is there
-    #[arg(long)]
-    no_check: bool,
     #[command(flatten)]
     files: Files,
     /// The program and its arguments, after --
@@ -80,9 +74,7 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     };
     let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
     let mut session = kept.session(plan, libraries.iter().map(path).collect(), &options.files)?;
-    if !options.no_check {
-        starter.check(&libraries, &mut session)?;
-    }
+    starter.check(&libraries, &mut session)?;
     let left = session.left();
     session.run(&left, starter.limit(), &|case, _, limit| {
         let library = libraries.iter().find(|l| l.name == case.allocator);
@@ -122,7 +114,6 @@ fn order(options: &Options) -> Result<Order, Fail> {
         preload: None,
         stdin: options.stdin.clone(),
         metrics: options.metric_from.clone(),
-        show_output: options.show_output,
         variables: Vec::new(),
     })
 }
@@ -156,14 +147,8 @@ impl Starter<'_> {
         let order = Order { preload, variables, ..self.order.clone() };
         let mut command = Command::new(&self.own);
         command.args(["preload-child", &serde_json::to_string(&order).unwrap_or_default()]);
-        match run_limited(command, limit) {
-            Ok(finished) => {
-                let run = answered::<Result<Run, String>>(&finished, limit).and_then(|answer| answer);
-                let messages = if self.options.show_output { finished.stderr } else { String::new() };
-                Outcome { run, messages }
-            }
-            Err(error) => Outcome { run: Err(error), messages: String::new() },
-        }
+        let answer = run_limited(command, limit).and_then(|f| answered::<Result<Run, String>>(&f, limit));
+        Outcome { run: answer.and_then(|run| run), messages: String::new() }
     }
 
     /// Runs it once under each library, untimed.

@@ -3,8 +3,6 @@
 //! resident counts from before the program was loaded, and so that a hang or a crash stays away from the harness.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::fd::FromRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -17,7 +15,7 @@ use bench_subject::one_line;
 use bench_subject::record::Run;
 
 use crate::fail::Fail;
-use crate::runner::success;
+use crate::runner::{handed, memory_file, success, whole};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
@@ -28,7 +26,6 @@ pub struct Order {
     pub preload: Option<PathBuf>,
     pub stdin: Option<PathBuf>,
     pub metrics: Vec<String>,
-    pub show_output: bool,
     pub variables: Vec<(String, String)>,
 }
 
@@ -62,10 +59,8 @@ pub fn child(order: &str) -> Result<(), Fail> {
 }
 
 fn measure(order: &Order) -> Result<Run, String> {
-    let wants_stdout = order.show_output || !order.metrics.is_empty();
-    let mut stdout = wants_stdout.then(memory_file).transpose()?;
+    let mut stdout = (!order.metrics.is_empty()).then(memory_file).transpose()?;
     let mut stderr = memory_file()?;
-    let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
     let mut command = Command::new(&order.program);
     command.arg0(&order.name).args(&order.arguments).env_remove("LD_PRELOAD").envs(order.variables.iter().cloned());
     command.envs(order.preload.as_ref().map(|library| ("LD_PRELOAD", library)));
@@ -81,11 +76,6 @@ fn measure(order: &Order) -> Result<Run, String> {
     let secs = (now_ns() - start).max(1) as f64 / 1e9;
 
     let (output, errors) = (stdout.as_mut().map(whole).transpose()?.unwrap_or_default(), whole(&mut stderr)?);
-    if order.show_output {
-        // The harness passes our stderr on; if it is closed, nobody wants to see it.
-        let _ = std::io::stderr().write_all(&output);
-        let _ = std::io::stderr().write_all(&errors);
-    }
     success(status, &String::from_utf8_lossy(&errors))?;
     let text = String::from_utf8_lossy(&output);
     let metrics: Result<Vec<f64>, String> = order.metrics.iter().map(|m| figure(&text, m)).collect();
@@ -124,21 +114,4 @@ fn wait(id: u32) -> Result<(ExitStatus, libc::rusage), String> {
             return Err(format!("waiting for the program: {error}"));
         }
     }
-}
-
-/// A file in memory: writing to it costs the program no disk and never waits for a reader.
-fn memory_file() -> Result<File, String> {
-    // SAFETY: the name is a valid string; the descriptor, if there is one, is nobody else's.
-    unsafe {
-        match libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) {
-            -1 => Err(format!("a file in memory: {}", std::io::Error::last_os_error())),
-            fd => Ok(File::from_raw_fd(fd)),
-        }
-    }
-}
-
-fn whole(file: &mut File) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|e| format!("its output: {e}"))?;
-    Ok(bytes)
 }

@@ -1,11 +1,10 @@
 //! The report: one HTML page made of a results file, complete in itself.
 //!
-//! Charts are inline SVG drawn here (`chart`, `memory`), so that the page needs no scripts and loads nothing; its own
+//! Charts are inline SVG drawn here (`chart`), all of one kind, so that the page needs no scripts and loads nothing; its own
 //! policy forbids both. What it says is worked out first (`figures`, `finding`) and only then put into words and drawings
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
 mod chart;
-mod memory;
 mod rerun;
 mod scale;
 mod sections;
@@ -17,7 +16,7 @@ use std::path::PathBuf;
 
 use bench_subject::record::Series;
 use clap::Args;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, PreEscaped, html};
 
 use crate::fail::Fail;
 use crate::figures::{self, Group, Verdict};
@@ -87,7 +86,6 @@ pub fn page(results: &Results) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                (patterns())
                 header {
                     h1 { (title) }
                     @for sentence in sentences.iter().skip(1) { p.lead { (sentence) } }
@@ -140,26 +138,18 @@ pub fn page(results: &Results) -> String {
     page.into_string()
 }
 
+/// The chart of the standings as a picture by itself, for the README.
+pub fn picture(groups: &[Group], under: &str) -> String {
+    let allocators = figures::allocators(groups);
+    chart::picture(&standings::standings(groups), &|name| color_of(name, &allocators), STYLE, under)
+}
+
 /// What a phone shows at first: ours, and whoever is best without it.
 fn chosen(standings: &[Standing]) -> Vec<&str> {
     let best = standings.iter().filter(|s| s.name != OURS);
     let mean = |s: &&Standing| s.mean.map_or(0.0, |m| m.value);
     let best = best.max_by(|a, b| mean(a).total_cmp(&mean(b)));
     standings.iter().filter(|s| s.name == OURS).chain(best).map(|s| s.name.as_str()).collect()
-}
-
-/// The hatching of the floor, used by all charts.
-fn patterns() -> Markup {
-    html! {
-        svg.definitions width="0" height="0" aria-hidden="true" {
-            defs {
-                pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
-                    rect.hatch-ground width="6" height="6" {}
-                    line.hatch-line x1="0" y1="0" x2="0" y2="6" {}
-                }
-            }
-        }
-    }
 }
 
 /// Known allocators keep their colour; others take what is left, in order.

@@ -1,16 +1,17 @@
 //! The commands that measure again: the recorded one, and one for each measurement.
 
+use shell_words::quote;
+
 use crate::figures::Group;
 use crate::machine::Machine;
 use crate::plan::PRELOAD;
-use crate::text::shell_word;
 
 const CARGO: &str = "cargo run --release -p bench-harness --";
 
 /// The command the whole file came from, as a shell takes it; nothing where the file does not say.
 pub fn whole(machine: &Machine) -> Option<String> {
     let (program, arguments) = machine.command.split_first()?;
-    let program = if program.ends_with("bench-harness") { CARGO.to_owned() } else { shell_word(program) };
+    let program = if program.ends_with("bench-harness") { CARGO.to_owned() } else { quote(program).into_owned() };
     Some(join(machine, &program, arguments))
 }
 
@@ -40,11 +41,11 @@ pub fn measurement(group: &Group, machine: &Machine) -> String {
 /// With the variables that change what is measured. The allocator's own count as well: they change what it does.
 fn join(machine: &Machine, program: &str, arguments: &[String]) -> String {
     let variable = |line: &String| match line.split_once('=') {
-        Some((name, value)) => format!("{name}={}", shell_word(value)),
-        None => shell_word(line),
+        Some((name, value)) => format!("{name}={}", quote(value)),
+        None => quote(line).into_owned(),
     };
     let words = machine.environment.iter().map(variable).chain([program.to_owned()]);
-    words.chain(arguments.iter().map(|a| shell_word(a))).collect::<Vec<_>>().join(" ")
+    words.chain(arguments.iter().map(|a| quote(a).into_owned())).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

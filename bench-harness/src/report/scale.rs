@@ -1,4 +1,4 @@
-//! Axes: where a value lies between 0 and 100 per cent of a chart's width, and which values get a line and a label.
+//! The axis: where a value lies between 0 and 100 per cent of a chart's width, and which values get a line and a label.
 
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
@@ -68,19 +68,6 @@ fn round(value: f64) -> f64 {
     format!("{value:.9e}").parse().unwrap_or(value)
 }
 
-/// The end of a linear axis from 0: a round number not below `most`, and the step of its lines.
-pub fn linear(most: f64) -> (f64, f64) {
-    if !(most.is_finite() && most > 0.0) {
-        return (1.0, 1.0);
-    }
-    let most = most.clamp(1e-30, 1e30);
-    let raw = most / 4.0;
-    let decade = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| round(m * decade));
-    let step = step.into_iter().find(|s| *s >= raw).unwrap_or(raw);
-    (step * (most / step).ceil(), step)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,10 +94,6 @@ mod tests {
             assert!((1..=7).contains(&ticks.len()), "{a} {b}: {ticks:?}");
             assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
             assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
-            let (end, step) = linear(a);
-            assert!(end >= a && end <= a * 2.0 && end / step <= 5.0, "{a}: {end} {step}");
         }
-        assert_eq!(linear(0.0), (1.0, 1.0));
-        assert_eq!(linear(f64::NAN), (1.0, 1.0));
     }
 }

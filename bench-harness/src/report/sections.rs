@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::Color;
-use super::{chart, memory, rerun};
+use super::{chart, rerun};
 use crate::figures::Group;
 use crate::machine::Machine;
 use crate::results::Results;
@@ -12,14 +12,7 @@ use crate::{table, text};
 
 /// One measurement: its charts, its figures, its failures and its command.
 pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
-    let mut charts = Vec::new();
-    charts.extend(chart::time(group, color));
-    charts.extend(chart::ratios(group, color));
-    charts.extend(chart::bound(group, color));
-    charts.extend(chart::latencies(group, color));
-    charts.extend(memory::chart(group, color));
-    charts.extend(chart::peak(group, color));
-    charts.extend(chart::faults(group, color));
+    let charts = chart::all(group, color);
     let failures = group.entries.iter().flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f)));
     let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
     html! {

@@ -7,6 +7,7 @@ use bench_subject::record::{MemoryPoint, Series};
 use bench_subject::table::WORKLOADS;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use regex::Regex;
 
 use super::page;
 use crate::machine::{self, Machine};
@@ -45,30 +46,19 @@ fn full_page() -> &'static str {
     PAGE.get_or_init(|| page(&full()))
 }
 
-/// Every tag of a page, without its angle brackets. Values are escaped, so that a bracket is a tag's.
-fn tags(page: &str) -> Vec<&str> {
-    let style = page.find("<style>").unwrap() + 7..page.find("</style>").unwrap();
-    let outside = [&page[..style.start], &page[style.end..]];
-    outside.into_iter().flat_map(|p| p.split('<').skip(1)).map(|t| t.split('>').next().unwrap()).collect()
-}
-
-/// Nothing loaded and nothing run.
+/// Nothing loaded and nothing run. Values are escaped, so that a bracket is a tag's.
 fn assert_self_contained(page: &str) {
-    const LOADS: [&str; 8] = ["src", "srcdoc", "srcset", "data", "style", "action", "formaction", "xlink:href"];
-    for tag in tags(page) {
-        assert!(!["script", "iframe", "img", "link", "object", "embed"].iter().any(|t| tag.starts_with(t)), "<{tag}>");
-        // Between the quoted values stand the attributes' names.
-        for attribute in
-            tag.split('"').step_by(2).filter_map(|part| Some(part.rsplit_once(' ')?.1.trim_end_matches('=')))
-        {
-            assert!(!attribute.starts_with("on") && !LOADS.contains(&attribute), "<{tag}>");
-        }
-        if let Some(target) = tag.split("href=\"").nth(1) {
-            assert!(target.starts_with('#'), "<{tag}>");
-        }
+    let regex = |text: &str| Regex::new(text).unwrap();
+    let (tag, value, target) = (regex("<[^>]*>"), regex("\"[^\"]*\""), regex("href=\"[^#]"));
+    let forbidden = regex(
+        r"^<(script|iframe|img|link|object|embed)\b|\s(on\w*|src|srcdoc|srcset|data|style|action|formaction|xlink:href)=",
+    );
+    let (before, rest) = page.split_once("<style>").unwrap();
+    let (style, after) = rest.split_once("</style>").unwrap();
+    for found in tag.find_iter(before).chain(tag.find_iter(after)).map(|t| t.as_str()) {
+        assert!(!forbidden.is_match(&value.replace_all(found, "")) && !target.is_match(found), "{found}");
     }
-    let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
-    assert!(!style.contains("@import") && style.matches("url(").count() == style.matches("url(#hatch)").count());
+    assert!(!style.contains("@import") && !style.contains("url("));
     assert!(page.contains("default-src 'none'") && !page.contains("://"), "an address stands in the page");
 }
 
@@ -82,15 +72,13 @@ fn the_page_is_complete_in_itself_and_every_measurement_has_its_charts() {
     let articles: Vec<&str> = page.split("<article").skip(1).map(|a| a.split("</article>").next().unwrap()).collect();
     assert_eq!(articles.len(), full().results.len() / 4);
     for article in articles {
-        for heading in
-            ["Time per operation", "Ratio to system malloc", "Latency of one free", "Peak memory", "Page faults"]
-        {
+        for heading in ["Time per operation", "Ratio to system malloc", "Latency of one free"] {
             assert!(article.contains(&format!("<strong>{heading}</strong>")), "{heading}");
         }
         assert!(article.contains("cargo run --release -p bench-harness -- ") && article.contains("class=\"axis\""));
     }
-    // fragmentation and idle-return, in two series each: three ranked allocators, and what was asked for where blocks live.
-    assert_eq!(page.matches("<polyline").count(), 2 * (3 + 1) + 2 * 3);
+    // fragmentation and idle-return, in two series each.
+    assert_eq!(page.matches("<strong>Memory over time</strong>").count(), 2 * 2);
 }
 
 #[test]

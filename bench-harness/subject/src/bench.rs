@@ -60,7 +60,7 @@ impl Bench {
 
     /// The timed part on this thread; `body` answers how many operations it made.
     pub fn timed(&mut self, body: impl FnOnce() -> u64) {
-        let gate = Gate::new(None);
+        let gate = Gate::default();
         gate.timed(body);
         self.note(gate);
     }
@@ -70,11 +70,11 @@ impl Bench {
     /// cuts in a process that never had a second one. In the aged series each of several threads ages its own heap first.
     pub fn timed_threads(&mut self, threads: usize, body: impl Fn(usize, &Gate) + Sync) {
         if threads == 1 {
-            let gate = Gate::new(None);
+            let gate = Gate::default();
             body(0, &gate);
             return self.note(gate);
         }
-        let gate = Gate::new(Some(Barrier::new(threads + 1)));
+        let gate = Gate { barrier: Some(Barrier::new(threads + 1)), ..Gate::default() };
         let (alloc, aged) = (self.alloc, self.series == Series::Aged);
         std::thread::scope(|scope| {
             for thread in 0..threads {
@@ -97,7 +97,7 @@ impl Bench {
 
     /// The timed part on this thread, with the clock running since the parent started this process.
     pub fn timed_since_spawn(&mut self, body: impl FnOnce() -> u64) {
-        let gate = Gate::new(None);
+        let gate = Gate::default();
         gate.timed(body);
         let spawned = std::env::var(SPAWNED_VARIABLE).ok().and_then(|text| text.parse().ok());
         if let Some(spawned) = spawned {
@@ -177,7 +177,7 @@ impl MemoryMoment {
 }
 
 /// Where the threads of one run wait for each other and leave their counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
     /// None when the main thread works alone.
     barrier: Option<Barrier>,
@@ -190,17 +190,6 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn new(barrier: Option<Barrier>) -> Self {
-        Self {
-            barrier,
-            before: OnceLock::new(),
-            after: Mutex::new(Usage::default()),
-            start: AtomicU64::new(0),
-            end: AtomicU64::new(0),
-            ops: AtomicU64::new(0),
-        }
-    }
-
     fn meet(&self) {
         if let Some(barrier) = &self.barrier {
             barrier.wait();

@@ -39,10 +39,19 @@ impl From<&libc::rusage> for Usage {
 
 impl Usage {
     pub fn now() -> Self {
+        Self::of(libc::RUSAGE_SELF)
+    }
+
+    /// The same of this thread alone.
+    pub fn of_thread() -> Self {
+        Self::of(libc::RUSAGE_THREAD)
+    }
+
+    fn of(whom: libc::c_int) -> Self {
         // SAFETY: all-zero is a valid rusage, and getrusage fills it.
         let r = unsafe {
             let mut r: libc::rusage = std::mem::zeroed();
-            libc::getrusage(libc::RUSAGE_SELF, &mut r);
+            libc::getrusage(whom, &mut r);
             r
         };
         Self::from(&r)

@@ -1,6 +1,8 @@
 //! Bookkeeping memory of a child: straight from mmap, touched before the clock, never from the allocator under test.
 
+use std::fs::File;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::FromRawFd;
 use std::sync::{Mutex, MutexGuard};
 
 /// Types for which all bytes zero is a valid value.
@@ -105,4 +107,15 @@ pub fn map(bytes: usize, resident: bool) -> Result<*mut u8, String> {
         return Err(format!("mmap of {bytes} bytes for bookkeeping: {}", std::io::Error::last_os_error()));
     }
     Ok(base.cast())
+}
+
+/// A file in memory: writing to it costs a program no disk and never waits for a reader.
+pub fn file() -> std::io::Result<File> {
+    // SAFETY: the name is a valid string; the descriptor, if there is one, is nobody else's.
+    unsafe {
+        match libc::memfd_create(c"file".as_ptr(), libc::MFD_CLOEXEC) {
+            -1 => Err(std::io::Error::last_os_error()),
+            fd => Ok(File::from_raw_fd(fd)),
+        }
+    }
 }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::spec::Spec;
 
 /// What the heap is like when the clock starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Series {
+    #[default]
     Warm,
     /// The clock starts with the very first allocation.
     Cold,

@@ -88,7 +88,7 @@ impl Param {
 }
 
 /// Any workload with its parameters; in JSON `"workload": name, "params": {…}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     pub workload: String,
     /// Its parameters by their names in JSON. `None` stands in files of older versions for a default.

@@ -7,8 +7,8 @@ use crate::spec::{Param, Spec};
 /// A figure beside throughput, and what is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bound {
-    /// The limit, which the figure must not exceed.
-    pub most: f64,
+    /// The limit, which the figure must not exceed, where one is asked for.
+    pub most: Option<f64>,
     pub unit: &'static str,
 }
 
@@ -48,7 +48,7 @@ pub struct Workload {
     pub is_program: bool,
     /// Whether `null`, which hands out fixed blocks, can do it as well.
     pub has_floor: bool,
-    /// What the figure it notes, if it does, must not exceed with our allocator.
+    /// What the figure is that it notes, if it does, and what it must not exceed with our allocator.
     pub bound: Option<Bound>,
     pub run: fn(&Spec, &mut Bench) -> Result<(), String>,
     pub sizes: &'static [Size],

@@ -4,10 +4,10 @@
 //! for causes, and only for those of what was asked for (`HAKMEM_THP`, `HAKMEM_HUGETLB`, `HAKMEM_SS_PREFAULT`) and not
 //! had: a setting that hurts nobody is information, not a problem.
 
-use std::path::PathBuf;
-
 use hakmem_alloc::findings;
 use hakmem_alloc::region::{Backing, HugeWish, HugetlbSize, Region};
+
+use crate::system::{cgroup_left, chosen, meminfo_kib, read};
 
 #[cfg(test)]
 mod tests;
@@ -48,16 +48,6 @@ struct Facts {
 
 const TRY: usize = 8 << 20;
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
-
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(path).ok().map(|s| s.trim().to_owned())
-}
-
-/// What is chosen in a file that marks its choice by brackets.
-fn chosen(path: &str) -> Option<String> {
-    let text = read(path)?;
-    Some(text.split_once('[').and_then(|(_, r)| r.split_once(']')).map_or(text.as_str(), |(w, _)| w).to_owned())
-}
 
 /// What the variables of the environment ask for.
 fn asked(var: impl Fn(&str) -> Option<String>) -> Asked {
@@ -175,7 +165,7 @@ fn told() -> Vec<(&'static str, String)> {
     let mut told = vec![("sysfs", ["enabled", "defrag", "shmem_enabled"].map(setting).join(" "))];
     let on = multi_sizes();
     told.push(("mthp", if on.is_empty() { "no size but the default is on".to_owned() } else { on.join(", ") }));
-    let ptes = read(&format!("{THP}/khugepaged/max_ptes_none"));
+    let ptes = read(format!("{THP}/khugepaged/max_ptes_none"));
     told.extend(
         ptes.map(|n| ("khugepaged", format!("max_ptes_none={n}: 511 lets it turn one resident OS page into 2 MiB"))),
     );
@@ -191,14 +181,11 @@ fn told() -> Vec<(&'static str, String)> {
         let counts = if mode == "2" { ": what is mapped counts, touched or not" } else { "" };
         ("overcommit", format!("vm.overcommit_memory={mode}{counts}"))
     }));
-    let meminfo = read("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
     let group = match cgroup_left() {
         Some(left) => format!("the control group leaves {} MiB", left >> 20),
         None => "no control group limits this process".to_owned(),
     };
-    told.push(("memory", format!("{} MiB available; {group}", kib >> 10)));
+    told.push(("memory", format!("{} MiB available; {group}", meminfo_kib("MemAvailable") >> 10)));
     told
 }
 
@@ -215,17 +202,4 @@ fn multi_sizes() -> Vec<String> {
         .collect();
     sizes.sort_unstable();
     sizes.into_iter().map(|(kib, policy)| format!("{kib} KiB {policy}")).collect()
-}
-
-/// What the control group leaves, where it has a limit.
-fn cgroup_left() -> Option<u64> {
-    let text = read("/proc/self/cgroup")?;
-    let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
-    let group = PathBuf::from(format!("/sys/fs/cgroup{path}"));
-    let groups = group.ancestors().take_while(|g| g.starts_with("/sys/fs/cgroup"));
-    let left = |group: &std::path::Path| {
-        let number = |name: &str| read(group.join(name).to_str()?)?.parse::<u64>().ok();
-        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
-    };
-    groups.filter_map(left).min()
 }

@@ -11,7 +11,7 @@ use bench_subject::program::{Outcome, Work};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, RgbImage};
 
-use crate::{Checksum, expect, scaled};
+use crate::{Checksum, Hasher, expect, scaled};
 
 /// Different pictures; each is worked on many times.
 const PICTURES: u32 = 6;
@@ -80,9 +80,9 @@ fn thumbnail(picture: &RgbImage, job: usize) -> Result<u64, String> {
     let file = encode(&soft)?;
     expect("the picture read back", decode(&file)? == soft, true)?;
     let mut checksum = Checksum::new();
-    checksum.bytes(&file);
-    checksum.number(job as u64);
-    Ok(checksum.0 >> 16)
+    checksum.write(&file);
+    checksum.write_u64(job as u64);
+    Ok(checksum.finish() >> 16)
 }
 
 fn brightness(picture: &RgbImage) -> f64 {

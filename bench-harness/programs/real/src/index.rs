@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use bench_subject::program::{Outcome, Work};
 use bench_subject::rng::XorShift64;
 
-use crate::{Checksum, expect, scaled};
+use crate::{Checksum, Hasher, expect, scaled};
 
 /// Words of a document, and how many different ones there are.
 const WORDS: usize = 60;
@@ -64,7 +64,7 @@ fn work(texts: &[String]) -> Result<Outcome, String> {
         let prefix = format!("w{:x}", group * 151);
         for (word, list) in index.range(prefix.clone()..).take(300) {
             let both = intersection(&members, list);
-            checksum.number(both.len() as u64);
+            checksum.write_u64(both.len() as u64);
             answers.insert((group, word.clone()), both);
             units += 1;
         }
@@ -72,8 +72,8 @@ fn work(texts: &[String]) -> Result<Outcome, String> {
     let mut sorted: Vec<_> = answers.iter().collect();
     sorted.sort();
     for ((_, word), list) in sorted {
-        checksum.bytes(word.as_bytes());
-        checksum.number(list.iter().map(|&d| u64::from(d)).sum());
+        checksum.write(word.as_bytes());
+        checksum.write_u64(list.iter().map(|&d| u64::from(d)).sum());
     }
 
     // Remove every other document; words nobody uses any more go.
@@ -99,10 +99,10 @@ fn work(texts: &[String]) -> Result<Outcome, String> {
         texts.len() / 2,
     )?;
     for (word, list) in &index {
-        checksum.bytes(word.as_bytes());
-        checksum.number(list.len() as u64);
+        checksum.write(word.as_bytes());
+        checksum.write_u64(list.len() as u64);
     }
-    Ok(Outcome { units, checksum: checksum.0 })
+    Ok(Outcome { units, checksum: checksum.finish() })
 }
 
 /// Groups that have a document of an odd number.

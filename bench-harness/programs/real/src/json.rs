@@ -11,7 +11,7 @@ use bench_subject::rng::XorShift64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Checksum, expect};
+use crate::{Checksum, Hasher, expect};
 
 const CITIES: [&str; 8] = ["Aarhus", "Bogotá", "Cork", "Dakar", "Erfurt", "Fes", "Genève", "Hanoi"];
 
@@ -92,11 +92,11 @@ fn work(text: &str, totals: Totals) -> Result<Outcome, String> {
     let (printed, cities) = as_records(text, totals)?;
     expect("the document of records", printed == text, true)?;
     for (city, quarters) in cities {
-        checksum.bytes(city.as_bytes());
-        checksum.number(quarters);
+        checksum.write(city.as_bytes());
+        checksum.write_u64(quarters);
     }
-    checksum.number(totals.tags);
-    Ok(Outcome { units: 4 * text.len() as u64, checksum: checksum.0 })
+    checksum.write_u64(totals.tags);
+    Ok(Outcome { units: 4 * text.len() as u64, checksum: checksum.finish() })
 }
 
 /// Parsed into a tree, summed up and printed.

@@ -48,25 +48,8 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
     if found == expected { Ok(()) } else { Err(format!("wrong result: {what} is {found:?}, expected {expected:?}")) }
 }
 
-/// FNV-1a, the checksum of programs whose result is bytes in an order.
-#[derive(Debug, Clone, Copy)]
-struct Checksum(u64);
-
-impl Checksum {
-    fn new() -> Self {
-        Self(0xCBF2_9CE4_8422_2325)
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
-        }
-    }
-
-    fn number(&mut self, n: u64) {
-        self.bytes(&n.to_le_bytes());
-    }
-}
+/// The checksum of a result: the same for the same bytes in the same order, in executables of one build.
+pub(crate) use std::hash::{DefaultHasher as Checksum, Hasher};
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use bench_subject::program::{Outcome, Work};
 use bench_subject::rng::XorShift64;
 use regex::{Regex, RegexSet};
 
-use crate::{Checksum, expect};
+use crate::{Checksum, Hasher, expect};
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const STATUS: [u16; 6] = [200, 200, 200, 304, 404, 500];
@@ -102,14 +102,14 @@ fn work(text: &str, totals: &Totals) -> Result<Outcome, String> {
     for line in text.lines() {
         let clean = address.replace_all(line, "$1.$2.x.x").into_owned();
         rewritten += u64::from(clean.contains(".x.x - "));
-        checksum.number(clean.len() as u64);
+        checksum.write_u64(clean.len() as u64);
     }
     expect("the number of rewritten lines", rewritten, totals.lines)?;
     let mut paths: Vec<_> = by_path.iter().collect();
     paths.sort();
     for (path, numbers) in paths {
-        checksum.bytes(path.as_bytes());
-        checksum.number(numbers.iter().map(|&n| u64::from(n)).sum());
+        checksum.write(path.as_bytes());
+        checksum.write_u64(numbers.iter().map(|&n| u64::from(n)).sum());
     }
-    Ok(Outcome { units: text.len() as u64, checksum: checksum.0 })
+    Ok(Outcome { units: text.len() as u64, checksum: checksum.finish() })
 }

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use bench_subject::program::{Outcome, Work};
 use bench_subject::rng::XorShift64;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use crate::{Checksum, expect, scaled};
+use crate::{Checksum, Hasher, expect, scaled};
 
 const CONNECTIONS: usize = 32;
 const PIPELINE: usize = 8;
@@ -58,9 +59,9 @@ async fn load(rounds: usize) -> Result<Outcome, String> {
     let left = store.lock().map_err(|_| "a server task panicked")?;
     for (key, value) in left.iter() {
         let mut checksum = Checksum::new();
-        checksum.bytes(key.as_bytes());
-        checksum.bytes(value);
-        sum = sum.wrapping_add(checksum.0);
+        checksum.write(key.as_bytes());
+        checksum.write(value);
+        sum = sum.wrapping_add(checksum.finish());
     }
     Ok(Outcome { units, checksum: sum })
 }
@@ -72,7 +73,7 @@ async fn accept(listener: TcpListener, store: Store) {
     }
 }
 
-/// Answers requests of the form of HTTP: a line, headers, an empty line, a body.
+/// Answers requests of the form of HTTP.
 async fn serve(stream: TcpStream, store: Store) -> std::io::Result<()> {
     // Else the kernel would hold small answers back, and every round would take its 40 milliseconds.
     stream.set_nodelay(true)?;
@@ -80,23 +81,8 @@ async fn serve(stream: TcpStream, store: Store) -> std::io::Result<()> {
     let mut read = BufReader::new(read);
     let mut answers = Vec::new();
     loop {
-        let mut line = String::new();
-        if read.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let mut headers = HashMap::new();
-        loop {
-            let mut header = String::new();
-            read.read_line(&mut header).await?;
-            let Some((name, value)) = header.trim_end().split_once(": ") else {
-                break;
-            };
-            headers.insert(name.to_lowercase(), value.to_owned());
-        }
-        let length = headers.get("content-length").map_or(0, |n| n.parse().unwrap_or(0));
-        let mut body = vec![0; length];
-        read.read_exact(&mut body).await?;
-        let (status, answer) = handle(line.trim_end(), body, &store);
+        let Some(Message { line, headers, body }) = received(&mut read).await? else { return Ok(()) };
+        let (status, answer) = handle(&line, body, &store);
         let host = headers.get("host").map_or("", String::as_str);
         let head = format!("HTTP/1.1 {status}\r\nServer: {host}\r\nContent-Length: {}\r\n\r\n", answer.len());
         answers.extend_from_slice(head.as_bytes());
@@ -174,31 +160,38 @@ async fn client(stream: TcpStream, number: usize, rounds: usize) -> Result<(u64,
         }
         write.write_all(&message).await.map_err(|e| format!("a client cannot send: {e}"))?;
         for (status, body) in expected {
-            let answer = answer(&mut read).await.map_err(|e| format!("no answer: {e}"))?;
-            expect("a status", answer.0.as_str(), status)?;
-            expect("that a body is what was put", answer.1 == body, true)?;
-            checksum.number(answer.1.len() as u64);
+            let answer = received(&mut read).await.map_err(|e| format!("no answer: {e}"))?.ok_or("no answer")?;
+            expect("a status", answer.line.split(' ').nth(1), Some(status))?;
+            expect("that a body is what was put", answer.body == body, true)?;
+            checksum.write_u64(answer.body.len() as u64);
         }
     }
-    Ok(((rounds * PIPELINE) as u64, checksum.0))
+    Ok(((rounds * PIPELINE) as u64, checksum.finish()))
 }
 
-async fn answer(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> std::io::Result<(String, Vec<u8>)> {
+/// What both sides send: a line, headers, an empty line, a body.
+struct Message {
+    line: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+/// The next message; nothing where the other side has hung up.
+async fn received(read: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Option<Message>> {
     let mut line = String::new();
-    read.read_line(&mut line).await?;
-    let status = line.split(' ').nth(1).unwrap_or("").to_owned();
-    let mut length = 0;
+    if read.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    line.truncate(line.trim_end().len());
+    let mut headers = HashMap::new();
     loop {
         let mut header = String::new();
         read.read_line(&mut header).await?;
-        let Some((name, value)) = header.trim_end().split_once(": ") else {
-            break;
-        };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.parse().unwrap_or(0);
-        }
+        let Some((name, value)) = header.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
     }
+    let length = headers.get("content-length").map_or(0, |n| n.parse().unwrap_or(0));
     let mut body = vec![0; length];
     read.read_exact(&mut body).await?;
-    Ok((status, body))
+    Ok(Some(Message { line, headers, body }))
 }

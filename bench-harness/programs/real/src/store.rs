@@ -10,7 +10,7 @@ use bench_subject::rng::XorShift64;
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::{Checksum, expect, scaled};
+use crate::{Checksum, Hasher, expect, scaled};
 
 const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const NAMES: TableDefinition<&str, u64> = TableDefinition::new("names");
@@ -92,8 +92,8 @@ fn work(keys: &[u64]) -> Result<Result<Outcome, String>, redb::Error> {
     for entry in table.iter()? {
         let (key, found) = entry?;
         wrong += usize::from(key.value() != next || found.value() != value(next));
-        checksum.number(key.value());
-        checksum.bytes(found.value());
+        checksum.write_u64(key.value());
+        checksum.write(found.value());
         next += 3;
         units += 1;
     }
@@ -101,5 +101,5 @@ fn work(keys: &[u64]) -> Result<Result<Outcome, String>, redb::Error> {
     let right = (keys.len() as u64).div_ceil(3);
     let verdict = expect("the number of records scanned wrong", wrong, 0)
         .and_then(|()| expect("the number of records left", left, (right, right)));
-    Ok(verdict.map(|()| Outcome { units, checksum: checksum.0 }))
+    Ok(verdict.map(|()| Outcome { units, checksum: checksum.finish() }))
 }

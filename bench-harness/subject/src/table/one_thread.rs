@@ -22,6 +22,8 @@ fn on_threads(s: &Spec) -> String {
     words::threads(s.n("threads"))
 }
 
+const WARMUP: &str = "Operations before the clock that are drained again, in the warm series";
+const PREWARM: &str = "Superslabs taken and populated before the clock, in the warm series";
 const PREFAULT: &str = "Operations before the clock whose blocks stay, in the warm series [default: a tenth of CYCLES]";
 
 pub(super) static WORKLOADS: [Workload; 11] = [
@@ -34,21 +36,9 @@ pub(super) static WORKLOADS: [Workload; 11] = [
             ranged("seed", 1_234_567, 1, u32::MAX as u64, "Seed of the generator, not 0"),
             or_variable("HAKMEM_BENCH_MIN_SIZE", ranged("min-size", 16, 1, LIMIT, "Sizes below are raised to this")),
             or_variable("HAKMEM_BENCH_MAX_SIZE", ranged("max-size", 1039, 1, LIMIT, "Sizes above are lowered to this")),
-            or_variable(
-                "HAKMEM_BENCH_WARMUP",
-                option(
-                    "warmup",
-                    0,
-                    0,
-                    u64::MAX,
-                    "Operations before the clock that are drained again, in the warm series",
-                ),
-            ),
+            or_variable("HAKMEM_BENCH_WARMUP", option("warmup", 0, 0, u64::MAX, WARMUP)),
             or_variable("HAKMEM_BENCH_PREFAULT", option("prefault", u64::MAX, 0, u64::MAX, PREFAULT)),
-            or_variable(
-                "HAKMEM_BENCH_PREWARM",
-                option("prewarm", 0, 0, 1 << 20, "Superslabs taken and populated before the clock, in the warm series"),
-            ),
+            or_variable("HAKMEM_BENCH_PREWARM", option("prewarm", 0, 0, 1 << 20, PREWARM)),
         ],
         label: |s| {
             let odd = if sizes(s) == "16–1039 B" { String::new() } else { format!(", {}", sizes(s)) };
@@ -194,7 +184,7 @@ pub(super) static WORKLOADS: [Workload; 11] = [
             true => Ok(()),
             false => Err(format!("classes {} × step {}: expected at most 1 MiB", s.n("classes"), s.n("step"))),
         },
-        bound: Some(Bound { most: 1.0, unit: "ns per touch" }),
+        bound: Some(Bound { most: Some(1.0), unit: "ns per touch" }),
         run: few::cache_sets,
         sizes: &[quick("60 16 1000000", ALL, 0.05), full("60 16 3000000", ALL, 0.15)],
         ..ROW
@@ -221,6 +211,7 @@ pub(super) static WORKLOADS: [Workload; 11] = [
         peak: |s| (s.n("mib") * 5) << 18,
         series: FRESH,
         has_floor: false,
+        bound: Some(Bound { most: None, unit: "times the processor time of the same writes on a bare mapping" }),
         run: growth::run,
         sizes: &[quick("64", FRESH, 0.1), at_most(5, full("1024", FRESH, 1.0))],
         ..ROW

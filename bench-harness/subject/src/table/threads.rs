@@ -99,7 +99,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         label: |s| format!("{}, {} B, {} threads", s.word("mode"), s.n("size"), s.n("threads")),
         peak: |s| s.n("threads") << 20,
-        bound: Some(Bound { most: 1.3, unit: "times the processor time of private cache lines" }),
+        bound: Some(Bound { most: Some(1.3), unit: "times the processor time of private cache lines" }),
         run: false_sharing::run,
         sizes: &[
             quick("passive 100000", ALL, 0.04),

@@ -13,26 +13,15 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Sizes with their share of the blocks in 256.
-const SIZES: [(usize, usize); 12] = [
-    (16, 48),
-    (24, 32),
-    (32, 44),
-    (48, 36),
-    (64, 28),
-    (96, 20),
-    (128, 16),
-    (208, 12),
-    (320, 8),
-    (640, 6),
-    (1536, 4),
-    (4096, 2),
-];
+const SIZES: [usize; 12] = [16, 24, 32, 48, 64, 96, 128, 208, 320, 640, 1536, 4096];
+
+/// The share of the blocks that has each size, in 256.
+const SHARES: [usize; 12] = [48, 32, 44, 36, 28, 20, 16, 12, 8, 6, 4, 2];
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, window, threads) = (s.n("blocks"), s.size("window"), s.size("threads"));
     let mut drawn = [0u8; 256];
-    let classes = SIZES.iter().enumerate().flat_map(|(class, (_, share))| std::iter::repeat_n(class as u8, *share));
+    let classes = SHARES.iter().enumerate().flat_map(|(class, share)| std::iter::repeat_n(class as u8, *share));
     drawn.iter_mut().zip(classes).for_each(|(d, class)| *d = class);
     let sets = Sets::new(threads, window * SIZES.len())?;
     let alloc = bench.begin(threads * window * SIZES.len(), 4096)?;
@@ -73,7 +62,7 @@ impl State<'_> {
     fn work(&mut self, slots: &mut [Slot], blocks: u64) -> u64 {
         for _ in 0..blocks {
             let class = self.drawn[self.generator.below(256)] as usize;
-            let size = SIZES[class].0;
+            let size = SIZES[class];
             let i = class * self.window + self.at[class];
             self.at[class] = if self.at[class] + 1 == self.window { 0 } else { self.at[class] + 1 };
             let old = slots[i].ptr;
@@ -98,6 +87,6 @@ impl State<'_> {
 mod tests {
     #[test]
     fn shares_add_up() {
-        assert_eq!(super::SIZES.iter().map(|s| s.1).sum::<usize>(), 256);
+        assert_eq!(super::SHARES.iter().sum::<usize>(), 256);
     }
 }

@@ -5,6 +5,9 @@
 //! thread, while load rises and falls. Memory that a fall gave back has to be there again at the next rise, which shows in
 //! page faults; memory that nobody gives back shows in the peak. One operation is one allocation or one free.
 
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
 use super::blocks::drawn;
 use crate::bench::{self, Bench};
 use crate::memory::{Sets, Slot};
@@ -17,6 +20,10 @@ const ALIGNED: usize = 1 << 63;
 const BOUNDARY: usize = 64;
 
 const PACKET: usize = 64;
+type Packet = [Slot; PACKET];
+
+/// How many packets wait for a thread; what comes when as many wait is freed where it is.
+const WAITING: usize = 16;
 
 const DRAWN: usize = 1 << 14;
 
@@ -28,12 +35,16 @@ fn slots(s: &Spec) -> usize {
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (ops, threads) = (s.n("ops"), s.size("threads"));
     let count = slots(s);
-    let (live, mail) = (Sets::new(threads, count)?, Sets::new(threads, 16 * PACKET)?);
+    let live = Sets::new(threads, count)?;
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..threads).map(|_| sync_channel::<Packet>(WAITING)).map(|(s, r)| (s, Mutex::new(r))).unzip();
     let sizes = drawn(DRAWN, s.n("seed"), 8, 16_000)?;
     let alloc = bench.begin(count * threads, 16_000)?;
     let warm = bench.is_warm();
     bench.timed_threads(threads, |thread, gate| {
         let mut slots = live.of(thread);
+        // Nobody else locks it before the threads have ended.
+        let mail = receivers[thread].lock().unwrap_or_else(|e| e.into_inner());
         let mut worker = Worker {
             alloc,
             sizes: &sizes,
@@ -43,9 +54,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             bytes: 0,
             out: [Slot::EMPTY; PACKET],
             gathered: 0,
-            mail: &mail,
-            own: thread,
-            next: (thread + 1) % threads,
+            neighbour: &senders[(thread + 1) % threads],
             lost: 0,
         };
         let (low, high) = ((s.size("low-mib") << 20) / threads, (s.size("high-mib") << 20) / threads);
@@ -57,18 +66,18 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             low + ((high - low) as f64 * share) as usize
         };
         if warm {
-            worker.work(&mut slots, ops / 4, &|_| low);
+            worker.work(&mut slots, &mail, ops / 4, &|_| low);
         }
         gate.timed(|| {
-            worker.work(&mut slots, ops, &swing);
+            worker.work(&mut slots, &mail, ops, &swing);
             ops
         });
         worker.hand_on();
         free_all(alloc, &mut slots);
         bench::damaged(worker.lost);
     });
-    for thread in 0..threads {
-        free_all(alloc, &mut mail.of(thread));
+    for receiver in &receivers {
+        read_mail(alloc, &receiver.lock().unwrap_or_else(|e| e.into_inner()));
     }
     bench.finish()
 }
@@ -80,23 +89,21 @@ struct Worker<'a> {
     base: usize,
     used: usize,
     bytes: usize,
-    out: [Slot; PACKET],
+    out: Packet,
     gathered: usize,
-    mail: &'a Sets,
-    own: usize,
-    next: usize,
+    neighbour: &'a SyncSender<Packet>,
     /// Blocks that were not what was written into them.
     lost: u64,
 }
 
 impl Worker<'_> {
     #[inline(never)]
-    fn work(&mut self, slots: &mut [Slot], ops: u64, target: &dyn Fn(u64) -> usize) {
+    fn work(&mut self, slots: &mut [Slot], mail: &Receiver<Packet>, ops: u64, target: &dyn Fn(u64) -> usize) {
         let mut wanted = target(0);
         for done in 0..ops {
             if done % 256 == 0 {
                 wanted = target(done);
-                free_all(self.alloc, &mut self.mail.of(self.own));
+                read_mail(self.alloc, mail);
             }
             // Around the target both happen, three allocations to one free below it and the other way round above.
             let grow = (self.generator.below(4) != 0) == (self.bytes < wanted);
@@ -142,18 +149,20 @@ impl Worker<'_> {
         }
     }
 
-    /// Puts what was gathered into the neighbour's mail; where that is full, it is freed here.
+    /// Sends what was gathered to the neighbour; where too much waits there, it is freed here.
     fn hand_on(&mut self) {
-        let mut mail = self.mail.of(self.next);
-        let mut places = mail.iter_mut().filter(|s| s.ptr.is_null());
-        for slot in self.out[..self.gathered].iter_mut().map(|s| std::mem::replace(s, Slot::EMPTY)) {
-            match places.next() {
-                Some(place) => *place = slot,
-                None => free(self.alloc, slot),
-            }
-        }
+        let packet = std::mem::replace(&mut self.out, [Slot::EMPTY; PACKET]);
         self.gathered = 0;
+        if let Err(TrySendError::Full(mut back) | TrySendError::Disconnected(mut back)) =
+            self.neighbour.try_send(packet)
+        {
+            free_all(self.alloc, &mut back);
+        }
     }
+}
+
+fn read_mail(alloc: &RawAllocator, mail: &Receiver<Packet>) {
+    mail.try_iter().for_each(|mut packet| free_all(alloc, &mut packet));
 }
 
 fn free_all(alloc: &RawAllocator, slots: &mut [Slot]) {

@@ -3,8 +3,6 @@
 //! In those files the text between `<!-- figures: NAME -->` and `<!-- end of figures -->` is made here, from the files in
 //! bench-harness/results, and so is the chart. A test compares what is committed with what would be made.
 
-mod chart;
-
 use std::path::{Path, PathBuf};
 
 use bench_subject::record::Series;
@@ -16,7 +14,7 @@ use crate::figures::{self, Entry, Group, Verdict};
 use crate::output::{self, Target};
 use crate::results::{BASE, OURS, Results};
 use crate::stats::geometric_mean;
-use crate::{finding, markdown, standings, text};
+use crate::{finding, markdown, report, text};
 
 /// Where the kept results lie, from the repository's root on.
 const RESULTS: &str = "bench-harness/results";
@@ -62,7 +60,7 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let kept = root.join(RESULTS);
     let results = Results::read(&kept.join("full.json"))?;
     let groups = figures::groups(&results);
-    let mut files = vec![(root.join(CHART), chart::chart(&standings::standings(&groups), &machine(&results)))];
+    let mut files = vec![(root.join(CHART), report::picture(&groups, &machine(&results)))];
     for page in PAGES {
         let path = root.join(page);
         let text = read(&path)?;
