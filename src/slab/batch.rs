@@ -126,10 +126,6 @@ pub(crate) struct Addresses([MaybeUninit<*mut Block>; MOST]);
 
 #[cfg(not(loom))]
 impl Addresses {
-    pub(crate) const fn new() -> Addresses {
-        Addresses([MaybeUninit::uninit(); MOST])
-    }
-
     #[inline]
     pub(crate) fn first(&mut self) -> *mut *mut Block {
         self.0.as_mut_ptr().cast()

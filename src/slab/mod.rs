@@ -8,6 +8,8 @@ pub(crate) mod depot;
 #[cfg(not(loom))]
 pub(crate) mod directory;
 #[cfg(not(loom))]
+pub(crate) mod free_bits;
+#[cfg(not(loom))]
 pub(crate) mod holes;
 pub(crate) mod inbox;
 #[cfg(not(loom))]

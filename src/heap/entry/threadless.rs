@@ -44,7 +44,9 @@ pub(crate) fn alloc(class: usize) -> Fresh {
                 return Fresh::NULL;
             };
             let _guard = lock(heap);
-            slabs::open(heap, had.claim, class);
+            if !slabs::open(heap, had.claim, class) {
+                return Fresh::NULL;
+            }
         }
     }
 }

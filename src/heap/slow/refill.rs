@@ -161,7 +161,9 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
                 let guard = lock(heap);
-                slabs::open(heap, had.claim, class);
+                if !slabs::open(heap, had.claim, class) {
+                    break;
+                }
                 let taken = from_slabs(heap, class, want);
                 let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if budget::learnt(shared(heap)) > 0 {
