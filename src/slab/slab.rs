@@ -338,6 +338,14 @@ static INVERSES: [u64; CLASSES] = {
 };
 
 impl Blocks {
+    #[inline]
+    pub(crate) fn of(class: usize) -> Blocks {
+        Blocks {
+            inverse: INVERSES[class],
+            capacity: size_class::capacity(class),
+        }
+    }
+
     /// The number of the block that starts so many bytes into the slab, if one does.
     #[inline(always)]
     pub(crate) fn index(self, offset: usize) -> Option<usize> {

@@ -14,15 +14,8 @@ unsafe fn give(slab: &mut Slab, block: *mut Block) {
     assert_eq!(unsafe { slab.give(&block, 1) }, Ok(()));
 }
 
-fn blocks_of(class: usize) -> Blocks {
-    Blocks {
-        inverse: INVERSES[class],
-        capacity: size_class::capacity(class),
-    }
-}
-
 fn is_block(slab: &Slab, block: *mut Block) -> bool {
-    let at = blocks_of(slab.class as usize).index(block as usize - slab.base);
+    let at = Blocks::of(slab.class as usize).index(block as usize - slab.base);
     at.is_some_and(|at| slab.base + at * size_class::size(slab.class as usize) == block as usize)
 }
 
@@ -31,7 +24,7 @@ fn is_block(slab: &Slab, block: *mut Block) -> bool {
 fn starts_are_told_from_all_other_addresses() {
     for class in (1..CLASSES).step_by(if cfg!(miri) { 37 } else { 1 }) {
         let (size, capacity) = (size_class::size(class), size_class::capacity(class));
-        let blocks = blocks_of(class);
+        let blocks = Blocks::of(class);
         // An interpreter, a thousand times as slow, looks at fewer.
         let some = (0..size_class::slots(class) * SLOT).step_by(if cfg!(miri) { 1009 } else { 1 });
         let far =

@@ -12,7 +12,8 @@ use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::slab::{Slab, Taken, damaged};
+use crate::slab::report;
+use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -162,13 +163,11 @@ pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         let block = *last;
         let slab = Superslab::slab_of(block as usize);
         if count > (*slab).out() {
-            crate::os::message::fatal!(
-                "block {block:p}: more blocks of its slab come back than went out (freed twice?)"
-            );
+            report::wrong(block, class);
         }
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
         if let Err(block) = (*slab).give(last, count) {
-            damaged(block);
+            report::wrong(block, class);
         }
         let bytes = count * size_class::size(class);
         (*part).out_blocks[class] -= count as u64;
