@@ -10,21 +10,22 @@ use crate::base::units::SLOT;
 use crate::os::message::fatal;
 use crate::os::thread;
 
-/// A block was freed twice, which came to light on this thread.
+/// A block is free already, as the call `asked` for it, or as came to light later if that is a free.
 #[cold]
 #[inline(never)]
-pub(crate) fn twice(block: *mut Block, class: usize) -> ! {
+pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {
     fatal!(
-        "double free of {block:p}: this block of {} bytes is free already (thread {}); stopping before it is given out twice",
+        "{}{asked} of {block:p}: this block of {} bytes is free already (thread {}); stopping before it is given out twice",
+        if asked == "free" { "double " } else { "" },
         size_class::size(class),
         thread::tid()
     )
 }
 
-/// An address was freed that lies in a slab of `class` and is no block's start.
+/// The call `asked` named an address that lies in a slab of `class` and is no block's start.
 #[cold]
 #[inline(never)]
-pub(crate) fn no_start(addr: *mut Block, class: usize) -> ! {
+pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
     let at = addr as usize;
     let slot = at - at % SLOT;
     let base = match size_class::slots(class) {
@@ -40,7 +41,7 @@ pub(crate) fn no_start(addr: *mut Block, class: usize) -> ! {
     };
     let (offset, size) = (at - base, size_class::size(class));
     fatal!(
-        "free of {addr:p}: {} a block, at byte {} of {size} (thread {}); stopping before memory is damaged",
+        "{asked} of {addr:p}: {} a block, at byte {} of {size} (thread {}); stopping before memory is damaged",
         if Blocks::of(class).index(offset - offset % size).is_some() {
             "inside"
         } else {
@@ -56,9 +57,9 @@ pub(crate) fn no_start(addr: *mut Block, class: usize) -> ! {
 #[inline(never)]
 pub(crate) fn wrong(block: *mut Block, class: usize) -> ! {
     if !check::is_start(block, class) {
-        no_start(block, class);
+        no_start("free", block, class);
     }
-    twice(block, class)
+    free_already("free", block, class)
 }
 
 /// Ends the process if one of the addresses, freed and all in slabs of `class`, is no block's start.
@@ -66,6 +67,10 @@ pub(crate) fn wrong(block: *mut Block, class: usize) -> ! {
 pub(crate) fn unless_all_start(blocks: &[*mut Block], class: usize) {
     if !check::all_start(blocks, class) {
         let wrong = blocks.iter().find(|&&block| !check::is_start(block, class));
-        no_start(wrong.copied().unwrap_or(core::ptr::null_mut()), class);
+        no_start(
+            "free",
+            wrong.copied().unwrap_or(core::ptr::null_mut()),
+            class,
+        );
     }
 }

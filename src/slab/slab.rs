@@ -9,12 +9,14 @@
 //! but free blocks can go (`holes`).
 
 use super::batch::Block;
+use super::bits;
 use super::free_bits::{FreeBits, Unused};
 use super::holes::Pages;
 use super::superslab::UNIT;
 use crate::base::size_class::{self, CLASSES};
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
 use core::ptr;
+use core::sync::atomic::AtomicBool;
 
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
@@ -44,6 +46,8 @@ pub(crate) struct Slab {
     pub(crate) rest: Rest,
     /// Pages of the slab are being given back. It is in no list, nothing is taken from it, and it stays a slab.
     pub(crate) going: bool,
+    /// Of a run: it was freed and not allocated since, wherever it lies. Any thread writes this.
+    pub(super) run_is_free: AtomicBool,
 }
 
 /// For how long no block was taken from a slab or came back to it, as far as those know who look for holes.
@@ -131,6 +135,7 @@ impl Slab {
                 back: 0,
                 rest: Rest::Stirred,
                 going: false,
+                run_is_free: AtomicBool::new(false),
             });
         }
         true
@@ -314,6 +319,13 @@ impl Slab {
         self.rest = Rest::Stirred;
         self.free_count += count as u16;
         Ok(())
+    }
+
+    /// Whether the block that starts at `addr` is free in the slab.
+    pub(crate) fn is_free(&self, addr: usize) -> bool {
+        Blocks::of(self.class as usize)
+            .index(addr.wrapping_sub(self.base))
+            .is_some_and(|at| bits::is_set(self.free.get(self.capacity()), at))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
-use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+use core::{ptr, slice};
 
 /// Most blocks a bin holds, but for one in a magazine.
 const MOST_IN_BIN: usize = 256;
@@ -21,8 +21,9 @@ const IN_MAGAZINE_TO: usize = 64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
-/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the place below the oldest
-/// holds null, so that an empty bin is seen by what it would give out.
+/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the two places below the oldest
+/// hold null, so that an empty bin is seen by what it would give out: twice the same. A block that was freed twice in a row
+/// is seen by the same comparison.
 #[repr(C)]
 pub(crate) struct Bin {
     top: *mut *mut Block,
@@ -72,13 +73,16 @@ const _: () = assert!(
     "what is in a bin may be gathered"
 );
 
-/// Where the places of each bin that is in no magazine begin, the one that holds null included.
+/// Places of a bin that hold null.
+const NULLS: usize = 2;
+
+/// Where the places of each bin that is in no magazine begin, those that hold null included.
 static FIRST: [u16; CLASSES + 1] = {
     let mut lens = [0; CLASSES];
     let mut class = 0;
     while class < CLASSES {
         assert!(room(class) <= batch::MOST, "a bin may become one batch");
-        lens[class] = 1 + room(class) as u16;
+        lens[class] = (NULLS + room(class)) as u16;
         class += 1;
     }
     size_class::starts(lens)
@@ -127,7 +131,7 @@ impl Bin {
         unsafe {
             (&raw mut (*heap).places)
                 .cast::<*mut Block>()
-                .add(usize::from(FIRST[class]))
+                .add(usize::from(FIRST[class]) + NULLS - 1)
         }
     }
 
@@ -284,7 +288,29 @@ impl Bin {
         unsafe { *Bin::top(this) }
     }
 
-    /// Takes the newest block.
+    /// What is in the bin.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`], as long as the answer is used.
+    pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
+        // SAFETY: so many places were written.
+        unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }
+    }
+
+    /// The newest block, if it lies there twice.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    pub(crate) unsafe fn twice(this: *mut Bin) -> Option<*mut Block> {
+        // SAFETY: as in `pop`.
+        let (block, next) = unsafe {
+            let top = Bin::top(this);
+            (*top, *top.sub(1))
+        };
+        (block == next && !block.is_null()).then_some(block)
+    }
+
+    /// Takes the newest block, unless there is none or it lies there twice.
     ///
     /// # Safety
     /// `this` is the calling thread's, or a stand-in.
@@ -293,13 +319,13 @@ impl Bin {
         // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
         unsafe {
             let top = Bin::top(this);
-            let block = *top;
-            if block.is_null() {
+            let (block, next) = (*top, *top.sub(1));
+            // Two nulls, or a block that was freed twice in a row: one comparison for both.
+            if block == next {
                 return None;
             }
-            let top = top.sub(1);
-            Bin::set_top(this, top);
-            fetch(*top);
+            Bin::set_top(this, top.sub(1));
+            fetch(next);
             Some(block.cast())
         }
     }
@@ -353,12 +379,12 @@ struct Nothing(*mut Block);
 // SAFETY: never written.
 unsafe impl Sync for Nothing {}
 
-static NOTHING: Nothing = Nothing(ptr::null_mut());
+static NOTHING: [Nothing; NULLS] = [const { Nothing(ptr::null_mut()) }; NULLS];
 
 impl StandIn {
     pub(crate) const NEW: StandIn = StandIn {
-        top: &raw const NOTHING,
-        end: &raw const NOTHING,
+        top: &raw const NOTHING[NULLS - 1],
+        end: &raw const NOTHING[NULLS - 1],
     };
 }
 

@@ -25,7 +25,7 @@ pub(crate) const BUCKETS: usize = 4;
 pub(crate) struct Front {
     /// First, so that a class scaled by the size of a bin is an address without another addition.
     pub(crate) bins: [Bin; CLASSES],
-    /// What the tag of every slab of this heap starts with.
+    /// What the tag of every slab of this heap starts with; nobody's while the heap is watched (`slow::watch`).
     pub(crate) tag: u32,
 }
 
@@ -156,6 +156,8 @@ pub(crate) struct Heap {
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
+    /// What is left of the comparisons that `slow::watch` may make. The owner's alone.
+    pub(crate) watch: usize,
     /// The place of each bin that holds null: among `places`, or in a magazine. Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
     pub(crate) shared: UnsafeCell<Shared>,
@@ -179,6 +181,9 @@ pub(crate) fn carve_count(class: usize) -> usize {
         (8192 / size).max(1)
     }
 }
+
+/// Comparisons that `slow::watch` may make for one heap, about 230,000 instructions.
+pub(crate) const WATCHED: usize = 1 << 16;
 
 /// Locks `heap`.
 ///

@@ -187,7 +187,7 @@ unsafe fn posted_twice(first: Batch, inside: Batch) -> ! {
         while behind != ahead {
             (behind, ahead) = (next(behind), next(ahead));
         }
-        report::twice(behind.head(), class_at(behind));
+        report::free_already("free", behind.head(), class_at(behind));
     }
 }
 
@@ -205,7 +205,7 @@ pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
         (*part).pending_count -= 1;
         // Posted once more meanwhile, it leads elsewhere.
         if (*part).pending.is_some() != ((*part).pending_count > 0) {
-            report::twice(batch.head(), class);
+            report::free_already("free", batch.head(), class);
         }
         (*part).drained += 1;
         Some((batch, class))
