@@ -2,7 +2,8 @@
 //!
 //! Sizes are bytes; alignments are powers of two. A failure is a null pointer, never a panic; `errno` is left alone.
 //! Every function may be called from any thread. A freed pointer into memory that this allocator does not use for blocks
-//! ends the process with one line on stderr. One kind of address slips through: exactly a multiple of the directory's
+//! ends the process with one line on stderr and SIGABRT, and so do a second free and a free inside a block where they are
+//! noticed (docs/hardening.md says when). One kind of address slips through: exactly a multiple of the directory's
 //! span (at least 4 TiB, less under RLIMIT_AS) away from memory whose blocks the calling thread owns.
 
 use super::global::Hakmem;
