@@ -177,7 +177,7 @@ const MOST_POSTED: usize = 1 << 32;
 unsafe fn posted_twice(first: Batch, inside: Batch) -> ! {
     // SAFETY: the caller owns the batches, and walked over each.
     unsafe {
-        let next = |at: Batch| at.link().unwrap_or(at);
+        let next = |at: Batch| at.link().unwrap_or_else(|| damaged(at.head()));
         // As far ahead as the ring is long, another walker comes to where the ring begins at the same time.
         let (mut ahead, mut at) = (next(first), next(inside));
         while at != inside {
