@@ -9,6 +9,7 @@ pub(crate) mod left_over;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 pub(crate) mod rest;
+mod stand_in;
 pub(crate) mod state;
 pub(crate) mod tls;
 pub(crate) mod torn;

@@ -5,6 +5,7 @@ use crate::heap::thread::{adopt, exit, fork};
 use crate::heap::upkeep::maintain;
 use crate::os::lock::Lock;
 use crate::os::{memory, message, numa, sys, thread};
+use crate::slab::batch;
 use crate::slab::directory::DIRECTORY;
 use crate::{knobs, pool};
 use core::ptr;
@@ -83,6 +84,7 @@ fn make_usable() -> bool {
     message::remember_stderr();
     let knobs = knobs::get();
     numa::init();
+    batch::set_secret(sys::random());
     if DIRECTORY
         .init(memory::machine_total(), sys::rlimit_as())
         .is_err()
