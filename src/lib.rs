@@ -78,8 +78,9 @@
 //!   blocks freed after their memory went back, and layouts of another size class.
 //! - Blocks that were written to after they were freed are noticed when the list they stand in is opened, with a line of the same
 //!   kind.
-//! - A small block that is freed twice while its neighbours are in use is not noticed by that check, nor is an address inside a
-//!   small block, nor an overflow from one block into the next.
+//! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
+//!   first hundreds of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
+//!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
 //!
 //! # Signals and fork
 //!

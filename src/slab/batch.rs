@@ -6,19 +6,34 @@
 //! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
 //! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
 //! by their first.
+//!
+//! The words lie in freed memory, where a program may write by mistake, or be made to. So they are concealed: each is
+//! combined with a secret of the process, and what somebody else wrote there leads to no block, but for one in 2^32 or so.
 
 use crate::base::sync::Word;
-#[cfg(not(loom))]
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
-use core::{ptr, slice};
+use core::{mem::MaybeUninit, slice};
 
 /// A free block, at least 16 bytes; user memory until it was freed.
 #[repr(C)]
 pub(crate) struct Block {
     pub(crate) next: Word<*mut Block>,
     batch: Word<u64>,
+}
+
+/// What conceals the words. Relaxed: written before the first block exists.
+static SECRET: AtomicU64 = AtomicU64::new(0);
+
+/// Sets what conceals the words of freed blocks.
+pub(crate) fn set_secret(secret: u64) {
+    SECRET.store(secret, Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn secret() -> u64 {
+    SECRET.load(Ordering::Relaxed)
 }
 
 const _: () = assert!(
@@ -55,8 +70,9 @@ impl Batch {
         debug_assert!(count > 0 && count <= MAX_COUNT && !head.is_null());
         // SAFETY: the caller owns the first block, which is at least 16 bytes.
         unsafe {
-            (*head).batch.set((count as u64) << LINK_BITS);
-            Batch(NonNull::new_unchecked(head))
+            let batch = Batch(NonNull::new_unchecked(head));
+            batch.set_header((count as u64) << LINK_BITS);
+            batch
         }
     }
 
@@ -70,20 +86,34 @@ impl Batch {
         self.0.as_ptr()
     }
 
+    /// The count and the link. What conceals them has the place in it: those of another batch are none.
+    #[inline]
+    unsafe fn word(self) -> u64 {
+        // SAFETY: the first block is a free block, owned by the caller.
+        unsafe { (*self.head()).batch.get() ^ secret() ^ self.head() as u64 }
+    }
+
+    #[inline]
+    unsafe fn set_header(self, word: u64) {
+        let word = word ^ secret() ^ self.head() as u64;
+        // SAFETY: as in `word`.
+        unsafe { (*self.head()).batch.set(word) };
+    }
+
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn count(self) -> usize {
-        // SAFETY: the first block is a free block, owned by the caller.
-        unsafe { ((*self.head()).batch.get() >> LINK_BITS) as usize }
+        // SAFETY: the caller's promise.
+        unsafe { self.header().0 }
     }
 
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn link(self) -> Option<Batch> {
-        // SAFETY: as in `count`.
-        unsafe { Batch::from_head(((*self.head()).batch.get() & LINK_MASK) as *mut Block) }
+        // SAFETY: the caller's promise.
+        unsafe { self.header().1 }
     }
 
     /// [`Batch::count`] and [`Batch::link`], in one look.
@@ -92,8 +122,8 @@ impl Batch {
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn header(self) -> (usize, Option<Batch>) {
-        // SAFETY: as in `count`.
-        let word = unsafe { (*self.head()).batch.get() };
+        // SAFETY: the caller's promise.
+        let word = unsafe { self.word() };
         let link = Batch::from_head((word & LINK_MASK) as *mut Block);
         ((word >> LINK_BITS) as usize, link)
     }
@@ -107,12 +137,8 @@ impl Batch {
             link & !LINK_MASK == 0,
             "user addresses have at most 48 bits"
         );
-        // SAFETY: as in `count`.
-        unsafe {
-            (*self.head())
-                .batch
-                .set((*self.head()).batch.get() & !LINK_MASK | link)
-        };
+        // SAFETY: the caller's promise.
+        unsafe { self.set_header(self.word() & !LINK_MASK | link) };
     }
 }
 
@@ -126,10 +152,6 @@ pub(crate) struct Addresses([MaybeUninit<*mut Block>; MOST]);
 
 #[cfg(not(loom))]
 impl Addresses {
-    pub(crate) const fn new() -> Addresses {
-        Addresses([MaybeUninit::uninit(); MOST])
-    }
-
     #[inline]
     pub(crate) fn first(&mut self) -> *mut *mut Block {
         self.0.as_mut_ptr().cast()
@@ -143,24 +165,32 @@ const fn carried(size: usize) -> usize {
     (size - core::mem::size_of::<Block>()) / core::mem::size_of::<*mut Block>()
 }
 
-/// Copies `count` addresses; what a block of up to 128 bytes carries without a call.
+/// An address that was concealed; and the other way round.
+#[cfg(not(loom))]
+#[inline(always)]
+fn reveal(block: *mut Block, secret: u64) -> *mut Block {
+    (block as u64 ^ secret) as *mut Block
+}
+
+/// Copies `count` addresses, by pairs, and conceals or reveals them with `secret`.
 ///
 /// # Safety
 /// As for `ptr::copy_nonoverlapping`.
 #[cfg(not(loom))]
 #[inline(always)]
-unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize) {
+unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize, secret: u64) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     // SAFETY: the caller's promise.
     unsafe {
-        match count {
-            2 => ptr::copy_nonoverlapping(from, to, 2),
-            4 => ptr::copy_nonoverlapping(from, to, 4),
-            6 => ptr::copy_nonoverlapping(from, to, 6),
-            8 => ptr::copy_nonoverlapping(from, to, 8),
-            10 => ptr::copy_nonoverlapping(from, to, 10),
-            12 => ptr::copy_nonoverlapping(from, to, 12),
-            14 => ptr::copy_nonoverlapping(from, to, 14),
-            _ => ptr::copy_nonoverlapping(from, to, count),
+        let mut at = 0;
+        while at + 2 <= count {
+            let pair = from.add(at).cast::<[u64; 2]>().read_unaligned();
+            let pair = pair.map(|word| word ^ secret);
+            to.add(at).cast::<[u64; 2]>().write_unaligned(pair);
+            at += 2;
+        }
+        if at < count {
+            *to.add(at) = *from.add(at) ^ secret;
         }
     }
 }
@@ -173,7 +203,7 @@ impl Batch {
     /// The addresses are those of free blocks of `size` bytes that the caller owns, 1 to [`MOST`] of them.
     pub(crate) unsafe fn of(last: *const *mut Block, count: usize, size: usize) -> Batch {
         debug_assert!(count <= MOST);
-        let each = carried(size);
+        let (each, secret) = (carried(size), secret());
         // SAFETY: the caller owns the blocks; every address read is one of the `count`.
         unsafe {
             let mut named = 1;
@@ -181,13 +211,13 @@ impl Batch {
             while named < count {
                 let block = *last.sub(carrier);
                 if each == 0 {
-                    (*block).next.set(*last.sub(named));
+                    (*block).next.set(reveal(*last.sub(named), secret));
                     named += 1;
                 } else {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    copy(last.sub(named - 1), words, some);
+                    copy(last.sub(named - 1), words, some, secret);
                 }
                 carrier += 1;
             }
@@ -209,7 +239,7 @@ impl Batch {
         size: usize,
         are_blocks: impl Fn(&[*mut Block], bool) -> bool,
     ) -> Result<(), *mut Block> {
-        let each = carried(size);
+        let (each, secret) = (carried(size), secret());
         let mut carrier = 0;
         // SAFETY: the caller's promises; the batch is as `of` made it, or `are_blocks` finds out.
         unsafe {
@@ -222,13 +252,13 @@ impl Batch {
                     return Err(named_by(carrier));
                 }
                 if each == 0 {
-                    *last.sub(named) = (*block).next.get();
+                    *last.sub(named) = reveal((*block).next.get(), secret);
                     named += 1;
                 } else {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    copy(words, last.sub(named - 1), some);
+                    copy(words, last.sub(named - 1), some, secret);
                 }
                 carrier += 1;
             }
@@ -251,8 +281,14 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
+    /// Every test here has the same secret, whichever comes first.
+    fn with_secret() {
+        set_secret(0x9E37_79B9_7F4A_7C15);
+    }
+
     /// A batch of blocks of `size` bytes is what it was made of, in the same order.
     fn packs(size: usize, count: usize) {
+        with_secret();
         let mut memory: Vec<u128> = std::vec![0; size / 16 * count];
         let base = memory.as_mut_ptr().cast::<u8>();
         let blocks: Vec<*mut Block> = (0..count)
@@ -289,6 +325,7 @@ mod tests {
         // SAFETY: eight blocks of 64 bytes of our own.
         unsafe {
             let blocks: [*mut Block; 7] = core::array::from_fn(|i| base.add(4 * i));
+            with_secret();
             let batch = Batch::of(blocks.as_ptr().add(6), 7, 64);
             assert_eq!(batch.count(), 7);
         }
@@ -311,6 +348,7 @@ mod tests {
     /// Whichever of its addresses is not one is found, and so is the block that names it.
     #[test]
     fn a_damaged_batch_is_not_followed() {
+        with_secret();
         for (size, word, by) in [(16, 0, 7), (32, 2, 7), (32, 3, 5), (64, 4, 7), (64, 2, 6)] {
             let mut memory = [0u128; 4 * 8];
             let base = memory.as_mut_ptr().cast::<u8>();
@@ -319,7 +357,8 @@ mod tests {
                 let blocks: [*mut Block; 8] =
                     core::array::from_fn(|i| base.add(size * i).cast::<Block>());
                 let batch = Batch::of(blocks.as_ptr().add(7), 8, size);
-                *blocks[by].cast::<usize>().add(word) = 0x1230;
+                // Where a block lives is no secret; what leads there is.
+                *blocks[by].cast::<usize>().add(word) = blocks[0] as usize;
                 let mut out = [core::ptr::null_mut::<Block>(); 8];
                 let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
                 let opened = batch.open(8, out.as_mut_ptr().add(7), size, are_blocks);

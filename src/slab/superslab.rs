@@ -1,5 +1,6 @@
 //! The descriptor of a superslab, out of line, and how to get from a block to its slab.
 
+use super::batch::Block;
 use super::directory::DIRECTORY;
 use super::meta;
 use super::slab::Slab;
@@ -139,6 +140,45 @@ impl Superslab {
         unsafe {
             let back = usize::from((*superslab).slabs[slot].back);
             &raw mut (*superslab).slabs[slot - back]
+        }
+    }
+
+    /// Whether a run was freed and not allocated since, wherever it lies.
+    ///
+    /// # Safety
+    /// `run` is the start of a run of ours, as for [`Superslab::slab_of`].
+    pub(crate) unsafe fn is_free_run(run: *mut Block) -> bool {
+        // SAFETY: the caller's promise. The flag alone is looked at. Relaxed: whoever hands a block on orders the rest.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .load(Ordering::Relaxed)
+        }
+    }
+
+    /// Notes that a run is free. Returns whether it was.
+    ///
+    /// # Safety
+    /// As for [`Superslab::is_free_run`].
+    pub(crate) unsafe fn run_freed(run: *mut Block) -> bool {
+        // SAFETY: as above. Relaxed: as above.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .swap(true, Ordering::Relaxed)
+        }
+    }
+
+    /// Notes that a run is in use.
+    ///
+    /// # Safety
+    /// As for [`Superslab::is_free_run`].
+    pub(crate) unsafe fn run_taken(run: *mut Block) {
+        // SAFETY: as above. Relaxed: as above.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .store(false, Ordering::Relaxed)
         }
     }
 

@@ -3,7 +3,6 @@
 use crate::heap::cache::{flush, stack};
 use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::open;
-use crate::heap::home::post::class_of;
 use crate::heap::home::sorter::Sorter;
 use crate::slab::batch;
 
@@ -23,17 +22,16 @@ pub(crate) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
         let part = shared(heap);
         for _ in 0..most {
             if (*part).pending.is_none() {
-                (*part).pending = (*heap).inbox.take_all();
+                open::gather_pending(heap);
             }
-            let Some(batch) = (*part).pending else { return };
-            let class = class_of(batch.head());
+            let Some((batch, class)) = open::next_pending(heap) else {
+                return;
+            };
             open::plausible(batch, batch::MOST);
             // The batch stays closed: which of its blocks are another heap's by now is found when it is opened.
             if (*part).taken_from.has(class) {
                 (*heap).mixed.add(class);
             }
-            (*part).pending = open::next_posted(batch);
-            (*part).drained += 1;
             stack::push(heap, class, batch);
             flush::bound_by_limit(heap, class, sorter);
         }

@@ -11,11 +11,13 @@ use crate::heap::data::heap::{Heap, Shared, Spare, shared};
 use crate::heap::data::state::Empties;
 use crate::heap::home::open;
 use crate::slab::batch::{Batch, Block};
+use crate::slab::check;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
+use crate::slab::report;
 use crate::slab::slab::damaged;
-use core::ptr;
+use core::{ptr, slice};
 
 /// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
 const MAGAZINE_TO: usize = 256;
@@ -46,6 +48,7 @@ pub(crate) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
         let mut done = 0;
         if is_large(&raw const (*part).spare[class], class) {
             done = fill(part, class, first, count);
+            report::unless_all_start(slice::from_raw_parts(first, done), class);
             added(part, class, done);
         }
         while done < count {
@@ -75,6 +78,7 @@ pub(crate) unsafe fn put_bin(heap: *mut Heap, class: usize) -> bool {
         };
         Bin::lay(heap, class, Some(empty));
         Magazine::close(full, count);
+        report::unless_all_start(Magazine::blocks(full), class);
         let spare = &raw mut (*part).spare[class];
         (*full).below = (*spare).magazine;
         (*spare).magazine = full;
@@ -153,7 +157,9 @@ pub(crate) unsafe fn take(
         let (count, next) = batch.header();
         if count == 0
             || count > room(class).min((*spare).blocks as usize)
-            || next.is_some_and(|next| open::class_at(next) != class)
+            || next.is_some_and(|next| {
+                open::class_at(next) != class || !check::is_start(next.head(), class)
+            })
         {
             damaged(batch.head());
         }

@@ -25,7 +25,7 @@ pub(crate) const BUCKETS: usize = 4;
 pub(crate) struct Front {
     /// First, so that a class scaled by the size of a bin is an address without another addition.
     pub(crate) bins: [Bin; CLASSES],
-    /// What the tag of every slab of this heap starts with.
+    /// What the tag of every slab of this heap starts with; nobody's while the heap is watched (`slow::watch`).
     pub(crate) tag: u32,
 }
 
@@ -88,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
     pub(crate) pending: Option<Batch>,
+    pub(crate) pending_count: usize,
     /// The pool said it retains too much: trim once no lock is held.
     pub(crate) over_bound: bool,
     /// Bytes of slabs that may stay with the heap when their last block comes home; 0 but while its thread ends.
@@ -155,6 +156,8 @@ pub(crate) struct Heap {
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
+    /// What is left of the comparisons that `slow::watch` may make. The owner's alone.
+    pub(crate) watch: usize,
     /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
     /// Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
@@ -182,6 +185,9 @@ pub(crate) fn carve_count(class: usize) -> usize {
         (8192 / size).max(1)
     }
 }
+
+/// Comparisons that `slow::watch` may make for one heap, about 230,000 instructions.
+pub(crate) const WATCHED: usize = 1 << 16;
 
 /// Locks `heap`.
 ///

@@ -113,11 +113,7 @@ pub(crate) unsafe fn drain_locked(heap: *mut Heap) {
         let mut sorter = Sorter::new(heap, false);
         // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
         open::gather_pending(heap);
-        let part = shared(heap);
-        while let Some(batch) = (*part).pending {
-            let class = post::class_of(batch.head());
-            (*part).pending = open::next_posted(batch);
-            (*part).drained += 1;
+        while let Some((batch, class)) = open::next_pending(heap) {
             open::batch(heap, batch, class, &mut sorter);
         }
         sorter.post_all();

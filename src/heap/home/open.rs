@@ -1,13 +1,16 @@
 //! The way home: batches are opened, and blocks put back into their slabs or sorted by owner.
 
 use crate::base::size_class;
-use crate::base::units::{SLOT, SLOT_SHIFT};
+use crate::base::units::SLOT_SHIFT;
 use crate::heap::data::heap::{Heap, shared};
+use crate::heap::home::post;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
 use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::inbox::COUNTLESS;
 use crate::slab::slab::damaged;
+use crate::slab::{check, report};
 
 /// The count of a batch, which is 1 to `most`.
 ///
@@ -113,28 +116,31 @@ pub(crate) unsafe fn open(
         let count = plausible(batch, most);
         let last = first.add(count - 1);
         let opened = batch.open(count, last, size, |some, read| {
+            if read {
+                return some.iter().all(|&block| {
+                    DIRECTORY.own_tag(block as usize).class() == class
+                        && check::is_start(block, class)
+                });
+            }
             let (mut bits, mut tags) = (0, 0);
             for &block in some {
                 bits |= block as usize;
                 tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
             }
-            // What is read of a block ends with its slot.
-            let can_be_read = |&block: &*mut Block| {
-                DIRECTORY.holds(block as usize) && block as usize % SLOT + size <= SLOT
-            };
-            bits.is_multiple_of(size_of::<Block>())
-                && Tag(tags).class() == 0
-                && (!read || some.iter().all(can_be_read))
+            // Words that were not concealed by us have some of the high bits.
+            bits >> 48 == 0 && Tag(tags).class() == 0 && {
+                report::unless_all_start(some, class);
+                true
+            }
         });
         (count, opened)
     };
-    if let Err(block) = opened {
-        damaged(block);
-    }
+    opened.unwrap_or_else(|block| damaged(block));
     count
 }
 
-/// Takes what is in the inbox over to the pending batches, so that all of them can be walked.
+/// Takes what is in the inbox over to the pending batches. Each is looked at first: a batch that was posted twice leads back
+/// to itself, and the inbox would have no end.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -142,14 +148,66 @@ pub(crate) unsafe fn gather_pending(heap: *mut Heap) {
     // SAFETY: the caller's promise.
     unsafe {
         let part = shared(heap);
-        let Some(taken) = (*heap).inbox.take_all() else {
+        let Some((taken, count)) = (*heap).inbox.take_all() else {
             return;
         };
-        let mut last = taken;
+        let (mut last, mut walked) = (taken, 1);
         while let Some(next) = next_posted(last) {
+            if walked >= count.min(MOST_POSTED) {
+                posted_twice(taken, next);
+            }
+            walked += 1;
             last = next;
+        }
+        if walked != count && count != COUNTLESS {
+            damaged(last.head());
         }
         last.set_link((*part).pending);
         (*part).pending = Some(taken);
+        (*part).pending_count += walked;
+    }
+}
+
+/// More batches than any inbox holds.
+const MOST_POSTED: usize = 1 << 32;
+
+/// Ends the process: the batches from `first` on come to `inside` and round again.
+#[cold]
+#[inline(never)]
+unsafe fn posted_twice(first: Batch, inside: Batch) -> ! {
+    // SAFETY: the caller owns the batches, and walked over each.
+    unsafe {
+        let next = |at: Batch| at.link().unwrap_or_else(|| damaged(at.head()));
+        // As far ahead as the ring is long, another walker comes to where the ring begins at the same time.
+        let (mut ahead, mut at) = (next(first), next(inside));
+        while at != inside {
+            (ahead, at) = (next(ahead), next(at));
+        }
+        let mut behind = first;
+        while behind != ahead {
+            (behind, ahead) = (next(behind), next(ahead));
+        }
+        report::free_already("free", behind.head(), class_at(behind));
+    }
+}
+
+/// The next of the pending batches, which is the caller's from then on, and its class.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
+    // SAFETY: the caller's promise; posted batches are nobody else's.
+    unsafe {
+        let part = shared(heap);
+        let batch = (*part).pending?;
+        let class = post::class_of(batch.head());
+        (*part).pending = next_posted(batch);
+        (*part).pending_count -= 1;
+        // Posted once more meanwhile, it leads elsewhere.
+        if (*part).pending.is_some() != ((*part).pending_count > 0) {
+            report::free_already("free", batch.head(), class);
+        }
+        (*part).drained += 1;
+        Some((batch, class))
     }
 }

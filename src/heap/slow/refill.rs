@@ -12,10 +12,11 @@ use crate::heap::data::state::Out;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{expected_use, slabs};
-use crate::heap::slow::{idle_owners, take_over};
+use crate::heap::slow::{idle_owners, take_over, watch};
 use crate::heap::upkeep::{ahead, settle, tick};
 use crate::pool::{self, Want};
 use crate::slab::magazine;
+use crate::slab::superslab::Superslab;
 use crate::{knobs, large};
 use core::ptr;
 
@@ -81,8 +82,17 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
 unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
     // SAFETY: the bin is the thread's own.
     unsafe {
-        let newest = Bin::pop(&raw mut (*heap).front.bins[class]);
-        let limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        let bin = &raw mut (*heap).front.bins[class];
+        let newest = Bin::pop(bin).or_else(|| {
+            watch::twice_in_a_row(bin, class);
+            None
+        });
+        let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        if let Some(run) = newest.filter(|_| size_class::is_run(class)) {
+            Superslab::run_taken(run.cast());
+            // It made room for itself on its way out. A bin that took runs back would not say that they are free.
+            limit = 0;
+        }
         Bin::set_limit(heap, class, limit);
         Fresh {
             ptr: newest.unwrap_or(ptr::null_mut()),
@@ -183,7 +193,9 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
                 let guard = lock(heap);
-                slabs::open(heap, had.claim, class);
+                if !slabs::open(heap, had.claim, class) {
+                    break;
+                }
                 let taken = from_slabs(heap, class, want);
                 let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if budget::learnt(shared(heap)) > 0 {
