@@ -111,7 +111,7 @@ impl World {
 
     /// As `drain::drain_locked`: blocks go home, or onward where their slab is another heap's by now.
     fn drain_locked(&self, owner: usize) {
-        let mut taken = self.heaps[owner].inbox.take_all().map(|(first, _)| first);
+        let mut taken = self.heaps[owner].inbox.take_all();
         while let Some(batch) = taken {
             // SAFETY: taken, so owned; one block each.
             unsafe {

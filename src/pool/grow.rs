@@ -140,10 +140,13 @@ pub(super) fn acquire(
     if populated {
         // What the tables hold of it is prefaulted too. Its slots have no tags yet.
         DIRECTORY.set(map.addr, 1, Tag::NONE);
-        // SAFETY: as below; a byte of it is written back as it was.
+        // SAFETY: as below; a byte of each page is written back as it was.
         unsafe {
-            let last = descriptor.cast::<u8>().add(size_of::<Superslab>() - 1);
-            last.write_volatile(last.read_volatile());
+            let size = size_of::<Superslab>();
+            for at in (0..size).step_by(UNIT).chain([size - 1]) {
+                let byte = descriptor.cast::<u8>().add(at);
+                byte.write_volatile(byte.read_volatile());
+            }
         }
     }
     let mut pool = lock(node);

@@ -1,7 +1,7 @@
 //! Free blocks and batches of them.
 //!
 //! A batch is a number of free blocks of one class, known by its first. That block carries in its second word a link to
-//! another batch (low 48 bits) and how many blocks its own has (high 16 bits): so whole batches move between spare stack
+//! another batch (low 48 bits), how many blocks its own has (the next 15), and whether it waits in an inbox: so whole batches move between spare stack
 //! and inbox in one step, and wait in a slab. The words from the third on hold the addresses of further blocks: the first
 //! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
 //! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
@@ -44,7 +44,9 @@ const _: () = assert!(
 const LINK_BITS: u32 = 48;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
 /// Most blocks one batch may count.
-pub(crate) const MAX_COUNT: usize = u16::MAX as usize;
+pub(crate) const MAX_COUNT: usize = u16::MAX as usize >> 1;
+/// Set while the batch waits in an inbox. It is on its own there: one that was freed, and posted, a second time is seen by it.
+const POSTED: u64 = 1 << 63;
 
 #[cfg(loom)]
 impl Block {
@@ -105,7 +107,7 @@ impl Batch {
     #[inline]
     pub(crate) unsafe fn count(self) -> usize {
         // SAFETY: the caller's promise.
-        unsafe { self.header().0 }
+        unsafe { self.header().0 & MAX_COUNT }
     }
 
     /// # Safety
@@ -116,7 +118,7 @@ impl Batch {
         unsafe { self.header().1 }
     }
 
-    /// [`Batch::count`] and [`Batch::link`], in one look.
+    /// [`Batch::count`] and [`Batch::link`], in one look. The count is above [`MAX_COUNT`] if the batch waits in an inbox.
     ///
     /// # Safety
     /// The caller owns the batch.
@@ -139,6 +141,32 @@ impl Batch {
         );
         // SAFETY: the caller's promise.
         unsafe { self.set_header(self.word() & !LINK_MASK | link) };
+    }
+}
+
+/// A batch in an inbox.
+impl Batch {
+    /// Has it wait there, in front of another.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn set_posted(self, link: Option<Batch>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.set_link(link);
+            self.set_header(self.word() | POSTED);
+        }
+    }
+
+    /// Ends that.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn end_posted(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.set_header(self.word() & !POSTED) };
     }
 }
 
@@ -170,6 +198,28 @@ const fn carried(size: usize) -> usize {
 #[inline(always)]
 fn reveal(block: *mut Block, secret: u64) -> *mut Block {
     (block as u64 ^ secret) as *mut Block
+}
+
+/// Has a free block lead to another, or to none.
+///
+/// # Safety
+/// The caller owns the block.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) unsafe fn chain(block: *mut Block, next: *mut Block) {
+    // SAFETY: the caller's promise.
+    unsafe { (*block).next.set(reveal(next, secret() ^ block as u64)) };
+}
+
+/// Where [`chain`] has it lead.
+///
+/// # Safety
+/// As there.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) unsafe fn chained(block: *mut Block) -> *mut Block {
+    // SAFETY: the caller's promise.
+    unsafe { reveal((*block).next.get(), secret() ^ block as u64) }
 }
 
 /// Copies `count` addresses, by pairs, and conceals or reveals them with `secret`.
@@ -299,8 +349,11 @@ mod tests {
         unsafe {
             let batch = Batch::of(blocks.as_ptr().add(count - 1), count, size);
             let link = Batch::from_head(blocks[0]);
-            batch.set_link(link);
+            batch.set_posted(link);
             assert_eq!((batch.count(), batch.link()), (count, link));
+            assert!(batch.header().0 > MAX_COUNT);
+            batch.end_posted();
+            assert_eq!(batch.header(), (count, link));
             let mut out = std::vec![core::ptr::null_mut::<Block>(); count];
             let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
             let opened = batch.open(count, out.as_mut_ptr().add(count - 1), size, are_blocks);

@@ -10,9 +10,6 @@ const COUNT_SHIFT: u32 = 48;
 const POINTER: u64 = (1 << COUNT_SHIFT) - 1;
 const COUNT_MAX: u64 = u16::MAX as u64;
 
-/// The number of batches that are too many to be counted.
-pub(crate) const COUNTLESS: usize = usize::MAX;
-
 /// A lock-free stack of batches, in a cache line of its own: posters write it while the owner reads its neighbours.
 #[repr(C, align(128))]
 pub(crate) struct Inbox(AtomicU64);
@@ -34,7 +31,7 @@ impl Inbox {
         loop {
             let count = (old >> COUNT_SHIFT).saturating_add(1).min(COUNT_MAX);
             // SAFETY: ours until the exchange below succeeds.
-            unsafe { batch.set_link(Batch::from_head((old & POINTER) as *mut Block)) };
+            unsafe { batch.set_posted(Batch::from_head((old & POINTER) as *mut Block)) };
             let new = batch.head() as u64 | count << COUNT_SHIFT;
             // Release: the taker's Acquire sees the chain and its links, and through the release sequence those of
             // every batch below. Relaxed on failure: only retried.
@@ -48,20 +45,14 @@ impl Inbox {
         }
     }
 
-    /// Takes every batch, linked to one another, newest first, with their number. The caller owns them.
+    /// Takes every batch, linked to one another, newest first. The caller owns them.
     #[must_use]
-    pub(crate) fn take_all(&self) -> Option<(Batch, usize)> {
+    pub(crate) fn take_all(&self) -> Option<Batch> {
         if self.is_empty() {
             return None;
         }
         // Acquire: pairs with the Release of every `post` in the stack.
-        let word = self.0.swap(0, Ordering::Acquire);
-        let first = Batch::from_head((word & POINTER) as *mut Block)?;
-        let count = match word >> COUNT_SHIFT {
-            COUNT_MAX => COUNTLESS,
-            count => count as usize,
-        };
-        Some((first, count))
+        Batch::from_head((self.0.swap(0, Ordering::Acquire) & POINTER) as *mut Block)
     }
 
     /// A hint: a post may be on its way.
@@ -98,10 +89,6 @@ mod model {
         }
         // SAFETY: a chain of `count` blocks, made above.
         unsafe { Batch::seal(head, count) }
-    }
-
-    fn taken(inbox: &Inbox) -> Option<Batch> {
-        inbox.take_all().map(|(first, _)| first)
     }
 
     /// Walks everything that was taken, frees it, and answers the sizes of the batches.
@@ -149,13 +136,13 @@ mod model {
             // a post. From behind, it is moved before every one.
             thread::yield_now();
             // SAFETY: taken, so owned.
-            let mut sizes = unsafe { free(taken(&inbox)) };
+            let mut sizes = unsafe { free(inbox.take_all()) };
             for poster in posters {
                 let waiting = poster.join().expect("a poster");
                 assert!((1..=2).contains(&waiting));
             }
             // SAFETY: taken, so owned.
-            sizes.extend(unsafe { free(taken(&inbox)) });
+            sizes.extend(unsafe { free(inbox.take_all()) });
             sizes.sort_unstable();
             assert_eq!(sizes, [1, 2]);
             assert!(inbox.is_empty() && inbox.len() == 0);
@@ -172,12 +159,12 @@ mod model {
             let other = {
                 let inbox = Arc::clone(&inbox);
                 // SAFETY: taken, so owned.
-                thread::spawn(move || unsafe { free(taken(&inbox)) }.len())
+                thread::spawn(move || unsafe { free(inbox.take_all()) }.len())
             };
             // SAFETY: made here and given up; taken, so owned.
             let mine = unsafe {
                 inbox.post(batch(2));
-                free(taken(&inbox)).len()
+                free(inbox.take_all()).len()
             };
             assert_eq!(mine + other.join().expect("the other taker"), 2);
         });
@@ -205,10 +192,10 @@ mod model {
                 })
             };
             // SAFETY: what the model is to find out.
-            unsafe { free(taken(&inbox)) };
+            unsafe { free(inbox.take_all()) };
             poster.join().expect("the poster");
             // SAFETY: taken, so owned.
-            unsafe { free(taken(&inbox)) };
+            unsafe { free(inbox.take_all()) };
         });
     }
 
@@ -228,7 +215,7 @@ mod model {
                     fence(Ordering::SeqCst);
                     if idle.load(Ordering::Relaxed) {
                         // SAFETY: taken, so owned.
-                        unsafe { free(taken(&inbox)) }.len()
+                        unsafe { free(inbox.take_all()) }.len()
                     } else {
                         0
                     }
@@ -238,7 +225,7 @@ mod model {
             idle.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             // SAFETY: taken, so owned.
-            let drained = unsafe { free(taken(&inbox)) }.len();
+            let drained = unsafe { free(inbox.take_all()) }.len();
             assert_eq!(drained + poster.join().expect("the poster"), 1);
         });
     }

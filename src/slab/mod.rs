@@ -10,7 +10,6 @@ pub(crate) mod depot;
 #[cfg(not(loom))]
 pub(crate) mod directory;
 #[cfg(not(loom))]
-pub(crate) mod free_bits;
 #[cfg(not(loom))]
 pub(crate) mod holes;
 pub(crate) mod inbox;

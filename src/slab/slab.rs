@@ -4,25 +4,25 @@
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
 //! set of the cache or of its TLB.
 //!
-//! A bit says of each block whether it is free in the slab (`free_bits`). Nothing of a slab lies in its free blocks: what a
+//! A bit says of each block whether it is free in the slab (`Superslab::bits_of`). Nothing of a slab lies in its free blocks: what a
 //! program writes there after a free changes nothing, a block that comes back twice is seen, and OS pages that hold nothing
 //! but free blocks can go (`holes`).
 
 use super::batch::Block;
 use super::bits;
-use super::free_bits::{FreeBits, Unused};
 use super::holes::Pages;
 use super::superslab::UNIT;
 use crate::base::size_class::{self, CLASSES};
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
-use core::ptr;
 use core::sync::atomic::AtomicBool;
+use core::{ptr, slice};
 
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
 pub(crate) struct Slab {
-    /// The blocks that are free here.
-    pub(super) free: FreeBits,
+    /// A bit for each block, set for those that are free here. Words of the slot's in the descriptor, all clear while no slab
+    /// is open there.
+    pub(super) free: *mut u64,
     /// OS pages of the slab that went back to the kernel. If there are any, every block counts as carved.
     pub(super) gone: Pages,
     pub(crate) next: *mut Slab,
@@ -69,7 +69,7 @@ const _: () = assert!(
     "a slab's state is one cache line"
 );
 
-/// Bits of a word of [`FreeBits`].
+/// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
 /// How many blocks a class with few has: one that gets fewer asks again soon.
@@ -84,23 +84,20 @@ pub(crate) struct Taken {
 }
 
 impl Slab {
-    /// Sets the slab up for `class`; nothing of it is out. Returns false when out of memory.
+    /// Sets the slab up for `class`; nothing of it is out.
     ///
     /// # Safety
-    /// The caller claimed the slots and holds the lock of heap `owner`, which has the `unused` bits.
-    #[must_use]
+    /// The caller claimed the slots and holds the lock of heap `owner`. `free` leads to a clear bit for each block, the slab's
+    /// alone until it is closed.
     pub(crate) unsafe fn open(
         this: *mut Slab,
         base: usize,
         class: usize,
         owner: u32,
         clean: bool,
-        unused: &mut Unused,
-    ) -> bool {
+        free: *mut u64,
+    ) {
         let capacity = size_class::capacity(class);
-        let Some(free) = unused.get(capacity) else {
-            return false;
-        };
         // Another cache line and another 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
         // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB, whose set is
         // the low bits of the page number (sixteen sets, and slots are sixteen pages apart).
@@ -138,17 +135,27 @@ impl Slab {
                 run_is_free: AtomicBool::new(false),
             });
         }
-        true
     }
 
-    /// Ends that.
-    ///
-    /// # Safety
-    /// Nothing of the slab is out. `unused` is of the heap that owns it, whose lock the caller holds.
-    pub(crate) unsafe fn close(&mut self, unused: &mut Unused) {
-        let capacity = self.capacity();
-        // SAFETY: they were this slab's, whose they are no more.
-        unsafe { unused.put(&mut self.free, capacity) };
+    /// Ends that: the bits are left as they were found. Nothing of the slab is out.
+    pub(crate) fn close(&mut self) {
+        // What no block came back to was never written, and stays so.
+        self.bits_mut()
+            .iter_mut()
+            .filter(|word| **word != 0)
+            .for_each(|word| *word = 0);
+    }
+
+    /// The bits of the blocks that are free here.
+    pub(super) fn bits(&self) -> &[u64] {
+        // SAFETY: so many words are the slab's, by the promise made to `open`, and whoever has the slab has them.
+        unsafe { slice::from_raw_parts(self.free, bits::words(self.capacity())) }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn bits_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts_mut(self.free, bits::words(self.capacity())) }
     }
 
     /// Blocks out.
@@ -239,7 +246,7 @@ impl Slab {
         let count = most.min(self.free_count as usize);
         let mut left = count;
         let mut first = base;
-        for word in self.free.words(self.capacity()) {
+        for word in self.bits_mut() {
             let mut free = *word;
             while free != 0 && left > 0 {
                 left -= 1;
@@ -301,7 +308,7 @@ impl Slab {
             capacity: self.capacity(),
         };
         let base = self.base;
-        let free = self.free.words(blocks.capacity).as_mut_ptr();
+        let free = self.free;
         for i in 0..count {
             // SAFETY: so many addresses, says the caller; the words have a bit for each block.
             unsafe {
@@ -321,11 +328,15 @@ impl Slab {
         Ok(())
     }
 
-    /// Whether the block that starts at `addr` is free in the slab.
+    /// Whether the block that starts at `addr` is free in the slab, or was never handed out.
     pub(crate) fn is_free(&self, addr: usize) -> bool {
-        Blocks::of(self.class as usize)
-            .index(addr.wrapping_sub(self.base))
-            .is_some_and(|at| bits::is_set(self.free.get(self.capacity()), at))
+        let Some(at) = Blocks::of(self.class as usize).index(addr.wrapping_sub(self.base)) else {
+            return false;
+        };
+        let (start, capacity) = (self.start as usize, self.capacity());
+        // As which one it was carved, or will be.
+        let turn = if at < start { at + capacity } else { at } - start;
+        turn >= self.carved as usize || bits::is_set(self.bits(), at)
     }
 }
 

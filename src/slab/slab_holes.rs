@@ -4,12 +4,13 @@ use super::batch::Block;
 use super::bits;
 use super::holes::{Grid, Pages};
 use super::slab::Slab;
+use super::superslab::MOST_BLOCKS;
 use crate::base::size_class;
 use crate::os::sys;
 use core::slice;
 
 /// A bit for each free block of any slab.
-type Map = [u64; bits::words(crate::base::units::SLOT / size_of::<Block>())];
+type Map = [u64; bits::words(MOST_BLOCKS)];
 
 /// Pages of a slab that can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +54,7 @@ impl Slab {
         } else {
             0
         };
-        for (word, free) in map.iter_mut().zip(self.free.get(capacity)) {
+        for (word, free) in map.iter_mut().zip(self.bits()) {
             *word |= free;
         }
         let pages = grid.free_pages(map) & !self.gone;
@@ -72,7 +73,7 @@ impl Slab {
     /// Has the blocks that were never handed out count as freed, as pages are about to go.
     pub(crate) fn carve_rest(&mut self) {
         let uncarved = self.uncarved();
-        set_all(self.free.words(self.capacity as usize), uncarved);
+        set_all(self.bits_mut(), uncarved);
         self.free_count += self.capacity - self.carved;
         self.carved = self.capacity;
     }
@@ -95,7 +96,7 @@ impl Slab {
         carve: usize,
     ) -> usize {
         let (base, size) = (self.base, size_class::size(self.class as usize));
-        let (grid, capacity) = (self.grid(), self.capacity());
+        let grid = self.grid();
         let mut count = 0;
         // SAFETY: the caller has room for `most` addresses, and is told of no more blocks.
         unsafe {
@@ -103,8 +104,9 @@ impl Slab {
                 to.add(count).write((base + at * size) as *mut Block);
                 count += 1;
             };
-            let free = self.free.words(capacity);
-            let taken = grid.take(free, &mut self.gone, most, carve, found);
+            let mut gone = self.gone;
+            let taken = grid.take(self.bits_mut(), &mut gone, most, carve, found);
+            self.gone = gone;
             slice::from_raw_parts_mut(to, taken).reverse();
             taken
         }
@@ -114,7 +116,7 @@ impl Slab {
     /// alone.
     pub(crate) fn is_valid(&self) -> bool {
         let capacity = self.capacity();
-        let free = self.free.get(capacity);
+        let free = self.bits();
         let mut uncarved: Map = [0; _];
         set_all(&mut uncarved, self.uncarved());
         self.carved <= self.capacity

@@ -88,7 +88,6 @@ pub(crate) struct Shared {
     pub(crate) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
     pub(crate) pending: Option<Batch>,
-    pub(crate) pending_count: usize,
     /// The pool said it retains too much: trim once no lock is held.
     pub(crate) over_bound: bool,
     /// Bytes of slabs that may stay with the heap when their last block comes home; 0 but while its thread ends.
@@ -187,7 +186,7 @@ pub(crate) fn carve_count(class: usize) -> usize {
 }
 
 /// Comparisons that `slow::watch` may make for one heap, about 230,000 instructions.
-pub(crate) const WATCHED: usize = 1 << 16;
+pub(crate) const WATCHED: usize = 1 << 14;
 
 /// Locks `heap`.
 ///

@@ -3,7 +3,6 @@
 use crate::base::size_class::SLAB_CLASSES;
 use crate::heap::data::class_set::Classes;
 use crate::knobs;
-use crate::slab::free_bits::Unused;
 use crate::slab::slab::Slab;
 use crate::slab::slab_holes::Chance;
 use crate::slab::superslab::Superslab;
@@ -27,8 +26,6 @@ pub(crate) struct Going {
 /// What a heap knows of its holes, under its lock. All-zero is valid: there are none.
 #[repr(C)]
 pub(crate) struct State {
-    /// Bits of slabs that are no more.
-    pub(crate) unused: Unused,
     /// Classes to which blocks came back since the last pass began, and those that have slabs which one pass has marked.
     pub(crate) stirred: Classes,
     pub(crate) marked: Classes,

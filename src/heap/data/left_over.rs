@@ -79,7 +79,7 @@ mod model {
 
         /// As `drain::drain_locked`.
         fn drain_locked(&self) {
-            let mut taken = self.inbox.take_all().map(|(first, _)| first);
+            let mut taken = self.inbox.take_all();
             while let Some(batch) = taken {
                 // SAFETY: taken, so owned; one block each.
                 unsafe {

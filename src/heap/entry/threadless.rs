@@ -48,9 +48,7 @@ pub(crate) fn alloc(class: usize) -> Fresh {
                 return Fresh::NULL;
             };
             let _guard = lock(heap);
-            if !slabs::open(heap, had.claim, class) {
-                return Fresh::NULL;
-            }
+            slabs::open(heap, had.claim, class);
         }
     }
 }

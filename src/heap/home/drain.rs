@@ -111,11 +111,10 @@ pub(crate) unsafe fn drain_locked(heap: *mut Heap) {
     // SAFETY: the caller's promise; posted batches are nobody else's.
     unsafe {
         let mut sorter = Sorter::new(heap, false);
-        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
-        open::gather_pending(heap);
-        while let Some((batch, class)) = open::next_pending(heap) {
+        open::each_pending(heap, |batch, class| {
+            (*shared(heap)).drained += 1;
             open::batch(heap, batch, class, &mut sorter);
-        }
+        });
         sorter.post_all();
     }
 }

@@ -272,29 +272,24 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         expected_use::retired(class, (*slab).ever_touched());
         (*part).carved_bytes -= (*slab).held_bytes();
         account::change(Kind::Blocks, (*slab).held_bytes(), 0);
-        (*slab).close(&mut (*part).holes.unused);
+        (*slab).close();
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }
 
-/// Makes claimed slots a slab of `heap`. When out of memory, they go back, and it returns false.
+/// Makes claimed slots a slab of `heap`.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and owns the claim.
-#[must_use]
-pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) -> bool {
+pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
     // SAFETY: the caller's promises: nobody else knows of these slots yet.
     unsafe {
         let part = shared(heap);
         let slab = &raw mut (*claim.superslab).slabs[claim.slot];
         let base = claim.addr();
         let slots = size_class::slots(class);
-        let unused = &mut (*part).holes.unused;
-        if !Slab::open(slab, base, class, (*heap).id, claim.clean, unused) {
-            let now = clock::now_ms();
-            (*part).over_bound |= pool::release(claim.superslab, claim.slot, slots, 0, now);
-            return false;
-        }
+        let bits = Superslab::bits_of(claim.superslab, claim.slot, size_class::capacity(class));
+        Slab::open(slab, base, class, (*heap).id, claim.clean, bits);
         if !size_class::is_run(class) {
             Superslab::join(claim.superslab, claim.slot, slots);
         }
@@ -303,7 +298,6 @@ pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) -> bool {
         (*part).slab_bytes += slots * SLOT;
         relist(part, slab);
     }
-    true
 }
 
 /// Brings an idle heap's hint up to date.

@@ -193,9 +193,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
             // SAFETY: the claim is ours and becomes a slab under the lock.
             unsafe {
                 let guard = lock(heap);
-                if !slabs::open(heap, had.claim, class) {
-                    break;
-                }
+                slabs::open(heap, had.claim, class);
                 let taken = from_slabs(heap, class, want);
                 let bytes = slots * SLOT * heap_cache::ROOM_FOR;
                 if budget::learnt(shared(heap)) > 0 {

@@ -23,9 +23,10 @@ use core::slice;
 /// Comparisons that take as long as all else that is done for a free.
 const EACH: usize = 100;
 
-/// Whether a block is among others. Half of an address is compared first: processors do four of those together.
+/// Whether a block is among others, which takes so many of the comparisons that are left. Half of an address is compared first: processors do four of those together.
 #[inline(never)]
-fn among(blocks: &[*mut Block], block: *mut Block) -> bool {
+fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
+    *left = left.saturating_sub(blocks.len());
     let half = |block: *mut Block| block as usize as u32;
     let hits = blocks.iter().fold(0, |hits, &other| {
         hits | u32::from(half(other) == half(block))
@@ -42,11 +43,7 @@ pub(crate) unsafe fn look(heap: *mut Heap, block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
         if (*heap).watch > 0 {
-            let cost = in_use(heap, block, tag, "free");
-            (*heap).watch = (*heap).watch.saturating_sub(cost);
-            if (*heap).watch == 0 {
-                (*heap).front.tag = Tag::of_owner((*heap).id).0;
-            }
+            in_use(heap, block, tag, "free");
         }
     }
 }
@@ -68,56 +65,60 @@ pub(crate) unsafe fn look_at(block: *const u8, asked: &str) {
 #[inline(never)]
 fn look_at_slow(block: *mut Block, asked: &str) {
     let heap = tls::current();
-    if !heap.is_null() {
-        // SAFETY: the thread's heap, whatever it knows of the block.
+    // SAFETY: the thread's heap, whatever it knows of the block.
+    if !heap.is_null() && unsafe { (*heap).watch } > 0 {
+        // SAFETY: as above.
         unsafe { in_use(heap, block, DIRECTORY.own_tag(block as usize), asked) };
     }
 }
 
-/// Ends the process if the block is free already, or no block's start. Returns what it took to find out.
+/// Ends the process if the block is free already, or no block's start. When that has taken as many comparisons as the heap
+/// has, it is watched no more.
 ///
 /// # Safety
-/// As for [`look`].
+/// As for [`look`], and the heap is watched.
 #[cold]
 #[inline(never)]
-unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) -> usize {
+unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
     let class = tag.class();
     if !check::is_start(block, class) {
         report::no_start(asked, block, class);
     }
-    let mut cost = EACH;
     let _errno = ErrnoGuard::new();
     // SAFETY: bin and `out` are the calling thread's; the rest is looked at under its heap's lock.
     unsafe {
+        let mut left = (*heap).watch.saturating_sub(EACH);
         // Of a run, `run_freed` says so at each free.
         let mut free = match size_class::is_run(class) {
             true => asked != "free" && Superslab::is_free_run(block),
             false => {
                 let (bin, out) = (Bin::blocks(heap, class), Out::blocks(heap, class));
-                cost += bin.len() + out.len();
-                among(bin, block) || among(out, block)
+                among(bin, block, &mut left) || among(out, block, &mut left)
             }
         };
         if !free && !size_class::is_run(class) {
             let owner = registry::heap(tag.owner());
-            free = has(heap, block, class, &mut cost)
-                || (owner != heap && !owner.is_null() && has(owner, block, class, &mut cost));
+            free = has(heap, block, class, &mut left)
+                || (owner != heap && !owner.is_null() && has(owner, block, class, &mut left));
         }
         if free {
             report::free_already(asked, block, class);
         }
+        (*heap).watch = left;
+        if left == 0 {
+            (*heap).front.tag = Tag::of_owner((*heap).id).0;
+        }
     }
-    cost
 }
 
 /// [`shelved`], as far as the heap's lock is free.
-unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, cost: &mut usize) -> bool {
+unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
     // SAFETY: heaps live for ever, and the caller holds no lock.
     unsafe {
         let Some(guard) = (*heap).lock.try_lock() else {
             return false;
         };
-        let free = shelved(heap, block, class, cost);
+        let free = shelved(heap, block, class, left);
         drop(guard);
         // Somebody may have posted to it meanwhile and gone away.
         drain::look_again(heap);
@@ -129,28 +130,27 @@ unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, cost: &mut usize
 ///
 /// # Safety
 /// The caller holds `heap`'s lock; `block` is one of `class`, which is none of runs.
-unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, cost: &mut usize) -> bool {
+unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
     // SAFETY: the caller's promise. Whose a slab is changes under its owner's lock alone. Batches are read, and stay as they
     // are.
     unsafe {
         let part = shared(heap);
         let spare = &raw const (*part).spare[class];
-        *cost += (*spare).blocks as usize;
         let mut magazine = (*spare).magazine;
-        while !magazine.is_null() {
-            if among(Magazine::blocks(magazine), block) {
+        while !magazine.is_null() && *left > 0 {
+            if among(Magazine::blocks(magazine), block, left) {
                 return true;
             }
             magazine = (*magazine).below;
         }
         let mut next = (*spare).top;
-        while let Some(batch) = next {
+        while let Some(batch) = next.filter(|_| *left > 0) {
             let first = (*part).scratch.first();
             let count = open::open(batch, class, first, batch::MOST);
-            if among(slice::from_raw_parts(first, count), block) {
+            if among(slice::from_raw_parts(first, count), block, left) {
                 return true;
             }
-            next = open::next_posted(batch);
+            next = open::on_stack(batch, class, count).1;
         }
         DIRECTORY.tag(block as usize) == Tag::new((*heap).id, class as u8)
             && (*Superslab::slab_of(block as usize)).is_free(block as usize)

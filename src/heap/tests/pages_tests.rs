@@ -258,28 +258,6 @@ fn a_purge_that_fails_changes_nothing_and_is_not_repeated() {
     assert!(is_valid());
 }
 
-/// A slab of many blocks cannot be opened, and its slot stays to be had for one of few.
-#[test]
-fn without_memory_for_the_bits_no_slab_is_opened() {
-    if !alone("without_memory_for_the_bits_no_slab_is_opened") {
-        return;
-    }
-    let kept = take(SIZE, 10);
-    fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-    let largest = 64;
-    while crate::slab::meta::allocate_words(largest).is_some() {}
-    while crate::slab::meta::allocate_words(1).is_some() {}
-    assert!(hot::alloc(48, 16, None).is_null());
-    let few = take(4096, 100);
-    fake::clear();
-    let many = take(48, 100);
-    free(kept);
-    free_of(4096, few);
-    free_of(48, many);
-    go_home();
-    assert!(is_valid());
-}
-
 /// A fork finds a thread while the kernel takes pages. The child has the slabs, and everything in them.
 #[test]
 fn a_fork_between_leaves_the_slabs_whole() {
