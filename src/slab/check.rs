@@ -13,6 +13,12 @@ pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
     if size_class::slots(class) != 1 || size_class::is_run(class) {
         return blocks.iter().all(|&block| is_start(block, class));
     }
+    if blocks.len() < MANY {
+        let starts = Blocks::of(class);
+        return blocks
+            .iter()
+            .all(|&block| starts.index(block as usize % SLOT).is_some());
+    }
     let size = size_class::size(class) as u32;
     if size.is_power_of_two() {
         let bits = blocks.iter().fold(0, |bits, &block| bits | block as usize);
@@ -30,6 +36,9 @@ pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
     }
     wrong >> 63 == 0
 }
+
+/// Addresses from which on it is worth looking at several together.
+const MANY: usize = 16;
 
 /// Whether `block` is the start of a block of `class`. That it lies in a slab of that class is the caller's to know, for the
 /// time being: whoever frees the block at this moment may be wrong about it.
@@ -69,8 +78,11 @@ mod tests {
                 let block = (base + offset) as *mut Block;
                 let expected = offset % size == 0 && offset + size <= SLOT;
                 assert_eq!(is_start(block, class), expected, "{offset} of {size}");
-                let some = [base as *mut Block, block, base as *mut Block];
-                assert_eq!(all_start(&some, class), expected, "{offset} of {size}");
+                let mut some = [base as *mut Block; MANY + 1];
+                some[1] = block;
+                for some in [&some[..3], &some] {
+                    assert_eq!(all_start(some, class), expected, "{offset} of {size}");
+                }
             }
         }
     }

@@ -14,8 +14,7 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
-use crate::slab::report;
-use core::{ptr, slice};
+use core::ptr;
 
 /// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
 const MAGAZINE_TO: usize = 256;
@@ -46,7 +45,6 @@ pub(crate) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
         let mut done = 0;
         if is_large(&raw const (*part).spare[class], class) {
             done = fill(part, class, first, count);
-            report::unless_all_start(slice::from_raw_parts(first, done), class);
             added(part, class, done);
         }
         while done < count {
@@ -76,7 +74,6 @@ pub(crate) unsafe fn put_bin(heap: *mut Heap, class: usize) -> bool {
         };
         Bin::lay(heap, class, Some(empty));
         Magazine::close(full, count);
-        report::unless_all_start(Magazine::blocks(full), class);
         let spare = &raw mut (*part).spare[class];
         (*full).below = (*spare).magazine;
         (*spare).magazine = full;

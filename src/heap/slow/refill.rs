@@ -15,8 +15,8 @@ use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::slow::{idle_owners, take_over, watch};
 use crate::heap::upkeep::{ahead, settle, tick};
 use crate::pool::{self, Want};
-use crate::slab::magazine;
 use crate::slab::superslab::Superslab;
+use crate::slab::{magazine, report};
 use crate::{knobs, large};
 use core::ptr;
 
@@ -129,12 +129,13 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
 unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
-        let count = stack::take_bin(heap, class);
-        if count > 0 {
-            return count;
+        let mut count = stack::take_bin(heap, class);
+        if count == 0 {
+            count = stack::take(heap, class, Bin::first(heap, class), room(class));
+            Bin::set_count(heap, class, count);
         }
-        let count = stack::take(heap, class, Bin::first(heap, class), room(class));
-        Bin::set_count(heap, class, count);
+        // Nobody has looked at them yet.
+        report::unless_all_start(Bin::blocks(heap, class), class);
         count
     }
 }
