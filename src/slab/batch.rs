@@ -222,7 +222,7 @@ pub(crate) unsafe fn chained(block: *mut Block) -> *mut Block {
     unsafe { reveal((*block).next.get(), secret() ^ block as u64) }
 }
 
-/// Copies `count` addresses, by pairs, and conceals or reveals them with `secret`.
+/// Copies `count` addresses, a few at a time, and conceals or reveals them with `secret`.
 ///
 /// # Safety
 /// As for `ptr::copy_nonoverlapping`.
@@ -233,6 +233,12 @@ unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize, secre
     // SAFETY: the caller's promise.
     unsafe {
         let mut at = 0;
+        while at + 4 <= count {
+            let four = from.add(at).cast::<[u64; 4]>().read_unaligned();
+            let four = four.map(|word| word ^ secret);
+            to.add(at).cast::<[u64; 4]>().write_unaligned(four);
+            at += 4;
+        }
         while at + 2 <= count {
             let pair = from.add(at).cast::<[u64; 2]>().read_unaligned();
             let pair = pair.map(|word| word ^ secret);
@@ -251,6 +257,7 @@ impl Batch {
     ///
     /// # Safety
     /// The addresses are those of free blocks of `size` bytes that the caller owns, 1 to [`MOST`] of them.
+    #[inline]
     pub(crate) unsafe fn of(last: *const *mut Block, count: usize, size: usize) -> Batch {
         debug_assert!(count <= MOST);
         let (each, secret) = (carried(size), secret());

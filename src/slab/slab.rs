@@ -303,10 +303,7 @@ impl Slab {
         last: *const *mut Block,
         count: usize,
     ) -> Result<(), *mut Block> {
-        let blocks = Blocks {
-            inverse: INVERSES[self.class as usize],
-            capacity: self.capacity(),
-        };
+        let blocks = Blocks::of(self.class as usize);
         let base = self.base;
         let free = self.free;
         for i in 0..count {
@@ -343,30 +340,33 @@ impl Slab {
 /// How the blocks of a slab lie: their numbers from their addresses, without a division.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks {
-    inverse: u64,
-    capacity: usize,
+    pub(super) inverse: u64,
+    pub(super) capacity: usize,
 }
 
-/// 2^64 divided by the size of each class, rounded up. An offset into a slab multiplied by it has the number of the block
+/// For each class, and 2^64 divided by its size, rounded up. An offset into a slab multiplied by it has the number of the block
 /// above 64 bits; the bits below are less than it if and only if the offset is a multiple of the size, as they are so many
 /// 2^64ths of a block (Lemire, Kaser, Kurz: Faster remainder by direct computation).
-static INVERSES: [u64; CLASSES] = {
-    let mut inverses = [0; CLASSES];
+static BLOCKS: [Blocks; CLASSES] = {
+    let mut blocks = [Blocks {
+        inverse: 0,
+        capacity: 0,
+    }; CLASSES];
     let mut class = 1;
     while class < CLASSES {
-        inverses[class] = u64::MAX / size_class::SIZES[class] as u64 + 1;
+        blocks[class] = Blocks {
+            inverse: u64::MAX / size_class::SIZES[class] as u64 + 1,
+            capacity: size_class::capacity(class),
+        };
         class += 1;
     }
-    inverses
+    blocks
 };
 
 impl Blocks {
     #[inline]
     pub(crate) fn of(class: usize) -> Blocks {
-        Blocks {
-            inverse: INVERSES[class],
-            capacity: size_class::capacity(class),
-        }
+        BLOCKS[class]
     }
 
     /// The number of the block that starts so many bytes into the slab, if one does.

@@ -81,8 +81,10 @@ pub(crate) struct Superslab {
 const _: () = {
     let mut class = 1;
     while class < size_class::SLAB_CLASSES {
-        let (slots, size) = (size_class::slots(class), size_class::SIZES[class] as usize);
-        assert!(slots * SLOT / size <= MOST_BLOCKS, "a bit for each block");
+        assert!(
+            size_class::capacity(class) <= MOST_BLOCKS,
+            "a bit for each block"
+        );
         class += 1;
     }
 };

@@ -328,7 +328,7 @@ impl Bin {
             let top = Bin::top(this);
             (*top, *top.sub(1))
         };
-        (block == next && !block.is_null()).then_some(block)
+        (!block.is_null() && block == next).then_some(block)
     }
 
     /// Takes the newest block, unless there is none or it lies there twice.

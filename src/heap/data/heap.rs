@@ -155,7 +155,7 @@ pub(crate) struct Heap {
     pub(crate) next_ending: UnsafeCell<*mut Heap>,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
-    /// What is left of the comparisons that `slow::watch` may make. The owner's alone.
+    /// What `slow::watch` may still spend. The owner's alone.
     pub(crate) watch: usize,
     /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
     /// Changes under the lock alone.
@@ -185,8 +185,8 @@ pub(crate) fn carve_count(class: usize) -> usize {
     }
 }
 
-/// Comparisons that `slow::watch` may make for one heap, about 230,000 instructions.
-pub(crate) const WATCHED: usize = 1 << 14;
+/// What `slow::watch` may spend for one heap, in its units: about 90,000 instructions.
+pub(crate) const WATCHED: usize = 24 << 10;
 
 /// Locks `heap`.
 ///

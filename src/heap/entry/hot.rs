@@ -128,7 +128,7 @@ fn from_anywhere(class: usize) -> Fresh {
         return Fresh { ptr, zero: false };
     }
     // SAFETY: as above.
-    unsafe { watch::twice_in_a_row(bin_at(front, class * size_of::<Bin>()), class) };
+    unsafe { watch::unless_empty(bin_at(front, class * size_of::<Bin>()), class) };
     if tls::is_dead(front) || tls::is_empty(front) {
         return threadless::alloc(class);
     }

@@ -1,15 +1,15 @@
 //! The way home: batches are opened, and blocks put back into their slabs or sorted by owner.
 
 use crate::base::size_class;
-use crate::base::units::SLOT_SHIFT;
+use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::post;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
 use crate::slab::batch::{self, Batch, Block, MAX_COUNT};
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::report;
 use crate::slab::slab::damaged;
-use crate::slab::{check, report};
 
 /// The count of a batch, which is 1 to `most`, and the batch it leads to.
 ///
@@ -47,9 +47,7 @@ pub(crate) fn class_at(first: *mut Block) -> usize {
 pub(crate) unsafe fn on_stack(batch: Batch, class: usize, most: usize) -> (usize, Option<Batch>) {
     // SAFETY: the caller's promise.
     let (count, next) = unsafe { plausible(batch, most) };
-    if next
-        .is_some_and(|next| class_at(next.head()) != class || !check::is_start(next.head(), class))
-    {
+    if next.is_some_and(|next| class_at(next.head()) != class) {
         damaged(batch.head());
     }
     (count, next)
@@ -132,9 +130,9 @@ pub(crate) unsafe fn open(
         let last = first.add(count - 1);
         let opened = batch.open(count, last, size, |some, read| {
             if read {
+                // What is read of a block ends with its slot.
                 return some.iter().all(|&block| {
-                    DIRECTORY.own_tag(block as usize).class() == class
-                        && check::is_start(block, class)
+                    class_at(block) == class && block as usize % SLOT + size <= SLOT
                 });
             }
             let (mut bits, mut tags) = (0, 0);

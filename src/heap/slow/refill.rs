@@ -84,7 +84,7 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
     unsafe {
         let bin = &raw mut (*heap).front.bins[class];
         let newest = Bin::pop(bin).or_else(|| {
-            watch::twice_in_a_row(bin, class);
+            watch::unless_empty(bin, class);
             None
         });
         let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));

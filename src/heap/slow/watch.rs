@@ -2,8 +2,8 @@
 //!
 //! The first frees of each heap are looked at one by one. A heap begins with a tag that matches nothing, so that each free of
 //! its thread takes the slow path, which asks here whether the block is free already: in the bin, in the batch in the
-//! making, on the stack, in its slab. When that has taken as many comparisons as it may, the heap gets its own tag, and
-//! frees cost what they always do. So a mistake in a short program, or early in a long one, is found where it is made.
+//! making, on the stack, in its slab. When that has cost as much as it may, the heap gets its own tag, and frees cost what
+//! they always do. So a mistake in a short program, or early in a long one, is found where it is made.
 
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
@@ -20,13 +20,15 @@ use crate::slab::report;
 use crate::slab::superslab::Superslab;
 use core::slice;
 
-/// Comparisons that take as long as all else that is done for a free.
+/// What one look costs beside comparisons, of which [`TOGETHER`] cost one.
 const EACH: usize = 100;
+const TOGETHER: usize = 4;
 
-/// Whether a block is among others, which takes so many of the comparisons that are left. Half of an address is compared first: processors do four of those together.
+/// Whether a block is among others. Takes what that costs off what is left. Half of an address is compared first: processors
+/// do four of those together.
 #[inline(never)]
 fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
-    *left = left.saturating_sub(blocks.len());
+    *left = left.saturating_sub(blocks.len() / TOGETHER);
     let half = |block: *mut Block| block as usize as u32;
     let hits = blocks.iter().fold(0, |hits, &other| {
         hits | u32::from(half(other) == half(block))
@@ -72,8 +74,8 @@ fn look_at_slow(block: *mut Block, asked: &str) {
     }
 }
 
-/// Ends the process if the block is free already, or no block's start. When that has taken as many comparisons as the heap
-/// has, it is watched no more.
+/// Ends the process if the block is free already, or no block's start. When that has cost what the heap had left, it is
+/// watched no more.
 ///
 /// # Safety
 /// As for [`look`], and the heap is watched.
@@ -172,13 +174,12 @@ pub(crate) unsafe fn run_freed(run: *mut Block, class: usize) {
     }
 }
 
-/// Ends the process where a bin gave nothing out because its newest block lies there twice.
+/// Ends the process if a bin gave nothing out because its newest block lies there twice.
 ///
 /// # Safety
 /// `bin`, of `class`, is the calling thread's, or a stand-in.
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn twice_in_a_row(bin: *mut Bin, class: usize) {
+#[inline]
+pub(crate) unsafe fn unless_empty(bin: *mut Bin, class: usize) {
     // SAFETY: the caller's promise.
     if let Some(block) = unsafe { Bin::twice(bin) } {
         report::free_already("free", block, class);
