@@ -80,8 +80,9 @@
 //!   twice, blocks freed after their memory went back, and layouts of another size class.
 //! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a line of the same
 //!   kind.
-//! - Not noticed are a small block that is freed twice while its neighbours are in use, an address inside a small block, and an
-//!   overflow from one block into the next.
+//! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
+//!   first hundreds of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
+//!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
 //!
 //! # Signals and fork
 //!

@@ -165,11 +165,11 @@ pub(crate) fn in_single_slots(class: usize) -> Option<usize> {
 
 /// Blocks in one slab of `class`.
 #[inline]
-pub(crate) fn capacity(class: usize) -> usize {
+pub(crate) const fn capacity(class: usize) -> usize {
     if is_run(class) {
         1
     } else {
-        slots(class) * SLOT / size(class)
+        slots(class) * SLOT / SIZES[class] as usize
     }
 }
 

@@ -66,6 +66,23 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// A number that nobody outside the process knows: of the kernel's 16 random bytes, mixed, as the C library has secrets of its
+/// own in them. Without them, no more random than where the kernel put the stack.
+pub(crate) fn random() -> u64 {
+    let here = 0u8;
+    let at = getauxval(libc::AT_RANDOM as usize) as *const [u64; 2];
+    let [one, two] = match at.is_null() {
+        true => [(&raw const here) as u64, 0],
+        // SAFETY: the kernel put 16 bytes there, for the life of the process.
+        false => unsafe { at.read_unaligned() },
+    };
+    let mut mixed = one ^ two.rotate_left(32);
+    for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
+        mixed = (mixed ^ mixed >> 29).wrapping_mul(factor);
+    }
+    mixed ^ mixed >> 32
+}
+
 /// Reads a small file, at most `buf.len()` bytes of it, and returns how many it read.
 pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
     let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;

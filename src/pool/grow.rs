@@ -140,10 +140,13 @@ pub(super) fn acquire(
     if populated {
         // The words that describe it are prefaulted too. Its slots have no tags yet.
         DIRECTORY.set(map.addr, 1, Tag::NONE);
-        // SAFETY: as below; the byte is written back unchanged.
+        // SAFETY: as below; a byte of each page is written back unchanged.
         unsafe {
-            let last = descriptor.cast::<u8>().add(size_of::<Superslab>() - 1);
-            last.write_volatile(last.read_volatile());
+            let size = size_of::<Superslab>();
+            for at in (0..size).step_by(UNIT).chain([size - 1]) {
+                let byte = descriptor.cast::<u8>().add(at);
+                byte.write_volatile(byte.read_volatile());
+            }
         }
     }
     let mut pool = lock(node);

@@ -1,24 +1,39 @@
 //! Free blocks and batches of them.
 //!
 //! A batch is a number of free blocks of one class, known by its first. That block carries in its second word a link to
-//! another batch (low 48 bits) and how many blocks its own has (high 16 bits): so whole batches move between spare stack
+//! another batch (low 48 bits), how many blocks its own has (the next 15), and whether it waits in an inbox: so whole batches move between spare stack
 //! and inbox in one step, and wait in a slab. The words from the third on hold the addresses of further blocks: the first
 //! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
 //! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
 //! by their first.
+//!
+//! The words lie in freed memory, where a program may write by mistake, or be made to. So they are concealed: each is
+//! combined with a secret of the process, and what somebody else wrote there leads to no block, but for one in 2^32 or so.
 
 use crate::base::sync::Word;
-#[cfg(not(loom))]
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
-use core::{ptr, slice};
+use core::{mem::MaybeUninit, slice};
 
 /// A free block, at least 16 bytes; user memory until it was freed.
 #[repr(C)]
 pub(crate) struct Block {
     pub(crate) next: Word<*mut Block>,
     batch: Word<u64>,
+}
+
+/// What conceals the words. Relaxed: written before the first block exists.
+static SECRET: AtomicU64 = AtomicU64::new(0);
+
+/// Sets what conceals the words of freed blocks.
+pub(crate) fn set_secret(secret: u64) {
+    SECRET.store(secret, Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn secret() -> u64 {
+    SECRET.load(Ordering::Relaxed)
 }
 
 const _: () = assert!(
@@ -29,7 +44,9 @@ const _: () = assert!(
 const LINK_BITS: u32 = 48;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
 /// Most blocks one batch may count.
-pub(crate) const MAX_COUNT: usize = u16::MAX as usize;
+pub(crate) const MAX_COUNT: usize = u16::MAX as usize >> 1;
+/// Set while the batch waits in an inbox. It is on its own there: one that was freed, and posted, a second time is seen by it.
+const POSTED: u64 = 1 << 63;
 
 #[cfg(loom)]
 impl Block {
@@ -55,8 +72,9 @@ impl Batch {
         debug_assert!(count > 0 && count <= MAX_COUNT && !head.is_null());
         // SAFETY: the caller owns the first block, which is at least 16 bytes.
         unsafe {
-            (*head).batch.set((count as u64) << LINK_BITS);
-            Batch(NonNull::new_unchecked(head))
+            let batch = Batch(NonNull::new_unchecked(head));
+            batch.set_header((count as u64) << LINK_BITS);
+            batch
         }
     }
 
@@ -70,30 +88,44 @@ impl Batch {
         self.0.as_ptr()
     }
 
+    /// The count and the link. What conceals them has the place in it: those of another batch are none.
+    #[inline]
+    unsafe fn word(self) -> u64 {
+        // SAFETY: the first block is a free block, owned by the caller.
+        unsafe { (*self.head()).batch.get() ^ secret() ^ self.head() as u64 }
+    }
+
+    #[inline]
+    unsafe fn set_header(self, word: u64) {
+        let word = word ^ secret() ^ self.head() as u64;
+        // SAFETY: as in `word`.
+        unsafe { (*self.head()).batch.set(word) };
+    }
+
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn count(self) -> usize {
-        // SAFETY: the first block is a free block, owned by the caller.
-        unsafe { ((*self.head()).batch.get() >> LINK_BITS) as usize }
+        // SAFETY: the caller's promise.
+        unsafe { self.header().0 & MAX_COUNT }
     }
 
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn link(self) -> Option<Batch> {
-        // SAFETY: as in `count`.
-        unsafe { Batch::from_head(((*self.head()).batch.get() & LINK_MASK) as *mut Block) }
+        // SAFETY: the caller's promise.
+        unsafe { self.header().1 }
     }
 
-    /// [`Batch::count`] and [`Batch::link`], in one look.
+    /// [`Batch::count`] and [`Batch::link`], in one look. The count is above [`MAX_COUNT`] if the batch waits in an inbox.
     ///
     /// # Safety
     /// The caller owns the batch.
     #[inline]
     pub(crate) unsafe fn header(self) -> (usize, Option<Batch>) {
-        // SAFETY: as in `count`.
-        let word = unsafe { (*self.head()).batch.get() };
+        // SAFETY: the caller's promise.
+        let word = unsafe { self.word() };
         let link = Batch::from_head((word & LINK_MASK) as *mut Block);
         ((word >> LINK_BITS) as usize, link)
     }
@@ -107,12 +139,34 @@ impl Batch {
             link & !LINK_MASK == 0,
             "user addresses have at most 48 bits"
         );
-        // SAFETY: as in `count`.
+        // SAFETY: the caller's promise.
+        unsafe { self.set_header(self.word() & !LINK_MASK | link) };
+    }
+}
+
+/// A batch in an inbox.
+impl Batch {
+    /// Has it wait there, in front of another.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn set_posted(self, link: Option<Batch>) {
+        // SAFETY: the caller's promise.
         unsafe {
-            (*self.head())
-                .batch
-                .set((*self.head()).batch.get() & !LINK_MASK | link)
-        };
+            self.set_link(link);
+            self.set_header(self.word() | POSTED);
+        }
+    }
+
+    /// Ends that.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn end_posted(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.set_header(self.word() & !POSTED) };
     }
 }
 
@@ -126,10 +180,6 @@ pub(crate) struct Addresses([MaybeUninit<*mut Block>; MOST]);
 
 #[cfg(not(loom))]
 impl Addresses {
-    pub(crate) const fn new() -> Addresses {
-        Addresses([MaybeUninit::uninit(); MOST])
-    }
-
     #[inline]
     pub(crate) fn first(&mut self) -> *mut *mut Block {
         self.0.as_mut_ptr().cast()
@@ -143,24 +193,60 @@ const fn carried(size: usize) -> usize {
     (size - core::mem::size_of::<Block>()) / core::mem::size_of::<*mut Block>()
 }
 
-/// Copies `count` addresses; what a block of up to 128 bytes carries without a call.
+/// An address that was concealed; and the other way round.
+#[cfg(not(loom))]
+#[inline(always)]
+fn reveal(block: *mut Block, secret: u64) -> *mut Block {
+    (block as u64 ^ secret) as *mut Block
+}
+
+/// Has a free block lead to another, or to none.
+///
+/// # Safety
+/// The caller owns the block.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) unsafe fn chain(block: *mut Block, next: *mut Block) {
+    // SAFETY: the caller's promise.
+    unsafe { (*block).next.set(reveal(next, secret() ^ block as u64)) };
+}
+
+/// Where [`chain`] has it lead.
+///
+/// # Safety
+/// As there.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) unsafe fn chained(block: *mut Block) -> *mut Block {
+    // SAFETY: the caller's promise.
+    unsafe { reveal((*block).next.get(), secret() ^ block as u64) }
+}
+
+/// Copies `count` addresses, a few at a time, and conceals or reveals them with `secret`.
 ///
 /// # Safety
 /// As for `ptr::copy_nonoverlapping`.
 #[cfg(not(loom))]
 #[inline(always)]
-unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize) {
+unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize, secret: u64) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     // SAFETY: the caller's promise.
     unsafe {
-        match count {
-            2 => ptr::copy_nonoverlapping(from, to, 2),
-            4 => ptr::copy_nonoverlapping(from, to, 4),
-            6 => ptr::copy_nonoverlapping(from, to, 6),
-            8 => ptr::copy_nonoverlapping(from, to, 8),
-            10 => ptr::copy_nonoverlapping(from, to, 10),
-            12 => ptr::copy_nonoverlapping(from, to, 12),
-            14 => ptr::copy_nonoverlapping(from, to, 14),
-            _ => ptr::copy_nonoverlapping(from, to, count),
+        let mut at = 0;
+        while at + 4 <= count {
+            let four = from.add(at).cast::<[u64; 4]>().read_unaligned();
+            let four = four.map(|word| word ^ secret);
+            to.add(at).cast::<[u64; 4]>().write_unaligned(four);
+            at += 4;
+        }
+        while at + 2 <= count {
+            let pair = from.add(at).cast::<[u64; 2]>().read_unaligned();
+            let pair = pair.map(|word| word ^ secret);
+            to.add(at).cast::<[u64; 2]>().write_unaligned(pair);
+            at += 2;
+        }
+        if at < count {
+            *to.add(at) = *from.add(at) ^ secret;
         }
     }
 }
@@ -171,9 +257,10 @@ impl Batch {
     ///
     /// # Safety
     /// The addresses are those of free blocks of `size` bytes that the caller owns, 1 to [`MOST`] of them.
+    #[inline]
     pub(crate) unsafe fn of(last: *const *mut Block, count: usize, size: usize) -> Batch {
         debug_assert!(count <= MOST);
-        let each = carried(size);
+        let (each, secret) = (carried(size), secret());
         // SAFETY: the caller owns the blocks; every address read is one of the `count`.
         unsafe {
             let mut named = 1;
@@ -181,13 +268,13 @@ impl Batch {
             while named < count {
                 let block = *last.sub(carrier);
                 if each == 0 {
-                    (*block).next.set(*last.sub(named));
+                    (*block).next.set(reveal(*last.sub(named), secret));
                     named += 1;
                 } else {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    copy(last.sub(named - 1), words, some);
+                    copy(last.sub(named - 1), words, some, secret);
                 }
                 carrier += 1;
             }
@@ -209,7 +296,7 @@ impl Batch {
         size: usize,
         are_blocks: impl Fn(&[*mut Block], bool) -> bool,
     ) -> Result<(), *mut Block> {
-        let each = carried(size);
+        let (each, secret) = (carried(size), secret());
         let mut carrier = 0;
         // SAFETY: the caller's promises; the batch is as `of` made it, or `are_blocks` finds out.
         unsafe {
@@ -222,13 +309,13 @@ impl Batch {
                     return Err(named_by(carrier));
                 }
                 if each == 0 {
-                    *last.sub(named) = (*block).next.get();
+                    *last.sub(named) = reveal((*block).next.get(), secret);
                     named += 1;
                 } else {
                     let words = block.cast::<*mut Block>().add(2);
                     let some = each.min(count - named);
                     named += some;
-                    copy(words, last.sub(named - 1), some);
+                    copy(words, last.sub(named - 1), some, secret);
                 }
                 carrier += 1;
             }
@@ -247,84 +334,5 @@ impl Batch {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use std::vec::Vec;
-
-    /// A batch of blocks of `size` bytes is what it was made of, in the same order.
-    fn packs(size: usize, count: usize) {
-        let mut memory: Vec<u128> = std::vec![0; size / 16 * count];
-        let base = memory.as_mut_ptr().cast::<u8>();
-        let blocks: Vec<*mut Block> = (0..count)
-            // SAFETY: inside `memory`, which is aligned to 16. 7 divides none of the counts.
-            .map(|i| unsafe { base.add((i * 7 + 3) % count * size) }.cast())
-            .collect();
-        // SAFETY: the blocks are ours and distinct.
-        unsafe {
-            let batch = Batch::of(blocks.as_ptr().add(count - 1), count, size);
-            let link = Batch::from_head(blocks[0]);
-            batch.set_link(link);
-            assert_eq!((batch.count(), batch.link()), (count, link));
-            let mut out = std::vec![core::ptr::null_mut::<Block>(); count];
-            let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
-            let opened = batch.open(count, out.as_mut_ptr().add(count - 1), size, are_blocks);
-            assert_eq!(opened, Ok(()));
-            assert_eq!(out, blocks);
-        }
-    }
-
-    #[test]
-    fn a_batch_names_every_block_once() {
-        for size in [16, 32, 48, 64, 256, 1024, 8192] {
-            for count in [1, 2, 3, 5, 8, 15, 16, 100, 128] {
-                packs(size, count);
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_batch_does_not_need_is_not_written() {
-        let mut memory = [u128::MAX; 8 * 64 / 16];
-        let base = memory.as_mut_ptr().cast::<Block>();
-        // SAFETY: eight blocks of 64 bytes of our own.
-        unsafe {
-            let blocks: [*mut Block; 7] = core::array::from_fn(|i| base.add(4 * i));
-            let batch = Batch::of(blocks.as_ptr().add(6), 7, 64);
-            assert_eq!(batch.count(), 7);
-        }
-        // The newest names the six others.
-        assert!(memory[..6 * 4].iter().all(|&word| word == u128::MAX));
-        assert!(memory[6 * 4 + 4..].iter().all(|&word| word == u128::MAX));
-    }
-
-    /// Miri sees what it is there for: a read behind a batch's blocks. Asked for by `.ci/run`, which wants it to fail.
-    #[cfg(miri)]
-    #[test]
-    fn a_planted_read_is_reported() {
-        if std::env::var_os("MIRI_PLANT").is_some() {
-            let memory = [0u128; 4];
-            // SAFETY: not safe, on purpose.
-            assert!(unsafe { memory.as_ptr().add(4).read() } == 0);
-        }
-    }
-
-    /// Whichever of its addresses is not one is found, and so is the block that names it.
-    #[test]
-    fn a_damaged_batch_is_not_followed() {
-        for (size, word, by) in [(16, 0, 7), (32, 2, 7), (32, 3, 5), (64, 4, 7), (64, 2, 6)] {
-            let mut memory = [0u128; 4 * 8];
-            let base = memory.as_mut_ptr().cast::<u8>();
-            // SAFETY: eight blocks of our own.
-            unsafe {
-                let blocks: [*mut Block; 8] =
-                    core::array::from_fn(|i| base.add(size * i).cast::<Block>());
-                let batch = Batch::of(blocks.as_ptr().add(7), 8, size);
-                *blocks[by].cast::<usize>().add(word) = 0x1230;
-                let mut out = [core::ptr::null_mut::<Block>(); 8];
-                let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));
-                let opened = batch.open(8, out.as_mut_ptr().add(7), size, are_blocks);
-                assert_eq!(opened, Err(blocks[by]), "size {size}, word {word}");
-            }
-        }
-    }
-}
+#[path = "batch_tests.rs"]
+mod tests;

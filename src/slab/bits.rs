@@ -18,6 +18,10 @@ pub(crate) fn set(map: &mut [u64], at: usize) -> bool {
     was_clear
 }
 
+pub(crate) fn is_set(map: &[u64], at: usize) -> bool {
+    map[at / WORD] >> (at % WORD) & 1 != 0
+}
+
 pub(crate) fn clear(map: &mut [u64], at: usize) {
     map[at / WORD] &= !(1 << (at % WORD));
 }

@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::base::size_class::{SLAB_CLASSES, capacity, size, slots};
-use crate::os::fake::{self, Call};
-use crate::os::sys::Errno;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::vec::Vec;
@@ -67,86 +65,35 @@ fn the_pages_that_can_go_are_those_without_a_used_block() {
 fn resident_blocks_are_taken_first_and_each_once() {
     let mut rng = SmallRng::seed_from_u64(2);
     for grid in grids() {
-        let mut unused = Unused::NONE;
-        let holes = unused.get(grid).expect("memory");
-        // SAFETY: the words are this test's.
-        unsafe {
-            let map = random_map(grid, &mut rng, 3);
-            holes.free(grid).copy_from_slice(&map);
-            let gone = grid.free_pages(&map);
-            holes.set_gone(gone);
-            let mut left = map.clone();
-            let (mut away, mut count) = (gone, 0);
-            loop {
-                let mut found = Vec::new();
-                let taken = holes.take(grid, 7, 3, |at| found.push(at));
-                assert_eq!(taken, found.len());
-                assert!(found.is_sorted());
-                if taken == 0 {
-                    break;
-                }
-                let resident = |at: usize| pages_of(grid, at) & away == 0;
-                if resident(found[0]) {
-                    assert!(found.iter().all(|&at| resident(at)) && taken <= 7);
-                } else {
-                    let free = (0..grid.capacity).filter(|&at| is_free(&left, at));
-                    assert!(!free.into_iter().any(resident), "resident ones come first");
-                    assert!(taken <= 3);
-                }
-                for at in found {
-                    assert!(is_free(&left, at), "block {at} was free");
-                    bits::clear(&mut left, at);
-                    away &= !pages_of(grid, at);
-                    count += 1;
-                }
-                assert_eq!((holes.gone(), &*holes.free(grid)), (away, &left[..]));
+        let mut free = random_map(grid, &mut rng, 3);
+        let mut gone = grid.free_pages(&free);
+        let mut left = free.clone();
+        let (mut away, mut count, all) = (gone, 0, bits::count(&free));
+        loop {
+            let mut found = Vec::new();
+            let taken = grid.take(&mut free, &mut gone, 7, 3, |at| found.push(at));
+            assert_eq!(taken, found.len());
+            assert!(found.is_sorted());
+            if taken == 0 {
+                break;
             }
-            assert_eq!(count, bits::count(&map));
-            assert_eq!(away, 0, "where all blocks are out no page is gone");
-            unused.put(holes, grid);
+            let resident = |at: usize| pages_of(grid, at) & away == 0;
+            if resident(found[0]) {
+                assert!(found.iter().all(|&at| resident(at)) && taken <= 7);
+            } else {
+                let free = (0..grid.capacity).filter(|&at| is_free(&left, at));
+                assert!(!free.into_iter().any(resident), "resident ones come first");
+                assert!(taken <= 3);
+            }
+            for at in found {
+                assert!(is_free(&left, at), "block {at} was free");
+                bits::clear(&mut left, at);
+                away &= !pages_of(grid, at);
+                count += 1;
+            }
+            assert_eq!((gone, &free), (away, &left));
         }
+        assert_eq!(count, all);
+        assert_eq!(away, 0, "where all blocks are out no page is gone");
     }
-}
-
-#[test]
-fn words_are_used_again_and_come_back_clear() {
-    let grids: Vec<_> = grids().collect();
-    let mut unused = Unused::NONE;
-    for (&grid, &other) in grids.iter().zip(grids.iter().rev()) {
-        let (one, two) = (unused.get(grid).expect("memory"), unused.get(other));
-        let two = two.expect("memory");
-        assert_ne!(one, two);
-        // SAFETY: the words are this test's.
-        unsafe {
-            one.set_gone(Pages::MAX);
-            one.free(grid).fill(u64::MAX);
-            assert!(two.gone() == 0 && two.free(other).iter().all(|&word| word == 0));
-            unused.put(one, grid);
-            let again = unused.get(grid).expect("memory");
-            assert_eq!(again, one);
-            assert!(again.gone() == 0 && again.free(grid).iter().all(|&word| word == 0));
-            unused.put(again, grid);
-            unused.put(two, other);
-        }
-    }
-}
-
-#[test]
-fn without_memory_there_are_no_words() {
-    if !fake::alone("slab::holes::tests::without_memory_there_are_no_words") {
-        return;
-    }
-    let grid = Grid::new(16, 4096);
-    fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-    let mut unused = Unused::NONE;
-    let mut had: Vec<Holes> = Vec::new();
-    had.extend(core::iter::from_fn(|| unused.get(grid)));
-    assert_eq!(unused.get(grid), None);
-    if let Some(one) = had.pop() {
-        // SAFETY: the words are this test's.
-        unsafe { unused.put(one, grid) };
-        assert_eq!(unused.get(grid), Some(one), "what was put back is there");
-    }
-    fake::clear();
-    assert!(unused.get(grid).is_some());
 }

@@ -31,7 +31,7 @@ impl Inbox {
         loop {
             let count = (old >> COUNT_SHIFT).saturating_add(1).min(COUNT_MAX);
             // SAFETY: ours until the exchange below succeeds.
-            unsafe { batch.set_link(Batch::from_head((old & POINTER) as *mut Block)) };
+            unsafe { batch.set_posted(Batch::from_head((old & POINTER) as *mut Block)) };
             let new = batch.head() as u64 | count << COUNT_SHIFT;
             // Release: the taker's Acquire sees the chain and its links, and through the release sequence those of
             // every batch below. Relaxed on failure: only retried.

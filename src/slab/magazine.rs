@@ -17,7 +17,7 @@ pub(crate) const ROOM: usize = (SIZE - 2 * size_of::<usize>()) / size_of::<*mut 
 /// A stack of addresses. All-zero is empty.
 #[repr(C, align(4096))]
 pub(crate) struct Magazine {
-    /// The next of a list of magazines.
+    /// The next of a list of magazines. Null while a bin lies in them: a bin has two places that hold null.
     pub(crate) below: *mut Magazine,
     /// The first `count` of `blocks` are written. 0 while a bin lies in them: the place below its oldest, which holds null.
     count: usize,
@@ -29,9 +29,11 @@ const _: () = assert!(
     "a magazine can be purged alone"
 );
 const _: () = assert!(
-    offset_of!(Magazine, count) + size_of::<usize>() == offset_of!(Magazine, blocks)
+    offset_of!(Magazine, below) == 0
+        && offset_of!(Magazine, count) == size_of::<usize>()
+        && offset_of!(Magazine, count) + size_of::<usize>() == offset_of!(Magazine, blocks)
         && size_of::<usize>() == size_of::<*mut Block>(),
-    "the count is the place below the oldest"
+    "link and count are the places below the oldest"
 );
 
 impl Magazine {
@@ -54,7 +56,8 @@ impl Magazine {
         unsafe { (*this).count }
     }
 
-    /// Has it serve as a bin: the place that holds null, with [`ROOM`] places above it, and how many of them are taken.
+    /// Has it serve as a bin, and be of no list: the upper place that holds null, with [`ROOM`] places above it, and how
+    /// many of them are taken.
     ///
     /// # Safety
     /// `this` is the caller's.
@@ -62,6 +65,7 @@ impl Magazine {
         // SAFETY: the caller's promise.
         unsafe {
             let count = core::mem::take(&mut (*this).count);
+            (*this).below = ptr::null_mut();
             let bottom = this.byte_add(offset_of!(Magazine, count)).cast();
             (bottom, count)
         }

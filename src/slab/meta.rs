@@ -30,11 +30,6 @@ pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
     allocate_bytes(size_of::<T>(), align_of::<T>()).map(NonNull::cast)
 }
 
-/// `count` zeroed words, likewise.
-pub(crate) fn allocate_words(count: usize) -> Option<NonNull<u64>> {
-    allocate_bytes(count * size_of::<u64>(), align_of::<u64>()).map(NonNull::cast)
-}
-
 /// `count` zeroed words in cache lines of their own, likewise.
 pub(crate) fn allocate_lines(count: usize) -> Option<NonNull<u64>> {
     allocate_bytes(count * size_of::<u64>(), CACHE_LINE).map(NonNull::cast)

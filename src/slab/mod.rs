@@ -4,9 +4,12 @@
 pub(crate) mod batch;
 pub(crate) mod bits;
 #[cfg(not(loom))]
+pub(crate) mod check;
+#[cfg(not(loom))]
 pub(crate) mod depot;
 #[cfg(not(loom))]
 pub(crate) mod directory;
+#[cfg(not(loom))]
 #[cfg(not(loom))]
 pub(crate) mod holes;
 pub(crate) mod inbox;
@@ -14,6 +17,8 @@ pub(crate) mod inbox;
 pub(crate) mod magazine;
 #[cfg(not(loom))]
 pub(crate) mod meta;
+#[cfg(not(loom))]
+pub(crate) mod report;
 #[cfg(not(loom))]
 #[allow(clippy::module_inception)]
 pub(crate) mod slab;

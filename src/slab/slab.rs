@@ -4,22 +4,27 @@
 //! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
 //! set of the cache or of its TLB.
 //!
-//! The free blocks are chained in batches, in band, until OS pages of the slab go back to the kernel: from then on a bitmap
-//! holds them (`holes`), until all are taken or the slab goes.
+//! A bit says of each block whether it is free in the slab (`Superslab::bits_of`). Nothing of a slab lies in its free blocks: what a
+//! program writes there after a free changes nothing, a block that comes back twice is seen, and OS pages that hold nothing
+//! but free blocks can go (`holes`).
 
-use super::batch::{self, Addresses, Batch, Block};
-use super::holes::Holes;
+use super::batch::Block;
+use super::bits;
+use super::holes::Pages;
 use super::superslab::UNIT;
-use crate::base::size_class;
+use crate::base::size_class::{self, CLASSES};
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
-use core::ptr;
+use core::sync::atomic::AtomicBool;
+use core::{ptr, slice};
 
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
 pub(crate) struct Slab {
-    pub(super) free: Option<Batch>,
-    /// The free blocks of a slab with holes; `free` is `None` then, and every block counts as carved.
-    pub(super) holes: Option<Holes>,
+    /// A bit for each block, set for those that are free here. Words of the slot's in the descriptor, all clear while no slab
+    /// is open there.
+    pub(super) free: *mut u64,
+    /// OS pages of the slab that went back to the kernel. If there are any, every block counts as carved.
+    pub(super) gone: Pages,
     pub(crate) next: *mut Slab,
     pub(crate) prev: *mut Slab,
     pub(crate) base: usize,
@@ -41,6 +46,8 @@ pub(crate) struct Slab {
     pub(crate) rest: Rest,
     /// Pages of the slab are being given back. It is in no list, nothing is taken from it, and it stays a slab.
     pub(crate) going: bool,
+    /// Of a run: it was freed and not allocated since, wherever it lies. Any thread writes this.
+    pub(super) run_is_free: AtomicBool,
 }
 
 /// For how long no block was taken from a slab or came back to it, as far as those know who look for holes.
@@ -62,6 +69,9 @@ const _: () = assert!(
     "a slab's state is one cache line"
 );
 
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
+
 /// How many blocks a class with few has: one that gets fewer asks again soon.
 const FEW: usize = 8;
 
@@ -77,8 +87,16 @@ impl Slab {
     /// Sets the slab up for `class`; nothing of it is out.
     ///
     /// # Safety
-    /// The caller claimed the slots and holds the lock of heap `owner`.
-    pub(crate) unsafe fn open(this: *mut Slab, base: usize, class: usize, owner: u32, clean: bool) {
+    /// The caller claimed the slots and holds the lock of heap `owner`. `free` leads to a clear bit for each block, the slab's
+    /// alone until it is closed.
+    pub(crate) unsafe fn open(
+        this: *mut Slab,
+        base: usize,
+        class: usize,
+        owner: u32,
+        clean: bool,
+        free: *mut u64,
+    ) {
         let capacity = size_class::capacity(class);
         // Another cache line and another 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
         // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB, whose set is
@@ -98,8 +116,8 @@ impl Slab {
         // SAFETY: the caller has exclusive use of the slab.
         unsafe {
             this.write(Slab {
-                free: None,
-                holes: None,
+                free,
+                gone: 0,
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
                 base,
@@ -114,8 +132,30 @@ impl Slab {
                 back: 0,
                 rest: Rest::Stirred,
                 going: false,
+                run_is_free: AtomicBool::new(false),
             });
         }
+    }
+
+    /// Ends that: the bits are left as they were found. Nothing of the slab is out.
+    pub(crate) fn close(&mut self) {
+        // What no block came back to was never written, and stays so.
+        self.bits_mut()
+            .iter_mut()
+            .filter(|word| **word != 0)
+            .for_each(|word| *word = 0);
+    }
+
+    /// The bits of the blocks that are free here.
+    pub(super) fn bits(&self) -> &[u64] {
+        // SAFETY: so many words are the slab's, by the promise made to `open`, and whoever has the slab has them.
+        unsafe { slice::from_raw_parts(self.free, bits::words(self.capacity())) }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn bits_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts_mut(self.free, bits::words(self.capacity())) }
     }
 
     /// Blocks out.
@@ -139,11 +179,11 @@ impl Slab {
     /// Bytes of the blocks that were ever handed out, without the pages that are gone.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
-        match self.holes {
-            None => self.carved_bytes(),
+        match self.gone {
+            0 => self.carved_bytes(),
             // A slab of which a block is out holds more than the bytes behind its last block, which may be of a page that
             // is gone.
-            Some(_) => self.carved_bytes().saturating_sub(self.gone_bytes()),
+            _ => self.carved_bytes().saturating_sub(self.gone_bytes()),
         }
     }
 
@@ -163,7 +203,8 @@ impl Slab {
     }
 
     /// Takes up to `most` freed blocks, or where there are none up to `carve` new ones (at least 1), and writes their
-    /// addresses from `to` upwards. New blocks are not touched; the last written is the first of them.
+    /// addresses from `to` upwards. New blocks are not touched; the last written is the one with the lowest address, or the
+    /// first of the new ones.
     ///
     /// # Safety
     /// `to` has room for `most` addresses, and for `carve`.
@@ -172,17 +213,17 @@ impl Slab {
         to: *mut *mut Block,
         most: usize,
         carve: usize,
-        scratch: &mut Addresses,
     ) -> Option<Taken> {
         self.rest = Rest::Stirred;
         if self.free_count > 0 {
             // SAFETY: the caller has the room.
             let count = unsafe {
-                match self.holes {
-                    None => self.take_freed(to, most, scratch),
-                    Some(holes) => self.take_from(holes, to, most, carve),
+                match self.gone {
+                    0 => self.take_freed(to, most),
+                    _ => self.take_resident(to, most, carve),
                 }
             };
+            self.free_count -= count as u16;
             return Some(Taken { count, zero: false });
         }
         let left = (self.capacity - self.carved) as usize;
@@ -199,48 +240,29 @@ impl Slab {
     }
 
     /// # Safety
-    /// `to` has room for `most` addresses, at least 1.
-    unsafe fn take_freed(
-        &mut self,
-        to: *mut *mut Block,
-        most: usize,
-        scratch: &mut Addresses,
-    ) -> usize {
-        let size = size_class::size(self.class as usize);
-        let mut got = 0;
-        while got < most
-            && let Some(batch) = self.free
-        {
-            // SAFETY: free blocks of ours, whose words only a stray write can have changed; that is looked for. The
-            // caller has the room.
-            unsafe {
-                let (count, next) = batch.header();
-                if count == 0
-                    || count > batch::MOST.min(self.free_count as usize)
-                    || next.is_some_and(|next| !self.is_block(next.head() as usize))
-                    || (next.is_none() && count != self.free_count as usize)
-                {
-                    damaged(batch.head());
-                }
-                self.free = next;
-                self.free_count -= count as u16;
-                let fit = count.min(most - got);
-                let last = if fit == count {
-                    to.add(got + count - 1)
-                } else {
-                    scratch.first().add(count - 1)
-                };
-                let are_blocks = |some: &[*mut Block], _| self.may_be_blocks(some);
-                let opened = batch.open(count, last, size, are_blocks);
-                opened.unwrap_or_else(|block| damaged(block));
-                if fit < count {
-                    ptr::copy_nonoverlapping(last.sub(fit - 1), to.add(got), fit);
-                    self.give(last.sub(fit), count - fit);
-                }
-                got += fit;
+    /// `to` has room for `most` addresses, and no page is gone.
+    unsafe fn take_freed(&mut self, to: *mut *mut Block, most: usize) -> usize {
+        let (base, size) = (self.base, size_class::size(self.class as usize));
+        let count = most.min(self.free_count as usize);
+        let mut left = count;
+        let mut first = base;
+        for word in self.bits_mut() {
+            let mut free = *word;
+            while free != 0 && left > 0 {
+                left -= 1;
+                let block = first + free.trailing_zeros() as usize * size;
+                // SAFETY: the caller has the room.
+                unsafe { *to.add(left) = block as *mut Block };
+                free &= free - 1;
             }
+            *word = free;
+            if left == 0 {
+                break;
+            }
+            first += WORD * size;
         }
-        got
+        debug_assert!(left == 0, "as many bits are set as are counted");
+        count
     }
 
     /// Blocks of `carve` to be carved at once. Where that is a page's worth or less, and the slab's first, those up to the
@@ -270,87 +292,89 @@ impl Slab {
         self.carved += count as u16;
     }
 
-    /// Puts back the blocks at the `count` addresses up to and including `*last`.
+    /// Puts back the blocks at the `count` addresses up to and including `*last`. The error is the first of them that is no
+    /// block of this slab, or free here already.
     ///
     /// # Safety
-    /// They are 1 to [`batch::MOST`] blocks of this slab that are out, and the caller owns them.
+    /// There are so many addresses, at most as many as blocks of the slab are out.
     #[inline]
-    pub(crate) unsafe fn give(&mut self, last: *const *mut Block, count: usize) {
-        // SAFETY: the caller owns the blocks.
-        unsafe {
-            if let Some(holes) = self.holes {
-                self.give_to(holes, last, count);
-            } else {
-                let batch = Batch::of(last, count, size_class::size(self.class as usize));
-                batch.set_link(self.free);
-                self.free = Some(batch);
+    pub(crate) unsafe fn give(
+        &mut self,
+        last: *const *mut Block,
+        count: usize,
+    ) -> Result<(), *mut Block> {
+        let blocks = Blocks::of(self.class as usize);
+        let base = self.base;
+        let free = self.free;
+        for i in 0..count {
+            // SAFETY: so many addresses, says the caller; the words have a bit for each block.
+            unsafe {
+                let block = *last.sub(i);
+                let Some(at) = blocks.index((block as usize).wrapping_sub(base)) else {
+                    return Err(block);
+                };
+                let (word, bit) = (free.add(at / WORD), 1 << (at % WORD));
+                if *word & bit != 0 {
+                    return Err(block);
+                }
+                *word |= bit;
             }
         }
         self.rest = Rest::Stirred;
         self.free_count += count as u16;
+        Ok(())
     }
 
-    /// The number of the block that starts at `addr`, if one does.
-    pub(super) fn index(&self, addr: usize) -> Option<usize> {
-        let offset = addr.wrapping_sub(self.base);
-        let size = size_class::size(self.class as usize);
-        let at = offset / size;
-        (offset == at * size && at < self.capacity as usize).then_some(at)
+    /// Whether the block that starts at `addr` is free in the slab, or was never handed out.
+    pub(crate) fn is_free(&self, addr: usize) -> bool {
+        let Some(at) = Blocks::of(self.class as usize).index(addr.wrapping_sub(self.base)) else {
+            return false;
+        };
+        let (start, capacity) = (self.start as usize, self.capacity());
+        // As which one it was carved, or will be.
+        let turn = if at < start { at + capacity } else { at } - start;
+        turn >= self.carved as usize || bits::is_set(self.bits(), at)
     }
+}
 
-    /// Whether `addr` is the start of a block of this slab.
-    pub(crate) fn is_block(&self, addr: usize) -> bool {
-        self.index(addr).is_some()
+/// How the blocks of a slab lie: their numbers from their addresses, without a division.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks {
+    pub(super) inverse: u64,
+    pub(super) capacity: usize,
+}
+
+/// For each class, and 2^64 divided by its size, rounded up. An offset into a slab multiplied by it has the number of the block
+/// above 64 bits; the bits below are less than it if and only if the offset is a multiple of the size, as they are so many
+/// 2^64ths of a block (Lemire, Kaser, Kurz: Faster remainder by direct computation).
+static BLOCKS: [Blocks; CLASSES] = {
+    let mut blocks = [Blocks {
+        inverse: 0,
+        capacity: 0,
+    }; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        blocks[class] = Blocks {
+            inverse: u64::MAX / size_class::SIZES[class] as u64 + 1,
+            capacity: size_class::capacity(class),
+        };
+        class += 1;
     }
+    blocks
+};
 
-    /// Whether the addresses may be those of blocks of this slab.
+impl Blocks {
     #[inline]
-    fn may_be_blocks(&self, some: &[*mut Block]) -> bool {
-        let size = size_class::size(self.class as usize);
-        let starts = (self.capacity as usize - 1) * size + 1;
-        let (mut bits, mut inside) = (0, true);
-        for &block in some {
-            bits |= block as usize;
-            inside &= (block as usize).wrapping_sub(self.base) < starts;
-        }
-        inside && bits.is_multiple_of(size_of::<Block>())
+    pub(crate) fn of(class: usize) -> Blocks {
+        BLOCKS[class]
     }
 
-    /// Calls `found` with the number of each free block, which are in band. Returns whether all were read: not if words
-    /// are damaged.
-    pub(super) fn each_free(&self, scratch: &mut Addresses, mut found: impl FnMut(usize)) -> bool {
-        let size = size_class::size(self.class as usize);
-        let mut left = self.free_count as usize;
-        let mut at = self.free;
-        while let Some(batch) = at {
-            let is_block = |&block: &*mut Block| self.is_block(block as usize);
-            let are_blocks = |some: &[*mut Block], _| some.iter().all(is_block);
-            if !self.is_block(batch.head() as usize) {
-                return false;
-            }
-            // SAFETY: a block of ours, and each that it names is looked at before it is read.
-            unsafe {
-                let (count, next) = batch.header();
-                if count == 0 || count > left.min(batch::MOST) {
-                    return false;
-                }
-                let first = scratch.first();
-                if batch
-                    .open(count, first.add(count - 1), size, are_blocks)
-                    .is_err()
-                {
-                    return false;
-                }
-                for i in 0..count {
-                    self.index(*first.add(i) as usize)
-                        .into_iter()
-                        .for_each(&mut found);
-                }
-                left -= count;
-                at = next;
-            }
-        }
-        left == 0
+    /// The number of the block that starts so many bytes into the slab, if one does.
+    #[inline(always)]
+    pub(crate) fn index(self, offset: usize) -> Option<usize> {
+        let product = offset as u128 * u128::from(self.inverse);
+        let at = (product >> 64) as usize;
+        (at < self.capacity && (product as u64) < self.inverse).then_some(at)
     }
 }
 

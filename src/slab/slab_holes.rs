@@ -1,16 +1,16 @@
-//! What a slab does with holes: which pages can go, how its free blocks come out of band, and how they are taken and put
-//! back there.
+//! What a slab does with holes: which pages can go, and how blocks are taken where some are gone.
 
-use super::batch::{Addresses, Block};
+use super::batch::Block;
 use super::bits;
-use super::holes::{Grid, Holes, Pages, Unused};
-use super::slab::{Slab, damaged};
+use super::holes::{Grid, Pages};
+use super::slab::Slab;
+use super::superslab::MOST_BLOCKS;
 use crate::base::size_class;
 use crate::os::sys;
 use core::slice;
 
 /// A bit for each free block of any slab.
-pub(crate) type Map = [u64; bits::words(crate::base::units::SLOT / size_of::<Block>())];
+type Map = [u64; bits::words(MOST_BLOCKS)];
 
 /// Pages of a slab that can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,95 +39,49 @@ impl Slab {
     }
 
     pub(super) fn gone_bytes(&self) -> usize {
-        // SAFETY: whoever has the slab holds its owner's lock.
-        let gone = self.holes.map_or(0, |holes| unsafe { holes.gone() });
-        self.grid().bytes(gone)
+        self.grid().bytes(self.gone)
     }
 
-    /// Looks at every free block, and notes them in `map` if they are in band.
-    pub(crate) fn survey(&self, map: &mut Map, scratch: &mut Addresses) -> Chance {
+    /// Which pages can go.
+    pub(crate) fn survey(&self) -> Chance {
         let grid = self.grid();
-        if let Some(holes) = self.holes {
-            // SAFETY: whoever has the slab holds its owner's lock.
-            let pages = unsafe { grid.free_pages(holes.free(grid)) & !holes.gone() };
-            return Chance { pages, used: pages };
-        }
-        let capacity = self.capacity as usize;
+        let capacity = self.capacity();
+        let map: &mut Map = &mut [0; _];
         let map = &mut map[..bits::words(capacity)];
-        map.fill(0);
-        for i in self.carved as usize..capacity {
-            // Each of them is another.
-            let _ = bits::set(map, (self.start as usize + i) % capacity);
-        }
         let untouched = if self.carved < self.capacity {
+            set_all(map, self.uncarved());
             grid.free_pages(map)
         } else {
             0
         };
-        let mut twice = None;
-        let read = self.each_free(scratch, |at| {
-            if !bits::set(map, at) {
-                twice = Some(at);
-            }
-        });
-        if let Some(at) = twice {
-            damaged((self.base + at * size_class::size(self.class as usize)) as *mut Block);
+        for (word, free) in map.iter_mut().zip(self.bits()) {
+            *word |= free;
         }
-        if !read {
-            damaged(
-                self.free
-                    .map_or(core::ptr::null_mut(), |batch| batch.head()),
-            );
-        }
-        let pages = grid.free_pages(map);
+        let pages = grid.free_pages(map) & !self.gone;
         Chance {
             pages,
             used: pages & !untouched,
         }
     }
 
-    /// Has the free blocks kept out of band, as [`Slab::survey`] has just noted them in `map`; so they are already if the
-    /// slab has holes. Returns whether they are: not when out of memory.
-    #[must_use]
-    pub(crate) fn come_out_of_band(&mut self, map: &Map, unused: &mut Unused) -> bool {
-        if self.holes.is_some() {
-            return true;
-        }
-        let grid = self.grid();
-        let Some(holes) = unused.get(grid) else {
-            return false;
-        };
-        // SAFETY: whoever has the slab holds its owner's lock.
-        let free = unsafe { holes.free(grid) };
-        free.copy_from_slice(&map[..free.len()]);
+    /// The numbers of the blocks that were never handed out.
+    fn uncarved(&self) -> impl Iterator<Item = usize> + use<> {
+        let (start, capacity) = (self.start as usize, self.capacity());
+        (self.carved as usize..capacity).map(move |i| (start + i) % capacity)
+    }
+
+    /// Has the blocks that were never handed out count as freed, as pages are about to go.
+    pub(crate) fn carve_rest(&mut self) {
+        let uncarved = self.uncarved();
+        set_all(self.bits_mut(), uncarved);
         self.free_count += self.capacity - self.carved;
         self.carved = self.capacity;
-        self.free = None;
-        self.holes = Some(holes);
-        true
     }
 
     /// The pages are gone, of those that [`Slab::survey`] found while nothing was taken since.
     pub(crate) fn lost(&mut self, pages: Pages) {
-        if let Some(holes) = self.holes {
-            // SAFETY: whoever has the slab holds its owner's lock.
-            unsafe { holes.set_gone(holes.gone() | pages) };
-        }
+        self.gone |= pages;
         debug_assert!(self.is_valid());
-    }
-
-    /// Puts the words away that the slab does not need any more: all of its blocks are out, or it goes.
-    pub(crate) fn put_holes_away(&mut self, unused: &mut Unused) {
-        if let Some(holes) = self.holes.take() {
-            // SAFETY: they were this slab's.
-            unsafe { unused.put(holes, self.grid()) };
-        }
-    }
-
-    /// Whether the slab has holes but no free block, and so none that is a hole.
-    #[inline]
-    pub(crate) fn is_filled(&self) -> bool {
-        self.holes.is_some() && self.free_count == 0
     }
 
     /// Takes blocks of a slab with holes. The last written has the lowest address.
@@ -135,65 +89,52 @@ impl Slab {
     /// # Safety
     /// As for [`Slab::take`].
     #[cold]
-    pub(super) unsafe fn take_from(
+    pub(super) unsafe fn take_resident(
         &mut self,
-        holes: Holes,
         to: *mut *mut Block,
         most: usize,
         carve: usize,
     ) -> usize {
         let (base, size) = (self.base, size_class::size(self.class as usize));
+        let grid = self.grid();
         let mut count = 0;
-        // SAFETY: whoever has the slab holds its owner's lock. The caller has room for `most` addresses, and is told of no
-        // more blocks.
-        let taken = unsafe {
+        // SAFETY: the caller has room for `most` addresses, and is told of no more blocks.
+        unsafe {
             let found = |at: usize| {
                 to.add(count).write((base + at * size) as *mut Block);
                 count += 1;
             };
-            let taken = holes.take(self.grid(), most, carve, found);
+            let mut gone = self.gone;
+            let taken = grid.take(self.bits_mut(), &mut gone, most, carve, found);
+            self.gone = gone;
             slice::from_raw_parts_mut(to, taken).reverse();
             taken
-        };
-        self.free_count -= taken as u16;
-        taken
-    }
-
-    /// # Safety
-    /// As for [`Slab::give`].
-    #[cold]
-    pub(super) unsafe fn give_to(&mut self, holes: Holes, last: *const *mut Block, count: usize) {
-        // SAFETY: whoever has the slab holds its owner's lock; the caller has `count` addresses.
-        unsafe {
-            let free = holes.free(self.grid());
-            for i in 0..count {
-                let block = *last.sub(i);
-                let at = self.index(block as usize);
-                if !at.is_some_and(|at| bits::set(free, at)) {
-                    damaged(block);
-                }
-            }
         }
     }
 
-    /// Debug walker: the free batches have `free_count` blocks of this slab, and nothing else; or so many bits are set,
-    /// and the pages that are gone hold free blocks alone.
+    /// Debug walker: so many bits are set, all of blocks that were handed out, and the pages that are gone hold free blocks
+    /// alone.
     pub(crate) fn is_valid(&self) -> bool {
-        let counts = self.carved <= self.capacity && self.free_count <= self.carved;
-        let Some(holes) = self.holes else {
-            let mut blocks = 0;
-            let listed = self.each_free(&mut Addresses::new(), |_| blocks += 1);
-            return counts && listed && blocks == self.free_count as usize;
-        };
-        let grid = self.grid();
-        // SAFETY: whoever has the slab holds its owner's lock.
-        let (free, gone) = unsafe { (holes.free(grid), holes.gone()) };
-        counts
-            && self.free.is_none()
-            && self.carved == self.capacity
+        let capacity = self.capacity();
+        let free = self.bits();
+        let mut uncarved: Map = [0; _];
+        set_all(&mut uncarved, self.uncarved());
+        self.carved <= self.capacity
+            && self.free_count <= self.carved
             && bits::count(free) == self.free_count as usize
-            && bits::next_set(free, self.capacity as usize).is_none()
-            && gone & !grid.free_pages(free) == 0
+            && bits::next_set(free, capacity).is_none()
+            && free
+                .iter()
+                .zip(&uncarved)
+                .all(|(free, new)| free & new == 0)
+            && (self.gone == 0 || self.gone & !self.grid().free_pages(free) == 0)
+    }
+}
+
+fn set_all(map: &mut [u64], blocks: impl Iterator<Item = usize>) {
+    for at in blocks {
+        let is_new = bits::set(map, at);
+        debug_assert!(is_new, "a block that was never out does not come back");
     }
 }
 

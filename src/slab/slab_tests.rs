@@ -1,28 +1,64 @@
 use super::*;
-use crate::slab::holes::Unused;
-use crate::slab::slab_holes::Map;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashSet;
 use std::vec::Vec;
 
+/// Opens a slab with bits of its own, which it has for good.
+unsafe fn open(slab: *mut Slab, base: usize, class: usize, clean: bool) {
+    let free = Vec::leak(std::vec![0; bits::words(size_class::capacity(class))]).as_mut_ptr();
+    // SAFETY: the caller has the memory.
+    unsafe { Slab::open(slab, base, class, 7, clean, free) };
+}
+
+unsafe fn give(slab: &mut Slab, block: *mut Block) {
+    // SAFETY: the caller took it.
+    assert_eq!(unsafe { slab.give(&block, 1) }, Ok(()));
+}
+
+fn is_block(slab: &Slab, block: *mut Block) -> bool {
+    let at = Blocks::of(slab.class as usize).index(block as usize - slab.base);
+    at.is_some_and(|at| slab.base + at * size_class::size(slab.class as usize) == block as usize)
+}
+
+/// Every offset into a slab of every class, and some that lie in none.
+#[test]
+fn starts_are_told_from_all_other_addresses() {
+    for class in (1..CLASSES).step_by(if cfg!(miri) { 37 } else { 1 }) {
+        let (size, capacity) = (size_class::size(class), size_class::capacity(class));
+        let blocks = Blocks::of(class);
+        // An interpreter, a thousand times as slow, looks at fewer.
+        let some = (0..size_class::slots(class) * SLOT).step_by(if cfg!(miri) { 1009 } else { 1 });
+        let far =
+            (0..64).flat_map(|bit| [1 << bit, size.wrapping_shl(bit), usize::MAX - bit as usize]);
+        for offset in some.chain(far) {
+            let is = offset % size == 0 && offset / size < capacity;
+            let expected = is.then_some(offset / size);
+            assert_eq!(blocks.index(offset), expected, "{offset} of {size}");
+        }
+    }
+}
+
+/// An interpreter, a thousand times as slow, takes a few.
+fn classes() -> impl Iterator<Item = usize> {
+    (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 31 } else { 1 })
+}
+
 #[test]
 fn take_and_give_keep_the_equation() {
-    // An interpreter, a thousand times as slow, takes a few classes.
-    for class in (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 20 } else { 1 }) {
+    for class in classes() {
         let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
         // SAFETY: as many slots of memory of our own as the slab has, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
             let mut slab: Slab = core::mem::zeroed();
-            Slab::open(&raw mut slab, base, class, 7, true);
+            open(&raw mut slab, base, class, true);
             let mut seen = HashSet::new();
             let mut blocks = Vec::new();
             let mut to = [ptr::null_mut::<Block>(); 10];
-            let mut scratch = Addresses::new();
-            while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4, &mut scratch) {
+            while let Some(taken) = slab.take(to.as_mut_ptr(), 10, 4) {
                 assert!(taken.zero && taken.count <= 4);
                 for &at in &to[..taken.count] {
-                    assert!(slab.is_block(at as usize) && seen.insert(at as usize));
+                    assert!(is_block(&slab, at) && seen.insert(at as usize));
                     blocks.push(at);
                 }
             }
@@ -31,24 +67,25 @@ fn take_and_give_keep_the_equation() {
                 (slab.capacity(), slab.capacity(), 0)
             );
             for &block in blocks.iter().rev().skip(1) {
-                slab.give(&block, 1);
+                give(&mut slab, block);
             }
             assert!(slab.is_valid());
             assert_eq!(slab.out(), 1);
             if slab.capacity() > 1 {
-                let one = slab.take(to.as_mut_ptr(), 1, 1, &mut scratch).unwrap();
+                let one = slab.take(to.as_mut_ptr(), 1, 1).unwrap();
                 assert_eq!((one.count, slab.out()), (1, 2));
-                slab.give(&to[0], 1);
-                let again = slab.take(to.as_mut_ptr(), 3, 4, &mut scratch).unwrap();
+                give(&mut slab, to[0]);
+                let again = slab.take(to.as_mut_ptr(), 3, 4).unwrap();
                 let all = slab.capacity() - 1;
                 let count = all.min(3);
                 assert_eq!(again, Taken { count, zero: false });
                 assert!(slab.is_valid() && slab.out() == 1 + count);
-                slab.give(&to[0], 1);
+                give(&mut slab, to[0]);
                 assert!(slab.is_valid());
-                let wrong = Batch::from_head((base + 1) as *mut Block);
-                slab.free.unwrap().set_link(wrong);
-                assert!(!slab.is_valid(), "a damaged free list is seen");
+                for wrong in [to[0], to[0].wrapping_byte_add(1), (base + SLOT * 3) as _] {
+                    assert_eq!(slab.give(&wrong, 1), Err(wrong));
+                }
+                assert!(slab.is_valid());
             }
             dealloc(base as *mut u8, layout);
         }
@@ -63,13 +100,10 @@ fn a_slab_begins_with_a_single_page() {
         let memory = alloc_zeroed(layout) as usize;
         for (slot, class) in (0..64).flat_map(|slot| (1..65).map(move |class| (slot, class))) {
             let mut slab: Slab = core::mem::zeroed();
-            Slab::open(&raw mut slab, memory + slot * SLOT, class, 7, false);
+            open(&raw mut slab, memory + slot * SLOT, class, false);
             let size = size_class::size(class);
             let mut to = [ptr::null_mut::<Block>(); UNIT / 16];
-            let mut scratch = Addresses::new();
-            let first = slab
-                .take(to.as_mut_ptr(), to.len(), UNIT / size, &mut scratch)
-                .unwrap();
+            let first = slab.take(to.as_mut_ptr(), to.len(), UNIT / size).unwrap();
             let start = to[first.count - 1] as usize;
             let fit = (UNIT - start % UNIT) / size;
             assert_eq!(
@@ -87,10 +121,10 @@ unsafe fn all_out(base: usize, class: usize) -> (Slab, Vec<*mut Block>) {
     // SAFETY: the caller has the memory.
     unsafe {
         let mut slab: Slab = core::mem::zeroed();
-        Slab::open(&raw mut slab, base, class, 7, true);
+        open(&raw mut slab, base, class, true);
         let mut to = [ptr::null_mut::<Block>(); 64];
         let mut blocks = Vec::new();
-        while let Some(taken) = slab.take(to.as_mut_ptr(), 64, 64, &mut Addresses::new()) {
+        while let Some(taken) = slab.take(to.as_mut_ptr(), 64, 64) {
             blocks.extend_from_slice(&to[..taken.count]);
         }
         (slab, blocks)
@@ -98,27 +132,25 @@ unsafe fn all_out(base: usize, class: usize) -> (Slab, Vec<*mut Block>) {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn a_slab_with_holes_loses_no_block() {
-    let mut unused = Unused::NONE;
-    for class in (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 40 } else { 1 }) {
+    for class in classes() {
         let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
         // SAFETY: as many slots of memory of our own as the slab has, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
             let (mut slab, mut blocks) = all_out(base, class);
-            // One of nine stays out, and the rest comes back in two parts: in band, and to the bits.
+            // One of nine stays out, and the rest comes back in two parts, around the look.
             let (kept, mut freed): (Vec<_>, Vec<_>) =
                 blocks.drain(..).enumerate().partition(|(i, _)| i % 9 == 4);
             let late = freed.split_off(freed.len() / 2);
             for (_, block) in &freed {
-                slab.give(block, 1);
+                give(&mut slab, *block);
             }
-            let mut map: Map = [0; _];
-            let chance = slab.survey(&mut map, &mut Addresses::new());
+            let chance = slab.survey();
             assert_eq!(chance.used, chance.pages, "every block was out");
             let held = slab.held_bytes();
-            assert!(slab.come_out_of_band(&map, &mut unused) && slab.is_valid());
+            slab.carve_rest();
+            assert!(slab.is_valid());
             // What lies in the pages is gone, and no word of it is missed.
             let mut gone = 0;
             for run in crate::slab::slab_holes::runs(base, chance.pages) {
@@ -129,29 +161,28 @@ fn a_slab_with_holes_loses_no_block() {
             assert!(slab.is_valid());
             assert_eq!(slab.held_bytes(), held - gone);
             for (_, block) in &late {
-                slab.give(block, 1);
+                give(&mut slab, *block);
             }
             assert!(slab.is_valid());
             assert_eq!(slab.out(), kept.len());
-            let again = slab.survey(&mut map, &mut Addresses::new());
+            let again = slab.survey();
             assert_eq!(again.pages & chance.pages, 0, "what is gone cannot go");
             slab.lost(again.pages);
             assert!(slab.is_valid());
             let mut seen: HashSet<_> = kept.iter().map(|(_, block)| *block).collect();
             let mut to = [ptr::null_mut::<Block>(); 64];
-            while !slab.is_filled() && slab.available() > 0 {
-                let taken = slab.take(to.as_mut_ptr(), 64, 5, &mut Addresses::new());
+            while slab.available() > 0 {
+                let taken = slab.take(to.as_mut_ptr(), 64, 5);
                 let taken = taken.expect("some are free");
                 assert!(!taken.zero && slab.is_valid());
                 for &block in &to[..taken.count] {
-                    assert!(slab.is_block(block as usize) && seen.insert(block));
+                    assert!(is_block(&slab, block) && seen.insert(block));
                 }
             }
             assert_eq!(seen.len(), slab.capacity());
-            slab.put_holes_away(&mut unused);
             assert!(slab.is_valid());
             assert_eq!(slab.held_bytes(), slab.capacity() * size_class::size(class));
-            slab.give(&to[0], 1);
+            give(&mut slab, to[0]);
             assert!(slab.is_valid());
             dealloc(base as *mut u8, layout);
         }
@@ -160,7 +191,6 @@ fn a_slab_with_holes_loses_no_block() {
 
 /// What was never handed out can go with the rest, and is handed out later.
 #[test]
-#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn what_was_never_carved_goes_along() {
     if crate::os::sys::page_size() >= SLOT {
         return std::println!("an OS page is a whole slot: none of a slab in use can go");
@@ -171,18 +201,15 @@ fn what_was_never_carved_goes_along() {
         unsafe {
             let base = alloc_zeroed(layout) as usize;
             let mut slab: Slab = core::mem::zeroed();
-            Slab::open(&raw mut slab, base, class, 7, true);
+            open(&raw mut slab, base, class, true);
             let mut to = [ptr::null_mut::<Block>(); 64];
-            let mut scratch = Addresses::new();
-            let few = slab.take(to.as_mut_ptr(), 3, 3, &mut scratch).unwrap();
-            let mut map: Map = [0; _];
-            let chance = slab.survey(&mut map, &mut scratch);
+            let few = slab.take(to.as_mut_ptr(), 3, 3).unwrap();
+            let chance = slab.survey();
             assert_eq!(chance.used, 0, "nothing came back");
             assert!(chance.pages != 0);
-            slab.give(&to[0], 1);
-            let mut unused = Unused::NONE;
-            let chance = slab.survey(&mut map, &mut scratch);
-            assert!(slab.come_out_of_band(&map, &mut unused));
+            give(&mut slab, to[0]);
+            let chance = slab.survey();
+            slab.carve_rest();
             slab.lost(chance.pages);
             assert!(slab.is_valid());
             assert_eq!(slab.available(), slab.capacity() - few.count + 1);
@@ -193,18 +220,13 @@ fn what_was_never_carved_goes_along() {
 
 /// The walker is not blind.
 #[test]
-#[cfg_attr(miri, ignore = "an interpreter maps no memory for the bits")]
 fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
     type Fault = fn(&mut Slab);
     let faults: [Fault; 4] = [
         |slab| slab.free_count += 1,
         |slab| slab.carved -= 1,
-        // SAFETY: the words are the slab's.
-        |slab| unsafe { slab.holes.unwrap().set_gone(1 | 1 << 15) },
-        |slab| {
-            let at = slab.base + 64 * 1024;
-            slab.free = Batch::from_head(at as *mut Block);
-        },
+        |slab| slab.gone = 1 | 1 << 15,
+        |slab| crate::slab::bits::clear(slab.bits_mut(), 30),
     ];
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
     for (number, fault) in faults.iter().enumerate() {
@@ -215,16 +237,46 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
             // The blocks of the first page and of the last stay out.
             for block in &blocks {
                 if !matches!((*block as usize - base) >> 12, 0 | 15) {
-                    slab.give(block, 1);
+                    give(&mut slab, *block);
                 }
             }
-            let mut map: Map = [0; _];
-            let chance = slab.survey(&mut map, &mut Addresses::new());
-            assert!(slab.come_out_of_band(&map, &mut { Unused::NONE }));
+            let chance = slab.survey();
+            slab.carve_rest();
             slab.lost(chance.pages);
             assert!(slab.is_valid());
             fault(&mut slab);
             assert!(!slab.is_valid(), "fault {number}");
+            dealloc(base as *mut u8, layout);
+        }
+    }
+}
+
+/// What was not handed out yet is as free as what came back.
+#[test]
+fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
+    let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
+    for class in [3, 20, 64] {
+        // SAFETY: a slot of memory of our own, freed below.
+        unsafe {
+            let base = alloc_zeroed(layout) as usize;
+            let mut slab: Slab = core::mem::zeroed();
+            open(&raw mut slab, base, class, true);
+            let mut to = [ptr::null_mut::<Block>(); 4];
+            let count = slab.take(to.as_mut_ptr(), 4, 4).unwrap().count;
+            let out = &to[..count];
+            for at in 0..slab.capacity() {
+                let addr = base + at * size_class::size(class);
+                assert_eq!(slab.is_free(addr), !out.contains(&(addr as *mut Block)));
+            }
+            give(&mut slab, to[0]);
+            assert!(slab.is_free(to[0] as usize));
+            assert!(!slab.is_free(base + 1), "no block");
+            // The bits are left as they were found.
+            for &block in &to[1..count] {
+                give(&mut slab, block);
+            }
+            slab.close();
+            assert_eq!(bits::count(slab.bits()), 0);
             dealloc(base as *mut u8, layout);
         }
     }

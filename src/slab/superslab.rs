@@ -1,10 +1,13 @@
 //! The descriptor of a superslab, out of line, and how to get from a block to its slab.
 
+use super::batch::Block;
+use super::bits;
 use super::directory::DIRECTORY;
 use super::meta;
 use super::slab::Slab;
+use crate::base::size_class;
 use crate::base::sync::atomic::Ordering;
-use crate::base::units::{SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::numa::Node;
 use core::ptr::NonNull;
 
@@ -14,6 +17,9 @@ pub(crate) const UNIT: usize = 4 << 10;
 /// A slab that was handed out so far and no further, in [`UNIT`]s, is light: a class of which a program has a few blocks
 /// takes a page or two of its slot.
 pub(crate) const LIGHT: u8 = 3;
+
+/// Most blocks of a slab.
+pub(super) const MOST_BLOCKS: usize = SLOT / size_class::SIZES[1] as usize;
 
 /// Where a superslab is, as the pool sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,8 +32,8 @@ pub(crate) enum State {
     InFlight,
 }
 
-/// Everything known of one superslab. All fields but `slabs` belong to the pool's lock; `slabs[i]` belongs to the
-/// lock of the heap that owns the slab (rule 4).
+/// Everything known of one superslab. All fields but the last three belong to the pool's lock; `slabs[i]`, with the bits of
+/// the same slot, belongs to the lock of the heap that owns the slab (rule 4).
 #[repr(C, align(64))]
 pub(crate) struct Superslab {
     pub(crate) base: usize,
@@ -66,7 +72,22 @@ pub(crate) struct Superslab {
     /// The last search for superslabs to unmap that was refused this one.
     pub(crate) refused: u64,
     pub(crate) slabs: [Slab; SLOTS],
+    /// Bits for the blocks of each slab, for which a word is enough in the first of these. Of the second, what is needed is
+    /// touched, which keeps the descriptors of large blocks small.
+    few: [u64; SLOTS],
+    many: [[u64; bits::words(MOST_BLOCKS)]; SLOTS],
 }
+
+const _: () = {
+    let mut class = 1;
+    while class < size_class::SLAB_CLASSES {
+        assert!(
+            size_class::capacity(class) <= MOST_BLOCKS,
+            "a bit for each block"
+        );
+        class += 1;
+    }
+};
 
 /// Links of an intrusive list.
 #[derive(Clone, Copy)]
@@ -83,6 +104,21 @@ impl Superslab {
         // written here.
         unsafe { (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped) };
         Some(descriptor)
+    }
+
+    /// The words with a bit for each block of a slab of `capacity` that begins in `slot`.
+    ///
+    /// # Safety
+    /// `this` is a descriptor.
+    pub(crate) unsafe fn bits_of(this: *mut Superslab, slot: usize, capacity: usize) -> *mut u64 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if bits::words(capacity) == 1 {
+                &raw mut (*this).few[slot]
+            } else {
+                (&raw mut (*this).many[slot]).cast()
+            }
+        }
     }
 
     /// Whether it is one huge page, or will be when it is touched.
@@ -139,6 +175,45 @@ impl Superslab {
         unsafe {
             let back = usize::from((*superslab).slabs[slot].back);
             &raw mut (*superslab).slabs[slot - back]
+        }
+    }
+
+    /// Whether a run was freed and not allocated since, wherever it lies.
+    ///
+    /// # Safety
+    /// `run` is the start of a run of ours, as for [`Superslab::slab_of`].
+    pub(crate) unsafe fn is_free_run(run: *mut Block) -> bool {
+        // SAFETY: the caller's promise. The flag alone is looked at. Relaxed: whoever hands a block on orders the rest.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .load(Ordering::Relaxed)
+        }
+    }
+
+    /// Notes that a run is free. Returns whether it was.
+    ///
+    /// # Safety
+    /// As for [`Superslab::is_free_run`].
+    pub(crate) unsafe fn run_freed(run: *mut Block) -> bool {
+        // SAFETY: as above. Relaxed: as above.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .swap(true, Ordering::Relaxed)
+        }
+    }
+
+    /// Notes that a run is in use.
+    ///
+    /// # Safety
+    /// As for [`Superslab::is_free_run`].
+    pub(crate) unsafe fn run_taken(run: *mut Block) {
+        // SAFETY: as above. Relaxed: as above.
+        unsafe {
+            (*Superslab::slab_of(run as usize))
+                .run_is_free
+                .store(false, Ordering::Relaxed)
         }
     }
 

@@ -34,14 +34,14 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// `free_sized` of C23. The size is not checked: glibc does not check it either, and programs that pass a wrong one run.
+/// `free_sized` of C23. A size of another class ends the process, but for down to half of the block's.
 ///
 /// # Safety
 /// As [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { raw::dealloc(block.cast()) }
+    unsafe { raw::dealloc_sized(block.cast(), size, ALIGN) }
 }
 
 /// `free_aligned_sized` of C23; see [`free_sized`].
@@ -49,9 +49,13 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
 /// # Safety
 /// As [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, align: usize, size: usize) {
+    if !align.is_power_of_two() {
+        // SAFETY: the caller's promise.
+        return unsafe { raw::dealloc(block.cast()) };
+    }
     // SAFETY: the caller's promise.
-    unsafe { raw::dealloc(block.cast()) }
+    unsafe { raw::dealloc_sized(block.cast(), size, align) }
 }
 
 /// `calloc`. ENOMEM if the product overflows.

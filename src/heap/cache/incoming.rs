@@ -3,9 +3,7 @@
 use crate::heap::cache::{flush, stack};
 use crate::heap::data::heap::{Heap, shared};
 use crate::heap::home::open;
-use crate::heap::home::post::class_of;
 use crate::heap::home::sorter::Sorter;
-use crate::slab::batch;
 
 /// Whether there is anything in the inbox, or taken from it and not yet opened.
 pub(crate) unsafe fn has_post(heap: *mut Heap) -> bool {
@@ -23,17 +21,16 @@ pub(crate) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
         let part = shared(heap);
         for _ in 0..most {
             if (*part).pending.is_none() {
-                (*part).pending = (*heap).inbox.take_all();
+                open::gather_pending(heap);
             }
-            let Some(batch) = (*part).pending else { return };
-            let class = class_of(batch.head());
-            open::plausible(batch, batch::MOST);
+            let Some((batch, class)) = open::next_pending(heap) else {
+                return;
+            };
+            (*part).drained += 1;
             // The batch stays closed: which of its blocks are another heap's by now is found when it is opened.
             if (*part).taken_from.has(class) {
                 (*heap).mixed.add(class);
             }
-            (*part).pending = open::next_posted(batch);
-            (*part).drained += 1;
             stack::push(heap, class, batch);
             flush::bound_by_limit(heap, class, sorter);
         }

@@ -14,7 +14,6 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
-use crate::slab::slab::damaged;
 use core::ptr;
 
 /// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
@@ -150,13 +149,8 @@ pub(crate) unsafe fn take(
         let Some(batch) = (*spare).top else { return 0 };
         // Freed memory: a stray write may have changed the words. What they lead to is looked at before it is followed, so
         // that the block that was written to is the one that is named.
-        let (count, next) = batch.header();
-        if count == 0
-            || count > room(class).min((*spare).blocks as usize)
-            || next.is_some_and(|next| open::class_at(next) != class)
-        {
-            damaged(batch.head());
-        }
+        let most = room(class).min((*spare).blocks as usize);
+        let (count, next) = open::on_stack(batch, class, most);
         (*spare).top = next;
         took(part, class, count);
         open::open(batch, class, to, room(class))

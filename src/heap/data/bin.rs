@@ -9,12 +9,12 @@
 
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
-use crate::heap::data::stand_in::{StandIn, or_nothing};
+use crate::heap::data::stand_in::{NULLS, StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
 use crate::slab::meta;
-use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+use core::{ptr, slice};
 
 /// Most blocks a bin holds, but for one in a magazine.
 const MOST_IN_BIN: usize = 256;
@@ -23,8 +23,9 @@ const IN_MAGAZINE_TO: usize = 64;
 /// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
-/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the place below the oldest
-/// holds null, so that an empty bin is seen by what it would give out.
+/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the two places below the oldest
+/// hold null, so that an empty bin is seen by what it would give out: twice the same. A block that was freed twice in a row
+/// is seen by the same comparison.
 #[repr(C)]
 pub(crate) struct Bin {
     top: *mut *mut Block,
@@ -145,16 +146,16 @@ impl Bin {
     /// # Safety
     /// The bin is the calling thread's, and the caller holds the heap's lock.
     pub(crate) unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
-        // SAFETY: the caller's promises; the places are fresh, zeroed, and as many as `room` says beside the one for null.
+        // SAFETY: the caller's promises; the places are fresh, zeroed, and as many as `room` says beside those for null.
         unsafe {
             if Bin::has_places(heap, class) {
                 return true;
             }
             if (*heap).places[class].is_null() {
-                let Some(places) = meta::allocate_lines(1 + room(class)) else {
+                let Some(places) = meta::allocate_lines(NULLS + room(class)) else {
                     return false;
                 };
-                (*heap).places[class] = places.as_ptr().cast();
+                (*heap).places[class] = places.as_ptr().cast::<*mut Block>().add(NULLS - 1);
             }
             Bin::lay(heap, class, None);
             Bin::set_limit(heap, class, 0);
@@ -308,7 +309,29 @@ impl Bin {
         unsafe { *Bin::top(this) }
     }
 
-    /// Takes the newest block.
+    /// What is in the bin.
+    ///
+    /// # Safety
+    /// As for [`Bin::limit`], as long as the answer is used.
+    pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
+        // SAFETY: so many places were written.
+        unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }
+    }
+
+    /// The newest block, if it lies there twice.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's, or a stand-in.
+    pub(crate) unsafe fn twice(this: *mut Bin) -> Option<*mut Block> {
+        // SAFETY: as in `pop`.
+        let (block, next) = unsafe {
+            let top = Bin::top(this);
+            (*top, *top.sub(1))
+        };
+        (!block.is_null() && block == next).then_some(block)
+    }
+
+    /// Takes the newest block, unless there is none or it lies there twice.
     ///
     /// # Safety
     /// `this` is the calling thread's, or a stand-in.
@@ -317,13 +340,13 @@ impl Bin {
         // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
         unsafe {
             let top = Bin::top(this);
-            let block = *top;
-            if block.is_null() {
+            let (block, next) = (*top, *top.sub(1));
+            // Two nulls, or a block that was freed twice in a row: one comparison for both.
+            if block == next {
                 return None;
             }
-            let top = top.sub(1);
-            Bin::set_top(this, top);
-            fetch(*top);
+            Bin::set_top(this, top.sub(1));
+            fetch(next);
             Some(block.cast())
         }
     }

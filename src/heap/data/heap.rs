@@ -29,7 +29,7 @@ pub(crate) const BUCKETS: usize = 4;
 pub(crate) struct Front {
     /// First, so that a class scaled by the size of a bin is an address without another addition.
     pub(crate) bins: [Bin; CLASSES],
-    /// What the tag of every slab of this heap starts with.
+    /// What the tag of every slab of this heap starts with; nobody's while the heap is watched (`slow::watch`).
     pub(crate) tag: u32,
 }
 
@@ -152,6 +152,8 @@ pub(crate) struct Heap {
     pub(crate) ending: Ending,
     /// Classes whose last slow path was a free. The owner's alone.
     pub(crate) freeing: Classes,
+    /// What `slow::watch` may still spend. The owner's alone.
+    pub(crate) watch: usize,
     /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
     /// Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
@@ -179,6 +181,9 @@ pub(crate) fn carve_count(class: usize) -> usize {
         (8192 / size).max(1)
     }
 }
+
+/// What `slow::watch` may spend for one heap, in its units: about 90,000 instructions.
+pub(crate) const WATCHED: usize = 24 << 10;
 
 /// Locks `heap`.
 ///

@@ -3,7 +3,6 @@
 use crate::base::size_class::SLAB_CLASSES;
 use crate::heap::data::class_set::Classes;
 use crate::knobs;
-use crate::slab::holes::Unused;
 use crate::slab::slab::Slab;
 use crate::slab::slab_holes::Chance;
 use crate::slab::superslab::Superslab;
@@ -27,7 +26,6 @@ pub(crate) struct Going {
 /// What a heap knows of its holes, under its lock. All-zero is valid: there are none.
 #[repr(C)]
 pub(crate) struct State {
-    pub(crate) unused: Unused,
     /// Classes to which blocks came back since the last pass began, and those that have slabs which one pass has marked.
     pub(crate) stirred: Classes,
     pub(crate) marked: Classes,
@@ -74,15 +72,6 @@ impl State {
             // SAFETY: the caller holds the lock of the slab's heap.
             self.at = unsafe { (*slab).next };
         }
-    }
-
-    /// The slab needs no bits any more.
-    ///
-    /// # Safety
-    /// The caller holds the lock of the heap that the slab and `self` belong to.
-    pub(crate) unsafe fn put_away(&mut self, slab: *mut Slab) {
-        // SAFETY: the caller's promise.
-        unsafe { (*slab).put_holes_away(&mut self.unused) };
     }
 
     /// Begins a pass, unless one is under way. Returns whether one is.

@@ -4,6 +4,7 @@ use crate::base::size_class::SIZES;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::state::{OUT_FIRST, Out, batch_limit};
 use crate::slab::batch::{Batch, Block};
+use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 impl Out {
@@ -49,6 +50,15 @@ impl Out {
             (next as usize).saturating_sub(Out::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
+    }
+
+    /// What was gathered.
+    ///
+    /// # Safety
+    /// `heap` is the calling thread's, which gathers nothing as long as the answer is used.
+    pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
+        // SAFETY: so many places were written.
+        unsafe { slice::from_raw_parts(Out::first(heap, class), Out::count(heap, class)) }
     }
 
     /// Whose blocks were gathered, if any.

@@ -2,7 +2,7 @@
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
-use crate::heap::data::heap::{Heap, IDLE, NOBODY};
+use crate::heap::data::heap::{Heap, IDLE, NOBODY, WATCHED};
 use crate::heap::data::rest;
 use crate::os::lock::{Lock, Locked};
 use crate::os::thread;
@@ -175,7 +175,9 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
     // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
     unsafe {
         (*heap).id = id;
-        (*heap).front.tag = Tag::of_owner(id).0;
+        // Its first frees are looked at one by one, on the slow path.
+        (*heap).front.tag = Tag::of_owner(NOBODY).0;
+        (*heap).watch = WATCHED;
         Bin::init_all(heap);
         (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
     }

@@ -3,6 +3,9 @@
 use crate::slab::batch::Block;
 use core::ptr;
 
+/// Places of a bin that hold null.
+pub(super) const NULLS: usize = 2;
+
 /// A bin without a cell in it, for read-only memory: empty and full.
 #[repr(C)]
 pub(crate) struct StandIn {
@@ -17,13 +20,17 @@ struct Nothing(*mut Block);
 // SAFETY: never written.
 unsafe impl Sync for Nothing {}
 
-static NOTHING: Nothing = Nothing(ptr::null_mut());
+static NOTHING: [Nothing; NULLS] = [const { Nothing(ptr::null_mut()) }; NULLS];
+
+/// The upper of the places. The pointer is to all of them, since what lies below it is read as well.
+// SAFETY: inside the array.
+const LAST: *const Nothing = unsafe { (&raw const NOTHING).cast::<Nothing>().add(NULLS - 1) };
 
 /// A bin's place, or the one of a bin that has none, if it is null.
 #[inline(always)]
 pub(super) fn or_nothing(place: *mut *mut Block) -> *mut *mut Block {
     if place.is_null() {
-        (&raw const NOTHING).cast_mut().cast()
+        LAST.cast_mut().cast()
     } else {
         place
     }
@@ -31,7 +38,7 @@ pub(super) fn or_nothing(place: *mut *mut Block) -> *mut *mut Block {
 
 impl StandIn {
     pub(crate) const NEW: StandIn = StandIn {
-        top: &raw const NOTHING,
-        end: &raw const NOTHING,
+        top: LAST,
+        end: LAST,
     };
 }

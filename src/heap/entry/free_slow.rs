@@ -5,8 +5,8 @@ use crate::base::size_class::{self, LARGE};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
-use crate::heap::slow::foreign;
 use crate::heap::slow::push::push;
+use crate::heap::slow::{foreign, watch};
 use crate::heap::thread::attach;
 use crate::heap::upkeep::{maintain, tick};
 use crate::large;
@@ -83,10 +83,12 @@ unsafe fn route(block: *mut Block, tag: Tag) {
             let _errno = ErrnoGuard::new();
             return foreign::post_single(block, tag);
         }
-        if (*front).tag == Tag::of_owner(tag.owner()).0 {
+        let heap = front.cast::<Heap>();
+        watch::look(heap, block, tag);
+        if (*heap).id == tag.owner() {
             return push(front, block, tag.class() * size_of::<Bin>());
         }
-        foreign::free_foreign(front.cast::<Heap>(), block, tag);
+        foreign::free_foreign(heap, block, tag);
     }
 }
 
@@ -113,6 +115,10 @@ pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
             ptr,
             "not a block of this allocator, or freed already",
         );
+    }
+    if class != LARGE as usize {
+        // SAFETY: the tag says so, and the layers above hold no lock.
+        unsafe { watch::look_at(ptr, asked) };
     }
     class
 }

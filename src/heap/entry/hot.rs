@@ -10,7 +10,7 @@ use crate::heap::data::tls;
 use crate::heap::entry::free_slow::free_slow;
 use crate::heap::entry::threadless;
 use crate::heap::slow::push::{bin_at, push};
-use crate::heap::slow::refill;
+use crate::heap::slow::{refill, watch};
 use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::maintain;
 use crate::knobs::{self, Config};
@@ -127,6 +127,8 @@ fn from_anywhere(class: usize) -> Fresh {
     if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
         return Fresh { ptr, zero: false };
     }
+    // SAFETY: as above.
+    unsafe { watch::unless_empty(bin_at(front, class * size_of::<Bin>()), class) };
     if tls::is_dead(front) || tls::is_empty(front) {
         return threadless::alloc(class);
     }

@@ -5,7 +5,7 @@ use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Heap, IDLE, lock, shared};
 use crate::heap::data::registry;
 use crate::heap::data::state::Out;
-use crate::heap::home::{drain, open, post};
+use crate::heap::home::{drain, open};
 use crate::slab::batch::Batch;
 use core::sync::atomic::Ordering;
 
@@ -54,12 +54,17 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
             sums.live[class] += (*part).out_blocks[class] as i64 - i64::from(kept);
         }
         let mut waiting = 0;
-        open::gather_pending(heap);
-        let mut at: Option<Batch> = (*part).pending;
-        while let Some(batch) = at {
-            sums.live[post::class_of(batch.head())] -= batch.count() as i64;
-            at = open::next_posted(batch);
+        let mut seen: Option<Batch> = None;
+        open::each_pending(heap, |batch, class| {
+            sums.live[class] -= batch.count() as i64;
+            batch.set_link(seen);
+            seen = Some(batch);
             waiting += 1;
+        });
+        while let Some(batch) = seen {
+            seen = batch.link();
+            batch.set_posted((*part).pending);
+            (*part).pending = Some(batch);
         }
         // Nobody counts what is posted: it is drained or waits, and under the lock no batch is on the way between the two.
         sums.drained += (*part).drained;

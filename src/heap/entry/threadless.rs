@@ -11,6 +11,7 @@ use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::thread::attach;
 use crate::knobs;
 use crate::pool::{self, Want};
+use crate::slab::superslab::Superslab;
 use core::ptr;
 
 /// A block of `class` from the shared heap.
@@ -34,6 +35,9 @@ pub(crate) fn alloc(class: usize) -> Fresh {
             drain::look_again(heap);
             drain::catch_up();
             if let Some(taken) = taken {
+                if size_class::is_run(class) {
+                    Superslab::run_taken(block);
+                }
                 return Fresh {
                     ptr: block.cast(),
                     zero: taken.zero,

@@ -93,15 +93,10 @@ pub(crate) unsafe fn drain_locked(heap: *mut Heap) {
     // SAFETY: the caller's promise; posted batches are nobody else's.
     unsafe {
         let mut sorter = Sorter::new(heap, false);
-        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
-        open::gather_pending(heap);
-        let part = shared(heap);
-        while let Some(batch) = (*part).pending {
-            let class = post::class_of(batch.head());
-            (*part).pending = open::next_posted(batch);
-            (*part).drained += 1;
+        open::each_pending(heap, |batch, class| {
+            (*shared(heap)).drained += 1;
             open::batch(heap, batch, class, &mut sorter);
-        }
+        });
         sorter.post_all();
     }
 }

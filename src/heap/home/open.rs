@@ -3,28 +3,35 @@
 use crate::base::size_class;
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::heap::data::heap::{Heap, shared};
+use crate::heap::home::post;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
-use crate::slab::batch::{self, Batch, Block};
+use crate::slab::batch::{self, Batch, Block, MAX_COUNT};
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::report;
 use crate::slab::slab::damaged;
 
-/// The count of a batch, which is 1 to `most`.
+/// The count of a batch, which is 1 to `most`, and the batch it leads to.
 ///
 /// # Safety
-/// The caller owns the batch.
-pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> usize {
+/// The caller owns the batch, of a class that is in the directory.
+#[inline]
+pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batch>) {
     // SAFETY: the caller's promise.
-    let count = unsafe { batch.count() };
+    let (count, link) = unsafe { batch.header() };
     if count == 0 || count > most {
+        // Among those that wait in an inbox, while it is none of them: it was freed, and posted, once more.
+        if (1..=most).contains(&(count & MAX_COUNT)) {
+            twice(batch);
+        }
         damaged(batch.head());
     }
-    count
+    (count, link)
 }
 
 /// The class of what lies where a link leads, before that is followed; 0 where no first block of a batch can be.
-pub(crate) fn class_at(batch: Batch) -> usize {
-    let at = batch.head() as usize;
+pub(crate) fn class_at(first: *mut Block) -> usize {
+    let at = first as usize;
     if at.is_multiple_of(size_of::<Block>()) {
         DIRECTORY.own_tag(at).class()
     } else {
@@ -32,17 +39,25 @@ pub(crate) fn class_at(batch: Batch) -> usize {
     }
 }
 
-/// The batch after this one of those that were posted.
+/// [`plausible`], for a batch on a stack of `class`, where the next is one of that class.
 ///
 /// # Safety
 /// The caller owns the batch.
-pub(crate) unsafe fn next_posted(batch: Batch) -> Option<Batch> {
+#[inline]
+pub(crate) unsafe fn on_stack(batch: Batch, class: usize, most: usize) -> (usize, Option<Batch>) {
     // SAFETY: the caller's promise.
-    let next = unsafe { batch.link()? };
-    if !(1..size_class::CLASSES).contains(&class_at(next)) {
+    let (count, next) = unsafe { plausible(batch, most) };
+    if next.is_some_and(|next| class_at(next.head()) != class) {
         damaged(batch.head());
     }
-    Some(next)
+    (count, next)
+}
+
+/// Ends the process: a batch, or the block it consists of, was freed twice.
+#[cold]
+#[inline(never)]
+fn twice(batch: Batch) -> ! {
+    report::free_already("free", batch.head(), class_at(batch.head()))
 }
 
 /// Puts every block of a batch back where it belongs.
@@ -97,7 +112,8 @@ pub(crate) unsafe fn blocks(
     }
 }
 
-/// Writes the addresses of a batch's blocks from `first` on, the one to be given out first last; answers how many.
+/// Writes the addresses of a batch's blocks from `first` on, the one to be given out first last; answers how many. Each is
+/// what somebody freed in a slab of `class`; whether a block starts there, those ask who give it out or back to its slab.
 ///
 /// # Safety
 /// The caller owns the batch, of `class`, and has room for `most` of them.
@@ -110,46 +126,80 @@ pub(crate) unsafe fn open(
     let size = size_class::size(class);
     // SAFETY: the caller's promises. What a block names is a block of the class if the directory says so.
     let (count, opened) = unsafe {
-        let count = plausible(batch, most);
+        let (count, _) = plausible(batch, most);
         let last = first.add(count - 1);
         let opened = batch.open(count, last, size, |some, read| {
+            if read {
+                // What is read of a block ends with its slot.
+                return some.iter().all(|&block| {
+                    class_at(block) == class && block as usize % SLOT + size <= SLOT
+                });
+            }
             let (mut bits, mut tags) = (0, 0);
             for &block in some {
                 bits |= block as usize;
                 tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
             }
-            // What is read of a block ends with its slot.
-            let can_be_read = |&block: &*mut Block| {
-                DIRECTORY.holds(block as usize) && block as usize % SLOT + size <= SLOT
-            };
-            bits.is_multiple_of(size_of::<Block>())
-                && Tag(tags).class() == 0
-                && (!read || some.iter().all(can_be_read))
+            // Words that were not concealed by us have some of the high bits.
+            bits >> 48 == 0 && Tag(tags).class() == 0
         });
         (count, opened)
     };
-    if let Err(block) = opened {
-        damaged(block);
-    }
+    opened.unwrap_or_else(|block| damaged(block));
     count
 }
 
-/// Takes what is in the inbox over to the pending batches, so that all of them can be walked.
+/// Takes what is in the inbox over to the pending batches, of which there are none.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
 pub(crate) unsafe fn gather_pending(heap: *mut Heap) {
     // SAFETY: the caller's promise.
     unsafe {
-        let part = shared(heap);
-        let Some(taken) = (*heap).inbox.take_all() else {
-            return;
-        };
-        let mut last = taken;
-        while let Some(next) = next_posted(last) {
-            last = next;
+        debug_assert!((*shared(heap)).pending.is_none(), "batches are lost");
+        (*shared(heap)).pending = (*heap).inbox.take_all();
+    }
+}
+
+/// The next of the pending batches, which is the caller's from then on, and its class. A batch that was posted twice leads
+/// back to itself, or to where another has been since: it is not posted any more when it comes up again.
+///
+/// # Safety
+/// The caller holds `heap`'s lock.
+pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
+    // SAFETY: the caller's promise; posted batches are nobody else's.
+    unsafe {
+        let batch = (*shared(heap)).pending?;
+        let class = post::class_of(batch.head());
+        let (count, next) = batch.header();
+        if !(1..=batch::MOST).contains(&(count & MAX_COUNT))
+            || next.is_some_and(|next| !(1..size_class::CLASSES).contains(&class_at(next.head())))
+        {
+            damaged(batch.head());
         }
-        last.set_link((*part).pending);
-        (*part).pending = Some(taken);
+        if count <= MAX_COUNT {
+            twice(batch);
+        }
+        batch.end_posted();
+        (*shared(heap)).pending = next;
+        Some((batch, class))
+    }
+}
+
+/// Calls `found` for the batches that wait, and for those that came in before the last of them was taken.
+///
+/// # Safety
+/// The caller holds `heap`'s lock. The batches are `found`'s.
+pub(crate) unsafe fn each_pending(heap: *mut Heap, mut found: impl FnMut(Batch, usize)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        while let Some((batch, class)) = next_pending(heap) {
+            found(batch, class);
+        }
+        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
+        gather_pending(heap);
+        while let Some((batch, class)) = next_pending(heap) {
+            found(batch, class);
+        }
     }
 }

@@ -19,7 +19,6 @@ use crate::os::sys;
 use crate::pool::{self, HugePage};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::{Rest, Slab};
-use crate::slab::slab_holes::Map;
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
@@ -105,13 +104,11 @@ unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut De
             // It goes as a whole (`slabs::retire_empty`).
             return;
         }
-        let was = (*slab).rest;
         (*slab).rest = Rest::Settled;
         if (*slab).available() * size_class::size(class) < sys::page_size() {
             return;
         }
-        let mut map: Map = [0; _];
-        let chance = (*slab).survey(&mut map, &mut (*part).scratch);
+        let chance = (*slab).survey();
         if chance.pages == 0 {
             return;
         }
@@ -131,12 +128,7 @@ unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut De
             }
         }
         let state = &raw mut (*part).holes;
-        let out_of_band = |slab: &mut Slab| slab.come_out_of_band(&map, &mut (*state).unused);
-        if !slabs::changing(part, slab, out_of_band) {
-            // Out of memory: as it was.
-            (*slab).rest = was;
-            return;
-        }
+        slabs::changing(part, slab, Slab::carve_rest);
         slabs::unlink(part, slab);
         (*slab).going = true;
         (*state).going[(*state).count] = Going {
@@ -181,7 +173,6 @@ unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> b
                 && (*slab).back == 0;
             (tag, is_mine.then_some(slab))
         };
-        let mut map: Map = [0; _];
         for slot in 0..SLOTS {
             let (tag, slab) = mine(slot);
             if tag == Tag::NONE {
@@ -189,7 +180,7 @@ unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> b
             } else if let Some(slab) = slab
                 && ((*slab).rest != Rest::Stirred || when == When::Now)
             {
-                let chance = (*slab).survey(&mut map, &mut (*shared(heap)).scratch);
+                let chance = (*slab).survey();
                 free += (chance.pages.count_ones() as usize) * sys::page_size();
             }
         }

@@ -12,6 +12,7 @@ use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::report;
 use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
@@ -119,12 +120,7 @@ pub(crate) unsafe fn take(
                 .min(left)
                 .max(grown)
                 .min(room - got.count);
-            let Some(taken) = (*slab).take(
-                to.add(got.count),
-                room - got.count,
-                carve,
-                &mut (*part).scratch,
-            ) else {
+            let Some(taken) = (*slab).take(to.add(got.count), room - got.count, carve) else {
                 break;
             };
             account(part, slab, class, before, taken.count);
@@ -151,9 +147,6 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
         }
         (*part).out_blocks[class] += count as u64;
         (*part).out_bytes += count * size_class::size(class);
-        if (*slab).is_filled() {
-            (*part).holes.put_away(slab);
-        }
         relist(part, slab);
     }
 }
@@ -170,12 +163,12 @@ pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
         let block = *last;
         let slab = Superslab::slab_of(block as usize);
         if count > (*slab).out() {
-            crate::os::message::fatal!(
-                "block {block:p}: more blocks of its slab come back than went out (freed twice?)"
-            );
+            report::wrong(block, class);
         }
         debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
-        (*slab).give(last, count);
+        if let Err(block) = (*slab).give(last, count) {
+            report::wrong(block, class);
+        }
         let bytes = count * size_class::size(class);
         (*part).out_blocks[class] -= count as u64;
         (*part).out_bytes -= bytes;
@@ -279,7 +272,7 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         expected_use::retired(class, (*slab).ever_touched());
         (*part).carved_bytes -= (*slab).held_bytes();
         account::change(Kind::Blocks, (*slab).held_bytes(), 0);
-        (*part).holes.put_away(slab);
+        (*slab).close();
         (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
     }
 }
@@ -294,8 +287,9 @@ pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
         let part = shared(heap);
         let slab = &raw mut (*claim.superslab).slabs[claim.slot];
         let base = claim.addr();
-        Slab::open(slab, base, class, (*heap).id, claim.clean);
         let slots = size_class::slots(class);
+        let bits = Superslab::bits_of(claim.superslab, claim.slot, size_class::capacity(class));
+        Slab::open(slab, base, class, (*heap).id, claim.clean, bits);
         if !size_class::is_run(class) {
             Superslab::join(claim.superslab, claim.slot, slots);
         }

@@ -4,10 +4,12 @@ use crate::base::size_class;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, post};
-use crate::heap::slow::{idle_owners, push};
+use crate::heap::slow::{idle_owners, push, watch};
 use crate::heap::upkeep::maintain;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
+use crate::slab::report;
+use core::slice;
 
 /// A free of a block that belongs to another heap, by a thread that has one.
 ///
@@ -25,6 +27,10 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
         }
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
+            // A run makes a batch alone, so that each comes by here.
+            if size_class::is_run(class) {
+                watch::run_freed(block, class);
+            }
             let _errno = crate::os::sys::ErrnoGuard::new();
             post_now(tag.owner(), batch);
             drain::catch_up();
@@ -40,7 +46,13 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
 pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
-        let batch = Batch::of(&raw const block, 1, size_class::size(tag.class()));
+        let class = tag.class();
+        if size_class::is_run(class) {
+            watch::run_freed(block, class);
+        } else {
+            report::unless_all_start(slice::from_ref(&block), class);
+        }
+        let batch = Batch::of(&raw const block, 1, size_class::size(class));
         post_now(tag.owner(), batch);
     }
     drain::catch_up();

@@ -8,7 +8,7 @@ use crate::heap::data::heap::{Heap, IDLE, shared};
 use crate::heap::data::registry::heap as by_id;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open, post};
-use crate::slab::batch::{Batch, Block};
+use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
@@ -151,7 +151,7 @@ impl Rows {
             self.used - 1
         });
         // SAFETY: the block is ours.
-        unsafe { (*block).next.set(self.rows[index].chain) };
+        unsafe { batch::chain(block, self.rows[index].chain) };
         self.rows[index].chain = block;
     }
 
@@ -193,7 +193,11 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
             while !at.is_null() && count < FEW && post::class_of(at) == class {
                 addresses[count] = at;
                 count += 1;
-                at = (*at).next.get();
+                let next = batch::chained(at);
+                if !next.is_null() && open::class_at(next) == 0 {
+                    damaged(at);
+                }
+                at = next;
             }
             // Without the owner's lock all go to the sorter, but for what is `from`'s own by now.
             let place = if guard.is_some() { heap } else { from };

@@ -7,3 +7,4 @@ pub(crate) mod overflow;
 pub(crate) mod push;
 pub(crate) mod refill;
 pub(crate) mod take_over;
+pub(crate) mod watch;

@@ -7,10 +7,11 @@ use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{Heap, lock, shared};
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
-use crate::heap::slow::idle_owners;
+use crate::heap::slow::{idle_owners, watch};
 use crate::heap::upkeep::tick;
 use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
+use crate::slab::report;
 use core::ptr;
 
 /// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
@@ -25,6 +26,9 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         let count = Bin::count(heap, class);
         if count > 0 {
             let first = Bin::first(heap, class);
+            if *first.add(count - 1) == block {
+                report::free_already("free", block, class);
+            }
             // A program that does nothing but free would come again as soon as half is full.
             let old = if (*heap).freeing.has(class) {
                 count
@@ -40,6 +44,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         }
         let mut sorter = Sorter::new(heap, true);
         if size_class::is_run(class) {
+            watch::run_freed(block, class);
             stack::put(heap, class, &raw const block, 1);
         } else if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);

@@ -12,10 +12,11 @@ use crate::heap::data::state::Out;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{expected_use, slabs};
-use crate::heap::slow::{idle_owners, take_over};
+use crate::heap::slow::{idle_owners, take_over, watch};
 use crate::heap::upkeep::{ahead, settle, tick};
 use crate::pool::{self, Want};
-use crate::slab::magazine;
+use crate::slab::superslab::Superslab;
+use crate::slab::{magazine, report};
 use crate::{knobs, large};
 use core::ptr;
 
@@ -81,8 +82,17 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
 unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
     // SAFETY: the bin is the thread's own.
     unsafe {
-        let newest = Bin::pop(&raw mut (*heap).front.bins[class]);
-        let limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        let bin = &raw mut (*heap).front.bins[class];
+        let newest = Bin::pop(bin).or_else(|| {
+            watch::unless_empty(bin, class);
+            None
+        });
+        let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        if let Some(run) = newest.filter(|_| size_class::is_run(class)) {
+            Superslab::run_taken(run.cast());
+            // It made room for itself on its way out. A bin that took runs back would not say that they are free.
+            limit = 0;
+        }
         Bin::set_limit(heap, class, limit);
         Fresh {
             ptr: newest.unwrap_or(ptr::null_mut()),
@@ -119,12 +129,13 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
 unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
-        let count = stack::take_bin(heap, class);
-        if count > 0 {
-            return count;
+        let mut count = stack::take_bin(heap, class);
+        if count == 0 {
+            count = stack::take(heap, class, Bin::first(heap, class), room(class));
+            Bin::set_count(heap, class, count);
         }
-        let count = stack::take(heap, class, Bin::first(heap, class), room(class));
-        Bin::set_count(heap, class, count);
+        // Nobody has looked at them yet.
+        report::unless_all_start(Bin::blocks(heap, class), class);
         count
     }
 }

@@ -258,24 +258,6 @@ fn a_purge_that_fails_changes_nothing_and_is_not_repeated() {
     assert!(is_valid());
 }
 
-#[test]
-fn without_memory_for_the_bits_slabs_stay_as_they_are() {
-    if !alone("without_memory_for_the_bits_slabs_stay_as_they_are") {
-        return;
-    }
-    let kept = thin_out(take(SIZE, 1000), four_pages());
-    fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-    let largest = 65;
-    while crate::slab::meta::allocate_words(largest).is_some() {}
-    while crate::slab::meta::allocate_words(1).is_some() {}
-    assert_eq!(pass(When::Now), 0);
-    fake::clear();
-    assert!(pass(When::Now) > 0, "with memory they go");
-    free(kept);
-    go_home();
-    assert!(is_valid());
-}
-
 /// A fork finds a thread while the kernel takes pages. The child has the slabs, and everything in them.
 #[test]
 fn a_fork_between_leaves_the_slabs_whole() {

@@ -5,6 +5,7 @@ use crate::heap::thread::{adopt, exit, fork};
 use crate::heap::upkeep::maintain;
 use crate::os::lock::Lock;
 use crate::os::{memory, message, numa, sys, thread};
+use crate::slab::batch;
 use crate::slab::directory::DIRECTORY;
 use crate::{knobs, pool};
 use core::ptr;
@@ -85,6 +86,7 @@ fn make_usable() -> bool {
     numa::init();
     let address_limit = sys::rlimit_as();
     memory::note_limits(address_limit);
+    batch::set_secret(sys::random());
     if DIRECTORY
         .init(memory::machine_total(), address_limit)
         .is_err()

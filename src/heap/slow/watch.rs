@@ -1,0 +1,187 @@
+//! Second frees, and frees of what is no block's start, where they are made.
+//!
+//! The first frees of each heap are looked at one by one. A heap begins with a tag that matches nothing, so that each free of
+//! its thread takes the slow path, which asks here whether the block is free already: in the bin, in the batch in the
+//! making, on the stack, in its slab. When that has cost as much as it may, the heap gets its own tag, and frees cost what
+//! they always do. So a mistake in a short program, or early in a long one, is found where it is made.
+
+use crate::base::size_class;
+use crate::heap::data::bin::Bin;
+use crate::heap::data::heap::{Heap, NOBODY, shared};
+use crate::heap::data::state::Out;
+use crate::heap::data::{registry, tls};
+use crate::heap::home::{drain, open};
+use crate::os::sys::ErrnoGuard;
+use crate::slab::batch::{self, Block};
+use crate::slab::check;
+use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::magazine::Magazine;
+use crate::slab::report;
+use crate::slab::superslab::Superslab;
+use core::slice;
+
+/// What one look costs beside comparisons, of which [`TOGETHER`] cost one.
+const EACH: usize = 100;
+const TOGETHER: usize = 4;
+
+/// Whether a block is among others. Takes what that costs off what is left. Half of an address is compared first: processors
+/// do four of those together.
+#[inline(never)]
+fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
+    *left = left.saturating_sub(blocks.len() / TOGETHER);
+    let half = |block: *mut Block| block as usize as u32;
+    let hits = blocks.iter().fold(0, |hits, &other| {
+        hits | u32::from(half(other) == half(block))
+    });
+    hits != 0 && blocks.contains(&block)
+}
+
+/// Looks at a block that is being freed, if the heap is watched.
+///
+/// # Safety
+/// `heap` is the calling thread's, and no lock is held. `block`, tagged `tag`, lies in a slab of ours.
+#[inline]
+pub(crate) unsafe fn look(heap: *mut Heap, block: *mut Block, tag: Tag) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*heap).watch > 0 {
+            in_use(heap, block, tag, "free");
+        }
+    }
+}
+
+/// Looks at a block that is not being freed, for the call `asked`, if the thread's heap is watched.
+///
+/// # Safety
+/// `block` lies in a slab of ours; no lock is held.
+#[inline]
+pub(crate) unsafe fn look_at(block: *const u8, asked: &str) {
+    let front = tls::get();
+    // SAFETY: the thread's front, or a stand-in.
+    if unsafe { (*front).tag } == Tag::of_owner(NOBODY).0 {
+        look_at_slow(block.cast_mut().cast(), asked);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn look_at_slow(block: *mut Block, asked: &str) {
+    let heap = tls::current();
+    // SAFETY: the thread's heap, whatever it knows of the block.
+    if !heap.is_null() && unsafe { (*heap).watch } > 0 {
+        // SAFETY: as above.
+        unsafe { in_use(heap, block, DIRECTORY.own_tag(block as usize), asked) };
+    }
+}
+
+/// Ends the process if the block is free already, or no block's start. When that has cost what the heap had left, it is
+/// watched no more.
+///
+/// # Safety
+/// As for [`look`], and the heap is watched.
+#[cold]
+#[inline(never)]
+unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
+    let class = tag.class();
+    if !check::is_start(block, class) {
+        report::no_start(asked, block, class);
+    }
+    let _errno = ErrnoGuard::new();
+    // SAFETY: bin and `out` are the calling thread's; the rest is looked at under its heap's lock.
+    unsafe {
+        let mut left = (*heap).watch.saturating_sub(EACH);
+        // Of a run, `run_freed` says so at each free.
+        let mut free = match size_class::is_run(class) {
+            true => asked != "free" && Superslab::is_free_run(block),
+            false => {
+                let (bin, out) = (Bin::blocks(heap, class), Out::blocks(heap, class));
+                among(bin, block, &mut left) || among(out, block, &mut left)
+            }
+        };
+        if !free && !size_class::is_run(class) {
+            let owner = registry::heap(tag.owner());
+            free = has(heap, block, class, &mut left)
+                || (owner != heap && !owner.is_null() && has(owner, block, class, &mut left));
+        }
+        if free {
+            report::free_already(asked, block, class);
+        }
+        (*heap).watch = left;
+        if left == 0 {
+            (*heap).front.tag = Tag::of_owner((*heap).id).0;
+        }
+    }
+}
+
+/// [`shelved`], as far as the heap's lock is free.
+unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
+    // SAFETY: heaps live for ever, and the caller holds no lock.
+    unsafe {
+        let Some(guard) = (*heap).lock.try_lock() else {
+            return false;
+        };
+        let free = shelved(heap, block, class, left);
+        drop(guard);
+        // Somebody may have posted to it meanwhile and gone away.
+        drain::look_again(heap);
+        free
+    }
+}
+
+/// Whether a block lies on a heap's stack, or free in its slab if that is the heap's.
+///
+/// # Safety
+/// The caller holds `heap`'s lock; `block` is one of `class`, which is none of runs.
+unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
+    // SAFETY: the caller's promise. Whose a slab is changes under its owner's lock alone. Batches are read, and stay as they
+    // are.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw const (*part).spare[class];
+        let mut magazine = (*spare).magazine;
+        while !magazine.is_null() && *left > 0 {
+            if among(Magazine::blocks(magazine), block, left) {
+                return true;
+            }
+            magazine = (*magazine).below;
+        }
+        let mut next = (*spare).top;
+        while let Some(batch) = next.filter(|_| *left > 0) {
+            let first = (*part).scratch.first();
+            let count = open::open(batch, class, first, batch::MOST);
+            if among(slice::from_raw_parts(first, count), block, left) {
+                return true;
+            }
+            next = open::on_stack(batch, class, count).1;
+        }
+        DIRECTORY.tag(block as usize) == Tag::new((*heap).id, class as u8)
+            && (*Superslab::slab_of(block as usize)).is_free(block as usize)
+    }
+}
+
+/// Notes that a run is being freed. Ends the process if it is free already, or no run's start.
+///
+/// # Safety
+/// `run` is tagged with `class`, one of runs.
+pub(crate) unsafe fn run_freed(run: *mut Block, class: usize) {
+    if !check::is_start(run, class) {
+        // Or it was returned meanwhile, and the slab says that nothing of it is out.
+        report::no_start("free", run, class);
+    }
+    // SAFETY: the start of a run of ours.
+    if unsafe { Superslab::run_freed(run) } {
+        report::free_already("free", run, class);
+    }
+}
+
+/// Ends the process if a bin gave nothing out because its newest block lies there twice.
+///
+/// # Safety
+/// `bin`, of `class`, is the calling thread's, or a stand-in.
+#[inline]
+pub(crate) unsafe fn unless_empty(bin: *mut Bin, class: usize) {
+    // SAFETY: the caller's promise.
+    if let Some(block) = unsafe { Bin::twice(bin) } {
+        report::free_already("free", block, class);
+    }
+}

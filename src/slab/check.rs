@@ -1,0 +1,82 @@
+//! What tells a block's start from other addresses.
+
+use super::batch::Block;
+use super::directory::DIRECTORY;
+use super::slab::Blocks;
+use super::superslab::Superslab;
+use crate::base::size_class;
+use crate::base::units::SLOT;
+
+/// Whether the addresses, all in slabs of `class` as far as their tags say, are those of blocks of it.
+#[inline]
+pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
+    if size_class::slots(class) != 1 || size_class::is_run(class) {
+        return each_starts(blocks, class);
+    }
+    let size = size_class::size(class);
+    if size.is_power_of_two() {
+        // Such blocks fill the slot.
+        let bits = blocks.iter().fold(0, |bits, &block| bits | block as usize);
+        return bits & (size - 1) == 0;
+    }
+    // As `Blocks::index` asks of each, without a jump for each.
+    let Blocks { inverse, capacity } = Blocks::of(class);
+    let (mut below, mut last) = (0, 0);
+    for &block in blocks {
+        let offset = block as usize % SLOT;
+        below = below.max((offset as u64).wrapping_mul(inverse));
+        last = last.max(offset);
+    }
+    below < inverse && last < capacity * size
+}
+
+#[cold]
+#[inline(never)]
+fn each_starts(blocks: &[*mut Block], class: usize) -> bool {
+    blocks.iter().all(|&block| is_start(block, class))
+}
+
+/// Whether `block` is the start of a block of `class`. That it lies in a slab of that class is the caller's to know, for the
+/// time being: whoever frees the block at this moment may be wrong about it.
+pub(crate) fn is_start(block: *mut Block, class: usize) -> bool {
+    let addr = block as usize;
+    let blocks = Blocks::of(class);
+    if size_class::slots(class) == 1 && !size_class::is_run(class) {
+        return blocks.index(addr % SLOT).is_some();
+    }
+    if !DIRECTORY.holds(addr) || DIRECTORY.tag(addr).class() != class {
+        return false;
+    }
+    // SAFETY: the tag says that the address is in a slab of ours. Nothing that is read changes while a block of it is in
+    // use. The later slots of a run have no slab of their own, but may hold what is left of an earlier one, of which nothing
+    // is out.
+    unsafe {
+        let slab = Superslab::slab_of(addr);
+        let is_run = size_class::is_run(class);
+        (*slab).class as usize == class
+            && !(is_run && (*slab).carved == (*slab).free_count)
+            && blocks.index(addr.wrapping_sub((*slab).base)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_told_from_all_other_addresses() {
+        let base = 0x7F12_3450_0000_usize;
+        let of_one_slot = |&class: &usize| size_class::slots(class) == 1;
+        for class in (1..size_class::SLAB_CLASSES).filter(of_one_slot) {
+            let size = size_class::size(class);
+            // An interpreter, a thousand times as slow, looks at fewer.
+            for offset in (0..SLOT).step_by(if cfg!(miri) { 1009 } else { 1 }) {
+                let block = (base + offset) as *mut Block;
+                let expected = offset % size == 0 && offset + size <= SLOT;
+                assert_eq!(is_start(block, class), expected, "{offset} of {size}");
+                let some = [base as *mut Block, block, base as *mut Block];
+                assert_eq!(all_start(&some, class), expected, "{offset} of {size}");
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What is said of a mistake of the program before the process ends: one line, written without allocating.
+
+use super::batch::Block;
+use super::check;
+use super::directory::DIRECTORY;
+use super::slab::Blocks;
+use super::superslab::Superslab;
+use crate::base::size_class;
+use crate::base::units::SLOT;
+use crate::os::message::fatal;
+use crate::os::thread;
+
+/// A block is free already, as the call `asked` for it, or as came to light later if that is a free.
+#[cold]
+#[inline(never)]
+pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {
+    fatal!(
+        "{}{asked} of {block:p}: this block of {} bytes is free already (thread {}); stopping before it is given out twice",
+        if asked == "free" { "double " } else { "" },
+        size_class::size(class),
+        thread::tid()
+    )
+}
+
+/// The call `asked` named an address that lies in a slab of `class` and is no block's start.
+#[cold]
+#[inline(never)]
+pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
+    let at = addr as usize;
+    let slot = at - at % SLOT;
+    let base = match size_class::slots(class) {
+        1 => slot,
+        _ if !DIRECTORY.holds(at) => at,
+        // The later slots of a run do not say where it begins.
+        slots if size_class::is_run(class) => (0..slots)
+            .map(|back| slot.wrapping_sub(back * SLOT))
+            .find(|&start| check::is_start(start as *mut Block, class))
+            .unwrap_or(at),
+        // SAFETY: the caller found the class in the directory; a descriptor that is there lives for ever.
+        _ => unsafe { (*Superslab::slab_of(at)).base },
+    };
+    let (offset, size) = (at - base, size_class::size(class));
+    fatal!(
+        "{asked} of {addr:p}: {} a block, at byte {} of {size} (thread {}); stopping before memory is damaged",
+        if Blocks::of(class).index(offset - offset % size).is_some() {
+            "inside"
+        } else {
+            "behind"
+        },
+        offset % size,
+        thread::tid()
+    )
+}
+
+/// What was freed, in a slab of `class`, is no block's start or was free already.
+#[cold]
+#[inline(never)]
+pub(crate) fn wrong(block: *mut Block, class: usize) -> ! {
+    if !check::is_start(block, class) {
+        no_start("free", block, class);
+    }
+    free_already("free", block, class)
+}
+
+/// Ends the process if one of the addresses, freed and all in slabs of `class`, is no block's start.
+#[inline]
+pub(crate) fn unless_all_start(blocks: &[*mut Block], class: usize) {
+    if !check::all_start(blocks, class) {
+        let wrong = blocks.iter().find(|&&block| !check::is_start(block, class));
+        no_start(
+            "free",
+            wrong.copied().unwrap_or(core::ptr::null_mut()),
+            class,
+        );
+    }
+}
