@@ -125,9 +125,17 @@ fn rows_of(text: &str) -> Vec<Row> {
     text.lines().filter_map(row).collect()
 }
 
+/// Instructions from which on a path is one that calls the kernel.
+const KERNEL_FROM: f64 = 500.0;
+
 /// Fails where a path differs from the table kept.
 fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
-    let allowed = |then: f64| if same_tools { 0.05 } else { then.abs() * 0.02 + 1.0 };
+    let allowed = |then: f64| match same_tools {
+        // Such a path calls the kernel and looks addresses up: where mappings lie decides over a few instructions.
+        true if then > KERNEL_FROM => then * 0.01,
+        true => 0.05,
+        false => then.abs() * 0.02 + 1.0,
+    };
     let mut differing = Vec::new();
     for row in rows {
         let Some(then) = kept.iter().find(|k| k.path == row.path) else {
@@ -171,9 +179,10 @@ mod tests {
     fn an_instruction_more_is_seen() {
         let kept = [row("hit 48", 30.0, 9.0), row("large", 900.0, 900.0)];
         assert!(judge(&kept, &kept, true).is_ok());
-        let error = judge(&[row("hit 48", 31.0, 8.0), row("large", 905.0, 900.0)], &kept, true).unwrap_err();
-        let wanted = "hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 905.0";
+        let error = judge(&[row("hit 48", 31.0, 8.0), row("large", 910.0, 900.0)], &kept, true).unwrap_err();
+        let wanted = "hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 910.0";
         assert!(error.line.contains(wanted), "{error}");
+        assert!(judge(&[row("hit 48", 30.0, 9.0), row("large", 905.0, 900.0)], &kept, true).is_ok());
         let large = |n| judge(&[row("large", n, 900.0)], &kept, false);
         assert!(large(905.0).is_ok(), "another compiler may count a little otherwise");
         assert!(large(1000.0).is_err());
