@@ -11,7 +11,6 @@ use crate::heap::slow::idle_owners;
 use crate::heap::upkeep::tick;
 use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
-use core::ptr;
 
 /// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
 /// does not come again soon; all of it where the last that came was a free as well.
@@ -24,7 +23,6 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         let guard = lock(heap);
         let count = Bin::count(heap, class);
         if count > 0 {
-            let first = Bin::first(heap, class);
             // A program that does nothing but free would come again as soon as half is full.
             let old = if (*heap).freeing.has(class) {
                 count
@@ -33,9 +31,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             };
             (*heap).freeing.add(class);
             if old < count || !stack::put_bin(heap, class) {
-                stack::put(heap, class, first, old);
-                ptr::copy(first.add(old), first, count - old);
-                Bin::set_count(heap, class, count - old);
+                stack::put_oldest(heap, class, old);
             }
         }
         let mut sorter = Sorter::new(heap, true);
