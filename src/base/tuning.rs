@@ -50,8 +50,9 @@ pub(crate) mod helper {
     /// between what programs shed and take again while they start (22 MiB for the harness's `burst 10000`), and the 36 MiB
     /// that a process may have kept after bursts of 200 MiB.
     pub(crate) const FROM_ALONE: usize = 32 << 20;
-    /// Rounds, half a purge delay each, in which it got nothing, after which it ends. Guess.
-    pub(crate) const ROUNDS_TO_LIVE: u32 = 8;
+    /// Rounds in which it got nothing and nothing changed, after which it ends, or those of two purge delays where they are more:
+    /// a round is half a delay, and a second at most. Guess.
+    pub(crate) const ROUNDS_TO_LIVE: u64 = 8;
     /// Bytes of its stack. Guess: its deepest calls take less than 32 KiB.
     pub(crate) const STACK: usize = 256 << 10;
     /// Who wants the thread after one was refused is turned away so often: at least, doubled by each refusal, and at most.
