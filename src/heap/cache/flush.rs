@@ -96,7 +96,8 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     }
 }
 
-/// Bounds a bin to `most` blocks: where it holds more, all of it goes onto the stack. One that is empty needs no magazine.
+/// Bounds a bin to `most` blocks: the oldest of what is too much go onto the stack, or all where the bin lies in a magazine.
+/// One that is empty needs no magazine.
 pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
@@ -105,8 +106,11 @@ pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
         }
         let count = Bin::count(heap, class);
         if count > most as usize {
-            stack::put(heap, class, Bin::first(heap, class), count);
-            Bin::set_count(heap, class, 0);
+            let keep = match Bin::magazine(heap, class) {
+                Some(_) => 0,
+                None => most as usize,
+            };
+            stack::put_oldest(heap, class, count - keep);
         }
         if Bin::count(heap, class) == 0 {
             stack::leave_magazine(heap, class, most as usize);

@@ -56,6 +56,20 @@ pub(crate) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
     }
 }
 
+/// Pushes the oldest `some` of what is in the bin.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread; so many are in the bin.
+pub(crate) unsafe fn put_oldest(heap: *mut Heap, class: usize, some: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (first, left) = (Bin::first(heap, class), Bin::count(heap, class) - some);
+        put(heap, class, first, some);
+        ptr::copy(first.add(some), first, left);
+        Bin::set_count(heap, class, left);
+    }
+}
+
 /// Pushes what is in the bin, if that lies in a magazine, which is full, and there is an empty one to take its place;
 /// whether it did.
 ///

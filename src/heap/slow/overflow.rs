@@ -12,7 +12,6 @@ use crate::heap::upkeep::tick;
 use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::report;
-use core::ptr;
 
 /// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
 /// does not come again soon; all of it where the last that came was a free as well.
@@ -37,9 +36,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             };
             (*heap).freeing.add(class);
             if old < count || !stack::put_bin(heap, class) {
-                stack::put(heap, class, first, old);
-                ptr::copy(first.add(old), first, count - old);
-                Bin::set_count(heap, class, count - old);
+                stack::put_oldest(heap, class, old);
             }
         }
         let mut sorter = Sorter::new(heap, true);

@@ -72,14 +72,18 @@ pub(crate) fn without_helper<R>(call: impl FnOnce() -> R) -> R {
 static TURN_AWAY: AtomicU32 = AtomicU32::new(0);
 static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(*TURNED_AWAY.start());
 
-#[cold]
-fn start() {
-    let from = match MANY.load(Ordering::Relaxed) {
+/// Idle bytes from which the thread is started.
+fn from() -> usize {
+    match MANY.load(Ordering::Relaxed) {
         true => FROM,
         false => FROM_ALONE,
-    };
+    }
+}
+
+#[cold]
+fn start() {
     // Unit tests count what heaps hold, of which nothing is to go by itself.
-    if waiting() <= from || !knobs::get().background || cfg!(test) {
+    if waiting() <= from() || !knobs::get().background || cfg!(test) {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
@@ -125,20 +129,52 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     tls::set_dead();
     HELPER.came();
     let delay = u64::from(knobs::get().purge_delay_ms);
-    let mut idle_rounds = 0;
-    while idle_rounds < ROUNDS_TO_LIVE && HELPER.work_after((delay / 2).clamp(50, 1000)) {
+    let mut rounds = Rounds::begin(delay);
+    while !rounds.are_over() && HELPER.work_after(rounds.pause) {
         let before = waiting();
         round();
         HELPER.rest();
-        idle_rounds = if before > FROM && waiting() < before {
-            0
-        } else {
-            idle_rounds + 1
-        };
+        rounds.passed(before, waiting(), from());
     }
     HELPER.goes();
     RUNNING.store(false, Ordering::Release);
     ptr::null_mut()
+}
+
+/// For how long the thread goes on. What is freed last waits for the delay and a quarter, and nobody may be there to start the
+/// thread again once the program fell silent.
+struct Rounds {
+    /// Milliseconds before each.
+    pause: u64,
+    most: u64,
+    idle: u64,
+    /// What the last one left.
+    left: usize,
+}
+
+impl Rounds {
+    fn begin(delay: u64) -> Rounds {
+        let pause = (delay / 2).clamp(50, 1000);
+        Rounds {
+            pause,
+            most: (2 * delay / pause).max(ROUNDS_TO_LIVE),
+            idle: 0,
+            left: 0,
+        }
+    }
+
+    /// `before` bytes waited before a round and `left` do after it; the thread is started from `from` on.
+    fn passed(&mut self, before: usize, left: usize, from: usize) {
+        // The program took or freed, and would only start the thread again.
+        let changed = before > from && before != self.left;
+        let got = before > FROM && left < before;
+        self.idle = if changed || got { 0 } else { self.idle + 1 };
+        self.left = left;
+    }
+
+    fn are_over(&self) -> bool {
+        self.idle >= self.most
+    }
 }
 
 /// Bytes that may be given back, now or after a while.
@@ -201,6 +237,36 @@ pub(crate) fn after_fork() {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_freed_last_is_waited_for() {
+        for delay in [0, 100, 1000, 8000, 10_000, 3_600_000] {
+            let mut rounds = Rounds::begin(delay);
+            // A program that swings, so that nothing grows old.
+            for round in 0..100 {
+                rounds.passed(FROM_ALONE + 1 + round, FROM_ALONE + 1 + round, FROM_ALONE);
+                assert!(!rounds.are_over());
+            }
+            let mut waited = 0;
+            while !rounds.are_over() {
+                rounds.passed(FROM_ALONE + 100, FROM_ALONE + 100, FROM_ALONE);
+                waited += rounds.pause;
+            }
+            assert!(waited > delay + delay / 4, "{waited} ms of {delay}");
+        }
+    }
+
+    #[test]
+    fn it_ends_where_little_is_left_or_nothing_more_can_go() {
+        for (before, left) in [(FROM, FROM - 1), (FROM_ALONE, FROM_ALONE)] {
+            let mut rounds = Rounds::begin(1000);
+            for _ in 0..8 {
+                assert!(!rounds.are_over());
+                rounds.passed(before, left, FROM_ALONE);
+            }
+            assert!(rounds.are_over());
+        }
+    }
 
     /// Of the whole process: the one test that touches these words.
     #[test]
