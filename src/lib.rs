@@ -81,7 +81,7 @@
 //! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a line of the same
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
-//!   first hundreds of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
+//!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
 //!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
 //!
 //! # Signals and fork

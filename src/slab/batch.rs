@@ -229,24 +229,23 @@ pub(crate) unsafe fn chained(block: *mut Block) -> *mut Block {
 #[cfg(not(loom))]
 #[inline(always)]
 unsafe fn copy(from: *const *mut Block, to: *mut *mut Block, count: usize, secret: u64) {
-    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     // SAFETY: the caller's promise.
     unsafe {
         let mut at = 0;
         while at + 4 <= count {
-            let four = from.add(at).cast::<[u64; 4]>().read_unaligned();
-            let four = four.map(|word| word ^ secret);
-            to.add(at).cast::<[u64; 4]>().write_unaligned(four);
+            let four = from.add(at).cast::<[*mut Block; 4]>().read_unaligned();
+            let four = four.map(|block| reveal(block, secret));
+            to.add(at).cast::<[*mut Block; 4]>().write_unaligned(four);
             at += 4;
         }
         while at + 2 <= count {
-            let pair = from.add(at).cast::<[u64; 2]>().read_unaligned();
-            let pair = pair.map(|word| word ^ secret);
-            to.add(at).cast::<[u64; 2]>().write_unaligned(pair);
+            let pair = from.add(at).cast::<[*mut Block; 2]>().read_unaligned();
+            let pair = pair.map(|block| reveal(block, secret));
+            to.add(at).cast::<[*mut Block; 2]>().write_unaligned(pair);
             at += 2;
         }
         if at < count {
-            *to.add(at) = *from.add(at) ^ secret;
+            *to.add(at) = reveal(*from.add(at), secret);
         }
     }
 }

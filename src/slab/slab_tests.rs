@@ -5,7 +5,10 @@ use std::vec::Vec;
 
 /// Opens a slab with bits of its own, which it has for good.
 unsafe fn open(slab: *mut Slab, base: usize, class: usize, clean: bool) {
-    let free = Vec::leak(std::vec![0; bits::words(size_class::capacity(class))]).as_mut_ptr();
+    static KEPT: std::sync::Mutex<Vec<Vec<u64>>> = std::sync::Mutex::new(Vec::new());
+    let mut bits = std::vec![0; bits::words(size_class::capacity(class))];
+    let free = bits.as_mut_ptr();
+    KEPT.lock().unwrap().push(bits);
     // SAFETY: the caller has the memory.
     unsafe { Slab::open(slab, base, class, 7, clean, free) };
 }

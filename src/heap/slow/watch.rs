@@ -23,6 +23,8 @@ use core::slice;
 /// What one look costs beside comparisons, of which [`TOGETHER`] cost one.
 const EACH: usize = 100;
 const TOGETHER: usize = 4;
+/// What it costs to read one address of a batch.
+const OPENED: usize = 3;
 
 /// Whether a block is among others. Takes what that costs off what is left. Half of an address is compared first: processors
 /// do four of those together.
@@ -149,6 +151,7 @@ unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, left: &mut u
         while let Some(batch) = next.filter(|_| *left > 0) {
             let first = (*part).scratch.first();
             let count = open::open(batch, class, first, batch::MOST);
+            *left = left.saturating_sub(OPENED * count);
             if among(slice::from_raw_parts(first, count), block, left) {
                 return true;
             }
