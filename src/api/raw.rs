@@ -225,7 +225,7 @@ pub fn drops_deepbind() -> bool {
 /// ```
 /// use hakmem_alloc::raw;
 ///
-/// A call that needs a process of one thread: unshare(CLONE_NEWUSER), for example.
+/// // A call that needs a process of one thread: unshare(CLONE_NEWUSER), for example.
 /// let id = raw::without_helper(std::process::id);
 /// assert_eq!(id, std::process::id());
 /// ```
