@@ -306,6 +306,7 @@ impl Slab {
         let blocks = Blocks::of(self.class as usize);
         let base = self.base;
         let free = self.free;
+        let all_carved = self.carved == self.capacity;
         for i in 0..count {
             // SAFETY: so many addresses, says the caller; the words have a bit for each block.
             unsafe {
@@ -314,7 +315,7 @@ impl Slab {
                     return Err(block);
                 };
                 let (word, bit) = (free.add(at / WORD), 1 << (at % WORD));
-                if *word & bit != 0 {
+                if *word & bit != 0 || !(all_carved || self.is_carved(at)) {
                     return Err(block);
                 }
                 *word |= bit;
@@ -330,10 +331,15 @@ impl Slab {
         let Some(at) = Blocks::of(self.class as usize).index(addr.wrapping_sub(self.base)) else {
             return false;
         };
+        !self.is_carved(at) || bits::is_set(self.bits(), at)
+    }
+
+    /// Whether the block of this number was ever handed out.
+    fn is_carved(&self, at: usize) -> bool {
         let (start, capacity) = (self.start as usize, self.capacity());
         // As which one it was carved, or will be.
         let turn = if at < start { at + capacity } else { at } - start;
-        turn >= self.carved as usize || bits::is_set(self.bits(), at)
+        turn < self.carved as usize
     }
 }
 

@@ -269,7 +269,11 @@ fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
             let out = &to[..count];
             for at in 0..slab.capacity() {
                 let addr = base + at * size_class::size(class);
-                assert_eq!(slab.is_free(addr), !out.contains(&(addr as *mut Block)));
+                let block = addr as *mut Block;
+                assert_eq!(slab.is_free(addr), !out.contains(&block));
+                if !out.contains(&block) {
+                    assert_eq!(slab.give(&block, 1), Err(block), "never handed out");
+                }
             }
             give(&mut slab, to[0]);
             assert!(slab.is_free(to[0] as usize));

@@ -182,8 +182,8 @@ pub(crate) fn carve_count(class: usize) -> usize {
     }
 }
 
-/// What `slow::watch` may spend for one heap, in its units: about 60,000 instructions.
-pub(crate) const WATCHED: usize = 8 << 10;
+/// What `slow::watch` may spend for one heap, in its units: about 90,000 instructions.
+pub(crate) const WATCHED: usize = 12 << 10;
 
 /// Locks `heap`.
 ///

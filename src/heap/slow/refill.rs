@@ -51,6 +51,7 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             (*heap).mixed.add(class);
             ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
             Bin::set_count(heap, class, count);
+            report::unless_all_start(Bin::blocks(heap, class), class);
             return give_newest(heap, class, false);
         }
         let guard = lock(heap);

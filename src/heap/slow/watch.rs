@@ -24,7 +24,7 @@ use core::slice;
 const EACH: usize = 100;
 const TOGETHER: usize = 4;
 /// What it costs to read one address of a batch.
-const OPENED: usize = 3;
+const OPENED: usize = 4;
 
 /// Whether a block is among others. Takes what that costs off what is left. Half of an address is compared first: processors
 /// do four of those together.
