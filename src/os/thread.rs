@@ -69,12 +69,41 @@ pub(crate) fn tid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
+/// The process whose threads are asked for, once anybody might ask; 0 before. Relaxed: it changes in the child of a fork alone.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// To be called before [`is_gone`] is asked for the first time. Later calls change nothing.
+pub(crate) fn note_process() {
+    if PROCESS.load(Relaxed) == 0 {
+        PROCESS.store(pid(), Relaxed);
+    }
+}
+
+/// To be called in the child of a fork.
+pub(crate) fn process_is_new() {
+    PROCESS.store(pid(), Relaxed);
+}
+
+/// The number of a thread that no process has: more than the kernel ever gives.
+pub(crate) const NO_THREAD: u32 = i32::MAX as u32;
+
+fn pid() -> u32 {
+    // SAFETY: a plain query, which cannot fail.
+    unsafe { libc::getpid() as u32 }
+}
+
 /// Whether the thread with this number has ended, so that it runs no further instruction of the process. False if the kernel
-/// refuses to say. Leaves `errno` alone.
+/// refuses to say, and in a process that shares its memory with the one noted (`vfork`), whose threads it would not find.
+/// Leaves `errno` alone.
 pub(crate) fn is_gone(tid: u32) -> bool {
+    let process = pid();
+    let noted = PROCESS.load(Relaxed);
+    if noted != 0 && noted != process {
+        return false;
+    }
     sys::preserve_errno(|| {
         // SAFETY: signal 0 checks for the thread and sends nothing.
-        let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) };
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) };
         sent == -1 && Errno::last().0 == libc::ESRCH
     })
 }
@@ -167,8 +196,7 @@ pub(crate) fn process() -> Process {
         COUNTING.store(true, Relaxed);
     }
     Process {
-        // SAFETY: a plain query.
-        pid: unsafe { libc::getpid() } as u32,
+        pid: pid(),
         forks: FORKS.load(Relaxed),
     }
 }

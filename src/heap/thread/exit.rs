@@ -40,6 +40,7 @@ pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
 /// # Safety
 /// The heap is the calling thread's.
 pub(crate) unsafe fn note_ending(heap: *mut Heap) {
+    thread::note_process();
     // SAFETY: the caller's promise.
     unsafe { (*heap).ending.begins(thread::tid()) };
     registry::note_ending(heap);
@@ -70,17 +71,20 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
 }
 
 /// In the child of a fork: its one thread, whose heap is `mine` if it has one, has another number than in the parent, and
-/// no other thread exists that could end.
+/// no other thread exists that could end. `all_go`: the caller gives up the heaps of all others; else who waits in the queue
+/// counts as gone.
 ///
 /// # Safety
 /// Only the forking thread exists.
-pub(crate) unsafe fn after_fork(mine: *mut Heap) {
+pub(crate) unsafe fn after_fork(mine: *mut Heap, all_go: bool) {
+    thread::process_is_new();
     for heap in registry::all() {
         // SAFETY: heaps live for ever.
         let ending = unsafe { &(*heap).ending };
         match ending.has_begun() {
             true if heap == mine => ending.begins(thread::tid()),
-            true => ending.is_over(),
+            true if all_go => ending.is_over(),
+            true => ending.begins(thread::NO_THREAD),
             // Not written: the heap's page stays the parent's.
             false => {}
         }

@@ -136,7 +136,7 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     let mine: *mut Heap = tls::current();
     // SAFETY: this is the only thread.
-    unsafe { exit::after_fork(mine) };
+    unsafe { exit::after_fork(mine, FREEZE.is_forker()) };
     maintain::after_fork();
     pages::forked();
     if !FREEZE.is_forker() {
