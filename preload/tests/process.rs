@@ -31,6 +31,27 @@ fn a_process_that_made_no_thread_works_as_one() {
 }
 
 #[test]
+fn what_last_destructors_hold_is_taken_by_nobody_else_and_not_lost() {
+    let program = compile("late.c", &[]);
+    let late = |malloc_of: &str, how: &str| {
+        let mut command = command(&program, malloc_of);
+        command.arg(how).env("HAKMEM_STATS", "1");
+        let ended = run(&mut command, Duration::from_secs(300));
+        assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+        assert_eq!(ended.stdout, "all is apart\n", "{how} on {malloc_of}");
+        ended.stderr
+    };
+    for how in ["vfork", "generations"] {
+        late(GLIBC, how);
+        late(OURS, how);
+    }
+    let stats = late(OURS, "generations");
+    let heaps = stats.lines().find_map(|line| line.strip_prefix("heaps"));
+    let live = heaps.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    assert!(live.is_some_and(|live| live <= 3), "{stats}");
+}
+
+#[test]
 fn ten_thousand_forks_out_of_a_threaded_process() {
     let program = compile("storm.c", &[]);
     let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
