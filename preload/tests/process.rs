@@ -31,21 +31,13 @@ fn a_process_that_made_no_thread_works_as_one() {
 }
 
 #[test]
-fn what_last_destructors_hold_is_taken_by_nobody_else_and_not_lost() {
+fn what_last_destructors_held_is_not_lost_by_a_fork() {
     let program = compile("late.c", &[]);
-    let late = |malloc_of: &str, how: &str| {
-        let mut command = command(&program, malloc_of);
-        command.arg(how).env("HAKMEM_STATS", "1");
-        let ended = run(&mut command, Duration::from_secs(300));
-        assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
-        assert_eq!(ended.stdout, "all is apart\n", "{how} on {malloc_of}");
-        ended.stderr
-    };
-    for how in ["vfork", "generations"] {
-        late(GLIBC, how);
-        late(OURS, how);
-    }
-    let stats = late(OURS, "generations");
+    let mut command = command(&program, OURS);
+    let ended = run(command.env("HAKMEM_STATS", "1"), Duration::from_secs(300));
+    assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");
+    assert_eq!(ended.stdout, "nothing is lost\n");
+    let stats = ended.stderr;
     let heaps = stats.lines().find_map(|line| line.strip_prefix("heaps"));
     let live = heaps.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     assert!(live.is_some_and(|live| live <= 3), "{stats}");

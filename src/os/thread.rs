@@ -96,8 +96,11 @@ fn pid() -> u32 {
 /// refuses to say, and in a process that shares its memory with the one noted (`vfork`), whose threads it would not find.
 /// Leaves `errno` alone.
 pub(crate) fn is_gone(tid: u32) -> bool {
+    is_gone_from(PROCESS.load(Relaxed), tid)
+}
+
+fn is_gone_from(noted: u32, tid: u32) -> bool {
     let process = pid();
-    let noted = PROCESS.load(Relaxed);
     if noted != 0 && noted != process {
         return false;
     }
@@ -294,6 +297,8 @@ mod tests {
         GO.store(true, Ordering::Release);
         other.thread().unpark();
         assert_ne!(other.join().expect("the other"), me());
+        assert!(is_gone_from(pid(), NO_THREAD) && is_gone_from(0, NO_THREAD));
+        assert!(!is_gone_from(pid() + 1, NO_THREAD), "not of this process");
         // The kernel takes its number back a moment after the join.
         while !is_gone(theirs) {
             thread::yield_now();
