@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,11 @@ pub fn scratch(name: &str) -> PathBuf {
     dir
 }
 
-/// `make` in the crate's directory, with `args`.
+/// `make` in the crate's directory, with `args`. One at a time: each strips the library it has just built.
 #[track_caller]
 pub fn make(args: &[&OsStr]) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = Command::new("make")
         .arg("-C")
         .arg(crate_dir())
