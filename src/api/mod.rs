@@ -11,7 +11,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 
 use crate::knobs::StatsMode;
-use crate::os::message;
+use crate::os::{message, thread};
 use crate::{heap, knobs, pool};
 
 /// Whether the allocator serves. Miri knows neither its mappings nor its assembly: there the system allocator is the global
@@ -87,8 +87,7 @@ fn at_ready() {
 
 extern "C" fn print_at_exit() {
     let knobs = knobs::get();
-    // SAFETY: a plain call.
-    let pid = unsafe { libc::getpid() } as u32;
+    let pid = thread::pid();
     snapshot::with_stats(false, &mut |stats, room| {
         stats::exit::print(stats, room, knobs.stats, knobs.stats_file.as_ref(), pid);
     });

@@ -69,44 +69,48 @@ pub(crate) fn tid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
-/// The process whose threads are asked for, once anybody might ask; 0 before. Relaxed: it changes in the child of a fork alone.
+/// The process whose threads the allocator knows; 0 before it is noted. Written when the process has one thread; else only
+/// read, so Relaxed.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// To be called before [`is_gone`] is asked for the first time. Later calls change nothing.
-pub(crate) fn note_process() {
-    if PROCESS.load(Relaxed) == 0 {
-        PROCESS.store(pid(), Relaxed);
+/// Notes the calling thread's process, whose number this is, unless one is noted. Returns whether it did.
+pub(crate) fn note_process(pid: u32) -> bool {
+    let first = PROCESS.load(Relaxed) == 0;
+    if first {
+        PROCESS.store(pid, Relaxed);
     }
+    first
 }
 
-/// To be called in the child of a fork.
-pub(crate) fn process_is_new() {
-    PROCESS.store(pid(), Relaxed);
+/// In the child of a fork: notes it, if its parent was noted. Returns whether it did.
+pub(crate) fn process_is_new() -> bool {
+    let noted = PROCESS.load(Relaxed) != 0;
+    if noted {
+        PROCESS.store(pid(), Relaxed);
+    }
+    noted
+}
+
+/// Whether the calling thread is of the process that was noted. A child of `vfork` is not: it runs in that one's memory, must
+/// start no thread there, and finds none of its threads ([`is_gone`]).
+pub(crate) fn is_of_process() -> bool {
+    pid() == PROCESS.load(Relaxed)
 }
 
 /// The number of a thread that no process has: more than the kernel ever gives.
 pub(crate) const NO_THREAD: u32 = i32::MAX as u32;
 
-fn pid() -> u32 {
+pub(crate) fn pid() -> u32 {
     // SAFETY: a plain query, which cannot fail.
     unsafe { libc::getpid() as u32 }
 }
 
 /// Whether the thread with this number has ended, so that it runs no further instruction of the process. False if the kernel
-/// refuses to say, and in a process that shares its memory with the one noted (`vfork`), whose threads it would not find.
-/// Leaves `errno` alone.
+/// refuses to say. Leaves `errno` alone.
 pub(crate) fn is_gone(tid: u32) -> bool {
-    is_gone_from(PROCESS.load(Relaxed), tid)
-}
-
-fn is_gone_from(noted: u32, tid: u32) -> bool {
-    let process = pid();
-    if noted != 0 && noted != process {
-        return false;
-    }
     sys::preserve_errno(|| {
         // SAFETY: signal 0 checks for the thread and sends nothing.
-        let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, 0) };
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid(), tid, 0) };
         sent == -1 && Errno::last().0 == libc::ESRCH
     })
 }
@@ -276,6 +280,29 @@ mod tests {
     static TID: AtomicU32 = AtomicU32::new(0);
     static GO: AtomicBool = AtomicBool::new(false);
 
+    extern "C" fn told(_: *mut c_void) -> libc::c_int {
+        libc::c_int::from(is_of_process())
+    }
+
+    #[test]
+    fn a_child_in_the_same_memory_is_not_of_the_process() {
+        // Another test's allocation may have done it.
+        note_process(pid());
+        assert!(is_of_process());
+        let mut stack = std::vec![0u128; 4096];
+        let mut status = 0;
+        // SAFETY: this thread waits until the child, which has a stack of its own and only asks for its number, has ended.
+        unsafe {
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            let top = stack.as_mut_ptr_range().end.cast();
+            let child = libc::clone(told, top, flags, ptr::null_mut());
+            assert!(child > 0);
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        }
+        assert!(libc::WIFEXITED(status));
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+    }
+
     #[test]
     fn threads_are_told_apart_asleep_and_gone() {
         let other = thread::spawn(|| {
@@ -297,8 +324,7 @@ mod tests {
         GO.store(true, Ordering::Release);
         other.thread().unpark();
         assert_ne!(other.join().expect("the other"), me());
-        assert!(is_gone_from(pid(), NO_THREAD) && is_gone_from(0, NO_THREAD));
-        assert!(!is_gone_from(pid() + 1, NO_THREAD), "not of this process");
+        assert!(is_gone(NO_THREAD));
         // The kernel takes its number back a moment after the join.
         while !is_gone(theirs) {
             thread::yield_now();

@@ -57,8 +57,11 @@ impl Idle {
         }
     }
 
-    /// As [`Queue::take_gone`].
+    /// As [`Queue::take_gone`]. `None` in a child of `vfork`, to which every thread seems gone.
     fn take_gone(&mut self, most: usize) -> Option<*mut Heap> {
+        if !thread::is_of_process() {
+            return None;
+        }
         let gone = self.ending.take_gone(most, thread::is_gone);
         ENDING.store(self.ending.len(), Ordering::Relaxed);
         // What is queued lies in a heap.

@@ -40,7 +40,6 @@ pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
 /// # Safety
 /// The heap is the calling thread's.
 pub(crate) unsafe fn note_ending(heap: *mut Heap) {
-    thread::note_process();
     // SAFETY: the caller's promise.
     unsafe { (*heap).ending.begins(thread::tid()) };
     registry::note_ending(heap);
@@ -77,7 +76,6 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
 /// # Safety
 /// Only the forking thread exists.
 pub(crate) unsafe fn after_fork(mine: *mut Heap, all_go: bool) {
-    thread::process_is_new();
     for heap in registry::all() {
         // SAFETY: heaps live for ever.
         let ending = unsafe { &(*heap).ending };

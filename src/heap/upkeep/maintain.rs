@@ -20,10 +20,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// The process all this is about: who runs in its memory after `vfork` must not start a thread here. 0 at first. Written
-/// when a process has one thread; else only read, so Relaxed.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
 /// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
 static MANY: AtomicBool = AtomicBool::new(false);
 
@@ -48,11 +44,9 @@ pub(crate) fn noticed() {
     if MANY.load(Ordering::Relaxed) {
         return;
     }
-    // SAFETY: a plain call without arguments.
-    let process = unsafe { libc::getpid() } as u32;
+    let process = thread::pid();
     let knobs = knobs::get();
-    if PROCESS.load(Ordering::Relaxed) == 0 {
-        PROCESS.store(process, Ordering::Relaxed);
+    if thread::note_process(process) {
         account::set_watched(knobs.background);
     }
     if knobs.background_alone || registry::live_count() >= 2 || thread::tid() != process {
@@ -87,9 +81,7 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    // SAFETY: a plain call without arguments.
-    let here = unsafe { libc::getpid() } as u32 == PROCESS.load(Ordering::Relaxed);
-    if !here || turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
+    if !thread::is_of_process() || turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
         return;
     }
     HELPER.starts();
@@ -225,9 +217,7 @@ pub(crate) fn purge_now() -> usize {
 pub(crate) fn after_fork() {
     RUNNING.store(false, Ordering::Relaxed);
     HELPER.after_fork();
-    if PROCESS.load(Ordering::Relaxed) != 0 {
-        // SAFETY: a plain call without arguments.
-        PROCESS.store(unsafe { libc::getpid() } as u32, Ordering::Relaxed);
+    if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);
         account::set_watched(knobs.background);

@@ -60,8 +60,8 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
 }
 
 /// Sends home what the threads held that a fork left behind, of `most` heaps: as time passes, one for each slab by which a
-/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program does not copy their pages, and one
-/// that stays has their memory. No lock may be held.
+/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program
+/// does not copy their pages, and one that stays has their memory. No lock may be held.
 #[inline]
 pub(crate) fn recover(most: usize) {
     if TORN.load(Ordering::Relaxed) > 0 {
