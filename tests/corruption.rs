@@ -135,13 +135,7 @@ fn misuse_is_one_line_and_an_abort() {
             wrong.push(format!("{case}: {ended:?}"));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {}:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    child::assert_none(&wrong, cases.len());
 }
 
 /// A Layout down to half the block is legal after a shrink in place, so it must not be reported.

@@ -5,23 +5,12 @@
 
 mod common;
 
+use common::blocks::{alloc, free};
 use common::child::{self, Child};
-use hakmem_alloc::{Hakmem, raw};
-use std::hint::black_box;
+use hakmem_alloc::Hakmem;
 
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
-
-fn alloc(size: usize) -> usize {
-    let block = raw::alloc(size, 16);
-    assert!(!block.is_null());
-    block as usize
-}
-
-fn free(addr: usize) {
-    // SAFETY: in use.
-    unsafe { raw::dealloc(black_box(addr as *mut u8)) };
-}
 
 /// What a forked child of the test does: writes one word to a freed block, and then allocates. Returns whether a block came
 /// out twice, or one that is in use, or none at all.

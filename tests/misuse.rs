@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::blocks::{alloc, free};
 use common::child::{self, Child};
 use common::{KIB, MIB};
 use hakmem_alloc::{Hakmem, raw};
@@ -30,17 +31,6 @@ const SIZES: [usize; 10] = [
     100_000,
     MIB,
 ];
-
-fn alloc(size: usize) -> usize {
-    let block = raw::alloc(size, 16);
-    assert!(!block.is_null());
-    block as usize
-}
-
-fn free(addr: usize) {
-    // SAFETY: none: the point of these tests is that misuse is found before it does harm.
-    unsafe { raw::dealloc(black_box(addr as *mut u8)) };
-}
 
 fn me() -> u32 {
     // SAFETY: asks the kernel.
@@ -363,13 +353,7 @@ fn run(
             failed.push(format!("{how}, {size} bytes: {why}"));
         }
     }
-    assert!(
-        failed.is_empty(),
-        "{} of {}:\n{}",
-        failed.len(),
-        table.len(),
-        failed.join("\n")
-    );
+    child::assert_none(&failed, table.len());
 }
 
 #[test]

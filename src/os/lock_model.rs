@@ -9,23 +9,42 @@ use loom::thread;
 #[test]
 fn lock_excludes() {
     loom::model(|| {
-        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
-        let other = {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || add_one(&shared))
-        };
+        let (shared, others) = others_do(1, add_one);
         add_one(&shared);
-        other.join().expect("the other thread");
+        join(others);
         let _g = shared.0.lock();
         // SAFETY: under the lock.
         shared.1.with(|p| unsafe { assert_eq!(*p, 2) });
     });
 }
 
-fn add_one(shared: &(Lock, loom::cell::UnsafeCell<u32>)) {
+fn add_one(shared: &Shared) {
     let _g = shared.0.lock();
     // SAFETY: under the lock.
     shared.1.with_mut(|p| unsafe { *p += 1 });
+}
+
+type Shared = (Lock, loom::cell::UnsafeCell<u32>);
+
+/// What threads share, and so many `others` that do `body` with it.
+fn others_do(
+    others: usize,
+    body: impl Fn(&Shared) + Copy + 'static,
+) -> (Arc<Shared>, std::vec::Vec<thread::JoinHandle<()>>) {
+    let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
+    let others = (0..others)
+        .map(|_| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || body(&shared))
+        })
+        .collect();
+    (shared, others)
+}
+
+fn join(others: std::vec::Vec<thread::JoinHandle<()>>) {
+    for other in others {
+        other.join().expect("another thread");
+    }
 }
 
 /// Threads that take the lock and let it go by `release`.
@@ -33,23 +52,15 @@ fn let_go_by(others: usize, release: fn(&Lock)) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(move || {
-        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
-        let add_one = move |shared: &(Lock, loom::cell::UnsafeCell<u32>)| {
+        let add_one = move |shared: &Shared| {
             core::mem::forget(shared.0.lock());
             // SAFETY: under the lock.
             shared.1.with_mut(|p| unsafe { *p += 1 });
             release(&shared.0);
         };
-        let others: std::vec::Vec<_> = (0..others)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || add_one(&shared))
-            })
-            .collect();
+        let (shared, others) = others_do(others, add_one);
         add_one(&shared);
-        for other in others {
-            other.join().expect("another thread");
-        }
+        join(others);
     });
 }
 
@@ -75,17 +86,9 @@ fn lock_wakes_all_who_wait() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
-        let others: std::vec::Vec<_> = (0..2)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || add_one(&shared))
-            })
-            .collect();
+        let (shared, others) = others_do(2, add_one);
         add_one(&shared);
-        for other in others {
-            other.join().expect("another thread");
-        }
+        join(others);
         let _g = shared.0.lock();
         // SAFETY: under the lock.
         shared.1.with(|p| unsafe { assert_eq!(*p, 3) });
@@ -108,21 +111,13 @@ fn stands_still_and(others: usize, let_go: fn(&Lock)) {
     model.preemption_bound = Some(if others > 1 { 1 } else { 4 });
     model.max_branches = 20_000;
     model.check(move || {
-        let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0u32)));
-        let threads: std::vec::Vec<_> = (0..others)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || add_one(&shared))
-            })
-            .collect();
+        let (shared, threads) = others_do(others, add_one);
         assert!(FREEZE.begin());
         shared.0.freeze();
         add_one(&shared);
         let_go(&shared.0);
         FREEZE.end();
-        for thread in threads {
-            thread.join().expect("another thread");
-        }
+        join(threads);
         assert_eq!(shared.0.word.load(Relaxed), FREE);
         let _g = shared.0.lock();
         // SAFETY: under the lock.

@@ -1,7 +1,23 @@
 //! Blocks as plain values that can be sent between threads, for tests that place every call to the allocator
 //! themselves.
 
+use hakmem_alloc::raw;
 use std::alloc::{GlobalAlloc, Layout};
+use std::hint::black_box;
+
+/// A block of the allocator, by its address.
+#[track_caller]
+pub fn alloc(size: usize) -> usize {
+    let block = raw::alloc(size, 16);
+    assert!(!block.is_null());
+    block as usize
+}
+
+/// Frees a block, or in tests of misuse whatever is at the address: the compiler does not know which.
+pub fn free(addr: usize) {
+    // SAFETY: in use; or none, where the point of the test is that misuse is found before it does harm.
+    unsafe { raw::dealloc(black_box(addr as *mut u8)) };
+}
 
 /// An allocated block. Only [`Block::free`] frees it, so that a test chooses the thread.
 #[derive(Debug)]

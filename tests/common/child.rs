@@ -280,3 +280,14 @@ fn backtraces_of(group: u32) -> String {
     }
     text
 }
+
+/// Fails if any of so many cases went wrong, and tells of each.
+#[track_caller]
+pub fn assert_none(wrong: &[String], of: usize) {
+    assert!(
+        wrong.is_empty(),
+        "{} of {of}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}

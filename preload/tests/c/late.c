@@ -9,6 +9,7 @@ enum { ROUNDS = 4, BLOCKS = 4000, GENERATIONS = 12 };
 
 static pthread_key_t key;
 static __thread int rounds;
+
 static void use_blocks(void) {
     unsigned char *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++)
