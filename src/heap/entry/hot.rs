@@ -47,7 +47,7 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
         let offset = (size + 15) & !15;
         match Bin::pop(bin_at(front, offset)) {
             Some(block) => block,
-            None => alloc_slow_at(offset, caller),
+            None => alloc_slow_sized(size, caller),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
 #[inline(never)]
 fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     match size_class::of_layout(size, align) {
-        Some(class) => alloc_class(class, caller),
+        Some(class) => alloc_class(class, size, align, caller),
         None => alloc_huge(size, align, false, caller).ptr,
     }
 }
@@ -66,11 +66,11 @@ fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 
 }
 
 #[inline(always)]
-fn alloc_class(class: usize, caller: Option<&Caller>) -> *mut u8 {
+fn alloc_class(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     // SAFETY: as in `alloc`; `class` is below CLASSES.
     match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
         Some(block) => block,
-        None => alloc_slow(class, caller).ptr,
+        None => alloc_slow(class, size, align, caller).ptr,
     }
 }
 
@@ -81,14 +81,15 @@ const _: () = assert!(
 
 #[cold]
 #[inline(never)]
-fn alloc_slow_at(offset: usize, caller: Option<&Caller>) -> *mut u8 {
-    alloc_slow(offset / size_of::<Bin>(), caller).ptr
+fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
+    alloc_slow(size.div_ceil(MIN_ALIGN), size, MIN_ALIGN, caller).ptr
 }
 
-/// A block of `class` where the bin has none.
+/// A block of `class`, for `size` bytes at `align`, where the bin has none.
 #[cold]
 #[inline(never)]
-fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
+fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
+    let _ = (size, align);
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
@@ -182,10 +183,10 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
             // SAFETY: as in `alloc_class`.
             let empty = unsafe { Bin::newest(&raw mut (*front).bins[class]).is_null() };
             if empty {
-                alloc_slow(class, caller)
+                alloc_slow(class, size, align, caller)
             } else {
                 Fresh {
-                    ptr: alloc_class(class, caller),
+                    ptr: alloc_class(class, size, align, caller),
                     zero: false,
                 }
             }
