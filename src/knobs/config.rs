@@ -196,6 +196,17 @@ impl Config {
         self.set(Knob::Verbose, on as u32)
     }
 
+    /// `HAKMEM_CHECK_ONE_IN`: one slab in so many is checked for mistakes of the program; 1 checks every block up to 1 MiB, 0
+    /// none.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().check_one_in(1));
+    /// ```
+    pub const fn check_one_in(self, slabs: u32) -> Self {
+        self.set(Knob::CheckOneIn, slabs)
+    }
+
     /// `HAKMEM_STATS`: whether statistics are printed at exit, and how.
     ///
     /// ```

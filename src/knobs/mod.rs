@@ -68,6 +68,10 @@ pub(crate) struct Knobs {
     pub(crate) stats_file: Option<PathBytes>,
     /// Whether the preloaded library keeps RTLD_DEEPBIND.
     pub(crate) deepbind: bool,
+    /// One slab in so many is checked; 1 means every block, 0 none.
+    pub(crate) check_one_in: u32,
+    /// Whether checked blocks are reused late and in random order, and zeroed.
+    pub(crate) hardened: bool,
     raw: [u32; COUNT],
     sources: [Source; COUNT],
 }
@@ -136,6 +140,8 @@ impl Knobs {
             stats: StatsMode::from_raw(value(Knob::Stats)),
             stats_file: None,
             deepbind: value(Knob::Deepbind) != 0,
+            check_one_in: value(Knob::CheckOneIn),
+            hardened: Profile::from_raw(value(Knob::Profile)) == Profile::Hardened,
             raw,
             sources,
         }
@@ -219,6 +225,7 @@ impl Knobs {
                     Profile::Speed => "profile speed",
                     Profile::Balanced => "profile balanced",
                     Profile::Lean => "profile lean",
+                    Profile::Hardened => "profile hardened",
                 },
             };
             let asked = self.raw[row.knob as usize];

@@ -16,6 +16,9 @@ pub enum Profile {
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
+    /// Safety before both: every block up to 1 MiB is checked, blocks are reused late and in random order, freed ones are
+    /// zeroed.
+    Hardened,
 }
 
 /// Which memory asks the kernel for transparent huge pages.
@@ -109,7 +112,7 @@ macro_rules! words {
     };
 }
 
-words!(Profile: Speed = "speed", Balanced = "balanced", Lean = "lean");
+words!(Profile: Speed = "speed", Balanced = "balanced", Lean = "lean", Hardened = "hardened");
 words!(ThpPolicy: Auto = "auto", Always = "always", Never = "never");
 words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = "map_populate",
        Populate = "populate", Collapse = "collapse", Async = "async");

@@ -86,7 +86,7 @@ pub(crate) fn least() -> usize {
     let knobs = knobs::get();
     let auto = match knobs.profile {
         Profile::Speed => AUTO_SPEED_KB,
-        Profile::Balanced | Profile::Lean => AUTO_KB,
+        Profile::Balanced | Profile::Lean | Profile::Hardened => AUTO_KB,
     };
     (knobs.heap_cache_kb.unwrap_or(auto) as usize) << 10
 }

@@ -1,4 +1,5 @@
-//! The one thread-local pointer: the calling thread's heap, or a read-only stand-in; and a word that says why it is that.
+//! The one thread-local pointer: the calling thread's heap, or a read-only stand-in; and a word that says why it is that, and
+//! one with the thread's number.
 //!
 //! On x86_64 it is a hidden symbol of our own in initial-exec storage: a single `fs:` access in an executable, one
 //! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
@@ -12,6 +13,7 @@
 //! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
 use crate::heap::data::heap::{Front, Heap, StandIn};
+use crate::os::thread;
 use core::ptr;
 
 /// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
@@ -50,9 +52,10 @@ mod access {
         concat!(".hidden ", symbol!()),
         concat!(".globl ", symbol!()),
         concat!(".type ", symbol!(), ", @object"),
-        concat!(".size ", symbol!(), ", 16"),
+        concat!(".size ", symbol!(), ", 24"),
         concat!(symbol!(), ":"),
         ".quad {empty}",
+        ".quad 0",
         ".quad 0",
         ".text",
         empty = sym EMPTY,
@@ -73,6 +76,14 @@ mod access {
 
     pub(crate) fn set_stage(stage: usize) {
         write::<8>(stage);
+    }
+
+    pub(crate) fn number() -> usize {
+        read::<16>()
+    }
+
+    pub(crate) fn set_number(number: usize) {
+        write::<16>(number);
     }
 
     #[cfg(not(feature = "local_dynamic_tls"))]
@@ -175,6 +186,7 @@ mod access {
     std::thread_local! {
         static HEAP: Cell<*mut Front> = const { Cell::new((&raw const EMPTY).cast_mut().cast()) };
         static STAGE: Cell<usize> = const { Cell::new(0) };
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
     }
 
     #[inline(always)]
@@ -194,9 +206,34 @@ mod access {
     pub(crate) fn set_stage(stage: usize) {
         STAGE.with(|cell| cell.set(stage));
     }
+
+    pub(crate) fn number() -> usize {
+        NUMBER.with(Cell::get)
+    }
+
+    pub(crate) fn set_number(number: usize) {
+        NUMBER.with(|cell| cell.set(number));
+    }
 }
 
 pub(crate) use access::{get, set};
+
+/// The kernel's number of the calling thread, which is asked once. A child of `vfork` has its parent's.
+pub(crate) fn thread() -> u32 {
+    match access::number() {
+        0 => {
+            let number = thread::tid();
+            access::set_number(number as usize);
+            number
+        }
+        number => number as u32,
+    }
+}
+
+/// In the child of a fork: the thread has another number than in the parent.
+pub(crate) fn after_fork() {
+    access::set_number(0);
+}
 
 /// Whether the thread of this front, the calling one, is new.
 #[inline]

