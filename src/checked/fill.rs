@@ -40,27 +40,46 @@ impl Fill {
         (mixed ^ mixed >> 29) | 0x8080_8080_8080_8080
     }
 
-    /// Where the canary of a block ends.
-    fn end(size: usize, stride: usize) -> usize {
-        ((size + CANARY) & !(WORD - 1)).min(stride)
+    /// The words of a block's canary, from the one with its first byte.
+    #[inline]
+    fn words(size: usize, stride: usize) -> (usize, usize) {
+        (size / WORD, (size + CANARY).min(stride) / WORD)
     }
 
-    /// Writes the canary behind the `size` bytes of a block.
+    /// Writes the canary behind the `size` bytes of a block that nobody has. Some of those bytes become zero. Nothing is read,
+    /// so that the first access to an OS page is a write.
     ///
     /// # Safety
-    /// `stride` bytes from `block` on may be written; both are multiples of 16.
+    /// `stride` bytes from `block` on may be written; both are multiples of 16, and `stride` is more than `size`.
+    #[inline]
     pub(super) unsafe fn guard(self, block: *mut u8, size: usize, stride: usize) {
-        let word = self.canary(block);
-        let (end, words) = (Self::end(size, stride), size.next_multiple_of(WORD));
-        let bytes = word.to_ne_bytes();
-        // SAFETY: the end is at most `stride`, and a multiple of a word.
+        // SAFETY: the caller's promise.
+        unsafe { self.write(block, size, stride, 0) };
+    }
+
+    /// As [`Fill::guard`], for a block whose bytes are to stay as they are.
+    ///
+    /// # Safety
+    /// As there, and nobody writes to the block meanwhile.
+    pub(super) unsafe fn guard_in_use(self, block: *mut u8, size: usize, stride: usize) {
+        // SAFETY: the caller's promise.
         unsafe {
-            for at in size..words.min(end) {
-                block.add(at).write(bytes[at % WORD]);
-            }
-            for at in (words..end).step_by(WORD) {
-                block.add(at).cast::<u64>().write(word);
-            }
+            let shared = block.cast::<u64>().add(size / WORD).read();
+            self.write(block, size, stride, shared);
+        }
+    }
+
+    /// `shared` is what the word holds that belongs to both the block and the canary.
+    #[inline]
+    unsafe fn write(self, block: *mut u8, size: usize, stride: usize, shared: u64) {
+        let word = self.canary(block);
+        let (first, end) = Self::words(size, stride);
+        // SAFETY: the end is at most `stride`, and behind the word with the first byte that is not the program's.
+        unsafe {
+            let at = block.cast::<u64>().add(first);
+            let mine = behind(size);
+            at.write(shared & !mine | word & mine);
+            core::slice::from_raw_parts_mut(at.add(1), end - first - 1).fill(word);
         }
     }
 
@@ -68,6 +87,7 @@ impl Fill {
     ///
     /// # Safety
     /// As there.
+    #[inline]
     pub(super) unsafe fn overflow(
         self,
         block: *mut u8,
@@ -75,21 +95,19 @@ impl Fill {
         stride: usize,
     ) -> Option<Damage> {
         let word = self.canary(block);
-        let (end, words) = (Self::end(size, stride), size.next_multiple_of(WORD));
-        let bytes = word.to_ne_bytes();
-        let mut wrong = 0;
+        let (first, end) = Self::words(size, stride);
         // SAFETY: as above.
         unsafe {
-            for at in size..words.min(end) {
-                wrong |= u64::from(block.add(at).read() ^ bytes[at % WORD]);
-            }
-            for at in (words..end).step_by(WORD) {
-                wrong |= block.add(at).cast::<u64>().read() ^ word;
-            }
-            if wrong == 0 {
+            let at = block.cast::<u64>().add(first);
+            let wrong = (at.read() ^ word) & behind(size);
+            let rest = core::slice::from_raw_parts(at.add(1), end - first - 1);
+            if differs(rest, word) | wrong == 0 {
                 return None;
             }
-            damage(size..end, |at| block.add(at).read() == bytes[at % WORD])
+            let bytes = word.to_ne_bytes();
+            damage(size..end * WORD, |at| {
+                block.add(at).read() == bytes[at % WORD]
+            })
         }
     }
 
@@ -109,12 +127,9 @@ impl Fill {
     pub(super) unsafe fn written(self, block: *mut u8, size: usize) -> Option<Damage> {
         let word = u64::from_ne_bytes([self.poison; WORD]);
         let words = size / WORD;
-        let mut wrong = 0;
         // SAFETY: the caller's promise.
         unsafe {
-            for at in 0..words {
-                wrong |= block.cast::<u64>().add(at).read() ^ word;
-            }
+            let mut wrong = differs(core::slice::from_raw_parts(block.cast(), words), word);
             for at in words * WORD..size {
                 wrong |= u64::from(block.add(at).read() ^ self.poison);
             }
@@ -124,6 +139,35 @@ impl Fill {
             damage(0..size, |at| block.add(at).read() == self.poison)
         }
     }
+}
+
+/// The bits of a word that lie at and behind byte `size % 8`.
+#[inline]
+fn behind(size: usize) -> u64 {
+    // Bytes in memory go from the low bits up, or from the high bits down.
+    if cfg!(target_endian = "little") {
+        u64::MAX << (size % WORD * 8)
+    } else {
+        u64::MAX >> (size % WORD * 8)
+    }
+}
+
+/// Not 0 if one of the words is not `word`. Without a jump for each, so that processors compare several at a time.
+#[inline]
+fn differs(words: &[u64], word: u64) -> u64 {
+    let mut groups = words.chunks_exact(8);
+    let mut wrong = 0;
+    for group in &mut groups {
+        let mut any = 0;
+        for &one in group {
+            any |= one ^ word;
+        }
+        wrong |= any;
+    }
+    groups
+        .remainder()
+        .iter()
+        .fold(wrong, |wrong, &one| wrong | one ^ word)
 }
 
 /// The first and the last offset that is not right.
@@ -150,7 +194,7 @@ mod tests {
             let stride = (size + 1usize).next_multiple_of(16);
             // SAFETY: the room is larger than any stride here.
             unsafe {
-                fill.guard(block, size, stride);
+                fill.guard_in_use(block, size, stride);
                 assert_eq!(fill.overflow(block, size, stride), None);
                 assert!(
                     (0..size).all(|at| block.add(at).read() == 0x5A),
@@ -199,7 +243,7 @@ mod tests {
         let block = room.0.as_mut_ptr();
         // SAFETY: the room is as large as the stride.
         unsafe {
-            fill.guard(block, 13, 2048);
+            fill.guard_in_use(block, 13, 2048);
             assert!(
                 (0..13)
                     .chain(13 + CANARY..2048)

@@ -17,6 +17,7 @@
 
 mod calls;
 mod fill;
+mod find;
 mod geometry;
 mod list;
 mod mode;
@@ -24,6 +25,7 @@ mod record;
 mod report;
 mod site;
 mod slab;
+mod slabs;
 mod store;
 mod table;
 #[cfg(all(test, not(miri)))]

@@ -100,7 +100,7 @@ impl Checked {
         if random != 0 && capacity > 2 {
             self.start = ((random >> 32) % capacity as u64) as u16;
             // Steps that have no divisor in common with the capacity reach every block.
-            let mut step = (random & 0xFFFF) as usize % capacity | 1;
+            let mut step = ((random & 0xFFFF) as usize % capacity) | 1;
             while !are_coprime(step, capacity) {
                 step += 2;
             }

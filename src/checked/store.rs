@@ -10,17 +10,12 @@ use super::list::List;
 use super::mode::{self, Mode};
 use super::record::{Event, State};
 use super::report::{Finding, What};
-use super::slab::{self, Checked};
-use super::table;
+use super::slab::Checked;
 use crate::base::account;
-use crate::base::size_class::CHECKED;
 use crate::base::tuning::checked as tuning;
-use crate::base::units::SLOT;
 use crate::os::clock;
 use crate::os::lock::Locked;
 use crate::os::sys;
-use crate::pool::{self, Claim};
-use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -29,7 +24,7 @@ pub(super) struct Class {
     pub(super) open: List,
     pub(super) used: List,
     /// Descriptors without a slab, linked by `next`.
-    spare: *mut Checked,
+    pub(super) spare: *mut Checked,
     pub(super) slabs: usize,
     pub(super) allocated: usize,
     pub(super) freed: usize,
@@ -41,7 +36,7 @@ pub(super) struct Store {
     pub(super) runs: List,
     pub(super) run_bytes: usize,
     /// Bytes of all slabs, and of all descriptors.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Kinds that have [`ROOM`].
     roomy: usize,
     fill: Option<Fill>,
@@ -107,7 +102,7 @@ impl Store {
     }
 
     /// The next random number; 0 unless choices are to be random.
-    fn random(&mut self) -> u64 {
+    pub(super) fn random(&mut self) -> u64 {
         if !mode::is_hardened() {
             return 0;
         }
@@ -244,73 +239,6 @@ impl Store {
         }
     }
 
-    /// Finds the block at an address, for the call `asked`.
-    fn locate(
-        &mut self,
-        addr: usize,
-        asked: &'static str,
-    ) -> Result<(*mut Checked, usize), Finding> {
-        let tag = DIRECTORY.own_tag(addr);
-        let slab = match tag.class() == CHECKED as usize {
-            true => table::get(tag.owner()),
-            false => ptr::null_mut(),
-        };
-        // SAFETY: descriptors live for ever, and the lock is held.
-        let Some(found) = (unsafe { slab.as_mut() }).filter(|slab| slab.base != 0) else {
-            return Err(Finding::nowhere(asked, addr));
-        };
-        let offset = addr.wrapping_sub(found.base);
-        if let Some(at) = found.kind.starting_at(offset) {
-            return Ok((slab, at));
-        }
-        let (at, inside) = (offset / found.kind.stride(), offset % found.kind.stride());
-        Err(if at < found.capacity() {
-            Finding::of(What::Inside(asked, inside), addr, found, at)
-        } else {
-            Finding::nowhere(asked, addr)
-        })
-    }
-
-    /// Finds the allocated block at an address, for the call `asked`, and whether nothing was written behind it.
-    fn in_use(
-        &mut self,
-        addr: usize,
-        asked: &'static str,
-    ) -> Result<(*mut Checked, usize), Finding> {
-        let fill = self.fill();
-        let (slab, at) = self.locate(addr, asked)?;
-        // SAFETY: an open slab, under the lock.
-        unsafe {
-            let found = &mut *slab;
-            let (state, size) = (found.record(at).state, found.record(at).size as usize);
-            if state != State::Allocated {
-                return Err(Finding::of(What::NotInUse(asked, state), addr, found, at));
-            }
-            match fill.overflow(found.block(at), size, found.kind.stride()) {
-                None => Ok((slab, at)),
-                Some(damage) => Err(Finding::of(What::Overflow(asked, damage), addr, found, at)),
-            }
-        }
-    }
-
-    /// As [`Store::in_use`], for a caller that says how large the block is.
-    fn of_size(
-        &mut self,
-        addr: usize,
-        asked: &'static str,
-        named: Option<usize>,
-    ) -> Result<(*mut Checked, usize), Finding> {
-        let (slab, at) = self.in_use(addr, asked)?;
-        // SAFETY: as there.
-        let found = unsafe { &mut *slab };
-        match named {
-            Some(named) if named != found.record(at).size as usize => {
-                Err(Finding::of(What::Size(asked, named), addr, found, at))
-            }
-            _ => Ok((slab, at)),
-        }
-    }
-
     /// The program frees the block at `addr`, of `named` bytes if it says so.
     pub(super) fn give(
         &mut self,
@@ -349,148 +277,6 @@ impl Store {
             };
             self.show(kind);
             Ok(left)
-        }
-    }
-
-    /// Lets freed slabs of one block go, oldest first, until those that wait have at most so many bytes.
-    pub(super) fn shorten_runs(&mut self, most: usize) -> Result<Left, Finding> {
-        let most = if mode::is_hardened() {
-            most * tuning::HARDENED
-        } else {
-            most
-        };
-        let mut left = Left::default();
-        while self.run_bytes > most {
-            let oldest = self.runs.first();
-            // SAFETY: listed slabs are open, and the lock is held.
-            unsafe { left = left.and(self.retire(oldest)?) };
-        }
-        Ok(left)
-    }
-
-    /// Gives the slots of a listed slab back of which nothing is allocated.
-    ///
-    /// # Safety
-    /// The lock is held, and the slab is open.
-    pub(super) unsafe fn retire(&mut self, slab: *mut Checked) -> Result<Left, Finding> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let found = &mut *slab;
-            debug_assert!(found.allocated() == 0 && found.in_list);
-            for before in 0..usize::from(found.freed) {
-                let at = (*slab).waiting_at(before);
-                self.unchanged(slab, at)?;
-            }
-            let kind = found.kind;
-            let class = &mut self.classes[kind.index()];
-            if found.fresh > 0 {
-                class.open.remove(slab);
-            } else if kind.is_run() {
-                self.runs.remove(slab);
-                self.run_bytes -= kind.stride();
-            } else {
-                class.used.remove(slab);
-            }
-            class.freed -= usize::from(found.freed);
-            class.slabs -= 1;
-            self.bytes -= kind.slots() * SLOT;
-            // The tags go first (rule 2).
-            DIRECTORY.set(found.base, kind.slots(), Tag::NONE);
-            account::change(account::Kind::Blocks, found.told, 0);
-            let (superslab, slot) = (found.claim.superslab, found.claim.slot);
-            let used = found.touched;
-            found.base = 0;
-            found.next = class.spare;
-            class.spare = slab;
-            Ok(Left {
-                went: true,
-                trim: pool::release(superslab, slot, kind.slots(), used, clock::now_ms()),
-            })
-        }
-    }
-
-    /// A descriptor for a slab of the kind, and room for it within `most` bytes of all.
-    pub(super) fn descriptor(&mut self, kind: Kind, most: usize) -> Option<*mut Checked> {
-        let spare = self.classes[kind.index()].spare;
-        let new = if spare.is_null() {
-            slab::overhead(kind)
-        } else {
-            0
-        };
-        if self.bytes + kind.slots() * SLOT + new > most {
-            return None;
-        }
-        if !spare.is_null() {
-            // SAFETY: a descriptor without a slab; the lock is held.
-            self.classes[kind.index()].spare = unsafe { (*spare).next };
-            return Some(spare);
-        }
-        if !table::has_room() {
-            return None;
-        }
-        let slab = Checked::allocate(kind);
-        if slab.is_null() {
-            return None;
-        }
-        // SAFETY: there is room, and the descriptor is new.
-        unsafe { table::enter(slab) };
-        self.bytes += new;
-        Some(slab)
-    }
-
-    /// Puts back what [`Store::descriptor`] gave.
-    pub(super) fn no_slab(&mut self, kind: Kind, slab: *mut Checked) {
-        let class = &mut self.classes[kind.index()];
-        // SAFETY: as there.
-        unsafe { (*slab).next = class.spare };
-        class.spare = slab;
-    }
-
-    /// Makes claimed slots a slab.
-    pub(super) fn open(&mut self, slab: *mut Checked, claim: Claim) {
-        let random = self.random();
-        // SAFETY: a descriptor without a slab, under the lock; nobody else knows of the slots yet.
-        unsafe {
-            let found = &mut *slab;
-            found.open(claim, random);
-            let kind = found.kind;
-            let class = &mut self.classes[kind.index()];
-            class.slabs += 1;
-            class.open.push(slab);
-            self.bytes += kind.slots() * SLOT;
-            DIRECTORY.set(found.base, kind.slots(), Tag::new(found.number, CHECKED));
-        }
-    }
-
-    /// What is asked for the size of a block in use.
-    pub(super) fn size(&mut self, addr: usize, asked: &'static str) -> Result<usize, Finding> {
-        let (slab, at) = self.in_use(addr, asked)?;
-        // SAFETY: an open slab, under the lock.
-        Ok(unsafe { (*slab).record(at).size as usize })
-    }
-
-    /// The block at `addr`, of `old` bytes, is to have `new`; whether it does now.
-    pub(super) fn resize(
-        &mut self,
-        addr: usize,
-        old: usize,
-        new: usize,
-        align: usize,
-        thread: u32,
-    ) -> Result<bool, Finding> {
-        let (slab, at) = self.of_size(addr, "realloc", Some(old))?;
-        let fill = self.fill();
-        // SAFETY: an open slab, under the lock; the block is the program's, which waits for this call.
-        unsafe {
-            let found = &mut *slab;
-            if Kind::of(new, align) != Some(found.kind) {
-                return Ok(false);
-            }
-            let record = found.record(at);
-            record.size = new as u32;
-            record.allocated = Event::now(thread, clock::now_ms());
-            fill.guard(addr as *mut u8, new, found.kind.stride());
-            Ok(true)
         }
     }
 
