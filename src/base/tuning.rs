@@ -43,13 +43,15 @@ pub(crate) mod retention {
 
 /// Checked blocks.
 pub(crate) mod checked {
+    use super::SLOT;
+
     /// Bytes of freed blocks of one kind that wait before one is given out again; or so many blocks; or the share of those
     /// that are allocated given by the divisor, if that is more. Guesses.
     pub(crate) const WAITING: usize = 8 << 10;
     pub(crate) const FEWEST: usize = 4;
     pub(crate) const SHARE: usize = 8;
-    /// Bytes of freed blocks above 48 KiB that wait, of all sizes together. Guess.
-    pub(crate) const RUNS: usize = 1 << 20;
+    /// Bytes of freed blocks above 48 KiB that wait, of all sizes together: two of the largest.
+    pub(crate) const RUNS: usize = 34 * SLOT;
     /// So many times as much waits in the hardened profile. Guess.
     pub(crate) const HARDENED: usize = 4;
     /// A slab of which a smaller part waits than given by the divisor is passed over for others; how many are looked at.

@@ -7,8 +7,9 @@ use super::store::{Need, STORE, Store};
 use super::walk::each_class;
 use super::{calls, table};
 use crate::base::size_class::RUN_MAX;
-use crate::heap;
 use crate::os::lock::LockedGuard;
+use crate::os::memory;
+use crate::slab::directory::DIRECTORY;
 use std::format;
 use std::string::String;
 use std::sync::{Mutex, MutexGuard};
@@ -18,7 +19,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// No other test of this file runs meanwhile.
 fn alone() -> MutexGuard<'static, ()> {
-    assert!(heap::ensure_ready());
+    DIRECTORY
+        .init(memory::machine_total(), None)
+        .expect("a directory");
     ALONE
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
