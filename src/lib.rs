@@ -29,7 +29,7 @@
 //! ```
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
-//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
+//! `balanced`, `lean` or `hardened`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
 //! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised
 //! privileges ignore the environment.
 //!
@@ -82,7 +82,10 @@
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
-//!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
+//!   free of a small block is not always, and an overflow from one block into the next never is.
+//! - In a checked block all of these are noticed, and a wrong size, a write past the size that was asked for and a write after
+//!   free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
+//!   under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
 //!
 //! # Signals and fork
 //!

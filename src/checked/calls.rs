@@ -9,6 +9,7 @@ use crate::base::tuning::checked as tuning;
 use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
+use crate::os::numa;
 use crate::os::sys::ErrnoGuard;
 use crate::pool::{self, Usage, Want};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -64,6 +65,9 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     }
     // Nobody waits for this.
     let mut store = STORE.try_lock()?;
+    if numa::count() > 1 && !store.is_near(kind) {
+        return None;
+    }
     let taken = store.take(kind, size, thread, Need::Usual);
     store.show(kind);
     drop(store);

@@ -38,15 +38,15 @@ impl Store {
     pub(super) unsafe fn retire(&mut self, slab: *mut Checked) -> Result<Left, Finding> {
         // SAFETY: the caller's promise.
         unsafe {
-            let found = &mut *slab;
-            debug_assert!(found.allocated() == 0 && found.in_list);
-            for before in 0..usize::from(found.freed) {
+            debug_assert!((*slab).allocated() == 0 && (*slab).in_list);
+            for before in 0..usize::from((*slab).freed) {
                 let at = (*slab).waiting_at(before);
                 self.unchanged(slab, at)?;
             }
-            let kind = found.kind;
+            // By the raw pointer throughout: lists go through it too.
+            let kind = (*slab).kind;
             let class = &mut self.classes[kind.index()];
-            if found.fresh > 0 {
+            if (*slab).fresh > 0 {
                 class.open.remove(slab);
             } else if kind.is_run() {
                 self.runs.remove(slab);
@@ -54,22 +54,31 @@ impl Store {
             } else {
                 class.used.remove(slab);
             }
-            class.freed -= usize::from(found.freed);
+            class.freed -= usize::from((*slab).freed);
             class.slabs -= 1;
             self.bytes -= kind.slots() * SLOT;
             // The tags go first (rule 2).
-            DIRECTORY.set(found.base, kind.slots(), Tag::NONE);
-            account::change(account::Kind::Blocks, found.told, 0);
-            let (superslab, slot) = (found.claim.superslab, found.claim.slot);
-            let used = found.touched;
-            found.base = 0;
-            found.next = class.spare;
+            DIRECTORY.set((*slab).base, kind.slots(), Tag::NONE);
+            account::change(account::Kind::Blocks, (*slab).told, 0);
+            let (superslab, slot) = ((*slab).claim.superslab, (*slab).claim.slot);
+            let used = (*slab).touched;
+            (*slab).base = 0;
+            (*slab).next = class.spare;
             class.spare = slab;
             Ok(Left {
                 went: true,
                 trim: pool::release(superslab, slot, kind.slots(), used, clock::now_ms()),
             })
         }
+    }
+
+    /// Whether the next block of the kind lies on the node that the calling thread runs on.
+    pub(super) fn is_near(&self, kind: Kind) -> bool {
+        let class = &self.classes[kind.index()];
+        let lists = [class.open.first(), class.used.first()];
+        let next = lists.into_iter().find(|slab| !slab.is_null());
+        // SAFETY: listed slabs are open, and the lock is held. A superslab's node does not change while a slot is claimed.
+        next.is_none_or(|slab| unsafe { (*(*slab).claim.superslab).node == pool::here() })
     }
 
     /// A descriptor for a slab of the kind, and room for it within `most` bytes of all.
@@ -114,14 +123,17 @@ impl Store {
         let random = self.random();
         // SAFETY: a descriptor without a slab, under the lock; nobody else knows of the slots yet.
         unsafe {
-            let found = &mut *slab;
-            found.open(claim, random);
-            let kind = found.kind;
+            (*slab).open(claim, random);
+            let kind = (*slab).kind;
             let class = &mut self.classes[kind.index()];
             class.slabs += 1;
             class.open.push(slab);
             self.bytes += kind.slots() * SLOT;
-            DIRECTORY.set(found.base, kind.slots(), Tag::new(found.number, CHECKED));
+            DIRECTORY.set(
+                (*slab).base,
+                kind.slots(),
+                Tag::new((*slab).number, CHECKED),
+            );
         }
     }
 }

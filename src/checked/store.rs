@@ -266,15 +266,16 @@ impl Store {
                 self.run_bytes += kind.stride();
                 return self.shorten_runs(tuning::RUNS);
             }
-            if found.fresh == 0 && found.freed == 1 {
+            if (*slab).fresh == 0 && (*slab).freed == 1 {
                 class.used.push(slab);
             }
-            let others = class.freed - usize::from(found.freed);
-            let left = if found.allocated() == 0 && found.fresh == 0 && others >= self.keep(kind) {
-                self.retire(slab)?
-            } else {
-                Left::default()
-            };
+            let others = class.freed - usize::from((*slab).freed);
+            let left =
+                if (*slab).allocated() == 0 && (*slab).fresh == 0 && others >= self.keep(kind) {
+                    self.retire(slab)?
+                } else {
+                    Left::default()
+                };
             self.show(kind);
             Ok(left)
         }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! alloc ── bin ─ miss → alloc_slow ── attach (first call of a thread)
+//!                                  ├─ checked (now and then, or always)
 //!                                  └─ refill ── out → spare → inbox → slabs → idle heaps' slabs → pool
 //! free ─── tag matches → bin ─ full → overflow ── spare → walk home → slabs → pool
-//!     └─── no match → free_slow ── mine, other class │ another heap's: out → post │ huge │ not ours: abort
+//!     └─── no match → free_slow ── mine, other class │ another heap's: out → post │ huge │ checked │ not ours: abort
 //! ```
 //!
 //! Bins and `out` are private to the thread; everything else of a heap is under its lock, which the owner's own slow

@@ -60,9 +60,11 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_STATS=json",
             "HAKMEM_STATS_FILE=/tmp/%p",
             "HAKMEM_DEEPBIND=1",
+            "HAKMEM_CHECK_ONE_IN=16",
         ],
     );
     assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(knobs.check_one_in, 16);
     assert_eq!(knobs.profile, Profile::Speed);
     assert_eq!(knobs.thp, ThpPolicy::Never);
     assert_eq!(knobs.hugetlb, Hugetlb::Off);
@@ -100,6 +102,7 @@ fn every_knob_can_be_set_in_code() {
         .heap_cache_kb(14)
         .purge_delay_ms(15)
         .background(false)
+        .check_one_in(0)
         .verbose(true)
         .stats(StatsMode::Text)
         .stats_file("/tmp/stats");

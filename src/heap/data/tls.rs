@@ -230,6 +230,11 @@ pub(crate) fn thread() -> u32 {
     }
 }
 
+/// Whether [`thread`] was not asked yet.
+pub(crate) fn is_unknown() -> bool {
+    access::number() == 0
+}
+
 /// In the child of a fork: the thread has another number than in the parent.
 pub(crate) fn after_fork() {
     access::set_number(0);

@@ -6,6 +6,7 @@ use crate::checked;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
+use crate::heap::entry::threadless;
 use crate::heap::slow::push::push;
 use crate::heap::slow::{foreign, watch};
 use crate::heap::thread::attach;
@@ -63,7 +64,7 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
 /// Frees a checked block, of `size` bytes if the program says so.
 #[inline(never)]
 pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
-    if checked::free(ptr, size, tls::thread()) {
+    if checked::free(ptr, size, threadless::thread()) {
         let _errno = ErrnoGuard::new();
         maintain::wake();
         tick::pass(clock::now_ms());
@@ -112,31 +113,36 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 /// `ptr` is a block of this allocator, in use.
 pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
     let class = class_of(ptr, asked);
+    if class >= size_class::CLASSES {
+        // SAFETY: the caller's promise.
+        return unsafe { size_without_class(ptr, class, asked) };
+    }
+    size_class::size(class)
+}
+
+/// The same for a block of no class, large or checked, as `class` says.
+#[inline(never)]
+unsafe fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
     if class == CHECKED as usize {
         return checked::size_of(ptr, asked);
     }
-    if class == LARGE as usize {
-        // SAFETY: the caller's promise.
-        return unsafe { large::usable_size(ptr.cast_mut()) };
-    }
-    size_class::size(class)
+    // SAFETY: the caller's promise.
+    unsafe { large::usable_size(ptr.cast_mut()) }
 }
 
 /// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] for what may be one; ends the process where there is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
-    if class == CHECKED as usize {
-        return class;
-    }
-    if tag == Tag::NONE || (class >= size_class::CLASSES && class != LARGE as usize) {
+    let has_class = class < size_class::CLASSES;
+    if tag == Tag::NONE || (!has_class && class != LARGE as usize && class != CHECKED as usize) {
         not_ours(
             asked,
             ptr,
             "not a block of this allocator, or freed already",
         );
     }
-    if class != LARGE as usize {
+    if has_class {
         // SAFETY: the tag says so, and the layers above hold no lock.
         unsafe { watch::look_at(ptr, asked) };
     }

@@ -125,8 +125,8 @@ fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
     }
     let taken = match checked::mode() {
         Mode::Off => None,
-        Mode::Some => checked::sample(size, align, tls::thread()),
-        Mode::All => checked::alloc(size, align, tls::thread()),
+        Mode::Some => checked::sample(size, align, threadless::thread()),
+        Mode::All => checked::alloc(size, align, threadless::thread()),
     };
     taken.map(|taken| Fresh {
         ptr: taken.ptr,

@@ -1,11 +1,10 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise.
 
-use crate::base::size_class::{self, CHECKED, LARGE, RUN_MAX};
+use crate::base::size_class::{self, CHECKED, RUN_MAX};
 use crate::checked;
 use crate::heap::cache::{ceiling, reclaim};
-use crate::heap::data::tls;
-use crate::heap::entry::{free_slow, hot};
+use crate::heap::entry::{free_slow, hot, threadless};
 use crate::heap::upkeep::tick;
 use crate::large;
 use crate::os::sys::ErrnoGuard;
@@ -29,22 +28,9 @@ pub(crate) unsafe fn realloc(
     let class = free_slow::class_of(ptr, "realloc");
     // SAFETY: the caller's promises.
     unsafe {
-        if class == LARGE as usize {
-            if new_size > RUN_MAX {
-                let _errno = ErrnoGuard::new();
-                let grow = || large::realloc(ptr, align, new_size);
-                // What small blocks keep may be in the way.
-                let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
-                ceiling::grew();
-                tick::pass(clock::now_ms());
-                if new.is_none() {
-                    findings::memory_refused(new_size);
-                }
-                return new.unwrap_or(ptr::null_mut());
-            }
-        } else if class == CHECKED as usize {
-            if checked::resize(ptr, old_size, new_size, align, tls::thread()) {
-                return ptr;
+        if class >= size_class::CLASSES {
+            if let Some(new) = without_class(ptr, old_size, align, new_size, class) {
+                return new;
             }
         } else {
             let block = size_class::size(class);
@@ -62,6 +48,38 @@ pub(crate) unsafe fn realloc(
         }
         new
     }
+}
+
+/// The same for a block of no class, large or checked, if that can be done without a copy.
+///
+/// # Safety
+/// As for [`realloc`]; the directory's class of the block is `class`.
+#[inline(never)]
+unsafe fn without_class(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+    class: usize,
+) -> Option<*mut u8> {
+    if class == CHECKED as usize {
+        let thread = threadless::thread();
+        return checked::resize(ptr, old_size, new_size, align, thread).then_some(ptr);
+    }
+    if new_size <= RUN_MAX {
+        return None;
+    }
+    let _errno = ErrnoGuard::new();
+    // SAFETY: the caller's promises.
+    let grow = || unsafe { large::realloc(ptr, align, new_size) };
+    // What small blocks keep may be in the way.
+    let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
+    ceiling::grew();
+    tick::pass(clock::now_ms());
+    if new.is_none() {
+        findings::memory_refused(new_size);
+    }
+    Some(new.unwrap_or(ptr::null_mut()))
 }
 
 /// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the

@@ -6,13 +6,26 @@ use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Heap, lock};
 use crate::heap::data::registry::SHARED_ID;
 use crate::heap::data::registry::heap as by_id;
+use crate::heap::data::tls;
 use crate::heap::home::drain;
 use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::thread::attach;
+use crate::heap::upkeep::maintain;
 use crate::knobs;
 use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
 use core::ptr;
+
+/// The number of the calling thread, for what is known of checked blocks. The first call of each thread counts as its beginning
+/// to take memory, since where every block is checked it never gets a heap.
+pub(super) fn thread() -> u32 {
+    let is_first = tls::is_unknown();
+    let number = tls::thread();
+    if is_first {
+        maintain::noticed();
+    }
+    number
+}
 
 /// A block of `class` from the shared heap.
 pub(crate) fn alloc(class: usize) -> Fresh {
