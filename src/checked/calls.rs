@@ -38,7 +38,9 @@ pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
                 large::purge_all();
                 pool::unmap_empty();
             }
-            1 => trim(),
+            1 => {
+                trim();
+            }
             _ => return None,
         }
         refusals += 1;
@@ -126,8 +128,9 @@ pub(crate) fn resize(ptr: *mut u8, old: usize, new: usize, align: usize, thread:
     resized.unwrap_or_else(|finding| report::end(finding))
 }
 
-/// Gives back every slab of which nothing is allocated.
-pub(crate) fn trim() {
+/// Gives every slab of which nothing is allocated back to the pool, which the caller sees to next. Returns whether there was
+/// one.
+pub(crate) fn trim() -> bool {
     let mut store = STORE.lock();
     let mut outcome = store.shorten_runs(0);
     for kind in Kind::all() {
@@ -136,7 +139,7 @@ pub(crate) fn trim() {
         store.show(kind);
     }
     drop(store);
-    finish(outcome.unwrap_or_else(|finding| report::end(finding)));
+    outcome.unwrap_or_else(|finding| report::end(finding)).went
 }
 
 /// Compares every block that waits, and what lies behind every other, with what should be there. Ends early if the lock is

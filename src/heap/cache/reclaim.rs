@@ -4,6 +4,7 @@
 use crate::base::size_class::{self, CLASSES};
 use crate::base::tuning::heap_cache::{IMPOSSIBLE, OTHERS};
 use crate::base::units::SLOT;
+use crate::checked;
 use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::bin::Bin;
@@ -136,13 +137,17 @@ unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool)
     }
 }
 
-/// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
-/// answers whether any of them had learnt. `bytes` were asked for: nothing is given up for what is hardly ever to be had. No
+/// For want of memory: gives back checked slabs that hold nothing, and sends home what the stacks of all heaps hold, where they
+/// hold more because of what they learnt; answers whether there was any of it. `bytes` were asked for: nothing is given up for what is hardly ever to be had. No
 /// lock may be held.
 #[cold]
 pub(crate) fn give_up(bytes: usize) -> bool {
-    if learnt_by_all() == 0 || bytes >= IMPOSSIBLE {
+    if bytes >= IMPOSSIBLE {
         return false;
+    }
+    let went = checked::trim();
+    if learnt_by_all() == 0 {
+        return went;
     }
     for heap in registry::all() {
         // SAFETY: heaps live for ever, and their stacks are under their locks.
