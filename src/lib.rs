@@ -103,7 +103,7 @@
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
-//! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
+//! | `gettid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |

@@ -2,6 +2,7 @@
 //!
 //! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
 
+use super::mode::{Mode, mode};
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -87,7 +88,12 @@ fn find(thread: u32, frames: [usize; DEPTH], count: usize) -> u32 {
 #[cold]
 fn add(site: Site, chain: &AtomicU32) -> u32 {
     let count = COUNT.load(Ordering::Relaxed) as usize;
-    let Some(place) = CHUNK_AT.get(count / CHUNK) else {
+    // Where some blocks are checked, all that belongs to them has its bound.
+    let chunks = if mode() == Mode::All { CHUNKS } else { 1 };
+    let Some(place) = CHUNK_AT
+        .get(count / CHUNK)
+        .filter(|_| count < chunks * CHUNK)
+    else {
         return 0;
     };
     let mut chunk = place.load(Ordering::Relaxed);

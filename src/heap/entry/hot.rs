@@ -187,7 +187,10 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
             // What other sizes keep may be in the way.
             reclaim::give_up(size).then(|| large::alloc(size, align, zeroed))?
         })?;
-        if tls::current().is_null() {
+        if checked::mode() == Mode::All {
+            // Once for each thread: none has a heap.
+            threadless::thread();
+        } else if tls::current().is_null() {
             maintain::noticed();
         }
         ceiling::grew();
