@@ -194,10 +194,11 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
         assert!(after <= before / 4, "{after} slabs of {before}");
         return;
     }
-    // Of another class than theirs, so that whole slabs have to go back first.
+    // Of another class than theirs, so that whole slabs have to go back first; and more than theirs and what is free beside
+    // them could serve, whose slots lie together if the threads took theirs one after the other.
     beside_holders(
         || (),
-        || (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
+        || (0..160).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
     );
 }
 
