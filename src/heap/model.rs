@@ -37,8 +37,7 @@ struct Heap {
     state: AtomicU32,
 }
 
-/// Two heaps and one slab. The slab's owner is in the directory's word. Its count of blocks out is in a descriptor that only
-/// the owner's lock guards.
+/// Two heaps and one slab: its owner in the directory's word, its count of blocks out in a descriptor under the owner's lock.
 struct World {
     heaps: [Heap; 2],
     word: AtomicU32,

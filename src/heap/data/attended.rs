@@ -37,8 +37,7 @@ impl<'a> Attended<'a> {
     pub(crate) unsafe fn post(self, batch: Batch) -> Posted {
         // SAFETY: the caller's promise.
         let waiting = unsafe { self.inbox.post(batch) };
-        // SeqCst, with the fence in `leave`: either this thread sees that the heap is idle, or the leaver's drain sees this
-        // batch.
+        // SeqCst, with the fence in `leave`: this thread sees that the heap is idle, or the leaver's drain sees this batch.
         fence(Ordering::SeqCst);
         Posted {
             waiting,

@@ -4,8 +4,7 @@
 //! it is, and an empty one takes its place.
 //!
 //! The addresses are not linked through the blocks: giving a block out or taking it back touches only the bin. So a program
-//! that takes many blocks in a row does not wait for each to be read, and a block written long ago is not fetched again to be
-//! freed.
+//! that takes many in a row does not wait for each to be read, and a block written long ago is not fetched again to be freed.
 
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
@@ -33,8 +32,7 @@ pub(crate) struct Bin {
 }
 
 /// Most blocks of `class` in a bin outside a magazine: 16 KiB worth, at most 256; of larger blocks up to 8, as far as 64 KiB
-/// hold them, so that not every second free of them takes the slow path. None of a run: a thread that sleeps cannot be asked
-/// for what is in its bins.
+/// hold them, so that not every second free takes the slow path. No run: nobody can empty a sleeping thread's bins.
 pub(crate) const fn bin_limit(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         return 0;
@@ -276,8 +274,7 @@ impl Bin {
         unsafe { Bin::bottom(heap, class).add(1) }
     }
 
-    /// Says that the bin holds `count` blocks, whose addresses were written from [`Bin::first`] on. The caller sees to the
-    /// limit.
+    /// Says that the bin holds `count` blocks, their addresses written from [`Bin::first`] on. The caller sees to the limit.
     ///
     /// # Safety
     /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is

@@ -72,14 +72,12 @@ pub(crate) struct Spare {
     pub(crate) low: u32,
     /// Blocks returned to slabs for lack of room since a refill last took from the slabs.
     pub(crate) walked: u32,
-    /// Blocks that the class's limit would have kept and the heap's budget (`cache::budget`) did not, less those missed since.
-    /// Halved at each look.
+    /// Blocks that the class's limit would have kept and the heap's budget did not, less those missed since. Looks halve it.
     pub(crate) cut: u32,
 }
 
 /// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `spare_bytes`
-/// over its stacks. A block is *out* if its slab has handed it out: the program has it, or it waits in a bin, outbox, stack or
-/// inbox.
+/// over its stacks. A block is *out* if its slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 #[repr(C)]
 pub(crate) struct Shared {
     /// Classes of which another heap took a slab over. Batches posted here may hold blocks of that slab for ever after.
@@ -115,8 +113,7 @@ pub(crate) struct Shared {
     pub(crate) holes: holes::State,
     /// Whether a `Sorter` has blocks in `rows`.
     pub(crate) sorting: bool,
-    /// Tables by class follow what every thread touches, and the large ones come last: a thread with few blocks does not touch
-    /// them.
+    /// Tables by class follow what every thread touches, the large ones last: a thread with few blocks touches none of those.
     pub(crate) slab_count: [u32; CLASSES],
     /// Blocks that are out, by class.
     pub(crate) out_blocks: [u64; CLASSES],
@@ -150,8 +147,7 @@ pub(crate) struct Heap {
     pub(crate) next_idle: UnsafeCell<*mut Heap>,
     /// The private part may be inconsistent: a fork froze its thread in the middle of a fast path.
     pub(crate) torn: AtomicBool,
-    /// Whether the thread may end without another call here, and the heap's place in the queue of such heaps. The place is
-    /// under the registry's lock.
+    /// Whether the thread may end without another call, and the heap's place in the queue of those, under the registry's lock.
     pub(crate) ending: Ending,
     /// Classes whose last slow path was a free. The thread's alone.
     pub(crate) freeing: Classes,
@@ -163,8 +159,7 @@ pub(crate) struct Heap {
     /// Each bin's own places, for the addresses of its blocks; null until the bin first needs them. Under the lock.
     pub(crate) places: [*mut *mut Block; CLASSES],
     pub(crate) shared: UnsafeCell<Shared>,
-    /// The outboxes, and the places of the addresses in them. Last, because most threads free no block of another heap, and so
-    /// do not touch them.
+    /// The outboxes, and the places of the addresses in them. Last: most threads free no foreign block and never touch them.
     pub(crate) out: [Out; CLASSES],
     pub(crate) out_places: state::OutPlaces,
 }

@@ -26,8 +26,7 @@ pub(crate) struct Going {
 /// A heap's holes, under its lock. All-zero is valid: there are none.
 #[repr(C)]
 pub(crate) struct State {
-    /// `stirred`: classes to which blocks returned since the last pass began. `marked`: classes with slabs that one pass has
-    /// marked.
+    /// `stirred`: classes to which blocks returned since the last pass began. `marked`: classes with slabs that it marked.
     pub(crate) stirred: Classes,
     pub(crate) marked: Classes,
     /// Classes that the current pass has still to visit.

@@ -20,13 +20,11 @@ impl LeftOver {
     /// [`LeftOver::take`]), or by a thread that then found a lock held which the caller has released since.
     #[inline]
     pub(crate) fn leave(&self) {
-        // Release: the thread that takes the flag down sees the lock released. For the caller's own batch the fences are
-        // enough.
+        // Release: the thread that takes the flag down sees the lock released. For the caller's own batch the fences do.
         self.0.store(true, Ordering::Release);
     }
 
-    /// Takes the flag down. If it was up, the caller tries the lock of every idle heap and opens the inboxes of those whose
-    /// lock it gets.
+    /// Takes the flag down. If it was up, the caller opens the inboxes of all idle heaps whose locks are free.
     ///
     /// The batch is opened, because both of these hold:
     /// - The caller sees the batch in the inbox. The exchange reads what the poster stored, or a later store, so the poster's

@@ -124,8 +124,7 @@ impl Out {
         }
     }
 
-    /// Gives up the gathered blocks. Returns their places and number. The caller reads the places before it gathers anything
-    /// else.
+    /// Gives up the gathered blocks. Returns their places and number, to be read before anything else is gathered.
     ///
     /// # Safety
     /// `heap` is the calling thread's, or one whose thread is gone.

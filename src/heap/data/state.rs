@@ -53,8 +53,8 @@ pub(crate) const OWNERS: usize = 8;
 /// The blocks in a `Sorter`'s rows. They lie in the heap, since a thread's stack may be small.
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
-/// A heap's *slack* is what it holds beyond what the program has: free in its slabs, on its stacks, and in magazines.
-/// `cache::budget` bounds it. Under the lock; all-zero is nothing known.
+/// A heap's *slack* is what it holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. Under the
+/// lock.
 #[repr(C)]
 pub(crate) struct Slack {
     /// Bytes beyond the bound that the heap may hold, since the program was seen to need them again.
@@ -64,8 +64,7 @@ pub(crate) struct Slack {
     /// Most bytes live since the last look, and least since that peak, as `budget::share` saw them.
     pub(crate) peak: usize,
     pub(crate) trough: usize,
-    /// Blocks missed, less those that time has made cheap and those learnt from; and when that was last counted, in
-    /// milliseconds.
+    /// Blocks missed, less those that time has made cheap and those learnt from; and when they were counted, in milliseconds.
     pub(crate) paid: u64,
     pub(crate) paid_at: u64,
     /// Whether any class's `Spare::cut` is above 0.

@@ -3,8 +3,7 @@
 use crate::heap::data::heap::Heap;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many heaps that a fork left behind still hold what their threads held. As `Heap::torn`, a hint to all but the holder of
-/// such a heap's lock.
+/// How many heaps that a fork left behind still hold what their threads held. A hint to all but the holders of their locks.
 pub(crate) static TORN: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a fork left the heap behind. Clears the mark.

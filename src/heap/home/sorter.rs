@@ -8,8 +8,7 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use core::ptr;
 
-/// Gathers foreign blocks by owner and class, so that each message carries many. They lie in the heap's rows, under its lock,
-/// which one sorter at a time uses.
+/// Gathers foreign blocks by owner and class, so that each message carries many. One sorter at a time uses a heap's rows.
 pub(crate) struct Sorter {
     heap: *mut Heap,
     rows: [Row; OWNERS],
@@ -49,8 +48,8 @@ impl Sorter {
         }
     }
 
-    /// Has rows wait for `full` blocks if a batch has fewer: a few blocks more than a batch would make one message that is full
-    /// and one of a few.
+    /// Has rows wait for `full` blocks, if a batch has fewer: a few more than a batch would make a full message and a small
+    /// one.
     pub(crate) fn wait_for(&mut self, full: usize) {
         self.full = full;
     }
@@ -140,8 +139,7 @@ impl Sorter {
         }
     }
 
-    /// Notes a heap that nobody comes for, to which a batch was posted. The caller drains it later, or the batch counts as
-    /// left.
+    /// Notes a heap that nobody comes for, to which a batch was posted. If the caller cannot drain it, the batch is left.
     fn note_unattended(&mut self, heap: *mut Heap) {
         let known = &self.unattended[..self.unattended_count];
         if known.contains(&heap) {

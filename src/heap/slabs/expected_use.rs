@@ -1,6 +1,5 @@
 //! What a class's next slab is expected to use of its slot, so that the pool finds a slot that suits it. A program has a few
-//! blocks in each of dozens of classes. Each such slab would hold a whole slot of resident memory, which could neither be used
-//! nor purged.
+//! blocks in each of dozens of classes. Each such slab would keep a whole slot resident, neither used nor purged.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::heap::{Heap, lock, shared};
