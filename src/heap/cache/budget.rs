@@ -129,8 +129,8 @@ impl Share {
 }
 
 /// What a class may keep. In a heap over its budget: an eighth of its live blocks, or a few. In a heap that is within it only
-/// by what it learnt: all on the stack, where other threads find it if the heap's own falls asleep; the bin, where they do not,
-/// is bounded to half of what is live, so that it runs empty with the class.
+/// by what it learnt: all on the stack, where other threads find them while the heap's own sleeps; in the bin, where they do
+/// not, half as many as are live, so that it runs empty with the class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

@@ -2,9 +2,9 @@
 //!
 //! A full bin's blocks go onto the stack (`stack`), and an empty bin takes as many off it. Two bounds say how many may stay. By
 //! class: the limit starts small, grows by what was sent home if a refill then misses it, and shrinks by what a period of use
-//! never needed. By heap (`budget`): if its slabs and magazines hold far more than is live, and more than the program was seen
-//! to need again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few
-//! blocks, in its bin too, so that little stays behind for long after everything has been freed.
+//! never needed. By heap (`budget`): if its slabs and magazines hold far more than is live, and more than the program needed
+//! again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few blocks, in its
+//! bin too, so that little stays behind for long after everything has been freed.
 
 use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
@@ -95,8 +95,8 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     }
 }
 
-/// Bounds a bin to `most` blocks. The oldest beyond that go onto the stack, or all if it lies in a magazine, which it leaves
-/// empty.
+/// Bounds a bin to `most` blocks. The oldest beyond that go onto the stack; all do if it lies in a magazine, which it then
+/// leaves.
 pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {

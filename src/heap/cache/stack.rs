@@ -128,7 +128,10 @@ pub(crate) unsafe fn take_bin(heap: *mut Heap, class: usize) -> usize {
 pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        debug_assert!(Bin::count(heap, class) == 0, "what is in the bin is lost");
+        debug_assert!(
+            Bin::count(heap, class) == 0,
+            "blocks in the bin would be lost"
+        );
         if let Some(empty) = Bin::magazine(heap, class) {
             Bin::lay(heap, class, None);
             list_empty(shared(heap), empty);
@@ -313,7 +316,7 @@ unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count
     }
 }
 
-/// Debug walker: stacks hold as many blocks as they count, of their class; magazines that serve as bins are empty as such.
+/// Debug walker: stacks hold as many blocks as they count, of their class; a magazine that serves as a bin counts none.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

@@ -8,7 +8,7 @@ use crate::slab::inbox::Inbox;
 
 /// The heap's thread lives.
 pub(crate) const LIVE: u32 = 0;
-/// The heap's thread has ended: whoever posts to it drains it.
+/// The heap's thread has ended: a poster drains its inbox.
 pub(crate) const IDLE: u32 = 1;
 
 /// The words of a heap that the protocol is about.
@@ -65,7 +65,7 @@ impl<'a> Attended<'a> {
         self.state.store(LIVE, Ordering::SeqCst);
     }
 
-    /// Takes the lock, unless somebody holds it, and has `drain` open the inbox and release it.
+    /// Takes the lock if it is free, and has `drain` open the inbox and release it.
     pub(crate) fn try_drain(self, mut drain: impl FnMut(Guard<'a>)) {
         if let Some(guard) = self.lock.try_lock() {
             drain(guard);

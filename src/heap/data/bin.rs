@@ -172,8 +172,8 @@ impl Bin {
         }
     }
 
-    /// Moves the bin into `magazine`, with the blocks in it, or into its own places, empty. Blocks that were in the bin are the
-    /// caller's from now on. Returns how many blocks the bin then holds. Its limit becomes its room.
+    /// Moves the bin into `magazine`, with the blocks in it; without one, into its own places, empty. Blocks that were in the
+    /// bin are the caller's from now on. Returns how many blocks the bin then holds. Its limit becomes its room.
     ///
     /// # Safety
     /// The bin is the calling thread's or one whose thread is gone, and the caller holds the heap's lock; the magazine is

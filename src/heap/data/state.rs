@@ -54,10 +54,10 @@ pub(crate) const OWNERS: usize = 8;
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
 /// A heap's *slack* is what it holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. Under the
-/// lock.
+/// lock; all-zero is nothing known.
 #[repr(C)]
 pub(crate) struct Slack {
-    /// Bytes beyond the bound that the heap may hold, since the program was seen to need them again.
+    /// Bytes beyond the bound that the heap may hold, since the program needed them again.
     pub(crate) learnt: usize,
     /// Most slack since the last look.
     pub(crate) most: usize,

@@ -8,7 +8,7 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use core::ptr;
 
-/// Gathers foreign blocks by owner and class, so that each message carries many. One sorter at a time uses a heap's rows.
+/// Gathers foreign blocks by owner and class, for fuller messages. One sorter at a time uses a heap's rows, under its lock.
 pub(crate) struct Sorter {
     heap: *mut Heap,
     rows: [Row; OWNERS],

@@ -20,7 +20,7 @@ pub(crate) fn retired(class: usize, used: usize) {
 }
 
 /// What the heap's next slab of the class is for. It is expected to use a page or two of its slot if it is the heap's only one,
-/// and none used more of late.
+/// and none used more lately.
 ///
 /// # Safety
 /// `heap` is a heap of the registry, and its lock is not the caller's.

@@ -81,7 +81,7 @@ impl Rows {
                 left = batch.link();
                 stack::push(heap, class, batch);
             }
-            // Sifting is no need for the blocks, so it does not lower the mark.
+            // Sifting does not mean that blocks were needed: the low mark stays.
             (*stack).low = low.min((*stack).blocks);
             went
         }

@@ -1,4 +1,4 @@
-//! A free that found its bin full.
+//! What a free does that found its bin full.
 
 use crate::base::size_class;
 use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
@@ -68,7 +68,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
 unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
     // SAFETY: the bin is the calling thread's.
     let kept = unsafe { Bin::push(&raw mut (*heap).front.bins[class], block) };
-    debug_assert!(kept, "half the bin was emptied");
+    debug_assert!(kept, "the bin has room");
 }
 
 /// Sends home what the class may not keep, [`AT_ONCE`] at a time.

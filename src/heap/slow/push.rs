@@ -1,4 +1,4 @@
-//! A freed block goes into its bin, which may be full.
+//! Putting a freed block into its bin, which may be full.
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Front, Heap};

@@ -66,7 +66,7 @@ fn a_thread_touches_of_its_heap_what_its_classes_need() {
         let stray = places_of(heap)
             .into_iter()
             .filter(|class| !classes.contains(class));
-        // What the test itself asks of the allocator goes elsewhere.
+        // The test's own allocations go elsewhere: to the system's allocator.
         assert_eq!(stray.count(), 0, "bins of other classes have places");
         // The front, two rows of pointers and what belongs to a class lie together, in 15 KiB.
         let pages = touched(heap);

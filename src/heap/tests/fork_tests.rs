@@ -96,7 +96,7 @@ extern "C" fn on_abort(_: i32) {
     }
 }
 
-/// A mistake is found under the lock of the thread's own heap, and under one that everybody needs.
+/// A mistake is found under the lock of the thread's own heap, and under those that every thread needs.
 #[test]
 fn a_handler_of_abort_may_allocate_and_fork() {
     use_everything();

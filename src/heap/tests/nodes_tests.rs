@@ -1,4 +1,4 @@
-//! Heaps whose threads run on several nodes, pretended, each test in a process of its own.
+//! Heaps whose threads run on several pretended nodes. Each test has a process of its own.
 
 use crate::base::units::SUPERSLAB;
 use crate::heap::data::tls;

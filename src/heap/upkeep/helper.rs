@@ -22,7 +22,7 @@ const FORK: u32 = 8;
 /// How long a fork waits for the end of a round before it looks whether the thread sleeps: this many steps of [`STEP_US`].
 const STEPS: u32 = 1000;
 const STEP_US: u64 = 100;
-/// How many such waits a fork makes, and the sending away of the thread. A busy machine may take seconds.
+/// How many such waits a fork makes, and [`Helper::send_away`]. A busy machine may take seconds.
 const LOOKS: u32 = 100;
 /// How long the thread waits for the end of a fork before it looks again.
 const FORK_MS: u64 = 10;
@@ -112,7 +112,7 @@ impl Helper {
         sys::sleep_us(STEP_US);
         if mine {
             let began = self.begin(0);
-            debug_assert!(began, "nothing forbids to go on");
+            debug_assert!(began, "no bit forbids it");
         }
     }
 

@@ -26,7 +26,7 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 /// When idle heaps were last looked at.
 static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 
-/// What to undo once the heap is idle.
+/// What [`end`] finishes once the heap is idle.
 #[must_use]
 pub(crate) enum Ended {
     Whole { held: usize },

@@ -28,8 +28,8 @@ pub(crate) fn pass(now: u64) {
 /// Heaps of gone threads that a tick in a fork's child empties.
 const RECOVERED: usize = 4;
 
-/// What time asks for in the process, the only place where time has consequences; [`look`] sees to each heap's own stacks.
-/// `windows` began since the last tick.
+/// Does what time asks for in the process, and is the only place that does; [`look`] sees to each heap's own stacks. `windows`
+/// began since the last tick.
 fn tick(now: u64, windows: u64) {
     if windows > 0 {
         account::period_passed(windows > 1);
