@@ -16,7 +16,8 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// The heap's thread, of this number, may end without another call. The heap is queued next, if it is not queued yet.
+    /// Notes that the heap's thread, of this number, may end without another call. The heap is queued next, if it is not queued
+    /// yet.
     pub(crate) fn begins(&self, thread: u32) {
         // Release pairs with the Acquire in `pop_gone`.
         self.thread.store(thread, Ordering::Release);
@@ -27,7 +28,7 @@ impl Ending {
         self.thread.load(Ordering::Relaxed) != 0
     }
 
-    /// The heap is given up. Relaxed: its next thread finds it through the lock of the queue.
+    /// Notes that the heap is given up. Relaxed: its next thread finds it through the lock of the queue.
     pub(crate) fn is_over(&self) {
         self.thread.store(0, Ordering::Relaxed);
     }

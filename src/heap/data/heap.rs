@@ -1,4 +1,7 @@
 //! The heap's data: a front private to its thread, a part under its lock, and the inbox.
+//!
+//! A *spare stack*, or stack, holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
+//! slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 
 use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES};
@@ -58,8 +61,7 @@ impl StandIn {
     }
 }
 
-/// A *spare stack*, or stack: a heap's free blocks of one class behind its bin (`cache::stack`). `blocks` counts those in
-/// batches and those in magazines.
+/// A spare stack. `blocks` counts those in batches and those in magazines.
 #[repr(C)]
 pub(crate) struct Spare {
     pub(crate) top: Option<Batch>,
@@ -77,7 +79,7 @@ pub(crate) struct Spare {
 }
 
 /// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `spare_bytes`
-/// over its stacks. A block is *out* if its slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
+/// over its stacks.
 #[repr(C)]
 pub(crate) struct Shared {
     /// Classes of which another heap took a slab over. Batches posted here may hold blocks of that slab for ever after.

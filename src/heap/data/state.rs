@@ -1,4 +1,7 @@
 //! The plain state that a heap holds for the layers above, which alone give it a meaning.
+//!
+//! *Slack* is what a heap holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. *Strays* are blocks
+//! of other heaps that a thread freed into the bins of its own (`slow::idle_owners`).
 
 use crate::base::size_class;
 use crate::base::size_class::{CLASSES, SIZES};
@@ -53,8 +56,7 @@ pub(crate) const OWNERS: usize = 8;
 /// The blocks in a `Sorter`'s rows. They lie in the heap, since a thread's stack may be small.
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
-/// A heap's *slack* is what it holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. Under the
-/// lock; all-zero is nothing known.
+/// What a heap knows of its slack. Under the lock; all-zero is nothing known.
 #[repr(C)]
 pub(crate) struct Slack {
     /// Bytes beyond the bound that the heap may hold, since the program needed them again.
@@ -93,8 +95,7 @@ impl Empties {
     }
 }
 
-/// A heap's *strays*: blocks of other heaps that its thread freed into its bins (`slow::idle_owners`). The thread's alone;
-/// all-zero is a heap that never saw any.
+/// What a heap knows of its strays. Its thread's alone; all-zero is a heap that never had any.
 #[repr(C)]
 pub(crate) struct Strays {
     /// Bytes of strays that may still come before the next look.

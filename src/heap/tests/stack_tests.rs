@@ -102,7 +102,7 @@ fn magazines_nobody_needs_go_back() {
     .expect("it passes");
 }
 
-/// Bytes of the magazines that the calling thread's bins lie in. Its heap may be another's before, with that one's bins.
+/// Bytes of the magazines that the calling thread's bins lie in. Its heap may come from another thread, with bins of that one.
 fn of_bins() -> usize {
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {

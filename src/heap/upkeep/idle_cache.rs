@@ -1,5 +1,5 @@
 //! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left.
-//! Neither has to send them home or to fetch them again, class by class and line by line.
+//! That one need not send them home, and the next need not fetch them, class by class and line by line.
 //!
 //! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held that way. A heap within its
 //! bound stays as it is. One beyond it sends its bins and stacks home, and keeps a few empty slabs at most. What no thread came
