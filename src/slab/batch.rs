@@ -44,7 +44,8 @@ const LINK_BITS: u32 = 48;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
 /// Most blocks one batch may count.
 pub(crate) const MAX_COUNT: usize = u16::MAX as usize >> 1;
-/// Set while the batch waits in an inbox, and only then. So a batch that is freed, and posted, a second time is recognised.
+/// Set while the batch waits in an inbox or among the pending, and only then: one that is freed, and posted, again is
+/// recognised.
 const POSTED: u64 = 1 << 63;
 
 #[cfg(loom)]

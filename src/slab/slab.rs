@@ -72,7 +72,7 @@ const _: () = assert!(
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
-/// Blocks that a class with few has. A class that gets fewer asks again soon.
+/// Fewest blocks for which carving stops at the end of a page. A class that gets fewer asks again soon.
 const FEW: usize = 8;
 
 /// What was taken from a slab.
@@ -181,7 +181,7 @@ impl Slab {
     pub(crate) fn held_bytes(&self) -> usize {
         match self.gone {
             0 => self.carved_bytes(),
-            // Saturating: the bytes behind the last block may lie in a page that is gone.
+            // Bytes behind the last block may lie in a page that is gone. A slab with a block out holds more than those.
             _ => self.carved_bytes().saturating_sub(self.gone_bytes()),
         }
     }
