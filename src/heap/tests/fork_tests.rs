@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 use std::vec::Vec;
 
-/// Waits for the child of a fork; its exit code.
+/// Waits for the child of a fork. Returns its exit code.
 fn end_of(child: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: a child of this process and a place for its status.
@@ -39,11 +39,11 @@ fn use_everything() {
     }
 }
 
-/// A thread holds the lock for a while; the child of a fork meanwhile finds it free, as every other.
+/// A thread holds each lock for a while. The child of a fork meanwhile finds it free, like every other.
 #[test]
 fn every_lock_is_free_in_a_child() {
     use_everything();
-    // What stands still is what has to, and the one that spin's once-cell depends on.
+    // The locks that stand still for a fork, and the one that spin's once-cell depends on.
     let all: Vec<&'static Lock> = fork::locks().chain([knobs::fork_lock()]).collect();
     let mine = tls::current();
     // SAFETY: heaps live for ever.
@@ -96,7 +96,7 @@ extern "C" fn on_abort(_: i32) {
     }
 }
 
-/// A mistake is found under the lock of the thread's own heap, and under one that everybody needs.
+/// A mistake is found under the lock of the thread's own heap, and under those that every thread needs.
 #[test]
 fn a_handler_of_abort_may_allocate_and_fork() {
     use_everything();
@@ -107,8 +107,8 @@ fn a_handler_of_abort_may_allocate_and_fork() {
             libc::alarm(60);
             libc::close(2);
             libc::signal(libc::SIGABRT, on_abort as *const () as usize);
-            // Another is there, so that fork has locks to wait for. Not by `std`, whose lock the parent may have held.
-            // Its number is an integer or a pointer, as the C library has it.
+            // Another thread exists, so that fork has locks to wait for. Not one of `std`, whose lock the parent may have held.
+            // Its number is an integer or a pointer, depending on the C library.
             let mut id = core::mem::MaybeUninit::uninit();
             let none = core::ptr::null_mut();
             libc::pthread_create(id.as_mut_ptr(), core::ptr::null(), sleeps, none);
