@@ -13,6 +13,8 @@ mod counted;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod findings;
+#[cfg(not(loom))]
+mod frame;
 pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
@@ -23,6 +25,10 @@ pub(crate) mod message;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+#[cfg(not(loom))]
+pub(crate) mod readable;
+#[cfg(not(loom))]
+pub(crate) mod stack;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;
