@@ -5,6 +5,8 @@
 
 use core::slice;
 
+use super::dwarf::{Reader, width};
+
 /// DWARF's numbers of the registers.
 #[cfg(target_arch = "x86_64")]
 mod register {
@@ -142,15 +144,6 @@ unsafe fn entry(address: usize) -> Option<Reader<'static>> {
     }
 }
 
-/// How many bytes a pointer of this encoding has.
-fn width(encoding: u8) -> Option<usize> {
-    match encoding & 0x0f {
-        0x00 | 0x04 | 0x0c => Some(8),
-        0x03 | 0x0b => Some(4),
-        _ => None,
-    }
-}
-
 /// What the functions of one entry of the common kind (CIE) share.
 #[derive(Clone, Copy)]
 struct Common {
@@ -253,16 +246,12 @@ impl Common {
                 }
                 (_, 0x0e) => rule.cfa = moved(rule.cfa, code.uleb()? as i64),
                 (_, 0x0f) => {
-                    rule.cfa = code
-                        .block()?
-                        .word(true)
+                    rule.cfa = word(code.block()?, true)
                         .map_or(Cfa::Unknown, |(base, by)| Cfa::In(base, by))
                 }
                 (_, 0x10) => {
                     let register = code.uleb()?;
-                    let place = code
-                        .block()?
-                        .word(false)
+                    let place = word(code.block()?, false)
                         .map_or(Place::Unknown, |(base, by)| Place::At(base, by));
                     set(rule, register, place);
                 }
@@ -339,86 +328,14 @@ fn moved(of: Cfa, offset: i64) -> Cfa {
     }
 }
 
-/// Bytes that are read from the front.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    bytes: &'a [u8],
+/// Of an expression that says "so far from the register", with the word there read or not: the register and how far.
+fn word(mut code: Reader<'_>, read: bool) -> Option<(Base, i32)> {
+    let base = base(u64::from(code.byte()?.checked_sub(0x70)?))?;
+    let offset = i32::try_from(code.sleb()?).ok()?;
+    let rest: &[u8] = if read { &[0x06] } else { &[] };
+    (code.bytes == rest).then_some((base, offset))
 }
 
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&first, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(first)
-    }
-
-    fn skip(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (skipped, rest) = self.bytes.split_at_checked(count)?;
-        self.bytes = rest;
-        Some(skipped)
-    }
-
-    fn number(&mut self, width: usize) -> Option<u64> {
-        let bytes = self.skip(width)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |number, &byte| number << 8 | u64::from(byte)),
-        )
-    }
-
-    /// An address in the encoding that compilers use for code: as it is, or from where it stands.
-    fn address(&mut self, encoding: u8) -> Option<usize> {
-        let here = self.bytes.as_ptr().addr();
-        let value = self.number(width(encoding)?)?;
-        let value = match encoding & 0x0f {
-            0x0b => value as u32 as i32 as usize,
-            _ => value as usize,
-        };
-        match encoding & 0xf0 {
-            0x00 => Some(value),
-            0x10 => Some(here.wrapping_add(value)),
-            _ => None,
-        }
-    }
-
-    fn uleb(&mut self) -> Option<u64> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-    }
-
-    fn sleb(&mut self) -> Option<i64> {
-        let (mut value, mut shift) = (0_i64, 0);
-        loop {
-            let byte = self.byte()?;
-            value |= i64::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                let unused = 64_u32.saturating_sub(shift);
-                return Some(value << unused >> unused);
-            }
-        }
-    }
-
-    fn block(&mut self) -> Option<Reader<'a>> {
-        let len = self.uleb()?;
-        let bytes = self.skip(usize::try_from(len).ok()?)?;
-        Some(Reader { bytes })
-    }
-
-    /// Of an expression that says "so far from the register", with the word there read or not: the register and how far.
-    fn word(mut self, read: bool) -> Option<(Base, i32)> {
-        let base = base(u64::from(self.byte()?.checked_sub(0x70)?))?;
-        let offset = i32::try_from(self.sleb()?).ok()?;
-        let rest: &[u8] = if read { &[0x06] } else { &[] };
-        (self.bytes == rest).then_some((base, offset))
-    }
-}
+#[cfg(all(test, target_arch = "x86_64"))]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -10,8 +10,12 @@ mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
 mod counted;
+#[cfg(not(loom))]
+mod dwarf;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(not(loom))]
+pub(crate) mod faults;
 pub mod findings;
 #[cfg(not(loom))]
 mod frame;
@@ -22,6 +26,8 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod message;
+#[cfg(not(loom))]
+pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;

@@ -23,6 +23,16 @@ pub(crate) enum End {
     Lost,
 }
 
+/// A stack that was walked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    /// How many calls were stored.
+    pub(crate) count: usize,
+    /// How many of them come before the first that a frame pointer alone led to: code that keeps none leads elsewhere.
+    pub(crate) certain: usize,
+    pub(crate) end: End,
+}
+
 /// Stores the return addresses of the calling thread, newest first, and returns how many there are. Those in libhakmem.so are
 /// left out; in a program that contains this crate they are not told from others. Code whose frames were met before takes some
 /// tens of instructions for a frame and one system call for each OS page of stack. Leaves `errno` alone.
@@ -34,31 +44,39 @@ pub(crate) enum End {
     )
 )]
 pub(crate) fn capture(to: &mut [usize]) -> usize {
-    walk(to).0
+    walk(to).count
 }
 
-/// As [`capture`], and says why it ends.
+/// As [`capture`], and says how sure that is and why it ends.
 #[inline(never)]
-pub(crate) fn walk(to: &mut [usize]) -> (usize, End) {
+pub(crate) fn walk(to: &mut [usize]) -> Walk {
     sys::preserve_errno(|| {
         let mut frame = Frame::here();
-        let mut count = 0;
         let own = object::library();
+        let mut walk = Walk {
+            count: 0,
+            certain: 0,
+            end: End::Full,
+        };
         // What is left out counts too, so that a damaged stack does not lead around in a circle.
         for _ in 0..to.len() + 64 {
             if let Some(end) = frame.up() {
-                return (count, end);
+                walk.end = end;
+                break;
             }
             if own.as_ref().is_some_and(|own| own.contains(&frame.pc)) {
                 continue;
             }
-            let Some(place) = to.get_mut(count) else {
-                return (count, End::Full);
+            let Some(place) = to.get_mut(walk.count) else {
+                break;
             };
             *place = frame.pc;
-            count += 1;
+            walk.count += 1;
+            if frame.certain {
+                walk.certain = walk.count;
+            }
         }
-        (count, End::Full)
+        walk
     })
 }
 
@@ -71,6 +89,8 @@ struct Frame {
     link: usize,
     /// Whether `pc` is the instruction to run next, not the one after a call.
     exact: bool,
+    /// Whether tables alone led here.
+    certain: bool,
     known: Known,
 }
 
@@ -85,6 +105,7 @@ impl Frame {
             fp,
             link,
             exact: true,
+            certain: true,
             known: Known { from: sp, to: sp },
         }
     }
@@ -138,9 +159,13 @@ impl Frame {
         }
         let fp = known.word(self.fp)?;
         let pc = known.word(self.fp.checked_add(8)?)?;
-        if fp != 0 && fp <= self.fp {
+        // Code that keeps no frame pointers may have called the first function that does, with anything in the register.
+        let pc = address(pc);
+        let goes_on = fp == 0 || fp > self.fp;
+        if !goes_on && object::unwind_table(pc.wrapping_sub(1)).is_none() {
             return None;
         }
+        self.certain = false;
         self.leave_to(pc, self.fp + 16, fp, known);
         self.exact = false;
         Some(())

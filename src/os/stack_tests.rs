@@ -36,12 +36,13 @@ fn callers_are_found_newest_first() {
 
 #[test]
 fn a_thread_ends_whole() {
-    let end = std::thread::spawn(|| walk(&mut [0; 256]).1)
+    let end = std::thread::spawn(|| walk(&mut [0; 256]))
         .join()
         .expect("no panic");
     // Without glibc's function the C library's own frames have no table that is known.
     let whole = cfg!(all(target_env = "gnu", target_arch = "x86_64"));
-    assert!(end == End::Whole || !whole, "{end:?}");
+    assert!(end.end == End::Whole || !whole, "{end:?}");
+    assert!(end.certain == end.count || !whole, "{end:?}");
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn frame(sp: usize, fp: usize) -> Frame {
         fp,
         link: 0,
         exact: true,
+        certain: true,
         known: Known { from: sp, to: sp },
     }
 }
