@@ -46,7 +46,7 @@ impl<'a> Report<'a> {
     /// Ends the process. The first line goes out before anything else is looked at.
     ///
     /// Of several threads, one reports. A thread that makes a mistake in its handler of SIGABRT has reported: it writes the line
-    /// alone.
+    /// alone, and the handler is not called again.
     #[cold]
     #[inline(never)]
     pub(crate) fn end(&self) -> ! {
@@ -59,7 +59,12 @@ impl<'a> Report<'a> {
                 }
                 message::die(self.what)
             }
-            Err(_) => message::die(self.what),
+            Err(_) => {
+                // The handler has had its turn, and would have others without end.
+                // SAFETY: sets what the kernel does without a handler.
+                unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+                message::die(self.what)
+            }
         }
     }
 
