@@ -19,7 +19,7 @@ pub(crate) const CHECK_EACH: &str = "with HAKMEM_CHECK_ONE_IN=1 each block is ch
 pub(crate) struct Report<'a> {
     /// The first line.
     pub(crate) what: fmt::Arguments<'a>,
-    /// The return addresses of the call that freed the block before, newest first, if they are known.
+    /// The return addresses of the call that freed the block before, newest first, if they are known. 0 ends them.
     pub(crate) freed: Option<&'a [usize]>,
     /// Those of the call that allocated it.
     pub(crate) allocated: Option<&'a [usize]>,
@@ -150,6 +150,11 @@ impl Room {
     /// What is stored of a call is where it returns to. What is written is the byte before, which lies in the call itself.
     fn stack(&mut self, what: &str, stack: &[usize]) {
         let Room { out, maps, module } = self;
+        // A store of blocks has the same room for each stack.
+        let stack = stack.split(|&address| address == 0).next().unwrap_or(&[]);
+        if stack.is_empty() {
+            return out.line(format_args!("{what}: not known"));
+        }
         out.line(format_args!("{what}:"));
         let mut starts = [0; FRAMES];
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
@@ -229,3 +234,7 @@ impl fmt::Write for Out {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(miri)))]
+#[path = "tell_tests.rs"]
+mod tests;
