@@ -108,7 +108,7 @@ fn a_fault_in_the_report_ends_it_and_the_process_as_ever() {
                 libc::sigdelset(&mut set, libc::SIGABRT);
                 libc::pthread_sigmask(libc::SIG_SETMASK, &set, core::ptr::null_mut());
             }
-            core::slice::from_raw_parts(8 as *const usize, 2)
+            core::slice::from_raw_parts(64 as *const usize, 2)
         };
         Report {
             what: format_args!("a mistake"),
