@@ -84,7 +84,7 @@ const THIS: &str = "hakmem: this call:";
 #[track_caller]
 fn assert_chain(ended: &Ended, functions: &[&str]) {
     ended.killed_by(libc::SIGABRT);
-    let calls = calls(&said(&ended), THIS);
+    let calls = calls(&said(ended), THIS);
     let at = |name: &&str| {
         let start: usize = ended.value(name);
         let found = calls
@@ -96,7 +96,7 @@ fn assert_chain(ended: &Ended, functions: &[&str]) {
     assert!(places.is_sorted(), "{places:?} {ended:?}");
     let neighbours = places.windows(2).take(2).all(|pair| pair[1] == pair[0] + 1);
     assert!(neighbours, "{places:?} {ended:?}");
-    assert_form(&said(&ended));
+    assert_form(&said(ended));
 }
 
 /// What the process wrote to stderr, without what an emulator says of its end.

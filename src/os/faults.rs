@@ -32,7 +32,7 @@ static CAUGHT: Caught = Caught {
 /// # Safety
 /// One thread at a time calls this.
 pub(crate) unsafe fn end_by_abort(body: impl FnOnce()) {
-    // SAFETY: plain calls on locals and, by the caller's promise, on what is this thread's.
+    // SAFETY: plain calls on locals and, by the caller's promise, on what is this thread's. An all-zero action is valid.
     unsafe {
         // Relaxed: only this thread finds its own number there. The others take `thread` as a flag.
         CAUGHT.thread.store(thread::me(), Relaxed);
@@ -40,24 +40,46 @@ pub(crate) unsafe fn end_by_abort(body: impl FnOnce()) {
         action.sa_sigaction = on_fault as *const () as usize;
         // The stack may be what is exhausted. A fault in the handler of another one comes through, too.
         action.sa_flags = libc::SA_ONSTACK | libc::SA_NODEFER;
-        libc::sigemptyset(&raw mut action.sa_mask);
         for (signal, before) in FAULTS.into_iter().zip(&mut *CAUGHT.before.get()) {
             libc::sigaction(signal, &raw const action, before.as_mut_ptr());
         }
-        let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-        let (mut faults, mut pipe) = (mask, mask);
-        libc::sigemptyset(faults.as_mut_ptr());
-        for signal in FAULTS {
-            libc::sigaddset(faults.as_mut_ptr(), signal);
-        }
-        libc::sigemptyset(pipe.as_mut_ptr());
-        libc::sigaddset(pipe.as_mut_ptr(), libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, faults.as_ptr(), mask.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, pipe.as_ptr(), ptr::null_mut());
-        body();
-        libc::sigaddset(mask.as_mut_ptr(), libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), ptr::null_mut());
-        put_back();
+    }
+    let before = change_mask(libc::SIG_UNBLOCK, FAULTS.into_iter().map(bit).sum());
+    change_mask(libc::SIG_BLOCK, bit(libc::SIGPIPE));
+    body();
+    change_mask(libc::SIG_SETMASK, before | bit(libc::SIGPIPE));
+    // SAFETY: this thread is the one that is named.
+    unsafe { put_back() };
+}
+
+/// The signal in a mask of signals, as the kernel has it.
+fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Changes which signals are blocked in the calling thread, and returns which were. The kernel is called, as each function of
+/// the C library costs every process a search for its name at start.
+fn change_mask(how: c_int, mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: the kernel reads and writes eight bytes each.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const mask,
+            &raw mut before,
+            size_of_val(&mask),
+        );
+    }
+    before
+}
+
+/// Has the next SIGABRT end the process, whatever handler it has.
+pub(crate) fn forget_abort_handler() {
+    // SAFETY: an all-zero action is the default one, without flags.
+    unsafe {
+        let action: libc::sigaction = core::mem::zeroed();
+        libc::sigaction(libc::SIGABRT, &raw const action, ptr::null_mut());
     }
 }
 

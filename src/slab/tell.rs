@@ -61,8 +61,7 @@ impl<'a> Report<'a> {
             }
             Err(_) => {
                 // The handler has had its turn, and would have others without end.
-                // SAFETY: sets what the kernel does without a handler.
-                unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+                faults::forget_abort_handler();
                 message::die(self.what)
             }
         }
@@ -120,6 +119,10 @@ impl<'a> Report<'a> {
             }
         }
         room.out.line(format_args!("next: {}", self.advice));
+        if let Some(fd) = file {
+            // It may have the number of stderr, which the program's handler of SIGABRT writes to.
+            let _ = sys::close(fd);
+        }
     }
 }
 
