@@ -42,7 +42,7 @@ fn the_loaders_blocks_are_forgotten_and_other_foreign_ones_end_the_process() {
         assert_eq!(ended.stdout, "", "{wrong}");
         let lines: Vec<_> = ended.stderr.lines().collect();
         assert!(
-            lines.len() == 1 && lines[0].starts_with("hakmem: free of 0x"),
+            matches!(lines[..], [line, ..] if line.starts_with("hakmem: free of 0x")),
             "{wrong}: {ended:?}"
         );
     }

@@ -16,7 +16,8 @@ use super::sys;
 
 /// Capacity of a [`Line`], the prefix and the newline included.
 const LINE: usize = 512;
-const PREFIX: &[u8] = b"hakmem: ";
+/// How each line begins.
+pub(crate) const PREFIX: &str = "hakmem: ";
 
 /// A line being built. What does not fit is cut off.
 pub(crate) struct Line {
@@ -84,7 +85,7 @@ pub(crate) use {fatal, message};
 pub(crate) fn emit(text: fmt::Arguments<'_>) {
     sys::preserve_errno(|| {
         let mut line = Line::new();
-        line.push(PREFIX);
+        line.push(PREFIX.as_bytes());
         // `Line` cuts the text instead of failing, and a failing Display only shortens it.
         let _ = line.write_fmt(text);
         if let Some(fd) = stderr() {
@@ -96,10 +97,17 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
 
 #[cold]
 pub(crate) fn die(text: fmt::Arguments<'_>) -> ! {
+    die_after(text, || ())
+}
+
+/// As [`die`], and calls `then` once the line is out.
+#[cold]
+pub(crate) fn die_after(text: fmt::Arguments<'_>, then: impl FnOnce()) -> ! {
     // First of all, because a handler of SIGABRT may allocate and fork, and this thread may hold a lock.
     #[cfg(not(loom))]
     super::freeze::FREEZE.die();
     emit(text);
+    then();
     // SAFETY: ends the process.
     unsafe { libc::abort() }
 }
@@ -219,7 +227,7 @@ mod tests {
     #[test]
     fn a_short_line_is_whole() {
         let mut line = Line::new();
-        line.push(PREFIX);
+        line.push(PREFIX.as_bytes());
         write!(line, "addr={:#x}", 0x1000).expect("never fails");
         assert_eq!(line.finish(), b"hakmem: addr=0x1000\n");
     }

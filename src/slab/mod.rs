@@ -26,3 +26,5 @@ pub(crate) mod slab;
 pub(crate) mod slab_holes;
 #[cfg(not(loom))]
 pub(crate) mod superslab;
+#[cfg(not(loom))]
+pub(crate) mod tell;

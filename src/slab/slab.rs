@@ -387,9 +387,10 @@ impl Blocks {
 #[cold]
 #[inline(never)]
 pub(crate) fn damaged(block: *mut Block) -> ! {
-    crate::os::message::fatal!(
+    super::tell::Report::of(format_args!(
         "block {block:p}: written to after it was freed, or freed twice; its free-list words are damaged"
-    )
+    ))
+    .end()
 }
 
 #[cfg(all(test, not(loom)))]

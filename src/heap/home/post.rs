@@ -7,6 +7,7 @@ use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
+use crate::slab::tell::Report;
 
 /// Bytes in an inbox, about, from which the poster tries to drain it itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;
@@ -22,10 +23,11 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
     unsafe {
         let heap = registry::heap(owner);
         if heap.is_null() {
-            crate::os::message::fatal!(
+            Report::of(format_args!(
                 "block {:p}: its slab names a heap that does not exist",
                 batch.head()
-            );
+            ))
+            .end();
         }
         let class = class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
@@ -52,9 +54,10 @@ pub(crate) fn take_left() -> bool {
 pub(crate) fn class_of(block: *mut Block) -> usize {
     let class = DIRECTORY.tag(block as usize).class();
     if class == 0 || class >= size_class::CLASSES {
-        crate::os::message::fatal!(
+        Report::of(format_args!(
             "block {block:p}: in a free list, but not a block; something wrote to freed memory"
-        );
+        ))
+        .end();
     }
     class
 }
