@@ -1,7 +1,7 @@
 //! The two fast paths, each beside its cold twin.
 
 use crate::base::size_class::{self, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
-use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, Heap, NOBODY};
@@ -12,7 +12,7 @@ use crate::heap::entry::threadless;
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{refill, watch};
 use crate::heap::thread::{attach, fork};
-use crate::heap::upkeep::maintain;
+use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::{findings, message, sys};
@@ -153,10 +153,8 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         if !attach::ensure_ready() {
             return None;
         }
-        let block = large::alloc(size, align, zeroed).or_else(|| {
-            // What other sizes keep may be in the way.
-            reclaim::give_up(size).then(|| large::alloc(size, align, zeroed))?
-        })?;
+        let take = || large::alloc(size, align, zeroed);
+        let block = take().or_else(|| shortage::relieve(size).then(take)?)?;
         if tls::current().is_null() {
             maintain::noticed();
         }

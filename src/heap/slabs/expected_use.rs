@@ -3,7 +3,7 @@
 //! could neither be used nor purged.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{Heap, shared};
 use crate::pool::Usage;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -24,13 +24,10 @@ pub(crate) fn retired(class: usize, used: usize) {
 /// heap's only one, and none used more of late.
 ///
 /// # Safety
-/// `heap` is a heap of the registry, and its lock is not the caller's.
+/// The caller holds `heap`'s lock.
 pub(crate) unsafe fn usage(heap: *mut Heap, class: usize) -> Usage {
-    // SAFETY: the lock is held for the look.
-    let slabs = unsafe {
-        let _guard = lock(heap);
-        (*shared(heap)).slab_count[class] as usize
-    };
+    // SAFETY: the caller's promise.
+    let slabs = unsafe { (*shared(heap)).slab_count[class] as usize };
     if slabs > 0 {
         // One that asks for a second has filled the first.
         retired(class, size_class::capacity(class) * size_class::size(class));
