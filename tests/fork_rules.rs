@@ -194,10 +194,11 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
         assert!(after <= before / 4, "{after} slabs of {before}");
         return;
     }
-    // Of another class than theirs, so that whole slabs have to go back first.
+    // Of another class than theirs, so that whole slabs have to go back first; and more than all of them and what lies free
+    // beside them can serve, so that the class grows into fresh memory until all have gone back.
     beside_holders(
         || (),
-        || (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
+        || (0..200).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
     );
 }
 

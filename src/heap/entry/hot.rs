@@ -99,15 +99,15 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
         }
     });
     if fresh.ptr.is_null() {
-        refused(size_class::size(class), caller);
+        findings::memory_refused(size_class::size(class));
+        announce_null(caller);
     }
     fresh
 }
 
-/// Null is about to be returned for `size` bytes.
+/// Null is about to be returned.
 #[cold]
-fn refused(size: usize, caller: Option<&Caller>) {
-    findings::memory_refused(size);
+fn announce_null(caller: Option<&Caller>) {
     if let Some(call) = caller.and_then(|caller| caller.when_null) {
         message::call_out(call);
     }
@@ -162,8 +162,13 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         Some(block)
     });
     let Some(block) = block else {
-        // An alignment takes as much room.
-        refused(size.saturating_add(align), caller);
+        if align.is_power_of_two() {
+            // An alignment takes as much room.
+            findings::memory_refused(size.saturating_add(align));
+        } else {
+            findings::alignment_refused(align);
+        }
+        announce_null(caller);
         return Fresh::NULL;
     };
     Fresh {
