@@ -119,10 +119,10 @@ fn fill_and_recover(label: &str, bytes: usize) {
 fn address_space_limited_from_the_start() {
     const TEST: &str = "address_space_limited_from_the_start";
     // Filling with blocks of 16 bytes takes its time where every step is checked.
-    let limits = if cfg!(debug_assertions) {
-        [64, 96, 128]
+    let limits: &[usize] = if cfg!(debug_assertions) {
+        &[64, 96]
     } else {
-        [64, 128, 512]
+        &[64, 128, 512]
     };
     if let Some(case) = child::case() {
         let limit: usize = case.parse::<usize>().expect("megabytes") * MIB;
@@ -138,7 +138,7 @@ fn address_space_limited_from_the_start() {
         }
         return;
     }
-    for limit in limits.into_iter().chain([4096, 16_384, 1 << 20]) {
+    for limit in limits.iter().copied().chain([4096, 16_384, 1 << 20]) {
         Child::of(TEST, &limit.to_string())
             .address_space((limit * MIB) as u64)
             .run()
