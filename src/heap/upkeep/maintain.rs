@@ -88,6 +88,7 @@ fn start() {
     HELPER.starts();
     let started = thread::spawn(run);
     note_start(started);
+    account::set_watched(started);
     if !started {
         HELPER.goes();
         THREAD.is_not();
@@ -104,9 +105,8 @@ fn turned_away() -> bool {
     left > 0
 }
 
-/// After each refusal twice as many are turned away as after the one before, and nobody is known to see time pass.
+/// After each refusal twice as many are turned away as after the one before.
 fn note_start(started: bool) {
-    account::set_watched(started);
     let next = if started {
         *TURNED_AWAY.start()
     } else {
