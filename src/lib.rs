@@ -159,6 +159,7 @@ mod heap {
         pub(crate) mod attended;
         mod ending;
         mod left_over;
+        mod presence;
     }
     mod model;
 }

@@ -18,6 +18,20 @@ fn newer_rules_hold_too() {
 }
 
 #[test]
+fn sized_frees_take_what_they_may_be_given() {
+    let program = compile("sized.c", &[]);
+    let limit = Duration::from_secs(60);
+    let ended = run(&mut command(&program, OURS), limit);
+    assert_eq!(ended.output(), "sizes agree\n");
+    let ended = run(command(&program, OURS).arg("refused"), limit);
+    let line = ": the layout's size class is not the block's";
+    assert!(
+        ended.stderr.contains(line) && ended.stdout.is_empty(),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn operators_new_and_delete_in_every_form() {
     same_on_both("operators.cpp", &["-std=c++17"], "operators hold\n");
 }

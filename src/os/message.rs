@@ -112,12 +112,13 @@ pub(crate) fn die_after(text: fmt::Arguments<'_>, then: impl FnOnce()) -> ! {
     unsafe { libc::abort() }
 }
 
-/// Calls code of the program's. If it panics, the process ends: an allocator must not unwind.
+/// Calls code of the program's. If it unwinds, because it panics or ends its thread (`pthread_exit`), the process ends: no
+/// allocator may unwind.
 pub(crate) fn call_out(call: fn()) {
     struct Unwinding;
     impl Drop for Unwinding {
         fn drop(&mut self) {
-            fatal!("when_null panicked, and an allocator must not unwind; aborting");
+            fatal!("when_null panicked or ended its thread instead of returning; aborting");
         }
     }
     let unwinding = Unwinding;

@@ -308,6 +308,22 @@ pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
         .filter(|heap| !heap.is_null())
 }
 
+/// `most` heaps, none of them twice, beginning with the one at which the walk before this was left, or behind it if that came
+/// to its end. `turn` is a hint, so Relaxed: two walks at a time may visit the same heaps.
+pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = *mut Heap> {
+    let count = count();
+    let mut place = turn.load(Ordering::Relaxed);
+    let mut left = most.min(count);
+    let each = core::iter::from_fn(move || {
+        turn.store(place, Ordering::Relaxed);
+        left = left.checked_sub(1)?;
+        let heap = heap(SHARED_ID + (place % count) as u32);
+        place = place.wrapping_add(1);
+        Some(heap)
+    });
+    each.filter(|heap| !heap.is_null())
+}
+
 /// For fork: the registry's lock.
 pub(crate) fn fork_lock() -> &'static Lock {
     IDLE_HEAPS.raw()

@@ -2,7 +2,7 @@
 //! blocks in each of dozens of classes. Each such slab would keep a whole slot resident, neither used nor purged.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{Heap, shared};
 use crate::pool::Usage;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -23,13 +23,10 @@ pub(crate) fn retired(class: usize, used: usize) {
 /// and none used more lately.
 ///
 /// # Safety
-/// `heap` is a heap of the registry, and its lock is not the caller's.
+/// The caller holds `heap`'s lock.
 pub(crate) unsafe fn usage(heap: *mut Heap, class: usize) -> Usage {
-    // SAFETY: the lock is held for the look.
-    let slabs = unsafe {
-        let _guard = lock(heap);
-        (*shared(heap)).slab_count[class] as usize
-    };
+    // SAFETY: the caller's promise.
+    let slabs = unsafe { (*shared(heap)).slab_count[class] as usize };
     if slabs > 0 {
         // A heap that asks for a second slab has filled the first.
         retired(class, size_class::capacity(class) * size_class::size(class));

@@ -1,12 +1,16 @@
 //! Fork while some thread holds any one of the locks, and the end of a process under locks.
 
-use crate::heap::data::heap::lock;
+use crate::heap::data::heap::{attended, lock};
 use crate::heap::data::{registry, tls};
 use crate::heap::entry::hot;
+use crate::heap::home::{drain, post};
 use crate::heap::thread::fork;
 use crate::knobs;
 use crate::os::lock::Lock;
 use crate::os::message::fatal;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use core::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -70,6 +74,43 @@ fn every_lock_is_free_in_a_child() {
         }
         holder.join().expect("the holder");
     }
+}
+
+/// A thread has posted to an idle heap and not yet opened the inbox; it is not there in the child, where somebody else opens it.
+#[test]
+fn what_was_posted_and_not_opened_is_opened_in_a_child() {
+    let take = || hot::alloc(200, 16, None) as usize;
+    let block = thread::spawn(take).join().expect("a block") as *mut Block;
+    let owner = registry::heap(DIRECTORY.tag(block as usize).owner());
+    let _ = post::take_left();
+    // SAFETY: heaps live for ever. The block is this test's, and given up. The child calls the allocator alone and leaves by
+    // _exit.
+    unsafe {
+        let _ = attended(owner).post(Batch::seal(block, 1));
+        let child = libc::fork();
+        if child == 0 {
+            drain::catch_up();
+            let opened = !attended(owner).is_idle() || (*owner).inbox.is_empty();
+            libc::_exit(i32::from(!opened));
+        }
+        assert_eq!(end_of(child), 0);
+    }
+    drain::catch_up();
+}
+
+/// Heaps that a fork left behind are found by many short walks; none begins anew at the first heap.
+#[test]
+fn walks_go_on_where_the_last_one_was_left() {
+    use_everything();
+    let heaps: Vec<_> = registry::all().collect();
+    let turn = AtomicUsize::new(0);
+    let first = || registry::in_turn(&turn, 2).next();
+    assert_eq!((first(), first()), (Some(heaps[0]), Some(heaps[0])));
+    let each: Vec<_> = heaps
+        .iter()
+        .flat_map(|_| registry::in_turn(&turn, 1).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(each, heaps);
 }
 
 extern "C" fn sleeps(_: *mut libc::c_void) -> *mut libc::c_void {

@@ -1,10 +1,15 @@
 //! Out of memory on every path: the fake kernel refuses the n-th call of each kind, once or from then on, for every n until
 //! there is no such call. Blocks keep their contents through it all, and everything works again afterwards.
 
-use crate::heap::entry::{free_slow, hot, realloc};
+use crate::base::size_class;
+use crate::heap::data::heap::{Heap, attended};
+use crate::heap::data::tls;
+use crate::heap::data::torn::TORN;
+use crate::heap::entry::{free_slow, hot, realloc, threadless};
 use crate::heap::upkeep::maintain;
 use crate::os::fake::{self, Call};
 use crate::os::sys::Errno;
+use core::sync::atomic::Ordering;
 use std::thread;
 use std::vec::Vec;
 
@@ -225,7 +230,43 @@ fn a_kernel_that_refuses_everything_from_some_call_on_is_survived() {
     );
 }
 
-/// Slots are free, but no three of them side by side.
+/// The heap of a thread that ended, as if a fork had left the thread behind. Another test's thread may have it by now.
+fn left_behind() -> *mut Heap {
+    let ends = || {
+        let block = hot::alloc(1000, 16, None);
+        // SAFETY: taken above.
+        unsafe { hot::free(block) };
+        tls::current() as usize
+    };
+    let heap = thread::spawn(ends).join().expect("a heap") as *mut Heap;
+    // SAFETY: heaps live for ever.
+    unsafe { (*heap).torn.store(true, Ordering::Relaxed) };
+    TORN.fetch_add(1, Ordering::Relaxed);
+    heap
+}
+
+#[test]
+fn a_thread_without_a_heap_has_what_a_fork_left_behind() {
+    let body = || {
+        fake::clear();
+        let heap = left_behind();
+        fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+        let class = size_class::of_layout(64 << 10, 16).expect("a class of runs");
+        let runs = core::iter::repeat_with(|| threadless::alloc(class).ptr as usize);
+        let runs: Vec<usize> = runs.take_while(|&run| run != 0).collect();
+        fake::clear();
+        // SAFETY: heaps live for ever; each block is freed once.
+        unsafe {
+            let torn = (*heap).torn.load(Ordering::Relaxed);
+            assert!(!torn || !attended(heap).is_idle(), "nobody asked it");
+            runs.iter().for_each(|&run| hot::free(run as *mut u8));
+        }
+        maintain::purge_now();
+    };
+    thread::spawn(body).join().expect("what is left is used");
+}
+
+/// Slots that are free, but no three of them side by side.
 #[test]
 fn single_slots_serve_where_there_is_nothing_else() {
     const SIZE: usize = 64 << 10;

@@ -97,9 +97,15 @@ impl Helper {
         self.word.fetch_and(!WORKING, Ordering::Release);
     }
 
-    /// The thread ends, and takes no lock any more.
-    pub(crate) fn goes(&self) {
-        self.word.fetch_and(!(PRESENT | GO), Ordering::Release);
+    /// The thread ends, and takes no lock any more, unless it says that it [`stays`](Helper::stays). Returns whether it was sent
+    /// away.
+    pub(crate) fn goes(&self) -> bool {
+        self.word.fetch_and(!(PRESENT | GO), Ordering::Release) & GO != 0
+    }
+
+    /// The calling thread goes on after all.
+    pub(crate) fn stays(&self) {
+        self.word.fetch_or(PRESENT, Ordering::Relaxed);
     }
 
     /// Lets other threads have what they wait for, in the middle of a round and with no lock held. The maintenance thread
@@ -175,14 +181,14 @@ impl Helper {
 
     /// Has the thread end, and waits until the kernel has forgotten it. No lock may be held.
     pub(crate) fn send_away(&self) {
-        let present = |word: u32| (word & PRESENT != 0).then_some(word | GO);
+        let unaware = |word: u32| (word & (PRESENT | GO) == PRESENT).then_some(word | GO);
         let relaxed = Ordering::Relaxed;
-        if self.word.fetch_update(relaxed, relaxed, present).is_ok() {
-            self.wake();
-        }
-        // A thread that has cleared its bits may still exist for the kernel. And a copy of the process that no fork handler saw
-        // has the words of a thread that it does not have.
+        // One that has said its last word may still be there for the kernel, or go on after all; and a copy of the process that
+        // no handler of ours saw has the words of a thread that it does not have.
         for _ in 0..LOOKS * STEPS {
+            if self.word.fetch_update(relaxed, relaxed, unaware).is_ok() {
+                self.wake();
+            }
             let present = self.word.load(Ordering::Acquire) & PRESENT != 0;
             let left = match self.tid.load(Ordering::Relaxed) {
                 0 => !present,

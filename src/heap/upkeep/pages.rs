@@ -139,19 +139,14 @@ static TURN: AtomicUsize = AtomicUsize::new(0);
 /// Time has passed: goes on with the passes of a few heaps, for a bounded time. No lock may be held.
 pub(crate) fn tick(now: u64) {
     let until = clock::now_ns() + tuning::TICK_NS;
-    let mut turn = TURN.load(Relaxed);
-    for _ in 0..PER_TICK.min(registry::count()) {
-        let heap = registry::heap(registry::SHARED_ID + (turn % registry::count()) as u32);
+    for heap in registry::in_turn(&TURN, PER_TICK) {
         // SAFETY: heaps live for ever; no lock is held.
-        while !heap.is_null() && unsafe { some(heap, When::Aged(now)).more } {
+        while unsafe { some(heap, When::Aged(now)).more } {
             if clock::now_ns() >= until {
-                TURN.store(turn, Relaxed);
                 return;
             }
         }
-        turn = turn.wrapping_add(1);
     }
-    TURN.store(turn, Relaxed);
 }
 
 /// The same for all heaps, each pass to its end. For threads that nobody waits for. No lock may be held.
