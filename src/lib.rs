@@ -114,7 +114,7 @@
 //! and under `async` gives itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork`
 //! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
 //! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
-//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction`, `rt_sigprocmask` and `getpid`, which the report
+//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction`, `rt_sigprocmask`, `ppoll` and `getpid`, which the report
 //! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/self/maps.
 
 #![no_std]

@@ -25,9 +25,12 @@ static CAUGHT: Caught = Caught {
     before: UnsafeCell::new([const { MaybeUninit::uninit() }; FAULTS.len()]),
 };
 
+/// How long a thread that faults leaves the other one to end the process.
+const PATIENCE_MS: u64 = 5000;
+
 /// Runs `body`. If the calling thread faults in it, the process ends by SIGABRT. Another thread that faults waits until `body`
-/// has ended, and then faults again as it would have. Afterwards SIGPIPE stays blocked: a reader who has seen enough must not
-/// change what ends the process.
+/// has ended, or for [`PATIENCE_MS`], and then faults again as it would have. No other signal comes through meanwhile. Afterwards
+/// SIGPIPE and SIGXFSZ stay blocked: a reader who has seen enough must not change what ends the process.
 ///
 /// # Safety
 /// One thread at a time calls this.
@@ -44,12 +47,18 @@ pub(crate) unsafe fn end_by_abort(body: impl FnOnce()) {
             libc::sigaction(signal, &raw const action, before.as_mut_ptr());
         }
     }
-    let before = change_mask(libc::SIG_UNBLOCK, FAULTS.into_iter().map(bit).sum());
-    change_mask(libc::SIG_BLOCK, bit(libc::SIGPIPE));
+    // Nothing else may end the report or leave it by a jump: no handler of the program's, and no signal for a reader who has seen
+    // enough or for a file that is too long. 32 and 33 are the C library's own, by which other threads wait for this one.
+    let faults: u64 = FAULTS.into_iter().chain([32, 33]).map(bit).sum();
+    let before = change_mask(libc::SIG_SETMASK, !faults);
     body();
-    change_mask(libc::SIG_SETMASK, before | bit(libc::SIGPIPE));
+    // First, as a handler that comes through then may jump out of here.
     // SAFETY: this thread is the one that is named.
     unsafe { put_back() };
+    change_mask(
+        libc::SIG_SETMASK,
+        before | bit(libc::SIGPIPE) | bit(libc::SIGXFSZ),
+    );
 }
 
 /// The signal in a mask of signals, as the kernel has it.
@@ -84,7 +93,7 @@ pub(crate) fn forget_abort_handler() {
 }
 
 /// # Safety
-/// The calling thread is the one that is named.
+/// `end_by_abort` was called, and its `body` is not to be protected any longer.
 unsafe fn put_back() {
     // SAFETY: filled by `end_by_abort`.
     unsafe {
@@ -105,9 +114,14 @@ extern "C" fn on_fault(_signal: c_int) {
         }
     }
     sys::preserve_errno(|| {
-        // Acquire: see `put_back`.
-        while CAUGHT.thread.load(Acquire) != 0 {
+        for _ in 0..PATIENCE_MS {
+            // Acquire: see `put_back`.
+            if CAUGHT.thread.load(Acquire) == 0 {
+                return;
+            }
             sys::sleep_us(1000);
         }
+        // SAFETY: whoever writes the report is stuck, or is not in this process, which another thread forked meanwhile.
+        unsafe { put_back() };
     });
 }

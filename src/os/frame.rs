@@ -88,7 +88,7 @@ pub(super) unsafe fn rule(header: usize, pc: usize) -> Option<Rule> {
     let table = unsafe {
         let head: &[u8; 12] = &*core::ptr::with_exposed_provenance(header);
         // Every linker writes these encodings: rows of two numbers of four bytes, relative to the header.
-        let [1, _, 0x03, 0x3b, .., a, b, c, d] = *head else {
+        let [1, 0x1b, 0x03, 0x3b, .., a, b, c, d] = *head else {
             return None;
         };
         let rows = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -209,17 +209,17 @@ impl Common {
     ) -> Option<()> {
         let mut saved = [Rule::START; 6];
         let mut depth = 0;
-        let mut at = 0;
+        let mut at = 0_u64;
         while let Some(op) = code.byte() {
             let low = u64::from(op & 0x3f);
             match (op >> 6, op & 0x3f) {
-                (1, _) => at += self.advance(low),
+                (1, _) => at = at.saturating_add(self.advance(low)),
                 (2, _) => self.at_cfa(rule, low, code.uleb()? as i64)?,
                 (3, _) => restore(rule, low, initial?),
                 (_, 0x00) => {}
-                (_, 0x02) => at += self.advance(code.number(1)?),
-                (_, 0x03) => at += self.advance(code.number(2)?),
-                (_, 0x04) => at += self.advance(code.number(4)?),
+                (_, 0x02) => at = at.saturating_add(self.advance(code.number(1)?)),
+                (_, 0x03) => at = at.saturating_add(self.advance(code.number(2)?)),
+                (_, 0x04) => at = at.saturating_add(self.advance(code.number(4)?)),
                 (_, 0x05) => self.at_cfa(rule, code.uleb()?, code.uleb()? as i64)?,
                 (_, 0x06) => restore(rule, code.uleb()?, initial?),
                 (_, 0x07) => set(rule, code.uleb()?, Place::Nowhere),

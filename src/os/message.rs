@@ -181,6 +181,32 @@ pub(crate) fn stderr() -> Option<i32> {
         .find(|&fd| stderr_is_ours(fd))
 }
 
+/// Waits until a write of a few bytes to the descriptor does not block, for at most so many milliseconds. Returns whether it does
+/// not, or true if the kernel refuses to say.
+pub(crate) fn can_write(fd: i32, wait_ms: u32) -> bool {
+    let mut asked = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let wait = libc::timespec {
+        tv_sec: i64::from(wait_ms / 1000),
+        tv_nsec: i64::from(wait_ms % 1000) * 1_000_000,
+    };
+    // SAFETY: one entry; the kernel may change the copy of the time. No mask of signals is set (0).
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            &raw mut asked,
+            1,
+            &raw const wait,
+            0usize,
+            8,
+        )
+    };
+    n != 0
+}
+
 /// Whether the descriptor still is the stderr of the start, or a harmless file.
 fn stderr_is_ours(fd: i32) -> bool {
     remember_stderr();

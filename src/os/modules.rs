@@ -5,6 +5,7 @@
 //! file are read where they lie in memory, if they can be read ([`readable`]). Nothing here allocates.
 
 use core::fmt::{self, Write};
+use core::ops::Range;
 
 use super::readable;
 use super::sys::{self, Errno};
@@ -22,6 +23,11 @@ pub(crate) struct Module {
     path_len: usize,
     /// Where it begins in memory.
     start: usize,
+    /// The mapping that was found last.
+    found: Range<usize>,
+    /// Whether that can be executed, and whether it is of a file of known headers.
+    is_no_code: bool,
+    is_known: bool,
     /// What is to be taken off an address to get the file's own.
     bias: usize,
     id: [u8; ID],
@@ -34,6 +40,9 @@ impl Module {
             path: [0; PATH],
             path_len: 0,
             start: 0,
+            found: 0..0,
+            is_no_code: false,
+            is_known: false,
             bias: 0,
             id: [0; ID],
             id_len: 0,
@@ -42,7 +51,12 @@ impl Module {
 
     /// Finds what the code at `addr` was loaded from, and returns whether that is a file of known headers.
     pub(crate) fn find(&mut self, addr: usize, maps: &mut Maps) -> bool {
+        if self.found.contains(&addr) {
+            return self.is_known;
+        }
         (self.path_len, self.start, self.id_len) = (0, 0, 0);
+        self.found = 0..0;
+        let mut is_code = false;
         // A file's first mapping holds its headers, and comes before the others.
         let found = maps.each(&mut |mapping| {
             let here = (mapping.start..mapping.end).contains(&addr);
@@ -52,9 +66,20 @@ impl Module {
             } else if here && self.path() != mapping.path {
                 self.path_len = 0;
             }
+            if here {
+                self.found = mapping.start..mapping.end;
+                is_code = mapping.is_code;
+            }
             here
         });
-        found && self.path_len > 0 && self.read_headers()
+        self.is_no_code = found.is_some() && !is_code;
+        self.is_known = found == Some(true) && self.path_len > 0 && self.read_headers();
+        self.is_known
+    }
+
+    /// Whether the address that was looked for last is known to lie in no memory that can be executed.
+    pub(crate) fn is_no_code(&self) -> bool {
+        self.is_no_code
     }
 
     fn set_path(&mut self, path: &[u8]) {
@@ -221,6 +246,7 @@ fn half(bytes: &[u8], at: usize) -> usize {
 struct Mapping<'a> {
     start: usize,
     end: usize,
+    is_code: bool,
     offset: usize,
     path: &'a [u8],
 }
@@ -236,7 +262,7 @@ impl Mapping<'_> {
             Some(field)
         };
         let (start, end) = (hex(field(b'-')?)?, hex(field(b' ')?)?);
-        let _rights = field(b' ')?;
+        let is_code = field(b' ')?.contains(&b'x');
         let offset = hex(field(b' ')?)?;
         let _device = field(b' ')?;
         let path = match rest.iter().position(|&byte| byte == b' ') {
@@ -246,6 +272,7 @@ impl Mapping<'_> {
         Some(Mapping {
             start,
             end,
+            is_code,
             offset,
             path,
         })
@@ -258,22 +285,23 @@ fn hex(digits: &[u8]) -> Option<usize> {
 
 /// Room for reading /proc/self/maps.
 pub(crate) struct Maps {
-    piece: [u8; 2048],
+    piece: [u8; 1024],
     line: [u8; LINE],
 }
 
 impl Maps {
     pub(crate) const fn new() -> Maps {
         Maps {
-            piece: [0; 2048],
+            piece: [0; 1024],
             line: [0; LINE],
         }
     }
 
-    /// Calls `visit` with each mapping, from the lowest on, until it returns true. Returns whether it did.
-    fn each(&mut self, visit: &mut dyn FnMut(Mapping<'_>) -> bool) -> bool {
+    /// Calls `visit` with each mapping, from the lowest on, until it returns true. Returns whether it did,
+    /// `None` if there is nothing to read.
+    fn each(&mut self, visit: &mut dyn FnMut(Mapping<'_>) -> bool) -> Option<bool> {
         let Ok(fd) = sys::open(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {
-            return false;
+            return None;
         };
         let mut len = 0;
         let mut found = false;
@@ -302,96 +330,10 @@ impl Maps {
         }
         // Nothing was written through this descriptor, so a failing close loses nothing.
         let _ = sys::close(fd);
-        found
+        Some(found)
     }
 }
 
 #[cfg(all(test, not(miri)))]
-mod tests {
-    use super::*;
-    use std::format;
-    use std::string::ToString;
-
-    #[test]
-    fn lines_are_taken_apart() {
-        let line = b"7f12a000-7f12b000 r-xp 00001000 08:01 12345                      /a b/lib'c.so (deleted)";
-        let mapping = Mapping::parse(line).expect("a line of the kernel's");
-        assert_eq!(
-            (mapping.start, mapping.end, mapping.offset),
-            (0x7f12_a000, 0x7f12_b000, 0x1000)
-        );
-        assert_eq!(mapping.path, b"/a b/lib'c.so (deleted)");
-        let anonymous = Mapping::parse(b"7f12a000-7f12b000 rw-p 00000000 00:00 0 ")
-            .expect("one without a path");
-        assert_eq!(anonymous.path, b"");
-        let anonymous =
-            Mapping::parse(b"7f12a000-7f12b000 rw-p 00000000 00:00 0").expect("one without a path");
-        assert_eq!(anonymous.path, b"");
-        for wrong in [
-            &b""[..],
-            b"7f12a000",
-            b"7f12-7f13 r-xp",
-            b"x-y r-xp 0 08:01 1 /a",
-        ] {
-            assert!(Mapping::parse(wrong).is_none());
-        }
-    }
-
-    #[test]
-    fn the_code_of_this_test_is_in_its_file() {
-        let exe = std::env::current_exe().expect("the path of this program");
-        let (mut module, mut maps) = (Module::new(), Maps::new());
-        let here = the_code_of_this_test_is_in_its_file as *const () as usize;
-        assert!(module.find(here, &mut maps));
-        assert_eq!(module.path(), exe.to_str().expect("UTF-8").as_bytes());
-        assert!(module.is_file() && module.start() <= here && module.own_address(here) <= here);
-        let shown = At(&module, here).to_string();
-        assert!(
-            shown.starts_with(&format!("{}+0x", exe.display())),
-            "{shown}"
-        );
-        // What the file says of itself.
-        let notes = std::process::Command::new("readelf")
-            .arg("-n")
-            .arg(&exe)
-            .output();
-        let said =
-            notes.map(|done| std::string::String::from_utf8_lossy(&done.stdout).into_owned());
-        if let Some((_, id)) = said.unwrap_or_default().split_once("Build ID: ") {
-            let id = id.lines().next().expect("a line");
-            assert!(
-                shown.ends_with(&format!(" (build id {id})")),
-                "{shown} {id}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_file_has_no_module() {
-        let (mut module, mut maps) = (Module::new(), Maps::new());
-        let heap = std::boxed::Box::new(1_u64);
-        for addr in [
-            (&raw const *heap).addr(),
-            (&raw const module).addr(),
-            0,
-            8,
-            usize::MAX,
-        ] {
-            assert!(!module.find(addr, &mut maps), "{addr:#x}");
-        }
-    }
-
-    #[test]
-    fn paths_are_shown_for_a_terminal_and_for_a_shell() {
-        assert_eq!(
-            Plain(b"/a\x1b[31m\n\xff\xc3\xa9").to_string(),
-            "/a?[31m??\u{e9}"
-        );
-        assert_eq!(
-            Quoted(b"/usr/lib/x.so.1+a").to_string(),
-            "/usr/lib/x.so.1+a"
-        );
-        assert_eq!(Quoted(b"/a b/it's").to_string(), r"'/a b/it'\''s'");
-        assert_eq!(Quoted(b"$(x)").to_string(), "'$(x)'");
-    }
-}
+#[path = "modules_tests.rs"]
+mod tests;

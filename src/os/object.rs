@@ -2,13 +2,13 @@
 //! because another thread may hold its lock while it waits for this one. Other objects are found by a function of glibc's that
 //! takes no lock.
 
-use core::ffi::c_void;
+use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
+use super::modules::{Maps, Module};
 use super::sys;
-use super::thread::weak_address;
 
 unsafe extern "C" {
     /// The linker's symbol for the ELF header of the object.
@@ -72,7 +72,13 @@ const UNWIND: u32 = 0x6474_e550;
 /// # Safety
 /// None: these are the headers of a loaded object, laid out as the ELF specification says, and nobody writes to them.
 fn headers() -> Option<(&'static [ProgramHeader], usize)> {
-    let header = &raw const __ehdr_start;
+    // SAFETY: the header of this object.
+    unsafe { headers_at(&raw const __ehdr_start) }
+}
+
+/// # Safety
+/// The header of a loaded object, which stays.
+unsafe fn headers_at(header: *const Header) -> Option<(&'static [ProgramHeader], usize)> {
     // SAFETY: as above.
     let headers = unsafe {
         let count = usize::from((*header).program_header_count);
@@ -94,7 +100,10 @@ fn is_program() -> bool {
 
 /// The value of the dynamic section's entry with this tag.
 fn dynamic(tag: i64) -> Option<u64> {
-    let (headers, bias) = headers()?;
+    dynamic_of(headers()?, tag)
+}
+
+fn dynamic_of((headers, bias): (&[ProgramHeader], usize), tag: i64) -> Option<u64> {
     let dynamic = headers.iter().find(|h| h.kind == DYNAMIC)?;
     let at = bias.wrapping_add(dynamic.address as usize);
     let mut entry = core::ptr::with_exposed_provenance::<Entry>(at);
@@ -122,6 +131,7 @@ struct Facts {
     end: AtomicUsize,
     unwind: AtomicUsize,
     library: AtomicBool,
+    find: AtomicUsize,
 }
 
 static FACTS: Facts = Facts {
@@ -130,6 +140,7 @@ static FACTS: Facts = Facts {
     end: AtomicUsize::new(0),
     unwind: AtomicUsize::new(0),
     library: AtomicBool::new(false),
+    find: AtomicUsize::new(0),
 };
 
 fn facts() -> &'static Facts {
@@ -147,7 +158,15 @@ fn facts() -> &'static Facts {
                 .library
                 .store(!is_program() && is_named(bias, b"libhakmem.so\0"), Relaxed);
         }
-        FACTS.known.store(true, Release);
+        // Until this thread is done, others do without it.
+        if !SCRATCH.busy.swap(true, Acquire) {
+            // SAFETY: the flag says that nobody else uses it, and stays set: once is enough.
+            let Scratch { maps, module } = unsafe { &mut *SCRATCH.room.get() };
+            FACTS
+                .find
+                .store(of_libc(FIND, maps, module).unwrap_or(0), Relaxed);
+            FACTS.known.store(true, Release);
+        }
     }
     &FACTS
 }
@@ -157,16 +176,88 @@ fn is_named(bias: usize, name: &[u8]) -> bool {
     let (Some(strings), Some(offset)) = (dynamic(STRINGS), dynamic(SONAME)) else {
         return false;
     };
-    // glibc adds the bias to the address of the table, musl does not.
-    let table = match strings as usize {
+    // SAFETY: the name of the object, which ends with a zero.
+    unsafe { equals(moved(strings, bias) + offset as usize, name) }
+}
+
+/// The address of a table. glibc adds the bias to it, musl does not.
+fn moved(table: u64, bias: usize) -> usize {
+    match table as usize {
         unmoved if unmoved < bias => unmoved + bias,
         moved => moved,
-    };
-    let at = core::ptr::with_exposed_provenance::<u8>(table + offset as usize);
-    // SAFETY: the name ends with a zero, and so ends the comparison.
+    }
+}
+
+/// # Safety
+/// There is a string at `at`. Both end with a zero, and so ends the comparison.
+unsafe fn equals(at: usize, name: &[u8]) -> bool {
+    let at = core::ptr::with_exposed_provenance::<u8>(at);
+    // SAFETY: as above.
     (0..)
         .zip(name)
         .all(|(i, &byte)| unsafe { *at.add(i) } == byte)
+}
+
+/// What the search for the C library needs, which is too much for a small stack of a signal handler.
+struct Scratch {
+    maps: Maps,
+    module: Module,
+}
+
+struct OneScratch {
+    busy: AtomicBool,
+    room: UnsafeCell<Scratch>,
+}
+
+// SAFETY: one thread uses the room, which has set the flag.
+unsafe impl Sync for OneScratch {}
+
+static SCRATCH: OneScratch = OneScratch {
+    busy: AtomicBool::new(false),
+    room: UnsafeCell::new(Scratch {
+        maps: Maps::new(),
+        module: Module::new(),
+    }),
+};
+
+const FIND: &[u8] = b"_dl_find_object\0";
+const SYMBOLS: i64 = 6;
+const HASHES: i64 = 0x6fff_fef5;
+
+/// The address of a function of the C library, found in the library's own table of symbols. A reference by name would make
+/// this object refuse to load with a C library that is older than the function, since not every linker marks such a need as weak.
+fn of_libc(name: &[u8], maps: &mut Maps, library: &mut Module) -> Option<usize> {
+    // SAFETY: reads words of a loaded object's tables, which stay as the library does, at places that these tables name.
+    unsafe {
+        if !library.find(libc::getauxval as *const () as usize, maps) {
+            return None;
+        }
+        let libc = headers_at(core::ptr::with_exposed_provenance(library.start()))?;
+        let table = |tag| Some(moved(dynamic_of(libc, tag)?, libc.1));
+        let (hashes, symbols, strings) = (table(HASHES)?, table(SYMBOLS)?, table(STRINGS)?);
+        let number = |at: usize| *core::ptr::with_exposed_provenance::<u32>(at);
+        let [buckets, first, bloom] = [0, 4, 8].map(|at| number(hashes + at) as usize);
+        let name_hash = name.split_last()?.1.iter().fold(5381_u32, |hash, &byte| {
+            hash.wrapping_mul(33).wrapping_add(u32::from(byte))
+        });
+        let bucket = hashes + 16 + 8 * bloom;
+        let chain = bucket + 4 * buckets;
+        let mut i = number(bucket + 4 * (name_hash as usize).checked_rem(buckets)?) as usize;
+        while i >= first {
+            let hash = number(chain + 4 * (i - first));
+            // `Elf64_Sym`: the name in the first four bytes, the value in the second eight.
+            let symbol = symbols + 24 * i;
+            if hash | 1 == name_hash | 1 && equals(strings + number(symbol) as usize, name) {
+                let value = *core::ptr::with_exposed_provenance::<usize>(symbol + 8);
+                return Some(libc.1.wrapping_add(value));
+            }
+            if hash & 1 != 0 {
+                break;
+            }
+            i += 1;
+        }
+        None
+    }
 }
 
 /// The addresses of the object if it is libhakmem.so, which contains nothing but the allocator.
@@ -194,15 +285,15 @@ pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
     if (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc) {
         return Some(facts.unwind.load(Relaxed)).filter(|&at| at != 0);
     }
-    let find = weak_address!("_dl_find_object") as *const c_void;
-    if find.is_null() {
-        return None;
-    }
+    let find = match facts.find.load(Relaxed) {
+        0 => return None,
+        find => core::ptr::with_exposed_provenance::<()>(find),
+    };
     type Find = unsafe extern "C" fn(usize, *mut Found) -> i32;
     let mut found = core::mem::MaybeUninit::<Found>::zeroed();
     // SAFETY: glibc's function, which may be called in signal handlers, and fills what it finds.
     unsafe {
-        let find = core::mem::transmute::<*const c_void, Find>(find);
+        let find = core::mem::transmute::<*const (), Find>(find);
         let outcome = find(pc, found.as_mut_ptr());
         Some(found.assume_init().unwind).filter(|&at| outcome == 0 && at != 0)
     }

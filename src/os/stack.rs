@@ -134,7 +134,7 @@ impl Frame {
         };
         // Stacks grow down. A handler of a signal may have a stack of its own, anywhere.
         let grows = cfa > self.sp || (cfa == self.sp && self.link != 0);
-        if !grows && !rule.signal {
+        if !grows && !rule.signal || !self.certain && !self.is_near(cfa) {
             return None;
         }
         let mut value = |place: Place, same: usize| match place {
@@ -154,7 +154,7 @@ impl Frame {
     /// The frame pointer points to the caller's own, and the return address lies behind that.
     fn by_frame_pointer(&mut self) -> Option<()> {
         let mut known = self.known;
-        if self.fp < self.sp {
+        if !self.is_near(self.fp) {
             return None;
         }
         let fp = known.word(self.fp)?;
@@ -169,6 +169,12 @@ impl Frame {
         self.leave_to(pc, self.fp + 16, fp, known);
         self.exact = false;
         Some(())
+    }
+
+    /// Whether the address is on the same stack, by all appearance. What is further away may be memory that another thread gives
+    /// back between the question whether it can be read and the read.
+    fn is_near(&self, at: usize) -> bool {
+        (0..1 << 20).contains(&at.wrapping_sub(self.sp))
     }
 
     fn leave_to(&mut self, pc: usize, sp: usize, fp: usize, known: Known) {

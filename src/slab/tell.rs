@@ -96,7 +96,7 @@ impl<'a> Report<'a> {
             .line(format_args!("process {pid}, thread {}", thread::tid()));
         let mut frames = [0; FRAMES];
         let walk = stack::walk(&mut frames);
-        room.stack("this call", frames.get(..walk.count).unwrap_or(&[]));
+        room.stack("this call", frames.get(..walk.count).unwrap_or(&[]), true);
         if walk.certain < walk.count {
             room.out.line(format_args!(
                 "  (from #{} on by frame pointers, as the code has no unwind table: a caller may be missing)",
@@ -115,7 +115,7 @@ impl<'a> Report<'a> {
             ("the allocation", self.allocated),
         ] {
             if let Some(stack) = stack {
-                room.stack(what, stack);
+                room.stack(what, stack, false);
             }
         }
         room.out.line(format_args!("next: {}", self.advice));
@@ -126,6 +126,8 @@ impl<'a> Report<'a> {
     }
 }
 
+/// How long a reader may leave no room for a line before the others are kept from it.
+const READER_MS: u32 = 1000;
 /// The most calls of a stack that are told.
 const FRAMES: usize = 48;
 
@@ -151,7 +153,8 @@ impl Room {
     /// The calls, newest first, and for each file they are in the command that names their lines.
     ///
     /// What is stored of a call is where it returns to. What is written is the byte before, which lies in the call itself.
-    fn stack(&mut self, what: &str, stack: &[usize]) {
+    /// Of `is_now`, each call is in a file that is still there.
+    fn stack(&mut self, what: &str, stack: &[usize], is_now: bool) {
         let Room { out, maps, module } = self;
         // A store of blocks has the same room for each stack.
         let stack = stack.split(|&address| address == 0).next().unwrap_or(&[]);
@@ -162,7 +165,14 @@ impl Room {
         let mut starts = [0; FRAMES];
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
             let call = address.wrapping_sub(1);
-            if module.find(call, maps) {
+            let known = module.find(call, maps);
+            if is_now && module.is_no_code() {
+                out.line(format_args!(
+                    "  (what is said to come next, {address:#x}, is no code: older calls are not known)"
+                ));
+                break;
+            }
+            if known {
                 out.line(format_args!("  #{i} {call:#x} {}", At(module, call)));
                 *start = if module.is_file() { module.start() } else { 0 };
             } else {
@@ -215,9 +225,13 @@ impl Out {
 
     fn flush(&mut self) {
         let text = self.bytes.get(..self.len).unwrap_or(&[]);
-        for fd in self.to.into_iter().flatten() {
+        for to in &mut self.to {
+            // A pipe that nobody reads must not stop the process, which is to end. A page of it is free if it can be written to.
+            if to.is_some_and(|fd| !message::can_write(fd, READER_MS)) {
+                *to = None;
+            }
             // There is nowhere to report a failed report.
-            let _ = sys::write_all(fd, text);
+            let _ = to.map(|fd| sys::write_all(fd, text));
         }
         self.len = 0;
     }
