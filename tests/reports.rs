@@ -500,3 +500,72 @@ fn a_reader_may_go_away() {
         assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
     }
 }
+
+/// [`outer`], `more` calls deeper.
+#[inline(never)]
+fn deep(more: usize) {
+    if more == 0 {
+        outer();
+    } else {
+        deep(more - 1);
+    }
+    black_box(());
+}
+
+/// A parent that waits for its child before it reads does not keep it from its end.
+#[test]
+fn a_reader_may_wait() {
+    const TEST: &str = "a_reader_may_wait";
+    if child::case().is_some() {
+        return deep(60);
+    }
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    let exe = std::env::current_exe().expect("the path of this program");
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    // SAFETY: a call on a descriptor of ours.
+    let room = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    let mut child = child::command(exe)
+        .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
+        .env("ALLOC_TEST_CASE", "waits")
+        .stdout(std::process::Stdio::null())
+        .stderr(writer)
+        .spawn()
+        .expect("this program starts");
+    let status = (0..300_000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        child.try_wait().expect("a child of ours")
+    });
+    let _ = child.kill();
+    let signal = status.and_then(|status| status.signal());
+    assert_eq!(signal, Some(libc::SIGABRT), "{status:?}");
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("text");
+    assert!(text.starts_with("hakmem: double free of 0x"), "{text}");
+    // Else there was room for all of it, and the child did not meet a full pipe.
+    let is_small = usize::try_from(room).is_ok_and(|room| room <= 4096);
+    assert!(!is_small || !text.contains("hakmem: next: "), "{text}");
+}
+
+/// A file that is not to grow does not change what ends the process.
+#[test]
+fn a_limit_on_files_keeps_the_signal() {
+    const TEST: &str = "a_limit_on_files_keeps_the_signal";
+    if child::case().is_some() {
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: a plain call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &none) }, 0);
+        return outer();
+    }
+    let folder = folder("limit");
+    let file = folder.join("report");
+    let ended = Child::of(TEST, "limited")
+        .env("HAKMEM_REPORT_FILE", file.to_str().expect("UTF-8"))
+        .run();
+    ended.killed_by(libc::SIGABRT);
+    assert_form(&said(&ended));
+    std::fs::remove_dir_all(&folder).expect("removable");
+}
