@@ -21,7 +21,9 @@ pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batc
     let (count, link) = unsafe { batch.header() };
     if count == 0 || count > most {
         // It is marked as waiting in an inbox, but was found elsewhere: it was freed, and posted, once more.
-        if (1..=most).contains(&(count & MAX_COUNT)) {
+        // What a program wrote there leads anywhere.
+        let leads_on = link.is_none_or(|link| class_at(link.head()) != 0);
+        if (1..=most).contains(&(count & MAX_COUNT)) && leads_on {
             twice(batch);
         }
         damaged(batch.head());
