@@ -3,9 +3,9 @@
 
 use crate::base::size_class::{self, CHECKED, RUN_MAX};
 use crate::checked;
-use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot, threadless};
-use crate::heap::upkeep::tick;
+use crate::heap::upkeep::{shortage, tick};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::os::{clock, findings};
@@ -72,8 +72,7 @@ unsafe fn without_class(
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's promises.
     let grow = || unsafe { large::realloc(ptr, align, new_size) };
-    // What small blocks keep may be in the way.
-    let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
+    let new = grow().or_else(|| shortage::relieve(new_size).then(grow)?);
     ceiling::grew();
     tick::pass(clock::now_ms());
     if new.is_none() {
