@@ -3,6 +3,7 @@
 use super::geometry::Kind;
 use super::mode;
 use super::report;
+use super::site::Call;
 use super::store::{Left, Need, STORE, Taken, has_room};
 use super::table;
 use crate::base::tuning::checked as tuning;
@@ -10,7 +11,7 @@ use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
 use crate::os::numa;
-use crate::os::sys::ErrnoGuard;
+use crate::os::sys::{self, ErrnoGuard};
 use crate::pool::{self, Usage, Want};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -18,6 +19,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// serves.
 pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
+    let call = Call::here(thread);
     let mut refusals = 0;
     loop {
         let need = if refusals < 2 {
@@ -25,7 +27,7 @@ pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
         } else {
             Need::Last
         };
-        let taken = STORE.lock().take(kind, size, thread, need);
+        let taken = STORE.lock().take(kind, size, &call, need);
         if let Some(taken) = taken.unwrap_or_else(|finding| report::end(finding)) {
             return Some(taken);
         }
@@ -53,8 +55,9 @@ static TURNS: AtomicU32 = AtomicU32::new(0);
 /// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one.
 pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let opened =
-        !kind.is_run() && kind.slots() == 1 && mode::take_due() && open(kind, tuning::MOST);
+    let is_due = !kind.is_run() && kind.slots() == 1 && mode::take_due();
+    // What other sizes have no use for makes room.
+    let opened = is_due && (open(kind, tuning::MOST) || (trim() && open(kind, tuning::MOST)));
     if !opened {
         if !has_room(kind) {
             return None;
@@ -65,12 +68,13 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
             return None;
         }
     }
+    let call = Call::here(thread);
     // Nobody waits for this.
     let mut store = STORE.try_lock()?;
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
     }
-    let taken = store.take(kind, size, thread, Need::Usual);
+    let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
     taken.unwrap_or_else(|finding| report::end(finding))
@@ -92,7 +96,7 @@ fn open(kind: Kind, most: usize) -> bool {
     let was_claimed = claimed.is_some();
     let mut store = STORE.lock();
     match claimed {
-        Some(had) => store.open(slab, had.claim),
+        Some(had) => store.open(kind, slab, had.claim),
         None => store.no_slab(kind, slab),
     }
     store.show(kind);
@@ -100,9 +104,11 @@ fn open(kind: Kind, most: usize) -> bool {
 }
 
 /// The program frees what is at `ptr`, whose tag says that it is checked, and which has `named` bytes if it says so. Returns
-/// whether memory went back to the pool.
+/// whether memory went back to the pool. Leaves `errno` alone.
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
-    let outcome = STORE.lock().give(ptr as usize, named, thread);
+    let call = Call::here(thread);
+    // A place for the call may have to be mapped.
+    let outcome = sys::preserve_errno(|| STORE.lock().give(ptr as usize, named, &call));
     let left = outcome.unwrap_or_else(|finding| report::end(finding));
     finish(left)
 }
@@ -122,9 +128,20 @@ pub(crate) fn size_of(ptr: *const u8, asked: &'static str) -> usize {
 }
 
 /// The block at `ptr`, whose tag says that it is checked and which has `old` bytes, is to have `new`. Returns whether it does
-/// now; else it is as it was.
-pub(crate) fn resize(ptr: *mut u8, old: usize, new: usize, align: usize, thread: u32) -> bool {
-    let resized = STORE.lock().resize(ptr as usize, old, new, align, thread);
+/// now; else it is as it was. `anyway` says that no other block is to be had: then one that shrinks stays, in whatever kind it
+/// is. Leaves `errno` alone.
+pub(crate) fn resize(
+    ptr: *mut u8,
+    [old, new]: [usize; 2],
+    align: usize,
+    anyway: bool,
+    thread: u32,
+) -> bool {
+    let call = Call::here(thread);
+    let resized = sys::preserve_errno(|| {
+        let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
+        STORE.lock().resize(ptr as usize, [old, new], stays, &call)
+    });
     resized.unwrap_or_else(|finding| report::end(finding))
 }
 

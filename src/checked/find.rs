@@ -3,6 +3,7 @@
 use super::geometry::Kind;
 use super::record::{Event, State};
 use super::report::{Finding, What};
+use super::site::Call;
 use super::slab::Checked;
 use super::store::Store;
 use super::table;
@@ -28,7 +29,8 @@ impl Store {
             return Err(Finding::nowhere(asked, addr));
         };
         let offset = addr.wrapping_sub(found.base);
-        if let Some(at) = found.kind.starting_at(offset) {
+        let start = found.kind.starting_at(offset);
+        if let Some(at) = start.filter(|&at| at < found.capacity()) {
             return Ok((slab, at));
         }
         let (at, inside) = (offset / found.kind.stride(), offset % found.kind.stride());
@@ -86,26 +88,25 @@ impl Store {
         Ok(unsafe { (*slab).record(at).size as usize })
     }
 
-    /// The block at `addr`, of `old` bytes, is to have `new`; whether it does now.
+    /// The block at `addr`, of `old` bytes, is to have `new`, if one of its kind may; whether it does now.
     pub(super) fn resize(
         &mut self,
         addr: usize,
-        old: usize,
-        new: usize,
-        align: usize,
-        thread: u32,
+        [old, new]: [usize; 2],
+        may: impl Fn(Kind) -> bool,
+        call: &Call,
     ) -> Result<bool, Finding> {
         let (slab, at) = self.of_size(addr, "realloc", Some(old))?;
         let fill = self.fill();
         // SAFETY: an open slab, under the lock; the block is the program's, which waits for this call.
         unsafe {
             let found = &mut *slab;
-            if Kind::of(new, align) != Some(found.kind) {
+            if !may(found.kind) {
                 return Ok(false);
             }
             let record = found.record(at);
             record.size = new as u32;
-            record.allocated = Event::now(thread, clock::now_ms());
+            record.allocated = Event::now(call, clock::now_ms());
             fill.guard_in_use(addr as *mut u8, new, found.kind.stride());
             Ok(true)
         }

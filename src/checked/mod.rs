@@ -1,4 +1,4 @@
-//! Checked blocks: whatever a program does wrong with one is found, exactly, at the next call that concerns it.
+//! Checked blocks: whatever a program does wrong with one is found at a call that concerns it, or at exit.
 //!
 //! ```text
 //! alloc ── block never handed out │ block freed longest ago, if enough others wait ── else a slab from the pool
@@ -33,5 +33,5 @@ mod tests;
 mod walk;
 
 pub(crate) use calls::{alloc, fork_lock, free, resize, sample, size_of, sweep, trim};
-pub(crate) use mode::{Mode, init, mode, slab_opened};
+pub(crate) use mode::{Mode, after_fork, init, mode, slab_opened};
 pub(crate) use walk::each_class;

@@ -30,6 +30,8 @@ static LEFT: AtomicU32 = AtomicU32::new(0);
 /// A checked slab is to be opened.
 static DUE: AtomicBool = AtomicBool::new(false);
 static HARDENED: AtomicBool = AtomicBool::new(false);
+/// The process was forked, and its random numbers are its parent's.
+static FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Takes the settings over. Before the first block is allocated.
 pub(crate) fn init() {
@@ -60,6 +62,21 @@ fn set(mode: Mode) {
 
 pub(super) fn is_hardened() -> bool {
     HARDENED.load(Relaxed)
+}
+
+/// Whether one slab in so many is checked.
+pub(super) fn is_sampled() -> bool {
+    INTERVAL.load(Relaxed) != 0
+}
+
+/// In the child of a fork.
+pub(crate) fn after_fork() {
+    FORKED.store(true, Relaxed);
+}
+
+/// Whether random numbers are to be drawn anew.
+pub(super) fn take_forked() -> bool {
+    FORKED.load(Relaxed) && FORKED.swap(false, Relaxed)
 }
 
 /// A heap has opened a slab.

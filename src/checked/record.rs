@@ -1,6 +1,6 @@
 //! What is known of each checked block, out of reach of whoever writes past one.
 
-use super::site;
+use super::site::{self, Call};
 
 /// Where a block is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub(super) enum State {
 /// A call of the program: by whom, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Event {
+    /// 0 if it is not known.
+    pub(super) thread: u32,
     /// Which of the [`site`]s; 0 if it is not known.
     pub(super) site: u32,
     /// Milliseconds of the clock, without what does not fit.
@@ -23,10 +25,11 @@ pub(super) struct Event {
 }
 
 impl Event {
-    /// This call, by the thread of that number. To be called under the store's lock.
-    pub(super) fn now(thread: u32, now: u64) -> Event {
+    /// That call, now. To be called under the store's lock.
+    pub(super) fn now(call: &Call, now: u64) -> Event {
         Event {
-            site: site::enter(thread),
+            thread: call.thread,
+            site: site::enter(&call.frames),
             at: now as u32,
         }
     }
@@ -42,4 +45,4 @@ pub(super) struct Record {
     pub(super) state: State,
 }
 
-const _: () = assert!(size_of::<Record>() == 24, "three words for each block");
+const _: () = assert!(size_of::<Record>() == 32, "four words for each block");

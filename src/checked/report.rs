@@ -1,11 +1,12 @@
 //! What is said of a mistake before the process ends. All of the text is here.
 
 use super::fill::Damage;
+use super::mode::{Mode, mode};
 use super::record::{Event, Record, State};
 use super::site;
 use super::slab::Checked;
-use crate::os::message::fatal;
 use crate::os::{clock, thread};
+use crate::slab::tell::{CHECK_EACH, Report};
 use core::fmt::{self, Display, Formatter};
 
 /// What a program did. The first field says which call brought it to light.
@@ -35,7 +36,11 @@ pub(super) struct Finding {
     record: Record,
 }
 
-const NOBODY: Event = Event { site: 0, at: 0 };
+const NOBODY: Event = Event {
+    thread: 0,
+    site: 0,
+    at: 0,
+};
 
 impl Finding {
     #[cold]
@@ -60,6 +65,32 @@ impl Finding {
             addr,
             start: slab.block(at) as usize,
             record: *slab.record(at),
+        }
+    }
+
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self.what {
+            What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh)
+                if mode() != Mode::All =>
+            {
+                CHECK_EACH
+            }
+            What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh) => {
+                "look where this call has its address from; a block is named by the address that its allocation returned"
+            }
+            What::NotInUse(..) => {
+                "one of the two calls is too many: find out which of them owned the block"
+            }
+            What::Size(..) => {
+                "name the size that was asked for, or the same layout, where the block is given back"
+            }
+            What::Overflow(..) => {
+                "the write happened after the allocation and before this call: look for code that takes the block for longer"
+            }
+            What::Written(_) => {
+                "the write happened after the free and before this call: look for a pointer that was kept beyond the free"
+            }
         }
     }
 }
@@ -143,10 +174,7 @@ struct By(Event);
 impl Display for By {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
         let ago = (clock::now_ms() as u32).wrapping_sub(self.0.at);
-        match site::get(self.0.site) {
-            Some(site) => write!(to, "thread {} {ago} ms ago", site.thread),
-            None => write!(to, "an unknown thread {ago} ms ago"),
-        }
+        write!(to, "thread {} {ago} ms ago", self.0.thread)
     }
 }
 
@@ -154,5 +182,14 @@ impl Display for By {
 #[cold]
 #[inline(never)]
 pub(super) fn end(finding: Finding) -> ! {
-    fatal!("{finding}")
+    let Finding { record, .. } = finding;
+    let stack = |event: Event| site::get(event.site).map(|site| &site.frames[..]);
+    let is_freed = record.state == State::Freed;
+    Report {
+        what: format_args!("{finding}"),
+        freed: stack(record.freed).filter(|_| is_freed),
+        allocated: stack(record.allocated).filter(|_| record.state != State::Fresh),
+        advice: finding.advice(),
+    }
+    .end()
 }

@@ -1,13 +1,40 @@
-//! Where calls came from: the thread and the return addresses, each combination kept once, so that a record names it by number.
+//! Where calls came from: the return addresses, each combination kept once, so that a record names it by number.
 //!
 //! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
 
 use super::mode::{Mode, mode};
+use crate::os::stack;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// Return addresses that are kept, newest first.
-pub(super) const DEPTH: usize = 8;
+/// Return addresses that are kept, newest first. Of those in a program that contains this crate, about five are its own.
+const DEPTH: usize = 10;
+
+/// A call of the program that is being served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(super) thread: u32,
+    /// 0 ends them.
+    pub(super) frames: [usize; DEPTH],
+}
+
+impl Call {
+    /// The one that leads here, by the thread of that number. No lock need be held.
+    pub(super) fn here(thread: u32) -> Call {
+        let mut call = Call {
+            thread,
+            frames: [0; DEPTH],
+        };
+        stack::capture(&mut call.frames);
+        call
+    }
+
+    #[cfg(test)]
+    pub(super) fn by(thread: u32) -> Call {
+        let frames = [0; DEPTH];
+        Call { thread, frames }
+    }
+}
 
 /// Sites of a chunk, and most chunks.
 const CHUNK: usize = 256;
@@ -18,7 +45,6 @@ const CHAINS: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(super) struct Site {
-    pub(super) thread: u32,
     /// The next of its chain.
     next: u32,
     pub(super) frames: [usize; DEPTH],
@@ -33,35 +59,31 @@ static CHAIN: [AtomicU32; CHAINS] = [const { AtomicU32::new(0) }; CHAINS];
 static LAST: AtomicU32 = AtomicU32::new(0);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// The return addresses of the call that is being served, newest first; how many.
-fn capture(_frames: &mut [usize]) -> usize {
-    0
-}
-
-/// The number of the site that the call comes from; 0 if there is no room for it. The caller holds the store's lock, which
-/// orders all writes here: Relaxed, but for what readers without it follow.
-pub(super) fn enter(thread: u32) -> u32 {
-    let mut frames = [0; DEPTH];
-    let count = capture(&mut frames);
+/// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
+/// lock, which orders all writes here: Relaxed, but for what readers without it follow.
+pub(super) fn enter(frames: &[usize; DEPTH]) -> u32 {
+    if frames[0] == 0 {
+        return 0;
+    }
     // Most calls come from where the last came from.
     let last = LAST.load(Ordering::Relaxed);
-    if is(last, thread, &frames) {
+    if is(last, frames) {
         return last;
     }
-    let number = find(thread, frames, count);
+    let number = find(frames);
     LAST.store(number, Ordering::Relaxed);
     number
 }
 
 /// Whether the site of this number is that one.
 #[inline]
-fn is(number: u32, thread: u32, frames: &[usize; DEPTH]) -> bool {
-    get(number).is_some_and(|site| site.thread == thread && site.frames == *frames)
+fn is(number: u32, frames: &[usize; DEPTH]) -> bool {
+    get(number).is_some_and(|site| site.frames == *frames)
 }
 
-fn find(thread: u32, frames: [usize; DEPTH], count: usize) -> u32 {
-    let mut hash = u64::from(thread);
-    for &frame in frames.get(..count).unwrap_or(&[]) {
+fn find(frames: &[usize; DEPTH]) -> u32 {
+    let mut hash = 0;
+    for &frame in frames {
         hash = (hash ^ frame as u64)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)
             .rotate_left(23);
@@ -70,16 +92,15 @@ fn find(thread: u32, frames: [usize; DEPTH], count: usize) -> u32 {
     let chain = &CHAIN[(hash >> 54) as usize % CHAINS];
     let mut at = chain.load(Ordering::Relaxed);
     while let Some(site) = get(at) {
-        if site.thread == thread && site.frames == frames {
+        if site.frames == *frames {
             return at;
         }
         at = site.next;
     }
     add(
         Site {
-            thread,
             next: chain.load(Ordering::Relaxed),
-            frames,
+            frames: *frames,
         },
         chain,
     )

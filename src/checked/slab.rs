@@ -1,11 +1,13 @@
 //! One checked slab: which of its blocks were never handed out, which wait in its queue, and a record of each.
 //!
 //! `allocated + freed + fresh == capacity`: each block is allocated, waits in the queue, or was never handed out. Everything is
-//! under the store's lock. A descriptor lives for ever and keeps its number and its kind, so that whoever finds the number in
-//! the directory reaches a descriptor, whatever became of the slab meanwhile.
+//! under the store's lock. A descriptor lives for ever and keeps its number, so that whoever finds the number in the
+//! directory reaches a descriptor, whatever became of the slab meanwhile.
 
 use super::geometry::Kind;
+use super::mode;
 use super::record::{Record, State};
+use crate::base::tuning::checked as tuning;
 use crate::pool::Claim;
 use crate::slab::meta;
 use core::ptr;
@@ -18,6 +20,8 @@ pub(super) struct Checked {
     pub(super) kind: Kind,
     /// Which one it is in the table.
     pub(super) number: u32,
+    /// How many blocks it has records for.
+    room: u16,
     /// Blocks that were never handed out; the next is `turn(capacity - fresh)`.
     pub(super) fresh: u16,
     /// Blocks in the queue, and where the one stands that waited longest.
@@ -45,16 +49,27 @@ const fn words(capacity: usize) -> (usize, usize, usize) {
     (head, records, (capacity * size_of::<u16>()).div_ceil(WORD))
 }
 
+/// How many blocks a new descriptor for the kind has records for. Where one slab in so many is checked, each serves every kind:
+/// the room for all of them is small, and kinds come and go.
+pub(super) fn room(kind: Kind) -> usize {
+    if mode::is_sampled() {
+        tuning::BLOCKS
+    } else {
+        kind.capacity()
+    }
+}
+
 /// Bytes that a slab of the kind takes besides its blocks.
 pub(super) fn overhead(kind: Kind) -> usize {
-    let (head, records, queue) = words(kind.capacity());
+    let (head, records, queue) = words(room(kind));
     (head + records + queue) * WORD
 }
 
 impl Checked {
     /// A descriptor without a slab, or null.
     pub(super) fn allocate(kind: Kind) -> *mut Checked {
-        let (head, records, queue) = words(kind.capacity());
+        let room = room(kind);
+        let (head, records, queue) = words(room);
         let Some(at) = meta::allocate_lines(head + records + queue) else {
             return ptr::null_mut();
         };
@@ -70,6 +85,7 @@ impl Checked {
                 },
                 kind,
                 number: 0,
+                room: room as u16,
                 fresh: 0,
                 freed: 0,
                 head: 0,
@@ -87,8 +103,10 @@ impl Checked {
         this
     }
 
-    /// Sets it up for the claimed slots. `random` chooses the order in which blocks are first handed out; 0 means as they lie.
-    pub(super) fn open(&mut self, claim: Claim, random: u64) {
+    /// Sets it up as a slab of the kind in the claimed slots. `random` chooses the order in which blocks are first handed out; 0
+    /// means as they lie.
+    pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
+        self.kind = kind;
         let capacity = self.capacity();
         self.base = claim.addr();
         self.claim = claim;
@@ -112,7 +130,7 @@ impl Checked {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.kind.capacity()
+        self.kind.capacity().min(usize::from(self.room))
     }
 
     pub(super) fn allocated(&self) -> usize {

@@ -63,8 +63,7 @@ impl Store {
             let (superslab, slot) = ((*slab).claim.superslab, (*slab).claim.slot);
             let used = (*slab).touched;
             (*slab).base = 0;
-            (*slab).next = class.spare;
-            class.spare = slab;
+            self.no_slab(kind, slab);
             Ok(Left {
                 went: true,
                 trim: pool::release(superslab, slot, kind.slots(), used, clock::now_ms()),
@@ -83,7 +82,7 @@ impl Store {
 
     /// A descriptor for a slab of the kind, and room for it within `most` bytes of all.
     pub(super) fn descriptor(&mut self, kind: Kind, most: usize) -> Option<*mut Checked> {
-        let spare = self.classes[kind.index()].spare;
+        let spare = *self.spare(kind);
         let new = if spare.is_null() {
             slab::overhead(kind)
         } else {
@@ -94,7 +93,7 @@ impl Store {
         }
         if !spare.is_null() {
             // SAFETY: a descriptor without a slab; the lock is held.
-            self.classes[kind.index()].spare = unsafe { (*spare).next };
+            *self.spare(kind) = unsafe { (*spare).next };
             return Some(spare);
         }
         if !table::has_room() {
@@ -112,19 +111,24 @@ impl Store {
 
     /// Puts back what [`Store::descriptor`] gave.
     pub(super) fn no_slab(&mut self, kind: Kind, slab: *mut Checked) {
-        let class = &mut self.classes[kind.index()];
+        let spare = self.spare(kind);
         // SAFETY: as there.
-        unsafe { (*slab).next = class.spare };
-        class.spare = slab;
+        unsafe { (*slab).next = *spare };
+        *spare = slab;
     }
 
-    /// Makes claimed slots a slab.
-    pub(super) fn open(&mut self, slab: *mut Checked, claim: Claim) {
+    /// The first of the descriptors without a slab that have room for one of the kind.
+    fn spare(&mut self, kind: Kind) -> &mut *mut Checked {
+        let of = if mode::is_sampled() { 0 } else { kind.index() };
+        &mut self.classes[of].spare
+    }
+
+    /// Makes claimed slots a slab of the kind.
+    pub(super) fn open(&mut self, kind: Kind, slab: *mut Checked, claim: Claim) {
         let random = self.random();
         // SAFETY: a descriptor without a slab, under the lock; nobody else knows of the slots yet.
         unsafe {
-            (*slab).open(claim, random);
-            let kind = (*slab).kind;
+            (*slab).open(kind, claim, random);
             let class = &mut self.classes[kind.index()];
             class.slabs += 1;
             class.open.push(slab);

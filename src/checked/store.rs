@@ -10,7 +10,8 @@ use super::list::List;
 use super::mode::{self, Mode};
 use super::record::{Event, State};
 use super::report::{Finding, What};
-use super::slab::Checked;
+use super::site::Call;
+use super::slab::{self, Checked};
 use crate::base::account;
 use crate::base::tuning::checked as tuning;
 use crate::os::clock;
@@ -23,7 +24,8 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(super) struct Class {
     pub(super) open: List,
     pub(super) used: List,
-    /// Descriptors without a slab, linked by `next`.
+    /// Descriptors without a slab, linked by `next`: where all blocks are checked, those that had one of this kind; else
+    /// class 0 has all.
     pub(super) spare: *mut Checked,
     pub(super) slabs: usize,
     pub(super) allocated: usize,
@@ -98,7 +100,7 @@ impl Store {
     pub(super) fn fill(&mut self) -> Fill {
         *self
             .fill
-            .get_or_insert_with(|| Fill::new(sys::random(), mode::is_hardened()))
+            .get_or_insert_with(|| Fill::new(seed(CANARY), mode::is_hardened()))
     }
 
     /// The next random number; 0 unless choices are to be random.
@@ -106,8 +108,9 @@ impl Store {
         if !mode::is_hardened() {
             return 0;
         }
-        if self.random == 0 {
-            self.random = sys::random() | 1;
+        if self.random == 0 || mode::take_forked() {
+            // The child of a fork goes on in an order of its own.
+            self.random = (seed(ORDER) ^ self.random) | 1;
         }
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -122,9 +125,13 @@ impl Store {
         } else {
             1
         };
-        let least = (tuning::WAITING / kind.stride()).max(tuning::FEWEST);
+        let mut least = longer * (tuning::WAITING / kind.stride()).max(tuning::FEWEST);
+        if mode::is_sampled() {
+            // There may never be another slab of the kind, and the blocks of this one must come round.
+            least = least.min(slab::room(kind) / 2);
+        }
         let share = self.classes[kind.index()].allocated / tuning::SHARE;
-        longer * least.max(share)
+        least.max(longer * share)
     }
 
     /// A block of the kind for `size` bytes, if there is one without opening a slab.
@@ -132,7 +139,7 @@ impl Store {
         &mut self,
         kind: Kind,
         size: usize,
-        thread: u32,
+        call: &Call,
         need: Need,
     ) -> Result<Option<Taken>, Finding> {
         let open = self.classes[kind.index()].open.first();
@@ -146,7 +153,7 @@ impl Store {
                         self.classes[kind.index()].used.push(open);
                     }
                 }
-                return Ok(Some(self.hand_out(open, at, size, thread, true)));
+                return Ok(Some(self.hand_out(open, at, size, call, true)));
             }
             if self.classes[kind.index()].freed <= self.keep(kind) && need == Need::Usual {
                 return Ok(None);
@@ -163,7 +170,7 @@ impl Store {
                 class.used.remove(slab);
             }
             self.unchanged(slab, at)?;
-            Ok(Some(self.hand_out(slab, at, size, thread, false)))
+            Ok(Some(self.hand_out(slab, at, size, call, false)))
         }
     }
 
@@ -192,7 +199,7 @@ impl Store {
         slab: *mut Checked,
         at: usize,
         size: usize,
-        thread: u32,
+        call: &Call,
         fresh: bool,
     ) -> Taken {
         let fill = self.fill();
@@ -206,7 +213,7 @@ impl Store {
             let record = slab.record(at);
             record.state = State::Allocated;
             record.size = size as u32;
-            record.allocated = Event::now(thread, clock::now_ms());
+            record.allocated = Event::now(call, clock::now_ms());
             fill.guard(block, size, slab.kind.stride());
             Taken {
                 ptr: block,
@@ -244,7 +251,7 @@ impl Store {
         &mut self,
         addr: usize,
         named: Option<usize>,
-        thread: u32,
+        call: &Call,
     ) -> Result<Left, Finding> {
         let (slab, at) = self.of_size(addr, "free", named)?;
         let fill = self.fill();
@@ -254,7 +261,7 @@ impl Store {
             let kind = found.kind;
             let record = found.record(at);
             record.state = State::Freed;
-            record.freed = Event::now(thread, clock::now_ms());
+            record.freed = Event::now(call, clock::now_ms());
             let size = record.size as usize;
             fill.poison(addr as *mut u8, size);
             found.push_freed(at);
@@ -269,16 +276,41 @@ impl Store {
             if (*slab).fresh == 0 && (*slab).freed == 1 {
                 class.used.push(slab);
             }
-            let others = class.freed - usize::from((*slab).freed);
-            let left =
-                if (*slab).allocated() == 0 && (*slab).fresh == 0 && others >= self.keep(kind) {
-                    self.retire(slab)?
-                } else {
-                    Left::default()
-                };
+            let mut left = Left::default();
+            if (*slab).allocated() == 0 {
+                let others = class.freed - usize::from((*slab).freed);
+                if (*slab).fresh == 0 && others >= self.keep(kind) {
+                    left = self.retire(slab)?;
+                }
+                left = left.and(self.shed(kind)?);
+            }
             self.show(kind);
             Ok(left)
         }
+    }
+
+    /// Gives slabs back of which nothing is allocated and that were kept while more was. A few are looked at, so that each call
+    /// is short.
+    fn shed(&mut self, kind: Kind) -> Result<Left, Finding> {
+        let mut left = Left::default();
+        for _ in 0..tuning::LOOKS {
+            let class = &mut self.classes[kind.index()];
+            let slab = class.used.first();
+            // SAFETY: listed slabs are open, and the lock around `self` is held.
+            unsafe {
+                if slab.is_null() || class.freed - usize::from((*slab).freed) < self.keep(kind) {
+                    break;
+                }
+                if (*slab).allocated() == 0 {
+                    left = left.and(self.retire(slab)?);
+                } else {
+                    let used = &mut self.classes[kind.index()].used;
+                    used.remove(slab);
+                    used.push(slab);
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// Says whether blocks of the kind can be had, where not all are checked.
@@ -297,6 +329,20 @@ impl Store {
 
 pub(super) fn has_room(kind: Kind) -> bool {
     ROOM[kind.index()].load(Relaxed)
+}
+
+/// What a random number is for.
+const CANARY: u64 = 0x9216_D5D9_8979_FB1B;
+const ORDER: u64 = 0xD131_0BA6_98DF_B5AC;
+
+/// A random number for one use: nothing follows from it about that of another, and the next process that a program forks has
+/// another one.
+fn seed(of: u64) -> u64 {
+    let mut mixed = sys::random() ^ clock::now_ns().rotate_left(24) ^ of;
+    for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(factor);
+    }
+    mixed ^ mixed >> 31
 }
 
 impl Left {

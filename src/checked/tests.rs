@@ -3,6 +3,7 @@
 use super::geometry::Kind;
 use super::record::State;
 use super::report::What;
+use super::site::Call;
 use super::store::{Need, STORE, Store};
 use super::walk::each_class;
 use super::{calls, table};
@@ -39,7 +40,7 @@ fn alloc(size: usize, align: usize) -> *mut u8 {
 
 /// What the program is told about a free.
 fn free_says(block: *mut u8, named: Option<usize>) -> String {
-    match store().give(block as usize, named, 9) {
+    match store().give(block as usize, named, &Call::by(9)) {
         Ok(_) => String::from("nothing"),
         Err(finding) => format!("{finding}"),
     }
@@ -192,14 +193,14 @@ fn a_block_waits_before_it_is_given_out_again() {
 fn a_size_changes_in_place_or_not_at_all() {
     let _alone = alone();
     let block = alloc(40, 16);
-    assert!(calls::resize(block, 40, 47, 16, 7), "47 bytes fit");
+    assert!(calls::resize(block, [40, 47], 16, false, 7), "47 bytes fit");
     assert_eq!(calls::size_of(block, "usable size"), 47);
     assert!(
-        !calls::resize(block, 47, 48, 16, 7),
+        !calls::resize(block, [47, 48], 16, false, 7),
         "48 bytes leave no room behind"
     );
     assert!(
-        calls::resize(block, 47, 33, 16, 7),
+        calls::resize(block, [47, 33], 16, false, 7),
         "33 bytes are of the same kind"
     );
     let said = free_says(block, Some(47));
@@ -271,10 +272,19 @@ fn the_walker_sees_planted_faults() {
             .fill()
             .guard(block, size, Kind::of(size, 16).expect("a kind").stride())
     };
-    assert!(store.give(block as usize, None, 7).is_ok());
-    let again = store.take(Kind::of(size, 16).expect("a kind"), size, 7, Need::Last);
+    assert!(store.give(block as usize, None, &Call::by(7)).is_ok());
+    let again = store.take(
+        Kind::of(size, 16).expect("a kind"),
+        size,
+        &Call::by(7),
+        Need::Last,
+    );
     let again = again
         .unwrap_or_else(|finding| panic!("{finding}"))
         .expect("one waits");
-    assert!(store.give(again.ptr as usize, Some(size), 7).is_ok());
+    assert!(
+        store
+            .give(again.ptr as usize, Some(size), &Call::by(7))
+            .is_ok()
+    );
 }

@@ -36,13 +36,6 @@ pub(crate) struct Walk {
 /// Stores the return addresses of the calling thread, newest first, and returns how many there are. Those in libhakmem.so are
 /// left out; in a program that contains this crate they are not told from others. A call that was met before takes about
 /// 130 instructions, and each OS page of stack but the first a system call. Leaves `errno` alone.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for stores of blocks that know who allocated them"
-    )
-)]
 pub(crate) fn capture(to: &mut [usize]) -> usize {
     walk(to).count
 }

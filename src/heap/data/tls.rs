@@ -217,12 +217,14 @@ mod access {
 
 pub(crate) use access::{get, set};
 
-/// The kernel's number of the calling thread, which is asked once. A child of `vfork` has its parent's.
+/// The kernel's number of the calling thread, which is asked once. A child of `vfork` asks each time: it has its parent's memory.
 pub(crate) fn thread() -> u32 {
     match access::number() {
         0 => {
             let number = thread::tid();
-            access::set_number(number as usize);
+            if thread::is_of_process() {
+                access::set_number(number as usize);
+            }
             number
         }
         number => number as u32,

@@ -45,6 +45,10 @@ pub(crate) unsafe fn realloc(
             hot::free(ptr);
         } else if class < size_class::CLASSES && may_stay(size_class::size(class), new_size) {
             return ptr;
+        } else if class == CHECKED as usize
+            && resize_checked(ptr, [old_size, new_size], align, true)
+        {
+            return ptr;
         }
         new
     }
@@ -63,8 +67,7 @@ unsafe fn without_class(
     class: usize,
 ) -> Option<*mut u8> {
     if class == CHECKED as usize {
-        let thread = threadless::thread();
-        return checked::resize(ptr, old_size, new_size, align, thread).then_some(ptr);
+        return resize_checked(ptr, [old_size, new_size], align, false).then_some(ptr);
     }
     if new_size <= RUN_MAX {
         return None;
@@ -79,6 +82,11 @@ unsafe fn without_class(
         findings::memory_refused(new_size);
     }
     Some(new.unwrap_or(ptr::null_mut()))
+}
+
+#[inline(never)]
+fn resize_checked(ptr: *mut u8, sizes: [usize; 2], align: usize, anyway: bool) -> bool {
+    checked::resize(ptr, sizes, align, anyway, threadless::thread())
 }
 
 /// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the

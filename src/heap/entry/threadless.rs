@@ -19,12 +19,11 @@ use core::ptr;
 /// The number of the calling thread, for what is known of checked blocks. The first call of each thread counts as its beginning
 /// to take memory, since where every block is checked it never gets a heap.
 pub(super) fn thread() -> u32 {
-    let is_first = tls::is_unknown();
-    let number = tls::thread();
-    if is_first {
+    // Before the number is kept, which takes that the process is noted.
+    if tls::is_unknown() {
         maintain::noticed();
     }
-    number
+    tls::thread()
 }
 
 /// A block of `class` from the shared heap.
