@@ -83,8 +83,8 @@
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
 //!   free of a small block is not always, and an overflow from one block into the next never is.
-//! - In a checked block all of these are noticed, and a wrong size, a write past the size that was asked for and a write after
-//!   free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
+//! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for and write
+//!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
 //!   under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
 //! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
 //!   file that gets it too.

@@ -59,7 +59,7 @@ pub(crate) mod checked {
     pub(crate) const LOOKS: usize = 4;
     /// Where one slab in N is checked: most bytes that all checked slabs and what belongs to them have. With the sites of calls
     /// and the table of slabs it is 256 KiB.
-    pub(crate) const MOST: usize = (256 - 32) << 10;
+    pub(crate) const MOST: usize = (256 - 36) << 10;
     /// There, the most blocks of one slab that are used. Three slabs have room at that.
     pub(crate) const BLOCKS: usize = 256;
     /// There, slow paths from one that gets a checked block to the next. Guess.

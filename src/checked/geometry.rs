@@ -32,7 +32,7 @@ impl Kind {
         usize::from(self.0)
     }
 
-    /// The size class its blocks are counted in.
+    /// The size class its blocks are counted in: those of 1 MiB, which have a slot more, in that of the largest.
     pub(super) fn class(self) -> usize {
         self.index().min(CLASSES - 1)
     }

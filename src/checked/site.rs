@@ -7,8 +7,8 @@ use crate::os::stack;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// Return addresses that are kept, newest first. Of those in a program that contains this crate, about five are its own.
-const DEPTH: usize = 10;
+/// Return addresses that are kept, newest first. Of those in a program that contains this crate, five to ten are its own.
+const DEPTH: usize = 12;
 
 /// A call of the program that is being served.
 #[derive(Clone, Copy, Debug)]

@@ -233,6 +233,34 @@ fn what_is_wholly_free_goes_back() {
     assert!(store().is_valid());
 }
 
+/// A slab that was kept while many blocks were allocated goes as they are freed.
+#[test]
+fn what_was_kept_for_more_goes_as_there_is_less() {
+    let _alone = alone();
+    calls::trim();
+    let kind = Kind::of(1000, 16).expect("a kind");
+    let blocks: Vec<*mut u8> = (0..20_000).map(|_| alloc(1000, 16)).collect();
+    let held = store().classes[kind.index()].slabs;
+    blocks.into_iter().for_each(freed);
+    let mut store = store();
+    assert!(store.is_valid());
+    let left = store.classes[kind.index()].slabs;
+    let few = store.keep(kind) / kind.capacity() + 2;
+    assert!(left <= few && held > 100, "{left} of {held} are left");
+}
+
+#[test]
+fn a_block_shrinks_in_any_kind_where_there_is_no_other() {
+    let _alone = alone();
+    let block = alloc(3000, 16);
+    assert!(!calls::resize(block, [3000, 2200], 16, false, 7));
+    assert!(calls::resize(block, [3000, 2200], 16, true, 7));
+    assert!(!calls::resize(block, [2200, 3000], 16, true, 7), "growth");
+    assert_eq!(calls::size_of(block, "usable size"), 2200);
+    freed(block);
+    assert!(store().is_valid());
+}
+
 /// The walker is not blind.
 #[test]
 fn the_walker_sees_planted_faults() {

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
 }
 
 /// `free_sized` of C23, for blocks of `malloc`, `calloc` and `realloc`. A size of another class ends the process, but for down
-/// to half of the block's.
+/// to half of the block's; so does any other size of a checked block.
 ///
 /// # Safety
 /// As [`free`].
