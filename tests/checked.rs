@@ -5,7 +5,8 @@
 //! - every block checked, and the hardened profile: a block freed twice, at once and after others and in another thread, its
 //!   inside freed, a size that is not its own, writes past it and after its free, the usable size and realloc of a freed one;
 //!   in every size, by the same thread and another;
-//! - the same without the mistake.
+//! - the same without the mistake;
+//! - a mistake that no call brings to light before the end.
 
 mod common;
 
@@ -297,4 +298,34 @@ fn what_is_right_is_not_reported_by_the_hardened() {
         false,
         is_silent,
     );
+}
+
+/// What was done to a block that nobody looks at again is found when the process ends.
+#[test]
+fn a_last_look_is_taken() {
+    let test = "a_last_look_is_taken";
+    match child::case().as_deref() {
+        Some("past") => spoil(alloc(100) + 100),
+        Some("freed") => {
+            let block = alloc(100);
+            free(block);
+            spoil(block + 7);
+        }
+        Some(_) => free(alloc(100)),
+        None => {
+            let lines = [
+                (
+                    "past",
+                    "hakmem: write 1 bytes past a block of 100, found by a last look of ",
+                ),
+                ("freed", "hakmem: write to 0x"),
+            ];
+            for (case, expected) in lines {
+                let ended = Child::of(test, case).env(ALL.0, ALL.1).run();
+                assert!(ended.stderr.starts_with(expected), "{ended:?}");
+                ended.killed_by(libc::SIGABRT);
+            }
+            Child::of(test, "none").env(ALL.0, ALL.1).run().success();
+        }
+    }
 }

@@ -43,15 +43,20 @@ pub(crate) unsafe fn realloc(
             ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
             // By address: the class in the directory is the truth, whatever size the caller last knew.
             hot::free(ptr);
-        } else if class < size_class::CLASSES && may_stay(size_class::size(class), new_size) {
-            return ptr;
-        } else if class == CHECKED as usize
-            && resize_checked(ptr, [old_size, new_size], align, true)
-        {
+        } else if stays(ptr, class, [old_size, new_size], align) {
             return ptr;
         }
         new
     }
+}
+
+/// Whether a block serves the new size where it is, since there is no memory for another.
+#[cold]
+fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: usize) -> bool {
+    if class == CHECKED as usize {
+        return resize_checked(ptr, [old_size, new_size], align, true);
+    }
+    class < size_class::CLASSES && may_stay(size_class::size(class), new_size)
 }
 
 /// The same for a block of no class, large or checked, if that can be done without a copy.
