@@ -12,8 +12,8 @@ use crate::os::modules::{At, Maps, Module, Quoted};
 use crate::os::stack::{self, End};
 use crate::os::{faults, sys, thread};
 
-/// What makes a mistake certain that was found by its consequences.
-pub(crate) const CHECK_EACH: &str = "with HAKMEM_CHECK_ONE_IN=1 each block is checked: the first wrong call is named, with the calls that allocated and freed its block";
+/// What to do about a mistake of which no more is known.
+const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
 
 /// A mistake of the program.
 pub(crate) struct Report<'a> {
@@ -39,7 +39,7 @@ impl<'a> Report<'a> {
             what,
             freed: None,
             allocated: None,
-            advice: CHECK_EACH,
+            advice: SEND_ALL,
         }
     }
 
