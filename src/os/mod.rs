@@ -26,12 +26,10 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod message;
-#[cfg(not(loom))]
 pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
-#[cfg(not(loom))]
 pub(crate) mod readable;
 #[cfg(not(loom))]
 pub(crate) mod stack;
