@@ -356,3 +356,38 @@ fn a_report_tells_the_calls_and_the_thread() {
         );
     }
 }
+
+/// A report advises to check every block where that would tell more.
+#[test]
+fn the_advice_is_to_check_blocks_that_are_not() {
+    let test = "the_advice_is_to_check_blocks_that_are_not";
+    if let Some(case) = child::case() {
+        if case == "nowhere" {
+            let local = [0u64; 4];
+            free(local.as_ptr().addr() + 16);
+        }
+        let block = alloc(100);
+        free(block);
+        free(block);
+        return;
+    }
+    for (case, one_in, advised) in [
+        ("twice", "0", true),
+        ("nowhere", "0", true),
+        ("twice", "1", false),
+        ("nowhere", "1", false),
+    ] {
+        let ended = of(test, case, &[("HAKMEM_CHECK_ONE_IN", one_in)]);
+        ended.killed_by(libc::SIGABRT);
+        let next = ended
+            .stderr
+            .lines()
+            .find(|line| line.starts_with("hakmem: next: "));
+        let next = next.unwrap_or_else(|| panic!("{case} {one_in}: {ended:?}"));
+        assert_eq!(
+            next.contains("run it again with HAKMEM_CHECK_ONE_IN=1:"),
+            advised,
+            "{case} {one_in}: {next}"
+        );
+    }
+}

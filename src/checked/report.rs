@@ -6,7 +6,7 @@ use super::record::{Event, Record, State};
 use super::site;
 use super::slab::Checked;
 use crate::os::{clock, thread};
-use crate::slab::tell::{CHECK_EACH, Report};
+use crate::slab::tell::{Report, check_each};
 use core::fmt::{self, Display, Formatter};
 
 /// What a program did. The first field says which call brought it to light.
@@ -74,7 +74,7 @@ impl Finding {
             What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh)
                 if mode() != Mode::All =>
             {
-                CHECK_EACH
+                check_each()
             }
             What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh) => {
                 "look where this call has its address from; a block is named by the address that its allocation returned"

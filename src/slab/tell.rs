@@ -14,6 +14,8 @@ use crate::os::stack::{self, End};
 use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
+const CHECK_EACH: &str = "run it again with HAKMEM_CHECK_ONE_IN=1: every block up to 1 MiB is checked then; and send all of these lines to whoever maintains the program";
+/// The same, where every block is checked.
 const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
 
 /// A mistake of the program.
@@ -28,6 +30,14 @@ pub(crate) struct Report<'a> {
     pub(crate) advice: &'a str,
 }
 
+/// What to do about a mistake with a block that is not checked.
+pub(crate) fn check_each() -> &'static str {
+    match knobs::known() {
+        Some(knobs) if knobs.check_one_in == 1 => SEND_ALL,
+        _ => CHECK_EACH,
+    }
+}
+
 /// The thread that reports, as [`thread::me`] names it; 0 for none. Only compared with a thread's own, so Relaxed.
 static REPORTER: AtomicUsize = AtomicUsize::new(0);
 
@@ -38,7 +48,7 @@ impl<'a> Report<'a> {
             what,
             freed: None,
             allocated: None,
-            advice: SEND_ALL,
+            advice: check_each(),
         }
     }
 
