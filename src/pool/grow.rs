@@ -5,7 +5,7 @@ use super::{Account, Claim, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
-use crate::os::huge::{self, Thp};
+use crate::os::huge;
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
@@ -187,7 +187,7 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     // With MAP_POPULATE huge pages would be requested too late, after the memory has come. `run_prefault` populates then.
     let at_once = how == Prefault::MapPopulate
         && !huge
-        && huge::system_thp() != Thp::Always
+        && huge::system_thp() != huge::Thp::Always
         && memory::allow_populate(SUPERSLAB);
     let map = if at_once {
         mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
@@ -199,7 +199,9 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
         if huge {
             trial::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
-        } else if huge::system_thp() == Thp::Always {
+        } else {
+            // If the system's policy is "always", a first touch brings 2 MiB in. The kernel's word on that is a file, and
+            // reading it costs ten times as much as this.
             let _ = huge::refuse(map.addr, map.len);
         }
     }
