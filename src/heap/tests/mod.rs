@@ -6,3 +6,4 @@ mod slack_tests;
 mod spare_tests;
 mod stack_tests;
 mod walk_tests;
+mod watch_tests;
