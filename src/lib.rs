@@ -75,14 +75,16 @@
 //!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
 //!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
 //!   alignment of the whole span.
-//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: one line on stderr that names
-//!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
+//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose first
+//!   line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
 //!   twice, blocks freed after their memory went back, and layouts of another size class.
-//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a line of the same
+//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a report of the same
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
 //!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
+//! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
+//!   file that gets it too.
 //!
 //! # Signals and fork
 //!
@@ -112,7 +114,8 @@
 //! and under `async` gives itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork`
 //! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
 //! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
-//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused.
+//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction`, `rt_sigprocmask`, `ppoll` and `getpid`, which the report
+//! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/self/maps.
 
 #![no_std]
 #![deny(
@@ -156,6 +159,7 @@ mod heap {
         pub(crate) mod attended;
         mod ending;
         mod left_over;
+        mod presence;
     }
     mod model;
 }

@@ -22,11 +22,25 @@ pub(super) enum Knob {
     Verbose,
     Stats,
     StatsFile,
+    ReportFile,
     Deepbind,
 }
 
+impl Knob {
+    /// The position of its path in `files`, if its value is one.
+    pub(super) const fn file(self) -> Option<usize> {
+        match self {
+            Knob::StatsFile => Some(0),
+            Knob::ReportFile => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// How many knobs have a path.
+pub(super) const FILES: usize = 2;
 /// How many knobs there are.
-pub(super) const COUNT: usize = 15;
+pub(super) const COUNT: usize = 16;
 
 /// Everything about one knob.
 pub(super) struct Row {
@@ -216,6 +230,15 @@ pub(super) static TABLE: [Row; COUNT] = [
         what: "The file that HAKMEM_STATS prints to. It is made or overwritten; %p stands for the process id.",
         cost: "None.",
         when: "If stderr is not yours, if all descriptors are closed before the end, or with several processes.",
+    },
+    Row {
+        knob: Knob::ReportFile,
+        name: "HAKMEM_REPORT_FILE",
+        kind: Kind::Path,
+        by_profile: all(0),
+        what: "A file that gets the report too if a mistake of the program is found: what happened, and the calls that led to it. It is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
+        cost: "None.",
+        when: "If stderr is not kept, or closed by the program.",
     },
     Row {
         knob: Knob::Deepbind,

@@ -37,7 +37,7 @@ fn nothing_said_gives_the_defaults() {
     assert!(knobs.background);
     assert!(!knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Off);
-    assert!(knobs.stats_file.is_none());
+    assert!(knobs.stats_file().is_none() && knobs.report_file().is_none());
 }
 
 #[test]
@@ -59,6 +59,7 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_VERBOSE=1",
             "HAKMEM_STATS=json",
             "HAKMEM_STATS_FILE=/tmp/%p",
+            "HAKMEM_REPORT_FILE=report",
             "HAKMEM_DEEPBIND=1",
         ],
     );
@@ -75,7 +76,8 @@ fn every_knob_can_be_set_from_outside() {
     assert!(!knobs.background);
     assert!(knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Json);
-    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/%p");
+    assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/%p");
+    assert_eq!(knobs.report_file().unwrap().as_bytes(), b"report");
     assert!(knobs.deepbind);
     assert!(
         printed(&knobs)
@@ -102,7 +104,8 @@ fn every_knob_can_be_set_in_code() {
         .background(false)
         .verbose(true)
         .stats(StatsMode::Text)
-        .stats_file("/tmp/stats");
+        .stats_file("/tmp/stats")
+        .report_file("/tmp/report");
     let (knobs, lines) = load(config, &[]);
     assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(knobs.profile, Profile::Lean);
@@ -120,7 +123,8 @@ fn every_knob_can_be_set_in_code() {
     assert!(!knobs.background);
     assert!(knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Text);
-    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/stats");
+    assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/stats");
+    assert_eq!(knobs.report_file().unwrap().as_bytes(), b"/tmp/report");
     assert!(
         printed(&knobs)
             .iter()
@@ -247,7 +251,7 @@ fn a_file_for_statistics_that_nobody_asked_for_gets_one_line() {
 #[test]
 fn every_knob_refuses_something() {
     for row in &TABLE {
-        let bad = if row.knob == Knob::StatsFile {
+        let bad = if row.knob.file().is_some() {
             "x".repeat(512)
         } else {
             "nonsense".to_string()
@@ -279,9 +283,10 @@ fn bad_values_in_code_are_reported_too() {
     let config = Config::new()
         .prewarm(2_000_000)
         .retain_mb(u32::MAX)
-        .stats_file("");
-    let (knobs, lines) = load(config, &[]);
-    assert_eq!(lines.len(), 3, "{lines:?}");
+        .stats_file("")
+        .report_file("");
+    let (knobs, lines) = load(config, &["HAKMEM_REPORT_FILE=/tmp/x"]);
+    assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(
         lines[0],
         "HAKMEM_SS_PREWARM=2000000 set in code: expected a number from 0 to 1000000; using 0"
@@ -293,6 +298,10 @@ fn bad_values_in_code_are_reported_too() {
     assert_eq!(
         lines[2],
         "HAKMEM_STATS_FILE= set in code: expected a path of 1 to 511 bytes; using stderr"
+    );
+    assert_eq!(
+        lines[3],
+        "HAKMEM_REPORT_FILE= set in code: expected a path of 1 to 511 bytes; using /tmp/x"
     );
     assert_eq!((knobs.prewarm, knobs.retain_mb), (0, None));
 }

@@ -10,9 +10,15 @@ mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
 mod counted;
+#[cfg(not(loom))]
+mod dwarf;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(not(loom))]
+pub(crate) mod faults;
 pub mod findings;
+#[cfg(not(loom))]
+mod frame;
 pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
@@ -20,9 +26,13 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod message;
+pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+pub(crate) mod readable;
+#[cfg(not(loom))]
+pub(crate) mod stack;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

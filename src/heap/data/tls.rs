@@ -1,27 +1,26 @@
-//! The one thread-local pointer: the calling thread's heap, or a read-only stand-in; and a word that says why it is that.
+//! The thread-local pointer to the calling thread's heap, or to a read-only stand-in, and a word that says why it is that.
 //!
-//! On x86_64 it is a hidden symbol of our own in initial-exec storage: a single `fs:` access in an executable, one
-//! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
-//! one program.
+//! On x86_64 the pointer is a hidden symbol of our own in initial-exec storage: one `fs:` access in an executable, one more
+//! load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in one program.
 //!
-//! Initial-exec storage makes the dynamic loader refuse a library that is opened late, once its small reserve is used up.
-//! With the feature `local_dynamic_tls` a TLS descriptor finds the pointer. A feature, since nothing else can choose: this
-//! crate is compiled before it is known what it is linked into, and the linker turns descriptors into constants, but
-//! leaves a `nop` in every fast path of an executable.
+//! Initial-exec storage makes the dynamic loader refuse a library that is opened late, once its small reserve is used up. With
+//! the feature `local_dynamic_tls` a TLS descriptor finds the pointer instead. Only a feature can choose: this crate is
+//! compiled before it is known what it is linked into. The linker turns descriptors into constants, but leaves a `nop` in every
+//! fast path of an executable.
 //!
 //! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
 use crate::heap::data::heap::{Front, Heap, StandIn};
 use core::ptr;
 
-/// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
+/// What a thread starts with: every bin is empty and no tag matches, so that the fast paths need no test for it.
 pub(crate) static EMPTY: StandIn = StandIn::new();
 
-/// Why a thread has the stand-in: it is new;
+/// The thread has the stand-in because it is new.
 const FRESH: usize = 0;
-/// it is one of ours, which never has a heap;
+/// Because it is one of the allocator's own, which never have a heap.
 const OURS: usize = 1;
-/// its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
+/// Because its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
 const ENDED: usize = 2;
 /// Blocks that such a thread frees before it is given a heap again: the C library frees a few of its own last of all.
 const FREES: usize = 3;
@@ -110,10 +109,10 @@ mod access {
 
     /// Finds the pointer by a TLS descriptor, then does `$then`, in which `rax` is its place relative to `fs`.
     ///
-    /// By convention the descriptor's function preserves every register but `rax` and the flags. glibc before 2.40
-    /// breaks that when a thread comes here for the first time: the function calls `malloc`, which may use vector
-    /// registers. So those count as overwritten. The linker matches the first two instructions as they stand and, in an executable,
-    /// replaces them by a constant and a `nop`.
+    /// By convention the descriptor's function preserves every register but `rax` and the flags. glibc before 2.40 breaks this
+    /// when a thread comes here for the first time: the function calls `malloc`, which may use vector registers. So those count
+    /// as overwritten. The linker matches the first two instructions as they stand and, in an executable, replaces them by a
+    /// constant and a `nop`.
     #[cfg(feature = "local_dynamic_tls")]
     macro_rules! by_descriptor {
         ($then:literal, $($operand:tt)*) => {
@@ -198,13 +197,13 @@ mod access {
 
 pub(crate) use access::{get, set};
 
-/// Whether the thread of this front, the calling one, is new.
+/// Whether the calling thread, whose front this is, is new.
 #[inline]
 pub(crate) fn is_empty(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() == FRESH
 }
 
-/// Whether the thread of this front, the calling one, goes without a heap.
+/// Whether the calling thread, whose front this is, goes without a heap.
 #[inline]
 pub(crate) fn is_dead(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() != FRESH
@@ -216,12 +215,12 @@ fn is_stand_in(front: *mut Front) -> bool {
 }
 
 fn go_without(stage: usize) {
-    // In this order, so that a signal handler finds the heap or why there is none.
+    // In this order, so that a signal handler finds the heap or the reason why there is none.
     access::set_stage(stage);
     set((&raw const EMPTY).cast_mut().cast());
 }
 
-/// Marks the calling thread, which is one of ours, as one that never has a heap.
+/// Marks the calling thread as one of the allocator's own, which never have a heap.
 pub(crate) fn set_dead() {
     go_without(OURS);
 }
@@ -231,7 +230,7 @@ pub(crate) fn set_ended() {
     go_without(ENDED);
 }
 
-/// Whether the calling thread, whose front this is, had a heap, and is to be given one for what it allocates.
+/// Whether the calling thread, whose front this is, had a heap and gets another one for what it allocates.
 pub(crate) fn may_return(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() >= ENDED
 }

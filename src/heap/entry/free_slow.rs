@@ -14,6 +14,7 @@ use crate::os::clock;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::tell::Report;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -144,5 +145,8 @@ fn is_foreign(ptr: *mut u8) -> bool {
 
 #[cold]
 fn not_ours(asked: &str, ptr: *const u8, why: &str) -> ! {
-    crate::os::message::fatal!("{asked} of {ptr:p}: {why}; stopping before memory is damaged")
+    Report::of(format_args!(
+        "{asked} of {ptr:p}: {why}; stopping before memory is damaged"
+    ))
+    .end()
 }

@@ -1,7 +1,7 @@
 //! The two fast paths, each beside its cold twin.
 
 use crate::base::size_class::{self, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
-use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, Heap, NOBODY};
@@ -12,7 +12,7 @@ use crate::heap::entry::threadless;
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{refill, watch};
 use crate::heap::thread::{attach, fork};
-use crate::heap::upkeep::maintain;
+use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::{findings, message, sys};
@@ -99,15 +99,15 @@ fn alloc_slow(class: usize, caller: Option<&Caller>) -> Fresh {
         }
     });
     if fresh.ptr.is_null() {
-        refused(size_class::size(class), caller);
+        findings::memory_refused(size_class::size(class));
+        announce_null(caller);
     }
     fresh
 }
 
-/// Null is about to be returned for `size` bytes.
+/// Null is about to be returned.
 #[cold]
-fn refused(size: usize, caller: Option<&Caller>) {
-    findings::memory_refused(size);
+fn announce_null(caller: Option<&Caller>) {
     if let Some(call) = caller.and_then(|caller| caller.when_null) {
         message::call_out(call);
     }
@@ -159,10 +159,8 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         if !attach::ensure_ready() {
             return None;
         }
-        let block = large::alloc(size, align, zeroed).or_else(|| {
-            // What other sizes keep may be in the way.
-            reclaim::give_up(size).then(|| large::alloc(size, align, zeroed))?
-        })?;
+        let take = || large::alloc(size, align, zeroed);
+        let block = take().or_else(|| shortage::relieve(size).then(take)?)?;
         if tls::current().is_null() {
             maintain::noticed();
         }
@@ -170,8 +168,13 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         Some(block)
     });
     let Some(block) = block else {
-        // An alignment takes as much room.
-        refused(size.saturating_add(align), caller);
+        if align.is_power_of_two() {
+            // An alignment takes as much room.
+            findings::memory_refused(size.saturating_add(align));
+        } else {
+            findings::alignment_refused(align);
+        }
+        announce_null(caller);
         return Fresh::NULL;
     };
     Fresh {

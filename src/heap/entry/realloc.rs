@@ -2,9 +2,9 @@
 //! copying otherwise.
 
 use crate::base::size_class::{self, LARGE, RUN_MAX};
-use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot};
-use crate::heap::upkeep::tick;
+use crate::heap::upkeep::{shortage, tick};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::os::{clock, findings};
@@ -31,8 +31,7 @@ pub(crate) unsafe fn realloc(
             if new_size > RUN_MAX {
                 let _errno = ErrnoGuard::new();
                 let grow = || large::realloc(ptr, align, new_size);
-                // What small blocks keep may be in the way.
-                let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
+                let new = grow().or_else(|| shortage::relieve(new_size).then(grow)?);
                 ceiling::grew();
                 tick::pass(clock::now_ms());
                 if new.is_none() {

@@ -15,7 +15,7 @@
 //! waits for a stream whose holder allocates. So it is taken before ours here. musl's is not to be had by any name; there,
 //! as with locks of others, the wait ends by what `os::freeze` says.
 
-use crate::heap::data::heap::{Heap, LIVE};
+use crate::heap::data::heap::{Heap, LIVE, attended};
 use crate::heap::data::torn::TORN;
 use crate::heap::data::{registry, tls};
 use crate::heap::home::post;
@@ -149,6 +149,10 @@ unsafe extern "C" fn child() {
         pool::restore_in_flight();
         for heap in registry::all() {
             pages::after_fork(heap);
+            if attended(heap).is_idle() && !(*heap).inbox.is_empty() {
+                // Whoever posted is gone, before opening the inbox.
+                post::leave();
+            }
             if heap != mine
                 && (*heap).id != registry::SHARED_ID
                 && (*heap).state.load(Ordering::Relaxed) == LIVE
