@@ -141,7 +141,7 @@ fn close(fd: c_int) {
 fn begin(start: usize, end: usize, fd: c_int) -> c_int {
     // SAFETY: plain calls on values of this function. The work belongs to the new thread, if one was started.
     unsafe {
-        let own = libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3) as c_int;
+        let own = libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3usize) as c_int;
         if own < 0 {
             return *libc::__errno_location();
         }

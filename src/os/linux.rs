@@ -236,6 +236,8 @@ pub(crate) fn fstat(fd: i32) -> Result<FileIdentity, Errno> {
 
 /// Another descriptor of the same file, closed on exec, not below `least`.
 pub(crate) fn duplicate(fd: i32, least: i32) -> Result<i32, Errno> {
+    // The kernel takes this argument as a whole word, of which a variadic `int` fills half.
+    let least = least as usize;
     // SAFETY: makes a descriptor.
     let fd = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, least) } as c_int;
     check(fd).map(|()| fd)

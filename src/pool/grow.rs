@@ -199,13 +199,18 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
         if huge {
             trial::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
-        } else {
-            // If the system's policy is "always", a first touch brings 2 MiB in. The kernel's word on that is a file, and
-            // reading it costs ten times as much as this.
+        } else if is_refused(how, huge::system_thp) {
             let _ = huge::refuse(map.addr, map.len);
         }
     }
     Ok((map, huge))
+}
+
+/// Whether a new superslab that asks for no huge pages refuses them. If the system's policy is "always", a first touch brings 2 MiB
+/// in. The kernel's word on that is a file, and reading it costs ten times as much as refusing, so it is read only for what is
+/// to be collapsed: the kernel collapses nothing that was refused.
+fn is_refused(how: Prefault, system: impl FnOnce() -> huge::Thp) -> bool {
+    how != Prefault::Collapse || system() == huge::Thp::Always
 }
 
 /// Whether a new superslab asks for huge pages. Under auto it does if it will be densely written, or if the policy makes all of
@@ -267,4 +272,19 @@ fn put_spare(node: Node, descriptor: *mut Superslab) {
         (*descriptor).list.next = pool.spare;
     }
     pool.spare = descriptor;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_collapsed_is_refused_only_to_a_system_that_always_gives() {
+        assert!(!is_refused(Prefault::Collapse, || huge::Thp::Madvise));
+        assert!(!is_refused(Prefault::Collapse, || huge::Thp::Never));
+        assert!(is_refused(Prefault::Collapse, || huge::Thp::Always));
+        assert!(is_refused(Prefault::Off, || unreachable!(
+            "no file is read"
+        )));
+    }
 }
