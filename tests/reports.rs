@@ -15,6 +15,7 @@ use std::ffi::c_void;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -475,6 +476,18 @@ fn a_file_gets_the_report_too() {
     std::fs::remove_dir_all(&folder).expect("removable");
 }
 
+/// Starts `test` again, in a child process whose stderr is the caller's to read.
+fn start(test: &str, stderr: Stdio) -> std::process::Child {
+    let exe = std::env::current_exe().expect("the path of this program");
+    child::command(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("ALLOC_TEST_CASE", "reader")
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("this program starts")
+}
+
 /// A reader that goes away after the first line does not change how the process ends.
 #[test]
 fn a_reader_may_go_away() {
@@ -486,14 +499,7 @@ fn a_reader_may_go_away() {
     }
     use std::io::{BufRead, BufReader};
     for _ in 0..5 {
-        let exe = std::env::current_exe().expect("the path of this program");
-        let mut child = child::command(exe)
-            .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-            .env("ALLOC_TEST_CASE", "reader")
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("starts");
+        let mut child = start(TEST, Stdio::piped());
         let mut first = String::new();
         let mut reader = BufReader::with_capacity(64, child.stderr.take().expect("a pipe"));
         reader.read_line(&mut first).expect("readable");
@@ -524,17 +530,10 @@ fn a_reader_may_wait() {
     }
     use std::io::Read;
     use std::os::fd::AsRawFd;
-    let exe = std::env::current_exe().expect("the path of this program");
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     // SAFETY: a call on a descriptor of ours.
     let room = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
-    let mut child = child::command(exe)
-        .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env("ALLOC_TEST_CASE", "waits")
-        .stdout(std::process::Stdio::null())
-        .stderr(writer)
-        .spawn()
-        .expect("this program starts");
+    let mut child = start(TEST, writer.into());
     let status = (0..300_000).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(1));
         child.try_wait().expect("a child of ours")

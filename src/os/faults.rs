@@ -25,8 +25,8 @@ static CAUGHT: Caught = Caught {
     before: UnsafeCell::new([const { MaybeUninit::uninit() }; FAULTS.len()]),
 };
 
-/// How long a thread that faults leaves the other one to end the process.
-const PATIENCE_MS: u64 = 5000;
+/// How long a second thread that faults, or has something to report, leaves the first one to end the process.
+pub(crate) const PATIENCE_MS: u64 = 5000;
 
 /// Runs `body`. If the calling thread faults in it, the process ends by SIGABRT. Another thread that faults waits until `body`
 /// has ended, or for [`PATIENCE_MS`], and then faults again as it would have. No other signal comes through meanwhile. Afterwards

@@ -12,7 +12,8 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
-use super::{linux, sys};
+use super::linux::{self, timespec_of_ms};
+use super::sys;
 
 /// Capacity of a [`Line`], the prefix and the newline included.
 const LINE: usize = 512;
@@ -181,16 +182,13 @@ pub(crate) fn stderr() -> Option<i32> {
 
 /// Waits until a write of a few bytes to the descriptor does not block, for at most so many milliseconds. Returns whether it does
 /// not, or true if the kernel refuses to say.
-pub(crate) fn can_write(fd: i32, wait_ms: u32) -> bool {
+pub(crate) fn can_write(fd: i32, wait_ms: u64) -> bool {
     let mut asked = libc::pollfd {
         fd,
         events: libc::POLLOUT,
         revents: 0,
     };
-    let wait = libc::timespec {
-        tv_sec: i64::from(wait_ms / 1000),
-        tv_nsec: i64::from(wait_ms % 1000) * 1_000_000,
-    };
+    let wait = timespec_of_ms(wait_ms);
     // SAFETY: one entry; the kernel may change the copy of the time. No mask of signals is set (0).
     let n = unsafe {
         libc::syscall(

@@ -7,10 +7,11 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::knobs;
+use crate::os::faults::{self, PATIENCE_MS};
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
 use crate::os::stack::{self, End};
-use crate::os::{faults, sys, thread};
+use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
 const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
@@ -29,8 +30,6 @@ pub(crate) struct Report<'a> {
 
 /// The thread that reports, as [`thread::me`] names it; 0 for none. Only compared with a thread's own, so Relaxed.
 static REPORTER: AtomicUsize = AtomicUsize::new(0);
-/// How long a second thread that has something to report leaves the first one to end the process.
-const PATIENCE_MS: u64 = 5000;
 
 impl<'a> Report<'a> {
     /// Of a mistake that was found without knowing more of the block.
@@ -127,7 +126,7 @@ impl<'a> Report<'a> {
 }
 
 /// How long a reader may leave no room for a line before the others are kept from it.
-const READER_MS: u32 = 1000;
+const READER_MS: u64 = 1000;
 /// The most calls of a stack that are told.
 const FRAMES: usize = 48;
 
