@@ -27,12 +27,15 @@ mod namespaces;
 #[cfg(not(feature = "static"))]
 mod open;
 mod prefault;
+mod start;
 
 /// Bytes in an OS page.
 fn os_page() -> usize {
-    // SAFETY: a plain query, answered from what the loader stored at start.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
+    // SAFETY: a plain query, answered from what the kernel wrote at start.
+    match unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize {
+        0 => 4096,
+        size => size,
+    }
 }
 
 /// Sets `errno` of this thread.

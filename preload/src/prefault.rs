@@ -27,9 +27,7 @@ fn populate(start: usize, end: usize) -> (usize, c_int) {
     let mut at = start;
     while at < end {
         let step = STEP.min(end - at);
-        // SAFETY: populating changes no contents, and for addresses that are not mapped the kernel returns an error.
-        let outcome = unsafe { libc::madvise(at as *mut c_void, step, libc::MADV_POPULATE_WRITE) };
-        if outcome != 0 {
+        if advise(at, step) != 0 {
             // SAFETY: the C library's own location.
             match unsafe { *libc::__errno_location() } {
                 libc::EINTR | libc::EAGAIN => continue,
@@ -42,8 +40,8 @@ fn populate(start: usize, end: usize) -> (usize, c_int) {
                 tv_sec: 0,
                 tv_nsec: PAUSE_NS,
             };
-            // SAFETY: a plain call; a signal may shorten it.
-            unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
+            // SAFETY: a plain call; a signal may shorten it, and no remainder is asked for.
+            unsafe { libc::syscall(libc::SYS_nanosleep, &raw const pause, 0usize) };
         }
     }
     (end - start, 0)
@@ -62,9 +60,22 @@ unsafe fn touch(start: usize, end: usize) {
     }
 }
 
+/// Populates a range.
+fn advise(at: usize, len: usize) -> libc::c_long {
+    // SAFETY: populating changes no contents, and for addresses that are not mapped the kernel returns an error.
+    unsafe {
+        libc::syscall(
+            libc::SYS_madvise,
+            at,
+            len,
+            libc::MADV_POPULATE_WRITE as usize,
+        )
+    }
+}
+
 fn has_populate() -> bool {
-    // SAFETY: a range of no bytes: the kernel only says whether it knows the advice.
-    unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_POPULATE_WRITE) == 0 }
+    // For a range of no bytes the kernel only says whether it knows the advice.
+    advise(0, 0) == 0
 }
 
 /// Brings in a range. Returns 0 when that is done, or the error number.
@@ -107,31 +118,36 @@ pub unsafe extern "C" fn hakmem_prefault_start(addr: *mut c_void, len: usize) ->
         set_errno(libc::EINVAL);
         return -1;
     };
+    let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
     // SAFETY: a plain call.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    let fd = unsafe { libc::syscall(libc::SYS_eventfd2, 0, flags) } as c_int;
     if fd < 0 {
         return -1;
     }
     let error = begin(start, end, fd);
     if error != 0 {
-        // SAFETY: the descriptor was made here.
-        unsafe { libc::close(fd) };
+        close(fd);
         set_errno(error);
         return -1;
     }
     fd
 }
 
+fn close(fd: c_int) {
+    // SAFETY: a descriptor that was made here.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
 fn begin(start: usize, end: usize, fd: c_int) -> c_int {
     // SAFETY: plain calls on values of this function. The work belongs to the new thread, if one was started.
     unsafe {
-        let own = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+        let own = libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3usize) as c_int;
         if own < 0 {
             return *libc::__errno_location();
         }
         let work = libc::malloc(size_of::<Work>()).cast::<Work>();
         if work.is_null() {
-            libc::close(own);
+            close(own);
             return libc::ENOMEM;
         }
         work.write(Work {
@@ -141,7 +157,7 @@ fn begin(start: usize, end: usize, fd: c_int) -> c_int {
         });
         let error = spawn(work);
         if error != 0 {
-            libc::close(own);
+            close(own);
             libc::free(work.cast());
         }
         error
@@ -186,8 +202,8 @@ extern "C" fn run(work: *mut c_void) -> *mut c_void {
         };
         // One more than the bytes, because an eventfd does not signal 0.
         let value = done as u64 + 1;
-        libc::write(fd, (&raw const value).cast(), size_of::<u64>());
-        libc::close(fd);
+        libc::syscall(libc::SYS_write, fd, &raw const value, size_of::<u64>());
+        close(fd);
     }
     ptr::null_mut()
 }

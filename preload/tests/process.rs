@@ -72,16 +72,17 @@ fn small(malloc_of: &str) -> (u64, u64) {
     (figures[0], figures[1])
 }
 
-/// The kernel maps 64 KiB around a page that is missing, and more where the file lies in larger pieces in its cache. In any
-/// other order than that of order.ld the whole code is resident, 240 KiB.
+/// What a start runs has a mapping of its own, 56 KiB, and of the rest the kernel maps 64 KiB around a page that is missing, or a
+/// little more if that lies near the mapping's start. In any other order than that of order.ld the whole code is resident,
+/// 240 KiB.
 #[test]
 fn a_small_process_has_little_resident() {
     let (none, theirs) = small(GLIBC);
     let (code, ours) = small(OURS);
     assert_eq!(none, 0);
-    assert!((1..=176).contains(&code), "{code} KiB of code");
+    assert!((1..=136).contains(&code), "{code} KiB of code");
     assert!(
-        ours <= theirs + 136,
+        ours <= theirs + 124,
         "{ours} KiB of its own, {theirs} under glibc"
     );
 }

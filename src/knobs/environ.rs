@@ -31,7 +31,7 @@ unsafe extern "C" {
 impl Environ<'_> {
     /// Calls `with` with the environment of this process, or with an empty one if the process is privileged, because a caller
     /// with fewer rights may have written it.
-    ///     ///
+    ///
     /// A thread that calls `setenv` at the same moment is the same hazard here as for `getenv`.
     pub(super) fn of_process<R>(privileged: bool, with: impl FnOnce(Environ<'_>) -> R) -> R {
         if privileged {
@@ -46,13 +46,18 @@ impl Environ<'_> {
         }
     }
 
-    /// Calls `visit` with each entry, `NAME=value` without the zero. An entry longer than any accepted one may be cut off, and
-    /// is then still too long to be accepted.
-    pub(super) fn each(&self, visit: &mut dyn FnMut(&[u8])) {
+    /// Calls `visit` with each entry that begins with `prefix`, `NAME=value` without the zero. An entry longer than any accepted
+    /// one may be cut off, and is then still too long to be accepted.
+    pub(super) fn each(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8])) {
+        let mut visit = |entry: &[u8]| {
+            if entry.starts_with(prefix) {
+                visit(entry);
+            }
+        };
         match *self {
             Self::Empty => {}
-            Self::List(list) => list.each(visit),
-            Self::Proc => read_proc(visit),
+            Self::List(list) => list.each(prefix, &mut visit),
+            Self::Proc => read_proc(&mut visit),
             #[cfg(test)]
             Self::Fake(entries) => entries.iter().for_each(|entry| visit(entry)),
         }
@@ -60,7 +65,8 @@ impl Environ<'_> {
 }
 
 impl EnvironList {
-    fn each(&self, visit: &mut dyn FnMut(&[u8])) {
+    /// Passes over what does not begin with `prefix` without reading it to its end.
+    fn each(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8])) {
         let mut next = self.0;
         loop {
             // SAFETY: `environ` is an array of pointers that ends with a null pointer, and `next` has not passed that end.
@@ -69,8 +75,13 @@ impl EnvironList {
                 return;
             }
             // SAFETY: every pointer before the null one is a C string, and nobody frees it while this runs (see
-            // `of_process`).
-            visit(unsafe { CStr::from_ptr(entry) }.to_bytes());
+            // `of_process`). The prefix has no zero, so the comparison ends with the string at the latest.
+            unsafe {
+                let mut bytes = prefix.iter().enumerate();
+                if bytes.all(|(at, &byte)| *entry.add(at) as u8 == byte) {
+                    visit(CStr::from_ptr(entry).to_bytes());
+                }
+            }
             // SAFETY: the element at `next` was not the null pointer, so there is another one behind it.
             next = unsafe { next.add(1) };
         }
@@ -164,8 +175,10 @@ mod tests {
         let mut list = Vec::new();
         let mut proc = Vec::new();
         let cut = |entry: &[u8]| entry[..entry.len().min(Entries::CAPACITY)].to_vec();
-        Environ::of_process(false, |env| env.each(&mut |entry| list.push(cut(entry))));
-        Environ::Proc.each(&mut |entry| proc.push(cut(entry)));
+        Environ::of_process(false, |env| {
+            env.each(b"", &mut |entry| list.push(cut(entry)))
+        });
+        Environ::Proc.each(b"", &mut |entry| proc.push(cut(entry)));
         assert!(
             proc.iter().any(|entry| entry.starts_with(b"PATH=")),
             "an environment without PATH"
@@ -174,9 +187,26 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_selects_from_each_source() {
+        let chosen = |env: Environ<'_>| {
+            let mut names = Vec::new();
+            env.each(b"PATH=", &mut |entry| names.push(entry.to_vec()));
+            names
+        };
+        let mut whole = Vec::new();
+        Environ::Proc.each(b"", &mut |entry| whole.push(entry.to_vec()));
+        whole.retain(|entry| entry.starts_with(b"PATH="));
+        assert_eq!(whole.len(), 1);
+        assert_eq!(chosen(Environ::Proc), whole);
+        assert_eq!(Environ::of_process(false, chosen), whole);
+        let fake: &[&[u8]] = &[b"", b"P", b"PATH", b"PATH=", b"PATHS=1", b"PATH=2"];
+        assert_eq!(chosen(Environ::Fake(fake)), [&b"PATH="[..], b"PATH=2"]);
+    }
+
+    #[test]
     fn a_privileged_process_reads_nothing() {
         let mut count = 0;
-        Environ::of_process(true, |env| env.each(&mut |_| count += 1));
+        Environ::of_process(true, |env| env.each(b"", &mut |_| count += 1));
         assert_eq!(count, 0);
     }
 }

@@ -208,10 +208,10 @@ impl Knobs {
                 "HAKMEM_STATS_FILE is set and HAKMEM_STATS is not: expected 1, full or json there too; nothing is printed"
             ));
         }
-        env.each(&mut |entry| {
+        env.each(PREFIX, &mut |entry| {
             let (name, _) = split(entry);
             let others = OTHERS.iter().any(|prefix| name.starts_with(prefix));
-            if name.starts_with(PREFIX) && !others && find(name).is_none() {
+            if !others && find(name).is_none() {
                 report(format_args!(
                     "{}: no such knob, ignored; env-knobs.md lists them all",
                     Shown(name)
@@ -264,6 +264,7 @@ impl Knobs {
     }
 }
 
+/// Of the names of all knobs.
 const PREFIX: &[u8] = b"HAKMEM_";
 /// Variables of the benchmark harness and of hakmem-run, which are not the allocator's.
 const OTHERS: [&[u8]; 2] = [b"HAKMEM_BENCH_", b"HAKMEM_RUN_"];
@@ -286,7 +287,7 @@ fn find(name: &[u8]) -> Option<&'static Row> {
 /// Calls `visit` with the first entry of every knob, the one that `getenv` would find. Later duplicates have no effect.
 fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
     let mut met = [false; COUNT];
-    env.each(&mut |entry| {
+    env.each(PREFIX, &mut |entry| {
         let (name, value) = split(entry);
         if let Some(row) = find(name)
             && !core::mem::replace(&mut met[row.knob as usize], true)

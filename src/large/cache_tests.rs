@@ -17,7 +17,7 @@ use std::vec::Vec;
 fn alone(name: &str) -> bool {
     fake::alone(name)
         && DIRECTORY
-            .init(memory::machine_total(), sys::rlimit_as())
+            .init(sys::machine_total(), sys::rlimit_as())
             .is_ok()
 }
 

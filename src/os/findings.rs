@@ -11,8 +11,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::achieved::for_each_line;
 use super::linux;
 use super::mapping::HUGE_PAGE;
-use super::memory::{cgroup_available, file, machine_available, machine_total, number};
+use super::memory::{cgroup_available, file, machine_available, number};
 use super::message::message;
+use super::sys::machine_total;
 use super::sys::{self, Errno};
 
 /// Why something was refused. Its text says what to do.

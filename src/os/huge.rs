@@ -37,7 +37,7 @@ pub(crate) fn system_thp() -> Thp {
 
 fn read_system_thp() -> Thp {
     let mut buf = [0u8; 64];
-    match sys::read_file(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut buf) {
+    match sys::read_line(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut buf) {
         Ok(n) => parse_policy(buf.get(..n).unwrap_or(&[])),
         // A sandbox may hide sysfs. Asking costs nothing if it is not granted.
         Err(Errno::EACCES | Errno::EPERM) => Thp::Madvise,

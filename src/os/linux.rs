@@ -2,20 +2,20 @@
 //!
 //! Each function makes one system call and returns its failure. Policy is elsewhere.
 //!
-//! open, read, write, close, msync and the sleep go to the kernel through `syscall`: libc's functions of those names are
-//! cancellation points, and a thread that is cancelled must not be unwound out of malloc or free.
+//! They go to the kernel through `syscall`. libc's functions for open, read, write, close, msync and the sleep are cancellation
+//! points, and a thread that is cancelled must not be unwound out of malloc or free. Beyond that, each imported function costs
+//! the loader a look-up at the start of every program, and libc's functions lie on many pages of it. mmap and munmap stay
+//! functions: sanitizers replace them to learn of memory that comes and goes.
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::AtomicU32;
 
 use super::abi::{Errno, FileIdentity};
 
-/// libc's type for the kinds of limits, which differs between C libraries.
-#[cfg(target_env = "gnu")]
-type Resource = libc::__rlimit_resource_t;
-#[cfg(not(target_env = "gnu"))]
-type Resource = c_int;
+#[path = "linux_facts.rs"]
+mod facts;
+pub(crate) use facts::*;
 
 fn check(result: c_int) -> Result<(), Errno> {
     if result == -1 {
@@ -100,14 +100,14 @@ pub(crate) unsafe fn munmap(addr: usize, len: usize) -> Result<(), Errno> {
 /// The caller owns the range, and nobody needs the access that is taken away.
 pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), Errno> {
     // SAFETY: as the caller promises.
-    check(unsafe { libc::mprotect(ptr::with_exposed_provenance_mut(addr), len, prot) })
+    check(unsafe { libc::syscall(libc::SYS_mprotect, addr, len, prot as usize) } as c_int)
 }
 
 /// # Safety
 /// The caller owns the range. If `advice` drops its contents, nobody needs them.
 pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
     // SAFETY: as the caller promises.
-    check(unsafe { libc::madvise(ptr::with_exposed_provenance_mut(addr), len, advice) })
+    check(unsafe { libc::syscall(libc::SYS_madvise, addr, len, advice as usize) } as c_int)
 }
 
 /// # Safety
@@ -119,10 +119,10 @@ pub(crate) unsafe fn mremap(
     flags: i32,
     new_addr: usize,
 ) -> Result<usize, Errno> {
-    let old: *mut c_void = ptr::with_exposed_provenance_mut(old);
-    let new: *mut c_void = ptr::without_provenance_mut(new_addr);
-    // SAFETY: as the caller promises; without MREMAP_FIXED the kernel does not look at `new`.
-    check_address(unsafe { libc::mremap(old, old_len, new_len, flags, new) })
+    let flags = flags as usize;
+    // SAFETY: as the caller promises; without MREMAP_FIXED the kernel does not look at the new address.
+    let at = unsafe { libc::syscall(libc::SYS_mremap, old, old_len, new_len, flags, new_addr) };
+    check_address(ptr::with_exposed_provenance_mut(at as usize))
 }
 
 /// Writes one byte per OS page of `[addr, addr + len)` into `out`; bit 0 means resident. `ENOMEM` if a part is not mapped.
@@ -132,7 +132,7 @@ pub(crate) fn mincore(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Err
         return Err(Errno::EINVAL);
     }
     // SAFETY: `out` has a byte for every page, and the kernel reads nothing of the range itself.
-    check(unsafe { libc::mincore(ptr::without_provenance_mut(addr), len, out.as_mut_ptr()) })
+    check(unsafe { libc::syscall(libc::SYS_mincore, addr, len, out.as_mut_ptr()) } as c_int)
 }
 
 /// Keeps the range resident. Safe, because a program can observe nothing of it but time.
@@ -151,26 +151,6 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result<(), Errno> {
 pub(crate) fn msync(addr: usize, len: usize, flags: i32) -> Result<(), Errno> {
     // SAFETY: no memory content is changed.
     check(unsafe { libc::syscall(libc::SYS_msync, addr, len, flags) as c_int })
-}
-
-/// Names an anonymous mapping in /proc/self/maps. Many kernels lack the call and are asked only once. Nothing depends on the
-/// name.
-pub(crate) fn name_range(addr: usize, len: usize, name: &CStr) -> Result<(), Errno> {
-    const PR_SET_VMA: c_int = 0x53564d41;
-    const PR_SET_VMA_ANON_NAME: usize = 0;
-    // A kernel without the call refuses with EINVAL what every kernel with it accepts. That never changes, and a thread that
-    // does not see it yet only asks once more, so Relaxed.
-    static LACKING: AtomicBool = AtomicBool::new(false);
-    if LACKING.load(Relaxed) {
-        return Err(Errno::EINVAL);
-    }
-    // SAFETY: the kernel copies the string and changes nothing but the mapping's label.
-    let outcome =
-        check(unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name.as_ptr()) });
-    if outcome == Err(Errno::EINVAL) {
-        LACKING.store(true, Relaxed);
-    }
-    outcome
 }
 
 /// Sleeps while `*word == expected`, until it is woken or interrupted, or `timeout_ms` have passed. Returns `Ok` except after
@@ -219,103 +199,6 @@ pub(crate) fn sleep_us(us: u64) {
     unsafe { libc::syscall(libc::SYS_nanosleep, &raw const t, 0usize) };
 }
 
-/// The size of an OS page.
-pub(crate) fn page_size() -> usize {
-    // A cache of a constant: every thread that computes it stores the same number, so Relaxed.
-    static CACHE: AtomicUsize = AtomicUsize::new(0);
-    match CACHE.load(Relaxed) {
-        0 => {
-            let size = match getauxval(libc::AT_PAGESZ as usize) {
-                n if n.is_power_of_two() => n,
-                _ => 4096,
-            };
-            CACHE.store(size, Relaxed);
-            size
-        }
-        size => size,
-    }
-}
-
-/// A value of the auxiliary vector, 0 if it has none. Miri has no such vector.
-pub(crate) fn getauxval(kind: usize) -> usize {
-    if cfg!(miri) {
-        return 0;
-    }
-    // SAFETY: looks up a number in a table that the kernel wrote at start.
-    unsafe { libc::getauxval(kind as libc::c_ulong) as usize }
-}
-
-/// How many CPUs this thread may run on, at least 1.
-pub(crate) fn cpu_count() -> usize {
-    let mut mask = [0u64; 1024 / 8];
-    // SAFETY: the kernel fills at most the size given.
-    let n = unsafe {
-        libc::syscall(
-            libc::SYS_sched_getaffinity,
-            0,
-            size_of_val(&mask),
-            mask.as_mut_ptr(),
-        )
-    };
-    if n <= 0 {
-        return 1;
-    }
-    mask.iter()
-        .map(|w| w.count_ones() as usize)
-        .sum::<usize>()
-        .max(1)
-}
-
-/// The NUMA node this thread runs on at the moment, 0 if the kernel does not say.
-pub(crate) fn current_node() -> usize {
-    let (mut cpu, mut node) = (0u32, 0u32);
-    let none = ptr::null_mut::<c_void>();
-    // SAFETY: the kernel fills the two words. The third argument is unused since 2.6.24.
-    let r = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, none) };
-    if r == 0 { node as usize } else { 0 }
-}
-
-/// Makes the kernel prefer the node with this id for new pages of the calling thread.
-pub(crate) fn prefer_node(id: usize) -> Result<(), Errno> {
-    const MPOL_PREFERRED: c_int = 1;
-    let mut mask = [0u64; 1024 / 64];
-    let Some(word) = mask.get_mut(id / 64) else {
-        return Err(Errno::EINVAL);
-    };
-    *word = 1 << (id % 64);
-    // The kernel reads one bit fewer than it is told.
-    let bits = size_of_val(&mask) * 8 + 1;
-    // SAFETY: the kernel reads the mask. Where pages lie does not change what they hold.
-    check(unsafe {
-        libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, mask.as_ptr(), bits) as c_int
-    })
-}
-
-/// The soft limit on address space, `None` if it is unlimited or unreadable.
-pub(crate) fn rlimit_as() -> Option<usize> {
-    limit_of(libc::RLIMIT_AS)
-}
-
-/// Whether `PR_SET_THP_DISABLE` is in force for this process.
-pub(crate) fn thp_disabled() -> bool {
-    // SAFETY: asks for a number.
-    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0 }
-}
-
-/// A soft limit in bytes, `None` if it is unlimited or unreadable.
-pub(crate) fn limit_of(which: Resource) -> Option<usize> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: fills the struct.
-    let r = unsafe { libc::getrlimit(which, &mut limit) };
-    if r != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
-        return None;
-    }
-    usize::try_from(limit.rlim_cur).ok()
-}
-
 pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<i32, Errno> {
     // SAFETY: a C string. Not every architecture has the call `open`.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode) };
@@ -341,7 +224,7 @@ pub(crate) fn fstat(fd: i32) -> Result<FileIdentity, Errno> {
     // SAFETY: an all-zero stat is valid, and the kernel fills it.
     let mut s: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: as above.
-    check(unsafe { libc::fstat(fd, &mut s) })?;
+    check(unsafe { libc::syscall(libc::SYS_fstat, fd, &raw mut s) as c_int })?;
     Ok(FileIdentity {
         dev: s.st_dev as u64,
         ino: s.st_ino as u64,
@@ -349,6 +232,15 @@ pub(crate) fn fstat(fd: i32) -> Result<FileIdentity, Errno> {
         mode: s.st_mode,
         size: u64::try_from(s.st_size).unwrap_or(0),
     })
+}
+
+/// Another descriptor of the same file, closed on exec, not below `least`.
+pub(crate) fn duplicate(fd: i32, least: i32) -> Result<i32, Errno> {
+    // The kernel takes this argument as a whole word, of which a variadic `int` fills half.
+    let least = least as usize;
+    // SAFETY: makes a descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, least) } as c_int;
+    check(fd).map(|()| fd)
 }
 
 pub(crate) fn ftruncate(fd: i32, len: u64) -> Result<(), Errno> {
@@ -367,15 +259,15 @@ pub(crate) fn memfd_create(name: &CStr, flags: u32) -> Result<i32, Errno> {
 
 pub(crate) fn eventfd(initial: u32, flags: i32) -> Result<i32, Errno> {
     // SAFETY: makes a descriptor and touches no memory.
-    let fd = unsafe { libc::eventfd(initial, flags) };
+    let fd = unsafe { libc::syscall(libc::SYS_eventfd2, initial, flags) } as c_int;
     check(fd).map(|()| fd)
 }
 
 /// # Safety
 /// `arg` is what the request takes.
 pub(crate) unsafe fn ioctl(fd: i32, request: u64, arg: *mut c_void) -> Result<usize, Errno> {
-    // SAFETY: as the caller promises. The request's type differs between libcs.
-    check_count(unsafe { libc::ioctl(fd, request as _, arg) } as isize)
+    // SAFETY: as the caller promises.
+    check_count(unsafe { libc::syscall(libc::SYS_ioctl, fd, request as usize, arg) } as isize)
 }
 
 /// Reads one byte of this process's own memory through the kernel. Returns `EFAULT` where a load would raise a fatal signal
@@ -391,7 +283,7 @@ pub(crate) fn peek(addr: usize) -> Result<u8, Errno> {
         iov_len: 1,
     };
     // SAFETY: the kernel checks the source itself and writes one byte to `byte`.
-    let n = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    let n = unsafe { libc::process_vm_readv(pid() as i32, &to, 1, &from, 1, 0) };
     match check_count(n)? {
         1 => Ok(byte),
         _ => Err(Errno::EFAULT),

@@ -63,18 +63,6 @@ pub(crate) fn addresses_are_limited() -> bool {
     ADDRESSES_ARE_LIMITED.load(Relaxed)
 }
 
-/// Bytes of main memory the machine has; 0 if the kernel does not say.
-pub(crate) fn machine_total() -> usize {
-    // SAFETY: a struct of integers, valid when zero, which the call fills.
-    unsafe {
-        let mut info: libc::sysinfo = core::mem::zeroed();
-        if libc::sysinfo(&mut info) != 0 {
-            return 0;
-        }
-        (info.totalram as usize).saturating_mul(info.mem_unit.max(1) as usize)
-    }
-}
-
 pub(super) fn machine_available() -> usize {
     let mut buf = [0u8; 1024];
     let text = file(c"/proc/meminfo", &mut buf);

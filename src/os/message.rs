@@ -12,7 +12,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
-use super::linux::timespec_of_ms;
+use super::linux::{self, timespec_of_ms};
 use super::sys;
 
 /// Capacity of a [`Line`], the prefix and the newline included.
@@ -166,9 +166,7 @@ pub(crate) fn keep_stderr() {
         return;
     }
     sys::preserve_errno(|| {
-        // SAFETY: makes a descriptor.
-        let fd = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
-        if fd >= 0 {
+        if let Ok(fd) = linux::duplicate(libc::STDERR_FILENO, KEPT_FROM) {
             // Relaxed: a number, which every user checks before it writes.
             KEPT.store(fd, Relaxed);
         }

@@ -109,7 +109,8 @@ pub(crate) fn init() {
     // A node without CPUs (CXL memory, say) has no threads and does not count. Kernels without NUMA have neither list.
     let mut buf = [0u8; 512];
     let read = |path, buf: &mut [u8; 512]| {
-        let text = memory::file(path, buf);
+        let n = sys::read_line(path, buf).unwrap_or(0);
+        let text = buf.get(..n).unwrap_or(&[]);
         // A list that fills the buffer may have been cut.
         Ids::parse(text).filter(|_| text.len() < 512)
     };
@@ -154,6 +155,12 @@ pub(crate) fn here() -> Node {
     if count() == 1 {
         return Node::FIRST;
     }
+    among_many()
+}
+
+#[cold]
+#[inline(never)]
+fn among_many() -> Node {
     place_of(sys::current_node(), &listed(), count())
 }
 

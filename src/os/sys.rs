@@ -23,7 +23,7 @@ pub(crate) use super::linux::{
     close, cpu_count, current_node, eventfd, fstat, futex_wait, futex_wake, getauxval, ioctl,
     mincore, munlock, name_range, open, peek, read, rlimit_as, write,
 };
-pub(crate) use super::linux::{page_size, prefer_node, sleep_us};
+pub(crate) use super::linux::{machine_total, name_thread, page_size, prefer_node, sleep_us};
 
 /// Restores `errno` on drop: `free` must not change it, whatever it calls.
 #[must_use = "errno is restored when the guard is dropped"]
@@ -85,6 +85,15 @@ pub(crate) fn random() -> u64 {
 
 /// Reads a small file, at most `buf.len()` bytes of it, and returns how many it read.
 pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
+    read_up_to(path, buf, false)
+}
+
+/// Reads a file of one line, as those in /sys are.
+pub(crate) fn read_line(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
+    read_up_to(path, buf, true)
+}
+
+fn read_up_to(path: &CStr, buf: &mut [u8], one_line: bool) -> Result<usize, Errno> {
     let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let mut filled = 0;
     let outcome = loop {
@@ -92,7 +101,13 @@ pub(crate) fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
             None | Some([]) => break Ok(filled),
             Some(rest) => match read(fd, rest) {
                 Ok(0) => break Ok(filled),
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    // A file of the kernel's that has one line comes whole with the first read.
+                    if one_line && buf.get(filled - 1) == Some(&b'\n') {
+                        break Ok(filled);
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 Err(e) => break Err(e),
             },
@@ -145,6 +160,19 @@ mod tests {
             Err(Errno::ENOENT)
         );
         assert_eq!(read_file(c"/proc/self/comm", &mut []), Ok(0));
+    }
+
+    #[test]
+    fn a_line_takes_one_read_and_a_file_two() {
+        use super::super::fake::{self, Call};
+        let (mut one, mut two) = ([0u8; 64], [0u8; 64]);
+        fake::clear();
+        let n = read_line(c"/proc/self/comm", &mut one).expect("comm is readable");
+        assert_eq!(fake::calls().of(Call::Read), 1);
+        assert_eq!(read_file(c"/proc/self/comm", &mut two), Ok(n));
+        assert_eq!(fake::calls().of(Call::Read), 3);
+        assert_eq!(one, two);
+        fake::clear();
     }
 
     #[test]

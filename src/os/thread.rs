@@ -1,5 +1,6 @@
 //! Threads, as the C library and the kernel see them.
 
+use super::linux;
 use super::object;
 use super::sys::{self, Errno};
 use crate::base::tuning;
@@ -100,10 +101,7 @@ pub(crate) fn is_of_process() -> bool {
 /// The number of a thread that no process has: more than the kernel ever gives.
 pub(crate) const NO_THREAD: u32 = i32::MAX as u32;
 
-pub(crate) fn pid() -> u32 {
-    // SAFETY: a plain query, which cannot fail.
-    unsafe { libc::getpid() as u32 }
-}
+pub(crate) use super::linux::pid;
 
 /// Whether the thread with this number has ended, so that it runs no further instruction of the process. False if the kernel
 /// refuses to say. Leaves `errno` alone.
@@ -125,14 +123,8 @@ pub(crate) fn count() -> Option<u64> {
     }
     // glibc does not set its flag again in the child of a fork, and musl has none. A directory has a link for each directory in
     // it, and two more.
-    sys::preserve_errno(|| {
-        // SAFETY: an all-zero `stat` is valid, and the kernel fills it.
-        unsafe {
-            let mut stat: libc::stat = core::mem::zeroed();
-            let known = libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0;
-            known.then_some((stat.st_nlink as u64).saturating_sub(2))
-        }
-    })
+    let links = sys::preserve_errno(|| linux::links(c"/proc/self/task"));
+    links.ok().map(|links| links.saturating_sub(2))
 }
 
 /// Whether the thread sleeps and a signal could wake it, as when it waits for a lock. Leaves `errno` alone.

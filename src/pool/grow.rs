@@ -5,7 +5,7 @@ use super::{Account, Claim, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
-use crate::os::huge::{self, Thp};
+use crate::os::huge;
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
@@ -187,7 +187,7 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     // With MAP_POPULATE huge pages would be requested too late, after the memory has come. `run_prefault` populates then.
     let at_once = how == Prefault::MapPopulate
         && !huge
-        && huge::system_thp() != Thp::Always
+        && huge::system_thp() != huge::Thp::Always
         && memory::allow_populate(SUPERSLAB);
     let map = if at_once {
         mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
@@ -199,11 +199,18 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
         if huge {
             trial::huge_pages_wished();
             let _ = huge::advise(map.addr, map.len);
-        } else if huge::system_thp() == Thp::Always {
+        } else if is_refused(how, huge::system_thp) {
             let _ = huge::refuse(map.addr, map.len);
         }
     }
     Ok((map, huge))
+}
+
+/// Whether a new superslab that asks for no huge pages refuses them. If the system's policy is "always", a first touch brings 2 MiB
+/// in. The kernel's word on that is a file, and reading it costs ten times as much as refusing, so it is read only for what is
+/// to be collapsed: the kernel collapses nothing that was refused.
+fn is_refused(how: Prefault, system: impl FnOnce() -> huge::Thp) -> bool {
+    how != Prefault::Collapse || system() == huge::Thp::Always
 }
 
 /// Whether a new superslab asks for huge pages. Under auto it does if it will be densely written, or if the policy makes all of
@@ -265,4 +272,19 @@ fn put_spare(node: Node, descriptor: *mut Superslab) {
         (*descriptor).list.next = pool.spare;
     }
     pool.spare = descriptor;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_collapsed_is_refused_only_to_a_system_that_always_gives() {
+        assert!(!is_refused(Prefault::Collapse, || huge::Thp::Madvise));
+        assert!(!is_refused(Prefault::Collapse, || huge::Thp::Never));
+        assert!(is_refused(Prefault::Collapse, || huge::Thp::Always));
+        assert!(is_refused(Prefault::Off, || unreachable!(
+            "no file is read"
+        )));
+    }
 }

@@ -97,15 +97,11 @@ pub(crate) fn trim() {
     };
     let barren = Cell::new(true);
     for split_from in SPLIT_FROM {
-        purge_while(
-            split_from,
-            |pool, _| over(pool),
-            |bytes| {
-                if bytes > 0 {
-                    barren.set(false);
-                }
-            },
-        );
+        purge_while(split_from, &|pool, _| over(pool), &|bytes| {
+            if bytes > 0 {
+                barren.set(false);
+            }
+        });
     }
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
@@ -127,8 +123,8 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
     for split_from in SPLIT_FROM {
         purge_while(
             split_from,
-            |pool, _| got.get() < bytes && pool.whole().dirty_bytes > asked_for,
-            |some| got.set(got.get() + some),
+            &|pool, _| got.get() < bytes && pool.whole().dirty_bytes > asked_for,
+            &|some| got.set(got.get() + some),
         );
     }
     got.get()
@@ -141,7 +137,7 @@ pub(crate) fn decay(now: u64) {
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
-    purge_while(SPLIT_AGED_FROM, |_, superslab| aged(superslab), |_| {});
+    purge_while(SPLIT_AGED_FROM, &|_, superslab| aged(superslab), &|_| {});
 }
 
 /// Purges everything it can, including what was populated ahead of use. Returns the bytes given back. No lock may be held.
@@ -150,17 +146,19 @@ pub(crate) fn purge_all() -> usize {
     for node in numa::all() {
         lock(node).give_up_populated();
     }
-    purge_while(1, |_, _| true, |_| {});
+    purge_while(1, &|_, _| true, &|_| {});
     (counts().returned - before) as usize
 }
 
 /// Purges the dirty superslabs of all nodes, oldest first, each once, for as long as `go_on` returns true. One on a huge page
 /// is split only if at least `split_from` of its slots are free; otherwise it keeps its place in the queue. `gone` is called
 /// with the bytes that each purge gave back. No lock may be held.
+///
+/// One copy serves all callers: each purge is a system call, beside which two calls through pointers are nothing.
 fn purge_while(
     split_from: u32,
-    go_on: impl Fn(&Held, *mut Superslab) -> bool,
-    gone: impl Fn(usize),
+    go_on: &dyn Fn(&Held, *mut Superslab) -> bool,
+    gone: &dyn Fn(usize),
 ) {
     let mut passes = [const { Pass::NONE }; numa::MOST];
     for node in numa::all().skip(1) {
@@ -185,7 +183,7 @@ fn purge_while(
             pass.step(&pool, superslab);
             let whole = (*superslab).is_whole();
             if !whole || (*superslab).free.count_ones() >= split_from {
-                pool = purge_one(pool, superslab, whole, &gone);
+                pool = purge_one(pool, superslab, whole, gone);
             }
         }
         pass.look(&pool);
@@ -200,7 +198,7 @@ unsafe fn purge_one(
     mut pool: Held,
     superslab: *mut Superslab,
     whole: bool,
-    gone: impl Fn(usize),
+    gone: &dyn Fn(usize),
 ) -> Held {
     // SAFETY: it is listed, and the lock is held. From `take_out` on only this thread changes it, except for slots being
     // released.

@@ -84,9 +84,20 @@ pub(crate) struct Directory {
     /// The address entered last: a hint only.
     latest: AtomicUsize,
     lock: Lock,
-    /// One bit per [`PART`] of the reservation that is writable.
-    writable: [AtomicU64; PARTS.div_ceil(64)],
+    writable: &'static Parts,
 }
+
+/// One bit per [`PART`] of the reservation that is writable. Apart from the directory: what a start writes should lie on few
+/// pages, and it writes to little of this.
+struct Parts([AtomicU64; PARTS.div_ceil(64)]);
+
+impl Parts {
+    const fn new() -> Parts {
+        Parts([const { AtomicU64::new(0) }; PARTS.div_ceil(64)])
+    }
+}
+
+static WRITABLE: Parts = Parts::new();
 
 /// What every lookup finds before the directory exists.
 static NO_TAG: AtomicU32 = AtomicU32::new(0);
@@ -98,10 +109,10 @@ static NO_ENTRY: Entry = Entry {
 // SAFETY: all but the two plain words are atomics; for those see the fields.
 unsafe impl Sync for Directory {}
 
-pub(crate) static DIRECTORY: Directory = Directory::new();
+pub(crate) static DIRECTORY: Directory = Directory::new(&WRITABLE);
 
 impl Directory {
-    const fn new() -> Directory {
+    const fn new(writable: &'static Parts) -> Directory {
         Directory {
             tags: UnsafeCell::new(&raw const NO_TAG),
             mask: UnsafeCell::new(0),
@@ -110,7 +121,7 @@ impl Directory {
             table: AtomicUsize::new(0),
             latest: AtomicUsize::new(0),
             lock: Lock::new(),
-            writable: [const { AtomicU64::new(0) }; PARTS.div_ceil(64)],
+            writable,
         }
     }
 
@@ -226,17 +237,17 @@ impl Directory {
     fn prepare_part(&self, part: usize) -> Result<(), Errno> {
         let (word, bit) = (part / 64, 1u64 << (part % 64));
         // Acquire pairs with the Release below: the mprotect has happened.
-        if self.writable[word].load(Ordering::Acquire) & bit != 0 {
+        if self.writable.0[word].load(Ordering::Acquire) & bit != 0 {
             return Ok(());
         }
         let _guard = self.lock.lock();
-        if self.writable[word].load(Ordering::Relaxed) & bit != 0 {
+        if self.writable.0[word].load(Ordering::Relaxed) & bit != 0 {
             return Ok(());
         }
         let start = self.table.load(Ordering::Relaxed) + part * PART;
         // SAFETY: the part lies in our own reservation, which is whole parts long, and nobody could write to it yet.
         unsafe { mapping::make_writable(start, PART).or_else(|_| mapping::renew(start, PART))? };
-        self.writable[word].fetch_or(bit, Ordering::Release);
+        self.writable.0[word].fetch_or(bit, Ordering::Release);
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::os::fake::{self, Call};
+use std::boxed::Box;
 use std::thread;
 
 /// The smallest span: 512 indexes, none of them mapped memory.
 fn small() -> Directory {
-    let directory = Directory::new();
+    let directory = Directory::new(Box::leak(Box::new(Parts::new())));
     let limit = Directory::table_bytes(MIN_SPAN_SHIFT) * 16;
     directory.init(0, Some(limit)).expect("a table of 128 KiB");
     directory
@@ -16,7 +17,7 @@ const SPAN: usize = 1 << MIN_SPAN_SHIFT;
 
 #[test]
 fn before_the_tables_nothing_is_held() {
-    let directory = Directory::new();
+    let directory = Directory::new(Box::leak(Box::new(Parts::new())));
     for addr in [0, 1, SUPERSLAB - 1, SUPERSLAB, SPAN, usize::MAX] {
         assert!(!directory.ready() && !directory.holds(addr));
         assert_eq!(directory.tag(addr), Tag::NONE);
@@ -111,7 +112,7 @@ fn of_several_threads_that_enter_one_index_one_succeeds() {
 #[test]
 fn the_span_follows_the_machine_and_the_limit() {
     let shift = |machine, limit| {
-        let directory = Directory::new();
+        let directory = Directory::new(Box::leak(Box::new(Parts::new())));
         directory.init(machine, limit).expect("a table");
         (directory.entry_mask.load(Ordering::Relaxed) + 1).ilog2() + SUPERSLAB_SHIFT
     };

@@ -3,7 +3,7 @@
 //! lock, a leaf. It populates nothing, so it is short.
 
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
-use crate::os::huge::{self, Thp};
+use crate::os::huge;
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
 use crate::os::sys::{self, Errno};
@@ -53,10 +53,9 @@ fn allocate_bytes(size: usize, align: usize) -> Option<NonNull<u8>> {
 
 fn map(len: usize) -> Result<Mapping, Errno> {
     let map = mapping::map_aligned(len, sys::page_size(), None)?;
-    if huge::system_thp() == Thp::Always {
-        // SAFETY: advice on our own mapping. Metadata is sparse: a huge page would cost a small program 2 MiB.
-        let _ = unsafe { huge::refuse(map.addr, map.len) };
-    }
+    // SAFETY: advice on our own mapping. Metadata is sparse: where the system gives huge pages to all, one would cost a small
+    // program 2 MiB.
+    let _ = unsafe { huge::refuse(map.addr, map.len) };
     Ok(map)
 }
 

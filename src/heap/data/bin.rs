@@ -193,6 +193,7 @@ impl Bin {
                 None => (Bin::own(heap, class), 0, Bin::own_room(heap, class)),
             };
             (*heap).bottoms[class] = bottom;
+            (*heap).rows[class] = 0;
             let bin = &raw mut (*heap).front.bins[class];
             Bin::set_top(bin, bottom.add(count));
             (*bin).end = bottom.add(room);
@@ -283,6 +284,8 @@ impl Bin {
     pub(crate) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
         // SAFETY: the caller's promise.
         debug_assert!(count <= unsafe { Bin::room(heap, class) });
+        // SAFETY: a word of a heap whose bin the caller may change.
+        unsafe { (*heap).rows[class] = 0 };
         // A fork in another thread may freeze this one anywhere. The child must find addresses of the bin's own blocks below
         // the top, and nothing else (rule 13).
         compiler_fence(Ordering::Release);

@@ -155,6 +155,9 @@ pub(crate) struct Heap {
     pub(crate) freeing: Classes,
     /// What `slow::watch` may still spend. The thread's alone.
     pub(crate) watch: usize,
+    /// Of each bin, how many of its oldest blocks are known to lie in a row (`slow::watch`); 0 if nobody has looked since they
+    /// came. It belongs to whoever may change the bin.
+    pub(crate) rows: [u16; CLASSES],
     /// Each bin's place below its oldest block, which holds null. It is one of the bin's own, of a magazine, or of the stand-in
     /// while the bin has no places. It changes only under the lock.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
@@ -182,7 +185,7 @@ pub(crate) fn carve_count(class: usize) -> usize {
     }
 }
 
-/// What `slow::watch` may spend for one heap, in its units: about 90,000 instructions.
+/// What `slow::watch` may spend for one heap, in its units: about 35,000 instructions.
 pub(crate) const WATCHED: usize = 12 << 10;
 
 /// Locks `heap`.

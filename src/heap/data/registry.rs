@@ -12,19 +12,18 @@ use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
-const SHELF: usize = 1024;
+/// A shelf is short: the first one shares its page with the first heap, which is made right after it.
+const SHELF: usize = 64;
+const MOST_SHELVES: usize = MOST.div_ceil(SHELF as u32) as usize;
 /// Ids end here. Threads beyond share the threadless heap.
 const MOST: u32 = NOBODY;
-const _: () = assert!(
-    MOST as usize <= SHELF * SHELF,
-    "the shelves hold every heap"
-);
 /// The *threadless heap*: it serves threads that have no heap of their own, under its lock.
 pub(crate) const SHARED_ID: u32 = 1;
 
 type Shelf = [AtomicPtr<Heap>; SHELF];
 
-static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mut()) }; SHELF];
+static SHELVES: [AtomicPtr<Shelf>; MOST_SHELVES] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; MOST_SHELVES];
 /// The next id. Id 0 is never a heap's.
 static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);

@@ -160,10 +160,16 @@ fn from_anywhere(class: usize) -> Fresh {
     // SAFETY: as above.
     unsafe { watch::unless_empty(bin_at(front, class * size_of::<Bin>()), class) };
     if tls::is_dead(front) || tls::is_empty(front) {
-        return threadless::alloc(class);
+        return without_heap(class);
     }
     // SAFETY: neither stand-in, so the front of this thread's own heap.
     unsafe { refill::refill(front.cast::<Heap>(), class) }
+}
+
+#[cold]
+#[inline(never)]
+fn without_heap(class: usize) -> Fresh {
+    threadless::alloc(class)
 }
 
 /// The first word on the configuration counts; later ones are only compared with it.

@@ -12,6 +12,7 @@ use crate::heap::upkeep::tick;
 use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::report;
+use core::ptr;
 
 /// Handles a free that found the bin full. The older half of the bin goes onto the stack, so that a program that takes and
 /// frees in turns does not come again soon. All of it goes if the class's last slow path was a free too.
@@ -22,6 +23,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
         let guard = lock(heap);
+        let mut sorter = Sorter::new(heap, true);
         let count = Bin::count(heap, class);
         if count > 0 {
             let first = Bin::first(heap, class);
@@ -35,11 +37,12 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 count.div_ceil(2)
             };
             (*heap).freeing.add(class);
-            if old < count || !stack::put_bin(heap, class) {
+            if (*heap).watch > 0 {
+                return_oldest(heap, class, old, &mut sorter);
+            } else if old < count || !stack::put_bin(heap, class) {
                 stack::put_oldest(heap, class, old);
             }
         }
-        let mut sorter = Sorter::new(heap, true);
         if size_class::is_run(class) {
             watch::run_freed(block, class);
             stack::put(heap, class, &raw const block, 1);
@@ -61,6 +64,21 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         let todo = tick::look(heap);
         drop(guard);
         todo.run();
+    }
+}
+
+/// Puts the oldest blocks of the bin back where they belong. A watched heap keeps none on its stack: in its slab a bit says of each
+/// whether it is free, while the batches of a stack are searched.
+///
+/// # Safety
+/// The caller holds the lock and is the heap's thread; so many are in the bin.
+unsafe fn return_oldest(heap: *mut Heap, class: usize, some: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (first, left) = (Bin::first(heap, class), Bin::count(heap, class) - some);
+        open::blocks(heap, first, some, class, sorter);
+        ptr::copy(first.add(some), first, left);
+        Bin::set_count(heap, class, left);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::slab::check;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::magazine::Magazine;
 use crate::slab::report;
+use crate::slab::slab::Blocks;
 use crate::slab::superslab::Superslab;
 use core::slice;
 
@@ -36,6 +37,40 @@ fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
         hits | u32::from(half(other) == half(block))
     });
     hits != 0 && blocks.contains(&block)
+}
+
+/// Whether a block is in the bin.
+///
+/// Blocks that were never handed out lie there in a row, the highest address lowest: among those the place of one is computed. A
+/// row stays one for as long as its blocks are there. They only go, newest first, until a free comes here and cuts it to what is
+/// left, before its own block is put on top. Whatever else puts blocks in sets `rows` to 0.
+///
+/// # Safety
+/// The heap is the calling thread's, the block one of `class`, and the heap is watched: nothing is freed without a look.
+pub(in crate::heap) unsafe fn in_bin(
+    heap: *mut Heap,
+    block: *mut Block,
+    class: usize,
+    left: &mut usize,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let (blocks, row) = unsafe { (Bin::blocks(heap, class), &mut (*heap).rows[class]) };
+    let Some(&oldest) = blocks.first() else {
+        *row = 0;
+        return false;
+    };
+    let size = size_class::size(class);
+    if *row == 0 {
+        let follows =
+            |pair: &&[*mut Block]| pair[0] as usize == (pair[1] as usize).wrapping_add(size);
+        *row = 1 + blocks.windows(2).take_while(follows).count() as u16;
+        *left = left.saturating_sub(usize::from(*row));
+    }
+    *row = (*row).min(blocks.len() as u16);
+    let (in_row, others) = blocks.split_at(usize::from(*row));
+    let below = (oldest as usize).wrapping_sub(block as usize);
+    let at = Blocks::of(class).index(below);
+    at.and_then(|at| in_row.get(at)) == Some(&block) || among(others, block, left)
 }
 
 /// Looks at a block that is being freed, if the heap is watched.
@@ -96,14 +131,17 @@ unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
         let mut free = match size_class::is_run(class) {
             true => asked != "free" && Superslab::is_free_run(block),
             false => {
-                let (bin, out) = (Bin::blocks(heap, class), Out::blocks(heap, class));
-                among(bin, block, &mut left) || among(out, block, &mut left)
+                in_bin(heap, block, class, &mut left)
+                    || ((*heap).gathered.has(class)
+                        && among(Out::blocks(heap, class), block, &mut left))
             }
         };
         if !free && !size_class::is_run(class) {
             let owner = registry::heap(tag.owner());
-            free = has(heap, block, class, &mut left)
-                || (owner != heap && !owner.is_null() && has(owner, block, class, &mut left));
+            free = has(heap, true, block, class, &mut left)
+                || (owner != heap
+                    && !owner.is_null()
+                    && has(owner, false, block, class, &mut left));
         }
         if free {
             report::free_already(asked, block, class);
@@ -116,7 +154,16 @@ unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
 }
 
 /// [`shelved`], as far as the heap's lock is free.
-unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
+///
+/// # Safety
+/// `heap` is the calling thread's, if it is `mine`; `block` is as for [`shelved`].
+unsafe fn has(
+    heap: *mut Heap,
+    mine: bool,
+    block: *mut Block,
+    class: usize,
+    left: &mut usize,
+) -> bool {
     // SAFETY: heaps live for ever, and the caller holds no lock.
     unsafe {
         let Some(guard) = (*heap).lock.try_lock() else {
@@ -124,8 +171,10 @@ unsafe fn has(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize
         };
         let free = shelved(heap, block, class, left);
         drop(guard);
-        // Somebody may have posted to it meanwhile and gone away.
-        drain::look_again(heap);
+        if !mine {
+            // Somebody may have posted to it meanwhile and gone away.
+            drain::look_again(heap);
+        }
         free
     }
 }

@@ -6,3 +6,4 @@ mod oom_tests;
 mod stack_bounds_tests;
 mod stack_tests;
 mod walk_tests;
+mod watch_tests;

@@ -77,15 +77,21 @@ fn ensure_ready_slow() -> bool {
         STATE.store(READY, Ordering::Release);
         let count = knobs::get().prewarm as usize;
         if count > 0 {
-            let had = pool::prewarm(knobs::get(), count);
-            if had < count {
-                message::message!(
-                    "HAKMEM_SS_PREWARM={count}: {had} superslabs were populated; memory or a limit ended it"
-                );
-            }
+            prewarm(count);
         }
     }
     true
+}
+
+#[cold]
+#[inline(never)]
+fn prewarm(count: usize) {
+    let had = pool::prewarm(knobs::get(), count);
+    if had < count {
+        message::message!(
+            "HAKMEM_SS_PREWARM={count}: {had} superslabs were populated; memory or a limit ended it"
+        );
+    }
 }
 
 fn make_usable() -> bool {
@@ -95,11 +101,7 @@ fn make_usable() -> bool {
     let address_limit = sys::rlimit_as();
     memory::note_limits(address_limit);
     batch::set_secret(sys::random());
-    if DIRECTORY
-        .init(memory::machine_total(), address_limit)
-        .is_err()
-        || !registry::create_shared()
-    {
+    if DIRECTORY.init(sys::machine_total(), address_limit).is_err() || !registry::create_shared() {
         return false;
     }
     pool::set_retain(knobs.retain_mb, knobs.purge_delay_ms);

@@ -81,8 +81,8 @@ fn start() {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // The threadless heap serves what the C library allocates for this thread.
     tls::set_dead();
-    // SAFETY: names this thread; a kernel that would not is no harm.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"hakmem-ahead".as_ptr()) };
+    // A kernel that would not is no harm.
+    let _ = sys::name_thread(c"hakmem-ahead");
     let knobs = knobs::get();
     let mut claimed = pool::counts().claimed_slots;
     let mut still = 0;
