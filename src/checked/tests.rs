@@ -9,7 +9,7 @@ use super::walk::each_class;
 use super::{calls, table};
 use crate::base::size_class::RUN_MAX;
 use crate::os::lock::LockedGuard;
-use crate::os::memory;
+use crate::os::sys;
 use crate::slab::directory::DIRECTORY;
 use std::format;
 use std::string::String;
@@ -21,7 +21,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// No other test of this file runs meanwhile.
 fn alone() -> MutexGuard<'static, ()> {
     DIRECTORY
-        .init(memory::machine_total(), None)
+        .init(sys::machine_total(), None)
         .expect("a directory");
     ALONE
         .lock()
