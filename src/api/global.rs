@@ -104,7 +104,7 @@ mod serve {
         #[inline]
         unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
             // SAFETY: the trait's contract.
-            unsafe { realloc::realloc(ptr, layout.size(), layout.align(), new_size) }
+            unsafe { realloc::realloc(ptr, Some(layout.size()), layout.align(), new_size) }
         }
     }
 }

@@ -178,7 +178,7 @@ pub unsafe fn realloc(ptr: *mut u8, new_size: usize) -> *mut u8 {
 /// ```
 pub unsafe fn realloc_aligned(ptr: *mut u8, new_size: usize, align: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { resize::realloc(ptr, free_slow::usable_size(ptr, "realloc"), align, new_size) }
+    unsafe { resize::realloc(ptr, None, align, new_size) }
 }
 
 /// Bytes that the block holds; see [`crate::usable_size`].

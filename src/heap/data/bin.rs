@@ -297,16 +297,6 @@ impl Bin {
         compiler_fence(Ordering::Release);
     }
 
-    /// The newest block, or null.
-    ///
-    /// # Safety
-    /// `this` is the calling thread's, or a stand-in.
-    #[inline(always)]
-    pub(crate) unsafe fn newest(this: *mut Bin) -> *mut Block {
-        // SAFETY: `top` is a place of the bin; the one at the bottom holds null.
-        unsafe { *Bin::top(this) }
-    }
-
     /// The blocks in the bin, oldest first.
     ///
     /// # Safety
@@ -335,7 +325,7 @@ impl Bin {
     /// `this` is the calling thread's, or a stand-in.
     #[inline(always)]
     pub(crate) unsafe fn pop(this: *mut Bin) -> Option<*mut u8> {
-        // SAFETY: as in `newest`; blocks in a bin are free and nobody else's.
+        // SAFETY: `top` is a place of the bin, and two at the bottom hold null; blocks in a bin are free and nobody else's.
         unsafe {
             let top = Bin::top(this);
             let (block, next) = (*top, *top.sub(1));

@@ -61,9 +61,19 @@ fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     }
 }
 
+/// A size up to [`SMALL_MAX`] at an alignment above [`MIN_ALIGN`].
 #[inline(never)]
 fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
-    alloc_other(size, align, caller)
+    let rounded = (size.max(1) + align - 1) & !(align - 1);
+    if rounded > SMALL_MAX {
+        return alloc_other(size, align, caller);
+    }
+    // A block of a small class is as large as the offset of its bin, and a multiple of what its size is a multiple of.
+    // SAFETY: as in `alloc`.
+    match unsafe { Bin::pop(bin_at(tls::get(), rounded)) } {
+        Some(block) => block,
+        None => alloc_slow(rounded / MIN_ALIGN, size, align, caller).ptr,
+    }
 }
 
 #[inline(always)]
@@ -219,19 +229,11 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
 /// As [`alloc`], with all `size` bytes zero.
 pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let fresh = match size_class::of_layout(size, align) {
-        Some(class) => {
-            let front = tls::get();
-            // SAFETY: as in `alloc_class`.
-            let empty = unsafe { Bin::newest(&raw mut (*front).bins[class]).is_null() };
-            if empty {
-                alloc_slow(class, size, align, caller)
-            } else {
-                Fresh {
-                    ptr: alloc_class(class, size, align, caller),
-                    zero: false,
-                }
-            }
-        }
+        // SAFETY: as in `alloc_class`.
+        Some(class) => match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
+            Some(ptr) => Fresh { ptr, zero: false },
+            None => alloc_slow(class, size, align, caller),
+        },
         None => alloc_huge(size, align, true, caller),
     };
     if fresh.ptr.is_null() {
@@ -273,23 +275,61 @@ pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
 /// A small block that is not this heap's, mostly: in a program whose threads hand memory on, every other free.
 #[inline(never)]
 unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
-    let front = tls::get();
     let tag = DIRECTORY.tag(ptr as usize);
-    // As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
-    let class = (size + 15) >> 4;
-    // SAFETY: `front` is this thread's own heap where it is no stand-in; the tag, of an address the directory covers, is
-    // that of a slab of ours of the class the caller names.
+    // SAFETY: the caller's promise. As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
     unsafe {
-        if tag.class() == class
-            && class != 0
-            && (*front).tag != Tag::of_owner(NOBODY).0
+        let class = (size + 15) >> 4;
+        if tag.class() == class && class != 0 && gather(ptr, tag, class) {
+            return;
+        }
+        dealloc_aligned(ptr, size, align);
+    }
+}
+
+/// The same at an alignment that asks for a larger class than the size, mostly.
+#[inline(never)]
+unsafe fn dealloc_aligned(ptr: *mut u8, size: usize, align: usize) {
+    let front = tls::get();
+    let rounded = (size.max(1) + align - 1) & !(align - 1);
+    // SAFETY: as in `dealloc`; see `alloc_aligned`.
+    unsafe {
+        let offset = (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize;
+        if offset == rounded && rounded <= SMALL_MAX {
+            return push(front, ptr.cast(), offset);
+        }
+        dealloc_other(ptr, size, align);
+    }
+}
+
+/// A block that is not this heap's, mostly, freed by its address alone.
+#[inline(never)]
+unsafe fn free_foreign(ptr: *mut u8) {
+    let tag = DIRECTORY.tag(ptr as usize);
+    let class = tag.class();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !((1..CLASSES).contains(&class) && gather(ptr, tag, class)) {
+            free_slow(ptr, None);
+        }
+    }
+}
+
+/// Adds a block to those that go to the heap that its tag names, if the thread gathers blocks for that heap and one more does not
+/// fill the batch.
+///
+/// # Safety
+/// The caller gives up the block at `ptr`, if there is one. `tag` is what the directory has for the address, and `class` the tag's,
+/// one of blocks.
+#[inline(always)]
+unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) -> bool {
+    let front = tls::get();
+    // SAFETY: `front` is this thread's own heap where it is no stand-in; the tag, of an address the directory covers, is
+    // that of a slab of ours.
+    unsafe {
+        (*front).tag != Tag::of_owner(NOBODY).0
             && (*front).tag != Tag::of_owner(tag.owner()).0
             && DIRECTORY.holds(ptr as usize)
             && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
-        {
-            return;
-        }
-        dealloc_other(ptr, size, align);
     }
 }
 
@@ -322,7 +362,7 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     unsafe {
         let offset = (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize;
         if offset >= CLASSES * size_of::<Bin>() {
-            return free_slow(ptr, None);
+            return free_foreign(ptr);
         }
         push(front, ptr.cast(), offset);
     }

@@ -12,13 +12,13 @@ use crate::os::{clock, findings};
 use core::ptr;
 
 /// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
-/// as it was, when out of memory. `old_size` is what the caller asked for, or the block's usable size.
+/// as it was, when out of memory. `old_size` is what the caller asked for; without it the block's usable size counts.
 ///
 /// # Safety
 /// `ptr` is a block of this allocator, in use, of at least `old_size` bytes and at `align`.
 pub(crate) unsafe fn realloc(
     ptr: *mut u8,
-    old_size: usize,
+    old_size: Option<usize>,
     align: usize,
     new_size: usize,
 ) -> *mut u8 {
@@ -28,6 +28,7 @@ pub(crate) unsafe fn realloc(
     let class = free_slow::class_of(ptr, "realloc");
     // SAFETY: the caller's promises.
     unsafe {
+        let old_size = old_size.unwrap_or_else(|| free_slow::bytes_of(ptr, class, "realloc"));
         if class >= size_class::CLASSES {
             if let Some(new) = without_class(ptr, old_size, align, new_size, class) {
                 return new;

@@ -87,7 +87,7 @@ fn work() -> usize {
         let new_size = block.size * 5;
         // SAFETY: live; replaced only where the answer is not null.
         unsafe {
-            let new = realloc::realloc(block.ptr, block.size, block.align, new_size);
+            let new = realloc::realloc(block.ptr, Some(block.size), block.align, new_size);
             if new.is_null() {
                 refused += 1;
             } else {
@@ -128,7 +128,7 @@ fn pieces() -> usize {
     unsafe {
         marks(ptr).for_each(|(place, mark)| *place = mark);
         for new_size in [5 * SIZE, 3 * SIZE / 2] {
-            let new = realloc::realloc(ptr, size, 16, new_size);
+            let new = realloc::realloc(ptr, Some(size), 16, new_size);
             if new.is_null() {
                 refused += 1;
                 continue;
@@ -302,7 +302,7 @@ fn single_slots_serve_where_there_is_nothing_else() {
                 unsafe {
                     assert!(!zeroed || (0..size).all(|at| *ptr.add(at) == 0));
                     ptr.write_bytes(0xA5, size);
-                    let ptr = realloc::realloc(ptr, size, align, size - 500);
+                    let ptr = realloc::realloc(ptr, Some(size), align, size - 500);
                     assert!(!ptr.is_null());
                     hot::dealloc(ptr, size - 500, align);
                 }
