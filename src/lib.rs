@@ -148,6 +148,8 @@ mod api;
 #[cfg_attr(loom, allow(dead_code, unused_imports))]
 mod base;
 #[cfg(not(loom))]
+mod guarded;
+#[cfg(not(loom))]
 mod heap;
 #[cfg(all(loom, test))]
 #[allow(dead_code)]

@@ -68,6 +68,8 @@ pub(crate) struct Knobs {
     pub(crate) stats_file: Option<PathBytes>,
     /// Whether the preloaded library keeps RTLD_DEEPBIND.
     pub(crate) deepbind: bool,
+    /// One in so many slow paths of a thread is given a guarded block; 0 means none.
+    pub(crate) guard_every: u32,
     raw: [u32; COUNT],
     sources: [Source; COUNT],
 }
@@ -136,6 +138,7 @@ impl Knobs {
             stats: StatsMode::from_raw(value(Knob::Stats)),
             stats_file: None,
             deepbind: value(Knob::Deepbind) != 0,
+            guard_every: value(Knob::GuardEvery),
             raw,
             sources,
         }

@@ -23,10 +23,11 @@ pub(super) enum Knob {
     Stats,
     StatsFile,
     Deepbind,
+    GuardEvery,
 }
 
 /// How many knobs there are.
-pub(super) const COUNT: usize = 15;
+pub(super) const COUNT: usize = 16;
 
 /// Everything about one knob.
 pub(super) struct Row {
@@ -56,6 +57,9 @@ pub(super) struct Row {
     )]
     pub(super) when: &'static str,
 }
+
+/// The default of `HAKMEM_GUARD_EVERY`; `docs/hardening.md` has what it costs.
+const GUARD_EVERY: u32 = 2000;
 
 /// The same default under every profile.
 const fn all(raw: u32) -> [u32; 3] {
@@ -225,6 +229,18 @@ pub(super) static TABLE: [Row; COUNT] = [
         what: "Under libhakmem.so, 1 keeps the flag RTLD_DEEPBIND of dlopen and dlmopen. 0 drops it: a library that is opened with it would call glibc's malloc and free, also for blocks of hakmem.",
         cost: "With 1 a block that such a library exchanges with the program crashes it. With 0 the program's definition of a name comes before the library's own.",
         when: "1 for a library that has names in common with the program and exchanges no blocks with it.",
+    },
+    Row {
+        knob: Knob::GuardEvery,
+        name: "HAKMEM_GUARD_EVERY",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000_000_000,
+        },
+        by_profile: all(GUARD_EVERY),
+        what: "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with one line that names it. At most 64 blocks are guarded at once, and none under a limit of address space.",
+        cost: "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
+        when: "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself.",
     },
 ];
 

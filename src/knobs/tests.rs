@@ -60,6 +60,7 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_STATS=json",
             "HAKMEM_STATS_FILE=/tmp/%p",
             "HAKMEM_DEEPBIND=1",
+            "HAKMEM_GUARD_EVERY=16",
         ],
     );
     assert!(lines.is_empty(), "{lines:?}");
@@ -77,6 +78,7 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.stats, StatsMode::Json);
     assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/%p");
     assert!(knobs.deepbind);
+    assert_eq!(knobs.guard_every, 16);
     assert!(
         printed(&knobs)
             .iter()
@@ -99,6 +101,7 @@ fn every_knob_can_be_set_in_code() {
         .huge_cache_mb(13)
         .heap_cache_kb(14)
         .purge_delay_ms(15)
+        .guard_every(16)
         .background(false)
         .verbose(true)
         .stats(StatsMode::Text)
@@ -117,6 +120,7 @@ fn every_knob_can_be_set_in_code() {
     assert_eq!(knobs.huge_cache_mb, 13);
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
+    assert_eq!(knobs.guard_every, 16);
     assert!(!knobs.background);
     assert!(knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Text);

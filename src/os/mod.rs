@@ -23,6 +23,7 @@ pub(crate) mod message;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+pub(crate) mod segv;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

@@ -12,13 +12,14 @@ use std::path::{Component, Path, PathBuf};
 use tokens::{Token, tokens};
 
 /// From the bottom up. Layers in one row are neighbours and may use each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["base"],
     &["os"],
     &["knobs"],
     &["slab"],
     &["pool"],
     &["large"],
+    &["guarded"],
     // The model checks of heaps stand beside them: the heaps themselves cannot be built for the model checker.
     &["heap", "heap_model"],
     &["api", "region"],

@@ -154,6 +154,8 @@ pub(crate) struct Heap {
     pub(crate) freeing: Classes,
     /// What `slow::watch` may still spend. The owner's alone.
     pub(crate) watch: usize,
+    /// Slow paths until one is given a guarded block, counted down to 1; 0 before it is known. The owner's alone.
+    pub(crate) until_guarded: u32,
     /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
     /// Changes under the lock alone.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],

@@ -1,7 +1,8 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use crate::base::size_class::{self, LARGE};
+use crate::base::size_class::{self, GUARDED, LARGE};
+use crate::guarded;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
@@ -46,6 +47,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
         return tick::pass(clock::now_ms());
     }
     let class = tag.class();
+    if class == GUARDED as usize {
+        return guarded::free(ptr, None);
+    }
     if class >= size_class::CLASSES {
         not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
@@ -98,6 +102,9 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 /// `ptr` is a block of this allocator, in use.
 pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
     let class = class_of(ptr, asked);
+    if class == GUARDED as usize {
+        return guarded::size_of(ptr, asked);
+    }
     if class == LARGE as usize {
         // SAFETY: the caller's promise.
         return unsafe { large::usable_size(ptr.cast_mut()) };
@@ -105,10 +112,14 @@ pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
     size_class::size(class)
 }
 
-/// The class of the block at `ptr`, or [`LARGE`]; ends the process where there is no block.
+/// The class of the block at `ptr`, or [`LARGE`], or [`GUARDED`]; ends the process where there is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
+    if class == GUARDED as usize {
+        guarded::size_of(ptr, asked);
+        return class;
+    }
     if tag == Tag::NONE || (class >= size_class::CLASSES && class != LARGE as usize) {
         not_ours(
             asked,

@@ -1,6 +1,7 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{self, CLASSES, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::guarded;
 use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
@@ -89,10 +90,12 @@ fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
-    let _ = (size, align);
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
+        if let Some(fresh) = guarded(size, align) {
+            return fresh;
+        }
         let fresh = from_anywhere(class);
         match size_class::in_single_slots(class) {
             Some(single) if fresh.ptr.is_null() => from_anywhere(single),
@@ -103,6 +106,18 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         refused(size_class::size(class), caller);
     }
     fresh
+}
+
+/// A guarded block, if one is due to the thread. Its bin stays empty.
+fn guarded(size: usize, align: usize) -> Option<Fresh> {
+    let heap = tls::current();
+    if heap.is_null() {
+        return None;
+    }
+    // SAFETY: the thread's own heap, and the word is its alone.
+    let until = unsafe { &mut (*heap).until_guarded };
+    let ptr = guarded::sample(until, size, align)?;
+    Some(Fresh { ptr, zero: false })
 }
 
 /// Null is about to be returned for `size` bytes.
@@ -261,6 +276,10 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let offset = class * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
+            let tag = DIRECTORY.tag(ptr as usize);
+            if tag.class() == GUARDED as usize && DIRECTORY.holds(ptr as usize) {
+                return guarded::free(ptr, Some(size));
+            }
             return free_slow(ptr, Some(class));
         }
         push(front, ptr.cast(), offset);

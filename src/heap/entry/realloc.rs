@@ -1,7 +1,7 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
-//! copying otherwise.
+//! copying otherwise. A guarded block always moves: a use of its old address then faults.
 
-use crate::base::size_class::{self, LARGE, RUN_MAX};
+use crate::base::size_class::{self, GUARDED, LARGE, RUN_MAX};
 use crate::heap::cache::{ceiling, reclaim};
 use crate::heap::entry::{free_slow, hot};
 use crate::heap::upkeep::tick;
@@ -40,7 +40,7 @@ pub(crate) unsafe fn realloc(
                 }
                 return new.unwrap_or(ptr::null_mut());
             }
-        } else {
+        } else if class != GUARDED as usize {
             let block = size_class::size(class);
             if new_size <= block && !moves(block, new_size, align) {
                 return ptr;

@@ -1,6 +1,7 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use crate::base::size_class::CLASSES;
+use crate::base::size_class::{self, CLASSES};
+use crate::guarded;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Heap, IDLE, lock, shared};
 use crate::heap::data::registry;
@@ -34,6 +35,11 @@ pub(crate) fn survey() -> Survey {
         posted: 0,
         drained: 0,
     };
+    guarded::each_size(|size| {
+        if let Some(class) = size_class::of_size(size) {
+            sums.live[class] += 1;
+        }
+    });
     for heap in registry::all() {
         // SAFETY: heaps live for ever.
         unsafe { add(heap, &mut sums) };

@@ -28,7 +28,7 @@ use crate::os::thread;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
-use crate::{knobs, large, pool};
+use crate::{guarded, knobs, large, pool};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that may register at once.
@@ -68,6 +68,7 @@ pub(crate) fn register() {
 /// What ranks below the heaps, in that order: the pools of all nodes (only here are two held at a time), and the rest.
 fn globals() -> impl Iterator<Item = &'static Lock> {
     pool::fork_locks().chain([
+        guarded::fork_lock(),
         large::fork_lock(),
         large::descriptor_lock(),
         large::seen_lock(),
