@@ -82,7 +82,10 @@
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
-//!   free of a small block is not always, and an overflow from one block into the next never is. `docs/hardening.md` says more.
+//!   free of a small block is not always, and an overflow from one block into the next is not.
+//! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write beyond one or
+//!   after its free faults, and the process ends with a line of the same kind. The handler of SIGSEGV that does so hands every
+//!   other fault on to the program's. `docs/hardening.md` says more.
 //!
 //! # Signals and fork
 //!
@@ -99,6 +102,7 @@
 //! | call | for what |
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
+//! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
 //! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |

@@ -22,12 +22,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Calls that the allocator makes, or the C library on its behalf.
-const CALLS: [(&str, c_long); 29] = [
+const CALLS: [(&str, c_long); 30] = [
     ("mmap", libc::SYS_mmap),
     ("munmap", libc::SYS_munmap),
     ("mremap", libc::SYS_mremap),
     ("mprotect", libc::SYS_mprotect),
     ("madvise", libc::SYS_madvise),
+    ("rt_sigaction", libc::SYS_rt_sigaction),
     ("mincore", libc::SYS_mincore),
     ("gettid", libc::SYS_gettid),
     ("tgkill", libc::SYS_tgkill),

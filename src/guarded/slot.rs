@@ -10,31 +10,49 @@ const DEPTH: usize = 16;
 pub(super) struct Call {
     pub(super) thread: u32,
     pub(super) at_ms: u64,
-    /// Its return addresses, newest first, and how many there are.
-    #[allow(dead_code, reason = "for reports that show stacks")]
-    pub(super) stack: [usize; DEPTH],
-    #[allow(dead_code, reason = "for reports that show stacks")]
-    pub(super) depth: usize,
 }
 
 impl Call {
     const NONE: Call = Call {
         thread: 0,
         at_ms: 0,
-        stack: [0; DEPTH],
-        depth: 0,
     };
 
     pub(super) fn now() -> Call {
-        let mut stack = [0; DEPTH];
-        let depth = capture(&mut stack);
         Call {
             thread: thread::tid(),
             at_ms: clock::now_ms(),
-            stack,
-            depth,
         }
     }
+}
+
+/// The return addresses of a call, newest first. Kept apart from the rest, which a handler of signals copies to a small stack.
+#[derive(Clone, Copy)]
+pub(super) struct Trace {
+    #[allow(dead_code, reason = "for reports that show stacks")]
+    addresses: [usize; DEPTH],
+    #[allow(dead_code, reason = "for reports that show stacks")]
+    depth: usize,
+}
+
+impl Trace {
+    pub(super) const NONE: Trace = Trace {
+        addresses: [0; DEPTH],
+        depth: 0,
+    };
+
+    pub(super) fn now() -> Trace {
+        let mut addresses = [0; DEPTH];
+        let depth = capture(&mut addresses);
+        Trace { addresses, depth }
+    }
+}
+
+/// The traces of a block's allocation and free.
+#[derive(Clone, Copy)]
+pub(super) struct Traces {
+    pub(super) made: Trace,
+    pub(super) freed: Trace,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 //! The OS pages of guarded blocks, and what is known of each block.
 
 use super::report::{self, Wrong};
-use super::slot::{Call, Slot, State};
+use super::slot::{Call, Slot, State, Trace, Traces};
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
 use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
@@ -31,6 +31,7 @@ struct All {
     made: u64,
     freed: u64,
     slots: [Slot; SLOTS],
+    traces: [Traces; SLOTS],
 }
 
 static ALL: Locked<All> = Locked::new(All {
@@ -40,6 +41,10 @@ static ALL: Locked<All> = Locked::new(All {
     made: 0,
     freed: 0,
     slots: [Slot::UNUSED; SLOTS],
+    traces: [Traces {
+        made: Trace::NONE,
+        freed: Trace::NONE,
+    }; SLOTS],
 });
 
 /// `All::base`, for those who may not wait for the lock. Released once the 2 MiB are there; they stay.
@@ -137,6 +142,11 @@ impl All {
         // SAFETY: parts of the page, which no other thread may write to.
         let [before, behind] = [before, behind]
             .map(|(addr, len)| unsafe { core::slice::from_raw_parts(addr as *const u8, len) });
+        // All bytes together: a page byte by byte takes thousands of instructions.
+        let differ = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | (byte ^ CANARY)) != 0;
+        if !differ(before) && !differ(behind) {
+            return None;
+        }
         if let Some(last) = behind.iter().rposition(is_other) {
             return Some(last as isize + 1);
         }
@@ -161,6 +171,7 @@ impl All {
         slot.state = State::Freed;
         slot.freed = Call::now();
         slot.order = self.freed;
+        self.traces[index].freed = Trace::now();
         account::change(Kind::Blocks, page_size, 0);
         // SAFETY: the caller gave up the only block of the page.
         if let Err(errno) = unsafe { mapping::make_inaccessible(self.page(index), page_size) } {
@@ -212,6 +223,7 @@ pub(super) fn alloc(size: usize, align: usize, look: fn(Fault)) -> Option<*mut u
         made: Call::now(),
         ..Slot::UNUSED
     };
+    all.traces[index].made = Trace::now();
     for (addr, len) in all.beside(index) {
         // SAFETY: parts of the page, which is nobody's yet.
         unsafe { ptr::write_bytes(addr as *mut u8, CANARY, len) };
