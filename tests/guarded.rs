@@ -493,9 +493,10 @@ fn as_many_blocks_are_guarded_as_were_asked_for() {
         child.run().success().value::<usize>("found")
     };
     assert_eq!(found("0", "3000"), 0);
-    // Every second or third slow path or so, of which there is one in each round at least.
+    // Each round has one slow path, of a block that is not guarded, and one in a hundred or so a second, of one that may be: a
+    // guarded block that is due waits for it.
     let some = found("100", "3000");
-    assert!((20..=64).contains(&some), "{some}");
+    assert!((8..=45).contains(&some), "{some}");
     let default = Child::of(TEST, "300").run();
     assert_eq!(default.success().value::<usize>("found"), 0);
 }

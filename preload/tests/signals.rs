@@ -132,7 +132,10 @@ fn a_program_recovers_from_its_own_faults() {
         } else {
             assert_eq!(ended.signal(), Some(libc::SIGABRT), "{case}: {ended:?}");
             let says = ": 1 byte past a block of 720 bytes (thread ";
-            assert!(ended.stderr.starts_with("hakmem: write to 0x") && ended.stderr.contains(says), "{ended:?}");
+            assert!(
+                ended.stderr.starts_with("hakmem: write to 0x") && ended.stderr.contains(says),
+                "{ended:?}"
+            );
         }
     }
 }
