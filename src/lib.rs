@@ -29,7 +29,7 @@
 //! ```
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
-//! `balanced` or `lean`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
+//! `balanced`, `lean` or `hardened`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
 //! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised
 //! privileges ignore the environment.
 //!
@@ -75,17 +75,23 @@
 //!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
 //!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
 //!   alignment of the whole span.
-//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: one line on stderr that names
-//!   the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
+//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose first
+//!   line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
 //!   twice, blocks freed after their memory went back, and layouts of another size class.
-//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a line of the same
+//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a report of the same
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
-//!   free of a small block is not always, and an overflow from one block into the next is not.
+//!   free of a small block is not always, and an overflow from one block into the next never is
+//!   but in checked and guarded blocks.
+//! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for and write
+//!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
+//!   under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
 //! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write beyond one or
-//!   after its free faults, and the process ends with a line of the same kind. The handler of SIGSEGV that does so hands every
-//!   other fault on to the program's. `docs/hardening.md` says more.
+//!   after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV that does so hands every
+//!   other fault on to the program's.
+//! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
+//!   file that gets it too.
 //!
 //! # Signals and fork
 //!
@@ -104,7 +110,7 @@
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
 //! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
-//! | `gettid`, `tgkill` | a thread's first large block or its end; whether a thread that goes on after that is still there |
+//! | `gettid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
@@ -116,7 +122,8 @@
 //! and under `async` gives itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork`
 //! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
 //! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
-//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused.
+//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction`, `rt_sigprocmask`, `ppoll` and `getpid`, which the report
+//! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/self/maps.
 
 #![no_std]
 #![deny(
@@ -152,6 +159,8 @@ mod api;
 #[cfg_attr(loom, allow(dead_code, unused_imports))]
 mod base;
 #[cfg(not(loom))]
+mod checked;
+#[cfg(not(loom))]
 mod guarded;
 #[cfg(not(loom))]
 mod heap;
@@ -162,6 +171,7 @@ mod heap {
         pub(crate) mod attended;
         mod ending;
         mod left_over;
+        mod presence;
     }
     mod model;
 }

@@ -6,6 +6,7 @@ use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use hakmem_alloc::{Hakmem, stats_quick, usable_size};
 use std::alloc::Layout;
+use std::hint::black_box;
 use std::ptr::NonNull;
 
 /// Not the global allocator: that is the system's here, and the control.
@@ -102,8 +103,9 @@ fn fresh_memory_is_zero_if_asked(allocator: impl Allocator + Copy) {
 fn a_refusal_is_an_error_and_leaves_the_block(allocator: impl Allocator + Copy) {
     let small = Layout::from_size_align(100, 8).expect("small");
     let most = Layout::from_size_align(isize::MAX as usize - 7, 8).expect("the largest");
-    assert!(allocator.allocate(most).is_err());
-    assert!(allocator.allocate_zeroed(most).is_err());
+    // A block that nobody looks at need not be allocated: where it is the control's, the compiler leaves that out.
+    assert!(black_box(allocator.allocate(most)).is_err());
+    assert!(black_box(allocator.allocate_zeroed(most)).is_err());
     // SAFETY: as above.
     unsafe {
         let block = allocator.allocate(small).expect("memory");

@@ -180,6 +180,22 @@ fn memory_that_may_not_be_locked() {
 }
 
 #[test]
+fn an_alignment_that_is_none() {
+    const TEST: &str = "an_alignment_that_is_none";
+    if child::case().is_some() {
+        for align in [48, 0, 3 * MIB] {
+            assert!(hakmem_alloc::raw::alloc(100, align).is_null());
+        }
+        return;
+    }
+    let ended = verbose(TEST, "none").run();
+    one(
+        &ended,
+        "alignment 48: expected a power of two; null is returned",
+    );
+}
+
+#[test]
 fn a_pool_without_pages() {
     const TEST: &str = "a_pool_without_pages";
     let free = "/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages";

@@ -210,7 +210,7 @@ fn thousands_of_forks_out_of_a_busy_process() {
     const TEST: &str = "thousands_of_forks_out_of_a_busy_process";
     if child::case().is_some() {
         let noise = Noise::start();
-        fork_storm(scale(4_000, 300));
+        fork_storm(scale(2_000, 300));
         noise.end();
         return;
     }
@@ -224,7 +224,7 @@ fn several_threads_fork_at_once() {
         let noise = Noise::start();
         thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| fork_storm(scale(600, 80)));
+                scope.spawn(|| fork_storm(scale(300, 80)));
             }
         });
         noise.end();

@@ -178,8 +178,8 @@ fn beside_holders(before_fork: impl FnOnce(), body: impl FnOnce()) {
 }
 
 /// Runs `test` again in a child process of its own; answers how many slabs there were before and after.
-fn slabs_before_and_after(test: &'static str) -> (u64, u64) {
-    let ended = Child::of(test, "alone").limit(LIMIT).run();
+fn slabs_before_and_after(test: &'static str, case: &str) -> (u64, u64) {
+    let ended = Child::of(test, case).limit(LIMIT).run();
     ended.success();
     let (before, after) = (ended.value("before"), ended.value("after"));
     assert!(before >= 3 * THREADS as u64, "{ended:?}");
@@ -190,14 +190,15 @@ fn slabs_before_and_after(test: &'static str) -> (u64, u64) {
 fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
     const TEST: &str = "a_child_that_stays_alone_has_the_memory_of_its_parents_threads";
     if child::case().is_none() {
-        let (before, after) = slabs_before_and_after(TEST);
+        let (before, after) = slabs_before_and_after(TEST, "alone");
         assert!(after <= before / 4, "{after} slabs of {before}");
         return;
     }
-    // Of another class than theirs, so that whole slabs have to go back first.
+    // Of another class than theirs, so that whole slabs have to go back first; and more than all of them and what lies free
+    // beside them can serve, so that the class grows into fresh memory until all have gone back.
     beside_holders(
         || (),
-        || (0..48).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
+        || (0..200).for_each(|_| _ = Block::new(&HAKMEM, 200 * KIB)),
     );
 }
 
@@ -206,7 +207,7 @@ fn a_child_that_stays_alone_has_the_memory_of_its_parents_threads() {
 fn a_childs_first_blocks_leave_what_its_parents_threads_held() {
     const TEST: &str = "a_childs_first_blocks_leave_what_its_parents_threads_held";
     if child::case().is_none() {
-        let (before, after) = slabs_before_and_after(TEST);
+        let (before, after) = slabs_before_and_after(TEST, "alone");
         assert_eq!(before, after);
         return;
     }
@@ -222,7 +223,7 @@ fn a_childs_first_blocks_leave_what_its_parents_threads_held() {
 fn a_child_that_is_refused_memory_has_that_of_its_parents_threads() {
     const TEST: &str = "a_child_that_is_refused_memory_has_that_of_its_parents_threads";
     if child::case().is_none() {
-        let (before, after) = slabs_before_and_after(TEST);
+        let (before, after) = slabs_before_and_after(TEST, "alone");
         assert!(after <= before / 4, "{after} slabs of {before}");
         return;
     }
@@ -231,8 +232,34 @@ fn a_child_that_is_refused_memory_has_that_of_its_parents_threads() {
     beside_holders(use_up_address_space, || _ = take());
 }
 
-/// No memory is to be had from here on but what the allocator has.
-fn use_up_address_space() {
+/// Large blocks are new, or one grows, until that is refused.
+#[test]
+fn a_child_that_is_refused_a_large_block_has_the_memory_of_its_parents_threads() {
+    const TEST: &str =
+        "a_child_that_is_refused_a_large_block_has_the_memory_of_its_parents_threads";
+    let Some(case) = child::case() else {
+        for case in ["new", "grown"] {
+            let (before, after) = slabs_before_and_after(TEST, case);
+            assert!(after <= before / 4, "{case}: {after} slabs of {before}");
+        }
+        return;
+    };
+    beside_holders(limit_address_space, || {
+        let mut size = 3 * MIB;
+        let mut block = hakmem_alloc::raw::alloc(size, 8);
+        while !block.is_null() {
+            size += 2 * MIB;
+            block = match &*case {
+                "new" => hakmem_alloc::raw::alloc(size, 8),
+                // SAFETY: live, and not used again unless it is refused, which ends the loop.
+                _ => unsafe { hakmem_alloc::raw::realloc(block, size) },
+            };
+        }
+    });
+}
+
+/// No address space is to be had from here on but what the process has.
+fn limit_address_space() {
     let now = mem::address_space() as u64;
     let limit = libc::rlimit {
         rlim_cur: now,
@@ -240,6 +267,11 @@ fn use_up_address_space() {
     };
     // SAFETY: a valid struct.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+}
+
+/// No memory is to be had from here on but what heaps hold.
+fn use_up_address_space() {
+    limit_address_space();
     for size in [512 * KIB, 65_536, 1000] {
         while !hakmem_alloc::raw::alloc(size, 8).is_null() {}
     }

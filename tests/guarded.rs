@@ -5,7 +5,9 @@
 //!   the inside, frees and reallocs with a wrong size; each by the thread that allocated the block and by another;
 //! - programs with handlers of SIGSEGV of their own, installed before the first guarded block or after it, which repair, end the
 //!   process, or count on being called once; Rust's message for an exhausted stack; signals that are sent;
-//! - children of fork; calls that a sandbox refuses; more blocks than are guarded at once.
+//! - alternative stacks for signals of 8 KiB and less; two threads that fault at once; a handler of SIGABRT that faults;
+//! - children of fork; calls that a sandbox refuses; more blocks than are guarded at once; programs all of whose blocks are
+//!   checked too.
 //!
 //! Every case is a child process in which each slow path is given a guarded block and nothing else uses the allocator.
 
@@ -17,6 +19,7 @@ use hakmem_alloc::{Hakmem, raw, stats_quick};
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use std::{ptr, thread};
 
 static HAKMEM: Hakmem = Hakmem::new();
@@ -146,6 +149,11 @@ fn play(case: &str) {
                 // SAFETY: the block is in use; a wrong size is to be noticed.
                 unsafe { HAKMEM.dealloc(block as *mut u8, sized(named)) };
             }
+            "resize" => {
+                let named = if wrong { size + by } else { size };
+                // SAFETY: as above.
+                free(unsafe { HAKMEM.realloc(block as *mut u8, sized(named), 100) } as usize);
+            }
             _ => panic!("{what}"),
         }
         if what.starts_with("write") || what.starts_with("read") {
@@ -250,13 +258,25 @@ fn expected(case: &str, ended: &Ended) -> String {
             "free of {:#x}: inside memory of this allocator, but no block{stops}",
             block + 2 * by * page()
         ),
-        "size" => format!(
-            "free of {block:#x}: the layout has {} bytes, this block {size} {live}{stops}",
+        "size" | "resize" => format!(
+            "{} of {block:#x}: the layout has {} bytes, this block {size} {live}{stops}",
+            if what == "size" { "free" } else { "realloc" },
             bytes + by
         ),
         _ => panic!("{what}"),
     };
     format!("hakmem: {line}")
+}
+
+/// The first lines of reports of faults.
+fn faults(ended: &Ended) -> Vec<&str> {
+    let lines = ended.stderr.lines();
+    let of_fault = |line: &&str| {
+        let verbs = ["write to 0x", "read of 0x", "access to 0x"];
+        let said = line.strip_prefix("hakmem: ").unwrap_or_default();
+        verbs.iter().any(|verb| said.starts_with(verb))
+    };
+    lines.filter(of_fault).collect()
 }
 
 fn child_of(test: &'static str, case: &str) -> Child {
@@ -340,6 +360,7 @@ fn a_wrong_free_is_named() {
             ("never", &[40], &[10]),
             ("size", &[1, 40, 1000], &[1, 16]),
             ("size", &[40], &[2000]),
+            ("resize", &[40], &[1, 80]),
         ],
     );
 }
@@ -511,13 +532,10 @@ fn is_in_guarded(block: usize) -> bool {
 fn a_fork_goes_on_with_guarded_blocks() {
     const TEST: &str = "a_fork_goes_on_with_guarded_blocks";
     if child::case().is_none() {
-        let ended = child_of(TEST, "").run();
+        // It takes a fraction of a second; a child that waits for a lock waits for ever.
+        let ended = child_of(TEST, "").limit(Duration::from_secs(2)).run();
         ended.success();
-        let lines = ended
-            .stderr
-            .lines()
-            .filter(|line| line.contains("past a block of 16"));
-        assert_eq!(lines.count(), 1, "{ended:?}");
+        assert_eq!(faults(&ended).len(), 1, "{ended:?}");
         return;
     }
     begin();
@@ -619,6 +637,372 @@ fn a_limit_of_address_space_means_no_guarded_blocks() {
     let limited = child_of(TEST, "").address_space(8 << 30).run();
     assert!(!limited.success().value::<bool>("guarded"));
     assert!(child_of(TEST, "").run().success().value::<bool>("guarded"));
+}
+
+/// Without memory for another block, one that shrinks stays, and its new end is guarded by what the page holds.
+#[test]
+fn a_shrink_needs_no_memory() {
+    const TEST: &str = "a_shrink_needs_no_memory";
+    if let Some(case) = child::case() {
+        begin();
+        let block = guarded(3000, false);
+        child::report("block", block);
+        seccomp::refuse(libc::SYS_mmap, libc::ENOMEM);
+        while !raw::alloc(2000, 16).is_null() {}
+        // SAFETY: the block is in use; a larger one is not to be had.
+        unsafe {
+            ptr::write_bytes(block as *mut u8, 7, 3000);
+            assert!(raw::realloc(block as *mut u8, 3001).is_null());
+            let shrunk = raw::realloc(block as *mut u8, 2000);
+            assert_eq!(shrunk as usize, block);
+            assert_eq!(raw::usable_size(shrunk), 2000);
+            let bytes = std::slice::from_raw_parts(shrunk, 2000);
+            assert!(bytes.iter().all(|&byte| byte == 7));
+        }
+        if case == "wrong" {
+            write(block + 2001);
+        }
+        free(block);
+        child::report("done", "yes");
+        return;
+    }
+    if !seccomp::available() {
+        return println!("the kernel has no filters of system calls: nothing to refuse");
+    }
+    let right = child_of(TEST, "right").run();
+    assert_eq!(right.success().value::<String>("done"), "yes");
+    let wrong = child_of(TEST, "wrong").run();
+    wrong.killed_by(libc::SIGABRT);
+    let block: usize = wrong.value("block");
+    let line =
+        format!("hakmem: free of {block:#x}: written 2 bytes past this block of 2000 bytes (");
+    assert!(wrong.stderr.contains(&line), "{wrong:?}");
+}
+
+/// If every block is checked, some are guarded all the same.
+#[test]
+fn checked_programs_have_guarded_blocks() {
+    const TEST: &str = "checked_programs_have_guarded_blocks";
+    if let Some(case) = child::case() {
+        return play(&case);
+    }
+    for (name, value) in [
+        ("HAKMEM_CHECK_ONE_IN", "1"),
+        ("HAKMEM_CHECK_ONE_IN", "2"),
+        ("HAKMEM_PROFILE", "hardened"),
+    ] {
+        for case in [
+            "write-past 16 1 other",
+            "read-freed 40 39 same",
+            "double 40 0 other",
+        ] {
+            let child = |end: &str| child_of(TEST, &format!("{case} {end}")).env(name, value);
+            let ended = child("wrong").run();
+            ended.killed_by(libc::SIGABRT);
+            assert_eq!(first_line(&ended), expected(case, &ended), "{name}={value}");
+            let right = child("right").run();
+            assert_eq!(right.success().value::<String>("done"), "yes");
+        }
+    }
+}
+
+/// What follows the first line, and on which stack.
+mod reports {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// The addresses of the calls under a heading.
+    fn calls(ended: &Ended, heading: &str) -> Vec<usize> {
+        let mut lines = ended.stderr.lines();
+        lines.find(|line| line.strip_prefix("hakmem: ") == Some(heading));
+        let frames = lines.map_while(|line| line.strip_prefix("hakmem:   #"));
+        let hex = |frame: &str| {
+            let digits = frame.split(' ').nth(1).expect("an address");
+            usize::from_str_radix(digits.trim_start_matches("0x"), 16).expect("a number")
+        };
+        frames.map(hex).collect()
+    }
+
+    #[inline(never)]
+    fn accesses(addr: usize) {
+        write(addr);
+        black_box(());
+    }
+
+    #[inline(never)]
+    fn allocates() -> usize {
+        black_box(raw::alloc(40, 16) as usize)
+    }
+
+    #[inline(never)]
+    fn frees(block: usize) {
+        free(block);
+        black_box(());
+    }
+
+    #[test]
+    fn the_calls_of_access_free_and_allocation_are_told() {
+        const TEST: &str = "reports::the_calls_of_access_free_and_allocation_are_told";
+        if let Some(case) = child::case() {
+            child::report("this access:", accesses as *const () as usize);
+            child::report("the free before:", frees as *const () as usize);
+            child::report("the allocation:", allocates as *const () as usize);
+            let act = || {
+                begin();
+                let block = allocates();
+                frees(block);
+                accesses(block + 8);
+            };
+            match case.as_str() {
+                "thread" => thread::spawn(act).join().expect("a thread"),
+                _ => without_alternative(act),
+            }
+            return;
+        }
+        for case in ["thread", "plain"] {
+            let ended = child_of(TEST, case).run();
+            ended.killed_by(libc::SIGABRT);
+            for heading in ["this access:", "the free before:", "the allocation:"] {
+                let function: usize = ended.value(heading);
+                let calls = calls(&ended, heading);
+                let at = calls
+                    .iter()
+                    .position(|&call| call >= function && call - function < 400);
+                assert!(at.is_some(), "{case}: {heading} {ended:?}");
+                // `write` may be a function of its own; the handler is no part of it.
+                assert!(heading != "this access:" || at <= Some(2), "{ended:?}");
+            }
+            assert_whole(&ended);
+        }
+    }
+
+    fn assert_whole(ended: &Ended) {
+        let last = ended
+            .stderr
+            .lines()
+            .rfind(|line| line.starts_with("hakmem: "));
+        let last = last.expect("a report");
+        assert!(last.starts_with("hakmem: next: this access"), "{ended:?}");
+    }
+
+    /// Sets the alternative stack of the thread.
+    fn alternative(sp: usize, size: usize, flags: i32) {
+        let stack = libc::stack_t {
+            ss_sp: sp as *mut _,
+            ss_flags: flags,
+            ss_size: size,
+        };
+        // SAFETY: memory that stays as long as the process.
+        assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
+    }
+
+    /// Calls `act` in a thread without an alternative stack; Rust gives each thread one.
+    fn without_alternative(act: impl FnOnce() + Send) {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                alternative(0, 0, libc::SS_DISABLE);
+                act();
+            });
+            thread.join().expect("a thread");
+        });
+    }
+
+    /// The alternative stack: what is not used yet holds `UNUSED`.
+    static STACK: AtomicUsize = AtomicUsize::new(0);
+    static STACK_SIZE: AtomicUsize = AtomicUsize::new(0);
+    const UNUSED: u8 = 0xA7;
+
+    fn used() -> usize {
+        let size = STACK_SIZE.load(Relaxed);
+        // SAFETY: the stack is not in use any more, or only further up.
+        let bytes = unsafe { std::slice::from_raw_parts(STACK.load(Relaxed) as *const u8, size) };
+        size - bytes.iter().take_while(|&&byte| byte == UNUSED).count()
+    }
+
+    extern "C" fn tell_used(_: i32) {
+        child::report("used", used());
+    }
+
+    extern "C" fn nothing(_: i32) {}
+
+    fn on_signal(signal: i32, handler: extern "C" fn(i32), flags: i32) {
+        // SAFETY: the handler is of the kind that the flags say.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = flags;
+            assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
+        }
+    }
+
+    /// A page without access lies below the stack. What the kernel puts there for a signal depends on the processor: the child
+    /// finds out, and has so many bytes more.
+    #[test]
+    fn a_small_alternative_stack_is_enough() {
+        const TEST: &str = "reports::a_small_alternative_stack_is_enough";
+        if let Some(case) = child::case() {
+            let more: usize = case.parse().expect("a number");
+            let most = 1 << 20;
+            // SAFETY: a mapping of the test's own.
+            let map = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let map = libc::mmap(ptr::null_mut(), 2 * most, libc::PROT_NONE, flags, -1, 0);
+                let top = map as usize + most;
+                libc::mprotect(top as *mut _, most, libc::PROT_READ | libc::PROT_WRITE);
+                top
+            };
+            let prepare = |size: usize| {
+                STACK.store(map, Relaxed);
+                STACK_SIZE.store(size, Relaxed);
+                // SAFETY: memory of the test's own.
+                unsafe { ptr::write_bytes(map as *mut u8, UNUSED, size) };
+                alternative(map, size, 0);
+            };
+            prepare(most);
+            on_signal(libc::SIGUSR1, nothing, libc::SA_ONSTACK);
+            // SAFETY: a signal that has a handler.
+            unsafe { libc::raise(libc::SIGUSR1) };
+            let frame = used();
+            child::report("frame", frame);
+            prepare((frame + more).next_multiple_of(16));
+            on_signal(libc::SIGABRT, tell_used, 0);
+            begin();
+            let block = guarded(40, true);
+            accesses(block + 48);
+            return;
+        }
+        for more in ["2048", "8192", "100000"] {
+            let ended = child_of(TEST, more).run();
+            ended.killed_by(libc::SIGABRT);
+            assert_whole(&ended);
+            let (used, frame): (usize, usize) = (ended.value("used"), ended.value("frame"));
+            println!("{more}: {} bytes of stack beside the frame", used - frame);
+            assert!(
+                used <= frame + 2048 || more == "100000",
+                "{more}: {ended:?}"
+            );
+        }
+    }
+
+    static FIRST: AtomicUsize = AtomicUsize::new(0);
+    static SECOND: AtomicUsize = AtomicUsize::new(0);
+    static ABORTS: AtomicUsize = AtomicUsize::new(0);
+    static GO: AtomicBool = AtomicBool::new(false);
+
+    fn sleeps(tid: usize) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat"));
+        stat.is_ok_and(|stat| {
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.starts_with(" S"))
+        })
+    }
+
+    /// Has the other thread fault, and returns once that one waits.
+    extern "C" fn wait_for_second(_: i32) {
+        child::report("aborts", ABORTS.fetch_add(1, Relaxed) + 1);
+        child::report("by", tid());
+        GO.store(true, Relaxed);
+        let mut asleep = 0;
+        while asleep < 20 {
+            asleep = match SECOND.load(Relaxed) {
+                0 => 0,
+                tid if sleeps(tid) => asleep + 1,
+                _ => 0,
+            };
+            thread::sleep(Duration::from_millis(1));
+        }
+        child::report("waits", "yes");
+    }
+
+    /// The second thread faults while the first is in its handler of SIGABRT: the report is the first one's, and alone.
+    #[test]
+    fn a_second_fault_waits_for_the_end_of_the_first() {
+        const TEST: &str = "reports::a_second_fault_waits_for_the_end_of_the_first";
+        if let Some(case) = child::case() {
+            on_signal(libc::SIGABRT, wait_for_second, 0);
+            begin();
+            let blocks = [guarded(16, true), guarded(40, true)];
+            let small = |name: &str| case.split(' ').any(|word| word == name);
+            let act = |number: usize| {
+                if !small(["first", "second"][number]) {
+                    alternative(0, 0, libc::SS_DISABLE);
+                }
+                if number == 0 {
+                    FIRST.store(tid() as usize, Relaxed);
+                    child::report("first", tid());
+                } else {
+                    while !GO.load(Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                    SECOND.store(tid() as usize, Relaxed);
+                }
+                accesses(blocks[number] + 48);
+            };
+            thread::scope(|scope| {
+                scope.spawn(|| act(0));
+                scope.spawn(|| act(1));
+            });
+            return;
+        }
+        // Who has a small alternative stack.
+        for case in ["first second", "first", "second", "none"] {
+            let ended = child_of(TEST, case).run();
+            ended.killed_by(libc::SIGABRT);
+            assert_eq!(ended.value::<usize>("aborts"), 1, "{case}");
+            assert_eq!(ended.value::<u32>("by"), ended.value::<u32>("first"));
+            assert_eq!(ended.value::<String>("waits"), "yes");
+            let faults = faults(&ended);
+            assert_eq!(faults.len(), 1, "{case}: {ended:?}");
+            assert!(faults[0].contains(" past a block of 16 bytes"), "{ended:?}");
+            assert_whole(&ended);
+        }
+    }
+
+    static BLOCK: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn fault_again(_: i32) {
+        child::report("aborts", ABORTS.fetch_add(1, Relaxed) + 1);
+        accesses(BLOCK.load(Relaxed) + 8);
+    }
+
+    /// The second fault has its line, and the handler is not called for it.
+    #[test]
+    fn a_handler_of_sigabrt_that_faults_ends_the_process() {
+        const TEST: &str = "reports::a_handler_of_sigabrt_that_faults_ends_the_process";
+        if let Some(case) = child::case() {
+            let act = || {
+                begin();
+                let block = guarded(16, true);
+                BLOCK.store(block, Relaxed);
+                free(block);
+                accesses(block);
+            };
+            // In which stack the handler runs makes a difference too.
+            let flags = if case.contains("on-stack") {
+                libc::SA_ONSTACK
+            } else {
+                0
+            };
+            on_signal(libc::SIGABRT, fault_again, flags);
+            match case.starts_with("small") {
+                true => act(),
+                false => without_alternative(act),
+            }
+            return;
+        }
+        for case in ["small", "small on-stack", "plain"] {
+            let ended = child_of(TEST, case).run();
+            ended.killed_by(libc::SIGABRT);
+            assert_eq!(ended.value::<usize>("aborts"), 1, "{case}");
+            let bytes: Vec<bool> = faults(&ended)
+                .iter()
+                .zip([0, 8])
+                .map(|(line, at)| line.contains(&format!("at byte {at} of 16 after it was freed")))
+                .collect();
+            assert_eq!(bytes, [true, true], "{case}: {ended:?}");
+        }
+    }
 }
 
 /// What a handler of the program's does.
@@ -822,9 +1206,10 @@ mod handlers {
         }
         let ended = child_of(TEST, "").run();
         ended.killed_by(libc::SIGABRT);
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        let faults = faults(&ended);
+        assert_eq!(faults.len(), 1, "{ended:?}");
         assert!(
-            ended.stderr.contains(": 1 byte past a block of 16 bytes"),
+            faults[0].contains(": 1 byte past a block of 16 bytes"),
             "{ended:?}"
         );
     }

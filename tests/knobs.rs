@@ -98,7 +98,7 @@ fn a_bad_value_gets_one_line() {
         (
             "HAKMEM_PROFILE",
             "fast",
-            "HAKMEM_PROFILE=fast: expected speed, balanced or lean; using balanced",
+            "HAKMEM_PROFILE=fast: expected speed, balanced, lean or hardened; using balanced",
         ),
         (
             "HAKMEM_SS_PREWARM",

@@ -64,13 +64,13 @@ fn play(case: &str) -> usize {
     free(take(64 * KIB, 1, small));
     let before = mem::rss();
     match case.split(' ').next().expect("a word") {
-        "burst" => burst(before, 4, 1, 256 * MIB),
+        "burst" => burst(before, 4, 1, scale(256, 64) * MIB),
         // What a thread came back for ends with it.
-        "swung-burst" => burst(before, 2, 6, 64 * MIB),
+        "swung-burst" => burst(before, 2, 6, scale(64, 24) * MIB),
         "crossed" => {
             // Each thread's blocks are freed by the next one.
             let taken: Vec<_> = (0..4)
-                .map(|i| thread::spawn(move || take(128 * MIB, i, small)))
+                .map(|i| thread::spawn(move || take(scale(128, 32) * MIB, i, small)))
                 .collect();
             let taken: Vec<_> = taken
                 .into_iter()
@@ -85,11 +85,11 @@ fn play(case: &str) -> usize {
                 .for_each(|t| t.join().expect("a freeing thread"));
             mem::wait_for_rss(before + 16 * MIB, Duration::from_secs(6)) - before.min(mem::rss())
         }
-        "sleepers" => sleepers(before, 64, 1, scale(50, 16) * MIB),
-        "swung-sleepers" => sleepers(before, 64, 5, 10 * MIB),
+        "sleepers" => sleepers(before, 64, 1, scale(50, 8) * MIB),
+        "swung-sleepers" => sleepers(before, 64, 5, scale(10, 3) * MIB),
         // Over before a period has passed, and nobody comes again.
         "short-swung-sleepers" => sleepers(before, 2, 4, 24 * MIB),
-        "few-swung-sleepers" => sleepers(before, 4, 5, 50 * MIB),
+        "few-swung-sleepers" => sleepers(before, 4, 5, scale(50, 16) * MIB),
         "refill" => {
             let blocks = shuffled(take(scale(512, 128) * MIB, 1, |_| 64), 2);
             free(blocks);

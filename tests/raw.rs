@@ -8,7 +8,7 @@
 mod common;
 
 use common::child::{self, Child};
-use common::{KIB, MIB, mem, pattern};
+use common::{KIB, MIB, mem, pattern, pthread};
 use hakmem_alloc::{Hakmem, prewarm, purge, raw, usable_size};
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -75,7 +75,7 @@ fn every_usable_byte_is_the_callers() {
             // SAFETY: a live block, written up to its usable size.
             let usable = unsafe {
                 let usable = raw::usable_size(ptr);
-                assert!(usable >= size.max(1), "{usable} usable of {size}");
+                assert!(usable >= size, "{usable} usable of {size}");
                 assert_eq!(usable, usable_size(ptr));
                 pattern::fill(ptr, usable, round * 31 + i as u64);
                 usable
@@ -361,18 +361,37 @@ fn null_is_announced_to_whom_it_is_returned() {
 }
 
 #[test]
-fn a_panic_before_null_ends_the_process() {
-    const TEST: &str = "a_panic_before_null_ends_the_process";
+fn what_unwinds_before_null_ends_the_process() {
+    const TEST: &str = "what_unwinds_before_null_ends_the_process";
     static PANICS: Hakmem = Hakmem::new().when_null(|| panic!("not to be unwound"));
-    if child::case().is_some() {
-        let caught = std::panic::catch_unwind(|| raw::alloc_by(&PANICS, usize::MAX, 16).is_null());
-        child::report("caught", caught.is_err());
-        return;
+    static ENDS: Hakmem = Hakmem::new().when_null(|| {
+        // SAFETY: on a thread of the C library's own, with nothing of Rust's below but the allocator.
+        unsafe { pthread_exit(std::ptr::null_mut()) }
+    });
+    match child::case().as_deref() {
+        None => {}
+        Some("panics") => {
+            let caught = std::panic::catch_unwind(|| raw::alloc_by(&PANICS, usize::MAX, 16));
+            child::report("caught", caught.is_err());
+            return;
+        }
+        Some(_) => {
+            pthread::spawn(|| _ = raw::alloc_by(&ENDS, usize::MAX, 16)).join();
+            return;
+        }
     }
-    let ended = Child::of(TEST, "panics").run();
-    ended.killed_by(libc::SIGABRT);
-    assert!(
-        ended.stderr.contains("hakmem: when_null panicked"),
-        "{ended:?}"
-    );
+    for case in ["panics", "ends its thread"] {
+        // musl ends a thread without unwinding.
+        if case == "panics" || cfg!(target_env = "gnu") {
+            let ended = Child::of(TEST, case).run();
+            ended.killed_by(libc::SIGABRT);
+            let line =
+                "hakmem: when_null panicked or ended its thread instead of returning; aborting";
+            assert!(ended.stderr.lines().any(|said| said == line), "{ended:?}");
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    fn pthread_exit(value: *mut libc::c_void) -> !;
 }

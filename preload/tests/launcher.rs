@@ -80,12 +80,12 @@ fn wrong_use_is_one_clear_line() {
     refused(
         &launch(&["--profile", "fast", "ls"]),
         2,
-        "--profile fast: expected speed, balanced or lean",
+        "--profile fast: expected speed, balanced, lean or hardened",
     );
     refused(
         &launch(&["--profile"]),
         2,
-        "expected speed, balanced or lean",
+        "expected speed, balanced, lean or hardened",
     );
 }
 

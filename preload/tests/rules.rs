@@ -18,6 +18,20 @@ fn newer_rules_hold_too() {
 }
 
 #[test]
+fn sized_frees_take_what_they_may_be_given() {
+    let program = compile("sized.c", &[]);
+    let limit = Duration::from_secs(60);
+    let ended = run(&mut command(&program, OURS), limit);
+    assert_eq!(ended.output(), "sizes agree\n");
+    let ended = run(command(&program, OURS).arg("refused"), limit);
+    let line = ": the layout's size class is not the block's";
+    assert!(
+        ended.stderr.contains(line) && ended.stdout.is_empty(),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn operators_new_and_delete_in_every_form() {
     same_on_both("operators.cpp", &["-std=c++17"], "operators hold\n");
 }
@@ -42,7 +56,7 @@ fn the_loaders_blocks_are_forgotten_and_other_foreign_ones_end_the_process() {
         assert_eq!(ended.stdout, "", "{wrong}");
         let lines: Vec<_> = ended.stderr.lines().collect();
         assert!(
-            lines.len() == 1 && lines[0].starts_with("hakmem: free of 0x"),
+            matches!(lines[..], [line, ..] if line.starts_with("hakmem: free of 0x")),
             "{wrong}: {ended:?}"
         );
     }

@@ -75,7 +75,7 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
 fn at_ready() {
     let knobs = knobs::get();
     if knobs.stats != StatsMode::Off {
-        if knobs.stats_file.is_none() {
+        if knobs.stats_file().is_none() {
             // Some programs close stderr before they end, and so before the statistics are printed.
             message::keep_stderr();
         }
@@ -89,6 +89,6 @@ extern "C" fn print_at_exit() {
     let knobs = knobs::get();
     let pid = thread::pid();
     snapshot::with_stats(false, &mut |stats, room| {
-        stats::exit::print(stats, room, knobs.stats, knobs.stats_file.as_ref(), pid);
+        stats::exit::print(stats, room, knobs.stats, knobs.stats_file(), pid);
     });
 }

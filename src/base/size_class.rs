@@ -8,8 +8,8 @@
 //!   waste up to half of it.
 //! - A *run* class has one block of 1..=16 whole slots.
 //!
-//! A larger request is served by a large block. Three values of the directory's class byte stand for no class: [`LARGE`],
-//! [`OWN`] and [`GUARDED`].
+//! A larger request is served by a large block. Four values of the directory's class byte stand for no class: [`LARGE`],
+//! [`OWN`], [`CHECKED`] and [`GUARDED`].
 
 use super::units::{SLOT, SLOT_SHIFT};
 
@@ -30,14 +30,16 @@ pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
 pub(crate) const LARGE: u8 = 255;
 /// The directory's class byte of memory that is ours but holds no block a user may free (a slot being claimed).
 pub(crate) const OWN: u8 = 254;
+/// The directory's class byte of a slab of checked blocks.
+pub(crate) const CHECKED: u8 = 253;
 /// The directory's class byte of the guarded blocks' memory.
 pub(crate) const GUARDED: u8 = 252;
 /// The alignment every block of at least 16 bytes has.
 pub(crate) const MIN_ALIGN: usize = 16;
 
 const _: () = assert!(
-    CLASSES < GUARDED as usize && GUARDED < OWN && OWN < LARGE,
-    "a class fits the directory's byte beside LARGE, OWN and GUARDED"
+    CLASSES < GUARDED as usize && GUARDED < CHECKED && CHECKED < OWN && OWN < LARGE,
+    "a class fits the directory's byte beside LARGE, OWN, CHECKED and GUARDED"
 );
 
 /// Block size in bytes of each class.

@@ -14,6 +14,16 @@ pub(crate) mod atomic {
     };
 }
 
+/// A SeqCst fence behind a read-modify-write of the same thread. On x86_64 that instruction is one to the processor, and only
+/// the compiler is told.
+#[inline(always)]
+pub(crate) fn fence_after_rmw() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    core::sync::atomic::compiler_fence(atomic::Ordering::SeqCst);
+    #[cfg(any(not(target_arch = "x86_64"), loom))]
+    atomic::fence(atomic::Ordering::SeqCst);
+}
+
 /// A word of memory with plain accesses. The model checker checks every access for a data race.
 #[repr(transparent)]
 pub(crate) struct Word<T: Copy>(

@@ -41,6 +41,31 @@ pub(crate) mod retention {
     pub(crate) const SMALL_UNSEEN: usize = 22 << 20;
 }
 
+/// Checked blocks.
+pub(crate) mod checked {
+    use super::SLOT;
+
+    /// Bytes of freed blocks of one kind that wait before one is given out again; or so many blocks; or the share of those
+    /// that are allocated given by the divisor, if that is more. Guesses.
+    pub(crate) const WAITING: usize = 8 << 10;
+    pub(crate) const FEWEST: usize = 4;
+    pub(crate) const SHARE: usize = 8;
+    /// Bytes of freed blocks above 48 KiB that wait, of all sizes together: two of the largest.
+    pub(crate) const RUNS: usize = 34 * SLOT;
+    /// So many times as much waits in the hardened profile. Guess.
+    pub(crate) const HARDENED: usize = 4;
+    /// A slab of which a smaller part waits than given by the divisor is passed over for others; how many are looked at.
+    pub(crate) const FEW_OF: usize = 8;
+    pub(crate) const LOOKS: usize = 4;
+    /// Where one slab in N is checked: most bytes that all checked slabs and what belongs to them have. With the sites of calls
+    /// and the table of slabs it is 256 KiB.
+    pub(crate) const MOST: usize = (256 - 36) << 10;
+    /// There, the most blocks of one slab that are used. Three slabs have room at that.
+    pub(crate) const BLOCKS: usize = 256;
+    /// There, slow paths from one that gets a checked block to the next. Guess.
+    pub(crate) const TURNS: u32 = 15;
+}
+
 /// The maintenance thread.
 pub(crate) mod helper {
     use core::ops::RangeInclusive;

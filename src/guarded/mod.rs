@@ -1,6 +1,6 @@
 //! Guarded blocks: now and then a block lies alone on an OS page between pages without access, and its page has no access for a
 //! while once it is freed. A use beyond the block or after its free faults at the instruction that does it, and the process ends
-//! with a line that names the block.
+//! with a report that names the block.
 //!
 //! Which allocation is given one is decided where it is slow anyway ([`sample`]). The blocks lie in 2 MiB of their own, whose
 //! tags carry the class [`GUARDED`](crate::base::size_class::GUARDED), which matches no heap's: each free of such a block takes
@@ -21,7 +21,7 @@ use crate::knobs;
 use crate::os::{object, sys};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub(crate) use slots::{each_size, fork_lock, free, mapped, size_of};
+pub(crate) use slots::{compare, each_size, fork_lock, free, mapped, shrink, size_of};
 
 /// A guarded block for `size` bytes at `align`, if one is due: `until` counts the caller's slow paths down to 1, and is 0 before
 /// the first.
@@ -48,7 +48,7 @@ fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
         return None;
     }
     *until = draw();
-    slots::alloc(size, align, fault::look)
+    slots::alloc(size, align, &fault::WATCH)
 }
 
 /// How many slow paths from now the next guarded block is due: the setting on average, so that no rhythm of the program's decides

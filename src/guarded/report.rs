@@ -1,9 +1,10 @@
-//! What is said of a guarded block before the process ends: one line.
+//! What is said of a guarded block before the process ends. All of the text is here.
 
 use super::slot::{Slot, State};
-use crate::os::message::fatal;
 use crate::os::segv::{Access, Fault};
+use crate::os::stack::Registers;
 use crate::os::{clock, thread};
+use crate::slab::tell::Report;
 use core::fmt;
 
 /// What is wrong with a call.
@@ -24,64 +25,119 @@ pub(super) enum Wrong {
 #[cold]
 #[inline(never)]
 pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! {
+    let size = slot.size;
     match wrong {
-        Wrong::NoBlock => fatal!(
-            "{asked} of {ptr:p}: inside memory of this allocator, but no block; stopping before memory is damaged"
+        Wrong::NoBlock => end(
+            slot,
+            WHERE_FROM,
+            None,
+            format_args!(
+                "{asked} of {ptr:p}: inside memory of this allocator, but no block; stopping before memory is damaged"
+            ),
         ),
-        Wrong::NoStart => fatal!(
-            "{asked} of {ptr:p}: {} {}; stopping before memory is damaged",
-            Place(ptr as usize, slot),
-            About(slot)
+        Wrong::NoStart => end(
+            slot,
+            WHERE_FROM,
+            None,
+            format_args!(
+                "{asked} of {ptr:p}: {} {}; stopping before memory is damaged",
+                Place(ptr as usize, slot),
+                About(slot)
+            ),
         ),
-        Wrong::Freed => fatal!(
-            "{}{asked} of {ptr:p}: this block of {} bytes is free already {}; stopping before it is given out twice",
-            if asked == "free" { "double " } else { "" },
-            slot.size,
-            About(slot)
+        Wrong::Freed => end(
+            slot,
+            "one of the two calls is too many: find out which of them owned the block",
+            None,
+            format_args!(
+                "{}{asked} of {ptr:p}: this block of {size} bytes is free already {}; stopping before it is given out twice",
+                if asked == "free" { "double " } else { "" },
+                About(slot)
+            ),
         ),
-        Wrong::Size(named) => fatal!(
-            "{asked} of {ptr:p}: the layout has {named} bytes, this block {} {}; stopping before memory is damaged",
-            slot.size,
-            About(slot)
+        Wrong::Size(named) => end(
+            slot,
+            "name the size that was asked for, or the same layout, where the block is given back",
+            None,
+            format_args!(
+                "{asked} of {ptr:p}: the layout has {named} bytes, this block {size} {}; stopping before memory is damaged",
+                About(slot)
+            ),
         ),
-        Wrong::Overwritten(far) => fatal!(
-            "{asked} of {ptr:p}: written {} {} this block of {} bytes {}; stopping before more is damaged",
-            Bytes(far.unsigned_abs()),
-            if far > 0 { "past" } else { "before" },
-            slot.size,
-            About(slot)
+        Wrong::Overwritten(far) => end(
+            slot,
+            "the write happened after the allocation and before this call: look for code that takes the block for longer, or to start earlier",
+            None,
+            format_args!(
+                "{asked} of {ptr:p}: written {} {} this block of {size} bytes {}; stopping before more is damaged",
+                Bytes(far.unsigned_abs()),
+                if far > 0 { "past" } else { "before" },
+                About(slot)
+            ),
         ),
     }
 }
+
+/// What to do about a call that names no block.
+const WHERE_FROM: &str = "look where this call has its address from; a block is named by the address that its allocation returned";
 
 /// Ends the process for a fault.
 #[cold]
 #[inline(never)]
 pub(super) fn fault(fault: Fault, slot: Option<&Slot>) -> ! {
-    let what = match fault.access {
+    let Fault { addr, access, at } = fault;
+    let what = match access {
         Access::Read => "read of",
         Access::Write => "write to",
         Access::Unknown => "access to",
     };
-    let addr = fault.addr as *const u8;
-    match slot {
-        Some(slot) => fatal!(
-            "{what} {addr:p}: {}{} {}; stopping before memory is damaged",
-            Place(fault.addr, slot),
-            match slot.state {
-                State::Freed => " after it was freed",
-                // Its page has access: it was given out anew while the fault was on its way here.
-                State::Live if fault.addr >= slot.start && fault.addr < slot.end() =>
-                    " or of one before it that was freed",
-                _ => "",
-            },
+    let Some(slot) = slot else {
+        end(
+            &Slot::UNUSED,
+            "look where this access has its address from",
+            Some(at),
+            format_args!(
+                "{what} {addr:#x}: among guarded blocks, but near none (thread {}); stopping before memory is damaged",
+                thread::tid()
+            ),
+        )
+    };
+    let (after, advice) = match slot.state {
+        State::Freed => (
+            " after it was freed",
+            "this access is the mistake: look for a pointer that was kept beyond the free",
+        ),
+        // Its page has access: it was given out anew while the fault was on its way here.
+        State::Live if (slot.start..slot.end()).contains(&addr) => (
+            " or of one before it that was freed",
+            "this access is the mistake: look for a pointer that was kept beyond a free",
+        ),
+        _ => (
+            "",
+            "this access is the mistake: look how it came by an address beyond the block",
+        ),
+    };
+    end(
+        slot,
+        advice,
+        Some(at),
+        format_args!(
+            "{what} {addr:#x}: {}{after} {}; stopping before memory is damaged",
+            Place(addr, slot),
             About(slot)
         ),
-        None => fatal!(
-            "{what} {addr:p}: among guarded blocks, but near none (thread {}); stopping before memory is damaged",
-            thread::tid()
-        ),
+    )
+}
+
+/// Ends the process with the calls that concern `slot`.
+fn end(slot: &Slot, advice: &str, access: Option<Registers>, what: fmt::Arguments<'_>) -> ! {
+    Report {
+        what,
+        freed: (slot.state == State::Freed).then_some(&slot.freed.frames[..]),
+        allocated: (slot.state != State::Unused).then_some(&slot.made.frames[..]),
+        advice,
     }
+    .end_at(access)
 }
 
 /// Where an address lies, seen from the block.

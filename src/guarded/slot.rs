@@ -1,6 +1,6 @@
 //! What is known of a guarded block.
 
-use crate::os::{clock, thread};
+use crate::os::{clock, stack, thread};
 
 /// Return addresses kept of a call.
 const DEPTH: usize = 16;
@@ -10,49 +10,26 @@ const DEPTH: usize = 16;
 pub(super) struct Call {
     pub(super) thread: u32,
     pub(super) at_ms: u64,
+    /// Return addresses, newest first. 0 ends them.
+    pub(super) frames: [usize; DEPTH],
 }
 
 impl Call {
     const NONE: Call = Call {
         thread: 0,
         at_ms: 0,
+        frames: [0; DEPTH],
     };
 
     pub(super) fn now() -> Call {
-        Call {
+        let mut call = Call {
             thread: thread::tid(),
             at_ms: clock::now_ms(),
-        }
+            ..Call::NONE
+        };
+        stack::capture(&mut call.frames);
+        call
     }
-}
-
-/// The return addresses of a call, newest first. Kept apart from the rest, which a handler of signals copies to a small stack.
-#[derive(Clone, Copy)]
-pub(super) struct Trace {
-    #[allow(dead_code, reason = "for reports that show stacks")]
-    addresses: [usize; DEPTH],
-    #[allow(dead_code, reason = "for reports that show stacks")]
-    depth: usize,
-}
-
-impl Trace {
-    pub(super) const NONE: Trace = Trace {
-        addresses: [0; DEPTH],
-        depth: 0,
-    };
-
-    pub(super) fn now() -> Trace {
-        let mut addresses = [0; DEPTH];
-        let depth = capture(&mut addresses);
-        Trace { addresses, depth }
-    }
-}
-
-/// The traces of a block's allocation and free.
-#[derive(Clone, Copy)]
-pub(super) struct Traces {
-    pub(super) made: Trace,
-    pub(super) freed: Trace,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,9 +74,4 @@ impl Slot {
             (addr + 1).saturating_sub(self.end())
         }
     }
-}
-
-/// The return addresses of the calling thread, newest first; how many there are.
-fn capture(_: &mut [usize]) -> usize {
-    0
 }

@@ -1,7 +1,7 @@
 //! The OS pages of guarded blocks, and what is known of each block.
 
 use super::report::{self, Wrong};
-use super::slot::{Call, Slot, State, Trace, Traces};
+use super::slot::{Call, Slot, State};
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
 use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
@@ -10,7 +10,7 @@ use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::mapping;
 use crate::os::memory;
 use crate::os::message::message;
-use crate::os::segv::{self, Fault};
+use crate::os::segv::{self, Watch};
 use crate::os::sys::{self, Errno, ErrnoGuard};
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
@@ -31,7 +31,6 @@ struct All {
     made: u64,
     freed: u64,
     slots: [Slot; SLOTS],
-    traces: [Traces; SLOTS],
 }
 
 static ALL: Locked<All> = Locked::new(All {
@@ -41,10 +40,6 @@ static ALL: Locked<All> = Locked::new(All {
     made: 0,
     freed: 0,
     slots: [Slot::UNUSED; SLOTS],
-    traces: [Traces {
-        made: Trace::NONE,
-        freed: Trace::NONE,
-    }; SLOTS],
 });
 
 /// `All::base`, for those who may not wait for the lock. Released once the 2 MiB are there; they stay.
@@ -105,8 +100,8 @@ impl All {
         used.min_by_key(|slot| slot.distance(addr)).copied()
     }
 
-    /// Makes the reservation and has faults shown to `look`, once.
-    fn make_ready(&mut self, look: fn(Fault)) -> Result<(), Errno> {
+    /// Makes the reservation and has faults in it watched, once.
+    fn make_ready(&mut self, watch: &'static Watch) -> Result<(), Errno> {
         if self.base != 0 {
             return Ok(());
         }
@@ -115,7 +110,7 @@ impl All {
         self.base = map.addr;
         // Release pairs with the Acquire in `holds`.
         BASE.store(map.addr, Release);
-        segv::watch(look)
+        segv::watch(watch)
     }
 
     /// The slot to use next: one that never was, else the one that was freed first.
@@ -154,13 +149,19 @@ impl All {
         Some(first as isize - before.len() as isize)
     }
 
-    /// Frees the block that starts at an address.
-    fn free(&mut self, addr: usize, size: Option<usize>) -> Result<(), Wrong> {
+    /// The slot of the live block that starts at an address, of `size` bytes if the program says so.
+    fn block_of(&self, addr: usize, size: Option<usize>) -> Result<usize, Wrong> {
         let index = self.block_at(addr)?;
-        let page_size = sys::page_size();
-        if let Some(named) = size.filter(|&size| size != self.slots[index].size) {
-            return Err(Wrong::Size(named));
+        match size.filter(|&size| size != self.slots[index].size) {
+            Some(named) => Err(Wrong::Size(named)),
+            None => Ok(index),
         }
+    }
+
+    /// Frees the block that starts at an address.
+    fn free(&mut self, addr: usize, size: Option<usize>, call: Call) -> Result<(), Wrong> {
+        let index = self.block_of(addr, size)?;
+        let page_size = sys::page_size();
         // SAFETY: the block is live, so its page is accessible.
         if let Some(far) = unsafe { self.overwritten(index) } {
             return Err(Wrong::Overwritten(far));
@@ -169,9 +170,8 @@ impl All {
         self.live -= 1;
         let slot = &mut self.slots[index];
         slot.state = State::Freed;
-        slot.freed = Call::now();
+        slot.freed = call;
         slot.order = self.freed;
-        self.traces[index].freed = Trace::now();
         account::change(Kind::Blocks, page_size, 0);
         // SAFETY: the caller gave up the only block of the page.
         if let Err(errno) = unsafe { mapping::make_inaccessible(self.page(index), page_size) } {
@@ -188,19 +188,19 @@ impl All {
     }
 }
 
-/// A guarded block, if there is room for one. Faults in the memory of such blocks are shown to `look`. `errno` is the caller's to
-/// keep.
-pub(super) fn alloc(size: usize, align: usize, look: fn(Fault)) -> Option<*mut u8> {
+/// A guarded block, if there is room for one. Faults in the memory of such blocks go to `watch`. `errno` is the caller's to keep.
+pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<*mut u8> {
     let page_size = sys::page_size();
     let room = room(size, align)?;
     if memory::addresses_are_limited() {
         return None;
     }
+    let call = Call::now();
     let mut all = ALL.lock();
     if all.over {
         return None;
     }
-    if let Err(errno) = all.make_ready(look) {
+    if let Err(errno) = all.make_ready(watch) {
         all.give_up("memory or a handler of faults", errno);
         return None;
     }
@@ -220,10 +220,9 @@ pub(super) fn alloc(size: usize, align: usize, look: fn(Fault)) -> Option<*mut u
         state: State::Live,
         start,
         size,
-        made: Call::now(),
+        made: call,
         ..Slot::UNUSED
     };
-    all.traces[index].made = Trace::now();
     for (addr, len) in all.beside(index) {
         // SAFETY: parts of the page, which is nobody's yet.
         unsafe { ptr::write_bytes(addr as *mut u8, CANARY, len) };
@@ -238,8 +237,9 @@ pub(super) fn alloc(size: usize, align: usize, look: fn(Fault)) -> Option<*mut u
 #[inline(never)]
 pub(crate) fn free(ptr: *mut u8, size: Option<usize>) {
     let _errno = ErrnoGuard::new();
+    let call = Call::now();
     let mut all = ALL.lock();
-    if let Err(wrong) = all.free(ptr as usize, size) {
+    if let Err(wrong) = all.free(ptr as usize, size, call) {
         end(all, "free", ptr, wrong);
     }
 }
@@ -261,6 +261,32 @@ pub(crate) fn size_of(ptr: *const u8, asked: &str) -> usize {
         Ok(index) => all.slots[index].size,
         Err(wrong) => end(all, asked, ptr, wrong),
     }
+}
+
+/// The program says that the guarded block at `ptr` has `size` bytes. Ends the process if that is not so.
+pub(crate) fn compare(ptr: *const u8, size: usize) {
+    let all = ALL.lock();
+    if let Err(wrong) = all.block_of(ptr as usize, Some(size)) {
+        end(all, "realloc", ptr, wrong);
+    }
+}
+
+/// Makes the guarded block at `ptr` smaller where it is. Returns false, with the block as it was, if `size` is more than it has.
+pub(crate) fn shrink(ptr: *mut u8, size: usize) -> bool {
+    let mut all = ALL.lock();
+    let index = match all.block_at(ptr as usize) {
+        Ok(index) => index,
+        Err(wrong) => end(all, "realloc", ptr, wrong),
+    };
+    let slot = &mut all.slots[index];
+    if size > slot.size {
+        return false;
+    }
+    let gone = slot.size - size;
+    slot.size = size;
+    // SAFETY: bytes of the block that its owner gives up.
+    unsafe { ptr::write_bytes((slot.start + size) as *mut u8, CANARY, gone) };
+    true
 }
 
 /// Calls `visit` with the size of each live guarded block.

@@ -1,6 +1,6 @@
 //! What the kernel refuses. The rest is tested on whole processes (`tests/guarded.rs`).
 
-use super::fault::look;
+use super::fault::WATCH;
 use super::slots::{self, seen};
 use crate::os::fake::{self, Call};
 use crate::os::memory;
@@ -14,7 +14,7 @@ fn begin() {
 
 /// Whether a guarded block can be had and freed again.
 fn works() -> bool {
-    match slots::alloc(40, 16, look) {
+    match slots::alloc(40, 16, &WATCH) {
         Some(block) => {
             slots::free(block, Some(40));
             true
@@ -44,7 +44,7 @@ fn a_page_that_cannot_be_opened_ends_the_making_of_blocks() {
         return;
     }
     begin();
-    let kept = slots::alloc(40, 16, look).expect("a block");
+    let kept = slots::alloc(40, 16, &WATCH).expect("a block");
     assert!(works());
     fake::fail_kind(Call::Mprotect, 1, Errno::ENOMEM);
     assert!(!works());
@@ -61,7 +61,7 @@ fn a_page_that_cannot_be_closed_ends_the_making_of_blocks() {
         return;
     }
     begin();
-    let block = slots::alloc(40, 16, look).expect("a block");
+    let block = slots::alloc(40, 16, &WATCH).expect("a block");
     fake::fail_kind(Call::Mprotect, 1, Errno::ENOMEM);
     slots::free(block, None);
     assert!(seen::is_over() && !works());
@@ -82,7 +82,7 @@ fn memory_that_stays_is_closed_and_used_again() {
     fake::clear();
     assert!(!seen::is_over());
     let held: std::vec::Vec<_> = (0..seen::most())
-        .map_while(|_| slots::alloc(1, 1, look))
+        .map_while(|_| slots::alloc(1, 1, &WATCH))
         .collect();
     assert_eq!((held.len(), seen::live()), (seen::most(), seen::most()));
     fake::clear();

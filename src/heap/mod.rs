@@ -1,15 +1,16 @@
 //! Heaps: the two fast paths and everything behind them.
 //!
 //! ```text
-//! alloc ── bin ─ miss → alloc_slow ── attach (first call of a thread)
-//!                                  └─ refill ── out → spare → inbox → slabs → idle heaps' slabs → pool
-//! free ─── tag matches → bin ─ full → overflow ── spare → walk home → slabs → pool
-//!     └─── no match → free_slow ── mine, other class │ another heap's: out → post │ huge │ not ours: abort
+//! alloc ── bin ─ empty → alloc_slow ── attach (first call of a thread)
+//!                                   ├─ checked (now and then, or always)
+//!                                   └─ refill ── outbox → stack → inbox → slabs → idle heaps' slabs → pool
+//! free ─── tag matches → bin ─ full → overflow ── stack → slabs → pool
+//!     └─── no match → free_slow ── mine: bin │ another heap's: outbox → its inbox │ large │ checked │ not ours: abort
 //! ```
 //!
-//! Bins and `out` are private to the thread; everything else of a heap is under its lock, which the owner's own slow
-//! paths take too, so that any thread can drain, flush or rob any heap, and fork can freeze it. Heaps are reached by
-//! raw pointer only; nobody ever forms `&mut Heap`.
+//! Bins and outboxes are private to the thread. The rest of a heap is under its lock, which the owner's own slow paths take
+//! too. So any thread can drain or flush any heap or take slabs from it, and fork can freeze it. Heaps are reached by raw
+//! pointer only: no `&mut Heap` is ever formed.
 //!
 //! Sub-layers, each of which uses only those below it (`tests/layers`):
 //!

@@ -1,11 +1,11 @@
-//! Model checks of what heaps do to one another: posts against the end of a thread and against adoption, batches whose
-//! slab changes hands while they travel, and the exchange that claims a huge block. Claiming slots is not here: it is
-//! done under the pool's lock, which has a model of its own.
+//! Model checks of what heaps do to one another: posts against the end of a thread and against adoption, batches whose slab
+//! changes hands while they travel, and the exchange that claims a large block. Claiming slots is not here: it is done under
+//! the pool's lock, and locks have a model of their own.
 //!
 //! Inbox, batches, blocks, the lock and the protocol between posters and leavers (`data::attended`) are the real ones. The
-//! slabs and bins around them are a shrunken copy (the real ones stand on statics, which loom's atomics cannot be part of),
-//! step by step in the same order. Each model has a twin with one step left out that must fail: so each is able to. What takes
-//! over a heap whose thread is gone has its model beside it (`data::ending`).
+//! slabs and bins around them are a small copy, step by step in the same order: the real ones stand on statics, which loom's
+//! atomics cannot be part of. Each model has a twin with one step left out that must fail: so each is able to. Taking over a
+//! heap whose thread is gone has its model beside it (`data::ending`).
 
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 use crate::heap::data::attended::{Attended, IDLE, LIVE, Posted};
@@ -17,11 +17,11 @@ use loom::sync::Arc;
 use loom::thread;
 use std::boxed::Box;
 
-/// Heaps by what a directory word says of the slab's owner.
+/// The heaps, by what a directory word says of the slab's owner.
 const A: usize = 0;
 const B: usize = 1;
 
-/// What is left out, for the twins.
+/// The step that is left out, for the twins that must fail.
 #[derive(Clone, Copy, PartialEq)]
 enum Without {
     Nothing,
@@ -37,13 +37,12 @@ struct Heap {
     state: AtomicU32,
 }
 
-/// Two heaps and one slab: its owner in the directory's word, its blocks out in a descriptor that only the owner's
-/// lock guards.
+/// Two heaps and one slab: its owner in the directory's word, its count of blocks out in a descriptor under the owner's lock.
 struct World {
     heaps: [Heap; 2],
     word: AtomicU32,
     out: UnsafeCell<usize>,
-    /// Blocks in A's bin, of those out: its thread's alone while it is live, under the lock while it is idle.
+    /// Of the blocks out, those in A's bin: its thread's alone while A is live, under the lock while A is idle.
     bin: UnsafeCell<usize>,
     without: Without,
 }
@@ -73,7 +72,7 @@ impl World {
         }
     }
 
-    /// As `post::post`: with `may_drain` it walks the inbox of an idle owner home.
+    /// As `post::post`. With `may_drain` it drains the inbox of an idle owner.
     fn post(&self, owner: usize, batch: Batch, may_drain: bool) {
         let attended = self.attended(owner);
         // SAFETY: the caller gives the batch up.
@@ -117,7 +116,7 @@ impl World {
         }
     }
 
-    /// As `drain::drain_locked`: blocks go home, or onward where their slab is another heap's by now.
+    /// As `drain::drain_locked`: blocks return to their slab, or travel on if that is another heap's by now.
     fn drain_locked(&self, owner: usize) {
         let mut taken = self.heaps[owner].inbox.take_all();
         while let Some(batch) = taken {
@@ -160,7 +159,7 @@ impl World {
         self.attended(owner).take();
     }
 
-    /// As `slabs::take_over`, by the owner of B; who then takes a block from the slab and frees it again.
+    /// As `take_over::take_over`, by the thread of B, which then takes a block from the slab and frees it again.
     fn take_over(&self) {
         let _mine = self.heaps[B].lock.lock();
         let theirs = self.heaps[A].lock.try_lock();
@@ -169,14 +168,14 @@ impl World {
         }
         self.word.store(B as u32, Ordering::Relaxed);
         drop(theirs);
-        // Who posted to A meanwhile found its lock held, and went.
+        // A poster that meanwhile found A's lock held has gone away.
         self.look_again(A);
         // SAFETY: under the owner's lock.
         self.out.with_mut(|out| unsafe { *out += 1 });
         self.give();
     }
 
-    /// As `settle::settle` with `idle_cache::look`: what an idle heap was left with goes home.
+    /// As `settle::settle` with `idle_cache::look`: what an idle heap kept returns to its slab.
     fn settle(&self, owner: usize) {
         let Some(guard) = self.heaps[owner].lock.try_lock() else {
             return;
@@ -212,10 +211,10 @@ fn block() -> Batch {
     unsafe { Batch::seal(block, 1) }
 }
 
-/// A thread ends while two others post to its heap, one of whom may find its lock taken by the other.
+/// A thread ends while `posters` others post to its heap, one of which may find its lock held by another.
 fn exit_against_posts(without: Without, posters: usize) {
     let mut model = loom::model::Builder::new();
-    // Three threads have too many orders for all of them to be tried; those with at most three preemptions are.
+    // Three threads have too many orders to try all of them: only those with at most three preemptions are tried.
     model.preemption_bound = (posters > 1).then_some(3);
     model.check(move || {
         let world = World::new(LIVE, posters, without);
@@ -245,14 +244,14 @@ fn without_the_fences_a_batch_stays_behind() {
     exit_against_posts(Without::Fences, 1);
 }
 
-/// The poster sees Idle, finds the lock held by the thread that ends, which has looked for the last time.
+/// The poster sees the heap idle, but finds its lock held by the thread that ends, which has looked for the last time.
 #[test]
 #[should_panic(expected = "heap.inbox.is_empty")]
 fn without_the_second_look_a_batch_stays_behind() {
     exit_against_posts(Without::LookAgain, 1);
 }
 
-/// An idle heap is adopted, used and given up while somebody posts to it on its idle, its live or its idle side.
+/// An idle heap is adopted, used and given up while a poster finds it idle, live, or idle again.
 fn adoption_against_a_post(without: Without) {
     loom::model(move || {
         let world = World::new(IDLE, 1, without);
@@ -278,8 +277,8 @@ fn without_the_second_look_adoption_leaves_a_batch() {
     adoption_against_a_post(Without::LookAgain);
 }
 
-/// A batch travels to idle heap A while B's thread robs A of the slab its block lies in. Whoever opens the batch finds
-/// the slab's owner under that owner's lock, or sends it on; B's thread, which is alive, finds it in its inbox.
+/// A batch travels to idle heap A while B's thread takes over the slab its block lies in. The thread that opens the batch finds
+/// the slab's owner under that owner's lock, or sends the block on. B's thread, which is alive, finds it in its inbox.
 fn robbery_against_a_batch(without: Without) {
     loom::model(move || {
         let world = World::new(LIVE, 1, without);
@@ -308,15 +307,15 @@ fn without_the_second_look_a_robber_leaves_a_batch() {
     robbery_against_a_batch(Without::LookAgain);
 }
 
-/// The owner's word changes while the robbed heap's lock is held by somebody who has just read it.
+/// The owner's word changes while the lock of the heap that loses the slab is held by a thread that has just read the word.
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn without_the_robbed_heaps_lock_two_work_on_one_slab() {
     robbery_against_a_batch(Without::TheirLock);
 }
 
-/// A heap is left as it is, with a block in its bin, adopted by a thread that frees another, and given up again, while
-/// somebody comes to send home what idle heaps keep.
+/// A heap is left as it is, with a block in its bin, adopted by a thread that frees another, and given up again. Meanwhile
+/// another thread comes to return what idle heaps keep.
 fn kept_bins_against_a_settler(without: Without) {
     loom::model(move || {
         let world = World::new(LIVE, 2, without);
@@ -346,7 +345,7 @@ fn without_a_look_at_the_state_a_living_threads_bin_is_sent_home() {
     kept_bins_against_a_settler(Without::State);
 }
 
-/// Two threads free the same huge block, as a broken program does. As `Directory::claim`, whose word is the table's.
+/// Two threads free the same large block, as a broken program does. As `Directory::claim`, whose word is the table's.
 fn two_claims(exchange: bool) {
     const TAG: u32 = 255;
     loom::model(move || {
@@ -378,7 +377,7 @@ fn two_claims(exchange: bool) {
 }
 
 #[test]
-fn one_of_two_claims_of_a_huge_block_wins() {
+fn one_of_two_claims_of_a_large_block_wins() {
     two_claims(true);
 }
 

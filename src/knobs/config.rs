@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::parse::AUTO;
-use super::table::{COUNT, Knob};
+use super::table::{COUNT, FILES, Knob};
 use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 
 /// Settings in code, for `Hakmem::with_config`. Every method is `const`, so that a static can be built with it:
@@ -17,7 +17,7 @@ use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(super) raw: [Option<u32>; COUNT],
-    pub(super) stats_file: Option<&'static str>,
+    pub(super) files: [Option<&'static str>; FILES],
 }
 
 impl Config {
@@ -30,12 +30,19 @@ impl Config {
     pub const fn new() -> Self {
         Self {
             raw: [None; COUNT],
-            stats_file: None,
+            files: [None; FILES],
         }
     }
 
     const fn set(mut self, knob: Knob, raw: u32) -> Self {
         self.raw[knob as usize] = Some(raw);
+        self
+    }
+
+    const fn set_file(mut self, knob: Knob, path: &'static str) -> Self {
+        if let Some(at) = knob.file() {
+            self.files[at] = Some(path);
+        }
         self
     }
 
@@ -196,6 +203,17 @@ impl Config {
         self.set(Knob::Verbose, on as u32)
     }
 
+    /// `HAKMEM_CHECK_ONE_IN`: one slab in so many is checked for mistakes of the program; 1 checks every block up to 1 MiB, 0
+    /// none.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().check_one_in(1));
+    /// ```
+    pub const fn check_one_in(self, slabs: u32) -> Self {
+        self.set(Knob::CheckOneIn, slabs)
+    }
+
     /// `HAKMEM_GUARD_EVERY`: how often a block is guarded against use beyond its end and after its free; 0 means never.
     ///
     /// ```
@@ -222,9 +240,19 @@ impl Config {
     /// use hakmem_alloc::{Config, Hakmem};
     /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().stats_file("/tmp/stats-%p"));
     /// ```
-    pub const fn stats_file(mut self, path: &'static str) -> Self {
-        self.stats_file = Some(path);
-        self
+    pub const fn stats_file(self, path: &'static str) -> Self {
+        self.set_file(Knob::StatsFile, path)
+    }
+
+    /// `HAKMEM_REPORT_FILE`: a file that gets the report too if a mistake of the program is found; `%p` stands for the process
+    /// id.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().report_file("/tmp/report-%p"));
+    /// ```
+    pub const fn report_file(self, path: &'static str) -> Self {
+        self.set_file(Knob::ReportFile, path)
     }
 }
 

@@ -7,6 +7,7 @@
 mod config;
 mod environ;
 mod parse;
+mod path;
 mod table;
 mod types;
 
@@ -25,11 +26,11 @@ use crate::os::sys;
 
 pub use config::Config;
 pub(crate) use environ::Environ;
-pub(crate) use types::PathBytes;
+pub(crate) use path::PathBytes;
 pub use types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 
 use parse::{AUTO, Kind, Shown};
-use table::{COUNT, Knob, Row, TABLE};
+use table::{COUNT, FILES, Knob, Row, TABLE};
 
 /// Takes one line, without prefix or line end.
 pub(crate) type Report<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
@@ -64,10 +65,14 @@ pub(crate) struct Knobs {
     pub(crate) background_alone: bool,
     pub(crate) verbose: bool,
     pub(crate) stats: StatsMode,
-    /// The path that statistics go to, `%p` not yet replaced; `None` means stderr.
-    pub(crate) stats_file: Option<PathBytes>,
     /// Whether the preloaded library keeps RTLD_DEEPBIND.
     pub(crate) deepbind: bool,
+    /// The paths of the knobs that have one, `%p` not yet replaced; `None` means stderr alone.
+    files: [Option<PathBytes>; FILES],
+    /// One slab in so many is checked; 1 means every block, 0 none.
+    pub(crate) check_one_in: u32,
+    /// Whether checked blocks are reused late and in random order, and zeroed.
+    pub(crate) hardened: bool,
     /// One in so many slow paths of a thread is given a guarded block; 0 means none.
     pub(crate) guard_every: u32,
     raw: [u32; COUNT],
@@ -78,20 +83,18 @@ impl Knobs {
     /// The result of `config` and `env`. `report` is called once for each complaint.
     pub(crate) fn load(config: &Config, env: Environ<'_>, report: Report<'_>) -> Self {
         let mut said = [None; COUNT];
-        let mut said_path = None;
+        let mut files = config.files.map(|path| PathBytes::new(path?.as_bytes()));
+        let coded_files = files.map(|path| path.map(|_| 1));
         first_of_each(&env, &mut |row, value| {
             said[row.knob as usize] = row.kind.parse(value);
-            if row.knob == Knob::StatsFile {
-                said_path = PathBytes::new(value);
+            if let (Some(at), Some(path)) = (row.knob.file(), PathBytes::new(value)) {
+                files[at] = Some(path);
             }
         });
 
-        let coded_path = config
-            .stats_file
-            .and_then(|path| PathBytes::new(path.as_bytes()));
-        let coded = |row: &Row| match row.knob {
-            Knob::StatsFile => coded_path.map(|_| 1),
-            knob => config.raw[knob as usize].filter(|&raw| row.kind.allows(raw)),
+        let coded = |row: &Row| match row.knob.file() {
+            Some(at) => coded_files[at],
+            None => config.raw[row.knob as usize].filter(|&raw| row.kind.allows(raw)),
         };
 
         let mut raw = [0; COUNT];
@@ -110,7 +113,7 @@ impl Knobs {
             }
         }
         let mut knobs = Self::from_raw(raw, sources);
-        knobs.stats_file = said_path.or(coded_path);
+        knobs.files = files;
         knobs.complain(config, &env, report);
         knobs
     }
@@ -136,12 +139,28 @@ impl Knobs {
             background_alone: value(Knob::Background) > 1,
             verbose: value(Knob::Verbose) != 0,
             stats: StatsMode::from_raw(value(Knob::Stats)),
-            stats_file: None,
+            files: [None; FILES],
             deepbind: value(Knob::Deepbind) != 0,
+            check_one_in: value(Knob::CheckOneIn),
+            hardened: Profile::from_raw(value(Knob::Profile)) == Profile::Hardened,
             guard_every: value(Knob::GuardEvery),
             raw,
             sources,
         }
+    }
+
+    /// The path that statistics go to; `None` means stderr.
+    pub(crate) fn stats_file(&self) -> Option<&PathBytes> {
+        self.file(Knob::StatsFile)
+    }
+
+    /// The path of the file that reports go to as well as to stderr.
+    pub(crate) fn report_file(&self) -> Option<&PathBytes> {
+        self.file(Knob::ReportFile)
+    }
+
+    fn file(&self, knob: Knob) -> Option<&PathBytes> {
+        self.files.get(knob.file()?)?.as_ref()
     }
 
     /// Reports what was not understood. It reads the environment again, because only now it is known what holds instead.
@@ -155,8 +174,7 @@ impl Knobs {
                     self.shown(row)
                 ));
             }
-            if row.knob == Knob::StatsFile
-                && let Some(path) = config.stats_file
+            if let Some(path) = row.knob.file().and_then(|at| config.files[at])
                 && PathBytes::new(path.as_bytes()).is_none()
             {
                 let path = Shown(path.as_bytes());
@@ -222,6 +240,7 @@ impl Knobs {
                     Profile::Speed => "profile speed",
                     Profile::Balanced => "profile balanced",
                     Profile::Lean => "profile lean",
+                    Profile::Hardened => "profile hardened",
                 },
             };
             let asked = self.raw[row.knob as usize];
@@ -241,9 +260,9 @@ impl Knobs {
     }
 
     fn shown(&self, row: &Row) -> impl fmt::Display {
-        fmt::from_fn(move |f| match &self.stats_file {
-            Some(path) if row.knob == Knob::StatsFile => write!(f, "{}", Shown(path.as_bytes())),
-            _ => write!(f, "{}", row.kind.show(self.raw[row.knob as usize])),
+        fmt::from_fn(move |f| match self.file(row.knob) {
+            Some(path) => write!(f, "{}", Shown(path.as_bytes())),
+            None => write!(f, "{}", row.kind.show(self.raw[row.knob as usize])),
         })
     }
 }
@@ -327,6 +346,11 @@ pub(crate) fn get() -> &'static Knobs {
         Some((_, knobs)) => knobs,
         None => init(&Config::new()),
     }
+}
+
+/// The knobs, if they were read. Takes no lock.
+pub(crate) fn known() -> Option<&'static Knobs> {
+    KNOBS.get().map(|(_, knobs)| knobs)
 }
 
 /// For a fork: the lock under which the knobs are read.

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::types::PathBytes;
+use super::path::PathBytes;
 
 /// The raw value of a number that is left to the allocator. It is above every range in the table.
 pub(super) const AUTO: u32 = u32::MAX;

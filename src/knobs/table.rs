@@ -22,12 +22,27 @@ pub(super) enum Knob {
     Verbose,
     Stats,
     StatsFile,
+    ReportFile,
     Deepbind,
+    CheckOneIn,
     GuardEvery,
 }
 
+impl Knob {
+    /// The position of its path in `files`, if its value is one.
+    pub(super) const fn file(self) -> Option<usize> {
+        match self {
+            Knob::StatsFile => Some(0),
+            Knob::ReportFile => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// How many knobs have a path.
+pub(super) const FILES: usize = 2;
 /// How many knobs there are.
-pub(super) const COUNT: usize = 16;
+pub(super) const COUNT: usize = 18;
 
 /// Everything about one knob.
 pub(super) struct Row {
@@ -37,7 +52,7 @@ pub(super) struct Row {
     /// What its value may be.
     pub(super) kind: Kind,
     /// The raw default under each profile, in the order of [`Profile`]'s variants.
-    pub(super) by_profile: [u32; 3],
+    pub(super) by_profile: [u32; 4],
     /// What it does.
     #[cfg_attr(
         not(test),
@@ -62,15 +77,16 @@ pub(super) struct Row {
 const GUARD_EVERY: u32 = 2000;
 
 /// The same default under every profile.
-const fn all(raw: u32) -> [u32; 3] {
-    [raw; 3]
+const fn all(raw: u32) -> [u32; 4] {
+    [raw; 4]
 }
 
 const SPEED: usize = Profile::Speed as usize;
 const BALANCED: usize = Profile::Balanced as usize;
 const LEAN: usize = Profile::Lean as usize;
+const HARDENED: usize = Profile::Hardened as usize;
 const _: () = assert!(
-    SPEED == 0 && BALANCED == 1 && LEAN == 2,
+    SPEED == 0 && BALANCED == 1 && LEAN == 2 && HARDENED == 3,
     "the columns of `by_profile` are in this order"
 );
 
@@ -82,8 +98,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         kind: Kind::Words(Profile::WORDS),
         by_profile: all(Profile::Balanced as u32),
         what: "Sets the defaults of the other knobs, as the second table shows.",
-        cost: "speed holds more memory. lean makes more system calls and page faults.",
-        when: "First of all: speed if the machine is yours, lean if many processes share it.",
+        cost: "speed holds more memory. lean makes more system calls and page faults. hardened checks every block (HAKMEM_CHECK_ONE_IN=1), reuses blocks late and in random order, and zeroes freed ones.",
+        when: "First of all: speed if the machine is yours, lean if many processes share it, hardened if the program's input is hostile.",
     },
     Row {
         knob: Knob::Thp,
@@ -93,6 +109,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Always as u32,
             ThpPolicy::Auto as u32,
             ThpPolicy::Never as u32,
+            ThpPolicy::Auto as u32,
         ],
         what: "Which memory asks for transparent huge pages. never: none. always: all. auto: what will be written. For blocks up to 4.5 KiB that is every slab in a heap that has filled others of the same size; for blocks up to 1 MiB, every slab once earlier blocks are found resident; both from 16 MiB of such slabs on. Blocks from 32 MiB on get them unless they were asked for zeroed, one at a time until earlier ones are found filled. Superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole get them too, except under map_populate, which populates too early.",
         cost: "A huge page is resident as a whole. always adds up to 2 MiB for each superslab begun, auto a fraction of what is known to be written. never takes one page fault for each OS page.",
@@ -144,7 +161,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [256, AUTO, AUTO],
+        by_profile: [256, AUTO, AUTO, AUTO],
         what: "MiB of freed memory that stay resident for the next use. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what the program often frees and takes again within the purge delay. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "That much memory. Too little costs a purge and new page faults each time memory falls and rises.",
         when: "A number for programs whose memory falls and rises more slowly than the purge delay; 0 or a few for processes that idle after a peak.",
@@ -156,7 +173,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [1024, 256, 8],
+        by_profile: [1024, 256, 8, 256],
         what: "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest.",
         when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
@@ -168,7 +185,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 1 << 20,
         },
-        by_profile: [AUTO, AUTO, 128],
+        by_profile: [AUTO, AUTO, 128, AUTO],
         what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. auto is 4096 (16384 under HAKMEM_PROFILE=speed) or an eighth of what is live, and on top of that what the program frees and takes again. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
         when: "A number for thousands of threads, or if memory must go back at once when it falls.",
@@ -180,7 +197,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             min: 0,
             max: 3_600_000,
         },
-        by_profile: [10_000, 1000, 100],
+        by_profile: [10_000, 1000, 100, 1000],
         what: "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or the first call that finds no block at hand or frees a large one. OS pages between live blocks wait for one to two such delays.",
         cost: "A short delay purges what is needed again soon. A long one holds memory after a peak.",
         when: "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
@@ -222,6 +239,15 @@ pub(super) static TABLE: [Row; COUNT] = [
         when: "If stderr is not yours, if all descriptors are closed before the end, or with several processes.",
     },
     Row {
+        knob: Knob::ReportFile,
+        name: "HAKMEM_REPORT_FILE",
+        kind: Kind::Path,
+        by_profile: all(0),
+        what: "A file that gets the report too if a mistake of the program is found: what happened, and the calls that led to it. It is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
+        cost: "None.",
+        when: "If stderr is not kept, or closed by the program.",
+    },
+    Row {
         knob: Knob::Deepbind,
         name: "HAKMEM_DEEPBIND",
         kind: Kind::Switch,
@@ -231,6 +257,18 @@ pub(super) static TABLE: [Row; COUNT] = [
         when: "1 for a library that has names in common with the program and exchanges no blocks with it.",
     },
     Row {
+        knob: Knob::CheckOneIn,
+        name: "HAKMEM_CHECK_ONE_IN",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000_000,
+        },
+        by_profile: [256, 256, 256, 1],
+        what: "One slab in so many is checked, from the sixteenth of the process on: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block up to 1 MiB, 0 none.",
+        cost: "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
+        when: "1 to find a mistake that another line has hinted at, or in tests; 0 if processes must be alike to the byte.",
+    },
+    Row {
         knob: Knob::GuardEvery,
         name: "HAKMEM_GUARD_EVERY",
         kind: Kind::Number {
@@ -238,7 +276,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1_000_000_000,
         },
         by_profile: all(GUARD_EVERY),
-        what: "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with one line that names it. At most 64 blocks are guarded at once, and none under a limit of address space.",
+        what: "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
         cost: "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
         when: "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself.",
     },
@@ -299,13 +337,17 @@ mod tests {
                 row.name, row.kind, row.what, row.cost, row.when
             );
         }
-        text += "\n| Knob | speed | balanced | lean |\n|---|---|---|---|\n";
+        text += "\n| Knob | speed | balanced | lean | hardened |\n|---|---|---|---|---|\n";
         for row in TABLE
             .iter()
             .filter(|row| row.by_profile.iter().any(|&raw| raw != row.by_profile[0]))
         {
-            let [speed, balanced, lean] = row.by_profile.map(|raw| row.kind.show(raw).to_string());
-            text += &format!("| `{}` | {speed} | {balanced} | {lean} |\n", row.name);
+            let [speed, balanced, lean, hardened] =
+                row.by_profile.map(|raw| row.kind.show(raw).to_string());
+            text += &format!(
+                "| `{}` | {speed} | {balanced} | {lean} | {hardened} |\n",
+                row.name
+            );
         }
         text
     }

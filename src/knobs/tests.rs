@@ -37,7 +37,7 @@ fn nothing_said_gives_the_defaults() {
     assert!(knobs.background);
     assert!(!knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Off);
-    assert!(knobs.stats_file.is_none());
+    assert!(knobs.stats_file().is_none() && knobs.report_file().is_none());
 }
 
 #[test]
@@ -59,8 +59,10 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_VERBOSE=1",
             "HAKMEM_STATS=json",
             "HAKMEM_STATS_FILE=/tmp/%p",
+            "HAKMEM_REPORT_FILE=report",
             "HAKMEM_DEEPBIND=1",
-            "HAKMEM_GUARD_EVERY=16",
+            "HAKMEM_CHECK_ONE_IN=16",
+            "HAKMEM_GUARD_EVERY=17",
         ],
     );
     assert!(lines.is_empty(), "{lines:?}");
@@ -73,12 +75,12 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.huge_cache_mb, 13);
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
-    assert!(!knobs.background);
-    assert!(knobs.verbose);
+    assert!(!knobs.background && knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Json);
-    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/%p");
+    assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/%p");
+    assert_eq!(knobs.report_file().unwrap().as_bytes(), b"report");
     assert!(knobs.deepbind);
-    assert_eq!(knobs.guard_every, 16);
+    assert_eq!((knobs.check_one_in, knobs.guard_every), (16, 17));
     assert!(
         printed(&knobs)
             .iter()
@@ -103,9 +105,11 @@ fn every_knob_can_be_set_in_code() {
         .purge_delay_ms(15)
         .guard_every(16)
         .background(false)
+        .check_one_in(0)
         .verbose(true)
         .stats(StatsMode::Text)
-        .stats_file("/tmp/stats");
+        .stats_file("/tmp/stats")
+        .report_file("/tmp/report");
     let (knobs, lines) = load(config, &[]);
     assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(knobs.profile, Profile::Lean);
@@ -117,14 +121,13 @@ fn every_knob_can_be_set_in_code() {
         knobs.retain_mb, None,
         "auto in code beats the profile's number"
     );
-    assert_eq!(knobs.huge_cache_mb, 13);
+    assert_eq!((knobs.huge_cache_mb, knobs.purge_delay_ms), (13, 15));
     assert_eq!(knobs.heap_cache_kb, Some(14));
-    assert_eq!(knobs.purge_delay_ms, 15);
-    assert_eq!(knobs.guard_every, 16);
-    assert!(!knobs.background);
-    assert!(knobs.verbose);
+    assert_eq!((knobs.check_one_in, knobs.guard_every), (0, 16));
+    assert!(!knobs.background && knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Text);
-    assert_eq!(knobs.stats_file.unwrap().as_bytes(), b"/tmp/stats");
+    assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/stats");
+    assert_eq!(knobs.report_file().unwrap().as_bytes(), b"/tmp/report");
     assert!(
         printed(&knobs)
             .iter()
@@ -251,7 +254,7 @@ fn a_file_for_statistics_that_nobody_asked_for_gets_one_line() {
 #[test]
 fn every_knob_refuses_something() {
     for row in &TABLE {
-        let bad = if row.knob == Knob::StatsFile {
+        let bad = if row.knob.file().is_some() {
             "x".repeat(512)
         } else {
             "nonsense".to_string()
@@ -283,9 +286,10 @@ fn bad_values_in_code_are_reported_too() {
     let config = Config::new()
         .prewarm(2_000_000)
         .retain_mb(u32::MAX)
-        .stats_file("");
-    let (knobs, lines) = load(config, &[]);
-    assert_eq!(lines.len(), 3, "{lines:?}");
+        .stats_file("")
+        .report_file("");
+    let (knobs, lines) = load(config, &["HAKMEM_REPORT_FILE=/tmp/x"]);
+    assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(
         lines[0],
         "HAKMEM_SS_PREWARM=2000000 set in code: expected a number from 0 to 1000000; using 0"
@@ -297,6 +301,10 @@ fn bad_values_in_code_are_reported_too() {
     assert_eq!(
         lines[2],
         "HAKMEM_STATS_FILE= set in code: expected a path of 1 to 511 bytes; using stderr"
+    );
+    assert_eq!(
+        lines[3],
+        "HAKMEM_REPORT_FILE= set in code: expected a path of 1 to 511 bytes; using /tmp/x"
     );
     assert_eq!((knobs.prewarm, knobs.retain_mb), (0, None));
 }

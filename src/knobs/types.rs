@@ -16,6 +16,9 @@ pub enum Profile {
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
+    /// Safety before both: every block up to 1 MiB is checked, blocks are reused late and in random order, freed ones are
+    /// zeroed.
+    Hardened,
 }
 
 /// Which memory asks the kernel for transparent huge pages.
@@ -109,46 +112,12 @@ macro_rules! words {
     };
 }
 
-words!(Profile: Speed = "speed", Balanced = "balanced", Lean = "lean");
+words!(Profile: Speed = "speed", Balanced = "balanced", Lean = "lean", Hardened = "hardened");
 words!(ThpPolicy: Auto = "auto", Always = "always", Never = "never");
 words!(Prefault: Off = "off", Touch = "touch", Memset = "memset", MapPopulate = "map_populate",
        Populate = "populate", Collapse = "collapse", Async = "async");
 words!(Hugetlb: Off = "off", TwoMib = "2m", OneGib = "1g");
 words!(StatsMode: Off = "0", Text = "1", Full = "full", Json = "json");
-
-/// A path and its terminating zero, held by value because the environment it came from may be rewritten.
-#[derive(Clone, Copy)]
-pub(crate) struct PathBytes {
-    bytes: [u8; Self::CAPACITY],
-    len: u16,
-}
-
-impl PathBytes {
-    const CAPACITY: usize = 512;
-    /// The longest path that fits, without its zero.
-    pub(super) const MAX: usize = Self::CAPACITY - 1;
-    /// No path.
-    pub(super) const EMPTY: Self = Self {
-        bytes: [0; Self::CAPACITY],
-        len: 0,
-    };
-
-    /// A copy of `path`, or `None` if it is empty, too long or holds a zero byte.
-    pub(crate) fn new(path: &[u8]) -> Option<Self> {
-        if path.is_empty() || path.len() > Self::MAX || path.contains(&0) {
-            return None;
-        }
-        let mut copy = Self::EMPTY;
-        copy.bytes.get_mut(..path.len())?.copy_from_slice(path);
-        copy.len = path.len() as u16;
-        Some(copy)
-    }
-
-    /// The path without its zero.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -183,20 +152,5 @@ mod tests {
         check(StatsMode::ALL, StatsMode::WORDS, StatsMode::from_raw, |v| {
             v as u32
         });
-    }
-
-    #[test]
-    fn a_path_is_kept_whole_or_refused() {
-        assert_eq!(PathBytes::new(b"/tmp/x").unwrap().as_bytes(), b"/tmp/x");
-        assert_eq!(
-            PathBytes::new(&[b'a'; PathBytes::MAX])
-                .unwrap()
-                .as_bytes()
-                .len(),
-            PathBytes::MAX
-        );
-        assert!(PathBytes::new(&[b'a'; PathBytes::MAX + 1]).is_none());
-        assert!(PathBytes::new(b"").is_none());
-        assert!(PathBytes::new(b"a\0b").is_none());
     }
 }

@@ -15,6 +15,7 @@ use crate::os::{clock, sys};
 use crate::pool;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::meta;
+use crate::slab::tell::Report;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -252,9 +253,10 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
 
 #[cold]
 pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
-    crate::os::message::fatal!(
+    Report::of(format_args!(
         "{asked} of {ptr:p}: not the start of a large block in use (freed twice?); stopping before memory is damaged"
-    )
+    ))
+    .end()
 }
 
 /// Takes a block's tag and descriptor, so that no other thread can. `None` if `ptr` is no large block in use.

@@ -124,6 +124,8 @@ fn again(name: &str, variables: &[(&str, &str)]) -> bool {
         .args(words)
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, name)
+        // Figures are exact here: no checked slab comes between the others.
+        .env("HAKMEM_CHECK_ONE_IN", "0")
         .envs(variables.iter().copied())
         .output()
         .expect("it starts");

@@ -229,6 +229,7 @@ pub(super) enum Topic {
     Async = 64,
     /// Not a topic either: findings about huge pages are to be reported.
     ListeningHuge = 128,
+    Alignment = 256,
 }
 
 /// It only limits the number of lines, so Relaxed.
@@ -327,6 +328,14 @@ pub(crate) fn memory_refused(len: usize) {
             message!("{len} bytes refused, ENOMEM: {cause}");
         }
     });
+}
+
+/// Reports that a block was asked for at an alignment that is none.
+#[cold]
+pub(crate) fn alignment_refused(align: usize) {
+    if news(Topic::Alignment) {
+        message!("alignment {align}: expected a power of two; null is returned");
+    }
 }
 
 /// Reports that memory was not locked.

@@ -195,7 +195,7 @@ pub(crate) fn futex_wait(
     }
 }
 
-fn timespec_of_ms(ms: u64) -> libc::timespec {
+pub(super) fn timespec_of_ms(ms: u64) -> libc::timespec {
     // SAFETY: an all-zero timespec is valid; some targets pad it with fields of their own.
     let mut t: libc::timespec = unsafe { core::mem::zeroed() };
     t.tv_sec = i64::try_from(ms / 1000).unwrap_or(i64::MAX);

@@ -12,11 +12,13 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
+use super::linux::timespec_of_ms;
 use super::sys;
 
 /// Capacity of a [`Line`], the prefix and the newline included.
 const LINE: usize = 512;
-const PREFIX: &[u8] = b"hakmem: ";
+/// How each line begins.
+pub(crate) const PREFIX: &str = "hakmem: ";
 
 /// A line being built. What does not fit is cut off.
 pub(crate) struct Line {
@@ -84,7 +86,7 @@ pub(crate) use {fatal, message};
 pub(crate) fn emit(text: fmt::Arguments<'_>) {
     sys::preserve_errno(|| {
         let mut line = Line::new();
-        line.push(PREFIX);
+        line.push(PREFIX.as_bytes());
         // `Line` cuts the text instead of failing, and a failing Display only shortens it.
         let _ = line.write_fmt(text);
         if let Some(fd) = stderr() {
@@ -96,20 +98,28 @@ pub(crate) fn emit(text: fmt::Arguments<'_>) {
 
 #[cold]
 pub(crate) fn die(text: fmt::Arguments<'_>) -> ! {
+    die_after(text, || ())
+}
+
+/// As [`die`], and calls `then` once the line is out.
+#[cold]
+pub(crate) fn die_after(text: fmt::Arguments<'_>, then: impl FnOnce()) -> ! {
     // First of all, because a handler of SIGABRT may allocate and fork, and this thread may hold a lock.
     #[cfg(not(loom))]
     super::freeze::FREEZE.die();
     emit(text);
+    then();
     // SAFETY: ends the process.
     unsafe { libc::abort() }
 }
 
-/// Calls code of the program's. If it panics, the process ends: an allocator must not unwind.
+/// Calls code of the program's. If it unwinds, because it panics or ends its thread (`pthread_exit`), the process ends: no
+/// allocator may unwind.
 pub(crate) fn call_out(call: fn()) {
     struct Unwinding;
     impl Drop for Unwinding {
         fn drop(&mut self) {
-            fatal!("when_null panicked, and an allocator must not unwind; aborting");
+            fatal!("when_null panicked or ended its thread instead of returning; aborting");
         }
     }
     let unwinding = Unwinding;
@@ -172,6 +182,29 @@ pub(crate) fn stderr() -> Option<i32> {
         .find(|&fd| stderr_is_ours(fd))
 }
 
+/// Waits until a write of a few bytes to the descriptor does not block, for at most so many milliseconds. Returns whether it does
+/// not, or true if the kernel refuses to say.
+pub(crate) fn can_write(fd: i32, wait_ms: u64) -> bool {
+    let mut asked = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let wait = timespec_of_ms(wait_ms);
+    // SAFETY: one entry; the kernel may change the copy of the time. No mask of signals is set (0).
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            &raw mut asked,
+            1,
+            &raw const wait,
+            0usize,
+            8,
+        )
+    };
+    n != 0
+}
+
 /// Whether the descriptor still is the stderr of the start, or a harmless file.
 fn stderr_is_ours(fd: i32) -> bool {
     remember_stderr();
@@ -219,7 +252,7 @@ mod tests {
     #[test]
     fn a_short_line_is_whole() {
         let mut line = Line::new();
-        line.push(PREFIX);
+        line.push(PREFIX.as_bytes());
         write!(line, "addr={:#x}", 0x1000).expect("never fails");
         assert_eq!(line.finish(), b"hakmem: addr=0x1000\n");
     }

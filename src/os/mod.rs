@@ -9,10 +9,18 @@
 mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
+#[cfg(not(loom))]
+mod context;
 mod counted;
+#[cfg(not(loom))]
+mod dwarf;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(not(loom))]
+pub(crate) mod faults;
 pub mod findings;
+#[cfg(not(loom))]
+mod frame;
 pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
@@ -20,10 +28,16 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod message;
+pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+#[cfg(not(loom))]
+pub(crate) mod readable;
+#[cfg(not(loom))]
 pub(crate) mod segv;
+#[cfg(not(loom))]
+pub(crate) mod stack;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

@@ -1,6 +1,13 @@
 //! The object (program or shared library) that contains this code, read from its own headers. The dynamic loader is not asked,
-//! because another thread may hold its lock while it waits for this one.
+//! because another thread may hold its lock while it waits for this one. Other objects are found by a function of glibc's that
+//! takes no lock.
 
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicUsize};
+
+use super::modules::{Maps, Module};
 use super::sys;
 
 unsafe extern "C" {
@@ -31,7 +38,10 @@ struct ProgramHeader {
     _flags: u32,
     offset: u64,
     address: u64,
-    _rest: [u64; 4],
+    _physical: u64,
+    _file_size: u64,
+    size: u64,
+    _alignment: u64,
 }
 
 /// `Elf64_Dyn`.
@@ -52,37 +62,241 @@ const FLAGS_1: i64 = 0x6fff_fffb;
 /// `DF_1_NODELETE`: linked to stay (`-z nodelete`).
 const NODELETE: u64 = 8;
 
-/// Whether the object stays as long as the process: it is the program itself, or a library linked to stay.
-pub(crate) fn stays() -> bool {
-    let header = &raw const __ehdr_start;
-    let base = header.addr();
-    // The kernel says where the headers of the program are.
-    let program = sys::getauxval(libc::AT_PHDR as usize);
-    // SAFETY: these are the headers of a loaded object, laid out as the ELF specification says; nobody writes to them. The
-    // dynamic section ends with an entry of tag 0.
-    unsafe {
+const STRINGS: i64 = 5;
+const SONAME: i64 = 14;
+/// `PT_GNU_EH_FRAME`.
+const UNWIND: u32 = 0x6474_e550;
+
+/// The program headers, and how far addresses in memory are from those in the file.
+///
+/// # Safety
+/// None: these are the headers of a loaded object, laid out as the ELF specification says, and nobody writes to them.
+fn headers() -> Option<(&'static [ProgramHeader], usize)> {
+    // SAFETY: the header of this object.
+    unsafe { headers_at(&raw const __ehdr_start) }
+}
+
+/// # Safety
+/// The header of a loaded object, which stays.
+unsafe fn headers_at(header: *const Header) -> Option<(&'static [ProgramHeader], usize)> {
+    // SAFETY: as above.
+    let headers = unsafe {
         let count = usize::from((*header).program_header_count);
         let offset = (*header).program_headers as usize;
-        if base + offset == program {
-            return true;
-        }
-        let headers = header.cast::<u8>().add(offset).cast::<ProgramHeader>();
-        let headers = core::slice::from_raw_parts(headers, count);
-        let first = headers.iter().find(|h| h.kind == LOAD && h.offset == 0);
-        let dynamic = headers.iter().find(|h| h.kind == DYNAMIC);
-        let (Some(first), Some(dynamic)) = (first, dynamic) else {
-            return false;
-        };
-        let at = base - first.address as usize + dynamic.address as usize;
-        let mut entry = core::ptr::with_exposed_provenance::<Entry>(at);
+        let first = header.cast::<u8>().add(offset).cast::<ProgramHeader>();
+        core::slice::from_raw_parts(first, count)
+    };
+    let first = headers.iter().find(|h| h.kind == LOAD && h.offset == 0)?;
+    Some((headers, header.addr().wrapping_sub(first.address as usize)))
+}
+
+/// Whether the object is the program itself. The kernel says where the headers of the program are.
+fn is_program() -> bool {
+    let header = &raw const __ehdr_start;
+    // SAFETY: the header of this object.
+    let offset = unsafe { (*header).program_headers as usize };
+    header.addr() + offset == sys::getauxval(libc::AT_PHDR as usize)
+}
+
+/// The value of the dynamic section's entry with this tag.
+fn dynamic(tag: i64) -> Option<u64> {
+    dynamic_of(headers()?, tag)
+}
+
+fn dynamic_of((headers, bias): (&[ProgramHeader], usize), tag: i64) -> Option<u64> {
+    let dynamic = headers.iter().find(|h| h.kind == DYNAMIC)?;
+    let at = bias.wrapping_add(dynamic.address as usize);
+    let mut entry = core::ptr::with_exposed_provenance::<Entry>(at);
+    // SAFETY: the dynamic section, which ends with an entry of tag 0.
+    unsafe {
         while (*entry).tag != 0 {
-            if (*entry).tag == FLAGS_1 {
-                return (*entry).value & NODELETE != 0;
+            if (*entry).tag == tag {
+                return Some((*entry).value);
             }
             entry = entry.add(1);
         }
     }
-    false
+    None
+}
+
+/// Whether the object stays as long as the process: it is the program itself, or a library linked to stay.
+pub(crate) fn stays() -> bool {
+    is_program() || dynamic(FLAGS_1).is_some_and(|flags| flags & NODELETE != 0)
+}
+
+/// What is asked for often, once it was found out.
+struct Facts {
+    known: AtomicBool,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    unwind: AtomicUsize,
+    library: AtomicBool,
+    find: AtomicUsize,
+}
+
+static FACTS: Facts = Facts {
+    known: AtomicBool::new(false),
+    start: AtomicUsize::new(0),
+    end: AtomicUsize::new(0),
+    unwind: AtomicUsize::new(0),
+    library: AtomicBool::new(false),
+    find: AtomicUsize::new(0),
+};
+
+fn facts() -> &'static Facts {
+    // Acquire pairs with the Release below. Two threads may find the same facts at once.
+    if !FACTS.known.load(Acquire) {
+        if let Some((headers, bias)) = headers() {
+            let loads = headers.iter().filter(|h| h.kind == LOAD);
+            let end = loads.map(|h| h.address + h.size).max().unwrap_or(0);
+            let unwind = headers.iter().find(|h| h.kind == UNWIND);
+            FACTS.start.store((&raw const __ehdr_start).addr(), Relaxed);
+            FACTS.end.store(bias.wrapping_add(end as usize), Relaxed);
+            let unwind = unwind.map_or(0, |h| bias.wrapping_add(h.address as usize));
+            FACTS.unwind.store(unwind, Relaxed);
+            FACTS
+                .library
+                .store(!is_program() && is_named(bias, b"libhakmem.so\0"), Relaxed);
+        }
+        // Until this thread is done, others do without it.
+        if !SCRATCH.busy.swap(true, Acquire) {
+            // SAFETY: the flag says that nobody else uses it, and stays set: once is enough.
+            let Scratch { maps, module } = unsafe { &mut *SCRATCH.room.get() };
+            FACTS
+                .find
+                .store(of_libc(FIND, maps, module).unwrap_or(0), Relaxed);
+            FACTS.known.store(true, Release);
+        }
+    }
+    &FACTS
+}
+
+/// Whether the object has this name in its dynamic section.
+fn is_named(bias: usize, name: &[u8]) -> bool {
+    let (Some(strings), Some(offset)) = (dynamic(STRINGS), dynamic(SONAME)) else {
+        return false;
+    };
+    // SAFETY: the name of the object, which ends with a zero.
+    unsafe { equals(moved(strings, bias) + offset as usize, name) }
+}
+
+/// The address of a table. glibc adds the bias to it, musl does not.
+fn moved(table: u64, bias: usize) -> usize {
+    match table as usize {
+        unmoved if unmoved < bias => unmoved + bias,
+        moved => moved,
+    }
+}
+
+/// # Safety
+/// There is a string at `at`. Both end with a zero, and so ends the comparison.
+unsafe fn equals(at: usize, name: &[u8]) -> bool {
+    let at = core::ptr::with_exposed_provenance::<u8>(at);
+    // SAFETY: as above.
+    (0..)
+        .zip(name)
+        .all(|(i, &byte)| unsafe { *at.add(i) } == byte)
+}
+
+/// What the search for the C library needs, which is too much for a small stack of a signal handler.
+struct Scratch {
+    maps: Maps,
+    module: Module,
+}
+
+struct OneScratch {
+    busy: AtomicBool,
+    room: UnsafeCell<Scratch>,
+}
+
+// SAFETY: one thread uses the room, which has set the flag.
+unsafe impl Sync for OneScratch {}
+
+static SCRATCH: OneScratch = OneScratch {
+    busy: AtomicBool::new(false),
+    room: UnsafeCell::new(Scratch {
+        maps: Maps::new(),
+        module: Module::new(),
+    }),
+};
+
+const FIND: &[u8] = b"_dl_find_object\0";
+const SYMBOLS: i64 = 6;
+const HASHES: i64 = 0x6fff_fef5;
+
+/// The address of a function of the C library, found in the library's own table of symbols. A reference by name would make
+/// this object refuse to load with a C library that is older than the function, since not every linker marks such a need as weak.
+fn of_libc(name: &[u8], maps: &mut Maps, library: &mut Module) -> Option<usize> {
+    // SAFETY: reads words of a loaded object's tables, which stay as the library does, at places that these tables name.
+    unsafe {
+        if !library.find(libc::getauxval as *const () as usize, maps) {
+            return None;
+        }
+        let libc = headers_at(core::ptr::with_exposed_provenance(library.start()))?;
+        let table = |tag| Some(moved(dynamic_of(libc, tag)?, libc.1));
+        let (hashes, symbols, strings) = (table(HASHES)?, table(SYMBOLS)?, table(STRINGS)?);
+        let number = |at: usize| *core::ptr::with_exposed_provenance::<u32>(at);
+        let [buckets, first, bloom] = [0, 4, 8].map(|at| number(hashes + at) as usize);
+        let name_hash = name.split_last()?.1.iter().fold(5381_u32, |hash, &byte| {
+            hash.wrapping_mul(33).wrapping_add(u32::from(byte))
+        });
+        let bucket = hashes + 16 + 8 * bloom;
+        let chain = bucket + 4 * buckets;
+        let mut i = number(bucket + 4 * (name_hash as usize).checked_rem(buckets)?) as usize;
+        while i >= first {
+            let hash = number(chain + 4 * (i - first));
+            // `Elf64_Sym`: the name in the first four bytes, the value in the second eight.
+            let symbol = symbols + 24 * i;
+            if hash | 1 == name_hash | 1 && equals(strings + number(symbol) as usize, name) {
+                let value = *core::ptr::with_exposed_provenance::<usize>(symbol + 8);
+                return Some(libc.1.wrapping_add(value));
+            }
+            if hash & 1 != 0 {
+                break;
+            }
+            i += 1;
+        }
+        None
+    }
+}
+
+/// The addresses of the object if it is libhakmem.so, which contains nothing but the allocator.
+pub(crate) fn library() -> Option<Range<usize>> {
+    let facts = facts();
+    let range = facts.start.load(Relaxed)..facts.end.load(Relaxed);
+    facts.library.load(Relaxed).then_some(range)
+}
+
+/// `struct dl_find_object`.
+#[repr(C)]
+struct Found {
+    _flags: u64,
+    _start: usize,
+    _end: usize,
+    _link_map: usize,
+    unwind: usize,
+    _reserved: [u64; 7],
+}
+
+/// The address of the `.eh_frame_hdr` of the object that contains code at `pc`. `None` if it has none or is not known: glibc
+/// before 2.35 and other C libraries know no object but this one.
+pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
+    let facts = facts();
+    if (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc) {
+        return Some(facts.unwind.load(Relaxed)).filter(|&at| at != 0);
+    }
+    let find = match facts.find.load(Relaxed) {
+        0 => return None,
+        find => core::ptr::with_exposed_provenance::<()>(find),
+    };
+    type Find = unsafe extern "C" fn(usize, *mut Found) -> i32;
+    let mut found = core::mem::MaybeUninit::<Found>::zeroed();
+    // SAFETY: glibc's function, which may be called in signal handlers, and fills what it finds.
+    unsafe {
+        let find = core::mem::transmute::<*const (), Find>(find);
+        let outcome = find(pc, found.as_mut_ptr());
+        Some(found.assume_init().unwind).filter(|&at| outcome == 0 && at != 0)
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
 //! A handler of SIGSEGV that stands in front of the program's own.
 //!
-//! [`watch`] installs it. Each fault is shown to one function first, which does not return if the address is its own. Any other
-//! fault goes to the handler that was installed before, as the kernel would have called it: with its mask, with or without the
+//! [`watch`] installs it. A fault at an address that is watched ends the process. Any other fault goes to the handler that was installed before, as the kernel would have called it: with its mask, with or without the
 //! details, once only under SA_RESETHAND. If there was none, the default action is restored and the fault happens again, so that
 //! the process ends where it would have. A handler that the program installs later replaces this one, and a fault that was to be
 //! shown is one like any other.
 //!
 //! The handler runs on the thread's alternative stack, if it has one: it may be called because the other stack is exhausted. So
-//! does the program's handler then.
+//! does the program's handler then. Alternative stacks may be as small as a signal's frame allows; if too little of one is left,
+//! the process is ended on a stack of its own. The handler returns to it, with other registers than it was called with, so that
+//! no code in between needs to know of two stacks.
 
-use super::sys::Errno;
+use super::context::{access, go_on, registers, room};
+use super::faults::PATIENCE_MS;
+use super::stack::Registers;
+use super::sys::{self, Errno};
 use super::thread;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
@@ -32,6 +36,15 @@ pub(crate) enum Access {
 pub(crate) struct Fault {
     pub(crate) addr: usize,
     pub(crate) access: Access,
+    /// What the code had in its registers.
+    pub(crate) at: Registers,
+}
+
+/// Which faults end the process, and how.
+pub(crate) struct Watch {
+    pub(crate) is_ours: fn(usize) -> bool,
+    /// May need more stack than a handler has.
+    pub(crate) end: fn(Fault) -> !,
 }
 
 /// The action that stands behind ours.
@@ -50,8 +63,8 @@ static BEFORE: Before = Before {
     mask: UnsafeCell::new(MaybeUninit::zeroed()),
 };
 
-/// A `fn(Fault)`; null before [`watch`].
-static LOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+/// Null before [`watch`].
+static WATCH: AtomicPtr<Watch> = AtomicPtr::new(ptr::null_mut());
 
 impl Before {
     fn keep(&self, action: &libc::sigaction) {
@@ -70,9 +83,9 @@ fn check(result: c_int) -> Result<(), Errno> {
     }
 }
 
-/// Has `look` called at each fault from now on. One thread at a time may call it, and nobody once it succeeded. The object that
+/// Has faults end the process as `watch` says, from now on. One thread at a time may call it, and nobody once it succeeded. The object that
 /// holds this code must stay as long as the process.
-pub(crate) fn watch(look: fn(Fault)) -> Result<(), Errno> {
+pub(crate) fn watch(watch: &'static Watch) -> Result<(), Errno> {
     // SAFETY: all-zero actions are valid; the handler is a function of the kind that the flags say.
     unsafe {
         let mut was: libc::sigaction = core::mem::zeroed();
@@ -80,7 +93,7 @@ pub(crate) fn watch(look: fn(Fault)) -> Result<(), Errno> {
         // First, because the next fault may come as soon as the handler is installed. Another thread may install a handler in
         // between: then that one is called no more.
         BEFORE.keep(&was);
-        LOOK.store(look as *mut (), Release);
+        WATCH.store(ptr::from_ref(watch).cast_mut(), Release);
         let mut ours: libc::sigaction = core::mem::zeroed();
         ours.sa_sigaction = on_fault as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO
@@ -92,45 +105,80 @@ pub(crate) fn watch(look: fn(Fault)) -> Result<(), Errno> {
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes both, and `LOOK` is only ever set to such a function. The Acquire pairs with the Release in
-    // `watch`.
+    // SAFETY: the kernel passes both, and `WATCH` was set before the handler was installed, for ever. The Acquire pairs with the
+    // Release in `watch`.
     unsafe {
         // Other codes are those of signals that a program sends.
         let faulted = (*info).si_code > 0;
-        if faulted {
-            let look = core::mem::transmute::<*mut (), fn(Fault)>(LOOK.load(Acquire));
-            look(Fault {
-                addr: (*info).si_addr() as usize,
+        let watch = &*WATCH.load(Acquire);
+        let addr = (*info).si_addr() as usize;
+        if faulted && (watch.is_ours)(addr) {
+            let fault = Fault {
+                addr,
                 access: access(context),
-            });
+                at: registers(context),
+            };
+            return match room(context) {
+                ENOUGH.. => (watch.end)(fault),
+                _ => end_elsewhere(fault, context),
+            };
         }
         hand_on(signal, info, context, faulted);
     }
 }
 
-/// What the processor says of the access.
+/// The room that the end of a process needs, with a fault in its midst.
+const ENOUGH: usize = 64 << 10;
+
+/// The stack for ends that have no room, and what they are to end for.
+#[repr(C, align(16))]
+struct Elsewhere {
+    stack: UnsafeCell<MaybeUninit<[u8; ENOUGH]>>,
+    fault: UnsafeCell<MaybeUninit<Fault>>,
+    /// The thread that ends the process there, as [`thread::me`] names it; 0 for none. Only compared with a thread's own: Relaxed.
+    thread: AtomicUsize,
+}
+
+// SAFETY: the thread that is named is the only one that touches the rest.
+unsafe impl Sync for Elsewhere {}
+
+static ELSEWHERE: Elsewhere = Elsewhere {
+    stack: UnsafeCell::new(MaybeUninit::uninit()),
+    fault: UnsafeCell::new(MaybeUninit::uninit()),
+    thread: AtomicUsize::new(0),
+};
+
+/// Has the handler's return end the process, on a stack with room enough.
 ///
 /// # Safety
-/// `context` is what the kernel passed to a handler of a fault.
-#[cfg(target_arch = "x86_64")]
-unsafe fn access(context: *mut c_void) -> Access {
-    const WRITE: i64 = 1 << 1;
-    const FETCH: i64 = 1 << 4;
-    // SAFETY: as the caller promises.
-    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-    match registers.get(libc::REG_ERR as usize) {
-        Some(error) if error & FETCH != 0 => Access::Unknown,
-        Some(error) if error & WRITE != 0 => Access::Write,
-        Some(_) => Access::Read,
-        None => Access::Unknown,
+/// Called at the end of a handler of the fault, with the context that the kernel passed.
+unsafe fn end_elsewhere(fault: Fault, context: *mut c_void) {
+    let me = thread::me();
+    match ELSEWHERE.thread.compare_exchange(0, me, Relaxed, Relaxed) {
+        Ok(_) => {}
+        // Its handler of SIGABRT made this mistake, or left the end by a jump. What lies on that stack is not returned to.
+        Err(other) if other == me => {}
+        Err(_) => {
+            // The first fault is the one that is told. If whoever tells it is stuck, this one ends the process.
+            (0..PATIENCE_MS / 10).for_each(|_| sys::sleep_us(10_000));
+            // SAFETY: ends the process.
+            unsafe { libc::abort() }
+        }
+    }
+    // SAFETY: this thread is the one that is named; the context is as the caller promises.
+    unsafe {
+        (*ELSEWHERE.fault.get()).write(fault);
+        let top = ELSEWHERE.stack.get().expose_provenance() + ENOUGH;
+        if !go_on(context, end_here, top) {
+            end_here();
+        }
     }
 }
 
-/// # Safety
-/// None here.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn access(_: *mut c_void) -> Access {
-    Access::Unknown
+/// Runs instead of what faulted.
+extern "C" fn end_here() -> ! {
+    // SAFETY: written by `end_elsewhere` for this thread. The Acquire pairs with the Release in `watch`.
+    unsafe { ((*WATCH.load(Acquire)).end)((*ELSEWHERE.fault.get()).assume_init()) }
 }
 
 /// Does what would have been done without this handler.

@@ -1,14 +1,13 @@
 //! Free blocks and batches of them.
 //!
-//! A batch is a number of free blocks of one class, known by its first. That block carries in its second word a link to
-//! another batch (low 48 bits), how many blocks its own has (the next 15), and whether it waits in an inbox: so whole batches move between spare stack
-//! and inbox in one step, and wait in a slab. The words from the third on hold the addresses of further blocks: the first
-//! block names the next few, the second those that follow, and so on, so that most blocks need not be touched at all, and
-//! whoever opens a batch does not wait for one after the other. The smallest blocks, which have no third word, are chained
-//! by their first.
+//! A batch is a number of free blocks of one class, known by its first. The second word of that block holds a link to another
+//! batch (48 bits), the number of blocks (15 bits), and whether the batch waits in an inbox (1 bit). So whole batches move
+//! between stack and inbox in one step. The words from the third on hold the addresses of further blocks: the first block names
+//! the next few, the second those that follow, and so on. So most blocks are not touched at all, and opening a batch does not
+//! wait for one after the other. The smallest blocks, which have no third word, are chained by their first.
 //!
-//! The words lie in freed memory, where a program may write by mistake, or be made to. So they are concealed: each is
-//! combined with a secret of the process, and what somebody else wrote there leads to no block, but for one in 2^32 or so.
+//! The words lie in freed memory, where a program may write by mistake, or be made to. So they are concealed: each is combined
+//! with a secret of the process. What another party wrote there leads to no block, but for one in 2^32 or so.
 
 use crate::base::sync::Word;
 use core::ptr::NonNull;
@@ -16,17 +15,17 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 use core::{mem::MaybeUninit, slice};
 
-/// A free block, at least 16 bytes; user memory until it was freed.
+/// A free block, at least 16 bytes. It was user memory until it was freed.
 #[repr(C)]
 pub(crate) struct Block {
     pub(crate) next: Word<*mut Block>,
     batch: Word<u64>,
 }
 
-/// What conceals the words. Relaxed: written before the first block exists.
+/// The secret that conceals the words. Relaxed: it is written before the first block exists.
 static SECRET: AtomicU64 = AtomicU64::new(0);
 
-/// Sets what conceals the words of freed blocks.
+/// Sets the secret that conceals the words of freed blocks.
 pub(crate) fn set_secret(secret: u64) {
     SECRET.store(secret, Ordering::Relaxed);
 }
@@ -45,7 +44,8 @@ const LINK_BITS: u32 = 48;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
 /// Most blocks one batch may count.
 pub(crate) const MAX_COUNT: usize = u16::MAX as usize >> 1;
-/// Set while the batch waits in an inbox. It is on its own there: one that was freed, and posted, a second time is seen by it.
+/// Set while the batch waits in an inbox or among the pending, and only then: one that is freed, and posted, again is
+/// recognised.
 const POSTED: u64 = 1 << 63;
 
 #[cfg(loom)]
@@ -58,7 +58,7 @@ impl Block {
     }
 }
 
-/// Free blocks of one class, by the first of them. Whoever holds a `Batch` owns every block of it.
+/// Free blocks of one class, known by the first of them. The holder of a `Batch` owns every block of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Batch(NonNull<Block>);
 
@@ -78,7 +78,7 @@ impl Batch {
         }
     }
 
-    /// The batch whose first block is at `head`, or none for null.
+    /// The batch whose first block is at `head`; `None` for null.
     pub(crate) fn from_head(head: *mut Block) -> Option<Batch> {
         NonNull::new(head).map(Batch)
     }
@@ -88,7 +88,7 @@ impl Batch {
         self.0.as_ptr()
     }
 
-    /// The count and the link. What conceals them has the place in it: those of another batch are none.
+    /// The count and the link. What conceals them contains the block's address, so those of another batch are not valid here.
     #[inline]
     unsafe fn word(self) -> u64 {
         // SAFETY: the first block is a free block, owned by the caller.
@@ -118,7 +118,7 @@ impl Batch {
         unsafe { self.header().1 }
     }
 
-    /// [`Batch::count`] and [`Batch::link`], in one look. The count is above [`MAX_COUNT`] if the batch waits in an inbox.
+    /// [`Batch::count`] and [`Batch::link`], read at once. The count is above [`MAX_COUNT`] if the batch waits in an inbox.
     ///
     /// # Safety
     /// The caller owns the batch.
@@ -144,9 +144,9 @@ impl Batch {
     }
 }
 
-/// A batch in an inbox.
+/// Batches in inboxes.
 impl Batch {
-    /// Has it wait there, in front of another.
+    /// Marks the batch as waiting in an inbox, in front of `link`.
     ///
     /// # Safety
     /// The caller owns the batch.
@@ -159,7 +159,7 @@ impl Batch {
         }
     }
 
-    /// Ends that.
+    /// Clears the mark.
     ///
     /// # Safety
     /// The caller owns the batch.
@@ -186,21 +186,21 @@ impl Addresses {
     }
 }
 
-/// Addresses that a block of `size` bytes carries for its batch.
+/// How many addresses a block of `size` bytes carries for its batch.
 #[cfg(not(loom))]
 #[inline(always)]
 const fn carried(size: usize) -> usize {
     (size - core::mem::size_of::<Block>()) / core::mem::size_of::<*mut Block>()
 }
 
-/// An address that was concealed; and the other way round.
+/// Reveals a concealed address, or conceals one.
 #[cfg(not(loom))]
 #[inline(always)]
 fn reveal(block: *mut Block, secret: u64) -> *mut Block {
     (block as u64 ^ secret) as *mut Block
 }
 
-/// Has a free block lead to another, or to none.
+/// Chains a free block to `next`, which may be null.
 ///
 /// # Safety
 /// The caller owns the block.
@@ -211,10 +211,10 @@ pub(crate) unsafe fn chain(block: *mut Block, next: *mut Block) {
     unsafe { (*block).next.set(reveal(next, secret() ^ block as u64)) };
 }
 
-/// Where [`chain`] has it lead.
+/// The block that [`chain`] chained this one to.
 ///
 /// # Safety
-/// As there.
+/// As for [`chain`].
 #[cfg(not(loom))]
 #[inline]
 pub(crate) unsafe fn chained(block: *mut Block) -> *mut Block {
@@ -281,9 +281,9 @@ impl Batch {
         }
     }
 
-    /// Writes the addresses of the batch's `count` blocks downwards from `last`, the first block's there. All are asked
-    /// about: `are_blocks` of addresses, and whether what they hold is about to be read. The error is the block that names
-    /// something else: somebody wrote to it after it was freed, or it was freed twice.
+    /// Writes the addresses of the batch's `count` blocks downwards from `last`, where the first block's goes. Every other
+    /// address is checked by `are_blocks`, which is also told whether what the blocks hold is about to be read. The error is
+    /// the block that names something else: it was written to after it was freed, or was freed twice.
     ///
     /// # Safety
     /// The caller owns the batch, whose blocks have `size` bytes, and has room for `count` addresses. `count`, at least 1,
@@ -324,7 +324,7 @@ impl Batch {
                 let wrong = others
                     .iter()
                     .rposition(|block| !are_blocks(&[*block], false));
-                // The oldest has the lowest place.
+                // The oldest block has the lowest place.
                 return Err(named_by(wrong.map_or(read, |at| count - 1 - at)));
             }
         }

@@ -1,12 +1,12 @@
 use super::*;
 use std::vec::Vec;
 
-/// Every test here has the same secret, whichever comes first.
+/// Every test here uses the same secret, whichever runs first.
 fn with_secret() {
     set_secret(0x9E37_79B9_7F4A_7C15);
 }
 
-/// A batch of blocks of `size` bytes is what it was made of, in the same order.
+/// A batch opens to the blocks it was made of, in the same order.
 fn packs(size: usize, count: usize) {
     with_secret();
     let mut memory: Vec<u128> = std::vec![0; size / 16 * count];
@@ -52,12 +52,12 @@ fn what_a_batch_does_not_need_is_not_written() {
         let batch = Batch::of(blocks.as_ptr().add(6), 7, 64);
         assert_eq!(batch.count(), 7);
     }
-    // The newest names the six others.
+    // The newest block names the six others.
     assert!(memory[..6 * 4].iter().all(|&word| word == u128::MAX));
     assert!(memory[6 * 4 + 4..].iter().all(|&word| word == u128::MAX));
 }
 
-/// Miri sees what it is there for: a read behind a batch's blocks. Asked for by `.ci/run`, which wants it to fail.
+/// Miri reports what it is there for: a read behind a batch's blocks. `.ci/run` asks for this test and expects it to fail.
 #[cfg(miri)]
 #[test]
 fn a_planted_read_is_reported() {
@@ -68,7 +68,7 @@ fn a_planted_read_is_reported() {
     }
 }
 
-/// Whichever of its addresses is not one is found, and so is the block that names it.
+/// Whichever address is damaged is found, and so is the block that names it.
 #[test]
 fn a_damaged_batch_is_not_followed() {
     with_secret();
@@ -80,7 +80,7 @@ fn a_damaged_batch_is_not_followed() {
             let blocks: [*mut Block; 8] =
                 core::array::from_fn(|i| base.add(size * i).cast::<Block>());
             let batch = Batch::of(blocks.as_ptr().add(7), 8, size);
-            // Where a block lives is no secret; what leads there is.
+            // A block's address is no secret, but what leads to it is.
             *blocks[by].cast::<usize>().add(word) = blocks[0] as usize;
             let mut out = [core::ptr::null_mut::<Block>(); 8];
             let are_blocks = |some: &[*mut Block], _| some.iter().all(|at| blocks.contains(at));

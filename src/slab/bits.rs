@@ -1,4 +1,4 @@
-//! A bitmap over the blocks of a slab, in words that somebody else owns. Bit `i` of the words is block `i`.
+//! A bitmap over the blocks of a slab, in words that the caller owns. Bit `i` of the words is block `i`.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
-//! The depot: where heaps get their magazines, and leave those they do not need.
+//! The depot: the process's pool of empty magazines, from which heaps take theirs and to which they return those they do not
+//! need.
 //!
-//! Magazines are mapped 64 at a time, and never unmapped; what nobody needs is purged. Mapping and purging wait for
-//! [`Depot::catch_up`], when no lock is held: who finds the depot empty does without.
+//! Magazines are mapped 64 at a time and never unmapped; free ones are purged. Mapping and purging wait for
+//! [`Depot::catch_up`], when no lock is held: a heap that finds the depot empty does without.
 
 use super::magazine::{Magazine, SIZE};
 use super::meta;
@@ -13,10 +14,10 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Magazines that are mapped together.
 const TOGETHER: usize = u64::BITS as usize;
-/// A mapping that was refused is tried again when so many magazines were missed.
+/// After a refused mapping, the next try waits until so many magazines were missed.
 const TRY_AGAIN: u32 = 64;
 
-/// So many magazines, one bit each: which are free, and of those which may hold memory.
+/// [`TOGETHER`] magazines, one bit each: which are free, and which of those may hold memory.
 struct Rack {
     first: *mut Magazine,
     free: u64,
@@ -26,9 +27,9 @@ struct Rack {
 
 struct Racks {
     newest: *mut Rack,
-    /// A list of those that have no magazines: memory for them was refused.
+    /// Racks without magazines, for which memory was refused.
     bare: *mut Rack,
-    /// Magazines that were asked for and not there.
+    /// Magazines that were asked for and not there since the last try to map some.
     missed: u32,
     /// How many must be missed for another try to map some.
     try_from: u32,
@@ -55,7 +56,7 @@ impl Racks {
         Some(rack)
     }
 
-    /// A free magazine, of those that may hold memory first; nobody's from now on.
+    /// Claims a free magazine, one that may hold memory if there is any.
     fn claim(&mut self) -> Option<*mut Magazine> {
         for resident in [true, false] {
             for rack in self.all() {
@@ -80,7 +81,7 @@ impl Racks {
 /// Where heaps get their magazines.
 pub(crate) struct Depot {
     racks: Locked<Racks>,
-    /// There is something for [`Depot::catch_up`]. A hint: who misses it leaves it to the next, so Relaxed.
+    /// Whether [`Depot::catch_up`] has something to do. A hint: a thread that misses it leaves it to the next, so Relaxed.
     to_do: AtomicBool,
 }
 
@@ -100,11 +101,11 @@ impl Depot {
         }
     }
 
-    /// An empty magazine, or `None` where there is none at hand: [`Depot::catch_up`] sees to it that there are some soon.
+    /// An empty magazine. If there is none at hand, `None`, and [`Depot::catch_up`] maps some.
     pub(crate) fn take(&self) -> Option<*mut Magazine> {
         let found = self.racks.lock().claim();
         if let Some(magazine) = found {
-            // After the lock, which all heaps share: the page may have to come first.
+            // After releasing the lock, which all heaps share: this may fault the page in.
             // SAFETY: nobody else's since the claim.
             unsafe { Magazine::empty(magazine) };
         } else {
@@ -113,7 +114,7 @@ impl Depot {
         found
     }
 
-    /// Takes a list of magazines back; their memory is purged at the next [`Depot::catch_up`].
+    /// Takes a list of magazines back. [`Depot::catch_up`] purges their memory.
     ///
     /// # Safety
     /// They came from [`Depot::take`], and are the caller's.
@@ -142,7 +143,7 @@ impl Depot {
         self.to_do.store(true, Relaxed);
     }
 
-    /// Maps magazines that were missed, and gives back the memory of free ones; answers the bytes. No lock may be held.
+    /// Maps magazines that were missed, and gives back the memory of free ones. Returns the bytes. No lock may be held.
     #[inline]
     pub(crate) fn catch_up(&self) -> usize {
         if self.to_do.load(Relaxed) && self.to_do.swap(false, Relaxed) {
@@ -190,15 +191,15 @@ impl Depot {
                 });
                 racks.newest = rack;
             } else {
-                // Metadata is never given back: it waits for the next try.
+                // Metadata is never given back: the rack waits for the next try.
                 (*rack).next = racks.bare;
                 racks.bare = rack;
             }
         }
     }
 
-    /// Purges what is free of a rack, run by run; answers the bytes. What is being purged is nobody's: a fork's child that
-    /// is made meanwhile loses that much address space.
+    /// Purges a rack's free magazines, run by run. Returns the bytes. Those being purged are not free meanwhile: the child of a
+    /// fork at that moment loses that much address space.
     ///
     /// # Safety
     /// `rack` is one of this depot's.
@@ -234,7 +235,7 @@ impl Depot {
     }
 }
 
-/// Magazines of a rack that lie one behind the other.
+/// Neighbouring magazines of a rack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Run {
     at: usize,
@@ -242,7 +243,7 @@ struct Run {
 }
 
 impl Rack {
-    /// The first run from `from` on of whole OS pages that are free and not all clean.
+    /// The first run, from `from` on, of whole OS pages that are free and not all clean.
     fn run(&self, from: usize) -> Option<Run> {
         let page = sys::page_size();
         run_of_pages(self.free, self.dirty, self.first as usize, from, page)
@@ -251,7 +252,7 @@ impl Rack {
 
 fn run_of_pages(free: u64, dirty: u64, first: usize, from: usize, page: usize) -> Option<Run> {
     let group = page / SIZE;
-    // Where OS pages are larger, a rack need not begin with one.
+    // If OS pages are larger than a magazine, a rack need not begin with one.
     let start = (first.next_multiple_of(page) - first) / SIZE;
     let can_go = |at: usize| {
         if at < from || group > TOGETHER || at + group > TOGETHER {

@@ -1,4 +1,4 @@
-//! Magazines are given out once, purged when they are back and never while somebody has them, also by many at once.
+//! Magazines are given out once, and purged when they are back and never while a heap has them, with many threads too.
 
 use super::*;
 use crate::os::fake::{self, Call};
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
 
-/// One from the depot, which maps some where it has none.
+/// A magazine from the depot, which maps some if it has none.
 fn get(depot: &Depot) -> *mut Magazine {
     loop {
         match depot.take() {
@@ -37,8 +37,7 @@ fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
     // SAFETY: ours, and given up.
     unsafe { depot.give(list) };
     let purged = depot.catch_up();
-    // The racks need not begin with an OS page that is larger than a magazine: what lies in the first and the last, of
-    // which a rack has a part, stays.
+    // Racks need not begin with an OS page if that is larger than a magazine: a page of which a rack has only a part stays.
     let page = sys::page_size();
     let stays = if page > SIZE { page } else { 0 };
     assert!(purged >= 3 * (TOGETHER * SIZE - stays), "{purged} bytes");
@@ -65,12 +64,12 @@ fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
     assert_eq!(again, magazine, "what is resident goes first");
     // SAFETY: ours.
     unsafe { depot.give(again) };
-    // A larger OS page holds others as well, which nobody had.
+    // A larger OS page holds other magazines as well, which nobody had.
     assert!(depot.catch_up() >= SIZE || sys::page_size() > SIZE);
 
     let mut list = ptr::null_mut();
     fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-    // Everything there is, until metadata would have to be mapped.
+    // Takes all there are, until metadata would have to be mapped.
     let mut refused = 0;
     while refused < 2 * TRY_AGAIN {
         match depot.take() {
@@ -121,7 +120,7 @@ fn only_whole_pages_go() {
     assert_eq!(run(all, all, 0, 0, 128 * SIZE), None);
 }
 
-/// Threads take, write, give back and purge at the same time: what one wrote is there until it gives it back.
+/// Threads take, write, give back and purge at the same time. What one wrote is there until that thread gives it back.
 #[test]
 fn nobody_else_has_a_magazine_or_purges_it() {
     static SHARED: Depot = Depot::new();
@@ -132,7 +131,7 @@ fn nobody_else_has_a_magazine_or_purges_it() {
                 let mut purged = 0;
                 for round in 0..200 {
                     let mut list = ptr::null_mut();
-                    // More than a rack has, and then few, so that there is something to purge in each.
+                    // More than a rack has, and then few, so that each rack has something to purge.
                     for _ in 0..1 + (round * 37 * mark) % (TOGETHER + 10) {
                         let magazine = get(&SHARED);
                         // SAFETY: ours.

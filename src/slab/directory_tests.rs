@@ -1,4 +1,4 @@
-//! Tests of [`super`]: who gets an index, and what is found where nobody has it.
+//! Tests of [`super`]: which address gets an index, and what is found if none has it.
 
 use super::*;
 use crate::os::fake::{self, Call};
@@ -36,7 +36,7 @@ fn an_index_is_for_one_address_at_a_time() {
         for inside in [base, base + 1, base + SUPERSLAB - 1] {
             assert!(directory.holds(inside));
             assert_eq!(directory.own_tag(inside), Tag::new(7, 3));
-            // The same word, but another's address.
+            // The same word, but another holder's address.
             assert_eq!(directory.tag(inside + SPAN), Tag::new(7, 3));
             assert!(!directory.holds(inside + SPAN));
             assert_eq!(directory.own_tag(inside + SPAN), Tag::NONE);
@@ -70,7 +70,7 @@ fn where_a_part_cannot_be_made_writable_a_new_one_takes_its_place() {
     fake::fail_kind_from(Call::Mprotect, 1, Errno::EPERM);
     assert_eq!(directory.enter(SUPERSLAB), Ok(true));
     directory.set(SUPERSLAB, 1, Tag::new(7, 1));
-    // Not again for one that is there, whose tags it would take away.
+    // A part that exists is not replaced, which would take its tags away.
     assert_eq!(directory.enter(2 * SUPERSLAB), Ok(true));
     assert_eq!(directory.own_tag(SUPERSLAB), Tag::new(7, 1));
     fake::clear();

@@ -1,14 +1,14 @@
 //! Holes: OS pages of a slab in use that were given back to the kernel.
 //!
-//! Nothing reads or writes the memory of a block that is free in its slab. So a page that holds no other can go, and a bit
-//! for each says which are gone.
+//! Nothing reads or writes the memory of a block that is free in its slab. So a page that holds only free blocks can go. A bit
+//! for each page says which are gone.
 
 use super::bits;
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::sys;
 
-/// Where a slab's blocks lie against OS pages. Pages are bits of a `u64`, from the slab's base on.
+/// Where a slab's blocks lie relative to OS pages. Pages are bits of a `u64`, counted from the slab's base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Grid {
     size: usize,
@@ -38,7 +38,7 @@ impl Grid {
         }
     }
 
-    /// Bytes of so many pages.
+    /// Bytes of these pages.
     pub(crate) fn bytes(self, pages: Pages) -> usize {
         (pages.count_ones() as usize) << self.page_shift
     }
@@ -63,15 +63,15 @@ impl Grid {
             && pages != 0
         {
             pages &= !self.pages_of(used);
-            // What ends within the last of these pages frees none.
+            // A block that ends within the last of these pages frees none.
             let end = (((used + 1) * self.size - 1) >> self.page_shift) + 1;
             from = (used + 1).max((end << self.page_shift) / self.size);
         }
         pages
     }
 
-    /// Takes free blocks: up to `most` that are resident or, if there are none, up to `fresh` of which a part is gone, whose
-    /// pages are gone no more. Their numbers go to `found`, ascending. Returns how many.
+    /// Takes free blocks: up to `most` resident ones or, if there are none, up to `fresh` of which a part is gone; their pages
+    /// then count as resident. Passes their numbers to `found`, ascending. Returns how many.
     pub(crate) fn take(
         self,
         free: &mut [u64],
@@ -86,8 +86,8 @@ impl Grid {
         }
     }
 
-    /// Calls `found` for the first free blocks, at most `most`, and clears their bits: for those of which no page is in
-    /// `gone`, or if `refetch`, for any.
+    /// Calls `found` for the first free blocks, at most `most`, and clears their bits: those with no page in `gone`; with
+    /// `refetch`, any.
     fn take_some(
         self,
         free: &mut [u64],

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::vec::Vec;
 
-/// Every class on OS pages of 4, 16 and 64 KiB; an interpreter, a thousand times as slow, takes a few.
+/// Every class on OS pages of 4, 16 and 64 KiB. Miri, a thousand times as slow, tries a few.
 fn grids() -> impl Iterator<Item = Grid> {
     (1..SLAB_CLASSES)
         .step_by(if cfg!(miri) { 31 } else { 1 })
@@ -27,7 +27,7 @@ fn pages_of(grid: Grid, at: usize) -> Pages {
         .fold(0, |pages, byte| pages | 1 << (byte >> grid.page_shift))
 }
 
-/// Free blocks of a slab: `most` of every 64 are not.
+/// Free blocks of a slab. On average `most` of every 64 are not free.
 fn random_map(grid: Grid, rng: &mut SmallRng, most: u32) -> Vec<u64> {
     let mut map = std::vec![0; bits::words(grid.capacity)];
     for at in 0..grid.capacity {

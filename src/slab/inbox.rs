@@ -1,7 +1,7 @@
 //! The inbox of a heap: where other threads return its blocks, batch by batch.
 //!
-//! One word: bits 0 to 47 the first block of the newest batch, bits 48 to 63 how many batches there are (it stops at
-//! 65,535). Two operations only, push and take-all, so that no ABA question arises (rule 8).
+//! One word: bits 0 to 47 are the first block of the newest batch, bits 48 to 63 the number of batches (it stops at 65,535).
+//! There are only two operations, push and take-all, so no ABA question arises (rule 8).
 
 use super::batch::{Batch, Block};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ const COUNT_MAX: u64 = u16::MAX as u64;
 pub(crate) struct Inbox(AtomicU64);
 
 impl Inbox {
-    /// For the model checker; elsewhere an inbox begins as zeroed memory.
+    /// For the model checker. Elsewhere an inbox begins as zeroed memory.
     #[cfg(loom)]
     pub(crate) fn new() -> Inbox {
         Inbox(AtomicU64::new(0))
     }
 
-    /// Adds a batch; returns how many there are now, it included.
+    /// Adds a batch. Returns how many batches there are then, this one included.
     ///
     /// # Safety
     /// The caller owns the batch and gives it up.
@@ -33,8 +33,8 @@ impl Inbox {
             // SAFETY: ours until the exchange below succeeds.
             unsafe { batch.set_posted(Batch::from_head((old & POINTER) as *mut Block)) };
             let new = batch.head() as u64 | count << COUNT_SHIFT;
-            // Release: the taker's Acquire sees the chain and its links, and through the release sequence those of
-            // every batch below. Relaxed on failure: only retried.
+            // Release: the taker's Acquire sees the chain and its links, and by the release sequence those of every batch
+            // below. Relaxed on failure: it is only retried.
             match self
                 .0
                 .compare_exchange_weak(old, new, Ordering::Release, Ordering::Relaxed)
@@ -45,13 +45,13 @@ impl Inbox {
         }
     }
 
-    /// Takes every batch, linked to one another, newest first. The caller owns them.
+    /// Takes all batches, linked to one another, the newest first. The caller owns them.
     #[must_use]
     pub(crate) fn take_all(&self) -> Option<Batch> {
         if self.is_empty() {
             return None;
         }
-        // Acquire: pairs with the Release of every `post` in the stack.
+        // Acquire pairs with the Release of every `post` in the stack.
         Batch::from_head((self.0.swap(0, Ordering::Acquire) & POINTER) as *mut Block)
     }
 
@@ -77,8 +77,7 @@ mod model {
     use std::boxed::Box;
     use std::vec::Vec;
 
-    /// A batch of `count` blocks of its own. Blocks are leaked for as long as a run of the model lasts; [`free`]
-    /// takes them back.
+    /// A batch of `count` new blocks. They are leaked until [`free`] takes them back.
     fn batch(count: usize) -> Batch {
         let mut head = core::ptr::null_mut();
         for _ in 0..count {
@@ -91,7 +90,7 @@ mod model {
         unsafe { Batch::seal(head, count) }
     }
 
-    /// Walks everything that was taken, frees it, and answers the sizes of the batches.
+    /// Walks the batches and frees them. Returns their sizes.
     ///
     /// # Safety
     /// The caller owns the batches.
@@ -116,8 +115,8 @@ mod model {
         sizes
     }
 
-    /// Two posters against an owner who takes: every batch arrives once and whole, and its blocks may be read and
-    /// freed at once. loom reports any access to them that the orderings do not order.
+    /// Two threads post while the owner takes: every batch arrives once and whole, and its blocks may be read and freed at
+    /// once. loom reports any access to them that the orderings do not order.
     #[test]
     fn every_batch_arrives_once_and_whole() {
         loom::model(|| {
@@ -132,8 +131,8 @@ mod model {
                 })
                 .into_iter()
                 .collect();
-            // loom remembers one reader of a word, the last: were this look the first, it would not be moved behind
-            // a post. From behind, it is moved before every one.
+            // loom remembers only the last reader of a word. If this look came first, loom would not move it behind a post;
+            // from behind, it moves it before every one.
             thread::yield_now();
             // SAFETY: taken, so owned.
             let mut sizes = unsafe { free(inbox.take_all()) };
@@ -149,7 +148,7 @@ mod model {
         });
     }
 
-    /// Two who take at the same time share the batches between them: none is seen by both.
+    /// Two threads that take at the same time share the batches: none is seen by both.
     #[test]
     fn two_takers_never_get_the_same_batch() {
         loom::model(|| {
@@ -170,8 +169,7 @@ mod model {
         });
     }
 
-    /// The model above with a push that publishes nothing: it must be seen to read blocks that are still being
-    /// written.
+    /// The first model with a push that publishes nothing: it must be seen to read blocks that are still being written.
     #[test]
     #[should_panic(expected = "Causality violation")]
     fn without_release_a_chain_is_read_too_early() {
@@ -199,8 +197,8 @@ mod model {
         });
     }
 
-    /// A thread ends (state := idle, fence, one more drain) while another one posts (push, fence, read the state):
-    /// either the drain has the batch or the poster sees that it must drain itself. Nothing stays behind.
+    /// A thread ends (state := idle, fence, one more drain) while another posts (push, fence, read the state): either the drain
+    /// has the batch, or the poster sees that it must drain. Nothing stays behind.
     #[test]
     fn nothing_is_left_with_an_owner_that_has_gone() {
         loom::model(|| {
@@ -211,7 +209,7 @@ mod model {
                     let (inbox, idle) = &*heap;
                     // SAFETY: made here and given up.
                     unsafe { inbox.post(batch(1)) };
-                    // Pairs with the owner's fence: one of the two sees what the other wrote before its own.
+                    // Pairs with the owner's fence: one of the two sees what the other wrote before its own fence.
                     fence(Ordering::SeqCst);
                     if idle.load(Ordering::Relaxed) {
                         // SAFETY: taken, so owned.

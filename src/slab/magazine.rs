@@ -1,15 +1,15 @@
-//! Magazines: addresses of free blocks in memory of our own.
+//! Magazines: addresses of free blocks, in memory of the allocator's own.
 //!
-//! A batch names its blocks in the words of a few of them, which costs nothing to hold, but those words are written and
-//! read again each time. A stack that swings by thousands of blocks pays for that with every free and every allocation;
-//! its addresses are kept in magazines, eight bytes for each block. A bin can lie in one, so that what it holds goes onto the
-//! stack and comes back without being copied.
+//! A batch names its blocks in the words of a few of them. That costs nothing to hold, but the words are written and read again
+//! each time. A stack that grows and shrinks by thousands of blocks pays for it with every free and every allocation, so its
+//! addresses are kept in magazines, eight bytes for each block. A bin can lie in a magazine, so that its blocks go onto the
+//! stack and come back without being copied.
 
 use super::batch::Block;
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
 
-/// Bytes of a magazine: the smallest OS page there is, so that those nobody needs can be purged.
+/// Bytes of a magazine: the smallest OS page there is, so that a free one can be purged.
 pub(crate) const SIZE: usize = 4096;
 /// Addresses a magazine has room for.
 pub(crate) const ROOM: usize = (SIZE - 2 * size_of::<usize>()) / size_of::<*mut Block>();
@@ -17,9 +17,9 @@ pub(crate) const ROOM: usize = (SIZE - 2 * size_of::<usize>()) / size_of::<*mut 
 /// A stack of addresses. All-zero is empty.
 #[repr(C, align(4096))]
 pub(crate) struct Magazine {
-    /// The next of a list of magazines. Null while a bin lies in them: a bin has two places that hold null.
+    /// The next in a list of magazines. Null while a bin lies here: a bin has two places that hold null.
     pub(crate) below: *mut Magazine,
-    /// The first `count` of `blocks` are written. 0 while a bin lies in them: the place below its oldest, which holds null.
+    /// How many of `blocks` are written. 0 while a bin lies here: this is the place below its oldest block, which holds null.
     count: usize,
     blocks: [MaybeUninit<*mut Block>; ROOM],
 }
@@ -37,7 +37,7 @@ const _: () = assert!(
 );
 
 impl Magazine {
-    /// Makes it empty, and of no list.
+    /// Makes it an empty magazine, in no list.
     ///
     /// # Safety
     /// `this` is the caller's.
@@ -56,8 +56,8 @@ impl Magazine {
         unsafe { (*this).count }
     }
 
-    /// Has it serve as a bin, and be of no list: the upper place that holds null, with [`ROOM`] places above it, and how
-    /// many of them are taken.
+    /// Makes it serve as a bin, in no list. Returns the upper place that holds null, with [`ROOM`] places above it, and how
+    /// many of those are taken.
     ///
     /// # Safety
     /// `this` is the caller's.
@@ -71,7 +71,7 @@ impl Magazine {
         }
     }
 
-    /// Ends that: the first `count` places of the bin are taken.
+    /// Makes it a magazine again: the first `count` places of the bin are taken.
     ///
     /// # Safety
     /// `this` is the caller's; so many were written.
@@ -80,7 +80,7 @@ impl Magazine {
         unsafe { (*this).count = count };
     }
 
-    /// The magazine of a bin by the place that holds null.
+    /// The magazine that a bin lies in, from the bin's upper place that holds null.
     ///
     /// # Safety
     /// `bottom` came from [`Magazine::open`].
@@ -89,10 +89,10 @@ impl Magazine {
         unsafe { bottom.byte_sub(offset_of!(Magazine, count)).cast() }
     }
 
-    /// The addresses that are there, oldest first.
+    /// The addresses in it, oldest first.
     ///
     /// # Safety
-    /// `this` is the caller's, as long as the answer is used.
+    /// `this` is the caller's, as long as the slice is used.
     pub(crate) unsafe fn blocks<'a>(this: *mut Magazine) -> &'a [*mut Block] {
         // SAFETY: the first `count` were written.
         unsafe {
@@ -101,7 +101,7 @@ impl Magazine {
         }
     }
 
-    /// Adds the `count` addresses from `from` on, as far as there is room; answers how many.
+    /// Adds the `count` addresses from `from` on, as far as there is room. Returns how many.
     ///
     /// # Safety
     /// `this` is the caller's, and `from` leads to so many addresses.
@@ -116,7 +116,7 @@ impl Magazine {
         }
     }
 
-    /// Moves the newest addresses, `most` at most, to the places below `end`, the newest highest; answers how many.
+    /// Moves the newest addresses, at most `most`, to the places below `end`, the newest highest. Returns how many.
     ///
     /// # Safety
     /// `this` is the caller's, and there are `most` places below `end`.

@@ -1,6 +1,6 @@
-//! Memory for the allocator's own structures: descriptors and heaps. Bump-allocated from mappings of its own, never
-//! returned; freed descriptors are kept by their owners for re-use. The one mmap in two megabytes of metadata happens
-//! under the arena's lock, a leaf; nothing is populated, so it is short.
+//! Memory for the allocator's own structures: descriptors and heaps. It is bump-allocated from mappings of its own and never
+//! returned; owners of freed descriptors keep them for re-use. The one mmap for 2 MiB of metadata happens under the arena's
+//! lock, a leaf. It populates nothing, so it is short.
 
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::huge::{self, Thp};
@@ -9,7 +9,7 @@ use crate::os::mapping::{self, Mapping};
 use crate::os::sys::{self, Errno};
 use core::ptr::NonNull;
 
-/// Bytes mapped at a time; less where that much is refused. Only what is used becomes resident.
+/// Bytes mapped at a time; less if that much is refused. Only what is used becomes resident.
 const CHUNK: usize = SUPERSLAB;
 const SMALL_CHUNK: usize = 128 << 10;
 
@@ -25,7 +25,7 @@ static ARENA: Locked<Arena> = Locked::new(Arena {
     mapped: 0,
 });
 
-/// Zeroed memory for one `T` that lives as long as the process, or `None` when out of memory.
+/// Zeroed memory for one `T` that lives as long as the process. `None` if memory ran out.
 pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
     allocate_bytes(size_of::<T>(), align_of::<T>()).map(NonNull::cast)
 }

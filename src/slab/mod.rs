@@ -1,5 +1,5 @@
-//! What lies inside a superslab and how an address finds its way there: the directory, descriptors, slabs, blocks and
-//! batches, and the metadata they live in.
+//! What lies inside a superslab, and how an address finds its way there: the directory, descriptors, slabs, blocks and batches,
+//! and the metadata that holds them.
 
 pub(crate) mod batch;
 pub(crate) mod bits;
@@ -26,3 +26,5 @@ pub(crate) mod slab;
 pub(crate) mod slab_holes;
 #[cfg(not(loom))]
 pub(crate) mod superslab;
+#[cfg(not(loom))]
+pub(crate) mod tell;

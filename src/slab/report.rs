@@ -1,25 +1,26 @@
-//! What is said of a mistake of the program before the process ends: one line, written without allocating.
+//! The mistakes that are recognised by what a slab knows of its blocks, each as the first line of its [`Report`].
 
 use super::batch::Block;
 use super::check;
 use super::directory::DIRECTORY;
 use super::slab::Blocks;
 use super::superslab::Superslab;
+use super::tell::Report;
 use crate::base::size_class;
 use crate::base::units::SLOT;
-use crate::os::message::fatal;
 use crate::os::thread;
 
 /// A block is free already, as the call `asked` for it, or as came to light later if that is a free.
 #[cold]
 #[inline(never)]
 pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {
-    fatal!(
+    Report::of(format_args!(
         "{}{asked} of {block:p}: this block of {} bytes is free already (thread {}); stopping before it is given out twice",
         if asked == "free" { "double " } else { "" },
         size_class::size(class),
         thread::tid()
-    )
+    ))
+    .end()
 }
 
 /// The call `asked` named an address that lies in a slab of `class` and is no block's start.
@@ -40,7 +41,7 @@ pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
         _ => unsafe { (*Superslab::slab_of(at)).base },
     };
     let (offset, size) = (at - base, size_class::size(class));
-    fatal!(
+    Report::of(format_args!(
         "{asked} of {addr:p}: {} a block, at byte {} of {size} (thread {}); stopping before memory is damaged",
         if Blocks::of(class).index(offset - offset % size).is_some() {
             "inside"
@@ -49,7 +50,8 @@ pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
         },
         offset % size,
         thread::tid()
-    )
+    ))
+    .end()
 }
 
 /// What was freed, in a slab of `class`, is no block's start or was free already.

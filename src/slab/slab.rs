@@ -1,12 +1,12 @@
 //! A slab: one slot, or a few, cut into blocks of one class, or a run of slots that is a single block.
 //!
-//! `carved - free_count` blocks are out: with the user, or in somebody's bins and batches. The owner's lock guards
-//! every field. Blocks are carved from a rotated start, so that the first blocks of many slabs do not fall into one
-//! set of the cache or of its TLB.
+//! `carved - free_count` blocks are *out*: with the program, or in some bin, outbox, stack or inbox. The owner's lock guards
+//! every field but `run_is_free`. A slab of one slot is carved from a rotated start, so that the first blocks of many slabs do
+//! not fall into one set of the cache or of its TLB.
 //!
-//! A bit says of each block whether it is free in the slab (`Superslab::bits_of`). Nothing of a slab lies in its free blocks: what a
-//! program writes there after a free changes nothing, a block that comes back twice is seen, and OS pages that hold nothing
-//! but free blocks can go (`holes`).
+//! A bit for each block says whether it is free in the slab (`Superslab::bits_of`). The slab keeps nothing in its free blocks.
+//! So what a program writes there after a free changes nothing, a block that comes back twice is noticed, and OS pages that
+//! hold only free blocks can go (`holes`).
 
 use super::batch::Block;
 use super::bits;
@@ -20,7 +20,7 @@ use core::{ptr, slice};
 /// One slab's state, a cache line. All-zero is a valid "no slab here".
 #[repr(C, align(64))]
 pub(crate) struct Slab {
-    /// A bit for each block, set for those that are free here. Words of the slot's in the descriptor, all clear while no slab
+    /// A bit for each block, set if it is free here. The words belong to the slot's descriptor, and are all clear while no slab
     /// is open there.
     pub(super) free: *mut u64,
     /// OS pages of the slab that went back to the kernel. If there are any, every block counts as carved.
@@ -40,8 +40,8 @@ pub(crate) struct Slab {
     clean: bool,
     /// Which of the heap's lists holds the slab; 0 for none.
     pub(crate) bucket: u8,
-    /// How many slots before this one the slab begins whose blocks lie in it; not 0 in the later slots of a slab of
-    /// several blocks alone, while it is open.
+    /// Distance in slots to the first slot of the slab whose blocks lie here. Above 0 only in the later slots of an open slab
+    /// of several blocks.
     pub(crate) back: u8,
     pub(crate) rest: Rest,
     /// Pages of the slab are being given back. It is in no list, nothing is taken from it, and it stays a slab.
@@ -50,15 +50,15 @@ pub(crate) struct Slab {
     pub(super) run_is_free: AtomicBool,
 }
 
-/// For how long no block was taken from a slab or came back to it, as far as those know who look for holes.
+/// How long no block was taken from a slab or returned to it, as far as the search for holes knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Rest {
-    /// Some may have been since the last look.
+    /// A block may have been since the last look.
     Stirred = 0,
     /// None was since the last look.
     Still,
-    /// None was since the slab was looked at closely: all of its pages went that can go.
+    /// None was since the slab was surveyed: all of its pages that can go went.
     Settled,
     /// The same, but its pages are parts of a huge page that is too much in use to be split.
     Held,
@@ -72,14 +72,14 @@ const _: () = assert!(
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
-/// How many blocks a class with few has: one that gets fewer asks again soon.
+/// Fewest blocks for which carving stops at the end of a page. A class that gets fewer asks again soon.
 const FEW: usize = 8;
 
 /// What was taken from a slab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Taken {
     pub(crate) count: usize,
-    /// The blocks are zero, and were never touched.
+    /// The blocks are known to be zero: they were never touched.
     pub(crate) zero: bool,
 }
 
@@ -98,18 +98,18 @@ impl Slab {
         free: *mut u64,
     ) {
         let capacity = size_class::capacity(class);
-        // Another cache line and another 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
-        // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB, whose set is
-        // the low bits of the page number (sixteen sets, and slots are sixteen pages apart).
+        // Moves by a cache line and by 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
+        // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB. The TLB's set is the
+        // low bits of the page number: sixteen sets, and slots are sixteen pages apart.
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
-        // What is used of several slots is counted from the first on.
+        // The used part of several slots is counted from the first on.
         let size = size_class::size(class);
         let mut start = if size_class::slots(class) > 1 {
             0
         } else {
             (line * CACHE_LINE / size) % capacity
         };
-        // A class of which one block is used is not to touch two pages. The block at the base lies in one.
+        // A class of which one block is used should not touch two pages. The block at the base lies in one.
         while size <= UNIT && start * size % UNIT + size > UNIT {
             start = (start + 1) % capacity;
         }
@@ -137,9 +137,9 @@ impl Slab {
         }
     }
 
-    /// Ends that: the bits are left as they were found. Nothing of the slab is out.
+    /// Closes the slab, of which nothing is out, and clears its bits.
     pub(crate) fn close(&mut self) {
-        // What no block came back to was never written, and stays so.
+        // A word that is 0 may never have been written, and stays untouched.
         self.bits_mut()
             .iter_mut()
             .filter(|word| **word != 0)
@@ -158,7 +158,7 @@ impl Slab {
         unsafe { slice::from_raw_parts_mut(self.free, bits::words(self.capacity())) }
     }
 
-    /// Blocks out.
+    /// Blocks that are out.
     #[inline]
     pub(crate) fn out(&self) -> usize {
         (self.carved - self.free_count) as usize
@@ -176,18 +176,17 @@ impl Slab {
         self.carved as usize * size_class::size(self.class as usize)
     }
 
-    /// Bytes of the blocks that were ever handed out, without the pages that are gone.
+    /// The same, less the pages that are gone.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         match self.gone {
             0 => self.carved_bytes(),
-            // A slab of which a block is out holds more than the bytes behind its last block, which may be of a page that
-            // is gone.
+            // Bytes behind the last block may lie in a page that is gone. A slab with a block out holds more than those.
             _ => self.carved_bytes().saturating_sub(self.gone_bytes()),
         }
     }
 
-    /// Bytes of OS pages that hold the blocks carved so far, more or less: the first of them begins within one.
+    /// Bytes of OS pages that hold the blocks carved so far, about: the first block begins within a page.
     pub(crate) fn touched(&self) -> usize {
         self.held_bytes() + 2048
     }
@@ -202,9 +201,9 @@ impl Slab {
         self.capacity as usize
     }
 
-    /// Takes up to `most` freed blocks, or where there are none up to `carve` new ones (at least 1), and writes their
-    /// addresses from `to` upwards. New blocks are not touched; the last written is the one with the lowest address, or the
-    /// first of the new ones.
+    /// Takes up to `most` freed blocks, or up to `carve` new ones (at least 1) if there are none, and writes their addresses
+    /// from `to` upwards. New blocks are not touched. The last written is the block with the lowest address, or the first of
+    /// the new ones.
     ///
     /// # Safety
     /// `to` has room for `most` addresses, and for `carve`.
@@ -265,8 +264,8 @@ impl Slab {
         count
     }
 
-    /// Blocks of `carve` to be carved at once. Where that is a page's worth or less, and the slab's first, those up to the
-    /// end of the OS page they begin in, if it holds enough: a class with a few blocks touches one page then.
+    /// How many of `carve` blocks are carved at once. If they are the slab's first, and a page's worth or less, only those up
+    /// to the end of the OS page they begin in, if it holds enough: so a class with a few blocks touches one page.
     fn first_page(&self, carve: usize) -> usize {
         let size = size_class::size(self.class as usize);
         let first = self.base + self.start as usize * size;
@@ -292,8 +291,8 @@ impl Slab {
         self.carved += count as u16;
     }
 
-    /// Puts back the blocks at the `count` addresses up to and including `*last`. The error is the first of them that is no
-    /// block of this slab, or free here already.
+    /// Takes back the blocks at the `count` addresses up to and including `*last`. The error is the first of them that is no
+    /// block of this slab, or is free here already.
     ///
     /// # Safety
     /// There are so many addresses, at most as many as blocks of the slab are out.
@@ -337,22 +336,22 @@ impl Slab {
     /// Whether the block of this number was ever handed out.
     fn is_carved(&self, at: usize) -> bool {
         let (start, capacity) = (self.start as usize, self.capacity());
-        // As which one it was carved, or will be.
+        // In which turn it was carved, or will be.
         let turn = if at < start { at + capacity } else { at } - start;
         turn < self.carved as usize
     }
 }
 
-/// How the blocks of a slab lie: their numbers from their addresses, without a division.
+/// How the blocks of a slab lie. Computes their numbers from their addresses without a division.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks {
     pub(super) inverse: u64,
     pub(super) capacity: usize,
 }
 
-/// For each class, and 2^64 divided by its size, rounded up. An offset into a slab multiplied by it has the number of the block
-/// above 64 bits; the bits below are less than it if and only if the offset is a multiple of the size, as they are so many
-/// 2^64ths of a block (Lemire, Kaser, Kurz: Faster remainder by direct computation).
+/// For each class, with 2^64 divided by its size, rounded up. An offset into a slab multiplied by that has the block's number
+/// above bit 63. The bits below are so many 2^64ths of a block, so they are less than the factor if and only if the offset is a
+/// multiple of the size (Lemire, Kaser, Kurz: Faster remainder by direct computation).
 static BLOCKS: [Blocks; CLASSES] = {
     let mut blocks = [Blocks {
         inverse: 0,
@@ -375,7 +374,7 @@ impl Blocks {
         BLOCKS[class]
     }
 
-    /// The number of the block that starts so many bytes into the slab, if one does.
+    /// The number of the block that starts `offset` bytes into the slab, if one does.
     #[inline(always)]
     pub(crate) fn index(self, offset: usize) -> Option<usize> {
         let product = offset as u128 * u128::from(self.inverse);
@@ -384,13 +383,14 @@ impl Blocks {
     }
 }
 
-/// Ends the process: the words of a free block do not say what they said.
+/// Ends the process: the words of a free block were changed.
 #[cold]
 #[inline(never)]
 pub(crate) fn damaged(block: *mut Block) -> ! {
-    crate::os::message::fatal!(
+    super::tell::Report::of(format_args!(
         "block {block:p}: written to after it was freed, or freed twice; its free-list words are damaged"
-    )
+    ))
+    .end()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,4 +1,4 @@
-//! What a slab does with holes: which pages can go, and how blocks are taken where some are gone.
+//! What a slab does with holes: which pages can go, and how blocks are taken if some are gone.
 
 use super::batch::Block;
 use super::bits;
@@ -17,12 +17,11 @@ type Map = [u64; bits::words(MOST_BLOCKS)];
 pub(crate) struct Chance {
     /// Those that hold no block that is out.
     pub(crate) pages: Pages,
-    /// Of these, those that hold blocks that were handed out at some time. The others are resident only if something else
-    /// touched them.
+    /// Of these, those with blocks that were ever handed out. The others are resident only if something else touched them.
     pub(crate) used: Pages,
 }
 
-/// Pages next to each other.
+/// Neighbouring pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Run {
     pub(crate) addr: usize,
@@ -70,7 +69,7 @@ impl Slab {
         (self.carved as usize..capacity).map(move |i| (start + i) % capacity)
     }
 
-    /// Has the blocks that were never handed out count as freed, as pages are about to go.
+    /// Makes the blocks that were never handed out count as freed, as pages are about to go.
     pub(crate) fn carve_rest(&mut self) {
         let uncarved = self.uncarved();
         set_all(self.bits_mut(), uncarved);
@@ -78,7 +77,7 @@ impl Slab {
         self.carved = self.capacity;
     }
 
-    /// The pages are gone, of those that [`Slab::survey`] found while nothing was taken since.
+    /// Notes that pages which [`Slab::survey`] found are gone. No block was taken since.
     pub(crate) fn lost(&mut self, pages: Pages) {
         self.gone |= pages;
         debug_assert!(self.is_valid());
@@ -112,8 +111,8 @@ impl Slab {
         }
     }
 
-    /// Debug walker: so many bits are set, all of blocks that were handed out, and the pages that are gone hold free blocks
-    /// alone.
+    /// Debug walker: as many bits are set as are counted, all of blocks that were handed out, and the pages that are gone hold
+    /// only free blocks.
     pub(crate) fn is_valid(&self) -> bool {
         let capacity = self.capacity();
         let free = self.bits();
@@ -138,7 +137,7 @@ fn set_all(map: &mut [u64], blocks: impl Iterator<Item = usize>) {
     }
 }
 
-/// The runs of these pages, of a slab at `base`.
+/// The runs of neighbours among these pages of a slab at `base`.
 pub(crate) fn runs(base: usize, pages: Pages) -> impl Iterator<Item = Run> {
     let page = sys::page_size();
     let mut left = pages;

@@ -3,7 +3,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashSet;
 use std::vec::Vec;
 
-/// Opens a slab with bits of its own, which it has for good.
+/// Opens a slab with bits of its own, which are never freed.
 unsafe fn open(slab: *mut Slab, base: usize, class: usize, clean: bool) {
     static KEPT: std::sync::Mutex<Vec<Vec<u64>>> = std::sync::Mutex::new(Vec::new());
     let mut bits = std::vec![0; bits::words(size_class::capacity(class))];
@@ -29,7 +29,7 @@ fn starts_are_told_from_all_other_addresses() {
     for class in (1..CLASSES).step_by(if cfg!(miri) { 37 } else { 1 }) {
         let (size, capacity) = (size_class::size(class), size_class::capacity(class));
         let blocks = Blocks::of(class);
-        // An interpreter, a thousand times as slow, looks at fewer.
+        // Miri, a thousand times as slow, looks at fewer.
         let some = (0..size_class::slots(class) * SLOT).step_by(if cfg!(miri) { 1009 } else { 1 });
         let far =
             (0..64).flat_map(|bit| [1 << bit, size.wrapping_shl(bit), usize::MAX - bit as usize]);
@@ -41,7 +41,7 @@ fn starts_are_told_from_all_other_addresses() {
     }
 }
 
-/// An interpreter, a thousand times as slow, takes a few.
+/// Classes to try. Miri, a thousand times as slow, tries a few.
 fn classes() -> impl Iterator<Item = usize> {
     (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 31 } else { 1 })
 }
@@ -119,7 +119,7 @@ fn a_slab_begins_with_a_single_page() {
     }
 }
 
-/// A slab of memory of our own whose blocks are all out, and their addresses.
+/// A slab in the test's own memory whose blocks are all out, and their addresses.
 unsafe fn all_out(base: usize, class: usize) -> (Slab, Vec<*mut Block>) {
     // SAFETY: the caller has the memory.
     unsafe {
@@ -142,7 +142,7 @@ fn a_slab_with_holes_loses_no_block() {
         unsafe {
             let base = alloc_zeroed(layout) as usize;
             let (mut slab, mut blocks) = all_out(base, class);
-            // One of nine stays out, and the rest comes back in two parts, around the look.
+            // One of nine stays out. The others return in two parts, before and after the survey.
             let (kept, mut freed): (Vec<_>, Vec<_>) =
                 blocks.drain(..).enumerate().partition(|(i, _)| i % 9 == 4);
             let late = freed.split_off(freed.len() / 2);
@@ -154,7 +154,7 @@ fn a_slab_with_holes_loses_no_block() {
             let held = slab.held_bytes();
             slab.carve_rest();
             assert!(slab.is_valid());
-            // What lies in the pages is gone, and no word of it is missed.
+            // The pages lose their contents, and no word of them is missed.
             let mut gone = 0;
             for run in crate::slab::slab_holes::runs(base, chance.pages) {
                 ptr::write_bytes(run.addr as *mut u8, 0xA5, run.len);
@@ -192,7 +192,7 @@ fn a_slab_with_holes_loses_no_block() {
     }
 }
 
-/// What was never handed out can go with the rest, and is handed out later.
+/// Blocks never handed out can go with the rest, and are handed out later.
 #[test]
 fn what_was_never_carved_goes_along() {
     if crate::os::sys::page_size() >= SLOT {
@@ -227,7 +227,7 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
     type Fault = fn(&mut Slab);
     let faults: [Fault; 4] = [
         |slab| slab.free_count += 1,
-        // More blocks than lie beside each other outside, wherever carving began.
+        // More blocks than lie outside side by side, wherever carving began.
         |slab| slab.carved -= 5,
         |slab| slab.gone = 1 | 1 << 8,
         |slab| crate::slab::bits::clear(slab.bits_mut(), 30),
@@ -238,7 +238,7 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
         unsafe {
             let base = alloc_zeroed(layout) as usize;
             let (mut slab, blocks) = all_out(base, 64);
-            // The blocks of two pages stay out, of which each has four.
+            // The blocks of two pages stay out, four of each.
             for block in &blocks {
                 if !matches!((*block as usize - base) >> 12, 0 | 8) {
                     give(&mut slab, *block);
@@ -256,7 +256,7 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
     }
 }
 
-/// What was not handed out yet is as free as what came back.
+/// A block not handed out yet is as free as one that came back.
 #[test]
 fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
@@ -280,7 +280,7 @@ fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
             give(&mut slab, to[0]);
             assert!(slab.is_free(to[0] as usize));
             assert!(!slab.is_free(base + 1), "no block");
-            // The bits are left as they were found.
+            // Closing leaves the bits clear.
             for &block in &to[1..count] {
                 give(&mut slab, block);
             }

@@ -65,7 +65,9 @@ pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let built = Built::this_test();
-        let arguments = ["--examples", "--offline"];
+        // With the features that all of the workspace asks for, as `cargo test --workspace` does: else half of what it built is
+        // built again.
+        let arguments = ["--workspace", "--examples", "--offline"];
         built
             .build(&arguments, &built.target, &built.profile)
             .join("examples")

@@ -34,7 +34,8 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// `free_sized` of C23. A size of another class ends the process, but for down to half of the block's.
+/// `free_sized` of C23, for blocks of `malloc`, `calloc` and `realloc`. A size of another class ends the process, but for down
+/// to half of the block's; so does any other size of a checked block.
 ///
 /// # Safety
 /// As [`free`].
@@ -44,7 +45,7 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
     unsafe { raw::dealloc_sized(block.cast(), size, ALIGN) }
 }
 
-/// `free_aligned_sized` of C23; see [`free_sized`].
+/// `free_aligned_sized` of C23, for blocks asked for at an alignment; see [`free_sized`].
 ///
 /// # Safety
 /// As [`free`].

@@ -1,7 +1,6 @@
 //! Statistics when the process ends, for `HAKMEM_STATS`: to stderr, or to the file of `HAKMEM_STATS_FILE`.
 #![forbid(unsafe_code)]
 
-use core::ffi::CStr;
 use core::fmt::{self, Write};
 
 use super::Stats;
@@ -48,10 +47,7 @@ fn write_file(
     path: &PathBytes,
     pid: u32,
 ) -> Result<(), Errno> {
-    let mut expanded = [0; EXPANDED];
-    let path = expand(path.as_bytes(), pid, &mut expanded).ok_or(Errno(libc::ENAMETOOLONG))?;
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
-    let fd = sys::open(path, flags, 0o644)?;
+    let fd = path.open_to_write(pid, libc::O_TRUNC)?;
     let written = write(stats, room, mode, pid, fd);
     // A file system may report only at close that the text did not fit.
     written.and(sys::close(fd))
@@ -110,70 +106,10 @@ impl fmt::Write for Buffered<'_> {
     }
 }
 
-/// Room for the longest path of the knob with some `%p` in it.
-const EXPANDED: usize = 1024;
-
-/// `path` with every `%p` replaced, as a C string in `room`; `None` if it does not fit.
-fn expand<'a>(path: &[u8], pid: u32, room: &'a mut [u8; EXPANDED]) -> Option<&'a CStr> {
-    let mut digits = [0; 10];
-    let pid = decimal(pid, &mut digits);
-    let mut len = 0;
-    let mut rest = path;
-    while let Some((&first, behind)) = rest.split_first() {
-        let (piece, next) = match rest.strip_prefix(b"%p") {
-            Some(next) => (pid, next),
-            None => (core::slice::from_ref(&first), behind),
-        };
-        room.get_mut(len..len + piece.len())?.copy_from_slice(piece);
-        len += piece.len();
-        rest = next;
-    }
-    *room.get_mut(len)? = 0;
-    CStr::from_bytes_with_nul(room.get(..=len)?).ok()
-}
-
-fn decimal(mut n: u32, digits: &mut [u8; 10]) -> &[u8] {
-    let mut start = digits.len();
-    for (i, place) in digits.iter_mut().enumerate().rev() {
-        *place = b'0' + (n % 10) as u8;
-        start = i;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    digits.get(start..).unwrap_or(&[])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::fake::{self, Call};
-
-    fn expanded(path: &[u8], pid: u32) -> Option<std::vec::Vec<u8>> {
-        expand(path, pid, &mut [0; EXPANDED]).map(|path| path.to_bytes().to_vec())
-    }
-
-    #[test]
-    fn the_process_id_takes_its_place() {
-        assert_eq!(
-            expanded(b"/tmp/%p.json", 4_294_967_295).unwrap(),
-            b"/tmp/4294967295.json"
-        );
-        assert_eq!(expanded(b"%p%p", 10).unwrap(), b"1010");
-        assert_eq!(expanded(b"100%", 7).unwrap(), b"100%");
-        assert_eq!(expanded(b"%d%%p", 0).unwrap(), b"%d%0");
-        assert_eq!(
-            expanded(&[b'x'; EXPANDED - 1], 1).unwrap().len(),
-            EXPANDED - 1
-        );
-        assert_eq!(expanded(&[b'x'; EXPANDED], 1), None);
-        assert_eq!(
-            expanded(&b"%p".repeat(200), 1_000_000_000),
-            None,
-            "must not run over its room"
-        );
-    }
 
     /// A path in the temporary directory that no other test uses, removed when dropped.
     struct Scratch(std::path::PathBuf);

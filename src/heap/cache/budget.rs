@@ -1,13 +1,16 @@
-//! How much free memory a heap may hold: its slack, what lies free in its slabs and on its stacks.
+//! How much free memory a heap may hold. Its *slack* is what lies free in its slabs, on its stacks and in its magazines; its
+//! *budget* is what the slack may be.
 //!
-//! Blocks on the stacks pin their slabs, so a heap may hold little beyond what is live: what the knob says, an eighth of
-//! what is live where that is more. A program that frees many MiB and takes as many again pays for that with a walk home
-//! for every block, and another from the slabs. So the bound learns, as the pool's does: blocks of a class that were sent
-//! home for want of slack, and are then taken from the slabs again, could have stayed, and as many bytes more are allowed
-//! from then on; provided that it happens often enough to matter, and that most of what was live had gone: where much
-//! stays, what goes home is brought together by it, and what is kept lies scattered. (python3's json took no less time for
-//! five of sixty MiB more.) What lay on the stacks for a whole look takes the allowance down again. And what is kept for
-//! one class makes room while another one grows (`reclaim`): phases of different sizes are not to hold each its own.
+//! Blocks on the stacks pin their slabs, so the budget is little beyond what is live: what the knob says, or an eighth of what
+//! is live if that is more. A program that frees many MiB and takes as many again pays for a small budget with two walks for
+//! each block, home and out of its slab again. So the budget learns the program's demand, as the pool's does: blocks of a class
+//! that were sent home for lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are
+//! allowed.
+//!
+//! Two conditions bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays,
+//! sending blocks home brings them together, while what is kept lies scattered. (python3's json took no less time for five of
+//! sixty MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class makes
+//! room while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
@@ -34,8 +37,8 @@ impl Slack {
         self.trough = self.trough.min(live);
     }
 
-    /// Whether most of what was live has gone. Where much stays, what is free beside it lies scattered among it, and going
-    /// home brings it together.
+    /// Whether most of what was live has gone. If much stays, what is free lies scattered among it; going home brings it
+    /// together.
     fn ran_low(&self) -> bool {
         self.peak > 0 && self.trough <= self.peak / LOW
     }
@@ -49,20 +52,20 @@ pub(crate) fn learnt_by_all() -> usize {
     LEARNT.load(Relaxed)
 }
 
-/// Bytes the heap holds beyond what is out.
+/// The heap's slack.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
 pub(crate) unsafe fn amount(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe {
-        // What was never handed out holds no memory: a few blocks in each of dozens of classes are dozens of slots.
+        // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
         let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
         held.saturating_sub((*part).out_bytes)
     }
 }
 
-/// Tells the account what the stacks hold, and what came back to slabs.
+/// Tells the account what the stacks hold, and what returned to slabs.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -75,29 +78,29 @@ pub(crate) unsafe fn show(part: *mut Shared) {
     }
 }
 
-/// Bytes the heap would hold beyond what is out if all its blocks were free and none had gone home.
+/// The slack if all the heap's blocks were free and none had gone home.
 unsafe fn all_free(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe { (*part).carved_bytes.max((*part).spare_bytes) + (*part).empties.held_bytes() }
 }
 
-/// Bytes a heap may hold, whatever is live and was learnt.
+/// The least budget: bytes a heap may hold whatever is live and was learnt.
 pub(crate) fn least() -> usize {
     let knobs = knobs::get();
     let auto = match knobs.profile {
         Profile::Speed => AUTO_SPEED_KB,
-        Profile::Balanced | Profile::Lean => AUTO_KB,
+        Profile::Balanced | Profile::Lean | Profile::Hardened => AUTO_KB,
     };
     (knobs.heap_cache_kb.unwrap_or(auto) as usize) << 10
 }
 
-/// Bytes that the program has, or that lie in bins.
+/// Bytes that the program has, or that wait in bins, outboxes and inboxes.
 unsafe fn live(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) }
 }
 
-/// Bytes it may hold whatever it learnt. The least is shared among the heaps where there are many.
+/// The budget before what was learnt. If there are many heaps, they share the least.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -125,9 +128,9 @@ impl Share {
     };
 }
 
-/// What a class may keep. Of a heap that holds too much, an eighth of its live blocks. Of one that is within what it
-/// learnt, all on the stack, where others than its thread find it should that fall asleep; the bin, where they do not, runs
-/// empty with the class.
+/// What a class may keep. In a heap over its budget: an eighth of its live blocks, or a few. In a heap that is within it only
+/// by what it learnt: all on the stack, where other threads find them while the heap's own sleeps; in the bin, where they do
+/// not, half as many as are live, so that it runs empty with the class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -142,7 +145,7 @@ pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
             return Share::ALL;
         }
         let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks.into());
-        // Bounds are of what a stack may hold, which is far less.
+        // A stack holds far less than this, so that clamping changes nothing.
         let live = u32::try_from(live).unwrap_or(u32::MAX);
         if amount <= bound + believed(part) {
             return Share {
@@ -150,7 +153,7 @@ pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
                 ..Share::ALL
             };
         }
-        // What lies in the bin is nobody's reason to keep as much.
+        // Blocks in the bin are no reason to keep as many more.
         let few = live.saturating_sub(Bin::count(heap, class) as u32).min(FEW);
         let most = (live / LIVE_SHARE as u32).max(few);
         Share {
@@ -160,13 +163,13 @@ pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
     }
 }
 
-/// Of what was learnt, as much as may be held where nobody sees time pass.
+/// How much of what was learnt the heap may hold: less if no thread sees time pass.
 unsafe fn believed(part: *mut Shared) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe { account::seen((*part).slack.learnt, 0) }
 }
 
-/// Bytes that the heap may hold beyond its bound.
+/// Bytes that the heap may hold beyond its bound, from what it learnt.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -175,9 +178,9 @@ pub(crate) unsafe fn learnt(part: *mut Shared) -> usize {
     unsafe { (*part).slack.learnt }
 }
 
-/// Bytes by which a heap that is mostly empty is above what it may hold: what other classes than the one at hand keep, in
-/// bins too, pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and where
-/// somebody sees time pass.
+/// Bytes by which a heap that is mostly empty is over its budget: what other classes than the one at hand keep, in bins too,
+/// pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and 0 if the slack may stay
+/// even if the process never calls again.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -194,7 +197,7 @@ pub(crate) unsafe fn over(part: *mut Shared) -> usize {
     }
 }
 
-/// `blocks` of a class were sent home that its limit would have kept.
+/// Notes that `blocks` of a class were sent home that its limit would have kept.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -207,8 +210,7 @@ pub(crate) unsafe fn cut(part: *mut Shared, class: usize, blocks: u32) {
     }
 }
 
-/// About `want` blocks of a class are taken from the slabs: those of them that were sent home for want of slack were
-/// missed.
+/// Notes that about `want` blocks of a class come from the slabs: those once sent home for lack of budget were missed.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -219,8 +221,8 @@ pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
         let back = (*cut).min(want as u32);
         if back > 0 && knobs::get().heap_cache_kb.is_none() {
             *cut -= back;
-            // No more than would have kept all: a little too little had everything go home, which is not missing everything,
-            // and sizes that come by turns miss each other's. Half of the bound is for what magazines take.
+            // Cap it at what would have kept every block: a bound slightly too small still returns everything, and sizes that
+            // take turns miss each other's blocks. Half of the bound is left for magazines.
             let could = (*part).slack.could.max(all_free(part));
             let most = could.saturating_sub(bound(part) / 2);
             let slack = &mut (*part).slack;
@@ -228,7 +230,7 @@ pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
             let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
             slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
             slack.paid_at = now;
-            // Once a program is known to swing, the rest is believed at once.
+            // Once a program's usage is known to rise and fall, further misses count at once.
             if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
                 slack.paid = PATIENCE;
                 let room = most.saturating_sub(slack.learnt);
@@ -242,7 +244,7 @@ pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
     }
 }
 
-/// Takes down what was learnt by `bytes` that were not needed since the last look.
+/// Lowers what was learnt by `bytes` that were not needed since the last look.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -254,7 +256,7 @@ pub(crate) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
     }
 }
 
-/// A look is over: takes down what was learnt by half where none of it was needed.
+/// Ends a look: halves what was learnt if none of it was needed.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -262,7 +264,7 @@ pub(crate) unsafe fn looked(part: *mut Shared) {
     // SAFETY: the caller's promise.
     unsafe {
         if (*part).slack.any_cut {
-            // What went home long ago and is taken now would hardly have stayed until now.
+            // What went home long ago would hardly have stayed until now.
             (*part).slack.any_cut = halve_cuts(part);
         }
         let slack = &mut (*part).slack;
@@ -276,8 +278,7 @@ pub(crate) unsafe fn looked(part: *mut Shared) {
     }
 }
 
-/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or has
-/// nothing left that it kept.
+/// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or nothing it kept is left.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -294,7 +295,7 @@ pub(crate) unsafe fn forget(part: *mut Shared) {
     }
 }
 
-/// Answers whether anything is left.
+/// Halves every `cut`. Returns whether any is left.
 unsafe fn halve_cuts(part: *mut Shared) -> bool {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     let spares = unsafe { &mut (*part).spare };
@@ -312,7 +313,7 @@ fn set(slack: &mut Slack, learnt: usize) {
     }
 }
 
-/// Whether the heap's thread took no slow path for a while, as far as those know who asked before.
+/// Whether the heap's thread took no slow path for a while, as far as earlier calls saw.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -330,7 +331,7 @@ pub(crate) unsafe fn is_still(part: *mut Shared, now: u64) -> bool {
 
 pub(crate) fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
-        // The larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
+        // Larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
         u32::from(size_class::size(class) <= 256 << 10)
     } else if size_class::size(class) > 16 << 10 {
         0

@@ -1,8 +1,8 @@
-//! The ceiling: memory that lies idle serves before the kernel is asked for more.
+//! The ceiling: idle memory serves before the kernel is asked for more.
 //!
-//! Every store serves its own kind from what it keeps. When a process took fresh memory all the same, and now holds more
-//! than at its recent peak, what other stores keep makes room (`account::over`), cheapest first: freed large blocks, free
-//! slots, blocks on the stacks of this heap and of those whose threads are still.
+//! Every store serves its own kind from what it keeps. If a process took fresh memory all the same, and now holds more than at
+//! its recent peak, the other stores reclaim what they keep (`account::over`), cheapest first: freed large blocks, free slots,
+//! blocks on the stacks of this heap and of heaps whose threads are still.
 
 use crate::base::account;
 use crate::heap::cache::{budget, reclaim};
@@ -10,7 +10,7 @@ use crate::heap::data::heap::{Heap, lock, shared};
 use crate::heap::data::tls;
 use crate::{large, pool};
 
-/// Fresh memory was taken. No lock may be held.
+/// Notes that fresh memory was taken. No lock may be held.
 #[inline]
 pub(crate) fn grew() {
     let over = account::over();
@@ -36,7 +36,7 @@ fn reclaim(asked: usize) {
     account::reclaimed(asked, asked - left);
 }
 
-/// Sends home what lies on the heap's stacks.
+/// Has the heap's stacks make room of `bytes`.
 ///
 /// # Safety
 /// The heap is the calling thread's, and no lock is held.
@@ -45,7 +45,7 @@ unsafe fn empty_stacks(heap: *mut Heap, bytes: usize) {
     unsafe {
         let _guard = lock(heap);
         reclaim::make_room(heap, 0, bytes);
-        // The caller purges what came home.
+        // The caller purges what came home, so the pool's bound can wait.
         (*shared(heap)).over_bound = false;
         budget::show(shared(heap));
     }

@@ -1,10 +1,10 @@
-//! The spare stacks: free blocks between the bins and the slabs, and when they go home.
+//! When the free blocks on the stacks, between bins and slabs, go home.
 //!
-//! What a full bin holds goes onto the stack (`stack`), an empty one takes as much off it. How much may stay is bounded
-//! twice. By class: the limit starts small, grows by what was walked home where a refill then misses it, and shrinks by
-//! what a while of use never needed. By the heap as a whole (`budget`): where its slabs and magazines hold far more than is
-//! live, and more than the program was seen to come back for, blocks kept here would pin nearly empty slabs, so the class
-//! keeps an eighth of what is live at most, its bin too: when everything has been freed, little stays behind for long.
+//! A full bin's blocks go onto the stack (`stack`), and an empty bin takes as many off it. Two bounds say how many may stay. By
+//! class: the limit starts small, grows by what was sent home if a refill then misses it, and shrinks by what a period of use
+//! never needed. By heap (`budget`): if its slabs and magazines hold far more than is live, and more than the program needed
+//! again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few blocks, in its
+//! bin too, so that little stays behind for long after everything has been freed.
 
 use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
@@ -16,12 +16,12 @@ use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
 use crate::slab::batch;
 
-/// Blocks that go home at a time, about: what takes half a millisecond or so.
+/// Blocks that go home at a time, about: half a millisecond's work or so.
 pub(crate) const AT_ONCE: u32 = 1 << 14;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 64 << 20;
 
-/// Takes a batch off the stack, or about `most` blocks, and sends them home; answers how many.
+/// Takes a batch off the stack, or up to `most` blocks from magazines, and sends them home. Returns how many.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -40,8 +40,8 @@ pub(crate) unsafe fn send_home(
     }
 }
 
-/// Bounds a class whose stack grew through the inbox. A bin's worth or two stays whatever the heap holds: its thread seems
-/// to need blocks, and each message would be walked home by itself.
+/// Bounds a class whose stack grew through the inbox. A bin's worth or two stays whatever the heap holds: its thread seems to
+/// need blocks, and each message would otherwise go home by itself.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -72,8 +72,7 @@ pub(crate) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut 
     }
 }
 
-/// A refill had to go to the slabs for `want` blocks: if blocks of the class were walked home before, they were missed; keep
-/// more.
+/// Notes that a refill needs `want` blocks from the slabs. Blocks of the class sent home before were missed: it may keep more.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -96,8 +95,8 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     }
 }
 
-/// Bounds a bin to `most` blocks: the oldest of what is too much go onto the stack, or all where the bin lies in a magazine.
-/// One that is empty needs no magazine.
+/// Bounds a bin to `most` blocks. The oldest beyond that go onto the stack; all do if it lies in a magazine, which it then
+/// leaves.
 pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
@@ -133,7 +132,7 @@ pub(crate) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
     unsafe { stack::give_empties(heap) };
 }
 
-/// The same for one class.
+/// The same for the stack of one class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -142,7 +141,7 @@ pub(crate) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
 }
 
-/// The same, and what is in the class's bin.
+/// The same for the stack and the bin of one class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread.
@@ -151,7 +150,7 @@ pub(crate) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe {
         let limit = Bin::limit(heap, class);
         bound_bin(heap, class, 0);
-        // What else is freed of the class is not to take the slow path each time.
+        // Later frees of the class should not take the slow path each time.
         Bin::set_limit(heap, class, limit);
         flush(heap, class, sorter);
     }
@@ -165,7 +164,7 @@ pub(crate) struct Shrunk {
     pub(crate) done: bool,
 }
 
-/// Sends home what the stacks held on to for a whole period without needing it, about `most` blocks at a time.
+/// Sends home what the stacks did not need for a whole period, about `most` blocks at a time.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -211,7 +210,7 @@ pub(crate) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut So
     shrunk
 }
 
-/// Posts what the thread gathered for others, and sends its bins home.
+/// Sends home what the thread gathered for others, and its bins.
 ///
 /// # Safety
 /// `heap`'s thread gives it up (or is gone), and the caller holds its lock.

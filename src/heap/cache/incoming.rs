@@ -1,4 +1,4 @@
-//! What came into the inbox goes onto the stacks.
+//! Moves what came into the inbox onto the stacks.
 
 use crate::heap::cache::{flush, stack};
 use crate::heap::data::heap::{Heap, shared};
@@ -11,7 +11,7 @@ pub(crate) unsafe fn has_post(heap: *mut Heap) -> bool {
     unsafe { (*shared(heap)).pending.is_some() || !(*heap).inbox.is_empty() }
 }
 
-/// Puts up to `most` batches from the inbox on the spare stacks, unopened but for their first word.
+/// Puts up to `most` batches from the inbox onto the stacks. Of each, only the header is read.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -27,7 +27,7 @@ pub(crate) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
                 return;
             };
             (*part).drained += 1;
-            // The batch stays closed: which of its blocks are another heap's by now is found when it is opened.
+            // The batch stays closed. Blocks in it that are another heap's by now are found when it is opened.
             if (*part).taken_from.has(class) {
                 (*heap).mixed.add(class);
             }

@@ -1,4 +1,4 @@
-//! The free blocks between the bins and the slabs, and how many there may be.
+//! The free blocks between bins and slabs, and how many there may be.
 
 pub(crate) mod budget;
 pub(crate) mod ceiling;

@@ -2,7 +2,7 @@
 //! grow while its own does nothing, and for whoever finds no memory.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::base::tuning::heap_cache::{IMPOSSIBLE, OTHERS};
+use crate::base::tuning::heap_cache::OTHERS;
 use crate::base::units::SLOT;
 use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
 use crate::heap::cache::{budget, flush};
@@ -13,7 +13,7 @@ use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::os::clock;
 use crate::pool;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::AtomicUsize;
 
 /// Bytes on the stack of a class.
 unsafe fn kept(part: *mut Shared, class: usize) -> usize {
@@ -85,22 +85,19 @@ pub(crate) fn others_make_room(heap: *mut Heap, bytes: usize) {
         return;
     }
     let now = clock::now_ms();
-    let mut turn = TURN.load(Relaxed);
-    for _ in 0..OTHERS {
-        let other = registry::heap(registry::SHARED_ID + (turn % registry::count().max(1)) as u32);
-        if !other.is_null() && other != heap {
-            // SAFETY: heaps live for ever; no lock is held.
-            let (sheds, over) = unsafe { shed_if_still(other, bytes, now) };
-            if over {
-                pool::trim();
-            }
-            if sheds {
-                break;
-            }
+    for other in registry::in_turn(&TURN, OTHERS) {
+        if other == heap {
+            continue;
         }
-        turn = turn.wrapping_add(1);
+        // SAFETY: heaps live for ever; no lock is held.
+        let (sheds, over) = unsafe { shed_if_still(other, bytes, now) };
+        if over {
+            pool::trim();
+        }
+        if sheds {
+            break;
+        }
     }
-    TURN.store(turn, Relaxed);
 }
 
 /// Sends `bytes` home from the stacks of a heap whose thread took no slow path for a while; answers whether there was
@@ -137,11 +134,10 @@ unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool)
 }
 
 /// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
-/// answers whether any of them had learnt. `bytes` were asked for: nothing is given up for what is hardly ever to be had. No
-/// lock may be held.
+/// answers whether any of them had learnt. No lock may be held.
 #[cold]
-pub(crate) fn give_up(bytes: usize) -> bool {
-    if learnt_by_all() == 0 || bytes >= IMPOSSIBLE {
+pub(crate) fn give_up() -> bool {
+    if learnt_by_all() == 0 {
         return false;
     }
     for heap in registry::all() {

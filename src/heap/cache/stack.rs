@@ -1,8 +1,8 @@
-//! What a spare stack is made of: batches, and above them magazines where it is large.
+//! What a spare stack is made of: batches and, if it is large, magazines above them.
 //!
-//! `blocks` of a stack is what its magazines and its batches count together. Most stacks hold a few batches, which cost
-//! no memory of ours; the addresses of what comes on top of as much as a magazine holds are written into magazines, and a
-//! bin that lies in one goes there as it is. Where there is none to be had, a batch serves as well.
+//! Most stacks hold a few batches, which cost no memory of ours. Once a stack holds as much as a magazine does, the addresses
+//! of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no magazine is
+//! to be had, a batch serves as well.
 
 use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
@@ -16,7 +16,7 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
 use core::ptr;
 
-/// Largest block whose address may be kept in a magazine. Of larger ones a batch has few, and names them in one or two.
+/// Largest block whose address may be kept in a magazine. A batch of larger ones is short: one or two blocks name all of it.
 const MAGAZINE_TO: usize = 256;
 
 /// Pushes a batch.
@@ -56,7 +56,7 @@ pub(crate) unsafe fn put(heap: *mut Heap, class: usize, first: *const *mut Block
     }
 }
 
-/// Pushes the oldest `some` of what is in the bin.
+/// Pushes the oldest `some` blocks of the bin.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread; so many are in the bin.
@@ -70,8 +70,7 @@ pub(crate) unsafe fn put_oldest(heap: *mut Heap, class: usize, some: usize) {
     }
 }
 
-/// Pushes what is in the bin, if that lies in a magazine, which is full, and there is an empty one to take its place;
-/// whether it did.
+/// Pushes the bin's magazine if the bin lies in a full one and an empty one can take its place. Returns whether it did.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread.
@@ -97,8 +96,8 @@ pub(crate) unsafe fn put_bin(heap: *mut Heap, class: usize) -> bool {
     }
 }
 
-/// Takes the newest magazine off the stack for the bin, which is empty, to lie in; answers how many blocks are in it, 0
-/// where there is none or the class's bin may not.
+/// Takes the newest magazine off the stack and moves the bin, which is empty, into it. Returns how many blocks are in it; 0 if
+/// there is no magazine, or the class's bin may not lie in one.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread.
@@ -122,14 +121,17 @@ pub(crate) unsafe fn take_bin(heap: *mut Heap, class: usize) -> usize {
     }
 }
 
-/// Has the bin, which is empty, lie in the heap again, and hold `limit` blocks at most.
+/// Moves the bin, which is empty, back into its own places, with a limit of `limit`.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread, or that is gone.
 pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        debug_assert!(Bin::count(heap, class) == 0, "what is in the bin is lost");
+        debug_assert!(
+            Bin::count(heap, class) == 0,
+            "blocks in the bin would be lost"
+        );
         if let Some(empty) = Bin::magazine(heap, class) {
             Bin::lay(heap, class, None);
             list_empty(shared(heap), empty);
@@ -138,8 +140,8 @@ pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize)
     }
 }
 
-/// Takes blocks off the stack: a batch, or up to `most` from magazines, the last that came first. Their addresses are
-/// written from `to` on, the newest last; answers how many, 0 where the stack is empty.
+/// Takes blocks off the stack: up to `most` from magazines if it has any, else a batch; the last that came first. Writes their
+/// addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, and owns the blocks from then on. At `to` there are as many places as the bin of
@@ -161,8 +163,8 @@ pub(crate) unsafe fn take(
             return some;
         }
         let Some(batch) = (*spare).top else { return 0 };
-        // Freed memory: a stray write may have changed the words. What they lead to is looked at before it is followed, so
-        // that the block that was written to is the one that is named.
+        // Freed memory: a stray write may have changed the words. What they lead to is checked before it is followed, so that
+        // the report names the block that was written to.
         let most = room(class).min((*spare).blocks as usize);
         let (count, next) = open::on_stack(batch, class, most);
         (*spare).top = next;
@@ -184,7 +186,7 @@ pub(crate) unsafe fn shrink_empties(heap: *mut Heap) {
     }
 }
 
-/// Gives back all that are empty.
+/// Gives back all empty magazines.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -214,7 +216,7 @@ unsafe fn give(empties: *mut Empties, count: u32) {
     }
 }
 
-/// Whether what comes next is worth a magazine: the stack holds as much already as a full one.
+/// Whether further blocks are worth a magazine: the stack already holds as much as a full one.
 unsafe fn is_large(spare: *const Spare, class: usize) -> bool {
     // SAFETY: the caller holds the lock of the stack's heap.
     size_class::size(class) <= MAGAZINE_TO && unsafe { (*spare).blocks } as usize >= magazine::ROOM
@@ -242,7 +244,7 @@ unsafe fn took(part: *mut Shared, class: usize, count: usize) {
     }
 }
 
-/// Writes addresses into the class's magazines; answers how many there was room for.
+/// Writes addresses into the class's magazines. Returns how many there was room for.
 unsafe fn fill(part: *mut Shared, class: usize, first: *const *mut Block, count: usize) -> usize {
     // SAFETY: the caller holds the lock of the heap `part` belongs to; the addresses are `count`.
     unsafe {
@@ -265,7 +267,7 @@ unsafe fn fill(part: *mut Shared, class: usize, first: *const *mut Block, count:
     }
 }
 
-/// An empty magazine.
+/// An empty magazine, the heap's or the depot's.
 unsafe fn empty(part: *mut Shared) -> Option<*mut Magazine> {
     // SAFETY: the caller holds the lock of the heap `part` belongs to.
     unsafe {
@@ -283,7 +285,7 @@ unsafe fn empty(part: *mut Shared) -> Option<*mut Magazine> {
     }
 }
 
-/// Keeps an empty magazine.
+/// Lists an empty magazine.
 unsafe fn list_empty(part: *mut Shared, magazine: *mut Magazine) {
     // SAFETY: the caller holds the lock of the heap `part` belongs to, and owns the magazine.
     unsafe {
@@ -294,7 +296,7 @@ unsafe fn list_empty(part: *mut Shared, magazine: *mut Magazine) {
     }
 }
 
-/// Moves the newest `count` addresses of the class's magazines, which have so many, to the places below `end`.
+/// Moves the newest `count` addresses out of the class's magazines, which hold as many, to the places below `end`.
 unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count: usize) {
     // SAFETY: the caller holds the lock of the heap `part` belongs to, and has the places.
     unsafe {
@@ -314,7 +316,7 @@ unsafe fn drain(part: *mut Shared, class: usize, mut end: *mut *mut Block, count
     }
 }
 
-/// Debug walker: what a stack counts is there, and of its class; a bin in a magazine ends where it begins.
+/// Debug walker: stacks hold as many blocks as they count, of their class; a magazine that serves as a bin counts none.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

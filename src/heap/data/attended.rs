@@ -1,17 +1,17 @@
-//! Who opens what is posted to a heap. While its thread lives, the thread does. Once the heap is idle, whoever posts does, if
-//! it gets the lock; if it does not, whoever holds the lock does after letting it go. So no batch stays behind.
+//! Who opens what is posted to a heap. While the heap's thread lives, that thread does. Once the heap is idle, the poster does,
+//! if it gets the lock. Otherwise the lock's holder does after releasing it. So no batch stays behind.
 
 use crate::base::sync::atomic::{AtomicU32, Ordering, fence};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::Batch;
 use crate::slab::inbox::Inbox;
 
-/// Whether a heap's thread lives.
+/// The heap's thread lives.
 pub(crate) const LIVE: u32 = 0;
-/// Its thread has ended: whoever posts to it drains it.
+/// The heap's thread has ended: a poster drains its inbox.
 pub(crate) const IDLE: u32 = 1;
 
-/// The words of a heap that this is about.
+/// The words of a heap that the protocol is about.
 #[derive(Clone, Copy)]
 pub(crate) struct Attended<'a> {
     pub(crate) inbox: &'a Inbox,
@@ -24,7 +24,7 @@ pub(crate) struct Attended<'a> {
 pub(crate) struct Posted {
     /// Batches in the inbox, about.
     pub(crate) waiting: usize,
-    /// The heap is idle: the poster opens the inbox, or says that something is left.
+    /// The heap is idle: the poster opens the inbox, or notes that a batch is left.
     pub(crate) nobody_comes: bool,
 }
 
@@ -37,8 +37,7 @@ impl<'a> Attended<'a> {
     pub(crate) unsafe fn post(self, batch: Batch) -> Posted {
         // SAFETY: the caller's promise.
         let waiting = unsafe { self.inbox.post(batch) };
-        // SeqCst, with the fence in `leave`: either this thread sees that the heap is idle, or the leaver's drain sees this
-        // batch.
+        // SeqCst, with the fence in `leave`: this thread sees that the heap is idle, or the leaver's drain sees this batch.
         fence(Ordering::SeqCst);
         Posted {
             waiting,
@@ -46,13 +45,13 @@ impl<'a> Attended<'a> {
         }
     }
 
-    /// A hint, but to the holder of the lock.
+    /// Exact for the holder of the lock; a hint for others.
     #[inline]
     pub(crate) fn is_idle(self) -> bool {
         self.state.load(Ordering::Relaxed) == IDLE
     }
 
-    /// Makes the heap idle. The caller holds the lock, drains the inbox next, and looks again once the lock is free.
+    /// Makes the heap idle. The caller holds the lock, drains the inbox next, and looks again once it has released the lock.
     #[inline]
     pub(crate) fn leave(self) {
         self.state.store(IDLE, Ordering::Relaxed);
@@ -60,13 +59,13 @@ impl<'a> Attended<'a> {
         fence(Ordering::SeqCst);
     }
 
-    /// The heap is a thread's again, which opens the inbox from now on. The caller holds the lock.
+    /// Makes the heap a thread's again, which opens the inbox from now on. The caller holds the lock.
     #[inline]
     pub(crate) fn take(self) {
         self.state.store(LIVE, Ordering::SeqCst);
     }
 
-    /// Has `drain` open the inbox and let the lock go, unless somebody holds that.
+    /// Takes the lock if it is free, and has `drain` open the inbox and release it.
     pub(crate) fn try_drain(self, mut drain: impl FnMut(Guard<'a>)) {
         if let Some(guard) = self.lock.try_lock() {
             drain(guard);
@@ -74,9 +73,9 @@ impl<'a> Attended<'a> {
         }
     }
 
-    /// To be called after the lock of a heap that may be idle was let go: a poster that found it held has gone away and
-    /// counts on whoever held it. (Poster: push, fence, `try_lock` fails; so the holder's unlock comes later, and its look
-    /// after the fence below sees the push.)
+    /// To be called after releasing the lock of a heap that may be idle. A poster that found the lock held has gone away and
+    /// counts on its holder. (The poster pushes, fences, and its `try_lock` fails. So the holder's unlock comes later, and its
+    /// look after the fence below sees the push.)
     pub(crate) fn look_again(self, mut drain: impl FnMut(Guard<'a>)) {
         loop {
             fence(Ordering::SeqCst);

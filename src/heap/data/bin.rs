@@ -1,11 +1,10 @@
-//! The bins: a thread's free blocks of each class, their addresses in an array for each class, newest on top.
+//! The bins: a thread's free blocks of each class, as an array of addresses, the newest on top.
 //!
-//! A class that swings by thousands of blocks has its bin in a magazine: one that is full goes onto the spare stack as it is,
-//! and an empty one comes back for it.
+//! A class whose usage rises and falls by thousands of blocks has its bin in a magazine. A full magazine goes onto the stack as
+//! it is, and an empty one takes its place.
 //!
-//! The addresses are not linked through the blocks: giving a block out or taking it back touches nothing but the bin, so
-//! that a program that takes many blocks in a row does not wait for one after the other to be read, and a block that was
-//! written long ago is not fetched once more to be freed.
+//! The addresses are not linked through the blocks: giving a block out or taking it back touches only the bin. So a program
+//! that takes many in a row does not wait for each to be read, and a block written long ago is not fetched again to be freed.
 
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::Heap;
@@ -16,16 +15,15 @@ use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 use core::{ptr, slice};
 
-/// Most blocks a bin holds, but for one in a magazine.
+/// Most blocks in a bin outside a magazine.
 const MOST_IN_BIN: usize = 256;
-/// Largest block whose bin may lie in a magazine: half as many slow paths, and no address is copied.
+/// Largest block whose bin may lie in a magazine, which halves the slow paths and copies no address.
 const IN_MAGAZINE_TO: usize = 64;
-/// Fewest that the bin of a slab class has room for: a thread that frees what others allocate gathers so many.
+/// Least room of a slab class's bin: a thread that frees what others allocate gathers so many.
 const ROOM_LEAST: usize = 16;
 
-/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest; the two places below the oldest
-/// hold null, so that an empty bin is seen by what it would give out: twice the same. A block that was freed twice in a row
-/// is seen by the same comparison.
+/// A heap's free blocks of one class: last in, first out. `top` is the place of the newest. The two places below the oldest
+/// hold null. So one comparison of the two topmost places finds an empty bin, and a block that was freed twice in a row.
 #[repr(C)]
 pub(crate) struct Bin {
     top: *mut *mut Block,
@@ -33,9 +31,8 @@ pub(crate) struct Bin {
     end: *mut *mut Block,
 }
 
-/// Most blocks a bin of `class` holds, but for one in a magazine: 16 KiB worth and at most 256; of larger ones up
-/// to 8, as far as 64 KiB hold them, so that not every second free of them takes the slow path. None of a run, since a
-/// thread that sleeps cannot be asked for what is in its bins.
+/// Most blocks of `class` in a bin outside a magazine: 16 KiB worth, at most 256; of larger blocks up to 8, as far as 64 KiB
+/// hold them, so that not every second free takes the slow path. No run: nobody can empty a sleeping thread's bins.
 pub(crate) const fn bin_limit(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         return 0;
@@ -54,7 +51,7 @@ pub(crate) const fn bin_limit(class: usize) -> usize {
     }
 }
 
-/// Blocks the bin of `class` has room for outside a magazine: those it may hold, and one even of a run, on its way out.
+/// Room of a bin of `class` outside a magazine: [`bin_limit`], at least [`ROOM_LEAST`]; 1 for a run, on its way out.
 pub(crate) const fn room(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         1
@@ -72,13 +69,13 @@ pub(crate) fn may_be_magazine(class: usize) -> bool {
 
 const _: () = assert!(
     magazine::ROOM <= batch::MOST && MOST_IN_BIN <= batch::MOST,
-    "what is in a bin may be gathered, and becomes one batch"
+    "the blocks of a bin become one batch"
 );
 
 impl Bin {
-    /// The place of the newest block, or the one that holds null. Other threads count what lies below it (statistics,
-    /// reclaiming), whatever its thread does meanwhile. So every access is atomic, and Relaxed: what they find there is
-    /// under the heap's lock or not looked at.
+    /// The place of the newest block; in an empty bin, one that holds null. Other threads read it to count blocks (statistics,
+    /// reclaiming) while the bin's thread works. So every access is atomic, and Relaxed: they read the places below it under
+    /// the heap's lock, or not at all.
     ///
     /// # Safety
     /// `this` is a bin, or a stand-in.
@@ -96,17 +93,17 @@ impl Bin {
         unsafe { AtomicPtr::from_ptr(&raw mut (*this).top).store(top, Ordering::Relaxed) }
     }
 
-    /// The place that holds null.
+    /// The place below the oldest block, which holds null.
     ///
     /// # Safety
-    /// The bin is the calling thread's, or the caller holds the heap's lock: under it alone this changes.
+    /// The bin is the calling thread's, or the caller holds the heap's lock: this changes only under it.
     #[inline(always)]
     unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe { (*heap).bottoms[class] }
     }
 
-    /// The place that holds null while the bin is in no magazine.
+    /// [`Bin::bottom`] of a bin in no magazine.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
@@ -115,7 +112,7 @@ impl Bin {
         unsafe { or_nothing((*heap).places[class]) }
     }
 
-    /// Empties every bin of a new heap. They have no places yet.
+    /// Makes every bin of a new heap an empty one. They have no places yet.
     ///
     /// # Safety
     /// `heap` is zeroed memory that nobody else knows of.
@@ -140,8 +137,8 @@ impl Bin {
         unsafe { (*heap).bottoms[class] != or_nothing(ptr::null_mut()) }
     }
 
-    /// Gives the bin places of its own if it has none; false if memory is refused. Its limit stays 0. A thread uses few
-    /// classes, so each gets its places when it first needs them, and they lie together in the order of use.
+    /// Gives the bin places of its own if it has none. Returns false if memory is refused. New places come with a limit of 0. A
+    /// thread uses few classes, so each gets its places when it first needs them, and they lie together in the order of use.
     ///
     /// # Safety
     /// The bin is the calling thread's, and the caller holds the heap's lock.
@@ -163,7 +160,7 @@ impl Bin {
         }
     }
 
-    /// The magazine that the bin lies in, if it does.
+    /// The magazine that the bin lies in, if any.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
@@ -175,9 +172,8 @@ impl Bin {
         }
     }
 
-    /// Puts the bin, which is empty or whose blocks are the caller's from now on, into `magazine` with all that is in
-    /// that; where there is none, into the heap again, empty. Answers how many blocks it holds then. Its limit becomes
-    /// what there is room for.
+    /// Moves the bin into `magazine`, with the blocks in it; without one, into its own places, empty. Blocks that were in the
+    /// bin are the caller's from now on. Returns how many blocks the bin then holds. Its limit becomes its room.
     ///
     /// # Safety
     /// The bin is the calling thread's or one whose thread is gone, and the caller holds the heap's lock; the magazine is
@@ -204,7 +200,7 @@ impl Bin {
         }
     }
 
-    /// Blocks there is room for.
+    /// Blocks that the bin has room for.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
@@ -217,7 +213,7 @@ impl Bin {
         }
     }
 
-    /// Blocks there is room for outside a magazine: none before the bin got places.
+    /// Blocks that the bin has room for outside a magazine: none until it gets places.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
@@ -230,7 +226,7 @@ impl Bin {
     /// Blocks in the bin.
     ///
     /// # Safety
-    /// As for [`Bin::bottom`]. From outside its thread the answer may be off by what that thread is doing at the moment.
+    /// As for [`Bin::bottom`]. Another thread's count may be off by what the bin's thread is doing at the moment.
     #[inline(always)]
     pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
@@ -255,7 +251,7 @@ impl Bin {
         }
     }
 
-    /// Sets the limit, to what there is room for at most and what is in the bin at least.
+    /// Sets the limit, to the bin's room at most and its count at least.
     ///
     /// # Safety
     /// As for [`Bin::limit`].
@@ -268,7 +264,7 @@ impl Bin {
         }
     }
 
-    /// The oldest block's place, from which on all lie upwards.
+    /// The place of the oldest block. The others follow upwards.
     ///
     /// # Safety
     /// As for [`Bin::limit`].
@@ -278,8 +274,7 @@ impl Bin {
         unsafe { Bin::bottom(heap, class).add(1) }
     }
 
-    /// Says that the bin holds the `count` blocks whose addresses were written from [`Bin::first`] on. Its limit is the
-    /// caller's to see to.
+    /// Says that the bin holds `count` blocks, their addresses written from [`Bin::first`] on. The caller sees to the limit.
     ///
     /// # Safety
     /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is
@@ -288,8 +283,8 @@ impl Bin {
     pub(crate) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
         // SAFETY: the caller's promise.
         debug_assert!(count <= unsafe { Bin::room(heap, class) });
-        // A fork in another thread may freeze this one anywhere: the child must find addresses below the top, and only
-        // blocks that are the bin's (rule 13).
+        // A fork in another thread may freeze this one anywhere. The child must find addresses of the bin's own blocks below
+        // the top, and nothing else (rule 13).
         compiler_fence(Ordering::Release);
         // SAFETY: inside the bin's places.
         unsafe {
@@ -309,16 +304,16 @@ impl Bin {
         unsafe { *Bin::top(this) }
     }
 
-    /// What is in the bin.
+    /// The blocks in the bin, oldest first.
     ///
     /// # Safety
-    /// As for [`Bin::limit`], as long as the answer is used.
+    /// As for [`Bin::limit`], as long as the slice is used.
     pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }
     }
 
-    /// The newest block, if it lies there twice.
+    /// The newest block, if it is there twice in a row.
     ///
     /// # Safety
     /// `this` is the calling thread's, or a stand-in.
@@ -331,7 +326,7 @@ impl Bin {
         (!block.is_null() && block == next).then_some(block)
     }
 
-    /// Takes the newest block, unless there is none or it lies there twice.
+    /// Takes the newest block, unless there is none or it is there twice in a row.
     ///
     /// # Safety
     /// `this` is the calling thread's, or a stand-in.
@@ -341,7 +336,7 @@ impl Bin {
         unsafe {
             let top = Bin::top(this);
             let (block, next) = (*top, *top.sub(1));
-            // Two nulls, or a block that was freed twice in a row: one comparison for both.
+            // Two nulls, or a block that was freed twice in a row: one comparison finds both.
             if block == next {
                 return None;
             }
@@ -351,7 +346,7 @@ impl Bin {
         }
     }
 
-    /// Adds a block; answers false where there is no room.
+    /// Adds a block. Returns false if there is no room.
     ///
     /// # Safety
     /// `this` is the calling thread's; the block, of its class, is free and the caller's to give.
@@ -373,8 +368,8 @@ impl Bin {
     }
 }
 
-/// Asks for the first cache line of the block that will be given out next, to be written: its user comes to it sooner or
-/// later, and with many in a row would wait for each. Null is as good as any address.
+/// Prefetches for writing the first cache line of the block that is given out next. Its user comes to it sooner or later, and
+/// would wait for each of many in a row. Any address will do, null too.
 #[inline(always)]
 fn fetch(block: *mut Block) {
     #[cfg(target_arch = "x86_64")]

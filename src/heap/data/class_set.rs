@@ -3,8 +3,8 @@
 use crate::base::size_class::CLASSES;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Written by one side at a time: a heap's thread, or whoever holds its lock. Others take what they read as a hint, so
-/// every access is Relaxed. All-zero is the empty set.
+/// Written by one side at a time: the heap's thread, or the holder of its lock. Others take what they read as a hint, so every
+/// access is Relaxed. All-zero is the empty set.
 #[repr(transparent)]
 pub(crate) struct Classes([AtomicU64; 2]);
 
@@ -32,7 +32,7 @@ impl Classes {
         self.0.iter().for_each(|word| word.store(0, Relaxed));
     }
 
-    /// Empties the set; answers what was in it.
+    /// Empties the set, and returns what was in it.
     pub(crate) fn take(&self) -> impl Iterator<Item = usize> + use<> {
         let [low, high] = [0, 1].map(|index: usize| {
             let bits = self.0[index].load(Relaxed);

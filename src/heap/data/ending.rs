@@ -1,14 +1,14 @@
-//! Heaps whose threads end without another word, or may. Whoever needs a heap, or gives memory back, asks the kernel whether
-//! the thread is gone, and then has the heap as that thread had it.
+//! Heaps whose threads may end without another call. A thread that needs a heap or gives memory back asks the kernel whether
+//! such a thread is gone, and then has the heap as that thread left it.
 
 use crate::base::sync::Word;
 use crate::base::sync::atomic::{AtomicU32, Ordering, fence};
 use core::ptr;
 
-/// A heap's place in the queue. All-zero is a heap whose thread's end is noticed, and that is not queued.
+/// A heap's place in the queue. All-zero is a heap that is not queued and whose thread ends with a call.
 #[repr(C)]
 pub(crate) struct Ending {
-    /// The number of the thread, if that may end without another call; else 0.
+    /// The number of the thread, if it may end without another call; else 0.
     thread: AtomicU32,
     /// Whether the heap is in the queue, and the next one there; under the queue's lock.
     queued: Word<bool>,
@@ -16,24 +16,25 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// The calling thread, which has this number and the heap, may end without another call. The heap is queued next.
+    /// Notes that the heap's thread, of this number, may end without another call. The heap is queued next, if it is not queued
+    /// yet.
     pub(crate) fn begins(&self, thread: u32) {
-        // Release pairs with the Acquire in `take_gone`.
+        // Release pairs with the Acquire in `pop_gone`.
         self.thread.store(thread, Ordering::Release);
     }
 
-    /// Whether the heap's own thread has said so.
+    /// Whether the heap's thread may end without another call.
     pub(crate) fn has_begun(&self) -> bool {
         self.thread.load(Ordering::Relaxed) != 0
     }
 
-    /// The heap is given up in the ordinary way. Relaxed: its next thread finds it through the lock of the queue.
+    /// Notes that the heap is given up. Relaxed: its next thread finds it through the lock of the queue.
     pub(crate) fn is_over(&self) {
         self.thread.store(0, Ordering::Relaxed);
     }
 }
 
-/// Heaps whose threads are ending, or were when they came here, first come, first served. Lies under a lock.
+/// Heaps whose threads are ending, or were when they were queued: first in, first out. Under a lock.
 pub(crate) struct Queue {
     first: *mut Ending,
     last: *mut Ending,
@@ -53,7 +54,7 @@ impl Queue {
         self.len
     }
 
-    /// Queues a heap, unless it is there.
+    /// Queues a heap, unless it is queued.
     ///
     /// # Safety
     /// `heap` lives for ever, and is in no other queue.
@@ -81,15 +82,15 @@ impl Queue {
         self.last = heap;
     }
 
-    /// Takes a heap out of the queue whose thread has ended, among the first `most`: the caller's, as it was that thread's.
-    /// The others go to the queue's end, but for those that were given up by their own threads.
+    /// Takes a heap whose thread has ended out of the queue, if one is among the first `most`. It is the caller's, as the
+    /// thread left it. Heaps of threads that still run go to the queue's end; heaps given up meanwhile leave it.
     pub(crate) fn take_gone(
         &mut self,
         most: usize,
         is_gone: impl Fn(u32) -> bool,
     ) -> Option<*mut Ending> {
         let gone = self.pop_gone(most, is_gone)?;
-        // All that the thread wrote came before its end, which the kernel has just told of.
+        // The thread wrote all it wrote before its end, which the kernel has just reported.
         fence(Ordering::SeqCst);
         Some(gone)
     }

@@ -1,8 +1,8 @@
-//! Model checks of what becomes of a heap whose thread is gone: it posts and frees to its last moment, others post to its
-//! heap, and others again take that, to give it up or to have it for themselves.
+//! Model checks of a heap whose thread is gone. The thread frees to its last moment, other threads post to its heap, and others
+//! take the heap, to give it up or to adopt it.
 //!
-//! The queue, the inbox, the lock and the protocol between posters and leavers are the real ones. The kernel, which tells who
-//! is gone, is a word; bin and slab are counts that loom watches.
+//! The queue, the inbox, the lock and the protocol between posters and leavers are the real ones. The kernel's report of who is
+//! gone is an atomic. Bin and slab are counts that loom watches.
 
 use super::*;
 use crate::heap::data::attended::{Attended, IDLE, LIVE};
@@ -18,13 +18,13 @@ use std::vec::Vec;
 
 const THREAD: u32 = 7;
 
-/// What is left out, for the twins.
+/// The step that is left out, for the twins that must fail.
 #[derive(Clone, Copy, PartialEq)]
 enum Without {
     Nothing,
     /// The kernel is not asked.
     Asking,
-    /// What a thread that is gone wrote is not fetched.
+    /// What a gone thread wrote is not made visible.
     Fence,
     LookAgain,
 }
@@ -42,7 +42,7 @@ struct World {
     ending: UnsafeCell<Ending>,
     registry: Locked<Registry>,
     gone: AtomicBool,
-    /// Blocks in the bin, which its thread touches without a lock, and those at home, under the lock.
+    /// Blocks in the bin, which its thread touches without a lock, and those at home in their slab, under the lock.
     bin: UnsafeCell<usize>,
     home: UnsafeCell<usize>,
     without: Without,
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// A thread after its last call here: it frees a block, and is gone. Release: as the kernel ends a thread.
+    /// The heap's thread after its last call: it frees a block, and is gone. Release, as the kernel ends a thread.
     fn end(&self) {
         self.free_into_bin();
         self.gone.store(true, Ordering::Release);
@@ -166,7 +166,7 @@ impl World {
         self.registry.lock().is_listed = true;
     }
 
-    /// As `adopt::acquire`, by a thread that frees a block, opens its inbox and gives the heap up.
+    /// As `adopt::acquire`, by a thread that frees a block and gives the heap up.
     fn adopt_and_end(&self) {
         let guard = self.lock.lock();
         self.attended().take();
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Everything is home, once whoever looks next has looked.
+    /// Everything is home once the next thread has looked.
     fn check(&self, blocks: usize) {
         if self.take_gone() {
             self.give_up();
@@ -209,10 +209,10 @@ impl World {
     }
 }
 
-/// `others` do their parts while the main thread, which noted that the heap's thread ends, takes the heap if it can.
+/// `others` do their parts while the main thread, which noted that the heap's thread is ending, does `mine`.
 fn check(without: Without, others: &'static [fn(&World)], mine: fn(&World), blocks: usize) {
     let mut model = loom::model::Builder::new();
-    // Three threads have too many orders for all of them to be tried; those with at most three preemptions are.
+    // Three threads have too many orders to try all of them: only those with at most three preemptions are tried.
     model.preemption_bound = (others.len() > 1).then_some(3);
     model.check(move || {
         let world = World::new(without);
@@ -236,11 +236,11 @@ fn give_up_if_gone(world: &World) {
     }
 }
 
-/// A thread comes that needs a heap; the count of blocks does not tell whether it got this one.
+/// A thread that needs a heap. The count of blocks does not tell whether it got this one.
 fn adopt_if_left(world: &World) {
     if world.take_left() {
         world.adopt_and_end();
-        // Its own block is not among those that are counted.
+        // Its own block is not counted.
         let guard = world.lock.lock();
         // SAFETY: under the lock.
         world.home.with_mut(|home| unsafe { *home -= 1 });
@@ -269,7 +269,7 @@ fn without_the_fence_what_a_gone_thread_wrote_is_not_seen() {
     check(Without::Fence, &[World::end], give_up_if_gone, 1);
 }
 
-/// One gives the heap up while another would have it.
+/// One thread gives the heap up while another wants it.
 #[test]
 fn one_of_two_takes_a_heap_whose_thread_is_gone() {
     check(
@@ -290,7 +290,7 @@ fn what_is_posted_to_a_heap_whose_thread_goes_comes_home() {
     );
 }
 
-/// The thread is gone; one posts to its heap while a second gives that up and a third takes it from there.
+/// The thread is gone. One thread posts to its heap while a second gives the heap up and a third adopts it.
 fn taken_twice(without: Without) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);

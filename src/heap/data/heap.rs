@@ -1,4 +1,7 @@
-//! The heap's data: a private front for its thread, a shared part under its lock, and the inbox.
+//! The heap's data: a front private to its thread, a part under its lock, and the inbox.
+//!
+//! A *spare stack*, or stack, holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
+//! slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 
 use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES};
@@ -19,21 +22,21 @@ use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-/// Heap ids have 20 bits in a tag; all ones is nobody's.
+/// Nobody's id: all ones in a tag's 20 bits for heap ids.
 pub(crate) const NOBODY: u32 = OWNER_MAX;
-/// Fullness lists per class.
+/// Lists of a class's slabs, by fullness.
 pub(crate) const BUCKETS: usize = 4;
 
 /// What the fast paths touch.
 #[repr(C, align(64))]
 pub(crate) struct Front {
-    /// First, so that a class scaled by the size of a bin is an address without another addition.
+    /// First, so that a class scaled by the size of a bin is the bin's offset, without another addition.
     pub(crate) bins: [Bin; CLASSES],
-    /// What the tag of every slab of this heap starts with; nobody's while the heap is watched (`slow::watch`).
+    /// The owner's part of the tags of this heap's slabs; nobody's while the heap is watched (`slow::watch`).
     pub(crate) tag: u32,
 }
 
-/// A front without a cell in it, so that it lies in read-only memory: every bin empty, a tag that nothing matches.
+/// A front for read-only memory, so without a cell: every bin is empty, and no tag matches.
 #[repr(C, align(64))]
 pub(crate) struct StandIn {
     bins: [stand_in::StandIn; CLASSES],
@@ -58,7 +61,7 @@ impl StandIn {
     }
 }
 
-/// A stack of free blocks of one class (`stack`). `blocks` is what its batches count and its magazines hold together.
+/// A spare stack. `blocks` counts those in batches and those in magazines.
 #[repr(C)]
 pub(crate) struct Spare {
     pub(crate) top: Option<Batch>,
@@ -67,66 +70,65 @@ pub(crate) struct Spare {
     pub(crate) in_magazines: u32,
     /// Most blocks kept; 0 means not yet decided.
     pub(crate) limit: u32,
-    /// Least `blocks` since the last look: what was not needed.
+    /// Least `blocks` since the last look: so many were not needed.
     pub(crate) low: u32,
-    /// Blocks that were walked back for lack of room, since anything missed some.
+    /// Blocks returned to slabs for lack of room since a refill last took from the slabs.
     pub(crate) walked: u32,
-    /// Those of late that the class's limit would have kept, and the heap's slack (`budget`) did not, less those missed since.
+    /// Blocks that the class's limit would have kept and the heap's budget did not, less those missed since. Looks halve it.
     pub(crate) cut: u32,
 }
 
-/// Everything under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs;
-/// `spare_bytes` over its spare stacks.
+/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `spare_bytes`
+/// over its stacks.
 #[repr(C)]
 pub(crate) struct Shared {
-    /// Classes of which another heap took a slab over: what is posted here may hold blocks of it for ever after.
+    /// Classes of which another heap took a slab over. Batches posted here may hold blocks of that slab for ever after.
     pub(crate) taken_from: Classes,
     pub(crate) slab_bytes: usize,
-    /// Bytes of the slabs' blocks that were ever handed out, without OS pages of them that are gone.
+    /// Bytes of the slabs' blocks that were ever handed out, less those whose OS pages are gone.
     pub(crate) carved_bytes: usize,
     pub(crate) out_bytes: usize,
     pub(crate) spare_bytes: usize,
-    /// What the account was last told of `spare_bytes`.
+    /// The `spare_bytes` that the account was last told.
     pub(crate) shown_bytes: usize,
     pub(crate) empties: Empties,
     pub(crate) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
     pub(crate) pending: Option<Batch>,
-    /// The pool said it retains too much: trim once no lock is held.
+    /// The pool retains too much: trim it once no lock is held.
     pub(crate) over_bound: bool,
-    /// Bytes of slabs that may stay with the heap when their last block comes home; 0 but while its thread ends.
+    /// Bytes of empty slabs that the heap may still keep; 0 except while its thread ends.
     pub(crate) keep_left: usize,
-    /// Some slab may be empty and listed.
+    /// A listed slab may be empty.
     pub(crate) has_empty: bool,
-    /// Bytes that an idle heap was left with, as they were counted then.
+    /// Bytes the heap kept when it became idle.
     pub(crate) kept: usize,
-    /// Slow operations so far, the epoch in which the heap was last looked at, and whether the thread ever did.
+    /// Slow operations so far, the epoch of the heap's last look, and whether its thread has looked.
     pub(crate) slow_ops: u32,
     pub(crate) looked: Epoch,
     pub(crate) has_looked: bool,
-    /// How often what is not needed is still to be sent home, and the class at which that goes on.
+    /// How many rounds of returning unneeded blocks are left, and the class at which the round goes on.
     pub(crate) shrinks_left: u8,
     pub(crate) shrinking: usize,
     pub(crate) drained: u64,
-    /// Pages of slabs that are to go, or have gone (`slabs::holes`).
+    /// OS pages of slabs that are going or gone (`slabs::holes`).
     pub(crate) holes: holes::State,
-    /// Whether a `sorter::Sorter` has any blocks.
+    /// Whether a `Sorter` has blocks in `rows`.
     pub(crate) sorting: bool,
-    /// What belongs to a class follows what every thread touches, and the large tables come last: a thread that has a few
-    /// blocks does not touch them.
+    /// Tables by class follow what every thread touches, the large ones last: a thread with few blocks touches none of those.
     pub(crate) slab_count: [u32; CLASSES],
-    /// Blocks out of this heap's slabs, by class.
+    /// Blocks that are out, by class.
     pub(crate) out_blocks: [u64; CLASSES],
     pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
     pub(crate) spare: [Spare; CLASSES],
-    /// What the sorter gathers.
+    /// The blocks that a `Sorter` has gathered.
     pub(crate) rows: Rows,
-    /// For one at a time: the addresses of blocks that go home or are sifted, of a batch of which a part is taken.
+    /// Room for the addresses of one batch's blocks. It has one user at a time.
     pub(crate) scratch: Addresses,
 }
 
-/// One heap. Never unmapped; its id is never used for another (rule 7). All-zero but for id, tag, bins and their bottoms
-/// is a valid new heap.
+/// One heap. It is never unmapped, and its id is never another's (rule 7). Zeroed memory is a valid new heap but for id, tag,
+/// bins and their bottoms.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(crate) front: Front,
@@ -135,35 +137,33 @@ pub(crate) struct Heap {
     pub(crate) lock: Lock,
     pub(crate) state: AtomicU32,
     pub(crate) id: u32,
-    /// Classes in which an idle heap may have slabs with room: a hint for those who would take one over.
+    /// Classes in which an idle heap may have slabs with room: a hint for `take_over`.
     pub(crate) idle_classes: Classes,
-    /// Classes in which `out` was begun, and those in which foreign blocks may lie in the bin or on the stack, since a
-    /// thread last ended. The thread's alone.
+    /// Since a thread last ended: `gathered` has the classes whose outbox was used, `mixed` those in whose bin or stack foreign
+    /// blocks may lie. The thread's alone.
     pub(crate) gathered: Classes,
     pub(crate) mixed: Classes,
-    /// What became of an idle heap's bins (`idle_cache`). Under the lock; elsewhere a hint.
+    /// What became of an idle heap's bins (`rest`). A hint to all but the lock's holder.
     pub(crate) rest: AtomicU8,
     /// The next idle heap; under the registry's lock.
     pub(crate) next_idle: UnsafeCell<*mut Heap>,
-    /// The private part may be torn: a fork froze its thread in the middle of a fast path.
+    /// The private part may be inconsistent: a fork froze its thread in the middle of a fast path.
     pub(crate) torn: AtomicBool,
-    /// Whether its thread may end without another call here, and the heap's place among those of such threads; under the
-    /// registry's lock.
+    /// Whether the thread may end without another call, and the heap's place in the queue of those, under the registry's lock.
     pub(crate) ending: Ending,
-    /// Classes whose last slow path was a free. The owner's alone.
+    /// Classes whose last slow path was a free. The thread's alone.
     pub(crate) freeing: Classes,
-    /// What `slow::watch` may still spend. The owner's alone.
+    /// What `slow::watch` may still spend. The thread's alone.
     pub(crate) watch: usize,
-    /// Slow paths until one is given a guarded block, counted down to 1; 0 before it is known. The owner's alone.
+    /// Slow paths until one is given a guarded block, counted down to 1; 0 before it is known. The thread's alone.
     pub(crate) until_guarded: u32,
-    /// The place of each bin that holds null: of its own, in a magazine, or one of everybody's while the bin has no places.
-    /// Changes under the lock alone.
+    /// Each bin's place below its oldest block, which holds null. It is one of the bin's own, of a magazine, or of the stand-in
+    /// while the bin has no places. It changes only under the lock.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
-    /// Each bin's own places, for the addresses of its blocks; null until the bin first needed them. Under the lock.
+    /// Each bin's own places, for the addresses of its blocks; null until the bin first needs them. Under the lock.
     pub(crate) places: [*mut *mut Block; CLASSES],
     pub(crate) shared: UnsafeCell<Shared>,
-    /// The batches in the making, and where they keep the addresses of their blocks. Last: most threads free no block of
-    /// another's, and do not touch them.
+    /// The outboxes, and the places of the addresses in them. Last: most threads free no foreign block and never touch them.
     pub(crate) out: [Out; CLASSES],
     pub(crate) out_places: state::OutPlaces,
 }
@@ -173,8 +173,8 @@ const _: () = assert!(
     "a heap is reached through its front"
 );
 
-/// Blocks carved at once: enough that the first pages of a class come together, little enough that a program pays
-/// only for what it is about to use. Below 64 bytes in whole cache lines.
+/// Blocks carved at once. They are enough that the first pages of a class come together, and few enough that a program pays
+/// only for what it is about to use. Below 64 bytes they are whole cache lines.
 pub(crate) fn carve_count(class: usize) -> usize {
     let size = size_class::size(class);
     if size <= 1024 {
@@ -197,7 +197,7 @@ pub(crate) unsafe fn lock<'a>(heap: *mut Heap) -> Guard<'a> {
     unsafe { (*heap).lock.lock() }
 }
 
-/// Who opens the heap's inbox.
+/// The words that settle who opens the heap's inbox.
 ///
 /// # Safety
 /// As for [`lock`].

@@ -1,4 +1,4 @@
-//! What a heap knows of the OS pages of its slabs that are to go, or have gone, and how far its pass is.
+//! What a heap knows of the OS pages of its slabs that are going or gone, and how far its pass is.
 
 use crate::base::size_class::SLAB_CLASSES;
 use crate::heap::data::class_set::Classes;
@@ -9,10 +9,10 @@ use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Slabs whose pages go at once.
+/// Slabs whose pages go at a time.
 pub(crate) const TOGETHER: usize = 16;
 
-/// A slab and the pages of it that are going.
+/// A slab and its pages that are going.
 #[derive(Clone, Copy)]
 pub(crate) struct Going {
     pub(crate) slab: *mut Slab,
@@ -23,49 +23,49 @@ pub(crate) struct Going {
     pub(crate) chance: Chance,
 }
 
-/// What a heap knows of its holes, under its lock. All-zero is valid: there are none.
+/// A heap's holes, under its lock. All-zero is valid: there are none.
 #[repr(C)]
 pub(crate) struct State {
-    /// Classes to which blocks came back since the last pass began, and those that have slabs which one pass has marked.
+    /// `stirred`: classes to which blocks returned since the last pass began. `marked`: classes with slabs that it marked.
     pub(crate) stirred: Classes,
     pub(crate) marked: Classes,
-    /// Classes that the pass under way has still to see.
+    /// Classes that the current pass has still to visit.
     pub(crate) left: Classes,
-    /// Where it is: a class, or 0 if none is under way, a list of it, and the slab that comes next.
+    /// Where the pass is: the class (0 if there is no pass), the list of it, and the slab that comes next.
     pub(crate) class: usize,
     pub(crate) list: usize,
     pub(crate) at: *mut Slab,
-    /// When it began, milliseconds.
+    /// When the last pass over aged pages began, in milliseconds.
     pub(crate) began: u64,
-    /// Slabs that are out of their lists while their pages go. A fork's child finds them here.
+    /// Slabs off their lists while their pages go. A fork's child finds them here.
     pub(crate) going: [Going; TOGETHER],
     pub(crate) count: usize,
-    /// Who gives them back, and how many forks the process was the child of then.
+    /// The thread that gives them back, and `pages::GENERATION` at that time.
     pub(crate) by: usize,
     pub(crate) generation: u32,
-    /// Bytes of blocks that came back and were not looked at since, at most; and what the account was told of them.
+    /// Bytes of blocks that returned and were not looked at since, at most; and what the account was told of them.
     pub(crate) unsettled: usize,
     pub(crate) shown: usize,
 }
 
-/// Whose turn it is.
+/// Which pages a pass gives back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum When {
-    /// Pages go that nobody used for a while.
+    /// Those that nobody used for a while, as of this time in milliseconds.
     Aged(u64),
-    /// All go that can, now.
+    /// All that can go.
     Now,
 }
 
 impl State {
-    /// Blocks of `class` came back to a slab.
+    /// Notes that blocks of `class` returned to a slab.
     #[inline]
     pub(crate) fn given(&mut self, class: usize, bytes: usize) {
         self.stirred.add(class);
         self.unsettled += bytes;
     }
 
-    /// The slab leaves its list.
+    /// Notes that the slab leaves its list.
     #[inline]
     pub(crate) fn unlinked(&mut self, slab: *mut Slab) {
         if self.at == slab {
@@ -88,14 +88,14 @@ impl State {
         }
         let mut any = false;
         for class in self.stirred.take().chain(self.marked.take()) {
-            // A block alone in its slab goes with it.
+            // A run is alone in its slab, and goes with it.
             if class < SLAB_CLASSES {
                 self.left.add(class);
                 any = true;
             }
         }
         if when == When::Now {
-            // What lies still in huge pages has left the sets.
+            // Slabs held back in huge pages have left the sets.
             (1..SLAB_CLASSES).for_each(|class| self.left.add(class));
             any = true;
         }
@@ -108,7 +108,7 @@ impl State {
         any
     }
 
-    /// Goes on with the first class from `from` that is left, or ends the pass.
+    /// Goes on with the first class left from `from` on, or ends the pass.
     pub(crate) fn next_class(&mut self, from: usize) {
         let class = (from..SLAB_CLASSES).find(|&class| self.left.has(class));
         self.class = class.unwrap_or(0);
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-/// Whether more waits to be looked at in some heap, so that somebody has to be there to look. A hint, so Relaxed.
+/// Whether more waits to be looked at in some heap, so that a thread has to be there to look. A hint, so Relaxed.
 pub(crate) static GREW: AtomicBool = AtomicBool::new(false);
 
 /// Whether more waits since the last call.

@@ -1,5 +1,5 @@
-//! A flag: somebody who held a lock posted a batch to an idle heap and could not open it. Whoever comes by without a lock
-//! takes the flag down and opens the inboxes of all idle heaps.
+//! A flag that says: a thread that held a lock posted a batch to an idle heap and could not open it. The next thread that comes
+//! by without a lock takes the flag down and opens the inboxes of all idle heaps.
 
 use crate::base::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -17,29 +17,28 @@ impl LeftOver {
     }
 
     /// Puts the flag up, for a batch that was posted before: by the caller, with a SeqCst fence in between (see
-    /// [`LeftOver::take`]), or by somebody who then found a lock held that the caller has let go.
+    /// [`LeftOver::take`]), or by a thread that then found a lock held which the caller has released since.
     #[inline]
     pub(crate) fn leave(&self) {
-        // Release: who takes the flag down sees the lock let go. For the caller's own batch the fences are enough.
+        // Release: the thread that takes the flag down sees the lock released. For the caller's own batch the fences do.
         self.0.store(true, Ordering::Release);
     }
 
-    /// Takes the flag down. If it was up, the caller tries the lock of every idle heap and opens the inboxes of those
-    /// whose lock it gets.
+    /// Takes the flag down. If it was up, the caller opens the inboxes of all idle heaps whose locks are free.
     ///
-    /// The batch is opened, as both of these hold:
-    /// - The caller sees the batch in the inbox. The exchange reads what the poster stored, or a later store, so the
-    ///   poster's fence comes before this one.
-    /// - If the caller finds the lock held, its holder looks into the inbox after letting it go (`look_again`), behind a
-    ///   fence of its own. The caller read the word before the holder changed it back, so this fence comes before the
-    ///   holder's, and so does the poster's: the holder sees the batch.
+    /// The batch is opened, because both of these hold:
+    /// - The caller sees the batch in the inbox. The exchange reads what the poster stored, or a later store, so the poster's
+    ///   fence precedes this one.
+    /// - If the caller finds the lock held, its holder looks into the inbox after releasing it (`look_again`), behind a fence
+    ///   of its own. The caller read the word before the holder changed it back. So this fence precedes the holder's, and so
+    ///   does the poster's: the holder sees the batch.
     ///
-    /// Without this fence the failing `try_lock` may be done before the exchange: the holder looks, finds nothing and
-    /// goes, the batch is posted, and the flag is taken down by somebody who believes the lock to be held.
+    /// Without this fence the failing `try_lock` may be done before the exchange: the holder looks, finds nothing and goes, the
+    /// batch is posted, and the flag is taken down by a thread that believes the lock to be held.
     #[inline]
     #[must_use]
     pub(crate) fn take(&self) -> bool {
-        // Relaxed: who sees an old value leaves the flag up, for the next.
+        // Relaxed: a thread that sees an old value leaves the flag up for the next.
         if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
             fence(Ordering::SeqCst);
             return true;
@@ -68,7 +67,7 @@ mod model {
     }
 
     impl World {
-        /// As `post::post` to an idle heap, by somebody who may not drain.
+        /// As `post::post` to an idle heap, by a thread that may not drain.
         fn post(&self) {
             let block = Box::into_raw(Box::new(Block::new()));
             // SAFETY: a chain of one block, just made, and given up.
@@ -114,10 +113,10 @@ mod model {
         }
     }
 
-    /// `posters` leave batches and somebody catches up, while another holds the heap's lock for a while.
+    /// `posters` threads leave batches and one catches up, while another holds the heap's lock for a while.
     fn nothing_is_stranded(posters: usize, fenced: bool) {
         let mut model = loom::model::Builder::new();
-        // More threads have too many orders for all of them to be tried; those with at most three preemptions are.
+        // More threads have too many orders to try all of them: only those with at most three preemptions are tried.
         model.preemption_bound = (posters > 1).then_some(3);
         model.check(move || {
             let world = Arc::new(World {

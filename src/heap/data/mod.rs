@@ -9,6 +9,7 @@ pub(crate) mod heap;
 pub(crate) mod holes;
 pub(crate) mod left_over;
 pub(crate) mod outbox;
+pub(crate) mod presence;
 pub(crate) mod registry;
 pub(crate) mod rest;
 mod stand_in;

@@ -1,4 +1,4 @@
-//! The batches in the making: blocks that a thread frees for one other heap each class, until they are worth a message.
+//! The outboxes: blocks that a thread frees for one other heap per class, gathered until they are worth a message.
 
 use crate::base::size_class::SIZES;
 use crate::heap::data::heap::Heap;
@@ -41,7 +41,7 @@ impl Out {
     /// Blocks gathered.
     ///
     /// # Safety
-    /// `heap` is a heap. From outside its thread the answer may be off by what that thread is doing at the moment.
+    /// `heap` is a heap. Another thread's count may be off by what the heap's thread is doing at the moment.
     #[inline(always)]
     pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
@@ -52,16 +52,16 @@ impl Out {
         }
     }
 
-    /// What was gathered.
+    /// The blocks gathered.
     ///
     /// # Safety
-    /// `heap` is the calling thread's, which gathers nothing as long as the answer is used.
+    /// `heap` is the calling thread's, which gathers nothing as long as the slice is used.
     pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Out::first(heap, class), Out::count(heap, class)) }
     }
 
-    /// Whose blocks were gathered, if any.
+    /// The heap whose blocks are gathered, if any.
     ///
     /// # Safety
     /// `heap` is the calling thread's.
@@ -71,7 +71,7 @@ impl Out {
         (owner != 0).then_some(owner)
     }
 
-    /// Adds a block of `owner` where the batch is for that one and does not get full by it.
+    /// Adds a block of `owner`. Returns false if the batch is another owner's, or if the block would fill it.
     ///
     /// # Safety
     /// `heap` is the calling thread's; the block, of `class` and `owner`, is free and the caller's to give.
@@ -85,14 +85,14 @@ impl Out {
                 return false;
             }
             *next = block;
-            // A fork in another thread may freeze this one anywhere: what is counted is there (rule 13).
+            // A fork in another thread may freeze this one anywhere: every counted place holds its block (rule 13).
             compiler_fence(Ordering::Release);
             Out::set_next(out, next.add(1));
             true
         }
     }
 
-    /// Adds a block of `owner`, the first or one that makes the batch full; the batch, if it is.
+    /// Adds a block of `owner` that is the first or fills the batch. Returns the batch if it is full.
     ///
     /// # Safety
     /// As for [`Out::add`], and nothing of another owner was gathered.
@@ -124,7 +124,7 @@ impl Out {
         }
     }
 
-    /// The gathered blocks' places and number, which are given up: they are to be read before anything else is gathered.
+    /// Gives up the gathered blocks. Returns their places and number, to be read before anything else is gathered.
     ///
     /// # Safety
     /// `heap` is the calling thread's, or one whose thread is gone.
@@ -144,7 +144,7 @@ impl Out {
             Out::set_next(out, Out::first(heap, class));
             (*out).owner = 0;
         }
-        // A fork may freeze this thread: the blocks must not be found both here and where they go.
+        // A fork may freeze this thread: the child must not find the blocks both here and where they go.
         compiler_fence(Ordering::Release);
     }
 }

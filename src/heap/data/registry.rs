@@ -1,4 +1,4 @@
-//! All heaps by id, and the idle ones.
+//! All heaps by id, the idle ones, and those whose threads may be gone.
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
@@ -13,24 +13,24 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 const SHELF: usize = 1024;
-/// Most heaps: threads beyond it share one heap under its lock.
+/// Ids end here. Threads beyond share the threadless heap.
 const MOST: u32 = NOBODY;
 const _: () = assert!(
     MOST as usize <= SHELF * SHELF,
     "the shelves hold every heap"
 );
-/// The heap nobody owns, for threads that have none.
+/// The *threadless heap*: it serves threads that have no heap of their own, under its lock.
 pub(crate) const SHARED_ID: u32 = 1;
 
 type Shelf = [AtomicPtr<Heap>; SHELF];
 
 static SHELVES: [AtomicPtr<Shelf>; SHELF] = [const { AtomicPtr::new(ptr::null_mut()) }; SHELF];
-/// Ids given out, plus one: id 0 is never a heap's.
+/// The next id. Id 0 is never a heap's.
 static NEXT_ID: AtomicU32 = AtomicU32::new(SHARED_ID);
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Two lists: those whose bins were left as they are, which threads adopt first, and the others. And the heaps whose threads
-/// may be gone.
+/// Two lists of idle heaps, and the queue of heaps whose threads may be gone. `warm` heaps were left with blocks in their bins,
+/// and threads adopt them first. `cold` heaps are the others.
 struct Idle {
     warm: *mut Heap,
     cold: *mut Heap,
@@ -46,7 +46,7 @@ impl Idle {
     unsafe fn push(&mut self, heap: *mut Heap) {
         // SAFETY: the link belongs to the lock around `self`.
         unsafe {
-            // A heap that was sent home meanwhile is only adopted sooner than others.
+            // A heap emptied meanwhile is only adopted sooner than others.
             let list = if rest::is_warm(heap) {
                 &mut self.warm
             } else {
@@ -64,11 +64,11 @@ impl Idle {
         }
         let gone = self.ending.take_gone(most, thread::is_gone);
         ENDING.store(self.ending.len(), Ordering::Relaxed);
-        // What is queued lies in a heap.
+        // A queued `Ending` lies in its heap.
         gone.map(|ending| ending.wrapping_byte_sub(offset_of!(Heap, ending)).cast())
     }
 
-    /// The idle heap that was left last, of those with blocks in their bins first.
+    /// Takes the idle heap that was left last, a warm one if there is any.
     fn pop(&mut self) -> Option<*mut Heap> {
         let list = if self.warm.is_null() {
             &mut self.cold
@@ -90,18 +90,18 @@ static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
     cold: ptr::null_mut(),
     ending: Queue::new(),
 });
-/// Heaps in the queue of those whose threads may be gone. A hint: Relaxed.
+/// Length of the queue. A hint, so Relaxed.
 static ENDING: AtomicUsize = AtomicUsize::new(0);
-/// Of those, looked at for one thread that needs a heap.
+/// Queued heaps that a thread in need of a heap looks at.
 const LOOKS_AT: usize = 4;
 
-/// The heap of this id; null where there is none.
+/// The heap of this id; null if there is none.
 #[inline]
 pub(crate) fn heap(id: u32) -> *mut Heap {
     let Some(shelf) = SHELVES.get(id as usize / SHELF) else {
         return ptr::null_mut();
     };
-    // Acquire: pairs with the Release in `create`; the shelf and the heap in it are initialised.
+    // Acquire pairs with the Release in `create`: the shelf and the heap in it are initialised.
     let shelf = shelf.load(Ordering::Acquire);
     if shelf.is_null() {
         return ptr::null_mut();
@@ -110,7 +110,7 @@ pub(crate) fn heap(id: u32) -> *mut Heap {
     unsafe { (*shelf)[id as usize % SHELF].load(Ordering::Acquire) }
 }
 
-/// A heap that nobody has: one whose thread is gone, or else an idle one, if there is any.
+/// Takes a heap that no thread has: one whose thread is gone, else an idle one, if there is any.
 pub(crate) fn take_left() -> Option<*mut Heap> {
     let mut idle = IDLE_HEAPS.lock();
     let gone = if ENDING.load(Ordering::Relaxed) > 0 {
@@ -126,12 +126,12 @@ pub(crate) fn take_left() -> Option<*mut Heap> {
     Some(heap)
 }
 
-/// A new heap. `None` when memory or ids ran out.
+/// A new heap. `None` if memory or ids ran out.
 pub(crate) fn make() -> Option<*mut Heap> {
     create(&mut IDLE_HEAPS.lock())
 }
 
-/// Has others look now and then whether the thread of `heap` is gone.
+/// Queues `heap`, so that others find out when its thread is gone.
 pub(crate) fn note_ending(heap: *mut Heap) {
     let mut idle = IDLE_HEAPS.lock();
     // SAFETY: heaps live for ever, and are in no other queue.
@@ -139,7 +139,7 @@ pub(crate) fn note_ending(heap: *mut Heap) {
     ENDING.store(idle.ending.len(), Ordering::Relaxed);
 }
 
-/// A heap whose thread is gone: the caller's, as it was that thread's.
+/// Takes a heap whose thread is gone. It is the caller's, as the thread left it.
 pub(crate) fn take_gone() -> Option<*mut Heap> {
     let most = ENDING.load(Ordering::Relaxed);
     if most == 0 {
@@ -148,7 +148,7 @@ pub(crate) fn take_gone() -> Option<*mut Heap> {
     IDLE_HEAPS.lock().take_gone(most)
 }
 
-/// Makes the heap nobody owns.
+/// Makes the threadless heap.
 pub(crate) fn create_shared() -> bool {
     let mut idle = IDLE_HEAPS.lock();
     if !heap(SHARED_ID).is_null() {
@@ -171,14 +171,14 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
     let mut shelf = shelf_slot.load(Ordering::Relaxed);
     if shelf.is_null() {
         shelf = meta::allocate::<Shelf>()?.as_ptr();
-        // Release: pairs with `heap`; the shelf is zeroed, which is a shelf of nulls.
+        // Release pairs with the Acquire in `heap`. Zeroed memory is a shelf of nulls.
         shelf_slot.store(shelf, Ordering::Release);
     }
     let heap = meta::allocate::<Heap>()?.as_ptr();
     // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
     unsafe {
         (*heap).id = id;
-        // Its first frees are looked at one by one, on the slow path.
+        // Its first frees are looked at one by one, on the slow path (`slow::watch`).
         (*heap).front.tag = Tag::of_owner(NOBODY).0;
         (*heap).watch = WATCHED;
         Bin::init_all(heap);
@@ -188,7 +188,7 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
     Some(heap)
 }
 
-/// Puts an idle heap where the next thread finds it.
+/// Lists an idle heap, where the next thread finds it.
 ///
 /// # Safety
 /// The heap is idle, its thread gone, and in no list; the caller holds no heap's lock.
@@ -199,8 +199,8 @@ pub(crate) unsafe fn publish_idle(heap: *mut Heap) {
     IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Calls `visit` for up to `most` idle heaps that kept nothing and say they have slabs with room in `class`, until it answers true.
-/// The registry's lock is held meanwhile: the heaps stay idle.
+/// Looks at up to `most` cold idle heaps and calls `visit` for those that say they have slabs with room in `class`, until it
+/// returns true. The registry's lock is held meanwhile: the heaps stay idle.
 pub(crate) fn find_idle(
     class: usize,
     most: usize,
@@ -225,8 +225,7 @@ pub(crate) fn find_idle(
     false
 }
 
-/// Takes the idle heap off its list that was left longest ago, of those whose bins were left as they are. The caller
-/// publishes it again.
+/// Takes the warm idle heap that was left longest ago off its list. The caller publishes it again.
 pub(crate) fn take_oldest_warm() -> Option<*mut Heap> {
     let mut idle = IDLE_HEAPS.lock();
     let mut link = &raw mut idle.warm;
@@ -245,13 +244,13 @@ pub(crate) fn take_oldest_warm() -> Option<*mut Heap> {
     }
 }
 
-/// Fills `places` with idle heaps that keep something, those that were left longest ago before others, and answers how
-/// many there are of them.
+/// Fills `places` with idle heaps that keep blocks or slabs, and returns how many it filled. If there are more, warm heaps
+/// precede cold ones, and those left longest ago precede others.
 pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
     let mut idle = IDLE_HEAPS.lock();
     let mut count = 0;
     let mut add = |heap: *mut Heap| {
-        // The list begins with the one left last.
+        // The list begins with the heap left last, so older ones overwrite newer ones.
         places[count % places.len()] = heap;
         count += 1;
     };
@@ -286,19 +285,19 @@ pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
     count.min(places.len())
 }
 
-/// Heaps made so far, the shared one included.
+/// Heaps made so far, the threadless one included.
 pub(crate) fn count() -> usize {
     (NEXT_ID.load(Ordering::Relaxed) - SHARED_ID) as usize
 }
 
-/// Heaps whose thread has ended (the shared one is neither live nor idle).
+/// Idle heaps. The threadless one is neither live nor idle.
 pub(crate) fn idle_count() -> usize {
     IDLE_COUNT.load(Ordering::Relaxed)
 }
 
-/// Heaps whose thread lives.
+/// Heaps that are not idle.
 pub(crate) fn live_count() -> usize {
-    // Read one after the other while threads come and go: it may be off by those.
+    // The counts are read one after the other, so this may be off by threads that come or go.
     count().saturating_sub(1 + idle_count())
 }
 
@@ -309,12 +308,28 @@ pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
         .filter(|heap| !heap.is_null())
 }
 
+/// `most` heaps, none of them twice, beginning with the one at which the walk before this was left, or behind it if that came
+/// to its end. `turn` is a hint, so Relaxed: two walks at a time may visit the same heaps.
+pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = *mut Heap> {
+    let count = count();
+    let mut place = turn.load(Ordering::Relaxed);
+    let mut left = most.min(count);
+    let each = core::iter::from_fn(move || {
+        turn.store(place, Ordering::Relaxed);
+        left = left.checked_sub(1)?;
+        let heap = heap(SHARED_ID + (place % count) as u32);
+        place = place.wrapping_add(1);
+        Some(heap)
+    });
+    each.filter(|heap| !heap.is_null())
+}
+
 /// For fork: the registry's lock.
 pub(crate) fn fork_lock() -> &'static Lock {
     IDLE_HEAPS.raw()
 }
 
-/// In the child of a fork: makes every heap but `keep` and the shared one idle.
+/// In the child of a fork: makes every heap but `keep` and the threadless one idle.
 ///
 /// # Safety
 /// Only the forking thread exists, and the registry's lock has been reset.

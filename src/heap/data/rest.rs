@@ -1,18 +1,18 @@
-//! What `Heap::rest` says of an idle heap.
+//! The values of `Heap::rest`.
 
 use crate::heap::data::heap::Heap;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// What `Heap::rest` says of an idle heap's bins and stacks. They are empty, or a thread has them:
+/// An idle heap's bins and stacks are empty, or a thread has the heap.
 pub(crate) const EMPTY: u8 = 0;
-/// they were left as they are;
+/// They were left as they are.
 pub(crate) const WHOLE: u8 = 1;
-/// as before, and one look has passed;
+/// They were left as they are, and one look has passed.
 pub(crate) const LOOKED: u8 = 2;
-/// they are empty, but some slabs were kept that are.
+/// They are empty, but empty slabs were kept.
 pub(crate) const SLABS: u8 = 3;
 
-/// Whether a heap's bins and stacks were left as they are. A hint, but to the holder of its lock.
+/// Whether an idle heap's bins and stacks were left as they are. A hint to all but the holder of its lock.
 ///
 /// # Safety
 /// `heap` is a heap.

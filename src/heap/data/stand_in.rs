@@ -1,19 +1,19 @@
-//! What stands in for the bins of a thread without a heap, and for the places of a bin without any.
+//! Stand-ins for the bins of a thread without a heap, and for the places of a bin that has none.
 
 use crate::slab::batch::Block;
 use core::ptr;
 
-/// Places of a bin that hold null.
+/// Places below a bin's oldest block, which hold null.
 pub(super) const NULLS: usize = 2;
 
-/// A bin without a cell in it, for read-only memory: empty and full.
+/// A bin for read-only memory, so without a cell: empty and full.
 #[repr(C)]
 pub(crate) struct StandIn {
     top: *const Nothing,
     end: *const Nothing,
 }
 
-/// The place of a bin that has none.
+/// A place of a bin that has none.
 #[repr(transparent)]
 struct Nothing(*mut Block);
 
@@ -26,7 +26,7 @@ static NOTHING: [Nothing; NULLS] = [const { Nothing(ptr::null_mut()) }; NULLS];
 // SAFETY: inside the array.
 const LAST: *const Nothing = unsafe { (&raw const NOTHING).cast::<Nothing>().add(NULLS - 1) };
 
-/// A bin's place, or the one of a bin that has none, if it is null.
+/// `place`, or the stand-in's if it is null.
 #[inline(always)]
 pub(super) fn or_nothing(place: *mut *mut Block) -> *mut *mut Block {
     if place.is_null() {

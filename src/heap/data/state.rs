@@ -1,4 +1,7 @@
-//! The plain state that a heap holds for the layers above, which alone know what it means.
+//! The plain state that a heap holds for the layers above, which alone give it a meaning.
+//!
+//! *Slack* is what a heap holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. *Strays* are blocks
+//! of other heaps that a thread freed into the bins of its own (`slow::idle_owners`).
 
 use crate::base::size_class;
 use crate::base::size_class::{CLASSES, SIZES};
@@ -10,7 +13,7 @@ use core::mem::MaybeUninit;
 /// Most blocks in a batch for another heap.
 pub(crate) const MOST_BATCHED: usize = 64;
 
-/// Blocks in a batch for another heap: [`MOST_BATCHED`], or a few KiB.
+/// Blocks in a batch for another heap: 8 KiB worth, at least 1 and at most [`MOST_BATCHED`].
 #[inline(always)]
 pub(crate) fn batch_limit(class: usize) -> usize {
     usize::from(LIMITS[class])
@@ -30,54 +33,53 @@ static LIMITS: [u16; CLASSES] = {
     limits
 };
 
-/// Where each class's places begin.
+/// Where each class's places in [`OutPlaces`] begin.
 pub(crate) static OUT_FIRST: [u16; CLASSES + 1] = size_class::starts(LIMITS);
 
-/// The places of all classes of a heap.
+/// The places of a heap's outboxes, class after class.
 pub(crate) type OutPlaces = [*mut Block; OUT_FIRST[CLASSES] as usize];
 
-/// A batch in the making for one other heap. All-zero is nothing.
+/// An outbox: a batch in the making for one other heap. All-zero is an empty one.
 #[repr(C)]
 pub(crate) struct Out {
     /// The place for the next block; null before the first.
     pub(crate) next: *mut *mut Block,
-    /// The last place: the block that goes there makes the batch full.
+    /// The last place: the block put there fills the batch.
     pub(crate) last: *mut *mut Block,
     /// 0, which is no heap's id, while nothing is gathered.
     pub(crate) owner: u32,
 }
 
-/// Owners told apart on a walk home.
+/// Rows of a `Sorter`, each for one owner and class.
 pub(crate) const OWNERS: usize = 8;
 
-/// The blocks of a [`Sorter`]'s rows; on no stack, for a thread may have little.
+/// The blocks in a `Sorter`'s rows. They lie in the heap, since a thread's stack may be small.
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
-/// What one heap knows of its slack; under its lock. All-zero is nothing.
+/// What a heap knows of its slack. Under the lock; all-zero is nothing known.
 #[repr(C)]
 pub(crate) struct Slack {
-    /// Bytes beyond the bound that the program was seen to come back for.
+    /// Bytes beyond the bound that the heap may hold, since the program needed them again.
     pub(crate) learnt: usize,
-    /// Most there was since the last look.
+    /// Most slack since the last look.
     pub(crate) most: usize,
-    /// Most bytes live since the last look, and least since then, as seen by frees.
+    /// Most bytes live since the last look, and least since that peak, as `budget::share` saw them.
     pub(crate) peak: usize,
     pub(crate) trough: usize,
-    /// Blocks missed, less those that time has made cheap and those learnt from, and when, in milliseconds, they were last
-    /// looked at.
+    /// Blocks missed, less those that time has made cheap and those learnt from; and when they were counted, in milliseconds.
     pub(crate) paid: u64,
     pub(crate) paid_at: u64,
-    /// Some class's `cut` is not 0.
+    /// Whether any class's `Spare::cut` is above 0.
     pub(crate) any_cut: bool,
-    /// Most there could have been since the last look, had nothing gone home.
+    /// Most slack there could have been since the last look if no block had returned to its slab.
     pub(crate) could: usize,
-    /// `Shared::slow_ops` as another thread that grows saw it last, and when that had changed.
+    /// `Shared::slow_ops` as another thread that grows last saw it, and when it was first seen so.
     pub(crate) seen: u32,
     pub(crate) seen_ms: u64,
 }
 
-/// Magazines of a heap that are empty. `count` is how many are listed, `low` the least since the last look: what was not
-/// needed. `held` counts those that lie in a stack or serve as a bin as well.
+/// A heap's empty magazines. `count` of them are listed. `low` is the least since the last look: so many were not needed.
+/// `held` counts all magazines of the heap, those in a stack or serving as a bin too.
 #[repr(C)]
 pub(crate) struct Empties {
     pub(crate) list: *mut Magazine,
@@ -93,20 +95,21 @@ impl Empties {
     }
 }
 
-/// What a heap knows of others' blocks in its bins; its thread's alone. All-zero is a heap that never saw any.
+/// What a heap knows of its strays. Its thread's alone; all-zero is a heap that never had any.
 #[repr(C)]
 pub(crate) struct Strays {
-    /// Bytes of them that may be freed until the next look.
+    /// Bytes of strays that may still come before the next look.
     pub(crate) left: isize,
-    /// How many that were at the last look.
+    /// The `left` that the last look set.
     pub(crate) look_at: usize,
-    /// What [`held`] answered after the last look, from the second on.
+    /// Bytes held in classes with strays after the last look, from the second on (`idle_owners::held`).
     pub(crate) held: usize,
-    /// Bytes that went home since for want of room.
+    /// Bytes returned to slabs for lack of room since then.
     pub(crate) homed: usize,
     /// Looks since the thread last needed blocks.
     pub(crate) looks: u32,
-    /// At the last of them, of more than two, all that came was still there or had gone home: it only frees.
+    /// At the last look, the third or a later one, at least three quarters of what had come was still there or had returned to
+    /// its slab: the thread only frees.
     pub(crate) grew: bool,
 }
 

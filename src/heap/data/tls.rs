@@ -1,27 +1,28 @@
-//! The one thread-local pointer: the calling thread's heap, or a read-only stand-in; and a word that says why it is that.
+//! The thread-local pointer to the calling thread's heap, or to a read-only stand-in, a word that says why it is that, and one
+//! with the thread's number.
 //!
-//! On x86_64 it is a hidden symbol of our own in initial-exec storage: a single `fs:` access in an executable, one
-//! more load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in
-//! one program.
+//! On x86_64 the pointer is a hidden symbol of our own in initial-exec storage: one `fs:` access in an executable, one more
+//! load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in one program.
 //!
-//! Initial-exec storage makes the dynamic loader refuse a library that is opened late, once its small reserve is used up.
-//! With the feature `local_dynamic_tls` a TLS descriptor finds the pointer. A feature, since nothing else can choose: this
-//! crate is compiled before it is known what it is linked into, and the linker turns descriptors into constants, but
-//! leaves a `nop` in every fast path of an executable.
+//! Initial-exec storage makes the dynamic loader refuse a library that is opened late, once its small reserve is used up. With
+//! the feature `local_dynamic_tls` a TLS descriptor finds the pointer instead. Only a feature can choose: this crate is
+//! compiled before it is known what it is linked into. The linker turns descriptors into constants, but leaves a `nop` in every
+//! fast path of an executable.
 //!
 //! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
 use crate::heap::data::heap::{Front, Heap, StandIn};
+use crate::os::thread;
 use core::ptr;
 
-/// What a thread starts with: every bin empty, no tag matches, so that the fast paths need no test for it.
+/// What a thread starts with: every bin is empty and no tag matches, so that the fast paths need no test for it.
 pub(crate) static EMPTY: StandIn = StandIn::new();
 
-/// Why a thread has the stand-in: it is new;
+/// The thread has the stand-in because it is new.
 const FRESH: usize = 0;
-/// it is one of ours, which never has a heap;
+/// Because it is one of the allocator's own, which never have a heap.
 const OURS: usize = 1;
-/// its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
+/// Because its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
 const ENDED: usize = 2;
 /// Blocks that such a thread frees before it is given a heap again: the C library frees a few of its own last of all.
 const FREES: usize = 3;
@@ -50,9 +51,10 @@ mod access {
         concat!(".hidden ", symbol!()),
         concat!(".globl ", symbol!()),
         concat!(".type ", symbol!(), ", @object"),
-        concat!(".size ", symbol!(), ", 16"),
+        concat!(".size ", symbol!(), ", 24"),
         concat!(symbol!(), ":"),
         ".quad {empty}",
+        ".quad 0",
         ".quad 0",
         ".text",
         empty = sym EMPTY,
@@ -73,6 +75,14 @@ mod access {
 
     pub(crate) fn set_stage(stage: usize) {
         write::<8>(stage);
+    }
+
+    pub(crate) fn number() -> usize {
+        read::<16>()
+    }
+
+    pub(crate) fn set_number(number: usize) {
+        write::<16>(number);
     }
 
     #[cfg(not(feature = "local_dynamic_tls"))]
@@ -110,10 +120,10 @@ mod access {
 
     /// Finds the pointer by a TLS descriptor, then does `$then`, in which `rax` is its place relative to `fs`.
     ///
-    /// By convention the descriptor's function preserves every register but `rax` and the flags. glibc before 2.40
-    /// breaks that when a thread comes here for the first time: the function calls `malloc`, which may use vector
-    /// registers. So those count as overwritten. The linker matches the first two instructions as they stand and, in an executable,
-    /// replaces them by a constant and a `nop`.
+    /// By convention the descriptor's function preserves every register but `rax` and the flags. glibc before 2.40 breaks this
+    /// when a thread comes here for the first time: the function calls `malloc`, which may use vector registers. So those count
+    /// as overwritten. The linker matches the first two instructions as they stand and, in an executable, replaces them by a
+    /// constant and a `nop`.
     #[cfg(feature = "local_dynamic_tls")]
     macro_rules! by_descriptor {
         ($then:literal, $($operand:tt)*) => {
@@ -175,6 +185,7 @@ mod access {
     std::thread_local! {
         static HEAP: Cell<*mut Front> = const { Cell::new((&raw const EMPTY).cast_mut().cast()) };
         static STAGE: Cell<usize> = const { Cell::new(0) };
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
     }
 
     #[inline(always)]
@@ -194,17 +205,49 @@ mod access {
     pub(crate) fn set_stage(stage: usize) {
         STAGE.with(|cell| cell.set(stage));
     }
+
+    pub(crate) fn number() -> usize {
+        NUMBER.with(Cell::get)
+    }
+
+    pub(crate) fn set_number(number: usize) {
+        NUMBER.with(|cell| cell.set(number));
+    }
 }
 
 pub(crate) use access::{get, set};
 
-/// Whether the thread of this front, the calling one, is new.
+/// The kernel's number of the calling thread, which is asked once. A child of `vfork` asks each time: it has its parent's memory.
+pub(crate) fn thread() -> u32 {
+    match access::number() {
+        0 => {
+            let number = thread::tid();
+            if thread::is_of_process() {
+                access::set_number(number as usize);
+            }
+            number
+        }
+        number => number as u32,
+    }
+}
+
+/// Whether [`thread`] was not asked yet.
+pub(crate) fn is_unknown() -> bool {
+    access::number() == 0
+}
+
+/// In the child of a fork: the thread has another number than in the parent.
+pub(crate) fn after_fork() {
+    access::set_number(0);
+}
+
+/// Whether the calling thread, whose front this is, is new.
 #[inline]
 pub(crate) fn is_empty(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() == FRESH
 }
 
-/// Whether the thread of this front, the calling one, goes without a heap.
+/// Whether the calling thread, whose front this is, goes without a heap.
 #[inline]
 pub(crate) fn is_dead(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() != FRESH
@@ -216,12 +259,12 @@ fn is_stand_in(front: *mut Front) -> bool {
 }
 
 fn go_without(stage: usize) {
-    // In this order, so that a signal handler finds the heap or why there is none.
+    // In this order, so that a signal handler finds the heap or the reason why there is none.
     access::set_stage(stage);
     set((&raw const EMPTY).cast_mut().cast());
 }
 
-/// Marks the calling thread, which is one of ours, as one that never has a heap.
+/// Marks the calling thread as one of the allocator's own, which never have a heap.
 pub(crate) fn set_dead() {
     go_without(OURS);
 }
@@ -231,7 +274,7 @@ pub(crate) fn set_ended() {
     go_without(ENDED);
 }
 
-/// Whether the calling thread, whose front this is, had a heap, and is to be given one for what it allocates.
+/// Whether the calling thread, whose front this is, had a heap and gets another one for what it allocates.
 pub(crate) fn may_return(front: *mut Front) -> bool {
     is_stand_in(front) && access::stage() >= ENDED
 }

@@ -3,14 +3,13 @@
 use crate::heap::data::heap::Heap;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Heaps that a fork left behind, and that still hold what their threads held. A hint but to those who hold the lock of
-/// such a heap, as `Heap::torn` is.
+/// How many heaps that a fork left behind still hold what their threads held. A hint to all but the holders of their locks.
 pub(crate) static TORN: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether a fork left the heap behind; not any more.
+/// Whether a fork left the heap behind. Clears the mark.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock, and sends home what the private part holds.
+/// The caller holds `heap`'s lock, and sends what the private part holds back to its slabs.
 pub(crate) unsafe fn was_torn(heap: *mut Heap) -> bool {
     // SAFETY: heaps live for ever.
     let torn = unsafe { (*heap).torn.swap(false, Ordering::Relaxed) };

@@ -1,11 +1,11 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use crate::base::size_class::{self, GUARDED, LARGE};
-use crate::guarded;
+use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
+use crate::heap::entry::threadless;
 use crate::heap::slow::push::push;
 use crate::heap::slow::{foreign, watch};
 use crate::heap::thread::attach;
@@ -15,6 +15,8 @@ use crate::os::clock;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::tell::Report;
+use crate::{checked, guarded};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -50,6 +52,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     if class == GUARDED as usize {
         return guarded::free(ptr, None);
     }
+    if class == CHECKED as usize {
+        return free_checked(ptr, None);
+    }
     if class >= size_class::CLASSES {
         not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
@@ -58,6 +63,16 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     }
     // SAFETY: a block of `class` that the caller gives up.
     unsafe { route(ptr.cast(), tag) }
+}
+
+/// Frees a checked block, of `size` bytes if the program says so.
+#[inline(never)]
+pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
+    if checked::free(ptr, size, threadless::thread()) {
+        let _errno = ErrnoGuard::new();
+        maintain::wake();
+        tick::pass(clock::now_ms());
+    }
 }
 
 /// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or smaller down to half,
@@ -100,34 +115,43 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 ///
 /// # Safety
 /// `ptr` is a block of this allocator, in use.
-pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &str) -> usize {
+pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
     let class = class_of(ptr, asked);
-    if class == GUARDED as usize {
-        return guarded::size_of(ptr, asked);
-    }
-    if class == LARGE as usize {
+    if class >= size_class::CLASSES {
         // SAFETY: the caller's promise.
-        return unsafe { large::usable_size(ptr.cast_mut()) };
+        return unsafe { size_without_class(ptr, class, asked) };
     }
     size_class::size(class)
 }
 
-/// The class of the block at `ptr`, or [`LARGE`], or [`GUARDED`]; ends the process where there is no block.
+/// The same for a block of no class, large, checked or guarded, as `class` says.
+#[inline(never)]
+unsafe fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
+    if class == CHECKED as usize {
+        return checked::size_of(ptr, asked);
+    }
+    if class == GUARDED as usize {
+        return guarded::size_of(ptr, asked);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { large::usable_size(ptr.cast_mut()) }
+}
+
+/// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] or [`GUARDED`] for what may be one; ends the process where there
+/// is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
-    if class == GUARDED as usize {
-        guarded::size_of(ptr, asked);
-        return class;
-    }
-    if tag == Tag::NONE || (class >= size_class::CLASSES && class != LARGE as usize) {
+    let has_class = class < size_class::CLASSES;
+    let without = [LARGE, CHECKED, GUARDED].map(usize::from);
+    if tag == Tag::NONE || (!has_class && !without.contains(&class)) {
         not_ours(
             asked,
             ptr,
             "not a block of this allocator, or freed already",
         );
     }
-    if class != LARGE as usize {
+    if has_class {
         // SAFETY: the tag says so, and the layers above hold no lock.
         unsafe { watch::look_at(ptr, asked) };
     }
@@ -155,5 +179,8 @@ fn is_foreign(ptr: *mut u8) -> bool {
 
 #[cold]
 fn not_ours(asked: &str, ptr: *const u8, why: &str) -> ! {
-    crate::os::message::fatal!("{asked} of {ptr:p}: {why}; stopping before memory is damaged")
+    Report::of(format_args!(
+        "{asked} of {ptr:p}: {why}; stopping before memory is damaged"
+    ))
+    .end()
 }

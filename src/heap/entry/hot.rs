@@ -1,25 +1,27 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CLASSES, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{self, CHECKED, CLASSES, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::checked::{self, Mode};
 use crate::guarded;
-use crate::heap::cache::{ceiling, reclaim};
+use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, Heap, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
-use crate::heap::entry::free_slow::free_slow;
+use crate::heap::entry::free_slow::{free_checked, free_slow};
 use crate::heap::entry::threadless;
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{refill, watch};
 use crate::heap::thread::{attach, fork};
-use crate::heap::upkeep::maintain;
+use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What the layer above wants: its configuration, and a call once the allocator works.
 #[derive(Debug)]
@@ -93,8 +95,8 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
-        if let Some(fresh) = guarded(size, align) {
-            return fresh;
+        if let Some(taken) = guarded(size, align).or_else(|| checked(size, align)) {
+            return taken;
         }
         let fresh = from_anywhere(class);
         match size_class::in_single_slots(class) {
@@ -103,27 +105,60 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         }
     });
     if fresh.ptr.is_null() {
-        refused(size_class::size(class), caller);
+        findings::memory_refused(size_class::size(class));
+        announce_null(caller);
     }
     fresh
 }
 
-/// A guarded block, if one is due to the thread. Its bin stays empty.
+/// A guarded block, if one is due. The bin stays empty.
 fn guarded(size: usize, align: usize) -> Option<Fresh> {
     let heap = tls::current();
-    if heap.is_null() {
-        return None;
-    }
-    // SAFETY: the thread's own heap, and the word is its alone.
-    let until = unsafe { &mut (*heap).until_guarded };
-    let ptr = guarded::sample(until, size, align)?;
+    let ptr = if !heap.is_null() {
+        // SAFETY: the thread's own heap, and the word is its alone.
+        guarded::sample(unsafe { &mut (*heap).until_guarded }, size, align)
+    } else if checked::mode() == Mode::All {
+        // For all threads, as none has a heap. Threads that come at the same time may count one too few: Relaxed.
+        static UNTIL: AtomicU32 = AtomicU32::new(0);
+        let mut until = UNTIL.load(Relaxed);
+        let ptr = guarded::sample(&mut until, size, align);
+        UNTIL.store(until, Relaxed);
+        ptr
+    } else {
+        None
+    }?;
     Some(Fresh { ptr, zero: false })
 }
 
-/// Null is about to be returned for `size` bytes.
+/// A checked block, if there is to be one.
+#[inline]
+fn checked(size: usize, align: usize) -> Option<Fresh> {
+    if checked::mode() == Mode::Off && attach::is_ready() {
+        return None;
+    }
+    checked_slow(size, align)
+}
+
+#[inline(never)]
+fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
+    // Whether blocks are checked is known once the knobs are.
+    if !attach::ensure_ready() {
+        return None;
+    }
+    let taken = match checked::mode() {
+        Mode::Off => None,
+        Mode::Some => checked::sample(size, align, threadless::thread()),
+        Mode::All => checked::alloc(size, align, threadless::thread()),
+    };
+    taken.map(|taken| Fresh {
+        ptr: taken.ptr,
+        zero: taken.zero,
+    })
+}
+
+/// Null is about to be returned.
 #[cold]
-fn refused(size: usize, caller: Option<&Caller>) {
-    findings::memory_refused(size);
+fn announce_null(caller: Option<&Caller>) {
     if let Some(call) = caller.and_then(|caller| caller.when_null) {
         message::call_out(call);
     }
@@ -169,19 +204,25 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
         if !attach::ensure_ready() {
             return None;
         }
-        let block = large::alloc(size, align, zeroed).or_else(|| {
-            // What other sizes keep may be in the way.
-            reclaim::give_up(size).then(|| large::alloc(size, align, zeroed))?
-        })?;
-        if tls::current().is_null() {
+        let take = || large::alloc(size, align, zeroed);
+        let block = take().or_else(|| shortage::relieve(size).then(take)?)?;
+        if checked::mode() == Mode::All {
+            // Once for each thread: none has a heap.
+            threadless::thread();
+        } else if tls::current().is_null() {
             maintain::noticed();
         }
         ceiling::grew();
         Some(block)
     });
     let Some(block) = block else {
-        // An alignment takes as much room.
-        refused(size.saturating_add(align), caller);
+        if align.is_power_of_two() {
+            // An alignment takes as much room.
+            findings::memory_refused(size.saturating_add(align));
+        } else {
+            findings::alignment_refused(align);
+        }
+        announce_null(caller);
         return Fresh::NULL;
     };
     Fresh {
@@ -276,9 +317,10 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let offset = class * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
-            let tag = DIRECTORY.tag(ptr as usize);
-            if tag.class() == GUARDED as usize && DIRECTORY.holds(ptr as usize) {
-                return guarded::free(ptr, Some(size));
+            match DIRECTORY.own_tag(ptr as usize).class() as u8 {
+                CHECKED => return free_checked(ptr, Some(size)),
+                GUARDED => return guarded::free(ptr, Some(size)),
+                _ => {}
             }
             return free_slow(ptr, Some(class));
         }

@@ -1,13 +1,14 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
 //! copying otherwise. A guarded block always moves: a use of its old address then faults.
 
-use crate::base::size_class::{self, GUARDED, LARGE, RUN_MAX};
-use crate::heap::cache::{ceiling, reclaim};
-use crate::heap::entry::{free_slow, hot};
-use crate::heap::upkeep::tick;
+use crate::base::size_class::{self, CHECKED, GUARDED, RUN_MAX};
+use crate::heap::cache::ceiling;
+use crate::heap::entry::{free_slow, hot, threadless};
+use crate::heap::upkeep::{shortage, tick};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::os::{clock, findings};
+use crate::{checked, guarded};
 use core::ptr;
 
 /// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
@@ -27,20 +28,11 @@ pub(crate) unsafe fn realloc(
     let class = free_slow::class_of(ptr, "realloc");
     // SAFETY: the caller's promises.
     unsafe {
-        if class == LARGE as usize {
-            if new_size > RUN_MAX {
-                let _errno = ErrnoGuard::new();
-                let grow = || large::realloc(ptr, align, new_size);
-                // What small blocks keep may be in the way.
-                let new = grow().or_else(|| reclaim::give_up(new_size).then(grow)?);
-                ceiling::grew();
-                tick::pass(clock::now_ms());
-                if new.is_none() {
-                    findings::memory_refused(new_size);
-                }
-                return new.unwrap_or(ptr::null_mut());
+        if class >= size_class::CLASSES {
+            if let Some(new) = without_class(ptr, old_size, align, new_size, class) {
+                return new;
             }
-        } else if class != GUARDED as usize {
+        } else {
             let block = size_class::size(class);
             if new_size <= block && !moves(block, new_size, align) {
                 return ptr;
@@ -51,11 +43,62 @@ pub(crate) unsafe fn realloc(
             ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
             // By address: the class in the directory is the truth, whatever size the caller last knew.
             hot::free(ptr);
-        } else if class < size_class::CLASSES && may_stay(size_class::size(class), new_size) {
+        } else if stays(ptr, class, [old_size, new_size], align) {
             return ptr;
         }
         new
     }
+}
+
+/// Whether a block serves the new size where it is, since there is no memory for another.
+#[cold]
+fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: usize) -> bool {
+    if class == CHECKED as usize {
+        return resize_checked(ptr, [old_size, new_size], align, true);
+    }
+    if class == GUARDED as usize {
+        return guarded::shrink(ptr, new_size);
+    }
+    class < size_class::CLASSES && may_stay(size_class::size(class), new_size)
+}
+
+/// The same for a block of no class, large, checked or guarded, if that can be done without a copy.
+///
+/// # Safety
+/// As for [`realloc`]; the directory's class of the block is `class`.
+#[inline(never)]
+unsafe fn without_class(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+    class: usize,
+) -> Option<*mut u8> {
+    if class == CHECKED as usize {
+        return resize_checked(ptr, [old_size, new_size], align, false).then_some(ptr);
+    }
+    if class == GUARDED as usize {
+        guarded::compare(ptr, old_size);
+        return None;
+    }
+    if new_size <= RUN_MAX {
+        return None;
+    }
+    let _errno = ErrnoGuard::new();
+    // SAFETY: the caller's promises.
+    let grow = || unsafe { large::realloc(ptr, align, new_size) };
+    let new = grow().or_else(|| shortage::relieve(new_size).then(grow)?);
+    ceiling::grew();
+    tick::pass(clock::now_ms());
+    if new.is_none() {
+        findings::memory_refused(new_size);
+    }
+    Some(new.unwrap_or(ptr::null_mut()))
+}
+
+#[inline(never)]
+fn resize_checked(ptr: *mut u8, sizes: [usize; 2], align: usize, anyway: bool) -> bool {
+    checked::resize(ptr, sizes, align, anyway, threadless::thread())
 }
 
 /// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the

@@ -1,20 +1,20 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::guarded;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Heap, IDLE, lock, shared};
 use crate::heap::data::registry;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, open};
 use crate::slab::batch::Batch;
+use crate::{checked, guarded};
 use core::sync::atomic::Ordering;
 
 /// Sums over all heaps.
 pub(crate) struct Survey {
     pub(crate) slabs: [u64; CLASSES],
-    /// Blocks with the program: out of their slabs and in nobody's bins, batches or inboxes. Another thread may be
-    /// moving some at this moment, so that a class can come out negative.
+    /// Blocks with the program: out of their slabs and in no bin, outbox, stack or inbox. Another thread may be moving some at
+    /// this moment, so that a class can come out negative.
     pub(crate) live: [i64; CLASSES],
     pub(crate) live_heaps: usize,
     pub(crate) idle_heaps: usize,
@@ -29,12 +29,16 @@ pub(crate) fn survey() -> Survey {
     let mut sums = Survey {
         slabs: [0; CLASSES],
         live: [0; CLASSES],
-        // The shared heap is neither.
+        // The threadless heap is neither.
         live_heaps: registry::live_count(),
         idle_heaps,
         posted: 0,
         drained: 0,
     };
+    checked::each_class(|class, slabs, allocated| {
+        sums.slabs[class] += slabs;
+        sums.live[class] += allocated as i64;
+    });
     guarded::each_size(|size| {
         if let Some(class) = size_class::of_size(size) {
             sums.live[class] += 1;
@@ -72,11 +76,11 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
             batch.set_posted((*part).pending);
             (*part).pending = Some(batch);
         }
-        // Nobody counts what is posted: it is drained or waits, and under the lock no batch is on the way between the two.
+        // What is posted is not counted: it was drained or waits, and under the lock no batch is between the two.
         sums.drained += (*part).drained;
         sums.posted += (*part).drained + waiting;
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
-            // Nobody comes for what was taken over.
+            // Nobody comes for what was taken from the inbox.
             drain::drain_and_unlock(heap, guard);
         } else {
             drop(guard);

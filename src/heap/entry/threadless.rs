@@ -6,13 +6,25 @@ use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Heap, lock};
 use crate::heap::data::registry::SHARED_ID;
 use crate::heap::data::registry::heap as by_id;
+use crate::heap::data::tls;
 use crate::heap::home::drain;
 use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::thread::attach;
+use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs;
 use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
 use core::ptr;
+
+/// The number of the calling thread, for what is known of checked blocks. The first call of each thread counts as its beginning
+/// to take memory, since where every block is checked it never gets a heap.
+pub(super) fn thread() -> u32 {
+    // Before the number is kept, which takes that the process is noted.
+    if tls::is_unknown() {
+        maintain::noticed();
+    }
+    tls::thread()
+}
 
 /// A block of `class` from the shared heap.
 pub(crate) fn alloc(class: usize) -> Fresh {
@@ -24,31 +36,42 @@ pub(crate) fn alloc(class: usize) -> Fresh {
         return Fresh::NULL;
     }
     let slots = size_class::slots(class);
+    let mut relieved = false;
     loop {
-        // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock.
+        // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock. Whoever posts meanwhile
+        // goes away: after each hold of the lock somebody looks again, before null is returned too.
         unsafe {
             let guard = lock(heap);
             drain::drain_locked(heap);
             let mut block = ptr::null_mut();
-            let taken = slabs::take(heap, class, &raw mut block, 1, 1);
+            let taken = slabs::take(heap, class, &raw mut block, 1, 1)
+                .ok_or_else(|| expected_use::usage(heap, class));
             drop(guard);
             drain::look_again(heap);
             drain::catch_up();
-            if let Some(taken) = taken {
-                if size_class::is_run(class) {
-                    Superslab::run_taken(block);
+            let usage = match taken {
+                Ok(taken) => {
+                    if size_class::is_run(class) {
+                        Superslab::run_taken(block);
+                    }
+                    return Fresh {
+                        ptr: block.cast(),
+                        zero: taken.zero,
+                    };
                 }
-                return Fresh {
-                    ptr: block.cast(),
-                    zero: taken.zero,
-                };
-            }
-            let usage = expected_use::usage(heap, class);
-            let Some(had) = pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) else {
-                return Fresh::NULL;
+                Err(usage) => usage,
             };
-            let _guard = lock(heap);
-            slabs::open(heap, had.claim, class);
+            match pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) {
+                Some(had) => {
+                    let _guard = lock(heap);
+                    slabs::open(heap, had.claim, class);
+                }
+                None if relieved => return Fresh::NULL,
+                None => {
+                    shortage::relieve(0);
+                    relieved = true;
+                }
+            }
         }
     }
 }

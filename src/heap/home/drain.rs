@@ -1,4 +1,4 @@
-//! Inboxes that nobody else empties.
+//! Emptying inboxes, also those that nobody else empties.
 
 use crate::heap::data::heap::{Heap, attended, shared};
 use crate::heap::data::registry;
@@ -10,10 +10,11 @@ use crate::pool;
 use crate::slab::depot::DEPOT;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Posts everything that `sorter` gathered, and drains what nobody else will.
+/// Posts everything that `sorter` gathered, and drains the inboxes that nobody else drains.
 ///
 /// # Safety
-/// The caller holds the lock of the sorter's heap, its own thread's, has since the first was added, and holds no other.
+/// The caller holds the lock of the sorter's heap, which is its own thread's, has held it since the first block was added, and
+/// holds no other.
 pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -24,8 +25,8 @@ pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
     }
 }
 
-/// Walks a heap's inbox home on its behalf, unless somebody is at it. Does not recurse: what turns out to be foreign
-/// is posted onward and left there.
+/// Drains a heap's inbox on its behalf, unless its lock is held. Does not recurse: blocks that turn out to be foreign are
+/// posted onward and left there.
 ///
 /// # Safety
 /// The caller holds at most one other heap's lock.
@@ -34,7 +35,7 @@ pub(crate) unsafe fn try_drain(heap: *mut Heap) {
     unsafe { attended(heap).try_drain(|guard| drain_and_unlock(heap, guard)) };
 }
 
-/// Walks an inbox home under a lock that is let go with it.
+/// Sends home what is in an inbox, and releases the lock.
 ///
 /// # Safety
 /// `guard` is of `heap`'s lock.
@@ -50,12 +51,12 @@ pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
     };
     drop(guard);
     if over {
-        // The caller may hold a lock of its own: the trimming is left to `catch_up`.
+        // The caller may hold a lock of its own, so `catch_up` does the trimming.
         OVER.store(true, Ordering::Relaxed);
     }
 }
 
-/// To be called after the lock of a heap that may be idle was let go (`Attended::look_again`).
+/// To be called after releasing the lock of a heap that may be idle (`Attended::look_again`).
 ///
 /// # Safety
 /// The caller does not hold `heap`'s lock.
@@ -64,7 +65,7 @@ pub(crate) unsafe fn look_again(heap: *mut Heap) {
     unsafe { attended(heap).look_again(|guard| drain_and_unlock(heap, guard)) };
 }
 
-/// Memory was freed on behalf of others beyond the pool's bound.
+/// Memory was freed on another heap's behalf, beyond the pool's bound.
 static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Does what was left undone under locks. No lock may be held.
@@ -85,7 +86,7 @@ pub(crate) fn catch_up() {
     DEPOT.catch_up();
 }
 
-/// Walks everything in the inbox and among the pending home.
+/// Sends home everything in the inbox and among the pending batches.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

@@ -1,4 +1,4 @@
-//! The way home: batches are opened, and blocks put back into their slabs or sorted by owner.
+//! The way home: opens batches, and puts blocks back into their slabs or sorts them by owner.
 
 use crate::base::size_class;
 use crate::base::units::{SLOT, SLOT_SHIFT};
@@ -11,7 +11,7 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::report;
 use crate::slab::slab::damaged;
 
-/// The count of a batch, which is 1 to `most`, and the batch it leads to.
+/// The count of a batch, which must be 1 to `most`, and the batch it links to.
 ///
 /// # Safety
 /// The caller owns the batch, of a class that is in the directory.
@@ -20,8 +20,10 @@ pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batc
     // SAFETY: the caller's promise.
     let (count, link) = unsafe { batch.header() };
     if count == 0 || count > most {
-        // Among those that wait in an inbox, while it is none of them: it was freed, and posted, once more.
-        if (1..=most).contains(&(count & MAX_COUNT)) {
+        // It is marked as waiting in an inbox, but was found elsewhere: it was freed, and posted, once more.
+        // What a program wrote there leads anywhere.
+        let leads_on = link.is_none_or(|link| class_at(link.head()) != 0);
+        if (1..=most).contains(&(count & MAX_COUNT)) && leads_on {
             twice(batch);
         }
         damaged(batch.head());
@@ -29,7 +31,7 @@ pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batc
     (count, link)
 }
 
-/// The class of what lies where a link leads, before that is followed; 0 where no first block of a batch can be.
+/// The class at the address that a link leads to, before the link is followed; 0 if no batch can begin there.
 pub(crate) fn class_at(first: *mut Block) -> usize {
     let at = first as usize;
     if at.is_multiple_of(size_of::<Block>()) {
@@ -39,7 +41,7 @@ pub(crate) fn class_at(first: *mut Block) -> usize {
     }
 }
 
-/// [`plausible`], for a batch on a stack of `class`, where the next is one of that class.
+/// [`plausible`], for a batch on a stack of `class`: the next one must be of that class.
 ///
 /// # Safety
 /// The caller owns the batch.
@@ -60,7 +62,7 @@ fn twice(batch: Batch) -> ! {
     report::free_already("free", batch.head(), class_at(batch.head()))
 }
 
-/// Puts every block of a batch back where it belongs.
+/// Sends every block of a batch home.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and owns the batch, of `class`.
@@ -73,8 +75,7 @@ pub(crate) unsafe fn batch(heap: *mut Heap, batch: Batch, class: usize, sorter: 
     }
 }
 
-/// Puts the blocks at `count` addresses back where they belong: the heap's own into their slabs, foreign ones into
-/// `sorter`.
+/// Sends home the blocks at `count` addresses: the heap's own into their slabs, foreign ones into `sorter`.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and owns the blocks, all of `class`.
@@ -99,7 +100,7 @@ pub(crate) unsafe fn blocks(
                 sorter.add(first, tag);
                 continue;
             }
-            // What follows in the same slot is of the same slab, and goes back with it.
+            // The blocks that follow in the same slot are of the same slab, and return together.
             let mut together = 1;
             while done < count
                 && (*addresses.add(done) as usize) >> SLOT_SHIFT == (first as usize) >> SLOT_SHIFT
@@ -112,8 +113,8 @@ pub(crate) unsafe fn blocks(
     }
 }
 
-/// Writes the addresses of a batch's blocks from `first` on, the one to be given out first last; answers how many. Each is
-/// what somebody freed in a slab of `class`; whether a block starts there, those ask who give it out or back to its slab.
+/// Writes the addresses of a batch's blocks from `first` on, the one to be given out first last. Returns how many. Each was
+/// freed in a slab of `class`. Whether a block starts there is checked when it is given out or returns to its slab.
 ///
 /// # Safety
 /// The caller owns the batch, of `class`, and has room for `most` of them.
@@ -130,7 +131,7 @@ pub(crate) unsafe fn open(
         let last = first.add(count - 1);
         let opened = batch.open(count, last, size, |some, read| {
             if read {
-                // What is read of a block ends with its slot.
+                // What is read of a block must end within its slot.
                 return some.iter().all(|&block| {
                     class_at(block) == class && block as usize % SLOT + size <= SLOT
                 });
@@ -140,7 +141,7 @@ pub(crate) unsafe fn open(
                 bits |= block as usize;
                 tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
             }
-            // Words that were not concealed by us have some of the high bits.
+            // Words that the allocator did not conceal have some of the high bits.
             bits >> 48 == 0 && Tag(tags).class() == 0
         });
         (count, opened)
@@ -149,20 +150,23 @@ pub(crate) unsafe fn open(
     count
 }
 
-/// Takes what is in the inbox over to the pending batches, of which there are none.
+/// Makes what is in the inbox the pending batches, of which there are none.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
 pub(crate) unsafe fn gather_pending(heap: *mut Heap) {
     // SAFETY: the caller's promise.
     unsafe {
-        debug_assert!((*shared(heap)).pending.is_none(), "batches are lost");
+        debug_assert!(
+            (*shared(heap)).pending.is_none(),
+            "pending batches would be lost"
+        );
         (*shared(heap)).pending = (*heap).inbox.take_all();
     }
 }
 
-/// The next of the pending batches, which is the caller's from then on, and its class. A batch that was posted twice leads
-/// back to itself, or to where another has been since: it is not posted any more when it comes up again.
+/// Takes the next pending batch, and returns it with its class. A batch that was posted twice links to itself, or to where
+/// another has been since: when it comes up again it is no longer marked as posted.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -186,7 +190,7 @@ pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
     }
 }
 
-/// Calls `found` for the batches that wait, and for those that came in before the last of them was taken.
+/// Calls `found` for the pending batches, and for those that came in before the last of them was taken.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock. The batches are `found`'s.
@@ -196,7 +200,7 @@ pub(crate) unsafe fn each_pending(heap: *mut Heap, mut found: impl FnMut(Batch, 
         while let Some((batch, class)) = next_pending(heap) {
             found(batch, class);
         }
-        // What is posted meanwhile is for the next: the lock is not held for as long as others keep posting.
+        // Later posts are for the next call: the lock is not held for as long as others keep posting.
         gather_pending(heap);
         while let Some((batch, class)) = next_pending(heap) {
             found(batch, class);

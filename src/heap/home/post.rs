@@ -1,4 +1,4 @@
-//! Messages to other heaps: batches of blocks that are theirs.
+//! Messages to other heaps: batches of their blocks.
 
 use crate::base::size_class;
 use crate::heap::data::heap::{Heap, attended};
@@ -7,12 +7,13 @@ use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
+use crate::slab::tell::Report;
 
-/// Bytes in an inbox, about, from which on the poster tries to walk it home itself: its owner sleeps or does not allocate.
+/// Bytes in an inbox, about, from which the poster tries to drain it itself: its owner sleeps or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;
 
-/// Posts a batch to its owner; answers that heap where nobody may come for it. The caller drains its inbox then, or says
-/// that something is left ([`leave`]).
+/// Posts a batch to its owner. Returns that heap if nobody may come for the batch. Then the caller drains the inbox, or notes
+/// that a batch is left ([`leave`]).
 ///
 /// # Safety
 /// The caller owns the batch.
@@ -22,10 +23,11 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
     unsafe {
         let heap = registry::heap(owner);
         if heap.is_null() {
-            crate::os::message::fatal!(
+            Report::of(format_args!(
                 "block {:p}: its slab names a heap that does not exist",
                 batch.head()
-            );
+            ))
+            .end();
         }
         let class = class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
@@ -34,27 +36,28 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
     }
 }
 
-/// A batch was posted to a heap nobody comes for, by somebody who could not drain it.
+/// A batch was posted to a heap that nobody comes for, by a thread that could not drain it.
 static LEFT: LeftOver = LeftOver::new();
 
-/// Says that some idle heap may hold batches that nobody opened: the caller kept locks, and let them go.
+/// Notes that some idle heap may hold batches that nobody opened ([`LeftOver::leave`]).
 pub(crate) fn leave() {
     LEFT.leave();
 }
 
-/// Whether anything was left since the last call: the caller opens the inboxes of all idle heaps then.
+/// Whether a batch was left since the last call. If so, the caller opens the inboxes of all idle heaps.
 #[must_use]
 pub(crate) fn take_left() -> bool {
     LEFT.take()
 }
 
-/// The class of a block that somebody freed.
+/// The class of a freed block.
 pub(crate) fn class_of(block: *mut Block) -> usize {
     let class = DIRECTORY.tag(block as usize).class();
     if class == 0 || class >= size_class::CLASSES {
-        crate::os::message::fatal!(
+        Report::of(format_args!(
             "block {block:p}: in a free list, but not a block; something wrote to freed memory"
-        );
+        ))
+        .end();
     }
     class
 }

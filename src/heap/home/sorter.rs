@@ -8,17 +8,17 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use core::ptr;
 
-/// Gathers foreign blocks by owner, so that each message carries many. One at a time has any of a heap's, under its lock.
+/// Gathers foreign blocks by owner and class, for fuller messages. One sorter at a time uses a heap's rows, under its lock.
 pub(crate) struct Sorter {
     heap: *mut Heap,
     rows: [Row; OWNERS],
     used: usize,
-    /// Whether the caller can drain inboxes that nobody comes for: not while draining one.
+    /// Whether the caller can drain inboxes that nobody comes for. It cannot while it drains one.
     may_drain: bool,
-    /// Heaps nobody comes for, to which something was posted.
+    /// Heaps that nobody comes for, to which a batch was posted.
     unattended: [*mut Heap; OWNERS],
     unattended_count: usize,
-    /// Least blocks in a row that do not wait for more.
+    /// Fewest blocks of a full row, if a batch has fewer.
     full: usize,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Sorter {
 struct Row {
     owner: u32,
     class: u32,
-    /// How many of the row's blocks are there.
+    /// Blocks in the row.
     count: usize,
 }
 
@@ -48,8 +48,8 @@ impl Sorter {
         }
     }
 
-    /// Lets rows wait for `full` blocks where a batch is less: one a little larger than a batch would make one message
-    /// that is full and one of a few.
+    /// Has rows wait for `full` blocks, if a batch has fewer: a few more than a batch would make a full message and a small
+    /// one.
     pub(crate) fn wait_for(&mut self, full: usize) {
         self.full = full;
     }
@@ -139,7 +139,7 @@ impl Sorter {
         }
     }
 
-    /// Something was posted to a heap nobody comes for: the caller drains it later, if it can and is told of it.
+    /// Notes a heap that nobody comes for, to which a batch was posted. If the caller cannot drain it, the batch is left.
     fn note_unattended(&mut self, heap: *mut Heap) {
         let known = &self.unattended[..self.unattended_count];
         if known.contains(&heap) {
@@ -152,7 +152,7 @@ impl Sorter {
         self.unattended_count += 1;
     }
 
-    /// Heaps nobody comes for, to which something was posted since the last call: the caller drains their inboxes.
+    /// Heaps that nobody comes for, to which a batch was posted since the last call. The caller drains their inboxes.
     pub(crate) fn take_unattended(&mut self) -> impl Iterator<Item = *mut Heap> + use<> {
         let count = core::mem::take(&mut self.unattended_count);
         self.unattended.into_iter().take(count)

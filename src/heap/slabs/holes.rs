@@ -1,12 +1,12 @@
 //! Holes in a heap's slabs: OS pages that hold nothing but free blocks go back to the kernel.
 //!
-//! Once per purge delay a pass goes along the slabs with room of those classes to which blocks came back. A slab that
-//! was stirred since the last pass is marked; one that lay still for a whole pass is looked at closely (`Slab::survey`),
-//! and what can go of it goes. So a page goes once nobody took a block of its slab for one to two delays, as free slots do,
-//! and a heap at rest costs nothing after two passes. A huge page is split only where much of it can go.
+//! Once per purge delay a pass goes along the slabs with room, in the classes to which blocks returned. A slab that was stirred
+//! since the last pass is marked. One that lay still for a whole pass is looked at closely (`Slab::survey`), and those of its
+//! pages that can go do. So a page goes once no block of its slab was taken for one to two delays, as free slots do, and a heap
+//! at rest costs nothing after two passes. A huge page is split only if much of it can go.
 //!
-//! No lock is held while the kernel works: the slabs concerned are out of their lists meanwhile, so that nothing is taken
-//! from them, while blocks may come back, as that touches bits alone. A pass does a few slabs at a time.
+//! No lock is held while the kernel works. Meanwhile the slabs concerned are off their lists, so that no block is taken from
+//! them; blocks may return, as that touches bits alone. A pass does a few slabs at a time.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, SLAB_CLASSES};
@@ -23,18 +23,18 @@ use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Slabs that are passed under one hold of the lock.
+/// Slabs looked at under one hold of the lock.
 const LOOKS: usize = 256;
 /// Bytes by which what the account was told may be off.
 const SHOWN_WITHIN: usize = 16 << 10;
 
-/// Huge pages that were decided on last.
+/// The huge pages decided on last: one that is split, one that is left.
 struct Decided {
     split: *mut Superslab,
     left: *mut Superslab,
 }
 
-/// Tells the account how much waits to be looked at.
+/// Tells the account how many bytes wait to be looked at.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` belongs to.
@@ -54,7 +54,7 @@ pub(crate) unsafe fn show(part: *mut Shared) {
     }
 }
 
-/// Goes on with the pass. Returns whether there is more to do of it.
+/// Goes on with the pass. Returns whether more of it is left.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, and no pages of its slabs are going.
@@ -147,16 +147,17 @@ unsafe fn superslab_of(slab: *mut Slab) -> *mut Superslab {
     unsafe { DIRECTORY.descriptor((*slab).base).load(Relaxed) as *mut Superslab }
 }
 
-/// What a slab is whose huge page is not to be split.
+/// The state of a slab whose huge page is not split.
 fn held(when: When) -> Rest {
     match when {
         When::Aged(_) => Rest::Held,
-        // There is no more to be had of it.
+        // No more can go of it.
         When::Now => Rest::Settled,
     }
 }
 
-/// Whether enough of a huge page is free, as far as the heap knows. If not, its slabs in there are marked as seen.
+/// Whether enough of a huge page is free, as far as the heap knows. If not, the heap's slabs in it are held back; if so, those
+/// held back are marked again.
 unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> bool {
     let least = match when {
         When::Aged(_) => tuning::SPLIT_FROM,

@@ -6,6 +6,7 @@
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::units::SLOT;
+use crate::checked;
 use crate::heap::data::heap::{BUCKETS, Heap, Shared, carve_count, shared};
 use crate::heap::slabs::expected_use;
 use crate::os::clock;
@@ -294,6 +295,7 @@ pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
             Superslab::join(claim.superslab, claim.slot, slots);
         }
         DIRECTORY.set(base, slots, Tag::new((*heap).id, class as u8));
+        checked::slab_opened();
         (*part).slab_count[class] += 1;
         (*part).slab_bytes += slots * SLOT;
         relist(part, slab);

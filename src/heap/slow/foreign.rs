@@ -20,14 +20,14 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     // SAFETY: `out` is the thread's own.
     unsafe {
         if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
-            // A second owner: into the bin; the way back sorts.
+            // A second owner: the block goes into the bin, and is sorted out on its way home.
             (*heap).mixed.add(class);
             idle_owners::came(heap, class);
             return push::push_foreign(heap, block, class);
         }
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
-            // A run makes a batch alone, so that each comes by here.
+            // A run makes a batch alone, so that each passes here.
             if size_class::is_run(class) {
                 watch::run_freed(block, class);
             }
@@ -58,7 +58,7 @@ pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
     drain::catch_up();
 }
 
-/// Posts a batch, and drains its owner's inbox where nobody else may.
+/// Posts a batch, and drains its owner's inbox if nobody else may.
 ///
 /// # Safety
 /// The caller owns the batch, and holds no lock.

@@ -1,12 +1,13 @@
-//! Blocks of heaps whose threads have ended, in the bins of a thread that lives.
+//! Strays: blocks of other heaps in the bins of a thread, and when those of idle heaps return to their owners.
 //!
-//! A thread keeps the blocks of others that it frees, for it may need some soon: where it takes as many as it frees, they
-//! pass no other hand. One that only frees needs none, and few free blocks from each of hundreds of slabs keep all of
-//! those resident: eight threads hand a thousand blocks each on, successor after successor, a ninth frees them all, and
-//! held 1.6 of 2 MiB in bins and on stacks, which pinned 6. So a thread that frees blocks of others looks now and then
-//! whether its bins grew by all that came and it took nothing; then those whose owner is idle go home, one visit to an
-//! owner for blocks of all classes, and the thread's own among them. Blocks of owners that live stay: their owners use
-//! the slabs, and get them back in full batches.
+//! A thread keeps the blocks of others that it frees, since it may need some soon: if it takes as many as it frees, they pass
+//! through no other hand. A thread that only frees needs none, and a few free blocks from each of hundreds of slabs keep all of
+//! those resident. A ninth thread that freed all that eight others handed on, a thousand blocks each, successor after
+//! successor, held 1.6 of 2 MiB in bins and on stacks, which pinned 6.
+//!
+//! So a thread that frees blocks of others looks now and then whether its bins grew by what came while it took nothing. If so,
+//! the blocks whose owner is idle go home, in one visit to an owner for all classes, and with them the thread's own. Blocks of
+//! owners that live stay: their owners use the slabs, and get them back in full batches.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::{Bin, room};
@@ -17,20 +18,20 @@ use crate::heap::slow::in_person::{Rows, is_idle};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
 
-/// Bytes of others' blocks between two looks. Each of those left at the end pins a slab at most, so few of them; a visit
-/// to an owner is dearer than a block, so not too few.
+/// Bytes of strays between two looks. Each stray left at the end pins a slab at most, so they should be few. A visit to an
+/// owner costs more than a block, so they should not be too few.
 const LOOK_EVERY: usize = 32 << 10;
-/// Looks become rarer where the bins do not grow, and rarer still where little went home.
+/// Looks become rarer if the bins do not grow, and rarer still if little went home.
 const LOOK_LESS: usize = 256 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
-/// A thread which only frees keeps so many blocks of a class, up to this size, for each of eight owners that come by turns,
-/// until all of them go home at once. Of larger ones as many would be too much to hold.
+/// A thread that only frees keeps so many blocks of a class, up to this size, for each of eight owners that take turns, until
+/// all go home at once. As many of larger ones would be too much to hold.
 const GATHERED_EACH: usize = 20;
 const GATHERED_TO: usize = 1024;
-/// How many of one owner do not wait for more, where the bin they will fill has room for them.
+/// Blocks of one owner that make a full message, if the bin they will fill has room for them.
 const FULL: usize = 32;
 
-/// Notes that a block of `class`, another heap's, comes into the bin.
+/// Notes that a block of another heap, of `class`, comes into the bin.
 ///
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held.
@@ -59,7 +60,7 @@ pub(crate) unsafe fn took(heap: *mut Heap) {
     }
 }
 
-/// Notes that `blocks` of `class` went home for want of room.
+/// Notes that `blocks` of `class` went home for lack of room.
 ///
 /// # Safety
 /// `heap` is the calling thread's.
@@ -68,8 +69,8 @@ pub(crate) unsafe fn homed(heap: *mut Heap, class: usize, blocks: u32) {
     unsafe { (*heap).strays.homed += blocks as usize * size_class::size(class) };
 }
 
-/// How many blocks of `class` a thread keeps until they go home all at once, sorted by owner; none where it needs some
-/// itself.
+/// How many blocks of `class` the thread gathers until they go home all at once, sorted by owner. `None` if it needs blocks
+/// itself, or they are too large.
 ///
 /// # Safety
 /// `heap` is the calling thread's.
@@ -79,12 +80,12 @@ pub(crate) unsafe fn gathers(heap: *mut Heap, class: usize) -> Option<u32> {
     if !only_frees || size_class::size(class) > GATHERED_TO {
         return None;
     }
-    // A row that had a block more than fits would make one full message and one of a block.
+    // A row with one block more than fits would make one full message and one of a single block.
     let each = GATHERED_EACH.min(room(class) - 2);
     Some(8 * each as u32)
 }
 
-/// How many blocks of one owner make a message of those that were gathered.
+/// How many gathered blocks of one owner make a message.
 pub(crate) fn full(class: usize) -> usize {
     FULL.min(room(class))
 }
@@ -97,7 +98,7 @@ unsafe fn look(heap: *mut Heap) {
         let strays = &raw mut (*heap).strays;
         (*strays).looks = (*strays).looks.saturating_add(1);
         if (*strays).looks == 1 {
-            // A thread that needs blocks as well is looked at less.
+            // A thread that also needs blocks is looked at less often.
             (*strays).look_at = ((*strays).look_at * 2).clamp(LOOK_EVERY, LOOK_LESS);
         } else {
             look_closely(heap, (*strays).looks == 2);
@@ -106,7 +107,7 @@ unsafe fn look(heap: *mut Heap) {
     }
 }
 
-/// Sends strays home if the bins grew by what came since the last look; the `first` time there is nothing to compare with.
+/// Sends strays home if the bins grew by most of what came since the last look. The `first` look has nothing to compare.
 ///
 /// # Safety
 /// As for [`came`].
@@ -144,7 +145,7 @@ unsafe fn look_closely(heap: *mut Heap, first: bool) {
     drain::catch_up();
 }
 
-/// Bytes in the bins, on the stacks, and in batches in the making, of the classes in which there were strays.
+/// Bytes in the bins, stacks and outboxes of the classes in which there were strays.
 ///
 /// # Safety
 /// The caller is the heap's thread and holds its lock.
@@ -164,7 +165,7 @@ unsafe fn held(heap: *mut Heap) -> usize {
     bytes
 }
 
-/// Sends home the blocks of idle heaps, and what lies among them of the heap's own; answers the bytes.
+/// Sends home the blocks of idle heaps, and the heap's own among them. Returns the bytes.
 ///
 /// # Safety
 /// The caller is the heap's thread and holds its lock.

@@ -1,5 +1,5 @@
-//! Blocks sorted by the idle heaps they belong to, and taken home in person: one visit to an owner for blocks of all
-//! classes.
+//! Returning blocks in person: blocks of idle heaps are sorted by owner and put into their slabs by the thread that holds them,
+//! in one visit to an owner for blocks of all classes.
 
 use crate::base::size_class;
 use crate::heap::cache::stack;
@@ -19,21 +19,21 @@ const OWNERS: usize = 32;
 /// Blocks that go home together.
 const FEW: usize = 32;
 
-/// A hint: a thread may take the heap over at any time, and gets back what is sent all the same.
+/// Whether the heap is idle. A hint: a thread may adopt it at any time, and gets back what is sent all the same.
 pub(crate) fn is_idle(owner: u32) -> bool {
     let heap = by_id(owner);
     // SAFETY: heaps live for ever.
     !heap.is_null() && unsafe { (*heap).state.load(Ordering::Relaxed) == IDLE }
 }
 
-/// Blocks of one owner, of all classes, chained, those of one class next to one another.
+/// Blocks of one owner, of all classes, chained; blocks of one class are neighbours.
 #[derive(Clone, Copy)]
 struct Row {
     owner: u32,
     chain: *mut Block,
 }
 
-/// What is gathered for them.
+/// What is gathered for idle owners.
 pub(crate) struct Rows {
     rows: [Row; OWNERS],
     used: usize,
@@ -48,7 +48,7 @@ impl Rows {
         used: 0,
     };
 
-    /// Sifts the bin and the stack of `class`; answers how many blocks went.
+    /// Sifts the bin and the stack of `class`. Returns how many blocks went.
     ///
     /// # Safety
     /// The caller is the heap's thread and holds its lock.
@@ -62,7 +62,7 @@ impl Rows {
             let stack = &raw mut (*shared(heap)).spare[class];
             let low = (*stack).low;
             let mut left: Option<Batch> = None;
-            // Nothing that is done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
+            // Nothing done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
             let first = (*shared(heap)).scratch.first();
             loop {
                 let count = stack::take(heap, class, first, room(class));
@@ -81,14 +81,14 @@ impl Rows {
                 left = batch.link();
                 stack::push(heap, class, batch);
             }
-            // What was sifted was not needed.
+            // Sifting does not mean that blocks were needed: the low mark stays.
             (*stack).low = low.min((*stack).blocks);
             went
         }
     }
 
-    /// Takes out the blocks of idle owners, and sends the heap's own home; what stays has the first of the `count` places,
-    /// and its number is the answer.
+    /// Gathers the blocks of idle owners, and sends the heap's own home. The blocks that stay move to the first of the `count`
+    /// places. Returns how many stay.
     ///
     /// # Safety
     /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`, and holds `heap`'s lock.
@@ -101,7 +101,7 @@ impl Rows {
     ) -> usize {
         let mut own = [ptr::null_mut(); FEW];
         let (mut owned, mut stay) = (0, 0);
-        // Nothing of the heap's own is foreign, and so nothing is posted.
+        // The heap's own blocks are not foreign, so nothing is posted.
         let none = &mut Sorter::new(heap, false);
         // SAFETY: the blocks are the caller's; each address is checked before it is followed.
         unsafe {
@@ -155,7 +155,7 @@ impl Rows {
         self.rows[index].chain = block;
     }
 
-    /// Takes each owner what is its.
+    /// Returns each owner's blocks to it.
     ///
     /// # Safety
     /// The caller holds `heap`'s lock, and no other.
@@ -168,14 +168,14 @@ impl Rows {
     }
 }
 
-/// Walks blocks of all classes home to the idle heap `owner`, and what waits in its inbox with them. Where somebody else
-/// is at it, or a thread has taken the heap over, they are posted, and whoever that is comes for them.
+/// Returns blocks of all classes to their slabs in the idle heap `owner`, and with them what waits in its inbox. If its lock is
+/// held, or a thread has adopted it, they are posted: the lock's holder or that thread comes for them.
 ///
 /// # Safety
 /// The caller owns the chain, and holds `from`'s lock and no other.
 unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
     let heap = by_id(owner);
-    // Posts, and leaves the draining to `catch_up`: a lock is held all along.
+    // It leaves the draining to `catch_up`: a lock is held all along.
     let mut sorter = Sorter::new(from, false);
     // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
     // heap's lock does (rule 5), and `open` asks under it: what belongs to a third by now, since a slab was taken
@@ -199,7 +199,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
                 }
                 at = next;
             }
-            // Without the owner's lock all go to the sorter, but for what is `from`'s own by now.
+            // Without the owner's lock all go to the sorter, except what is `from`'s own by now.
             let place = if guard.is_some() { heap } else { from };
             open::blocks(place, addresses.as_ptr(), count, class, &mut sorter);
         }

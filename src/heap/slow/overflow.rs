@@ -1,4 +1,4 @@
-//! A free that found its bin full.
+//! What a free does that found its bin full.
 
 use crate::base::size_class;
 use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
@@ -13,8 +13,8 @@ use crate::slab::batch::Block;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::report;
 
-/// A free that found the bin full: the older half of it goes onto the stack, so that a program that takes and frees by turns
-/// does not come again soon; all of it where the last that came was a free as well.
+/// Handles a free that found the bin full. The older half of the bin goes onto the stack, so that a program that takes and
+/// frees in turns does not come again soon. All of it goes if the class's last slow path was a free too.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
@@ -28,7 +28,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
             if *first.add(count - 1) == block {
                 report::free_already("free", block, class);
             }
-            // A program that does nothing but free would come again as soon as half is full.
+            // A program that only frees would come again as soon as half is full.
             let old = if (*heap).freeing.has(class) {
                 count
             } else {
@@ -48,7 +48,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         } else if DIRECTORY.tag(block as usize).owner() != (*heap).id
             && Bin::find_places(heap, class)
         {
-            // A thread that frees what others allocate: gather, so that each message carries many.
+            // A thread that frees what others allocate gathers, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);
         } else if budget::learnt(shared(heap)) > 0 {
@@ -68,10 +68,10 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
 unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
     // SAFETY: the bin is the calling thread's.
     let kept = unsafe { Bin::push(&raw mut (*heap).front.bins[class], block) };
-    debug_assert!(kept, "half the bin was emptied");
+    debug_assert!(kept, "the bin has room");
 }
 
-/// Sends home what the class may not keep, so much at a time.
+/// Sends home what the class may not keep, [`AT_ONCE`] at a time.
 unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {
@@ -97,7 +97,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             (*spare).walked = (*spare).walked.saturating_add(gone);
             idle_owners::homed(heap, class, gone);
             if sorter.has_any() {
-                // Foreign ones among them: more at once makes fuller messages.
+                // There are foreign blocks among them: more at once makes fuller messages.
                 let most = gathers.map_or((*spare).limit / 2, |_| 0);
                 keep = keep.min(most);
             }
@@ -106,7 +106,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             budget::cut(part, class, before - (*spare).blocks.min(limit));
             let over = budget::over(part);
             if over > 0 {
-                // One sorter at a time has the heap's rows.
+                // One sorter at a time uses the heap's rows.
                 drain::post_all(sorter);
                 reclaim::make_room(heap, class, over);
             }

@@ -1,4 +1,4 @@
-//! A freed block goes into its bin, which may be full.
+//! Putting a freed block into its bin, which may be full.
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Front, Heap};
@@ -30,7 +30,7 @@ pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
     }
 }
 
-/// Puts a block of another heap into the bin: blocks may sit anywhere, and the way back sorts.
+/// Puts a block of another heap into the bin. Blocks may lie in any bin: the way home sorts them.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
@@ -39,7 +39,7 @@ pub(crate) unsafe fn push_foreign(heap: *mut Heap, block: *mut Block, class: usi
     unsafe { push(heap.cast(), block, class * size_of::<Bin>()) }
 }
 
-/// The block comes first, where the callers of `free` have put it.
+/// The block is the first argument, as in the callers of `free`, so that it need not be moved.
 #[cold]
 #[inline(never)]
 unsafe fn overflow(block: *mut Block, heap: *mut Heap, offset: usize) {

@@ -13,7 +13,7 @@ use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::slow::{idle_owners, take_over, watch};
-use crate::heap::upkeep::{ahead, settle, tick};
+use crate::heap::upkeep::{ahead, settle, shortage, tick};
 use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
 use crate::slab::{magazine, report};
@@ -141,7 +141,7 @@ unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
     }
 }
 
-/// Gives the bin places. Address space may be held by what is cached: where they are refused, that is given up first.
+/// Gives the bin places.
 #[inline(never)]
 unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the heap is the calling thread's, and its lock is free.
@@ -150,8 +150,7 @@ unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
         Bin::find_places(heap, class)
     };
     find() || {
-        large::purge_all();
-        pool::unmap_empty();
+        shortage::relieve(0);
         find()
     }
 }
@@ -186,7 +185,10 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         }
     }
     // SAFETY: the heap is the calling thread's, and its lock is free.
-    let usage = unsafe { expected_use::usage(heap, class) };
+    let usage = unsafe {
+        let _guard = lock(heap);
+        expected_use::usage(heap, class)
+    };
     // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -228,7 +230,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     Fresh::NULL
 }
 
-/// Empties the heap's own caches into the slabs, and what a fork left behind, for want of anything else.
+/// Empties the heap's own caches into the slabs, and takes back what others keep, for want of anything else.
 #[cold]
 #[inline(never)]
 unsafe fn flush(heap: *mut Heap) {
@@ -241,6 +243,5 @@ unsafe fn flush(heap: *mut Heap) {
         drain::post_all(&mut sorter);
         drop(guard);
     }
-    reclaim::give_up(0);
-    settle::recover(usize::MAX);
+    shortage::relieve(0);
 }

@@ -1,4 +1,4 @@
-//! A slab with room, from an idle heap.
+//! Taking over a slab with room from an idle heap.
 
 use crate::base::size_class;
 use crate::base::units::SLOT;
@@ -8,7 +8,7 @@ use crate::heap::home::drain;
 use crate::heap::slabs::slabs;
 use crate::slab::directory::{DIRECTORY, Tag};
 
-/// Takes a slab with room in `class` over from an idle heap. No lock is held at the call.
+/// Takes a slab with room in `class` over from an idle heap. Returns whether it did. No lock is held at the call.
 pub(crate) fn take_over(heap: *mut Heap, class: usize) -> bool {
     registry::find_idle(class, 4, |from| {
         // SAFETY: registry before heap, a second heap by try only (ranks). Both locks are held while the owner

@@ -1,4 +1,4 @@
-//! What memory of ours a thread touches that has a few blocks.
+//! How much of the allocator's own memory a thread with a few blocks touches.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::heap::Heap;
@@ -8,11 +8,11 @@ use crate::os::sys;
 use std::thread;
 use std::vec::Vec;
 
-/// The sizes a thread asks for: a few KiB in all, of twenty classes.
+/// How many sizes a thread asks for: a few KiB in all, of twenty classes.
 const SIZES: usize = 20;
 
-/// Runs `test` on a thread whose heap is new. Threads of other tests leave heaps behind, which are kept from it by threads
-/// that adopt them meanwhile.
+/// Runs `test` on a thread whose heap is new. Heaps that other tests' threads left are kept from it: threads adopt them
+/// meanwhile.
 fn on_new_heap(test: fn(*mut Heap)) {
     let one = move || {
         let block = hot::alloc(16, 8, None);
@@ -42,7 +42,7 @@ fn places_of(heap: *mut Heap) -> Vec<usize> {
 fn touched(heap: *mut Heap) -> usize {
     let page = sys::page_size();
     let start = (heap as usize).next_multiple_of(page);
-    // None, if one OS page is larger than a heap.
+    // 0 if an OS page is larger than a heap.
     let pages = (heap as usize + size_of::<Heap>()).saturating_sub(start) / page;
     if pages == 0 {
         return 0;
@@ -66,7 +66,7 @@ fn a_thread_touches_of_its_heap_what_its_classes_need() {
         let stray = places_of(heap)
             .into_iter()
             .filter(|class| !classes.contains(class));
-        // What the test itself asks of the allocator goes elsewhere.
+        // The test's own allocations go elsewhere: to the system's allocator.
         assert_eq!(stray.count(), 0, "bins of other classes have places");
         // The front, two rows of pointers and what belongs to a class lie together, in 15 KiB.
         let pages = touched(heap);

@@ -1,18 +1,22 @@
 //! Fork while some thread holds any one of the locks, and the end of a process under locks.
 
-use crate::heap::data::heap::lock;
+use crate::heap::data::heap::{attended, lock};
 use crate::heap::data::{registry, tls};
 use crate::heap::entry::hot;
+use crate::heap::home::{drain, post};
 use crate::heap::thread::fork;
 use crate::knobs;
 use crate::os::lock::Lock;
 use crate::os::message::fatal;
+use crate::slab::batch::{Batch, Block};
+use crate::slab::directory::DIRECTORY;
+use core::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use std::vec::Vec;
 
-/// Waits for the child of a fork; its exit code.
+/// Waits for the child of a fork. Returns its exit code.
 fn end_of(child: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: a child of this process and a place for its status.
@@ -39,11 +43,11 @@ fn use_everything() {
     }
 }
 
-/// A thread holds the lock for a while; the child of a fork meanwhile finds it free, as every other.
+/// A thread holds each lock for a while. The child of a fork meanwhile finds it free, like every other.
 #[test]
 fn every_lock_is_free_in_a_child() {
     use_everything();
-    // What stands still is what has to, and the one that spin's once-cell depends on.
+    // The locks that stand still for a fork, and the one that spin's once-cell depends on.
     let all: Vec<&'static Lock> = fork::locks().chain([knobs::fork_lock()]).collect();
     let mine = tls::current();
     // SAFETY: heaps live for ever.
@@ -72,6 +76,43 @@ fn every_lock_is_free_in_a_child() {
     }
 }
 
+/// A thread has posted to an idle heap and not yet opened the inbox; it is not there in the child, where somebody else opens it.
+#[test]
+fn what_was_posted_and_not_opened_is_opened_in_a_child() {
+    let take = || hot::alloc(200, 16, None) as usize;
+    let block = thread::spawn(take).join().expect("a block") as *mut Block;
+    let owner = registry::heap(DIRECTORY.tag(block as usize).owner());
+    let _ = post::take_left();
+    // SAFETY: heaps live for ever. The block is this test's, and given up. The child calls the allocator alone and leaves by
+    // _exit.
+    unsafe {
+        let _ = attended(owner).post(Batch::seal(block, 1));
+        let child = libc::fork();
+        if child == 0 {
+            drain::catch_up();
+            let opened = !attended(owner).is_idle() || (*owner).inbox.is_empty();
+            libc::_exit(i32::from(!opened));
+        }
+        assert_eq!(end_of(child), 0);
+    }
+    drain::catch_up();
+}
+
+/// Heaps that a fork left behind are found by many short walks; none begins anew at the first heap.
+#[test]
+fn walks_go_on_where_the_last_one_was_left() {
+    use_everything();
+    let heaps: Vec<_> = registry::all().collect();
+    let turn = AtomicUsize::new(0);
+    let first = || registry::in_turn(&turn, 2).next();
+    assert_eq!((first(), first()), (Some(heaps[0]), Some(heaps[0])));
+    let each: Vec<_> = heaps
+        .iter()
+        .flat_map(|_| registry::in_turn(&turn, 1).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(each, heaps);
+}
+
 extern "C" fn sleeps(_: *mut libc::c_void) -> *mut libc::c_void {
     thread::sleep(Duration::from_secs(60));
     core::ptr::null_mut()
@@ -96,7 +137,7 @@ extern "C" fn on_abort(_: i32) {
     }
 }
 
-/// A mistake is found under the lock of the thread's own heap, and under one that everybody needs.
+/// A mistake is found under the lock of the thread's own heap, and under those that every thread needs.
 #[test]
 fn a_handler_of_abort_may_allocate_and_fork() {
     use_everything();
@@ -107,8 +148,8 @@ fn a_handler_of_abort_may_allocate_and_fork() {
             libc::alarm(60);
             libc::close(2);
             libc::signal(libc::SIGABRT, on_abort as *const () as usize);
-            // Another is there, so that fork has locks to wait for. Not by `std`, whose lock the parent may have held.
-            // Its number is an integer or a pointer, as the C library has it.
+            // Another thread exists, so that fork has locks to wait for. Not one of `std`, whose lock the parent may have held.
+            // Its number is an integer or a pointer, depending on the C library.
             let mut id = core::mem::MaybeUninit::uninit();
             let none = core::ptr::null_mut();
             libc::pthread_create(id.as_mut_ptr(), core::ptr::null(), sleeps, none);

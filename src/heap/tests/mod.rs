@@ -1,8 +1,8 @@
+mod budget_tests;
 mod footprint_tests;
 mod fork_tests;
 mod nodes_tests;
 mod oom_tests;
-mod slack_tests;
-mod spare_tests;
+mod stack_bounds_tests;
 mod stack_tests;
 mod walk_tests;

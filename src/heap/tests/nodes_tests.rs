@@ -1,4 +1,4 @@
-//! Heaps whose threads run on several nodes, pretended, each test in a process of its own.
+//! Heaps whose threads run on several pretended nodes. Each test has a process of its own.
 
 use crate::base::units::SUPERSLAB;
 use crate::heap::data::tls;
@@ -31,7 +31,7 @@ macro_rules! alone {
     };
 }
 
-/// Addresses, which go between threads.
+/// Allocates blocks. Returns their addresses, which can go between threads.
 fn fill(rounds: usize) -> Vec<(usize, usize)> {
     let mut blocks = Vec::new();
     for _ in 0..rounds {
@@ -62,7 +62,7 @@ fn node_of(block: usize) -> usize {
 #[test]
 fn blocks_come_from_the_node_of_their_thread() {
     alone!(blocks_come_from_the_node_of_their_thread, NODES);
-    // Until all have what they want: a thread that starts after another's end takes over what that one's heap holds.
+    // A thread that starts after another's end takes over what that one's heap holds: all wait for one another.
     let barrier = Arc::new(Barrier::new(IDS.len()));
     let filled: Vec<_> = IDS
         .map(|id| {
@@ -113,7 +113,7 @@ fn null_only_when_no_node_has_a_slot() {
             if dead {
                 tls::set_dead();
             }
-            // What setting up takes is there beforehand.
+            // What setting up takes is allocated beforehand.
             let first = hot::alloc(300_000, 16, None) as usize;
             fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
             let mut got = Vec::new();
@@ -167,7 +167,7 @@ fn one_node_is_never_asked_for() {
     .expect("no panic");
 }
 
-/// A name is a system call of a kind that filters, installed after the start, end a process at.
+/// Naming a mapping is a system call of a kind at which filters installed after the start end a process.
 #[test]
 fn what_is_mapped_in_mid_life_gets_no_name() {
     alone!(what_is_mapped_in_mid_life_gets_no_name, NODES);
@@ -182,7 +182,7 @@ fn what_is_mapped_in_mid_life_gets_no_name() {
     assert!(calls.of(Call::Mmap) > 10);
 }
 
-/// What a child of a fork does, without a word to the standard library: 0 where all is well.
+/// What a child of a fork does, without a call to the standard library. Returns 0 if all is well.
 fn as_child() -> i32 {
     if !pool::is_valid() {
         return 2;
@@ -203,7 +203,7 @@ fn as_child() -> i32 {
     if pool::is_valid() { 0 } else { 4 }
 }
 
-/// The wait status of a child, which is ended where it hangs: a lock may keep it inside `fork` itself.
+/// The wait status of a child. A child that hangs is killed: a lock may keep it inside `fork` itself.
 fn end_of(pid: i32) -> i32 {
     let mut status = 0;
     for hundredths in 0.. {

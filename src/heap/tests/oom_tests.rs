@@ -1,10 +1,15 @@
-//! Out of memory on every path: the fake kernel refuses the n-th call of each kind, once or from then on, for every n
-//! until there is no such call. Whatever happens, what was had keeps its contents, and everything works again afterwards.
+//! Out of memory on every path: the fake kernel refuses the n-th call of each kind, once or from then on, for every n until
+//! there is no such call. Blocks keep their contents through it all, and everything works again afterwards.
 
-use crate::heap::entry::{free_slow, hot, realloc};
+use crate::base::size_class;
+use crate::heap::data::heap::{Heap, attended};
+use crate::heap::data::tls;
+use crate::heap::data::torn::TORN;
+use crate::heap::entry::{free_slow, hot, realloc, threadless};
 use crate::heap::upkeep::maintain;
 use crate::os::fake::{self, Call};
 use crate::os::sys::Errno;
+use core::sync::atomic::Ordering;
 use std::thread;
 use std::vec::Vec;
 
@@ -41,7 +46,7 @@ impl Held {
     }
 }
 
-/// Allocates, grows and frees blocks of every kind; answers how many requests were refused.
+/// Allocates, grows and frees blocks of every kind. Returns how many requests were refused.
 fn work() -> usize {
     let mut held: Vec<Held> = Vec::with_capacity(100);
     let mut refused = 0;
@@ -104,7 +109,7 @@ fn work() -> usize {
     refused
 }
 
-/// A huge block put together from freed ones, grown and cut; answers how many requests were refused.
+/// A large block put together from freed ones, grown and cut. Returns how many requests were refused.
 fn pieces() -> usize {
     const SIZE: usize = 2_000_000;
     let mut refused = 0;
@@ -140,8 +145,7 @@ fn pieces() -> usize {
     refused
 }
 
-/// Blocks of a small class, so many again and again that their stack asks for magazines; answers how many requests were
-/// refused.
+/// So many blocks of a small class, several times, that their stack asks for magazines. Returns how many requests were refused.
 fn swing() -> usize {
     let mut refused = 0;
     for round in 0..4usize {
@@ -170,8 +174,8 @@ fn swing() -> usize {
     refused
 }
 
-/// Runs `work` on a thread of its own under a plan for the n-th call of a kind, then without; answers how often it was
-/// refused and whether the plan came to bear.
+/// Runs `work` on its own thread under a plan for the n-th call of a kind, then without. Returns how many requests were refused
+/// under the plan, and whether the n-th call came.
 fn under(kind: Call, n: u32, plan: fn(Call, u32, Errno)) -> (usize, bool) {
     thread::spawn(move || {
         fake::clear();
@@ -186,8 +190,8 @@ fn under(kind: Call, n: u32, plan: fn(Call, u32, Errno)) -> (usize, bool) {
     .expect("no panic under a refused call")
 }
 
-/// The calls that take or give back address space and memory: those a kernel can refuse. (A futex wake cannot fail, and
-/// the fake's mincore may not say ENOMEM, which is how a kernel reports that nothing is mapped there.)
+/// The calls that take or give back address space and memory: those a kernel can refuse. (A futex wake cannot fail. The fake's
+/// mincore may not return ENOMEM, by which a kernel reports that nothing is mapped there.)
 const KINDS: [Call; 5] = [
     Call::Mmap,
     Call::Munmap,
@@ -196,7 +200,7 @@ const KINDS: [Call; 5] = [
     Call::Madvise,
 ];
 
-/// Plans made with `plan` for every n until the work no longer makes an n-th call; answers the requests refused.
+/// Runs `work` under `plan` for every n until it makes no n-th call. Returns how many requests were refused.
 fn for_every_call(plan: fn(Call, u32, Errno)) -> usize {
     let mut seen = 0;
     for kind in KINDS {
@@ -224,6 +228,42 @@ fn a_kernel_that_refuses_everything_from_some_call_on_is_survived() {
         refused > 0,
         "a kernel that refuses everything leads to null"
     );
+}
+
+/// The heap of a thread that ended, as if a fork had left the thread behind. Another test's thread may have it by now.
+fn left_behind() -> *mut Heap {
+    let ends = || {
+        let block = hot::alloc(1000, 16, None);
+        // SAFETY: taken above.
+        unsafe { hot::free(block) };
+        tls::current() as usize
+    };
+    let heap = thread::spawn(ends).join().expect("a heap") as *mut Heap;
+    // SAFETY: heaps live for ever.
+    unsafe { (*heap).torn.store(true, Ordering::Relaxed) };
+    TORN.fetch_add(1, Ordering::Relaxed);
+    heap
+}
+
+#[test]
+fn a_thread_without_a_heap_has_what_a_fork_left_behind() {
+    let body = || {
+        fake::clear();
+        let heap = left_behind();
+        fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+        let class = size_class::of_layout(64 << 10, 16).expect("a class of runs");
+        let runs = core::iter::repeat_with(|| threadless::alloc(class).ptr as usize);
+        let runs: Vec<usize> = runs.take_while(|&run| run != 0).collect();
+        fake::clear();
+        // SAFETY: heaps live for ever; each block is freed once.
+        unsafe {
+            let torn = (*heap).torn.load(Ordering::Relaxed);
+            assert!(!torn || !attended(heap).is_idle(), "nobody asked it");
+            runs.iter().for_each(|&run| hot::free(run as *mut u8));
+        }
+        maintain::purge_now();
+    };
+    thread::spawn(body).join().expect("what is left is used");
 }
 
 /// Slots that are free, but no three of them side by side.

@@ -1,5 +1,5 @@
-//! Holes in the slabs of one heap: what goes, when, and that no block is lost over it. Each test is alone in its process,
-//! with a clock that stands.
+//! Holes in a heap's slabs: what goes, when, and that no block is lost. Each test is alone in its process, and its clock
+//! stands.
 
 use super::*;
 use crate::base::account::{self, Kind};
@@ -33,7 +33,7 @@ fn alone(name: &str) -> bool {
     }
     let alone = fake::alone(&format!("heap::upkeep::pages::tests::{name}"));
     if alone {
-        // The heap is there, and what the test's own lists take is not of its size.
+        // The heap exists, and the test's own lists take no block of its size.
         free(take(SIZE, 1));
         stopped::stop();
     }
@@ -77,7 +77,7 @@ fn free(blocks: Vec<*mut usize>) {
     free_of(SIZE, blocks);
 }
 
-/// Of each `every` blocks one stays, and is returned. The others are in their slabs after this, but for those of a bin.
+/// Frees all but one of each `every` blocks, and returns those. The others are then in their slabs, but for those of a bin.
 fn thin_out(blocks: Vec<*mut usize>, every: usize) -> Vec<*mut usize> {
     let (kept, gone): (Vec<_>, Vec<_>) = blocks
         .into_iter()
@@ -115,7 +115,7 @@ fn empty_bins() {
     go_home();
 }
 
-/// Goes on with passes of the heap until there is no more to do now. Returns the bytes that went.
+/// Goes on with passes of the heap until there is no more to do. Returns the bytes that went.
 fn pass(when: When) -> usize {
     let mut bytes = 0;
     loop {
@@ -191,7 +191,7 @@ fn what_is_in_use_stays() {
     let slab = |block: &*mut usize| *block as usize / SLOT;
     for _ in 0..4 {
         assert_eq!(after(DELAY), 0, "every slab was used since the last look");
-        // A block of each slab comes back, and one at least stays.
+        // A block of each slab returns, and at least one stays.
         let mut seen = HashSet::new();
         let (gone, left): (Vec<_>, Vec<_>) =
             kept.into_iter().partition(|block| seen.insert(slab(block)));
@@ -258,7 +258,7 @@ fn a_purge_that_fails_changes_nothing_and_is_not_repeated() {
     assert!(is_valid());
 }
 
-/// A fork finds a thread while the kernel takes pages. The child has the slabs, and everything in them.
+/// A fork finds a thread while the kernel takes pages. The child has the slabs, and all blocks in them.
 #[test]
 fn a_fork_between_leaves_the_slabs_whole() {
     if !alone("a_fork_between_leaves_the_slabs_whole") {
@@ -277,7 +277,7 @@ fn a_fork_between_leaves_the_slabs_whole() {
         drop(guard);
         let going = (*part).holes.going;
         assert!(going[..count].iter().all(|going| (*going.slab).bucket == 0));
-        // Some went, and blocks come back meanwhile: the last of one of the slabs.
+        // Some pages went, and meanwhile blocks return: the last of one of the slabs.
         assert!(purge(&going[0]) != 0);
         free(kept[..kept.len() - 1].to_vec());
         go_home();
@@ -292,7 +292,7 @@ fn a_fork_between_leaves_the_slabs_whole() {
     assert!(is_valid());
 }
 
-/// A huge page is split where enough of it is free, and stays otherwise.
+/// A huge page is split if enough of it is free, and stays otherwise.
 #[test]
 fn a_huge_page_is_split_where_much_of_it_is_free() {
     if !alone("a_huge_page_is_split_where_much_of_it_is_free") {
@@ -301,7 +301,7 @@ fn a_huge_page_is_split_where_much_of_it_is_free() {
     let blocks = take(SIZE, 64 << 10);
     let huge = pool::counts().huge_requested;
     if huge == 0 {
-        // No huge pages are asked for where the machine has none.
+        // None are asked for if the machine has none.
         free(blocks);
         return;
     }

@@ -1,4 +1,4 @@
-//! Spare stacks that are large: their blocks lie in magazines, come back once each, and go home in the end.
+//! Large stacks: their blocks lie in magazines, come back once each, and go home in the end.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::cache::{flush, incoming, stack};
@@ -16,8 +16,7 @@ use std::collections::HashSet;
 use std::vec::Vec;
 use std::{slice, thread};
 
-/// Allocates so many blocks, checks that they are distinct and nobody else's, and frees them in the order that `places`
-/// says.
+/// Allocates blocks, checks that they are distinct and nobody else's, and frees them in the order of `places`.
 fn round(size: usize, mark: usize, places: impl ExactSizeIterator<Item = usize>) {
     let count = places.len();
     let blocks: Vec<*mut usize> = (0..count)
@@ -37,7 +36,7 @@ fn round(size: usize, mark: usize, places: impl ExactSizeIterator<Item = usize>)
     }
 }
 
-/// Has the calling thread get its heap.
+/// Gives the calling thread its heap.
 fn in_use() {
     round(48, 0, 0..1);
 }
@@ -60,7 +59,7 @@ fn in_magazines(size: usize) -> (usize, usize) {
     }
 }
 
-/// Swings until a look between two rounds finds most blocks in magazines: other tests of this process may purge meanwhile.
+/// Allocates and frees until most blocks lie in magazines between two rounds: other tests' threads may purge meanwhile.
 fn swing(size: usize, count: usize) {
     for attempt in 0..50 {
         for mark in 0..4 {
@@ -103,8 +102,7 @@ fn magazines_nobody_needs_go_back() {
     .expect("it passes");
 }
 
-/// Bytes of the magazines that the calling thread's bins lie in. Its heap may be one that another thread left, with bins of
-/// its own.
+/// Bytes of the magazines that the calling thread's bins lie in. Its heap may come from another thread, with bins of that one.
 fn of_bins() -> usize {
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {
@@ -132,7 +130,7 @@ fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
     thread::spawn(|| {
         for (size, expected) in [(16, true), (64, true), (80, false)] {
             swing(size, 20_000);
-            // Whoever purges meanwhile takes the stack's magazines, but no bin of a thread that lives.
+            // A purge meanwhile takes the stack's magazines, but no bin of a living thread.
             round(size, 0, 0..20_000);
             let (inside, limit) = bin(size);
             assert_eq!(inside, expected, "{size} B");
@@ -165,8 +163,8 @@ unsafe fn in_bin(heap: *mut Heap, class: usize) -> Vec<*mut Block> {
     unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }.to_vec()
 }
 
-/// Fills the calling thread's bin of 64 bytes to the last place of the magazine it lies in, and puts it onto the stack;
-/// whether there were magazines to be had.
+/// Fills the calling thread's bin of 64 bytes to the last place of its magazine, and puts it onto the stack. Returns whether
+/// there were magazines.
 fn goes_and_comes_as_it_is() -> bool {
     let class = 64 >> 4;
     swing(64, 20_000);
@@ -206,13 +204,13 @@ fn a_full_bin_goes_onto_the_stack_and_comes_back_as_it_is() {
     assert!(thread::spawn(body).join().expect("it passes"));
 }
 
-/// What a class holds goes home for want of room, and its bin with it, be there anything in it or not.
+/// A class is sent home for lack of room, and its bin with it, empty or not.
 #[test]
 fn a_class_that_is_emptied_leaves_its_magazine() {
     thread::spawn(|| {
         for left in [0, 100] {
             let mut blocks = Vec::new();
-            // Whoever purges in between may leave nothing for the bin to lie in.
+            // A purge in between may leave no magazine for the bin.
             let tries = (0..20).take_while(|_| {
                 swing(64, 20_000);
                 blocks.extend((0..1_000).map(|_| hot::alloc(64, 8, None)));
@@ -250,7 +248,7 @@ fn a_class_that_is_emptied_leaves_its_magazine() {
 
 #[test]
 fn large_blocks_and_small_stacks_have_no_magazines() {
-    // Elsewhere the heap may be one that another thread left, which swung.
+    // In another test's process the heap may be one that a thread left, with magazines.
     if !fake::alone("heap::tests::stack_tests::large_blocks_and_small_stacks_have_no_magazines") {
         return;
     }
@@ -281,7 +279,7 @@ fn large_blocks_and_small_stacks_have_no_magazines() {
     .expect("it passes");
 }
 
-/// A machine of a terabyte has room for more blocks of a class than 32 bits count: as if so many were out already.
+/// A machine of a terabyte has room for more blocks of a class than 32 bits count: here as many seem to be out already.
 #[test]
 fn blocks_beyond_four_billion_are_counted() {
     const OTHERS: u64 = (1 << 32) - 10;
@@ -309,8 +307,8 @@ fn blocks_beyond_four_billion_are_counted() {
     .expect("no panic");
 }
 
-/// A batch that was posted before a slab of the receiver was taken over: its first block is the receiver's own, another
-/// is not, and both are found by who looks for foreign blocks.
+/// A batch was posted before another heap took a slab of the receiver over. Its first block is the receiver's own, another is
+/// not. A search for foreign blocks finds both.
 #[test]
 fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
     const SIZE: usize = 20_000;
@@ -330,7 +328,7 @@ fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
             (*shared(heap)).taken_from.has(class)
         }
     };
-    // Threads of other tests may adopt the heap before: then the slab is used where it is.
+    // Threads of other tests may adopt the heap first: then the slab is used where it is.
     let mut blocks = Vec::new();
     let seen = (0..200).any(|_| {
         blocks.push(hot::alloc(SIZE, 8, None));

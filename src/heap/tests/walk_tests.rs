@@ -1,4 +1,4 @@
-//! The debug walkers are not blind: what is planted in a heap's lists and counts, and in the pool's, is seen.
+//! The debug walkers are not blind: they see what is planted in a heap's lists and counts.
 
 use crate::heap::cache::stack;
 use crate::heap::data::heap::{BUCKETS, Heap, Shared, lock, shared};
@@ -12,7 +12,7 @@ use std::vec::Vec;
 const SIZE: usize = 48;
 const CLASS: usize = SIZE >> 4;
 
-/// A heap with a listed slab and blocks on a stack, which the caller's thread has.
+/// The calling thread's heap, with a listed slab and blocks on a stack.
 fn heap() -> *mut Heap {
     let blocks: Vec<_> = (0..5000).map(|_| hot::alloc(SIZE, 8, None)).collect();
     for block in blocks {
@@ -29,7 +29,7 @@ unsafe fn listed(part: *mut Shared) -> *mut Slab {
     first.expect("a slab with room")
 }
 
-/// Each with what undoes it.
+/// Name, fault, and what undoes it.
 type Fault = (&'static str, unsafe fn(*mut Shared), unsafe fn(*mut Shared));
 
 // SAFETY: of all: the caller holds the lock, and lets it go when the fault is undone.

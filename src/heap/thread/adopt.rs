@@ -8,8 +8,7 @@ use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::upkeep::{idle_cache, tick};
 
-/// A heap for the calling thread: one whose thread is gone, or an idle one if there is one, else a new one. `None` when
-/// memory or ids ran out.
+/// A heap for the calling thread: one whose thread is gone, else an idle one, else a new one. `None` if memory or ids ran out.
 pub(crate) fn acquire() -> Option<*mut Heap> {
     let Some(heap) = registry::take_left() else {
         return registry::make();

@@ -1,5 +1,6 @@
 //! Making the allocator ready, and giving a thread its heap.
 
+use crate::checked::{self, Mode};
 use crate::heap::data::{registry, tls};
 use crate::heap::thread::{adopt, exit, fork};
 use crate::heap::upkeep::maintain;
@@ -36,6 +37,13 @@ pub(crate) fn when_ready(call: fn()) {
 pub(crate) fn ensure_ready() -> bool {
     // Acquire: pairs with the Release stores below.
     STATE.load(Ordering::Acquire) == READY || ensure_ready_slow()
+}
+
+/// Whether [`ensure_ready`] has nothing left to do.
+#[inline]
+pub(crate) fn is_ready() -> bool {
+    // Acquire: as there.
+    STATE.load(Ordering::Acquire) == READY
 }
 
 #[cold]
@@ -96,18 +104,22 @@ fn make_usable() -> bool {
     }
     pool::set_retain(knobs.retain_mb, knobs.purge_delay_ms);
     exit::create_key();
+    checked::init();
     STATE.store(USABLE, Ordering::Release);
     true
 }
 
 /// Gives the calling thread a heap, if it can be had; else the thread goes on without. One whose heap was given up may have
-/// another: its destructors still run.
+/// another: its destructors still run. Where every block is checked, no thread has one.
 #[cold]
 #[inline(never)]
 pub(crate) fn attach() {
     let _errno = sys::ErrnoGuard::new();
     let late = tls::is_dead(tls::get());
-    if !ensure_ready() || !(tls::is_empty(tls::get()) || tls::may_return(tls::get())) {
+    if !ensure_ready() || checked::mode() == Mode::All {
+        return;
+    }
+    if !(tls::is_empty(tls::get()) || tls::may_return(tls::get())) {
         return;
     }
     let Some(heap) = adopt::acquire() else {

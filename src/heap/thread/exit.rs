@@ -1,8 +1,9 @@
 //! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
 //!
-//! A thread may go on after the last call that the C library makes here. Such a one has a heap that is not given up by
-//! itself, but by whoever finds out from the kernel that the thread is gone: who needs a heap, or gives memory back.
+//! A thread may go on after the last call that the C library makes here. It does not give its heap up itself. Another thread
+//! that needs a heap or gives memory back does, once the kernel says that the thread is gone.
 
+use crate::checked;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::{registry, tls};
 use crate::heap::upkeep::{give_up, maintain, tick};
@@ -10,7 +11,7 @@ use crate::os::{clock, thread};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// The pthread key plus one; 0 before there is one.
+/// The pthread key plus one; 0 if there is none.
 static KEY: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the key whose destructor ends heaps. Called once, early: glibc's first 32 keys need no allocation.
@@ -22,11 +23,11 @@ pub(crate) fn create_key() {
     }
 }
 
-/// Keys from here on may cost the C library an allocation for a thread's first value.
+/// Keys from this number on may cost the C library an allocation for a thread's first value.
 const CHEAP_KEYS: u32 = 32;
 
-/// Has the key's destructor called at the end of the calling thread, whose heap this is; answers whether it will be.
-/// `late` says that the C library may be through with destructors, so that no memory of it should be asked for.
+/// Has the key's destructor called at the end of the calling thread, whose heap this is. Returns whether it will be. `late`
+/// says that the C library may be through with destructors, so that it should not have to allocate.
 pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
     let key = KEY.load(Ordering::Acquire);
     // SAFETY: the key exists.
@@ -35,7 +36,7 @@ pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
         && unsafe { libc::pthread_setspecific(key - 1, heap.cast()) == 0 }
 }
 
-/// The thread of `heap`, the calling one, may end without another call here.
+/// Notes that the calling thread, whose heap this is, may end without another call here.
 ///
 /// # Safety
 /// The heap is the calling thread's.
@@ -45,12 +46,12 @@ pub(crate) unsafe fn note_ending(heap: *mut Heap) {
     registry::note_ending(heap);
 }
 
-/// The destructors of other keys follow those of ours, and may allocate as much as they like: the heap stays for one round
-/// more. They may set their keys again and run after that as well; then the thread is given a heap anew (`attach`).
+/// Keeps the heap for one more round, then gives it up: the destructors of other keys follow, and may allocate as much as they
+/// like. They may set their keys again and run after that too; then the thread is given another heap (`attach`).
 unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     let heap: *mut Heap = heap.cast();
     if tls::get() != heap.cast() {
-        // What an earlier thread on this stack set after its last round.
+        // Set by an earlier thread on this stack after its last round.
         return;
     }
     // SAFETY: the heap is this thread's.
@@ -69,9 +70,9 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     maintain::wake();
 }
 
-/// In the child of a fork: its one thread, whose heap is `mine` if it has one, has another number than in the parent, and
-/// no other thread exists that could end. `all_go`: the caller gives up the heaps of all others; else who waits in the queue
-/// counts as gone.
+/// In the child of a fork: the one thread, whose heap is `mine` if any, has another number than in the parent, and no other
+/// thread exists that could end. With `all_go` the caller gives up all other heaps; else the threads of queued heaps count as
+/// gone.
 ///
 /// # Safety
 /// Only the forking thread exists.
@@ -89,16 +90,17 @@ pub(crate) unsafe fn after_fork(mine: *mut Heap, all_go: bool) {
     }
 }
 
-/// Sees to it that a library that is unloaded leaves no destructor behind (rule 15): a handler registered from inside a
-/// shared object runs when that goes, and when the process ends. Where it cannot be registered the library must not
-/// be unloaded, as with any that has thread-local destructors.
+/// Has the key deleted when the library is unloaded, so that no destructor is left behind (rule 15): a handler registered from
+/// inside a shared object runs when that goes, and when the process ends. If it cannot be registered the library must not be
+/// unloaded, like any that has thread-local destructors.
 pub(crate) fn forget_at_unload() {
     // SAFETY: the handler is a plain function of this object, called before it goes.
     unsafe { libc::atexit(forget_key) };
 }
 
-/// Deletes the key. Threads that still run keep their heaps for good.
+/// Deletes the key, and looks at checked blocks for the last time. Threads that still run keep their heaps for good.
 extern "C" fn forget_key() {
+    checked::sweep();
     let key = KEY.swap(0, Ordering::AcqRel);
     if key != 0 {
         // SAFETY: the key is ours and nobody sets it any more.

@@ -15,7 +15,7 @@
 //! waits for a stream whose holder allocates. So it is taken before ours here. musl's is not to be had by any name; there,
 //! as with locks of others, the wait ends by what `os::freeze` says.
 
-use crate::heap::data::heap::{Heap, LIVE};
+use crate::heap::data::heap::{Heap, LIVE, attended};
 use crate::heap::data::torn::TORN;
 use crate::heap::data::{registry, tls};
 use crate::heap::home::post;
@@ -28,7 +28,7 @@ use crate::os::thread;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
-use crate::{guarded, knobs, large, pool};
+use crate::{checked, guarded, knobs, large, pool};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that may register at once.
@@ -65,9 +65,11 @@ pub(crate) fn register() {
     mine.store(0, Ordering::Relaxed);
 }
 
-/// What ranks below the heaps, in that order: the pools of all nodes (only here are two held at a time), and the rest.
+/// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held
+/// at a time), and the rest.
 fn globals() -> impl Iterator<Item = &'static Lock> {
-    pool::fork_locks().chain([
+    let checked = core::iter::once(checked::fork_lock());
+    checked.chain(pool::fork_locks()).chain([
         guarded::fork_lock(),
         large::fork_lock(),
         large::descriptor_lock(),
@@ -135,6 +137,8 @@ unsafe extern "C" fn parent() {
 }
 
 unsafe extern "C" fn child() {
+    tls::after_fork();
+    checked::after_fork();
     let mine: *mut Heap = tls::current();
     // SAFETY: this is the only thread.
     unsafe { exit::after_fork(mine, FREEZE.is_forker()) };
@@ -150,6 +154,10 @@ unsafe extern "C" fn child() {
         pool::restore_in_flight();
         for heap in registry::all() {
             pages::after_fork(heap);
+            if attended(heap).is_idle() && !(*heap).inbox.is_empty() {
+                // Whoever posted is gone, before opening the inbox.
+                post::leave();
+            }
             if heap != mine
                 && (*heap).id != registry::SHARED_ID
                 && (*heap).state.load(Ordering::Relaxed) == LIVE

@@ -1,13 +1,12 @@
 //! `HAKMEM_SS_PREFAULT=async`: a thread that keeps superslabs ready ahead of a program that grows.
 //!
-//! It starts when the pool ran dry several times in quick succession, so never in a program that does not grow. It
-//! keeps as many ready as the program took in the last few looks, within a quarter of what it holds; when the program
-//! stops growing it gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each
-//! superslab is one populate call of 2 MiB with a pause after it, so that other threads' mmap is not held up. No lock is
-//! held during the call.
+//! It starts if the pool ran dry several times in quick succession, so never in a program that does not grow. It keeps as many
+//! superslabs ready as the program took in its last looks, within a quarter of what the program holds. When that stops growing,
+//! the thread gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each superslab is
+//! one populate call of 2 MiB, without a lock, and with a pause after it so that other threads' mmap is not held up.
 //!
-//! Of several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself,
-//! and where that is refused it serves the node it happens to run on.
+//! With several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself. If
+//! that is refused it serves the node it happens to run on.
 
 use crate::base::tuning::ahead::{
     DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US, QUICK_MS,
@@ -22,18 +21,17 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Whether the thread is there. Whoever sets it starts the thread, and the thread clears it: nothing else is published
-/// by it, so Relaxed, as for the words below, which only decide when and where.
+/// Whether the thread exists. The thread that sets it starts this one, which clears it. Nothing else is published by it, so
+/// Relaxed, as for the words below, which only decide when and where.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static WANTED: AtomicBool = AtomicBool::new(false);
 static DRY: AtomicU32 = AtomicU32::new(0);
-/// The node whose pool ran dry last: that one is stocked.
+/// The node whose pool ran dry last: it is stocked.
 static DRY_NODE: AtomicU8 = AtomicU8::new(0);
 static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
 static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
-/// The node's pool ran dry and had to map: notes it, and whether the thread is wanted. Calls nothing of the C library's
-/// that allocates.
+/// Notes that the node's pool ran dry and had to map, and whether the thread is wanted. Calls nothing that allocates.
 pub(crate) fn ran_dry(node: Node) {
     let knobs = knobs::get();
     if knobs.prefault != Prefault::Async {
@@ -59,8 +57,7 @@ pub(crate) fn ran_dry(node: Node) {
     }
 }
 
-/// Starts the thread if it is wanted and not there. Starting may allocate: call it with no lock held, and with no bin
-/// looked at.
+/// Starts the thread if it is wanted and does not exist. Starting may allocate: no lock is held, and no bin looked at.
 #[inline]
 pub(crate) fn start_if_wanted() {
     if WANTED.load(Relaxed) {
@@ -74,7 +71,7 @@ fn start() {
     if WANTED.swap(false, Relaxed) && !RUNNING.swap(true, Relaxed) {
         let _errno = sys::ErrnoGuard::new();
         if !thread::spawn(run) {
-            // Not now; a dry moment after a while tries again.
+            // Not now: a dry moment after a while tries again.
             NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
             RUNNING.store(false, Relaxed);
         }
@@ -82,7 +79,7 @@ fn start() {
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
-    // Whatever the C library allocates for this thread comes from the shared heap.
+    // The threadless heap serves what the C library allocates for this thread.
     tls::set_dead();
     // SAFETY: names this thread; a kernel that would not is no harm.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"hakmem-ahead".as_ptr()) };
@@ -106,7 +103,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
                 still = LOOKS_TO_LIVE;
                 break;
             }
-            // A quarter of what it took, for whoever waited meanwhile.
+            // A quarter of the call's time, for threads that waited meanwhile.
             sys::sleep_us(((clock::now_ns() - began) / 4000).clamp(PAUSE_US, LOOK_US));
         }
         sys::sleep_us(LOOK_US);
@@ -117,9 +114,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
-/// How many to keep ready when `grown` slots were taken since the last look, and `claimed` are in use.
+/// How many superslabs to keep ready if `grown` slots were taken since the last look, and `claimed` are in use.
 fn target(grown: usize, claimed: usize) -> usize {
-    // Four looks' worth: a look is short against populating.
+    // Four looks' worth: a look is short compared with populating.
     let wish = (4 * grown).div_ceil(SLOTS);
     let quarter = claimed / SLOTS / 4;
     wish.min(quarter).clamp(LEAST, MOST)

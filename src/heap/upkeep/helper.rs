@@ -1,8 +1,8 @@
 //! When the maintenance thread works, rests and goes.
 //!
-//! A process that made no thread is to work as one although it has this one: a signal handler may fork whatever it
+//! A process that made no thread must work as one of one thread although it has this one: a signal handler may fork whatever it
 //! interrupted, and the kernel lets the process unshare or join namespaces. So a fork has the thread rest, where it holds no
-//! lock, and counts it out; whoever needs the process to have one thread sends it away.
+//! lock, and does not count it. A caller that needs the process to have one thread sends it away.
 //!
 //! | bits of the word | meaning |
 //! |---|---|
@@ -19,10 +19,10 @@ const PRESENT: u32 = 2;
 const GO: u32 = 4;
 const FORK: u32 = 8;
 
-/// How long a fork waits for the end of a round before it looks whether the thread sleeps, in steps of [`STEP_US`].
+/// How long a fork waits for the end of a round before it looks whether the thread sleeps: this many steps of [`STEP_US`].
 const STEPS: u32 = 1000;
 const STEP_US: u64 = 100;
-/// How often it looks, and how often who sends the thread away waits as long. A busy machine may let it wait for seconds.
+/// How many such waits a fork makes, and [`Helper::send_away`]. A busy machine may take seconds.
 const LOOKS: u32 = 100;
 /// How long the thread waits for the end of a fork before it looks again.
 const FORK_MS: u64 = 10;
@@ -43,11 +43,11 @@ impl Helper {
         }
     }
 
-    /// The thread is about to be started: from here on it counts as there, so that nobody misses it on its way.
-    /// [`Helper::goes`] follows where it was refused.
+    /// The thread is about to be started. From here on it counts as present, so that nobody misses it on its way. If it is
+    /// refused, [`Helper::goes`] follows.
     pub(crate) fn starts(&self) {
         self.tid.store(0, Ordering::Relaxed);
-        // Release: who sees the thread on its way does not see the number of the one before.
+        // Release: a thread that sees it on its way does not see the number of the one before.
         self.word.fetch_or(PRESENT, Ordering::Release);
     }
 
@@ -56,7 +56,7 @@ impl Helper {
         self.tid.store(thread::tid(), Ordering::Relaxed);
     }
 
-    /// Waits for so long and begins a round; false if the thread is to end. [`Helper::rest`] follows the round.
+    /// Waits for `ms` milliseconds and begins a round, which [`Helper::rest`] ends. Returns false if the thread is to end.
     #[must_use]
     pub(crate) fn work_after(&self, ms: u64) -> bool {
         let seen = self.word.load(Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Helper {
         self.begin(GO)
     }
 
-    /// Begins a round, or goes on with one, once no fork is under way; false if the word has one of the bits `unless`.
+    /// Begins a round, or goes on with one, once no fork is under way. Returns false if the word has one of the bits `unless`.
     fn begin(&self, unless: u32) -> bool {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl Helper {
                 let _ = sys::futex_wait(&self.word, seen, Some(FORK_MS));
                 continue;
             }
-            // One word says both, so that either the fork sees the round or the round sees the fork. What a fork does
-            // while the thread rests changes nothing it reads: Relaxed.
+            // One word says both, so either the fork sees the round or the round sees the fork. Nothing that a fork changes
+            // while the thread rests is read by it: Relaxed.
             let began = self.word.compare_exchange(
                 seen,
                 seen | WORKING,
@@ -93,17 +93,23 @@ impl Helper {
 
     /// A round is over.
     pub(crate) fn rest(&self) {
-        // Release pairs with the Acquire in `leaves_alone`: the fork finds whole what the round changed.
+        // Release pairs with the Acquire in `leaves_alone`: the fork finds complete what the round changed.
         self.word.fetch_and(!WORKING, Ordering::Release);
     }
 
-    /// The thread ends, and takes no lock any more.
-    pub(crate) fn goes(&self) {
-        self.word.fetch_and(!(PRESENT | GO), Ordering::Release);
+    /// The thread ends, and takes no lock any more, unless it says that it [`stays`](Helper::stays). Returns whether it was sent
+    /// away.
+    pub(crate) fn goes(&self) -> bool {
+        self.word.fetch_and(!(PRESENT | GO), Ordering::Release) & GO != 0
     }
 
-    /// Lets others have what they wait for, in the midst of a round and with no lock held. The maintenance thread counts as
-    /// resting meanwhile, so that no fork has to wait for the end of a long round.
+    /// The calling thread goes on after all.
+    pub(crate) fn stays(&self) {
+        self.word.fetch_or(PRESENT, Ordering::Relaxed);
+    }
+
+    /// Lets other threads have what they wait for, in the middle of a round and with no lock held. The maintenance thread
+    /// counts as resting meanwhile, so that no fork waits for the end of a long round. For any other thread it is a pause.
     pub(crate) fn breathe(&self) {
         let mine = self.tid.load(Ordering::Relaxed) == thread::tid();
         if mine {
@@ -112,17 +118,17 @@ impl Helper {
         sys::sleep_us(STEP_US);
         if mine {
             let began = self.begin(0);
-            debug_assert!(began, "nothing forbids to go on");
+            debug_assert!(began, "no bit forbids it");
         }
     }
 
-    /// The calling thread forks: no round begins until [`Helper::resume`]. Answers whether the process has no other thread
-    /// but the maintenance thread, which rests then, so that it is no party to the fork.
+    /// The calling thread forks: no round begins until [`Helper::resume`]. Returns whether the process has no other thread but
+    /// the maintenance thread, which then rests and so is no party to the fork.
     pub(crate) fn leaves_alone(&self) -> bool {
         self.hold();
         let mut asleep = 0;
         for step in 0..LOOKS * STEPS {
-            // Whoever has this number before the others are counted, and is there after it, is one of those counted.
+            // If it has this number before the threads are counted, and exists after, it is one of those counted.
             let tid = self.tid.load(Ordering::Relaxed);
             match thread::count() {
                 Some(1) => return true,
@@ -134,7 +140,7 @@ impl Helper {
                 return false;
             }
             if tid != 0 && thread::is_gone(tid) {
-                // It left meanwhile, and its number may be another's one day.
+                // It left meanwhile, and its number may be another thread's one day.
                 let relaxed = Ordering::Relaxed;
                 let _ = self.tid.compare_exchange(tid, 0, relaxed, relaxed);
                 continue;
@@ -142,8 +148,7 @@ impl Helper {
             if tid != 0 && word & WORKING == 0 {
                 return true;
             }
-            // Asleep whenever it is looked at: it waits for a lock that the forking thread holds, as that is in a signal
-            // handler. It will wait on.
+            // Asleep at two looks: it waits for a lock that the forking thread holds, in a signal handler, and will wait on.
             if tid != 0 && step % STEPS == STEPS - 1 {
                 asleep = if thread::sleeps(tid) { asleep + 1 } else { 0 };
                 if asleep == 2 {
@@ -160,9 +165,9 @@ impl Helper {
         self.word.fetch_add(FORK, Ordering::Relaxed);
     }
 
-    /// The fork is over, in the parent. The thread looks again by itself.
+    /// In the parent: the fork is over. The thread finds out by itself.
     pub(crate) fn resume(&self) {
-        // A child's count begins anew, though a fork that its signal handler interrupted ends there as well.
+        // Never below 0: a child's count begins anew, though a fork that its signal handler interrupted ends there as well.
         let less = |word: u32| word.checked_sub(FORK);
         let relaxed = Ordering::Relaxed;
         let _ = self.word.fetch_update(relaxed, relaxed, less);
@@ -176,14 +181,14 @@ impl Helper {
 
     /// Has the thread end, and waits until the kernel has forgotten it. No lock may be held.
     pub(crate) fn send_away(&self) {
-        let present = |word: u32| (word & PRESENT != 0).then_some(word | GO);
+        let unaware = |word: u32| (word & (PRESENT | GO) == PRESENT).then_some(word | GO);
         let relaxed = Ordering::Relaxed;
-        if self.word.fetch_update(relaxed, relaxed, present).is_ok() {
-            self.wake();
-        }
-        // One that has said its last word may still be there for the kernel; and a copy of the process that no handler of ours
-        // saw has the words of a thread that it does not have.
+        // One that has said its last word may still be there for the kernel, or go on after all; and a copy of the process that
+        // no handler of ours saw has the words of a thread that it does not have.
         for _ in 0..LOOKS * STEPS {
+            if self.word.fetch_update(relaxed, relaxed, unaware).is_ok() {
+                self.wake();
+            }
             let present = self.word.load(Ordering::Acquire) & PRESENT != 0;
             let left = match self.tid.load(Ordering::Relaxed) {
                 0 => !present,

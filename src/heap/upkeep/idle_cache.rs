@@ -1,9 +1,9 @@
-//! What a heap keeps while no thread has it, so that threads that come one after another find the blocks in their bins
-//! that the last one left there: neither walks them home, nor fetches them again, class by class and line by line.
+//! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left.
+//! That one need not send them home, and the next need not fetch them, class by class and line by line.
 //!
-//! Bounded twice, for each heap and for all idle ones together, in bytes of the OS pages that are held that way. A heap
-//! within its bound stays as it is; one beyond it sends its bins and stacks home and keeps a few empty slabs at most. What
-//! nobody came for between two looks a purge delay apart goes home as well.
+//! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held that way. A heap within its
+//! bound stays as it is. One beyond it sends its bins and stacks home, and keeps a few empty slabs at most. What no thread came
+//! for between two looks a purge delay apart goes home as well.
 
 use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
 use crate::base::units::SLOT;
@@ -20,13 +20,13 @@ use crate::{knobs, pool};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Bytes that all idle heaps together keep: the sum of what each `Shared::kept` says, and of what was reserved for those
-/// that are about to be idle. Approximate while one changes, and nothing is read by it, so Relaxed.
+/// Bytes that all idle heaps keep together: the sum of every `Shared::kept`, and of what is reserved for heaps about to be
+/// idle. Approximate while one changes, and it publishes nothing, so Relaxed.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 /// When idle heaps were last looked at.
 static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 
-/// What to undo once the heap is idle.
+/// What [`end`] finishes once the heap is idle.
 #[must_use]
 pub(crate) enum Ended {
     Whole { held: usize },
@@ -45,8 +45,7 @@ fn reserve(bytes: usize) -> bool {
     fits
 }
 
-/// Sends the idle heap home that was left longest ago, where one more might be too many: the one that is left now is
-/// adopted next. No lock may be held.
+/// Empties the idle heap left longest ago if one more might be too many: the one left now is adopted next. No lock may be held.
 pub(crate) fn make_room() {
     if KEPT.load(Relaxed) + MOST_EACH <= MOST {
         return;
@@ -62,13 +61,13 @@ pub(crate) fn make_room() {
         if settle::settle(heap) {
             pool::trim();
         }
-        // Who found the lock held has gone away; nothing else looked since.
+        // A poster that found the lock held has gone away; nobody else looked since.
         drain::look_again(heap);
         registry::publish_idle(heap);
     }
 }
 
-/// Prepares a heap whose thread ends: foreign blocks go home, and its own where it holds more than an idle heap may.
+/// Prepares a heap whose thread ends: foreign blocks go home, and its own if it holds more than an idle heap may.
 ///
 /// # Safety
 /// The caller is the heap's thread, gives it up, and holds its lock. [`end`] follows under the same hold of it.
@@ -84,11 +83,11 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
         }
         let held = bytes(heap).max(LEAST);
         if reserve(held) {
-            // All that comes home until the heap is idle stays with it as well: it is counted.
+            // What comes home until the heap is idle stays with it as well: it is counted.
             (*shared(heap)).keep_left = usize::MAX;
             return Ended::Whole { held };
         }
-        // What earlier threads left and later ones did not use does not pile up.
+        // What earlier threads left and later ones did not use must not pile up.
         forget(heap);
         slabs::retire_empty(heap);
         let most = MOST_EACH.min(MOST.saturating_sub(KEPT.load(Relaxed)));
@@ -99,7 +98,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     }
 }
 
-/// The heap is idle now, and its inbox drained: from here on slabs that run empty go back to the pool.
+/// The heap is idle now, and its inbox drained. From here on, slabs that run empty go back to the pool.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, since [`begin`].
@@ -109,7 +108,7 @@ pub(crate) unsafe fn end(heap: *mut Heap, ended: Ended) {
         let part = shared(heap);
         let left = core::mem::take(&mut (*part).keep_left);
         match ended {
-            // Its slabs are not for others to take over: what lies in its bins would be foreign to it.
+            // Other heaps may not take its slabs over: its bins would then hold foreign blocks.
             Ended::Whole { held } => {
                 (*part).kept = held;
                 (*heap).rest.store(WHOLE, Relaxed);
@@ -125,7 +124,7 @@ pub(crate) unsafe fn end(heap: *mut Heap, ended: Ended) {
     }
 }
 
-/// Bytes of OS pages that the heap's slabs and magazines hold, about: each slab begins and ends within one.
+/// Bytes of OS pages that the heap's slabs and magazines hold, about. A slab begins and ends within one: 2 KiB more a slot.
 unsafe fn bytes(heap: *mut Heap) -> usize {
     // SAFETY: the caller holds the lock.
     unsafe {
@@ -135,7 +134,7 @@ unsafe fn bytes(heap: *mut Heap) -> usize {
     }
 }
 
-/// Sends home what the thread holds of others: what it gathered, and the bins and stacks they may lie in.
+/// Sends home what the thread holds of others: its outboxes, and the bins and stacks in which such blocks may lie.
 unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock, and no thread uses the private part.
     unsafe {
@@ -160,7 +159,7 @@ unsafe fn send_home(heap: *mut Heap, sorter: &mut Sorter) {
     }
 }
 
-/// What an idle heap kept is its own affair again: a thread has taken it over, or it is about to be emptied.
+/// What an idle heap kept no longer counts: a thread has adopted it, or it is about to be emptied.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -174,8 +173,8 @@ pub(crate) unsafe fn forget(heap: *mut Heap) {
     KEPT.fetch_sub(kept, Relaxed);
 }
 
-/// Looks at an idle heap: what was left in its bins and stacks goes home at the second look, and with it every empty slab;
-/// slabs alone at the first.
+/// Looks at an idle heap. At the second look, what was left in its bins and stacks goes home, and every empty slab goes back to
+/// the pool. Kept slabs alone go at the first.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, and the heap is idle.
@@ -183,7 +182,7 @@ pub(crate) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
     // SAFETY: the caller's promises. The state, which only changes under the lock, says that no thread uses the private
     // part: whoever ended has let the lock go, and whoever adopts takes it first.
     unsafe {
-        // Learnt by a thread that a fork left behind.
+        // A thread that a fork left behind may have learnt.
         budget::forget(shared(heap));
         let torn = torn::was_torn(heap);
         let rest = (*heap).rest.load(Relaxed);
@@ -206,7 +205,7 @@ pub(crate) fn decay(now: u64) {
     if KEPT.load(Relaxed) == 0 || now.saturating_sub(last) < period {
         return;
     }
-    // One of those who come at the same time looks. Relaxed: no data hangs on it.
+    // One of the threads that come at the same time looks. Relaxed: no data depends on it.
     if LOOKED_MS
         .compare_exchange(last, now, Relaxed, Relaxed)
         .is_err()

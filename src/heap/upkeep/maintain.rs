@@ -7,6 +7,8 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
+use crate::checked;
+use crate::heap::data::presence::Presence;
 use crate::heap::data::{holes, registry, tls};
 use crate::heap::home::drain;
 use crate::heap::upkeep::helper::HELPER;
@@ -18,7 +20,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-static RUNNING: AtomicBool = AtomicBool::new(false);
+static THREAD: Presence = Presence::new();
 
 /// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
 static MANY: AtomicBool = AtomicBool::new(false);
@@ -26,7 +28,7 @@ static MANY: AtomicBool = AtomicBool::new(false);
 /// Starts the thread if it is wanted and not there. Call it with no lock held.
 #[inline]
 pub(crate) fn wake() {
-    if !RUNNING.load(Ordering::Relaxed) && waiting() > FROM {
+    if !THREAD.is_there() && waiting() > FROM {
         start();
     }
 }
@@ -81,15 +83,16 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if !thread::is_of_process() || turned_away() || RUNNING.swap(true, Ordering::AcqRel) {
+    if !thread::is_of_process() || turned_away() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
     let started = thread::spawn(run);
     note_start(started);
+    account::set_watched(started);
     if !started {
         HELPER.goes();
-        RUNNING.store(false, Ordering::Release);
+        THREAD.is_not();
     }
 }
 
@@ -103,9 +106,8 @@ fn turned_away() -> bool {
     left > 0
 }
 
-/// After each refusal twice as many are turned away as after the one before, and nobody is known to see time pass.
+/// After each refusal twice as many are turned away as after the one before.
 fn note_start(started: bool) {
-    account::set_watched(started);
     let next = if started {
         *TURNED_AWAY.start()
     } else {
@@ -120,6 +122,20 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // Whatever the C library allocates for this thread comes from the shared heap.
     tls::set_dead();
     HELPER.came();
+    loop {
+        let left = work();
+        let sent_away = HELPER.goes();
+        // By what was freed since the last round: whoever freed it found the thread there, and may fall silent.
+        let wanted = || !sent_away && waiting() > from() && waiting() != left;
+        if THREAD.end(wanted) {
+            return ptr::null_mut();
+        }
+        HELPER.stays();
+    }
+}
+
+/// Makes rounds until nothing is left to do, or the thread is sent away. Answers what the last one left.
+fn work() -> usize {
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut rounds = Rounds::begin(delay);
     while !rounds.are_over() && HELPER.work_after(rounds.pause) {
@@ -128,9 +144,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         HELPER.rest();
         rounds.passed(before, waiting(), from());
     }
-    HELPER.goes();
-    RUNNING.store(false, Ordering::Release);
-    ptr::null_mut()
+    rounds.left
 }
 
 /// For how long the thread goes on. What is freed last waits for the delay and a quarter, and nobody may be there to start the
@@ -157,8 +171,8 @@ impl Rounds {
 
     /// `before` bytes waited before a round and `left` do after it; the thread is started from `from` on.
     fn passed(&mut self, before: usize, left: usize, from: usize) {
-        // The program took or freed, and would only start the thread again.
-        let changed = before > from && before != self.left;
+        // The program took or freed, and would only start the thread again. More than before: it freed during the round.
+        let changed = before > from && before != self.left || left > from.max(before);
         let got = before > FROM && left < before;
         self.idle = if changed || got { 0 } else { self.idle + 1 };
         self.left = left;
@@ -205,6 +219,7 @@ pub(crate) fn purge_now() -> usize {
             unsafe { settle::settle(heap) };
         }
     }
+    checked::trim();
     let holes = pages::purge_all();
     let huge = large::cached_bytes();
     large::purge_all();
@@ -215,7 +230,7 @@ pub(crate) fn purge_now() -> usize {
 
 /// In the child of a fork: the thread is gone.
 pub(crate) fn after_fork() {
-    RUNNING.store(false, Ordering::Relaxed);
+    THREAD.is_not();
     HELPER.after_fork();
     if thread::process_is_new() {
         let knobs = knobs::get();
@@ -255,6 +270,11 @@ mod tests {
                 rounds.passed(before, left, FROM_ALONE);
             }
             assert!(rounds.are_over());
+        }
+        let mut rounds = Rounds::begin(1000);
+        for _ in 0..100 {
+            rounds.passed(FROM, FROM_ALONE + 1, FROM_ALONE);
+            assert!(!rounds.are_over(), "much was freed during the round");
         }
     }
 

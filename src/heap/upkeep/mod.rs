@@ -7,4 +7,5 @@ pub(crate) mod idle_cache;
 pub(crate) mod maintain;
 pub(crate) mod pages;
 pub(crate) mod settle;
+pub(crate) mod shortage;
 pub(crate) mod tick;

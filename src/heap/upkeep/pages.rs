@@ -1,4 +1,4 @@
-//! Gives pages of slabs in use back, a few slabs at a time: who does it, when, and what a fork finds of it (`holes`).
+//! Gives back pages of slabs in use, a few slabs at a time: which thread does it, when, and what a fork finds of it (`holes`).
 
 use crate::base::size_class;
 use crate::base::tuning::holes as tuning;
@@ -16,7 +16,7 @@ use crate::slab::holes::Pages;
 use crate::slab::slab_holes::runs;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-/// Heaps that one tick sees to.
+/// Heaps that one tick looks at.
 const PER_TICK: usize = 64;
 
 /// What a piece of a pass did.
@@ -48,7 +48,7 @@ unsafe fn some(heap: *mut Heap, when: When) -> Piece {
         if (*state).count != 0 && (*state).generation != GENERATION.load(Relaxed) {
             restore(heap);
         }
-        // While pages go, another thread is at it.
+        // While pages go, another thread works on the heap.
         let mine = (*state).count == 0 && (*state).begin(when);
         let more = mine && gather(heap, when);
         if mine {
@@ -94,7 +94,7 @@ unsafe fn purge(going: &Going) -> Pages {
     gone
 }
 
-/// Puts the slabs back into the lists whose pages were going, of which `gone` went. Returns the bytes.
+/// Puts the slabs whose pages were going, of which `gone` went, back into their lists. Returns the bytes.
 unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
     let mut bytes = 0;
     // SAFETY: as for the caller: heaps live for ever, and no lock is held.
@@ -120,7 +120,7 @@ unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
             slabs::stay(part, slab);
         }
         if (*heap).state.load(Relaxed) == IDLE && !rest::is_warm(heap) {
-            // Whoever looked meanwhile did not see them.
+            // A thread that took a look meanwhile did not see them.
             slabs::note_idle_classes(heap);
         }
         let over = core::mem::take(&mut (*part).over_bound);
@@ -136,30 +136,25 @@ unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
 /// The heap whose turn it is. A hint, so Relaxed.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// Time has passed: goes on with the passes of a few heaps, for a bounded while. No lock may be held.
+/// Time has passed: goes on with the passes of a few heaps, for a bounded time. No lock may be held.
 pub(crate) fn tick(now: u64) {
     let until = clock::now_ns() + tuning::TICK_NS;
-    let mut turn = TURN.load(Relaxed);
-    for _ in 0..PER_TICK.min(registry::count()) {
-        let heap = registry::heap(registry::SHARED_ID + (turn % registry::count()) as u32);
+    for heap in registry::in_turn(&TURN, PER_TICK) {
         // SAFETY: heaps live for ever; no lock is held.
-        while !heap.is_null() && unsafe { some(heap, When::Aged(now)).more } {
+        while unsafe { some(heap, When::Aged(now)).more } {
             if clock::now_ns() >= until {
-                TURN.store(turn, Relaxed);
                 return;
             }
         }
-        turn = turn.wrapping_add(1);
     }
-    TURN.store(turn, Relaxed);
 }
 
-/// The same for all heaps, to the end of each pass. For threads that nobody waits for. No lock may be held.
+/// The same for all heaps, each pass to its end. For threads that nobody waits for. No lock may be held.
 pub(crate) fn run(now: u64) {
     for heap in registry::all() {
         // SAFETY: heaps live for ever; no lock is held.
         while unsafe { some(heap, When::Aged(now)).more } {
-            // Whoever waits for the lock is to have it before this thread takes it again.
+            // A thread that waits for the lock is to have it before this one takes it again.
             HELPER.breathe();
         }
     }
@@ -184,7 +179,7 @@ pub(crate) fn purge_all() -> usize {
     bytes
 }
 
-/// In the child of a fork: whoever was giving pages back is gone. They count as resident, whether they are or not.
+/// In the child of a fork: a thread that was giving pages back is gone. They count as resident, whether they are or not.
 ///
 /// # Safety
 /// Only the forking thread exists, and the locks have been reset.
@@ -196,16 +191,16 @@ pub(crate) unsafe fn after_fork(heap: *mut Heap) {
     }
 }
 
-/// Forks that the process was the child of. It orders nothing: Relaxed.
+/// How many forks the process is the child of. It orders nothing: Relaxed.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// In the child of a fork, whether it looked at the heaps or not.
+/// In the child of a fork, whether it looks at the heaps or not.
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Relaxed);
 }
 
-/// Lists the slabs whose pages were going when a fork left whoever was at it behind. The calling thread goes on with its own:
-/// a signal handler forked in the midst of that.
+/// Lists the slabs whose pages were going when a fork left the thread that gave them back behind. If that is the calling
+/// thread, it goes on with them itself: a signal handler forked in the middle of that.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

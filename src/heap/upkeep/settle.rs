@@ -10,7 +10,7 @@ use crate::heap::slabs::slabs;
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::idle_cache;
 use crate::pool;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's; answers whether the
 /// pool holds too much now.
@@ -61,13 +61,18 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
 
 /// Sends home what the threads held that a fork left behind, of `most` heaps: as time passes, one for each slab by which a
 /// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program
-/// does not copy their pages, and one that stays has their memory. No lock may be held.
+/// does not copy their pages, and one that stays has their memory. Returns whether there were any. No lock may be held.
 #[inline]
-pub(crate) fn recover(most: usize) {
-    if TORN.load(Ordering::Relaxed) > 0 {
+pub(crate) fn recover(most: usize) -> bool {
+    let any = TORN.load(Ordering::Relaxed) > 0;
+    if any {
         recover_some(most);
     }
+    any
 }
+
+/// The heap whose turn it is, so that no call passes again those that are done. A hint, so Relaxed.
+static TURN: AtomicUsize = AtomicUsize::new(0);
 
 #[cold]
 fn recover_some(most: usize) {
@@ -76,7 +81,7 @@ fn recover_some(most: usize) {
         unsafe { (**heap).torn.load(Ordering::Relaxed) && attended(*heap).is_idle() }
     };
     let mut over = false;
-    for heap in registry::all().filter(torn).take(most) {
+    for heap in registry::in_turn(&TURN, usize::MAX).filter(torn).take(most) {
         // SAFETY: heaps live for ever; no lock is held.
         over |= unsafe { settle(heap) };
     }

@@ -1,4 +1,4 @@
-//! What slow paths do beside their own work: now and then a look at the clock, and what time asks for.
+//! The tick: now and then a slow path looks at the clock, and does what time asks for.
 
 use crate::base::account;
 use crate::base::demand::Epoch;
@@ -12,10 +12,10 @@ use crate::os::clock;
 use crate::{knobs, large, pool};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The epoch the process is in, as far as anybody looked. Who advances it acts on it; nothing is read by it, so Relaxed.
+/// The epoch the process is in, as of the last look. The thread that advances it acts on it. It publishes nothing: Relaxed.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
-/// Looks at the clock. The first who finds that an epoch has passed does what time asks for. No lock may be held.
+/// Looks at the clock. The first thread to find that an epoch has passed does what time asks for. No lock may be held.
 pub(crate) fn pass(now: u64) {
     let epoch = epoch(now);
     let last = EPOCH.load(Relaxed);
@@ -25,10 +25,10 @@ pub(crate) fn pass(now: u64) {
     }
 }
 
-/// Heaps of gone threads that a tick in a fork's child sends home.
+/// Heaps of gone threads that a tick in a fork's child empties.
 const RECOVERED: usize = 4;
 
-/// The only place where time has consequences for the process; each heap's own stacks are seen to by [`look`]. `windows`
+/// Does what time asks for in the process, and is the only place that does; [`look`] sees to each heap's own stacks. `windows`
 /// began since the last tick.
 fn tick(now: u64, windows: u64) {
     if windows > 0 {
@@ -47,7 +47,7 @@ fn epoch(now: u64) -> Epoch {
     Epoch::at(now, u64::from(knobs::get().purge_delay_ms))
 }
 
-/// What is left to do when no lock is held any more.
+/// What is left to do once no lock is held.
 #[must_use]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Todo {
@@ -69,7 +69,7 @@ impl Todo {
     }
 }
 
-/// A thread begins with a heap that another one had, or a fork left behind: what lies there is new to it.
+/// A thread begins with a heap that another one had, or that a fork left behind: what lies there is new to it.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -83,8 +83,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap) {
     }
 }
 
-/// To be called at the end of every slow path, still under the lock: now and then looks at the clock, and does what
-/// time asks for.
+/// To be called at the end of every slow path, still under the lock: looks at the clock at times, and does what time asks for.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -109,8 +108,8 @@ pub(crate) unsafe fn look(heap: *mut Heap) -> Todo {
                 return todo;
             }
             (*part).looked = epoch;
-            // Where hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came: the
-            // first time marks it, the second sends it home.
+            // If hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came. The
+            // first round marks it, the second sends it home.
             let looked = core::mem::replace(&mut (*part).has_looked, true);
             let was_idle = looked && epoch.is_a_window_after(last);
             (*part).shrinks_left = 1 + u8::from(was_idle);

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const LIBRARY: &str = "libhakmem.so";
-const PROFILES: [&str; 3] = ["speed", "balanced", "lean"];
+const PROFILES: [&str; 4] = ["speed", "balanced", "lean", "hardened"];
 const USAGE: &str = "\
-usage: hakmem-run [--stats] [--profile speed|balanced|lean] [--] program [args...]
+usage: hakmem-run [--stats] [--profile speed|balanced|lean|hardened] [--] program [args...]
 Runs the program with its memory from libhakmem.so.
   --stats         print the allocator's statistics on stderr when the program exits
   --profile NAME  set HAKMEM_PROFILE
@@ -129,7 +129,7 @@ fn profile(value: Option<OsString>) -> Result<String, Failure> {
         _ => Err(Failure::new(
             WRONG_USE,
             format!(
-                "--profile {}: expected speed, balanced or lean",
+                "--profile {}: expected speed, balanced, lean or hardened",
                 value.display()
             ),
         )),

@@ -1,4 +1,4 @@
-//! What a heap may hold because its program comes back for it.
+//! What a heap may hold because its program needs it again.
 
 use crate::base::size_class;
 use crate::heap::cache::{budget, flush};
@@ -13,7 +13,7 @@ use std::vec::Vec;
 use std::{thread, vec};
 
 const SWING: usize = 16 << 20;
-/// Rounds within which a swing has to be learnt.
+/// Rounds within which a demand must be learnt.
 const ROUNDS: usize = 40;
 
 fn take(size: usize) -> Vec<usize> {
@@ -35,11 +35,11 @@ fn free(blocks: Vec<usize>, size: usize) {
 struct Kept {
     on_stacks: usize,
     learnt: usize,
-    /// Bytes of its slabs that were handed out at some time.
+    /// Bytes of its slabs that were ever handed out.
     carved: usize,
 }
 
-/// The calling thread's, which has allocated.
+/// The heap of the calling thread, which has allocated.
 fn mine() -> *mut Heap {
     tls::get().cast()
 }
@@ -61,7 +61,7 @@ fn kept_by(heap: *mut Heap) -> Kept {
     }
 }
 
-/// What a look at the clock does once a period has passed.
+/// What a tick does once a period has passed.
 fn look() {
     // SAFETY: as in `kept`.
     unsafe {
@@ -73,7 +73,7 @@ fn look() {
     }
 }
 
-/// Runs the body in a process of its own, on a thread of its own, and for it no time passes.
+/// Runs the body in a process and on a thread of its own, for which no time passes.
 fn alone(name: &str, body: fn()) {
     if fake::alone(name) {
         clock::stopped::stop();
@@ -81,7 +81,7 @@ fn alone(name: &str, body: fn()) {
     }
 }
 
-/// Two bins of the class, the one in use and the one that went onto the stack last.
+/// Bytes of two bins of the class: the one in use, and the one that last went onto the stack.
 fn bins(size: usize) -> usize {
     2 * 1024 * size
 }
@@ -89,7 +89,7 @@ fn bins(size: usize) -> usize {
 #[test]
 fn what_is_freed_once_goes_home() {
     alone(
-        "heap::tests::slack_tests::what_is_freed_once_goes_home",
+        "heap::tests::budget_tests::what_is_freed_once_goes_home",
         || {
             const SIZE: usize = 64;
             free(take(SIZE), SIZE);
@@ -104,7 +104,7 @@ fn what_is_freed_once_goes_home() {
 #[test]
 fn what_swings_beside_much_that_stays_goes_home() {
     alone(
-        "heap::tests::slack_tests::what_swings_beside_much_that_stays_goes_home",
+        "heap::tests::budget_tests::what_swings_beside_much_that_stays_goes_home",
         || {
             const SIZE: usize = 64;
             let stays = [take(SIZE), take(SIZE)];
@@ -120,7 +120,7 @@ fn what_swings_beside_much_that_stays_goes_home() {
 #[test]
 fn what_swings_stays_until_it_does_no_more() {
     alone(
-        "heap::tests::slack_tests::what_swings_stays_until_it_does_no_more",
+        "heap::tests::budget_tests::what_swings_stays_until_it_does_no_more",
         || {
             const SIZE: usize = 64;
             let stays = (0..ROUNDS).any(|_| {
@@ -130,7 +130,7 @@ fn what_swings_stays_until_it_does_no_more() {
             let then = kept();
             assert!(stays, "{} KiB stay", then.on_stacks >> 10);
             assert!(then.learnt >= SWING / 2, "{} KiB learnt", then.learnt >> 10);
-            // The first look cannot know for how long it has lain there.
+            // The first look cannot know how long the blocks have lain there.
             (0..3).for_each(|_| look());
             assert!(kept().on_stacks <= bins(SIZE));
             (0..20).for_each(|_| look());
@@ -139,11 +139,11 @@ fn what_swings_stays_until_it_does_no_more() {
     );
 }
 
-/// The sum over all heaps is that of none that live longer than their threads.
+/// The sum over all heaps counts none whose thread has ended.
 #[test]
 fn what_was_learnt_ends_with_the_thread() {
     alone(
-        "heap::tests::slack_tests::what_was_learnt_ends_with_the_thread",
+        "heap::tests::budget_tests::what_was_learnt_ends_with_the_thread",
         || {
             const SIZE: usize = 48;
             let heap = thread::spawn(|| {
@@ -159,7 +159,7 @@ fn what_was_learnt_ends_with_the_thread() {
             unsafe {
                 let heap = heap as *mut Heap;
                 let _guard = lock(heap);
-                // Another thread may have it by now, and have learnt by itself.
+                // Another thread may have adopted it, and have learnt by itself.
                 if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == heap::IDLE {
                     assert_eq!(budget::learnt(shared(heap)), 0);
                 }
@@ -168,15 +168,15 @@ fn what_was_learnt_ends_with_the_thread() {
     );
 }
 
-/// Most that a program's slabs hold whose phases use different sizes by turns, so often each; what was freed in a phase
-/// is `sort`ed before.
+/// The most that the slabs hold of a program whose phases use different sizes in turn, each `times`. Blocks are `sort`ed before
+/// they are freed.
 fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
     let (mut most, mut learnt) = (0, 0);
     for _ in 0..4 {
         for size in [64, 192, 320] {
             for _ in 0..times {
                 let mut blocks = take(size);
-                // One of each at times, which brings a whole bin along.
+                // One block of each at times, which brings a whole bin along.
                 for size in [64, 192, 320] {
                     free(vec![hot::alloc(size, 8, None) as usize], size);
                 }
@@ -193,11 +193,11 @@ fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
     most
 }
 
-/// What is kept for the one makes room for the other.
+/// What is kept for one size makes room for another.
 #[test]
 fn what_is_kept_makes_room_for_other_sizes() {
     alone(
-        "heap::tests::slack_tests::what_is_kept_makes_room_for_other_sizes",
+        "heap::tests::budget_tests::what_is_kept_makes_room_for_other_sizes",
         || {
             let most = phases(3, |_| {});
             let bound = SWING * 3 / 2 + budget::least();
@@ -206,7 +206,7 @@ fn what_is_kept_makes_room_for_other_sizes() {
     );
 }
 
-/// A few blocks of each size that stay on the stacks may lie in all of its slabs.
+/// The few blocks of each size that stay on the stacks may lie in all of its slabs.
 #[test]
 fn what_is_freed_in_any_order_makes_room_for_other_sizes() {
     fn shuffle(blocks: &mut [usize]) {
@@ -217,7 +217,7 @@ fn what_is_freed_in_any_order_makes_room_for_other_sizes() {
         }
     }
     alone(
-        "heap::tests::slack_tests::what_is_freed_in_any_order_makes_room_for_other_sizes",
+        "heap::tests::budget_tests::what_is_freed_in_any_order_makes_room_for_other_sizes",
         || {
             let most = phases(1, shuffle);
             let bound = SWING * 3 / 2 + budget::least();
@@ -226,11 +226,11 @@ fn what_is_freed_in_any_order_makes_room_for_other_sizes() {
     );
 }
 
-/// Nobody finds a sleeping thread's bins: what it keeps beyond the bound is on its stacks.
+/// Nobody can empty a sleeping thread's bins, so what it keeps beyond the bound is on its stacks.
 #[test]
 fn bins_run_empty_with_their_class() {
     alone(
-        "heap::tests::slack_tests::bins_run_empty_with_their_class",
+        "heap::tests::budget_tests::bins_run_empty_with_their_class",
         || {
             const SIZES: [usize; 4] = [64, 160, 400, 1000];
             let round = || {
@@ -253,11 +253,11 @@ fn bins_run_empty_with_their_class() {
     );
 }
 
-/// Threads that take turns do not keep each what one of them needs at a time.
+/// Threads that take turns do not each keep what one of them needs at a time.
 #[test]
 fn a_thread_that_waits_makes_room_for_one_that_grows() {
     alone(
-        "heap::tests::slack_tests::a_thread_that_waits_makes_room_for_one_that_grows",
+        "heap::tests::budget_tests::a_thread_that_waits_makes_room_for_one_that_grows",
         || {
             const SIZE: usize = 64;
             let (to, from) = mpsc::channel();
@@ -273,11 +273,11 @@ fn a_thread_that_waits_makes_room_for_one_that_grows() {
                 let _ = ends.recv();
             });
             let other = from.recv().expect("it learns") as *mut Heap;
-            // What this one does takes longer than for which a thread may be still.
+            // This thread works for longer than the other needs to count as still.
             let stays = (0..ROUNDS).all(|_| {
                 free(take(SIZE), SIZE);
                 clock::stopped::pass(5);
-                // What this one learns is not to keep it from growing.
+                // What this thread learns must not keep it from growing.
                 look();
                 look();
                 kept_by(other).on_stacks > bins(SIZE)

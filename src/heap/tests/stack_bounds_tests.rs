@@ -1,4 +1,4 @@
-//! What spare stacks may hold, whichever way they grew.
+//! What stacks may hold, whichever way they grew.
 
 use crate::base::size_class;
 use crate::heap::cache::{budget, stack};
@@ -22,7 +22,7 @@ unsafe fn free(block: usize, size: usize) {
     unsafe { hot::dealloc(block as *mut u8, size, 8) }
 }
 
-/// Bytes on the stacks of the calling thread's heap, of its magazines, and what it learnt.
+/// Bytes on the stacks of the calling thread's heap, bytes of its magazines, and bytes it learnt.
 fn held() -> (usize, usize, usize) {
     // SAFETY: the thread has allocated, and so has a heap; the lock is held.
     unsafe {
@@ -35,13 +35,13 @@ fn held() -> (usize, usize, usize) {
     }
 }
 
-/// Another thread frees what this one took, class after class, a little at a time, and this one takes slow paths
-/// meanwhile: all of it comes through the inbox.
+/// Another thread frees what this one took, class after class, a little at a time, while this one takes slow paths. All of it
+/// comes through the inbox.
 #[test]
 fn stacks_that_grow_through_the_inbox_stay_within_what_a_heap_may_keep() {
     const CLASSES: usize = 32;
     const EACH: usize = 2 << 20;
-    /// Too large for a bin or a stack: every one takes the slow path.
+    /// Too large for a bin or a stack, so that each takes the slow path.
     const LARGE: usize = 300 << 10;
     let (to, from) = channel::<(Vec<usize>, usize)>();
     let (done, wait) = channel();
@@ -71,13 +71,13 @@ fn stacks_that_grow_through_the_inbox_stay_within_what_a_heap_may_keep() {
     drop(to);
     other.join().expect("it passes");
     let may_keep = budget::least();
-    // Beside that two bins of each class, and the batches of one refill.
+    // Besides, two bins of each class and the batches of one refill.
     let bins = CLASSES * 2 * (16 << 10) + 16 * (8 << 10);
     assert!(most > 64 << 10, "they did come through the inbox");
     assert!(most <= may_keep + bins, "{} KiB on stacks", most >> 10);
 }
 
-/// The smallest blocks need the most magazines: half as many bytes as they have themselves.
+/// The smallest blocks need the most magazines: half as many bytes as the blocks.
 #[test]
 fn magazines_count_among_what_a_heap_may_keep() {
     thread::spawn(|| {
@@ -101,7 +101,7 @@ fn magazines_count_among_what_a_heap_may_keep() {
         let bin = size_class::size(1) * 1024;
         assert!(most > 128 << 10, "{} KiB: they swing", most >> 10);
         assert!(most <= may_keep + 2 * bin, "{} KiB", most >> 10);
-        // What swings, and half as much in magazines.
+        // What rises and falls, and half as much in magazines.
         assert!(learns <= count * SIZE * 3 / 2, "{} KiB", learns >> 10);
     })
     .join()

@@ -1,0 +1,179 @@
+//! What the heaps call. No lock may be held, and none is when a mistake is reported.
+
+use super::geometry::Kind;
+use super::mode;
+use super::report;
+use super::site::Call;
+use super::store::{Left, Need, STORE, Taken, has_room};
+use super::table;
+use crate::base::tuning::checked as tuning;
+use crate::knobs;
+use crate::large;
+use crate::os::lock::Lock;
+use crate::os::numa;
+use crate::os::sys::{self, ErrnoGuard};
+use crate::pool::{self, Usage, Want};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A block for `size` bytes at `align`, where every block is checked. `None` if memory is refused, and for what no size class
+/// serves.
+pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
+    let kind = Kind::of(size, align)?;
+    let call = Call::here(thread);
+    let mut refusals = 0;
+    loop {
+        let need = if refusals < 2 {
+            Need::Usual
+        } else {
+            Need::Last
+        };
+        let taken = STORE.lock().take(kind, size, &call, need);
+        if let Some(taken) = taken.unwrap_or_else(|finding| report::end(finding)) {
+            return Some(taken);
+        }
+        if open(kind, usize::MAX) {
+            continue;
+        }
+        match refusals {
+            // Address space may be held by what is cached.
+            0 => {
+                large::purge_all();
+                pool::unmap_empty();
+            }
+            1 => {
+                trim();
+            }
+            _ => return None,
+        }
+        refusals += 1;
+    }
+}
+
+/// Slow paths until the next that gets a checked block. Threads that come at the same time may count one too few: Relaxed.
+static TURNS: AtomicU32 = AtomicU32::new(0);
+
+/// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one.
+pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
+    let kind = Kind::of(size, align)?;
+    let is_due = !kind.is_run() && kind.slots() == 1 && mode::take_due();
+    // What other sizes have no use for makes room.
+    let opened = is_due && (open(kind, tuning::MOST) || (trim() && open(kind, tuning::MOST)));
+    if !opened {
+        if !has_room(kind) {
+            return None;
+        }
+        let turns = TURNS.load(Relaxed);
+        TURNS.store(if turns == 0 { tuning::TURNS } else { turns - 1 }, Relaxed);
+        if turns != 0 {
+            return None;
+        }
+    }
+    let call = Call::here(thread);
+    // Nobody waits for this.
+    let mut store = STORE.try_lock()?;
+    if numa::count() > 1 && !store.is_near(kind) {
+        return None;
+    }
+    let taken = store.take(kind, size, &call, Need::Usual);
+    store.show(kind);
+    drop(store);
+    taken.unwrap_or_else(|finding| report::end(finding))
+}
+
+/// Opens a slab of the kind, if all slabs together have at most `most` bytes then.
+fn open(kind: Kind, most: usize) -> bool {
+    let mut store = STORE.lock();
+    let Some(slab) = store.descriptor(kind, most) else {
+        store.show(kind);
+        return false;
+    };
+    drop(store);
+    let want = Want {
+        slots: kind.slots(),
+        usage: Usage::Few,
+    };
+    let claimed = pool::obtain(knobs::get(), pool::here(), want);
+    let was_claimed = claimed.is_some();
+    let mut store = STORE.lock();
+    match claimed {
+        Some(had) => store.open(kind, slab, had.claim),
+        None => store.no_slab(kind, slab),
+    }
+    store.show(kind);
+    was_claimed
+}
+
+/// The program frees what is at `ptr`, whose tag says that it is checked, and which has `named` bytes if it says so. Returns
+/// whether memory went back to the pool. Leaves `errno` alone.
+pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
+    let call = Call::here(thread);
+    // A place for the call may have to be mapped.
+    let outcome = sys::preserve_errno(|| STORE.lock().give(ptr as usize, named, &call));
+    let left = outcome.unwrap_or_else(|finding| report::end(finding));
+    finish(left)
+}
+
+fn finish(left: Left) -> bool {
+    if left.trim {
+        let _errno = ErrnoGuard::new();
+        pool::trim();
+    }
+    left.went
+}
+
+/// What was asked for the block at `ptr`, whose tag says that it is checked, in bytes; for the call `asked`.
+pub(crate) fn size_of(ptr: *const u8, asked: &'static str) -> usize {
+    let size = STORE.lock().size(ptr as usize, asked);
+    size.unwrap_or_else(|finding| report::end(finding))
+}
+
+/// The block at `ptr`, whose tag says that it is checked and which has `old` bytes, is to have `new`. Returns whether it does
+/// now; else it is as it was. `anyway` says that no other block is to be had: then one that shrinks stays, in whatever kind it
+/// is. Leaves `errno` alone.
+pub(crate) fn resize(
+    ptr: *mut u8,
+    [old, new]: [usize; 2],
+    align: usize,
+    anyway: bool,
+    thread: u32,
+) -> bool {
+    let call = Call::here(thread);
+    let resized = sys::preserve_errno(|| {
+        let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
+        STORE.lock().resize(ptr as usize, [old, new], stays, &call)
+    });
+    resized.unwrap_or_else(|finding| report::end(finding))
+}
+
+/// Gives every slab of which nothing is allocated back to the pool, which the caller sees to next. Returns whether there was
+/// one.
+pub(crate) fn trim() -> bool {
+    let mut store = STORE.lock();
+    let mut outcome = store.shorten_runs(0);
+    for kind in Kind::all() {
+        let Ok(left) = outcome else { break };
+        outcome = store.retire_empty(kind).map(|more| left.and(more));
+        store.show(kind);
+    }
+    drop(store);
+    outcome.unwrap_or_else(|finding| report::end(finding)).went
+}
+
+/// Compares every block that waits, and what lies behind every other, with what should be there. Ends early if the lock is
+/// held: by the thread itself, if a handler of a signal ends the process.
+pub(crate) fn sweep() {
+    for number in 0..table::count() {
+        let Some(mut store) = STORE.try_lock() else {
+            return;
+        };
+        // SAFETY: descriptors live for ever, and the lock is held.
+        let seen = unsafe { store.look_over(table::get(number)) };
+        drop(store);
+        seen.unwrap_or_else(|finding| report::end(finding));
+    }
+}
+
+/// For fork: the lock of all checked blocks.
+pub(crate) fn fork_lock() -> &'static Lock {
+    STORE.raw()
+}

@@ -1,0 +1,255 @@
+//! What lies behind a checked block and in a freed one, and how a change is noticed.
+
+use core::ptr;
+
+/// Most bytes behind a block that hold its canary. Blocks above 8 KiB may have more room behind them; what nobody writes to
+/// stays off the resident pages.
+const CANARY: usize = 1024;
+
+/// What freed blocks hold: as an address, one that no program has.
+const POISON: u8 = 0xDD;
+
+const WORD: usize = size_of::<u64>();
+
+/// Where in a block a byte was changed that should not have been: the first and the last such offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    pub(super) first: usize,
+    pub(super) last: usize,
+}
+
+/// The patterns of this process.
+#[derive(Clone, Copy)]
+pub(super) struct Fill {
+    secret: u64,
+    poison: u8,
+}
+
+impl Fill {
+    pub(super) const fn new(secret: u64, zero: bool) -> Fill {
+        Fill {
+            secret,
+            poison: if zero { 0 } else { POISON },
+        }
+    }
+
+    /// The canary of a block: no byte of it is zero, which is what a string that is too long by one leaves. It differs from
+    /// block to block, so that copying too much from one checked block to another does not copy the right bytes.
+    fn canary(self, block: *mut u8) -> u64 {
+        let mixed = (self.secret ^ block as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed ^ mixed >> 29) | 0x8080_8080_8080_8080
+    }
+
+    /// The words of a block's canary, from the one with its first byte.
+    #[inline]
+    fn words(size: usize, stride: usize) -> (usize, usize) {
+        (size / WORD, (size + CANARY).min(stride) / WORD)
+    }
+
+    /// Writes the canary behind the `size` bytes of a block that nobody has. Some of those bytes become zero. Nothing is read,
+    /// so that the first access to an OS page is a write.
+    ///
+    /// # Safety
+    /// `stride` bytes from `block` on may be written; both are multiples of 16, and `stride` is more than `size`.
+    #[inline]
+    pub(super) unsafe fn guard(self, block: *mut u8, size: usize, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write(block, size, stride, 0) };
+    }
+
+    /// As [`Fill::guard`], for a block whose bytes are to stay as they are.
+    ///
+    /// # Safety
+    /// As there, and nobody writes to the block meanwhile.
+    pub(super) unsafe fn guard_in_use(self, block: *mut u8, size: usize, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let shared = block.cast::<u64>().add(size / WORD).read();
+            self.write(block, size, stride, shared);
+        }
+    }
+
+    /// `shared` is what the word holds that belongs to both the block and the canary.
+    #[inline]
+    unsafe fn write(self, block: *mut u8, size: usize, stride: usize, shared: u64) {
+        let word = self.canary(block);
+        let (first, end) = Self::words(size, stride);
+        // SAFETY: the end is at most `stride`, and behind the word with the first byte that is not the program's.
+        unsafe {
+            let at = block.cast::<u64>().add(first);
+            let mine = behind(size);
+            at.write(shared & !mine | word & mine);
+            core::slice::from_raw_parts_mut(at.add(1), end - first - 1).fill(word);
+        }
+    }
+
+    /// Whether the canary is as [`Fill::guard`] wrote it.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(super) unsafe fn overflow(
+        self,
+        block: *mut u8,
+        size: usize,
+        stride: usize,
+    ) -> Option<Damage> {
+        let word = self.canary(block);
+        let (first, end) = Self::words(size, stride);
+        // SAFETY: as above.
+        unsafe {
+            let at = block.cast::<u64>().add(first);
+            let wrong = (at.read() ^ word) & behind(size);
+            let rest = core::slice::from_raw_parts(at.add(1), end - first - 1);
+            if differs(rest, word) | wrong == 0 {
+                return None;
+            }
+            let bytes = word.to_ne_bytes();
+            damage(size..end * WORD, |at| {
+                block.add(at).read() == bytes[at % WORD]
+            })
+        }
+    }
+
+    /// Fills a freed block.
+    ///
+    /// # Safety
+    /// `size` bytes from `block` on may be written.
+    pub(super) unsafe fn poison(self, block: *mut u8, size: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { ptr::write_bytes(block, self.poison, size) };
+    }
+
+    /// Whether a freed block is as [`Fill::poison`] left it.
+    ///
+    /// # Safety
+    /// As there; the block begins at a multiple of 16.
+    pub(super) unsafe fn written(self, block: *mut u8, size: usize) -> Option<Damage> {
+        let word = u64::from_ne_bytes([self.poison; WORD]);
+        let words = size / WORD;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut wrong = differs(core::slice::from_raw_parts(block.cast(), words), word);
+            for at in words * WORD..size {
+                wrong |= u64::from(block.add(at).read() ^ self.poison);
+            }
+            if wrong == 0 {
+                return None;
+            }
+            damage(0..size, |at| block.add(at).read() == self.poison)
+        }
+    }
+}
+
+/// The bits of a word that lie at and behind byte `size % 8`.
+#[inline]
+fn behind(size: usize) -> u64 {
+    // Bytes in memory go from the low bits up, or from the high bits down.
+    if cfg!(target_endian = "little") {
+        u64::MAX << (size % WORD * 8)
+    } else {
+        u64::MAX >> (size % WORD * 8)
+    }
+}
+
+/// Not 0 if one of the words is not `word`. Without a jump for each, so that processors compare several at a time.
+#[inline]
+fn differs(words: &[u64], word: u64) -> u64 {
+    let mut groups = words.chunks_exact(8);
+    let mut wrong = 0;
+    for group in &mut groups {
+        let mut any = 0;
+        for &one in group {
+            any |= one ^ word;
+        }
+        wrong |= any;
+    }
+    groups
+        .remainder()
+        .iter()
+        .fold(wrong, |wrong, &one| wrong | one ^ word)
+}
+
+/// The first and the last offset that is not right.
+#[cold]
+fn damage(mut range: core::ops::Range<usize>, right: impl Fn(usize) -> bool) -> Option<Damage> {
+    let first = range.find(|&at| !right(at))?;
+    let last = range.rev().find(|&at| !right(at)).unwrap_or(first);
+    Some(Damage { first, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(16))]
+    struct Room([u8; 2048]);
+
+    #[test]
+    fn every_changed_byte_is_found_and_no_other() {
+        let fill = Fill::new(0x1234_5678_9ABC_DEF0, false);
+        for size in [0, 1, 7, 8, 15, 16, 40, 1000, 1023] {
+            let mut room = Room([0x5A; 2048]);
+            let block = room.0.as_mut_ptr();
+            let stride = (size + 1usize).next_multiple_of(16);
+            // SAFETY: the room is larger than any stride here.
+            unsafe {
+                fill.guard_in_use(block, size, stride);
+                assert_eq!(fill.overflow(block, size, stride), None);
+                assert!(
+                    (0..size).all(|at| block.add(at).read() == 0x5A),
+                    "{size}: the block is written to"
+                );
+                assert_eq!(
+                    block.add(stride).read(),
+                    0x5A,
+                    "{size}: the next block is written to"
+                );
+                for at in size..stride {
+                    let was = block.add(at).read();
+                    assert_ne!(was, 0, "{size}: a zero would not be noticed");
+                    block.add(at).write(was ^ 1);
+                    let damage = Some(Damage {
+                        first: at,
+                        last: at,
+                    });
+                    assert_eq!(fill.overflow(block, size, stride), damage);
+                    block.add(at).write(was);
+                }
+                fill.poison(block, size);
+                assert_eq!(fill.written(block, size), None);
+                assert_eq!(
+                    fill.overflow(block, size, stride),
+                    None,
+                    "{size}: poison meets the canary"
+                );
+                for at in 0..size {
+                    block.add(at).write(0);
+                    let damage = Some(Damage {
+                        first: at,
+                        last: at,
+                    });
+                    assert_eq!(fill.written(block, size), damage);
+                    block.add(at).write(POISON);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn much_room_behind_a_block_is_not_all_written() {
+        let fill = Fill::new(7, true);
+        let mut room = Room([0x5A; 2048]);
+        let block = room.0.as_mut_ptr();
+        // SAFETY: the room is as large as the stride.
+        unsafe {
+            fill.guard_in_use(block, 13, 2048);
+            assert!(
+                (0..13)
+                    .chain(13 + CANARY..2048)
+                    .all(|at| block.add(at).read() == 0x5A)
+            );
+            assert_eq!(fill.overflow(block, 13, 2048), None);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which kind of checked block serves a request.
+
+#![forbid(unsafe_code)]
+
+use crate::base::size_class::{self, CLASSES, RUN_MAX, SLAB_CLASSES};
+use crate::base::units::SLOT;
+use crate::slab::slab::Blocks;
+
+/// How the blocks of a checked slab lie: as those of a size class, or one block in a slot more than the largest class has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kind(u16);
+
+impl Kind {
+    /// All kinds, the unused class 0 included.
+    pub(super) const COUNT: usize = CLASSES + 1;
+
+    /// The kind for a size and an alignment that a size class serves: the smallest with a byte behind the block.
+    pub(super) fn of(size: usize, align: usize) -> Option<Kind> {
+        let class = match size_class::of_layout(size + 1, align) {
+            Some(class) => class,
+            None if size <= RUN_MAX && align <= SLOT => CLASSES,
+            None => return None,
+        };
+        Some(Kind(class as u16))
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Kind> {
+        (1..Kind::COUNT).map(|class| Kind(class as u16))
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The size class its blocks are counted in: those of 1 MiB, which have a slot more, in that of the largest.
+    pub(super) fn class(self) -> usize {
+        self.index().min(CLASSES - 1)
+    }
+
+    /// Whether a slab of it is one block.
+    pub(super) fn is_run(self) -> bool {
+        self.index() >= SLAB_CLASSES
+    }
+
+    pub(super) fn slots(self) -> usize {
+        if self.is_run() {
+            self.index() - SLAB_CLASSES + 1
+        } else {
+            size_class::slots(self.index())
+        }
+    }
+
+    pub(super) fn capacity(self) -> usize {
+        if self.is_run() {
+            1
+        } else {
+            size_class::capacity(self.index())
+        }
+    }
+
+    /// Bytes from one block to the next.
+    pub(super) fn stride(self) -> usize {
+        if self.is_run() {
+            self.slots() * SLOT
+        } else {
+            size_class::size(self.index())
+        }
+    }
+
+    /// The number of the block that starts so many bytes into the slab, if one does.
+    pub(super) fn starting_at(self, offset: usize) -> Option<usize> {
+        if self.is_run() {
+            (offset == 0).then_some(0)
+        } else {
+            Blocks::of(self.index()).index(offset)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_left_behind_every_block() {
+        for size in (0..RUN_MAX).step_by(37).chain([RUN_MAX]) {
+            for align in [1, 16, 64, 4096, SLOT] {
+                let Some(kind) = Kind::of(size, align) else {
+                    panic!("{size} at {align}");
+                };
+                assert!(
+                    kind.stride() > size && kind.slots() * SLOT >= kind.capacity() * kind.stride()
+                );
+                assert!(
+                    align <= 16 || kind.stride().is_multiple_of(align),
+                    "{size} at {align}"
+                );
+                let last = (kind.capacity() - 1) * kind.stride();
+                assert_eq!(kind.starting_at(last), Some(kind.capacity() - 1));
+                assert_eq!(kind.starting_at(last + 1), None);
+            }
+        }
+        assert_eq!(Kind::of(RUN_MAX + 1, 16), None);
+        assert_eq!(Kind::of(1, 2 * SLOT), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! One checked slab: which of its blocks were never handed out, which wait in its queue, and a record of each.
+//!
+//! `allocated + freed + fresh == capacity`: each block is allocated, waits in the queue, or was never handed out. Everything is
+//! under the store's lock. A descriptor lives for ever and keeps its number, so that whoever finds the number in the
+//! directory reaches a descriptor, whatever became of the slab meanwhile.
+
+use super::geometry::Kind;
+use super::mode;
+use super::record::{Record, State};
+use crate::base::tuning::checked as tuning;
+use crate::pool::Claim;
+use crate::slab::meta;
+use core::ptr;
+
+#[repr(C)]
+pub(super) struct Checked {
+    /// The first byte of its blocks; 0 while it has none.
+    pub(super) base: usize,
+    pub(super) claim: Claim,
+    pub(super) kind: Kind,
+    /// Which one it is in the table.
+    pub(super) number: u32,
+    /// How many blocks it has records for.
+    room: u16,
+    /// Blocks that were never handed out; the next is `turn(capacity - fresh)`.
+    pub(super) fresh: u16,
+    /// Blocks in the queue, and where the one stands that waited longest.
+    pub(super) freed: u16,
+    head: u16,
+    /// Of the order in which blocks are handed out first.
+    start: u16,
+    step: u16,
+    pub(super) in_list: bool,
+    /// Bytes from the base on that were ever handed out, and how many of them the account was told of.
+    pub(super) touched: usize,
+    pub(super) told: usize,
+    pub(super) next: *mut Checked,
+    pub(super) prev: *mut Checked,
+    records: *mut Record,
+    queue: *mut u16,
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// Words of a descriptor with what follows it: the records, then the queue.
+const fn words(capacity: usize) -> (usize, usize, usize) {
+    let head = size_of::<Checked>().div_ceil(WORD);
+    let records = capacity * size_of::<Record>() / WORD;
+    (head, records, (capacity * size_of::<u16>()).div_ceil(WORD))
+}
+
+/// How many blocks a new descriptor for the kind has records for. Where one slab in so many is checked, each serves every kind:
+/// the room for all of them is small, and kinds come and go.
+pub(super) fn room(kind: Kind) -> usize {
+    if mode::is_sampled() {
+        tuning::BLOCKS
+    } else {
+        kind.capacity()
+    }
+}
+
+/// Bytes that a slab of the kind takes besides its blocks.
+pub(super) fn overhead(kind: Kind) -> usize {
+    let (head, records, queue) = words(room(kind));
+    (head + records + queue) * WORD
+}
+
+impl Checked {
+    /// A descriptor without a slab, or null.
+    pub(super) fn allocate(kind: Kind) -> *mut Checked {
+        let room = room(kind);
+        let (head, records, queue) = words(room);
+        let Some(at) = meta::allocate_lines(head + records + queue) else {
+            return ptr::null_mut();
+        };
+        let this: *mut Checked = at.as_ptr().cast();
+        // SAFETY: fresh zeroed memory for all three, aligned to a cache line.
+        unsafe {
+            this.write(Checked {
+                base: 0,
+                claim: Claim {
+                    superslab: ptr::null_mut(),
+                    slot: 0,
+                    clean: false,
+                },
+                kind,
+                number: 0,
+                room: room as u16,
+                fresh: 0,
+                freed: 0,
+                head: 0,
+                start: 0,
+                step: 1,
+                in_list: false,
+                touched: 0,
+                told: 0,
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+                records: at.as_ptr().add(head).cast(),
+                queue: at.as_ptr().add(head + records).cast(),
+            });
+        }
+        this
+    }
+
+    /// Sets it up as a slab of the kind in the claimed slots. `random` chooses the order in which blocks are first handed out; 0
+    /// means as they lie.
+    pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
+        self.kind = kind;
+        let capacity = self.capacity();
+        self.base = claim.addr();
+        self.claim = claim;
+        self.fresh = capacity as u16;
+        self.freed = 0;
+        self.head = 0;
+        (self.touched, self.told) = (0, 0);
+        (self.start, self.step) = (0, 1);
+        if random != 0 && capacity > 2 {
+            self.start = ((random >> 32) % capacity as u64) as u16;
+            // Steps that have no divisor in common with the capacity reach every block.
+            let mut step = ((random & 0xFFFF) as usize % capacity) | 1;
+            while !are_coprime(step, capacity) {
+                step += 2;
+            }
+            self.step = (step % capacity).max(1) as u16;
+        }
+        for at in 0..capacity {
+            self.record(at).state = State::Fresh;
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.kind.capacity().min(usize::from(self.room))
+    }
+
+    pub(super) fn allocated(&self) -> usize {
+        self.capacity() - usize::from(self.fresh) - usize::from(self.freed)
+    }
+
+    pub(super) fn record(&mut self, at: usize) -> &mut Record {
+        debug_assert!(at < self.capacity());
+        // SAFETY: there is a record for each block, valid when zero and since, and `&mut self` guards them all.
+        unsafe { &mut *self.records.add(at) }
+    }
+
+    pub(super) fn block(&self, at: usize) -> *mut u8 {
+        (self.base + at * self.kind.stride()) as *mut u8
+    }
+
+    /// The next block that was never handed out, of which there are some.
+    pub(super) fn pop_fresh(&mut self) -> usize {
+        let capacity = self.capacity();
+        let turn = capacity - usize::from(self.fresh);
+        let at = (usize::from(self.start) + turn * usize::from(self.step)) % capacity;
+        self.fresh -= 1;
+        self.touched = self.touched.max((at + 1) * self.kind.stride());
+        at
+    }
+
+    /// Where in the queue the block stands before which `before` others wait.
+    fn place(&self, before: usize) -> *mut u16 {
+        let mut at = usize::from(self.head) + before;
+        if at >= self.capacity() {
+            at -= self.capacity();
+        }
+        // SAFETY: the queue has a place for each block.
+        unsafe { self.queue.add(at) }
+    }
+
+    /// Takes a block from the queue, which has some: the one that waited longest, or by a random number one of the half that
+    /// waited longer.
+    pub(super) fn pop_freed(&mut self, random: u64) -> usize {
+        let first = self.place(0);
+        let half = u64::from(self.freed).div_ceil(2);
+        let chosen = self.place((random % half) as usize);
+        // SAFETY: both are places of the queue that hold blocks.
+        let at = unsafe {
+            let at = *chosen;
+            *chosen = *first;
+            at
+        };
+        self.head = if usize::from(self.head) + 1 == self.capacity() {
+            0
+        } else {
+            self.head + 1
+        };
+        self.freed -= 1;
+        usize::from(at)
+    }
+
+    pub(super) fn push_freed(&mut self, at: usize) {
+        let place = self.place(usize::from(self.freed));
+        // SAFETY: fewer blocks wait than there are places, as this one does not.
+        unsafe { *place = at as u16 };
+        self.freed += 1;
+    }
+
+    /// The block before which `before` others wait.
+    pub(super) fn waiting_at(&self, before: usize) -> usize {
+        debug_assert!(before < usize::from(self.freed));
+        // SAFETY: a place of the queue that holds a block.
+        unsafe { usize::from(*self.place(before)) }
+    }
+}
+
+const fn are_coprime(mut a: usize, mut b: usize) -> bool {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
+}

@@ -1,0 +1,143 @@
+//! Checked slabs come from the pool and go back.
+
+use super::geometry::Kind;
+use super::mode;
+use super::report::Finding;
+use super::slab::{self, Checked};
+use super::store::{Left, Store};
+use super::table;
+use crate::base::account;
+use crate::base::size_class::CHECKED;
+use crate::base::tuning::checked as tuning;
+use crate::base::units::SLOT;
+use crate::os::clock;
+use crate::pool::{self, Claim};
+use crate::slab::directory::{DIRECTORY, Tag};
+
+impl Store {
+    /// Lets freed slabs of one block go, oldest first, until those that wait have at most so many bytes.
+    pub(super) fn shorten_runs(&mut self, most: usize) -> Result<Left, Finding> {
+        let most = if mode::is_hardened() {
+            most * tuning::HARDENED
+        } else {
+            most
+        };
+        let mut left = Left::default();
+        while self.run_bytes > most {
+            let oldest = self.runs.first();
+            // SAFETY: listed slabs are open, and the lock is held.
+            unsafe { left = left.and(self.retire(oldest)?) };
+        }
+        Ok(left)
+    }
+
+    /// Gives the slots of a listed slab back of which nothing is allocated.
+    ///
+    /// # Safety
+    /// The lock is held, and the slab is open.
+    pub(super) unsafe fn retire(&mut self, slab: *mut Checked) -> Result<Left, Finding> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            debug_assert!((*slab).allocated() == 0 && (*slab).in_list);
+            for before in 0..usize::from((*slab).freed) {
+                let at = (*slab).waiting_at(before);
+                self.unchanged(slab, at)?;
+            }
+            // By the raw pointer throughout: lists go through it too.
+            let kind = (*slab).kind;
+            let class = &mut self.classes[kind.index()];
+            if (*slab).fresh > 0 {
+                class.open.remove(slab);
+            } else if kind.is_run() {
+                self.runs.remove(slab);
+                self.run_bytes -= kind.stride();
+            } else {
+                class.used.remove(slab);
+            }
+            class.freed -= usize::from((*slab).freed);
+            class.slabs -= 1;
+            self.bytes -= kind.slots() * SLOT;
+            // The tags go first (rule 2).
+            DIRECTORY.set((*slab).base, kind.slots(), Tag::NONE);
+            account::change(account::Kind::Blocks, (*slab).told, 0);
+            let (superslab, slot) = ((*slab).claim.superslab, (*slab).claim.slot);
+            let used = (*slab).touched;
+            (*slab).base = 0;
+            self.no_slab(kind, slab);
+            Ok(Left {
+                went: true,
+                trim: pool::release(superslab, slot, kind.slots(), used, clock::now_ms()),
+            })
+        }
+    }
+
+    /// Whether the next block of the kind lies on the node that the calling thread runs on.
+    pub(super) fn is_near(&self, kind: Kind) -> bool {
+        let class = &self.classes[kind.index()];
+        let lists = [class.open.first(), class.used.first()];
+        let next = lists.into_iter().find(|slab| !slab.is_null());
+        // SAFETY: listed slabs are open, and the lock is held. A superslab's node does not change while a slot is claimed.
+        next.is_none_or(|slab| unsafe { (*(*slab).claim.superslab).node == pool::here() })
+    }
+
+    /// A descriptor for a slab of the kind, and room for it within `most` bytes of all.
+    pub(super) fn descriptor(&mut self, kind: Kind, most: usize) -> Option<*mut Checked> {
+        let spare = *self.spare(kind);
+        let new = if spare.is_null() {
+            slab::overhead(kind)
+        } else {
+            0
+        };
+        if self.bytes + kind.slots() * SLOT + new > most {
+            return None;
+        }
+        if !spare.is_null() {
+            // SAFETY: a descriptor without a slab; the lock is held.
+            *self.spare(kind) = unsafe { (*spare).next };
+            return Some(spare);
+        }
+        if !table::has_room() {
+            return None;
+        }
+        let slab = Checked::allocate(kind);
+        if slab.is_null() {
+            return None;
+        }
+        // SAFETY: there is room, and the descriptor is new.
+        unsafe { table::enter(slab) };
+        self.bytes += new;
+        Some(slab)
+    }
+
+    /// Puts back what [`Store::descriptor`] gave.
+    pub(super) fn no_slab(&mut self, kind: Kind, slab: *mut Checked) {
+        let spare = self.spare(kind);
+        // SAFETY: as there.
+        unsafe { (*slab).next = *spare };
+        *spare = slab;
+    }
+
+    /// The first of the descriptors without a slab that have room for one of the kind.
+    fn spare(&mut self, kind: Kind) -> &mut *mut Checked {
+        let of = if mode::is_sampled() { 0 } else { kind.index() };
+        &mut self.classes[of].spare
+    }
+
+    /// Makes claimed slots a slab of the kind.
+    pub(super) fn open(&mut self, kind: Kind, slab: *mut Checked, claim: Claim) {
+        let random = self.random();
+        // SAFETY: a descriptor without a slab, under the lock; nobody else knows of the slots yet.
+        unsafe {
+            (*slab).open(kind, claim, random);
+            let class = &mut self.classes[kind.index()];
+            class.slabs += 1;
+            class.open.push(slab);
+            self.bytes += kind.slots() * SLOT;
+            DIRECTORY.set(
+                (*slab).base,
+                kind.slots(),
+                Tag::new((*slab).number, CHECKED),
+            );
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What is tried before the program is told that there is no memory.
+
+use crate::base::tuning::heap_cache::IMPOSSIBLE;
+use crate::checked;
+use crate::heap::cache::reclaim;
+use crate::heap::upkeep::{give_up, settle};
+use crate::{large, pool};
+
+/// The kernel refused memory or addresses for `bytes`: takes back what heaps and checked slabs keep for nobody, and unmaps what is empty. Returns
+/// whether there was any of it. Nothing is taken back for what is hardly ever to be had. No lock may be held.
+#[cold]
+#[inline(never)]
+pub(crate) fn relieve(bytes: usize) -> bool {
+    if bytes >= IMPOSSIBLE {
+        return false;
+    }
+    let given = [
+        checked::trim(),
+        reclaim::give_up(),
+        give_up::give_up_gone(),
+        settle::recover(usize::MAX),
+    ];
+    large::purge_all();
+    pool::unmap_empty();
+    given.contains(&true)
+}

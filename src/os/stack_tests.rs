@@ -1,0 +1,159 @@
+use super::*;
+use core::hint::black_box;
+
+#[inline(never)]
+fn inner(to: &mut [usize]) -> usize {
+    black_box(capture(black_box(to)))
+}
+
+#[inline(never)]
+fn outer(to: &mut [usize]) -> usize {
+    black_box(inner(black_box(to))) + 1
+}
+
+/// Whether the address lies in the first bytes of the function.
+fn is_in(address: usize, function: fn(&mut [usize]) -> usize) -> bool {
+    (function as usize..function as usize + 200).contains(&address)
+}
+
+#[test]
+fn callers_are_found_newest_first() {
+    let mut to = [0; 64];
+    let count = outer(&mut to) - 1;
+    let at = |function| {
+        to[..count]
+            .iter()
+            .position(|&address| is_in(address, function))
+    };
+    let (inner_at, outer_at) = (at(inner), at(outer));
+    assert!(
+        inner_at.is_some() && outer_at == inner_at.map(|at| at + 1),
+        "{to:x?}"
+    );
+    assert!(to[..count].iter().all(|&address| address >= 4096));
+    assert!(to[count..].iter().all(|&address| address == 0));
+}
+
+#[test]
+fn a_thread_ends_whole() {
+    let end = std::thread::spawn(|| walk(&mut [0; 256]))
+        .join()
+        .expect("no panic");
+    // Without glibc's function the C library's own frames have no table that is known.
+    let whole = cfg!(all(target_env = "gnu", target_arch = "x86_64"));
+    assert!(end.end == End::Whole || !whole, "{end:?}");
+    assert!(end.certain == end.count || !whole, "{end:?}");
+}
+
+#[test]
+fn little_room_is_filled_and_errno_is_kept() {
+    let mut all = [0; 64];
+    let count = inner(&mut all);
+    assert!(count > 2);
+    // SAFETY: errno of this thread.
+    unsafe { *libc::__errno_location() = 77 };
+    let mut some = [0; 3];
+    assert_eq!(inner(&mut some[..2]), 2);
+    assert_eq!(some[2], 0);
+    assert_eq!(inner(&mut []), 0);
+    // SAFETY: errno of this thread.
+    assert_eq!(unsafe { *libc::__errno_location() }, 77);
+}
+
+#[test]
+fn what_is_remembered_gives_the_same_stack() {
+    // Of a number that the compiler does not know, so that there is one call.
+    let mut stacks = std::vec![[0; 64]; black_box(2)];
+    for stack in &mut stacks {
+        outer(stack);
+    }
+    assert_eq!(stacks[0], stacks[1]);
+}
+
+#[test]
+fn rules_are_packed_and_unpacked() {
+    let rules = [
+        (Cfa::At(Base::Sp, 8), -8, Place::Same),
+        (Cfa::At(Base::Fp, 16), -8, Place::Cfa(-16)),
+        (Cfa::At(Base::Sp, 400_000), -16, Place::Cfa(-56)),
+    ];
+    for (cfa, pc, fp) in rules {
+        let rule = Rule {
+            cfa,
+            pc: Place::Cfa(pc),
+            fp,
+            signal: false,
+        };
+        assert_eq!(pack(rule).and_then(unpack), Some(rule));
+        assert_eq!(
+            pack(Rule {
+                signal: true,
+                ..rule
+            }),
+            None
+        );
+    }
+    let far = Rule {
+        cfa: Cfa::At(Base::Sp, 8 << 16),
+        pc: Place::Cfa(-8),
+        fp: Place::Same,
+        signal: false,
+    };
+    assert_eq!(pack(far), None, "does not fit");
+    assert_eq!(unpack(0), None);
+}
+
+fn frame(sp: usize, fp: usize) -> Frame {
+    // No object has code there, so the frame pointer is followed.
+    Frame {
+        pc: 4096,
+        sp,
+        fp,
+        link: 0,
+        exact: true,
+        certain: true,
+        known: Known { from: sp, to: sp },
+    }
+}
+
+#[test]
+fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
+    let page = page_size();
+    // SAFETY: a mapping of the test's own.
+    unsafe {
+        let at = sys::mmap(0, 2 * page, libc::PROT_READ | libc::PROT_WRITE, 0).expect("two pages");
+        sys::mprotect(at + page, page, libc::PROT_NONE).expect("ours");
+        let word = |offset: usize, value: usize| *((at + offset) as *mut usize) = value;
+        word(64, at + 128);
+        word(72, 0x5000);
+        word(128, at + page);
+        word(136, 0x6000);
+        let mut walker = frame(at, at + 64);
+        assert_eq!(walker.up(), None);
+        assert_eq!(
+            (walker.pc, walker.fp, walker.sp),
+            (0x5000, at + 128, at + 80)
+        );
+        assert_eq!(walker.up(), None);
+        assert_eq!(walker.pc, 0x6000);
+        assert_eq!(walker.up(), Some(End::Lost), "the guard page is not read");
+        for wild in [
+            at + page - 8,
+            at + 2 * page,
+            at + 65,
+            at - 64,
+            0,
+            8,
+            usize::MAX - 7,
+            usize::MAX & !15,
+        ] {
+            assert_eq!(frame(at, wild).up(), Some(End::Lost), "{wild:#x}");
+        }
+        word(64, at + 64);
+        assert_eq!(frame(at, at + 64).up(), Some(End::Lost), "a circle");
+        word(64, 0);
+        word(72, 0);
+        assert_eq!(frame(at, at + 64).up(), Some(End::Whole));
+        sys::munmap(at, 2 * page).expect("ours");
+    }
+}
