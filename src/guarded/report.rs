@@ -97,7 +97,7 @@ pub(super) fn fault(fault: Fault, slot: Option<&Slot>) -> ! {
             "look where this access has its address from",
             Some(at),
             format_args!(
-                "{what} {addr:#x}: among guarded blocks, but near none (thread {}); stopping before memory is damaged",
+                "{what} {addr:#x}: in the memory of guarded blocks, near none that is known (thread {}); stopping before memory is damaged",
                 thread::tid()
             ),
         )

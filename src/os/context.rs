@@ -1,4 +1,4 @@
-//! What a handler of signals is told of the code it interrupted, and can change of it.
+//! What a handler of signals is told of the code it interrupted, and the way to another stack.
 
 use super::segv::Access;
 use super::stack::Registers;
@@ -52,27 +52,18 @@ pub(super) unsafe fn registers(context: *mut c_void) -> Registers {
     unsafe { arch::registers(&(*context.cast::<libc::ucontext_t>()).uc_mcontext) }
 }
 
-/// Has the handler's return go on in `entry`, with a stack that ends at `top`, a multiple of 16. Returns false if it cannot.
+/// Calls `end` on a stack that ends at `top`, a multiple of 16. Where that is not known how to do, it is called on this one.
 ///
 /// # Safety
-/// As for [`room`]; the 16 bytes below `top` and the stack below them are nobody's.
-pub(super) unsafe fn go_on(context: *mut c_void, entry: extern "C" fn() -> !, top: usize) -> bool {
+/// The stack below `top` is nobody's, and large enough. What is on this one is not returned to.
+pub(super) unsafe fn end_on(top: usize, end: extern "C" fn() -> !) -> ! {
     // SAFETY: as the caller promises.
-    unsafe {
-        arch::go_on(
-            &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext,
-            entry,
-            top,
-        )
-    }
+    unsafe { arch::end_on(top, end) }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
     use super::Registers;
-
-    /// Flags that a function may count on being clear, and single steps: trap, direction, alignment check.
-    const FLAGS: i64 = 1 << 8 | 1 << 10 | 1 << 18;
 
     pub(super) fn registers(context: &libc::mcontext_t) -> Registers {
         let of = |register: i32| context.gregs[register as usize] as usize;
@@ -85,30 +76,23 @@ mod arch {
     }
 
     /// # Safety
-    /// As for [`super::go_on`].
-    pub(super) unsafe fn go_on(
-        context: &mut libc::mcontext_t,
-        entry: extern "C" fn() -> !,
-        top: usize,
-    ) -> bool {
-        // As after a call: the return address, which ends the stack, lies at the stack pointer.
-        // SAFETY: below `top`, as the caller promises.
-        unsafe { core::ptr::with_exposed_provenance_mut::<[usize; 2]>(top - 16).write([0; 2]) };
-        let mut set = |register: i32, value: i64| context.gregs[register as usize] = value;
-        set(libc::REG_RIP, entry as usize as i64);
-        set(libc::REG_RSP, (top - 8) as i64);
-        set(libc::REG_RBP, 0);
-        context.gregs[libc::REG_EFL as usize] &= !FLAGS;
-        true
+    /// As for [`super::end_on`].
+    pub(super) unsafe fn end_on(top: usize, end: extern "C" fn() -> !) -> ! {
+        // A return address of 0 ends the stack for whoever walks it, and aligns it as after a call.
+        // SAFETY: as the caller promises.
+        unsafe {
+            core::arch::asm!(
+                "mov rsp, {top}", "xor ebp, ebp", "push 0", "jmp {end}",
+                top = in(reg) top, end = in(reg) end,
+                options(noreturn),
+            )
+        }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
     use super::Registers;
-
-    /// What kind of branch led here: a function that is none's target would fault.
-    const BRANCH: u64 = 3 << 10;
 
     pub(super) fn registers(context: &libc::mcontext_t) -> Registers {
         Registers {
@@ -120,18 +104,17 @@ mod arch {
     }
 
     /// # Safety
-    /// As for [`super::go_on`].
-    pub(super) unsafe fn go_on(
-        context: &mut libc::mcontext_t,
-        entry: extern "C" fn() -> !,
-        top: usize,
-    ) -> bool {
-        context.pc = entry as usize as u64;
-        context.sp = top as u64;
-        context.regs[29] = 0;
-        context.regs[30] = 0;
-        context.pstate &= !BRANCH;
-        true
+    /// As for [`super::end_on`].
+    pub(super) unsafe fn end_on(top: usize, end: extern "C" fn() -> !) -> ! {
+        // A return address of 0 ends the stack for whoever walks it. From x16 a branch may lead to any function.
+        // SAFETY: as the caller promises.
+        unsafe {
+            core::arch::asm!(
+                "mov sp, {top}", "mov x29, xzr", "mov x30, xzr", "br x16",
+                top = in(reg) top, in("x16") end,
+                options(noreturn),
+            )
+        }
     }
 }
 
@@ -150,11 +133,7 @@ mod arch {
 
     /// # Safety
     /// None here.
-    pub(super) unsafe fn go_on(
-        _: &mut libc::mcontext_t,
-        _: extern "C" fn() -> !,
-        _: usize,
-    ) -> bool {
-        false
+    pub(super) unsafe fn end_on(_: usize, end: extern "C" fn() -> !) -> ! {
+        end()
     }
 }

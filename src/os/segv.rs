@@ -7,10 +7,10 @@
 //!
 //! The handler runs on the thread's alternative stack, if it has one: it may be called because the other stack is exhausted. So
 //! does the program's handler then. Alternative stacks may be as small as a signal's frame allows; if too little of one is left,
-//! the process is ended on a stack of its own. The handler returns to it, with other registers than it was called with, so that
-//! no code in between needs to know of two stacks.
+//! the process is ended on a stack of its own. The kernel may put the frame of another signal where the handler's was, which is not
+//! returned to.
 
-use super::context::{access, go_on, registers, room};
+use super::context::{access, end_on, registers, room};
 use super::faults::PATIENCE_MS;
 use super::stack::Registers;
 use super::sys::{self, Errno};
@@ -118,10 +118,10 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                 access: access(context),
                 at: registers(context),
             };
-            return match room(context) {
+            match room(context) {
                 ENOUGH.. => (watch.end)(fault),
-                _ => end_elsewhere(fault, context),
-            };
+                _ => end_elsewhere(fault),
+            }
         }
         hand_on(signal, info, context, faulted);
     }
@@ -148,11 +148,8 @@ static ELSEWHERE: Elsewhere = Elsewhere {
     thread: AtomicUsize::new(0),
 };
 
-/// Has the handler's return end the process, on a stack with room enough.
-///
-/// # Safety
-/// Called at the end of a handler of the fault, with the context that the kernel passed.
-unsafe fn end_elsewhere(fault: Fault, context: *mut c_void) {
+/// Ends the process for a fault, on a stack with room enough.
+fn end_elsewhere(fault: Fault) -> ! {
     let me = thread::me();
     match ELSEWHERE.thread.compare_exchange(0, me, Relaxed, Relaxed) {
         Ok(_) => {}
@@ -165,17 +162,13 @@ unsafe fn end_elsewhere(fault: Fault, context: *mut c_void) {
             unsafe { libc::abort() }
         }
     }
-    // SAFETY: this thread is the one that is named; the context is as the caller promises.
+    // SAFETY: this thread is the one that is named.
     unsafe {
         (*ELSEWHERE.fault.get()).write(fault);
-        let top = ELSEWHERE.stack.get().expose_provenance() + ENOUGH;
-        if !go_on(context, end_here, top) {
-            end_here();
-        }
+        end_on(ELSEWHERE.stack.get().expose_provenance() + ENOUGH, end_here)
     }
 }
 
-/// Runs instead of what faulted.
 extern "C" fn end_here() -> ! {
     // SAFETY: written by `end_elsewhere` for this thread. The Acquire pairs with the Release in `watch`.
     unsafe { ((*WATCH.load(Acquire)).end)((*ELSEWHERE.fault.get()).assume_init()) }
