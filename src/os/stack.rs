@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::frame::{self, Base, Cfa, Place, Rule};
-use super::sys::{self, page_size};
+use super::sys::{ErrnoGuard, page_size};
 use super::{object, readable};
 
 /// Why a stack ends where it does.
@@ -53,7 +53,9 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 /// As [`capture`], and says how sure that is and why it ends.
 #[inline(never)]
 pub(crate) fn walk(to: &mut [usize]) -> Walk {
-    sys::preserve_errno(|| follow(Frame::here(), to, 0))
+    // Dropped after the walk, so that the frame it begins with is still there.
+    let _errno = ErrnoGuard::new();
+    follow(Frame::here(), to, 0)
 }
 
 /// As [`walk`], from code of the calling thread that was interrupted. Its stack may not be the one in use. The first address
@@ -67,11 +69,12 @@ pub(crate) fn walk_from(at: Registers, to: &mut [usize]) -> Walk {
         }
         _ => 0,
     };
-    sys::preserve_errno(|| follow(Frame::at(at), to, stored))
+    let _errno = ErrnoGuard::new();
+    follow(Frame::at(at), to, stored)
 }
 
-/// Stores the callers of a frame behind what is `stored`. Inlined, so that the frame of who calls this outlives it.
-#[inline(always)]
+/// Stores the callers of a frame behind what is `stored`.
+#[inline(never)]
 fn follow(mut frame: Frame, to: &mut [usize], stored: usize) -> Walk {
     let own = object::library();
     let mut walk = Walk {

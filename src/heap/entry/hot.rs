@@ -317,14 +317,20 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let offset = class * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
-            match DIRECTORY.own_tag(ptr as usize).class() as u8 {
-                CHECKED => return free_checked(ptr, Some(size)),
-                GUARDED => return guarded::free(ptr, Some(size)),
-                _ => {}
-            }
-            return free_slow(ptr, Some(class));
+            return dealloc_slow(ptr, size, class);
         }
         push(front, ptr.cast(), offset);
+    }
+}
+
+/// A block that is not this heap's. A function of its own, so that the one before needs no registers saved.
+#[inline(never)]
+unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
+    match DIRECTORY.own_tag(ptr as usize).class() as u8 {
+        CHECKED => free_checked(ptr, Some(size)),
+        GUARDED => guarded::free(ptr, Some(size)),
+        // SAFETY: the caller gives the block up.
+        _ => unsafe { free_slow(ptr, Some(class)) },
     }
 }
 
