@@ -110,7 +110,8 @@
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
 //! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
-//! | `gettid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
+//! | `gettid`, `getpid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
+//! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
@@ -118,11 +119,11 @@
 //! | `newfstatat`, `fstat`, `write` | the messages to stderr, and whether descriptor 2 still is stderr; the C library uses one of the first two |
 //!
 //! A thread of the allocator's own (`HAKMEM_BACKGROUND=0` forbids it) adds the C library's calls for any thread: `clone3` or
-//! `clone`, `rt_sigprocmask`, `set_robust_list`, `rseq`, `exit`; and `getpid`. The thread sleeps in `futex` and `nanosleep`,
+//! `clone`, `set_robust_list`, `rseq`, `exit`. The thread sleeps in `futex` and `nanosleep`,
 //! and under `async` gives itself a name (`prctl`). In a process of several threads, the maintenance thread included, `fork`
 //! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
 //! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
-//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction`, `rt_sigprocmask`, `ppoll` and `getpid`, which the report
+//! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction` and `ppoll`, which the report
 //! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/self/maps.
 
 #![no_std]

@@ -10,7 +10,7 @@ mod common;
 
 use common::blocks::{alloc, free};
 use common::child::{self, Child, Ended};
-use common::{KIB, MIB};
+use common::{KIB, MIB, mem};
 use hakmem_alloc::{Hakmem, raw, stats_quick};
 use std::thread;
 
@@ -136,21 +136,24 @@ fn a_fork_finds_the_checked_blocks_whole() {
     unsafe { libc::_exit(0) };
 }
 
-/// Under a limit of address space allocations fail with null, and those that were made can be freed.
+/// Under a limit of address space allocations fail with null, and those that were made can be freed. What is freed can be had
+/// again, also where blocks wait.
 #[test]
 fn memory_that_is_refused_is_null() {
     let test = "memory_that_is_refused_is_null";
+    const SIZES: [usize; 3] = [1000, 5000, 300_000];
     if child::case().is_none() {
-        let ended = Child::of(test, "limit")
-            .env(ALL.0, ALL.1)
-            .address_space(400 * MIB as u64)
-            .run();
+        let ended = of(test, "limit", &[ALL]);
         ended.success();
-        assert!(ended.value::<usize>("blocks") > 1000, "{ended:?}");
+        for size in SIZES {
+            let had: usize = ended.value(&format!("{size}"));
+            assert!(had * size > 4 * MIB, "{size}: {ended:?}");
+        }
         return;
     }
-    for size in [100, 5000, 300_000] {
-        let mut blocks = Vec::with_capacity(200_000);
+    for size in SIZES {
+        let mut blocks = Vec::with_capacity(50_000);
+        limit_address_space(mem::address_space() + 16 * MIB);
         while blocks.len() < blocks.capacity() {
             let block = raw::alloc(size, 16) as usize;
             if block == 0 {
@@ -158,11 +161,24 @@ fn memory_that_is_refused_is_null() {
             }
             blocks.push(block);
         }
-        child::report("blocks", blocks.len());
+        assert!(blocks.len() < blocks.capacity(), "{size}: no end");
+        child::report(&format!("{size}"), blocks.len());
+        free(blocks.swap_remove(0));
+        blocks.push(alloc(size));
         blocks.into_iter().for_each(free);
         hakmem_alloc::purge();
+        limit_address_space(libc::RLIM_INFINITY as usize);
     }
     free(alloc(100));
+}
+
+fn limit_address_space(bytes: usize) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes as u64,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a limit for this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
 }
 
 /// The size that was asked for is the size that is answered, in a checked block alone.
@@ -258,12 +274,7 @@ fn a_shrink_needs_no_memory() {
         return;
     }
     let blocks: Vec<usize> = (0..500).map(|_| alloc(3000)).collect();
-    let limit = libc::rlimit {
-        rlim_cur: MIB as u64,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: a limit for this process alone.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    limit_address_space(MIB);
     for size in (4..=20).rev() {
         while !raw::alloc(1 << size, 16).is_null() {}
     }

@@ -255,7 +255,10 @@ fn a_block_shrinks_in_any_kind_where_there_is_no_other() {
     let block = alloc(3000, 16);
     assert!(!calls::resize(block, [3000, 2200], 16, false, 7));
     assert!(calls::resize(block, [3000, 2200], 16, true, 7));
-    assert!(!calls::resize(block, [2200, 3000], 16, true, 7), "growth");
+    assert!(
+        !calls::resize(block, [2200, 9000], 16, true, 7),
+        "growth beyond the kind"
+    );
     assert_eq!(calls::size_of(block, "usable size"), 2200);
     freed(block);
     assert!(store().is_valid());
