@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::frame::{self, Base, Cfa, Place, Rule};
-use super::sys::{ErrnoGuard, page_size};
+use super::sys::{self, page_size};
 use super::{object, readable};
 
 /// Why a stack ends where it does.
@@ -54,7 +54,7 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 #[inline(never)]
 pub(crate) fn walk(to: &mut [usize]) -> Walk {
     // Dropped after the walk, so that the frame it begins with is still there.
-    let _errno = ErrnoGuard::new();
+    let _errno = sys::ErrnoGuard::new();
     follow(Frame::here(), to, 0)
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn walk_from(at: Registers, to: &mut [usize]) -> Walk {
         }
         _ => 0,
     };
-    let _errno = ErrnoGuard::new();
+    let _errno = sys::ErrnoGuard::new();
     follow(Frame::at(at), to, stored)
 }
 
