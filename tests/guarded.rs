@@ -1040,6 +1040,36 @@ mod handlers {
         open(OWN.load(Relaxed));
     }
 
+    /// Needs more stack than alternative ones have.
+    extern "C" fn wide(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        black_box([1u8; 100_000]);
+        detailed(signal, info, context);
+    }
+
+    static FOUND: AtomicUsize = AtomicUsize::new(0);
+
+    /// Calls what was there when it was installed.
+    extern "C" fn chained(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        if CALLS.fetch_add(1, Relaxed) > 3 {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(4) };
+        }
+        type Detailed = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+        // SAFETY: a handler that was installed with SA_SIGINFO.
+        let found = unsafe { std::mem::transmute::<usize, Detailed>(FOUND.load(Relaxed)) };
+        found(signal, info, context);
+    }
+
+    fn install_chained() {
+        // SAFETY: asks for the handler.
+        unsafe {
+            let mut was: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGSEGV, ptr::null(), &mut was);
+            FOUND.store(was.sa_sigaction, Relaxed);
+        }
+        install(libc::SA_SIGINFO, chained as *const () as usize);
+    }
+
     fn install(flags: i32, handler: usize) {
         // SAFETY: the handler is of the kind that the flags say.
         unsafe {
@@ -1092,7 +1122,10 @@ mod handlers {
             "once" => install(info | libc::SA_RESETHAND, detailed as *const () as usize),
             // What a Rust program has is its own.
             "rust stack" | "rust thread" => {}
-            "ignored" => install(0, libc::SIG_IGN),
+            "ignored" | "restored ignored" => install(0, libc::SIG_IGN),
+            "wide" => install(info, wide as *const () as usize),
+            "closed" => install(info, detailed as *const () as usize),
+            "cycle" => install_chained(),
             _ => install(0, libc::SIG_DFL),
         }
         begin();
@@ -1101,6 +1134,34 @@ mod handlers {
             install(info, detailed as *const () as usize);
         }
         match case {
+            "wide" => {
+                own_fault();
+                assert_eq!(CALLS.load(Relaxed), 1);
+            }
+            "closed" => {
+                let pages = [guarded(page(), true), guarded(page(), true)];
+                for (round, &own) in pages.iter().chain(&pages).enumerate() {
+                    OWN.store(own, Relaxed);
+                    own_fault();
+                    assert_eq!(CALLS.load(Relaxed), round + 1);
+                }
+                // A free needs no access to the block.
+                // SAFETY: the page is that of the block.
+                unsafe { libc::mprotect(pages[0] as *mut _, page(), libc::PROT_NONE) };
+                free(pages[0]);
+            }
+            "cycle" => {
+                install_chained();
+                own_fault();
+            }
+            "restored" | "restored ignored" => {
+                // SAFETY: the old handler is put back as C programs do.
+                unsafe {
+                    let was = libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+                    libc::signal(libc::SIGSEGV, was);
+                }
+                own_fault();
+            }
             "detailed" | "plain" | "later" => {
                 for round in 1..=3 {
                     own_fault();
@@ -1143,7 +1204,7 @@ mod handlers {
         if let Some(case) = child::case() {
             return play(&case);
         }
-        for case in ["detailed", "plain"] {
+        for case in ["detailed", "plain", "wide", "closed"] {
             let ended = child_of(TEST, case).run();
             ended.killed_by(libc::SIGABRT);
             assert_eq!(ended.value::<String>("done"), "yes");
@@ -1160,8 +1221,16 @@ mod handlers {
             Some(3),
             "{later:?}"
         );
-        for case in ["once", "default", "ignored", "sent"] {
-            let ended = child_of(TEST, case).run();
+        for case in [
+            "once",
+            "default",
+            "ignored",
+            "sent",
+            "cycle",
+            "restored",
+            "restored ignored",
+        ] {
+            let ended = child_of(TEST, case).limit(Duration::from_secs(2)).run();
             ended.killed_by(libc::SIGSEGV);
             assert!(!ended.stdout.contains("done"), "{ended:?}");
             assert_eq!(ended.stderr, "", "{ended:?}");

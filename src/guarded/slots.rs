@@ -100,8 +100,8 @@ impl All {
         used.min_by_key(|slot| slot.distance(addr)).copied()
     }
 
-    /// Makes the reservation and has faults in it watched, once.
-    fn make_ready(&mut self, watch: &'static Watch) -> Result<(), Errno> {
+    /// Makes the reservation, once.
+    fn make_ready(&mut self) -> Result<(), Errno> {
         if self.base != 0 {
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl All {
         self.base = map.addr;
         // Release pairs with the Acquire in `holds`.
         BASE.store(map.addr, Release);
-        segv::watch(watch)
+        Ok(())
     }
 
     /// The slot to use next: one that never was, else the one that was freed first.
@@ -162,8 +162,12 @@ impl All {
     fn free(&mut self, addr: usize, size: Option<usize>, call: Call) -> Result<(), Wrong> {
         let index = self.block_of(addr, size)?;
         let page_size = sys::page_size();
-        // SAFETY: the block is live, so its page is accessible.
-        if let Some(far) = unsafe { self.overwritten(index) } {
+        // The program may have taken the access to its page away, or kept the page from a forked child.
+        // SAFETY: the page is the block's, which the caller gives up; once it is open, it is accessible.
+        let opened = unsafe { mapping::make_writable(self.page(index), page_size) };
+        if opened.is_ok()
+            && let Some(far) = unsafe { self.overwritten(index) }
+        {
             return Err(Wrong::Overwritten(far));
         }
         self.freed += 1;
@@ -174,7 +178,8 @@ impl All {
         slot.order = self.freed;
         account::change(Kind::Blocks, page_size, 0);
         // SAFETY: the caller gave up the only block of the page.
-        if let Err(errno) = unsafe { mapping::make_inaccessible(self.page(index), page_size) } {
+        let closed = unsafe { mapping::make_inaccessible(self.page(index), page_size) };
+        if let Err(errno) = opened.and(closed) {
             self.give_up("mprotect", errno);
         }
         Ok(())
@@ -188,6 +193,34 @@ impl All {
     }
 }
 
+/// Has faults go to `watch`, once, and returns whether they do. No lock is held: a program may have a `sigaction` of its own, which
+/// allocates. For the threads that come meanwhile, for ever if it was refused, and for a child that was forked meanwhile, they
+/// do not.
+fn is_watched(watch: &'static Watch) -> bool {
+    const NOT_YET: usize = 0;
+    const TRIED: usize = 1;
+    const DONE: usize = 2;
+    static WATCHED: AtomicUsize = AtomicUsize::new(NOT_YET);
+    // Acquire pairs with the Release below.
+    let was = WATCHED.load(Acquire);
+    if was != NOT_YET {
+        return was == DONE;
+    }
+    // The exchange orders nothing: Relaxed.
+    let mine = WATCHED.compare_exchange(NOT_YET, TRIED, Relaxed, Relaxed);
+    if mine.is_err() {
+        return false;
+    }
+    match segv::watch(watch) {
+        Ok(()) => WATCHED.store(DONE, Release),
+        Err(errno) => {
+            ALL.lock().give_up("a handler of faults", errno);
+            return false;
+        }
+    }
+    true
+}
+
 /// A guarded block, if there is room for one. Faults in the memory of such blocks go to `watch`. `errno` is the caller's to keep.
 pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<*mut u8> {
     let page_size = sys::page_size();
@@ -196,12 +229,15 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
         return None;
     }
     let call = Call::now();
+    if !is_watched(watch) {
+        return None;
+    }
     let mut all = ALL.lock();
     if all.over {
         return None;
     }
-    if let Err(errno) = all.make_ready(watch) {
-        all.give_up("memory or a handler of faults", errno);
+    if let Err(errno) = all.make_ready() {
+        all.give_up("memory", errno);
         return None;
     }
     let index = all.next()?;
@@ -316,6 +352,13 @@ pub(super) fn holds(addr: usize) -> bool {
     // Acquire pairs with the Release in `make_ready`.
     let base = BASE.load(Acquire);
     base != 0 && addr.wrapping_sub(base) < SUPERSLAB
+}
+
+/// Whether an address lies on the page of a live block. `None` while another thread holds the lock.
+pub(super) fn try_is_open(addr: usize) -> Option<bool> {
+    let all = ALL.try_lock()?;
+    let slot = all.slot_at(addr).map(|index| &all.slots[index]);
+    Some(slot.is_some_and(|slot| slot.state == State::Live))
 }
 
 /// The block that an address without access is nearest to. `None` while another thread holds the lock.

@@ -5,8 +5,8 @@
 //! the process ends where it would have. A handler that the program installs later replaces this one, and a fault that was to be
 //! shown is one like any other.
 //!
-//! The handler runs on the thread's alternative stack, if it has one: it may be called because the other stack is exhausted. So
-//! does the program's handler then. Alternative stacks may be as small as a signal's frame allows; if too little of one is left,
+//! The handler runs on the thread's alternative stack if the program's asks for that, or if there is none: then it may be called
+//! because the other stack is exhausted. Alternative stacks may be as small as a signal's frame allows; if too little of one is left,
 //! the process is ended on a stack of its own. The kernel may put the frame of another signal where the handler's was, which is not
 //! returned to.
 
@@ -40,9 +40,20 @@ pub(crate) struct Fault {
     pub(crate) at: Registers,
 }
 
+/// Who is to deal with a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Whose {
+    Ours,
+    /// The program.
+    Others,
+    /// The access is to be made again.
+    Nobodys,
+}
+
 /// Which faults end the process, and how.
 pub(crate) struct Watch {
-    pub(crate) is_ours: fn(usize) -> bool,
+    /// Whose the fault at an address is. Has little stack.
+    pub(crate) whose: fn(usize) -> Whose,
     /// May need more stack than a handler has.
     pub(crate) end: fn(Fault) -> !,
 }
@@ -96,10 +107,14 @@ pub(crate) fn watch(watch: &'static Watch) -> Result<(), Errno> {
         WATCH.store(ptr::from_ref(watch).cast_mut(), Release);
         let mut ours: libc::sigaction = core::mem::zeroed();
         ours.sa_sigaction = on_fault as *const () as usize;
-        ours.sa_flags = libc::SA_SIGINFO
-            | libc::SA_ONSTACK
-            | libc::SA_NODEFER
-            | (was.sa_flags & libc::SA_RESTART);
+        // As the handler behind it, which may need more than an alternative stack has.
+        let inherited = match was.sa_sigaction {
+            libc::SIG_DFL => libc::SA_ONSTACK,
+            // A signal that was ignored interrupted no call.
+            libc::SIG_IGN => libc::SA_ONSTACK | libc::SA_RESTART,
+            _ => was.sa_flags & (libc::SA_ONSTACK | libc::SA_RESTART),
+        };
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | inherited;
         check(libc::sigaction(libc::SIGSEGV, &ours, ptr::null_mut()))
     }
 }
@@ -108,11 +123,27 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     // SAFETY: the kernel passes both, and `WATCH` was set before the handler was installed, for ever. The Acquire pairs with the
     // Release in `watch`.
     unsafe {
+        // Whom the kernel calls now, and how. If it refuses to say, it calls this function.
+        let mut now: libc::sigaction = core::mem::zeroed();
+        let me = on_fault as *const () as usize;
+        let known = sys::preserve_errno(|| libc::sigaction(signal, ptr::null(), &mut now)) == 0;
+        let is_called = !known || now.sa_sigaction == me;
+        if known && is_called && now.sa_flags & libc::SA_SIGINFO == 0 {
+            // The program put this handler back by `signal`: there are no details to read.
+            return step_aside(signal);
+        }
         // Other codes are those of signals that a program sends.
         let faulted = (*info).si_code > 0;
         let watch = &*WATCH.load(Acquire);
         let addr = (*info).si_addr() as usize;
-        if faulted && (watch.is_ours)(addr) {
+        let whose = match faulted {
+            true => (watch.whose)(addr),
+            false => Whose::Others,
+        };
+        if whose == Whose::Nobodys {
+            return;
+        }
+        if whose == Whose::Ours {
             let fault = Fault {
                 addr,
                 access: access(context),
@@ -123,7 +154,12 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                 _ => end_elsewhere(fault),
             }
         }
-        hand_on(signal, info, context, faulted);
+        let caller = if is_called {
+            libc::SIG_DFL
+        } else {
+            now.sa_sigaction
+        };
+        hand_on(signal, info, context, faulted, caller);
     }
 }
 
@@ -174,10 +210,37 @@ extern "C" fn end_here() -> ! {
     unsafe { ((*WATCH.load(Acquire)).end)((*ELSEWHERE.fault.get()).assume_init()) }
 }
 
-/// Does what would have been done without this handler.
-unsafe fn hand_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, faulted: bool) {
+/// Puts back what stood before, for the fault that happens again.
+unsafe fn step_aside(signal: c_int) {
+    // SAFETY: as in `hand_on`. An all-zero action is the default one.
+    unsafe {
+        let mut before: libc::sigaction = core::mem::zeroed();
+        // Acquire pairs with the Release in `keep`.
+        let handler = BEFORE.handler.load(Acquire);
+        // A fault cannot be ignored.
+        if handler != libc::SIG_IGN {
+            before.sa_sigaction = handler;
+            before.sa_flags = BEFORE.flags.load(Relaxed);
+            before.sa_mask = *(*BEFORE.mask.get()).as_ptr();
+        }
+        libc::sigaction(signal, &before, ptr::null_mut());
+    }
+}
+
+/// Does what would have been done without this handler. `caller` is the handler that calls this one, SIG_DFL if the kernel does.
+unsafe fn hand_on(
+    signal: c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+    faulted: bool,
+    caller: usize,
+) {
     // Acquire pairs with the Release in `keep`.
-    let handler = BEFORE.handler.load(Acquire);
+    let handler = match BEFORE.handler.load(Acquire) {
+        // It calls what it found, which was this one, and would be called again.
+        before if before == caller => libc::SIG_DFL,
+        before => before,
+    };
     let flags = BEFORE.flags.load(Relaxed);
     // SAFETY: calls of the C library that a handler may make; the handler was installed for a signature that its flags say.
     unsafe {

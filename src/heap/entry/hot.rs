@@ -113,6 +113,10 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
 
 /// A guarded block, if one is due. The bin stays empty.
 fn guarded(size: usize, align: usize) -> Option<Fresh> {
+    // No bin has blocks for a size of 0, so that each such call comes here; and there is little to find in one.
+    if size == 0 {
+        return None;
+    }
     let heap = tls::current();
     let ptr = if !heap.is_null() {
         // SAFETY: the thread's own heap, and the word is its alone.
