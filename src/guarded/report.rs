@@ -1,8 +1,8 @@
 //! What is said of a guarded block before the process ends. All of the text is here.
 
 use super::slot::{Slot, State};
+use crate::os::context::Registers;
 use crate::os::segv::{Access, Fault};
-use crate::os::stack::Registers;
 use crate::os::{clock, thread};
 use crate::slab::tell::Report;
 use core::fmt;

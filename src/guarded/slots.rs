@@ -163,12 +163,14 @@ impl All {
         let index = self.block_of(addr, size)?;
         let page_size = sys::page_size();
         // The program may have taken the access to its page away, or kept the page from a forked child.
-        // SAFETY: the page is the block's, which the caller gives up; once it is open, it is accessible.
+        // SAFETY: the page is the block's, which the caller gives up.
         let opened = unsafe { mapping::make_writable(self.page(index), page_size) };
-        if opened.is_ok()
-            && let Some(far) = unsafe { self.overwritten(index) }
-        {
-            return Err(Wrong::Overwritten(far));
+        if opened.is_ok() {
+            // SAFETY: just opened.
+            let overwritten = unsafe { self.overwritten(index) };
+            if let Some(far) = overwritten {
+                return Err(Wrong::Overwritten(far));
+            }
         }
         self.freed += 1;
         self.live -= 1;

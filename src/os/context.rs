@@ -1,8 +1,17 @@
-//! What a handler of signals is told of the code it interrupted, and the way to another stack.
+//! The registers of code that runs or was interrupted, what else a handler of signals is told of that, and the way to another stack.
 
 use super::segv::Access;
-use super::stack::Registers;
 use core::ffi::c_void;
+
+/// Where code was interrupted, by a fault or a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Registers {
+    pub(crate) pc: usize,
+    pub(crate) sp: usize,
+    pub(crate) fp: usize,
+    /// The link register; 0 on architectures that have none.
+    pub(crate) link: usize,
+}
 
 /// What the processor says of the access.
 ///
@@ -136,4 +145,42 @@ mod arch {
     pub(super) unsafe fn end_on(_: usize, end: extern "C" fn() -> !) -> ! {
         end()
     }
+}
+
+/// Program counter, stack pointer, frame pointer and link register of the function that this is inlined into.
+#[inline(always)]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(super) fn registers_here() -> [usize; 4] {
+    let (pc, sp, fp): (usize, usize, usize);
+    // SAFETY: reads registers.
+    unsafe {
+        core::arch::asm!(
+            "lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp",
+            out(reg) pc, out(reg) sp, out(reg) fp,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    [pc, sp, fp, 0]
+}
+
+#[inline(always)]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+pub(super) fn registers_here() -> [usize; 4] {
+    let (pc, sp, fp, link): (usize, usize, usize, usize);
+    // SAFETY: reads registers.
+    unsafe {
+        core::arch::asm!(
+            "adr {0}, .", "mov {1}, sp", "mov {2}, x29", "mov {3}, x30",
+            out(reg) pc, out(reg) sp, out(reg) fp, out(reg) link,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    [pc, sp, fp, link]
+}
+
+/// On other architectures no caller is found.
+#[inline(always)]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+pub(super) fn registers_here() -> [usize; 4] {
+    [1; 4]
 }

@@ -10,7 +10,7 @@ mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
 #[cfg(not(loom))]
-mod context;
+pub(crate) mod context;
 mod counted;
 #[cfg(not(loom))]
 mod dwarf;

@@ -10,9 +10,8 @@
 //! the process is ended on a stack of its own. The kernel may put the frame of another signal where the handler's was, which is not
 //! returned to.
 
-use super::context::{access, end_on, registers, room};
+use super::context::{Registers, access, end_on, registers, room};
 use super::faults::PATIENCE_MS;
-use super::stack::Registers;
 use super::sys::{self, Errno};
 use super::thread;
 use core::cell::UnsafeCell;

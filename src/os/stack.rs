@@ -8,6 +8,7 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::context::{Registers, registers_here};
 use super::frame::{self, Base, Cfa, Place, Rule};
 use super::sys::{self, page_size};
 use super::{object, readable};
@@ -31,16 +32,6 @@ pub(crate) struct Walk {
     /// How many of them come before the first that a frame pointer alone led to: code that keeps none leads elsewhere.
     pub(crate) certain: usize,
     pub(crate) end: End,
-}
-
-/// Where code was interrupted, by a fault or a signal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Registers {
-    pub(crate) pc: usize,
-    pub(crate) sp: usize,
-    pub(crate) fp: usize,
-    /// The link register; 0 on architectures that have none.
-    pub(crate) link: usize,
 }
 
 /// Stores the return addresses of the calling thread, newest first, and returns how many there are. Those in libhakmem.so are
@@ -121,7 +112,7 @@ impl Frame {
     /// The calling function's own.
     #[inline(always)]
     fn here() -> Frame {
-        let [pc, sp, fp, link] = registers();
+        let [pc, sp, fp, link] = registers_here();
         Frame {
             pc,
             sp,
@@ -246,24 +237,33 @@ impl Known {
         }
     }
 
+    #[inline]
     fn word(&mut self, at: usize) -> Option<usize> {
         if !at.is_multiple_of(8) {
             return None;
         }
         if !(self.from..self.to).contains(&at) {
-            if !readable::is(at) {
-                return None;
-            }
-            // Next to what is known, or a range of its own.
-            let page = Known::page(at);
-            (self.from, self.to) = match () {
-                () if page.from == self.to => (self.from, page.to),
-                () if page.to == self.from => (page.from, self.to),
-                () => (page.from, page.to),
-            };
+            self.ask(at)?;
         }
         // SAFETY: in an OS page that can be read. It is memory of the calling thread's stack, or whatever a damaged one leads to.
         Some(unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() })
+    }
+
+    /// Adds the OS page of an address, if it can be read.
+    #[cold]
+    #[inline(never)]
+    fn ask(&mut self, at: usize) -> Option<()> {
+        if !readable::is(at) {
+            return None;
+        }
+        // Next to what is known, or a range of its own.
+        let page = Known::page(at);
+        (self.from, self.to) = match () {
+            () if page.from == self.to => (self.from, page.to),
+            () if page.to == self.from => (page.from, self.to),
+            () => (page.from, page.to),
+        };
+        Some(())
     }
 }
 
@@ -278,46 +278,62 @@ fn rule(pc: usize) -> Option<Rule> {
     Some(rule)
 }
 
-/// Rules that were asked for before, by the address. An object that is loaded where another one was may be given that one's
-/// rules, which leads to wrong addresses and no fault.
-struct Rules([[AtomicU64; 2]; Rules::COUNT]);
+/// Rules that were asked for before, by the address, the newest of each row first. An object that is loaded where another one was
+/// may be given that one's rules, which leads to wrong addresses and no fault.
+struct Rules([[[AtomicU64; 2]; Rules::WAYS]; Rules::ROWS]);
 
-static RULES: Rules = Rules([const { [const { AtomicU64::new(0) }; 2] }; Rules::COUNT]);
+static RULES: Rules =
+    Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; Rules::WAYS] }; Rules::ROWS]);
 
 impl Rules {
-    const COUNT: usize = 256;
+    const ROWS: usize = 512;
+    /// A program has some hundred calls that lead to an allocation. Of so many, two often share a row, five hardly ever.
+    const WAYS: usize = 4;
 
-    fn of(&self, pc: usize) -> &[AtomicU64; 2] {
-        let hash = (pc as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-        &self.0[hash as usize % Rules::COUNT]
+    fn of(&self, pc: usize) -> &[[AtomicU64; 2]; Rules::WAYS] {
+        let hash = (pc as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55;
+        &self.0[hash as usize % Rules::ROWS]
     }
 
     fn get(&self, pc: usize) -> Option<Rule> {
-        // Relaxed: the first word is the address combined with the second, so that two words of different rules fit no address.
-        let [mixed, packed] = self.of(pc).each_ref().map(|word| word.load(Relaxed));
-        (mixed ^ packed == pc as u64).then(|| unpack(packed))?
+        self.of(pc).iter().find_map(|words| {
+            // Relaxed: the first word is the address combined with the second, so that two words of different rules fit no
+            // address.
+            let [mixed, packed] = words.each_ref().map(|word| word.load(Relaxed));
+            (mixed ^ packed == pc as u64).then(|| unpack(packed))?
+        })
     }
 
     fn put(&self, pc: usize, rule: Rule) {
         if let Some(packed) = pack(rule) {
-            let [first, second] = self.of(pc);
-            // Relaxed: see `get`.
-            first.store(pc as u64 ^ packed, Relaxed);
-            second.store(packed, Relaxed);
+            let mut new = [pc as u64 ^ packed, packed];
+            for words in self.of(pc) {
+                // Relaxed: see `get`. Of threads that come at the same time, one's rule may be lost.
+                for (word, new) in words.iter().zip(&mut new) {
+                    let old = word.load(Relaxed);
+                    word.store(*new, Relaxed);
+                    *new = old;
+                }
+            }
         }
     }
 }
 
 const SET: u64 = 1 << 63;
+const LOST: u16 = u16::MAX;
 
 /// The rules of nearly all functions, in words: how far the frame reaches and from which register, and where in it the return
-/// address and the caller's frame pointer are.
+/// address and the caller's frame pointer are. No word in the place of the first says that there is no caller, and [`LOST`] in
+/// that of the second that the caller's frame pointer is not known.
 fn pack(rule: Rule) -> Option<u64> {
     let words = |offset: i32| {
         u16::try_from(offset.unsigned_abs() / 8)
             .ok()
             .filter(|_| offset % 8 == 0)
     };
+    if rule.pc == Place::Nowhere {
+        return Some(SET);
+    }
     let (of_fp, reach) = match rule.cfa {
         Cfa::At(base, offset) if offset >= 0 => (base == Base::Fp, words(offset)?),
         _ => return None,
@@ -328,7 +344,8 @@ fn pack(rule: Rule) -> Option<u64> {
     };
     let fp = match rule.fp {
         Place::Same => 0,
-        Place::Cfa(offset) if offset < 0 => words(offset)?,
+        Place::Cfa(offset) if offset < 0 => words(offset).filter(|&words| words != LOST)?,
+        Place::Unknown => LOST,
         _ => return None,
     };
     let parts =
@@ -345,51 +362,17 @@ fn unpack(packed: u64) -> Option<Rule> {
     };
     (packed & SET != 0).then(|| Rule {
         cfa: Cfa::At(base, words(0)),
-        pc: Place::Cfa(-words(16)),
+        pc: match words(16) {
+            0 => Place::Nowhere,
+            words => Place::Cfa(-words),
+        },
         fp: match words(32) {
             0 => Place::Same,
+            words if words == i32::from(LOST) * 8 => Place::Unknown,
             words => Place::Cfa(-words),
         },
         signal: false,
     })
-}
-
-/// Program counter, stack pointer, frame pointer and link register of the function that this is inlined into.
-#[inline(always)]
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-fn registers() -> [usize; 4] {
-    let (pc, sp, fp): (usize, usize, usize);
-    // SAFETY: reads registers.
-    unsafe {
-        core::arch::asm!(
-            "lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp",
-            out(reg) pc, out(reg) sp, out(reg) fp,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    [pc, sp, fp, 0]
-}
-
-#[inline(always)]
-#[cfg(all(target_arch = "aarch64", not(miri)))]
-fn registers() -> [usize; 4] {
-    let (pc, sp, fp, link): (usize, usize, usize, usize);
-    // SAFETY: reads registers.
-    unsafe {
-        core::arch::asm!(
-            "adr {0}, .", "mov {1}, sp", "mov {2}, x29", "mov {3}, x30",
-            out(reg) pc, out(reg) sp, out(reg) fp, out(reg) link,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    [pc, sp, fp, link]
-}
-
-/// On other architectures no caller is found.
-#[inline(always)]
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-fn registers() -> [usize; 4] {
-    [1; 4]
 }
 
 #[cfg(all(test, not(miri)))]

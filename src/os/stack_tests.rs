@@ -76,6 +76,7 @@ fn rules_are_packed_and_unpacked() {
         (Cfa::At(Base::Sp, 8), -8, Place::Same),
         (Cfa::At(Base::Fp, 16), -8, Place::Cfa(-16)),
         (Cfa::At(Base::Sp, 400_000), -16, Place::Cfa(-56)),
+        (Cfa::At(Base::Sp, 48), -8, Place::Unknown),
     ];
     for (cfa, pc, fp) in rules {
         let rule = Rule {
@@ -100,7 +101,38 @@ fn rules_are_packed_and_unpacked() {
         signal: false,
     };
     assert_eq!(pack(far), None, "does not fit");
+    let first = Rule {
+        pc: Place::Nowhere,
+        ..far
+    };
+    let same = pack(first).and_then(unpack);
+    assert_eq!(same.map(|rule| rule.pc), Some(Place::Nowhere));
     assert_eq!(unpack(0), None);
+}
+
+/// Rules whose addresses meet in one row are all kept, as many as it has places.
+#[test]
+fn rules_that_share_a_row_are_kept() {
+    let rules =
+        Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; Rules::WAYS] }; Rules::ROWS]);
+    let rule = |words: usize| Rule {
+        cfa: Cfa::At(Base::Sp, 8 * words as i32),
+        pc: Place::Cfa(-8),
+        fp: Place::Same,
+        signal: false,
+    };
+    let row = rules.of(1).as_ptr();
+    let meet: std::vec::Vec<usize> = (1..)
+        .filter(|&pc| rules.of(pc).as_ptr() == row)
+        .take(Rules::WAYS + 1)
+        .collect();
+    for &pc in &meet {
+        rules.put(pc, rule(pc));
+    }
+    assert_eq!(rules.get(meet[0]), None, "the oldest makes room");
+    for &pc in &meet[1..] {
+        assert_eq!(rules.get(pc), Some(rule(pc)));
+    }
 }
 
 fn frame(sp: usize, fp: usize) -> Frame {

@@ -7,10 +7,11 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::knobs;
+use crate::os::context::Registers;
 use crate::os::faults::{self, PATIENCE_MS};
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
-use crate::os::stack::{self, End, Registers};
+use crate::os::stack::{self, End};
 use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
