@@ -82,10 +82,14 @@
 //!   kind.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
 //!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
-//!   free of a small block is not always, and an overflow from one block into the next never is.
+//!   free of a small block is not always, and an overflow from one block into the next never is
+//!   but in checked and guarded blocks.
 //! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for and write
 //!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
 //!   under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
+//! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write beyond one or
+//!   after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV that does so hands every
+//!   other fault on to the program's.
 //! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
 //!   file that gets it too.
 //!
@@ -104,6 +108,7 @@
 //! | call | for what |
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
+//! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
 //! | `gettid`, `getpid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
 //! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked block; no signal is blocked |
@@ -156,6 +161,8 @@ mod api;
 mod base;
 #[cfg(not(loom))]
 mod checked;
+#[cfg(not(loom))]
+mod guarded;
 #[cfg(not(loom))]
 mod heap;
 #[cfg(all(loom, test))]

@@ -109,3 +109,33 @@ fn what_succeeds_leaves_errno_alone() {
         assert!(said.ends_with("quiet\n"), "{said}");
     }
 }
+
+/// Under a guarded block for each slow path, so that the library's handler of faults stands in front of the program's, behind it,
+/// or alone.
+#[test]
+fn a_program_recovers_from_its_own_faults() {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = compiled("faults.c", &PROGRAM);
+    for case in ["before", "after", "jump", "jump-open"] {
+        for malloc_of in [GLIBC, OURS] {
+            let mut right = command(program, malloc_of);
+            let ended = run(right.arg(case).env("HAKMEM_GUARD_EVERY", "1"), LIMIT);
+            assert_eq!(ended.output(), "recovered 40\n", "{case} on {malloc_of}");
+        }
+        let mut wrong = command(program, OURS);
+        let wrong = wrong.args([case, "wrong"]).env("HAKMEM_GUARD_EVERY", "1");
+        let ended = run(wrong, LIMIT);
+        assert_eq!(ended.stdout, "recovered 40\n", "{case}: {ended:?}");
+        if case == "after" {
+            // A handler that comes later sees every fault, and this one ends the process with 3.
+            assert_eq!(ended.code(), Some(3), "{ended:?}");
+        } else {
+            assert_eq!(ended.signal(), Some(libc::SIGABRT), "{case}: {ended:?}");
+            let says = ": 1 byte past a block of 720 bytes (thread ";
+            assert!(
+                ended.stderr.starts_with("hakmem: write to 0x") && ended.stderr.contains(says),
+                "{ended:?}"
+            );
+        }
+    }
+}

@@ -4,6 +4,7 @@ use super::SERVES;
 use super::stats::{Stats, achieved, process};
 use crate::base::account;
 use crate::base::units::{CACHE_LINE, SUPERSLAB};
+use crate::guarded;
 use crate::heap;
 use crate::large;
 use crate::os::{mapping, numa};
@@ -102,7 +103,7 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.huge.live_bytes = huge.live_bytes as u64;
     stats.huge.cached_bytes = huge.cached_bytes as u64;
     let large = huge.live_bytes + huge.cached_bytes + huge.address_bytes;
-    stats.bytes.mapped = (pool.mapped * SUPERSLAB + large) as u64;
+    stats.bytes.mapped = (pool.mapped * SUPERSLAB + large + guarded::mapped()) as u64;
     stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + huge.returned;

@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 /// What bytes are held for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Blocks of slabs in use that were ever handed out, live or free.
+    /// Blocks of slabs in use that were ever handed out, live or free; and the OS pages of live guarded blocks.
     Blocks,
     /// Free blocks on heaps' stacks. They are counted among [`Kind::Blocks`] as well.
     Stacks,

@@ -8,8 +8,8 @@
 //!   waste up to half of it.
 //! - A *run* class has one block of 1..=16 whole slots.
 //!
-//! A larger request is served by a large block. Three values of the directory's class byte stand for no class: [`LARGE`],
-//! [`OWN`] and [`CHECKED`].
+//! A larger request is served by a large block. Four values of the directory's class byte stand for no class: [`LARGE`],
+//! [`OWN`], [`CHECKED`] and [`GUARDED`].
 
 use super::units::{SLOT, SLOT_SHIFT};
 
@@ -32,12 +32,14 @@ pub(crate) const LARGE: u8 = 255;
 pub(crate) const OWN: u8 = 254;
 /// The directory's class byte of a slab of checked blocks.
 pub(crate) const CHECKED: u8 = 253;
+/// The directory's class byte of the guarded blocks' memory.
+pub(crate) const GUARDED: u8 = 252;
 /// The alignment every block of at least 16 bytes has.
 pub(crate) const MIN_ALIGN: usize = 16;
 
 const _: () = assert!(
-    CLASSES < CHECKED as usize && CHECKED < OWN && OWN < LARGE,
-    "a class fits the directory's byte beside LARGE, OWN and CHECKED"
+    CLASSES < GUARDED as usize && GUARDED < CHECKED && CHECKED < OWN && OWN < LARGE,
+    "a class fits the directory's byte beside LARGE, OWN, CHECKED and GUARDED"
 );
 
 /// Block size in bytes of each class.

@@ -214,6 +214,16 @@ impl Config {
         self.set(Knob::CheckOneIn, slabs)
     }
 
+    /// `HAKMEM_GUARD_EVERY`: how often a block is guarded against use beyond its end and after its free; 0 means never.
+    ///
+    /// ```
+    /// use hakmem_alloc::{Config, Hakmem};
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().guard_every(0));
+    /// ```
+    pub const fn guard_every(self, slow_paths: u32) -> Self {
+        self.set(Knob::GuardEvery, slow_paths)
+    }
+
     /// `HAKMEM_STATS`: whether statistics are printed at exit, and how.
     ///
     /// ```

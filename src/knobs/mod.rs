@@ -73,6 +73,8 @@ pub(crate) struct Knobs {
     pub(crate) check_one_in: u32,
     /// Whether checked blocks are reused late and in random order, and zeroed.
     pub(crate) hardened: bool,
+    /// One in so many slow paths of a thread is given a guarded block; 0 means none.
+    pub(crate) guard_every: u32,
     raw: [u32; COUNT],
     sources: [Source; COUNT],
 }
@@ -141,6 +143,7 @@ impl Knobs {
             deepbind: value(Knob::Deepbind) != 0,
             check_one_in: value(Knob::CheckOneIn),
             hardened: Profile::from_raw(value(Knob::Profile)) == Profile::Hardened,
+            guard_every: value(Knob::GuardEvery),
             raw,
             sources,
         }

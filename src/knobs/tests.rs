@@ -62,10 +62,10 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_REPORT_FILE=report",
             "HAKMEM_DEEPBIND=1",
             "HAKMEM_CHECK_ONE_IN=16",
+            "HAKMEM_GUARD_EVERY=17",
         ],
     );
     assert!(lines.is_empty(), "{lines:?}");
-    assert_eq!(knobs.check_one_in, 16);
     assert_eq!(knobs.profile, Profile::Speed);
     assert_eq!(knobs.thp, ThpPolicy::Never);
     assert_eq!(knobs.hugetlb, Hugetlb::Off);
@@ -75,12 +75,12 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.huge_cache_mb, 13);
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
-    assert!(!knobs.background);
-    assert!(knobs.verbose);
+    assert!(!knobs.background && knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Json);
     assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/%p");
     assert_eq!(knobs.report_file().unwrap().as_bytes(), b"report");
     assert!(knobs.deepbind);
+    assert_eq!((knobs.check_one_in, knobs.guard_every), (16, 17));
     assert!(
         printed(&knobs)
             .iter()
@@ -103,6 +103,7 @@ fn every_knob_can_be_set_in_code() {
         .huge_cache_mb(13)
         .heap_cache_kb(14)
         .purge_delay_ms(15)
+        .guard_every(16)
         .background(false)
         .check_one_in(0)
         .verbose(true)
@@ -120,11 +121,10 @@ fn every_knob_can_be_set_in_code() {
         knobs.retain_mb, None,
         "auto in code beats the profile's number"
     );
-    assert_eq!(knobs.huge_cache_mb, 13);
+    assert_eq!((knobs.huge_cache_mb, knobs.purge_delay_ms), (13, 15));
     assert_eq!(knobs.heap_cache_kb, Some(14));
-    assert_eq!(knobs.purge_delay_ms, 15);
-    assert!(!knobs.background);
-    assert!(knobs.verbose);
+    assert_eq!((knobs.check_one_in, knobs.guard_every), (0, 16));
+    assert!(!knobs.background && knobs.verbose);
     assert_eq!(knobs.stats, StatsMode::Text);
     assert_eq!(knobs.stats_file().unwrap().as_bytes(), b"/tmp/stats");
     assert_eq!(knobs.report_file().unwrap().as_bytes(), b"/tmp/report");

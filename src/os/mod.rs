@@ -9,6 +9,8 @@
 mod abi;
 pub(crate) mod achieved;
 pub(crate) mod clock;
+#[cfg(not(loom))]
+pub(crate) mod context;
 mod counted;
 #[cfg(not(loom))]
 mod dwarf;
@@ -30,7 +32,10 @@ pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+#[cfg(not(loom))]
 pub(crate) mod readable;
+#[cfg(not(loom))]
+pub(crate) mod segv;
 #[cfg(not(loom))]
 pub(crate) mod stack;
 pub(crate) mod sys;

@@ -8,6 +8,7 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::context::{Registers, registers_here};
 use super::frame::{self, Base, Cfa, Place, Rule};
 use super::sys::{self, page_size};
 use super::{object, readable};
@@ -43,34 +44,54 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 /// As [`capture`], and says how sure that is and why it ends.
 #[inline(never)]
 pub(crate) fn walk(to: &mut [usize]) -> Walk {
-    sys::preserve_errno(|| {
-        let mut frame = Frame::here();
-        let own = object::library();
-        let mut walk = Walk {
-            count: 0,
-            certain: 0,
-            end: End::Full,
-        };
-        // What is left out counts too, so that a damaged stack does not lead around in a circle.
-        for _ in 0..to.len() + 64 {
-            if let Some(end) = frame.up() {
-                walk.end = end;
-                break;
-            }
-            if own.as_ref().is_some_and(|own| own.contains(&frame.pc)) {
-                continue;
-            }
-            let Some(place) = to.get_mut(walk.count) else {
-                break;
-            };
-            *place = frame.pc;
-            walk.count += 1;
-            if frame.certain {
-                walk.certain = walk.count;
-            }
+    // Dropped after the walk, so that the frame it begins with is still there.
+    let _errno = sys::ErrnoGuard::new();
+    follow(Frame::here(), to, 0)
+}
+
+/// As [`walk`], from code of the calling thread that was interrupted. Its stack may not be the one in use. The first address
+/// stored is that behind the first byte of the instruction that was interrupted, so that each is behind a byte of its call.
+pub(crate) fn walk_from(at: Registers, to: &mut [usize]) -> Walk {
+    let stored = match to.first_mut() {
+        // Where no registers are known there is no such instruction.
+        Some(place) if at.pc != 0 => {
+            *place = at.pc + 1;
+            1
         }
-        walk
-    })
+        _ => 0,
+    };
+    let _errno = sys::ErrnoGuard::new();
+    follow(Frame::at(at), to, stored)
+}
+
+/// Stores the callers of a frame behind what is `stored`.
+#[inline(never)]
+fn follow(mut frame: Frame, to: &mut [usize], stored: usize) -> Walk {
+    let own = object::library();
+    let mut walk = Walk {
+        count: stored,
+        certain: stored,
+        end: End::Full,
+    };
+    // What is left out counts too, so that a damaged stack does not lead around in a circle.
+    for _ in 0..to.len() + 64 {
+        if let Some(end) = frame.up() {
+            walk.end = end;
+            break;
+        }
+        if own.as_ref().is_some_and(|own| own.contains(&frame.pc)) {
+            continue;
+        }
+        let Some(place) = to.get_mut(walk.count) else {
+            break;
+        };
+        *place = frame.pc;
+        walk.count += 1;
+        if frame.certain {
+            walk.certain = walk.count;
+        }
+    }
+    walk
 }
 
 /// The registers that one function of the stack runs with.
@@ -91,7 +112,7 @@ impl Frame {
     /// The calling function's own.
     #[inline(always)]
     fn here() -> Frame {
-        let [pc, sp, fp, link] = registers();
+        let [pc, sp, fp, link] = registers_here();
         Frame {
             pc,
             sp,
@@ -100,6 +121,19 @@ impl Frame {
             exact: true,
             certain: true,
             known: Known::page(sp),
+        }
+    }
+
+    fn at(Registers { pc, sp, fp, link }: Registers) -> Frame {
+        Frame {
+            pc,
+            sp,
+            fp,
+            link,
+            exact: true,
+            certain: true,
+            // The stack pointer is the program's, and may be anything.
+            known: Known { from: 0, to: 0 },
         }
     }
 
@@ -339,44 +373,6 @@ fn unpack(packed: u64) -> Option<Rule> {
         },
         signal: false,
     })
-}
-
-/// Program counter, stack pointer, frame pointer and link register of the function that this is inlined into.
-#[inline(always)]
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-fn registers() -> [usize; 4] {
-    let (pc, sp, fp): (usize, usize, usize);
-    // SAFETY: reads registers.
-    unsafe {
-        core::arch::asm!(
-            "lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp",
-            out(reg) pc, out(reg) sp, out(reg) fp,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    [pc, sp, fp, 0]
-}
-
-#[inline(always)]
-#[cfg(all(target_arch = "aarch64", not(miri)))]
-fn registers() -> [usize; 4] {
-    let (pc, sp, fp, link): (usize, usize, usize, usize);
-    // SAFETY: reads registers.
-    unsafe {
-        core::arch::asm!(
-            "adr {0}, .", "mov {1}, sp", "mov {2}, x29", "mov {3}, x30",
-            out(reg) pc, out(reg) sp, out(reg) fp, out(reg) link,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    [pc, sp, fp, link]
-}
-
-/// On other architectures no caller is found.
-#[inline(always)]
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-fn registers() -> [usize; 4] {
-    [1; 4]
 }
 
 #[cfg(all(test, not(miri)))]

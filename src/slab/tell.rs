@@ -7,6 +7,7 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::knobs;
+use crate::os::context::Registers;
 use crate::os::faults::{self, PATIENCE_MS};
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
@@ -59,9 +60,16 @@ impl<'a> Report<'a> {
     #[cold]
     #[inline(never)]
     pub(crate) fn end(&self) -> ! {
+        self.end_at(None)
+    }
+
+    /// As [`Report::end`], for an access of this thread that was interrupted there.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_at(&self, access: Option<Registers>) -> ! {
         let me = thread::me();
         match REPORTER.compare_exchange(0, me, Relaxed, Relaxed) {
-            Ok(_) => message::die_after(self.what, || sys::preserve_errno(|| self.tell())),
+            Ok(_) => message::die_after(self.what, || sys::preserve_errno(|| self.tell(access))),
             Err(other) if other != me => {
                 for _ in 0..PATIENCE_MS / 10 {
                     sys::sleep_us(10_000);
@@ -77,15 +85,15 @@ impl<'a> Report<'a> {
     }
 
     /// Writes what follows the first line, and all of it to the file of `HAKMEM_REPORT_FILE`.
-    fn tell(&self) {
+    fn tell(&self, access: Option<Registers>) {
         // SAFETY: the calling thread is the only one that ever reports.
         unsafe {
             let room = &mut *ROOM.0.get();
-            faults::end_by_abort(|| self.write(room));
+            faults::end_by_abort(|| self.write(room, access));
         }
     }
 
-    fn write(&self, room: &mut Room) {
+    fn write(&self, room: &mut Room, access: Option<Registers>) {
         let pid = thread::pid();
         let path = knobs::known().and_then(|knobs| knobs.report_file());
         // A pipe that nobody reads must not stop the process, which is to end.
@@ -104,8 +112,11 @@ impl<'a> Report<'a> {
         room.out
             .line(format_args!("process {pid}, thread {}", thread::tid()));
         let mut frames = [0; FRAMES];
-        let walk = stack::walk(&mut frames);
-        room.stack("this call", frames.get(..walk.count).unwrap_or(&[]), true);
+        let (what, walk) = match access {
+            Some(at) => ("this access", stack::walk_from(at, &mut frames)),
+            None => ("this call", stack::walk(&mut frames)),
+        };
+        room.stack(what, frames.get(..walk.count).unwrap_or(&[]), true);
         if walk.certain < walk.count {
             room.out.line(format_args!(
                 "  (from #{} on by frame pointers, as the code has no unwind table: a caller may be missing)",

@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 10] = [
     &["slab"],
     &["pool"],
     &["large"],
-    &["checked"],
+    &["checked", "guarded"],
     // The model checks of heaps stand beside them: the heaps themselves cannot be built for the model checker.
     &["heap", "heap_model"],
     &["api", "region"],

@@ -172,7 +172,7 @@ pub struct BatchStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ByteStats {
-    /// Address space mapped now: superslabs, live large blocks and freed ones.
+    /// Address space mapped now: superslabs, live large blocks and freed ones, and the 2 MiB for guarded blocks.
     pub mapped: u64,
     /// Resident memory that no live block uses: free slots and cached large blocks.
     pub retained: u64,

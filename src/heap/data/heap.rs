@@ -158,6 +158,8 @@ pub(crate) struct Heap {
     /// Of each bin, how many of its oldest blocks are known to lie in a row (`slow::watch`); 0 if nobody has looked since they
     /// came. It belongs to whoever may change the bin.
     pub(crate) rows: [u16; CLASSES],
+    /// Slow paths until one is given a guarded block, counted down to 1; 0 before it is known. The thread's alone.
+    pub(crate) until_guarded: u32,
     /// Each bin's place below its oldest block, which holds null. It is one of the bin's own, of a magazine, or of the stand-in
     /// while the bin has no places. It changes only under the lock.
     pub(crate) bottoms: [*mut *mut Block; CLASSES],

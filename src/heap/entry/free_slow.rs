@@ -1,8 +1,7 @@
 //! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
 //! all, which ends the process with one line.
 
-use crate::base::size_class::{self, CHECKED, LARGE};
-use crate::checked;
+use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::Heap;
 use crate::heap::data::tls;
@@ -17,6 +16,7 @@ use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::tell::Report;
+use crate::{checked, guarded};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -49,6 +49,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
         return tick::pass(clock::now_ms());
     }
     let class = tag.class();
+    if class == GUARDED as usize {
+        return guarded::free(ptr, None);
+    }
     if class == CHECKED as usize {
         return free_checked(ptr, None);
     }
@@ -131,22 +134,27 @@ pub(crate) unsafe fn bytes_of(ptr: *const u8, class: usize, asked: &'static str)
     size_class::size(class)
 }
 
-/// The same for a block of no class, large or checked, as `class` says.
+/// The same for a block of no class, large, checked or guarded, as `class` says.
 #[inline(never)]
 unsafe fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
     if class == CHECKED as usize {
         return checked::size_of(ptr, asked);
     }
+    if class == GUARDED as usize {
+        return guarded::size_of(ptr, asked);
+    }
     // SAFETY: the caller's promise.
     unsafe { large::usable_size(ptr.cast_mut()) }
 }
 
-/// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] for what may be one; ends the process where there is no block.
+/// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] or [`GUARDED`] for what may be one; ends the process where there
+/// is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
     let has_class = class < size_class::CLASSES;
-    if tag == Tag::NONE || (!has_class && class != LARGE as usize && class != CHECKED as usize) {
+    let without = [LARGE, CHECKED, GUARDED].map(usize::from);
+    if tag == Tag::NONE || (!has_class && !without.contains(&class)) {
         not_ours(
             asked,
             ptr,

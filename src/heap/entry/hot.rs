@@ -1,7 +1,8 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CHECKED, CLASSES, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{self, CHECKED, CLASSES, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX};
 use crate::checked::{self, Mode};
+use crate::guarded;
 use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
@@ -20,6 +21,7 @@ use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What the layer above wants: its configuration, and a call once the allocator works.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
-        if let Some(taken) = checked(size, align) {
+        if let Some(taken) = guarded(size, align).or_else(|| checked(size, align)) {
             return taken;
         }
         let fresh = from_anywhere(class);
@@ -117,6 +119,29 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         announce_null(caller);
     }
     fresh
+}
+
+/// A guarded block, if one is due. The bin stays empty.
+fn guarded(size: usize, align: usize) -> Option<Fresh> {
+    // No bin has blocks for a size of 0, so that each such call comes here; and there is little to find in one.
+    if size == 0 {
+        return None;
+    }
+    let heap = tls::current();
+    let ptr = if !heap.is_null() {
+        // SAFETY: the thread's own heap, and the word is its alone.
+        guarded::sample(unsafe { &mut (*heap).until_guarded }, size, align)
+    } else if checked::mode() == Mode::All {
+        // For all threads, as none has a heap. Threads that come at the same time may count one too few: Relaxed.
+        static UNTIL: AtomicU32 = AtomicU32::new(0);
+        let mut until = UNTIL.load(Relaxed);
+        let ptr = guarded::sample(&mut until, size, align);
+        UNTIL.store(until, Relaxed);
+        ptr
+    } else {
+        None
+    }?;
+    Some(Fresh { ptr, zero: false })
 }
 
 /// A checked block, if there is to be one.
@@ -342,12 +367,20 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let offset = class * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
-            if DIRECTORY.own_tag(ptr as usize).class() == CHECKED as usize {
-                return free_checked(ptr, Some(size));
-            }
-            return free_slow(ptr, Some(class));
+            return dealloc_slow(ptr, size, class);
         }
         push(front, ptr.cast(), offset);
+    }
+}
+
+/// A block that is not this heap's. A function of its own, so that the one before needs no registers saved.
+#[inline(never)]
+unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
+    match DIRECTORY.own_tag(ptr as usize).class() as u8 {
+        CHECKED => free_checked(ptr, Some(size)),
+        GUARDED => guarded::free(ptr, Some(size)),
+        // SAFETY: the caller gives the block up.
+        _ => unsafe { free_slow(ptr, Some(class)) },
     }
 }
 

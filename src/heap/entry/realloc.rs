@@ -1,14 +1,14 @@
 //! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
-//! copying otherwise.
+//! copying otherwise. A guarded block always moves: a use of its old address then faults.
 
-use crate::base::size_class::{self, CHECKED, RUN_MAX};
-use crate::checked;
+use crate::base::size_class::{self, CHECKED, GUARDED, RUN_MAX};
 use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot, threadless};
 use crate::heap::upkeep::{shortage, tick};
 use crate::large;
 use crate::os::sys::ErrnoGuard;
 use crate::os::{clock, findings};
+use crate::{checked, guarded};
 use core::ptr;
 
 /// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
@@ -57,10 +57,13 @@ fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: us
     if class == CHECKED as usize {
         return resize_checked(ptr, [old_size, new_size], align, true);
     }
+    if class == GUARDED as usize {
+        return guarded::shrink(ptr, new_size);
+    }
     class < size_class::CLASSES && may_stay(size_class::size(class), new_size)
 }
 
-/// The same for a block of no class, large or checked, if that can be done without a copy.
+/// The same for a block of no class, large, checked or guarded, if that can be done without a copy.
 ///
 /// # Safety
 /// As for [`realloc`]; the directory's class of the block is `class`.
@@ -74,6 +77,10 @@ unsafe fn without_class(
 ) -> Option<*mut u8> {
     if class == CHECKED as usize {
         return resize_checked(ptr, [old_size, new_size], align, false).then_some(ptr);
+    }
+    if class == GUARDED as usize {
+        guarded::compare(ptr, old_size);
+        return None;
     }
     if new_size <= RUN_MAX {
         return None;

@@ -1,13 +1,13 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use crate::base::size_class::CLASSES;
-use crate::checked;
+use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Heap, IDLE, lock, shared};
 use crate::heap::data::registry;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, open};
 use crate::slab::batch::Batch;
+use crate::{checked, guarded};
 use core::sync::atomic::Ordering;
 
 /// Sums over all heaps.
@@ -38,6 +38,11 @@ pub(crate) fn survey() -> Survey {
     checked::each_class(|class, slabs, allocated| {
         sums.slabs[class] += slabs;
         sums.live[class] += allocated as i64;
+    });
+    guarded::each_size(|size| {
+        if let Some(class) = size_class::of_size(size) {
+            sums.live[class] += 1;
+        }
     });
     for heap in registry::all() {
         // SAFETY: heaps live for ever.

@@ -28,7 +28,7 @@ use crate::os::thread;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
-use crate::{checked, knobs, large, pool};
+use crate::{checked, guarded, knobs, large, pool};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that may register at once.
@@ -65,10 +65,12 @@ pub(crate) fn register() {
     mine.store(0, Ordering::Relaxed);
 }
 
-/// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held at a time), and the rest.
+/// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held
+/// at a time), and the rest.
 fn globals() -> impl Iterator<Item = &'static Lock> {
     let checked = core::iter::once(checked::fork_lock());
     checked.chain(pool::fork_locks()).chain([
+        guarded::fork_lock(),
         large::fork_lock(),
         large::descriptor_lock(),
         large::seen_lock(),

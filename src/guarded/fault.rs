@@ -1,0 +1,49 @@
+//! Faults in the memory of guarded blocks.
+
+use super::{report, slots};
+use crate::os::segv::{Fault, Watch, Whose};
+use crate::os::sys;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// How often and how long a thread waits for the lock.
+const TRIES: u32 = 100;
+const TRY_US: u64 = 20_000;
+
+pub(super) static WATCH: Watch = Watch { whose, end };
+
+/// Whose fault it is. Runs in a handler of signals, on whatever stack.
+fn whose(addr: usize) -> Whose {
+    if !slots::holds(addr) {
+        return Whose::Others;
+    }
+    if with_lock(|| slots::try_is_open(addr)) != Some(true) {
+        return Whose::Ours;
+    }
+    // The block was given out while the fault was on its way: then the access succeeds when it is made again. If it faults again,
+    // the program took the access to its own block away, and its handler knows. Threads that fault by turns try more often:
+    // Relaxed.
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    if LAST.swap(addr, Relaxed) == addr {
+        Whose::Others
+    } else {
+        Whose::Nobodys
+    }
+}
+
+/// What `look` finds under the lock. The thread itself may hold it, if the fault is that of a handler of signals: then it is never
+/// free.
+fn with_lock<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    (0..TRIES).find_map(|_| {
+        let found = look();
+        if found.is_none() {
+            sys::sleep_us(TRY_US);
+        }
+        found
+    })
+}
+
+/// Ends the process for a fault. Runs in a handler of signals or instead of what faulted, whatever the thread was doing.
+fn end(fault: Fault) -> ! {
+    let slot = with_lock(|| slots::try_nearest(fault.addr));
+    report::fault(fault, slot.flatten().as_ref())
+}

@@ -1,0 +1,81 @@
+//! Guarded blocks: now and then a block lies alone on an OS page between pages without access, and its page has no access for a
+//! while once it is freed. A use beyond the block or after its free faults at the instruction that does it, and the process ends
+//! with a report that names the block.
+//!
+//! Which allocation is given one is decided where it is slow anyway ([`sample`]). The blocks lie in 2 MiB of their own, whose
+//! tags carry the class [`GUARDED`](crate::base::size_class::GUARDED), which matches no heap's: each free of such a block takes
+//! the slow path, at no cost to others. At most [`SLOTS`](slots::SLOTS) live at once, because each splits the kernel's mappings.
+//! Everything is under one lock, which ranks below those of the heaps and above those of the directory and the knobs.
+//!
+//! There are none if the handler of faults could dangle ([`object::stays`]), under a limit of address space, and after the
+//! kernel refused a call.
+
+mod fault;
+mod report;
+mod slot;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use crate::knobs;
+use crate::os::{object, sys};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub(crate) use slots::{compare, each_size, fork_lock, free, mapped, shrink, size_of};
+
+/// A guarded block for `size` bytes at `align`, if one is due: `until` counts the caller's slow paths down to 1, and is 0 before
+/// the first.
+#[inline]
+pub(crate) fn sample(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
+    if *until > 1 {
+        *until -= 1;
+        return None;
+    }
+    sample_slow(until, size, align)
+}
+
+#[cold]
+#[inline(never)]
+fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
+    if *until == 0 {
+        *until = draw();
+        if *until > 1 {
+            return None;
+        }
+    }
+    if !slots::fits(size, align) {
+        // It stays due: the next block that fits is guarded.
+        return None;
+    }
+    *until = draw();
+    slots::alloc(size, align, &fault::WATCH)
+}
+
+/// How many slow paths from now the next guarded block is due: the setting on average, so that no rhythm of the program's decides
+/// which of its blocks are guarded.
+fn draw() -> u32 {
+    // Unit tests count system calls and faults; those of this module ask for their blocks.
+    if cfg!(test) || !object::stays() {
+        return u32::MAX;
+    }
+    match knobs::get().guard_every {
+        0 => u32::MAX,
+        1 => 1,
+        every => every / 2 + 1 + (random() % u64::from(every)) as u32,
+    }
+}
+
+/// Threads that draw at once may get the same number: Relaxed.
+fn random() -> u64 {
+    static STATE: AtomicU64 = AtomicU64::new(0);
+    let last = match STATE.load(Relaxed) {
+        0 => sys::random() | 1,
+        state => state,
+    };
+    // Knuth's linear congruence; the low bits of its states are of little use.
+    let next = last
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    STATE.store(next, Relaxed);
+    next >> 33
+}

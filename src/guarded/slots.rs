@@ -1,0 +1,386 @@
+//! The OS pages of guarded blocks, and what is known of each block.
+
+use super::report::{self, Wrong};
+use super::slot::{Call, Slot, State};
+use crate::base::account::{self, Kind};
+use crate::base::size_class::{GUARDED, MIN_ALIGN};
+use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
+use crate::knobs;
+use crate::os::lock::{Lock, Locked, LockedGuard};
+use crate::os::mapping;
+use crate::os::memory;
+use crate::os::message::message;
+use crate::os::segv::{self, Watch};
+use crate::os::sys::{self, Errno, ErrnoGuard};
+use crate::slab::directory::{DIRECTORY, Tag};
+use core::ptr;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Most guarded blocks at once. With OS pages of 64 KiB fewer fit.
+pub(super) const SLOTS: usize = 64;
+/// What the bytes of a page beside its block hold. No text has it, and no small number.
+const CANARY: u8 = 0xE5;
+
+struct All {
+    base: usize,
+    /// No more blocks are guarded.
+    over: bool,
+    live: usize,
+    /// Blocks so far, and frees of them.
+    made: u64,
+    freed: u64,
+    slots: [Slot; SLOTS],
+}
+
+static ALL: Locked<All> = Locked::new(All {
+    base: 0,
+    over: false,
+    live: 0,
+    made: 0,
+    freed: 0,
+    slots: [Slot::UNUSED; SLOTS],
+});
+
+/// `All::base`, for those who may not wait for the lock. Released once the 2 MiB are there; they stay.
+static BASE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many slots there are: a page each, and one more page than slots between and around them.
+fn count() -> usize {
+    ((SUPERSLAB / sys::page_size() - 1) / 2).min(SLOTS)
+}
+
+/// Bytes of a page that a block takes up with its alignment. `None` if it does not fit.
+fn room(size: usize, align: usize) -> Option<usize> {
+    let room = size.max(1).checked_next_multiple_of(align.max(MIN_ALIGN))?;
+    (room <= sys::page_size()).then_some(room)
+}
+
+/// Whether such a block may be guarded.
+pub(super) fn fits(size: usize, align: usize) -> bool {
+    room(size, align).is_some()
+}
+
+impl All {
+    /// Where the page of a slot begins.
+    fn page(&self, index: usize) -> usize {
+        self.base + (2 * index + 1) * sys::page_size()
+    }
+
+    /// The slot on whose page an address lies.
+    fn slot_at(&self, addr: usize) -> Option<usize> {
+        let page = addr.wrapping_sub(self.base) / sys::page_size();
+        (page % 2 == 1 && page / 2 < count()).then_some(page / 2)
+    }
+
+    /// The slot of the live block that starts at an address.
+    fn block_at(&self, addr: usize) -> Result<usize, Wrong> {
+        let Some(index) = self.slot_at(addr) else {
+            return Err(Wrong::NoBlock);
+        };
+        let slot = &self.slots[index];
+        match slot.state {
+            State::Unused => Err(Wrong::NoBlock),
+            _ if slot.start != addr => Err(Wrong::NoStart),
+            State::Freed => Err(Wrong::Freed),
+            State::Live => Ok(index),
+        }
+    }
+
+    /// The block that an address without access is nearest to.
+    fn nearest(&self, addr: usize) -> Option<Slot> {
+        let page = addr.wrapping_sub(self.base) / sys::page_size();
+        let near = if page % 2 == 1 {
+            page / 2..page / 2 + 1
+        } else {
+            (page / 2).saturating_sub(1)..page / 2 + 1
+        };
+        let slots = self.slots.get(near.start..near.end.min(count()))?;
+        let used = slots.iter().filter(|slot| slot.state != State::Unused);
+        used.min_by_key(|slot| slot.distance(addr)).copied()
+    }
+
+    /// Makes the reservation, once.
+    fn make_ready(&mut self) -> Result<(), Errno> {
+        if self.base != 0 {
+            return Ok(());
+        }
+        let map = mapping::reserve_inaccessible(SUPERSLAB, SUPERSLAB, &DIRECTORY)?;
+        DIRECTORY.set(map.addr, TAGS, Tag::new(0, GUARDED));
+        self.base = map.addr;
+        // Release pairs with the Acquire in `holds`.
+        BASE.store(map.addr, Release);
+        Ok(())
+    }
+
+    /// The slot to use next: one that never was, else the one that was freed first.
+    fn next(&self) -> Option<usize> {
+        let slots = self.slots.iter().take(count()).enumerate();
+        let free = slots.filter(|(_, slot)| slot.state != State::Live);
+        free.min_by_key(|(_, slot)| slot.order).map(|(i, _)| i)
+    }
+
+    /// The parts of a slot's page that its block leaves.
+    fn beside(&self, index: usize) -> [(usize, usize); 2] {
+        let (page, slot) = (self.page(index), &self.slots[index]);
+        let end = page + sys::page_size();
+        [(page, slot.start - page), (slot.end(), end - slot.end())]
+    }
+
+    /// How far beyond the block the farthest byte lies that was overwritten beside it, negative in front of it.
+    ///
+    /// # Safety
+    /// The slot's page is accessible.
+    unsafe fn overwritten(&self, index: usize) -> Option<isize> {
+        let [before, behind] = self.beside(index);
+        let is_other = |byte: &u8| *byte != CANARY;
+        // SAFETY: parts of the page, which no other thread may write to.
+        let [before, behind] = [before, behind]
+            .map(|(addr, len)| unsafe { core::slice::from_raw_parts(addr as *const u8, len) });
+        // All bytes together: a page byte by byte takes thousands of instructions.
+        let differ = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | (byte ^ CANARY)) != 0;
+        if !differ(before) && !differ(behind) {
+            return None;
+        }
+        if let Some(last) = behind.iter().rposition(is_other) {
+            return Some(last as isize + 1);
+        }
+        let first = before.iter().position(is_other)?;
+        Some(first as isize - before.len() as isize)
+    }
+
+    /// The slot of the live block that starts at an address, of `size` bytes if the program says so.
+    fn block_of(&self, addr: usize, size: Option<usize>) -> Result<usize, Wrong> {
+        let index = self.block_at(addr)?;
+        match size.filter(|&size| size != self.slots[index].size) {
+            Some(named) => Err(Wrong::Size(named)),
+            None => Ok(index),
+        }
+    }
+
+    /// Frees the block that starts at an address.
+    fn free(&mut self, addr: usize, size: Option<usize>, call: Call) -> Result<(), Wrong> {
+        let index = self.block_of(addr, size)?;
+        let page_size = sys::page_size();
+        // The program may have taken the access to its page away, or kept the page from a forked child.
+        // SAFETY: the page is the block's, which the caller gives up.
+        let opened = unsafe { mapping::make_writable(self.page(index), page_size) };
+        if opened.is_ok() {
+            // SAFETY: just opened.
+            let overwritten = unsafe { self.overwritten(index) };
+            if let Some(far) = overwritten {
+                return Err(Wrong::Overwritten(far));
+            }
+        }
+        self.freed += 1;
+        self.live -= 1;
+        let slot = &mut self.slots[index];
+        slot.state = State::Freed;
+        slot.freed = call;
+        slot.order = self.freed;
+        account::change(Kind::Blocks, page_size, 0);
+        // SAFETY: the caller gave up the only block of the page.
+        let closed = unsafe { mapping::make_inaccessible(self.page(index), page_size) };
+        if let Err(errno) = opened.and(closed) {
+            self.give_up("mprotect", errno);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, what: &str, errno: Errno) {
+        self.over = true;
+        if knobs::get().verbose {
+            message!("guarded blocks: {what} was refused ({errno}); no more are made");
+        }
+    }
+}
+
+/// Has faults go to `watch`, once, and returns whether they do. No lock is held: a program may have a `sigaction` of its own, which
+/// allocates. For the threads that come meanwhile, for ever if it was refused, and for a child that was forked meanwhile, they
+/// do not.
+fn is_watched(watch: &'static Watch) -> bool {
+    const NOT_YET: usize = 0;
+    const TRIED: usize = 1;
+    const DONE: usize = 2;
+    static WATCHED: AtomicUsize = AtomicUsize::new(NOT_YET);
+    // Acquire pairs with the Release below.
+    let was = WATCHED.load(Acquire);
+    if was != NOT_YET {
+        return was == DONE;
+    }
+    // The exchange orders nothing: Relaxed.
+    let mine = WATCHED.compare_exchange(NOT_YET, TRIED, Relaxed, Relaxed);
+    if mine.is_err() {
+        return false;
+    }
+    match segv::watch(watch) {
+        Ok(()) => WATCHED.store(DONE, Release),
+        Err(errno) => {
+            ALL.lock().give_up("a handler of faults", errno);
+            return false;
+        }
+    }
+    true
+}
+
+/// A guarded block, if there is room for one. Faults in the memory of such blocks go to `watch`. `errno` is the caller's to keep.
+pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<*mut u8> {
+    let page_size = sys::page_size();
+    let room = room(size, align)?;
+    if memory::addresses_are_limited() {
+        return None;
+    }
+    let call = Call::now();
+    if !is_watched(watch) {
+        return None;
+    }
+    let mut all = ALL.lock();
+    if all.over {
+        return None;
+    }
+    if let Err(errno) = all.make_ready() {
+        all.give_up("memory", errno);
+        return None;
+    }
+    let index = all.next()?;
+    let page = all.page(index);
+    // SAFETY: a page of the reservation that holds no live block.
+    if let Err(errno) = unsafe { mapping::make_writable(page, page_size) } {
+        all.give_up("mprotect", errno);
+        return None;
+    }
+    all.made += 1;
+    let start = match all.made % 2 {
+        1 => page + page_size - room,
+        _ => page,
+    };
+    all.slots[index] = Slot {
+        state: State::Live,
+        start,
+        size,
+        made: call,
+        ..Slot::UNUSED
+    };
+    for (addr, len) in all.beside(index) {
+        // SAFETY: parts of the page, which is nobody's yet.
+        unsafe { ptr::write_bytes(addr as *mut u8, CANARY, len) };
+    }
+    all.live += 1;
+    account::change(Kind::Blocks, 0, page_size);
+    Some(start as *mut u8)
+}
+
+/// Frees a guarded block, of `size` bytes if the program says so. Ends the process if it is none, or was written beyond.
+#[cold]
+#[inline(never)]
+pub(crate) fn free(ptr: *mut u8, size: Option<usize>) {
+    let _errno = ErrnoGuard::new();
+    let call = Call::now();
+    let mut all = ALL.lock();
+    if let Err(wrong) = all.free(ptr as usize, size, call) {
+        end(all, "free", ptr, wrong);
+    }
+}
+
+/// Ends the process. The line is written once the lock is free: a handler of SIGABRT may allocate.
+fn end(all: LockedGuard<'_, All>, asked: &str, ptr: *const u8, wrong: Wrong) -> ! {
+    let slot = all.slot_at(ptr as usize);
+    let slot = slot.map_or(Slot::UNUSED, |index| all.slots[index]);
+    drop(all);
+    report::call(asked, ptr, wrong, &slot)
+}
+
+/// Bytes of the guarded block at `ptr`: what was asked for. Ends the process if it is none; `asked` is what the program called.
+#[cold]
+#[inline(never)]
+pub(crate) fn size_of(ptr: *const u8, asked: &str) -> usize {
+    let all = ALL.lock();
+    match all.block_at(ptr as usize) {
+        Ok(index) => all.slots[index].size,
+        Err(wrong) => end(all, asked, ptr, wrong),
+    }
+}
+
+/// The program says that the guarded block at `ptr` has `size` bytes. Ends the process if that is not so.
+pub(crate) fn compare(ptr: *const u8, size: usize) {
+    let all = ALL.lock();
+    if let Err(wrong) = all.block_of(ptr as usize, Some(size)) {
+        end(all, "realloc", ptr, wrong);
+    }
+}
+
+/// Makes the guarded block at `ptr` smaller where it is. Returns false, with the block as it was, if `size` is more than it has.
+pub(crate) fn shrink(ptr: *mut u8, size: usize) -> bool {
+    let mut all = ALL.lock();
+    let index = match all.block_at(ptr as usize) {
+        Ok(index) => index,
+        Err(wrong) => end(all, "realloc", ptr, wrong),
+    };
+    let slot = &mut all.slots[index];
+    if size > slot.size {
+        return false;
+    }
+    let gone = slot.size - size;
+    slot.size = size;
+    // SAFETY: bytes of the block that its owner gives up.
+    unsafe { ptr::write_bytes((slot.start + size) as *mut u8, CANARY, gone) };
+    true
+}
+
+/// Calls `visit` with the size of each live guarded block.
+pub(crate) fn each_size(mut visit: impl FnMut(usize)) {
+    let all = ALL.lock();
+    let live = all.slots.iter().filter(|slot| slot.state == State::Live);
+    live.for_each(|slot| visit(slot.size));
+}
+
+/// Bytes of address space reserved.
+pub(crate) fn mapped() -> usize {
+    // Relaxed: a number for statistics.
+    if BASE.load(Relaxed) == 0 {
+        0
+    } else {
+        SUPERSLAB
+    }
+}
+
+/// For fork: the lock.
+pub(crate) fn fork_lock() -> &'static Lock {
+    ALL.raw()
+}
+
+/// Whether an address lies in the memory of guarded blocks. May be called anywhere.
+pub(super) fn holds(addr: usize) -> bool {
+    // Acquire pairs with the Release in `make_ready`.
+    let base = BASE.load(Acquire);
+    base != 0 && addr.wrapping_sub(base) < SUPERSLAB
+}
+
+/// Whether an address lies on the page of a live block. `None` while another thread holds the lock.
+pub(super) fn try_is_open(addr: usize) -> Option<bool> {
+    let all = ALL.try_lock()?;
+    let slot = all.slot_at(addr).map(|index| &all.slots[index]);
+    Some(slot.is_some_and(|slot| slot.state == State::Live))
+}
+
+/// The block that an address without access is nearest to. `None` while another thread holds the lock.
+pub(super) fn try_nearest(addr: usize) -> Option<Option<Slot>> {
+    ALL.try_lock().map(|all| all.nearest(addr))
+}
+
+#[cfg(test)]
+pub(super) mod seen {
+    use super::*;
+
+    pub(in super::super) fn live() -> usize {
+        ALL.lock().live
+    }
+
+    pub(in super::super) fn is_over() -> bool {
+        ALL.lock().over
+    }
+
+    pub(in super::super) fn most() -> usize {
+        count()
+    }
+}
