@@ -60,6 +60,8 @@ pub(crate) mod checked {
     /// Where one slab in N is checked: most bytes that all checked slabs and what belongs to them have. With the sites of calls
     /// and the table of slabs it is 256 KiB.
     pub(crate) const MOST: usize = (256 - 36) << 10;
+    /// There, bytes of blocks ever handed out from which a slab may be a checked one.
+    pub(crate) const FROM: usize = 1 << 20;
     /// There, the most blocks of one slab that are used. Three slabs have room at that.
     pub(crate) const BLOCKS: usize = 256;
     /// There, slow paths from one that gets a checked block to the next. Guess.

@@ -4,6 +4,8 @@
 //! they open; when it is time, the next slow path opens a checked one, for what it was asked for, and slow paths get a block
 //! of it now and then until it is full.
 
+use crate::base::account::{self, Kind};
+use crate::base::tuning::checked as tuning;
 use crate::knobs;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
@@ -18,9 +20,6 @@ pub(crate) enum Mode {
     /// Take nothing else.
     All,
 }
-
-/// The first slab of a process that may be a checked one: with those before, it has a MiB.
-const FIRST: u32 = 16;
 
 /// All words here are Relaxed: what they lead to is under the store's lock.
 static MODE: AtomicU8 = AtomicU8::new(Mode::Off as u8);
@@ -41,7 +40,6 @@ pub(crate) fn init() {
         0 => {}
         1 => set(Mode::All),
         n => {
-            LEFT.store(FIRST, Relaxed);
             INTERVAL.store(n, Relaxed);
         }
     }
@@ -89,6 +87,10 @@ pub(crate) fn slab_opened() {
     let left = LEFT.load(Relaxed);
     if left > 1 {
         LEFT.store(left - 1, Relaxed);
+        return;
+    }
+    // A program with a block of each size has many slabs and little memory.
+    if account::of(Kind::Blocks) < tuning::FROM {
         return;
     }
     LEFT.store(interval, Relaxed);

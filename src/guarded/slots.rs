@@ -224,6 +224,7 @@ fn is_watched(watch: &'static Watch) -> bool {
 }
 
 /// A guarded block, if there is room for one. Faults in the memory of such blocks go to `watch`. `errno` is the caller's to keep.
+#[inline(never)]
 pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<*mut u8> {
     let page_size = sys::page_size();
     let room = room(size, align)?;
