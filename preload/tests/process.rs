@@ -72,6 +72,18 @@ fn small(malloc_of: &str) -> (u64, u64) {
     (figures[0], figures[1])
 }
 
+/// A slab for each of many sizes is more than a MiB of slabs, but not of blocks: none is checked yet, as one is where all are.
+#[test]
+fn many_sizes_are_not_much_memory() {
+    let program = compile("sizes.c", &[]);
+    for (one_in, checked) in [("2", "0"), ("1", "64")] {
+        let mut command = command(&program, OURS);
+        command.env("HAKMEM_CHECK_ONE_IN", one_in);
+        let ended = run(&mut command, Duration::from_secs(60));
+        assert_eq!(ended.output().trim(), checked, "{one_in}: {ended:?}");
+    }
+}
+
 /// What a start runs has a mapping of its own, 56 KiB, and of the rest the kernel maps 64 KiB around a page that is missing, or a
 /// little more if that lies near the mapping's start. In any other order than that of order.ld the whole code is resident,
 /// 240 KiB.

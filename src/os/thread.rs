@@ -220,6 +220,16 @@ pub(crate) fn stdio_lock() -> Option<(unsafe extern "C" fn(), unsafe extern "C" 
 /// Starts a detached thread of the allocator's own and returns whether the C library did. No lock may be held.
 #[cold]
 pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+    spawn_for(body, ptr::null_mut()).is_ok()
+}
+
+/// The same for a body that is given `arg`; no lock of the allocator's may be held. In the child of a fork it works whatever the
+/// parent's other threads did, where a thread of the standard library may wait for a lock that one of them held as it started.
+#[cold]
+pub(crate) fn spawn_for(
+    body: extern "C" fn(*mut c_void) -> *mut c_void,
+    arg: *mut c_void,
+) -> Result<(), Errno> {
     pin();
     // SAFETY: plain pthread calls on locals. The new thread inherits the mask, so all signals stay blocked in it.
     unsafe {
@@ -232,10 +242,13 @@ pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
         libc::pthread_attr_setstacksize(attr.as_mut_ptr(), tuning::helper::STACK);
         libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), body, ptr::null_mut());
+        let code = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), body, arg);
         libc::pthread_attr_destroy(attr.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
-        code == 0
+        match code {
+            0 => Ok(()),
+            code => Err(Errno(code)),
+        }
     }
 }
 

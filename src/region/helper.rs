@@ -3,6 +3,7 @@
 //! One thread serves all tickets, one step of each in turn. All signals are blocked in it. A forked child starts its own: it
 //! recognises the parent's helper as another process's and never uses it, nor its locks.
 
+use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -10,13 +11,12 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use super::ticket::{Ticket, TicketState};
 use super::work::Work;
 use crate::os::sys;
-use crate::os::thread::{Process, process};
+use crate::os::thread::{Process, process, spawn_for};
 
 /// How long the thread stays without work.
 const LINGER: Duration = Duration::from_secs(1);
@@ -92,29 +92,16 @@ pub(super) fn submit(work: Work) -> io::Result<Ticket> {
 }
 
 fn start(helper: &'static Helper) -> io::Result<()> {
-    // The new thread inherits the mask.
-    let before = block_signals();
-    let outcome = thread::Builder::new()
-        .name("hakmem-prefault".into())
-        .spawn(move || serve(helper));
-    restore_signals(&before);
-    outcome.map(|_| ())
+    let arg = ptr::from_ref(helper).cast_mut().cast();
+    spawn_for(run, arg).map_err(|error| io::Error::from_raw_os_error(error.0))
 }
 
-fn block_signals() -> libc::sigset_t {
-    // SAFETY: fills two sets and sets this thread's mask; with a valid `how` it cannot fail.
-    unsafe {
-        let mut all: libc::sigset_t = core::mem::zeroed();
-        let mut before: libc::sigset_t = core::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        before
-    }
-}
-
-fn restore_signals(mask: &libc::sigset_t) {
-    // SAFETY: sets this thread's mask to what it was.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+extern "C" fn run(helper: *mut c_void) -> *mut c_void {
+    // Without a name it does what it does.
+    let _ = sys::name_thread(c"hakmem-prefault");
+    // SAFETY: what `start` was given, which lives for ever.
+    serve(unsafe { &*helper.cast::<Helper>() });
+    ptr::null_mut()
 }
 
 impl Helper {

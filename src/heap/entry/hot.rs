@@ -10,7 +10,7 @@ use crate::heap::data::heap::{Front, Heap, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_slow};
-use crate::heap::entry::threadless;
+use crate::heap::entry::{chosen, threadless};
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{refill, watch};
 use crate::heap::thread::{attach, fork};
@@ -21,7 +21,6 @@ use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What the layer above wants: its configuration, and a call once the allocator works.
 #[derive(Debug)]
@@ -105,7 +104,7 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
-        if let Some(taken) = guarded(size, align).or_else(|| checked(size, align)) {
+        if let Some(taken) = chosen::guarded(size, align).or_else(|| chosen::checked(size, align)) {
             return taken;
         }
         let fresh = from_anywhere(class);
@@ -119,55 +118,6 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         announce_null(caller);
     }
     fresh
-}
-
-/// A guarded block, if one is due. The bin stays empty.
-fn guarded(size: usize, align: usize) -> Option<Fresh> {
-    // No bin has blocks for a size of 0, so that each such call comes here; and there is little to find in one.
-    if size == 0 {
-        return None;
-    }
-    let heap = tls::current();
-    let ptr = if !heap.is_null() {
-        // SAFETY: the thread's own heap, and the word is its alone.
-        guarded::sample(unsafe { &mut (*heap).until_guarded }, size, align)
-    } else if checked::mode() == Mode::All {
-        // For all threads, as none has a heap. Threads that come at the same time may count one too few: Relaxed.
-        static UNTIL: AtomicU32 = AtomicU32::new(0);
-        let mut until = UNTIL.load(Relaxed);
-        let ptr = guarded::sample(&mut until, size, align);
-        UNTIL.store(until, Relaxed);
-        ptr
-    } else {
-        None
-    }?;
-    Some(Fresh { ptr, zero: false })
-}
-
-/// A checked block, if there is to be one.
-#[inline]
-fn checked(size: usize, align: usize) -> Option<Fresh> {
-    if checked::mode() == Mode::Off && attach::is_ready() {
-        return None;
-    }
-    checked_slow(size, align)
-}
-
-#[inline(never)]
-fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
-    // Whether blocks are checked is known once the knobs are.
-    if !attach::ensure_ready() {
-        return None;
-    }
-    let taken = match checked::mode() {
-        Mode::Off => None,
-        Mode::Some => checked::sample(size, align, threadless::thread()),
-        Mode::All => checked::alloc(size, align, threadless::thread()),
-    };
-    taken.map(|taken| Fresh {
-        ptr: taken.ptr,
-        zero: taken.zero,
-    })
 }
 
 /// Null is about to be returned.

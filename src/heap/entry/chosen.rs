@@ -1,0 +1,58 @@
+//! Allocations that get a guarded or a checked block in place of one of a bin.
+
+use crate::checked::{self, Mode};
+use crate::guarded;
+use crate::heap::data::fresh::Fresh;
+use crate::heap::data::tls;
+use crate::heap::entry::threadless;
+use crate::heap::thread::attach;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A guarded block, if one is due. The bin stays empty.
+pub(super) fn guarded(size: usize, align: usize) -> Option<Fresh> {
+    // No bin has blocks for a size of 0, so that each such call comes here; and there is little to find in one.
+    if size == 0 {
+        return None;
+    }
+    let heap = tls::current();
+    let ptr = if !heap.is_null() {
+        // SAFETY: the thread's own heap, and the word is its alone.
+        guarded::sample(unsafe { &mut (*heap).until_guarded }, size, align)
+    } else if checked::mode() == Mode::All {
+        // For all threads, as none has a heap. Threads that come at the same time may count one too few: Relaxed.
+        static UNTIL: AtomicU32 = AtomicU32::new(0);
+        let mut until = UNTIL.load(Relaxed);
+        let ptr = guarded::sample(&mut until, size, align);
+        UNTIL.store(until, Relaxed);
+        ptr
+    } else {
+        None
+    }?;
+    Some(Fresh { ptr, zero: false })
+}
+
+/// A checked block, if there is to be one.
+#[inline]
+pub(super) fn checked(size: usize, align: usize) -> Option<Fresh> {
+    if checked::mode() == Mode::Off && attach::is_ready() {
+        return None;
+    }
+    checked_slow(size, align)
+}
+
+#[inline(never)]
+fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
+    // Whether blocks are checked is known once the knobs are.
+    if !attach::ensure_ready() {
+        return None;
+    }
+    let taken = match checked::mode() {
+        Mode::Off => None,
+        Mode::Some => checked::sample(size, align, threadless::thread()),
+        Mode::All => checked::alloc(size, align, threadless::thread()),
+    };
+    taken.map(|taken| Fresh {
+        ptr: taken.ptr,
+        zero: taken.zero,
+    })
+}
