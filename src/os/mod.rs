@@ -32,7 +32,6 @@ pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
-#[cfg(not(loom))]
 pub(crate) mod readable;
 #[cfg(not(loom))]
 pub(crate) mod segv;
