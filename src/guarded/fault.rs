@@ -16,7 +16,7 @@ fn whose(addr: usize) -> Whose {
     if !slots::holds(addr) {
         return Whose::Others;
     }
-    if with_lock(|| slots::try_is_open(addr)) != Some(true) {
+    if !slots::is_open(addr) {
         return Whose::Ours;
     }
     // The block was given out while the fault was on its way: then the access succeeds when it is made again. If it faults again,

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::knobs;
 use crate::os::{object, sys};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 pub(crate) use slots::{compare, each_size, fork_lock, free, mapped, shrink, size_of};
 
@@ -39,7 +39,10 @@ pub(crate) fn sample(until: &mut u32, size: usize, align: usize) -> Option<*mut 
 fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
     if *until == 0 {
         *until = draw();
-        if *until > 1 {
+        // Rust's standard library asks whether there is a handler of SIGSEGV, allocates for the first time, and then installs its
+        // own: one that was installed in between would be lost. Relaxed: a flag that goes with nothing.
+        static BEGUN: AtomicBool = AtomicBool::new(false);
+        if *until > 1 || !BEGUN.swap(true, Relaxed) {
             return None;
         }
     }

@@ -14,8 +14,8 @@ use crate::os::segv::{self, Watch};
 use crate::os::sys::{self, Errno, ErrnoGuard};
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Most guarded blocks at once. With OS pages of 64 KiB fewer fit.
 pub(super) const SLOTS: usize = 64;
@@ -44,6 +44,10 @@ static ALL: Locked<All> = Locked::new(All {
 
 /// `All::base`, for those who may not wait for the lock. Released once the 2 MiB are there; they stay.
 static BASE: AtomicUsize = AtomicUsize::new(0);
+/// Which slots hold a live block, a bit each, for a handler of signals: the thread that it interrupts may hold the lock, and so may
+/// one that is stopped.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(SLOTS <= 64, "a bit each");
 
 /// How many slots there are: a page each, and one more page than slots between and around them.
 fn count() -> usize {
@@ -174,6 +178,9 @@ impl All {
         }
         self.freed += 1;
         self.live -= 1;
+        // Before the page is closed. A fault on the way to here is one of a use after the free. Relaxed: written under the lock,
+        // and a thread that may use the block knows of it by way of the allocation, one that may not may see either.
+        OPEN.fetch_and(!(1 << index), Relaxed);
         let slot = &mut self.slots[index];
         slot.state = State::Freed;
         slot.freed = call;
@@ -231,6 +238,10 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
     if memory::addresses_are_limited() {
         return None;
     }
+    // Before the stack is walked. Relaxed: under the lock it is looked again.
+    if OPEN.load(Relaxed).count_ones() as usize == count() {
+        return None;
+    }
     let call = Call::now();
     if !is_watched(watch) {
         return None;
@@ -267,6 +278,8 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
         unsafe { ptr::write_bytes(addr as *mut u8, CANARY, len) };
     }
     all.live += 1;
+    // Relaxed: see `free`.
+    OPEN.fetch_or(1 << index, Relaxed);
     account::change(Kind::Blocks, 0, page_size);
     Some(start as *mut u8)
 }
@@ -357,11 +370,11 @@ pub(super) fn holds(addr: usize) -> bool {
     base != 0 && addr.wrapping_sub(base) < SUPERSLAB
 }
 
-/// Whether an address lies on the page of a live block. `None` while another thread holds the lock.
-pub(super) fn try_is_open(addr: usize) -> Option<bool> {
-    let all = ALL.try_lock()?;
-    let slot = all.slot_at(addr).map(|index| &all.slots[index]);
-    Some(slot.is_some_and(|slot| slot.state == State::Live))
+/// Whether an address that [`holds`] lies on the page of a live block. May be called anywhere.
+pub(super) fn is_open(addr: usize) -> bool {
+    // Relaxed: `holds` found it.
+    let page = addr.wrapping_sub(BASE.load(Relaxed)) / sys::page_size();
+    page % 2 == 1 && page / 2 < count() && OPEN.load(Relaxed) >> (page / 2) & 1 != 0
 }
 
 /// The block that an address without access is nearest to. `None` while another thread holds the lock.
