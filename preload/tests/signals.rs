@@ -110,6 +110,17 @@ fn what_succeeds_leaves_errno_alone() {
     }
 }
 
+/// A fault on a block of the program's own is the program's, whatever the thread was doing when a signal interrupted it.
+#[test]
+fn faults_of_a_handler_of_signals_are_the_programs() {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let mut command = command(compiled("alarms.c", &PROGRAM), OURS);
+    let said = run(command.env("HAKMEM_GUARD_EVERY", "1"), LIMIT).output();
+    let (alarms, faults) = said.trim().split_once(' ').expect("two numbers");
+    assert_eq!(alarms, faults);
+    assert_ne!(alarms, "0");
+}
+
 /// Under a guarded block for each slow path, so that the library's handler of faults stands in front of the program's, behind it,
 /// or alone.
 #[test]

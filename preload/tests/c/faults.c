@@ -53,8 +53,10 @@ int main(int argc, char **argv)
     jumps = strcmp(when, "jump") == 0 ? 1 : strcmp(when, "jump-open") == 0 ? 2 : 0;
     if (strcmp(when, "after") != 0)
         install(jumps == 2 ? SA_NODEFER : 0);
-    /* The thread's first block is never guarded. Of those of a size whose bin is empty each is, under HAKMEM_GUARD_EVERY=1. */
+    /* The thread's first block is never guarded, nor is the process's next that finds its bin empty. Of those of a size whose
+       bin is empty each is then, under HAKMEM_GUARD_EVERY=1. */
     free(malloc(3000));
+    free(malloc(2000));
     char *blocks[4];
     for (int i = 0; i < 4; i++) {
         blocks[i] = malloc(720);
