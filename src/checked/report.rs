@@ -6,7 +6,7 @@ use super::record::{Event, Record, State};
 use super::site;
 use super::slab::Checked;
 use crate::os::{clock, thread};
-use crate::slab::tell::{Report, check_each};
+use crate::slab::tell::{NAME_THE_SIZE, ONE_TOO_MANY, Report, WHERE_FROM, check_each};
 use core::fmt::{self, Display, Formatter};
 
 /// What a program did. The first field says which call brought it to light.
@@ -76,15 +76,9 @@ impl Finding {
             {
                 check_each()
             }
-            What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh) => {
-                "look where this call has its address from; a block is named by the address that its allocation returned"
-            }
-            What::NotInUse(..) => {
-                "one of the two calls is too many: find out which of them owned the block"
-            }
-            What::Size(..) => {
-                "name the size that was asked for, or the same layout, where the block is given back"
-            }
+            What::Nowhere(_) | What::Inside(..) | What::NotInUse(_, State::Fresh) => WHERE_FROM,
+            What::NotInUse(..) => ONE_TOO_MANY,
+            What::Size(..) => NAME_THE_SIZE,
             What::Overflow(..) => {
                 "the write happened after the allocation and before this call: look for code that takes the block for longer"
             }

@@ -30,20 +30,15 @@ fn whose(addr: usize) -> Whose {
     }
 }
 
-/// What `look` finds under the lock. The thread itself may hold it, if the fault is that of a handler of signals: then it is never
-/// free.
-fn with_lock<T>(look: impl Fn() -> Option<T>) -> Option<T> {
-    (0..TRIES).find_map(|_| {
-        let found = look();
+/// Ends the process for a fault. Runs in a handler of signals or instead of what faulted, whatever the thread was doing.
+fn end(fault: Fault) -> ! {
+    // The thread itself may hold the lock, if the fault is that of a handler of signals: then it is never free.
+    let slot = (0..TRIES).find_map(|_| {
+        let found = slots::try_nearest(fault.addr);
         if found.is_none() {
             sys::sleep_us(TRY_US);
         }
         found
-    })
-}
-
-/// Ends the process for a fault. Runs in a handler of signals or instead of what faulted, whatever the thread was doing.
-fn end(fault: Fault) -> ! {
-    let slot = with_lock(|| slots::try_nearest(fault.addr));
+    });
     report::fault(fault, slot.flatten().as_ref())
 }

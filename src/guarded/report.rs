@@ -4,7 +4,7 @@ use super::slot::{Slot, State};
 use crate::os::context::Registers;
 use crate::os::segv::{Access, Fault};
 use crate::os::{clock, thread};
-use crate::slab::tell::Report;
+use crate::slab::tell::{NAME_THE_SIZE, ONE_TOO_MANY, Report, WHERE_FROM};
 use core::fmt;
 
 /// What is wrong with a call.
@@ -47,7 +47,7 @@ pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! 
         ),
         Wrong::Freed => end(
             slot,
-            "one of the two calls is too many: find out which of them owned the block",
+            ONE_TOO_MANY,
             None,
             format_args!(
                 "{}{asked} of {ptr:p}: this block of {size} bytes is free already {}; stopping before it is given out twice",
@@ -57,7 +57,7 @@ pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! 
         ),
         Wrong::Size(named) => end(
             slot,
-            "name the size that was asked for, or the same layout, where the block is given back",
+            NAME_THE_SIZE,
             None,
             format_args!(
                 "{asked} of {ptr:p}: the layout has {named} bytes, this block {size} {}; stopping before memory is damaged",
@@ -77,9 +77,6 @@ pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! 
         ),
     }
 }
-
-/// What to do about a call that names no block.
-const WHERE_FROM: &str = "look where this call has its address from; a block is named by the address that its allocation returned";
 
 /// Ends the process for a fault.
 #[cold]

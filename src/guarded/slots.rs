@@ -23,10 +23,8 @@ pub(super) const SLOTS: usize = 64;
 const CANARY: u8 = 0xE5;
 
 struct All {
-    base: usize,
     /// No more blocks are guarded.
     over: bool,
-    live: usize,
     /// Blocks so far, and frees of them.
     made: u64,
     freed: u64,
@@ -34,15 +32,13 @@ struct All {
 }
 
 static ALL: Locked<All> = Locked::new(All {
-    base: 0,
     over: false,
-    live: 0,
     made: 0,
     freed: 0,
     slots: [Slot::UNUSED; SLOTS],
 });
 
-/// `All::base`, for those who may not wait for the lock. Released once the 2 MiB are there; they stay.
+/// Where the 2 MiB begin; 0 before they are there. Written under the lock, and they stay.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 /// Which slots hold a live block, a bit each, for a handler of signals: the thread that it interrupts may hold the lock, and so may
 /// one that is stopped.
@@ -60,26 +56,26 @@ fn room(size: usize, align: usize) -> Option<usize> {
     (room <= sys::page_size()).then_some(room)
 }
 
+/// Where the page of a slot begins. Relaxed, here and in [`slot_at`]: whoever holds the lock or asked [`holds`] sees it.
+fn page(index: usize) -> usize {
+    BASE.load(Relaxed) + (2 * index + 1) * sys::page_size()
+}
+
+/// The slot on whose page an address lies.
+fn slot_at(addr: usize) -> Option<usize> {
+    let page = addr.wrapping_sub(BASE.load(Relaxed)) / sys::page_size();
+    (page % 2 == 1 && page / 2 < count()).then_some(page / 2)
+}
+
 /// Whether such a block may be guarded.
 pub(super) fn fits(size: usize, align: usize) -> bool {
     room(size, align).is_some()
 }
 
 impl All {
-    /// Where the page of a slot begins.
-    fn page(&self, index: usize) -> usize {
-        self.base + (2 * index + 1) * sys::page_size()
-    }
-
-    /// The slot on whose page an address lies.
-    fn slot_at(&self, addr: usize) -> Option<usize> {
-        let page = addr.wrapping_sub(self.base) / sys::page_size();
-        (page % 2 == 1 && page / 2 < count()).then_some(page / 2)
-    }
-
     /// The slot of the live block that starts at an address.
     fn block_at(&self, addr: usize) -> Result<usize, Wrong> {
-        let Some(index) = self.slot_at(addr) else {
+        let Some(index) = slot_at(addr) else {
             return Err(Wrong::NoBlock);
         };
         let slot = &self.slots[index];
@@ -93,7 +89,7 @@ impl All {
 
     /// The block that an address without access is nearest to.
     fn nearest(&self, addr: usize) -> Option<Slot> {
-        let page = addr.wrapping_sub(self.base) / sys::page_size();
+        let page = addr.wrapping_sub(BASE.load(Relaxed)) / sys::page_size();
         let near = if page % 2 == 1 {
             page / 2..page / 2 + 1
         } else {
@@ -106,12 +102,11 @@ impl All {
 
     /// Makes the reservation, once.
     fn make_ready(&mut self) -> Result<(), Errno> {
-        if self.base != 0 {
+        if BASE.load(Relaxed) != 0 {
             return Ok(());
         }
         let map = mapping::reserve_inaccessible(SUPERSLAB, SUPERSLAB, &DIRECTORY)?;
         DIRECTORY.set(map.addr, TAGS, Tag::new(0, GUARDED));
-        self.base = map.addr;
         // Release pairs with the Acquire in `holds`.
         BASE.store(map.addr, Release);
         Ok(())
@@ -126,7 +121,7 @@ impl All {
 
     /// The parts of a slot's page that its block leaves.
     fn beside(&self, index: usize) -> [(usize, usize); 2] {
-        let (page, slot) = (self.page(index), &self.slots[index]);
+        let (page, slot) = (page(index), &self.slots[index]);
         let end = page + sys::page_size();
         [(page, slot.start - page), (slot.end(), end - slot.end())]
     }
@@ -168,7 +163,7 @@ impl All {
         let page_size = sys::page_size();
         // The program may have taken the access to its page away, or kept the page from a forked child.
         // SAFETY: the page is the block's, which the caller gives up.
-        let opened = unsafe { mapping::make_writable(self.page(index), page_size) };
+        let opened = unsafe { mapping::make_writable(page(index), page_size) };
         if opened.is_ok() {
             // SAFETY: just opened.
             let overwritten = unsafe { self.overwritten(index) };
@@ -177,7 +172,6 @@ impl All {
             }
         }
         self.freed += 1;
-        self.live -= 1;
         // Before the page is closed. A fault on the way to here is one of a use after the free. Relaxed: written under the lock,
         // and a thread that may use the block knows of it by way of the allocation, one that may not may see either.
         OPEN.fetch_and(!(1 << index), Relaxed);
@@ -187,7 +181,7 @@ impl All {
         slot.order = self.freed;
         account::change(Kind::Blocks, page_size, 0);
         // SAFETY: the caller gave up the only block of the page.
-        let closed = unsafe { mapping::make_inaccessible(self.page(index), page_size) };
+        let closed = unsafe { mapping::make_inaccessible(page(index), page_size) };
         if let Err(errno) = opened.and(closed) {
             self.give_up("mprotect", errno);
         }
@@ -255,7 +249,7 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
         return None;
     }
     let index = all.next()?;
-    let page = all.page(index);
+    let page = page(index);
     // SAFETY: a page of the reservation that holds no live block.
     if let Err(errno) = unsafe { mapping::make_writable(page, page_size) } {
         all.give_up("mprotect", errno);
@@ -277,7 +271,6 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
         // SAFETY: parts of the page, which is nobody's yet.
         unsafe { ptr::write_bytes(addr as *mut u8, CANARY, len) };
     }
-    all.live += 1;
     // Relaxed: see `free`.
     OPEN.fetch_or(1 << index, Relaxed);
     account::change(Kind::Blocks, 0, page_size);
@@ -298,8 +291,7 @@ pub(crate) fn free(ptr: *mut u8, size: Option<usize>) {
 
 /// Ends the process. The line is written once the lock is free: a handler of SIGABRT may allocate.
 fn end(all: LockedGuard<'_, All>, asked: &str, ptr: *const u8, wrong: Wrong) -> ! {
-    let slot = all.slot_at(ptr as usize);
-    let slot = slot.map_or(Slot::UNUSED, |index| all.slots[index]);
+    let slot = slot_at(ptr as usize).map_or(Slot::UNUSED, |index| all.slots[index]);
     drop(all);
     report::call(asked, ptr, wrong, &slot)
 }
@@ -372,9 +364,7 @@ pub(super) fn holds(addr: usize) -> bool {
 
 /// Whether an address that [`holds`] lies on the page of a live block. May be called anywhere.
 pub(super) fn is_open(addr: usize) -> bool {
-    // Relaxed: `holds` found it.
-    let page = addr.wrapping_sub(BASE.load(Relaxed)) / sys::page_size();
-    page % 2 == 1 && page / 2 < count() && OPEN.load(Relaxed) >> (page / 2) & 1 != 0
+    slot_at(addr).is_some_and(|index| OPEN.load(Relaxed) >> index & 1 != 0)
 }
 
 /// The block that an address without access is nearest to. `None` while another thread holds the lock.
@@ -387,7 +377,7 @@ pub(super) mod seen {
     use super::*;
 
     pub(in super::super) fn live() -> usize {
-        ALL.lock().live
+        OPEN.load(Relaxed).count_ones() as usize
     }
 
     pub(in super::super) fn is_over() -> bool {

@@ -147,10 +147,10 @@ mod arch {
     }
 }
 
-/// Program counter, stack pointer, frame pointer and link register of the function that this is inlined into.
+/// Those of the function that this is inlined into.
 #[inline(always)]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(super) fn registers_here() -> [usize; 4] {
+pub(super) fn registers_here() -> Registers {
     let (pc, sp, fp): (usize, usize, usize);
     // SAFETY: reads registers.
     unsafe {
@@ -160,12 +160,17 @@ pub(super) fn registers_here() -> [usize; 4] {
             options(nomem, nostack, preserves_flags),
         );
     }
-    [pc, sp, fp, 0]
+    Registers {
+        pc,
+        sp,
+        fp,
+        link: 0,
+    }
 }
 
 #[inline(always)]
 #[cfg(all(target_arch = "aarch64", not(miri)))]
-pub(super) fn registers_here() -> [usize; 4] {
+pub(super) fn registers_here() -> Registers {
     let (pc, sp, fp, link): (usize, usize, usize, usize);
     // SAFETY: reads registers.
     unsafe {
@@ -175,12 +180,17 @@ pub(super) fn registers_here() -> [usize; 4] {
             options(nomem, nostack, preserves_flags),
         );
     }
-    [pc, sp, fp, link]
+    Registers { pc, sp, fp, link }
 }
 
 /// On other architectures no caller is found.
 #[inline(always)]
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-pub(super) fn registers_here() -> [usize; 4] {
-    [1; 4]
+pub(super) fn registers_here() -> Registers {
+    Registers {
+        pc: 1,
+        sp: 1,
+        fp: 1,
+        link: 1,
+    }
 }

@@ -112,18 +112,14 @@ impl Frame {
     /// The calling function's own.
     #[inline(always)]
     fn here() -> Frame {
-        let [pc, sp, fp, link] = registers_here();
+        let at = registers_here();
         Frame {
-            pc,
-            sp,
-            fp,
-            link,
-            exact: true,
-            certain: true,
-            known: Known::page(sp),
+            known: Known::page(at.sp),
+            ..Frame::at(at)
         }
     }
 
+    #[inline(always)]
     fn at(Registers { pc, sp, fp, link }: Registers) -> Frame {
         Frame {
             pc,

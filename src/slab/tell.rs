@@ -19,6 +19,15 @@ const CHECK_EACH: &str = "run it again with HAKMEM_CHECK_ONE_IN=1: every block u
 /// The same, where every block is checked.
 const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
 
+/// What to do about a call that names no block of those that are known one by one.
+pub(crate) const WHERE_FROM: &str = "look where this call has its address from; a block is named by the address that its allocation returned";
+/// About a block that is free already.
+pub(crate) const ONE_TOO_MANY: &str =
+    "one of the two calls is too many: find out which of them owned the block";
+/// About a wrong size.
+pub(crate) const NAME_THE_SIZE: &str =
+    "name the size that was asked for, or the same layout, where the block is given back";
+
 /// A mistake of the program.
 pub(crate) struct Report<'a> {
     /// The first line.

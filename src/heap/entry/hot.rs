@@ -145,16 +145,10 @@ fn from_anywhere(class: usize) -> Fresh {
     // SAFETY: as above.
     unsafe { watch::unless_empty(bin_at(front, class * size_of::<Bin>()), class) };
     if tls::is_dead(front) || tls::is_empty(front) {
-        return without_heap(class);
+        return threadless::alloc(class);
     }
     // SAFETY: neither stand-in, so the front of this thread's own heap.
     unsafe { refill::refill(front.cast::<Heap>(), class) }
-}
-
-#[cold]
-#[inline(never)]
-fn without_heap(class: usize) -> Fresh {
-    threadless::alloc(class)
 }
 
 /// The first word on the configuration counts; later ones are only compared with it.
@@ -289,12 +283,12 @@ unsafe fn free_foreign(ptr: *mut u8) {
     }
 }
 
-/// Adds a block to those that go to the heap that its tag names, if the thread gathers blocks for that heap and one more does not
-/// fill the batch.
+/// Adds a block to those that go to the heap that its tag names, if the thread gathers blocks for that heap and one more does
+/// not fill the batch.
 ///
 /// # Safety
-/// The caller gives up the block at `ptr`, if there is one. `tag` is what the directory has for the address, and `class` the tag's,
-/// one of blocks.
+/// The caller gives up the block at `ptr`, if there is one. `tag` is what the directory has for the address, and `class` the
+/// tag's, one of blocks.
 #[inline(always)]
 unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) -> bool {
     let front = tls::get();
@@ -341,7 +335,7 @@ unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
 #[inline]
 pub(crate) unsafe fn free(ptr: *mut u8) {
     let front = tls::get();
-    // SAFETY: as in `free_class`.
+    // SAFETY: as in `dealloc`; the class is the tag's.
     unsafe {
         let offset = (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize;
         if offset >= CLASSES * size_of::<Bin>() {

@@ -27,6 +27,8 @@ pub(super) fn thread() -> u32 {
 }
 
 /// A block of `class` from the shared heap.
+#[cold]
+#[inline(never)]
 pub(crate) fn alloc(class: usize) -> Fresh {
     if !attach::ensure_ready() {
         return Fresh::NULL;
