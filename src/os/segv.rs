@@ -1,7 +1,8 @@
 //! A handler of SIGSEGV that stands in front of the program's own.
 //!
-//! [`watch`] installs it. A fault at an address that is watched ends the process. Any other fault goes to the handler that was installed before, as the kernel would have called it: with its mask, with or without the
-//! details, once only under SA_RESETHAND. If there was none, the default action is restored and the fault happens again, so that
+//! [`watch`] installs it. A fault at an address that is watched ends the process. Any other fault goes to the handler that was
+//! installed before, as the kernel would have called it: with its mask, with or without the details, once only under
+//! SA_RESETHAND. If there was none, the default action is restored and the fault happens again, so that
 //! the process ends where it would have. A handler that the program installs later replaces this one, and a fault that was to be
 //! shown is one like any other.
 //!
@@ -93,8 +94,8 @@ fn check(result: c_int) -> Result<(), Errno> {
     }
 }
 
-/// Has faults end the process as `watch` says, from now on. One thread at a time may call it, and nobody once it succeeded. The object that
-/// holds this code must stay as long as the process.
+/// Has faults end the process as `watch` says, from now on. One thread at a time may call it, and nobody once it succeeded. The
+/// object that holds this code must stay as long as the process.
 pub(crate) fn watch(watch: &'static Watch) -> Result<(), Errno> {
     // SAFETY: all-zero actions are valid; the handler is a function of the kind that the flags say.
     unsafe {
