@@ -51,7 +51,8 @@ pub(crate) const fn bin_limit(class: usize) -> usize {
     }
 }
 
-/// Room of a bin of `class` outside a magazine: [`bin_limit`], at least [`ROOM_LEAST`]; 1 for a run, on its way out.
+/// Room of a bin of `class` outside a magazine: [`bin_limit`], at least [`ROOM_LEAST`]; 1 for a run, which passes through its bin
+/// on its way out.
 pub(crate) const fn room(class: usize) -> usize {
     if class == 0 || size_class::is_run(class) {
         1
@@ -339,7 +340,7 @@ impl Bin {
         }
     }
 
-    /// Adds a block. Returns false if there is no room.
+    /// Adds a block. Returns false if the bin is at its limit.
     ///
     /// # Safety
     /// `this` is the calling thread's; the block, of its class, is free and the caller's to give.

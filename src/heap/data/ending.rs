@@ -1,5 +1,5 @@
-//! Heaps whose threads may end without another call. A thread that needs a heap or gives memory back asks the kernel whether
-//! such a thread is gone, and then has the heap as that thread left it.
+//! Heaps whose threads may end without another call. A thread that needs a heap or gives memory back asks the kernel whether such
+//! a thread is gone. If so, it takes the heap as that thread left it.
 
 use crate::base::sync::Word;
 use crate::base::sync::atomic::{AtomicU32, Ordering, fence};

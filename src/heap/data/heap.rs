@@ -74,7 +74,7 @@ pub(crate) struct Spare {
     pub(crate) low: u32,
     /// Blocks returned to slabs for lack of room since a refill last took from the slabs.
     pub(crate) walked: u32,
-    /// Blocks that the class's limit would have kept and the heap's budget did not, less those missed since. Looks halve it.
+    /// Blocks that the class's limit would have kept and the heap's budget did not, less those missed since. Each look halves it.
     pub(crate) cut: u32,
 }
 

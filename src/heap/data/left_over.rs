@@ -17,7 +17,7 @@ impl LeftOver {
     }
 
     /// Puts the flag up, for a batch that was posted before: by the caller, with a SeqCst fence in between (see
-    /// [`LeftOver::take`]), or by a thread that then found a lock held which the caller has released since.
+    /// [`LeftOver::take`]); or by a thread that found a lock held, which the caller has released since.
     #[inline]
     pub(crate) fn leave(&self) {
         // Release: the thread that takes the flag down sees the lock released. For the caller's own batch the fences do.

@@ -1,5 +1,5 @@
-//! Whether the maintenance thread is there. It ends when nothing is left to do, and whoever frees much starts it again if it is
-//! not there. Of the two, one sees the other: what is freed in the thread's last moments is not left lying.
+//! Whether the maintenance thread is there. It ends when nothing is left to do, and a thread that frees much starts it again if
+//! it is not there. Of the two, one sees the other, so what is freed in the maintenance thread's last moments is not left lying.
 
 use crate::base::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::base::sync::fence_after_rmw;

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 /// A shelf is short: the first one shares its page with the first heap, which is made right after it.
 const SHELF: usize = 64;
 const MOST_SHELVES: usize = MOST.div_ceil(SHELF as u32) as usize;
-/// Ids end here. Threads beyond share the threadless heap.
+/// Ids end here. Threads beyond that share the threadless heap.
 const MOST: u32 = NOBODY;
 /// The *threadless heap*: it serves threads that have no heap of their own, under its lock.
 pub(crate) const SHARED_ID: u32 = 1;
@@ -243,8 +243,9 @@ pub(crate) fn take_oldest_warm() -> Option<*mut Heap> {
     }
 }
 
-/// Fills `places` with idle heaps that keep blocks or slabs, and returns how many it filled. If there are more, warm heaps
-/// precede cold ones, and those left longest ago precede others.
+/// Fills `places` with idle heaps that keep blocks or slabs, and returns how many it filled. If there are more, it prefers warm
+/// heaps to cold ones, and those left longest ago to others. On the way it moves heaps that were emptied since from the warm list
+/// to the cold one.
 pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
     let mut idle = IDLE_HEAPS.lock();
     let mut count = 0;
@@ -253,7 +254,7 @@ pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
         places[count % places.len()] = heap;
         count += 1;
     };
-    // SAFETY: linked under this lock. What has been sent home since goes over to the cold ones; the others stay in order.
+    // SAFETY: linked under this lock. The heaps that stay warm stay in order.
     unsafe {
         let mut at = idle.cold;
         while !at.is_null() {
@@ -307,8 +308,8 @@ pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
         .filter(|heap| !heap.is_null())
 }
 
-/// `most` heaps, none of them twice, beginning with the one at which the walk before this was left, or behind it if that came
-/// to its end. `turn` is a hint, so Relaxed: two walks at a time may visit the same heaps.
+/// `most` heaps, none of them twice. The walk begins with the heap at which the previous one was left, or behind it if that one
+/// came to its end. `turn` is a hint, so Relaxed: two walks at a time may visit the same heaps.
 pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = *mut Heap> {
     let count = count();
     let mut place = turn.load(Ordering::Relaxed);

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 pub(crate) const EMPTY: u8 = 0;
 /// They were left as they are.
 pub(crate) const WHOLE: u8 = 1;
-/// They were left as they are, and one look has passed.
+/// They were left as they are, and were looked at once.
 pub(crate) const LOOKED: u8 = 2;
 /// They are empty, but empty slabs were kept.
 pub(crate) const SLABS: u8 = 3;

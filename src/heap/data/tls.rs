@@ -1,5 +1,5 @@
-//! The thread-local pointer to the calling thread's heap, or to a read-only stand-in, a word that says why it is that, and one
-//! with the thread's number.
+//! Three thread-local words: the pointer to the calling thread's heap, or to a read-only stand-in; why it is the stand-in; and
+//! the thread's number.
 //!
 //! On x86_64 the pointer is a hidden symbol of our own in initial-exec storage: one `fs:` access in an executable, one more
 //! load in a shared library, never a call. Its name carries the crate's version, so that two versions can live in one program.
@@ -20,11 +20,11 @@ pub(crate) static EMPTY: StandIn = StandIn::new();
 
 /// The thread has the stand-in because it is new.
 const FRESH: usize = 0;
-/// Because it is one of the allocator's own, which never have a heap.
+/// Because it is one of the allocator's own threads, which never have a heap.
 const OURS: usize = 1;
-/// Because its heap was given up. Each block that it frees since counts one further, up to [`FREES`].
+/// Because its heap was given up. Each block that it frees after that adds 1 to the stage, up to [`FREES`] of them.
 const ENDED: usize = 2;
-/// Blocks that such a thread frees before it is given a heap again: the C library frees a few of its own last of all.
+/// Blocks that such a thread frees before it gets a heap again: the C library frees a few of its own last of all.
 const FREES: usize = 3;
 
 #[cfg(target_arch = "x86_64")]
@@ -149,7 +149,7 @@ mod access {
     #[inline(always)]
     fn read<const AT: usize>() -> usize {
         let word: usize;
-        // SAFETY: reads eight bytes of this thread's storage. `pure, readonly` as in the other `get`; the call needs
+        // SAFETY: reads eight bytes of this thread's storage. `pure, readonly` as in the other `read`; the call needs
         // an aligned stack and may change the flags, so neither is promised away.
         unsafe {
             by_descriptor!(

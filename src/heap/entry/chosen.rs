@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A guarded block, if one is due. The bin stays empty.
 pub(super) fn guarded(size: usize, align: usize) -> Option<Fresh> {
-    // No bin has blocks for a size of 0, so that each such call comes here; and there is little to find in one.
+    // Each request of size 0 comes here, because no bin serves it, and such a block has no byte to misuse.
     if size == 0 {
         return None;
     }

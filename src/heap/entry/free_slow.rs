@@ -1,5 +1,5 @@
-//! Frees that the fast path hands on: another heap's block, a huge one, one shrunk in place, and what is no block at
-//! all, which ends the process with one line.
+//! Frees that the fast path hands on: all of a watched heap, and those of other heaps' blocks, of large, checked and guarded
+//! blocks, and of blocks that shrank in place. A free of what is no block ends the process with a report.
 
 use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
 use crate::heap::data::bin::Bin;
@@ -20,7 +20,7 @@ use crate::{checked, guarded};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// A free whose tag is not the calling heap's with the class the caller named.
+/// A free whose tag is not the calling heap's, or not of the class that the caller `named`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
@@ -75,14 +75,14 @@ pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
     }
 }
 
-/// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or smaller down to half,
-/// where a shrink stayed in place.
+/// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or a smaller one down to half, as a
+/// shrink may have stayed in place.
 fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
     if named == actual {
         return true;
     }
     if actual == LARGE as usize {
-        // SAFETY: the tag says that the address is a huge block's.
+        // SAFETY: the tag says that the address is a large block's.
         let usable = unsafe { large::usable_size(ptr) };
         return named < size_class::CLASSES && size_class::size(named) * 2 >= usable;
     }
@@ -147,7 +147,7 @@ unsafe fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) 
     unsafe { large::usable_size(ptr.cast_mut()) }
 }
 
-/// The class of the block at `ptr`, or [`LARGE`], or [`CHECKED`] or [`GUARDED`] for what may be one; ends the process where there
+/// The class of the block at `ptr`; [`LARGE`], [`CHECKED`] or [`GUARDED`] for what may be such a block. Ends the process if there
 /// is no block.
 pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
     let tag = DIRECTORY.own_tag(ptr as usize);

@@ -22,10 +22,11 @@ use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
 
-/// What the layer above wants: its configuration, and a call once the allocator works.
+/// What the layer above wants: its configuration, and calls at two events.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) config: Config,
+    /// Called once the allocator works.
     pub(crate) when_ready: fn(),
     /// Called before null is returned to this caller.
     pub(crate) when_null: Option<fn()>,
@@ -58,7 +59,7 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
 fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     match size_class::of_layout(size, align) {
         Some(class) => alloc_class(class, size, align, caller),
-        None => alloc_huge(size, align, false, caller).ptr,
+        None => alloc_large(size, align, false, caller).ptr,
     }
 }
 
@@ -97,7 +98,7 @@ fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
     alloc_slow(size.div_ceil(MIN_ALIGN), size, MIN_ALIGN, caller).ptr
 }
 
-/// A block of `class`, for `size` bytes at `align`, where the bin has none.
+/// A block of `class`, for `size` bytes at `align`, if the bin has none.
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
@@ -136,8 +137,7 @@ fn from_anywhere(class: usize) -> Fresh {
         attach::attach();
         front = tls::get();
     }
-    // A size of 0 found the bin of class 0 empty, and a thread that has only now got its heap none at all: there may be
-    // something in the bin of the class, left by the thread before.
+    // Check the bin again: size 0 looked into class 0's bin, and an adopted heap may hold its previous thread's blocks.
     // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
     if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
         return Fresh { ptr, zero: false };
@@ -151,7 +151,7 @@ fn from_anywhere(class: usize) -> Fresh {
     unsafe { refill::refill(front.cast::<Heap>(), class) }
 }
 
-/// The first word on the configuration counts; later ones are only compared with it.
+/// The first caller's configuration counts; later ones are only compared with it.
 fn heed(caller: Option<&Caller>) {
     fork::register();
     if let Some(caller) = caller {
@@ -162,7 +162,7 @@ fn heed(caller: Option<&Caller>) {
 
 #[cold]
 #[inline(never)]
-fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
+fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) -> Fresh {
     let block = sys::preserve_errno(|| {
         heed(caller);
         if !attach::ensure_ready() {
@@ -181,7 +181,7 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>) 
     });
     let Some(block) = block else {
         if align.is_power_of_two() {
-            // An alignment takes as much room.
+            // An alignment takes as much room as it says.
             findings::memory_refused(size.saturating_add(align));
         } else {
             findings::alignment_refused(align);
@@ -203,7 +203,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
             Some(ptr) => Fresh { ptr, zero: false },
             None => alloc_slow(class, size, align, caller),
         },
-        None => alloc_huge(size, align, true, caller),
+        None => alloc_large(size, align, true, caller),
     };
     if fresh.ptr.is_null() {
         return fresh.ptr;
@@ -292,8 +292,8 @@ unsafe fn free_foreign(ptr: *mut u8) {
 #[inline(always)]
 unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) -> bool {
     let front = tls::get();
-    // SAFETY: `front` is this thread's own heap where it is no stand-in; the tag, of an address the directory covers, is
-    // that of a slab of ours.
+    // SAFETY: a front with a tag of its own is this thread's heap. The tag of an address that the directory holds is that of a
+    // slab of ours.
     unsafe {
         (*front).tag != Tag::of_owner(NOBODY).0
             && (*front).tag != Tag::of_owner(tag.owner()).0
@@ -317,7 +317,7 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// A block that is not this heap's. A function of its own, so that the one before needs no registers saved.
+/// A block that is not this heap's, or not of this class. A function of its own, so that the one before needs no registers saved.
 #[inline(never)]
 unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
     match DIRECTORY.own_tag(ptr as usize).class() as u8 {

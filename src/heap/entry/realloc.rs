@@ -1,5 +1,5 @@
-//! Changing the size of a block: in place where its class allows it, by moving page tables where it is huge, by
-//! copying otherwise. A guarded block always moves: a use of its old address then faults.
+//! Changing the size of a block: in place if its class allows it, by moving page tables if it is large, by copying otherwise. A
+//! guarded block moves, so that a use of its old address faults; it stays only if there is no memory for another and it shrinks.
 
 use crate::base::size_class::{self, CHECKED, GUARDED, RUN_MAX};
 use crate::heap::cache::ceiling;
@@ -11,8 +11,9 @@ use crate::os::{clock, findings};
 use crate::{checked, guarded};
 use core::ptr;
 
-/// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then; null, with `ptr`
-/// as it was, when out of memory. `old_size` is what the caller asked for; without it the block's usable size counts.
+/// A block of at least `new_size` bytes at `align` with the contents of `ptr`, which is gone then. If memory is out, `ptr` itself
+/// if it serves the new size as well, else null, with `ptr` as it was. `old_size` is what the caller asked for; without it the
+/// block's usable size counts.
 ///
 /// # Safety
 /// `ptr` is a block of this allocator, in use, of at least `old_size` bytes and at `align`.
@@ -51,7 +52,7 @@ pub(crate) unsafe fn realloc(
     }
 }
 
-/// Whether a block serves the new size where it is, since there is no memory for another.
+/// Whether a block can serve the new size where it is: there is no memory for another.
 #[cold]
 fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: usize) -> bool {
     if class == CHECKED as usize {
@@ -63,7 +64,7 @@ fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: us
     class < size_class::CLASSES && may_stay(size_class::size(class), new_size)
 }
 
-/// The same for a block of no class, large, checked or guarded, if that can be done without a copy.
+/// [`realloc`] of a block of no class, large, checked or guarded. `None` if the block has to be copied to another.
 ///
 /// # Safety
 /// As for [`realloc`]; the directory's class of the block is `class`.
@@ -102,12 +103,11 @@ fn resize_checked(ptr: *mut u8, sizes: [usize; 2], align: usize, anyway: bool) -
     checked::resize(ptr, sizes, align, anyway, threadless::thread())
 }
 
-/// Bytes that have to be saved before a block is copied to a smaller class. Guess: below it the copy costs more than the
-/// bytes are worth.
+/// Bytes that a copy to a smaller class has to save. Guess: below that the copy costs more than the bytes are worth.
 const WORTH_A_MOVE: usize = 128;
 
-/// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: where that saves a quarter of it, so
-/// that what a program shrinks to fit fits.
+/// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: if that saves a quarter of it, and
+/// [`WORTH_A_MOVE`]. So what a program shrinks to fit does fit.
 fn moves(block: usize, new_size: usize, align: usize) -> bool {
     if !may_stay(block, new_size) {
         return true;
@@ -121,7 +121,7 @@ fn moves(block: usize, new_size: usize, align: usize) -> bool {
     saved >= WORTH_A_MOVE && saved >= block / 4
 }
 
-/// Whether a block may serve a size it was shrunk to: down to half of it the smaller layout is legal at free.
+/// Whether a block may serve a size it was shrunk to. Down to half of the block a free accepts the smaller layout.
 fn may_stay(block: usize, new_size: usize) -> bool {
     new_size <= block && (new_size >= block / 2 || block <= 16)
 }

@@ -13,8 +13,8 @@ use core::sync::atomic::Ordering;
 /// Sums over all heaps.
 pub(crate) struct Survey {
     pub(crate) slabs: [u64; CLASSES],
-    /// Blocks with the program: out of their slabs and in no bin, outbox, stack or inbox. Another thread may be moving some at
-    /// this moment, so that a class can come out negative.
+    /// Blocks with the program: out of their slabs and in no bin, outbox, stack or inbox. Other threads may move some meanwhile,
+    /// so a class can come out negative.
     pub(crate) live: [i64; CLASSES],
     pub(crate) live_heaps: usize,
     pub(crate) idle_heaps: usize,
@@ -52,8 +52,8 @@ pub(crate) fn survey() -> Survey {
 }
 
 unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
-    // SAFETY: heaps live for ever; the shared part is read under the lock, and of the private part only how far
-    // the bins are filled.
+    // SAFETY: heaps live for ever. The guarded part is read under the lock, and of the private part only how full bins and
+    // outboxes are.
     unsafe {
         let guard = lock(heap);
         let part = shared(heap);
@@ -76,11 +76,11 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
             batch.set_posted((*part).pending);
             (*part).pending = Some(batch);
         }
-        // What is posted is not counted: it was drained or waits, and under the lock no batch is between the two.
+        // Nothing counts the batches as they are posted: each was drained or waits, and under the lock none is between the two.
         sums.drained += (*part).drained;
         sums.posted += (*part).drained + waiting;
         if (*heap).state.load(Ordering::Relaxed) == IDLE {
-            // Nobody comes for what was taken from the inbox.
+            // No thread comes for what was taken from the inbox.
             drain::drain_and_unlock(heap, guard);
         } else {
             drop(guard);

@@ -1,5 +1,5 @@
-//! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be
-//! made. One heap, whose bins stay empty: every block comes from the slabs, under its lock.
+//! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be made.
+//! They share one heap, whose bins stay empty: every block comes from its slabs, under its lock.
 
 use crate::base::size_class;
 use crate::heap::data::fresh::Fresh;
@@ -16,17 +16,17 @@ use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 
-/// The number of the calling thread, for what is known of checked blocks. The first call of each thread counts as its beginning
-/// to take memory, since where every block is checked it never gets a heap.
+/// The number of the calling thread, for the records of checked blocks. The first call of each thread counts as its first
+/// allocation: if every block is checked, no thread gets a heap.
 pub(super) fn thread() -> u32 {
-    // Before the number is kept, which takes that the process is noted.
+    // First, because `tls::thread` keeps the number only once the process is noted.
     if tls::is_unknown() {
         maintain::noticed();
     }
     tls::thread()
 }
 
-/// A block of `class` from the shared heap.
+/// A block of `class` from the threadless heap.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc(class: usize) -> Fresh {
@@ -40,8 +40,8 @@ pub(crate) fn alloc(class: usize) -> Fresh {
     let slots = size_class::slots(class);
     let mut relieved = false;
     loop {
-        // SAFETY: heaps live for ever; everything but the pool's growing happens under the lock. Whoever posts meanwhile
-        // goes away: after each hold of the lock somebody looks again, before null is returned too.
+        // SAFETY: heaps live for ever. Everything but the pool's growth happens under the lock. A poster that finds the lock held
+        // goes away, so the inbox is looked at again after each hold of the lock, also before null is returned.
         unsafe {
             let guard = lock(heap);
             drain::drain_locked(heap);
