@@ -1,11 +1,10 @@
 //! How much free memory a heap may hold. Its *slack* is what lies free in its slabs, on its stacks and in its magazines; its
 //! *budget* is what the slack may be.
 //!
-//! Blocks on the stacks pin their slabs, so the budget is little beyond what is live: what the knob says, or an eighth of what
-//! is live if that is more. A program that frees many MiB and takes as many again pays for a small budget with two walks for
-//! each block, home and out of its slab again. So the budget learns the program's demand, as the pool's does: blocks of a class
-//! that were sent home for lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are
-//! allowed.
+//! Blocks on the stacks pin their slabs, so the budget is small: what the knob says, or an eighth of what is live if that is
+//! more. A program that frees many MiB and takes as many again pays for a small budget with two walks for each block, home and
+//! out of its slab again. So the budget learns the program's demand, as the pool's does: blocks of a class that were sent home
+//! for lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are allowed.
 //!
 //! Two conditions bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays,
 //! sending blocks home brings them together, while what is kept lies scattered. (python3's json took no less time for five of
@@ -329,9 +328,10 @@ pub(crate) unsafe fn is_still(part: *mut Shared, now: u64) -> bool {
     }
 }
 
+/// What the limit of the class's stack begins with, and does not fall below.
 pub(crate) fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
-        // Larger ones come from the pool fast enough, and sixteen of them would be 8 MiB.
+        // Larger ones come from the pool fast enough, and one of each size would be 8 MiB together.
         u32::from(size_class::size(class) <= 256 << 10)
     } else if size_class::size(class) > 16 << 10 {
         0

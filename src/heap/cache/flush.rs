@@ -1,6 +1,6 @@
 //! When the free blocks on the stacks, between bins and slabs, go home.
 //!
-//! A full bin's blocks go onto the stack (`stack`), and an empty bin takes as many off it. Two bounds say how many may stay. By
+//! A full bin's blocks go onto the stack (`stack`), and an empty bin is filled from it. Two bounds say how many may stay. By
 //! class: the limit starts small, grows by what was sent home if a refill then misses it, and shrinks by what a period of use
 //! never needed. By heap (`budget`): if its slabs and magazines hold far more than is live, and more than the program needed
 //! again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few blocks, in its
@@ -16,7 +16,7 @@ use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
 use crate::slab::batch;
 
-/// Blocks that go home at a time, about: half a millisecond's work or so.
+/// Blocks that go home at a time, about: half a millisecond's work.
 pub(crate) const AT_ONCE: u32 = 1 << 14;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 64 << 20;
@@ -31,7 +31,8 @@ pub(crate) unsafe fn send_home(
     most: u32,
     sorter: &mut Sorter,
 ) -> u32 {
-    // SAFETY: the caller holds the lock. Whoever is sent home to leaves this heap's scratch alone: it opens what is its own.
+    // SAFETY: the caller holds the lock. Nothing that happens to the blocks uses this heap's scratch: other heaps open batches in
+    // their own.
     unsafe {
         let first = (*shared(heap)).scratch.first();
         let count = stack::take(heap, class, first, (most as usize).min(batch::MOST));
@@ -40,7 +41,7 @@ pub(crate) unsafe fn send_home(
     }
 }
 
-/// Bounds a class whose stack grew through the inbox. A bin's worth or two stays whatever the heap holds: its thread seems to
+/// Bounds a class whose stack grew through the inbox. [`first_limit`] blocks stay whatever the heap holds: its thread seems to
 /// need blocks, and each message would otherwise go home by itself.
 ///
 /// # Safety
@@ -97,8 +98,11 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
 
 /// Bounds a bin to `most` blocks. The oldest beyond that go onto the stack; all do if it lies in a magazine, which it then
 /// leaves.
+///
+/// # Safety
+/// The caller holds `heap`'s lock and is its thread.
 pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
-    // SAFETY: the caller holds the lock and is the heap's thread.
+    // SAFETY: the caller's promise.
     unsafe {
         if Bin::limit(heap, class) <= most as usize {
             return;
@@ -119,7 +123,7 @@ pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
     }
 }
 
-/// Sends home everything on the heap's stacks.
+/// Sends home everything on the heap's stacks, and gives back its empty magazines.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -132,7 +136,7 @@ pub(crate) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
     unsafe { stack::give_empties(heap) };
 }
 
-/// The same for the stack of one class.
+/// Sends home the stack of one class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -141,7 +145,7 @@ pub(crate) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
 }
 
-/// The same for the stack and the bin of one class.
+/// Sends home the stack and the bin of one class.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and is its thread.
@@ -210,13 +214,13 @@ pub(crate) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut So
     shrunk
 }
 
-/// Sends home what the thread gathered for others, and its bins.
+/// Sends home the heap's bins, and its outboxes.
 ///
 /// # Safety
 /// `heap`'s thread gives it up (or is gone), and the caller holds its lock.
 pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
     for class in 1..crate::base::size_class::CLASSES {
-        // SAFETY: nobody else uses the private part any more.
+        // SAFETY: nobody else uses the private part.
         unsafe {
             flush_bin(heap, class, sorter);
             if (*heap).gathered.has(class) {
@@ -232,7 +236,7 @@ pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
 /// # Safety
 /// As for [`flush_private`].
 pub(crate) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
-    // SAFETY: nobody else uses the bin any more.
+    // SAFETY: nobody else uses the bin.
     unsafe {
         let count = Bin::count(heap, class);
         Bin::set_count(heap, class, 0);

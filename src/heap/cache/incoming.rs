@@ -11,7 +11,8 @@ pub(crate) unsafe fn has_post(heap: *mut Heap) -> bool {
     unsafe { (*shared(heap)).pending.is_some() || !(*heap).inbox.is_empty() }
 }
 
-/// Puts up to `most` batches from the inbox onto the stacks. Of each, only the header is read.
+/// Puts up to `most` batches from the inbox onto the stacks, still closed: only their headers are read. Bounds each stack that
+/// grew.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -27,7 +28,7 @@ pub(crate) unsafe fn open_pending(heap: *mut Heap, most: usize, sorter: &mut Sor
                 return;
             };
             (*part).drained += 1;
-            // The batch stays closed. Blocks in it that are another heap's by now are found when it is opened.
+            // The batch may hold blocks that are another heap's by now, which are found when it is opened.
             if (*part).taken_from.has(class) {
                 (*heap).mixed.add(class);
             }

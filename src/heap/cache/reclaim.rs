@@ -1,5 +1,5 @@
-//! What heaps keep because of what they learnt (`budget`) makes room: for other sizes of the same program, for threads that
-//! grow while its own does nothing, and for whoever finds no memory.
+//! Takes back what heaps keep because of what they learnt (`budget`): for other sizes of the same program, for threads that grow
+//! while the heap's own does nothing, and for requests that find no memory.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::base::tuning::heap_cache::OTHERS;
@@ -32,7 +32,7 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
         }
         let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
         if free == 0 || (*heap).mixed.has(class) {
-            // Of foreign ones nobody here knows what they pin.
+            // Some may be foreign, and what those pin is not known here.
             return kept;
         }
         let live = (*part).out_blocks[class].saturating_sub(free.into());
@@ -42,8 +42,8 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
     }
 }
 
-/// A class grows, or something that is no class (0): where others keep blocks on account of what was learnt, they make room
-/// of `bytes`, the one that keeps most first.
+/// Makes room of `bytes` for a class that grows, or for something that is no class (0). As long as the heap is over its bound,
+/// other classes give up what they keep, the one that keeps most first.
 ///
 /// # Safety
 /// The caller is the heap's thread and holds its lock.
@@ -78,8 +78,9 @@ pub(crate) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
 /// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// A heap grows: threads that do nothing meanwhile and keep blocks on account of what they learnt make room of `bytes`. A
-/// pool of threads that take turns is not to hold what each of them needs. No lock may be held.
+/// Makes room of `bytes` for a heap that grows: another that keeps blocks because of what it learnt, and whose thread does
+/// nothing meanwhile, sends so many home. So a pool of threads that take turns does not hold what each of them needs. No lock may
+/// be held.
 pub(crate) fn others_make_room(heap: *mut Heap, bytes: usize) {
     if learnt_by_all() == 0 {
         return;
@@ -100,8 +101,8 @@ pub(crate) fn others_make_room(heap: *mut Heap, bytes: usize) {
     }
 }
 
-/// Sends `bytes` home from the stacks of a heap whose thread took no slow path for a while; answers whether there was
-/// anything, and whether the pool holds too much now.
+/// Sends `bytes` home from the stacks of a heap that has learnt something and whose thread took no slow path for a while. Returns
+/// whether it is such a heap, and whether the pool then holds too much.
 unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool) {
     // SAFETY: the caller's promise. Another's stacks are under its lock; its bins are left alone.
     unsafe {
@@ -133,8 +134,8 @@ unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool)
     }
 }
 
-/// For want of memory: sends home what the stacks of all heaps hold, where they hold more because of what they learnt;
-/// answers whether any of them had learnt. No lock may be held.
+/// For want of memory: if any heap keeps more because of what it learnt, sends home what the stacks of all heaps hold whose locks
+/// are free. Returns whether any had learnt. No lock may be held.
 #[cold]
 pub(crate) fn give_up() -> bool {
     if learnt_by_all() == 0 {

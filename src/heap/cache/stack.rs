@@ -1,8 +1,8 @@
 //! What a spare stack is made of: batches and, if it is large, magazines above them.
 //!
-//! Most stacks hold a few batches, which cost no memory of ours. Once a stack holds as much as a magazine does, the addresses
-//! of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no magazine is
-//! to be had, a batch serves as well.
+//! Most stacks hold a few batches, which cost no memory of ours. Once a stack of small blocks holds as much as a magazine does,
+//! the addresses of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no
+//! magazine is available, a batch serves as well.
 
 use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
@@ -140,7 +140,7 @@ pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize)
     }
 }
 
-/// Takes blocks off the stack: up to `most` from magazines if it has any, else a batch; the last that came first. Writes their
+/// Takes blocks off the stack, last in, first out: up to `most` from magazines if it has any, else a batch. Writes their
 /// addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
 ///
 /// # Safety
@@ -198,7 +198,7 @@ pub(crate) unsafe fn give_empties(heap: *mut Heap) {
     }
 }
 
-/// Gives `count` empty magazines back.
+/// Gives up to `count` empty magazines back.
 unsafe fn give(empties: *mut Empties, count: u32) {
     let mut list = ptr::null_mut();
     // SAFETY: the caller holds the lock of the heap they belong to.

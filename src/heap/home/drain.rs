@@ -13,8 +13,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// Posts everything that `sorter` gathered, and drains the inboxes that nobody else drains.
 ///
 /// # Safety
-/// The caller holds the lock of the sorter's heap, which is its own thread's, has held it since the first block was added, and
-/// holds no other.
+/// The caller holds the lock of the sorter's heap, has held it since the first block was added, and holds no other.
 pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
     // SAFETY: the caller's promises.
     unsafe {

@@ -165,8 +165,8 @@ pub(crate) unsafe fn gather_pending(heap: *mut Heap) {
     }
 }
 
-/// Takes the next pending batch, and returns it with its class. A batch that was posted twice links to itself, or to where
-/// another has been since: when it comes up again it is no longer marked as posted.
+/// Takes the next pending batch, and returns it with its class. If a batch was posted twice, some link leads to a batch that was
+/// taken before. Its mark as posted is cleared, so the process ends.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

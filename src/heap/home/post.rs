@@ -9,11 +9,11 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::tell::Report;
 
-/// Bytes in an inbox, about, from which the poster tries to drain it itself: its owner sleeps or does not allocate.
+/// Bytes in an inbox, about, from which the poster tries to drain it itself: its owner seems to sleep, or does not allocate.
 const LARGE_INBOX: usize = 512 << 10;
 
-/// Posts a batch to its owner. Returns that heap if nobody may come for the batch. Then the caller drains the inbox, or notes
-/// that a batch is left ([`leave`]).
+/// Posts a batch to its owner. Returns that heap if it is idle or its inbox is large, so that nobody may come for the batch. Then
+/// the caller drains the inbox, or notes that a batch is left ([`leave`]).
 ///
 /// # Safety
 /// The caller owns the batch.

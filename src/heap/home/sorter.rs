@@ -48,8 +48,8 @@ impl Sorter {
         }
     }
 
-    /// Has rows wait for `full` blocks, if a batch has fewer: a few more than a batch would make a full message and a small
-    /// one.
+    /// Has rows wait for `full` blocks, if a batch has fewer: otherwise a few blocks more than a batch make a full message and a
+    /// small one.
     pub(crate) fn wait_for(&mut self, full: usize) {
         self.full = full;
     }

@@ -28,7 +28,7 @@ const LOOKS: usize = 256;
 /// Bytes by which what the account was told may be off.
 const SHOWN_WITHIN: usize = 16 << 10;
 
-/// The huge pages decided on last: one that is split, one that is left.
+/// The huge pages decided on last: one that is split, and one that stays whole.
 struct Decided {
     split: *mut Superslab,
     left: *mut Superslab,

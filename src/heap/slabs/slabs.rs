@@ -1,7 +1,7 @@
 //! A heap's slabs, under its lock: which have room, taking blocks from them and putting them back.
 //!
-//! Slabs with room are listed by fullness, fullest first to be taken from, so that sparse ones run empty. A slab of
-//! which only a block or two is free is in no list: fetching those would cost a slow path for each.
+//! Slabs with room are listed by fullness, and the fullest is taken from first, so that sparse ones run empty. A slab of which
+//! fewer than one block in 32 is free is in no list: fetching so few would not be worth a slow path.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
@@ -19,11 +19,12 @@ use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
-/// How many slabs one refill draws from before it is content with what it has.
+/// Most slabs that one refill takes blocks from.
 const SLABS_PER_REFILL: usize = 4;
 
-/// New blocks come by this share of what the class holds, where that is more than a bin's worth: a class that has grown
-/// large takes few slow paths to grow further, and a program pays little for what it does not use.
+/// Divisor: new blocks come by this share of the blocks in the class's slabs if that is more than was wanted, as far as the bin
+/// has room. So a class that has grown large takes few slow paths to grow further, and a program pays little for what it does not
+/// use.
 const GROWN_SHARE: usize = 32;
 
 /// Fewest free blocks for which a slab is listed.
@@ -65,7 +66,7 @@ pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Puts the slab into the list its fullness asks for, unless pages of it are just going.
+/// Puts the slab into the list its fullness asks for, unless pages of it are going.
 pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
@@ -89,8 +90,8 @@ pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// Takes about `want` blocks from the heap's slabs, more new ones where the class is large, and writes their addresses
-/// from `to` upwards, where there is room for `room`; how many, and whether the last is zero.
+/// Takes about `want` blocks from the heap's slabs, and more if they are new and the class is large. Writes their addresses from
+/// `to` upwards, where there is room for `room`. Returns how many, and whether the last is zero.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and has the room.
@@ -152,8 +153,8 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
     }
 }
 
-/// Puts the blocks at the `count` addresses up to and including `*last` back into their slab; the slab goes back to the
-/// pool when nothing of it is out any more.
+/// Puts the blocks at the `count` addresses up to and including `*last` back into their slab. If nothing of the slab is out then,
+/// it goes back to the pool, unless the heap may keep it.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock and owns the blocks, which lie in one slab of `heap`.
@@ -178,7 +179,7 @@ pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize
     }
 }
 
-/// Puts a slab where it belongs to which blocks came back.
+/// Puts a slab to which blocks came back into the list it belongs to, or gives it back to the pool.
 unsafe fn settle(part: *mut Shared, slab: *mut Slab) {
     // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
     unsafe {
@@ -195,7 +196,7 @@ unsafe fn settle(part: *mut Shared, slab: *mut Slab) {
     }
 }
 
-/// What `change` does to a slab may change what it holds.
+/// Applies `change` to a slab, and counts what the slab then holds.
 ///
 /// # Safety
 /// The caller holds the lock of the heap `part` and `slab` belong to.
@@ -215,7 +216,7 @@ pub(crate) unsafe fn changing<T>(
     }
 }
 
-/// Pages of the slab are going no more.
+/// Ends the time in which pages of the slab are going.
 ///
 /// # Safety
 /// As for [`changing`]. The slab was taken out of its list when they went.
