@@ -1,5 +1,5 @@
-//! Model checks of what heaps do to one another: posts against the end of a thread and against adoption, batches whose slab
-//! changes hands while they travel, and the exchange that claims a large block. Claiming slots is not here: it is done under
+//! Model checks of what heaps do to one another: posts against the end of a thread and against adoption, and batches whose slab
+//! changes hands while they travel; and of the exchange that claims a large block. Claiming slots is not here: it is done under
 //! the pool's lock, and locks have a model of their own.
 //!
 //! Inbox, batches, blocks, the lock and the protocol between posters and leavers (`data::attended`) are the real ones. The
@@ -17,7 +17,7 @@ use loom::sync::Arc;
 use loom::thread;
 use std::boxed::Box;
 
-/// The heaps, by what a directory word says of the slab's owner.
+/// The heaps, as a directory word names the slab's owner.
 const A: usize = 0;
 const B: usize = 1;
 

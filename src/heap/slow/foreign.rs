@@ -20,14 +20,14 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     // SAFETY: `out` is the thread's own.
     unsafe {
         if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
-            // A second owner: the block goes into the bin, and is sorted out on its way home.
+            // A second owner: the block goes into the bin, and is sorted by owner on its way home.
             (*heap).mixed.add(class);
             idle_owners::came(heap, class);
             return push::push_foreign(heap, block, class);
         }
         (*heap).gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
-            // A run makes a batch alone, so that each passes here.
+            // Each run comes here, because it fills a batch alone.
             if size_class::is_run(class) {
                 watch::run_freed(block, class);
             }
@@ -39,7 +39,7 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
     }
 }
 
-/// A free by a thread without a heap.
+/// A free by a thread without a heap. Posts the block at once.
 ///
 /// # Safety
 /// `block`, tagged `tag`, is the caller's to give; no lock is held.

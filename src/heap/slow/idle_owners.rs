@@ -1,13 +1,13 @@
 //! Strays: blocks of other heaps in the bins of a thread, and when those of idle heaps return to their owners.
 //!
-//! A thread keeps the blocks of others that it frees, since it may need some soon: if it takes as many as it frees, they pass
-//! through no other hand. A thread that only frees needs none, and a few free blocks from each of hundreds of slabs keep all of
-//! those resident. A ninth thread that freed all that eight others handed on, a thousand blocks each, successor after
+//! A thread keeps the blocks of others that it frees, since it may need some soon: if it takes as many as it frees, no other
+//! thread has to handle them. A thread that only frees needs none, and a few free blocks from each of hundreds of slabs keep all
+//! of those resident. A ninth thread that freed all that eight others handed on, a thousand blocks each, successor after
 //! successor, held 1.6 of 2 MiB in bins and on stacks, which pinned 6.
 //!
 //! So a thread that frees blocks of others looks now and then whether its bins grew by what came while it took nothing. If so,
 //! the blocks whose owner is idle go home, in one visit to an owner for all classes, and with them the thread's own. Blocks of
-//! owners that live stay: their owners use the slabs, and get them back in full batches.
+//! live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::{Bin, room};
@@ -24,11 +24,11 @@ const LOOK_EVERY: usize = 32 << 10;
 /// Looks become rarer if the bins do not grow, and rarer still if little went home.
 const LOOK_LESS: usize = 256 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
-/// A thread that only frees keeps so many blocks of a class, up to this size, for each of eight owners that take turns, until
-/// all go home at once. As many of larger ones would be too much to hold.
+/// Blocks of a class, up to this size, that a thread that only frees keeps for each of eight owners that take turns, until all go
+/// home at once. As many larger ones would be too much to hold.
 const GATHERED_EACH: usize = 20;
 const GATHERED_TO: usize = 1024;
-/// Blocks of one owner that make a full message, if the bin they will fill has room for them.
+/// Blocks of one owner that make a full message, if the bin that they will fill has room for them.
 const FULL: usize = 32;
 
 /// Notes that a block of another heap, of `class`, comes into the bin.

@@ -175,7 +175,7 @@ impl Rows {
 /// The caller owns the chain, and holds `from`'s lock and no other.
 unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
     let heap = by_id(owner);
-    // It leaves the draining to `catch_up`: a lock is held all along.
+    // It leaves the draining to `catch_up`, because a lock is held throughout.
     let mut sorter = Sorter::new(from, false);
     // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
     // heap's lock does (rule 5), and `open` asks under it: what belongs to a third by now, since a slab was taken

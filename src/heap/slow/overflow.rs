@@ -1,4 +1,4 @@
-//! What a free does that found its bin full.
+//! What a free does if its bin is full.
 
 use crate::base::size_class;
 use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
@@ -67,8 +67,8 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
     }
 }
 
-/// Puts the oldest blocks of the bin back where they belong. A watched heap keeps none on its stack: in its slab a bit says of each
-/// whether it is free, while the batches of a stack are searched.
+/// Sends the oldest blocks of the bin home. A watched heap puts none onto its stack: a slab has a bit that says whether a block
+/// is free, but the batches of a stack have to be searched.
 ///
 /// # Safety
 /// The caller holds the lock and is the heap's thread; so many are in the bin.
@@ -115,7 +115,7 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
             (*spare).walked = (*spare).walked.saturating_add(gone);
             idle_owners::homed(heap, class, gone);
             if sorter.has_any() {
-                // There are foreign blocks among them: more at once makes fuller messages.
+                // There are foreign blocks among them: more at once make fuller messages.
                 let most = gathers.map_or((*spare).limit / 2, |_| 0);
                 keep = keep.min(most);
             }

@@ -22,11 +22,11 @@ use core::ptr;
 
 /// Batches from the inbox that one slow path opens.
 const INBOX_PER_REFILL: usize = 16;
-/// A batch for another heap is taken back only if its blocks fill cache lines: else two threads end up writing the same
-/// lines, at the batch's edges and wherever the user freed every other block.
+/// Bytes of the smallest blocks that a thread takes back from its outbox: a cache line. Of smaller ones several share a line, and
+/// two threads end up writing the same lines, at the batch's edges and wherever the user freed every other block.
 const RECYCLE_FROM: usize = 64;
 
-/// A block of `class` for the owner of `heap`, whose bin is empty; fills the bin with what comes along.
+/// A block of `class` for the owner of `heap`, whose bin is empty. Fills the bin with the others that come along.
 ///
 /// # Safety
 /// `heap` is the calling thread's; no lock is held.
@@ -42,7 +42,7 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         }
         (*heap).freeing.remove(class);
         idle_owners::took(heap);
-        // Most threads gather nothing, and do not touch what it would lie in.
+        // Most threads gather nothing: they need not touch the outboxes.
         if (*heap).gathered.has(class)
             && Out::count(heap, class) > 0
             && size_class::size(class) >= RECYCLE_FROM
@@ -62,7 +62,7 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             todo.run();
             return fresh;
         }
-        // Grows by doubling from a quarter: what a class is given depends on how often it asks.
+        // Doubles each time, from a quarter of the most: what a class gets depends on how often it asks.
         let limit = bin_limit(class);
         let want = (Bin::limit(heap, class) * 2)
             .clamp(limit.div_ceil(4), limit)
@@ -78,8 +78,8 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
     }
 }
 
-/// The newest block of a bin that was just filled. Between the look at the empty bin and the filling nothing may stand
-/// that can call the C library: an allocation in there would fill the bin, and be lost.
+/// The newest block of a bin that was just filled. Do not call the C library between the check that the bin is empty and the
+/// filling: it may allocate, and the blocks of that refill would be overwritten.
 unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
     // SAFETY: the bin is the thread's own.
     unsafe {
@@ -91,7 +91,7 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
         let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
         if let Some(run) = newest.filter(|_| size_class::is_run(class)) {
             Superslab::run_taken(run.cast());
-            // It made room for itself on its way out. A bin that took runs back would not say that they are free.
+            // Runs never come back into the bin: a free of one takes the slow path, which marks it as free.
             limit = 0;
         }
         Bin::set_limit(heap, class, limit);
@@ -102,7 +102,7 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
     }
 }
 
-/// Fills the empty bin from the spare stack, after a look into the inbox where the stack is empty; whether it could.
+/// Fills the empty bin from the stack. If that is empty, it takes what is in the inbox first. Returns whether there was anything.
 unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
@@ -114,10 +114,10 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
             count = from_stack(heap, class);
         }
         if count > 0 && Bin::magazine(heap, class).is_some() {
-            // Of a class that swings: as much may go back at once as a magazine brings.
+            // The class's usage rises and falls: as much may go back at once as a magazine brings.
             Bin::set_limit(heap, class, magazine::ROOM);
         } else if budget::learnt(shared(heap)) > 0 {
-            // The bin was bounded while the class ran empty.
+            // The bin's limit was lowered while the class ran empty.
             let limit = Bin::limit(heap, class);
             let more = (limit * 2).max(count).min(bin_limit(class));
             Bin::set_limit(heap, class, limit.max(more));
@@ -126,7 +126,7 @@ unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
     }
 }
 
-/// Fills the empty bin from the spare stack; how many blocks there are in it then.
+/// Fills the empty bin from the stack. Returns how many blocks are in it then.
 unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
     // SAFETY: the caller holds the lock, and is the heap's thread.
     unsafe {
@@ -135,13 +135,13 @@ unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
             count = stack::take(heap, class, Bin::first(heap, class), room(class));
             Bin::set_count(heap, class, count);
         }
-        // Nobody has looked at them yet.
+        // Nothing has checked their addresses yet.
         report::unless_all_start(Bin::blocks(heap, class), class);
         count
     }
 }
 
-/// Gives the bin places.
+/// Gives the bin places. If memory is refused, tries again once what others keep was taken back.
 #[inline(never)]
 unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
     // SAFETY: the heap is the calling thread's, and its lock is free.
@@ -155,7 +155,7 @@ unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
     }
 }
 
-/// Fills the empty bin from the heap's slabs and gives the newest out; the bin may hold `want` from now on.
+/// Fills the empty bin from the heap's slabs and hands out the newest block. The bin may then hold `want`.
 ///
 /// # Safety
 /// The caller holds the lock, and is the heap's thread.
@@ -170,7 +170,7 @@ unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh
     }
 }
 
-/// The heap has no slab with room: somebody else's, or a new one.
+/// A block from a slab of an idle heap, or from a new one: the heap has no slab with room.
 #[inline(never)]
 unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     if take_over::take_over(heap, class) {
@@ -189,7 +189,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
         let _guard = lock(heap);
         expected_use::usage(heap, class)
     };
-    // Once for all tries: a thread that is moved meanwhile has one node grow and claims from that one.
+    // One node for all tries: even if the thread is moved meanwhile, it claims from the node that it had grow.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
         while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
@@ -230,7 +230,7 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
     Fresh::NULL
 }
 
-/// Empties the heap's own caches into the slabs, and takes back what others keep, for want of anything else.
+/// For want of memory: empties the heap's inbox and stacks into the slabs, and takes back what others keep.
 #[cold]
 #[inline(never)]
 unsafe fn flush(heap: *mut Heap) {

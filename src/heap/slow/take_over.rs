@@ -11,8 +11,8 @@ use crate::slab::directory::{DIRECTORY, Tag};
 /// Takes a slab with room in `class` over from an idle heap. Returns whether it did. No lock is held at the call.
 pub(crate) fn take_over(heap: *mut Heap, class: usize) -> bool {
     registry::find_idle(class, 4, |from| {
-        // SAFETY: registry before heap, a second heap by try only (ranks). Both locks are held while the owner
-        // changes (rule 3), which is all that a block on its way home looks at.
+        // SAFETY: registry before heap, a second heap by try only (ranks). Both heaps' locks are held while the owner changes
+        // (rule 3), and a block on its way home looks at nothing but the owner.
         unsafe {
             let _mine = lock(heap);
             let Some(theirs) = (*from).lock.try_lock() else {

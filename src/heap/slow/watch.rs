@@ -1,9 +1,9 @@
 //! Second frees, and frees of what is no block's start, where they are made.
 //!
-//! The first frees of each heap are looked at one by one. A heap begins with a tag that matches nothing, so that each free of
-//! its thread takes the slow path, which asks here whether the block is free already: in the bin, in the batch in the
-//! making, on the stack, in its slab. When that has cost as much as it may, the heap gets its own tag, and frees cost what
-//! they always do. So a mistake in a short program, or early in a long one, is found where it is made.
+//! The first frees of each heap are looked at one by one. A heap begins with a tag that matches nothing, so that each free of its
+//! thread takes the slow path, which asks here whether the block is free already: in the bin, in the outbox, on the stack, in its
+//! slab. When that has cost as much as it may, the heap gets its own tag, and frees take the fast path. So a mistake in a short
+//! program, or early in a long one, is found where it is made.
 
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
@@ -27,8 +27,8 @@ const TOGETHER: usize = 4;
 /// What it costs to read one address of a batch.
 const OPENED: usize = 4;
 
-/// Whether a block is among others. Takes what that costs off what is left. Half of an address is compared first: processors
-/// do four of those together.
+/// Whether a block is among others. Takes what that costs off what is left. Half of each address is compared first, because
+/// processors compare four of those at once.
 #[inline(never)]
 fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
     *left = left.saturating_sub(blocks.len() / TOGETHER);
@@ -104,7 +104,7 @@ pub(crate) unsafe fn look_at(block: *const u8, asked: &str) {
 #[inline(never)]
 fn look_at_slow(block: *mut Block, asked: &str) {
     let heap = tls::current();
-    // SAFETY: the thread's heap, whatever it knows of the block.
+    // SAFETY: the thread's own heap.
     if !heap.is_null() && unsafe { (*heap).watch } > 0 {
         // SAFETY: as above.
         unsafe { in_use(heap, block, DIRECTORY.own_tag(block as usize), asked) };
@@ -127,7 +127,7 @@ unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
     // SAFETY: bin and `out` are the calling thread's; the rest is looked at under its heap's lock.
     unsafe {
         let mut left = (*heap).watch.saturating_sub(EACH);
-        // Of a run, `run_freed` says so at each free.
+        // A free of a run needs no look: `run_freed` checks each.
         let mut free = match size_class::is_run(class) {
             true => asked != "free" && Superslab::is_free_run(block),
             false => {
@@ -172,7 +172,7 @@ unsafe fn has(
         let free = shelved(heap, block, class, left);
         drop(guard);
         if !mine {
-            // Somebody may have posted to it meanwhile and gone away.
+            // A poster that found it locked has gone away.
             drain::look_again(heap);
         }
         free

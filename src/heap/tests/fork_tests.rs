@@ -5,7 +5,7 @@ use crate::heap::data::{registry, tls};
 use crate::heap::entry::hot;
 use crate::heap::home::{drain, post};
 use crate::heap::thread::fork;
-use crate::knobs;
+
 use crate::os::lock::Lock;
 use crate::os::message::fatal;
 use crate::slab::batch::{Batch, Block};
@@ -47,8 +47,7 @@ fn use_everything() {
 #[test]
 fn every_lock_is_free_in_a_child() {
     use_everything();
-    // The locks that stand still for a fork, and the one that spin's once-cell depends on.
-    let all: Vec<&'static Lock> = fork::locks().chain([knobs::fork_lock()]).collect();
+    let all: Vec<&'static Lock> = fork::locks().collect();
     let mine = tls::current();
     // SAFETY: heaps live for ever.
     let my_lock: *const Lock = unsafe { &(*mine).lock };
@@ -76,7 +75,7 @@ fn every_lock_is_free_in_a_child() {
     }
 }
 
-/// A thread has posted to an idle heap and not yet opened the inbox; it is not there in the child, where somebody else opens it.
+/// A thread has posted to an idle heap and not yet opened the inbox. It does not exist in the child, where another opens it.
 #[test]
 fn what_was_posted_and_not_opened_is_opened_in_a_child() {
     let take = || hot::alloc(200, 16, None) as usize;
@@ -148,7 +147,7 @@ fn a_handler_of_abort_may_allocate_and_fork() {
             libc::alarm(60);
             libc::close(2);
             libc::signal(libc::SIGABRT, on_abort as *const () as usize);
-            // Another thread exists, so that fork has locks to wait for. Not one of `std`, whose lock the parent may have held.
+            // Another thread exists, so that fork freezes the locks. Not one of `std`, whose lock the parent may have held.
             // Its number is an integer or a pointer, depending on the C library.
             let mut id = core::mem::MaybeUninit::uninit();
             let none = core::ptr::null_mut();

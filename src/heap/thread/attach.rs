@@ -12,14 +12,16 @@ use crate::{knobs, pool};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
-/// Nothing done; tables and knobs usable; everything said to the C library too.
+/// Nothing is done.
 const COLD: u8 = 0;
+/// Tables and knobs are usable.
 const USABLE: u8 = 1;
+/// The C library knows of the allocator, too.
 const READY: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(COLD);
 static LOCK: Lock = Lock::new();
-/// One thread tells the C library of us; it may allocate meanwhile. Zero, or which one.
+/// The one thread that tells the C library of the allocator, and may allocate meanwhile; 0 before.
 static TELLING: AtomicUsize = AtomicUsize::new(0);
 
 /// What the layer above wants called once the allocator works.
@@ -32,7 +34,7 @@ pub(crate) fn when_ready(call: fn()) {
     }
 }
 
-/// Reads the knobs and reserves the tables. Answers false when the kernel refuses; a later call tries again.
+/// Reads the knobs and reserves the tables. Returns false if the kernel refuses; a later call tries again.
 #[inline]
 pub(crate) fn ensure_ready() -> bool {
     // Acquire: pairs with the Release stores below.
@@ -62,8 +64,8 @@ fn ensure_ready_slow() -> bool {
         && TELLING.compare_exchange(0, thread::me(), all, none).is_ok()
     {
         exit::forget_at_unload();
-        // A library that is preloaded comes here while the dynamic loader is still at work: it is linked to stay
-        // (preload/), and must not call the loader. One that a program opens is pinned now.
+        // A preloaded library comes here while the dynamic loader is still at work, and must not call it: it is linked to stay
+        // (preload/), so `pin` does nothing. A library that a program opens is pinned here.
         if cfg!(feature = "std") {
             thread::pin();
         }
@@ -111,8 +113,8 @@ fn make_usable() -> bool {
     true
 }
 
-/// Gives the calling thread a heap, if it can be had; else the thread goes on without. One whose heap was given up may have
-/// another: its destructors still run. Where every block is checked, no thread has one.
+/// Gives the calling thread a heap. If none can be made, the thread goes on without. A thread whose heap was given up may get
+/// another, because its destructors still run. If every block is checked, no thread has a heap.
 #[cold]
 #[inline(never)]
 pub(crate) fn attach() {
@@ -141,7 +143,7 @@ pub(crate) fn fork_lock() -> &'static Lock {
     &LOCK
 }
 
-/// In the child of a fork: what another thread was about to tell the C library is told anew.
+/// In the child of a fork: if another thread was about to tell the C library, it is told anew.
 pub(crate) fn after_fork() {
     if TELLING.load(Ordering::Relaxed) != thread::me() {
         TELLING.store(0, Ordering::Relaxed);

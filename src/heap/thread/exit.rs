@@ -1,7 +1,7 @@
 //! The end of a thread: its heap is made idle, emptied if it holds much, and published for the next thread.
 //!
-//! A thread may go on after the last call that the C library makes here. It does not give its heap up itself. Another thread
-//! that needs a heap or gives memory back does, once the kernel says that the thread is gone.
+//! A thread may go on, with a heap, after the last call that the C library makes here. Then another thread, which needs a heap or
+//! gives memory back, takes that heap once the kernel says that its thread is gone.
 
 use crate::checked;
 use crate::heap::data::heap::Heap;
@@ -26,8 +26,8 @@ pub(crate) fn create_key() {
 /// Keys from this number on may cost the C library an allocation for a thread's first value.
 const CHEAP_KEYS: u32 = 32;
 
-/// Has the key's destructor called at the end of the calling thread, whose heap this is. Returns whether it will be. `late`
-/// says that the C library may be through with destructors, so that it should not have to allocate.
+/// Has the key's destructor called at the end of the calling thread, whose heap this is. Returns whether it will be. `late`: the
+/// C library may have run all destructors already, so it must not have to allocate.
 pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
     let key = KEY.load(Ordering::Acquire);
     // SAFETY: the key exists.

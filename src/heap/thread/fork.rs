@@ -1,19 +1,22 @@
 //! Fork from a process of many threads, at any moment of any of them (rule 13).
 //!
-//! Before: every lock is stopped, in rank order. After, in the parent: all are let go. In the child: all are reset;
-//! every other heap becomes idle, its private part possibly torn in the middle of a fast path: what
-//! is below a bin's top is free, as the fast path writes an address before it moves the top, but its caches are another
-//! thread's, so they go home before anybody uses the heap; a block on its way in or out is lost. What a thread had in its hands outside every lock (slots claimed and not yet opened, a
-//! superslab mapped and not yet listed, a huge block between its tag and the cache, free magazines that are being purged)
-//! is lost to the child: address space of at most that one object, or one rack of magazines, for each thread.
+//! - Before: every lock is frozen, in rank order.
+//! - After, in the parent: all are thawed.
+//! - After, in the child: all are reset, and every other heap becomes idle. Its private part may be torn in the middle of a fast
+//!   path. What is below a bin's top is free, because the fast path writes an address before it moves the top. But the bins and
+//!   stacks are another thread's, so they go home before any thread uses the heap. A block on its way in or out is lost.
 //!
-//! A process of one thread has nobody to wait for: there a signal handler may fork whatever it interrupted, an
-//! allocation or another fork, and parent and child both go on from there. The maintenance thread rests meanwhile. The lock it interrupted a hold of stays held in
-//! both.
+//! What a thread had in its hands outside every lock is lost to the child: slots claimed and not yet opened, a superslab mapped
+//! and not yet listed, a large block between its tag and the cache, free magazines that are being purged. That is address space
+//! of at most one such object, or one rack of magazines, for each thread.
 //!
-//! glibc takes a lock of its own after the last handler, that of the list of open streams, and a thread may hold it that
-//! waits for a stream whose holder allocates. So it is taken before ours here. musl's is not to be had by any name; there,
-//! as with locks of others, the wait ends by what `os::freeze` says.
+//! In a process of one thread there is nobody to wait for. There a signal handler may fork whatever it interrupted, an allocation
+//! or another fork, and parent and child both go on from there. The maintenance thread rests meanwhile. A lock that the handler
+//! interrupted a hold of stays held in both.
+//!
+//! glibc takes a lock of its own after the last handler: that of the list of open streams. A thread that holds it may wait for a
+//! stream whose holder allocates. So `prepare` takes it before ours. musl's has no name by which it could be taken. There, as
+//! with the locks of other libraries, `os::freeze` ends the wait.
 
 use crate::heap::data::heap::{Heap, LIVE, attended};
 use crate::heap::data::torn::TORN;
@@ -34,11 +37,11 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Threads that may register at once.
 const AT_ONCE: usize = 4;
 
-/// Tells the C library, once. Before the first lock is taken, and early, so that our handlers run last before a fork and
-/// first after it.
+/// Registers the handlers with the C library, once: before the first lock is taken, and early, so that they run last before a
+/// fork and first after it.
 ///
-/// Nobody waits: of threads that come at the same time each registers, and handlers that run twice do what they do once.
-/// The C library may allocate meanwhile, and such a call goes on without.
+/// No thread waits. Each of several threads that come at the same time registers them, and handlers that run twice have no
+/// further effect. The C library may allocate meanwhile; such a call goes on without.
 pub(crate) fn register() {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     static REGISTERING: [AtomicUsize; AT_ONCE] = [const { AtomicUsize::new(0) }; AT_ONCE];
@@ -65,8 +68,8 @@ pub(crate) fn register() {
     mine.store(0, Ordering::Relaxed);
 }
 
-/// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held
-/// at a time), and the rest.
+/// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held at a time), and
+/// the leaves.
 fn globals() -> impl Iterator<Item = &'static Lock> {
     let checked = core::iter::once(checked::fork_lock());
     checked.chain(pool::fork_locks()).chain([
@@ -81,7 +84,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
     ])
 }
 
-/// Every lock, in rank order. No heap can be made once the registry stands still.
+/// Every lock, in rank order. No heap can be made once the registry's lock is frozen.
 pub(crate) fn locks() -> impl Iterator<Item = &'static Lock> {
     let heaps = core::iter::once(()).flat_map(|()| registry::all());
     // SAFETY: heaps live for ever.
@@ -108,11 +111,11 @@ unsafe extern "C" fn prepare() {
     }
     FREEZE.begin();
     locks().for_each(Lock::freeze);
-    // Whoever passes a lock that stands still is through, or waits for this thread to sleep again.
+    // After this, a thread that passed a frozen lock has released it, or waits until this thread sleeps again.
     FREEZE.enter();
     FREEZE.leave();
     if !FREEZE.is_forker() {
-        // The child of a fork by a signal handler in the midst of this.
+        // This is the child of a fork that a signal handler made in the middle of this function.
         locks().for_each(Lock::thaw);
     }
 }
@@ -132,7 +135,7 @@ unsafe extern "C" fn parent() {
         // SAFETY: `prepare` took it.
         unsafe { unlock() };
     }
-    // Whoever found an idle heap locked meanwhile has gone away.
+    // A poster that found an idle heap's lock frozen has gone away.
     post::leave();
 }
 
@@ -147,7 +150,7 @@ unsafe extern "C" fn child() {
     if !FREEZE.is_forker() {
         return;
     }
-    // SAFETY: as above; every lock stood still for it, and nothing under one is half done.
+    // SAFETY: as above; every lock was frozen for the fork, and nothing under one is half done.
     unsafe {
         locks().for_each(|lock| lock.force_reset());
         FREEZE.reset();
@@ -155,7 +158,7 @@ unsafe extern "C" fn child() {
         for heap in registry::all() {
             pages::after_fork(heap);
             if attended(heap).is_idle() && !(*heap).inbox.is_empty() {
-                // Whoever posted is gone, before opening the inbox.
+                // The poster is gone, and had not opened the inbox.
                 post::leave();
             }
             if heap != mine

@@ -1,12 +1,13 @@
 //! `HAKMEM_SS_PREFAULT=async`: a thread that keeps superslabs ready ahead of a program that grows.
 //!
-//! It starts if the pool ran dry several times in quick succession, so never in a program that does not grow. It keeps as many
-//! superslabs ready as the program took in its last looks, within a quarter of what the program holds. When that stops growing,
-//! the thread gives back what it made ready and nobody used (not what was prewarmed on request), and ends. Each superslab is
-//! one populate call of 2 MiB, without a lock, and with a pause after it so that other threads' mmap is not held up.
+//! It starts if the pool ran dry several times in quick succession, so never in a program that does not grow. It keeps four times
+//! as much ready as the program took since the last look, within a quarter of what the program holds, in superslabs ([`target`]).
+//! When the program stops growing, the thread gives back what it made ready and nobody used (not what was prewarmed on request),
+//! and ends. Each superslab is one populate call of 2 MiB, without a lock, and with a pause after it so that other threads' mmap
+//! is not held up.
 //!
-//! With several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel for pages from there, for itself. If
-//! that is refused it serves the node it happens to run on.
+//! With several NUMA nodes it serves the one whose pool ran dry last: it asks the kernel to give it pages from there. If that is
+//! refused, it serves the node that it happens to run on.
 
 use crate::base::tuning::ahead::{
     DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US, QUICK_MS,
@@ -31,7 +32,7 @@ static DRY_NODE: AtomicU8 = AtomicU8::new(0);
 static DRY_AT_MS: AtomicU64 = AtomicU64::new(0);
 static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
-/// Notes that the node's pool ran dry and had to map, and whether the thread is wanted. Calls nothing that allocates.
+/// Notes that the node's pool ran dry and had to map. Decides whether the thread is wanted. Calls nothing that allocates.
 pub(crate) fn ran_dry(node: Node) {
     let knobs = knobs::get();
     if knobs.prefault != Prefault::Async {
@@ -57,7 +58,8 @@ pub(crate) fn ran_dry(node: Node) {
     }
 }
 
-/// Starts the thread if it is wanted and does not exist. Starting may allocate: no lock is held, and no bin looked at.
+/// Starts the thread if it is wanted and does not exist. Starting may allocate: no lock may be held, and no bin be about to be
+/// filled.
 #[inline]
 pub(crate) fn start_if_wanted() {
     if WANTED.load(Relaxed) {
@@ -71,7 +73,7 @@ fn start() {
     if WANTED.swap(false, Relaxed) && !RUNNING.swap(true, Relaxed) {
         let _errno = sys::ErrnoGuard::new();
         if !thread::spawn(run) {
-            // Not now: a dry moment after a while tries again.
+            // The next try waits for a while.
             NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
             RUNNING.store(false, Relaxed);
         }
@@ -81,7 +83,7 @@ fn start() {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // The threadless heap serves what the C library allocates for this thread.
     tls::set_dead();
-    // A kernel that would not is no harm.
+    // A refusal does no harm.
     let _ = sys::name_thread(c"hakmem-ahead");
     let knobs = knobs::get();
     let mut claimed = pool::counts().claimed_slots;

@@ -9,7 +9,7 @@ use crate::heap::slabs::walk;
 use crate::heap::upkeep::idle_cache;
 use crate::pool;
 
-/// Makes a heap idle. The pool may have got much: the caller sees that somebody sees to it.
+/// Makes a heap idle. Much may go back to the pool: the caller has a tick or the maintenance thread see to it.
 ///
 /// # Safety
 /// Its thread has ended, or is the calling one and does not touch it any more. No lock may be held.
@@ -41,8 +41,8 @@ pub(crate) unsafe fn give_up(heap: *mut Heap) {
     }
 }
 
-/// Makes the heaps idle whose threads have ended without another word; answers whether there were any. No lock may be
-/// held, and the caller looks at the clock and at what the pool holds.
+/// Makes the heaps idle whose threads have ended without another call. Returns whether there were any. No lock may be held, and
+/// the caller sees to the pool as after [`give_up`].
 pub(crate) fn give_up_gone() -> bool {
     let mut any = false;
     while let Some(heap) = registry::take_gone() {

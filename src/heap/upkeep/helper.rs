@@ -1,7 +1,7 @@
 //! When the maintenance thread works, rests and goes.
 //!
 //! A process that made no thread must work as one of one thread although it has this one: a signal handler may fork whatever it
-//! interrupted, and the kernel lets the process unshare or join namespaces. So a fork has the thread rest, where it holds no
+//! interrupted, and the kernel lets the process unshare or join namespaces. So a fork makes the thread rest, where it holds no
 //! lock, and does not count it. A caller that needs the process to have one thread sends it away.
 //!
 //! | bits of the word | meaning |
@@ -97,7 +97,7 @@ impl Helper {
         self.word.fetch_and(!WORKING, Ordering::Release);
     }
 
-    /// The thread ends, and takes no lock any more, unless it says that it [`stays`](Helper::stays). Returns whether it was sent
+    /// The thread ends, and takes no further lock unless it says that it [`stays`](Helper::stays). Returns whether it was sent
     /// away.
     pub(crate) fn goes(&self) -> bool {
         self.word.fetch_and(!(PRESENT | GO), Ordering::Release) & GO != 0

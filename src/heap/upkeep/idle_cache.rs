@@ -1,5 +1,5 @@
-//! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left.
-//! That one need not send them home, and the next need not fetch them, class by class and line by line.
+//! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left. The
+//! last one need not send them home, and the next one need not fetch them, class by class and line by line.
 //!
 //! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held that way. A heap within its
 //! bound stays as it is. One beyond it sends its bins and stacks home, and keeps a few empty slabs at most. What no thread came
@@ -45,7 +45,8 @@ fn reserve(bytes: usize) -> bool {
     fits
 }
 
-/// Empties the idle heap left longest ago if one more might be too many: the one left now is adopted next. No lock may be held.
+/// Empties the warm idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
+/// adopted first. No lock may be held.
 pub(crate) fn make_room() {
     if KEPT.load(Relaxed) + MOST_EACH <= MOST {
         return;
@@ -70,7 +71,7 @@ pub(crate) fn make_room() {
 /// Prepares a heap whose thread ends: foreign blocks go home, and its own if it holds more than an idle heap may.
 ///
 /// # Safety
-/// The caller is the heap's thread, gives it up, and holds its lock. [`end`] follows under the same hold of it.
+/// The heap's thread gives it up, or is gone, and the caller holds its lock. [`end`] follows under the same hold of it.
 pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     // SAFETY: the caller's promises.
     unsafe {
@@ -98,7 +99,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
     }
 }
 
-/// The heap is idle now, and its inbox drained. From here on, slabs that run empty go back to the pool.
+/// The heap is idle, and its inbox was drained. From here on, slabs that run empty go back to the pool.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock, since [`begin`].
@@ -179,8 +180,8 @@ pub(crate) unsafe fn forget(heap: *mut Heap) {
 /// # Safety
 /// The caller holds `heap`'s lock, and the heap is idle.
 pub(crate) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
-    // SAFETY: the caller's promises. The state, which only changes under the lock, says that no thread uses the private
-    // part: whoever ended has let the lock go, and whoever adopts takes it first.
+    // SAFETY: the caller's promises. The state, which changes only under the lock, says that no thread uses the private part: a
+    // thread that ended has released the lock, and one that adopts the heap takes it first.
     unsafe {
         // A thread that a fork left behind may have learnt.
         budget::forget(shared(heap));

@@ -1,9 +1,9 @@
-//! The maintenance thread: gives back what quiescence would strand.
+//! The maintenance thread: gives back what a program that falls silent would keep.
 //!
-//! Started lazily, where much lies idle: little is much in a process of several threads, and a process of one gets a second
-//! only for what nobody would put up with ([`helper`](super::helper) says what that changes for it). It ends when there is
+//! It is started when much lies idle: more than [`FROM`] in a process of several threads, more than [`FROM_ALONE`] in a process
+//! of one, which then gets a second thread ([`helper`](super::helper) says what that changes for it). It ends when there is
 //! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the
-//! pool's under it, for short; it waits for a busy heap only to put back what it took out of that heap's lists.
+//! pool's under it, for a short time. It waits for a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
@@ -33,8 +33,8 @@ pub(crate) fn wake() {
     }
 }
 
-/// The same, if more came back to slabs than the account knew: for a thread that only frees what others took, which comes
-/// by no other slow path.
+/// The same, if more came back to slabs than the account knew. For threads that only free what others allocated, and take no
+/// other slow path.
 pub(crate) fn wake_if_grown() {
     if holes::grew() {
         wake();
@@ -56,7 +56,7 @@ pub(crate) fn noticed() {
     }
 }
 
-/// Calls `call` while the process has no thread of ours but those that were asked for.
+/// Calls `call` while the process has no maintenance thread.
 pub(crate) fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     HELPER.send_away();
     let result = call();
@@ -119,13 +119,13 @@ fn note_start(started: bool) {
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
-    // Whatever the C library allocates for this thread comes from the shared heap.
+    // Whatever the C library allocates for this thread comes from the threadless heap.
     tls::set_dead();
     HELPER.came();
     loop {
         let left = work();
         let sent_away = HELPER.goes();
-        // By what was freed since the last round: whoever freed it found the thread there, and may fall silent.
+        // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
         let wanted = || !sent_away && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
             return ptr::null_mut();
@@ -134,7 +134,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
-/// Makes rounds until nothing is left to do, or the thread is sent away. Answers what the last one left.
+/// Makes rounds until nothing is left to do, or the thread is sent away. Returns what the last one left.
 fn work() -> usize {
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut rounds = Rounds::begin(delay);
@@ -147,8 +147,8 @@ fn work() -> usize {
     rounds.left
 }
 
-/// For how long the thread goes on. What is freed last waits for the delay and a quarter, and nobody may be there to start the
-/// thread again once the program fell silent.
+/// For how long the thread goes on. What is freed last waits for the delay and a quarter of it, and a program that fell silent
+/// does not start the thread again.
 struct Rounds {
     /// Milliseconds before each.
     pause: u64,
@@ -171,7 +171,7 @@ impl Rounds {
 
     /// `before` bytes waited before a round and `left` do after it; the thread is started from `from` on.
     fn passed(&mut self, before: usize, left: usize, from: usize) {
-        // The program took or freed, and would only start the thread again. More than before: it freed during the round.
+        // The program took or freed, and would start the thread again. If there is more than before, it freed during the round.
         let changed = before > from && before != self.left || left > from.max(before);
         let got = before > FROM && left < before;
         self.idle = if changed || got { 0 } else { self.idle + 1 };
@@ -206,14 +206,14 @@ fn round() {
     while large::decay(now) > 0 {}
 }
 
-/// Gives back everything that can be given back now; answers the bytes.
+/// Gives back everything that can be given back at once. Returns the bytes.
 pub(crate) fn purge_now() -> usize {
     if give_up::give_up_gone() {
         tick::pass(clock::now_ms());
     }
     for _ in 0..4 {
-        // One look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one after
-        // it sends that home, and the last gives back the magazines that emptied.
+        // The first look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one
+        // after it sends that home, and the last gives back the magazines that emptied.
         for heap in registry::all() {
             // SAFETY: heaps live for ever; no lock is held.
             unsafe { settle::settle(heap) };
@@ -221,9 +221,9 @@ pub(crate) fn purge_now() -> usize {
     }
     checked::trim();
     let holes = pages::purge_all();
-    let huge = large::cached_bytes();
+    let cached = large::cached_bytes();
     large::purge_all();
-    let bytes = holes + pool::purge_all() + huge + DEPOT.catch_up();
+    let bytes = holes + pool::purge_all() + cached + DEPOT.catch_up();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
     bytes
 }
@@ -247,7 +247,7 @@ mod tests {
     fn what_is_freed_last_is_waited_for() {
         for delay in [0, 100, 1000, 8000, 10_000, 3_600_000] {
             let mut rounds = Rounds::begin(delay);
-            // A program that swings, so that nothing grows old.
+            // A program whose usage rises and falls, so that nothing grows old.
             for round in 0..100 {
                 rounds.passed(FROM_ALONE + 1 + round, FROM_ALONE + 1 + round, FROM_ALONE);
                 assert!(!rounds.are_over());

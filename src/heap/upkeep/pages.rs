@@ -154,7 +154,7 @@ pub(crate) fn run(now: u64) {
     for heap in registry::all() {
         // SAFETY: heaps live for ever; no lock is held.
         while unsafe { some(heap, When::Aged(now)).more } {
-            // A thread that waits for the lock is to have it before this one takes it again.
+            // A thread that waits for the lock gets it before this one takes it again.
             HELPER.breathe();
         }
     }
@@ -199,8 +199,8 @@ pub(crate) fn forked() {
     GENERATION.fetch_add(1, Relaxed);
 }
 
-/// Lists the slabs whose pages were going when a fork left the thread that gave them back behind. If that is the calling
-/// thread, it goes on with them itself: a signal handler forked in the middle of that.
+/// Lists the slabs whose pages were going when a fork left the thread behind that gave them back. If that is the calling thread,
+/// it goes on with them itself: a signal handler of it forked in the middle.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.

@@ -1,4 +1,4 @@
-//! Heaps that are not the caller's are put in order.
+//! Putting heaps in order, whoever has them.
 
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::heap::{Heap, attended, shared};
@@ -12,8 +12,9 @@ use crate::heap::upkeep::idle_cache;
 use crate::pool;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Drains, flushes the stacks of, and publishes what can be reused of a heap that is not the caller's; answers whether the
-/// pool holds too much now.
+/// Puts a heap in order, unless its lock is held. Drains its inbox. Of a live heap, sends home what the stacks did not need and
+/// gives back empty slabs. Looks at an idle heap (`idle_cache::look`), and notes in which classes its slabs have room. Returns
+/// whether the pool then holds too much.
 ///
 /// # Safety
 /// The caller holds no lock.
@@ -22,14 +23,14 @@ pub(crate) unsafe fn settle(heap: *mut Heap) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         while settle_some(heap, &mut over) {
-            // Whoever waits for the lock is to have it before this thread takes it again.
+            // A thread that waits for the lock gets it before this one takes it again.
             HELPER.breathe();
         }
     }
     over
 }
 
-/// Some of that, so that the lock is not held for long; answers whether there is more to do.
+/// Some of that, so that the lock is not held for long. Returns whether there is more to do.
 unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     // SAFETY: heaps live for ever.
     unsafe {
@@ -59,9 +60,9 @@ unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
     }
 }
 
-/// Sends home what the threads held that a fork left behind, of `most` heaps: as time passes, one for each slab by which a
-/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program
-/// does not copy their pages, and one that stays has their memory. Returns whether there were any. No lock may be held.
+/// Sends home what the threads held that a fork left behind, of up to `most` heaps: a few at a tick, one for each slab by which a
+/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program does not
+/// copy their pages, and one that stays has their memory. Returns whether there were any. No lock may be held.
 #[inline]
 pub(crate) fn recover(most: usize) -> bool {
     let any = TORN.load(Ordering::Relaxed) > 0;

@@ -6,8 +6,9 @@ use crate::heap::cache::reclaim;
 use crate::heap::upkeep::{give_up, settle};
 use crate::{large, pool};
 
-/// The kernel refused memory or addresses for `bytes`: takes back what heaps and checked slabs keep for nobody, and unmaps what is
-/// empty. Returns whether there was any of it. Nothing is taken back for what is hardly ever to be had. No lock may be held.
+/// The kernel refused memory or addresses for `bytes`: takes back what heaps and checked slabs keep for nobody, and unmaps cached
+/// large blocks and empty superslabs. Returns whether heaps or checked slabs had any. Takes nothing back for a request that
+/// hardly any machine can serve. No lock may be held.
 #[cold]
 #[inline(never)]
 pub(crate) fn relieve(bytes: usize) -> bool {

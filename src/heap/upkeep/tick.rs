@@ -25,7 +25,7 @@ pub(crate) fn pass(now: u64) {
     }
 }
 
-/// Heaps of gone threads that a tick in a fork's child empties.
+/// Heaps left behind by a fork that one tick in the child empties.
 const RECOVERED: usize = 4;
 
 /// Does what time asks for in the process, and is the only place that does; [`look`] sees to each heap's own stacks. `windows`
@@ -69,7 +69,7 @@ impl Todo {
     }
 }
 
-/// A thread begins with a heap that another one had, or that a fork left behind: what lies there is new to it.
+/// Forgets what the heap's previous thread looked at and learnt: another one begins with it.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
@@ -83,7 +83,8 @@ pub(crate) unsafe fn begin(heap: *mut Heap) {
     }
 }
 
-/// To be called at the end of every slow path, still under the lock: looks at the clock at times, and does what time asks for.
+/// Looks at the clock at times, and does what time asks for in the heap. Refills and overflows call it before they release the
+/// lock.
 ///
 /// # Safety
 /// The caller holds `heap`'s lock.
