@@ -161,7 +161,8 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         }
         cache::unmap(entry.run, entry.huge());
     }
-    // A zeroed request clears all of the block and so makes it resident: only if at least half of it can be cached memory.
+    // A zeroed request clears all of the block and so makes it resident: it takes cached memory only if that can be at least half
+    // of the block.
     let gathers = !zeroed || (may_serve(len, zeroed) && cache::cached_bytes() >= len / 2);
     if gathers
         && parts::may_gather()

@@ -3,8 +3,9 @@
 //! mapping that is unmapped from between two others leaves the process with one more, and it may have some 65,000
 //! (`vm.max_map_count`).
 //!
-//! The bound is half of what is live, or the recent largest dip ([`Demand`]): a program that frees buffers and allocates others
-//! does not fault in what it freed a moment before. If no thread sees time pass, the bound is small (`account::seen`).
+//! The bound is half of what is live, at least 6 MiB, or the recent largest dip ([`Demand`]): a program that frees buffers and
+//! allocates others does not fault in what it freed a moment before. If no thread sees time pass, the bound is small
+//! (`account::seen`). Without a purge delay nothing stays.
 
 use super::run::Run;
 use super::runs::{Entry, Runs};
@@ -159,8 +160,8 @@ pub(super) fn keep(run: Run, huge: bool, now: u64) {
     }
 }
 
-/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so
-/// that no call takes long. All of them if that thread may not start.
+/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
+/// no call takes long. If that thread may not start, one call gives back all.
 fn at_once(over: usize) -> usize {
     if account::is_watched() {
         retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
@@ -306,11 +307,14 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
     give_back(bytes, |_, entry| entry.run.map.len).min(bytes)
 }
 
-/// A change of the live blocks: their number, their bytes, and the bytes for which huge pages were requested.
+/// A change of the live blocks.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Change {
+    /// Their number.
     pub(super) blocks: isize,
+    /// The bytes of their mappings.
     pub(super) bytes: isize,
+    /// The bytes for which huge pages were requested.
     pub(super) huge: isize,
     /// Whether the cache could serve the block.
     pub(super) servable: bool,

@@ -1,5 +1,5 @@
-//! Changes the length of a large block: grows it without copying, into cached memory if there is some, and gives back what it
-//! shrinks by.
+//! Changes the length of a large block: grows it without copying if the kernel moves its mappings, into cached memory if there is
+//! some, and gives back what it shrinks by.
 
 use super::block::{claim, fresh, held, map_new, not_in_use, publish, usable_size};
 use super::cache::{self, Change};
@@ -15,8 +15,8 @@ use crate::os::{clock, huge};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
-/// Makes a large block `new_size` bytes long by moving page tables instead of bytes. `None` if memory is out: then the block is
-/// unchanged.
+/// Makes a large block at least `new_size` bytes long by moving page tables instead of bytes; it copies what the kernel does not
+/// move. `None` if memory is out: then the block is unchanged.
 ///
 /// # Safety
 /// `ptr` is a large block in use, allocated at `align`. No lock may be held.

@@ -44,8 +44,8 @@ const LINK_BITS: u32 = 48;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
 /// Most blocks one batch may count.
 pub(crate) const MAX_COUNT: usize = u16::MAX as usize >> 1;
-/// Set while the batch waits in an inbox or among the pending, and only then: one that is freed, and posted, again is
-/// recognised.
+/// Set while the batch waits in an inbox or among the pending ones, and only then. So a batch that is freed, and posted, once
+/// more is recognised.
 const POSTED: u64 = 1 << 63;
 
 #[cfg(loom)]
@@ -118,7 +118,7 @@ impl Batch {
         unsafe { self.header().1 }
     }
 
-    /// [`Batch::count`] and [`Batch::link`], read at once. The count is above [`MAX_COUNT`] if the batch waits in an inbox.
+    /// [`Batch::count`] and [`Batch::link`], read at once. The count is above [`MAX_COUNT`] if the batch is marked as posted.
     ///
     /// # Safety
     /// The caller owns the batch.

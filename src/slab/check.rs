@@ -7,7 +7,7 @@ use super::superslab::Superslab;
 use crate::base::size_class;
 use crate::base::units::SLOT;
 
-/// Whether the addresses, all in slabs of `class` as far as their tags say, are those of blocks of it.
+/// Whether the addresses, all in slabs of `class` by their tags, are those of blocks of it.
 #[inline]
 pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
     if size_class::slots(class) != 1 || size_class::is_run(class) {
@@ -36,8 +36,8 @@ fn each_starts(blocks: &[*mut Block], class: usize) -> bool {
     blocks.iter().all(|&block| is_start(block, class))
 }
 
-/// Whether `block` is the start of a block of `class`. That it lies in a slab of that class is the caller's to know, for the
-/// time being: whoever frees the block at this moment may be wrong about it.
+/// Whether `block` is the start of a block of `class`. The caller knows that its tag says so. If another thread frees the block
+/// at the same time, the answer may be wrong.
 pub(crate) fn is_start(block: *mut Block, class: usize) -> bool {
     let addr = block as usize;
     let blocks = Blocks::of(class);

@@ -1,7 +1,7 @@
 //! The depot: the process's pool of empty magazines, from which heaps take theirs and to which they return those they do not
 //! need.
 //!
-//! Magazines are mapped 64 at a time and never unmapped; free ones are purged. Mapping and purging wait for
+//! Magazines are mapped 64 at a time and never unmapped; the memory of free ones is given back. Both wait for
 //! [`Depot::catch_up`], when no lock is held: a heap that finds the depot empty does without.
 
 use super::magazine::{Magazine, SIZE};
@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Magazines that are mapped together.
 const TOGETHER: usize = u64::BITS as usize;
-/// After a refused mapping, the next try waits until so many magazines were missed.
+/// Magazines that must be missed after a refused mapping before the next try.
 const TRY_AGAIN: u32 = 64;
 
 /// [`TOGETHER`] magazines, one bit each: which are free, and which of those may hold memory.
@@ -56,7 +56,7 @@ impl Racks {
         Some(rack)
     }
 
-    /// Claims a free magazine, one that may hold memory if there is any.
+    /// Claims a free magazine; one that may still hold memory, if there is any.
     fn claim(&mut self) -> Option<*mut Magazine> {
         for resident in [true, false] {
             for rack in self.all() {

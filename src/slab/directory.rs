@@ -1,12 +1,12 @@
 //! The directory: from any address to the tag of its slot, and from a superslab or large block to its descriptor.
 //!
-//! Two masked tables in one read-only reservation, made writable part by part as memory is taken. Reading is safe for
-//! any pointer value. The tables describe one span of addresses, and the mask lays every other span over it: memory may
-//! lie anywhere, as long as no two superslabs or starts of large blocks share an index. Beside each descriptor stands
-//! the address that its index is taken for, so that [`Directory::holds`] tells a block from an address exactly a
-//! multiple of the span away. The fast paths skip that comparison; whoever acts on a mismatch makes it. The first 2 MiB
-//! of the span stay empty: null and other small numbers find no tag. Words are Relaxed throughout: the program that
-//! hands a pointer from one thread to another orders the accesses (rule 6).
+//! Two masked tables in one read-only reservation, made writable part by part as memory is taken. Reading is safe for any pointer
+//! value. The tables describe one span of addresses, and the mask lays every other span over it: memory may lie anywhere, as long
+//! as no two superslabs or starts of large blocks share an index. Beside each descriptor stands the address that its index is
+//! taken for, so that [`Directory::holds`] tells a block from an address exactly a multiple of the span away. The fast paths skip
+//! that comparison; slow paths, which act on a mismatch, make it. The first 2 MiB of the span stay empty: null and other small
+//! numbers find no tag. Tags and descriptors are Relaxed: the program that hands a pointer from one thread to another orders the
+//! accesses (rule 6).
 
 use crate::base::size_class::CLASSES;
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ const _: () = assert!(CLASSES < 256, "a class fits the byte a tag has for it");
 
 /// Bytes of table made writable at a time: a GiB of addresses for the tags.
 const PART: usize = 64 << 10;
-/// log2 of the bytes of the span: the least that any address limit leaves, the usual one, and the most.
+/// log2 of the bytes of the span: the least, under a limit on addresses; the usual one; and the most.
 const MIN_SPAN_SHIFT: u32 = 30;
 const SPAN_SHIFT: u32 = 42;
 const MAX_SPAN_SHIFT: u32 = 44;
@@ -87,8 +87,8 @@ pub(crate) struct Directory {
     writable: &'static Parts,
 }
 
-/// One bit per [`PART`] of the reservation that is writable. Apart from the directory: what a start writes should lie on few
-/// pages, and it writes to little of this.
+/// One bit per [`PART`] of the reservation that is writable. It lies apart from the directory: what the start of a process writes
+/// should lie on few pages, and it writes to little of this.
 struct Parts([AtomicU64; PARTS.div_ceil(64)]);
 
 impl Parts {
@@ -174,8 +174,9 @@ impl Directory {
         self.table.load(Ordering::Acquire) != 0
     }
 
-    /// Reserves the tables: for [`SPAN_SHIFT`], or four times what the machine has; smaller ones where `RLIMIT_AS` or
-    /// the kernel refuses that. May be called again after a failure; once it succeeded it does nothing.
+    /// Reserves the tables: for a span of [`SPAN_SHIFT`], or of at least four times what the machine has if that is more, up to
+    /// [`MAX_SPAN_SHIFT`]; for a smaller one if `RLIMIT_AS` or the kernel does not allow that. May be called again after a
+    /// failure; after a success it does nothing.
     pub(crate) fn init(&self, machine: usize, address_limit: Option<usize>) -> Result<(), Errno> {
         let _guard = self.lock.lock();
         if self.ready() {
@@ -191,8 +192,8 @@ impl Directory {
         loop {
             match mapping::reserve_readonly(Self::table_bytes(shift), SUPERSLAB) {
                 Ok(table) => {
-                    // A courtesy to whoever reads /proc/self/maps; kernels without names refuse. What is mapped later has none:
-                    // a program may have installed a filter of system calls by then that ends it at this one.
+                    // For readers of /proc/self/maps; kernels without names refuse. What is mapped later gets no name: by then
+                    // the program may have installed a filter of system calls that ends it at this one.
                     let _ = sys::name_range(table.addr, table.len, c"hakmem: directory");
                     self.publish(table.addr, shift);
                     return Ok(());
@@ -275,7 +276,7 @@ impl Directory {
         &self.entry(addr).descriptor
     }
 
-    /// For fork: the lock, to be taken before and reset after.
+    /// For fork: the directory's lock.
     pub(crate) fn fork_lock(&self) -> &Lock {
         &self.lock
     }

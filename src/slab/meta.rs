@@ -1,5 +1,5 @@
-//! Memory for the allocator's own structures: descriptors and heaps. It is bump-allocated from mappings of its own and never
-//! returned; owners of freed descriptors keep them for re-use. The one mmap for 2 MiB of metadata happens under the arena's
+//! Memory for the allocator's own structures: descriptors, heaps, bins, magazines. It is bump-allocated from mappings of its own
+//! and never returned; owners of freed descriptors keep them for re-use. The `mmap` for the next 2 MiB happens under the arena's
 //! lock, a leaf. It populates nothing, so it is short.
 
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};

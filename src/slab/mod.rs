@@ -10,7 +10,6 @@ pub(crate) mod depot;
 #[cfg(not(loom))]
 pub(crate) mod directory;
 #[cfg(not(loom))]
-#[cfg(not(loom))]
 pub(crate) mod holes;
 pub(crate) mod inbox;
 #[cfg(not(loom))]

@@ -1,4 +1,5 @@
-//! The mistakes that are recognised by what a slab knows of its blocks, each as the first line of its [`Report`].
+//! Ends the process for the mistakes that are recognised by what a slab knows of its blocks. Each function makes the first line
+//! of the [`Report`].
 
 use super::batch::Block;
 use super::check;
@@ -10,7 +11,7 @@ use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::os::thread;
 
-/// A block is free already, as the call `asked` for it, or as came to light later if that is a free.
+/// The call `asked` named a block that is free already. A second free may come to light only later.
 #[cold]
 #[inline(never)]
 pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {

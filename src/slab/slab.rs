@@ -1,8 +1,9 @@
 //! A slab: one slot, or a few, cut into blocks of one class, or a run of slots that is a single block.
 //!
 //! `carved - free_count` blocks are *out*: with the program, or in some bin, outbox, stack or inbox. The owner's lock guards
-//! every field but `run_is_free`. A slab of one slot is carved from a rotated start, so that the first blocks of many slabs do
-//! not fall into one set of the cache or of its TLB.
+//! every field but `run_is_free`. Without it, `base`, `class` and `back` may be read too as long as a block is out, because they
+//! do not change meanwhile (`check`). A slab of one slot is carved from a rotated start, so that the first blocks of many slabs
+//! do not fall into one set of the cache or of the TLB.
 //!
 //! A bit for each block says whether it is free in the slab (`Superslab::bits_of`). The slab keeps nothing in its free blocks.
 //! So what a program writes there after a free changes nothing, a block that comes back twice is noticed, and OS pages that
@@ -58,7 +59,7 @@ pub(crate) enum Rest {
     Stirred = 0,
     /// None was since the last look.
     Still,
-    /// None was since the slab was surveyed: all of its pages that can go went.
+    /// None was since the slab was surveyed: no more of it can go.
     Settled,
     /// The same, but its pages are parts of a huge page that is too much in use to be split.
     Held,
@@ -98,9 +99,9 @@ impl Slab {
         free: *mut u64,
     ) {
         let capacity = size_class::capacity(class);
-        // Moves by a cache line and by 4 KiB for each slot, in whole blocks. 29 and 7 are odd: neighbouring slots, which
-        // neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB. The TLB's set is the
-        // low bits of the page number: sixteen sets, and slots are sixteen pages apart.
+        // Moves by 29 cache lines and by 7 times 4 KiB for each slot, in whole blocks. Both numbers are odd, so neighbouring
+        // slots, which neighbouring classes tend to get, go through all sets of the first-level cache and of its TLB. The TLB's
+        // set is the low bits of the page number: sixteen sets, and slots are sixteen pages apart.
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
         // The used part of several slots is counted from the first on.
         let size = size_class::size(class);

@@ -14,8 +14,8 @@ use core::ptr::NonNull;
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
 pub(crate) const UNIT: usize = 4 << 10;
 
-/// A slab that was handed out so far and no further, in [`UNIT`]s, is light: a class of which a program has a few blocks
-/// takes a page or two of its slot.
+/// A slab of which at most so many [`UNIT`]s were handed out is *light*: a class of which a program has a few blocks takes a page
+/// or two of its slot.
 pub(crate) const LIGHT: u8 = 3;
 
 /// Most blocks of a slab.
@@ -67,13 +67,13 @@ pub(crate) struct Superslab {
     pub(crate) dirty_list: Links,
     /// When it entered the dirty list, milliseconds.
     pub(crate) dirty_since: u64,
-    /// As which one it entered that list, from 1: the list goes by it.
+    /// Its turn in that list, counted from 1, by which the list is ordered.
     pub(crate) dirty_turn: u64,
-    /// The last search for superslabs to unmap that was refused this one.
+    /// The last search for superslabs to unmap in which the kernel refused this one.
     pub(crate) refused: u64,
     pub(crate) slabs: [Slab; SLOTS],
-    /// Bits for the blocks of each slab, for which a word is enough in the first of these. Of the second, what is needed is
-    /// touched, which keeps the descriptors of large blocks small.
+    /// A bit for each block of each slab: in `few` if one word is enough, else in `many`. Of `many` only what is needed is
+    /// touched, so the descriptor of a superslab with larger blocks takes little memory.
     few: [u64; SLOTS],
     many: [[u64; bits::words(MOST_BLOCKS)]; SLOTS],
 }
@@ -131,8 +131,8 @@ impl Superslab {
         self.is_whole() && !self.populated
     }
 
-    /// The slots of which little or nothing is resident; all where a slab costs no page of its own, as the superslab is
-    /// resident as a whole.
+    /// The slots of which little or nothing is resident. All of them if the superslab is resident as a whole, because a slab
+    /// there costs no page of its own.
     pub(crate) fn light(&self) -> u32 {
         if self.is_whole() || self.populated {
             return u32::MAX;
@@ -161,8 +161,8 @@ impl Superslab {
         (((1u64 << slots) - 1) as u32) << slot
     }
 
-    /// The slab a block of ours lies in: where it has several slots and blocks, each slot says where it begins. A run has
-    /// its block in its first; of its others nothing is out, so that the inside of one is seen to be no block.
+    /// The slab that a block of ours lies in. If it has several slots and blocks, each slot says where it begins. A run has its
+    /// block in its first slot; nothing of the others is out, so an address inside a run is seen to be no block.
     ///
     /// # Safety
     /// `addr` is in a slab of ours: its tag said so and the slab has blocks out.

@@ -1,5 +1,5 @@
 //! The report of a mistake of the program, before the process ends. It is written without allocating: one line first, alone, then
-//! the calls that led to it and what to do next.
+//! the calls that led to it, and what to do next.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
@@ -155,7 +155,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// How long a reader may leave no room for a line before the others are kept from it.
+/// How long a reader may leave no room for a line before it gets no further ones, in milliseconds.
 const READER_MS: u64 = 1000;
 /// The most calls of a stack that are told.
 const FRAMES: usize = 48;
