@@ -53,7 +53,7 @@ fn allocate_bytes(size: usize, align: usize) -> Option<NonNull<u8>> {
 
 fn map(len: usize) -> Result<Mapping, Errno> {
     let map = mapping::map_aligned(len, sys::page_size(), None)?;
-    // SAFETY: advice on our own mapping. Metadata is sparse: where the system gives huge pages to all, one would cost a small
+    // SAFETY: advice on our own mapping. Metadata is sparse: if the system gives huge pages to all, one would cost a small
     // program 2 MiB.
     let _ = unsafe { huge::refuse(map.addr, map.len) };
     Ok(map)

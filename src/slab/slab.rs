@@ -149,7 +149,7 @@ impl Slab {
 
     /// The bits of the blocks that are free here.
     pub(super) fn bits(&self) -> &[u64] {
-        // SAFETY: so many words are the slab's, by the promise made to `open`, and whoever has the slab has them.
+        // SAFETY: so many words are the slab's, by the promise made to `open`, and belong to the caller with it.
         unsafe { slice::from_raw_parts(self.free, bits::words(self.capacity())) }
     }
 

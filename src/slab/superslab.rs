@@ -57,7 +57,7 @@ pub(crate) struct Superslab {
     pub(crate) split: bool,
     /// Whether the pages were populated ahead of use and should stay.
     pub(crate) populated: bool,
-    /// Whether it was populated ahead of demand, so that what is not used goes back; not on request, which stays.
+    /// Whether it was populated ahead of demand: then what is not used goes back. What was populated on request stays.
     pub(crate) ahead: bool,
     /// In the list of superslabs with dirty free slots.
     pub(crate) in_dirty: bool,
@@ -183,7 +183,7 @@ impl Superslab {
     /// # Safety
     /// `run` is the start of a run of ours, as for [`Superslab::slab_of`].
     pub(crate) unsafe fn is_free_run(run: *mut Block) -> bool {
-        // SAFETY: the caller's promise. The flag alone is looked at. Relaxed: whoever hands a block on orders the rest.
+        // SAFETY: the caller's promise. The flag alone is looked at. Relaxed: the program that hands a block on orders the rest.
         unsafe {
             (*Superslab::slab_of(run as usize))
                 .run_is_free

@@ -16,7 +16,7 @@ use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
 const CHECK_EACH: &str = "run it again with HAKMEM_CHECK_ONE_IN=1: every block up to 1 MiB is checked then; and send all of these lines to whoever maintains the program";
-/// The same, where every block is checked.
+/// The same, if every block is checked.
 const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
 
 /// What to do about a call that names no block of those that are known one by one.
@@ -64,8 +64,8 @@ impl<'a> Report<'a> {
 
     /// Ends the process. The first line goes out before anything else is looked at.
     ///
-    /// Of several threads, one reports. A thread that makes a mistake in its handler of SIGABRT has reported: it writes the line
-    /// alone, and the handler is not called again.
+    /// Of several threads, one reports. The others wait for a while, and then write their lines alone. A thread that makes a
+    /// mistake in its handler of SIGABRT has reported: it writes the line alone, and the handler is not called again.
     #[cold]
     #[inline(never)]
     pub(crate) fn end(&self) -> ! {
@@ -181,8 +181,8 @@ static ROOM: OneRoom = OneRoom(UnsafeCell::new(Room {
 impl Room {
     /// The calls, newest first, and for each file they are in the command that names their lines.
     ///
-    /// What is stored of a call is where it returns to. What is written is the byte before, which lies in the call itself.
-    /// Of `is_now`, each call is in a file that is still there.
+    /// What is stored of a call is where it returns to. What is written is the byte before, which lies in the call itself. If the
+    /// stack `is_now`, each call is in a file that is still there.
     fn stack(&mut self, what: &str, stack: &[usize], is_now: bool) {
         let Room { out, maps, module } = self;
         // A store of blocks has the same room for each stack.

@@ -176,8 +176,8 @@ const _: () = assert!(
     "a heap is reached through its front"
 );
 
-/// Blocks carved at once. They are enough that the first pages of a class come together, and few enough that a program pays
-/// only for what it is about to use. Below 64 bytes they are whole cache lines.
+/// Blocks carved at once: up to 4 KiB of them, of blocks above 1 KiB up to 8 KiB, at least one. They are few enough that a
+/// program pays only for what it is about to use. Four blocks up to 1 KiB are whole cache lines.
 pub(crate) fn carve_count(class: usize) -> usize {
     let size = size_class::size(class);
     if size <= 1024 {

@@ -26,7 +26,7 @@ impl Presence {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The caller is about to start the thread. False if somebody else is, or it is there.
+    /// The caller is about to start the thread. Returns false if another thread is, or if it is there.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         // Acquire pairs with the Release below: what the thread before has said of itself comes first.
@@ -38,7 +38,8 @@ impl Presence {
         self.0.store(false, Ordering::Release);
     }
 
-    /// The calling thread, which is the one, ends. False if it goes on, because `wanted` says so and nobody has started another.
+    /// The calling thread, which is the maintenance thread, ends. Returns false if it goes on, because `wanted` says so and no
+    /// thread has started another.
     #[must_use]
     pub(crate) fn end(&self, wanted: impl FnOnce() -> bool) -> bool {
         self.is_not();

@@ -156,7 +156,7 @@ pub(crate) fn create_shared() -> bool {
     let Some(heap) = create(&mut idle) else {
         return false;
     };
-    // SAFETY: just made. Idle for ever: whoever posts to it drains it.
+    // SAFETY: just made. Idle for ever: its posters drain it.
     unsafe { (*heap).state.store(IDLE, Ordering::SeqCst) };
     true
 }

@@ -89,7 +89,7 @@ fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
     named < actual && size_class::size(named) * 2 >= size_class::size(actual)
 }
 
-/// Puts a freed block of a slab where it belongs, whoever owns it.
+/// Frees a block of a slab, of this heap or another.
 unsafe fn route(block: *mut Block, tag: Tag) {
     let mut front = tls::get();
     if tls::is_empty(front) || tls::may_return_to_free(front) {

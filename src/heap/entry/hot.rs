@@ -225,11 +225,11 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
 #[inline]
 pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
     if size <= SMALL_MAX {
-        // The alignment need not be looked at: where the directory agrees with the class, the block is of it.
+        // The alignment need not be looked at: if the directory agrees with the class, the block is of it.
         let offset = (size + 15) & !15;
         let front = tls::get();
-        // SAFETY: `front` is this thread's or a stand-in, which no tag matches; where the tag matches, the offset is
-        // that of a class of a slab of ours, and the block the caller's to give.
+        // SAFETY: `front` is this thread's or a stand-in, which no tag matches. If the tag matches, the offset is that of the bin
+        // of the block's class, and the block is the caller's to give.
         unsafe {
             if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize == offset {
                 return push(front, ptr.cast(), offset);
@@ -241,7 +241,7 @@ pub(crate) unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
     unsafe { dealloc_other(ptr, size, align) }
 }
 
-/// A small block that is not this heap's, mostly: in a program whose threads hand memory on, every other free.
+/// Frees a small block, mostly another heap's. In a program whose threads hand memory on, many frees come here.
 #[inline(never)]
 unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     let tag = DIRECTORY.tag(ptr as usize);
@@ -255,7 +255,7 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// The same at an alignment that asks for a larger class than the size, mostly.
+/// Frees a small block, mostly one whose alignment asks for a larger class than its size.
 #[inline(never)]
 unsafe fn dealloc_aligned(ptr: *mut u8, size: usize, align: usize) {
     let front = tls::get();
@@ -270,7 +270,7 @@ unsafe fn dealloc_aligned(ptr: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// A block that is not this heap's, mostly, freed by its address alone.
+/// Frees a block by its address alone, mostly another heap's.
 #[inline(never)]
 unsafe fn free_foreign(ptr: *mut u8) {
     let tag = DIRECTORY.tag(ptr as usize);

@@ -7,8 +7,8 @@ use crate::pool::Usage;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// How much of its slot a slab of the class used lately, in units of the pool, in any heap; 0 if none was ever full or went.
-/// Relaxed: a wrong guess costs a few pages.
+/// How much of its slot a slab of the class used lately, in [`UNIT`]s, in any heap; 0 as long as none was full or went. Relaxed:
+/// a wrong guess costs a few pages.
 static USED: [AtomicU8; CLASSES] = [const { AtomicU8::new(0) }; CLASSES];
 
 /// Notes that a slab of `class`, of which `used` bytes were handed out, goes or is full.

@@ -2,8 +2,8 @@
 //!
 //! Once per purge delay a pass goes along the slabs with room, in the classes to which blocks returned. A slab that was stirred
 //! since the last pass is marked. One that lay still for a whole pass is looked at closely (`Slab::survey`), and those of its
-//! pages that can go do. So a page goes once no block of its slab was taken for one to two delays, as free slots do, and a heap
-//! at rest costs nothing after two passes. A huge page is split only if much of it can go.
+//! pages that can go do. So a page goes once no block of its slab was taken or returned for one to two delays, much as free slots
+//! go, and a heap at rest costs nothing after two passes. A huge page is split only if much of it can go.
 //!
 //! No lock is held while the kernel works. Meanwhile the slabs concerned are off their lists, so that no block is taken from
 //! them; blocks may return, as that touches bits alone. A pass does a few slabs at a time.

@@ -179,7 +179,7 @@ impl Helper {
         self.tid.store(0, Ordering::Relaxed);
     }
 
-    /// Has the thread end, and waits until the kernel has forgotten it. No lock may be held.
+    /// Has the thread end, and waits until the kernel has forgotten it, but no longer than 10 seconds or so. No lock may be held.
     pub(crate) fn send_away(&self) {
         let unaware = |word: u32| (word & (PRESENT | GO) == PRESENT).then_some(word | GO);
         let relaxed = Ordering::Relaxed;

@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static THREAD: Presence = Presence::new();
 
-/// Whether the process had several threads of its own at a time, or is treated so. A fork's child has had one.
+/// Whether the process had several threads of its own at a time, or is treated as if it had. A fork's child begins with one.
 static MANY: AtomicBool = AtomicBool::new(false);
 
 /// Starts the thread if it is wanted and not there. Call it with no lock held.
@@ -64,7 +64,7 @@ pub(crate) fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// How many more who want the thread are turned away, and how many will be after the next refusal. Estimates: Relaxed.
+/// How many further requests for the thread are dropped, and how many will be after the next refusal. Estimates: Relaxed.
 static TURN_AWAY: AtomicU32 = AtomicU32::new(0);
 static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(*TURNED_AWAY.start());
 
@@ -106,7 +106,7 @@ fn turned_away() -> bool {
     left > 0
 }
 
-/// After each refusal twice as many are turned away as after the one before.
+/// After each refusal twice as many requests are dropped as after the one before.
 fn note_start(started: bool) {
     let next = if started {
         *TURNED_AWAY.start()
