@@ -62,7 +62,7 @@ pub(crate) fn make_room() {
         if settle::settle(heap) {
             pool::trim();
         }
-        // A poster that found the lock held has gone away; nobody else looked since.
+        // A poster that found the lock held has gone away, and no thread may have looked since.
         drain::look_again(heap);
         registry::publish_idle(heap);
     }

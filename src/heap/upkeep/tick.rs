@@ -28,8 +28,8 @@ pub(crate) fn pass(now: u64) {
 /// Heaps left behind by a fork that one tick in the child empties.
 const RECOVERED: usize = 4;
 
-/// Does what time asks for in the process, and is the only place that does; [`look`] sees to each heap's own stacks. `windows`
-/// began since the last tick.
+/// Does what time asks for in the process. [`look`] sees to each heap's own stacks, and the maintenance thread does more of the
+/// same between ticks. `windows` began since the last tick.
 fn tick(now: u64, windows: u64) {
     if windows > 0 {
         account::period_passed(windows > 1);
