@@ -5,7 +5,6 @@ use crate::heap::data::{registry, tls};
 use crate::heap::entry::hot;
 use crate::heap::home::{drain, post};
 use crate::heap::thread::fork;
-
 use crate::os::lock::Lock;
 use crate::os::message::fatal;
 use crate::slab::batch::{Batch, Block};
