@@ -40,7 +40,7 @@ impl Store {
         Ok(left)
     }
 
-    /// Whether no block of a slab shows a mistake, if the descriptor has one.
+    /// Checks every block of a slab for mistakes, if the descriptor has a slab.
     ///
     /// # Safety
     /// The lock is held, and `slab` is a descriptor.
