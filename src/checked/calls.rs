@@ -129,8 +129,8 @@ pub(crate) fn size_of(ptr: *const u8, asked: &'static str) -> usize {
 }
 
 /// Resizes the block at `ptr`, whose tag says that it is checked, from `old` to `new` bytes where it is, if its kind is the one
-/// for `new`. Returns whether it did; if not, the block is as it was. `anyway` says that no other block is to be had: then a block
-/// that shrinks stays in whatever kind it is. Leaves `errno` alone.
+/// for `new`. Returns whether it did; if not, the block is as it was. `anyway` says that no other block is to be had: then a
+/// block that shrinks stays in whatever kind it is. Leaves `errno` alone.
 pub(crate) fn resize(
     ptr: *mut u8,
     [old, new]: [usize; 2],

@@ -1,6 +1,6 @@
 //! How many blocks are checked: none, some, or all.
 //!
-//! If all are, threads get no heap, and every allocation that a size class serves and that gets no guarded block comes here. If
+//! If all are, threads get no heap, and every allocation that a size class serves comes here, unless it gets a guarded block. If
 //! one slab in N is, the heaps count the slabs that they open. When it is time, the next slow path opens a checked one for the
 //! size that it was asked for, and slow paths of that size get a block of it now and then.
 

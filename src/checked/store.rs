@@ -290,8 +290,8 @@ impl Store {
         }
     }
 
-    /// Gives back slabs without allocated blocks that were kept while more blocks were allocated. Only a few are examined, so that
-    /// each call is short.
+    /// Gives back slabs without allocated blocks that were kept while more blocks were allocated. Only a few are examined, so
+    /// that each call is short.
     fn shed(&mut self, kind: Kind) -> Result<Left, Finding> {
         let mut left = Left::default();
         for _ in 0..tuning::LOOKS {
