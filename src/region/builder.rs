@@ -99,7 +99,7 @@ impl RegionBuilder {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let region = Region::builder().len(1 << 20).hint(0x7000_0000_0000).map()?;
-    /// println!("had: {:?}", region.hint_honoured());
+    /// println!("honoured: {:?}", region.hint_honoured());
     /// # Ok(()) }
     /// ```
     pub fn hint(mut self, addr: usize) -> Self {
