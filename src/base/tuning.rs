@@ -97,7 +97,7 @@ pub(crate) mod helper {
 pub(crate) mod holes {
     use super::SLOT;
 
-    /// Nanoseconds that one call of the program spends at most on work that only time asks for. Guess: less than half of the
+    /// Nanoseconds after which one call of the program stops giving back OS pages of slabs in use. Guess: less than half of the
     /// worst pause a single call may have.
     pub(crate) const TICK_NS: u64 = 2_000_000;
     /// Bytes of a huge page that must be free before it is split, as for one whose slots are free. Guess.
@@ -139,13 +139,13 @@ pub(crate) mod heap_cache {
     pub(crate) const PATIENCE: u64 = 16384;
     /// Divisor: the share of the live bytes that is left when most has been freed. Guess.
     pub(crate) const LOW: usize = 4;
-    /// Bytes of demand that are forgotten at once. Guess: a slot.
+    /// Bytes of demand that are forgotten at once; a larger demand is halved. Guess: a slot.
     pub(crate) const LEAST: usize = 64 << 10;
     /// Milliseconds without a slow path after which a thread's heap is reclaimed for others: longer than a thread waits for its
     /// turn on a busy core. Guess.
     pub(crate) const STILL_MS: u64 = 10;
-    /// Factor: other heaps reclaim this many times what a class takes anew. Their blocks lie scattered, and what returns may be
-    /// part of a slab only. Guess.
+    /// Factor: the heap's other classes and other heaps reclaim this many times what a class takes anew. Their blocks lie
+    /// scattered, and what returns may be part of a slab only. Guess.
     pub(crate) const ROOM_FOR: usize = 4;
     /// Bytes that hardly any machine can provide at once: nothing is reclaimed for such a request. Guess.
     pub(crate) const IMPOSSIBLE: usize = 1 << 42;
