@@ -14,7 +14,7 @@ use super::sys::{self, Errno};
 const PATH: usize = 1024;
 /// What stands before the path in a line of maps has less than 128 bytes.
 const LINE: usize = PATH + 128;
-/// Build ids mostly have 16 or 20 bytes. A longer one is not told.
+/// Build ids mostly have 16 or 20 bytes. One longer than this is not told.
 const ID: usize = 32;
 
 /// A file that code was loaded from.
