@@ -8,10 +8,10 @@
 //! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
 //! ```
 //!
-//! Every allocation of the program now comes from here. Each thread has a heap of its own. Blocks that another thread frees
-//! travel back in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of
-//! 2 MiB, aligned to 2 MiB, which get huge pages if they will be written. The crate depends on libc, `spin` and
-//! `static_assertions`, and has no build script and no C.
+//! Every allocation of the program comes from here. Each thread has a heap of its own. Blocks that another thread frees travel
+//! back in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of 2 MiB,
+//! aligned to 2 MiB, which get huge pages if they will be written. The crate depends on libc, `spin` and `static_assertions`,
+//! and has no build script and no C.
 //!
 //! How it works inside is in `docs/design.md` in the repository, and how to tune it in `docs/guide.md`.
 //!
@@ -29,9 +29,9 @@
 //! ```
 //!
 //! [`env_knobs`] lists every variable: what it does, what it costs, when to use it. The first is `HAKMEM_PROFILE`: `speed`,
-//! `balanced`, `lean` or `hardened`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages, prefault or
-//! memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with raised
-//! privileges ignore the environment.
+//! `balanced`, `lean` or `hardened`. `HAKMEM_VERBOSE=1` prints every value and where it came from, and says why huge pages,
+//! prefault or memory were refused. A value that is not understood gets one line on stderr and changes nothing. Programs with
+//! raised privileges ignore the environment.
 //!
 //! # Statistics
 //!
@@ -75,21 +75,22 @@
 //!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
 //!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
 //!   alignment of the whole span.
-//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose first
-//!   line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large blocks freed
-//!   twice, blocks freed after their memory went back, and layouts of another size class.
-//! - Writes to a block after it was freed are noticed when the free list that contains it is opened, with a report of the same
-//!   kind.
-//! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the
-//!   first dozens of frees of each heap, of blocks above 48 KiB always, and when a block comes back to its slab. A later second
-//!   free of a small block is not always, and an overflow from one block into the next never is
-//!   but in checked and guarded blocks.
+//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose
+//!   first line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large
+//!   blocks freed twice, blocks freed after their memory went back, and layouts of another size class (except a smaller one
+//!   down to half of the block's, because a shrink may stay in place).
+//! - A write to a freed block is noticed if it hits a word that the allocator keeps there, as it does in some of the blocks that
+//!   travel in batches. The report of the same kind comes when that word is read.
+//! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the first
+//!   frees of each heap (about a hundred), always for blocks above 48 KiB, and when a block comes back to its slab. A later
+//!   second free of a small block is not always noticed. An overflow from one block into the next is noticed only in checked and
+//!   guarded blocks.
 //! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for and write
-//!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, all blocks up to 1 MiB at 1 and
-//!   under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
-//! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write beyond one or
-//!   after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV that does so hands every
-//!   other fault on to the program's.
+//!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, but no more than 256 KiB of
+//!   them; all blocks up to 1 MiB at 1 and under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
+//! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write that leaves
+//!   the block's page or comes after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV
+//!   that does so hands every other fault on to the program's.
 //! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
 //!   file that gets it too.
 //!
@@ -110,8 +111,8 @@
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
 //! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for |
-//! | `gettid`, `getpid`, `tgkill` | a thread's first large or checked block or its end; whether a thread that goes on after that is still there |
-//! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked block; no signal is blocked |
+//! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; whether a thread that goes on after its end is still there |
+//! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked or guarded block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |

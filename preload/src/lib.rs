@@ -1,8 +1,8 @@
 //! libhakmem.so: hakmem-alloc for programs that know nothing of it.
 //!
 //! The malloc family is hakmem-alloc's own, by its feature `malloc`. This library adds C++'s operators new and delete; a
-//! `dlopen` that keeps opened libraries on the same allocator; and an `unshare` and a `setns` that work although the allocator
-//! may run a thread. Like the family, none of it has state or a constructor.
+//! `dlopen` that keeps opened libraries on the same allocator; an `unshare` and a `setns` that work although the allocator may
+//! run a thread; and the functions of `hakmem.h`. Like the family, none of it needs a constructor to have run.
 #![no_std]
 #![deny(
     missing_docs,

@@ -3,8 +3,8 @@
 
 use core::arch::global_asm;
 
-// The C library asks with this address whose handler it is that a library registers. Weak: a link with the start files has
-// theirs. Nobody reads the byte, so that order.ld can part two mappings with it.
+// By this address the C library tells which library registered a handler. Weak: a link with the start files has theirs. Nobody
+// reads the byte, so order.ld can part two mappings with it.
 global_asm!(
     ".weak __dso_handle",
     ".hidden __dso_handle",

@@ -39,7 +39,8 @@ impl Hakmem {
     }
 
     /// A handle with a configuration of its own. Environment variables override it. Of several handles, the first that
-    /// allocates decides.
+    /// allocates decides. The defaults hold if [`stats`](crate::stats), [`purge`](crate::purge), [`prewarm`](crate::prewarm) or a
+    /// region comes before the first allocation.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem, Profile};

@@ -1,9 +1,9 @@
 //! The allocator without `Layout`: the base for a C interface.
 //!
 //! Sizes are bytes, and alignments are powers of two. A failure returns a null pointer and never panics; `errno` is left alone.
-//! Every function may be called from any thread. The [front page](crate#failure-and-misuse) says what happens on misuse.
-//! Without a layout one more address passes for a block: one that is exactly a multiple of the directory's span (4 to 16 TiB,
-//! less under RLIMIT_AS) away from memory whose blocks the calling thread's heap owns.
+//! Every function may be called from any thread. The [front page](crate#failure-and-misuse) says what happens on misuse. One
+//! more address passes for a block: one that is exactly a multiple of the directory's span (4 to 16 TiB, less under RLIMIT_AS)
+//! away from memory whose blocks the calling thread's heap owns.
 
 use super::global::Hakmem;
 use super::snapshot;

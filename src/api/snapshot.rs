@@ -98,18 +98,18 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.superslabs.retained = pool.retained as u64;
     stats.superslabs.purged = pool.purged as u64;
     stats.superslabs.pools = numa::count() as u64;
-    let huge = large::counts();
-    stats.huge.live_blocks = huge.live_blocks as u64;
-    stats.huge.live_bytes = huge.live_bytes as u64;
-    stats.huge.cached_bytes = huge.cached_bytes as u64;
-    let large = huge.live_bytes + huge.cached_bytes + huge.address_bytes;
+    let blocks = large::counts();
+    stats.huge.live_blocks = blocks.live_blocks as u64;
+    stats.huge.live_bytes = blocks.live_bytes as u64;
+    stats.huge.cached_bytes = blocks.cached_bytes as u64;
+    let large = blocks.live_bytes + blocks.cached_bytes + blocks.address_bytes;
     stats.bytes.mapped = (pool.mapped * SUPERSLAB + large + guarded::mapped()) as u64;
-    stats.bytes.retained = (pool.dirty_bytes + huge.cached_bytes) as u64;
+    stats.bytes.retained = (pool.dirty_bytes + blocks.cached_bytes) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
-    stats.bytes.returned = pool.returned + huge.returned;
+    stats.bytes.returned = pool.returned + blocks.returned;
     stats.bytes.held = account::resident() as u64;
     stats.bytes.peak = account::peak_ever() as u64;
-    stats.huge_pages.requested_bytes = (pool.huge_requested + huge.huge_requested) as u64;
+    stats.huge_pages.requested_bytes = (pool.huge_requested + blocks.huge_requested) as u64;
     stats.take_tally();
     if !quick {
         stats.huge_pages.achieved_bytes = achieved::huge_bytes(&mut ours).ok();

@@ -73,7 +73,7 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 static PEAK_BEFORE: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes ever held.
 static PEAK_EVER: AtomicUsize = AtomicUsize::new(0);
-/// Idle bytes that reclaiming failed to free. It is tried again once more than these are idle.
+/// After reclaiming got little: the idle bytes beyond which it is tried again. 0 otherwise.
 static STUCK: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes to reclaim after fresh memory was taken: the excess over the recent peak, at most the idle bytes beyond what is
@@ -111,7 +111,7 @@ fn rose(resident: usize) {
     PEAK_EVER.fetch_max(resident, Relaxed);
 }
 
-/// Starts a new period: the peak before the previous one is no longer recent.
+/// Starts a new period: only the peak of the period that ended stays recent. If `several` periods passed, not even that one does.
 pub(crate) fn period_passed(several: bool) {
     let resident = resident();
     let now = PEAK.swap(resident, Relaxed);

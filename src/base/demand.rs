@@ -81,7 +81,7 @@ impl Span {
     }
 }
 
-/// The history of one store's usage over the last window. `live = the last value of [`Demand::live`]`.
+/// The history of one store's usage over the last window. `live` is the last value given to [`Demand::live`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
     live: usize,

@@ -34,7 +34,7 @@ pub(crate) const OWN: u8 = 254;
 pub(crate) const CHECKED: u8 = 253;
 /// The directory's class byte of the guarded blocks' memory.
 pub(crate) const GUARDED: u8 = 252;
-/// The alignment every block of at least 16 bytes has.
+/// The alignment that every block has, however small it is.
 pub(crate) const MIN_ALIGN: usize = 16;
 
 const _: () = assert!(

@@ -15,9 +15,9 @@ pub(crate) mod retention {
     pub(crate) const LARGE_LEAST: usize = 6 << 20;
     /// Divisor: this share of the live large blocks' bytes may stay cached besides. Guess.
     pub(crate) const LARGE_SHARE: usize = 2;
-    /// Most bytes of freed large blocks that one call of the program unmaps; or the share of the excess given by the divisor
-    /// below, if that is more, so that programs that free block after block do not fall behind. Unmapping 60 MiB of OS pages
-    /// takes 9 to 10 ms (AMD EPYC); most blocks are smaller than this. The share is a guess.
+    /// Most bytes of freed large blocks that one call of the program unmaps if the maintenance thread may unmap the rest; or the
+    /// share of the excess given by the divisor below, if that is more, so that programs that free block after block do not fall
+    /// behind. Unmapping 60 MiB of OS pages takes 9 to 10 ms (AMD EPYC); most blocks are smaller than this. The share is a guess.
     pub(crate) const UNMAPPED_AT_ONCE: usize = 24 << 20;
     pub(crate) const UNMAPPED_SHARE: usize = 4;
     /// Bytes of addresses without memory that are kept of freed large blocks, or as many as are live in large blocks if that is
@@ -25,7 +25,8 @@ pub(crate) mod retention {
     pub(crate) const ADDRESSES: usize = 64 << 20;
     /// Bytes behind the ends of all live large blocks together that may be resident; or the share of the live large blocks'
     /// bytes given by the divisor below, if that is more. With a thirty-second the harness's `huge 400` faults 3,511 times,
-    /// with an eighth 1,116. With an eighth `phases 200 Hh 4` peaks at 219 MiB, with a sixteenth at 210.
+    /// with an eighth 1,116. Phases of large blocks of two sizes peak at 219 MiB with an eighth, and at 210 with a sixteenth (no
+    /// command of the harness runs them).
     pub(crate) const TAILS: usize = 4 << 20;
     pub(crate) const TAILS_SHARE: usize = 16;
     /// If no thread sees time pass, a demand of up to this many bytes is retained in full, and stays if the process falls
@@ -50,21 +51,22 @@ pub(crate) mod checked {
     pub(crate) const WAITING: usize = 8 << 10;
     pub(crate) const FEWEST: usize = 4;
     pub(crate) const SHARE: usize = 8;
-    /// Bytes of freed blocks above 48 KiB that wait, of all sizes together: two of the largest.
+    /// Bytes of freed blocks above 48 KiB that wait, of all sizes together: two of the largest. Guess.
     pub(crate) const RUNS: usize = 34 * SLOT;
     /// So many times as much waits in the hardened profile. Guess.
     pub(crate) const HARDENED: usize = 4;
-    /// A slab of which a smaller part waits than given by the divisor is passed over for others; how many are looked at.
+    /// Divisor: a slab is passed over for others if no more than this share of its blocks waits. The second is how many slabs
+    /// are examined. Guesses.
     pub(crate) const FEW_OF: usize = 8;
     pub(crate) const LOOKS: usize = 4;
-    /// Where one slab in N is checked: most bytes that all checked slabs and what belongs to them have. With the sites of calls
-    /// and the table of slabs it is 256 KiB.
+    /// If one slab in N is checked: most bytes of all checked slabs and their descriptors. With the sites of calls and the table
+    /// of slabs they are 256 KiB at most.
     pub(crate) const MOST: usize = (256 - 36) << 10;
-    /// There, bytes of blocks ever handed out from which a slab may be a checked one.
+    /// In that case, bytes of blocks ever handed out from which a slab may be checked. Guess.
     pub(crate) const FROM: usize = 1 << 20;
-    /// There, the most blocks of one slab that are used. Three slabs have room at that.
+    /// In that case, the most blocks of one slab that are used. Three slabs fit then.
     pub(crate) const BLOCKS: usize = 256;
-    /// There, slow paths from one that gets a checked block to the next. Guess.
+    /// In that case, slow paths between two that get a checked block. Guess.
     pub(crate) const TURNS: u32 = 15;
 }
 
@@ -79,10 +81,11 @@ pub(crate) mod helper {
     /// programs that need none. Guess, between what programs free and take again while they start (22 MiB for the harness's
     /// `burst 10000`) and the 36 MiB that a process may keep after bursts of 200 MiB.
     pub(crate) const FROM_ALONE: usize = 32 << 20;
-    /// Rounds in which it got nothing and nothing changed, after which it ends, or those of two purge delays where they are more:
-    /// a round is half a delay, and a second at most. Guess.
+    /// It ends after this many rounds in which it got nothing and nothing changed, or after the rounds of two purge delays if
+    /// those are more. A round is half a delay, from 50 ms to a second. Guess.
     pub(crate) const ROUNDS_TO_LIVE: u64 = 8;
-    /// Bytes of its stack. Guess: its deepest call chains use less than 32 KiB.
+    /// Bytes of its stack, and of that of every other thread that the allocator starts. Guess: its deepest call chains use less
+    /// than 32 KiB.
     pub(crate) const STACK: usize = 256 << 10;
     /// After the kernel refuses the thread, this many requests for it are dropped before it is tried again: at first the lower
     /// bound, doubled by each refusal up to the upper bound. A process that is refused a thread once is mostly refused for
@@ -94,7 +97,7 @@ pub(crate) mod helper {
 pub(crate) mod holes {
     use super::SLOT;
 
-    /// Nanoseconds that one call of the program spends at most on work that only time asks for. Guess: less than half of the
+    /// Nanoseconds after which one call of the program stops giving back OS pages of slabs in use. Guess: less than half of the
     /// worst pause a single call may have.
     pub(crate) const TICK_NS: u64 = 2_000_000;
     /// Bytes of a huge page that must be free before it is split, as for one whose slots are free. Guess.
@@ -107,7 +110,8 @@ pub(crate) mod ceiling {
     /// below, if that is more. Guess: the 2 MiB that a start of `python3` has idle are not worth giving back.
     pub(crate) const SPARED: usize = 2 << 20;
     pub(crate) const SPARED_SHARE: usize = 32;
-    /// Divisor: after reclaiming got little, it is tried again once the idle bytes have grown by this share. Guess.
+    /// Divisor: after reclaiming got little, it is tried again once the idle bytes have grown by this share, or by [`SPARED`] if
+    /// that is more. Guess.
     pub(crate) const STUCK_SHARE: usize = 8;
 }
 
@@ -135,13 +139,13 @@ pub(crate) mod heap_cache {
     pub(crate) const PATIENCE: u64 = 16384;
     /// Divisor: the share of the live bytes that is left when most has been freed. Guess.
     pub(crate) const LOW: usize = 4;
-    /// Bytes of demand that are forgotten at once. Guess: a slot.
+    /// Bytes of demand that are forgotten at once; a larger demand is halved. Guess: a slot.
     pub(crate) const LEAST: usize = 64 << 10;
     /// Milliseconds without a slow path after which a thread's heap is reclaimed for others: longer than a thread waits for its
     /// turn on a busy core. Guess.
     pub(crate) const STILL_MS: u64 = 10;
-    /// Factor: other heaps reclaim this many times what a class takes anew. Their blocks lie scattered, and what returns may be
-    /// part of a slab only. Guess.
+    /// Factor: the heap's other classes and other heaps reclaim this many times what a class takes anew. Their blocks lie
+    /// scattered, and what returns may be part of a slab only. Guess.
     pub(crate) const ROOM_FOR: usize = 4;
     /// Bytes that hardly any machine can provide at once: nothing is reclaimed for such a request. Guess.
     pub(crate) const IMPOSSIBLE: usize = 1 << 42;
@@ -168,7 +172,7 @@ pub(crate) mod ahead {
     /// A program grows if its pool ran dry this often, each time within so many milliseconds of the time before. Guess.
     pub(crate) const DRY_TO_START: u32 = 4;
     pub(crate) const QUICK_MS: u64 = 100;
-    /// Superslabs in use from which populating ahead may start. Guess.
+    /// Mapped superslabs from which populating ahead may start. Guess.
     pub(crate) const FROM_SUPERSLABS: usize = 8;
     /// Microseconds between two checks of what the program took. Populating 2 MiB takes 100 to 700. Guess.
     pub(crate) const LOOK_US: u64 = 1000;

@@ -56,7 +56,7 @@ static TURNS: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
     let is_due = !kind.is_run() && kind.slots() == 1 && mode::take_due();
-    // What other sizes have no use for makes room.
+    // Empty slabs of other sizes make room.
     let opened = is_due && (open(kind, tuning::MOST) || (trim() && open(kind, tuning::MOST)));
     if !opened {
         if !has_room(kind) {
@@ -69,7 +69,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
         }
     }
     let call = Call::here(thread);
-    // Nobody waits for this.
+    // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
@@ -103,7 +103,7 @@ fn open(kind: Kind, most: usize) -> bool {
     was_claimed
 }
 
-/// The program frees what is at `ptr`, whose tag says that it is checked, and which has `named` bytes if it says so. Returns
+/// Frees what is at `ptr`, whose tag says that it is checked. `named` is the size that the program gave, if it gave one. Returns
 /// whether memory went back to the pool. Leaves `errno` alone.
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
     let call = Call::here(thread);
@@ -121,15 +121,16 @@ fn finish(left: Left) -> bool {
     left.went
 }
 
-/// What was asked for the block at `ptr`, whose tag says that it is checked, in bytes; for the call `asked`.
+/// Bytes that were asked for when the block at `ptr`, whose tag says that it is checked, was allocated. `asked` is the program's
+/// call, for the report.
 pub(crate) fn size_of(ptr: *const u8, asked: &'static str) -> usize {
     let size = STORE.lock().size(ptr as usize, asked);
     size.unwrap_or_else(|finding| report::end(finding))
 }
 
-/// The block at `ptr`, whose tag says that it is checked and which has `old` bytes, is to have `new`. Returns whether it does
-/// now; else it is as it was. `anyway` says that no other block is to be had: then one that shrinks stays, in whatever kind it
-/// is. Leaves `errno` alone.
+/// Resizes the block at `ptr`, whose tag says that it is checked, from `old` to `new` bytes where it is, if its kind is the one
+/// for `new`. Returns whether it did; if not, the block is as it was. `anyway` says that no other block is to be had: then a
+/// block that shrinks stays in whatever kind it is. Leaves `errno` alone.
 pub(crate) fn resize(
     ptr: *mut u8,
     [old, new]: [usize; 2],
@@ -145,8 +146,7 @@ pub(crate) fn resize(
     resized.unwrap_or_else(|finding| report::end(finding))
 }
 
-/// Gives every slab of which nothing is allocated back to the pool, which the caller sees to next. Returns whether there was
-/// one.
+/// Gives every slab without allocated blocks back to the pool, which is not trimmed here. Returns whether there was one.
 pub(crate) fn trim() -> bool {
     let mut store = STORE.lock();
     let mut outcome = store.shorten_runs(0);
@@ -159,8 +159,8 @@ pub(crate) fn trim() -> bool {
     outcome.unwrap_or_else(|finding| report::end(finding)).went
 }
 
-/// Compares every block that waits, and what lies behind every other, with what should be there. Ends early if the lock is
-/// held: by the thread itself, if a handler of a signal ends the process.
+/// Checks every freed block for writes, and every allocated one for writes behind it. Ends early if the lock is held: the thread
+/// itself may hold it, if a handler of a signal ends the process.
 pub(crate) fn sweep() {
     for number in 0..table::count() {
         let Some(mut store) = STORE.try_lock() else {

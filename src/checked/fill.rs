@@ -2,8 +2,8 @@
 
 use core::ptr;
 
-/// Most bytes behind a block that hold its canary. Blocks above 8 KiB may have more room behind them; what nobody writes to
-/// stays off the resident pages.
+/// Most bytes behind a block that hold its canary. There may be more room behind it: what nobody writes to stays off the
+/// resident pages.
 const CANARY: usize = 1024;
 
 /// What freed blocks hold: as an address, one that no program has.
@@ -46,8 +46,8 @@ impl Fill {
         (size / WORD, (size + CANARY).min(stride) / WORD)
     }
 
-    /// Writes the canary behind the `size` bytes of a block that nobody has. Some of those bytes become zero. Nothing is read,
-    /// so that the first access to an OS page is a write.
+    /// Writes the canary behind the `size` bytes of a block that is not allocated. Those of the bytes that share a word with the
+    /// canary become zero. Nothing is read, so that the first access to an OS page is a write.
     ///
     /// # Safety
     /// `stride` bytes from `block` on may be written; both are multiples of 16, and `stride` is more than `size`.

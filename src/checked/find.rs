@@ -81,14 +81,14 @@ impl Store {
         }
     }
 
-    /// What is asked for the size of a block in use.
+    /// Bytes that were asked for when the block at an address was allocated, for the call `asked`.
     pub(super) fn size(&mut self, addr: usize, asked: &'static str) -> Result<usize, Finding> {
         let (slab, at) = self.in_use(addr, asked)?;
         // SAFETY: an open slab, under the lock.
         Ok(unsafe { (*slab).record(at).size as usize })
     }
 
-    /// The block at `addr`, of `old` bytes, is to have `new`, if one of its kind may; whether it does now.
+    /// Resizes the block at `addr` from `old` to `new` bytes where it is, if one of its kind may. Returns whether it did.
     pub(super) fn resize(
         &mut self,
         addr: usize,

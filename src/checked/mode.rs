@@ -1,8 +1,8 @@
 //! How many blocks are checked: none, some, or all.
 //!
-//! Where all are, threads get no heap, and every allocation comes here. Where one slab in N is, the heaps count the slabs that
-//! they open; when it is time, the next slow path opens a checked one, for what it was asked for, and slow paths get a block
-//! of it now and then until it is full.
+//! If all are, threads get no heap, and every allocation that a size class serves comes here, unless it gets a guarded block. If
+//! one slab in N is, the heaps count the slabs that they open. When it is time, the next slow path opens a checked one for the
+//! size that it was asked for, and slow paths of that size get a block of it now and then.
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::checked as tuning;
@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Mode {
-    /// Nothing: no block is checked, or no checked slab has room.
+    /// Nothing: no block is checked, or no checked slab has room and none is due.
     Off = 0,
     /// Ask for one.
     Some,
@@ -23,7 +23,7 @@ pub(crate) enum Mode {
 
 /// All words here are Relaxed: what they lead to is under the store's lock.
 static MODE: AtomicU8 = AtomicU8::new(Mode::Off as u8);
-/// Slabs from one checked one to the next; 0 if there is none.
+/// Slabs from one checked one to the next; 0 if no slab is checked, or all are.
 static INTERVAL: AtomicU32 = AtomicU32::new(0);
 static LEFT: AtomicU32 = AtomicU32::new(0);
 /// A checked slab is to be opened.

@@ -20,7 +20,7 @@ pub(super) struct Event {
     pub(super) thread: u32,
     /// Which of the [`site`]s; 0 if it is not known.
     pub(super) site: u32,
-    /// Milliseconds of the clock, without what does not fit.
+    /// Milliseconds of the clock, modulo 2^32.
     pub(super) at: u32,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Checked {
     /// Blocks in the queue, and where the one stands that waited longest.
     pub(super) freed: u16,
     head: u16,
-    /// Of the order in which blocks are handed out first.
+    /// The order in which blocks are first handed out: from the block `start` on, every `step`-th.
     start: u16,
     step: u16,
     pub(super) in_list: bool,

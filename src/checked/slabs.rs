@@ -15,7 +15,8 @@ use crate::pool::{self, Claim};
 use crate::slab::directory::{DIRECTORY, Tag};
 
 impl Store {
-    /// Lets freed slabs of one block go, oldest first, until those that wait have at most so many bytes.
+    /// Lets freed slabs of one block go, oldest first, until those that wait have at most `most` bytes, or
+    /// [`HARDENED`](tuning::HARDENED) times as many in the hardened profile.
     pub(super) fn shorten_runs(&mut self, most: usize) -> Result<Left, Finding> {
         let most = if mode::is_hardened() {
             most * tuning::HARDENED
@@ -80,7 +81,8 @@ impl Store {
         next.is_none_or(|slab| unsafe { (*(*slab).claim.superslab).node == pool::here() })
     }
 
-    /// A descriptor for a slab of the kind, and room for it within `most` bytes of all.
+    /// A descriptor for a slab of the kind. `None` if all slabs and descriptors together would have more than `most` bytes, or if
+    /// there is no place for another descriptor.
     pub(super) fn descriptor(&mut self, kind: Kind, most: usize) -> Option<*mut Checked> {
         let spare = *self.spare(kind);
         let new = if spare.is_null() {

@@ -71,10 +71,11 @@ pub(super) static STORE: Locked<Store> = Locked::new(Store {
 /// Kinds of which a block can be had without opening a slab. A hint, written under the lock: Relaxed.
 static ROOM: [AtomicBool; Kind::COUNT] = [const { AtomicBool::new(false) }; Kind::COUNT];
 
-/// For whom a block is taken: every block is checked, or one now and then; or nothing else is left.
+/// How badly a block is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Need {
     Usual,
+    /// Nothing else is left: freed blocks need not wait.
     Last,
 }
 
@@ -222,7 +223,7 @@ impl Store {
         }
     }
 
-    /// Whether a block that waited is as it was left.
+    /// Checks that a block that waits is as it was left.
     pub(super) unsafe fn unchanged(
         &mut self,
         slab: *mut Checked,
@@ -289,8 +290,8 @@ impl Store {
         }
     }
 
-    /// Gives slabs back of which nothing is allocated and that were kept while more was. A few are looked at, so that each call
-    /// is short.
+    /// Gives back slabs without allocated blocks that were kept while more blocks were allocated. Only a few are examined, so
+    /// that each call is short.
     fn shed(&mut self, kind: Kind) -> Result<Left, Finding> {
         let mut left = Left::default();
         for _ in 0..tuning::LOOKS {
@@ -335,8 +336,8 @@ pub(super) fn has_room(kind: Kind) -> bool {
 const CANARY: u64 = 0x9216_D5D9_8979_FB1B;
 const ORDER: u64 = 0xD131_0BA6_98DF_B5AC;
 
-/// A random number for one use: nothing follows from it about that of another, and the next process that a program forks has
-/// another one.
+/// A random number for one use: it tells nothing about the number for another use. The clock is mixed in, so that each process
+/// that a program forks draws another one.
 fn seed(of: u64) -> u64 {
     let mut mixed = sys::random() ^ clock::now_ns().rotate_left(24) ^ of;
     for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {

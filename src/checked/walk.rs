@@ -40,7 +40,7 @@ impl Store {
         Ok(left)
     }
 
-    /// Whether no block of a slab shows a mistake, if the descriptor has one.
+    /// Checks every block of a slab for mistakes, if the descriptor has a slab.
     ///
     /// # Safety
     /// The lock is held, and `slab` is a descriptor.
@@ -71,7 +71,8 @@ impl Store {
         }
     }
 
-    /// Debug walker: the counts are the sums, every block is where its state says, and every slab in the list it belongs in.
+    /// Debug walker: the counts are the sums, every block in a queue is freed, and a slab is in a list exactly if some of its
+    /// blocks were never handed out or wait.
     #[cfg(test)]
     pub(super) fn is_valid(&mut self) -> bool {
         let mut sums = [(0, 0, 0); Kind::COUNT];

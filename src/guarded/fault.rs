@@ -19,9 +19,9 @@ fn whose(addr: usize) -> Whose {
     if !slots::is_open(addr) {
         return Whose::Ours;
     }
-    // The block was given out while the fault was on its way: then the access succeeds when it is made again. If it faults again,
-    // the program took the access to its own block away, and its handler knows. Threads that fault by turns try more often:
-    // Relaxed.
+    // Either the block was given out while the fault was on its way, and the access succeeds when it is made again. Or it faults
+    // again: then the program took the access to its own block away, and its handler knows. Threads that fault in turn try more
+    // often: Relaxed.
     static LAST: AtomicUsize = AtomicUsize::new(0);
     if LAST.swap(addr, Relaxed) == addr {
         Whose::Others

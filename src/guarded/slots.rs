@@ -17,9 +17,9 @@ use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// Most guarded blocks at once. With OS pages of 64 KiB fewer fit.
+/// Most guarded blocks at once. With OS pages of 16 or 64 KiB fewer fit: 63 or 15.
 pub(super) const SLOTS: usize = 64;
-/// What the bytes of a page beside its block hold. No text has it, and no small number.
+/// What the bytes of a page beside its block hold. No ASCII text has it, and no small number.
 const CANARY: u8 = 0xE5;
 
 struct All {
@@ -40,8 +40,8 @@ static ALL: Locked<All> = Locked::new(All {
 
 /// Where the 2 MiB begin; 0 before they are there. Written under the lock, and they stay.
 static BASE: AtomicUsize = AtomicUsize::new(0);
-/// Which slots hold a live block, a bit each, for a handler of signals: the thread that it interrupts may hold the lock, and so may
-/// one that is stopped.
+/// Which slots hold a live block, a bit each. A handler of signals reads it without the lock, which the thread that it interrupts
+/// may hold, and so may one that is stopped.
 static OPEN: AtomicU64 = AtomicU64::new(0);
 const _: () = assert!(SLOTS <= 64, "a bit each");
 
@@ -172,8 +172,8 @@ impl All {
             }
         }
         self.freed += 1;
-        // Before the page is closed. A fault on the way to here is one of a use after the free. Relaxed: written under the lock,
-        // and a thread that may use the block knows of it by way of the allocation, one that may not may see either.
+        // Before the page is closed: a fault from then on is a use after the free. Relaxed: written under the lock. A thread that
+        // may use the block learnt of it through the allocation, and one that may not may see either.
         OPEN.fetch_and(!(1 << index), Relaxed);
         let slot = &mut self.slots[index];
         slot.state = State::Freed;
@@ -196,9 +196,9 @@ impl All {
     }
 }
 
-/// Has faults go to `watch`, once, and returns whether they do. No lock is held: a program may have a `sigaction` of its own, which
-/// allocates. For the threads that come meanwhile, for ever if it was refused, and for a child that was forked meanwhile, they
-/// do not.
+/// Sends faults to `watch`, once, and returns whether they go there. No lock is held, because a program may have a `sigaction` of
+/// its own, which allocates. False for threads that come meanwhile, for a child that was forked meanwhile, and for ever if the
+/// handler was refused.
 fn is_watched(watch: &'static Watch) -> bool {
     const NOT_YET: usize = 0;
     const TRIED: usize = 1;
@@ -232,7 +232,7 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
     if memory::addresses_are_limited() {
         return None;
     }
-    // Before the stack is walked. Relaxed: under the lock it is looked again.
+    // Before the stack is walked. Relaxed: it is checked again under the lock.
     if OPEN.load(Relaxed).count_ones() as usize == count() {
         return None;
     }

@@ -33,7 +33,7 @@ pub enum ThpPolicy {
     Auto,
     /// All, from the first superslab on.
     Always,
-    /// None. Superslabs opt out if the system would give huge pages unasked.
+    /// None. Superslabs opt out, in case the system gives huge pages unasked.
     Never,
 }
 
@@ -51,9 +51,9 @@ pub enum Prefault {
     Touch,
     /// Every byte is written.
     Memset,
-    /// The mapping is made with `MAP_POPULATE`.
+    /// The mapping is made with `MAP_POPULATE`. If it gets huge pages, that would come too early: then as `Populate`.
     MapPopulate,
-    /// `MADV_POPULATE_WRITE` after `MADV_HUGEPAGE`; touching if the kernel lacks it.
+    /// `MADV_POPULATE_WRITE`, after `MADV_HUGEPAGE` if huge pages are asked for; touching if the kernel lacks it.
     Populate,
     /// As `Populate`, then `MADV_COLLAPSE` if huge pages were not asked for.
     Collapse,

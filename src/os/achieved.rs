@@ -162,7 +162,7 @@ fn hex(text: &[u8]) -> Option<usize> {
     usize::from_str_radix(core::str::from_utf8(text).ok()?, 16).ok()
 }
 
-/// Feeds a stream line by line through a fixed buffer. A longer line is cut.
+/// Feeds a stream line by line through a fixed buffer. A line longer than the buffer comes in pieces.
 pub(crate) fn for_each_line(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     mut each: impl FnMut(&[u8]),

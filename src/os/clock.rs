@@ -1,6 +1,6 @@
 //! Two monotonic clocks. Both are read through the vdso, without entering the kernel, if the machine has one.
 
-/// Milliseconds since some fixed moment, as of the last timer tick (1 to 10 ms ago).
+/// Milliseconds since some fixed moment, as of the last timer tick, which is at most 10 ms ago.
 #[inline]
 pub(crate) fn now_ms() -> u64 {
     #[cfg(test)]

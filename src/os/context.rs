@@ -1,4 +1,5 @@
-//! The registers of code that runs or was interrupted, what else a handler of signals is told of that, and the way to another stack.
+//! The registers of code that runs or was interrupted, what else a handler of signals is told of that code, and the way to
+//! another stack.
 
 use super::segv::Access;
 use core::ffi::c_void;
@@ -52,7 +53,7 @@ pub(super) unsafe fn room(context: *mut c_void) -> usize {
     }
 }
 
-/// Where the code was interrupted. All 0 where that is not known.
+/// Where the code was interrupted. All 0 on architectures for which that is not written.
 ///
 /// # Safety
 /// As for [`room`].
@@ -61,7 +62,8 @@ pub(super) unsafe fn registers(context: *mut c_void) -> Registers {
     unsafe { arch::registers(&(*context.cast::<libc::ucontext_t>()).uc_mcontext) }
 }
 
-/// Calls `end` on a stack that ends at `top`, a multiple of 16. Where that is not known how to do, it is called on this one.
+/// Calls `end` on a stack that ends at `top`, a multiple of 16. On architectures for which that is not written, calls it on this
+/// stack.
 ///
 /// # Safety
 /// The stack below `top` is nobody's, and large enough. What is on this one is not returned to.

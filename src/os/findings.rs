@@ -1,8 +1,9 @@
 //! Why huge pages, prefault or memory were refused, and what to do about it: one text for each cause.
 //!
 //! `HAKMEM_VERBOSE=1` prints one line when something is first refused, and the doctor of bench-harness tries things and asks
-//! here for the cause. A refusal of memory is reported in any case. A cause is searched only after a real refusal, because a
-//! setting that hurts nobody is no finding. The search reads /proc and /sys into buffers on the stack.
+//! here for the cause. A refusal of memory is reported without `HAKMEM_VERBOSE` too, if a limit explains it or the machine has
+//! the memory. A cause is searched only after a real refusal, because a setting that hurts nobody is no finding. The search
+//! reads /proc and /sys into buffers on the stack.
 
 use core::fmt;
 use core::sync::atomic::AtomicU32;

@@ -1,7 +1,7 @@
 //! What `.eh_frame` says of a function's caller: the part of DWARF's call frame information that compilers write.
 //!
-//! An object's table is found by its header, `.eh_frame_hdr`, which is sorted by address. A [`Rule`] says where the caller's stack
-//! pointer, frame pointer and program counter are. Forms that no compiler writes give no rule.
+//! An object's table is found by its header, `.eh_frame_hdr`, which is sorted by address. A [`Rule`] says where the caller's
+//! stack pointer, frame pointer and program counter are. Forms that no compiler writes give no rule.
 
 use core::slice;
 

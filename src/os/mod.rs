@@ -2,9 +2,9 @@
 //!
 //! [`sys`] is the contract: one thin function per system call, each failure an [`sys::Errno`]. In unit tests most of these
 //! names come from `fake`, which counts the calls of the calling thread and fails the one it was told to fail. [`tally`] counts
-//! every refusal of a call about memory. Everything else here stands on `sys`, except queries that nothing depends on: limits,
-//! threads, the machine's memory. Nothing in this layer panics. Nothing allocates but what starts or pins a thread or registers
-//! a handler of fork ([`thread`]): those call the C library.
+//! every refusal of a call about memory. Everything else here stands on `sys`, except threads, signals, and queries that nothing
+//! depends on, such as limits. Nothing in this layer panics. Nothing allocates but what starts or pins a thread or registers a
+//! handler of fork ([`thread`]): those call the C library.
 
 mod abi;
 pub(crate) mod achieved;

@@ -1,8 +1,8 @@
 //! Which file an address of code was loaded from, where it is in that file, and the file's build id: what a debugger needs on
 //! another machine.
 //!
-//! /proc/self/maps is read, not asked of the dynamic loader, whose lock a thread may hold that never runs again. The headers of a
-//! file are read where they lie in memory, if they can be read ([`readable`]). Nothing here allocates.
+//! The file is looked up in /proc/self/maps. The dynamic loader is not asked, because a thread that never runs again may hold its
+//! lock. The headers of a file are read where they lie in memory, if they can be read ([`readable`]). Nothing here allocates.
 
 use core::fmt::{self, Write};
 use core::ops::Range;
@@ -14,7 +14,7 @@ use super::sys::{self, Errno};
 const PATH: usize = 1024;
 /// What stands before the path in a line of maps has less than 128 bytes.
 const LINE: usize = PATH + 128;
-/// Build ids have 16 or 20 bytes.
+/// Build ids mostly have 16 or 20 bytes. One longer than this is not told.
 const ID: usize = 32;
 
 /// A file that code was loaded from.

@@ -2,14 +2,14 @@
 //!
 //! [`watch`] installs it. A fault at an address that is watched ends the process. Any other fault goes to the handler that was
 //! installed before, as the kernel would have called it: with its mask, with or without the details, once only under
-//! SA_RESETHAND. If there was none, the default action is restored and the fault happens again, so that
-//! the process ends where it would have. A handler that the program installs later replaces this one, and a fault that was to be
-//! shown is one like any other.
+//! SA_RESETHAND. If there was none, the default action is restored and the fault happens again, so that the process ends where it
+//! would have. A handler that the program installs later replaces this one: then a fault at a watched address is one like any
+//! other.
 //!
-//! The handler runs on the thread's alternative stack if the program's asks for that, or if there is none: then it may be called
-//! because the other stack is exhausted. Alternative stacks may be as small as a signal's frame allows; if too little of one is left,
-//! the process is ended on a stack of its own. The kernel may put the frame of another signal where the handler's was, which is not
-//! returned to.
+//! The handler runs on the thread's alternative stack if the program's handler asks for that, or if the program has no handler:
+//! then the other stack may be exhausted. An alternative stack may be as small as a signal's frame allows. If too little of it is
+//! left, the process ends on a stack that is kept here. The frame of another signal may overwrite the handler's frame then, which
+//! is not returned to.
 
 use super::context::{Registers, access, end_on, registers, room};
 use super::faults::PATIENCE_MS;
@@ -171,7 +171,8 @@ const ENOUGH: usize = 64 << 10;
 struct Elsewhere {
     stack: UnsafeCell<MaybeUninit<[u8; ENOUGH]>>,
     fault: UnsafeCell<MaybeUninit<Fault>>,
-    /// The thread that ends the process there, as [`thread::me`] names it; 0 for none. Only compared with a thread's own: Relaxed.
+    /// The thread that ends the process there, as [`thread::me`] names it; 0 for none. A thread only compares it with its own:
+    /// Relaxed.
     thread: AtomicUsize,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Nothing here allocates, takes a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
 //! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
-//! included. Code without a table is taken to keep frame pointers. A word of the stack is read only once the kernel has said
-//! that its OS page can be read, as the program may have put anything into its registers.
+//! included. Code without a table is taken to keep frame pointers. Except on the OS page in use, a word of the stack is read
+//! only once the kernel has said that its page can be read, as the program may have put anything into its registers.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,7 +1,7 @@
 //! The contract with the kernel: system calls by name.
 //!
-//! A function here makes one system call (`read_file` and `write_all` loop over one), takes numbers and returns `Result<_,
-//! Errno>`. Callers do not read libc's `errno`, but a failing call sets it: code that runs inside `free` holds an
+//! A function here makes one system call (`read_file`, `read_line` and `write_all` make several), takes numbers and returns
+//! `Result<_, Errno>`. Callers do not read libc's `errno`, but a failing call sets it: code that runs inside `free` holds an
 //! [`ErrnoGuard`].
 
 use core::ffi::CStr;
@@ -66,8 +66,8 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A number that nobody outside the process knows: of the kernel's 16 random bytes, mixed, as the C library has secrets of its
-/// own in them. Without them, no more random than where the kernel put the stack.
+/// A number that nobody outside the process knows, mixed from the kernel's 16 random bytes. It does not show these bytes, which
+/// contain secrets of the C library. Without them the number is no more random than where the kernel put the stack.
 pub(crate) fn random() -> u64 {
     let here = 0u8;
     let at = getauxval(libc::AT_RANDOM as usize) as *const [u64; 2];

@@ -223,8 +223,8 @@ pub(crate) fn spawn(body: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     spawn_for(body, ptr::null_mut()).is_ok()
 }
 
-/// The same for a body that is given `arg`; no lock of the allocator's may be held. In the child of a fork it works whatever the
-/// parent's other threads did, where a thread of the standard library may wait for a lock that one of them held as it started.
+/// The same for a body that is given `arg`; no lock of the allocator's may be held. It works in the child of a fork whatever the
+/// parent's other threads did. A thread of the standard library may wait there for a lock that one of them held at the fork.
 #[cold]
 pub(crate) fn spawn_for(
     body: extern "C" fn(*mut c_void) -> *mut c_void,

@@ -49,7 +49,7 @@ impl Account {
     };
 
     /// Of a superslab, or nothing if it is not pooled.
-    ///     ///
+    ///
     /// # Safety
     /// The pool's lock is held.
     pub(super) unsafe fn of(superslab: *mut Superslab) -> Account {

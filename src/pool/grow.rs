@@ -206,8 +206,8 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     Ok((map, huge))
 }
 
-/// Whether a new superslab that asks for no huge pages refuses them. If the system's policy is "always", a first touch brings 2 MiB
-/// in. The kernel's word on that is a file, and reading it costs ten times as much as refusing, so it is read only for what is
+/// Whether a new superslab that asks for no huge pages refuses them. If the system's policy is "always", a first touch brings in
+/// 2 MiB. The kernel's word on that is a file, and reading it costs ten times as much as refusing, so it is read only for what is
 /// to be collapsed: the kernel collapses nothing that was refused.
 fn is_refused(how: Prefault, system: impl FnOnce() -> huge::Thp) -> bool {
     how != Prefault::Collapse || system() == huge::Thp::Always

@@ -68,8 +68,8 @@ impl ByFree {
         }
     }
 
-    /// The fullest superslab of a kind that has `slots` neighbouring free slots, and the first of these. Only a few superslabs
-    /// are searched unless `pick` is [`Pick::Any`].
+    /// The fullest superslab of a kind that has `slots` neighbouring free slots, and the first of these. At most [`LOOKS`]
+    /// superslabs of each list are searched, and at most [`LOOKS_CHOOSY`] in all unless `pick` is [`Pick::Any`].
     ///
     /// # Safety
     /// The pool's lock is held, as for every function here.

@@ -135,7 +135,7 @@ pub(crate) fn fork_locks() -> impl Iterator<Item = &'static Lock> {
 }
 
 /// Debug walker: every listed superslab is in the pool of its node and in the list its bits ask for, the dirty queue is in
-/// order of age, the counts are the sums, and each pool shows what it counts.
+/// order of age, the counts of free memory are the sums, and each pool shows what it counts.
 pub(crate) fn is_valid() -> bool {
     numa::all().all(|node| is_one_valid(&lock(node)))
 }

@@ -56,9 +56,8 @@ impl RegionBuilder {
         self
     }
 
-    /// The alignment of the address, a power of two. The default is 2 MiB for regions at least that
-    /// large (for files: congruent to the offset modulo 2 MiB, which is what huge pages need), else
-    /// an OS page.
+    /// The alignment of the address, a power of two. The default is 2 MiB for regions at least that large (for files: congruent
+    /// to the offset modulo 2 MiB, which is what huge pages need), else an OS page.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;
@@ -100,7 +99,7 @@ impl RegionBuilder {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let region = Region::builder().len(1 << 20).hint(0x7000_0000_0000).map()?;
-    /// println!("had: {:?}", region.hint_honoured());
+    /// println!("honoured: {:?}", region.hint_honoured());
     /// # Ok(()) }
     /// ```
     pub fn hint(mut self, addr: usize) -> Self {
@@ -158,10 +157,10 @@ impl RegionBuilder {
     /// Makes the region. Nothing is touched: see [`Region::prefault`].
     ///
     /// # Errors
-    /// `InvalidInput` for a length of zero, an alignment that is no power of two, an offset that
-    /// does not begin an OS page or is given without a file, or a file shorter than the region;
-    /// else the kernel's refusal, whose own error is the [`source`](std::error::Error::source).
-    /// Each error is one line that says what was expected.
+    /// `InvalidInput` for a length of zero or none, an alignment that is no power of two or above a page of the pool, an offset
+    /// that does not begin an OS page or is given without a file, a hint for other than anonymous memory, or a file shorter than
+    /// the region; else the kernel's refusal, whose own error is the [`source`](std::error::Error::source). Each error is one
+    /// line that says what was expected.
     ///
     /// ```
     /// use hakmem_alloc::region::Region;

@@ -97,7 +97,7 @@ fn start(helper: &'static Helper) -> io::Result<()> {
 }
 
 extern "C" fn run(helper: *mut c_void) -> *mut c_void {
-    // Without a name it does what it does.
+    // The name is only for people.
     let _ = sys::name_thread(c"hakmem-prefault");
     // SAFETY: what `start` was given, which lives for ever.
     serve(unsafe { &*helper.cast::<Helper>() });

@@ -191,17 +191,17 @@ impl Region {
     }
 
     /// Brings the whole region into memory, and locks it there after `lock(true)`. Returns when that is done.
-    ///     ///
+    ///
     /// It works in steps of at most 2 MiB (or a page of the pool) with a short pause between them, so that other threads'
     /// `mmap` and `munmap` do not wait for long. Anonymous and memfd memory stops short of what the control group and the
     /// machine can spare: then [`Prefaulted::bytes`] is less than the length.
-    ///     ///
+    ///
     /// The pages of an anonymous region are touched, each by an atomic write that changes nothing: no part of it may be made
     /// read-only or inaccessible (by `mprotect` on its address) before this has ended, or the process gets a signal.
     ///
     /// # Errors
-    /// The kernel's: `UnexpectedEof` if a file was truncated, `OutOfMemory` also if `RLIMIT_MEMLOCK` does
-    /// not allow the lock.
+    /// The kernel's: `UnexpectedEof` if a file was truncated, `OutOfMemory` also if `RLIMIT_MEMLOCK` does not allow the lock
+    /// (`PermissionDenied` if that limit is 0).
     ///
     /// ```
     /// use hakmem_alloc::region::Region;

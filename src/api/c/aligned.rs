@@ -5,7 +5,7 @@ use super::os_page;
 use crate::api::raw;
 use core::ffi::{c_int, c_void};
 
-/// glibc's smallest block. `memalign` raises smaller alignments to it.
+/// The alignment of every block in glibc. Smaller alignments are raised to it.
 const LEAST: usize = 16;
 
 /// `posix_memalign`. Returns EINVAL for an alignment that is no power of two or no multiple of a pointer's size, and ENOMEM if

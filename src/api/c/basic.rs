@@ -34,8 +34,8 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// `free_sized` of C23, for blocks of `malloc`, `calloc` and `realloc`. A size of another class ends the process, but for down
-/// to half of the block's; so does any other size of a checked block.
+/// `free_sized` of C23, for blocks of `malloc`, `calloc` and `realloc`. A size of another class ends the process, except a
+/// smaller class down to half of the block's. For a checked or guarded block any size but the one asked for does.
 ///
 /// # Safety
 /// As [`free`].

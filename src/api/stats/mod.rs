@@ -190,8 +190,8 @@ pub struct ByteStats {
 ///
 /// ```
 /// let huge_pages = hakmem_alloc::stats().huge_pages;
-/// if let Some(had) = huge_pages.achieved_bytes {
-///     println!("{had} of {} bytes", huge_pages.requested_bytes);
+/// if let Some(given) = huge_pages.achieved_bytes {
+///     println!("{given} of {} bytes", huge_pages.requested_bytes);
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
