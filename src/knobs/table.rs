@@ -186,7 +186,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [AUTO, AUTO, 128, AUTO],
-        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. auto is 4096 (16384 under HAKMEM_PROFILE=speed) or an eighth of what is live, and on top of that what the program frees and takes again. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
         when: "A number for thousands of threads, or if memory must go back at once when it falls.",
     },
