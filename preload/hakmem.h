@@ -68,7 +68,8 @@ size_t hakmem_prewarm(size_t superslabs);
 
 /* Makes memory resident that is mapped for writing, whoever mapped it: whole OS pages around the range. Works in steps of
  * 2 MiB with short pauses, so that mmap and munmap of other threads go on. Returns 0 or an error number: ENOMEM if part of
- * the range is not mapped or memory ran out, EINVAL if it is no range. The contents do not change. */
+ * the range is not mapped or memory ran out, EINVAL if it is no range. The contents do not change. Before Linux 5.14 each OS
+ * page is written to without a pause, and one that is not mapped faults. */
 int hakmem_prefault(void *addr, size_t len);
 
 /* The same on a thread of its own. Returns an eventfd (close-on-exec, non-blocking) that the caller closes, or -1 with

@@ -186,7 +186,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [AUTO, AUTO, 128, AUTO],
-        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. auto is 4096 (16384 under HAKMEM_PROFILE=speed) or an eighth of what is live, and on top of that what the program frees and takes again. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
         cost: "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
         when: "A number for thousands of threads, or if memory must go back at once when it falls.",
     },
@@ -266,7 +266,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         by_profile: [256, 256, 256, 1],
         what: "One slab in so many is checked, once a MiB of blocks was handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block up to 1 MiB, 0 none.",
         cost: "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
-        when: "1 to find a mistake that another line has hinted at, or in tests; 0 if processes must be alike to the byte.",
+        when: "1 to find a mistake that another line has hinted at, or in tests; 0, and HAKMEM_GUARD_EVERY=0, if processes must be alike to the byte.",
     },
     Row {
         knob: Knob::GuardEvery,
@@ -278,7 +278,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         by_profile: all(GUARD_EVERY),
         what: "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
         cost: "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
-        when: "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself.",
+        when: "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself or a filter of system calls kills it for rt_sigaction.",
     },
 ];
 
