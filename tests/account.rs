@@ -1,5 +1,5 @@
 //! The account of bytes against the kernel's: `stats().bytes.held` agrees with what became resident, within 3 %. On huge pages
-//! the memory between the blocks in use is resident as well, up to another 3 %.
+//! the memory behind the blocks that a slab has handed out is resident as well, and a superslab's slots that no slab has yet.
 //!
 //! Behaviours imitated: programs that fill small, medium and large blocks, free them in any order and by other threads, shrink
 //! and grow buffers, and rest.
@@ -145,8 +145,18 @@ fn play(case: &str) {
     child::report("held", held().saturating_sub(before.1));
 }
 
+/// Bytes on huge pages that are resident and not held, about: half a slab of 64 KiB of each of the 62 classes of small blocks
+/// in each heap, and a superslab.
+fn spread(thp: &str, case: &str) -> usize {
+    let heaps = if case == "freed by others" { 4 } else { 1 };
+    match thp {
+        "never" => 0,
+        _ => heaps * 62 * 32 * KIB + 2 * MIB,
+    }
+}
+
 /// The two figures of a case, and whether they agree.
-fn compare(test: &'static str, case: &str, (thp, percent): (&str, usize)) -> (usize, usize, bool) {
+fn compare(test: &'static str, case: &str, thp: &str) -> (usize, usize, bool) {
     let ended = Child::of(test, case).env("HAKMEM_THP", thp).run();
     let (rss, held): (usize, usize) = (ended.success().value("rss"), ended.value("held"));
     let apart = rss.abs_diff(held);
@@ -155,7 +165,8 @@ fn compare(test: &'static str, case: &str, (thp, percent): (&str, usize)) -> (us
         rss / KIB,
         held / KIB
     );
-    (rss, held, apart <= rss.max(held) * percent / 100 + MIB)
+    let allowed = rss.max(held) * 3 / 100 + MIB + spread(thp, case);
+    (rss, held, apart <= allowed)
 }
 
 #[test]
@@ -179,8 +190,8 @@ fn what_is_held_is_what_is_resident() {
         "rested",
     ];
     let mut apart = Vec::new();
-    for pages in [("never", 3), ("auto", 6)] {
-        let compared = cases.map(|case| (pages.0, case, compare(TEST, case, pages)));
+    for thp in ["never", "auto"] {
+        let compared = cases.map(|case| (thp, case, compare(TEST, case, thp)));
         apart.extend(compared.into_iter().filter(|(_, _, (_, _, agree))| !agree));
     }
     assert!(apart.is_empty(), "{apart:?}");
@@ -193,6 +204,6 @@ fn a_planted_leak_is_seen() {
     if let Some(case) = child::case() {
         return play(&case);
     }
-    let (rss, held, agree) = compare(TEST, "leak", ("auto", 6));
+    let (rss, held, agree) = compare(TEST, "leak", "auto");
     assert!(!agree && rss > held, "{rss} resident, {held} held");
 }

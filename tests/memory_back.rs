@@ -291,6 +291,7 @@ fn at_most(test: &'static str, cases: &[(&str, usize)]) {
     for &(case, bound) in cases {
         let ended = Child::of(test, case).run();
         let bytes: usize = ended.success().value("bytes");
+        println!("{case}: {} of {} KiB", bytes / KIB, bound / KIB);
         if bytes > bound {
             over.push(format!(
                 "{case}: {} KiB, at most {} KiB expected",
