@@ -5,6 +5,9 @@
 
 use std::collections::HashMap;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use bench_subject::record::{Order, Run};
@@ -19,35 +22,72 @@ const MOST_OPS: u64 = 200_000;
 /// The tools of the exact figures.
 pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "strace")];
 
-/// Fills in the exact figures of every case. A count that fails is said on stderr and leaves its case without it.
+/// Fills in the exact figures of every case, as many at a time as there are processors: what else runs changes no count but that of
+/// calls with which threads wait for each other, and of what follows the clock. A count that fails is said on stderr and leaves its
+/// case without it.
 pub fn count(results: &mut [CaseResult], limit: Duration) {
-    let mut floors: HashMap<String, Exact> = HashMap::new();
-    let total = results.len();
-    for (i, case) in results.iter_mut().enumerate() {
-        if interrupt::asked() {
-            return;
+    let orders: Vec<Option<Order>> = results.iter().map(order).collect();
+    let mut wanted = Vec::new();
+    for (case, order) in results.iter().zip(&orders) {
+        let Some(order) = order else { continue };
+        let floor = order.spec.takes(FLOOR, order.series).then_some(FLOOR);
+        for name in [Some(case.allocator.as_str()), floor].into_iter().flatten() {
+            let key = (name.to_owned(), text(order));
+            if !wanted.iter().any(|(known, _)| *known == key) {
+                wanted.push((key, order));
+            }
         }
-        // A program's own instructions are far more than its allocator's: a count would say nothing.
-        let Some(run) = case.runs.first().filter(|_| !case.spec.is_program()) else { continue };
-        if i % 20 == 0 && total > 20 {
-            output::say(&format!("counting instructions and system calls: {i} of {total}\n"));
-        }
-        let mut spec = case.spec.clone();
-        spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
-        let order = Order { spec, series: case.series };
-        let own = counted(&case.allocator, &order, limit);
-        if case.allocator == FLOOR || !order.spec.takes(FLOOR, order.series) {
-            case.exact = own;
-            continue;
-        }
-        let key = serde_json::to_string(&order).unwrap_or_default();
-        let floor = *floors.entry(key).or_insert_with(|| counted(FLOOR, &order, limit));
-        case.exact = Exact {
-            instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
-            syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
-            syscall_ops: own.syscall_ops,
+    }
+    let found = at_once(&wanted, |((allocator, _), order)| counted(allocator, order, limit));
+    let found: HashMap<&(String, String), Exact> = wanted.iter().map(|(key, _)| key).zip(found).collect();
+    for (case, order) in results.iter_mut().zip(&orders) {
+        let Some(order) = order else { continue };
+        let of = |name: &str| found.get(&(name.to_owned(), text(order))).copied();
+        let own = of(&case.allocator).unwrap_or_default();
+        case.exact = match of(FLOOR).filter(|_| case.allocator != FLOOR) {
+            None => own,
+            Some(floor) => Exact {
+                instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
+                syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
+                syscall_ops: own.syscall_ops,
+            },
         };
     }
+}
+
+/// What is counted of a case. A program's own instructions are far more than its allocator's: a count would say nothing.
+fn order(case: &CaseResult) -> Option<Order> {
+    let run = case.runs.first().filter(|_| !case.spec.is_program())?;
+    let mut spec = case.spec.clone();
+    spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
+    Some(Order { spec, series: case.series })
+}
+
+fn text(order: &Order) -> String {
+    serde_json::to_string(order).unwrap_or_default()
+}
+
+/// `count` of each, in this order. When the harness is interrupted, of those that were begun; the others count nothing.
+fn at_once<T: Sync>(all: &[T], count: impl Fn(&T) -> Exact + Sync) -> Vec<Exact> {
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(vec![Exact::default(); all.len()]);
+    let work = || {
+        while !interrupt::asked() {
+            let at = next.fetch_add(1, Relaxed);
+            let Some(one) = all.get(at) else { return };
+            if at.is_multiple_of(20) && all.len() > 20 {
+                output::say(&format!("counting instructions and system calls: {at} of {}\n", all.len()));
+            }
+            let exact = count(one);
+            found.lock().expect("no count panics with the lock")[at] = exact;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    found.into_inner().expect("no count panics with the lock")
 }
 
 fn counted(allocator: &str, order: &Order, limit: Duration) -> Exact {
@@ -115,6 +155,18 @@ fn total(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_count_comes_to_its_place() {
+        let exact = |&n: &i64| Exact { syscalls: Some(n), ..Exact::default() };
+        let all: Vec<i64> = (0..20).collect();
+        let found = at_once(&all, |n| {
+            // The first ends last.
+            thread::sleep(Duration::from_millis(if *n == 0 { 50 } else { 0 }));
+            exact(n)
+        });
+        assert_eq!(found, all.iter().map(exact).collect::<Vec<_>>());
+    }
 
     #[test]
     fn the_total_is_found() {
