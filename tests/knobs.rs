@@ -182,6 +182,10 @@ fn the_environment_beats_the_code_and_the_code_the_profile() {
         setting("HAKMEM_SS_RETAIN_MB", &[]),
         "auto (profile balanced)"
     );
+    assert_eq!(
+        setting("HAKMEM_CHECK_ONE_IN", &[("HAKMEM_PROFILE", "hardened")]),
+        "1 (profile hardened)"
+    );
     assert_eq!(setting("HAKMEM_STATS_FILE", &[]), "stderr (default)");
 }
 

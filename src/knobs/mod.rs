@@ -230,10 +230,7 @@ impl Knobs {
                 Source::Environment => "environment",
                 Source::Code => "set in code",
                 // No profile sets the profile, and a value that all profiles share does not come from this one.
-                Source::Profile
-                    if row.by_profile[0] == row.by_profile[1]
-                        && row.by_profile[1] == row.by_profile[2] =>
-                {
+                Source::Profile if row.by_profile.windows(2).all(|two| two[0] == two[1]) => {
                     "default"
                 }
                 Source::Profile => match self.profile {
