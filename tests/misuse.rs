@@ -202,6 +202,19 @@ fn play(how: &str, size: usize, wrong: bool) {
             // SAFETY: none if it is wrong.
             unsafe { raw::usable_size(if wrong { block } else { other } as *const u8) };
         }
+        "realloc inside" => {
+            let block = alloc(size);
+            expect(block + 16);
+            // The new size fits where the block is.
+            // SAFETY: none if it is wrong.
+            unsafe { raw::realloc((block + if wrong { 16 } else { 0 }) as *mut u8, size) };
+        }
+        "usable size inside" => {
+            let block = alloc(size);
+            expect(block + 16);
+            // SAFETY: none if it is wrong.
+            unsafe { raw::usable_size((block + if wrong { 16 } else { 0 }) as *const u8) };
+        }
         "inside by 1" => inside(1),
         "inside by 8" => inside(8),
         "inside by 16" => inside(16),
@@ -267,11 +280,15 @@ fn line(how: &str, class: usize, address: &str, thread: &str) -> String {
         format!("hakmem: {asked} of {address}: {why}; stopping before memory is damaged")
     };
     let asked = match how {
-        "realloc" | "realloc: in place" => "realloc",
-        "usable size" => "usable size",
+        "realloc" | "realloc: in place" | "realloc inside" => "realloc",
+        "usable size" | "usable size inside" => "usable size",
         _ => "free",
     };
     match how {
+        _ if class > MIB && how.contains("inside") => not_ours(
+            asked,
+            "not the start of a large block in use (freed twice?)",
+        ),
         "inside by 1" => inside(1),
         "inside by 8" => inside(8),
         "inside by 16" | "late, inside, spilled" => inside(16),
@@ -322,6 +339,9 @@ fn table() -> Vec<(&'static str, usize)> {
     }
     for size in [6000, 16 * KIB, 40_000, 64 * KIB, 100_000] {
         table.push(("late, in another thread", size));
+    }
+    for how in ["inside by 16", "realloc inside", "usable size inside"] {
+        table.push((how, 3 * MIB));
     }
     table.push(("start of what an aligned block lies in", 640));
     for how in ["not ours: stack", "not ours: static", "not ours: nobody"] {

@@ -278,13 +278,15 @@ pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     Some((descriptor, run))
 }
 
-/// Bytes from `ptr` to the end of its mapping.
-///
-/// # Safety
-/// `ptr` is a large block in use.
-pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
+/// Bytes from `ptr`, whose tag says that it is a large block's, to the end of its mapping. Ends the process if it is no block's
+/// start, or freed at this moment by another thread; `asked` is what the program called.
+pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
     let descriptor = descriptor_of(ptr as usize);
-    // SAFETY: a block in use has a descriptor.
+    // SAFETY: descriptors are never unmapped. While a block is in use, what is read here does not change.
+    if descriptor.is_null() || unsafe { (*descriptor).start } != ptr as usize {
+        not_in_use(asked, ptr);
+    }
+    // SAFETY: as above.
     let map = unsafe { (*descriptor).run.map };
     map.addr + map.len - ptr as usize
 }

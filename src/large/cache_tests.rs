@@ -196,7 +196,7 @@ fn a_block_grows_into_the_addresses_it_gave_up() {
         assert_eq!(small, first);
         let large = realloc(small, 16, 24 << 20).expect("memory");
         assert_eq!((large, fake::calls().of(Call::Mremap)), (first, moves));
-        assert!(usable_size(large) >= 24 << 20);
+        assert!(usable_size(large, "usable size") >= 24 << 20);
         large.add((24 << 20) - 1).write(1);
         free(large);
     }

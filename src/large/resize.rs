@@ -21,8 +21,7 @@ use core::ptr;
 /// # Safety
 /// `ptr` is a large block in use, allocated at `align`. No lock may be held.
 pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
-    // SAFETY: the caller's promise.
-    let usable = unsafe { usable_size(ptr) };
+    let usable = usable_size(ptr, "realloc");
     let tail = usable.saturating_sub(new_size);
     if new_size <= usable && tail <= new_size / TAIL_SHARE {
         return Some(ptr);

@@ -35,12 +35,15 @@ enum Pages {
 /// A table of runs.
 pub(super) struct Runs {
     entries: [Option<Entry>; CACHED_RUNS],
+    /// Where the used part of the table ends. Most processes use a few entries, and each takes four cache lines.
+    end: usize,
     bytes: usize,
 }
 
 impl Runs {
     pub(super) const NONE: Runs = Runs {
         entries: [None; CACHED_RUNS],
+        end: 0,
         bytes: 0,
     };
 
@@ -52,6 +55,9 @@ impl Runs {
     pub(super) fn take(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries[index].take()?;
         self.bytes -= entry.run.map.len;
+        while self.end > 0 && self.entries[self.end - 1].is_none() {
+            self.end -= 1;
+        }
         Some(entry)
     }
 
@@ -65,11 +71,13 @@ impl Runs {
             entry.since = (sum / run.map.len as u128) as u64;
             entry.run = run;
         }
-        let Some(free) = self.entries.iter().position(Option::is_none) else {
+        let free = self.used().position(Option::is_none).unwrap_or(self.end);
+        let Some(place) = self.entries.get_mut(free) else {
             return Some(entry);
         };
         self.bytes += entry.run.map.len;
-        self.entries[free] = Some(entry);
+        *place = Some(entry);
+        self.end = self.end.max(free + 1);
         None
     }
 
@@ -87,10 +95,15 @@ impl Runs {
         Entry { run: gone, ..entry }
     }
 
+    /// The used part of the table.
+    fn used(&self) -> core::slice::Iter<'_, Option<Entry>> {
+        self.entries[..self.end].iter()
+    }
+
     /// The index of an entry beside this one, and the run that both form.
     fn neighbour(&self, entry: &Entry) -> Option<(usize, Run)> {
         let map = entry.run.map;
-        self.entries.iter().enumerate().find_map(|(index, other)| {
+        self.used().enumerate().find_map(|(index, other)| {
             let other = other.as_ref().filter(|other| other.pages == entry.pages)?;
             let run = if other.run.map.addr == map.end() {
                 entry.run.join(&other.run)
@@ -104,7 +117,7 @@ impl Runs {
     }
 
     pub(super) fn oldest(&self) -> Option<(usize, &Entry)> {
-        let entries = self.entries.iter().enumerate();
+        let entries = self.used().enumerate();
         entries
             .filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
             .min_by_key(|(_, entry)| entry.since)
@@ -128,7 +141,7 @@ impl Runs {
         if self.bytes < len {
             return None;
         }
-        let (best, offset) = (0..CACHED_RUNS)
+        let (best, offset) = (0..self.end)
             .filter_map(|index| Some((index, self.offset(index, len, align)?)))
             .min_by_key(|&(index, _)| self.len(index))?;
         self.cut(best, offset, len)
@@ -140,7 +153,7 @@ impl Runs {
         let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
         // Lengths of at least `most` rank before shorter ones, the smallest of them first.
         let rank = |len: usize| if len < most { len } else { usize::MAX - len };
-        let best = (0..CACHED_RUNS)
+        let best = (0..self.end)
             .filter(|&index| self.entries[index].as_ref().is_some_and(suits))
             .max_by_key(|&index| rank(self.len(index)))?;
         if self.len(best) <= most {
@@ -161,14 +174,14 @@ impl Runs {
             return None;
         }
         let begins = |entry: &Entry| entry.run.map.addr == addr && entry.run.map.len >= len;
-        let mut entries = self.entries.iter();
+        let mut entries = self.used();
         let found = entries.position(|entry| entry.as_ref().is_some_and(begins));
         self.cut(found?, 0, len)
     }
 
     /// Whether any entry is with huge pages, or without.
     pub(super) fn has_any(&self, huge: bool) -> bool {
-        let mut entries = self.entries.iter().flatten();
+        let mut entries = self.used().flatten();
         entries.any(|entry| entry.huge() == huge)
     }
 
@@ -189,5 +202,66 @@ impl Runs {
         let (run, rest) = entry.run.divide(len);
         let kept = self.put(Entry { run: rest, ..entry }).is_none();
         Some(if kept { Entry { run, ..entry } } else { entry })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::mapping::Mapping;
+
+    /// A search of the used part finds what one of the whole table finds.
+    #[test]
+    fn nothing_lies_behind_the_used_part() {
+        let mut runs = Runs::NONE;
+        let mut random = 1u64;
+        let mut seen_full = false;
+        for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let (what, which) = ((random >> 33) % 5, (random >> 40) as usize);
+            let all = || runs.entries.iter().flatten();
+            let count = all().count();
+            match what {
+                0..=2 => {
+                    // Of four superslabs two at most, so that no two runs are neighbours.
+                    let (addr, len) = ((1 + which % 1000 * 4) * SUPERSLAB, 1 + which % 2);
+                    let is_there =
+                        |e: &Entry| e.run.map.addr / SUPERSLAB / 4 == addr / SUPERSLAB / 4;
+                    if !all().any(is_there) {
+                        let map = Mapping {
+                            addr,
+                            len: len * SUPERSLAB,
+                        };
+                        let refused = runs.put(Entry::new(Run::new(map), false, 0)).is_some();
+                        assert_eq!(refused, count == CACHED_RUNS);
+                        seen_full |= refused;
+                    }
+                }
+                3 => {
+                    let was = runs.entries[which % CACHED_RUNS].is_some();
+                    assert_eq!(runs.take(which % CACHED_RUNS).is_some(), was);
+                }
+                _ => {
+                    let len = (1 + which % 2) * SUPERSLAB;
+                    let fits = all().filter(|e| e.run.map.len >= len);
+                    let shortest = fits.map(|e| e.run.map.len).min();
+                    let before = runs.bytes();
+                    let found = runs.best(len, SUPERSLAB).map(|e| e.run.map.len);
+                    assert_eq!(found, shortest.map(|_| len));
+                    assert_eq!(runs.bytes(), before - found.unwrap_or(0));
+                    // The shortest that fits is the one that is cut.
+                    let now = runs.entries.iter().flatten().count();
+                    let cut = shortest.is_some_and(|shortest| shortest > len);
+                    assert_eq!(now, count - usize::from(found.is_some()) + usize::from(cut));
+                }
+            }
+            let behind = &runs.entries[runs.end..];
+            assert!(behind.iter().all(Option::is_none));
+            let bytes: usize = runs.entries.iter().flatten().map(|e| e.run.map.len).sum();
+            assert_eq!(bytes, runs.bytes());
+        }
+        assert!(seen_full || cfg!(miri));
     }
 }

@@ -82,8 +82,7 @@ fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
         return true;
     }
     if actual == LARGE as usize {
-        // SAFETY: the tag says that the address is a large block's.
-        let usable = unsafe { large::usable_size(ptr) };
+        let usable = large::usable_size(ptr, "free");
         return named < size_class::CLASSES && size_class::size(named) * 2 >= usable;
     }
     named < actual && size_class::size(named) * 2 >= size_class::size(actual)
@@ -128,23 +127,21 @@ pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
 #[inline]
 pub(crate) unsafe fn bytes_of(ptr: *const u8, class: usize, asked: &'static str) -> usize {
     if class >= size_class::CLASSES {
-        // SAFETY: the caller's promise.
-        return unsafe { size_without_class(ptr, class, asked) };
+        return size_without_class(ptr, class, asked);
     }
     size_class::size(class)
 }
 
 /// The same for a block of no class, large, checked or guarded, as `class` says.
 #[inline(never)]
-unsafe fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
+fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
     if class == CHECKED as usize {
         return checked::size_of(ptr, asked);
     }
     if class == GUARDED as usize {
         return guarded::size_of(ptr, asked);
     }
-    // SAFETY: the caller's promise.
-    unsafe { large::usable_size(ptr.cast_mut()) }
+    large::usable_size(ptr.cast_mut(), asked)
 }
 
 /// The class of the block at `ptr`; [`LARGE`], [`CHECKED`] or [`GUARDED`] for what may be such a block. Ends the process if there
