@@ -152,8 +152,12 @@ pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
                 ..Share::ALL
             };
         }
-        // Blocks in the bin are no reason to keep as many more.
-        let few = live.saturating_sub(Bin::count(heap, class) as u32).min(FEW);
+        // Blocks in the bin are no reason to keep as many more, and a few of the largest runs are much.
+        let is_much = size_class::is_run(class) && first_limit(class) == 0;
+        let most = if is_much { 0 } else { FEW };
+        let few = live
+            .saturating_sub(Bin::count(heap, class) as u32)
+            .min(most);
         let most = (live / LIVE_SHARE as u32).max(few);
         Share {
             bin: most,

@@ -86,10 +86,12 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
     let walked = core::mem::take(&mut spare.walked);
     if walked > 0 {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
+        // A run of any size may be kept once it was missed.
+        let least = u32::from(size_class::is_run(class));
         spare.limit = spare
             .limit
             .saturating_add(walked)
-            .min(spare.limit.saturating_mul(64))
+            .min(spare.limit.max(least).saturating_mul(64))
             .max(spare.limit.saturating_mul(4))
             .max(first_limit(class))
             .min(most);

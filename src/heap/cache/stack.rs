@@ -140,6 +140,23 @@ pub(crate) unsafe fn leave_magazine(heap: *mut Heap, class: usize, limit: usize)
     }
 }
 
+/// Takes the newest run off the stack: each is a batch of its own.
+///
+/// # Safety
+/// The caller holds `heap`'s lock, and owns the run from then on. `class` is one of runs.
+pub(crate) unsafe fn take_run(heap: *mut Heap, class: usize) -> Option<*mut Block> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let part = shared(heap);
+        let spare = &raw mut (*part).spare[class];
+        let run = (*spare).top?;
+        let (_, next) = open::on_stack(run, class, 1);
+        (*spare).top = next;
+        took(part, class, 1);
+        Some(run.head())
+    }
+}
+
 /// Takes blocks off the stack, last in, first out: up to `most` from magazines if it has any, else a batch. Writes their
 /// addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
 ///

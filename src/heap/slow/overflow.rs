@@ -9,7 +9,7 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::heap::slow::{idle_owners, watch};
 use crate::heap::upkeep::tick;
-use crate::slab::batch::Block;
+use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::report;
 use core::ptr;
@@ -18,7 +18,7 @@ use core::ptr;
 /// frees in turns does not come again soon. All of it goes if the class's last slow path was a free too.
 ///
 /// # Safety
-/// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
+/// `heap` is the calling thread's; `block`, of `class`, which is none of runs, is the caller's to give.
 pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) {
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
@@ -43,10 +43,7 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 stack::put_oldest(heap, class, old);
             }
         }
-        if size_class::is_run(class) {
-            watch::run_freed(block, class);
-            stack::put(heap, class, &raw const block, 1);
-        } else if Bin::limit(heap, class) > 0 {
+        if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);
         } else if DIRECTORY.tag(block as usize).owner() != (*heap).id
             && Bin::find_places(heap, class)
@@ -64,6 +61,41 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
         let todo = tick::look(heap);
         drop(guard);
         todo.run();
+    }
+}
+
+/// Handles the free of a run, whose bin never has room: it goes onto the stack, and mostly stays there for the next that is
+/// wanted.
+///
+/// # Safety
+/// `heap` is the calling thread's; `run`, of `class`, is the caller's to give.
+pub(crate) unsafe fn run(heap: *mut Heap, run: *mut Block, class: usize) {
+    // SAFETY: the stack is under the lock, and the run is the caller's.
+    unsafe {
+        let guard = lock(heap);
+        watch::run_freed(run, class);
+        let batch = Batch::of(&raw const run, 1, size_class::size(class));
+        stack::push(heap, class, batch);
+        let (part, share) = (shared(heap), budget::share(heap, class));
+        let spare = &raw const (*part).spare[class];
+        if (*spare).blocks > (*spare).limit || share.stack < (*spare).limit {
+            bound_runs(heap, class);
+        }
+        let todo = tick::look(heap);
+        drop(guard);
+        todo.run();
+    }
+}
+
+/// [`bound`], for a class of runs.
+#[cold]
+#[inline(never)]
+unsafe fn bound_runs(heap: *mut Heap, class: usize) {
+    // SAFETY: the caller holds the lock and is the heap's thread.
+    unsafe {
+        let mut sorter = Sorter::new(heap, true);
+        bound(heap, class, &mut sorter);
+        drain::post_all(&mut sorter);
     }
 }
 
@@ -90,6 +122,7 @@ unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
 }
 
 /// Sends home what the class may not keep, [`AT_ONCE`] at a time.
+#[inline(always)]
 unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller holds the lock and is the heap's thread.
     unsafe {

@@ -1,5 +1,6 @@
 //! Putting a freed block into its bin, which may be full.
 
+use crate::base::size_class;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Front, Heap};
 use crate::heap::slow::overflow;
@@ -45,5 +46,10 @@ pub(crate) unsafe fn push_foreign(heap: *mut Heap, block: *mut Block, class: usi
 unsafe fn overflow(block: *mut Block, heap: *mut Heap, offset: usize) {
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's: its own heap, its own block.
-    unsafe { overflow::overflow(heap, block, offset / size_of::<Bin>()) }
+    unsafe {
+        match offset / size_of::<Bin>() {
+            class if size_class::is_run(class) => overflow::run(heap, block, class),
+            class => overflow::overflow(heap, block, class),
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::slow::{idle_owners, take_over, watch};
 use crate::heap::upkeep::{ahead, settle, shortage, tick};
 use crate::pool::{self, Want};
+use crate::slab::batch::Block;
 use crate::slab::superslab::Superslab;
 use crate::slab::{magazine, report};
 use crate::{knobs, large};
@@ -37,6 +38,14 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
+        if size_class::is_run(class)
+            && let Some(run) = kept_run(heap, class)
+        {
+            return Fresh {
+                ptr: run.cast(),
+                zero: false,
+            };
+        }
         if !Bin::has_places(heap, class) && !find_places(heap, class) {
             return Fresh::NULL;
         }
@@ -75,6 +84,22 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         todo.run();
         ahead::start_if_wanted();
         fresh
+    }
+}
+
+/// The newest run on the stack: one that lies there needs no bin.
+#[inline(never)]
+unsafe fn kept_run(heap: *mut Heap, class: usize) -> Option<*mut Block> {
+    // SAFETY: the stack is under the lock, and the run is the caller's.
+    unsafe {
+        let guard = lock(heap);
+        let run = stack::take_run(heap, class)?;
+        Superslab::run_taken(run);
+        idle_owners::took(heap);
+        let todo = tick::look(heap);
+        drop(guard);
+        todo.run();
+        Some(run)
     }
 }
 

@@ -107,3 +107,30 @@ fn magazines_count_among_what_a_heap_may_keep() {
     .join()
     .expect("it passes");
 }
+
+/// A run that is freed stays on the stack for the next that is wanted. A heap learns that of the larger ones, which go back to
+/// the pool at first.
+#[test]
+fn a_run_that_is_freed_serves_the_next() {
+    thread::spawn(|| {
+        for size in [100 << 10, 300 << 10, 1 << 20] {
+            for _ in 0..2 {
+                // SAFETY: just allocated.
+                unsafe { free(alloc(size), size) };
+            }
+            let all = held().0;
+            let block = alloc(size);
+            let class = size_class::size(size_class::of_layout(size, 8).expect("a run"));
+            assert_eq!(held().0, all - class);
+            // SAFETY: in use, each time.
+            unsafe {
+                free(block, size);
+                assert_eq!(held().0, all);
+                assert_eq!(alloc(size), block);
+                free(block, size);
+            }
+        }
+    })
+    .join()
+    .expect("it passes");
+}
