@@ -580,6 +580,92 @@ fn a_fork_goes_on_with_guarded_blocks() {
     free(kept);
 }
 
+/// The children of one process guard blocks of their own: not all of them the third, the tenth and so on.
+#[test]
+fn the_children_of_a_fork_draw_numbers_of_their_own() {
+    const TEST: &str = "the_children_of_a_fork_draw_numbers_of_their_own";
+    const DRAWS: usize = 4;
+    if child::case().is_none() {
+        let child = child_of(TEST, "").env("HAKMEM_GUARD_EVERY", "100");
+        let ended = child.env("HAKMEM_CHECK_ONE_IN", "0").run();
+        let drawn = |who: &str| ended.success().value::<String>(who);
+        assert_ne!(drawn("first"), drawn("second"));
+        return;
+    }
+    begin();
+    // SAFETY: a mapping that the children share with this process.
+    let shared = unsafe {
+        let (prot, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        libc::mmap(ptr::null_mut(), page(), prot, flags, -1, 0) as *mut [usize; DRAWS]
+    };
+    for who in 0..2 {
+        // SAFETY: the child leaves by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // A guarded block has the size that was asked for, another that of its class.
+            let is_guarded = |_: &usize| {
+                let block = raw::alloc(4000, 16);
+                // SAFETY: the block is in use.
+                unsafe { raw::usable_size(block) == 4000 }
+            };
+            let mut drawn = (0..200_000).filter(is_guarded);
+            // SAFETY: the child's own entry; ends the process.
+            unsafe {
+                *shared.add(who) = [(); DRAWS].map(|()| drawn.next().expect("a guarded block"));
+                libc::_exit(0);
+            }
+        }
+        let mut status = 0;
+        // SAFETY: a child of ours, which has written its entry once it has ended.
+        let drawn = unsafe {
+            libc::waitpid(child, &mut status, 0);
+            *shared.add(who)
+        };
+        assert_eq!(status, 0);
+        child::report(
+            ["first", "second"][who],
+            format!("{drawn:?}").replace(' ', ""),
+        );
+    }
+}
+
+/// A child of vfork has its parent's memory and handlers of its own: it gets no guarded block before its parent.
+#[test]
+fn a_child_in_the_same_memory_installs_nothing() {
+    const TEST: &str = "a_child_in_the_same_memory_installs_nothing";
+    static BLOCK: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn in_child(_: *mut libc::c_void) -> i32 {
+        BLOCK.store(raw::alloc(1000, 16) as usize, Relaxed);
+        0
+    }
+    if child::case().is_some() {
+        begin();
+        let mut stack = vec![0u128; 16 << 10];
+        // SAFETY: this thread waits until the child, which has a stack of its own, has ended.
+        unsafe {
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            let top = stack.as_mut_ptr_range().end.cast();
+            let child = libc::clone(in_child, top, flags, ptr::null_mut());
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            assert_eq!(status, 0);
+        }
+        child::report("its", is_guarded(BLOCK.load(Relaxed)));
+        write(guarded(40, true) + 48);
+        return;
+    }
+    let ended = child_of(TEST, "").run();
+    ended.killed_by(libc::SIGABRT);
+    assert!(!ended.value::<bool>("its"));
+    assert!(
+        ended.stderr.contains("9 bytes past a block of 40 bytes"),
+        "{ended:?}"
+    );
+}
+
 /// A sandbox refuses a call: blocks come from slabs, and are whole.
 #[test]
 fn refused_calls_mean_no_guarded_blocks() {
@@ -1061,6 +1147,24 @@ mod handlers {
         found(signal, info, context);
     }
 
+    /// As [`chained`], of a program that installs its handlers by `signal`.
+    extern "C" fn chained_plainly(signal: i32) {
+        if CALLS.fetch_add(1, Relaxed) > 3 {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(4) };
+        }
+        // SAFETY: what stood there, called as the C library calls handlers of that kind.
+        let found =
+            unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(FOUND.load(Relaxed)) };
+        found(signal);
+    }
+
+    fn install_chained_plainly() {
+        let plainly = chained_plainly as extern "C" fn(i32) as usize;
+        // SAFETY: a handler of the kind that is installed so.
+        FOUND.store(unsafe { libc::signal(libc::SIGSEGV, plainly) }, Relaxed);
+    }
+
     fn install_chained() {
         // SAFETY: asks for the handler.
         unsafe {
@@ -1123,16 +1227,19 @@ mod handlers {
             "once" => install(info | libc::SA_RESETHAND, detailed as *const () as usize),
             // What a Rust program has is its own.
             "rust stack" | "rust thread" => {}
-            "ignored" | "restored ignored" => install(0, libc::SIG_IGN),
             "wide" => install(info, wide as *const () as usize),
             "closed" => install(info, detailed as *const () as usize),
             "cycle" => install_chained(),
+            "cycle plainly" => install_chained_plainly(),
             _ => install(0, libc::SIG_DFL),
         }
         begin();
         let block = guarded(40, true);
         if case == "later" {
             install(info, detailed as *const () as usize);
+        }
+        if case.ends_with("plainly") {
+            install_chained_plainly();
         }
         match case {
             "wide" => {
@@ -1155,7 +1262,7 @@ mod handlers {
                 install_chained();
                 own_fault();
             }
-            "restored" | "restored ignored" => {
+            "restored" => {
                 // SAFETY: the old handler is put back as C programs do.
                 unsafe {
                     let was = libc::signal(libc::SIGSEGV, libc::SIG_DFL);
@@ -1181,7 +1288,7 @@ mod handlers {
                 assert_eq!(CALLS.load(Relaxed), 1);
                 own_fault();
             }
-            "default" | "ignored" => own_fault(),
+            "default" | "called plainly" | "cycle plainly" => own_fault(),
             "sent" => {
                 // SAFETY: sends this thread a signal.
                 unsafe { libc::raise(libc::SIGSEGV) };
@@ -1225,16 +1332,47 @@ mod handlers {
         for case in [
             "once",
             "default",
-            "ignored",
             "sent",
             "cycle",
             "restored",
-            "restored ignored",
+            "called plainly",
+            "cycle plainly",
         ] {
             let ended = child_of(TEST, case).limit(Duration::from_secs(2)).run();
             ended.killed_by(libc::SIGSEGV);
             assert!(!ended.stdout.contains("done"), "{ended:?}");
             assert_eq!(ended.stderr, "", "{ended:?}");
+        }
+    }
+
+    /// A program that ignores the signal hands that on to what it executes: it has no guarded blocks.
+    #[test]
+    fn an_ignored_signal_stays_ignored() {
+        const TEST: &str = "handlers::an_ignored_signal_stays_ignored";
+        if let Some(case) = child::case() {
+            no_core();
+            if case == "ignored" {
+                install(0, libc::SIG_IGN);
+            }
+            begin();
+            let blocks: Vec<usize> = (0..50).map(|_| raw::alloc(40, 16) as usize).collect();
+            let guarded = blocks.iter().filter(|&&block| is_guarded(block)).count();
+            child::report("guarded", guarded);
+            // SAFETY: asks for the handler.
+            let now = unsafe {
+                let mut now: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(libc::SIGSEGV, ptr::null(), &mut now);
+                now.sa_sigaction
+            };
+            child::report("ignored", now == libc::SIG_IGN);
+            blocks.into_iter().for_each(free);
+            own_fault();
+        }
+        for (case, guarded) in [("ignored", 0), ("default", 50)] {
+            let ended = child_of(TEST, case).run();
+            ended.killed_by(libc::SIGSEGV);
+            assert_eq!(ended.value::<usize>("guarded"), guarded);
+            assert_eq!(ended.value::<bool>("ignored"), case == "ignored");
         }
     }
 

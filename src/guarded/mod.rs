@@ -11,6 +11,7 @@
 //! kernel refused a call.
 
 mod fault;
+mod handler;
 mod report;
 mod slot;
 mod slots;
@@ -18,7 +19,7 @@ mod slots;
 mod tests;
 
 use crate::knobs;
-use crate::os::{object, sys};
+use crate::os::{clock, object, sys};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 pub(crate) use slots::{compare, each_size, fork_lock, free, mapped, shrink, size_of};
@@ -68,11 +69,18 @@ fn draw() -> u32 {
     }
 }
 
+static STATE: AtomicU64 = AtomicU64::new(0);
+
+/// The children of one process draw numbers of their own, from the next on.
+pub(crate) fn after_fork() {
+    STATE.store(0, Relaxed);
+}
+
 /// Threads that draw at once may get the same number: Relaxed.
 fn random() -> u64 {
-    static STATE: AtomicU64 = AtomicU64::new(0);
     let last = match STATE.load(Relaxed) {
-        0 => sys::random() | 1,
+        // What the kernel gave the process at its start is a forked child's too.
+        0 => (sys::random() ^ clock::now_ns().rotate_left(24)) | 1,
         state => state,
     };
     // Knuth's linear congruence; the low bits of its states are of little use.

@@ -1,5 +1,6 @@
 //! The OS pages of guarded blocks, and what is known of each block.
 
+use super::handler;
 use super::report::{self, Wrong};
 use super::slot::{Call, Slot, State};
 use crate::base::account::{self, Kind};
@@ -10,7 +11,7 @@ use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::mapping;
 use crate::os::memory;
 use crate::os::message::message;
-use crate::os::segv::{self, Watch};
+use crate::os::segv::Watch;
 use crate::os::sys::{self, Errno, ErrnoGuard};
 use crate::slab::directory::{DIRECTORY, Tag};
 use core::ptr;
@@ -157,8 +158,14 @@ impl All {
         }
     }
 
-    /// Frees the block that starts at an address.
-    fn free(&mut self, addr: usize, size: Option<usize>, call: Call) -> Result<(), Wrong> {
+    /// Frees the block that starts at an address. Returns what the kernel said, with the block freed in any case, if the program
+    /// made no mistake.
+    fn free(
+        &mut self,
+        addr: usize,
+        size: Option<usize>,
+        call: Call,
+    ) -> Result<Result<(), Errno>, Wrong> {
         let index = self.block_of(addr, size)?;
         let page_size = sys::page_size();
         // The program may have taken the access to its page away, or kept the page from a forked child.
@@ -182,46 +189,17 @@ impl All {
         account::change(Kind::Blocks, page_size, 0);
         // SAFETY: the caller gave up the only block of the page.
         let closed = unsafe { mapping::make_inaccessible(page(index), page_size) };
-        if let Err(errno) = opened.and(closed) {
-            self.give_up("mprotect", errno);
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self, what: &str, errno: Errno) {
-        self.over = true;
-        if knobs::get().verbose {
-            message!("guarded blocks: {what} was refused ({errno}); no more are made");
-        }
+        Ok(opened.and(closed))
     }
 }
 
-/// Sends faults to `watch`, once, and returns whether they go there. No lock is held, because a program may have a `sigaction` of
-/// its own, which allocates. False for threads that come meanwhile, for a child that was forked meanwhile, and for ever if the
-/// handler was refused.
-fn is_watched(watch: &'static Watch) -> bool {
-    const NOT_YET: usize = 0;
-    const TRIED: usize = 1;
-    const DONE: usize = 2;
-    static WATCHED: AtomicUsize = AtomicUsize::new(NOT_YET);
-    // Acquire pairs with the Release below.
-    let was = WATCHED.load(Acquire);
-    if was != NOT_YET {
-        return was == DONE;
+/// No more blocks are guarded. The line is written once the lock is free: whoever reads it may be slow.
+fn give_up(mut all: LockedGuard<'_, All>, what: &str, errno: Errno) {
+    all.over = true;
+    drop(all);
+    if knobs::get().verbose {
+        message!("guarded blocks: {what} was refused ({errno}); no more are made");
     }
-    // The exchange orders nothing: Relaxed.
-    let mine = WATCHED.compare_exchange(NOT_YET, TRIED, Relaxed, Relaxed);
-    if mine.is_err() {
-        return false;
-    }
-    match segv::watch(watch) {
-        Ok(()) => WATCHED.store(DONE, Release),
-        Err(errno) => {
-            ALL.lock().give_up("a handler of faults", errno);
-            return false;
-        }
-    }
-    true
 }
 
 /// A guarded block, if there is room for one. Faults in the memory of such blocks go to `watch`. `errno` is the caller's to keep.
@@ -237,22 +215,27 @@ pub(super) fn alloc(size: usize, align: usize, watch: &'static Watch) -> Option<
         return None;
     }
     let call = Call::now();
-    if !is_watched(watch) {
-        return None;
+    match handler::is_installed(watch) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(errno) => {
+            give_up(ALL.lock(), "a handler of faults", errno);
+            return None;
+        }
     }
     let mut all = ALL.lock();
     if all.over {
         return None;
     }
     if let Err(errno) = all.make_ready() {
-        all.give_up("memory", errno);
+        give_up(all, "memory", errno);
         return None;
     }
     let index = all.next()?;
     let page = page(index);
     // SAFETY: a page of the reservation that holds no live block.
     if let Err(errno) = unsafe { mapping::make_writable(page, page_size) } {
-        all.give_up("mprotect", errno);
+        give_up(all, "mprotect", errno);
         return None;
     }
     all.made += 1;
@@ -284,8 +267,10 @@ pub(crate) fn free(ptr: *mut u8, size: Option<usize>) {
     let _errno = ErrnoGuard::new();
     let call = Call::now();
     let mut all = ALL.lock();
-    if let Err(wrong) = all.free(ptr as usize, size, call) {
-        end(all, "free", ptr, wrong);
+    match all.free(ptr as usize, size, call) {
+        Ok(Ok(())) => {}
+        Ok(Err(errno)) => give_up(all, "mprotect", errno),
+        Err(wrong) => end(all, "free", ptr, wrong),
     }
 }
 

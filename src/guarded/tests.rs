@@ -4,11 +4,13 @@ use super::fault::WATCH;
 use super::slots::{self, seen};
 use crate::os::fake::{self, Call};
 use crate::os::sys::{self, Errno};
+use crate::os::thread;
 use crate::slab::directory::DIRECTORY;
 
 fn begin() {
     let directory = DIRECTORY.init(sys::machine_total(), None);
     directory.expect("the directory");
+    thread::note_process(thread::pid());
 }
 
 /// Whether a guarded block can be had and freed again.

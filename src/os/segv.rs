@@ -94,13 +94,17 @@ fn check(result: c_int) -> Result<(), Errno> {
     }
 }
 
-/// Has faults end the process as `watch` says, from now on. One thread at a time may call it, and nobody once it succeeded. The
-/// object that holds this code must stay as long as the process.
-pub(crate) fn watch(watch: &'static Watch) -> Result<(), Errno> {
+/// Has faults end the process as `watch` says, from now on. Returns false, with nothing done, if the process ignores the signal:
+/// what it executes would ignore it no more. One thread at a time may call it, and nobody once it returned true. The object that
+/// holds this code must stay as long as the process.
+pub(crate) fn watch(watch: &'static Watch) -> Result<bool, Errno> {
     // SAFETY: all-zero actions are valid; the handler is a function of the kind that the flags say.
     unsafe {
         let mut was: libc::sigaction = core::mem::zeroed();
         check(libc::sigaction(libc::SIGSEGV, ptr::null(), &mut was))?;
+        if was.sa_sigaction == libc::SIG_IGN {
+            return Ok(false);
+        }
         // First, because the next fault may come as soon as the handler is installed. Another thread may install a handler in
         // between: then that one is called no more.
         BEFORE.keep(&was);
@@ -110,12 +114,11 @@ pub(crate) fn watch(watch: &'static Watch) -> Result<(), Errno> {
         // As the handler behind it, which may need more than an alternative stack has.
         let inherited = match was.sa_sigaction {
             libc::SIG_DFL => libc::SA_ONSTACK,
-            // A signal that was ignored interrupted no call.
-            libc::SIG_IGN => libc::SA_ONSTACK | libc::SA_RESTART,
             _ => was.sa_flags & (libc::SA_ONSTACK | libc::SA_RESTART),
         };
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | inherited;
-        check(libc::sigaction(libc::SIGSEGV, &ours, ptr::null_mut()))
+        check(libc::sigaction(libc::SIGSEGV, &ours, ptr::null_mut()))?;
+        Ok(true)
     }
 }
 
@@ -128,9 +131,10 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         let me = on_fault as *const () as usize;
         let known = sys::preserve_errno(|| libc::sigaction(signal, ptr::null(), &mut now)) == 0;
         let is_called = !known || now.sa_sigaction == me;
-        if known && is_called && now.sa_flags & libc::SA_SIGINFO == 0 {
-            // The program put this handler back by `signal`: there are no details to read.
-            return step_aside(signal);
+        let is_handler = !matches!(now.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
+        if known && is_handler && now.sa_flags & libc::SA_SIGINFO == 0 {
+            // The program put this handler back by `signal`, or one that has no details calls it: there are none to read.
+            return step_aside(signal, now.sa_sigaction);
         }
         // Other codes are those of signals that a program sends.
         let faulted = (*info).si_code > 0;
@@ -211,15 +215,14 @@ extern "C" fn end_here() -> ! {
     unsafe { ((*WATCH.load(Acquire)).end)((*ELSEWHERE.fault.get()).assume_init()) }
 }
 
-/// Puts back what stood before, for the fault that happens again.
-unsafe fn step_aside(signal: c_int) {
+/// Puts back what stood before, for the fault that happens again; the default action if that is `caller`, which calls this one.
+unsafe fn step_aside(signal: c_int, caller: usize) {
     // SAFETY: as in `hand_on`. An all-zero action is the default one.
     unsafe {
         let mut before: libc::sigaction = core::mem::zeroed();
         // Acquire pairs with the Release in `keep`.
         let handler = BEFORE.handler.load(Acquire);
-        // A fault cannot be ignored.
-        if handler != libc::SIG_IGN {
+        if handler != caller {
             before.sa_sigaction = handler;
             before.sa_flags = BEFORE.flags.load(Relaxed);
             before.sa_mask = *(*BEFORE.mask.get()).as_ptr();
@@ -246,9 +249,7 @@ unsafe fn hand_on(
     // SAFETY: calls of the C library that a handler may make; the handler was installed for a signature that its flags say.
     unsafe {
         match handler {
-            // A fault cannot be ignored.
-            libc::SIG_IGN if !faulted => {}
-            libc::SIG_DFL | libc::SIG_IGN => {
+            libc::SIG_DFL => {
                 let mut default: libc::sigaction = core::mem::zeroed();
                 default.sa_sigaction = libc::SIG_DFL;
                 libc::sigaction(signal, &default, ptr::null_mut());

@@ -142,6 +142,7 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     tls::after_fork();
     checked::after_fork();
+    guarded::after_fork();
     let mine: *mut Heap = tls::current();
     // SAFETY: this is the only thread.
     unsafe { exit::after_fork(mine, FREEZE.is_forker()) };
