@@ -25,7 +25,11 @@ impl Call {
             thread,
             frames: [0; DEPTH],
         };
-        stack::capture(&mut call.frames);
+        // Where all blocks are checked, most calls come from where others came from.
+        match mode() {
+            Mode::All => stack::capture_again(&mut call.frames),
+            _ => stack::capture(&mut call.frames),
+        };
         call
     }
 
@@ -41,6 +45,8 @@ const CHUNK: usize = 256;
 const CHUNKS: usize = 128;
 /// Chains of the table of sites.
 const CHAINS: usize = 1024;
+/// Sites that are found without a walk along a chain.
+const RECENT: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
@@ -56,7 +62,8 @@ const WORDS: usize = size_of::<Site>() / size_of::<u64>();
 static CHUNK_AT: [AtomicPtr<Site>; CHUNKS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
 static CHAIN: [AtomicU32; CHAINS] = [const { AtomicU32::new(0) }; CHAINS];
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// The last site of each that share a place here.
+static LAST: [AtomicU32; RECENT] = [const { AtomicU32::new(0) }; RECENT];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
@@ -65,13 +72,15 @@ pub(super) fn enter(frames: &[usize; DEPTH]) -> u32 {
     if frames[0] == 0 {
         return 0;
     }
-    // Most calls come from where the last came from.
-    let last = LAST.load(Ordering::Relaxed);
-    if is(last, frames) {
-        return last;
+    // Most calls come from where some other came from a moment before.
+    let mixed = frames.iter().fold(0, |mixed, frame| mixed ^ frame);
+    let last = &LAST[((mixed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize % RECENT];
+    let number = last.load(Ordering::Relaxed);
+    if is(number, frames) {
+        return number;
     }
     let number = find(frames);
-    LAST.store(number, Ordering::Relaxed);
+    last.store(number, Ordering::Relaxed);
     number
 }
 

@@ -34,6 +34,8 @@ pub(crate) mod object;
 pub(crate) mod prefault;
 pub(crate) mod readable;
 #[cfg(not(loom))]
+mod rules;
+#[cfg(not(loom))]
 pub(crate) mod segv;
 #[cfg(not(loom))]
 pub(crate) mod stack;
@@ -41,3 +43,5 @@ pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;
 pub(crate) mod trial;
+#[cfg(not(loom))]
+pub(crate) mod walked;

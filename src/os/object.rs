@@ -171,6 +171,12 @@ fn facts() -> &'static Facts {
     &FACTS
 }
 
+/// Whether other objects can be asked for their tables, if that is possible at all: another thread may be finding out.
+pub(super) fn is_known() -> bool {
+    // Acquire pairs with the Release in `facts`.
+    FACTS.known.load(Acquire)
+}
+
 /// Whether the object has this name in its dynamic section.
 fn is_named(bias: usize, name: &[u8]) -> bool {
     let (Some(strings), Some(offset)) = (dynamic(STRINGS), dynamic(SONAME)) else {

@@ -1,16 +1,15 @@
 //! The calls that led to this one: the return addresses on the stack of the calling thread.
 //!
-//! Nothing here allocates, takes a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
+//! Nothing here allocates, waits for a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
 //! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
 //! included. Code without a table is taken to keep frame pointers. Except on the OS page in use, a word of the stack is read
 //! only once the kernel has said that its page can be read, as the program may have put anything into its registers.
 
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
-
 use super::context::{Registers, registers_here};
-use super::frame::{self, Base, Cfa, Place, Rule};
+use super::frame::{Base, Cfa, Place, Rule};
+use super::rules::rule;
 use super::sys::{self, page_size};
+use super::walked::{self, Reads};
 use super::{object, readable};
 
 /// Why a stack ends where it does.
@@ -41,6 +40,31 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
     walk(to).count
 }
 
+/// As [`capture`], for calls that come from the same places again and again: a walk like one before takes some hundred
+/// instructions.
+#[inline(never)]
+pub(crate) fn capture_again(to: &mut [usize]) -> usize {
+    let _errno = sys::ErrnoGuard::new();
+    let at = registers_here();
+    let mut known = Known::page(at.sp);
+    if let Some(count) = walked::find(at, to, |at| known.word(at)) {
+        return count;
+    }
+    // Until then frame pointers lead where tables would not.
+    let is_known = object::is_known();
+    let mut reads = Reads::new();
+    let frame = Frame {
+        known,
+        reads: Some(&mut reads),
+        ..Frame::at(at)
+    };
+    let walk = follow(frame, to, 0);
+    if is_known && walk.end != End::Lost {
+        walked::keep(at, &reads, &to[..walk.count], to.len());
+    }
+    walk.count
+}
+
 /// As [`capture`], and says how sure that is and why it ends.
 #[inline(never)]
 pub(crate) fn walk(to: &mut [usize]) -> Walk {
@@ -66,7 +90,7 @@ pub(crate) fn walk_from(at: Registers, to: &mut [usize]) -> Walk {
 
 /// Stores the callers of a frame behind what is `stored`.
 #[inline(never)]
-fn follow(mut frame: Frame, to: &mut [usize], stored: usize) -> Walk {
+fn follow(mut frame: Frame<'_>, to: &mut [usize], stored: usize) -> Walk {
     let own = object::library();
     let mut walk = Walk {
         count: stored,
@@ -95,7 +119,7 @@ fn follow(mut frame: Frame, to: &mut [usize], stored: usize) -> Walk {
 }
 
 /// The registers that one function of the stack runs with.
-struct Frame {
+struct Frame<'a> {
     pc: usize,
     sp: usize,
     fp: usize,
@@ -106,12 +130,14 @@ struct Frame {
     /// Whether tables alone led here.
     certain: bool,
     known: Known,
+    /// Is told of each word that a step depends on.
+    reads: Option<&'a mut Reads>,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// The calling function's own.
     #[inline(always)]
-    fn here() -> Frame {
+    fn here() -> Frame<'a> {
         let at = registers_here();
         Frame {
             known: Known::page(at.sp),
@@ -120,7 +146,7 @@ impl Frame {
     }
 
     #[inline(always)]
-    fn at(Registers { pc, sp, fp, link }: Registers) -> Frame {
+    fn at(Registers { pc, sp, fp, link }: Registers) -> Frame<'a> {
         Frame {
             pc,
             sp,
@@ -130,6 +156,7 @@ impl Frame {
             certain: true,
             // The stack pointer is the program's, and may be anything.
             known: Known { from: 0, to: 0 },
+            reads: None,
         }
     }
 
@@ -145,14 +172,12 @@ impl Frame {
     }
 
     fn by_rule(&mut self, rule: Rule) -> Option<()> {
-        let base = |base: Base, offset: i32| {
-            let register = if base == Base::Sp { self.sp } else { self.fp };
-            register.wrapping_add_signed(offset as isize)
-        };
-        let mut known = self.known;
         let cfa = match rule.cfa {
-            Cfa::At(of, offset) => base(of, offset),
-            Cfa::In(of, offset) => known.word(base(of, offset))?,
+            Cfa::At(of, offset) => self.base(of, offset),
+            Cfa::In(of, offset) => {
+                let at = self.base(of, offset);
+                self.word(at)?
+            }
             Cfa::Unknown => return None,
         };
         // Stacks grow down. A handler of a signal may have a stack of its own, anywhere.
@@ -160,38 +185,90 @@ impl Frame {
         if !grows && !rule.signal || !self.certain && !self.is_near(cfa) {
             return None;
         }
-        let mut value = |place: Place, same: usize| match place {
-            Place::Same => Some(same),
-            Place::Cfa(offset) => known.word(cfa.wrapping_add_signed(offset as isize)),
-            Place::At(of, offset) => known.word(base(of, offset)),
-            Place::Nowhere | Place::Unknown => None,
+        let pc = match self.place(rule.pc, cfa) {
+            Some(at) => self.word(at)?,
+            None if rule.pc == Place::Same => self.link,
+            None => return None,
         };
-        let pc = value(rule.pc, self.link)?;
         // Without a frame pointer the next functions may still be found.
-        let fp = value(rule.fp, self.fp).unwrap_or(0);
-        self.leave_to(pc, cfa, fp, known);
+        let fp = match self.place(rule.fp, cfa) {
+            Some(at) => self.frame_pointer(at).unwrap_or(0),
+            None if rule.fp == Place::Same => self.fp,
+            None => {
+                self.tell(|reads| reads.set_frame_pointer(None));
+                0
+            }
+        };
+        self.leave_to(pc, cfa, fp);
         self.exact = rule.signal;
         Some(())
     }
 
     /// The frame pointer points to the caller's own, and the return address lies behind that.
     fn by_frame_pointer(&mut self) -> Option<()> {
-        let mut known = self.known;
         if !self.is_near(self.fp) {
             return None;
         }
-        let fp = known.word(self.fp)?;
-        let pc = known.word(self.fp.checked_add(8)?)?;
+        let at = self.base(Base::Fp, 0);
+        let fp = self.frame_pointer(at)?;
+        let pc = self.word(at.checked_add(8)?)?;
         // Code that keeps no frame pointers may have called the first function that does, with anything in the register.
         let pc = address(pc);
         let goes_on = fp == 0 || fp > self.fp;
         if !goes_on && object::unwind_table(pc.wrapping_sub(1)).is_none() {
             return None;
         }
+        // Whether it goes on depends on the word.
+        self.tell(|reads| reads.use_frame_pointer(fp));
         self.certain = false;
-        self.leave_to(pc, self.fp + 16, fp, known);
+        self.leave_to(pc, self.fp + 16, fp);
         self.exact = false;
         Some(())
+    }
+
+    fn base(&mut self, base: Base, offset: i32) -> usize {
+        let register = match base {
+            Base::Sp => self.sp,
+            Base::Fp => {
+                let fp = self.fp;
+                self.tell(|reads| reads.use_frame_pointer(fp));
+                fp
+            }
+        };
+        register.wrapping_add_signed(offset as isize)
+    }
+
+    /// Where a register was stored, if it was.
+    fn place(&mut self, place: Place, cfa: usize) -> Option<usize> {
+        match place {
+            Place::Cfa(offset) => Some(cfa.wrapping_add_signed(offset as isize)),
+            Place::At(of, offset) => Some(self.base(of, offset)),
+            Place::Same | Place::Nowhere | Place::Unknown => None,
+        }
+    }
+
+    /// A word that the step depends on.
+    fn word(&mut self, at: usize) -> Option<usize> {
+        let word = self.known.word(at)?;
+        self.tell(|reads| reads.note(at, word));
+        Some(word)
+    }
+
+    /// The word that is the caller's frame pointer.
+    fn frame_pointer(&mut self, at: usize) -> Option<usize> {
+        let word = self.known.word(at);
+        self.tell(|reads| match word {
+            Some(word) => reads.set_frame_pointer(Some([at, word])),
+            None => reads.give_up(),
+        });
+        word
+    }
+
+    #[inline]
+    fn tell(&mut self, tell: impl FnOnce(&mut Reads)) {
+        if let Some(reads) = self.reads.as_deref_mut() {
+            tell(reads);
+        }
     }
 
     /// Whether the address is on the same stack, by all appearance. What is further away may be memory that another thread gives
@@ -200,10 +277,10 @@ impl Frame {
         (0..1 << 20).contains(&at.wrapping_sub(self.sp))
     }
 
-    fn leave_to(&mut self, pc: usize, sp: usize, fp: usize, known: Known) {
+    fn leave_to(&mut self, pc: usize, sp: usize, fp: usize) {
         // A word that is too small for an address ends a stack that was made by hand.
         self.pc = if address(pc) < 4096 { 0 } else { address(pc) };
-        (self.sp, self.fp, self.link, self.known) = (sp, fp, 0, known);
+        (self.sp, self.fp, self.link) = (sp, fp, 0);
     }
 }
 
@@ -261,114 +338,6 @@ impl Known {
         };
         Some(())
     }
-}
-
-/// The rule for code at `pc`, whichever object it is in.
-fn rule(pc: usize) -> Option<Rule> {
-    if let Some(rule) = RULES.get(pc) {
-        return Some(rule);
-    }
-    // SAFETY: code of this object, or of one that has a function on the stack of this thread: it stays loaded.
-    let rule = unsafe { frame::rule(object::unwind_table(pc)?, pc)? };
-    RULES.put(pc, rule);
-    Some(rule)
-}
-
-/// Rules that were asked for before, by the address, the newest of each row first. An object that is loaded where another one was
-/// may be given that one's rules, which leads to wrong addresses and no fault.
-struct Rules([[[AtomicU64; 2]; Rules::WAYS]; Rules::ROWS]);
-
-static RULES: Rules =
-    Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; Rules::WAYS] }; Rules::ROWS]);
-
-impl Rules {
-    const ROWS: usize = 512;
-    /// A program has some hundred calls that lead to an allocation. Of so many, two often share a row, five hardly ever.
-    const WAYS: usize = 4;
-
-    fn of(&self, pc: usize) -> &[[AtomicU64; 2]; Rules::WAYS] {
-        let hash = (pc as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55;
-        &self.0[hash as usize % Rules::ROWS]
-    }
-
-    fn get(&self, pc: usize) -> Option<Rule> {
-        self.of(pc).iter().find_map(|words| {
-            // Relaxed: the first word is the address combined with the second, so that two words of different rules fit no
-            // address.
-            let [mixed, packed] = words.each_ref().map(|word| word.load(Relaxed));
-            (mixed ^ packed == pc as u64).then(|| unpack(packed))?
-        })
-    }
-
-    fn put(&self, pc: usize, rule: Rule) {
-        if let Some(packed) = pack(rule) {
-            let mut new = [pc as u64 ^ packed, packed];
-            for words in self.of(pc) {
-                // Relaxed: see `get`. Of threads that come at the same time, one's rule may be lost.
-                for (word, new) in words.iter().zip(&mut new) {
-                    let old = word.load(Relaxed);
-                    word.store(*new, Relaxed);
-                    *new = old;
-                }
-            }
-        }
-    }
-}
-
-const SET: u64 = 1 << 63;
-const LOST: u16 = u16::MAX;
-
-/// The rules of nearly all functions, in words: how far the frame reaches and from which register, and where in it the return
-/// address and the caller's frame pointer are. No word in the place of the first says that there is no caller, and [`LOST`] in
-/// that of the second that the caller's frame pointer is not known.
-fn pack(rule: Rule) -> Option<u64> {
-    let words = |offset: i32| {
-        u16::try_from(offset.unsigned_abs() / 8)
-            .ok()
-            .filter(|_| offset % 8 == 0)
-    };
-    if rule.pc == Place::Nowhere {
-        return Some(SET);
-    }
-    let (of_fp, reach) = match rule.cfa {
-        Cfa::At(base, offset) if offset >= 0 => (base == Base::Fp, words(offset)?),
-        _ => return None,
-    };
-    let pc = match rule.pc {
-        Place::Cfa(offset) if offset < 0 => words(offset)?,
-        _ => return None,
-    };
-    let fp = match rule.fp {
-        Place::Same => 0,
-        Place::Cfa(offset) if offset < 0 => words(offset).filter(|&words| words != LOST)?,
-        Place::Unknown => LOST,
-        _ => return None,
-    };
-    let parts =
-        u64::from(reach) | u64::from(pc) << 16 | u64::from(fp) << 32 | u64::from(of_fp) << 48;
-    (!rule.signal).then_some(SET | parts)
-}
-
-fn unpack(packed: u64) -> Option<Rule> {
-    let words = |shift: u32| i32::from((packed >> shift) as u16) * 8;
-    let base = if packed >> 48 & 1 != 0 {
-        Base::Fp
-    } else {
-        Base::Sp
-    };
-    (packed & SET != 0).then(|| Rule {
-        cfa: Cfa::At(base, words(0)),
-        pc: match words(16) {
-            0 => Place::Nowhere,
-            words => Place::Cfa(-words),
-        },
-        fp: match words(32) {
-            0 => Place::Same,
-            words if words == i32::from(LOST) * 8 => Place::Unknown,
-            words => Place::Cfa(-words),
-        },
-        signal: false,
-    })
 }
 
 #[cfg(all(test, not(miri)))]

@@ -1,0 +1,169 @@
+//! Walks that were made before. What a walk from the same registers finds depends on the words of the stack that it reads: one
+//! whose words are all still there is not made again. A word is compared in a few instructions, where a step takes some seventy.
+//!
+//! An object that is loaded where another one was may be given that one's walks, as it may be given its rules.
+
+use super::context::Registers;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicUsize, fence};
+use spin::Mutex;
+
+/// Most words that a kept walk reads, and most calls that it stores.
+const WORDS: usize = 40;
+const CALLS: usize = 12;
+/// A program has some hundred calls that lead to an allocation. Walks from the same depth of the stack share a row.
+const ROWS: usize = 64;
+const WAYS: usize = 4;
+
+/// The words that a walk's outcome depends on.
+pub(super) struct Reads {
+    /// Addresses and what was read there. Each address follows from what comes before it.
+    words: [[usize; 2]; WORDS],
+    /// How many there are. If they are more than fit, the walk is not kept.
+    count: usize,
+    /// The frame pointer at the start, if it matters.
+    first: Option<usize>,
+    fp: FramePointer,
+}
+
+/// Where the frame pointer of a step comes from. Most code keeps anything in that register, which matters if a step goes by it.
+enum FramePointer {
+    Start,
+    Word([usize; 2]),
+    /// It is among the words, or a rule says what it is.
+    Settled,
+}
+
+impl Reads {
+    pub(super) fn new() -> Reads {
+        Reads {
+            words: [[0; 2]; WORDS],
+            count: 0,
+            first: None,
+            fp: FramePointer::Start,
+        }
+    }
+
+    /// A step depends on this word.
+    pub(super) fn note(&mut self, at: usize, word: usize) {
+        if let Some(place) = self.words.get_mut(self.count) {
+            *place = [at, word];
+        }
+        self.count += 1;
+    }
+
+    /// The next step's frame pointer is this word, if there is one.
+    pub(super) fn set_frame_pointer(&mut self, word: Option<[usize; 2]>) {
+        self.fp = word.map_or(FramePointer::Settled, FramePointer::Word);
+    }
+
+    /// A step goes by the frame pointer, which is `value`.
+    pub(super) fn use_frame_pointer(&mut self, value: usize) {
+        match core::mem::replace(&mut self.fp, FramePointer::Settled) {
+            FramePointer::Start => self.first = Some(value),
+            FramePointer::Word([at, word]) => self.note(at, word),
+            FramePointer::Settled => {}
+        }
+    }
+
+    /// The outcome depends on more than words.
+    pub(super) fn give_up(&mut self) {
+        self.count = WORDS + 1;
+    }
+}
+
+struct Kept {
+    /// The stack pointer at the start. 0 if there is nothing here, or not all of it yet: a signal handler or a fork may come
+    /// while it is written.
+    sp: AtomicUsize,
+    link: usize,
+    fp: Option<usize>,
+    words: [[usize; 2]; WORDS],
+    count: usize,
+    /// How many calls there was room for, how many there are, and which.
+    room: usize,
+    found: usize,
+    calls: [usize; CALLS],
+}
+
+struct Walks {
+    rows: [[Kept; WAYS]; ROWS],
+    /// Which place of a row is written next.
+    next: usize,
+}
+
+/// Nobody waits for it, so that it may be held by a thread that a signal handler interrupts, or that a forked child does not have.
+static WALKS: Mutex<Walks> = Mutex::new(Walks {
+    rows: [const {
+        [const {
+            Kept {
+                sp: AtomicUsize::new(0),
+                link: 0,
+                fp: None,
+                words: [[0; 2]; WORDS],
+                count: 0,
+                room: 0,
+                found: 0,
+                calls: [0; CALLS],
+            }
+        }; WAYS]
+    }; ROWS],
+    next: 0,
+});
+
+fn row(sp: usize) -> usize {
+    let mixed = (sp as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 48) as usize % ROWS
+}
+
+/// Stores the calls that a walk from `start` finds, if it was made before, and returns how many there are. `word` reads one word,
+/// as the walk does. Nobody waits for another thread's.
+pub(super) fn find(
+    start: Registers,
+    to: &mut [usize],
+    mut word: impl FnMut(usize) -> Option<usize>,
+) -> Option<usize> {
+    let walks = WALKS.try_lock()?;
+    let mut row = walks.rows[row(start.sp)].iter();
+    let kept = row.find(|kept| {
+        // Acquire pairs with the Release in `keep`.
+        (kept.sp.load(Acquire), kept.link, kept.room) == (start.sp, start.link, to.len())
+            && kept.fp.is_none_or(|fp| fp == start.fp)
+            && kept.words[..kept.count]
+                .iter()
+                .all(|&[at, value]| word(at) == Some(value))
+    })?;
+    to[..kept.found].copy_from_slice(&kept.calls[..kept.found]);
+    Some(kept.found)
+}
+
+/// Keeps a walk that found these calls, where there was room for `room`.
+pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize) {
+    if reads.count > WORDS || found.len() > CALLS {
+        return;
+    }
+    let Some(mut walks) = WALKS.try_lock() else {
+        return;
+    };
+    walks.next += 1;
+    let way = walks.next % WAYS;
+    let kept = &mut walks.rows[row(start.sp)][way];
+    kept.sp.store(0, Relaxed);
+    // Whoever sees what follows sees that the entry is empty.
+    fence(Release);
+    (kept.link, kept.fp) = (start.link, reads.first);
+    (kept.words, kept.count) = (reads.words, reads.count);
+    (kept.room, kept.found) = (room, found.len());
+    kept.calls[..found.len()].copy_from_slice(found);
+    kept.sp.store(start.sp, Release);
+}
+
+/// In the child of a fork: whoever held the lock may not exist there.
+///
+/// # Safety
+/// The calling thread is the only one.
+pub(crate) unsafe fn after_fork() {
+    // SAFETY: an entry that is half written is empty. A signal handler's thread that goes on with one afterwards frees a lock that
+    // is free.
+    unsafe { WALKS.force_unlock() };
+}
