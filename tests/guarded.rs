@@ -1147,24 +1147,6 @@ mod handlers {
         found(signal, info, context);
     }
 
-    /// As [`chained`], of a program that installs its handlers by `signal`.
-    extern "C" fn chained_plainly(signal: i32) {
-        if CALLS.fetch_add(1, Relaxed) > 3 {
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(4) };
-        }
-        // SAFETY: what stood there, called as the C library calls handlers of that kind.
-        let found =
-            unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(FOUND.load(Relaxed)) };
-        found(signal);
-    }
-
-    fn install_chained_plainly() {
-        let plainly = chained_plainly as extern "C" fn(i32) as usize;
-        // SAFETY: a handler of the kind that is installed so.
-        FOUND.store(unsafe { libc::signal(libc::SIGSEGV, plainly) }, Relaxed);
-    }
-
     fn install_chained() {
         // SAFETY: asks for the handler.
         unsafe {
@@ -1230,16 +1212,12 @@ mod handlers {
             "wide" => install(info, wide as *const () as usize),
             "closed" => install(info, detailed as *const () as usize),
             "cycle" => install_chained(),
-            "cycle plainly" => install_chained_plainly(),
             _ => install(0, libc::SIG_DFL),
         }
         begin();
         let block = guarded(40, true);
         if case == "later" {
             install(info, detailed as *const () as usize);
-        }
-        if case.ends_with("plainly") {
-            install_chained_plainly();
         }
         match case {
             "wide" => {
@@ -1288,7 +1266,7 @@ mod handlers {
                 assert_eq!(CALLS.load(Relaxed), 1);
                 own_fault();
             }
-            "default" | "called plainly" | "cycle plainly" => own_fault(),
+            "default" => own_fault(),
             "sent" => {
                 // SAFETY: sends this thread a signal.
                 unsafe { libc::raise(libc::SIGSEGV) };
@@ -1329,15 +1307,7 @@ mod handlers {
             Some(3),
             "{later:?}"
         );
-        for case in [
-            "once",
-            "default",
-            "sent",
-            "cycle",
-            "restored",
-            "called plainly",
-            "cycle plainly",
-        ] {
+        for case in ["once", "default", "sent", "cycle", "restored"] {
             let ended = child_of(TEST, case).limit(Duration::from_secs(2)).run();
             ended.killed_by(libc::SIGSEGV);
             assert!(!ended.stdout.contains("done"), "{ended:?}");

@@ -131,10 +131,9 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         let me = on_fault as *const () as usize;
         let known = sys::preserve_errno(|| libc::sigaction(signal, ptr::null(), &mut now)) == 0;
         let is_called = !known || now.sa_sigaction == me;
-        let is_handler = !matches!(now.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
-        if known && is_handler && now.sa_flags & libc::SA_SIGINFO == 0 {
-            // The program put this handler back by `signal`, or one that has no details calls it: there are none to read.
-            return step_aside(signal, now.sa_sigaction);
+        if known && is_called && now.sa_flags & libc::SA_SIGINFO == 0 {
+            // The program put this handler back by `signal`: there are no details to read.
+            return step_aside(signal);
         }
         // Other codes are those of signals that a program sends.
         let faulted = (*info).si_code > 0;
@@ -215,18 +214,15 @@ extern "C" fn end_here() -> ! {
     unsafe { ((*WATCH.load(Acquire)).end)((*ELSEWHERE.fault.get()).assume_init()) }
 }
 
-/// Puts back what stood before, for the fault that happens again; the default action if that is `caller`, which calls this one.
-unsafe fn step_aside(signal: c_int, caller: usize) {
-    // SAFETY: as in `hand_on`. An all-zero action is the default one.
+/// Puts back what stood before, for the fault that happens again.
+unsafe fn step_aside(signal: c_int) {
+    // SAFETY: as in `hand_on`.
     unsafe {
         let mut before: libc::sigaction = core::mem::zeroed();
         // Acquire pairs with the Release in `keep`.
-        let handler = BEFORE.handler.load(Acquire);
-        if handler != caller {
-            before.sa_sigaction = handler;
-            before.sa_flags = BEFORE.flags.load(Relaxed);
-            before.sa_mask = *(*BEFORE.mask.get()).as_ptr();
-        }
+        before.sa_sigaction = BEFORE.handler.load(Acquire);
+        before.sa_flags = BEFORE.flags.load(Relaxed);
+        before.sa_mask = *(*BEFORE.mask.get()).as_ptr();
         libc::sigaction(signal, &before, ptr::null_mut());
     }
 }
