@@ -4,6 +4,8 @@
 //! An object that is loaded where another one was may be given that one's walks, as it may be given its rules.
 
 use super::context::Registers;
+use super::sys;
+use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicUsize, fence};
 use spin::Mutex;
@@ -77,7 +79,9 @@ struct Kept {
     /// while it is written.
     sp: AtomicUsize,
     link: usize,
-    fp: Option<usize>,
+    /// Whether the frame pointer at the start matters, and what it is.
+    needs_fp: bool,
+    fp: usize,
     words: [[usize; 2]; WORDS],
     count: usize,
     /// How many calls there was room for, how many there are, and which.
@@ -86,30 +90,35 @@ struct Kept {
     calls: [usize; CALLS],
 }
 
+/// Zeros are a table without entries.
 struct Walks {
     rows: [[Kept; WAYS]; ROWS],
     /// Which place of a row is written next.
     next: usize,
 }
 
+/// The table, once it is mapped: most programs need none.
+struct Table(*mut Walks);
+
+// SAFETY: the table is never unmapped, and one thread at a time reaches it: the holder of the lock.
+unsafe impl Send for Table {}
+
 /// Nobody waits for it, so that it may be held by a thread that a signal handler interrupts, or that a forked child does not have.
-static WALKS: Mutex<Walks> = Mutex::new(Walks {
-    rows: [const {
-        [const {
-            Kept {
-                sp: AtomicUsize::new(0),
-                link: 0,
-                fp: None,
-                words: [[0; 2]; WORDS],
-                count: 0,
-                room: 0,
-                found: 0,
-                calls: [0; CALLS],
-            }
-        }; WAYS]
-    }; ROWS],
-    next: 0,
-});
+static WALKS: Mutex<Table> = Mutex::new(Table(ptr::null_mut()));
+
+impl Table {
+    /// `None` if memory is refused.
+    fn get(&mut self) -> Option<&mut Walks> {
+        if self.0.is_null() {
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: a new mapping, at an address of the kernel's choice.
+            let at = unsafe { sys::mmap(0, size_of::<Walks>(), rights, 0) }.ok()?;
+            self.0 = ptr::with_exposed_provenance_mut(at);
+        }
+        // SAFETY: mapped and zeroed, and the lock is held.
+        Some(unsafe { &mut *self.0 })
+    }
+}
 
 fn row(sp: usize) -> usize {
     let mixed = (sp as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -123,12 +132,13 @@ pub(super) fn find(
     to: &mut [usize],
     mut word: impl FnMut(usize) -> Option<usize>,
 ) -> Option<usize> {
-    let walks = WALKS.try_lock()?;
+    let mut table = WALKS.try_lock()?;
+    let walks = table.get()?;
     let mut row = walks.rows[row(start.sp)].iter();
     let kept = row.find(|kept| {
         // Acquire pairs with the Release in `keep`.
         (kept.sp.load(Acquire), kept.link, kept.room) == (start.sp, start.link, to.len())
-            && kept.fp.is_none_or(|fp| fp == start.fp)
+            && (!kept.needs_fp || kept.fp == start.fp)
             && kept.words[..kept.count]
                 .iter()
                 .all(|&[at, value]| word(at) == Some(value))
@@ -142,7 +152,10 @@ pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize
     if reads.count > WORDS || found.len() > CALLS {
         return;
     }
-    let Some(mut walks) = WALKS.try_lock() else {
+    let Some(mut table) = WALKS.try_lock() else {
+        return;
+    };
+    let Some(walks) = table.get() else {
         return;
     };
     walks.next += 1;
@@ -151,7 +164,8 @@ pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize
     kept.sp.store(0, Relaxed);
     // Whoever sees what follows sees that the entry is empty.
     fence(Release);
-    (kept.link, kept.fp) = (start.link, reads.first);
+    kept.link = start.link;
+    (kept.needs_fp, kept.fp) = (reads.first.is_some(), reads.first.unwrap_or(0));
     (kept.words, kept.count) = (reads.words, reads.count);
     (kept.room, kept.found) = (room, found.len());
     kept.calls[..found.len()].copy_from_slice(found);
