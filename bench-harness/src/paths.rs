@@ -74,6 +74,8 @@ fn counted(allocator: &str, path: &str, c: bool, library: Option<&FilePath>) -> 
     // No path is to meet the clock: what time asks for would be counted with some calls and not with others. Nor is the
     // processor to choose: with these left out, any of this architecture gets the same memset and memcpy from the C library.
     command.env("HAKMEM_PURGE_DELAY_MS", "3600000").env("HAKMEM_BACKGROUND", "0");
+    // Nor chance: which calls get a checked or a guarded block, and what their stacks cost, goes by how the code lies.
+    command.env("HAKMEM_CHECK_ONE_IN", "0").env("HAKMEM_GUARD_EVERY", "0");
     command.env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-ERMS,-FSRM,-RTM");
     if let Some(library) = library {
         command.env("LD_PRELOAD", library);
