@@ -15,7 +15,6 @@ use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::slow::{idle_owners, take_over, watch};
 use crate::heap::upkeep::{ahead, settle, shortage, tick};
 use crate::pool::{self, Want};
-use crate::slab::batch::Block;
 use crate::slab::superslab::Superslab;
 use crate::slab::{magazine, report};
 use crate::{knobs, large};
@@ -38,14 +37,6 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
-        if size_class::is_run(class)
-            && let Some(run) = kept_run(heap, class)
-        {
-            return Fresh {
-                ptr: run.cast(),
-                zero: false,
-            };
-        }
         if !Bin::has_places(heap, class) && !find_places(heap, class) {
             return Fresh::NULL;
         }
@@ -64,6 +55,18 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
             return give_newest(heap, class, false);
         }
         let guard = lock(heap);
+        if size_class::is_run(class)
+            && let Some(run) = stack::take_run(heap, class)
+        {
+            Superslab::run_taken(run);
+            let todo = tick::look(heap);
+            drop(guard);
+            todo.run();
+            return Fresh {
+                ptr: run.cast(),
+                zero: false,
+            };
+        }
         if from_stock(heap, class) {
             let fresh = give_newest(heap, class, false);
             let todo = tick::look(heap);
@@ -84,22 +87,6 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         todo.run();
         ahead::start_if_wanted();
         fresh
-    }
-}
-
-/// The newest run on the stack: one that lies there needs no bin.
-#[inline(never)]
-unsafe fn kept_run(heap: *mut Heap, class: usize) -> Option<*mut Block> {
-    // SAFETY: the stack is under the lock, and the run is the caller's.
-    unsafe {
-        let guard = lock(heap);
-        let run = stack::take_run(heap, class)?;
-        Superslab::run_taken(run);
-        idle_owners::took(heap);
-        let todo = tick::look(heap);
-        drop(guard);
-        todo.run();
-        Some(run)
     }
 }
 
