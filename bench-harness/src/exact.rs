@@ -3,7 +3,7 @@
 //! Only the timed part's instructions are collected (see `timed_section`); system calls are those of the whole process. The
 //! same run of `null` is counted too and subtracted: what is left is the allocator's own, and the same on a busy machine.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,23 +26,22 @@ pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "stra
 /// calls with which threads wait for each other, and of what follows the clock. A count that fails is said on stderr and leaves its
 /// case without it.
 pub fn count(results: &mut [CaseResult], limit: Duration) {
-    let orders: Vec<Option<Order>> = results.iter().map(order).collect();
-    let mut wanted = Vec::new();
+    let orders: Vec<Option<(String, Order)>> = results.iter().map(|case| named(order(case)?)).collect();
+    // What each allocator is to do, by its name and the order's text.
+    let mut wanted: BTreeMap<(String, &str), &Order> = BTreeMap::new();
     for (case, order) in results.iter().zip(&orders) {
-        let Some(order) = order else { continue };
-        let floor = order.spec.takes(FLOOR, order.series).then_some(FLOOR);
-        for name in [Some(case.allocator.as_str()), floor].into_iter().flatten() {
-            let key = (name.to_owned(), text(order));
-            if !wanted.iter().any(|(known, _)| *known == key) {
-                wanted.push((key, order));
-            }
+        let Some((text, order)) = order else { continue };
+        wanted.insert((case.allocator.clone(), text), order);
+        if order.spec.takes(FLOOR, order.series) {
+            wanted.insert((FLOOR.to_owned(), text), order);
         }
     }
-    let found = at_once(&wanted, |((allocator, _), order)| counted(allocator, order, limit));
-    let found: HashMap<&(String, String), Exact> = wanted.iter().map(|(key, _)| key).zip(found).collect();
+    let all: Vec<_> = wanted.into_iter().collect();
+    let counts = at_once(&all, |((allocator, _), order)| counted(allocator, order, limit));
+    let found: BTreeMap<_, Exact> = all.into_iter().map(|(key, _)| key).zip(counts).collect();
     for (case, order) in results.iter_mut().zip(&orders) {
-        let Some(order) = order else { continue };
-        let of = |name: &str| found.get(&(name.to_owned(), text(order))).copied();
+        let Some((text, _)) = order else { continue };
+        let of = |name: &str| found.get(&(name.to_owned(), text.as_str())).copied();
         let own = of(&case.allocator).unwrap_or_default();
         case.exact = match of(FLOOR).filter(|_| case.allocator != FLOOR) {
             None => own,
@@ -63,8 +62,9 @@ fn order(case: &CaseResult) -> Option<Order> {
     Some(Order { spec, series: case.series })
 }
 
-fn text(order: &Order) -> String {
-    serde_json::to_string(order).unwrap_or_default()
+/// An order with the text that tells it apart from others.
+fn named(order: Order) -> Option<(String, Order)> {
+    Some((serde_json::to_string(&order).ok()?, order))
 }
 
 /// `count` of each, in this order. When the harness is interrupted, of those that were begun; the others count nothing.
