@@ -116,16 +116,12 @@ unsafe fn route(block: *mut Block, tag: Tag) {
 /// `ptr` is a block of this allocator, in use.
 pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
     let class = class_of(ptr, asked);
-    // SAFETY: the caller's promise.
-    unsafe { bytes_of(ptr, class, asked) }
+    bytes_of(ptr, class, asked)
 }
 
 /// The same for a block of which [`class_of`] said `class`.
-///
-/// # Safety
-/// As for [`usable_size`].
 #[inline]
-pub(crate) unsafe fn bytes_of(ptr: *const u8, class: usize, asked: &'static str) -> usize {
+pub(crate) fn bytes_of(ptr: *const u8, class: usize, asked: &'static str) -> usize {
     if class >= size_class::CLASSES {
         return size_without_class(ptr, class, asked);
     }
