@@ -28,6 +28,13 @@ pub(crate) const fn round_up(n: usize, to: usize) -> Option<usize> {
     }
 }
 
+/// The row of a table that a word belongs to; there is a power of two of them, 65,536 at most. Multiplicative hashing: the bits
+/// that differ in any place reach the top ones.
+#[inline]
+pub(crate) const fn row(word: usize, rows: usize) -> usize {
+    ((word as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as usize % rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

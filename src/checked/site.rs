@@ -3,6 +3,7 @@
 //! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
 
 use super::mode::{Mode, mode};
+use crate::base::units::row;
 use crate::os::stack;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -74,7 +75,7 @@ pub(super) fn enter(frames: &[usize; DEPTH]) -> u32 {
     }
     // Most calls come from where some other came from a moment before.
     let mixed = frames.iter().fold(0, |mixed, frame| mixed ^ frame);
-    let last = &LAST[((mixed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize % RECENT];
+    let last = &LAST[row(mixed, RECENT)];
     let number = last.load(Ordering::Relaxed);
     if is(number, frames) {
         return number;

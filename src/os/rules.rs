@@ -3,6 +3,7 @@
 
 use super::frame::{self, Base, Cfa, Place, Rule};
 use super::object;
+use crate::base::units::row;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -30,8 +31,7 @@ impl Rules {
     const WAYS: usize = 4;
 
     fn of(&self, pc: usize) -> &[[AtomicU64; 2]; Rules::WAYS] {
-        let hash = (pc as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55;
-        &self.0[hash as usize % Rules::ROWS]
+        &self.0[row(pc, Rules::ROWS)]
     }
 
     fn get(&self, pc: usize) -> Option<Rule> {

@@ -5,6 +5,7 @@
 
 use super::context::Registers;
 use super::sys;
+use crate::base::units::row;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicUsize, fence};
@@ -120,11 +121,6 @@ impl Table {
     }
 }
 
-fn row(sp: usize) -> usize {
-    let mixed = (sp as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 48) as usize % ROWS
-}
-
 /// Stores the calls that a walk from `start` finds, if it was made before, and returns how many there are. `word` reads one word,
 /// as the walk does. Nobody waits for another thread's.
 pub(super) fn find(
@@ -134,8 +130,8 @@ pub(super) fn find(
 ) -> Option<usize> {
     let mut table = WALKS.try_lock()?;
     let walks = table.get()?;
-    let mut row = walks.rows[row(start.sp)].iter();
-    let kept = row.find(|kept| {
+    let mut ways = walks.rows[row(start.sp, ROWS)].iter();
+    let kept = ways.find(|kept| {
         // Acquire pairs with the Release in `keep`.
         (kept.sp.load(Acquire), kept.link, kept.room) == (start.sp, start.link, to.len())
             && (!kept.needs_fp || kept.fp == start.fp)
@@ -160,7 +156,7 @@ pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize
     };
     walks.next += 1;
     let way = walks.next % WAYS;
-    let kept = &mut walks.rows[row(start.sp)][way];
+    let kept = &mut walks.rows[row(start.sp, ROWS)][way];
     kept.sp.store(0, Relaxed);
     // Whoever sees what follows sees that the entry is empty.
     fence(Release);
