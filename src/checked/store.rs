@@ -16,7 +16,7 @@ use crate::base::account;
 use crate::base::tuning::checked as tuning;
 use crate::os::clock;
 use crate::os::lock::Locked;
-use crate::os::sys;
+use crate::os::random::seed;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -335,16 +335,6 @@ pub(super) fn has_room(kind: Kind) -> bool {
 /// What a random number is for.
 const CANARY: u64 = 0x9216_D5D9_8979_FB1B;
 const ORDER: u64 = 0xD131_0BA6_98DF_B5AC;
-
-/// A random number for one use: it tells nothing about the number for another use. The clock is mixed in, so that each process
-/// that a program forks draws another one.
-fn seed(of: u64) -> u64 {
-    let mut mixed = sys::random() ^ clock::now_ns().rotate_left(24) ^ of;
-    for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(factor);
-    }
-    mixed ^ mixed >> 31
-}
 
 impl Left {
     pub(super) fn and(self, other: Left) -> Left {

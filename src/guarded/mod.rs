@@ -19,7 +19,8 @@ mod slots;
 mod tests;
 
 use crate::knobs;
-use crate::os::{clock, object, sys};
+use crate::os::object;
+use crate::os::random::seed;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 pub(crate) use slots::{compare, each_size, fork_lock, free, mapped, shrink, size_of};
@@ -70,6 +71,8 @@ fn draw() -> u32 {
 }
 
 static STATE: AtomicU64 = AtomicU64::new(0);
+/// What its first number is for.
+const ORDER: u64 = 0x636F_10A9_2B7D_8E45;
 
 /// The children of one process draw numbers of their own, from the next on.
 pub(crate) fn after_fork() {
@@ -79,8 +82,7 @@ pub(crate) fn after_fork() {
 /// Threads that draw at once may get the same number: Relaxed.
 fn random() -> u64 {
     let last = match STATE.load(Relaxed) {
-        // What the kernel gave the process at its start is a forked child's too.
-        0 => (sys::random() ^ clock::now_ns().rotate_left(24)) | 1,
+        0 => seed(ORDER) | 1,
         state => state,
     };
     // Knuth's linear congruence; the low bits of its states are of little use.

@@ -32,6 +32,8 @@ pub(crate) mod modules;
 pub(crate) mod numa;
 pub(crate) mod object;
 pub(crate) mod prefault;
+#[cfg(not(loom))]
+pub(crate) mod random;
 pub(crate) mod readable;
 #[cfg(not(loom))]
 mod rules;
