@@ -17,10 +17,10 @@ use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
+use crate::os::clear::clear;
 use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use core::ptr;
 
 /// What the layer above wants: its configuration, and calls at two events.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
         size
     };
     // SAFETY: the block is ours, and holds `size` bytes.
-    unsafe { ptr::write_bytes(fresh.ptr, 0, dirty) };
+    unsafe { clear(fresh.ptr, dirty) };
     fresh.ptr
 }
 
