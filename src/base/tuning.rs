@@ -233,7 +233,8 @@ pub(crate) mod clear {
 pub(crate) mod large {
     /// Cache lines by which the start of a block may be moved, so that blocks do not all share a cache set. Guess: half a page.
     pub(crate) const COLOURS: usize = 32;
-    /// Bytes of the longest cached mapping that is cleared for a zeroed request. Guess.
+    /// Bytes of the longest cached mapping that is cleared for a zeroed request although nothing shows that such blocks are
+    /// filled. Guess.
     pub(crate) const CLEARED_MOST: usize = 16 << 20;
     /// Most cached runs. Guess: searching them takes less time than the fault it saves.
     pub(crate) const CACHED_RUNS: usize = 96;
