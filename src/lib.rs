@@ -172,7 +172,7 @@ mod heap {
     mod data {
         pub(crate) mod attended;
         mod ending;
-        mod left_over;
+        mod errands;
         mod presence;
     }
     mod model;
