@@ -54,20 +54,20 @@ pub(crate) fn learnt_by_all() -> usize {
 /// The heap's slack.
 pub(crate) fn amount(part: &Shared) -> usize {
     // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
-    let held = part.carved_bytes + part.spare_bytes + part.empties.held_bytes();
+    let held = part.carved_bytes + part.stack_bytes + part.empties.held_bytes();
     held.saturating_sub(part.out_bytes)
 }
 
 /// Tells the account what the stacks hold, and what returned to slabs.
 pub(crate) fn show(part: &mut Shared) {
-    account::change(Kind::Stacks, part.shown_bytes, part.spare_bytes);
-    part.shown_bytes = part.spare_bytes;
+    account::change(Kind::Stacks, part.shown_bytes, part.stack_bytes);
+    part.shown_bytes = part.stack_bytes;
     holes::show(part);
 }
 
 /// The slack if all the heap's blocks were free and none had gone home.
 fn all_free(part: &Shared) -> usize {
-    part.carved_bytes.max(part.spare_bytes) + part.empties.held_bytes()
+    part.carved_bytes.max(part.stack_bytes) + part.empties.held_bytes()
 }
 
 /// The least budget: bytes a heap may hold whatever is live and was learnt.
@@ -82,7 +82,7 @@ pub(crate) fn least() -> usize {
 
 /// Bytes that the program has, or that wait in bins, outboxes and inboxes.
 fn live(part: &Shared) -> usize {
-    part.out_bytes.saturating_sub(part.spare_bytes)
+    part.out_bytes.saturating_sub(part.stack_bytes)
 }
 
 /// The budget before what was learnt. If there are many heaps, they share the least.
@@ -122,7 +122,7 @@ pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
         if amount <= bound {
             return Share::ALL;
         }
-        let live = heap.out_blocks[class].saturating_sub(heap.spare[class].blocks.into());
+        let live = heap.out_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
         // A stack holds far less than this, so that clamping changes nothing.
         let live = u32::try_from(live).unwrap_or(u32::MAX);
         if amount <= bound + believed(heap) {
@@ -170,14 +170,14 @@ pub(crate) fn over(part: &Shared) -> usize {
 
 /// Notes that `blocks` of a class were sent home that its limit would have kept.
 pub(crate) fn cut(part: &mut Shared, class: usize, blocks: u32) {
-    let cut = &mut part.spare[class].cut;
+    let cut = &mut part.stacks[class].cut;
     *cut = cut.saturating_add(blocks);
     part.slack.any_cut |= blocks > 0;
 }
 
 /// Notes that about `want` blocks of a class come from the slabs: those once sent home for lack of budget were missed.
 pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
-    let cut = &mut part.spare[class].cut;
+    let cut = &mut part.stacks[class].cut;
     let back = (*cut).min(want as u32);
     if back > 0 && knobs::get().heap_cache_kb.is_none() {
         *cut -= back;
@@ -234,16 +234,16 @@ pub(crate) fn forget(part: &mut Shared) {
     (slack.most, slack.could, slack.peak) = (0, 0, 0);
     (slack.trough, slack.paid) = (0, 0);
     if core::mem::take(&mut slack.any_cut) {
-        part.spare.iter_mut().for_each(|spare| spare.cut = 0);
+        part.stacks.iter_mut().for_each(|stack| stack.cut = 0);
     }
 }
 
 /// Halves every `cut`. Returns whether any is left.
 fn halve_cuts(part: &mut Shared) -> bool {
-    let spares = &mut part.spare;
-    spares.iter_mut().fold(false, |any, spare| {
-        spare.cut /= 2;
-        any || spare.cut > 0
+    let stacks = &mut part.stacks;
+    stacks.iter_mut().fold(false, |any, stack| {
+        stack.cut /= 2;
+        any || stack.cut > 0
     })
 }
 

@@ -37,24 +37,24 @@ pub(crate) fn send_home(heap: &mut HeldHeap, class: usize, most: u32, sorter: &m
 /// need blocks, and each message would otherwise go home by itself.
 pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     let least = first_limit(class);
-    if heap.spare[class].blocks <= least {
+    if heap.stacks[class].blocks <= least {
         return;
     }
     let share = budget::share(heap, class);
-    let limit = heap.spare[class].limit;
+    let limit = heap.stacks[class].limit;
     let keep = limit.min(share.stack).max(least);
-    let before = heap.spare[class].blocks.min(limit);
-    let until = heap.spare[class].blocks.saturating_sub(AT_ONCE);
-    while heap.spare[class].blocks > keep.max(until) {
-        let surplus = heap.spare[class].blocks - keep;
+    let before = heap.stacks[class].blocks.min(limit);
+    let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
+    while heap.stacks[class].blocks > keep.max(until) {
+        let surplus = heap.stacks[class].blocks - keep;
         let gone = send_home(heap, class, surplus, sorter);
         if gone == 0 {
             break;
         }
-        heap.spare[class].walked = heap.spare[class].walked.saturating_add(gone);
+        heap.stacks[class].walked = heap.stacks[class].walked.saturating_add(gone);
     }
     if share.stack < limit {
-        let gone = before.saturating_sub(heap.spare[class].blocks);
+        let gone = before.saturating_sub(heap.stacks[class].blocks);
         budget::cut(heap, class, gone);
     }
 }
@@ -62,17 +62,17 @@ pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sor
 /// Notes that a refill needs `want` blocks from the slabs. Blocks of the class sent home before were missed: it may keep more.
 pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
     budget::missed(heap, class, want);
-    let spare = &mut heap.spare[class];
-    let walked = core::mem::take(&mut spare.walked);
+    let stack = &mut heap.stacks[class];
+    let walked = core::mem::take(&mut stack.walked);
     if walked > 0 {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
         // A run of any size may be kept once it was missed.
         let least = u32::from(size_class::is_run(class));
-        spare.limit = spare
+        stack.limit = stack
             .limit
             .saturating_add(walked)
-            .min(spare.limit.max(least).saturating_mul(64))
-            .max(spare.limit.saturating_mul(4))
+            .min(stack.limit.max(least).saturating_mul(64))
+            .max(stack.limit.saturating_mul(4))
             .max(first_limit(class))
             .min(most);
     }
@@ -149,7 +149,7 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         done: true,
     };
     for class in core::mem::take(&mut heap.shrinking).max(1)..size_class::CLASSES {
-        let mut surplus = heap.spare[class].low.min(heap.spare[class].blocks);
+        let mut surplus = heap.stacks[class].low.min(heap.stacks[class].blocks);
         let mut gone = 0;
         while surplus > gone && shrunk.blocks + gone < most {
             match send_home(heap, class, surplus - gone, sorter) {
@@ -158,18 +158,18 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
             }
         }
         if gone > 0 {
-            let limit = heap.spare[class].limit.saturating_sub(gone);
-            heap.spare[class].limit = limit.max(first_limit(class));
+            let limit = heap.stacks[class].limit.saturating_sub(gone);
+            heap.stacks[class].limit = limit.max(first_limit(class));
         }
         shrunk.blocks += gone;
         shrunk.bytes += gone as usize * size_class::size(class);
         if surplus > gone {
-            heap.spare[class].low = (surplus - gone).min(heap.spare[class].blocks);
+            heap.stacks[class].low = (surplus - gone).min(heap.stacks[class].blocks);
             heap.shrinking = class;
             shrunk.done = false;
             break;
         }
-        heap.spare[class].low = heap.spare[class].blocks;
+        heap.stacks[class].low = heap.stacks[class].blocks;
     }
     budget::unneeded(heap, shrunk.bytes);
     if shrunk.done {

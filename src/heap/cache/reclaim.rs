@@ -17,7 +17,7 @@ use core::sync::atomic::AtomicUsize;
 
 /// Bytes on the stack of a class.
 fn kept(part: &Shared, class: usize) -> usize {
-    part.spare[class].blocks as usize * size_class::size(class)
+    part.stacks[class].blocks as usize * size_class::size(class)
 }
 
 /// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
@@ -28,7 +28,7 @@ unsafe fn held_by(heap: &mut HeldHeap, class: usize) -> usize {
         if heap.slab_count[class] <= 1 {
             return kept;
         }
-        let free = heap.spare[class].blocks + Bin::count(heap.heap(), class) as u32;
+        let free = heap.stacks[class].blocks + Bin::count(heap.heap(), class) as u32;
         if free == 0 || heap.heap().mixed.has(class) {
             // Some may be foreign, and what those pin is not known here.
             return kept;
@@ -102,7 +102,7 @@ fn shed_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -
     if sheds {
         let mut sorter = Sorter::new(&held, false);
         let mut left = bytes;
-        while left > 0 && held.spare_bytes > 0 {
+        while left > 0 && held.stack_bytes > 0 {
             let most = (1..CLASSES)
                 .max_by_key(|&class| kept(&held, class))
                 .unwrap_or(1);
@@ -110,7 +110,7 @@ fn shed_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -
             left = left.saturating_sub(gone as usize * size_class::size(most));
         }
         sorter.post_all(&mut held);
-        if held.spare_bytes == 0 {
+        if held.stack_bytes == 0 {
             forget(&mut held);
         }
     }

@@ -1,4 +1,4 @@
-//! What a spare stack is made of: batches and, if it is large, magazines above them.
+//! What a stack is made of: batches and, if it is large, magazines above them.
 //!
 //! Most stacks hold a few batches, which cost no memory of ours. Once a stack of small blocks holds as much as a magazine does,
 //! the addresses of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no
@@ -7,7 +7,7 @@
 use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
 use crate::heap::data::bin::{Bin, may_be_magazine, room};
-use crate::heap::data::heap::{HeldHeap, Shared, Spare};
+use crate::heap::data::heap::{HeldHeap, Shared, Stack};
 use crate::heap::data::state::Empties;
 use crate::heap::home::open;
 use crate::slab::batch::{Batch, Block};
@@ -26,8 +26,8 @@ const MAGAZINE_TO: usize = 256;
 pub(crate) unsafe fn push(heap: &mut HeldHeap, class: usize, batch: Batch) {
     // SAFETY: the caller's promises.
     unsafe {
-        batch.set_link(heap.spare[class].top);
-        heap.spare[class].top = Some(batch);
+        batch.set_link(heap.stacks[class].top);
+        heap.stacks[class].top = Some(batch);
         added(heap, class, batch.count());
     }
 }
@@ -45,7 +45,7 @@ pub(crate) unsafe fn put(
     // SAFETY: the caller's promises.
     unsafe {
         let mut done = 0;
-        if is_large(&heap.spare[class], class) {
+        if is_large(&heap.stacks[class], class) {
             done = fill(heap, class, first, count);
             added(heap, class, done);
         }
@@ -92,9 +92,9 @@ pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: usize) -> bool {
         };
         Bin::lay(heap.heap(), class, Some(empty));
         Magazine::close(full, count);
-        (*full).below = heap.spare[class].magazine;
-        heap.spare[class].magazine = full;
-        heap.spare[class].in_magazines += count as u32;
+        (*full).below = heap.stacks[class].magazine;
+        heap.stacks[class].magazine = full;
+        heap.stacks[class].in_magazines += count as u32;
         added(heap, class, count);
         true
     }
@@ -108,16 +108,16 @@ pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: usize) -> bool {
 pub(crate) unsafe fn take_bin(heap: &mut HeldHeap, class: usize) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
-        let full = heap.spare[class].magazine;
+        let full = heap.stacks[class].magazine;
         if full.is_null() || !may_be_magazine(class) {
             return 0;
         }
-        heap.spare[class].magazine = (*full).below;
+        heap.stacks[class].magazine = (*full).below;
         if let Some(empty) = Bin::magazine(heap.heap(), class) {
             list_empty(heap, empty);
         }
         let count = Bin::lay(heap.heap(), class, Some(full));
-        heap.spare[class].in_magazines -= count as u32;
+        heap.stacks[class].in_magazines -= count as u32;
         took(heap, class, count);
         count
     }
@@ -146,9 +146,9 @@ pub(crate) unsafe fn leave_magazine(heap: &mut HeldHeap, class: usize, limit: us
 pub(crate) fn take_run(heap: &mut HeldHeap, class: usize) -> Option<*mut Block> {
     // SAFETY: what is on the stack is the heap's.
     unsafe {
-        let run = heap.spare[class].top?;
+        let run = heap.stacks[class].top?;
         let (_, next) = open::on_stack(run, class, 1);
-        heap.spare[class].top = next;
+        heap.stacks[class].top = next;
         took(heap, class, 1);
         Some(run.head())
     }
@@ -168,20 +168,20 @@ pub(crate) unsafe fn take(
 ) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
-        let some = most.min(heap.spare[class].in_magazines as usize);
+        let some = most.min(heap.stacks[class].in_magazines as usize);
         if some > 0 {
             drain(heap, class, to.add(some), some);
             took(heap, class, some);
             return some;
         }
-        let Some(batch) = heap.spare[class].top else {
+        let Some(batch) = heap.stacks[class].top else {
             return 0;
         };
         // Freed memory: a stray write may have changed the words. What they lead to is checked before it is followed, so that
         // the report names the block that was written to.
-        let most = room(class).min(heap.spare[class].blocks as usize);
+        let most = room(class).min(heap.stacks[class].blocks as usize);
         let (count, next) = open::on_stack(batch, class, most);
-        heap.spare[class].top = next;
+        heap.stacks[class].top = next;
         took(heap, class, count);
         open::open(batch, class, to, room(class))
     }
@@ -218,22 +218,22 @@ fn give(empties: &mut Empties, count: u32) {
 }
 
 /// Whether further blocks are worth a magazine: the stack already holds as much as a full one.
-fn is_large(spare: &Spare, class: usize) -> bool {
-    size_class::size(class) <= MAGAZINE_TO && spare.blocks as usize >= magazine::ROOM
+fn is_large(stack: &Stack, class: usize) -> bool {
+    size_class::size(class) <= MAGAZINE_TO && stack.blocks as usize >= magazine::ROOM
 }
 
 fn added(part: &mut Shared, class: usize, count: usize) {
-    part.spare[class].blocks += count as u32;
-    part.spare_bytes += count * size_class::size(class);
-    if part.spare[class].limit == 0 {
-        part.spare[class].limit = first_limit(class);
+    part.stacks[class].blocks += count as u32;
+    part.stack_bytes += count * size_class::size(class);
+    if part.stacks[class].limit == 0 {
+        part.stacks[class].limit = first_limit(class);
     }
 }
 
 fn took(part: &mut Shared, class: usize, count: usize) {
-    part.spare[class].blocks -= count as u32;
-    part.spare[class].low = part.spare[class].low.min(part.spare[class].blocks);
-    part.spare_bytes -= count * size_class::size(class);
+    part.stacks[class].blocks -= count as u32;
+    part.stacks[class].low = part.stacks[class].low.min(part.stacks[class].blocks);
+    part.stack_bytes -= count * size_class::size(class);
 }
 
 /// Writes addresses into the class's magazines. Returns how many there was room for.
@@ -242,18 +242,18 @@ unsafe fn fill(part: &mut Shared, class: usize, first: *const *mut Block, count:
     unsafe {
         let mut done = 0;
         while done < count {
-            let some = match part.spare[class].magazine.is_null() {
+            let some = match part.stacks[class].magazine.is_null() {
                 true => 0,
-                false => Magazine::add(part.spare[class].magazine, first.add(done), count - done),
+                false => Magazine::add(part.stacks[class].magazine, first.add(done), count - done),
             };
             done += some;
             if some == 0 {
                 let Some(empty) = empty(part) else { break };
-                (*empty).below = part.spare[class].magazine;
-                part.spare[class].magazine = empty;
+                (*empty).below = part.stacks[class].magazine;
+                part.stacks[class].magazine = empty;
             }
         }
-        part.spare[class].in_magazines += done as u32;
+        part.stacks[class].in_magazines += done as u32;
         done
     }
 }
@@ -291,16 +291,16 @@ unsafe fn drain(part: &mut Shared, class: usize, mut end: *mut *mut Block, count
     unsafe {
         let mut left = count;
         while left > 0 {
-            let magazine = part.spare[class].magazine;
+            let magazine = part.stacks[class].magazine;
             let some = Magazine::take(magazine, end, left);
             left -= some;
             end = end.sub(some);
             if Magazine::count(magazine) == 0 {
-                part.spare[class].magazine = (*magazine).below;
+                part.stacks[class].magazine = (*magazine).below;
                 list_empty(part, magazine);
             }
         }
-        part.spare[class].in_magazines -= count as u32;
+        part.stacks[class].in_magazines -= count as u32;
     }
 }
 
@@ -310,14 +310,14 @@ pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
     // SAFETY: magazines and batches on the stacks are the heap's.
     unsafe {
         let (mut bytes, mut held) = (0, 0);
-        for (class, spare) in heap.spare.iter().enumerate() {
+        for (class, stack) in heap.stacks.iter().enumerate() {
             let (mut in_magazines, mut in_batches) = (0, 0);
             if let Some(bin) = Bin::magazine(heap.heap(), class) {
                 // The place that holds null.
                 ok &= Magazine::count(bin) == 0;
                 held += 1;
             }
-            let mut magazine = spare.magazine;
+            let mut magazine = stack.magazine;
             while !magazine.is_null() {
                 let blocks = Magazine::blocks(magazine);
                 ok &= !blocks.is_empty();
@@ -328,17 +328,17 @@ pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
                 held += 1;
                 magazine = (*magazine).below;
             }
-            let mut batch = spare.top;
+            let mut batch = stack.top;
             while let Some(at) = batch {
                 ok &= DIRECTORY.tag(at.head() as usize).class() == class;
                 in_batches += at.count();
                 batch = at.link();
             }
-            ok &= in_magazines == spare.in_magazines as usize;
-            ok &= in_magazines + in_batches == spare.blocks as usize;
-            bytes += spare.blocks as usize * size_class::size(class);
+            ok &= in_magazines == stack.in_magazines as usize;
+            ok &= in_magazines + in_batches == stack.blocks as usize;
+            bytes += stack.blocks as usize * size_class::size(class);
         }
-        ok &= bytes == heap.spare_bytes;
+        ok &= bytes == heap.stack_bytes;
         let mut empties = 0;
         let mut magazine = heap.empties.list;
         while !magazine.is_null() {

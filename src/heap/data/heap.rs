@@ -1,6 +1,6 @@
 //! The heap's data: a front private to its thread, a part under its lock, and the inbox.
 //!
-//! A *spare stack*, or stack, holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
+//! A *stack* holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
 //! slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 
 use crate::base::demand::Epoch;
@@ -64,9 +64,9 @@ impl StandIn {
     }
 }
 
-/// A spare stack. `blocks` counts those in batches and those in magazines.
+/// A stack. `blocks` counts those in batches and those in magazines.
 #[repr(C)]
-pub(crate) struct Spare {
+pub(crate) struct Stack {
     pub(crate) top: Option<Batch>,
     pub(crate) magazine: *mut Magazine,
     pub(crate) blocks: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Spare {
     pub(crate) cut: u32,
 }
 
-/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `spare_bytes`
+/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `stack_bytes`
 /// over its stacks.
 #[repr(C)]
 pub(crate) struct Shared {
@@ -91,8 +91,8 @@ pub(crate) struct Shared {
     /// Bytes of the slabs' blocks that were ever handed out, less those whose OS pages are gone.
     pub(crate) carved_bytes: usize,
     pub(crate) out_bytes: usize,
-    pub(crate) spare_bytes: usize,
-    /// The `spare_bytes` that the account was last told.
+    pub(crate) stack_bytes: usize,
+    /// The `stack_bytes` that the account was last told.
     pub(crate) shown_bytes: usize,
     pub(crate) empties: Empties,
     pub(crate) slack: Slack,
@@ -121,7 +121,7 @@ pub(crate) struct Shared {
     /// Blocks that are out, by class.
     pub(crate) out_blocks: [u64; CLASSES],
     pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
-    pub(crate) spare: [Spare; CLASSES],
+    pub(crate) stacks: [Stack; CLASSES],
 }
 
 /// What any thread may use: atomics, the lock, and what never changes.

@@ -55,7 +55,7 @@ fn add(heap: HeapRef, sums: &mut Survey) {
         sums.slabs[class] += u64::from(held.slab_count[class]);
         // SAFETY: of the private part only how full bins and outboxes are.
         let private = unsafe { Bin::count(heap, class) + Out::count(heap, class) };
-        let kept = private as u32 + held.spare[class].blocks;
+        let kept = private as u32 + held.stacks[class].blocks;
         sums.live[class] += held.out_blocks[class] as i64 - i64::from(kept);
     }
     let mut waiting = 0;

@@ -156,7 +156,7 @@ unsafe fn bytes_held(heap: &mut HeldHeap) -> usize {
             if !heap.heap().mixed.has(class) && !heap.heap().gathered.has(class) {
                 continue;
             }
-            let stacked = heap.spare[class].blocks as usize;
+            let stacked = heap.stacks[class].blocks as usize;
             let blocks = Bin::count(heap.heap(), class) + Out::count(heap.heap(), class) + stacked;
             bytes += blocks * size_class::size(class);
         }

@@ -56,7 +56,7 @@ impl Rows {
             let stay = self.sift(heap, Bin::first(heap.heap(), class), count, class);
             Bin::set_count(heap.heap(), class, stay);
             let mut went = count - stay;
-            let low = heap.spare[class].low;
+            let low = heap.stacks[class].low;
             let mut left: Option<Batch> = None;
             // Nothing done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
             let first = heap.scratch();
@@ -78,7 +78,7 @@ impl Rows {
                 stack::push(heap, class, batch);
             }
             // Sifting does not mean that blocks were needed: the low mark stays.
-            heap.spare[class].low = low.min(heap.spare[class].blocks);
+            heap.stacks[class].low = low.min(heap.stacks[class].blocks);
             went
         }
     }

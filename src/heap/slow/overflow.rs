@@ -75,8 +75,8 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
         let batch = Batch::of(&raw const run, 1, size_class::size(class));
         stack::push(&mut held, class, batch);
         let share = budget::share(&mut held, class);
-        let spare = &held.spare[class];
-        if spare.blocks > spare.limit || share.stack < spare.limit {
+        let stack = &held.stacks[class];
+        if stack.blocks > stack.limit || share.stack < stack.limit {
             bound_runs(&mut held, class);
         }
         tick::look(&mut held);
@@ -127,7 +127,7 @@ unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let gathers = idle_owners::gathers(heap.heap(), class);
-        let limit = heap.spare[class].limit;
+        let limit = heap.stacks[class].limit;
         let mut keep = limit;
         if let Some(most) = gathers {
             keep = keep.max(most);
@@ -136,24 +136,24 @@ unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
         let share = budget::share(heap, class);
         keep = keep.min(share.stack);
         bound_bin(heap, class, share.bin);
-        let before = heap.spare[class].blocks.min(limit);
-        let until = heap.spare[class].blocks.saturating_sub(AT_ONCE);
-        while heap.spare[class].blocks > keep.max(until) {
-            let surplus = heap.spare[class].blocks - keep;
+        let before = heap.stacks[class].blocks.min(limit);
+        let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
+        while heap.stacks[class].blocks > keep.max(until) {
+            let surplus = heap.stacks[class].blocks - keep;
             let gone = send_home(heap, class, surplus, sorter);
             if gone == 0 {
                 break;
             }
-            heap.spare[class].walked = heap.spare[class].walked.saturating_add(gone);
+            heap.stacks[class].walked = heap.stacks[class].walked.saturating_add(gone);
             idle_owners::homed(heap.heap(), class, gone);
             if sorter.has_any() {
                 // There are foreign blocks among them: more at once make fuller messages.
-                let most = gathers.map_or(heap.spare[class].limit / 2, |_| 0);
+                let most = gathers.map_or(heap.stacks[class].limit / 2, |_| 0);
                 keep = keep.min(most);
             }
         }
         if share.stack < limit {
-            let gone = before - heap.spare[class].blocks.min(limit);
+            let gone = before - heap.stacks[class].blocks.min(limit);
             budget::cut(heap, class, gone);
             let over = budget::over(heap);
             if over > 0 {

@@ -184,14 +184,14 @@ unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: usize, left: &m
     // SAFETY: the caller's promise. Whose a slab is changes under its owner's lock alone. Batches are read, and stay as they
     // are.
     unsafe {
-        let mut magazine = heap.spare[class].magazine;
+        let mut magazine = heap.stacks[class].magazine;
         while !magazine.is_null() && *left > 0 {
             if among(Magazine::blocks(magazine), block, left) {
                 return true;
             }
             magazine = (*magazine).below;
         }
-        let mut next = heap.spare[class].top;
+        let mut next = heap.stacks[class].top;
         while let Some(batch) = next.filter(|_| *left > 0) {
             let first = heap.scratch();
             let count = open::open(batch, class, first, batch::MOST);

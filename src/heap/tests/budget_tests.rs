@@ -51,7 +51,7 @@ fn kept() -> Kept {
 fn kept_by(heap: HeapRef) -> Kept {
     let held = heap.lock();
     Kept {
-        on_stacks: held.spare_bytes,
+        on_stacks: held.stack_bytes,
         learnt: budget::learnt(&held),
         carved: held.carved_bytes,
     }

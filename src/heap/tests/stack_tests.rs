@@ -50,8 +50,8 @@ fn in_magazines(size: usize) -> (usize, usize) {
     let class = (size + 15) >> 4;
     let held = my_heap().lock();
     assert!(stack::is_valid(&held));
-    let spare = &held.spare[class];
-    (spare.in_magazines as usize, held.empties.held_bytes())
+    let stack = &held.stacks[class];
+    (stack.in_magazines as usize, held.empties.held_bytes())
 }
 
 /// Allocates and frees until most blocks lie in magazines between two rounds: other tests' threads may purge meanwhile.
@@ -169,7 +169,7 @@ fn goes_and_comes_as_it_is() -> bool {
         let (full, rest) = blocks.split_at(limit - Bin::count(heap, class));
         full.iter().for_each(|&block| hot::dealloc(block, 64, 8));
         let mut held = heap.lock();
-        let in_magazines = |held: &HeldHeap| held.spare[class].in_magazines as usize;
+        let in_magazines = |held: &HeldHeap| held.stacks[class].in_magazines as usize;
         let (blocks, before) = (in_bin(heap, class), in_magazines(&held));
         let magazine = Bin::magazine(heap, class);
         let went = stack::put_bin(&mut held, class);
@@ -225,7 +225,7 @@ fn a_class_that_is_emptied_leaves_its_magazine() {
                 flush::empty(&mut held, 4, &mut sorter);
                 drain::post_all(&mut held, &mut sorter);
                 assert!(stack::is_valid(&held));
-                assert_eq!(held.spare[4].blocks, 0);
+                assert_eq!(held.stacks[4].blocks, 0);
                 assert_eq!(Bin::count(heap, 4), 0);
                 drop(held);
                 assert!(!bin(64).0, "{left} blocks were in the bin");
@@ -261,7 +261,7 @@ fn large_blocks_and_small_stacks_have_no_magazines() {
         assert_eq!(in_magazines(48).0, 0);
         let held = my_heap().lock();
         assert!(size_class::of_layout(2048, 8).is_some_and(|class| {
-            held.spare[class].blocks > 0 && held.spare[class].in_magazines == 0
+            held.stacks[class].blocks > 0 && held.stacks[class].in_magazines == 0
         }));
     })
     .join()

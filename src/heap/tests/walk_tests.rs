@@ -54,13 +54,13 @@ const FAULTS: [Fault; 6] = [
     ),
     (
         "a block too few on a stack",
-        |part| part.spare[CLASS].blocks -= 1,
-        |part| part.spare[CLASS].blocks += 1,
+        |part| part.stacks[CLASS].blocks -= 1,
+        |part| part.stacks[CLASS].blocks += 1,
     ),
     (
         "bytes too many on the stacks",
-        |part| part.spare_bytes += 16,
-        |part| part.spare_bytes -= 16,
+        |part| part.stack_bytes += 16,
+        |part| part.stack_bytes -= 16,
     ),
 ];
 
@@ -69,7 +69,7 @@ fn the_walkers_see_planted_faults_in_a_heap() {
     let seen = || {
         // What is planted is undone before the lock is let go.
         let mut held = heap().lock();
-        assert!(held.spare[CLASS].blocks > 0, "nothing to be wrong in");
+        assert!(held.stacks[CLASS].blocks > 0, "nothing to be wrong in");
         let is_valid = |held: &HeldHeap| walk::slabs_are_valid(held) && stack::is_valid(held);
         assert!(is_valid(&held));
         FAULTS.map(|(name, plant, undo)| {
