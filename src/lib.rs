@@ -172,7 +172,7 @@ mod heap {
     mod data {
         pub(crate) mod attended;
         mod ending;
-        mod left_over;
+        mod errands;
         mod presence;
     }
     mod model;
@@ -206,7 +206,7 @@ pub use api::raw;
 pub use api::snapshot::{stats, stats_quick};
 #[cfg(not(loom))]
 pub use api::stats::{
-    BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, HugeStats,
+    BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, LargeStats,
     PrefaultStats, ProcessStats, Stats, SuperslabStats,
 };
 #[cfg(not(loom))]

@@ -221,10 +221,10 @@ fn longer_than_any_freed() {
         block.free(&HAKMEM);
     }
     rest.into_iter().for_each(|block| block.free(&HAKMEM));
-    let huge = hakmem_alloc::stats().huge;
-    assert_eq!((huge.live_blocks, huge.live_bytes), (0, 0));
+    let large = hakmem_alloc::stats().large;
+    assert_eq!((large.live_blocks, large.live_bytes), (0, 0));
     hakmem_alloc::purge();
-    assert_eq!(hakmem_alloc::stats().huge.cached_bytes, 0);
+    assert_eq!(hakmem_alloc::stats().large.cached_bytes, 0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn on_new_heap(test: fn(*mut Heap)) {
     let one = move || {
         let block = hot::alloc(16, 8, None);
         assert!(!block.is_null());
-        let heap: *mut Heap = tls::current();
+        let heap = tls::current().expect("a heap").ptr();
         let used = places_of(heap).len();
         if used == 1 {
             test(heap);
