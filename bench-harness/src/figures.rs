@@ -4,8 +4,7 @@
 //! processor time; where both are, it does not count. Values that are not finite and positive are left out, so that no file,
 //! however odd, puts an axis at infinity.
 
-use bench_subject::record::{Run, Series};
-use bench_subject::workload::Bound;
+use bench_subject::record::Series;
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
@@ -95,23 +94,11 @@ impl Entry<'_> {
         self.name() == FLOOR
     }
 
-    /// What the workload holds against its bound, if it has one: the figure of each run, their summary, the bound, and whether
-    /// ours keeps it.
-    pub fn bounded(&self) -> Option<(Vec<f64>, Summary, Bound, &'static str)> {
-        let bound = self.case.spec.row()?.bound?;
+    /// What the workload notes beside its speed, if it does, with its unit.
+    pub fn figure(&self) -> Option<(Summary, &'static str)> {
         let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
         let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        let verdict = match bound.most.filter(|_| self.name() == OURS) {
-            Some(most) if found.median <= most => ", kept",
-            Some(_) => ", MISSED",
-            None => "",
-        };
-        Some((all, found, bound, verdict))
-    }
-
-    /// The median of something over the runs; nothing without runs.
-    pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
-        median(&self.case.runs.iter().map(of).collect::<Vec<_>>())
+        Some((found, self.case.spec.row()?.figure?))
     }
 }
 
@@ -351,15 +338,6 @@ mod tests {
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
-    }
-
-    #[test]
-    fn few_runs_are_no_verdict() {
-        let pair = spec("pair");
-        let file = results(vec![case(&pair, "system", WARM, &[10.0]), case(&pair, "hakmem", WARM, &[20.0])]);
-        let groups = groups(&file);
-        let hakmem = groups[0].entry("hakmem").unwrap();
-        assert_eq!((hakmem.verdict, hakmem.ratio.unwrap().interval), (Some(Verdict::Noisy), None));
     }
 
     #[test]

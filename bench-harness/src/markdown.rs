@@ -58,23 +58,3 @@ fn place(entry: Option<&Entry>) -> String {
 fn cell(text: &str) -> String {
     one_line(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::results::tests::{case, results, spec};
-    use bench_subject::record::Series::Warm;
-
-    #[test]
-    fn the_summary_marks_who_is_first() {
-        let steady = |v: f64| [v, v * 1.01, v * 0.99, v, v];
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &steady(10.0)),
-            case(&spec("pair"), "hakmem", Warm, &steady(20.0)),
-            case(&spec("pair"), "jemalloc", Warm, &[10.0, 10.2, 9.8, 10.0, 10.0]),
-        ]);
-        let text = matrix(&figures::groups(&file));
-        assert!(text.starts_with("hakmem is measurably first in 1 of 1 measurement"), "{text}");
-        assert!(text.contains("| 1 | **2.00 [2.00–2.00]** | = 1.00 ["), "{text}");
-    }
-}

@@ -220,22 +220,3 @@ fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
     let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();
     Ok(text + &format!("\n{}, Linux {}, transparent huge pages on `{}`.\n", told("cpu"), told("kernel"), told("thp")))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_between_the_marks_is_replaced_and_nothing_else() {
-        let text =
-            "a\n<!-- figures: x -->\nold\n<!-- end of figures -->\nb\n<!-- figures: y -->\n<!-- end of figures -->";
-        let filled = fill(text, |name| Ok(format!("new {name}\n\n"))).unwrap();
-        assert_eq!(
-            filled,
-            "a\n<!-- figures: x -->\nnew x\n<!-- end of figures -->\nb\n<!-- figures: y -->\nnew y\n<!-- end of figures -->"
-        );
-        assert_eq!(fill(&filled, |name| Ok(format!("new {name}"))).unwrap(), filled);
-        let open = fill("<!-- figures: x -->\nold", |_| Ok(String::new())).unwrap_err();
-        assert!(open.line.contains("figures x: expected \"<!-- end of figures -->\""), "{}", open.line);
-    }
-}

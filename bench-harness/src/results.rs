@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
 use crate::output;
-use crate::plan::{PRELOAD, Plan};
+use crate::stats::median;
 
 pub const SCHEMA: u32 = 1;
 
@@ -23,6 +23,9 @@ pub const OURS: &str = "hakmem";
 
 /// The allocator that does nothing: the floor, never a competitor.
 pub const FLOOR: &str = "null";
+
+/// What stands for a workload where any program runs under preloaded libraries.
+pub const PRELOAD: &str = "preload";
 
 /// A run that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,11 @@ pub struct Exact {
     pub syscall_ops: Option<u64>,
 }
 
+impl Exact {
+    /// Of a floor that does not run.
+    pub const NOTHING: Exact = Exact { instructions_per_op: Some(0.0), syscalls: Some(0), syscall_ops: None };
+}
+
 /// All runs of one allocator in one series of one workload.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CaseResult {
@@ -53,6 +61,11 @@ pub struct CaseResult {
     pub spec: Spec,
     pub allocator: String,
     pub series: Series,
+    /// How many runs there are to be, and what one is expected to take in seconds, while it is measured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub planned: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secs: Option<f64>,
     /// The runs that succeeded, in the order of their rounds.
     pub runs: Vec<Run>,
     /// The round of each run, where a failed one left a gap.
@@ -72,6 +85,16 @@ impl CaseResult {
         CaseResult { spec, allocator: allocator.to_owned(), series, ..CaseResult::default() }
     }
 
+    /// How many runs were made, failed ones included.
+    pub fn tried(&self) -> usize {
+        self.runs.len() + self.failures.len()
+    }
+
+    /// Whether the run of that round was made.
+    pub fn has(&self, round: usize) -> bool {
+        self.rounds.contains(&round) || self.failures.iter().any(|f| f.round == round)
+    }
+
     pub fn add(&mut self, round: usize, outcome: Result<Run, String>) {
         match outcome {
             Ok(run) => {
@@ -80,6 +103,11 @@ impl CaseResult {
             }
             Err(error) => self.failures.push(Failure { round, error }),
         }
+    }
+
+    /// The median of something over the runs; nothing without runs.
+    pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
+        median(&self.runs.iter().map(of).collect::<Vec<_>>())
     }
 
     /// What `of` says of each run, with its round; runs of which it says nothing are left out.
@@ -108,10 +136,7 @@ pub struct Results {
     #[serde(default)]
     pub warnings: Vec<String>,
     pub machine: Machine,
-    /// What was to be measured, for going on with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Plan>,
-    /// Size and time of change of each program that was started.
+    /// Size and time of change of each program that is started, while it is measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<(String, String)>,
     pub results: Vec<CaseResult>,
@@ -119,6 +144,10 @@ pub struct Results {
 
 fn yes() -> bool {
     true
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Results {
@@ -133,21 +162,17 @@ impl Results {
         serde_json::from_value(value).map_err(|e| refuse(&e))
     }
 
-    /// The results of a plan before its first run.
-    pub fn new(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
-        let case = |(entry, series, allocator): (usize, Series, &str)| {
-            CaseResult::new(plan.entries[entry].spec.clone(), allocator, series)
-        };
+    /// The results before the first run.
+    pub fn new(results: Vec<CaseResult>, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
         Results {
             schema: SCHEMA,
             complete: false,
-            planned_runs: plan.runs(),
+            planned_runs: results.iter().map(|c| c.planned).sum(),
             noise_bound,
             warnings: Vec::new(),
             machine: machine::describe().probed(),
             programs,
-            results: plan.cases().into_iter().map(case).collect(),
-            plan: Some(plan),
+            results,
         }
     }
 
@@ -241,7 +266,6 @@ pub(crate) mod tests {
             noise_bound: crate::noise::bound(),
             warnings: Vec::new(),
             machine: Machine::default(),
-            plan: None,
             programs: Vec::new(),
             results: cases,
         }

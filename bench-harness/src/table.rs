@@ -4,8 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
 use crate::finding;
-use crate::plan::PRELOAD;
-use crate::results::{BASE, CaseResult, Exact, FLOOR};
+use crate::results::{BASE, CaseResult, Exact, FLOOR, PRELOAD};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
@@ -67,7 +66,9 @@ fn block(group: &Group) -> String {
     }
     let (head, rows) = figures(group);
     text += &plain(&head, rows, 1);
-    text.extend(group.entries.iter().map(notes));
+    for entry in &group.entries {
+        text.extend(notes(entry).into_iter().map(|line| format!("  {:<14} {line}\n", entry.name())));
+    }
     text
 }
 
@@ -96,7 +97,7 @@ pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
 
 fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
     let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
-    let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
+    let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.case.middle(of).unwrap_or(0.0);
     let mut cells = vec![
         entry.name().to_owned(),
         short(speed.median),
@@ -135,31 +136,23 @@ fn exact(case: &CaseResult) -> [String; 2] {
     [cell(case.exact.instructions_per_op.map(|n| format!("{n:.1}"))), cell(case.exact.syscalls.map(|n| n.to_string()))]
 }
 
-/// What does not fit into a row: latencies, the figure with a bound, refusals, failures.
-fn notes(entry: &Entry) -> String {
+/// What does not fit into a row, a line each: single calls, the workload's own figure, refusals, failures.
+pub fn notes(entry: &Entry) -> Vec<String> {
     let case = entry.case;
     let mut lines = Vec::new();
-    if let Some(latency) = &case.latency {
-        for (what, p) in [("alloc", &latency.alloc), ("free", &latency.free)] {
-            lines.push(format!(
-                "one {what}: p50 {} ns, p99 {} ns, p99.9 {} ns, worst {} ns ({} samples)",
-                p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns, p.samples
-            ));
-        }
+    for (what, p) in case.latency.iter().flat_map(|l| [("alloc", l.alloc), ("free", l.free)]) {
+        lines.push(format!(
+            "one {what}: p50 {} ns, p99 {} ns, p99.9 {} ns, worst {} ns ({} samples)",
+            p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns, p.samples
+        ));
     }
-    if let Some((_, s, bound, verdict)) = entry.bounded() {
-        let asked = bound.most.filter(|_| !verdict.is_empty());
-        let asked = asked.map_or(String::new(), |most| format!(": at most {most} asked for{verdict}"));
-        lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
+    if let Some((s, unit)) = entry.figure() {
+        lines.push(format!("{} {unit} ({}–{})", short(s.median), short(s.min), short(s.max)));
     }
-    let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
-    if refused > 0 {
-        lines.push(format!("{refused} allocations were refused"));
-    }
-    for failure in &case.failures {
-        lines.push(format!("run {} FAILED: {}", failure.round + 1, failure.error));
-    }
-    lines.into_iter().map(|line| format!("  {:<14} {line}\n", case.allocator)).collect()
+    let refused = case.runs.iter().fold(0u64, |n, r| n.saturating_add(r.failed_allocs));
+    lines.extend((refused > 0).then(|| format!("{refused} allocations were refused")));
+    lines.extend(case.failures.iter().map(|f| format!("run {} FAILED: {}", f.round.saturating_add(1), f.error)));
+    lines
 }
 
 /// Operations per second in millions, or in thousands where a million is never reached; of programs that were started with a
@@ -206,28 +199,5 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
         }
-    }
-
-    #[test]
-    fn noise_is_marked_and_one_run_has_no_interval() {
-        let wild = [10.0, 30.0, 5.0, 40.0, 10.0];
-        let text = shown(vec![case(&spec("pair"), "system", Warm, &wild), case(&spec("pair"), "hakmem", Warm, &wild)]);
-        assert!(text.contains("  noisy, does not count: system's own runs spread over"), "{text}");
-        let text =
-            shown(vec![case(&spec("pair"), "system", Warm, &[1.0]), case(&spec("pair"), "hakmem", Warm, &[2.0])]);
-        assert!(text.contains("2.00 (one run)") && text.contains("1 run each"), "{text}");
-    }
-
-    #[test]
-    fn a_figure_is_shown_with_its_bound() {
-        let with = |allocator: &str, figures: [f64; 3]| {
-            let mut case = case(&spec("cache-sets"), allocator, Warm, &[1.0, 1.0, 1.0]);
-            case.runs.iter_mut().zip(figures).for_each(|(run, figure)| run.figure = Some(figure));
-            case
-        };
-        let text = shown(vec![with("system", [3.0, 2.0, 4.0]), with("hakmem", [0.5, 1.0, 2.0])]);
-        assert!(text.contains(" 3.00 ns per touch (2.00–4.00)\n"), "{text}");
-        assert!(text.contains(" 1.00 ns per touch (0.500–2.00): at most 1 asked for, kept\n"), "{text}");
-        assert!(shown(vec![with("hakmem", [1.5, 1.0, 2.0])]).contains(": at most 1 asked for, MISSED\n"));
     }
 }

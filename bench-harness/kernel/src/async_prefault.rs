@@ -9,10 +9,11 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
+use bench_subject::memory::advise;
 use hakmem_alloc::region::{Backing, HugeWish, Region};
 use serde_json::json;
 
-use crate::maps::{POPULATE_WRITE, advise};
+use crate::maps::POPULATE_WRITE;
 use crate::waits::{Loop, p99_and_worst, with_mapper};
 use crate::{Row, failed, row};
 

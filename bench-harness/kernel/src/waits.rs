@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::maps::Raw;
+use bench_subject::memory::{ANONYMOUS, Mapping};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -24,7 +24,7 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
             loop {
                 let start = Instant::now();
                 // What is mapped goes again at once; a refusal took its time too.
-                drop(Raw::map(0, 65536, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1));
+                drop(Mapping::new(0, 65536, libc::PROT_READ, ANONYMOUS, -1));
                 times.push(start.elapsed().as_secs_f64() * 1e3);
                 if stop.load(Ordering::Relaxed) {
                     return times;
@@ -74,17 +74,5 @@ impl Loop {
             self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles() {
-        let mut values: Vec<f64> = (0..200).rev().map(f64::from).collect();
-        assert_eq!(p99_and_worst(&mut values), (198.0, 199.0));
-        assert_eq!(p99_and_worst(&mut []), (0.0, 0.0));
     }
 }

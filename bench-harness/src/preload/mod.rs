@@ -19,11 +19,11 @@ use bench_subject::spec::{Spec, Value};
 
 use crate::fail::Fail;
 use crate::options::Files;
-use crate::plan::{Entry, PRELOAD, Plan};
-use crate::results::CaseResult;
+use crate::plan::{self, Entry};
+use crate::results::{CaseResult, PRELOAD};
 use crate::runner::{Outcome, answered, own, run_limited};
 use crate::session::{Kept, Session};
-use crate::{interrupt, output, progress};
+use crate::{interrupt, output, text};
 use library::{Library, Scratch};
 use run::Order;
 
@@ -58,7 +58,6 @@ pub struct Options {
 
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
-    options.files.check()?;
     let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
     let starter = Starter { order: order(options)?, own: own()?, options };
     let kept = Kept::new(&options.files)?;
@@ -66,16 +65,14 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let words: Vec<_> = std::iter::once(&starter.order.name).chain(&starter.order.arguments).cloned().collect();
     let program = Value::Word(bench_subject::one_line(&words.join(" ")));
     let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), Some(program))]) };
-    let plan = Plan {
-        entries: vec![Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None }],
-        allocators: libraries.iter().map(|l| l.name.clone()).collect(),
-        latency: false,
-        order_seed: options.files.order_seed,
-    };
+    let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
+    let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
+    let cases = plan::cases(&[entry], &names);
     let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
-    let mut session = kept.session(plan, libraries.iter().map(path).collect(), &options.files)?;
+    let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
     starter.check(&libraries, &mut session)?;
-    let left = session.left();
+    let left = session.left(false);
+    output::say(&format!("estimate: {} for {} runs\n", text::about(session.time_left(&left)), left.len()));
     session.run(&left, starter.limit(), &|case, _, limit| {
         let library = libraries.iter().find(|l| l.name == case.allocator);
         starter.start(library.and_then(|l| l.path.clone()), Vec::new(), limit)
@@ -121,7 +118,7 @@ fn order(options: &Options) -> Result<Order, Fail> {
 /// The runs as measurements of a figure that was found in their output.
 fn of_metric(session: &Session, index: usize, metric: &str) -> Vec<CaseResult> {
     let of = |case: &CaseResult| {
-        let mut case = CaseResult { failures: Vec::new(), ..case.clone() };
+        let mut case = CaseResult { failures: Vec::new(), planned: 0, ..case.clone() };
         case.spec.params.insert("figure".to_owned(), Some(Value::Word(metric.to_owned())));
         for run in &mut case.runs {
             run.ops_per_sec = run.metrics.get(index).copied().unwrap_or(0.0);
@@ -154,7 +151,6 @@ impl Starter<'_> {
     /// Runs it once under each library, untimed.
     fn check(&self, libraries: &[Library], session: &mut Session) -> Result<(), Fail> {
         let name = &self.order.name;
-        let mut expected = 0.0;
         for (i, library) in libraries.iter().enumerate() {
             let scratch = Scratch::new()?;
             let start = Instant::now();
@@ -162,9 +158,7 @@ impl Starter<'_> {
             if interrupt::asked() {
                 return Ok(());
             }
-            let taken = start.elapsed().as_secs_f64();
-            session.pace.saw(i, taken, taken);
-            expected += taken;
+            session.results.results[i].secs = Some(start.elapsed().as_secs_f64());
             match outcome.run {
                 Ok(_) if scratch.verdict(library, name)? == Some(0) => {
                     output::say(&format!("{} was loaded, but {name} asked it for no memory\n", library.name));
@@ -174,9 +168,6 @@ impl Starter<'_> {
                 Err(e) => output::say(&format!("{name} under {}, untimed: {e}\n", library.name)),
             }
         }
-        let all = Duration::from_secs_f64(expected * self.options.runs as f64);
-        let runs = self.options.runs as usize * libraries.len();
-        output::say(&format!("estimate: {} for {runs} runs\n", progress::in_words(all)));
         Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
 mod chart;
-mod rerun;
 mod scale;
 mod sections;
 mod summary;
@@ -96,7 +95,7 @@ pub fn page(results: &Results) -> String {
                     @if let Some(chart) = chart::standings(&standings, &color) { section.card { (chart) } }
                     section {
                         h2 { "Who wins what" }
-                        (matrix("Who wins what", "measurement").draw(&all, &summary::ratio_cell))
+                        (matrix("Who wins what", "measurement").draw(&all, &summary::speed))
                         p.key {
                             span.badge { "★ 1.50×" } " first: measurably faster than every other  "
                             span.badge.plain { "= 1.02×" } " no measurable difference to system malloc  "
@@ -108,14 +107,14 @@ pub fn page(results: &Results) -> String {
                             h2 { "Aged heaps beside clean ones" }
                             @if let Some(sentence) = summary::aged_sentence(&groups, &ranked) { p { (sentence) } }
                             (matrix("Aged heaps beside clean ones", "speed, aged to clean")
-                                .draw(&aged, &|g, name, class| summary::aged_cell(g, &groups, name, class)))
+                                .draw(&aged, &|g, name| summary::aged(g, &groups, name)))
                             p.key { "Each allocator's own speed on the aged heap against its speed on a clean one." }
                         }
                     }
                     section {
                         h2 { "Memory" }
                         @if let Some(sentence) = summary::memory_sentence(&groups, &standings) { p { (sentence) } }
-                        (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory_cell))
+                        (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory))
                         p.key { "MiB resident at most, and what was left at the end (at rest, where it says so). Coloured against the
                                  median of the others; bold: the least." }
                     }
@@ -124,12 +123,11 @@ pub fn page(results: &Results) -> String {
                             h2 { (name) }
                             p.dim { (bench_subject::table::find(name).map_or("", |w| w.about)) }
                             @for group in groups.iter().filter(|g| g.name == *name) {
-                                (sections::measurement(group, &results.machine, &color))
+                                (sections::measurement(group, &color))
                             }
                         }
                     }
                     section { h2 { "The machine" } (sections::machine(&results.machine)) }
-                    section { h2 { "Measure it again" } (sections::commands(results)) }
                     section { h2 { "How to read this" } (sections::reading()) }
                 }
             }

@@ -1,8 +1,8 @@
 //! What the table of workloads says of a workload with its parameters: whether it can be run, what it is called, how much it
-//! does, and the words of a command line that ask for it.
+//! does; and the parameters that the words of a command line ask for.
 
 use crate::record::Series;
-use crate::spec::{Kind, Param, Spec, Value};
+use crate::spec::{Kind, Spec, Value};
 use crate::table;
 use crate::workload::Workload;
 
@@ -110,20 +110,6 @@ impl Spec {
     pub fn takes(&self, allocator: &str, series: Series) -> bool {
         self.row().is_some_and(|r| r.series.contains(&series) && (r.has_floor || allocator != "null"))
     }
-
-    /// The words of a command line that ask for it; defaults are left out where they can be.
-    pub fn command(&self) -> Vec<String> {
-        let mut words = vec![self.workload.clone()];
-        let Some(row) = self.row() else { return words };
-        let places: Vec<&Param> = row.params.iter().filter(|p| p.place).collect();
-        // A place can only be left empty at the end.
-        let last = places.iter().rposition(|p| self.value(p.name) != p.default());
-        words.extend(places.iter().take(last.map_or(0, |i| i + 1)).map(|p| self.value(p.name).to_string()));
-        for param in row.params.iter().filter(|p| !p.place && self.value(p.name) != p.default()) {
-            words.extend([format!("--{}", param.name), self.value(param.name).to_string()]);
-        }
-        words
-    }
 }
 
 #[cfg(test)]
@@ -135,26 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn every_command_gives_back_its_parameters() {
-        let told = [
-            "batch 500 64 4 --order lifo",
-            "batch 500 16 4 --order random --max-size 400 --threads 2",
-            "hand-over 3 100 500 4 --mode ring",
-            "random-mixed 20 256 42 32 64",
-            "producer-consumer --min-size 64 --max-size 64",
-            "program-json 0.5",
-        ];
-        let all = table::WORKLOADS.iter().map(|w| Spec::new(w)).chain(told.map(|l| parse(l).expect(l)));
-        for spec in all {
-            spec.check().unwrap();
-            let words = spec.command();
-            let again = Spec::parse(&words.iter().map(String::as_str).collect::<Vec<_>>(), |_| None).unwrap();
-            assert_eq!(again, spec, "{words:?}");
+    fn words_are_parameters_and_json_gives_them_back() {
+        let spec = parse("batch 500 16 4 --order random --max-size 400").unwrap();
+        let found = (spec.n("blocks"), spec.n("size"), spec.n("rounds"), spec.word("order"), spec.n("max-size"));
+        assert_eq!(found, (500, 16, 4, "random".to_owned(), 400));
+        for spec in table::WORKLOADS.iter().map(|w| Spec::new(w)).chain([spec, parse("program-json 0.5").unwrap()]) {
             let json = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec, "{json}");
         }
-        assert_eq!(parse("pair 48 20000000").unwrap().command(), ["pair"]);
-        assert_eq!(parse("pair 48 5").unwrap().command(), ["pair", "48", "5"]);
     }
 
     #[test]

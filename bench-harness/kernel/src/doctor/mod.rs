@@ -5,7 +5,7 @@
 //! had: a setting that hurts nobody is information, not a problem.
 
 use hakmem_alloc::findings;
-use hakmem_alloc::region::{Backing, HugeWish, HugetlbSize, Region};
+use hakmem_alloc::region::{HugeWish, Region};
 
 use crate::system::{cgroup_left, chosen, meminfo_kib, read};
 
@@ -28,7 +28,7 @@ pub const PROBLEM: &str = "problem";
 #[derive(Debug, Clone, Default)]
 struct Asked {
     huge: bool,
-    hugetlb: Option<u64>,
+    hugetlb: bool,
     prefault: bool,
 }
 
@@ -41,7 +41,6 @@ struct Facts {
     thp_disabled_by_prctl: bool,
     /// Bytes that were huge, of [`TRY`] wished.
     huge: Option<usize>,
-    aligned: Option<bool>,
     /// Bytes that were populated, of [`TRY`]; or why none.
     populated: Option<Result<usize, String>>,
 }
@@ -55,11 +54,7 @@ fn asked(var: impl Fn(&str) -> Option<String>) -> Asked {
     Asked {
         // What is not forbidden is asked for: auto gives growing programs huge pages.
         huge: !is("HAKMEM_THP", &["never"]),
-        hugetlb: match var("HAKMEM_HUGETLB").as_deref() {
-            Some("2m") => Some(2 << 20),
-            Some("1g") => Some(1 << 30),
-            _ => None,
-        },
+        hugetlb: is("HAKMEM_HUGETLB", &["2m", "1g"]),
         prefault: is("HAKMEM_SS_PREFAULT", &["populate", "map_populate", "collapse", "async"])
             || var("HAKMEM_SS_PREWARM").is_some_and(|n| n != "0"),
     }
@@ -82,10 +77,9 @@ fn collect() -> Facts {
             return Facts { populated: Some(Err(text)), ..facts };
         }
     };
-    let aligned = Some((region.as_ptr() as usize).is_multiple_of(2 << 20));
     match region.prefault() {
-        Ok(done) => Facts { huge: Some(done.huge_bytes), aligned, populated: Some(Ok(done.bytes)), ..facts },
-        Err(e) => Facts { aligned, populated: Some(Err(e.to_string())), ..facts },
+        Ok(done) => Facts { huge: Some(done.huge_bytes), populated: Some(Ok(done.bytes)), ..facts },
+        Err(e) => Facts { populated: Some(Err(e.to_string())), ..facts },
     }
 }
 
@@ -112,11 +106,6 @@ fn judged(facts: &Facts) -> Vec<Finding> {
         let why = findings::of_huge_pages(facts.thp_disabled_by_prctl, enabled, defrag);
         say("huge-pages", bad(facts.asked.huge), format!("{huge}: {why}"));
     }
-    match facts.aligned {
-        Some(true) => say("alignment", OK, "a region lies on a 2 MiB boundary".into()),
-        Some(false) => say("alignment", PROBLEM, "a region does not lie on a 2 MiB boundary: please report".into()),
-        None => {}
-    }
     let level = bad(facts.asked.prefault);
     match &facts.populated {
         Some(Ok(had)) if *had >= TRY => say("prefault", OK, format!("{} MiB populated", mib(*had))),
@@ -127,35 +116,12 @@ fn judged(facts: &Facts) -> Vec<Finding> {
         Some(Err(e)) => say("prefault", level, format!("not populated: {e}")),
         None => say("prefault", level, "not tried".into()),
     }
-    match facts.asked.hugetlb {
-        Some(size) => say("hugetlb", PROBLEM, pool(size)),
-        None => {
-            let pool =
-                [2u64 << 20, 1 << 30].map(|size| format!("{} free of {} KiB", free_pool_pages(size), size >> 10));
-            say("hugetlb", INFO, format!("not asked for (HAKMEM_HUGETLB); pool: {}", pool.join(", ")));
-        }
+    if facts.asked.hugetlb {
+        let why = "the allocator takes nothing from the pool, because a forked child that writes to such memory is killed if the \
+                   pool is empty; HAKMEM_THP decides, and a Region can use the pool";
+        say("hugetlb", PROBLEM, why.into());
     }
     findings
-}
-
-/// The allocator refuses the pool, whatever it has; a page of it is really taken to say whether a Region could be had.
-fn pool(size: u64) -> String {
-    const WHY: &str = "the allocator takes nothing from the pool (a forked child that writes to such memory is killed \
-                       where the pool is empty), HAKMEM_THP decides";
-    let kind = if size > 2 << 20 { HugetlbSize::OneGiB } else { HugetlbSize::TwoMiB };
-    let page = Region::builder().len(size as usize).align(4096).backing(Backing::Hugetlb(kind));
-    let (mib, free) = (size >> 20, free_pool_pages(size));
-    match page.map() {
-        Ok(_) => format!("{WHY}; a Region can use it: a page of {mib} MiB was had, {free} were free"),
-        // Says how many pages are free, and what to do.
-        Err(e) => format!("{WHY}; a Region could use it, but had none: {e}"),
-    }
-}
-
-/// Free pages of that size in the pool.
-fn free_pool_pages(size: u64) -> u64 {
-    let path = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages", size >> 10);
-    read(&path).and_then(|t| t.parse().ok()).unwrap_or(0)
 }
 
 /// Settings and limits, which are information.
@@ -163,12 +129,6 @@ fn told() -> Vec<(&'static str, String)> {
     let setting =
         |name: &str| format!("{name}={}", chosen(&format!("{THP}/{name}")).unwrap_or_else(|| "not there".to_owned()));
     let mut told = vec![("sysfs", ["enabled", "defrag", "shmem_enabled"].map(setting).join(" "))];
-    let on = multi_sizes();
-    told.push(("mthp", if on.is_empty() { "no size but the default is on".to_owned() } else { on.join(", ") }));
-    let ptes = read(format!("{THP}/khugepaged/max_ptes_none"));
-    told.extend(
-        ptes.map(|n| ("khugepaged", format!("max_ptes_none={n}: 511 lets it turn one resident OS page into 2 MiB"))),
-    );
     for (name, which) in [("RLIMIT_AS", libc::RLIMIT_AS), ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK)] {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: fills the struct.
@@ -176,30 +136,10 @@ fn told() -> Vec<(&'static str, String)> {
         let value = if known { format!("{} MiB", limit.rlim_cur >> 20) } else { "unlimited".to_owned() };
         told.push(("limits", format!("{name} is {value}")));
     }
-    let overcommit = read("/proc/sys/vm/overcommit_memory");
-    told.extend(overcommit.map(|mode| {
-        let counts = if mode == "2" { ": what is mapped counts, touched or not" } else { "" };
-        ("overcommit", format!("vm.overcommit_memory={mode}{counts}"))
-    }));
     let group = match cgroup_left() {
         Some(left) => format!("the control group leaves {} MiB", left >> 20),
         None => "no control group limits this process".to_owned(),
     };
     told.push(("memory", format!("{} MiB available; {group}", meminfo_kib("MemAvailable") >> 10)));
     told
-}
-
-/// Sizes of huge pages that are on besides the default, with their policies.
-fn multi_sizes() -> Vec<String> {
-    let mut sizes: Vec<(u64, String)> = std::fs::read_dir(THP)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            Some((kib, chosen(&format!("{THP}/{name}/enabled")).filter(|policy| policy != "never")?))
-        })
-        .collect();
-    sizes.sort_unstable();
-    sizes.into_iter().map(|(kib, policy)| format!("{kib} KiB {policy}")).collect()
 }

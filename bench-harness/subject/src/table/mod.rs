@@ -40,7 +40,7 @@ const ROW: Workload = Workload {
     series: ALL,
     is_program: false,
     has_floor: true,
-    bound: None,
+    figure: None,
     run: |_, _| Ok(()),
     sizes: &[],
 };
