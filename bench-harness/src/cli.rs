@@ -151,8 +151,11 @@ fn argument(param: &'static Param) -> Arg {
         Kind::Word(words) => format!(": {}", words.join(", ")),
         _ => String::new(),
     };
-    let default =
-        if param.help.contains("[default") { String::new() } else { format!(" [default: {}]", param.default()) };
+    let default = if param.help.contains("[default") {
+        String::new()
+    } else {
+        format!(" [default: {}]", bench_subject::spec::shown(&param.default()))
+    };
     let variable = param.variable.map_or(String::new(), |v| format!(" ({v})"));
     // -1 is a value that is refused, not an option that nobody knows.
     let arg = Arg::new(param.name)
@@ -287,15 +290,14 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     }
 }
 
-/// Prints one line per finding; exit code 1 where something asked for was not had.
+/// Prints one line per finding; exit code 1 where something was not had.
 fn doctor() -> Result<(), Fail> {
     let findings = bench_kernel::doctor::diagnose_here();
     let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level, f.check, f.text)).collect();
     output::show(&lines)?;
     match findings.iter().filter(|f| f.level == PROBLEM).count() {
         0 => Ok(()),
-        1 => Err(Fail::run("one thing that was asked for is not to be had, see above")),
-        n => Err(Fail::run(format!("{n} things that were asked for are not to be had, see above"))),
+        n => Err(Fail::run(format!("{n} of what was tried is not to be had, see above"))),
     }
 }
 

@@ -73,7 +73,7 @@ pub struct Group<'a> {
     /// Its anchor in the page.
     pub id: String,
     pub name: &'a str,
-    /// Its parameters in words, with what tells it apart from others that would be called the same.
+    /// Its parameters in words.
     pub title: String,
     pub series: Series,
     pub measure: Measure,
@@ -134,9 +134,7 @@ pub fn groups(results: &Results) -> Vec<Group<'_>> {
             None => cases.push(vec![case]),
         }
     }
-    let titles: Vec<String> = cases.iter().map(|g| title(g[0], &cases)).collect();
-    let named = cases.into_iter().zip(titles).enumerate();
-    named.map(|(i, (cases, title))| group(i, &cases, title, results.noise_bound)).collect()
+    cases.iter().enumerate().map(|(i, cases)| group(i, cases, results.noise_bound)).collect()
 }
 
 /// The allocators of a file: system malloc, ours, the others in the order of the file, the floor last.
@@ -161,25 +159,7 @@ pub fn ranked(groups: &[Group]) -> Vec<String> {
     allocators(groups).into_iter().filter(|n| n != FLOOR).collect()
 }
 
-/// Parameters in words; those of others that read the same are told apart by what differs in the file.
-fn title(case: &CaseResult, cases: &[Vec<&CaseResult>]) -> String {
-    let same_words = |c: &&CaseResult| {
-        c.spec != case.spec && c.spec.workload == case.spec.workload && c.spec.label() == case.spec.label()
-    };
-    let mut parts = vec![case.spec.label()];
-    for other in cases.iter().map(|g| g[0]).filter(same_words) {
-        for (key, value) in case.spec.params.iter().filter(|(k, v)| other.spec.params.get(*k) != Some(v)) {
-            let text =
-                format!("{} {}", key.replace('_', "-"), value.as_ref().map_or("–".to_owned(), |v| v.to_string()));
-            if !parts.contains(&text) {
-                parts.push(text);
-            }
-        }
-    }
-    parts.join(", ")
-}
-
-fn group<'a>(index: usize, cases: &[&'a CaseResult], title: String, bound: f64) -> Group<'a> {
+fn group<'a>(index: usize, cases: &[&'a CaseResult], bound: f64) -> Group<'a> {
     let (measure, noise) = measure_of(cases, bound);
     let mut entries: Vec<Entry> = cases.iter().map(|case| entry(case, cases, measure)).collect();
     judge(&mut entries, measure, noise.is_some());
@@ -187,7 +167,7 @@ fn group<'a>(index: usize, cases: &[&'a CaseResult], title: String, bound: f64) 
     Group {
         id: format!("m{}", index + 1),
         name: &cases[0].spec.workload,
-        title,
+        title: cases[0].spec.label(),
         series: cases[0].series,
         measure,
         noise,
@@ -338,19 +318,5 @@ mod tests {
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
-    }
-
-    #[test]
-    fn what_has_no_runs_is_no_measurement_and_equal_words_are_told_apart() {
-        let mut other = spec("replace");
-        other.params.insert("seed".to_owned(), Some(bench_subject::spec::Value::Count(7)));
-        let file = results(vec![
-            case(&spec("pair"), "system", WARM, &[]),
-            case(&spec("replace"), "system", WARM, &[1.0]),
-            case(&other, "system", WARM, &[1.0]),
-        ]);
-        let groups = groups(&file);
-        assert_eq!(groups.len(), 2);
-        assert!(groups[0].title.ends_with("seed 42") && groups[1].title.ends_with("seed 7"), "{}", groups[0].title);
     }
 }

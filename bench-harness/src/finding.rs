@@ -36,52 +36,44 @@ pub fn sentences(groups: &[Group]) -> Vec<String> {
     all
 }
 
+/// What is not first, as far as there is any.
 fn rest_of_places(c: &Count) -> String {
     let all = [
-        (Verdict::Level, "level with the fastest in"),
-        (Verdict::Slower, "behind in"),
-        (Verdict::Noisy, "too noisy or too few runs to tell in"),
-        (Verdict::Failed, "failed in"),
+        (Verdict::Level, "level with the fastest"),
+        (Verdict::Slower, "behind"),
+        (Verdict::Noisy, "too noisy or too few runs to tell"),
+        (Verdict::Failed, "failed"),
     ];
-    all.map(|(v, words)| (c.of(v), words))
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, words)| format!(", {words} {n}"))
-        .collect()
+    let said = |(verdict, words)| (c.of(verdict) > 0).then(|| format!(", {words} in {}", c.of(verdict)));
+    all.into_iter().filter_map(said).collect()
 }
 
 /// What, by how much, how sure: against system malloc.
 fn against_base(s: &Standing, groups: &[Group]) -> String {
-    let c = s.verdicts;
+    let (c, name) = (s.verdicts, &s.name);
+    let [faster, level, slower, noisy, failed] =
+        [Verdict::Faster, Verdict::Level, Verdict::Slower, Verdict::Noisy, Verdict::Failed].map(|v| c.of(v));
     let counts = format!(
-        "faster in {}, level in {}, slower in {}, too noisy or too few runs to tell in {}, failed in {}",
-        c.of(Verdict::Faster),
-        c.of(Verdict::Level),
-        c.of(Verdict::Slower),
-        c.of(Verdict::Noisy),
-        c.of(Verdict::Failed)
+        "faster in {faster}, level in {level}, slower in {slower}, too noisy or too few runs to tell in {noisy}, failed in {failed}"
     );
-    let Some(mean) = s.mean else {
-        return match c.total() {
-            0 => format!("{} was measured alone: there is nothing to compare it with", s.name),
-            n => format!(
-                "{} against {BASE} malloc over {}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine would give one",
-                s.name,
-                counted(n, "measurement")
-            ),
-        };
-    };
+    let all = counted(c.total(), "measurement");
     let over = match s.ratios.len() {
-        n if n == c.total() => counted(n, "measurement"),
-        n => format!("the {n} of {} that count", counted(c.total(), "measurement")),
+        _ if c.total() == 0 => return format!("{name} was measured alone: there is nothing to compare it with"),
+        n if n == c.total() => all.clone(),
+        n => format!("the {n} of {all} that count"),
     };
-    format!(
-        "{} does {} the operations per second of {BASE} malloc over {over} ({}{}): {counts}",
-        s.name,
-        text::times(mean.value),
-        sureness(&mean),
-        measures(groups, s)
-    )
+    match s.mean {
+        None => format!(
+            "{name} against {BASE} malloc over {all}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine \
+             would give one"
+        ),
+        Some(mean) => format!(
+            "{name} does {}× the operations per second of {BASE} malloc over {over} ({}{}): {counts}",
+            text::bare_ratio(mean.value),
+            sureness(&mean),
+            measures(groups, s)
+        ),
+    }
 }
 
 fn sureness(r: &Ratio) -> String {

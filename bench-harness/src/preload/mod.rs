@@ -15,7 +15,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bench_subject::record::{Run, Series};
-use bench_subject::spec::{Spec, Value};
+use bench_subject::spec::Spec;
+use serde_json::json;
 
 use crate::fail::Fail;
 use crate::options::Files;
@@ -63,8 +64,8 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let kept = Kept::new(&options.files)?;
     interrupt::watch();
     let words: Vec<_> = std::iter::once(&starter.order.name).chain(&starter.order.arguments).cloned().collect();
-    let program = Value::Word(bench_subject::one_line(&words.join(" ")));
-    let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), Some(program))]) };
+    let program = json!(bench_subject::one_line(&words.join(" ")));
+    let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), program)]) };
     let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
     let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
     let cases = plan::cases(&[entry], &names);
@@ -119,7 +120,7 @@ fn order(options: &Options) -> Result<Order, Fail> {
 fn of_metric(session: &Session, index: usize, metric: &str) -> Vec<CaseResult> {
     let of = |case: &CaseResult| {
         let mut case = CaseResult { failures: Vec::new(), planned: 0, ..case.clone() };
-        case.spec.params.insert("figure".to_owned(), Some(Value::Word(metric.to_owned())));
+        case.spec.params.insert("figure".to_owned(), json!(metric));
         for run in &mut case.runs {
             run.ops_per_sec = run.metrics.get(index).copied().unwrap_or(0.0);
             run.ops = (run.ops_per_sec * run.secs) as u64;
