@@ -8,7 +8,7 @@ use bench_subject::record::Series;
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
-use crate::stats::{LEAST_PAIRS, Ratio, Summary, median, ratio};
+use crate::stats::{LEAST_PAIRS, Ratio, Summary, is_more, median, ratio};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -215,7 +215,7 @@ fn judge(entries: &mut [Entry], measure: Measure, noisy: bool) {
     let ranked: Vec<usize> =
         (0..entries.len()).filter(|&i| !entries[i].is_floor() && entries[i].time.is_some()).collect();
     let speeds: Vec<Vec<(usize, f64)>> = entries.iter().map(|e| measure.speeds(e.case)).collect();
-    let beats = |a: usize, b: usize| ratio(&speeds[a], &speeds[b]).is_some_and(|r| r.is_more());
+    let beats = |a: usize, b: usize| is_more(&speeds[a], &speeds[b]);
     let few = |i: usize| noisy || speeds[i].len() < LEAST_PAIRS;
     let place = |i: usize| {
         let others = || ranked.iter().copied().filter(|&o| o != i);
@@ -238,7 +238,7 @@ fn judge(entries: &mut [Entry], measure: Measure, noisy: bool) {
             None => Verdict::Noisy,
             Some(r) if noisy || r.pairs < LEAST_PAIRS => Verdict::Noisy,
             Some(r) if !r.is_difference() => Verdict::Level,
-            Some(r) if r.is_more() => Verdict::Faster,
+            Some(r) if r.value > 1.0 => Verdict::Faster,
             Some(_) => Verdict::Slower,
         });
     }

@@ -6,34 +6,41 @@ use crate::standings::{Count, Standing, standings};
 use crate::stats::Ratio;
 use crate::text::{self, counted};
 
+/// What all measurements together come to.
+#[derive(Debug)]
+pub struct Finding {
+    pub standings: Vec<Standing>,
+    /// What was found, without a full stop.
+    pub title: String,
+    /// How that stands to system malloc, where the title says how it stands to all.
+    against_base: Option<String>,
+}
+
+impl Finding {
+    pub fn of(groups: &[Group]) -> Finding {
+        let standings = standings(groups);
+        let (title, against_base) = match subject(&standings) {
+            None => ("Nothing was measured that could be compared".to_owned(), None),
+            Some(s) if standings.len() == 2 => (against_base(s, groups), None),
+            Some(s) => {
+                let (first, of) = (s.places.of(Verdict::Faster), counted(s.places.total(), "measurement"));
+                let title = format!("{} is measurably first in {first} of {of}{}", s.name, rest_of_places(&s.places));
+                (title, (standings.len() > 2 && s.verdicts.total() > 0).then(|| against_base(s, groups)))
+            }
+        };
+        Finding { standings, title, against_base }
+    }
+
+    pub fn sentences(&self) -> Vec<String> {
+        [Some(&self.title), self.against_base.as_ref()].into_iter().flatten().map(|s| format!("{s}.")).collect()
+    }
+}
+
 /// The allocator that sentences are about: ours where it takes part, else whoever is first most often.
 pub fn subject(standings: &[Standing]) -> Option<&Standing> {
     let measured = |s: &&Standing| s.places.total() > 0 || s.verdicts.total() > 0;
     let ours = standings.iter().find(|s| s.name == OURS && measured(s));
     ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| s.places.of(Verdict::Faster)))
-}
-
-/// What was found, as a title: without a full stop.
-pub fn title(groups: &[Group]) -> String {
-    let standings = standings(groups);
-    let Some(s) = subject(&standings) else { return "Nothing was measured that could be compared".to_owned() };
-    let rivals = standings.iter().filter(|r| r.name != s.name).count();
-    if rivals == 1 {
-        return against_base(s, groups);
-    }
-    let of = counted(s.places.total(), "measurement");
-    format!("{} is measurably first in {} of {of}{}", s.name, s.places.of(Verdict::Faster), rest_of_places(&s.places))
-}
-
-/// The sentence about all others, and the one about system malloc.
-pub fn sentences(groups: &[Group]) -> Vec<String> {
-    let standings = standings(groups);
-    let Some(s) = subject(&standings) else { return vec![format!("{}.", title(groups))] };
-    let mut all = vec![format!("{}.", title(groups))];
-    if standings.iter().filter(|r| r.name != s.name).count() > 1 && s.verdicts.total() > 0 {
-        all.push(format!("{}.", against_base(s, groups)));
-    }
-    all
 }
 
 /// What is not first, as far as there is any.
@@ -112,9 +119,9 @@ mod tests {
             cases.push(case(&spec("batch"), name, Warm, &speeds[..2]));
         }
         let file = results(cases);
-        let title = title(&figures::groups(&file));
-        assert_eq!(title, "hakmem is measurably first in 1 of 2 measurements, too noisy or too few runs to tell in 1");
-        let all = sentences(&figures::groups(&file));
-        assert!(all[1].contains("over the 1 of 2 measurements that count"), "{all:?}");
+        let found = Finding::of(&figures::groups(&file));
+        let title = "hakmem is measurably first in 1 of 2 measurements, too noisy or too few runs to tell in 1";
+        assert_eq!(found.title, title);
+        assert!(found.sentences()[1].contains("over the 1 of 2 measurements that count"), "{found:?}");
     }
 }

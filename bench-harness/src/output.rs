@@ -54,17 +54,6 @@ pub fn json(value: &impl Serialize) -> Result<String, Fail> {
     Ok(text + "\n")
 }
 
-/// Lines of CSV under a head.
-pub fn csv<'a>(
-    head: impl Iterator<Item = &'a str>,
-    write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>,
-) -> Result<String, Fail> {
-    let mut lines = csv::Writer::from_writer(Vec::new());
-    let written = lines.write_record(head).and_then(|()| write(&mut lines));
-    let bytes = written.map_err(|e| e.to_string()).and_then(|()| lines.into_inner().map_err(|e| e.to_string()));
-    bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(|e| Fail::run(format!("results as CSV: {e}")))
-}
-
 /// Writes to stdout what was asked for. A reader that has gone away, as `head` does, has had what it wanted.
 pub fn show(text: &str) -> Result<(), Fail> {
     let mut stdout = std::io::stdout().lock();

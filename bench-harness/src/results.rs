@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
-use crate::output;
 use crate::stats::median;
 
 pub const SCHEMA: u32 = 1;
@@ -118,7 +117,7 @@ impl CaseResult {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Results {
     /// Always [`SCHEMA`].
     pub schema: u32,
@@ -164,16 +163,8 @@ impl Results {
 
     /// The results before the first run.
     pub fn new(results: Vec<CaseResult>, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
-        Results {
-            schema: SCHEMA,
-            complete: false,
-            planned_runs: results.iter().map(|c| c.planned).sum(),
-            noise_bound,
-            warnings: Vec::new(),
-            machine: machine::describe().probed(),
-            programs,
-            results,
-        }
+        let (planned_runs, machine) = (results.iter().map(|c| c.planned).sum(), machine::describe().probed());
+        Results { schema: SCHEMA, planned_runs, noise_bound, machine, programs, results, ..Results::default() }
     }
 
     /// What holds of runs whatever they took.
@@ -183,10 +174,13 @@ impl Results {
         floored.then(|| "RSS: no less can be told than what the process held before it became the program".to_owned())
     }
 
+    /// A line for each run.
     pub fn csv(&self) -> Result<String, Fail> {
-        let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
-                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
-        output::csv(head.split(' '), |lines| {
+        let lines = || -> Result<String, Box<dyn std::error::Error>> {
+            let mut lines = csv::Writer::from_writer(Vec::new());
+            let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
+                        minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
+            lines.write_record(head.split(' '))?;
             for case in &self.results {
                 for (i, run) in case.runs.iter().enumerate() {
                     let round = case.rounds.get(i).copied().unwrap_or(i);
@@ -198,8 +192,9 @@ impl Results {
                     ))?;
                 }
             }
-            Ok(())
-        })
+            Ok(String::from_utf8(lines.into_inner()?)?)
+        };
+        lines().map_err(|e| Fail::run(format!("results as CSV: {e}")))
     }
 }
 
@@ -251,16 +246,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn results(cases: Vec<CaseResult>) -> Results {
-        Results {
-            schema: SCHEMA,
-            complete: true,
-            planned_runs: 0,
-            noise_bound: crate::noise::bound(),
-            warnings: Vec::new(),
-            machine: Machine::default(),
-            programs: Vec::new(),
-            results: cases,
-        }
+        let noise_bound = crate::noise::bound();
+        Results { schema: SCHEMA, complete: true, noise_bound, results: cases, ..Results::default() }
     }
 
     #[test]

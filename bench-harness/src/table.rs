@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
-use crate::finding;
+use crate::finding::Finding;
 use crate::results::{BASE, CaseResult, Exact, FLOOR, PRELOAD};
 use crate::stats::Summary;
 use crate::text::{self, short};
@@ -49,7 +49,7 @@ pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
 /// All measurements as text, and what they come to.
 pub fn render(groups: &[Group]) -> String {
     let blocks: String = groups.iter().map(|g| block(g) + "\n").collect();
-    blocks + &legend(groups) + "\n" + &finding::sentences(groups).join("\n") + "\n"
+    blocks + &legend(groups) + "\n" + &Finding::of(groups).sentences().join("\n") + "\n"
 }
 
 /// What a reader has to know before believing a figure, a line each.

@@ -39,9 +39,8 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
     })
 }
 
-/// An event loop with a 1 ms timer, which may watch a descriptor as well.
+/// An event loop with a 1 ms timer.
 pub(crate) struct Loop {
-    watched: libc::pollfd,
     start: Instant,
     answered: u32,
     /// How late each tick was answered, in milliseconds.
@@ -50,29 +49,15 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn new() -> Loop {
-        let watched = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
-        Loop { watched, start: Instant::now(), answered: 0, late: Vec::new() }
+        Loop { start: Instant::now(), answered: 0, late: Vec::new() }
     }
 
-    pub(crate) fn watch(&mut self, fd: i32) {
-        self.watched.fd = fd;
-    }
-
-    /// Waits for the descriptor or the next tick, and answers the tick where it is due: how late is noted.
-    pub(crate) fn turn(&mut self) -> io::Result<()> {
+    /// Waits for the next tick and answers it; those that went by meanwhile are answered with it.
+    pub(crate) fn turn(&mut self) {
         let due = TICK * (self.answered + 1);
-        let left = due.saturating_sub(self.start.elapsed());
-        let time = libc::timespec { tv_sec: 0, tv_nsec: left.as_nanos() as libc::c_long };
-        // SAFETY: one descriptor, which is left out where it is -1, and a time.
-        if unsafe { libc::ppoll(&mut self.watched, 1, &time, std::ptr::null()) } < 0 {
-            let e = io::Error::last_os_error();
-            return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
-        }
+        std::thread::sleep(due.saturating_sub(self.start.elapsed()));
         let now = self.start.elapsed();
-        if now >= due {
-            self.late.push((now - due).as_secs_f64() * 1e3);
-            self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
-        }
-        Ok(())
+        self.late.push((now - due).as_secs_f64() * 1e3);
+        self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
     }
 }

@@ -19,10 +19,11 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 use crate::fail::Fail;
 use crate::figures::{self, Group, Verdict};
+use crate::finding::Finding;
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
-use crate::standings::{self, Standing};
-use crate::{finding, text};
+use crate::standings::Standing;
+use crate::text;
 use summary::Matrix;
 
 const STYLE: &str = include_str!("style.css");
@@ -59,14 +60,14 @@ pub fn run(report: &Report) -> Result<(), Fail> {
 
 pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
-    let standings = standings::standings(&groups);
+    let finding = Finding::of(&groups);
+    let standings = &finding.standings;
     let allocators = figures::allocators(&groups);
     let ranked = figures::ranked(&groups);
     let color = |name: &str| color_of(name, &allocators);
-    let title = finding::title(&groups);
-    let sentences = finding::sentences(&groups);
+    let (title, sentences) = (&finding.title, finding.sentences());
     let notes = notes(results, &groups);
-    let chosen = chosen(&standings);
+    let chosen = chosen(standings);
     let matrix = |label, corner| Matrix { label, corner, allocators: &ranked, chosen: &chosen };
     let all: Vec<&Group> = groups.iter().collect();
     let aged: Vec<&Group> =
@@ -92,7 +93,7 @@ pub fn page(results: &Results) -> String {
                     @for note in &notes { p.note { (note) } }
                 }
                 main {
-                    @if let Some(chart) = chart::standings(&standings, &color) { section.card { (chart) } }
+                    @if let Some(chart) = chart::standings(standings, &color) { section.card { (chart) } }
                     section {
                         h2 { "Who wins what" }
                         (matrix("Who wins what", "measurement").draw(&all, &summary::speed))
@@ -113,7 +114,7 @@ pub fn page(results: &Results) -> String {
                     }
                     section {
                         h2 { "Memory" }
-                        @if let Some(sentence) = summary::memory_sentence(&groups, &standings) { p { (sentence) } }
+                        @if let Some(sentence) = summary::memory_sentence(&groups, standings) { p { (sentence) } }
                         (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory))
                         p.key { "MiB resident at most, and what was left at the end (at rest, where it says so). Coloured against the
                                  median of the others; bold: the least." }
@@ -137,9 +138,9 @@ pub fn page(results: &Results) -> String {
 }
 
 /// The chart of the standings as a picture by itself, for the README.
-pub fn picture(groups: &[Group], under: &str) -> String {
+pub fn picture(groups: &[Group], finding: &Finding, under: &str) -> String {
     let allocators = figures::allocators(groups);
-    chart::picture(&standings::standings(groups), &|name| color_of(name, &allocators), STYLE, under)
+    chart::picture(&finding.standings, &|name| color_of(name, &allocators), STYLE, under)
 }
 
 /// What a phone shows at first: ours, and whoever is best without it.
