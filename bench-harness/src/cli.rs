@@ -18,7 +18,7 @@ use crate::plan::Entry;
 use crate::results::FLOOR;
 use crate::session::Request;
 use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
-use crate::suite::{Extent, Wish};
+use crate::suite::Extent;
 use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
@@ -246,9 +246,7 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
     if extent != Extent::Default && options.allocators.is_none() && !missing.is_empty() {
         output::say(&format!("without {}: not built (bench-harness peers build builds them)\n", missing.join(", ")));
     }
-    let series = options.series();
-    let wish = Wish { series: series.as_deref(), runs: options.runs.map(|n| n as usize), only: &all.only };
-    let mut entries = suite::entries(extent, wish)?;
+    let mut entries = suite::entries(extent, &all.only, options.series().as_deref(), options.runs.map(|n| n as usize))?;
     let unbuilt = |e: &Entry| subjects::check_program(&e.spec, allocators.iter().filter(|a| *a != FLOOR)).is_err();
     if entries.iter().any(unbuilt) {
         let why = "not built with every allocator asked for (bench-harness programs build)";

@@ -13,7 +13,7 @@ use clap::Args;
 use crate::fail::Fail;
 use crate::results::FLOOR;
 use crate::subjects::{self, OWN, RIVALS};
-use crate::suite::{self, Extent, Wish};
+use crate::suite::{self, Extent};
 use crate::{output, plan, runner};
 
 /// The part of a workload's quick size that is run.
@@ -36,7 +36,7 @@ pub struct Smoke {
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let all = || OWN.into_iter().chain(RIVALS).map(String::from).collect();
     let allocators: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
-    let mut entries = suite::entries(Extent::Smoke, Wish { only: &smoke.workloads, ..Wish::default() })?;
+    let mut entries = suite::entries(Extent::Smoke, &smoke.workloads, None, None)?;
     subjects::check_names(&allocators, &subjects::known())?;
     for entry in &mut entries {
         entry.scale(SHARE);

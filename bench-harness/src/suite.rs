@@ -44,46 +44,39 @@ pub enum Extent {
     Smoke,
 }
 
-/// What the user wishes of a plan; nothing where it is left to the plan.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Wish<'a> {
-    pub series: Option<&'a [Series]>,
-    pub runs: Option<usize>,
-    pub only: &'a [String],
-}
-
-pub fn entries(extent: Extent, wish: Wish) -> Result<Vec<Entry>, Fail> {
-    if let Some(unknown) = wish.only.iter().find(|n| bench_subject::table::find(n).is_none()) {
+/// The plan, of these workloads or all; of series and runs what is asked for, or what the plan has.
+pub fn entries(
+    extent: Extent,
+    only: &[String],
+    asked: Option<&[Series]>,
+    runs: Option<usize>,
+) -> Result<Vec<Entry>, Fail> {
+    if let Some(unknown) = only.iter().find(|n| bench_subject::table::find(n).is_none()) {
         let known = WORKLOADS.iter().map(|w| w.name).collect::<Vec<_>>().join(", ");
         return Err(Fail::usage(format!("unknown workload {unknown:?}: expected any of {known}")));
     }
     let mut entries = Vec::new();
-    for row in WORKLOADS.iter().filter(|w| wish.only.is_empty() || wish.only.iter().any(|n| n == w.name)) {
-        let wished = |s: &Series| row.series.contains(s) && wish.series.is_none_or(|w| w.contains(s));
-        let mut add = |words: &str, all: &[Series], runs: usize, secs: Option<f64>| {
-            let spec = Spec::of(row, words).map_err(Fail::run)?;
-            let series: Vec<Series> = all.iter().copied().filter(wished).collect();
-            if !series.is_empty() {
-                entries.push(Entry { spec, series, runs: wish.runs.unwrap_or(runs), secs });
-            }
-            Ok(())
+    for row in WORKLOADS.iter().filter(|w| only.is_empty() || only.iter().any(|n| n == w.name)) {
+        let planned = |when: When, most: usize| {
+            let sizes = row.sizes.iter().filter(move |s| s.when == when);
+            sizes.map(move |s| (s.words, s.series, most.min(s.most), Some(s.secs)))
         };
-        let when = if extent == Extent::Full { When::Full } else { When::Quick };
-        for size in row.sizes.iter().filter(|s| s.when == when) {
-            let secs = Some(size.secs);
-            match extent {
-                Extent::Full => add(size.words, size.series, FULL_RUNS.min(size.most), secs)?,
+        let sizes: Vec<_> = match extent {
+            Extent::Default => vec![("", row.series, 5, None)],
+            Extent::Smoke => planned(When::Quick, 1).take(1).map(|s| (s.0, row.series, s.2, None)).collect(),
+            Extent::Full => planned(When::Full, FULL_RUNS).collect(),
+            Extent::Quick => planned(When::Quick, LEAST_PAIRS).collect(),
+        };
+        for (words, mut series, usual, secs) in sizes {
+            if extent == Extent::Quick && asked.is_none() {
                 // In a minute there is no time for more than one series, unless it is asked for.
-                Extent::Quick if wish.series.is_none() => {
-                    add(size.words, &size.series[..1], LEAST_PAIRS.min(size.most), secs)?
-                }
-                Extent::Quick => add(size.words, size.series, LEAST_PAIRS.min(size.most), secs)?,
-                _ => {
-                    // One size of each.
-                    let words = if extent == Extent::Smoke { size.words } else { "" };
-                    add(words, row.series, if extent == Extent::Smoke { 1 } else { 5 }, None)?;
-                    break;
-                }
+                series = &series[..1];
+            }
+            let wished = series.iter().copied().filter(|s| asked.is_none_or(|a| a.contains(s)));
+            let series: Vec<Series> = wished.collect();
+            if !series.is_empty() {
+                let spec = Spec::of(row, words).map_err(Fail::run)?;
+                entries.push(Entry { spec, series, runs: runs.unwrap_or(usual), secs });
             }
         }
     }
@@ -141,7 +134,7 @@ mod tests {
         let names = ["system", "hakmem", "a", "b", "c", "d", "e"].map(str::to_owned);
         for allocators in [&names[..2], &names] {
             for factor in [0.5, 1.0, 4.0, 20.0] {
-                let mut plan = entries(Extent::Quick, Wish::default()).unwrap();
+                let mut plan = entries(Extent::Quick, &[], None, None).unwrap();
                 cut(&mut plan, allocators, factor);
                 let secs = expected_secs(&plan, allocators, factor);
                 let least = plan.iter().all(|e| e.runs == 1);
@@ -159,12 +152,11 @@ mod tests {
     #[test]
     fn wishes_are_heeded() {
         let only = ["pair".to_owned(), "cold-start".to_owned()];
-        let wish = |series, only| Wish { series: Some(series), runs: Some(2), only };
-        let some = entries(Extent::Full, wish(&[Series::Warm], &only)).unwrap();
+        let some = entries(Extent::Full, &only, Some(&[Series::Warm]), Some(2)).unwrap();
         assert!(some.iter().all(|e| e.spec.workload == "pair" && e.runs == 2 && e.series == [Series::Warm]));
-        let aged = entries(Extent::Quick, wish(&[Series::Aged], &[])).unwrap();
+        let aged = entries(Extent::Quick, &[], Some(&[Series::Aged]), None).unwrap();
         assert!(aged.len() > 15 && aged.iter().all(|e| e.series == [Series::Aged]));
-        let none = entries(Extent::Full, wish(&[Series::Warm], &only[1..])).unwrap_err();
+        let none = entries(Extent::Full, &only[1..], Some(&[Series::Warm]), None).unwrap_err();
         assert!(none.line.starts_with("nothing is left"), "{none}");
     }
 }

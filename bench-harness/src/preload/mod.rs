@@ -9,7 +9,6 @@ mod library;
 mod run;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub struct Options {
     files: Files,
     /// The program and its arguments, after --
     #[arg(last = true, required = true, value_name = "PROGRAM")]
-    program: Vec<OsString>,
+    program: Vec<String>,
 }
 
 /// Compares, prints the table and writes the files.
@@ -63,14 +62,15 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let starter = Starter { order: order(options)?, own: own()?, options };
     let kept = Kept::new(&options.files)?;
     interrupt::watch();
-    let words: Vec<_> = std::iter::once(&starter.order.name).chain(&starter.order.arguments).cloned().collect();
-    let program = json!(bench_subject::one_line(&words.join(" ")));
+    let program = json!(bench_subject::one_line(&options.program.join(" ")));
     let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), program)]) };
     let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
     let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
     let cases = plan::cases(&[entry], &names);
     let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
     let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
+    // Figures of an interrupted measurement are worked out anew.
+    session.results.results.retain(|case| case.planned > 0);
     starter.check(&libraries, &mut session)?;
     let left = session.left(false);
     output::say(&format!("estimate: {} for {} runs\n", text::about(session.time_left(&left)), left.len()));
@@ -85,14 +85,8 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
 
 /// What every run is asked; refuses everything that can be known to be wrong beforehand.
 fn order(options: &Options) -> Result<Order, Fail> {
-    let text = |word: &OsString| {
-        let text = word.to_str().map(str::to_owned);
-        text.ok_or_else(|| Fail::usage(format!("{}: expected arguments in UTF-8", word.display())))
-    };
-    let mut words = options.program.iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    let arguments = words.split_off(1);
-    let name = words.remove(0);
-    let program = which::which(&name).map_err(|_| {
+    let (name, arguments) = options.program.split_first().ok_or_else(|| Fail::usage("expected a program"))?;
+    let program = which::which(name).map_err(|_| {
         Fail::usage(format!("{name}: no such program, or not executable; expected one in PATH or a path"))
     })?;
     for expression in &options.metric_from {
@@ -106,9 +100,9 @@ fn order(options: &Options) -> Result<Order, Fail> {
         output::say("LD_PRELOAD of the environment is left out of every run\n");
     }
     Ok(Order {
-        name,
+        name: name.clone(),
         program,
-        arguments,
+        arguments: arguments.to_vec(),
         preload: None,
         stdin: options.stdin.clone(),
         metrics: options.metric_from.clone(),
