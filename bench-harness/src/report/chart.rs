@@ -4,14 +4,12 @@
 //! Every row has two lines: the name, and below it the drawing over the full width with its figures beside it, so that a
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
-use bench_subject::latency::{Latency, Percentiles};
 use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
 use crate::figures::{Entry, Group, Verdict};
-use crate::results::OURS;
 use crate::standings::Standing;
-use crate::stats::{Ratio, median};
+use crate::stats::Ratio;
 use crate::text;
 
 const ROW: f64 = 42.0;
@@ -137,26 +135,9 @@ fn of_group(group: &Group, color: Color, chart: &Chart, of: impl Fn(&Entry) -> O
     draw(chart, &group.entries.iter().filter_map(row).collect::<Vec<_>>(), color)
 }
 
-fn seconds(secs: f64) -> String {
-    text::duration(secs).replace(".00 ", " ").replace(".0 ", " ")
-}
-
-/// A number a logarithmic axis has a place for: what is less than one counts as one.
-fn one_or_more(value: f64) -> f64 {
-    value.max(1.0)
-}
-
-/// Every chart of a measurement: of what spreads from run to run or moves over time. What is one number is in the tables.
+/// The charts of a measurement: of what spreads from run to run. What is one number is in the tables.
 pub fn all(group: &Group, color: Color) -> Vec<Markup> {
-    let all = [
-        time(group, color),
-        ratios(group, color),
-        bound(group, color),
-        latency(group, "allocation", |l| l.alloc, color),
-        latency(group, "free", |l| l.free, color),
-        over_time(group, color),
-    ];
-    all.into_iter().flatten().collect()
+    [time(group, color), ratios(group, color)].into_iter().flatten().collect()
 }
 
 /// Time per operation of each run, and the floor below it.
@@ -164,7 +145,13 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
     let floor = if group.floor.is_some() { " Dashed: the floor, what the harness costs with null." } else { "" };
     let hint = format!("The median, and a pale dot for every run; further left is better.{floor}");
     let (heading, unit) = ("Time per operation", "elapsed time of one operation");
-    let chart = Chart { heading, hint: &hint, unit, line: group.floor, tick: seconds };
+    let chart = Chart {
+        heading,
+        hint: &hint,
+        unit,
+        line: group.floor,
+        tick: |secs| text::duration(secs).replace(".00 ", " ").replace(".0 ", " "),
+    };
     of_group(group, color, &chart, |e| {
         let middle = e.time?.median;
         Some(Row { words: text::duration(middle), dots: e.times.clone(), middle, ..Row::default() })
@@ -179,62 +166,6 @@ fn ratios(group: &Group, color: Color) -> Option<Markup> {
     of_group(group, color, &chart, |e| {
         let r = e.ratio.as_ref()?;
         Some(Row { words: text::ratio(r), middle: r.value, interval: r.interval, ..Row::default() })
-    })
-}
-
-/// What a workload holds against its bound, where it has one.
-fn bound(group: &Group, color: Color) -> Option<Markup> {
-    let bound = group.entries.first()?.case.spec.row()?.bound?;
-    let hint = bound.most.map_or(String::new(), |_| format!("Dashed: the most that is asked of {OURS}."));
-    let chart = Chart {
-        heading: "What this workload is about",
-        hint: &hint,
-        unit: bound.unit,
-        line: bound.most,
-        tick: text::short,
-    };
-    of_group(group, color, &chart, |e| {
-        let (dots, spread, _, verdict) = e.bounded()?;
-        let words = format!("{}{verdict}", text::short(spread.median));
-        Some(Row { words, dots, middle: spread.median, ..Row::default() })
-    })
-}
-
-/// How long single calls take: the median, the tail and the worst; nothing where no latency was sampled.
-fn latency(group: &Group, what: &str, pick: fn(&Latency) -> Percentiles, color: Color) -> Option<Markup> {
-    let heading = format!("Latency of one {what}");
-    let hint = "p50 · p99 · p99.9 · worst; drawn as dots in that order and the bar at the end.";
-    let chart = Chart { heading: &heading, hint, unit: "time of one call", line: None, tick: seconds };
-    of_group(group, color, &chart, |e| {
-        let p = e.case.latency.as_ref().map(pick).filter(|p| p.samples > 0)?;
-        // Below one nanosecond the clock sees nothing.
-        let marks = [p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns].map(|ns| one_or_more(ns as f64) / 1e9);
-        let words = marks.map(seconds).join(" · ");
-        let (dots, interval) = (marks[1..3].to_vec(), Some((marks[0], marks[3])));
-        Some(Row { words, dots, middle: marks[0], interval, ..Row::default() })
-    })
-}
-
-/// How many moments of memory are named beside their dots; of more, only the most and the last.
-const NAMED: usize = 6;
-
-/// What was resident beyond the start at the moments a workload noted; nothing where it noted none.
-fn over_time(group: &Group, color: Color) -> Option<Markup> {
-    let hint = "Resident beyond the start: a pale dot for each moment the workload noted, the last one strong.";
-    let chart =
-        Chart { heading: "Memory over time", hint, unit: "MiB beyond the start", line: None, tick: text::short };
-    of_group(group, color, &chart, |e| {
-        let runs: Vec<_> = e.case.runs.iter().map(|r| &r.memory).filter(|m| !m.is_empty()).collect();
-        let common = runs.iter().map(|m| m.len()).min().filter(|_| !e.is_floor())?;
-        let middle = |i: usize| median(&runs.iter().map(|m| m[i].rss_kib as f64).collect::<Vec<_>>());
-        let kib: Vec<f64> = (0..common).filter_map(middle).collect();
-        let (most, last) = (kib.iter().copied().fold(0.0, f64::max), *kib.last()?);
-        let words = match common {
-            ..=NAMED => kib.iter().map(|k| text::bare_mib(*k)).collect::<Vec<_>>().join(" → ") + " MiB",
-            _ => format!("at most {}, at the end {}", text::mib(most), text::mib(last)),
-        };
-        let dots = kib.iter().map(|k| one_or_more(*k) / 1024.0).collect();
-        Some(Row { words, dots, middle: one_or_more(last) / 1024.0, ..Row::default() })
     })
 }
 
