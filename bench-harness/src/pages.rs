@@ -14,6 +14,7 @@ use crate::figures::{self, Entry, Group, Verdict};
 use crate::finding::Finding;
 use crate::output::{self, Target};
 use crate::results::{BASE, OURS, Results};
+use crate::standings::standings;
 use crate::stats::geometric_mean;
 use crate::{markdown, report, table, text};
 
@@ -67,6 +68,7 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
         let path = root.join(page);
         let text = read(&path)?;
         let filled = fill(&text, |name| match name {
+            "claim" => Ok(claim(&groups)),
             "speed" => Ok(speed(&results, &groups, &finding)?),
             "everything" => Ok(everything(&groups, &finding)),
             "behind" => Ok(behind(&groups)),
@@ -105,6 +107,16 @@ fn machine(results: &Results) -> String {
     let day = text::utc(m.unix_time).and_then(|t| t.split(' ').next().map(str::to_owned)).unwrap_or_default();
     let cpu = m.cpu.replace("(R)", "");
     format!("{day}, {cpu}, {} processors, Linux {}", m.cpus, m.kernel.split('-').next().unwrap_or_default())
+}
+
+/// How fast each allocator is in one figure, the fastest first.
+fn claim(groups: &[Group]) -> String {
+    let standings = standings(groups);
+    let mut means: Vec<_> = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value))).collect();
+    means.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let told: Vec<String> = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).collect();
+    let count = means.first().map_or(0, |(s, _)| s.ratios.len());
+    format!("Operations per second against system malloc, geometric mean of {count} measurements: {}.", told.join(", "))
 }
 
 /// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is

@@ -43,8 +43,8 @@ struct Row {
     dots: Vec<f64>,
     middle: f64,
     interval: Option<(f64, f64)>,
-    /// Whether the words stand above the middle, as its dots leave no room beside them.
-    above: bool,
+    /// Whether the words stand behind the name, as the dots leave no room beside them.
+    headed: bool,
 }
 
 impl Row {
@@ -75,12 +75,6 @@ fn beside(low: f64, high: f64, figures: &str, y: f64) -> Markup {
     }
 }
 
-/// Figures right above a mark among many dots, clear of the row's name.
-fn above(at: f64, figures: &str, y: f64) -> Markup {
-    let (x, anchor) = if at < 55.0 { (at.max(30.0), "start") } else { (at, "end") };
-    html! { text.value x=(across(x)) y=(y + 12.0) text-anchor=(anchor) { (figures) } }
-}
-
 /// The chart with its heading and a line that says how to read it; nothing without rows or without a positive value.
 fn draw(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
     let drawing = drawing(chart, rows, color)?;
@@ -101,7 +95,10 @@ fn drawing(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
         let places = r.all().map(|v| log.place(v));
         let (low, high) = places.fold((100.0, 0.0), |(l, h), p| (p.min(l), p.max(h)));
         html! {
-            text.name x="0" y=(y + 12.0) { (text::short_name(&r.name)) }
+            text.name x="0" y=(y + 12.0) {
+                (text::short_name(&r.name))
+                @if r.headed { tspan.value dx="8" { (r.words) } }
+            }
             @for dot in &r.dots { circle class={ "each c" (class) } cx=(at(*dot)) cy=(y + MIDDLE) r="4" {} }
             @if let Some((l, h)) = r.interval {
                 line class={ "interval c" (class) } x1=(at(l)) x2=(at(h)) y1=(y + MIDDLE) y2=(y + MIDDLE) {}
@@ -110,7 +107,7 @@ fn drawing(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
                 }
             }
             circle class={ "point c" (class) } cx=(at(r.middle)) cy=(y + MIDDLE) r="5.5" {}
-            (if r.above { above(log.place(r.middle), &r.words, y) } else { beside(low, high, &r.words, y) })
+            @if !r.headed { (beside(low, high, &r.words, y)) }
         }
     };
     Some(html! {
@@ -174,11 +171,11 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
     let rated = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?)));
     let row = |(s, mean): (&Standing, &Ratio)| Row {
         name: s.name.clone(),
-        words: format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
+        words: format!("{}, fastest in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
         dots: s.ratios.clone(),
         middle: mean.value,
         interval: mean.interval,
-        above: !s.ratios.is_empty(),
+        headed: !s.ratios.is_empty(),
     };
     let mut rows: Vec<Row> = rated.map(row).collect();
     rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
@@ -186,9 +183,8 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
 }
 
 const STANDINGS: Chart = Chart {
-    heading: "Against system malloc",
-    hint: "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further right \
-           is better.",
+    heading: "Speed against system malloc",
+    hint: "Pale: each measurement that counts. Strong: their geometric mean with its 95 % interval. Right of the dashed line: faster.",
     unit: "times system malloc's operations per second",
     line: Some(1.0),
     tick: text::tick,
