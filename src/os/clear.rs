@@ -16,20 +16,36 @@ const AT_ONCE: usize = 1 << 20;
 /// Blocks cleared since one was found that had pages without memory. Only a hint: Relaxed.
 static FILLED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes `len` bytes at `start` zero. Pages that are not resident stay so, unless they are few or the kernel does not say.
+/// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, unless they are few or the kernel
+/// does not say.
 ///
 /// # Safety
 /// The bytes are the caller's to write, in private anonymous memory.
 #[inline]
-pub(crate) unsafe fn clear(start: *mut u8, len: usize) {
+pub(crate) unsafe fn clear(start: *mut u8, len: usize) -> *mut u8 {
+    if len >= LEAST {
+        // SAFETY: the caller's promise.
+        return unsafe { clear_long(start, len) };
+    }
+    // SAFETY: as above.
+    unsafe { start.write_bytes(0, len) };
+    start
+}
+
+/// # Safety
+/// As for [`clear`].
+#[cold]
+#[inline(never)]
+unsafe fn clear_long(start: *mut u8, len: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
     unsafe {
-        if len >= LEAST && is_asked(FILLED.fetch_add(1, Relaxed)) {
+        if is_asked(FILLED.fetch_add(1, Relaxed)) {
             sys::preserve_errno(|| clear_resident(start, len));
         } else {
             start.write_bytes(0, len);
         }
     }
+    start
 }
 
 /// Whether the kernel is asked about a block, after `filled` that were resident as a whole or not asked about.
@@ -39,8 +55,6 @@ fn is_asked(filled: u32) -> bool {
 
 /// # Safety
 /// As for [`clear`].
-#[cold]
-#[inline(never)]
 unsafe fn clear_resident(start: *mut u8, len: usize) {
     let page = sys::page_size();
     let end = start as usize + len;

@@ -119,7 +119,7 @@ impl ClassStats {
 /// Large blocks.
 ///
 /// ```
-/// let large = hakmem_alloc::stats_quick().huge;
+/// let large = hakmem_alloc::stats_quick().large;
 /// println!("{} blocks above 1 MiB; {} bytes cached", large.live_blocks, large.cached_bytes);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -184,8 +184,11 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
     Some(heap)
 }
 
-/// Lists an idle heap, where the next thread finds it. Its thread is gone, it is in no list, and the caller holds no heap's lock.
-pub(crate) fn publish_idle(heap: HeapRef) {
+/// Lists an idle heap, where the next thread finds it. The caller holds no heap's lock.
+///
+/// # Safety
+/// The heap's thread is gone or uses it no more, and it is in no list: else two threads get it.
+pub(crate) unsafe fn publish_idle(heap: HeapRef) {
     IDLE_HEAPS.lock().push(heap);
     IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
 }
@@ -317,9 +320,11 @@ pub(crate) fn fork_lock() -> &'static Lock {
     IDLE_HEAPS.raw()
 }
 
-/// In the child of a fork: makes every heap but `keep` and the threadless one idle. Only the forking thread exists, and the
-/// registry's lock has been reset.
-pub(crate) fn rebuild_idle(keep: Option<HeapRef>) {
+/// In the child of a fork: makes every heap but `keep` and the threadless one idle.
+///
+/// # Safety
+/// Only the calling thread exists, its heap is `keep`, and the registry's lock has been reset.
+pub(crate) unsafe fn rebuild_idle(keep: Option<HeapRef>) {
     let mut idle = IDLE_HEAPS.lock();
     (idle.warm, idle.cold) = (None, None);
     let mut count = 0;

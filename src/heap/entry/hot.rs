@@ -214,8 +214,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
         size
     };
     // SAFETY: the block is ours, and holds `size` bytes.
-    unsafe { clear(fresh.ptr, dirty) };
-    fresh.ptr
+    unsafe { clear(fresh.ptr, dirty) }
 }
 
 /// Frees a block by its layout.

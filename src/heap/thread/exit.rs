@@ -62,10 +62,12 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     maintain::wake();
 }
 
-/// In the child of a fork: the one thread, whose heap is `mine` if any, has another number than in the parent, and no other
-/// thread exists that could end. With `all_go` the caller gives up all other heaps; else the threads of queued heaps count as
-/// gone.
-pub(crate) fn after_fork(mine: Option<HeapRef>, all_go: bool) {
+/// In the child of a fork: the one thread has another number than in the parent, and no other thread exists that could end. With
+/// `all_go` the caller gives up all other heaps; else the threads of queued heaps count as gone.
+///
+/// # Safety
+/// Only the calling thread exists, and its heap is `mine`, if it has one.
+pub(crate) unsafe fn after_fork(mine: Option<HeapRef>, all_go: bool) {
     for heap in registry::all().filter(|heap| heap.ending.has_begun()) {
         // Others are not written: the heap's page stays the parent's.
         match mine == Some(heap) {

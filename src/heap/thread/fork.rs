@@ -143,7 +143,8 @@ unsafe extern "C" fn child() {
     checked::after_fork();
     guarded::after_fork();
     let mine = tls::current();
-    exit::after_fork(mine, FREEZE.is_forker());
+    // SAFETY: this is the only thread.
+    unsafe { exit::after_fork(mine, FREEZE.is_forker()) };
     maintain::after_fork();
     pages::forked();
     if !FREEZE.is_forker() {
@@ -170,7 +171,8 @@ unsafe extern "C" fn child() {
             TORN.fetch_add(1, Ordering::Relaxed);
         }
     }
-    registry::rebuild_idle(mine);
+    // SAFETY: this is the only thread, and the locks were reset above.
+    unsafe { registry::rebuild_idle(mine) };
     attach::after_fork();
     ahead::after_fork();
 }

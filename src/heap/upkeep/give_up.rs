@@ -29,7 +29,8 @@ pub(crate) unsafe fn give_up(heap: HeapRef) {
     );
     budget::show(&mut held);
     let errands = drain::release(held);
-    registry::publish_idle(heap);
+    // SAFETY: the caller gave it up, and it was in no list while its thread used it.
+    unsafe { registry::publish_idle(heap) };
     errands.run();
 }
 
