@@ -99,13 +99,6 @@ mod tests {
 
     const BLOCK: usize = 3 << 20;
 
-    fn resident(addr: usize) -> usize {
-        let mut pages = std::vec![0; BLOCK / 4096];
-        sys::mincore(addr, BLOCK, &mut pages).expect("mapped");
-        let pages = pages.get(..BLOCK / sys::page_size()).expect("larger pages");
-        pages.iter().filter(|page| **page & 1 != 0).count()
-    }
-
     /// Zeroes all but some bytes at either end of a block in which `written` pages have been written. Returns how many are
     /// resident after.
     fn cleared(written: &[usize]) -> usize {
@@ -120,7 +113,7 @@ mod tests {
                 .for_each(|at| start.add(at * page).write_bytes(7, page));
             start.add(BLOCK - 9).write_bytes(7, 9);
             clear_resident(start.add(5), BLOCK - 10);
-            let after = resident(map.addr);
+            let after = fake::resident(map.addr, BLOCK) / page;
             let bytes = core::slice::from_raw_parts(start, BLOCK);
             let (ends, middle) = (&bytes[..5], &bytes[5..BLOCK - 5]);
             assert!(middle.iter().all(|byte| *byte == 0));

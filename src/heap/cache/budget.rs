@@ -113,35 +113,32 @@ impl Share {
 /// by what it learnt: all on the stack, where other threads find them while the heap's own sleeps; in the bin, where they do
 /// not, half as many as are live, so that it runs empty with the class.
 pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let amount = amount(heap);
-        let (live, all) = (live(heap), all_free(heap));
-        heap.slack.saw(amount, live, all);
-        let bound = bound(heap);
-        if amount <= bound {
-            return Share::ALL;
-        }
-        let live = heap.out_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
-        // A stack holds far less than this, so that clamping changes nothing.
-        let live = u32::try_from(live).unwrap_or(u32::MAX);
-        if amount <= bound + believed(heap) {
-            return Share {
-                bin: live / 2,
-                ..Share::ALL
-            };
-        }
-        // Blocks in the bin are no reason to keep as many more, and a few of the largest runs are much.
-        let is_much = size_class::is_run(class) && first_limit(class) == 0;
-        let most = if is_much { 0 } else { FEW };
-        let few = live
-            .saturating_sub(Bin::count(heap.heap(), class) as u32)
-            .min(most);
-        let most = (live / LIVE_SHARE as u32).max(few);
-        Share {
-            bin: most,
-            stack: most,
-        }
+    let amount = amount(heap);
+    let (live, all) = (live(heap), all_free(heap));
+    heap.slack.saw(amount, live, all);
+    let bound = bound(heap);
+    if amount <= bound {
+        return Share::ALL;
+    }
+    let live = heap.out_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
+    // A stack holds far less than this, so that clamping changes nothing.
+    let live = u32::try_from(live).unwrap_or(u32::MAX);
+    if amount <= bound + believed(heap) {
+        return Share {
+            bin: live / 2,
+            ..Share::ALL
+        };
+    }
+    // Blocks in the bin are no reason to keep as many more, and a few of the largest runs are much.
+    let is_much = size_class::is_run(class) && first_limit(class) == 0;
+    let most = if is_much { 0 } else { FEW };
+    // SAFETY: the lock is held. If the bin is another thread's, the count may be off by what that does at the moment.
+    let in_bin = unsafe { Bin::count(heap.heap(), class) } as u32;
+    let few = live.saturating_sub(in_bin).min(most);
+    let most = (live / LIVE_SHARE as u32).max(few);
+    Share {
+        bin: most,
+        stack: most,
     }
 }
 

@@ -33,6 +33,20 @@ pub(crate) fn send_home(heap: &mut HeldHeap, class: usize, most: u32, sorter: &m
     }
 }
 
+/// Sends a batch home of what the stack holds beyond `keep` blocks, and counts it as returned. Returns how many went.
+pub(crate) fn send_surplus(
+    heap: &mut HeldHeap,
+    class: usize,
+    keep: u32,
+    sorter: &mut Sorter,
+) -> u32 {
+    let surplus = heap.stacks[class].blocks - keep;
+    let gone = send_home(heap, class, surplus, sorter);
+    let stack = &mut heap.stacks[class];
+    stack.walked = stack.walked.saturating_add(gone);
+    gone
+}
+
 /// Bounds a class whose stack grew through the inbox. [`first_limit`] blocks stay whatever the heap holds: its thread seems to
 /// need blocks, and each message would otherwise go home by itself.
 pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
@@ -45,13 +59,8 @@ pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sor
     let keep = limit.min(share.stack).max(least);
     let before = heap.stacks[class].blocks.min(limit);
     let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
-    while heap.stacks[class].blocks > keep.max(until) {
-        let surplus = heap.stacks[class].blocks - keep;
-        let gone = send_home(heap, class, surplus, sorter);
-        if gone == 0 {
-            break;
-        }
-        heap.stacks[class].walked = heap.stacks[class].walked.saturating_add(gone);
+    while heap.stacks[class].blocks > keep.max(until) && send_surplus(heap, class, keep, sorter) > 0
+    {
     }
     if share.stack < limit {
         let gone = before.saturating_sub(heap.stacks[class].blocks);
@@ -176,7 +185,6 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         budget::looked(heap);
         stack::shrink_empties(heap);
     }
-
     shrunk
 }
 

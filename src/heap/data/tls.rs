@@ -290,7 +290,7 @@ pub(crate) fn may_return_to_free(front: *mut Front) -> bool {
     stage == ENDED + FREES
 }
 
-/// The calling thread's heap; null if it has none.
+/// The calling thread's heap, if it has one.
 pub(crate) fn current() -> Option<HeapRef> {
     let front = get();
     if is_empty(front) || is_dead(front) {

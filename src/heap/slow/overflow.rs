@@ -1,7 +1,7 @@
 //! What a free does if its bin is full.
 
 use crate::base::size_class;
-use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
+use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -139,12 +139,10 @@ unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
         let before = heap.stacks[class].blocks.min(limit);
         let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
         while heap.stacks[class].blocks > keep.max(until) {
-            let surplus = heap.stacks[class].blocks - keep;
-            let gone = send_home(heap, class, surplus, sorter);
+            let gone = send_surplus(heap, class, keep, sorter);
             if gone == 0 {
                 break;
             }
-            heap.stacks[class].walked = heap.stacks[class].walked.saturating_add(gone);
             idle_owners::homed(heap.heap(), class, gone);
             if sorter.has_any() {
                 // There are foreign blocks among them: more at once make fuller messages.

@@ -3,6 +3,7 @@
 use crate::base::size_class;
 use crate::base::tuning::holes as tuning;
 use crate::base::units::SLOT;
+use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::holes::{Going, TOGETHER, When};
 use crate::heap::data::{registry, rest};
@@ -50,19 +51,18 @@ fn some(heap: HeapRef, when: When) -> Piece {
     }
     let (going, count) = (state.going, state.count);
     show(&mut held);
-    drain::release(held).run();
-    if !mine {
-        return Piece::NOTHING;
+    let mut errands = drain::release(held);
+    let mut bytes = 0;
+    if mine && count > 0 {
+        let mut gone = [0; TOGETHER];
+        for (gone, going) in gone.iter_mut().zip(&going[..count]) {
+            // SAFETY: the slab is out of its heap's lists until `finish`, and no lock is held.
+            *gone = unsafe { purge(going) };
+        }
+        bytes = finish(heap, &gone, &mut errands);
     }
-    if count == 0 {
-        return Piece { more, bytes: 0 };
-    }
-    let mut gone = [0; TOGETHER];
-    for (gone, going) in gone.iter_mut().zip(&going[..count]) {
-        // SAFETY: the slab is out of its heap's lists until `finish`, and no lock is held.
-        *gone = unsafe { purge(going) };
-    }
-    let bytes = finish(heap, &gone);
+    // Only now: what is going is in no list meanwhile.
+    errands.run();
     Piece { more, bytes }
 }
 
@@ -88,7 +88,7 @@ unsafe fn purge(going: &Going) -> Pages {
 }
 
 /// Puts the slabs whose pages were going, of which `gone` went, back into their lists. Returns the bytes.
-fn finish(heap: HeapRef, gone: &[Pages; TOGETHER]) -> usize {
+fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands) -> usize {
     let mut bytes = 0;
     let mut held = heap.lock();
     let count = core::mem::take(&mut held.holes.count);
@@ -116,7 +116,7 @@ fn finish(heap: HeapRef, gone: &[Pages; TOGETHER]) -> usize {
         // A thread that took a look meanwhile did not see them.
         slabs::note_idle_classes(&held);
     }
-    drain::release(held).run();
+    errands.add(drain::release(held));
     bytes
 }
 
