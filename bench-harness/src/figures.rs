@@ -6,9 +6,9 @@
 
 use bench_subject::record::Series;
 
-use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
 use crate::stats::{LEAST_PAIRS, Ratio, Summary, is_more, median, ratio};
+use crate::{noise, workloads};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -95,10 +95,10 @@ impl Entry<'_> {
     }
 
     /// What the workload notes beside its speed, if it does, with its unit.
-    pub fn figure(&self) -> Option<(Summary, &'static str)> {
+    pub fn figure(&self) -> Option<(Summary, &'static String)> {
         let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
         let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        Some((found, self.case.spec.row()?.figure?))
+        Some((found, workloads::find(&self.case.spec.workload)?.figure.as_ref()?))
     }
 }
 
@@ -167,7 +167,7 @@ fn group<'a>(index: usize, cases: &[&'a CaseResult], bound: f64) -> Group<'a> {
     Group {
         id: format!("m{}", index + 1),
         name: &cases[0].spec.workload,
-        title: cases[0].spec.label(),
+        title: workloads::label(&cases[0].spec),
         series: cases[0].series,
         measure,
         noise,

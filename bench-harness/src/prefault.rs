@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use bench_kernel::{Experiment, Row, median, row};
 use bench_subject::record::{Order, Run, Series};
-use bench_subject::spec::Spec;
 use serde_json::json;
 
 use crate::results::{CaseResult, OURS};
-use crate::{runner, subjects};
+use crate::{runner, subjects, workloads};
 
 pub const PREFAULT: Experiment = Experiment {
     name: "prefault",
@@ -49,8 +48,7 @@ fn cases(quick: bool) -> Result<Vec<Case>, String> {
                 continue;
             }
             for (series, prewarm) in [(Series::Cold, 0), (Series::Warm, superslabs)] {
-                let line = format!("{line} --prewarm {prewarm}");
-                let spec = Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None)?;
+                let spec = workloads::of(&format!("{line} --prewarm {prewarm}"))?;
                 cases.push(Case { policy, thp, order: Order { spec, series }, runs: Vec::new() });
             }
         }

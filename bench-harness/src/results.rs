@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
 use crate::stats::median;
+use crate::workloads;
 
 pub const SCHEMA: u32 = 1;
 
@@ -185,7 +186,7 @@ impl Results {
                 for (i, run) in case.runs.iter().enumerate() {
                     let round = case.rounds.get(i).copied().unwrap_or(i);
                     lines.serialize((
-                        (&case.spec.workload, case.spec.label(), &case.allocator, case.series.name(), round),
+                        (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series.name(), round),
                         (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
                         (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
                         (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
@@ -201,7 +202,7 @@ impl Results {
 /// Makes a failure of every run of a program whose checksum is not that of the workload's first run, which is system malloc's
 /// unless it was asked otherwise.
 pub fn compare_checksums(results: &mut [CaseResult]) {
-    for group in results.chunk_by_mut(|a, b| a.spec == b.spec).filter(|g| g[0].spec.is_program()) {
+    for group in results.chunk_by_mut(|a, b| a.spec == b.spec).filter(|g| g[0].spec.program().is_some()) {
         let Some(right) = group.iter().flat_map(|c| &c.runs).find_map(|r| r.checksum) else { continue };
         for case in group {
             while let Some(at) = case.runs.iter().position(|r| r.checksum != Some(right)) {
@@ -217,11 +218,10 @@ pub fn compare_checksums(results: &mut [CaseResult]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use bench_subject::table;
 
     /// The workload of that name at its defaults.
     pub(crate) fn spec(name: &str) -> Spec {
-        Spec::new(table::find(name).unwrap())
+        workloads::find(name).unwrap().usual()
     }
 
     /// A result made up for a test: so many millions of operations per second in each run, a run a round.

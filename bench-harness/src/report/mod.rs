@@ -23,7 +23,7 @@ use crate::finding::Finding;
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
 use crate::standings::Standing;
-use crate::text;
+use crate::{text, workloads};
 use summary::Matrix;
 
 const STYLE: &str = include_str!("style.css");
@@ -122,7 +122,7 @@ pub fn page(results: &Results) -> String {
                     @for name in &names {
                         section.workload {
                             h2 { (name) }
-                            p.dim { (bench_subject::table::find(name).map_or("", |w| w.about)) }
+                            p.dim { (workloads::find(name).map_or("", |w| &w.about)) }
                             @for group in groups.iter().filter(|g| g.name == *name) {
                                 (sections::measurement(group, &color))
                             }

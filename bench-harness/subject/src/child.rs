@@ -8,12 +8,13 @@ use crate::one_line;
 use crate::program::{self, Prepare};
 use crate::raw::RawAllocator;
 use crate::record::{Order, Run};
+use crate::workloads;
 
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
-    let spec = order.spec.clone().filled();
-    let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
+    let spec = &order.spec;
+    let run = workloads::find(&spec.workload).ok_or_else(|| format!("unknown workload {:?}", spec.workload))?;
     let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
-    (row.run)(&spec, &mut bench)?;
+    run(spec, &mut bench)?;
     bench.done()
 }
 
@@ -28,7 +29,7 @@ pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let answer = match order.strip_prefix("paths ") {
-        Some(order) => crate::workloads::paths::child(alloc, order),
+        Some(order) => workloads::paths::child(alloc, order),
         None => serde_json::from_str(&order)
             .map_err(|e| format!("the order is not what this version understands: {e}"))
             .and_then(|order| run(alloc, &order))

@@ -32,13 +32,9 @@ pub fn set_prepare(prepare: Option<Prepare>) {
 
 /// In the child: prepares, works inside the clock, and answers what came of it.
 pub fn run(spec: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let name = &spec.workload;
-    let prepare = PREPARE
-        .get()
-        .and_then(|p| *p)
-        .ok_or_else(|| format!("{name} is not in this executable: it needs bench-harness programs build"))?;
+    let prepare = PREPARE.get().copied().flatten().ok_or("real programs are in executables of their own")?;
     bench.start()?;
-    let work = prepare(name.trim_start_matches("program-"), spec.share("scale"))?;
+    let work = prepare(spec.program().unwrap_or_default(), spec.share("scale"))?;
     let mut outcome = Err("the work was not done".to_owned());
     bench.timed(|| {
         outcome = work();

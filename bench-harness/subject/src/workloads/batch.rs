@@ -16,8 +16,9 @@ use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-pub fn max_size(s: &Spec) -> usize {
-    if s.size("max-size") == 0 { s.size("size") } else { s.size("max-size") }
+/// Bytes of the largest block.
+fn max_size(s: &Spec) -> usize {
+    s.size("size").max(s.size("max-size"))
 }
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! What is done with an allocator. `table` has a row for each workload; the files here do them.
+//! What is done with an allocator. The harness's table has a row for each workload; the files here do them.
 //!
 //! Allocations that are refused are counted by the boundary (`raw`), blocks that lost their contents by `blocks`: a workload
 //! goes on with an empty slot.
@@ -20,3 +20,43 @@ pub mod producer_consumer;
 pub mod random_mixed;
 pub mod replace;
 pub mod thread_churn;
+
+use crate::bench::Bench;
+use crate::program;
+use crate::spec::Spec;
+
+/// What a workload does, by its name.
+pub fn find(name: &str) -> Option<fn(&Spec, &mut Bench) -> Result<(), String>> {
+    Some(match name {
+        "random-mixed" => random_mixed::run,
+        "pair" => few::pair,
+        "batch" => batch::run,
+        "replace" => replace::replace,
+        "burst" => replace::burst,
+        "huge" => huge::run,
+        "cache-sets" => few::cache_sets,
+        "grow-vec" => grow_vec::run,
+        "growth" => growth::run,
+        "fragmentation" => fragmentation::run,
+        "cold-start" => few::cold_start,
+        "producer-consumer" => producer_consumer::run,
+        "hand-over" => hand_over::run,
+        "thread-churn" => thread_churn::run,
+        "false-sharing" => false_sharing::run,
+        "medium" => medium::run,
+        "histogram" => histogram::run,
+        "keepers" => keepers::run,
+        "idle-return" => few::idle_return,
+        "memory-sparse" => memory::sparse,
+        "memory-threads" => memory::threads,
+        "memory-churn" => memory::churn,
+        "memory-phases" => memory::phases,
+        "memory-idle" => memory::idle,
+        "memory-shrink" => memory::shrink,
+        "memory-aligned" => memory::aligned,
+        "memory-grow" => memory::grow,
+        "memory-survivors" => memory::survivors,
+        name if name.starts_with("program-") => program::run,
+        _ => return None,
+    })
+}

@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn the_prefault_pass_is_a_tenth_unless_told() {
-        let of = |line: &str| Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None).map(|s| prefault(&s));
-        assert_eq!(of("random-mixed 1000 256 42"), Ok(100));
-        assert_eq!(of("random-mixed 1000 256 42 --prefault 0"), Ok(0));
-        assert!(of("random-mixed 1000 256 0").unwrap_err().starts_with("seed 0:"));
-        assert!(of("random-mixed 1 1 1 20 19").unwrap_err().contains("sizes 20 to 19"));
+        let of = |prefault: u64| {
+            let params = [("cycles", 1000), ("prefault", prefault)].map(|(name, n)| (name.to_owned(), n.into()));
+            super::prefault(&Spec { params: params.into(), ..Spec::default() })
+        };
+        assert_eq!((of(u64::MAX), of(0)), (100, 0));
     }
 }

@@ -11,7 +11,7 @@ use crate::rng::XorShift64;
 use crate::spec::Spec;
 
 /// The most blocks of one thread: they live on its stack.
-pub const MOST: usize = 1024;
+const MOST: usize = 1024;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (count, blocks, threads) = (s.n("count"), s.size("blocks"), s.size("threads"));
