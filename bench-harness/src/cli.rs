@@ -8,6 +8,7 @@ use bench_kernel::doctor::PROBLEM;
 use bench_subject::one_line;
 use bench_subject::spec::Spec;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use itertools::Itertools;
 
 use crate::exact::TOOLS;
 use crate::fail::Fail;
@@ -260,17 +261,13 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let experiment = experiment.ok_or_else(|| Fail::usage(format!("unknown experiment {:?}", asked.name)))?;
     let machine = crate::machine::describe().probed();
     let start = Instant::now();
+    let bytes = if asked.quick { experiment.quick_bytes } else { experiment.bytes };
     if !asked.no_host_warm {
-        host_warm::warm(2 * (experiment.bytes)(asked.quick) as u64, std::time::Duration::from_secs(60));
+        host_warm::warm(2 * bytes as u64, std::time::Duration::from_secs(60));
     }
-    let rows = (experiment.rows)(asked.quick, &|text| output::say(&format!("{}: {text}\n", experiment.name)))
-        .map_err(Fail::run)?;
-    let mut columns: Vec<String> = Vec::new();
-    for key in rows.iter().flat_map(|r| r.keys()) {
-        if !columns.contains(key) {
-            columns.push(key.clone());
-        }
-    }
+    let say = |text: &str| output::say(&format!("{}: {text}\n", experiment.name));
+    let rows = (experiment.rows)(bytes, &say).map_err(Fail::run)?;
+    let columns = rows.iter().filter_map(|r| r.as_object()).flat_map(|r| r.keys()).unique().cloned().collect_vec();
     let lines = rows.iter().map(|r| columns.iter().map(|c| bench_kernel::cell(r.get(c))).collect()).collect();
     output::show(&(crate::table::plain(&columns, lines, columns.len()) + experiment.explained + "\n"))?;
     output::say(&format!("{:.0} s\n", start.elapsed().as_secs_f64()));

@@ -41,11 +41,7 @@ struct Row {
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
     subjects::check_tools("paths", &exact::TOOLS[..1])?;
-    let read = |path: &PathBuf| {
-        let refuse = |e| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
-        std::fs::read_to_string(path).map_err(refuse)
-    };
-    let kept = paths.check.as_ref().map(read).transpose()?;
+    let kept = paths.check.as_deref().map(output::read).transpose()?;
     let target = paths.write.as_deref().map(Target::new).transpose()?;
     let spec = WORKLOADS[0].usual();
     let own = subjects::OWN.map(|name| CaseResult::new(spec.clone(), name, Series::Warm));

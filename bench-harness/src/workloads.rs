@@ -308,7 +308,8 @@ mod tests {
         assert_eq!(names.len(), WORKLOADS.len());
         for row in WORKLOADS.iter() {
             let name = &row.name;
-            assert!(bench_subject::workloads::find(name).is_some(), "{name}: nothing does it");
+            let is_done = bench_subject::workloads::find(name).is_some();
+            assert!(is_done || row.usual().program().is_some(), "{name}: nothing does it");
             assert!(row.params.is_sorted_by_key(|p| p.option), "{name}: places come first");
             assert!(row.params.iter().filter(|p| p.longer).count() <= 1 && row.about.len() > 20, "{name}");
             assert!(row.params.iter().all(|p| p.says.is_empty() || p.says.len() == p.words.len()), "{name}");

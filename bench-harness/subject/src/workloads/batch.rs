@@ -9,12 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::bench::Bench;
-use crate::blocks::verify;
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 /// Bytes of the largest block.
 fn max_size(s: &Spec) -> usize {

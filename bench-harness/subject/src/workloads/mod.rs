@@ -21,12 +21,23 @@ pub mod random_mixed;
 pub mod replace;
 pub mod thread_churn;
 
-use crate::bench::Bench;
-use crate::program;
-use crate::spec::Spec;
+use prelude::{Bench, Spec};
 
-/// What a workload does, by its name.
-pub fn find(name: &str) -> Option<fn(&Spec, &mut Bench) -> Result<(), String>> {
+/// What most workloads use.
+mod prelude {
+    pub use crate::bench::Bench;
+    pub use crate::blocks::*;
+    pub use crate::memory::Table;
+    pub use crate::raw::RawAllocator;
+    pub use crate::rng::XorShift64;
+    pub use crate::spec::Spec;
+}
+
+/// What is done: an error where it cannot be, or came out wrong.
+pub type Work = fn(&Spec, &mut Bench) -> Result<(), String>;
+
+/// The work of that name; that of real programs is in executables of their own.
+pub fn find(name: &str) -> Option<Work> {
     Some(match name {
         "random-mixed" => random_mixed::run,
         "pair" => few::pair,
@@ -56,7 +67,6 @@ pub fn find(name: &str) -> Option<fn(&Spec, &mut Bench) -> Result<(), String>> {
         "memory-aligned" => memory::aligned,
         "memory-grow" => memory::grow,
         "memory-survivors" => memory::survivors,
-        name if name.starts_with("program-") => program::run,
         _ => return None,
     })
 }

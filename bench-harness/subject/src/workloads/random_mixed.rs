@@ -4,12 +4,8 @@
 //! draw picks a slot, frees it when full and fills it when empty. One operation is one allocation or one free.
 //! The size is 16 + (r & 0x3FF) of the same draw that picked the slot, as in the reference program.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, release, verify};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
+use super::prelude::*;
 use crate::rng::XorShift32;
-use crate::spec::Spec;
 
 /// What the reference program adds to the seed of its prefault pass.
 const PREFAULT_SEED: u32 = 0xDEAD_BEEF;
