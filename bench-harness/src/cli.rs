@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use bench_kernel::doctor::PROBLEM;
 use bench_subject::one_line;
-use bench_subject::spec::{Kind, Param, Spec};
-use bench_subject::table::WORKLOADS;
-use bench_subject::workload::Workload;
+use bench_subject::spec::Spec;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use itertools::Itertools;
 
 use crate::exact::TOOLS;
 use crate::fail::Fail;
@@ -19,6 +18,7 @@ use crate::results::FLOOR;
 use crate::session::Request;
 use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
 use crate::suite::Extent;
+use crate::workloads::{self, Param, WORKLOADS, Workload};
 use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
@@ -106,8 +106,7 @@ struct Experiment {
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.
-const REPORT_CASES: [[&str; 4]; 2] =
-    [["random-mixed", "1000000", "256", "42"], ["random-mixed", "10000000", "8192", "1234567"]];
+const REPORT_CASES: [&str; 2] = ["random-mixed 1000000 256 42", "random-mixed 10000000 8192 1234567"];
 
 pub fn main() -> ! {
     let code = match command().try_get_matches().map(dispatch) {
@@ -142,40 +141,35 @@ fn command() -> Command {
 
 fn workload(row: &'static Workload) -> Command {
     let args = row.params.iter().map(argument);
-    RunOptions::augment_args(Command::new(row.name)).about(row.about).long_about(None).max_term_width(100).args(args)
+    RunOptions::augment_args(Command::new(&row.name)).about(&row.about).long_about(None).max_term_width(100).args(args)
 }
 
 fn argument(param: &'static Param) -> Arg {
     let value = param.name.to_uppercase().replace('-', "_");
-    let words = match param.kind {
-        Kind::Word(words) => format!(": {}", words.join(", ")),
-        _ => String::new(),
-    };
-    let default = if param.help.contains("[default") {
-        String::new()
-    } else {
-        format!(" [default: {}]", bench_subject::spec::shown(&param.default()))
-    };
-    let variable = param.variable.map_or(String::new(), |v| format!(" ({v})"));
+    let mut help = param.help.clone();
+    if !param.words.is_empty() {
+        help += &format!(": {}", param.words.join(", "));
+    }
+    if let Some(variable) = &param.variable {
+        help += &format!(" ({variable})");
+    }
+    if !help.contains("[default") {
+        help += &format!(" [default: {}]", param.default().to_string().trim_matches('"'));
+    }
     // -1 is a value that is refused, not an option that nobody knows.
-    let arg = Arg::new(param.name)
-        .allow_negative_numbers(true)
-        .value_name(value)
-        .help(format!("{}{words}{variable}{default}", param.help));
-    if param.place { arg } else { arg.long(param.name) }
+    let arg = Arg::new(&param.name).allow_negative_numbers(true).value_name(value).help(help);
+    if param.option { arg.long(&param.name) } else { arg }
 }
 
 /// The workload a command asks for.
 fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
-    let mut words = vec![row.name.to_owned()];
-    for param in row.params {
-        if let Some(value) = matches.get_one::<String>(param.name) {
-            words.extend((!param.place).then(|| format!("--{}", param.name)));
-            words.push(value.clone());
-        }
-    }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Spec::parse(&words, variable).map_err(Fail::usage)
+    let given = |param: &Param| {
+        let name = param.option.then(|| format!("--{}", param.name));
+        Some(name.into_iter().chain([matches.get_one::<String>(&param.name)?.clone()]))
+    };
+    let words: Vec<String> = row.params.iter().filter_map(given).flatten().collect();
+    let words = std::iter::once(&row.name).chain(&words).map(String::as_str);
+    workloads::parse(words, variable).map_err(Fail::usage)
 }
 
 /// A variable of the environment; one that is empty is not set.
@@ -186,14 +180,14 @@ fn variable(name: &str) -> Option<String> {
 fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
     let clap = |e: clap::Error| Fail::usage(usage_line(&e.render().to_string()));
     if let Some((name, matches)) = matches.subcommand()
-        && let Some(row) = bench_subject::table::find(name)
+        && let Some(row) = workloads::find(name)
     {
         return measure(vec![asked(row, matches)?], RunOptions::from_arg_matches(matches).map_err(clap)?);
     }
     let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
     match cli.command {
         None => {
-            let case = |words: [&str; 4]| Spec::parse(&words, variable).map_err(Fail::usage);
+            let case = |line: &str| workloads::parse(line.split(' '), variable).map_err(Fail::usage);
             measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
@@ -213,14 +207,15 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
 }
 
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
-    let known = match specs.iter().all(Spec::is_program) {
+    let known = match specs.iter().all(|s| s.program().is_some()) {
         true => OWN.into_iter().chain(RIVALS).map(String::from).collect(),
         false => subjects::known(),
     };
     let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;
     let asked = options.series();
     let entry = |spec: Spec| {
-        let series = asked.clone().unwrap_or_else(|| spec.row().map_or(Vec::new(), |r| r.series.to_vec()));
+        let series =
+            asked.clone().unwrap_or_else(|| workloads::find(&spec.workload).map_or(Vec::new(), |r| r.series.clone()));
         Entry { spec, series, runs: options.runs.unwrap_or(5) as usize, secs: None }
     };
     let entries = specs.into_iter().map(entry).collect();
@@ -266,17 +261,13 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let experiment = experiment.ok_or_else(|| Fail::usage(format!("unknown experiment {:?}", asked.name)))?;
     let machine = crate::machine::describe().probed();
     let start = Instant::now();
+    let bytes = if asked.quick { experiment.quick_bytes } else { experiment.bytes };
     if !asked.no_host_warm {
-        host_warm::warm(2 * (experiment.bytes)(asked.quick) as u64, std::time::Duration::from_secs(60));
+        host_warm::warm(2 * bytes as u64, std::time::Duration::from_secs(60));
     }
-    let rows = (experiment.rows)(asked.quick, &|text| output::say(&format!("{}: {text}\n", experiment.name)))
-        .map_err(Fail::run)?;
-    let mut columns: Vec<String> = Vec::new();
-    for key in rows.iter().flat_map(|r| r.keys()) {
-        if !columns.contains(key) {
-            columns.push(key.clone());
-        }
-    }
+    let say = |text: &str| output::say(&format!("{}: {text}\n", experiment.name));
+    let rows = (experiment.rows)(bytes, &say).map_err(Fail::run)?;
+    let columns = rows.iter().filter_map(|r| r.as_object()).flat_map(|r| r.keys()).unique().cloned().collect_vec();
     let lines = rows.iter().map(|r| columns.iter().map(|c| bench_kernel::cell(r.get(c))).collect()).collect();
     output::show(&(crate::table::plain(&columns, lines, columns.len()) + experiment.explained + "\n"))?;
     output::say(&format!("{:.0} s\n", start.elapsed().as_secs_f64()));
@@ -313,14 +304,14 @@ mod tests {
         let of = |line: &str| {
             let matches = command().try_get_matches_from(line.split(' ')).unwrap();
             let (name, matches) = matches.subcommand().unwrap();
-            let row = bench_subject::table::find(name).unwrap();
+            let row = workloads::find(name).unwrap();
             (asked(row, matches).unwrap(), RunOptions::from_arg_matches(matches).unwrap())
         };
         for row in WORKLOADS.iter() {
-            assert_eq!(of(&format!("bench-harness {}", row.name)).0, Spec::new(row));
+            assert_eq!(of(&format!("bench-harness {}", row.name)).0, row.usual());
         }
         let (spec, options) = of("bench-harness batch 5 6 --order lifo --runs 3");
-        assert_eq!(Ok(spec), Spec::parse(&["batch", "5", "6", "--order", "lifo"], |_| None));
+        assert_eq!(Ok(spec), workloads::of("batch 5 6 --order lifo"));
         assert_eq!(options.runs, Some(3));
     }
 }

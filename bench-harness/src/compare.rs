@@ -141,11 +141,13 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
         _ => Verdict::Level,
     };
     let mut row = Row { title: after.words(), change, verdict, exact: Vec::new(), counts_more: false };
-    for Count { what, of, slack, is_exact } in &COUNTS {
+    // Calls of runs of another length are another number.
+    let same_length = then.exact.syscall_ops == now.exact.syscall_ops;
+    for Count { what, of, digits, slack, is_exact } in COUNTS.iter().filter(|c| c.what != CALLS || same_length) {
         if let (Some(a), Some(b)) = (of(&then), of(&now))
             && (a - b).abs() > slack(a.max(b))
         {
-            row.exact.push(format!("{} → {} {what}", text::short(a), text::short(b)));
+            row.exact.push(format!("{a:.digits$} → {b:.digits$} {what}"));
             row.counts_more |= *is_exact && b > a;
         }
     }
@@ -156,29 +158,30 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
 struct Count {
     what: &'static str,
     of: fn(&CaseResult) -> Option<f64>,
+    /// Digits behind the point.
+    digits: usize,
     /// What is no change, where the larger count is this.
     slack: fn(f64) -> f64,
     /// Whether more of it is a fault by itself. Threads and the clock have a hand in the others: a tenth is no change.
     is_exact: bool,
 }
 
+const CALLS: &str = "system calls";
 const TENTH: fn(f64) -> f64 = |largest| (0.1 * largest).max(1.0);
+
+const fn count(what: &'static str, digits: usize, of: fn(&CaseResult) -> Option<f64>) -> Count {
+    Count { what, of, digits, slack: TENTH, is_exact: false }
+}
 
 const COUNTS: [Count; 4] = [
     Count {
-        what: "instructions per operation",
-        of: |c| c.exact.instructions_per_op,
         slack: |_| ROUNDING,
         is_exact: true,
+        ..count("instructions per operation", 1, |c| c.exact.instructions_per_op)
     },
-    Count { what: "system calls", of: |c| c.exact.syscalls.map(|n| n as f64), slack: |_| 0.0, is_exact: true },
-    Count { what: "faults", of: |c| c.middle(|r| r.faults() as f64), slack: TENTH, is_exact: false },
-    Count {
-        what: "MiB at the peak",
-        of: |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0),
-        slack: TENTH,
-        is_exact: false,
-    },
+    Count { slack: |_| 0.0, is_exact: true, ..count(CALLS, 0, |c| c.exact.syscalls.map(|n| n as f64)) },
+    count("faults", 0, |c| c.middle(|r| r.faults() as f64)),
+    count("MiB at the peak", 1, |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0)),
 ];
 
 /// Speeds of a case, divided by the median of the base's in the same file.
@@ -233,6 +236,13 @@ mod tests {
         assert_eq!(found.rows[0].exact, ["30.0 → 31.0 instructions per operation"]);
         assert!(found.rows[0].counts_more && found.rows[0].verdict == Verdict::Level);
         assert!(found.only_old[0].starts_with("batch ") && found.only_new[0].starts_with("replace "), "{found:?}");
+        // Calls count where the runs are of one length.
+        let longer = |ops| {
+            let mut case = counted(30.0, 9);
+            case.exact.syscall_ops = ops;
+            compared(&old, &results(vec![case]), "hakmem", 0.05).rows[0].exact.len()
+        };
+        assert_eq!([longer(None), longer(Some(7))], [1, 0]);
         let fewer = compared(&new, &old, "hakmem", 0.05);
         assert!(!fewer.rows[0].counts_more);
     }

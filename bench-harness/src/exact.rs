@@ -12,7 +12,7 @@ use bench_subject::record::{Order, Run};
 
 use crate::results::{CaseResult, Exact, FLOOR};
 use crate::runner::{answered, child, run_limited};
-use crate::{interrupt, output};
+use crate::{interrupt, output, workloads};
 
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
@@ -47,12 +47,13 @@ pub fn count(results: &mut [CaseResult], limit: Duration) {
 /// Counts the allocators of one measurement, each above the floor where the floor can do it. A program's own instructions are
 /// far more than its allocator's: a count would say nothing.
 fn count_group(group: &mut [CaseResult], limit: Duration) {
-    let Some(ops) = group.iter().find_map(|c| Some(c.runs.first()?.ops)).filter(|_| !group[0].spec.is_program()) else {
+    let Some(ops) = group.iter().find_map(|c| Some(c.runs.first()?.ops)).filter(|_| group[0].spec.program().is_none())
+    else {
         return;
     };
     let mut order = Order { spec: group[0].spec.clone(), series: group[0].series };
-    order.spec.scale((MOST_OPS as f64 / ops.max(1) as f64).min(1.0));
-    let floor = order.spec.takes(FLOOR, order.series).then(|| counted(FLOOR, &order, limit));
+    workloads::scale(&mut order.spec, (MOST_OPS as f64 / ops.max(1) as f64).min(1.0));
+    let floor = workloads::takes(&order.spec, FLOOR, order.series).then(|| counted(FLOOR, &order, limit));
     for case in group.iter_mut().filter(|c| !c.runs.is_empty()) {
         case.exact = match floor {
             Some(floor) if case.allocator == FLOOR => floor,

@@ -32,5 +32,3 @@ impl fmt::Display for Fail {
         f.write_str(&self.line)
     }
 }
-
-impl std::error::Error for Fail {}

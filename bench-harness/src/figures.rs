@@ -5,10 +5,11 @@
 //! however odd, puts an axis at infinity.
 
 use bench_subject::record::Series;
+use itertools::Itertools;
 
-use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
 use crate::stats::{LEAST_PAIRS, Ratio, Summary, is_more, median, ratio};
+use crate::{noise, workloads};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -95,10 +96,10 @@ impl Entry<'_> {
     }
 
     /// What the workload notes beside its speed, if it does, with its unit.
-    pub fn figure(&self) -> Option<(Summary, &'static str)> {
+    pub fn figure(&self) -> Option<(Summary, &'static String)> {
         let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
         let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        Some((found, self.case.spec.row()?.figure?))
+        Some((found, workloads::find(&self.case.spec.workload)?.figure.as_ref()?))
     }
 }
 
@@ -139,19 +140,14 @@ pub fn groups(results: &Results) -> Vec<Group<'_>> {
 
 /// The allocators of a file: system malloc, ours, the others in the order of the file, the floor last.
 pub fn allocators(groups: &[Group]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for entry in groups.iter().flat_map(|g| &g.entries) {
-        if !names.iter().any(|n| n == entry.name()) {
-            names.push(entry.name().to_owned());
-        }
-    }
-    names.sort_by_key(|n| match n.as_str() {
+    let names = groups.iter().flat_map(|g| &g.entries).map(|e| e.name().to_owned()).unique();
+    let order = |name: &String| match name.as_str() {
         BASE => 0,
         OURS => 1,
         FLOOR => 3,
         _ => 2,
-    });
-    names
+    };
+    names.sorted_by_key(order).collect()
 }
 
 /// The same without the floor.
@@ -167,7 +163,7 @@ fn group<'a>(index: usize, cases: &[&'a CaseResult], bound: f64) -> Group<'a> {
     Group {
         id: format!("m{}", index + 1),
         name: &cases[0].spec.workload,
-        title: cases[0].spec.label(),
+        title: workloads::label(&cases[0].spec),
         series: cases[0].series,
         measure,
         noise,
@@ -257,44 +253,33 @@ mod tests {
 
     #[test]
     fn places_and_verdicts_follow_the_intervals() {
-        let pair = spec("pair");
-        let wild = [9.0, 13.0, 10.0, 8.0, 12.0];
-        let mut cases = vec![
-            case(&pair, "system", WARM, &steady(10.0)),
-            case(&pair, "hakmem", WARM, &steady(20.0)),
-            case(&pair, "jemalloc", WARM, &wild),
-            case(&pair, "rpmalloc", WARM, &steady(5.0)),
-            case(&pair, "broken", WARM, &[]),
-            case(&pair, "null", WARM, &steady(100.0)),
+        use Verdict::{Failed, Faster, Level, Slower};
+        let (ten, twenty) = (steady(10.0), steady(20.0));
+        let alone = [
+            ("system", ten.clone(), (Some(Slower), None)),
+            ("hakmem", twenty.clone(), (Some(Faster), Some(Faster))),
+            ("jemalloc", vec![9.0, 13.0, 10.0, 8.0, 12.0], (Some(Slower), Some(Level))),
+            ("rpmalloc", steady(5.0), (Some(Slower), Some(Slower))),
+            ("broken", Vec::new(), (Some(Failed), Some(Failed))),
+            ("null", steady(100.0), (None, None)),
         ];
-        cases[4].add(0, Err("crashed".to_owned()));
-        let file = results(cases);
-        let groups = groups(&file);
-        let of = |name: &str| groups[0].entry(name).map(|e| (e.place, e.verdict)).unwrap();
-        assert_eq!(of("system"), (Some(Verdict::Slower), None));
-        assert_eq!(of("hakmem"), (Some(Verdict::Faster), Some(Verdict::Faster)));
-        assert_eq!(of("jemalloc"), (Some(Verdict::Slower), Some(Verdict::Level)));
-        assert_eq!(of("rpmalloc"), (Some(Verdict::Slower), Some(Verdict::Slower)));
-        assert_eq!(of("broken"), (Some(Verdict::Failed), Some(Verdict::Failed)));
-        assert_eq!(of("null"), (None, None));
-        let hakmem = groups[0].entry("hakmem").unwrap();
-        assert!((groups[0].above_floor(hakmem).unwrap() - 40e-9).abs() < 1e-12);
-    }
-
-    #[test]
-    fn first_is_only_who_beats_every_other() {
-        let pair = spec("pair");
-        let file = results(vec![
-            case(&pair, "system", WARM, &steady(10.0)),
-            case(&pair, "hakmem", WARM, &steady(20.0)),
-            case(&pair, "snmalloc", WARM, &[20.1, 19.8, 20.2, 19.9, 20.0]),
-        ]);
-        let groups = groups(&file);
-        let place = |name: &str| groups[0].entry(name).unwrap().place.unwrap();
-        assert_eq!(
-            [place("hakmem"), place("snmalloc"), place("system")],
-            [Verdict::Level, Verdict::Level, Verdict::Slower]
-        );
+        // First is only who beats every other.
+        let together = [
+            ("system", ten, (Some(Slower), None)),
+            ("hakmem", twenty, (Some(Level), Some(Faster))),
+            ("snmalloc", vec![20.1, 19.8, 20.2, 19.9, 20.0], (Some(Level), Some(Faster))),
+        ];
+        for rows in [&alone[..], &together] {
+            let mut cases: Vec<_> = rows.iter().map(|r| case(&spec("pair"), r.0, WARM, &r.1)).collect();
+            cases.iter_mut().filter(|c| c.runs.is_empty()).for_each(|c| c.add(0, Err("crashed".to_owned())));
+            let file = results(cases);
+            let group = &groups(&file)[0];
+            for (name, _, wanted) in rows {
+                assert_eq!(group.entry(name).map(|e| (e.place, e.verdict)), Some(*wanted), "{name}");
+            }
+            let above = group.above_floor(group.entry("hakmem").unwrap());
+            assert!(above.is_none_or(|above| (above - 40e-9).abs() < 1e-12));
+        }
     }
 
     #[test]

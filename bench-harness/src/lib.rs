@@ -5,10 +5,10 @@
 //! them). Files use only what stands above them here; a test holds them to it.
 //!
 //! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
-//! measured · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`, `figures`, `standings`,
-//! `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said · `plan`, `suite`, `progress`,
-//! `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own · `options`, `cli`: what can
-//! be asked.
+//! measured · `workloads`: their table · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`,
+//! `figures`, `standings`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
+//! `plan`, `suite`, `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own ·
+//! `options`, `cli`: what can be asked.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod cli;
@@ -42,3 +42,4 @@ mod subjects;
 mod suite;
 mod table;
 mod text;
+pub mod workloads;

@@ -1,6 +1,7 @@
 //! Where and how something was measured: the `machine` object of every results file.
 
 use bench_kernel::system::{chosen, field, meminfo_kib};
+use itertools::Itertools;
 use serde::{Deserialize, Serialize};
 
 use crate::probe;
@@ -44,11 +45,8 @@ pub fn describe() -> Machine {
     let cpuinfo = read("/proc/cpuinfo");
     // SAFETY: sysconf only answers a number.
     let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let mut environment: Vec<String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)))
-        .filter(|line| line.starts_with("HAKMEM_"))
-        .collect();
-    environment.sort();
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)));
+    let environment = variables.filter(|line| line.starts_with("HAKMEM_")).sorted().collect();
     Machine {
         cpu: field(&cpuinfo, "model name").unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),

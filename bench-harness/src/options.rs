@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bench_subject::record::Series;
 use clap::Args;
+use itertools::Itertools;
 
 use crate::fail::Fail;
 use crate::{noise, subjects};
@@ -74,23 +75,13 @@ fn series(text: &str) -> Result<Series, String> {
 impl RunOptions {
     /// The series asked for, each once.
     pub fn series(&self) -> Option<Vec<Series>> {
-        self.series.clone().map(without_repeats)
+        self.series.as_ref().map(|list| list.iter().copied().unique().collect())
     }
 
     /// The allocators asked for, each once, or `default`. Refuses what is not among `known`.
     pub fn allocators(&self, known: &[String], default: &[String]) -> Result<Vec<String>, Fail> {
         let names = self.allocators.as_deref().unwrap_or(default);
         subjects::check_names(names, known)?;
-        Ok(without_repeats(names.to_vec()))
+        Ok(names.iter().unique().cloned().collect())
     }
-}
-
-fn without_repeats<T: PartialEq>(list: Vec<T>) -> Vec<T> {
-    let mut kept = Vec::with_capacity(list.len());
-    for item in list {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept
 }

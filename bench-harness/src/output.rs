@@ -49,6 +49,10 @@ impl Target {
     }
 }
 
+pub fn read(path: &Path) -> Result<String, Fail> {
+    std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{}: cannot be read: {e}", path.display())))
+}
+
 pub fn json(value: &impl Serialize) -> Result<String, Fail> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Fail::run(format!("results as JSON: {e}")))?;
     Ok(text + "\n")

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use bench_subject::record::Series;
 use clap::Args;
+use itertools::Itertools;
 use serde_json::Value;
 
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
 use crate::finding::Finding;
-use crate::output::{self, Target};
+use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
 use crate::standings::standings;
 use crate::stats::geometric_mean;
@@ -82,10 +83,6 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<String, Fail> {
-    std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{}: cannot be read: {e}", path.display())))
-}
-
 /// The text with what stands between each pair of marks replaced.
 fn fill(text: &str, of: impl Fn(&str) -> Result<String, Fail>) -> Result<String, Fail> {
     const END: &str = "<!-- end of figures -->";
@@ -112,11 +109,11 @@ fn machine(results: &Results) -> String {
 /// How fast each allocator is in one figure, the fastest first.
 fn claim(groups: &[Group]) -> String {
     let standings = standings(groups);
-    let mut means: Vec<_> = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value))).collect();
-    means.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let told: Vec<String> = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).collect();
+    let means = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
+    let means = means.sorted_by(|a, b| b.1.total_cmp(&a.1)).collect_vec();
+    let told = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).join(", ");
     let count = means.first().map_or(0, |(s, _)| s.ratios.len());
-    format!("Operations per second against system malloc, geometric mean of {count} measurements: {}.", told.join(", "))
+    format!("Operations per second against system malloc, geometric mean of {count} measurements: {told}.")
 }
 
 /// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is

@@ -16,8 +16,8 @@ use clap::Args;
 use crate::fail::Fail;
 use crate::output::{self, Target};
 use crate::results::{BASE, CaseResult, FLOOR, OURS};
-use crate::subjects::{self, WORKLOADS};
-use crate::{exact, machine, preload, table};
+use crate::workloads::WORKLOADS;
+use crate::{exact, machine, preload, subjects, table};
 
 #[derive(Debug, Args)]
 pub struct Paths {
@@ -41,13 +41,9 @@ struct Row {
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
     subjects::check_tools("paths", &exact::TOOLS[..1])?;
-    let read = |path: &PathBuf| {
-        let refuse = |e| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
-        std::fs::read_to_string(path).map_err(refuse)
-    };
-    let kept = paths.check.as_ref().map(read).transpose()?;
+    let kept = paths.check.as_deref().map(output::read).transpose()?;
     let target = paths.write.as_deref().map(Target::new).transpose()?;
-    let spec = bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0]);
+    let spec = WORKLOADS[0].usual();
     let own = subjects::OWN.map(|name| CaseResult::new(spec.clone(), name, Series::Warm));
     subjects::prepare(&own)?;
     let library = preload::own_library(paths.hakmem.as_deref())?;
@@ -78,7 +74,7 @@ pub fn run(paths: &Paths) -> Result<(), Fail> {
 
 fn counted(allocator: &str, path: &str, c: bool, library: Option<&FilePath>) -> Result<f64, String> {
     let order = PathOrder { path: path.to_owned(), c };
-    let mut command = Command::new(WORKLOADS.executable(allocator));
+    let mut command = Command::new(subjects::WORKLOADS.executable(allocator));
     command.arg(format!("paths {}", serde_json::to_string(&order).map_err(|e| e.to_string())?));
     // No path is to meet the clock: what time asks for would be counted with some calls and not with others. Nor is the
     // processor to choose: with these left out, any of this architecture gets the same memset and memcpy from the C library.

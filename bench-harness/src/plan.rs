@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::results::{CaseResult, PRELOAD};
+use crate::workloads;
 
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -26,7 +27,7 @@ pub struct Entry {
 impl Entry {
     /// Makes its timed part that many times as long.
     pub fn scale(&mut self, share: f64) {
-        self.spec.scale(share);
+        workloads::scale(&mut self.spec, share);
         self.secs = self.secs.map(|s| s * share);
     }
 }
@@ -48,7 +49,7 @@ pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
 
 /// Whether there are such runs; what stands for a program under preloaded libraries is in no table.
 fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
-    spec.workload == PRELOAD || spec.takes(allocator, series)
+    spec.workload == PRELOAD || workloads::takes(spec, allocator, series)
 }
 
 /// One child process to be.
@@ -78,7 +79,7 @@ pub fn jobs(cases: &[CaseResult], latency: bool) -> Vec<Job> {
         }
     }
     jobs.retain(|job| match &cases[job.case] {
-        case if job.latency => case.latency.is_none() && !case.spec.is_program() && case.spec.workload != PRELOAD,
+        case if job.latency => case.latency.is_none() && case.spec.program().is_none() && case.spec.workload != PRELOAD,
         case => job.round < case.planned && !case.has(job.round),
     });
     jobs

@@ -6,28 +6,24 @@
 
 use std::time::Duration;
 
-use bench_kernel::{Experiment, Row, median, row};
+use bench_kernel::{Experiment, Row, median};
 use bench_subject::record::{Order, Run, Series};
-use bench_subject::spec::Spec;
 use serde_json::json;
 
 use crate::results::{CaseResult, OURS};
-use crate::{runner, subjects};
+use crate::{runner, subjects, workloads};
 
 pub const PREFAULT: Experiment = Experiment {
     name: "prefault",
     explained: "Prefault inside the clock moves page faults and gains nothing but by huge pages; before the clock it does. \
                 cpu_vs_floor: processor time against the same writes on a bare mapping, piece by piece in turns.",
-    bytes: |quick| mib(quick) << 20,
+    bytes: 1 << 30,
+    quick_bytes: 32 << 20,
     rows,
 };
 
 const POLICIES: [&str; 7] = ["off", "touch", "memset", "map_populate", "populate", "collapse", "async"];
 const THP: [&str; 3] = ["auto", "always", "never"];
-
-fn mib(quick: bool) -> usize {
-    if quick { 32 } else { 1024 }
-}
 
 struct Case {
     policy: &'static str,
@@ -36,8 +32,9 @@ struct Case {
     runs: Vec<Run>,
 }
 
-fn cases(quick: bool) -> Result<Vec<Case>, String> {
-    let mib = mib(quick);
+/// Few where few bytes are enough: for trying out.
+fn cases(mib: usize) -> Result<Vec<Case>, String> {
+    let quick = mib < 1024;
     let mut cases = Vec::new();
     // How many superslabs hold each: of growth a quarter more than the blocks add up to, for rounding to classes.
     for (line, superslabs) in
@@ -49,8 +46,7 @@ fn cases(quick: bool) -> Result<Vec<Case>, String> {
                 continue;
             }
             for (series, prewarm) in [(Series::Cold, 0), (Series::Warm, superslabs)] {
-                let line = format!("{line} --prewarm {prewarm}");
-                let spec = Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None)?;
+                let spec = workloads::of(&format!("{line} --prewarm {prewarm}"))?;
                 cases.push(Case { policy, thp, order: Order { spec, series }, runs: Vec::new() });
             }
         }
@@ -58,11 +54,11 @@ fn cases(quick: bool) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
-fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
-    let mut cases = cases(quick)?;
+fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
+    let mut cases = cases(bytes >> 20)?;
     let started: Vec<_> = cases.iter().map(|c| CaseResult::new(c.order.spec.clone(), OURS, c.order.series)).collect();
     subjects::prepare(&started).map_err(|e| e.line)?;
-    let (rounds, count) = (if quick { 1 } else { 3 }, cases.len());
+    let (rounds, count) = (if bytes < 1 << 30 { 1 } else { 3 }, cases.len());
     for round in 0..rounds {
         for (i, case) in cases.iter_mut().enumerate() {
             if i % 10 == 0 {
@@ -78,12 +74,12 @@ fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
 
 fn shown(case: &Case) -> Row {
     let middle = |of: fn(&Run) -> f64| median(&case.runs.iter().map(of).collect::<Vec<_>>());
-    let mut row = row(json!({
+    let mut row = json!({
         "workload": case.order.spec.workload, "policy": case.policy, "thp": case.thp, "series": case.order.series,
         "cpu_secs": middle(Run::cpu_secs), "faults_timed": middle(|r| r.faults() as f64).unwrap_or(0.0) as u64,
-    }));
+    });
     if case.runs.iter().all(|r| r.figure.is_some()) {
-        row.insert("cpu_vs_floor".to_owned(), json!(middle(|r| r.figure.unwrap_or(f64::NAN))));
+        row["cpu_vs_floor"] = json!(middle(|r| r.figure.unwrap_or(f64::NAN)));
     }
     row
 }

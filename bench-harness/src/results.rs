@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
 use crate::stats::median;
+use crate::{output, workloads};
 
 pub const SCHEMA: u32 = 1;
 
@@ -152,8 +153,7 @@ fn is_zero(n: &usize) -> bool {
 impl Results {
     pub fn read(path: &Path) -> Result<Results, Fail> {
         let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(&e))?;
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| refuse(&e))?;
+        let value: serde_json::Value = serde_json::from_str(&output::read(path)?).map_err(|e| refuse(&e))?;
         let schema = &value["schema"];
         if *schema != SCHEMA {
             return Err(refuse(&format!("its schema is {schema}; expected {SCHEMA}")));
@@ -185,7 +185,7 @@ impl Results {
                 for (i, run) in case.runs.iter().enumerate() {
                     let round = case.rounds.get(i).copied().unwrap_or(i);
                     lines.serialize((
-                        (&case.spec.workload, case.spec.label(), &case.allocator, case.series.name(), round),
+                        (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series.name(), round),
                         (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
                         (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
                         (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
@@ -201,7 +201,7 @@ impl Results {
 /// Makes a failure of every run of a program whose checksum is not that of the workload's first run, which is system malloc's
 /// unless it was asked otherwise.
 pub fn compare_checksums(results: &mut [CaseResult]) {
-    for group in results.chunk_by_mut(|a, b| a.spec == b.spec).filter(|g| g[0].spec.is_program()) {
+    for group in results.chunk_by_mut(|a, b| a.spec == b.spec).filter(|g| g[0].spec.program().is_some()) {
         let Some(right) = group.iter().flat_map(|c| &c.runs).find_map(|r| r.checksum) else { continue };
         for case in group {
             while let Some(at) = case.runs.iter().position(|r| r.checksum != Some(right)) {
@@ -217,11 +217,10 @@ pub fn compare_checksums(results: &mut [CaseResult]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use bench_subject::table;
 
     /// The workload of that name at its defaults.
     pub(crate) fn spec(name: &str) -> Spec {
-        Spec::new(table::find(name).unwrap())
+        workloads::find(name).unwrap().usual()
     }
 
     /// A result made up for a test: so many millions of operations per second in each run, a run a round.
@@ -260,24 +259,5 @@ pub(crate) mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!((&rows[0][1], &rows[0][2], &rows[0][3]), ("48 B", "a \"b\", c", "aged"));
         assert_eq!((&rows[0][16], &rows[1][16]), ("7", ""));
-    }
-
-    fn with_sums(allocator: &str, checksums: &[u64]) -> CaseResult {
-        let mut case = CaseResult::new(spec("program-json"), allocator, Series::Warm);
-        for (round, &c) in checksums.iter().enumerate() {
-            case.add(round, Ok(Run { checksum: Some(c), ..Run::default() }));
-        }
-        case
-    }
-
-    #[test]
-    fn a_run_with_another_result_failed() {
-        let mut results = [with_sums("system", &[7, 7]), with_sums("hakmem", &[8, 7, 9]), with_sums("mimalloc", &[7])];
-        compare_checksums(&mut results);
-        assert_eq!(results.each_ref().map(|c| c.runs.len()), [2, 1, 1]);
-        assert_eq!(results[1].rounds, [1]);
-        let failures = &results[1].failures;
-        assert_eq!(failures.iter().map(|f| f.round).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(failures[1].error, "its result has the checksum 0x9, the first run has 0x7");
     }
 }

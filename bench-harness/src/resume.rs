@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use itertools::Itertools;
+
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
 use crate::results::Results;
@@ -48,8 +50,5 @@ pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results,
 pub fn marks(programs: Vec<(String, PathBuf)>) -> Vec<(String, String)> {
     let mark = |m: std::fs::Metadata| format!("{} bytes, {}.{:09}", m.size(), m.mtime(), m.mtime_nsec());
     let marked = |(name, path): (String, PathBuf)| (name, std::fs::metadata(path).map_or_else(|e| e.to_string(), mark));
-    let mut marks: Vec<_> = programs.into_iter().map(marked).collect();
-    marks.sort();
-    marks.dedup();
-    marks
+    programs.into_iter().map(marked).sorted().dedup().collect()
 }

@@ -15,7 +15,7 @@ use crate::output::{self, Target};
 use crate::plan::{self, Entry, Job};
 use crate::results::{CaseResult, Results, compare_checksums};
 use crate::runner::{self, Outcome};
-use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text};
+use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text, workloads};
 
 /// How often the results file is written while it is measured.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
         if let Some(share) = options.scale_by {
             entry.scale(share);
         }
-        entry.spec.check().map_err(Fail::usage)?;
+        workloads::check(&entry.spec).map_err(Fail::usage)?;
     }
     check_takes(&request)?;
     if options.exact {
@@ -57,7 +57,7 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     if quick {
         suite::cut(&mut entries, &allocators, factor);
     }
-    let peak = entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
+    let peak = entries.iter().map(|e| workloads::memory(&e.spec)).max().unwrap_or(0);
     let cases = plan::cases(&entries, &allocators);
     let program = |c: &CaseResult| (c.allocator.clone(), subjects::workspace(&c.spec).executable(&c.allocator));
     let programs = cases.iter().map(program).collect();
@@ -93,10 +93,9 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
 fn check_takes(request: &Request) -> Result<(), Fail> {
     for entry in &request.entries {
         let (spec, name) = (&entry.spec, &entry.spec.workload);
-        let takes = |a: &String| entry.series.iter().any(|&s| spec.takes(a, s));
+        let takes = |a: &String| entry.series.iter().any(|&s| workloads::takes(spec, a, s));
         if !request.allocators.iter().any(takes) {
-            let own = spec.row().map_or(&[][..], |r| r.series);
-            let own: Vec<&str> = own.iter().map(|s| s.name()).collect();
+            let own: Vec<&str> = workloads::find(name).iter().flat_map(|r| &r.series).map(|s| s.name()).collect();
             return Err(Fail::usage(format!(
                 "{name}: none of {} can be measured in the series asked for; expected a series of {} and an allocator that \
                  serves",

@@ -86,7 +86,7 @@ pub fn known() -> Vec<String> {
 
 /// The workspace that has the executable for a workload.
 pub fn workspace(spec: &Spec) -> &'static Workspace {
-    if spec.is_program() { &PROGRAMS } else { &WORKLOADS }
+    if spec.program().is_some() { &PROGRAMS } else { &WORKLOADS }
 }
 
 /// Makes sure that what these cases start is there and up to date.
@@ -111,7 +111,7 @@ pub fn check_tools(what: &str, tools: &[(&str, &str)]) -> Result<(), Fail> {
 
 /// Refuses a real program that is not built with one of these allocators.
 pub fn check_program<'a>(spec: &Spec, mut allocators: impl Iterator<Item = &'a String>) -> Result<(), Fail> {
-    match allocators.find(|a| spec.is_program() && !PROGRAMS.is_built(a)) {
+    match allocators.find(|a| spec.program().is_some() && !PROGRAMS.is_built(a)) {
         Some(missing) => {
             let name = &spec.workload;
             let line = format!("{name} is not built with {missing} yet: run bench-harness programs build {missing}");

@@ -6,15 +6,13 @@
 use std::time::{Duration, Instant};
 
 use bench_subject::record::{Order, Series};
-use bench_subject::spec::Spec;
-use bench_subject::table::WORKLOADS;
-use bench_subject::workload::When;
 
 use crate::fail::Fail;
 use crate::plan::{Entry, cases};
 use crate::results::BASE;
 use crate::runner;
 use crate::stats::LEAST_PAIRS;
+use crate::workloads::{self, Size, WORKLOADS};
 
 /// Seconds after which `--quick` starts no further run; what follows is the table.
 pub const QUICK_LIMIT: f64 = 78.0;
@@ -51,21 +49,25 @@ pub fn entries(
     asked: Option<&[Series]>,
     runs: Option<usize>,
 ) -> Result<Vec<Entry>, Fail> {
-    if let Some(unknown) = only.iter().find(|n| bench_subject::table::find(n).is_none()) {
-        let known = WORKLOADS.iter().map(|w| w.name).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = only.iter().find(|n| workloads::find(n).is_none()) {
+        let known = WORKLOADS.iter().map(|w| w.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(Fail::usage(format!("unknown workload {unknown:?}: expected any of {known}")));
     }
     let mut entries = Vec::new();
-    for row in WORKLOADS.iter().filter(|w| only.is_empty() || only.iter().any(|n| n == w.name)) {
-        let planned = |when: When, most: usize| {
-            let sizes = row.sizes.iter().filter(move |s| s.when == when);
-            sizes.map(move |s| (s.words, s.series, most.min(s.most), Some(s.secs)))
+    for row in WORKLOADS.iter().filter(|w| only.is_empty() || only.contains(&w.name)) {
+        let planned = |words: fn(&Size) -> Option<&String>, most: usize| {
+            let size = move |s: &'static Size| {
+                let series = s.series.as_ref().unwrap_or(&row.series);
+                Some((words(s)?.as_str(), series.as_slice(), most.min(s.rounds.unwrap_or(most)), Some(s.secs)))
+            };
+            row.sizes.iter().filter_map(size)
         };
+        let quick = |most| planned(|s| s.quick.as_ref(), most);
         let sizes: Vec<_> = match extent {
-            Extent::Default => vec![("", row.series, 5, None)],
-            Extent::Smoke => planned(When::Quick, 1).take(1).map(|s| (s.0, row.series, s.2, None)).collect(),
-            Extent::Full => planned(When::Full, FULL_RUNS).collect(),
-            Extent::Quick => planned(When::Quick, LEAST_PAIRS).collect(),
+            Extent::Default => vec![("", row.series.as_slice(), 5, None)],
+            Extent::Smoke => quick(1).take(1).map(|s| (s.0, row.series.as_slice(), s.2, None)).collect(),
+            Extent::Full => planned(|s| s.full.as_ref(), FULL_RUNS).collect(),
+            Extent::Quick => quick(LEAST_PAIRS).collect(),
         };
         for (words, mut series, usual, secs) in sizes {
             if extent == Extent::Quick && asked.is_none() {
@@ -75,7 +77,7 @@ pub fn entries(
             let wished = series.iter().copied().filter(|s| asked.is_none_or(|a| a.contains(s)));
             let series: Vec<Series> = wished.collect();
             if !series.is_empty() {
-                let spec = Spec::of(row, words).map_err(Fail::run)?;
+                let spec = workloads::of(&format!("{} {words}", row.name)).map_err(Fail::run)?;
                 entries.push(Entry { spec, series, runs: runs.unwrap_or(usual), secs });
             }
         }
@@ -115,7 +117,7 @@ const CALIBRATION_SECS: f64 = 0.025;
 
 /// How many times as long this machine takes as the one of the table, as it is loaded now: the best of three short runs.
 pub fn calibrate() -> f64 {
-    let Ok(spec) = Spec::parse(&["pair", "48", "2000000"], |_| None) else { return 1.0 };
+    let Ok(spec) = workloads::of("pair 48 2000000") else { return 1.0 };
     let order = Order { spec, series: Series::Warm };
     let one = |_| {
         let start = Instant::now();
@@ -139,7 +141,7 @@ mod tests {
                 let secs = expected_secs(&plan, allocators, factor);
                 let least = plan.iter().all(|e| e.runs == 1);
                 assert!(secs <= QUICK_BUDGET || least, "{} allocators, {factor}: {secs} s", allocators.len());
-                plan.iter().for_each(|e| e.spec.check().unwrap());
+                plan.iter().for_each(|e| workloads::check(&e.spec).unwrap());
                 let enough = plan.iter().any(|e| e.runs == LEAST_PAIRS);
                 assert!(
                     enough || factor > 1.0 || allocators.len() > 2,

@@ -2,6 +2,7 @@
 
 use bench_subject::record::Run;
 use comfy_table::{CellAlignment, Table, presets};
+use itertools::Itertools;
 
 use crate::figures::{Entry, Group};
 use crate::finding::Finding;
@@ -11,14 +12,9 @@ use crate::text::{self, short};
 
 /// What the columns are that these measurements have, a line each.
 fn legend(groups: &[Group]) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    for says in groups.iter().flat_map(columns).map(|c| c.says).filter(|says| !says.is_empty()) {
-        if !lines.contains(&says) {
-            lines.push(says);
-        }
-    }
-    lines.push("warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap");
-    lines.join("\n") + "\n"
+    let series = "warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap";
+    let columns = groups.iter().flat_map(columns).map(|c| c.says).filter(|says| !says.is_empty()).unique();
+    columns.chain([series]).map(|line| format!("{line}\n")).collect()
 }
 
 /// A table without lines: columns two spaces apart, numbers to the right.

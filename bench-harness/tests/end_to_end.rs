@@ -51,10 +51,10 @@ fn cold_faults_inside_the_clock_and_warm_does_not() {
 
 #[test]
 fn every_workload_runs_on_our_own_allocators_in_every_series() {
-    let rows = || bench_subject::table::WORKLOADS.iter().filter(|w| !w.is_program);
-    let names: Vec<&str> = rows().map(|w| w.name).collect();
+    let rows = || bench_harness::workloads::WORKLOADS.iter().filter(|w| !w.name.starts_with("program-"));
+    let names: Vec<&str> = rows().map(|w| w.name.as_str()).collect();
     let output = run(&format!("smoke --allocators system,hakmem,null --workloads {}", names.join(",")));
-    let runs: usize = rows().map(|w| w.series.len() * if w.has_floor { 3 } else { 2 }).sum();
+    let runs: usize = rows().map(|w| w.series.len() * if w.floor { 3 } else { 2 }).sum();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stdout);
     assert!(said.starts_with(&format!("smoke: {runs} of {runs} runs gave a result on ")), "{said}");

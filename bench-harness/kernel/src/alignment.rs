@@ -12,17 +12,12 @@ use hakmem_alloc::region::Region;
 use serde_json::json;
 
 use crate::maps::{collapsed_memfd, huge_bytes, measured, placed, touch};
-use crate::{Row, failed, row};
+use crate::{Row, failed};
 
 const PLACEMENTS: [(&str, usize); 3] = [("aligned", 0), ("off_64k", 64 << 10), ("off_4k", 4 << 10)];
 const RESERVED: i32 = ANONYMOUS | libc::MAP_NORESERVE;
 
-pub(crate) fn bytes(quick: bool) -> usize {
-    if quick { 32 << 20 } else { 2 << 30 }
-}
-
-pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
-    let bytes = bytes(quick);
+pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for (placement, off) in PLACEMENTS {
         let map = placed(bytes, off, RW, RESERVED, -1).map_err(failed("anonymous mapping"))?;
@@ -47,10 +42,10 @@ pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> 
 
 fn touched(placement: &str, backing: &str, map: &Mapping) -> Row {
     let ((), secs, faults) = measured(|| touch(map));
-    row(json!({
+    json!({
         "placement": placement, "backing": backing, "bytes": map.len, "minor_faults": faults,
         "huge_bytes": huge_bytes(map.addr, map.len), "cpu_secs": secs,
-    }))
+    })
 }
 
 /// The document's address, and what came of it.
@@ -59,11 +54,11 @@ fn hint(bytes: usize) -> Result<Row, String> {
     let got = Mapping::new(HINT, bytes, RW, RESERVED, -1).map_err(failed("mmap at the hint"))?.addr;
     let region = Region::builder().len(bytes).hint(HINT).map().map_err(failed("region at the hint"))?;
     let ours = region.as_ptr() as usize;
-    Ok(row(json!({
+    Ok(json!({
         "placement": "hint", "backing": "anonymous", "bytes": bytes, "hint": format!("{HINT:#x}"),
         "kernel": format!("{got:#x}"), "kernel_aligned": got.is_multiple_of(HUGE),
         "ours": format!("{ours:#x}"), "ours_aligned": ours.is_multiple_of(HUGE), "ours_honoured": region.hint_honoured(),
-    })))
+    }))
 }
 
 #[cfg(test)]
@@ -72,14 +67,14 @@ mod tests {
 
     #[test]
     fn misaligned_shared_memory_faults_on_every_page() {
-        let rows = rows(true, &|_| ()).unwrap();
+        let rows = rows(32 << 20, &|_| ()).unwrap();
         let faults = |placement: &str| {
             let fits = |r: &&Row| r["placement"] == placement && r["backing"] == "memfd_collapsed";
             rows.iter().find(fits)?["minor_faults"].as_u64()
         };
         // Without MADV_COLLAPSE there are no such rows.
         if let (Some(aligned), Some(off)) = (faults("aligned"), faults("off_64k")) {
-            assert!(off >= bytes(true) as u64 / 4096 && aligned * 80 <= off, "{aligned} against {off}");
+            assert!(off >= (32 << 20) / 4096 && aligned * 80 <= off, "{aligned} against {off}");
         }
         let hints: Vec<&Row> = rows.iter().filter(|r| r["placement"] == "hint").collect();
         assert!(hints.len() == 2 && hints.iter().all(|r| r["ours_aligned"] == true));

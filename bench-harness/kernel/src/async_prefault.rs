@@ -7,27 +7,24 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use bench_subject::memory::advise;
+use bench_subject::memory::{ANONYMOUS, Mapping, advise};
 use hakmem_alloc::region::{Backing, HugeWish, Region};
 use serde_json::json;
 
 use crate::maps::POPULATE_WRITE;
-use crate::waits::{Loop, p99_and_worst, with_mapper};
-use crate::{Row, failed, row};
+use crate::{Row, failed};
+
+const TICK: Duration = Duration::from_millis(1);
 
 const USED_PER_TICK: usize = 4 << 20;
-
-pub(crate) fn bytes(quick: bool) -> usize {
-    if quick { 8 << 20 } else { 1 << 30 }
-}
 
 const MEMORY_MODES: [&str; 4] = ["none", "blocking", "one_call", "ticket"];
 const FILE_MODES: [&str; 6] = ["none", "blocking", "ticket", "peek", "dev_null", "read"];
 
-pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
-    let bytes = bytes(quick);
+pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for (pages, wish) in [("4k", HugeWish::Refuse), ("huge", HugeWish::Want)] {
         for mode in MEMORY_MODES {
@@ -80,11 +77,11 @@ fn measure(backing: &str, pages: &str, mode: &str, region: &Region, file: Option
     })?;
     let (tick_p99, tick_worst) = p99_and_worst(&mut lp.late);
     let (mmap_p99, mmap_worst) = p99_and_worst(&mut maps);
-    Ok(row(json!({
+    Ok(json!({
         "backing": backing, "pages": pages, "mode": mode, "bytes": region.len(),
         "tick_p99_ms": tick_p99, "tick_worst_ms": tick_worst, "mmap_p99_ms": mmap_p99, "mmap_worst_ms": mmap_worst,
         "secs": secs, "use_secs": use_secs,
-    })))
+    }))
 }
 
 /// Brings the memory in as `mode` says, while the loop turns where the mode lets it.
@@ -149,13 +146,67 @@ fn use_piece(backing: &str, region: &Region, piece: &[u8]) {
     }
 }
 
+fn p99_and_worst(values: &mut [f64]) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() * 99 / 100).min(values.len().saturating_sub(1));
+    (values.get(at).copied().unwrap_or(0.0), values.last().copied().unwrap_or(0.0))
+}
+
+/// Runs `body` while another thread maps and unmaps; answers the milliseconds each time took.
+fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<f64>> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mapper = scope.spawn(|| {
+            let mut times = Vec::new();
+            // At least once, however short the rest was. A flag on its own: Relaxed.
+            loop {
+                let start = Instant::now();
+                // What is mapped goes again at once; a refusal took its time too.
+                drop(Mapping::new(0, 65536, libc::PROT_READ, ANONYMOUS, -1));
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+                if stop.load(Ordering::Relaxed) {
+                    return times;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let outcome = body();
+        stop.store(true, Ordering::Relaxed);
+        let times = mapper.join().map_err(|_| io::Error::other("the mapping thread failed"))?;
+        outcome.map(|()| times)
+    })
+}
+
+/// The event loop.
+struct Loop {
+    start: Instant,
+    answered: u32,
+    /// How late each tick was answered, in milliseconds.
+    late: Vec<f64>,
+}
+
+impl Loop {
+    fn new() -> Loop {
+        Loop { start: Instant::now(), answered: 0, late: Vec::new() }
+    }
+
+    /// Waits for the next tick and answers it; those that went by meanwhile are answered with it.
+    fn turn(&mut self) {
+        let due = TICK * (self.answered + 1);
+        std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+        let now = self.start.elapsed();
+        self.late.push((now - due).as_secs_f64() * 1e3);
+        self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_backing_meets_every_mode() {
-        let rows = rows(true, &|_| ()).unwrap();
+        let rows = rows(8 << 20, &|_| ()).unwrap();
         assert_eq!(rows.len(), 2 * MEMORY_MODES.len() + FILE_MODES.len());
         for row in &rows {
             assert!(row["tick_worst_ms"].as_f64().unwrap() >= row["tick_p99_ms"].as_f64().unwrap());

@@ -2,10 +2,10 @@
 //! this machine gives.
 //!
 //! Unlike the workloads the experiments compare placements, orders and policies, not allocators. Each file says which
-//! question it answers. `quick` is the size the tests use: it shows the shape of the answer, not its figures.
+//! question it answers. `quick_bytes` is the size the tests use: it shows the shape of the answer, not its figures.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 mod alignment;
 mod async_prefault;
@@ -14,21 +14,21 @@ mod maps;
 mod populate_order;
 pub mod system;
 mod tlb;
-mod waits;
 
 /// One line of a table and one object of the JSON.
-pub type Row = Map<String, Value>;
+pub type Row = Value;
 
-/// How a question is answered: whether it is a size for trying out, and who is told how far it is.
-pub type Answer = fn(bool, &dyn Fn(&str)) -> Result<Vec<Row>, String>;
+/// How a question is answered: with so many bytes at a time; and who is told how far it is.
+pub type Answer = fn(usize, &dyn Fn(&str)) -> Result<Vec<Row>, String>;
 
 #[derive(Clone, Copy)]
 pub struct Experiment {
     pub name: &'static str,
     /// What the table says, for whoever reads it alone.
     pub explained: &'static str,
-    /// Bytes it maps at a time, for warming the host's memory.
-    pub bytes: fn(bool) -> usize,
+    /// Bytes it maps at a time, and of the size for trying out.
+    pub bytes: usize,
+    pub quick_bytes: usize,
     pub rows: Answer,
 }
 
@@ -38,36 +38,33 @@ pub const EXPERIMENTS: [Experiment; 4] = [
         explained: "Anonymous memory off alignment: only the two ends stay on OS pages. Shared file memory: the huge page \
                     belongs to the file and is mapped whole only where address and offset agree modulo 2 MiB; off by anything \
                     less, each of its OS pages faults by itself.",
-        bytes: alignment::bytes,
+        bytes: 2 << 30,
+        quick_bytes: 32 << 20,
         rows: alignment::rows,
     },
     Experiment {
         name: "tlb",
         explained: "A random gather misses the translation buffer on OS pages; a sum in order does not notice.",
-        bytes: tlb::bytes,
+        bytes: 3_200_000_000,
+        quick_bytes: 8_000_000,
         rows: tlb::rows,
     },
     Experiment {
         name: "populate-order",
         explained: "Map, align, advise, populate: in this order nothing is left to the first touch, in any other something is.",
-        bytes: populate_order::bytes,
+        bytes: 512 << 20,
+        quick_bytes: 32 << 20,
         rows: populate_order::rows,
     },
     Experiment {
         name: "async-prefault",
         explained: "How late an event loop answers a 1 ms timer, and how long another thread's mmap waits, while memory is \
                     brought in; then the loop uses it, 4 MiB per tick.",
-        bytes: async_prefault::bytes,
+        bytes: 1 << 30,
+        quick_bytes: 8 << 20,
         rows: async_prefault::rows,
     },
 ];
-
-pub fn row(value: Value) -> Row {
-    match value {
-        Value::Object(map) => map,
-        other => Map::from_iter([("value".to_owned(), other)]),
-    }
-}
 
 /// A value as a cell of a table; blank where a row has no such column.
 pub fn cell(value: Option<&Value>) -> String {

@@ -7,12 +7,8 @@
 use bench_subject::memory::{ANONYMOUS, Mapping, RW};
 use serde_json::json;
 
+use crate::Row;
 use crate::maps::{COLLAPSE, POPULATE_WRITE, huge_bytes, measured, placed, resident, touch};
-use crate::{Row, row};
-
-pub(crate) fn bytes(quick: bool) -> usize {
-    if quick { 32 << 20 } else { 512 << 20 }
-}
 
 /// How a mapping is made: bytes off alignment, protection and flags at first; it is made writable; then what it is advised.
 struct Order(&'static str, usize, i32, i32, &'static [i32]);
@@ -49,8 +45,7 @@ fn make(Order(name, off, prot, flags, advices): &Order, len: usize) -> Result<Ma
     Ok(map)
 }
 
-pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
-    let bytes = bytes(quick);
+pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for entry in &ORDERS {
         let order = entry.0;
@@ -64,11 +59,11 @@ pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> 
         };
         let (resident, huge) = (resident(&map), huge_bytes(map.addr, map.len));
         let ((), touch_secs, at_touch) = measured(|| touch(&map));
-        rows.push(row(json!({
+        rows.push(json!({
             "order": order, "bytes": bytes, "faults_before": before, "resident_before": resident,
             "huge_before": huge, "cpu_secs_before": secs, "faults_at_touch": at_touch,
             "cpu_secs_at_touch": touch_secs, "huge_after": huge_bytes(map.addr, map.len),
-        })));
+        }));
     }
     Ok(rows)
 }
@@ -79,7 +74,8 @@ mod tests {
 
     #[test]
     fn only_the_right_order_leaves_nothing_to_the_first_touch() {
-        let (bytes, rows) = (bytes(true), rows(true, &|_| ()).unwrap());
+        let bytes = 32 << 20;
+        let rows = rows(bytes, &|_| ()).unwrap();
         let of = |start: &str, key: &str| {
             let row = rows.iter().find(|r| r["order"].as_str().unwrap().starts_with(start)).unwrap();
             row[key].as_u64().unwrap()

@@ -12,11 +12,9 @@ use hakmem_alloc::region::{HugeWish, Region};
 use serde_json::json;
 
 use crate::maps::{collapsed_memfd, huge_bytes, placed};
-use crate::{Row, median, row};
+use crate::{Row, median};
 
-pub(crate) fn bytes(quick: bool) -> usize {
-    if quick { 8_000_000 } else { 3_200_000_000 }
-}
+const ROUNDS: usize = 5;
 
 const BACKINGS: [&str; 4] = ["system_malloc", "shared_4k", "region_thp", "memfd_huge"];
 
@@ -48,19 +46,19 @@ fn hold(backing: &str, len: usize) -> std::io::Result<(usize, Box<dyn Any>)> {
 }
 
 /// For every size the random one and the sequential one of each backing.
-pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
+pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    for bytes in if quick { vec![bytes(quick)] } else { vec![400_000_000, bytes(quick)] } {
+    for bytes in [bytes / 8, bytes] {
         say(&format!("{} MB", bytes / 1_000_000));
-        rows.extend(measure(bytes / 8, if quick { 3 } else { 5 }, say));
+        rows.extend(measure(bytes / 8, say));
     }
     Ok(rows)
 }
 
-fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
+fn measure(n: usize, say: &dyn Fn(&str)) -> Vec<Row> {
     // Of each backing: nanoseconds at random, in order, and bytes on huge pages.
     let mut seen: [(Vec<f64>, Vec<f64>, u64); 4] = Default::default();
-    for round in 0..rounds {
+    for round in 0..ROUNDS {
         for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&mut seen) {
             match hold(backing, n * 8) {
                 Ok((addr, _memory)) => {
@@ -81,10 +79,10 @@ fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
     for (i, pattern) in ["random", "sequential"].iter().enumerate() {
         for (backing, (random, sequential, huge)) in BACKINGS.iter().zip(&seen).filter(|(_, s)| !s.0.is_empty()) {
             let runs = if i == 0 { random } else { sequential };
-            rows.push(row(json!({
+            rows.push(json!({
                 "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": middle(runs),
                 "ratio_to_4k": base[i] / middle(runs), "huge_bytes": huge,
-            })));
+            }));
         }
     }
     rows
@@ -126,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_backing_gathers() {
-        let rows = rows(true, &|_| ()).unwrap();
+        let rows = rows(8_000_000, &|_| ()).unwrap();
         for backing in ["system_malloc", "shared_4k", "region_thp"] {
             for pattern in ["random", "sequential"] {
                 let row = rows.iter().find(|r| r["backing"] == backing && r["pattern"] == pattern).unwrap();

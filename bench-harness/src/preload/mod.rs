@@ -67,7 +67,9 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
     let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
     let cases = plan::cases(&[entry], &names);
-    let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
+    let path = |l: &Library| {
+        (l.name.clone(), l.path.clone().unwrap_or_else(|| which::which(&options.program[0]).unwrap_or_default()))
+    };
     let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
     // Figures of an interrupted measurement are worked out anew.
     session.results.results.retain(|case| case.planned > 0);
@@ -85,8 +87,8 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
 
 /// What every run is asked; refuses everything that can be known to be wrong beforehand.
 fn order(options: &Options) -> Result<Order, Fail> {
-    let (name, arguments) = options.program.split_first().ok_or_else(|| Fail::usage("expected a program"))?;
-    let program = which::which(name).map_err(|_| {
+    let name = &options.program[0];
+    which::which(name).map_err(|_| {
         Fail::usage(format!("{name}: no such program, or not executable; expected one in PATH or a path"))
     })?;
     for expression in &options.metric_from {
@@ -100,13 +102,10 @@ fn order(options: &Options) -> Result<Order, Fail> {
         output::say("LD_PRELOAD of the environment is left out of every run\n");
     }
     Ok(Order {
-        name: name.clone(),
-        program,
-        arguments: arguments.to_vec(),
         preload: None,
         stdin: options.stdin.clone(),
-        metrics: options.metric_from.clone(),
-        variables: Vec::new(),
+        read: !options.metric_from.is_empty(),
+        program: options.program.clone(),
     })
 }
 
@@ -136,16 +135,21 @@ impl Starter<'_> {
     }
 
     fn start(&self, preload: Option<PathBuf>, variables: Vec<(String, String)>, limit: Duration) -> Outcome {
-        let order = Order { preload, variables, ..self.order.clone() };
         let mut command = Command::new(&self.own);
-        command.args(["preload-child", &serde_json::to_string(&order).unwrap_or_default()]);
-        let answer = run_limited(command, limit).and_then(|f| answered::<Result<Run, String>>(&f, limit));
-        Outcome { run: answer.and_then(|run| run), messages: String::new() }
+        let order = Order { preload, ..self.order.clone() };
+        command.args(["preload-child", &json!(order).to_string()]).envs(variables);
+        let run = run_limited(command, limit).and_then(|finished| {
+            let mut run: Run = answered(&finished, limit)?;
+            let figures = self.options.metric_from.iter().map(|wanted| run::figure(&finished.stdout, wanted));
+            run.metrics = figures.collect::<Result<_, _>>()?;
+            Ok(run)
+        });
+        Outcome { run, messages: String::new() }
     }
 
     /// Runs it once under each library, untimed.
     fn check(&self, libraries: &[Library], session: &mut Session) -> Result<(), Fail> {
-        let name = &self.order.name;
+        let name = &self.order.program[0];
         for (i, library) in libraries.iter().enumerate() {
             let scratch = Scratch::new()?;
             let start = Instant::now();

@@ -4,6 +4,7 @@
 //! Every row has two lines: the name, and below it the drawing over the full width with its figures beside it, so that a
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
+use itertools::Itertools;
 use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
@@ -177,9 +178,7 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
         interval: mean.interval,
         headed: !s.ratios.is_empty(),
     };
-    let mut rows: Vec<Row> = rated.map(row).collect();
-    rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
-    rows
+    rated.map(row).sorted_by(|a, b| b.middle.total_cmp(&a.middle)).collect()
 }
 
 const STANDINGS: Chart = Chart {

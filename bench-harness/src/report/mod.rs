@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use bench_subject::record::Series;
 use clap::Args;
+use itertools::Itertools;
 use maud::{DOCTYPE, PreEscaped, html};
 
 use crate::fail::Fail;
@@ -23,10 +24,11 @@ use crate::finding::Finding;
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
 use crate::standings::Standing;
-use crate::text;
+use crate::{text, workloads};
 use summary::Matrix;
 
 const STYLE: &str = include_str!("style.css");
+const READING: &str = include_str!("reading.html");
 
 /// Nothing may be loaded and no script run, even if something got past the escaping.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -72,8 +74,7 @@ pub fn page(results: &Results) -> String {
     let all: Vec<&Group> = groups.iter().collect();
     let aged: Vec<&Group> =
         groups.iter().filter(|g| g.series == Series::Aged && summary::warm_of(g, &groups).is_some()).collect();
-    let mut names: Vec<&str> = groups.iter().map(|g| g.name).collect();
-    names.dedup();
+    let names = groups.iter().map(|g| g.name).dedup();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -119,17 +120,17 @@ pub fn page(results: &Results) -> String {
                         p.key { "MiB resident at most, and what was left at the end (at rest, where it says so). Coloured against the
                                  median of the others; bold: the least." }
                     }
-                    @for name in &names {
+                    @for name in names {
                         section.workload {
                             h2 { (name) }
-                            p.dim { (bench_subject::table::find(name).map_or("", |w| w.about)) }
-                            @for group in groups.iter().filter(|g| g.name == *name) {
+                            p.dim { (workloads::find(name).map_or("", |w| &w.about)) }
+                            @for group in groups.iter().filter(|g| g.name == name) {
                                 (sections::measurement(group, &color))
                             }
                         }
                     }
                     section { h2 { "The machine" } (sections::machine(&results.machine)) }
-                    section { h2 { "How to read this" } (sections::reading()) }
+                    section { h2 { "How to read this" } (PreEscaped(READING)) }
                 }
             }
         }
@@ -170,7 +171,7 @@ fn subtitle(results: &Results) -> String {
         when(!m.kernel.is_empty(), format!("Linux {}", m.kernel)),
         text::utc(m.unix_time).unwrap_or_default(),
     ];
-    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" · ")
+    parts.iter().filter(|p| !p.is_empty()).join(" · ")
 }
 
 /// What a reader has to know before believing a figure, a line each: one for all rows that are noisy, which carry a mark.

@@ -27,24 +27,29 @@ impl Log {
         share.clamp(0.0, 1.0) * 100.0
     }
 
-    /// Round values on the axis, as many as leave room for each other's labels on the narrowest chart: at most seven. The
-    /// roundest come first; 1 means something on an axis of ratios.
+    /// Round values on the axis that leave room for each other's labels on the narrowest chart, at most seven: first 1, which
+    /// means something on an axis of ratios, and powers of ten; less round ones only until there are three.
     pub fn ticks(&self) -> Vec<f64> {
         const ROOM: f64 = 16.0;
         let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
         let tenths = decades.flat_map(|d| (10..100).map(move |m| (m, round(f64::from(m) * 10f64.powi(d - 1)))));
-        let mut order: Vec<(i32, f64)> = tenths.filter(|(_, t)| (self.low..=self.high).contains(t)).collect();
-        order.sort_by_key(|&(mantissa, tick)| match mantissa {
+        let all: Vec<(i32, f64)> = tenths.filter(|(_, t)| (self.low..=self.high).contains(t)).collect();
+        let rank = |&(mantissa, tick): &(i32, f64)| match mantissa {
             10 if tick == 1.0 => 0,
             10 => 1,
             20 | 50 => 2,
             15 | 30 | 70 => 3,
             _ => 4,
-        });
+        };
         let mut kept: Vec<f64> = Vec::new();
-        for (_, tick) in order {
-            if kept.iter().all(|k| (self.place(*k) - self.place(tick)).abs() >= ROOM) {
-                kept.push(tick);
+        for wanted in 0..5 {
+            if kept.len() >= 3 {
+                break;
+            }
+            for (_, tick) in all.iter().filter(|t| rank(t) == wanted) {
+                if kept.iter().all(|k| (self.place(*k) - self.place(*tick)).abs() >= ROOM) {
+                    kept.push(*tick);
+                }
             }
         }
         kept.sort_by(f64::total_cmp);

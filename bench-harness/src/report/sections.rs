@@ -1,4 +1,4 @@
-//! The parts of the page below the summary: one per workload, the machine, how to read it all.
+//! The parts of the page below the summary: one per workload, and the machine.
 
 use maud::{Markup, html};
 
@@ -65,26 +65,6 @@ pub fn machine(m: &Machine) -> Markup {
             @for (name, value) in rows.iter().filter(|(_, v)| !v.trim().is_empty()) {
                 div { dt { (name) } dd { (value) } }
             }
-        }
-    }
-}
-
-pub fn reading() -> Markup {
-    html! {
-        ul {
-            li { "Every run is a process of its own, the same executable but for the allocator; the allocators take turns in
-                  shuffled order, so that whatever the machine does meanwhile hits all alike." }
-            li { "Figures are medians. The interval of a ratio is a bootstrap over rounds, 95 %. A difference is claimed where it
-                  leaves out 1 and rests on five rounds at least; first is who is measurably faster than every other." }
-            li { "A measurement is judged by elapsed time. Where system malloc's own elapsed times are noise it is judged by
-                  processor time; where these are noise too it is marked ~ and does not count." }
-            li { strong { "warm" } ": prepared before the clock starts; " strong { "cold" } ": the clock starts with the very first
-                  allocation; " strong { "aged" } ": warm, on a heap that was fragmented before by blocks of mixed sizes and
-                  lifetimes, of which one in eight is still in use." }
-            li { "Instructions and system calls are counted by valgrind and strace, in a shorter run, above those of null." }
-            li { strong { "null" } " hands out fixed blocks and does nothing: what it takes is the harness's own cost, the floor under
-                  everybody." }
-            li { "Latency comes from a run of its own, in which every 61st call is timed and the clock's cost subtracted." }
         }
     }
 }

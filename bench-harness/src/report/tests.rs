@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 
 use bench_subject::latency::{Latency, Percentiles};
 use bench_subject::record::Series;
-use bench_subject::table::WORKLOADS;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regex::Regex;
@@ -13,17 +12,18 @@ use super::page;
 use crate::machine::{self, Machine};
 use crate::results::Results;
 use crate::results::tests::{case, results, spec};
+use crate::workloads::WORKLOADS;
 
 /// Workloads of every kind in all their series on four allocators, with everything a file can carry.
 fn full() -> Results {
     const KINDS: [&str; 5] = ["pair", "fragmentation", "idle-return", "memory-sparse", "program-json"];
     let percentiles = Percentiles { samples: 100, p50_ns: 9, p99_ns: 80, p999_ns: 1200, worst_ns: 90_000 };
     let mut cases = Vec::new();
-    for row in WORKLOADS.iter().filter(|w| KINDS.contains(&w.name)) {
-        for &series in row.series {
+    for row in WORKLOADS.iter().filter(|w| KINDS.contains(&w.name.as_str())) {
+        for &series in &row.series {
             for (i, name) in ["system", "hakmem", "null", "jemalloc"].iter().enumerate() {
                 let speed = (i + 1) as f64;
-                let mut case = case(&spec(row.name), name, series, &[1.0, 1.1, 0.9, 1.0, 1.0].map(|f| f * speed));
+                let mut case = case(&spec(&row.name), name, series, &[1.0, 1.1, 0.9, 1.0, 1.0].map(|f| f * speed));
                 case.latency = Some(Latency { alloc: percentiles, free: percentiles });
                 case.exact.instructions_per_op = Some(30.0 * speed);
                 cases.push(case);

@@ -61,6 +61,14 @@ impl Slot {
         self.is_empty() || unsafe { self.ptr.read() } == mark
     }
 
+    /// Notes the block as damaged unless its first byte is the mark.
+    #[inline(always)]
+    pub fn must_have(&self, mark: u8) {
+        if !self.has(mark) {
+            damaged(1);
+        }
+    }
+
     /// Writes the last byte.
     #[inline(always)]
     pub fn mark_end(&self, mark: u8) {
@@ -116,7 +124,7 @@ pub fn all_damaged() -> u64 {
 
 /// Looks whether every block has its slot's number.
 pub fn check(slots: &[Slot]) {
-    damaged(slots.iter().enumerate().filter(|(i, slot)| !slot.has(*i as u8)).count() as u64);
+    slots.iter().enumerate().for_each(|(i, slot)| slot.must_have(i as u8));
 }
 
 /// A table of slots for each of so many threads.

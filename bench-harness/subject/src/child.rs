@@ -8,18 +8,21 @@ use crate::one_line;
 use crate::program::{self, Prepare};
 use crate::raw::RawAllocator;
 use crate::record::{Order, Run};
+use crate::workloads;
 
-pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
-    let spec = order.spec.clone().filled();
-    let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
+fn run(alloc: &'static RawAllocator, prepare: Option<Prepare>, order: &Order) -> Result<Run, String> {
+    let spec = &order.spec;
     let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
-    (row.run)(&spec, &mut bench)?;
+    match (workloads::find(&spec.workload), spec.program(), prepare) {
+        (Some(work), ..) => work(spec, &mut bench)?,
+        (_, Some(name), Some(prepare)) => program::run(prepare, name, spec.share("scale"), &mut bench)?,
+        _ => return Err(format!("this executable has no workload {:?}", spec.workload)),
+    }
     bench.done()
 }
 
 /// The whole life of a child whose only argument is the order; `prepare` makes its real programs, where it has any.
 pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
-    program::set_prepare(prepare);
     let mut arguments = std::env::args().skip(1);
     let (Some(order), None) = (arguments.next(), arguments.next()) else {
         give_up("expected one argument, an order as JSON; this is a child of bench-harness")
@@ -28,10 +31,10 @@ pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let answer = match order.strip_prefix("paths ") {
-        Some(order) => crate::workloads::paths::child(alloc, order),
+        Some(order) => workloads::paths::child(alloc, order),
         None => serde_json::from_str(&order)
             .map_err(|e| format!("the order is not what this version understands: {e}"))
-            .and_then(|order| run(alloc, &order))
+            .and_then(|order| run(alloc, prepare, &order))
             .and_then(|run| serde_json::to_string(&run).map_err(|e| e.to_string())),
     };
     match answer {

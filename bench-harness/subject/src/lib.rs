@@ -3,14 +3,12 @@
 //!
 //! `raw` is the boundary through which the allocator is called, `blocks` what is held of it, `workloads` what is done with it,
 //! `bench` holds the clock, `age` fragments the heap before it, `memory` and `rng` never ask the allocator under test,
-//! `spec` and `record` are the JSON between parent and child, `table` has a row (`workload`) for each workload, `catalog` asks
-//! it, `child` is the life of such a process.
+//! `spec` and `record` are the JSON between parent and child, `child` is the life of such a process.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod age;
 pub mod bench;
 pub mod blocks;
-pub mod catalog;
 pub mod child;
 pub mod latency;
 pub mod measure;
@@ -20,9 +18,6 @@ pub mod raw;
 pub mod record;
 pub mod rng;
 pub mod spec;
-pub mod table;
-pub mod words;
-pub mod workload;
 pub mod workloads;
 
 /// Joins several lines into one, so that a message is always one line.

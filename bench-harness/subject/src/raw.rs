@@ -30,9 +30,9 @@ pub struct Calls {
 
 #[derive(Debug, Clone, Copy)]
 pub struct RawAllocator {
-    name: &'static str,
-    prepare: fn(usize, usize) -> Result<(), String>,
-    prewarm: fn(usize) -> usize,
+    pub(crate) name: &'static str,
+    pub(crate) prepare: fn(usize, usize) -> Result<(), String>,
+    pub(crate) prewarm: fn(usize) -> usize,
     /// The calls themselves, for those who pass them on.
     pub(crate) calls: Calls,
 }
@@ -52,15 +52,6 @@ impl RawAllocator {
         let calls =
             Calls { alloc: alloc_of::<S>, zeroed: zeroed_of::<S>, dealloc: dealloc_of::<S>, realloc: realloc_of::<S> };
         Self { name: S::NAME, prepare: |_, _| Ok(()), prewarm: S::prewarm, calls }
-    }
-
-    /// A table from functions of one's own, for allocators that are no `GlobalAlloc`.
-    pub(crate) const fn from_calls(
-        name: &'static str,
-        prepare: fn(usize, usize) -> Result<(), String>,
-        calls: Calls,
-    ) -> Self {
-        Self { name, prepare, prewarm: |_| 0, calls }
     }
 
     pub fn name(&self) -> &'static str {
@@ -180,11 +171,12 @@ static NULL_BASE: AtomicUsize = AtomicUsize::new(0);
 static NULL_STRIDE: AtomicUsize = AtomicUsize::new(0);
 
 /// The floor of the harness itself: hands out fixed blocks and does nothing.
-pub static NULL: RawAllocator = RawAllocator::from_calls(
-    "null",
-    null_prepare,
-    Calls { alloc: null_alloc, zeroed: null_alloc, dealloc: null_dealloc, realloc: null_realloc },
-);
+pub static NULL: RawAllocator = RawAllocator {
+    name: "null",
+    prepare: null_prepare,
+    prewarm: |_| 0,
+    calls: Calls { alloc: null_alloc, zeroed: null_alloc, dealloc: null_dealloc, realloc: null_realloc },
+};
 
 fn null_prepare(slots: usize, max_size: usize) -> Result<(), String> {
     // Whole cache lines, so that neighbouring slots share none.

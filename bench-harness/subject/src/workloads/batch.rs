@@ -9,15 +9,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::bench::Bench;
-use crate::blocks::verify;
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
-pub fn max_size(s: &Spec) -> usize {
-    if s.size("max-size") == 0 { s.size("size") } else { s.size("max-size") }
+/// Bytes of the largest block.
+fn max_size(s: &Spec) -> usize {
+    s.size("size").max(s.size("max-size"))
 }
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {

@@ -10,11 +10,8 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, release, tables};
+use super::prelude::*;
 use crate::measure::thread_cpu_ns;
-use crate::raw::RawAllocator;
-use crate::spec::Spec;
 
 const WRITES: u32 = 100;
 

@@ -13,12 +13,7 @@
 //! `idle-return` looks at memory after a peak: threads fill it, free it and end, and the process sits still, as a server
 //! does after its busiest hour. Throughput is that of the peak.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, check, damaged, release, tables};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 pub fn pair(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (size, pairs, threads) = (s.size("size"), s.n("pairs"), s.size("threads"));
@@ -72,7 +67,7 @@ pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     });
     bench.run.figure = Some(bench.run.secs * 1e9 / bench.run.ops.max(1) as f64);
     let touches = (rounds + if warm { rounds / 10 } else { 0 }) as u8;
-    damaged(slots.iter().filter(|s| !s.has(touches)).count() as u64);
+    slots.iter().for_each(|s| s.must_have(touches));
     release(alloc, &mut slots);
     Ok(())
 }

@@ -5,12 +5,7 @@
 //! counts is the most memory held against the bytes alive; throughput is reported as well. One operation is one allocation
 //! or one free.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 /// Size ranges of the phases: each gap left by one phase is too small for the next, then it starts over.
 const PHASES: [(usize, usize); 6] = [(16, 64), (65, 128), (129, 320), (321, 1000), (1001, 4000), (200, 260)];
@@ -21,7 +16,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut slots = Table::<Slot>::new(bytes / 30)?;
     // Only first bytes are written, so that null needs no more than a cache line per slot.
     let alloc = bench.begin(slots.len(), 64)?;
-    let mut state = State { alloc, count: 0, live: 0, ops: 0, lost: 0 };
+    let mut state = State { alloc, count: 0, live: 0, ops: 0 };
     let mut generator = XorShift64::new(s.n("seed"), 0);
     bench.timed(|| {
         for phase in 0..s.size("phases") {
@@ -32,7 +27,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         state.ops
     });
     state.thin(&mut slots, usize::MAX, &mut generator);
-    damaged(state.lost);
     Ok(())
 }
 
@@ -41,7 +35,6 @@ struct State {
     count: usize,
     live: usize,
     ops: u64,
-    lost: u64,
 }
 
 impl State {
@@ -59,9 +52,9 @@ impl State {
         }
     }
 
-    /// Frees all but one block in `survivors`, chosen at random, and counts those that had lost their first byte.
+    /// Frees all but one block in `survivors`, chosen at random, and looks at the first byte of each.
     fn thin(&mut self, slots: &mut [Slot], survivors: usize, generator: &mut XorShift64) {
-        let (mut kept, mut lost) = (0, 0);
+        let mut kept = 0;
         for i in 0..self.count {
             let mut slot = slots[i];
             if survivors != usize::MAX && generator.below(survivors) == 0 {
@@ -69,12 +62,11 @@ impl State {
                 kept += 1;
                 continue;
             }
-            lost += u64::from(!slot.has(slot.size as u8));
+            slot.must_have(slot.size as u8);
             slot.free(self.alloc);
             self.ops += 1;
             self.live -= slot.size;
         }
         self.count = kept;
-        self.lost += lost;
     }
 }

@@ -3,10 +3,7 @@
 //! Imitates reading a large input of unknown length. Every doubling is a realloc: an allocator that copies moves the
 //! whole gigabyte again, one that moves page tables does not. One operation is one number pushed.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged};
-use crate::raw::RawAllocator;
-use crate::spec::Spec;
+use super::prelude::*;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let count = s.n("mib") << 17;

@@ -7,12 +7,10 @@
 //! spanned, 2 MiB-aligned and with MADV_HUGEPAGE, and writes at the same distances in the same order: what it takes, no
 //! allocator can go below. One operation is one block; its time is the blocks' processor time alone.
 
-use crate::bench::Bench;
+use super::prelude::*;
 use crate::measure::{Usage, thread_cpu_ns};
 use crate::memory::{HUGE, Mapping, Table};
-use crate::raw::RawAllocator;
 use crate::rng::XorShift32;
-use crate::spec::Spec;
 
 const PIECE: usize = 16 << 20;
 

@@ -10,13 +10,8 @@
 use std::sync::{Barrier, Mutex, MutexGuard};
 use std::thread::Scope;
 
-use crate::bench::Bench;
-use crate::blocks::{LiveSet, Slot, check, release, tables};
+use super::prelude::*;
 use crate::measure::timed_section;
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
 
 struct Server<'a> {
     alloc: &'a RawAllocator,

@@ -6,11 +6,7 @@
 //! caches than one: half of what an allocation costs here are misses in the fast paths' own data. One operation is one block
 //! that takes the oldest one's place.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged, release, tables};
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 const SIZES: [usize; 12] = [16, 24, 32, 48, 64, 96, 128, 208, 320, 640, 1536, 4096];
 
@@ -29,12 +25,11 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     bench.timed_threads(&mut sets, |thread, slots, gate| {
         let generator = XorShift64::new(s.n("seed"), thread as u64);
         let (base, at) = (thread * places, [0; SIZES.len()]);
-        let mut state = State { alloc, drawn: &drawn, generator, window, base, at, damaged: 0 };
+        let mut state = State { alloc, drawn: &drawn, generator, window, base, at };
         if warm {
             state.work(slots, blocks / 4);
         }
         gate.timed(|| state.work(slots, blocks));
-        damaged(state.damaged);
         release(alloc, slots);
     });
     Ok(())
@@ -47,7 +42,6 @@ struct State<'a> {
     window: usize,
     base: usize,
     at: [usize; SIZES.len()],
-    damaged: u64,
 }
 
 impl State<'_> {
@@ -59,7 +53,7 @@ impl State<'_> {
             let i = class * self.window + self.at[class];
             self.at[class] = if self.at[class] + 1 == self.window { 0 } else { self.at[class] + 1 };
             // The window's oldest block.
-            self.damaged += u64::from(!slots[i].has(class as u8));
+            slots[i].must_have(class as u8);
             slots[i].free(self.alloc);
             slots[i] = Slot::take(self.alloc, size, self.base + i, class as u8);
             slots[i].mark_end(class as u8);

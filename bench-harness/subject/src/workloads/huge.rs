@@ -6,11 +6,7 @@
 //! sizes are drawn on a logarithmic scale, and every OS page is written, as by batch jobs that build one large buffer per
 //! item: what counts is whether memory comes back already faulted in, and in huge pages. One operation is one block.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged, release};
-use crate::memory::Table;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (replacements, live) = (s.size("replacements"), s.size("live"));

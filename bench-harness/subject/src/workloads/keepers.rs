@@ -7,11 +7,7 @@
 
 use std::sync::Mutex;
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged, drawn, release, tables};
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 /// The most blocks of a structure.
 const BLOCKS: usize = 24;
@@ -29,13 +25,12 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let warm = bench.is_warm();
     bench.timed_threads(&mut own, |thread, slots, gate| {
         let generator = XorShift64::new(s.n("seed"), thread as u64 + 1);
-        let mut keeper = Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS, damaged: 0 };
+        let mut keeper = Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS };
         if warm {
             keeper.work(slots, &passed, steps / 4);
         }
         gate.timed(|| keeper.work(slots, &passed, steps));
         release(alloc, slots);
-        damaged(keeper.damaged);
     });
     passed.into_iter().for_each(|place| release(alloc, &mut place.into_inner().unwrap_or([Slot::EMPTY; BLOCKS])));
     Ok(())
@@ -46,7 +41,6 @@ struct Keeper<'a> {
     sizes: &'a [u32],
     generator: XorShift64,
     base: usize,
-    damaged: u64,
 }
 
 impl Keeper<'_> {
@@ -70,7 +64,7 @@ impl Keeper<'_> {
                     ops += held(structure);
                     release(self.alloc, structure);
                 }
-                _ => ops += self.read(structure),
+                _ => ops += read(structure),
             }
         }
         ops
@@ -87,16 +81,18 @@ impl Keeper<'_> {
         }
         blocks as u64
     }
+}
 
-    fn read(&mut self, structure: &[Slot]) -> u64 {
-        for slot in structure.iter().filter(|s| !s.is_empty()) {
-            // SAFETY: the whole block, written when it was made; nobody else has it now.
-            let bytes = unsafe { std::slice::from_raw_parts(slot.ptr, slot.size) };
-            let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
-            self.damaged += u64::from(sum != slot.size as u64 * u64::from(slot.size as u8));
+fn read(structure: &[Slot]) -> u64 {
+    for slot in structure.iter().filter(|s| !s.is_empty()) {
+        // SAFETY: the whole block, written when it was made; nobody else has it now.
+        let bytes = unsafe { std::slice::from_raw_parts(slot.ptr, slot.size) };
+        let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
+        if sum != slot.size as u64 * u64::from(slot.size as u8) {
+            damaged(1);
         }
-        held(structure)
     }
+    held(structure)
 }
 
 fn held(structure: &[Slot]) -> u64 {

@@ -7,12 +7,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, damaged, drawn};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 /// Marks a slot's size where the block was asked for at [`BOUNDARY`].
 const ALIGNED: usize = 1 << 63;
@@ -50,7 +45,6 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             gathered: 0,
             neighbour: senders[(thread + 1) % threads].clone(),
             mail,
-            lost: 0,
         })
     };
     let mut workers = receivers.into_iter().enumerate().map(worker).collect::<Result<Vec<_>, String>>()?;
@@ -74,10 +68,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         worker.hand_on();
         free_all(alloc, &mut worker.slots);
     });
-    for worker in &workers {
-        worker.read_mail();
-        damaged(worker.lost);
-    }
+    workers.iter().for_each(Worker::read_mail);
     Ok(())
 }
 
@@ -93,8 +84,6 @@ struct Worker<'a> {
     gathered: usize,
     neighbour: SyncSender<Packet>,
     mail: Receiver<Packet>,
-    /// Blocks that were not what was written into them.
-    lost: u64,
 }
 
 impl Worker<'_> {
@@ -142,7 +131,7 @@ impl Worker<'_> {
         self.slots.swap(i, self.used);
         let slot = std::mem::replace(&mut self.slots[self.used], Slot::EMPTY);
         self.bytes -= slot.size & !ALIGNED;
-        self.lost += u64::from(!slot.has(1));
+        slot.must_have(1);
         if self.generator.below(3) != 0 {
             return free(self.alloc, slot);
         }

@@ -10,12 +10,7 @@
 
 use std::sync::Barrier;
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, release};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 /// Blocks of random sizes, each written in full.
 struct Held {

@@ -79,11 +79,12 @@ pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String
     serde_json::to_string(&run).map_err(|e| e.to_string())
 }
 
-static C: RawAllocator = RawAllocator::from_calls(
-    "c",
-    |_, _| Ok(()),
-    Calls { alloc: c_alloc, zeroed: c_zeroed, dealloc: c_dealloc, realloc: c_realloc },
-);
+static C: RawAllocator = RawAllocator {
+    name: "c",
+    prepare: |_, _| Ok(()),
+    prewarm: |_| 0,
+    calls: Calls { alloc: c_alloc, zeroed: c_zeroed, dealloc: c_dealloc, realloc: c_realloc },
+};
 
 #[inline(never)]
 unsafe fn c_alloc(size: usize, align: usize, _slot: usize) -> *mut u8 {

@@ -4,12 +4,8 @@
 //! draw picks a slot, frees it when full and fills it when empty. One operation is one allocation or one free.
 //! The size is 16 + (r & 0x3FF) of the same draw that picked the slot, as in the reference program.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, release, verify};
-use crate::memory::Table;
-use crate::raw::RawAllocator;
+use super::prelude::*;
 use crate::rng::XorShift32;
-use crate::spec::Spec;
 
 /// What the reference program adds to the seed of its prefault pass.
 const PREFAULT_SEED: u32 = 0xDEAD_BEEF;
@@ -101,10 +97,10 @@ mod tests {
 
     #[test]
     fn the_prefault_pass_is_a_tenth_unless_told() {
-        let of = |line: &str| Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None).map(|s| prefault(&s));
-        assert_eq!(of("random-mixed 1000 256 42"), Ok(100));
-        assert_eq!(of("random-mixed 1000 256 42 --prefault 0"), Ok(0));
-        assert!(of("random-mixed 1000 256 0").unwrap_err().starts_with("seed 0:"));
-        assert!(of("random-mixed 1 1 1 20 19").unwrap_err().contains("sizes 20 to 19"));
+        let of = |prefault: u64| {
+            let params = [("cycles", 1000), ("prefault", prefault)].map(|(name, n)| (name.to_owned(), n.into()));
+            super::prefault(&Spec { params: params.into(), ..Spec::default() })
+        };
+        assert_eq!((of(u64::MAX), of(0)), (100, 0));
     }
 }

@@ -10,11 +10,7 @@
 //! sizes are the most frequent, large ones hold most of the bytes (sizes are drawn evenly on a logarithmic scale). What is
 //! freed in one round should serve the next, though its sizes differ. One operation is one allocation or free.
 
-use crate::bench::Bench;
-use crate::blocks::{LiveSet, Slot, drawn, release, tables, verify};
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
+use super::prelude::*;
 
 pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (live, replacements, threads) = (s.size("live"), s.n("replacements"), s.size("threads"));

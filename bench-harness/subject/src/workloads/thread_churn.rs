@@ -3,15 +3,11 @@
 //! Imitates thread-per-request servers and test runners: what an allocator does when a thread starts and ends counts more
 //! than its fast paths. One operation is one thread, from its start to its end.
 
-use crate::bench::Bench;
-use crate::blocks::{Slot, check, release};
+use super::prelude::*;
 use crate::measure::timed_section;
-use crate::raw::RawAllocator;
-use crate::rng::XorShift64;
-use crate::spec::Spec;
 
 /// The most blocks of one thread: they live on its stack.
-pub const MOST: usize = 1024;
+const MOST: usize = 1024;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (count, blocks, threads) = (s.n("count"), s.size("blocks"), s.size("threads"));
