@@ -149,6 +149,10 @@ pub(crate) mod heap_cache {
     pub(crate) const ROOM_FOR: usize = 4;
     /// Bytes that hardly any machine can provide at once: nothing is reclaimed for such a request. Guess.
     pub(crate) const IMPOSSIBLE: usize = 1 << 42;
+    /// Of so many refills that find blocks of another heap in an outbox, one leaves them there. Of the harness's `hand-over 2 1000
+    /// 50000 60 --mode ring`, aged and warm, the processor time is 0.10 and 0.067 s if none does, 0.086 and 0.053 with 4, 0.083
+    /// and 0.053 with 2; the peak RSS of `keepers` is 50.8, 51.9 and 53.2 MB (AMD EPYC, medians of 11).
+    pub(crate) const OUTBOX_SPARED: u32 = 4;
     /// Heaps examined for each slab that is opened. Guess.
     pub(crate) const OTHERS: usize = 4;
 }

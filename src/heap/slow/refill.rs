@@ -1,7 +1,7 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
 use crate::base::size_class;
-use crate::base::tuning::heap_cache;
+use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
 use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
@@ -46,6 +46,7 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         if (*heap).gathered.has(class)
             && Out::count(heap, class) > 0
             && size_class::size(class) >= RECYCLE_FROM
+            && recycles(heap, class)
         {
             let (from, count) = Out::take(heap, class);
             (*heap).mixed.add(class);
@@ -88,6 +89,19 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         ahead::start_if_wanted();
         fresh
     }
+}
+
+/// Whether this refill may take back what is in the outbox. If all did, a thread that replaces blocks of a set which another made
+/// would have them as another heap's for ever, and a free of one costs three times that of an own block. So some leave the blocks
+/// there: the outbox fills up and goes to its owner, and blocks of the thread's own take their place.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+unsafe fn recycles(heap: *mut Heap, class: usize) -> bool {
+    // SAFETY: the caller's promise.
+    let refills = unsafe { &mut (*heap).out[class].refills };
+    *refills = refills.wrapping_add(1);
+    !refills.is_multiple_of(OUTBOX_SPARED)
 }
 
 /// The newest block of a bin that was just filled. Do not call the C library between the check that the bin is empty and the
