@@ -11,9 +11,8 @@ use crate::heap::data::state::Out;
 use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_slow};
 use crate::heap::entry::{chosen, threadless};
-use crate::heap::slow::foreign::free_foreign as free_foreign_slow;
 use crate::heap::slow::push::{bin_at, push};
-use crate::heap::slow::{refill, watch};
+use crate::heap::slow::{foreign, refill, watch};
 use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
@@ -250,7 +249,7 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     unsafe {
         let class = (size + 15) >> 4;
         if tag.class() == class && class != 0 && is_anothers(ptr, tag) {
-            return gather(ptr, tag);
+            return gather(ptr, tag, class);
         }
         dealloc_aligned(ptr, size, align);
     }
@@ -279,7 +278,7 @@ unsafe fn free_foreign(ptr: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe {
         if (1..CLASSES).contains(&class) && is_anothers(ptr, tag) {
-            return gather(ptr, tag);
+            return gather(ptr, tag, class);
         }
         free_slow(ptr, None);
     }
@@ -299,17 +298,27 @@ fn is_anothers(ptr: *mut u8, tag: Tag) -> bool {
 /// Adds a block to those that the thread gathers for the heap that `tag` names.
 ///
 /// # Safety
-/// The caller gives up the block at `ptr`, which [`is_anothers`]. `tag` is its own, with the class of a slab.
+/// The caller gives up the block at `ptr`, which [`is_anothers`]. `tag` is its own, and `class` the tag's, one of blocks.
 #[inline(always)]
-unsafe fn gather(ptr: *mut u8, tag: Tag) {
+unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
     // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
     // of a slab of ours.
     unsafe {
-        let heap = tls::get().cast::<Heap>();
-        if !Out::add(heap, tag.class(), ptr.cast(), tag.owner()) {
-            free_foreign_slow(heap, ptr.cast(), tag);
+        if !Out::add(tls::get().cast(), class, ptr.cast(), tag.owner()) {
+            gather_slow(ptr);
         }
     }
+}
+
+/// [`gather`], if the outbox is empty, full, or another owner's. It finds the tag again, so that its callers keep their arguments
+/// where they are.
+///
+/// # Safety
+/// As for [`gather`].
+#[inline(never)]
+unsafe fn gather_slow(ptr: *mut u8) {
+    // SAFETY: as in `gather`.
+    unsafe { foreign::free_foreign(ptr.cast(), tls::get().cast(), DIRECTORY.tag(ptr as usize)) }
 }
 
 #[inline(never)]

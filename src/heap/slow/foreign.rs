@@ -16,13 +16,13 @@ use core::slice;
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
-#[inline(never)]
-pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) {
+#[inline]
+pub(crate) unsafe fn free_foreign(block: *mut Block, heap: *mut Heap, tag: Tag) {
     let class = tag.class();
     // SAFETY: the thread's own; the caller's promise.
     unsafe {
         if Out::owner(heap, class).is_none_or(|owner| owner == tag.owner()) {
-            return gather_end(heap, block, tag);
+            return gather_end(block, heap, tag);
         }
         (*heap).mixed.add(class);
         idle_owners::came(heap, class);
@@ -36,7 +36,7 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
 /// # Safety
 /// As for [`free_foreign`], and nothing of a third heap is gathered.
 #[inline(never)]
-unsafe fn gather_end(heap: *mut Heap, block: *mut Block, tag: Tag) {
+unsafe fn gather_end(block: *mut Block, heap: *mut Heap, tag: Tag) {
     let class = tag.class();
     // SAFETY: `out` is the thread's own; the caller's promises.
     unsafe {
