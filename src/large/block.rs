@@ -30,6 +30,8 @@ pub(super) struct Descriptor {
     pub(super) huge: bool,
     /// Whether the cache could have served the block.
     pub(super) servable: bool,
+    /// Whether it was requested zeroed and is long: when it is freed, it shows whether such blocks are filled.
+    shows: bool,
     /// Which part of its memory may be resident.
     pub(super) held: Held,
     next_free: *mut Descriptor,
@@ -97,6 +99,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
             start: 0,
             huge,
             servable,
+            shows: zeroed && len > CLEARED_MOST,
             held,
             next_free: ptr::null_mut(),
         })
@@ -140,9 +143,9 @@ struct Obtained {
 
 /// Whether the cache may serve such a block. For a zeroed request a cached mapping has to be cleared. That is faster than page
 /// faults, in which the kernel clears as well. But a large table may never be touched all over, and fresh pages come only when
-/// they are touched.
+/// they are touched: the last one freed shows what to expect.
 fn may_serve(len: usize, zeroed: bool) -> bool {
-    !zeroed || len <= CLEARED_MOST
+    !zeroed || len <= CLEARED_MOST || seen::zeroed_are_filled()
 }
 
 /// A mapping of at least `len` bytes, from the cache or the kernel.
@@ -230,10 +233,18 @@ pub(crate) fn descriptor_lock() -> &'static Lock {
 pub(crate) unsafe fn free(ptr: *mut u8) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
     // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable, held) = unsafe {
+    let (thp, servable, shows, held) = unsafe {
         let descriptor = &*descriptor;
-        (descriptor.huge, descriptor.servable, descriptor.held)
+        (
+            descriptor.huge,
+            descriptor.servable,
+            descriptor.shows,
+            descriptor.held,
+        )
     };
+    if shows {
+        seen::zeroed_went(run.map);
+    }
     // SAFETY: as above.
     unsafe { drop_descriptor(descriptor) };
     DIRECTORY.leave(run.map.addr);

@@ -6,7 +6,7 @@ use crate::guarded;
 use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
-use crate::heap::data::heap::{Front, Heap, NOBODY};
+use crate::heap::data::heap::{Front, HeapRef, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_slow};
@@ -17,10 +17,10 @@ use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
+use crate::os::clear::clear;
 use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use core::ptr;
 
 /// What the layer above wants: its configuration, and calls at two events.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ fn from_anywhere(class: usize) -> Fresh {
         return threadless::alloc(class);
     }
     // SAFETY: neither stand-in, so the front of this thread's own heap.
-    unsafe { refill::refill(front.cast::<Heap>(), class) }
+    unsafe { refill::refill(HeapRef::of_front(front), class) }
 }
 
 /// The first caller's configuration counts; later ones are only compared with it.
@@ -173,7 +173,7 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
         if checked::mode() == Mode::All {
             // Once for each thread: none has a heap.
             threadless::thread();
-        } else if tls::current().is_null() {
+        } else if tls::current().is_none() {
             maintain::noticed();
         }
         ceiling::grew();
@@ -214,8 +214,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
         size
     };
     // SAFETY: the block is ours, and holds `size` bytes.
-    unsafe { ptr::write_bytes(fresh.ptr, 0, dirty) };
-    fresh.ptr
+    unsafe { clear(fresh.ptr, dirty) }
 }
 
 /// Frees a block by its layout.
@@ -304,7 +303,12 @@ unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
     // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
     // of a slab of ours.
     unsafe {
-        if !Out::add(tls::get().cast(), class, ptr.cast(), tag.owner()) {
+        if !Out::add(
+            HeapRef::of_front(tls::get()),
+            class,
+            ptr.cast(),
+            tag.owner(),
+        ) {
             gather_slow(ptr);
         }
     }
@@ -318,7 +322,10 @@ unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
 #[inline(never)]
 unsafe fn gather_slow(ptr: *mut u8) {
     // SAFETY: as in `gather`.
-    unsafe { foreign::free_foreign(ptr.cast(), tls::get().cast(), DIRECTORY.tag(ptr as usize)) }
+    unsafe {
+        let heap = HeapRef::of_front(tls::get());
+        foreign::free_foreign(ptr.cast(), heap, DIRECTORY.tag(ptr as usize));
+    }
 }
 
 #[inline(never)]

@@ -25,8 +25,9 @@ fn replaces(mut set: VecDeque<usize>) -> usize {
         unsafe { hot::dealloc(oldest as *mut u8, SIZE, 8) };
         set.push_back(takes());
     }
-    // SAFETY: the calling thread has allocated, and so has a heap.
-    let own = unsafe { (*tls::current()).id };
+    let own = tls::current()
+        .expect("a thread that allocates has a heap")
+        .id;
     let foreign = set.iter().filter(|&&at| DIRECTORY.tag(at).owner() != own);
     let count = foreign.count();
     for block in set {
