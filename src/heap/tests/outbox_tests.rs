@@ -75,7 +75,7 @@ fn blocks_of_another_heap_do_not_stay_for_ever() {
 /// Each freed block is in the outbox when the next is wanted, whether this refill would leave it there or not.
 #[test]
 fn an_outbox_serves_before_memory_is_refused() {
-    for size in [32, SIZE] {
+    for size in [SIZE, 32] {
         with_blocks_of_another(size, 4 * OUTBOX_SPARED as usize, |set| {
             fake::clear();
             fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
