@@ -147,7 +147,8 @@ impl World {
         match self.without {
             // As the real one, without its fence.
             Without::Fences => attended.state.store(IDLE, Ordering::Relaxed),
-            _ => attended.leave(),
+            // SAFETY: the lock is held, by the thread that leaves.
+            _ => unsafe { attended.leave() },
         }
         self.drain_and_unlock(owner, guard);
         self.look_again(owner);
@@ -156,7 +157,8 @@ impl World {
     /// As `adopt::acquire`.
     fn adopt(&self, owner: usize) {
         let _guard = self.heaps[owner].lock.lock();
-        self.attended(owner).take();
+        // SAFETY: the lock is held, and one thread takes the heap.
+        unsafe { self.attended(owner).take() };
     }
 
     /// As `take_over::take_over`, by the thread of B, which then takes a block from the slab and frees it again.

@@ -51,17 +51,23 @@ impl<'a> Attended<'a> {
         self.state.load(Ordering::Relaxed) == IDLE
     }
 
-    /// Makes the heap idle. The caller holds the lock, drains the inbox next, and looks again once it has released the lock.
+    /// Makes the heap idle. The caller drains the inbox next, and looks again once it has released the lock.
+    ///
+    /// # Safety
+    /// The caller holds the lock, and no thread uses the heap.
     #[inline]
-    pub(crate) fn leave(self) {
+    pub(crate) unsafe fn leave(self) {
         self.state.store(IDLE, Ordering::Relaxed);
         // SeqCst: see `post`.
         fence(Ordering::SeqCst);
     }
 
-    /// Makes the heap a thread's again, which opens the inbox from now on. The caller holds the lock.
+    /// Makes the heap a thread's again, which opens the inbox from now on.
+    ///
+    /// # Safety
+    /// The caller holds the lock, and the heap is that thread's alone.
     #[inline]
-    pub(crate) fn take(self) {
+    pub(crate) unsafe fn take(self) {
         self.state.store(LIVE, Ordering::SeqCst);
     }
 

@@ -158,7 +158,8 @@ impl World {
             .bin
             .with_mut(|bin| unsafe { core::mem::take(&mut *bin) });
         self.give(blocks);
-        attended.leave();
+        // SAFETY: the lock is held, and the thread is gone.
+        unsafe { attended.leave() };
         self.drain_and_unlock(guard);
         if self.without != Without::LookAgain {
             attended.look_again(|guard| self.drain_and_unlock(guard));
@@ -169,7 +170,8 @@ impl World {
     /// As `adopt::acquire`, by a thread that frees a block and gives the heap up.
     fn adopt_and_end(&self) {
         let guard = self.lock.lock();
-        self.attended().take();
+        // SAFETY: the lock is held, and one thread takes the heap.
+        unsafe { self.attended().take() };
         drop(guard);
         self.free_into_bin();
         self.give_up();

@@ -65,7 +65,8 @@ impl Sorter {
     /// Adds a foreign block.
     ///
     /// # Safety
-    /// The caller owns `block`, whose tag is `tag`, and holds the lock of the sorter's heap.
+    /// The caller owns `block`, whose tag is `tag`, and has held the lock of the sorter's heap since the sorter was made. No other
+    /// sorter of that heap has blocks.
     pub(crate) unsafe fn add(&mut self, block: *mut Block, tag: Tag) {
         let (owner, class) = (tag.owner(), tag.class());
         let found = self.rows[..self.used]

@@ -49,7 +49,10 @@ pub(crate) fn show(part: &mut Shared) {
 }
 
 /// Goes on with the pass. Returns whether more of it is left.
-pub(crate) fn gather(heap: &mut HeldHeap, when: When) -> bool {
+///
+/// # Safety
+/// The slabs that an earlier call took out of their lists are back.
+pub(crate) unsafe fn gather(heap: &mut HeldHeap, when: When) -> bool {
     // SAFETY: listed slabs belong to the heap.
     unsafe {
         let mut decided = Decided {

@@ -16,7 +16,8 @@ pub(crate) fn acquire() -> Option<HeapRef> {
     // Nobody has the heap: its thread is gone, or it was taken out of the list under the registry's lock. Taking the heap's own
     // lock makes the adopter see what the last one who worked on it left (rule 5).
     let mut held = heap.lock();
-    heap.attended().take();
+    // SAFETY: the lock is held, and nobody else has the heap.
+    unsafe { heap.attended().take() };
     idle_cache::forget(&mut held);
     tick::begin(&mut held);
     heap.idle_classes.clear();

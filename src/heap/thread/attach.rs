@@ -132,7 +132,8 @@ pub(crate) fn attach() {
     // Before anything that may allocate: from here on such a call is an ordinary one.
     tls::set(heap.ptr().cast());
     if !exit::arm(heap, late) || late {
-        exit::note_ending(heap);
+        // SAFETY: it is this thread's.
+        unsafe { exit::note_ending(heap) };
     }
     maintain::noticed();
 }

@@ -36,8 +36,11 @@ pub(crate) fn arm(heap: HeapRef, late: bool) -> bool {
         && unsafe { libc::pthread_setspecific(key - 1, heap.ptr().cast()) == 0 }
 }
 
-/// Notes that the calling thread, whose heap this is, may end without another call here.
-pub(crate) fn note_ending(heap: HeapRef) {
+/// Notes that the calling thread may end without another call here.
+///
+/// # Safety
+/// The heap is the calling thread's. Once that is gone, another one is given the heap.
+pub(crate) unsafe fn note_ending(heap: HeapRef) {
     heap.ending.begins(thread::tid());
     registry::note_ending(heap);
 }
@@ -50,7 +53,8 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
         return;
     };
     if !heap.ending.has_begun() {
-        note_ending(heap);
+        // SAFETY: it is this thread's.
+        unsafe { note_ending(heap) };
         if arm(heap, false) {
             return;
         }

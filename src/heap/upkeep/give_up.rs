@@ -20,7 +20,8 @@ pub(crate) unsafe fn give_up(heap: HeapRef) {
     // SAFETY: the caller's promise: nobody touches the private part.
     let ended = unsafe { idle_cache::begin(&mut held, &mut sorter) };
     drain::post_all(&mut held, &mut sorter);
-    heap.attended().leave();
+    // SAFETY: the lock is held, and nobody uses the heap by the caller's promise.
+    unsafe { heap.attended().leave() };
     drain::drain_locked(&mut held);
     idle_cache::end(&mut held, ended);
     debug_assert!(

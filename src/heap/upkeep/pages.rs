@@ -44,7 +44,8 @@ fn some(heap: HeapRef, when: When) -> Piece {
     }
     // While pages go, another thread works on the heap.
     let mine = held.holes.count == 0 && held.holes.begin(when);
-    let more = mine && gather(&mut held, when);
+    // SAFETY: none of the heap's slabs is going.
+    let more = mine && unsafe { gather(&mut held, when) };
     let state = &mut held.holes;
     if mine {
         (state.by, state.generation) = (thread::me(), GENERATION.load(Relaxed));
@@ -59,7 +60,8 @@ fn some(heap: HeapRef, when: When) -> Piece {
             // SAFETY: the slab is out of its heap's lists until `finish`, and no lock is held.
             *gone = unsafe { purge(going) };
         }
-        bytes = finish(heap, &gone, &mut errands);
+        // SAFETY: only the thread that gathered slabs takes them on, and their pages went.
+        bytes = unsafe { finish(heap, &gone, &mut errands) };
     }
     // Only now: what is going is in no list meanwhile.
     errands.run();
@@ -88,7 +90,10 @@ unsafe fn purge(going: &Going) -> Pages {
 }
 
 /// Puts the slabs whose pages were going, of which `gone` went, back into their lists. Returns the bytes.
-fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands) -> usize {
+///
+/// # Safety
+/// The calling thread gathered the slabs, and nobody restored them since.
+unsafe fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands) -> usize {
     let mut bytes = 0;
     let mut held = heap.lock();
     let count = core::mem::take(&mut held.holes.count);
