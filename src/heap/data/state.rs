@@ -48,6 +48,8 @@ pub(crate) struct Out {
     pub(crate) last: *mut *mut Block,
     /// 0, which is no heap's id, while nothing is gathered.
     pub(crate) owner: u32,
+    /// Refills of the class that found blocks here.
+    pub(crate) refills: u32,
 }
 
 /// Rows of a `Sorter`, each for one owner and class.

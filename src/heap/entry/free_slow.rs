@@ -106,7 +106,7 @@ unsafe fn route(block: *mut Block, tag: Tag) {
         if heap.id == tag.owner() {
             return push(front, block, tag.class() * size_of::<Bin>());
         }
-        foreign::free_foreign(heap, block, tag);
+        foreign::free_foreign(block, heap, tag);
     }
 }
 

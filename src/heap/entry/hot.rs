@@ -12,7 +12,7 @@ use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_slow};
 use crate::heap::entry::{chosen, threadless};
 use crate::heap::slow::push::{bin_at, push};
-use crate::heap::slow::{refill, watch};
+use crate::heap::slow::{foreign, refill, watch};
 use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
@@ -247,8 +247,8 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     // SAFETY: the caller's promise. As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
     unsafe {
         let class = (size + 15) >> 4;
-        if tag.class() == class && class != 0 && gather(ptr, tag, class) {
-            return;
+        if tag.class() == class && class != 0 && is_anothers(ptr, tag) {
+            return gather(ptr, tag, class);
         }
         dealloc_aligned(ptr, size, align);
     }
@@ -276,28 +276,55 @@ unsafe fn free_foreign(ptr: *mut u8) {
     let class = tag.class();
     // SAFETY: the caller's promise.
     unsafe {
-        if !((1..CLASSES).contains(&class) && gather(ptr, tag, class)) {
-            free_slow(ptr, None);
+        if (1..CLASSES).contains(&class) && is_anothers(ptr, tag) {
+            return gather(ptr, tag, class);
+        }
+        free_slow(ptr, None);
+    }
+}
+
+/// Whether `ptr`, of which the directory has `tag`, is another heap's, and the thread has a heap that may gather it: neither a
+/// stand-in nor a watched one.
+#[inline(always)]
+fn is_anothers(ptr: *mut u8, tag: Tag) -> bool {
+    // SAFETY: this thread's front, or a stand-in.
+    let own = unsafe { (*tls::get()).tag };
+    own != Tag::of_owner(NOBODY).0
+        && own != Tag::of_owner(tag.owner()).0
+        && DIRECTORY.holds(ptr as usize)
+}
+
+/// Adds a block to those that the thread gathers for the heap that `tag` names.
+///
+/// # Safety
+/// The caller gives up the block at `ptr`, which [`is_anothers`]. `tag` is its own, and `class` the tag's, one of blocks.
+#[inline(always)]
+unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
+    // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
+    // of a slab of ours.
+    unsafe {
+        if !Out::add(
+            HeapRef::of_front(tls::get()),
+            class,
+            ptr.cast(),
+            tag.owner(),
+        ) {
+            gather_slow(ptr);
         }
     }
 }
 
-/// Adds a block to those that go to the heap that its tag names, if the thread gathers blocks for that heap and one more does
-/// not fill the batch.
+/// [`gather`], if the outbox is empty, full, or another owner's. It finds the tag again, so that its callers keep their arguments
+/// where they are.
 ///
 /// # Safety
-/// The caller gives up the block at `ptr`, if there is one. `tag` is what the directory has for the address, and `class` the
-/// tag's, one of blocks.
-#[inline(always)]
-unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) -> bool {
-    let front = tls::get();
-    // SAFETY: a front with a tag of its own is this thread's heap. The tag of an address that the directory holds is that of a
-    // slab of ours.
+/// As for [`gather`].
+#[inline(never)]
+unsafe fn gather_slow(ptr: *mut u8) {
+    // SAFETY: as in `gather`.
     unsafe {
-        (*front).tag != Tag::of_owner(NOBODY).0
-            && (*front).tag != Tag::of_owner(tag.owner()).0
-            && DIRECTORY.holds(ptr as usize)
-            && Out::add(HeapRef::of_front(front), class, ptr.cast(), tag.owner())
+        let heap = HeapRef::of_front(tls::get());
+        foreign::free_foreign(ptr.cast(), heap, DIRECTORY.tag(ptr as usize));
     }
 }
 

@@ -12,20 +12,35 @@ use crate::slab::directory::Tag;
 use crate::slab::report;
 use core::slice;
 
-/// A free of a block that belongs to another heap, by a thread that has one.
+/// A free of a block that belongs to another heap, by a thread that has one. While blocks of a third heap are gathered, the
+/// block goes into the bin, and is sorted by owner on its way home.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
-pub(crate) unsafe fn free_foreign(heap: HeapRef, block: *mut Block, tag: Tag) {
+#[inline]
+pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
     let class = tag.class();
-    // SAFETY: `out` is the thread's own.
+    // SAFETY: the thread's own; the caller's promise.
     unsafe {
-        if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
-            // A second owner: the block goes into the bin, and is sorted by owner on its way home.
-            heap.mixed.add(class);
-            idle_owners::came(heap, class);
-            return push::push_foreign(heap, block, class);
+        if Out::owner(heap, class).is_none_or(|owner| owner == tag.owner()) {
+            return gather_end(block, heap, tag);
         }
+        heap.mixed.add(class);
+        idle_owners::came(heap, class);
+        push::push_foreign(heap, block, class);
+    }
+}
+
+/// Gathers a block that is the first or fills the batch, which is posted then. A function of its own, so that the one before needs
+/// no registers saved.
+///
+/// # Safety
+/// As for [`free_foreign`], and nothing of a third heap is gathered.
+#[inline(never)]
+unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
+    let class = tag.class();
+    // SAFETY: `out` is the thread's own; the caller's promises.
+    unsafe {
         heap.gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
             // Each run comes here, because it fills a batch alone.

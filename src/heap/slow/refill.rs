@@ -1,7 +1,7 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
 use crate::base::size_class;
-use crate::base::tuning::heap_cache;
+use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
 use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
@@ -42,17 +42,8 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
         }
         heap.freeing.remove(class);
         idle_owners::took(heap);
-        // Most threads gather nothing: they need not touch the outboxes.
-        if heap.gathered.has(class)
-            && Out::count(heap, class) > 0
-            && size_class::size(class) >= RECYCLE_FROM
-        {
-            let (from, count) = Out::take(heap, class);
-            heap.mixed.add(class);
-            ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
-            Bin::set_count(heap, class, count);
-            report::unless_all_start(Bin::blocks(heap, class), class);
-            return give_newest(heap, class, false);
+        if size_class::size(class) >= RECYCLE_FROM && recycles(heap, class) {
+            return from_outbox(heap, class);
         }
         let mut held = heap.lock();
         if size_class::is_run(class)
@@ -85,6 +76,49 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
         tick::run(errands);
         ahead::start_if_wanted();
         fresh
+    }
+}
+
+/// Whether this refill takes back what is in the outbox. If all did, a thread that replaces blocks of a set which another made would
+/// have them as another heap's for ever, and a free of one costs three times that of an own block. So some leave the blocks there:
+/// the outbox fills up and goes to its owner, and blocks of the thread's own take their place.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+unsafe fn recycles(heap: HeapRef, class: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !has_outbox(heap, class) {
+            return false;
+        }
+        let refills = &mut (*heap.ptr()).out[class].refills;
+        *refills = refills.wrapping_add(1);
+        !refills.is_multiple_of(OUTBOX_SPARED)
+    }
+}
+
+/// Whether the outbox holds anything. Most threads gather nothing: they need not touch the outboxes.
+///
+/// # Safety
+/// `heap` is the calling thread's.
+unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
+    // SAFETY: the caller's promise.
+    heap.gathered.has(class) && unsafe { Out::count(heap, class) } > 0
+}
+
+/// Fills the empty bin from the outbox, which holds something, and hands out the newest block.
+///
+/// # Safety
+/// `heap` is the calling thread's, and the bin has places.
+unsafe fn from_outbox(heap: HeapRef, class: usize) -> Fresh {
+    // SAFETY: bin and outbox are the thread's own, and a bin has more places than an outbox holds blocks.
+    unsafe {
+        let (from, count) = Out::take(heap, class);
+        heap.mixed.add(class);
+        ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
+        Bin::set_count(heap, class, count);
+        report::unless_all_start(Bin::blocks(heap, class), class);
+        give_newest(heap, class, false)
     }
 }
 
@@ -228,6 +262,12 @@ unsafe fn from_new_slab(heap: HeapRef, class: usize, want: usize) -> Fresh {
             0 => large::purge_all(),
             1 => flush(heap),
             _ => {}
+        }
+    }
+    // SAFETY: the heap is the calling thread's, and nothing has filled the bin.
+    unsafe {
+        if has_outbox(heap, class) {
+            return from_outbox(heap, class);
         }
     }
     Fresh::NULL
