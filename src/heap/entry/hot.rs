@@ -321,10 +321,13 @@ unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
 /// As for [`gather`].
 #[inline(never)]
 unsafe fn gather_slow(ptr: *mut u8) {
-    // SAFETY: as in `gather`.
+    let tag = DIRECTORY.tag(ptr as usize);
+    // SAFETY: as in `gather`. Of a block that somebody else frees too, the tag may be another one now.
     unsafe {
-        let heap = HeapRef::of_front(tls::get());
-        foreign::free_foreign(ptr.cast(), heap, DIRECTORY.tag(ptr as usize));
+        if !(1..CLASSES).contains(&tag.class()) {
+            return free_slow(ptr, None);
+        }
+        foreign::free_foreign(ptr.cast(), HeapRef::of_front(tls::get()), tag);
     }
 }
 
