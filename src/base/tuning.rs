@@ -68,6 +68,9 @@ pub(crate) mod checked {
     pub(crate) const BLOCKS: usize = 256;
     /// In that case, slow paths between two that get a checked block. Guess.
     pub(crate) const TURNS: u32 = 15;
+    /// Blocks of a slab from which the place of the first stays empty, so that a write in front of the second damages nothing.
+    /// Slabs of fewer have a slot more. Guess: a sixteenth of a slab.
+    pub(crate) const LEAD_FROM: usize = 16;
 }
 
 /// The maintenance thread.

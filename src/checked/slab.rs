@@ -14,7 +14,7 @@ use core::ptr;
 
 #[repr(C)]
 pub(super) struct Checked {
-    /// The first byte of its blocks; 0 while it has none.
+    /// The first byte of its blocks, [`Kind::lead`] behind that of its slots; 0 while it has none.
     pub(super) base: usize,
     pub(super) claim: Claim,
     pub(super) kind: Kind,
@@ -31,7 +31,7 @@ pub(super) struct Checked {
     start: u16,
     step: u16,
     pub(super) in_list: bool,
-    /// Bytes from the base on that were ever handed out, and how many of them the account was told of.
+    /// Bytes of blocks, from the base on, that were ever handed out, and how many of them the account was told of.
     pub(super) touched: usize,
     pub(super) told: usize,
     pub(super) next: *mut Checked,
@@ -108,7 +108,7 @@ impl Checked {
     pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
         self.kind = kind;
         let capacity = self.capacity();
-        self.base = claim.addr();
+        self.base = claim.addr() + kind.lead();
         self.claim = claim;
         self.fresh = capacity as u16;
         self.freed = 0;
@@ -145,6 +145,16 @@ impl Checked {
 
     pub(super) fn block(&self, at: usize) -> *mut u8 {
         (self.base + at * self.kind.stride()) as *mut u8
+    }
+
+    /// Whether the slab has a word in front of the block.
+    pub(super) fn has_front(&self, at: usize) -> bool {
+        at > 0 || self.kind.lead() > 0
+    }
+
+    /// Where the block before begins, or would.
+    pub(super) fn before(&self, at: usize) -> *mut u8 {
+        self.block(at).wrapping_sub(self.kind.stride())
     }
 
     /// The next block that was never handed out, of which there are some.
