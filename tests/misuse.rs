@@ -285,9 +285,10 @@ fn line(how: &str, class: usize, address: &str, thread: &str) -> String {
         _ => "free",
     };
     match how {
-        _ if class > MIB && how.contains("inside") => not_ours(
-            asked,
-            "not the start of a large block in use (freed twice?)",
+        // Of a large block the size that was asked for is known.
+        _ if class > MIB && how.contains("inside") => format!(
+            "hakmem: {asked} of {address}: inside a block, at byte 16 of {} (thread {thread}); stopping before memory is damaged",
+            3 * MIB
         ),
         "inside by 1" => inside(1),
         "inside by 8" => inside(8),

@@ -99,9 +99,15 @@ pub(super) struct Left {
 
 impl Store {
     pub(super) fn fill(&mut self) -> Fill {
+        self.fill.unwrap_or_else(|| self.first_fill())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_fill(&mut self) -> Fill {
         *self
             .fill
-            .get_or_insert_with(|| Fill::new(seed(CANARY), mode::is_hardened()))
+            .insert(Fill::new(seed(CANARY), mode::is_hardened()))
     }
 
     /// The next random number; 0 unless choices are to be random.

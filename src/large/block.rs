@@ -1,44 +1,25 @@
 //! One large block: its descriptor, its allocation and its end.
 
 use super::cache::{self, Change};
+use super::closed;
+use super::descriptor::{Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_descriptor};
+use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
-use crate::base::size_class::LARGE;
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
-use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, sys};
 use crate::pool;
-use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::meta;
-use crate::slab::tell::Report;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::known::Call;
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// The tag of every large block.
-const TAG: Tag = Tag::new(0, LARGE);
-
-pub(super) struct Descriptor {
-    pub(super) run: Run,
-    /// The address that the program has.
-    start: usize,
-    /// Whether huge pages were requested.
-    pub(super) huge: bool,
-    /// Whether the cache could have served the block.
-    pub(super) servable: bool,
-    /// Which part of its memory may be resident.
-    pub(super) held: Held,
-    next_free: *mut Descriptor,
-}
-
-struct FreeDescriptors(*mut Descriptor);
-// SAFETY: descriptors are never unmapped, and one thread at a time reaches them: the holder of the lock around the list.
-unsafe impl Send for FreeDescriptors {}
-static FREE: Locked<FreeDescriptors> = Locked::new(FreeDescriptors(ptr::null_mut()));
 static COLOUR: AtomicUsize = AtomicUsize::new(0);
 
 /// A new large block, and whether it is known to be zero.
@@ -47,40 +28,21 @@ pub(crate) struct NewBlock {
     pub(crate) zero: bool,
 }
 
-fn new_descriptor() -> Option<*mut Descriptor> {
-    let mut free = FREE.lock();
-    let first = free.0;
-    if first.is_null() {
-        drop(free);
-        return meta::allocate::<Descriptor>().map(|fresh| fresh.as_ptr());
-    }
-    // SAFETY: free descriptors are linked under the lock.
-    free.0 = unsafe { (*first).next_free };
-    Some(first)
-}
-
-unsafe fn drop_descriptor(descriptor: *mut Descriptor) {
-    let mut free = FREE.lock();
-    // SAFETY: the caller took it out of the directory, and no longer uses it.
-    unsafe { (*descriptor).next_free = free.0 };
-    free.0 = descriptor;
-}
-
-fn descriptor_of(addr: usize) -> *mut Descriptor {
-    DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Descriptor
-}
-
-/// Allocates a large block of `size` bytes at `align`. No lock may be held.
-pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock> {
+/// Allocates a large block of `size` bytes at `align`, `checked` or not. No lock may be held.
+#[inline(never)]
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> Option<NewBlock> {
     if size > isize::MAX as usize {
         return None;
     }
+    let (front, least) = if checked { (1, LEAST) } else { (0, 0) };
     let offset = if align <= CACHE_LINE {
-        COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS * CACHE_LINE
+        (COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS + front) * CACHE_LINE
+    } else if align < SUPERSLAB {
+        front * align
     } else {
         0
     };
-    let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
+    let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
     let descriptor = new_descriptor()?;
     let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
@@ -88,19 +50,32 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
-    let end = run.map.addr + offset + size;
+    let addr = run.map.addr + offset;
+    let end = match checked {
+        // SAFETY: the block is this call's, and the length leaves room.
+        true => unsafe { guard::paint(run.map, addr, size) },
+        false => addr + size,
+    };
     let held = held(run.map, end, huge, !zero);
     // SAFETY: no other thread knows of the descriptor until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
             run,
             start: 0,
+            size: AtomicUsize::new(size),
+            checked,
+            made: MaybeUninit::uninit(),
+            freed: MaybeUninit::uninit(),
             huge,
             servable,
             held,
             next_free: ptr::null_mut(),
         })
     };
+    if checked {
+        // SAFETY: as above.
+        unsafe { (*descriptor).made.write(Call::now()) };
+    }
     run.count_in();
     if huge {
         seen::came(run.map);
@@ -113,7 +88,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
         held: held.bytes as isize,
     };
     cache::account(change, clock::now_ms());
-    let addr = run.map.addr + offset;
     publish(addr, descriptor);
     Some(NewBlock {
         ptr: addr as *mut u8,
@@ -214,28 +188,28 @@ fn fresh_now(len: usize, align: usize) -> Option<Run> {
 }
 
 /// Fresh memory that is one mapping to the kernel.
+#[inline(never)]
 pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
     mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
-/// For a fork: the lock of the free descriptors.
-pub(crate) fn descriptor_lock() -> &'static Lock {
-    FREE.raw()
-}
-
-/// Frees a large block.
+/// Frees a large block, of `named` bytes if the program says so.
 ///
 /// # Safety
 /// `ptr` is a large block that the caller does not use again. No lock may be held.
-pub(crate) unsafe fn free(ptr: *mut u8) {
+pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
     // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable, held) = unsafe {
+    let (thp, servable, held, checked) = unsafe {
         let descriptor = &*descriptor;
-        (descriptor.huge, descriptor.servable, descriptor.held)
+        descriptor.check("free", named);
+        (
+            descriptor.huge,
+            descriptor.servable,
+            descriptor.held,
+            descriptor.checked,
+        )
     };
-    // SAFETY: as above.
-    unsafe { drop_descriptor(descriptor) };
     DIRECTORY.leave(run.map.addr);
     let now = clock::now_ms();
     let change = Change {
@@ -249,18 +223,43 @@ pub(crate) unsafe fn free(ptr: *mut u8) {
     cache::account(change, now);
     run.count_out();
     let huge = thp && seen::went(run.map);
+    // SAFETY: as above.
+    unsafe {
+        if checked && close(descriptor, run, huge) {
+            return;
+        }
+        drop_descriptor(descriptor);
+    }
     cache::keep(run, huge, now);
 }
 
+/// Takes the access to the memory of a freed block away, which goes back. Returns false if it is to be kept like any other.
+///
+/// # Safety
+/// The caller is the descriptor's only user.
 #[cold]
-pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
-    Report::of(format_args!(
-        "{asked} of {ptr:p}: not the start of a large block in use (freed twice?); stopping before memory is damaged"
-    ))
-    .end()
+unsafe fn close(descriptor: *mut Descriptor, run: Run, huge: bool) -> bool {
+    if !cache::is_purged(run) {
+        return false;
+    }
+    // SAFETY: the caller's promise; nobody uses the freed block.
+    unsafe {
+        (*descriptor).freed.write(Call::now());
+        if !closed::close(descriptor) {
+            // Part of it may be closed.
+            if mapping::make_writable(run.map.addr, run.map.len).is_ok() {
+                return false;
+            }
+            mapping::abandon(run.map);
+            drop_descriptor(descriptor);
+        }
+    }
+    cache::went(run.map.len, huge);
+    true
 }
 
 /// Takes a block's tag and descriptor, so that no other thread can. `None` if `ptr` is no large block in use.
+#[inline(never)]
 pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     let addr = ptr as usize;
     if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
@@ -278,30 +277,27 @@ pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     Some((descriptor, run))
 }
 
-/// Bytes from `ptr`, whose tag says that it is a large block's, to the end of its mapping. Ends the process if it is no block's
-/// start, or freed at this moment by another thread; `asked` is what the program called.
-pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
+/// The descriptor of the block at `ptr`, whose tag says that it is a large block's. Ends the process if it is no block's start, or
+/// freed at this moment by another thread, or if the program names a wrong size or has written beside it; `asked` is what it called.
+pub(super) fn in_use<'a>(ptr: *mut u8, asked: &str, named: Option<usize>) -> &'a Descriptor {
     let descriptor = descriptor_of(ptr as usize);
     // SAFETY: descriptors are never unmapped. While a block is in use, what is read here does not change.
-    if descriptor.is_null() || unsafe { (*descriptor).start } != ptr as usize {
-        not_in_use(asked, ptr);
-    }
-    // SAFETY: as above.
-    let map = unsafe { (*descriptor).run.map };
-    map.addr + map.len - ptr as usize
+    let found = unsafe { descriptor.as_ref() }.filter(|found| found.start == ptr as usize);
+    let found = found.unwrap_or_else(|| not_in_use(asked, ptr));
+    // SAFETY: the program has it for this call.
+    unsafe { found.check(asked, named) };
+    found
 }
 
-/// Which part of a block's mapping may be resident.
-#[derive(Clone, Copy)]
-pub(super) struct Held {
-    /// Bytes from the beginning of the mapping.
-    pub(super) bytes: usize,
-    /// Of those, the bytes behind the block's end.
-    pub(super) tail: usize,
+/// Bytes of the block at `ptr` that the program may use: to the end of its mapping, or what was asked for if it is checked. As
+/// [`in_use`] for what is no block.
+pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
+    in_use(ptr, asked, None).usable()
 }
 
 /// Which part may be resident of a mapping in which a block ends at `end`. Memory behind the end may be resident too if it was
 /// `used` before. It is given back if all blocks' tails together exceed their bound.
+#[inline(never)]
 pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
     let end = end.next_multiple_of(page).min(map.end());

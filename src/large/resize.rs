@@ -1,35 +1,47 @@
 //! Changes the length of a large block: grows it without copying if the kernel moves its mappings, into cached memory if there is
 //! some, and gives back what it shrinks by.
 
-use super::block::{claim, fresh, held, map_new, not_in_use, publish, usable_size};
+use super::block::{claim, fresh, held, in_use, map_new, publish};
 use super::cache::{self, Change};
+use super::descriptor::Descriptor;
+use super::guard::{self, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::HUGE_PAGES_FROM;
-use crate::base::tuning::large::{COPIED, TAIL_SHARE};
+use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, huge};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Makes a large block at least `new_size` bytes long by moving page tables instead of bytes; it copies what the kernel does not
-/// move. `None` if memory is out: then the block is unchanged.
+/// move. `None` if memory is out: then the block is unchanged. The program says that it asked for `old_size` bytes.
 ///
 /// # Safety
 /// `ptr` is a large block in use, allocated at `align`. No lock may be held.
-pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
-    let usable = usable_size(ptr, "realloc");
-    let tail = usable.saturating_sub(new_size);
-    if new_size <= usable && tail <= new_size / TAIL_SHARE {
+#[inline(never)]
+pub(crate) unsafe fn realloc(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> Option<*mut u8> {
+    let found = in_use(ptr, "realloc", Some(old_size));
+    let (room, checked) = (found.room(), found.checked);
+    let tail = room.saturating_sub(new_size);
+    if new_size <= room && tail <= new_size / TAIL_SHARE {
+        resized(found, ptr as usize, new_size);
         return Some(ptr);
     }
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
     let offset = ptr as usize - run.map.addr;
+    let least = run.map.end() - ptr as usize - room;
     let grown = new_size
-        .checked_add(offset)
+        .checked_add(offset + least)
         .and_then(|len| round_up(len, SUPERSLAB));
     // SAFETY: the claim makes this thread the descriptor's only user.
     let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
@@ -49,7 +61,9 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
     if new.addr != map.addr {
         DIRECTORY.leave(map.addr);
     }
-    let held = held(new, new.addr + offset + new_size, thp, new_size < usable);
+    let start = new.addr + offset;
+    let end = start + new_size + if checked { BEHIND } else { 0 };
+    let held = held(new, end.min(new.end()), thp, new_size < room);
     // SAFETY: as above.
     let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
     let change = Change {
@@ -70,8 +84,19 @@ pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Opt
             (*descriptor).huge = seen::ask_for_grown(new, map.len);
         }
     }
-    publish(new.addr + offset, descriptor);
-    Some((new.addr + offset) as *mut u8)
+    // SAFETY: as above.
+    resized(unsafe { &*descriptor }, start, new_size);
+    publish(start, descriptor);
+    Some(start as *mut u8)
+}
+
+/// Notes the new size of the block at `start`, which the calling thread has for this call.
+fn resized(block: &Descriptor, start: usize, new_size: usize) {
+    block.size.store(new_size, Relaxed);
+    if block.checked {
+        // SAFETY: the block is the caller's, and its mapping long enough.
+        unsafe { guard::paint(block.run.map, start, new_size) };
+    }
 }
 
 /// A block's memory after a change of its length, and how many of its bytes inherit the block's request for huge pages and are
@@ -116,6 +141,7 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
 }
 
 #[cold]
+#[inline(never)]
 fn memory_is_lost() -> ! {
     crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
@@ -171,6 +197,7 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
 
 /// Copies a block that the kernel would not move. What was copied goes back at once: otherwise the block would be resident
 /// twice.
+#[inline(never)]
 fn copy_to_new(from: &[Run], len: usize, align: usize, thp: bool) -> Option<Run> {
     let run = fresh(len, align)?;
     if thp {

@@ -43,6 +43,7 @@ pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) 
 ///
 /// # Safety
 /// `block`, tagged `tag`, is the caller's to give; no lock is held.
+#[inline(never)]
 pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
