@@ -32,9 +32,9 @@ struct hakmem_stats {
     uint64_t superslabs_retained;       /* empty and resident */
     uint64_t superslabs_purged;         /* empty and given back */
     uint64_t slabs;
-    uint64_t huge_live_blocks;          /* large blocks: above 1 MiB */
-    uint64_t huge_live_bytes;
-    uint64_t huge_cached_bytes;         /* freed, kept for the next one */
+    uint64_t large_live_blocks;         /* large blocks: above 1 MiB */
+    uint64_t large_live_bytes;
+    uint64_t large_cached_bytes;        /* freed, kept for the next one */
     uint64_t heaps_live;                /* one per thread that allocates */
     uint64_t heaps_idle;                /* whose thread has ended */
     uint64_t batches_posted;            /* blocks freed by other threads, in batches, so far */

@@ -111,7 +111,7 @@
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
 //! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
-//! | `mincore` | whether memory was written, before huge pages are asked for |
+//! | `mincore` | whether memory was written, before huge pages are asked for and where a block is zeroed |
 //! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; whether a thread that goes on after its end is still there |
 //! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked or guarded block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
@@ -173,7 +173,7 @@ mod heap {
     mod data {
         pub(crate) mod attended;
         mod ending;
-        mod left_over;
+        mod errands;
         mod presence;
     }
     mod model;
@@ -207,7 +207,7 @@ pub use api::raw;
 pub use api::snapshot::{stats, stats_quick};
 #[cfg(not(loom))]
 pub use api::stats::{
-    BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, HugeStats,
+    BatchStats, ByteStats, ClassStats, FailedCall, Failure, HeapStats, HugePageStats, LargeStats,
     PrefaultStats, ProcessStats, Stats, SuperslabStats,
 };
 #[cfg(not(loom))]

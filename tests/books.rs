@@ -49,7 +49,7 @@ fn in_order(stats: &Stats) {
         stats.bytes
     );
     assert!(
-        stats.bytes.mapped >= ss.mapped * 2 * MIB as u64 + stats.huge.live_bytes,
+        stats.bytes.mapped >= ss.mapped * 2 * MIB as u64 + stats.large.live_bytes,
         "{stats}"
     );
     assert!(stats.bytes.mapped >= stats.live_bytes(), "{stats}");
@@ -105,8 +105,8 @@ fn live_bytes_are_exact() {
             in_order(&held);
             assert_eq!(held.live_blocks() - before.live_blocks(), count);
             same_bytes(held.live_bytes() - before.live_bytes(), bytes, 3);
-            assert_eq!(held.huge.live_blocks, 3);
-            assert!(held.huge.live_bytes >= 40 * MIB as u64);
+            assert_eq!(held.large.live_blocks, 3);
+            assert!(held.large.live_bytes >= 40 * MIB as u64);
             // Each class on its own: five blocks of every size up to 1024.
             for class in held
                 .classes
@@ -271,7 +271,7 @@ fn memory_given_back_is_accounted_for() {
         let purged = stats();
         in_order(&purged);
         assert_eq!(
-            (purged.superslabs.retained, purged.huge.cached_bytes),
+            (purged.superslabs.retained, purged.large.cached_bytes),
             (0, 0),
             "{purged}"
         );

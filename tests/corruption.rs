@@ -63,13 +63,13 @@ fn commit(case: &str) {
         }
         "nobody" => free(0x1234_5000, 64),
         "kernel" => free(0xffff_8000_0000_0010, 64),
-        "huge twice" => {
+        "large twice" => {
             let block = alloc(100 * MIB);
             // SAFETY: live, with its layout.
             unsafe { HAKMEM.dealloc(block as *mut u8, layout(100 * MIB)) };
             free(block, 100 * MIB);
         }
-        "huge twice, cached size" => {
+        "large twice, cached size" => {
             let block = alloc(5 * MIB);
             // SAFETY: live, with its layout.
             unsafe { HAKMEM.dealloc(block as *mut u8, layout(5 * MIB)) };
@@ -92,7 +92,7 @@ fn commit(case: &str) {
         "larger layout, next class" => free(alloc(64), 80),
         "far smaller layout" => free(alloc(4096), 64),
         "small layout for a huge block" => free(alloc(64 * MIB), 64),
-        "huge layout for a small block" => free(alloc(64), GIB),
+        "large layout for a small block" => free(alloc(64), GIB),
         other => panic!("unknown case {other}"),
     }
 }
@@ -110,8 +110,8 @@ fn misuse_is_one_line_and_an_abort() {
         "mapping",
         "nobody",
         "kernel",
-        "huge twice",
-        "huge twice, cached size",
+        "large twice",
+        "large twice, cached size",
         "inside huge",
         "inside a run",
         "inside a run, where slabs of several slots were",
@@ -119,7 +119,7 @@ fn misuse_is_one_line_and_an_abort() {
         "larger layout, next class",
         "far smaller layout",
         "small layout for a huge block",
-        "huge layout for a small block",
+        "large layout for a small block",
     ];
     let mut wrong = Vec::new();
     for case in cases {

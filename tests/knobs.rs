@@ -175,7 +175,7 @@ fn the_environment_beats_the_code_and_the_code_the_profile() {
         "77 (set in code)"
     );
     assert_eq!(
-        setting("HAKMEM_HUGE_CACHE_MB", &[("HAKMEM_PROFILE", "lean")]),
+        setting("HAKMEM_LARGE_CACHE_MB", &[("HAKMEM_PROFILE", "lean")]),
         "8 (profile lean)"
     );
     assert_eq!(

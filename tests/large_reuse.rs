@@ -82,6 +82,22 @@ fn zeroed_for_each_picture(pictures: usize) -> usize {
 }
 
 /// One buffer at a time is replaced by one of a very different size, all of it written.
+/// Zeroed matrices of 24 MiB, one after the other, each touched at distances of `step`.
+fn zeroed_matrices(matrices: usize, step: usize) {
+    let layout = Layout::from_size_align(24 * MIB, 8).expect("a size");
+    for _ in 0..matrices {
+        // SAFETY: the size is not zero; written within the block, which is freed once.
+        unsafe {
+            let ptr = HAKMEM.alloc_zeroed(layout);
+            assert!(!ptr.is_null());
+            for offset in (0..layout.size()).step_by(step) {
+                assert_eq!(ptr.add(offset).replace(1), 0);
+            }
+            HAKMEM.dealloc(ptr, layout);
+        }
+    }
+}
+
 fn replaced_in_full() {
     let mut rng = SmallRng::seed_from_u64(3);
     let mut live: [Option<Block>; 4] = [const { None }; 4];
@@ -205,10 +221,10 @@ fn longer_than_any_freed() {
         block.free(&HAKMEM);
     }
     rest.into_iter().for_each(|block| block.free(&HAKMEM));
-    let huge = hakmem_alloc::stats().huge;
-    assert_eq!((huge.live_blocks, huge.live_bytes), (0, 0));
+    let large = hakmem_alloc::stats().large;
+    assert_eq!((large.live_blocks, large.live_bytes), (0, 0));
     hakmem_alloc::purge();
-    assert_eq!(hakmem_alloc::stats().huge.cached_bytes, 0);
+    assert_eq!(hakmem_alloc::stats().large.cached_bytes, 0);
 }
 
 #[test]
@@ -271,5 +287,34 @@ fn replaced_buffers_are_not_unmapped_each_time() {
     assert!(
         faults <= touched / 2,
         "{faults} faults in {touched} places touched"
+    );
+}
+
+/// Whether a long zeroed block takes memory that was in use goes by what became of the last one.
+#[test]
+fn zeroed_matrices_are_taken_again_once_one_was_filled() {
+    const TEST: &str = "zeroed_matrices_are_taken_again_once_one_was_filled";
+    let (page, matrices) = (mem::page_size(), 10);
+    if let Some(case) = child::case() {
+        let step = if case == "filled" { page } else { 4 * MIB };
+        // The first ones show that they are filled, and how much comes back.
+        zeroed_matrices(6, step);
+        let faults = mem::thread_faults();
+        zeroed_matrices(matrices, step);
+        return child::report("faults", mem::thread_faults() - faults);
+    }
+    let pages = 24 * MIB / page;
+    let faults = |case| {
+        Child::of(TEST, case)
+            .run()
+            .success()
+            .value::<usize>("faults")
+    };
+    let (filled, sparse) = (faults("filled"), faults("sparse"));
+    println!("{matrices} of {pages} pages: {filled} faults, touched in places {sparse}");
+    assert!(filled <= 2 * pages, "each is faulted in: {filled}");
+    assert!(
+        sparse <= 20 * matrices,
+        "what was not touched is brought in: {sparse}"
     );
 }

@@ -201,6 +201,34 @@ fn play(case: &str) -> usize {
             });
             given_back(before)
         }
+        "zeroed-again" => {
+            // Tables that are asked for zeroed, touched in one place each, and freed, again and again.
+            let round = |round: usize| {
+                let sizes = (0..100)
+                    .map(|i| Layout::from_size_align((300 + 29 * i) * KIB, 8).expect("a size"));
+                let tables: Vec<_> = sizes
+                    .map(|layout| {
+                        // SAFETY: a size that is not zero; written within it.
+                        let ptr = unsafe { HAKMEM.alloc_zeroed(layout) };
+                        assert!(!ptr.is_null());
+                        // SAFETY: as above.
+                        unsafe {
+                            let place = ptr.add((round * 97 * KIB) % layout.size());
+                            assert_eq!(*place, 0);
+                            place.write(1);
+                        }
+                        (ptr, layout)
+                    })
+                    .collect();
+                let held = mem::rss().saturating_sub(before);
+                // SAFETY: each came with its layout, and is freed once.
+                tables
+                    .into_iter()
+                    .for_each(|(ptr, layout)| unsafe { HAKMEM.dealloc(ptr, layout) });
+                held
+            };
+            (0..6).map(round).max().expect("six rounds")
+        }
         "prewarmed" => {
             // A wholly free superslab that was populated and only partly used goes back whole, and the counts follow.
             assert_eq!(hakmem_alloc::prewarm(1), 1, "a superslab to populate");
@@ -377,6 +405,15 @@ fn a_heap_half_freed_holds_little_more_than_its_live_half() {
     at_most(
         "a_heap_half_freed_holds_little_more_than_its_live_half",
         &cases,
+    );
+}
+
+/// Where blocks are cleared, 170 MiB in all, memory is not brought in for it.
+#[test]
+fn zeroed_blocks_take_memory_where_they_are_touched() {
+    at_most(
+        "zeroed_blocks_take_memory_where_they_are_touched",
+        &[("zeroed-again", 24 * MIB)],
     );
 }
 

@@ -78,18 +78,18 @@ fn live_blocks_are_exact_after_threads_have_freed_across() {
 }
 
 #[test]
-fn huge_blocks_are_counted_in_bytes() {
+fn large_blocks_are_counted_in_bytes() {
     const SIZE: usize = 77 << 20;
     let held = vec![1u8; SIZE];
     let now = stats();
-    assert!(now.huge.live_blocks >= 1 && now.huge.live_bytes >= SIZE as u64);
+    assert!(now.large.live_blocks >= 1 && now.large.live_bytes >= SIZE as u64);
     assert!(now.bytes.mapped >= SIZE as u64);
     assert!(now.live_bytes() >= SIZE as u64);
     drop(held);
     let after = stats();
     assert!(
-        after.huge.live_bytes + SIZE as u64
-            <= now.huge.live_bytes + after.huge.cached_bytes + (64 << 20)
+        after.large.live_bytes + SIZE as u64
+            <= now.large.live_bytes + after.large.cached_bytes + (64 << 20)
     );
 }
 

@@ -15,9 +15,10 @@ use crate::exact::TOOLS;
 use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
+use crate::results::FLOOR;
 use crate::session::Request;
-use crate::subjects::{BuildCommand, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
-use crate::suite::{Extent, Wish};
+use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
+use crate::suite::Extent;
 use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
@@ -150,8 +151,11 @@ fn argument(param: &'static Param) -> Arg {
         Kind::Word(words) => format!(": {}", words.join(", ")),
         _ => String::new(),
     };
-    let default =
-        if param.help.contains("[default") { String::new() } else { format!(" [default: {}]", param.default()) };
+    let default = if param.help.contains("[default") {
+        String::new()
+    } else {
+        format!(" [default: {}]", bench_subject::spec::shown(&param.default()))
+    };
     let variable = param.variable.map_or(String::new(), |v| format!(" ({v})"));
     // -1 is a value that is refused, not an option that nobody knows.
     let arg = Arg::new(param.name)
@@ -209,9 +213,8 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
 }
 
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
-    options.check()?;
     let known = match specs.iter().all(Spec::is_program) {
-        true => subjects::OWN.into_iter().chain(RIVALS).map(String::from).collect(),
+        true => OWN.into_iter().chain(RIVALS).map(String::from).collect(),
         false => subjects::known(),
     };
     let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;
@@ -226,41 +229,29 @@ fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
 
 fn measure_all(all: AllOptions) -> Result<(), Fail> {
     let mut options = all.options;
-    options.check()?;
-    let extent = match (all.quick, all.full) {
-        (true, _) => Extent::Quick,
-        (_, true) => Extent::Full,
-        _ => Extent::Default,
+    let (extent, known) = match (all.quick, all.full) {
+        (true, _) => (Extent::Quick, subjects::known()),
+        (_, true) => (Extent::Full, subjects::known()),
+        _ => (Extent::Default, DEFAULT_ALLOCATORS.map(String::from).to_vec()),
     };
     if all.full {
         // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
         options.latency = true;
-        options.exact = options.exact
-            || subjects::check_tools("--exact", &TOOLS)
-                .map_err(|e| output::say(&format!("without exact figures: {e}\n")))
-                .is_ok();
+        let missing = subjects::check_tools("--exact", &TOOLS).err().filter(|_| !options.exact);
+        options.exact = missing.is_none();
+        missing.into_iter().for_each(|e| output::say(&format!("without exact figures: {e}\n")));
     }
-    let known = subjects::known();
-    let default = if extent == Extent::Default { DEFAULT_ALLOCATORS.map(String::from).to_vec() } else { known.clone() };
-    let allocators = options.allocators(&known, &default)?;
+    let allocators = options.allocators(&subjects::known(), &known)?;
     let missing: Vec<_> = RIVALS.into_iter().filter(|n| !known.iter().any(|k| k == n)).collect();
     if extent != Extent::Default && options.allocators.is_none() && !missing.is_empty() {
         output::say(&format!("without {}: not built (bench-harness peers build builds them)\n", missing.join(", ")));
     }
-    let series = options.series();
-    let wish = Wish { series: series.as_deref(), runs: options.runs.map(|n| n as usize), only: &all.only };
-    let mut entries = suite::entries(extent, wish)?;
-    let unbuilt = |e: &Entry| {
-        e.spec.is_program() && allocators.iter().any(|a| *a != crate::results::FLOOR && !PROGRAMS.is_built(a))
-    };
+    let mut entries = suite::entries(extent, &all.only, options.series().as_deref(), options.runs.map(|n| n as usize))?;
+    let unbuilt = |e: &Entry| subjects::check_program(&e.spec, allocators.iter().filter(|a| *a != FLOOR)).is_err();
     if entries.iter().any(unbuilt) {
-        output::say(
-            "without the real programs: not built with every allocator asked for (bench-harness programs build)\n",
-        );
+        let why = "not built with every allocator asked for (bench-harness programs build)";
+        output::say(&format!("without the real programs: {why}\n"));
         entries.retain(|e| !unbuilt(e));
-    }
-    if entries.is_empty() {
-        return Err(Fail::usage("nothing is left to measure"));
     }
     session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
 }
@@ -297,15 +288,14 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     }
 }
 
-/// Prints one line per finding; exit code 1 where something asked for was not had.
+/// Prints one line per finding; exit code 1 where something was not had.
 fn doctor() -> Result<(), Fail> {
     let findings = bench_kernel::doctor::diagnose_here();
     let lines: String = findings.iter().map(|f| format!("{:<8} {:<16} {}\n", f.level, f.check, f.text)).collect();
     output::show(&lines)?;
     match findings.iter().filter(|f| f.level == PROBLEM).count() {
         0 => Ok(()),
-        1 => Err(Fail::run("one thing that was asked for is not to be had, see above")),
-        n => Err(Fail::run(format!("{n} things that were asked for are not to be had, see above"))),
+        n => Err(Fail::run(format!("{n} of what was tried is not to be had, see above"))),
     }
 }
 
@@ -320,16 +310,17 @@ mod tests {
 
     #[test]
     fn commands_and_parameters_agree() {
+        let of = |line: &str| {
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            let (name, matches) = matches.subcommand().unwrap();
+            let row = bench_subject::table::find(name).unwrap();
+            (asked(row, matches).unwrap(), RunOptions::from_arg_matches(matches).unwrap())
+        };
         for row in WORKLOADS.iter() {
-            let matches = command().try_get_matches_from(["bench-harness", row.name]).unwrap();
-            let (_, matches) = matches.subcommand().unwrap();
-            assert_eq!(asked(row, matches).unwrap(), Spec::new(row));
+            assert_eq!(of(&format!("bench-harness {}", row.name)).0, Spec::new(row));
         }
-        let line = ["bench-harness", "batch", "5", "6", "--order", "lifo", "--runs", "3"];
-        let matches = command().try_get_matches_from(line).unwrap();
-        let (_, matches) = matches.subcommand().unwrap();
-        let spec = asked(bench_subject::table::find("batch").unwrap(), matches).unwrap();
-        assert_eq!(spec.command(), ["batch", "5", "6", "--order", "lifo"]);
-        assert_eq!(RunOptions::from_arg_matches(matches).unwrap().runs, Some(3));
+        let (spec, options) = of("bench-harness batch 5 6 --order lifo --runs 3");
+        assert_eq!(Ok(spec), Spec::parse(&["batch", "5", "6", "--order", "lifo"], |_| None));
+        assert_eq!(options.runs, Some(3));
     }
 }

@@ -140,37 +140,46 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
         Some(r) if r.is_difference() && r.value > 1.0 + bound => Verdict::Faster,
         _ => Verdict::Level,
     };
-    let (mut exact, mut counts_more) = (Vec::new(), false);
-    if let (Some(a), Some(b)) = (then.exact.instructions_per_op, now.exact.instructions_per_op)
-        && (a - b).abs() > ROUNDING
-    {
-        exact.push(format!("{a:.1} → {b:.1} instructions per operation"));
-        counts_more |= b > a;
-    }
-    let ops = (then.exact.syscall_ops, now.exact.syscall_ops);
-    if let (Some(a), Some(b)) = (then.exact.syscalls, now.exact.syscalls)
-        && a != b
-        && ops.0 == ops.1
-    {
-        exact.push(format!("{a} → {b} system calls"));
-        counts_more |= b > a;
-    }
-    let middle =
-        |c: &CaseResult, of: fn(&bench_subject::record::Run) -> f64| median(&c.runs.iter().map(of).collect::<Vec<_>>());
-    for (what, of) in [
-        ("faults", (|r| r.faults() as f64) as fn(&bench_subject::record::Run) -> f64),
-        ("MiB at the peak", |r| r.max_rss_kib as f64 / 1024.0),
-    ] {
-        // Threads and the clock have a hand in these: a tenth is no change.
-        if let (Some(a), Some(b)) = (middle(&then, of), middle(&now, of))
-            && (a - b).abs() > 0.1 * a.max(b)
-            && (a - b).abs() > 1.0
+    let mut row = Row { title: after.words(), change, verdict, exact: Vec::new(), counts_more: false };
+    for Count { what, of, slack, is_exact } in &COUNTS {
+        if let (Some(a), Some(b)) = (of(&then), of(&now))
+            && (a - b).abs() > slack(a.max(b))
         {
-            exact.push(format!("{} → {} {what}", text::short(a), text::short(b)));
+            row.exact.push(format!("{} → {} {what}", text::short(a), text::short(b)));
+            row.counts_more |= *is_exact && b > a;
         }
     }
-    Row { title: after.words(), change, verdict, exact, counts_more }
+    row
 }
+
+/// What is counted of a case and not timed.
+struct Count {
+    what: &'static str,
+    of: fn(&CaseResult) -> Option<f64>,
+    /// What is no change, where the larger count is this.
+    slack: fn(f64) -> f64,
+    /// Whether more of it is a fault by itself. Threads and the clock have a hand in the others: a tenth is no change.
+    is_exact: bool,
+}
+
+const TENTH: fn(f64) -> f64 = |largest| (0.1 * largest).max(1.0);
+
+const COUNTS: [Count; 4] = [
+    Count {
+        what: "instructions per operation",
+        of: |c| c.exact.instructions_per_op,
+        slack: |_| ROUNDING,
+        is_exact: true,
+    },
+    Count { what: "system calls", of: |c| c.exact.syscalls.map(|n| n as f64), slack: |_| 0.0, is_exact: true },
+    Count { what: "faults", of: |c| c.middle(|r| r.faults() as f64), slack: TENTH, is_exact: false },
+    Count {
+        what: "MiB at the peak",
+        of: |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0),
+        slack: TENTH,
+        is_exact: false,
+    },
+];
 
 /// Speeds of a case, divided by the median of the base's in the same file.
 fn relative(group: &Group, case: &CaseResult) -> Vec<(usize, f64)> {

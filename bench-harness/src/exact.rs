@@ -3,10 +3,8 @@
 //! Only the timed part's instructions are collected (see `timed_section`); system calls are those of the whole process. The
 //! same run of `null` is counted too and subtracted: what is left is the allocator's own, and the same on a busy machine.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -22,64 +20,21 @@ const MOST_OPS: u64 = 200_000;
 /// The tools of the exact figures.
 pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "strace")];
 
-/// Fills in the exact figures of every case, as many at a time as there are processors: what else runs changes no count but that of
-/// calls with which threads wait for each other, and of what follows the clock. A count that fails is said on stderr and leaves its
-/// case without it.
+/// Fills in the exact figures of every case, as many measurements at a time as there are processors: what else runs changes no
+/// count but that of calls with which threads wait for each other, and of what follows the clock. A count that fails is said
+/// on stderr and leaves its case without it.
 pub fn count(results: &mut [CaseResult], limit: Duration) {
-    let orders: Vec<Option<(String, Order)>> = results.iter().map(|case| named(order(case)?)).collect();
-    // What each allocator is to do, by its name and the order's text.
-    let mut wanted: BTreeMap<(String, &str), &Order> = BTreeMap::new();
-    for (case, order) in results.iter().zip(&orders) {
-        let Some((text, order)) = order else { continue };
-        wanted.insert((case.allocator.clone(), text), order);
-        if order.spec.takes(FLOOR, order.series) {
-            wanted.insert((FLOOR.to_owned(), text), order);
-        }
-    }
-    let all: Vec<_> = wanted.into_iter().collect();
-    let counts = at_once(&all, |((allocator, _), order)| counted(allocator, order, limit));
-    let found: BTreeMap<_, Exact> = all.into_iter().map(|(key, _)| key).zip(counts).collect();
-    for (case, order) in results.iter_mut().zip(&orders) {
-        let Some((text, _)) = order else { continue };
-        let of = |name: &str| found.get(&(name.to_owned(), text.as_str())).copied();
-        let own = of(&case.allocator).unwrap_or_default();
-        case.exact = match of(FLOOR).filter(|_| case.allocator != FLOOR) {
-            None => own,
-            Some(floor) => Exact {
-                instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
-                syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
-                syscall_ops: own.syscall_ops,
-            },
-        };
-    }
-}
-
-/// What is counted of a case. A program's own instructions are far more than its allocator's: a count would say nothing.
-fn order(case: &CaseResult) -> Option<Order> {
-    let run = case.runs.first().filter(|_| !case.spec.is_program())?;
-    let mut spec = case.spec.clone();
-    spec.scale((MOST_OPS as f64 / run.ops.max(1) as f64).min(1.0));
-    Some(Order { spec, series: case.series })
-}
-
-/// An order with the text that tells it apart from others.
-fn named(order: Order) -> Option<(String, Order)> {
-    Some((serde_json::to_string(&order).ok()?, order))
-}
-
-/// `count` of each, in this order. When the harness is interrupted, of those that were begun; the others count nothing.
-fn at_once<T: Sync>(all: &[T], count: impl Fn(&T) -> Exact + Sync) -> Vec<Exact> {
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(vec![Exact::default(); all.len()]);
+    let groups: Vec<&mut [CaseResult]> =
+        results.chunk_by_mut(|a, b| a.spec == b.spec && a.series == b.series).collect();
+    let (all, left) = (groups.len(), Mutex::new(groups.into_iter()));
+    // No count panics with the lock.
+    let next = || left.lock().ok().and_then(|mut groups| Some((groups.next()?, groups.len())));
     let work = || {
-        while !interrupt::asked() {
-            let at = next.fetch_add(1, Relaxed);
-            let Some(one) = all.get(at) else { return };
-            if at.is_multiple_of(20) && all.len() > 20 {
-                output::say(&format!("counting instructions and system calls: {at} of {}\n", all.len()));
+        while let Some((group, left)) = next().filter(|_| !interrupt::asked()) {
+            if left % 10 == 0 && all > 10 {
+                output::say(&format!("counting instructions and system calls: {left} of {all} measurements left\n"));
             }
-            let exact = count(one);
-            found.lock().expect("no count panics with the lock")[at] = exact;
+            count_group(group, limit);
         }
     };
     thread::scope(|scope| {
@@ -87,7 +42,30 @@ fn at_once<T: Sync>(all: &[T], count: impl Fn(&T) -> Exact + Sync) -> Vec<Exact>
             scope.spawn(work);
         }
     });
-    found.into_inner().expect("no count panics with the lock")
+}
+
+/// Counts the allocators of one measurement, each above the floor where the floor can do it. A program's own instructions are
+/// far more than its allocator's: a count would say nothing.
+fn count_group(group: &mut [CaseResult], limit: Duration) {
+    let Some(ops) = group.iter().find_map(|c| Some(c.runs.first()?.ops)).filter(|_| !group[0].spec.is_program()) else {
+        return;
+    };
+    let mut order = Order { spec: group[0].spec.clone(), series: group[0].series };
+    order.spec.scale((MOST_OPS as f64 / ops.max(1) as f64).min(1.0));
+    let floor = order.spec.takes(FLOOR, order.series).then(|| counted(FLOOR, &order, limit));
+    for case in group.iter_mut().filter(|c| !c.runs.is_empty()) {
+        case.exact = match floor {
+            Some(floor) if case.allocator == FLOOR => floor,
+            floor => {
+                let (own, floor) = (counted(&case.allocator, &order, limit), floor.unwrap_or(Exact::NOTHING));
+                Exact {
+                    instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
+                    syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
+                    syscall_ops: own.syscall_ops,
+                }
+            }
+        };
+    }
 }
 
 fn counted(allocator: &str, order: &Order, limit: Duration) -> Exact {
@@ -155,25 +133,6 @@ fn total(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_count_comes_to_its_place() {
-        let exact = |&n: &i64| Exact { syscalls: Some(n), ..Exact::default() };
-        let all: Vec<i64> = (0..20).collect();
-        let found = at_once(&all, |n| {
-            // The first ends last.
-            thread::sleep(Duration::from_millis(if *n == 0 { 50 } else { 0 }));
-            exact(n)
-        });
-        assert_eq!(found, all.iter().map(exact).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_total_is_found() {
-        let text = "  calls syscall\n------- -------\n     12 mmap\n      3 brk\n------- -------\n     15 total\n";
-        assert_eq!(total(text), Some(15));
-        assert_eq!(total("strace: nothing"), None);
-    }
 
     #[test]
     fn a_command_keeps_its_environment_under_a_tool() {

@@ -4,12 +4,11 @@
 //! processor time; where both are, it does not count. Values that are not finite and positive are left out, so that no file,
 //! however odd, puts an axis at infinity.
 
-use bench_subject::record::{Run, Series};
-use bench_subject::workload::Bound;
+use bench_subject::record::Series;
 
 use crate::noise;
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
-use crate::stats::{LEAST_PAIRS, Ratio, Summary, median, ratio};
+use crate::stats::{LEAST_PAIRS, Ratio, Summary, is_more, median, ratio};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -74,7 +73,7 @@ pub struct Group<'a> {
     /// Its anchor in the page.
     pub id: String,
     pub name: &'a str,
-    /// Its parameters in words, with what tells it apart from others that would be called the same.
+    /// Its parameters in words.
     pub title: String,
     pub series: Series,
     pub measure: Measure,
@@ -95,23 +94,11 @@ impl Entry<'_> {
         self.name() == FLOOR
     }
 
-    /// What the workload holds against its bound, if it has one: the figure of each run, their summary, the bound, and whether
-    /// ours keeps it.
-    pub fn bounded(&self) -> Option<(Vec<f64>, Summary, Bound, &'static str)> {
-        let bound = self.case.spec.row()?.bound?;
+    /// What the workload notes beside its speed, if it does, with its unit.
+    pub fn figure(&self) -> Option<(Summary, &'static str)> {
         let all: Vec<f64> = self.case.runs.iter().filter_map(|r| r.figure).collect();
         let found = Summary::of(&all).filter(|s| s.max.is_finite() && s.min >= 0.0)?;
-        let verdict = match bound.most.filter(|_| self.name() == OURS) {
-            Some(most) if found.median <= most => ", kept",
-            Some(_) => ", MISSED",
-            None => "",
-        };
-        Some((all, found, bound, verdict))
-    }
-
-    /// The median of something over the runs; nothing without runs.
-    pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
-        median(&self.case.runs.iter().map(of).collect::<Vec<_>>())
+        Some((found, self.case.spec.row()?.figure?))
     }
 }
 
@@ -147,9 +134,7 @@ pub fn groups(results: &Results) -> Vec<Group<'_>> {
             None => cases.push(vec![case]),
         }
     }
-    let titles: Vec<String> = cases.iter().map(|g| title(g[0], &cases)).collect();
-    let named = cases.into_iter().zip(titles).enumerate();
-    named.map(|(i, (cases, title))| group(i, &cases, title, results.noise_bound)).collect()
+    cases.iter().enumerate().map(|(i, cases)| group(i, cases, results.noise_bound)).collect()
 }
 
 /// The allocators of a file: system malloc, ours, the others in the order of the file, the floor last.
@@ -174,25 +159,7 @@ pub fn ranked(groups: &[Group]) -> Vec<String> {
     allocators(groups).into_iter().filter(|n| n != FLOOR).collect()
 }
 
-/// Parameters in words; those of others that read the same are told apart by what differs in the file.
-fn title(case: &CaseResult, cases: &[Vec<&CaseResult>]) -> String {
-    let same_words = |c: &&CaseResult| {
-        c.spec != case.spec && c.spec.workload == case.spec.workload && c.spec.label() == case.spec.label()
-    };
-    let mut parts = vec![case.spec.label()];
-    for other in cases.iter().map(|g| g[0]).filter(same_words) {
-        for (key, value) in case.spec.params.iter().filter(|(k, v)| other.spec.params.get(*k) != Some(v)) {
-            let text =
-                format!("{} {}", key.replace('_', "-"), value.as_ref().map_or("–".to_owned(), |v| v.to_string()));
-            if !parts.contains(&text) {
-                parts.push(text);
-            }
-        }
-    }
-    parts.join(", ")
-}
-
-fn group<'a>(index: usize, cases: &[&'a CaseResult], title: String, bound: f64) -> Group<'a> {
+fn group<'a>(index: usize, cases: &[&'a CaseResult], bound: f64) -> Group<'a> {
     let (measure, noise) = measure_of(cases, bound);
     let mut entries: Vec<Entry> = cases.iter().map(|case| entry(case, cases, measure)).collect();
     judge(&mut entries, measure, noise.is_some());
@@ -200,7 +167,7 @@ fn group<'a>(index: usize, cases: &[&'a CaseResult], title: String, bound: f64) 
     Group {
         id: format!("m{}", index + 1),
         name: &cases[0].spec.workload,
-        title,
+        title: cases[0].spec.label(),
         series: cases[0].series,
         measure,
         noise,
@@ -248,7 +215,7 @@ fn judge(entries: &mut [Entry], measure: Measure, noisy: bool) {
     let ranked: Vec<usize> =
         (0..entries.len()).filter(|&i| !entries[i].is_floor() && entries[i].time.is_some()).collect();
     let speeds: Vec<Vec<(usize, f64)>> = entries.iter().map(|e| measure.speeds(e.case)).collect();
-    let beats = |a: usize, b: usize| ratio(&speeds[a], &speeds[b]).is_some_and(|r| r.is_more());
+    let beats = |a: usize, b: usize| is_more(&speeds[a], &speeds[b]);
     let few = |i: usize| noisy || speeds[i].len() < LEAST_PAIRS;
     let place = |i: usize| {
         let others = || ranked.iter().copied().filter(|&o| o != i);
@@ -271,7 +238,7 @@ fn judge(entries: &mut [Entry], measure: Measure, noisy: bool) {
             None => Verdict::Noisy,
             Some(r) if noisy || r.pairs < LEAST_PAIRS => Verdict::Noisy,
             Some(r) if !r.is_difference() => Verdict::Level,
-            Some(r) if r.is_more() => Verdict::Faster,
+            Some(r) if r.value > 1.0 => Verdict::Faster,
             Some(_) => Verdict::Slower,
         });
     }
@@ -351,28 +318,5 @@ mod tests {
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
-    }
-
-    #[test]
-    fn few_runs_are_no_verdict() {
-        let pair = spec("pair");
-        let file = results(vec![case(&pair, "system", WARM, &[10.0]), case(&pair, "hakmem", WARM, &[20.0])]);
-        let groups = groups(&file);
-        let hakmem = groups[0].entry("hakmem").unwrap();
-        assert_eq!((hakmem.verdict, hakmem.ratio.unwrap().interval), (Some(Verdict::Noisy), None));
-    }
-
-    #[test]
-    fn what_has_no_runs_is_no_measurement_and_equal_words_are_told_apart() {
-        let mut other = spec("replace");
-        other.params.insert("seed".to_owned(), Some(bench_subject::spec::Value::Count(7)));
-        let file = results(vec![
-            case(&spec("pair"), "system", WARM, &[]),
-            case(&spec("replace"), "system", WARM, &[1.0]),
-            case(&other, "system", WARM, &[1.0]),
-        ]);
-        let groups = groups(&file);
-        assert_eq!(groups.len(), 2);
-        assert!(groups[0].title.ends_with("seed 42") && groups[1].title.ends_with("seed 7"), "{}", groups[0].title);
     }
 }

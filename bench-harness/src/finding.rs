@@ -6,6 +6,36 @@ use crate::standings::{Count, Standing, standings};
 use crate::stats::Ratio;
 use crate::text::{self, counted};
 
+/// What all measurements together come to.
+#[derive(Debug)]
+pub struct Finding {
+    pub standings: Vec<Standing>,
+    /// What was found, without a full stop.
+    pub title: String,
+    /// How that stands to system malloc, where the title says how it stands to all.
+    against_base: Option<String>,
+}
+
+impl Finding {
+    pub fn of(groups: &[Group]) -> Finding {
+        let standings = standings(groups);
+        let (title, against_base) = match subject(&standings) {
+            None => ("Nothing was measured that could be compared".to_owned(), None),
+            Some(s) if standings.len() == 2 => (against_base(s, groups), None),
+            Some(s) => {
+                let (first, of) = (s.places.of(Verdict::Faster), counted(s.places.total(), "measurement"));
+                let title = format!("{} is measurably first in {first} of {of}{}", s.name, rest_of_places(&s.places));
+                (title, (standings.len() > 2 && s.verdicts.total() > 0).then(|| against_base(s, groups)))
+            }
+        };
+        Finding { standings, title, against_base }
+    }
+
+    pub fn sentences(&self) -> Vec<String> {
+        [Some(&self.title), self.against_base.as_ref()].into_iter().flatten().map(|s| format!("{s}.")).collect()
+    }
+}
+
 /// The allocator that sentences are about: ours where it takes part, else whoever is first most often.
 pub fn subject(standings: &[Standing]) -> Option<&Standing> {
     let measured = |s: &&Standing| s.places.total() > 0 || s.verdicts.total() > 0;
@@ -13,75 +43,44 @@ pub fn subject(standings: &[Standing]) -> Option<&Standing> {
     ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| s.places.of(Verdict::Faster)))
 }
 
-/// What was found, as a title: without a full stop.
-pub fn title(groups: &[Group]) -> String {
-    let standings = standings(groups);
-    let Some(s) = subject(&standings) else { return "Nothing was measured that could be compared".to_owned() };
-    let rivals = standings.iter().filter(|r| r.name != s.name).count();
-    if rivals == 1 {
-        return against_base(s, groups);
-    }
-    let of = counted(s.places.total(), "measurement");
-    format!("{} is measurably first in {} of {of}{}", s.name, s.places.of(Verdict::Faster), rest_of_places(&s.places))
-}
-
-/// The sentence about all others, and the one about system malloc.
-pub fn sentences(groups: &[Group]) -> Vec<String> {
-    let standings = standings(groups);
-    let Some(s) = subject(&standings) else { return vec![format!("{}.", title(groups))] };
-    let mut all = vec![format!("{}.", title(groups))];
-    if standings.iter().filter(|r| r.name != s.name).count() > 1 && s.verdicts.total() > 0 {
-        all.push(format!("{}.", against_base(s, groups)));
-    }
-    all
-}
-
+/// What is not first, as far as there is any.
 fn rest_of_places(c: &Count) -> String {
     let all = [
-        (Verdict::Level, "level with the fastest in"),
-        (Verdict::Slower, "behind in"),
-        (Verdict::Noisy, "too noisy or too few runs to tell in"),
-        (Verdict::Failed, "failed in"),
+        (Verdict::Level, "level with the fastest"),
+        (Verdict::Slower, "behind"),
+        (Verdict::Noisy, "too noisy or too few runs to tell"),
+        (Verdict::Failed, "failed"),
     ];
-    all.map(|(v, words)| (c.of(v), words))
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, words)| format!(", {words} {n}"))
-        .collect()
+    let said = |(verdict, words)| (c.of(verdict) > 0).then(|| format!(", {words} in {}", c.of(verdict)));
+    all.into_iter().filter_map(said).collect()
 }
 
 /// What, by how much, how sure: against system malloc.
 fn against_base(s: &Standing, groups: &[Group]) -> String {
-    let c = s.verdicts;
+    let (c, name) = (s.verdicts, &s.name);
+    let [faster, level, slower, noisy, failed] =
+        [Verdict::Faster, Verdict::Level, Verdict::Slower, Verdict::Noisy, Verdict::Failed].map(|v| c.of(v));
     let counts = format!(
-        "faster in {}, level in {}, slower in {}, too noisy or too few runs to tell in {}, failed in {}",
-        c.of(Verdict::Faster),
-        c.of(Verdict::Level),
-        c.of(Verdict::Slower),
-        c.of(Verdict::Noisy),
-        c.of(Verdict::Failed)
+        "faster in {faster}, level in {level}, slower in {slower}, too noisy or too few runs to tell in {noisy}, failed in {failed}"
     );
-    let Some(mean) = s.mean else {
-        return match c.total() {
-            0 => format!("{} was measured alone: there is nothing to compare it with", s.name),
-            n => format!(
-                "{} against {BASE} malloc over {}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine would give one",
-                s.name,
-                counted(n, "measurement")
-            ),
-        };
-    };
+    let all = counted(c.total(), "measurement");
     let over = match s.ratios.len() {
-        n if n == c.total() => counted(n, "measurement"),
-        n => format!("the {n} of {} that count", counted(c.total(), "measurement")),
+        _ if c.total() == 0 => return format!("{name} was measured alone: there is nothing to compare it with"),
+        n if n == c.total() => all.clone(),
+        n => format!("the {n} of {all} that count"),
     };
-    format!(
-        "{} does {} the operations per second of {BASE} malloc over {over} ({}{}): {counts}",
-        s.name,
-        text::times(mean.value),
-        sureness(&mean),
-        measures(groups, s)
-    )
+    match s.mean {
+        None => format!(
+            "{name} against {BASE} malloc over {all}: no verdict ({counts}); five runs or more, longer ones, or a quieter machine \
+             would give one"
+        ),
+        Some(mean) => format!(
+            "{name} does {}× the operations per second of {BASE} malloc over {over} ({}{}): {counts}",
+            text::bare_ratio(mean.value),
+            sureness(&mean),
+            measures(groups, s)
+        ),
+    }
 }
 
 fn sureness(r: &Ratio) -> String {
@@ -113,21 +112,6 @@ mod tests {
     const SLOW: [f64; 5] = [10.0, 10.5, 10.25, 10.1, 10.4];
 
     #[test]
-    fn two_allocators_are_one_sentence() {
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &SLOW),
-            case(&spec("pair"), "hakmem", Warm, &FAST),
-            case(&spec("batch"), "system", Warm, &FAST),
-            case(&spec("batch"), "hakmem", Warm, &SLOW),
-        ]);
-        let all = sentences(&figures::groups(&file));
-        let wanted = "hakmem does 1.00× the operations per second of system malloc over 2 measurements (95 % interval 1.00 to \
-                      1.00, by elapsed time): faster in 1, level in 0, slower in 1, too noisy or too few runs to tell in 0, \
-                      failed in 0.";
-        assert_eq!(all, [wanted]);
-    }
-
-    #[test]
     fn several_are_counted_apart() {
         let mut cases = Vec::new();
         for (name, speeds) in [("system", &SLOW), ("hakmem", &FAST), ("jemalloc", &SLOW)] {
@@ -135,9 +119,9 @@ mod tests {
             cases.push(case(&spec("batch"), name, Warm, &speeds[..2]));
         }
         let file = results(cases);
-        let title = title(&figures::groups(&file));
-        assert_eq!(title, "hakmem is measurably first in 1 of 2 measurements, too noisy or too few runs to tell in 1");
-        let all = sentences(&figures::groups(&file));
-        assert!(all[1].contains("over the 1 of 2 measurements that count"), "{all:?}");
+        let found = Finding::of(&figures::groups(&file));
+        let title = "hakmem is measurably first in 1 of 2 measurements, too noisy or too few runs to tell in 1";
+        assert_eq!(found.title, title);
+        assert!(found.sentences()[1].contains("over the 1 of 2 measurements that count"), "{found:?}");
     }
 }

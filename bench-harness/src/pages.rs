@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
+use crate::finding::Finding;
 use crate::output::{self, Target};
 use crate::results::{BASE, OURS, Results};
+use crate::standings::standings;
 use crate::stats::geometric_mean;
-use crate::{finding, markdown, report, text};
+use crate::{markdown, report, table, text};
 
 /// Where the kept results lie, from the repository's root on.
 const RESULTS: &str = "bench-harness/results";
@@ -60,13 +62,15 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let kept = root.join(RESULTS);
     let results = Results::read(&kept.join("full.json"))?;
     let groups = figures::groups(&results);
-    let mut files = vec![(root.join(CHART), report::picture(&groups, &machine(&results)))];
+    let finding = Finding::of(&groups);
+    let mut files = vec![(root.join(CHART), report::picture(&groups, &finding, &machine(&results)))];
     for page in PAGES {
         let path = root.join(page);
         let text = read(&path)?;
         let filled = fill(&text, |name| match name {
-            "speed" => Ok(speed(&results, &groups)?),
-            "everything" => Ok(everything(&groups)),
+            "claim" => Ok(claim(&groups)),
+            "speed" => Ok(speed(&results, &groups, &finding)?),
+            "everything" => Ok(everything(&groups, &finding)),
             "behind" => Ok(behind(&groups)),
             "peaks" => Ok(peaks(&groups)),
             "instructions" => Ok(format!("```text\n{}```\n", read(&kept.join("paths.txt"))?)),
@@ -105,6 +109,16 @@ fn machine(results: &Results) -> String {
     format!("{day}, {cpu}, {} processors, Linux {}", m.cpus, m.kernel.split('-').next().unwrap_or_default())
 }
 
+/// How fast each allocator is in one figure, the fastest first.
+fn claim(groups: &[Group]) -> String {
+    let standings = standings(groups);
+    let mut means: Vec<_> = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value))).collect();
+    means.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let told: Vec<String> = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).collect();
+    let count = means.first().map_or(0, |(s, _)| s.ratios.len());
+    format!("Operations per second against system malloc, geometric mean of {count} measurements: {}.", told.join(", "))
+}
+
 /// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is
 /// preferred.
 const ROWS: [(&str, &str, &str, bool); 6] = [
@@ -117,7 +131,7 @@ const ROWS: [(&str, &str, &str, bool); 6] = [
 ];
 
 /// What is claimed first of all: a table of at most eight rows.
-fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
+fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<String, Fail> {
     let names: Vec<String> = figures::ranked(groups).into_iter().filter(|n| n != BASE).collect();
     let row = |words: String, of: &dyn Fn(&String) -> String| [vec![words], names.iter().map(of).collect()].concat();
     let mut rows = Vec::new();
@@ -141,7 +155,7 @@ fn speed(results: &Results, groups: &[Group]) -> Result<String, Fail> {
         "{}\nBold: measurably faster than every other. =: no measurable difference to system malloc. ~: the machine was not \
          quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n{}.\nMeasured on {}.\n",
         markdown::table(&head, true, rows.into_iter()),
-        finding::title(groups),
+        finding.title,
         machine(results)
     ))
 }
@@ -161,20 +175,19 @@ fn cell(group: &Group, name: &str) -> String {
 }
 
 /// The table of all measurements, without the first sentence of the finding, which stands in the README.
-fn everything(groups: &[Group]) -> String {
-    let text = markdown::matrix(groups);
+fn everything(groups: &[Group], finding: &Finding) -> String {
+    let text = markdown::matrix(groups, finding);
     text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
 }
 
 /// The measurements in which somebody is measurably faster than ours, and who is fastest there.
 fn behind(groups: &[Group]) -> String {
-    let ratio = |e: &Entry| e.ratio.as_ref().map_or("1".to_owned(), text::ratio);
     let row = |group: &Group| {
         let ours = group.entry(OURS).filter(|e| e.place == Some(Verdict::Slower))?;
         let speed = |e: &&Entry| e.ratio.as_ref().map_or(1.0, |r| r.value);
         let ranked = group.entries.iter().filter(|e| !e.is_floor() && e.time.is_some());
         let first = ranked.max_by(|a, b| speed(a).total_cmp(&speed(b)))?;
-        Some(vec![group.words(), ratio(ours), format!("{} {}", first.name(), ratio(first))])
+        Some(vec![group.words(), table::ratio(ours), format!("{} {}", first.name(), table::ratio(first))])
     };
     let head = ["measurement", OURS, "the fastest"].map(str::to_owned);
     markdown::table(&head, false, groups.iter().filter_map(row))
@@ -219,23 +232,4 @@ fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
     let machine = &file["machine"];
     let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();
     Ok(text + &format!("\n{}, Linux {}, transparent huge pages on `{}`.\n", told("cpu"), told("kernel"), told("thp")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_between_the_marks_is_replaced_and_nothing_else() {
-        let text =
-            "a\n<!-- figures: x -->\nold\n<!-- end of figures -->\nb\n<!-- figures: y -->\n<!-- end of figures -->";
-        let filled = fill(text, |name| Ok(format!("new {name}\n\n"))).unwrap();
-        assert_eq!(
-            filled,
-            "a\n<!-- figures: x -->\nnew x\n<!-- end of figures -->\nb\n<!-- figures: y -->\nnew y\n<!-- end of figures -->"
-        );
-        assert_eq!(fill(&filled, |name| Ok(format!("new {name}"))).unwrap(), filled);
-        let open = fill("<!-- figures: x -->\nold", |_| Ok(String::new())).unwrap_err();
-        assert!(open.line.contains("figures x: expected \"<!-- end of figures -->\""), "{}", open.line);
-    }
 }

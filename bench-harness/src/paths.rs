@@ -9,12 +9,13 @@ use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use bench_subject::record::Series;
 use bench_subject::workloads::paths::{PATHS, Path, PathOrder};
 use clap::Args;
 
 use crate::fail::Fail;
 use crate::output::{self, Target};
-use crate::results::{BASE, FLOOR, OURS};
+use crate::results::{BASE, CaseResult, FLOOR, OURS};
 use crate::subjects::{self, WORKLOADS};
 use crate::{exact, machine, preload, table};
 
@@ -31,22 +32,27 @@ pub struct Paths {
     hakmem: Option<PathBuf>,
 }
 
-/// A path with instructions per call: of the Rust interface, and of the C functions.
+/// A path, named and described as the table does, with instructions per call: of the Rust interface, and of the C functions.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
-    path: &'static str,
+    path: String,
     counts: [f64; 2],
 }
 
 pub fn run(paths: &Paths) -> Result<(), Fail> {
     subjects::check_tools("paths", &exact::TOOLS[..1])?;
-    let kept = paths.check.as_deref().map(read).transpose()?;
+    let read = |path: &PathBuf| {
+        let refuse = |e| Fail::usage(format!("{}: cannot be read: {e}", path.display()));
+        std::fs::read_to_string(path).map_err(refuse)
+    };
+    let kept = paths.check.as_ref().map(read).transpose()?;
     let target = paths.write.as_deref().map(Target::new).transpose()?;
-    let specs = [bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0])];
-    subjects::prepare(&specs, &subjects::OWN.map(String::from))?;
+    let spec = bench_subject::spec::Spec::new(bench_subject::table::WORKLOADS[0]);
+    let own = subjects::OWN.map(|name| CaseResult::new(spec.clone(), name, Series::Warm));
+    subjects::prepare(&own)?;
     let library = preload::own_library(paths.hakmem.as_deref())?;
     let mut rows = Vec::new();
-    for &Path { name: path, .. } in &PATHS {
+    for &Path { name: path, about, .. } in &PATHS {
         let above_floor = |own: &str, library: Option<&FilePath>| -> Result<f64, Fail> {
             let c = library.is_some();
             let count = |name: &str, library: Option<&FilePath>| {
@@ -54,7 +60,10 @@ pub fn run(paths: &Paths) -> Result<(), Fail> {
             };
             Ok(((count(own, library)? - count(FLOOR, None)?) * 10.0).round() / 10.0)
         };
-        rows.push(Row { path, counts: [above_floor(OURS, None)?, above_floor(BASE, Some(&library))?] });
+        rows.push(Row {
+            path: named(path, about),
+            counts: [above_floor(OURS, None)?, above_floor(BASE, Some(&library))?],
+        });
     }
     let text = written(&rows);
     output::show(&text)?;
@@ -62,7 +71,7 @@ pub fn run(paths: &Paths) -> Result<(), Fail> {
         target.write(&text)?;
     }
     match kept {
-        Some((head, kept)) => judge(&rows, &kept, head == self::head()),
+        Some(kept) => judge(&rows, &rows_of(&kept), kept.lines().next() == Some(&head())),
         None => Ok(()),
     }
 }
@@ -99,30 +108,23 @@ fn head() -> String {
     )
 }
 
+fn named(path: &str, about: &str) -> String {
+    format!("{path:<18}{about}")
+}
+
 fn written(rows: &[Row]) -> String {
-    let about = |name: &str| PATHS.iter().find(|p| p.name == name).map_or("", |p| p.about).to_owned();
-    let line =
-        |r: &Row| [vec![r.path.to_owned(), about(r.path)], r.counts.map(|n| format!("{n:.1}")).to_vec()].concat();
-    let columns = ["path", "what is one call", "rust", "preloaded"].map(str::to_owned);
-    let table = table::plain(&columns, rows.iter().map(line).collect(), 2);
+    let columns = [named("path", "what is one call"), "rust".to_owned(), "preloaded".to_owned()];
+    let line = |r: &Row| [vec![r.path.clone()], r.counts.map(|n| format!("{n:.1}")).to_vec()].concat();
+    let table = table::plain(&columns, rows.iter().map(line).collect(), 1);
     format!("{}\n# Instructions above an empty call, by callgrind.\n{table}", head())
 }
 
-/// A table that was written: its head, and its rows.
-fn read(path: &FilePath) -> Result<(String, Vec<Row>), Fail> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{}: cannot be read: {e}", path.display())))?;
-    Ok((text.lines().next().unwrap_or("").to_owned(), rows_of(&text)))
-}
-
+/// The rows of a table that was written.
 fn rows_of(text: &str) -> Vec<Row> {
     let row = |line: &str| {
-        // Names are prefixes of one another: the longest that fits.
-        let fits = PATHS.iter().filter(|p| line.trim_start().starts_with(&format!("{}  ", p.name)));
-        let path = fits.max_by_key(|p| p.name.len())?.name;
-        let mut words = line.split_whitespace().rev();
-        let preloaded = words.next()?.parse().ok()?;
-        Some(Row { path, counts: [words.next()?.parse().ok()?, preloaded] })
+        let (rest, preloaded) = line.trim().rsplit_once(' ')?;
+        let (path, rust) = rest.trim_end().rsplit_once(' ')?;
+        Some(Row { path: path.trim_end().to_owned(), counts: [rust.parse().ok()?, preloaded.parse().ok()?] })
     };
     text.lines().filter_map(row).collect()
 }
@@ -141,13 +143,14 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
     };
     let mut differing = Vec::new();
     for row in rows {
+        let name = row.path.split("  ").next().unwrap_or(&row.path);
         let Some(then) = kept.iter().find(|k| k.path == row.path) else {
-            differing.push(format!("{} is new", row.path));
+            differing.push(format!("{name} is new"));
             continue;
         };
         for (i, (then, now)) in then.counts.into_iter().zip(row.counts).enumerate() {
             if (then - now).abs() > allowed(then) {
-                differing.push(format!("{}{} {then:.1} → {now:.1}", row.path, ["", " (preloaded)"][i]));
+                differing.push(format!("{name}{} {then:.1} → {now:.1}", ["", " (preloaded)"][i]));
             }
         }
     }
@@ -167,20 +170,14 @@ fn judge(rows: &[Row], kept: &[Row], same_tools: bool) -> Result<(), Fail> {
 mod tests {
     use super::*;
 
-    fn row(path: &'static str, rust: f64, preloaded: f64) -> Row {
-        Row { path, counts: [rust, preloaded] }
-    }
-
-    #[test]
-    fn a_written_table_is_read_back() {
-        let rows = [row("hit 48", 30.0, 35.5), row("refill", 14.2, 0.0), row("refill 1024", 20.0, 21.0)];
-        assert_eq!(rows_of(&written(&rows)), rows);
-        assert!(written(&rows).starts_with("# rustc "));
+    fn row(path: &str, rust: f64, preloaded: f64) -> Row {
+        Row { path: named(path, "what it does"), counts: [rust, preloaded] }
     }
 
     #[test]
     fn an_instruction_more_is_seen() {
         let kept = [row("hit 48", 30.0, 9.0), row("large", 900.0, 900.0)];
+        assert_eq!(rows_of(&written(&kept)), kept, "a written table is read back");
         assert!(judge(&kept, &kept, true).is_ok());
         let error = judge(&[row("hit 48", 31.0, 8.0), row("large", 910.0, 900.0)], &kept, true).unwrap_err();
         let wanted = "hit 48 30.0 → 31.0, hit 48 (preloaded) 9.0 → 8.0, large 900.0 → 910.0";

@@ -3,35 +3,27 @@
 //! A round holds one run of every allocator and series of every workload; a plan is one round after another. Within a
 //! round the workloads take turns in a shuffled order, and so do the runs of each: whatever the machine does meanwhile
 //! hits all allocators alike, no allocator always runs after the same neighbour, and a measurement that is interrupted
-//! has something of everything.
+//! has something of everything. What is planned stands in the results from the start, so that whoever goes on with a file
+//! knows what is missing.
 
 use bench_subject::record::Series;
 use bench_subject::spec::Spec;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
-/// What stands for a workload where any program runs under preloaded libraries.
-pub const PRELOAD: &str = "preload";
+use crate::results::{CaseResult, PRELOAD};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     pub spec: Spec,
     pub series: Vec<Series>,
     pub runs: usize,
     /// What one run takes on the machine the estimates were made on, in seconds; nothing where nobody knows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secs: Option<f64>,
 }
 
 impl Entry {
-    /// Whether there are such runs. A real program has no single calls that could be timed: it calls its allocator itself.
-    pub fn takes(&self, allocator: &str, series: Series, latency: bool) -> bool {
-        let is_preload = self.spec.workload == PRELOAD;
-        (is_preload || self.spec.takes(allocator, series)) && !(latency && (is_preload || self.spec.is_program()))
-    }
-
     /// Makes its timed part that many times as long.
     pub fn scale(&mut self, share: f64) {
         self.spec.scale(share);
@@ -39,19 +31,30 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    pub entries: Vec<Entry>,
-    pub allocators: Vec<String>,
-    /// Whether each allocator and series of each workload has a further run that times single calls.
-    pub latency: bool,
-    pub order_seed: u64,
+/// What is to be measured, in the order in which tables show it.
+pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
+    let of = |entry: &Entry| -> Vec<CaseResult> {
+        let all = entry.series.iter().flat_map(|&s| allocators.iter().map(move |a| (s, a)));
+        let taken = all.filter(|(series, allocator)| takes(&entry.spec, allocator, *series));
+        let case = |(series, allocator): (Series, &String)| CaseResult {
+            planned: entry.runs,
+            secs: entry.secs,
+            ..CaseResult::new(entry.spec.clone(), allocator, series)
+        };
+        taken.map(case).collect()
+    };
+    entries.iter().flat_map(of).collect()
+}
+
+/// Whether there are such runs; what stands for a program under preloaded libraries is in no table.
+fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
+    spec.workload == PRELOAD || spec.takes(allocator, series)
 }
 
 /// One child process to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// Index among the cases of the plan.
+    /// Index among the cases.
     pub case: usize,
     /// The round within the workload, from 0.
     pub round: usize,
@@ -59,39 +62,26 @@ pub struct Job {
     pub latency: bool,
 }
 
-impl Plan {
-    /// What is measured, each with the index of its entry, in the order in which tables show them.
-    pub fn cases(&self) -> Vec<(usize, Series, &str)> {
-        let of = |(i, entry): (usize, &'_ Entry)| -> Vec<_> {
-            let all = entry.series.iter().flat_map(|&s| self.allocators.iter().map(move |a| (i, s, a.as_str())));
-            all.filter(|&(_, series, allocator)| entry.takes(allocator, series, false)).collect()
-        };
-        self.entries.iter().enumerate().flat_map(of).collect()
-    }
-
-    /// All jobs in order.
-    pub fn jobs(&self) -> Vec<Job> {
-        let mut random = StdRng::seed_from_u64(self.order_seed);
-        let (cases, mut jobs) = (self.cases(), Vec::new());
-        let rounds = self.entries.iter().map(|e| e.runs).max().unwrap_or(0);
-        let all = (0..rounds).map(|round| (round, false)).chain(self.latency.then_some((0, true)));
-        for (round, latency) in all {
-            let mut order: Vec<usize> = (0..self.entries.len()).filter(|&i| round < self.entries[i].runs).collect();
-            order.shuffle(&mut random);
-            for entry in order {
-                let takes = |c: &(usize, Series, &str)| c.0 == entry && self.entries[entry].takes(c.2, c.1, latency);
-                let first = jobs.len();
-                let own = (0..cases.len()).filter(|&i| takes(&cases[i]));
-                jobs.extend(own.map(|case| Job { case, round, latency }));
-                jobs[first..].shuffle(&mut random);
-            }
+/// The runs that are not there yet, in order; at last, where that is asked for, a further one of each case that times single
+/// calls. A real program has none that could be timed: it calls its allocator itself.
+pub fn jobs(cases: &[CaseResult], latency: bool) -> Vec<Job> {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut jobs = Vec::new();
+    let rounds = cases.iter().map(|c| c.planned).max().unwrap_or(0);
+    for (round, latency) in (0..rounds).map(|round| (round, false)).chain(latency.then_some((0, true))) {
+        let mut all: Vec<usize> = (0..cases.len()).collect();
+        let mut workloads: Vec<&mut [usize]> = all.chunk_by_mut(|a, b| cases[*a].spec == cases[*b].spec).collect();
+        workloads.shuffle(&mut random);
+        for workload in workloads {
+            workload.shuffle(&mut random);
+            jobs.extend(workload.iter().map(|&case| Job { case, round, latency }));
         }
-        jobs
     }
-
-    pub fn runs(&self) -> usize {
-        self.jobs().iter().filter(|j| !j.latency).count()
-    }
+    jobs.retain(|job| match &cases[job.case] {
+        case if job.latency => case.latency.is_none() && !case.spec.is_program() && case.spec.workload != PRELOAD,
+        case => job.round < case.planned && !case.has(job.round),
+    });
+    jobs
 }
 
 #[cfg(test)]
@@ -99,43 +89,25 @@ mod tests {
     use super::*;
     use crate::results::tests::spec;
 
-    fn plan(seed: u64) -> Plan {
-        let entry =
-            |spec: &Spec| Entry { spec: spec.clone(), series: vec![Series::Warm, Series::Cold], runs: 4, secs: None };
-        Plan {
-            entries: ["pair", "batch"].map(spec).iter().map(entry).collect(),
-            allocators: ["a", "b", "c"].map(String::from).to_vec(),
-            latency: false,
-            order_seed: seed,
-        }
-    }
-
     #[test]
-    fn every_round_holds_each_once() {
-        let jobs = plan(1).jobs();
-        assert_eq!(jobs.len(), 2 * 3 * 2 * 4);
-        assert_eq!(jobs.len(), plan(1).runs());
-        for (i, round) in jobs.chunks(12).enumerate() {
-            assert!(round.iter().all(|j| j.round == i && !j.latency));
-            for half in round.chunks(6) {
-                assert!(half.iter().all(|j| j.case / 6 == half[0].case / 6), "a workload's runs stay together");
-            }
-            let all: std::collections::HashSet<&Job> = round.iter().collect();
-            assert_eq!(all.len(), 12);
-        }
-    }
-
-    #[test]
-    fn workloads_leave_after_their_rounds_and_latency_comes_last() {
-        let mut plan = plan(3);
-        plan.entries[1].runs = 1;
-        plan.latency = true;
-        let jobs = plan.jobs();
-        assert_eq!(plan.runs(), 6 * (4 + 1));
-        assert_eq!(jobs.len(), plan.runs() + 2 * 6);
-        let count =
-            |entry: usize, latency: bool| jobs.iter().filter(|j| j.case / 6 == entry && j.latency == latency).count();
+    fn every_round_holds_each_once_and_what_is_there_is_left_out() {
+        let series = vec![Series::Warm, Series::Cold];
+        let entry = |name, runs| Entry { spec: spec(name), series: series.clone(), runs, secs: None };
+        let mut cases = cases(&[entry("pair", 4), entry("batch", 1)], &["a", "b", "c"].map(String::from));
+        let all = jobs(&cases, true);
+        let count = |workload: usize, latency: bool| {
+            all.iter().filter(|j| j.case / 6 == workload && j.latency == latency).count()
+        };
         assert_eq!([count(0, false), count(1, false), count(0, true), count(1, true)], [24, 6, 6, 6]);
-        assert!(jobs[plan.runs()..].iter().all(|j| j.latency));
+        assert!(all[30..].iter().all(|j| j.latency), "single calls come last");
+        let first = &all[..12];
+        assert!(first.iter().all(|j| j.round == 0));
+        assert_eq!(first.iter().collect::<std::collections::HashSet<_>>().len(), 12);
+        assert!(first.chunks(6).all(|half| half.iter().all(|j| j.case / 6 == half[0].case / 6)), "runs stay together");
+        cases[0].add(0, Err("crashed".to_owned()));
+        assert_eq!(
+            jobs(&cases, false),
+            all[..30].iter().copied().filter(|j| (j.case, j.round) != (0, 0)).collect::<Vec<_>>()
+        );
     }
 }

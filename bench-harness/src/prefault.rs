@@ -11,7 +11,7 @@ use bench_subject::record::{Order, Run, Series};
 use bench_subject::spec::Spec;
 use serde_json::json;
 
-use crate::results::OURS;
+use crate::results::{CaseResult, OURS};
 use crate::{runner, subjects};
 
 pub const PREFAULT: Experiment = Experiment {
@@ -29,96 +29,61 @@ fn mib(quick: bool) -> usize {
     if quick { 32 } else { 1024 }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
 struct Case {
-    workload: &'static str,
     policy: &'static str,
     thp: &'static str,
-    warm: bool,
+    order: Order,
+    runs: Vec<Run>,
 }
 
-fn cases(quick: bool) -> Vec<Case> {
+fn cases(quick: bool) -> Result<Vec<Case>, String> {
+    let mib = mib(quick);
     let mut cases = Vec::new();
-    for workload in ["random-mixed", "growth"] {
-        for thp in THP {
-            // Without huge pages and without prefault the others differ from these three in nothing.
-            let few = thp == "never" || quick;
-            for policy in POLICIES.into_iter().filter(|p| !few || ["off", "touch", "populate"].contains(p)) {
-                cases.extend([false, true].map(|warm| Case { workload, policy, thp, warm }));
+    // How many superslabs hold each: of growth a quarter more than the blocks add up to, for rounding to classes.
+    for (line, superslabs) in
+        [("random-mixed 1000000 256 42".to_owned(), 8), (format!("growth {mib}"), (mib + mib / 4) / 2)]
+    {
+        for (thp, policy) in THP.iter().flat_map(|thp| POLICIES.map(|policy| (thp, policy))) {
+            // Without huge pages the others differ from these three in nothing.
+            if (*thp == "never" || quick) && !["off", "touch", "populate"].contains(&policy) {
+                continue;
+            }
+            for (series, prewarm) in [(Series::Cold, 0), (Series::Warm, superslabs)] {
+                let line = format!("{line} --prewarm {prewarm}");
+                let spec = Spec::parse(&line.split(' ').collect::<Vec<_>>(), |_| None)?;
+                cases.push(Case { policy, thp, order: Order { spec, series }, runs: Vec::new() });
             }
         }
     }
-    cases
+    Ok(cases)
 }
 
 fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
-    let cases = cases(quick);
-    let specs: Vec<Spec> = cases.iter().map(|c| spec(c, quick)).collect::<Result<_, _>>()?;
-    subjects::prepare(&specs, &[OURS.to_owned()]).map_err(|e| e.line)?;
-    let rounds = if quick { 1 } else { 3 };
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); cases.len()];
+    let mut cases = cases(quick)?;
+    let started: Vec<_> = cases.iter().map(|c| CaseResult::new(c.order.spec.clone(), OURS, c.order.series)).collect();
+    subjects::prepare(&started).map_err(|e| e.line)?;
+    let (rounds, count) = (if quick { 1 } else { 3 }, cases.len());
     for round in 0..rounds {
-        for (i, (case, spec)) in cases.iter().zip(&specs).enumerate() {
+        for (i, case) in cases.iter_mut().enumerate() {
             if i % 10 == 0 {
-                say(&format!("round {} of {rounds}, case {} of {}", round + 1, i + 1, cases.len()));
+                say(&format!("round {} of {rounds}, case {} of {count}", round + 1, i + 1));
             }
-            let order = Order { spec: spec.clone(), series: if case.warm { Series::Warm } else { Series::Cold } };
             let variables = [("HAKMEM_SS_PREFAULT", case.policy), ("HAKMEM_THP", case.thp)];
-            let outcome = runner::run(OURS, &order, Duration::from_secs(600), &variables);
-            runs[i].push(outcome.run.map_err(|e| format!("{case:?}: {e}"))?);
+            let outcome = runner::run(OURS, &case.order, Duration::from_secs(600), &variables);
+            case.runs.push(outcome.run.map_err(|e| format!("{} {}: {e}", case.policy, case.thp))?);
         }
     }
-    let of = |i: usize, of: &dyn Fn(&Run) -> f64| runs[i].iter().map(of).collect::<Vec<f64>>();
-    // Every case has its runs.
-    let middle = |i: usize, what: &dyn Fn(&Run) -> f64| median(&of(i, what)).unwrap_or(f64::NAN);
-    let cpu = |i: usize| middle(i, &Run::cpu_secs);
-    let at = |wanted: Case| cases.iter().position(|c| *c == wanted);
-    let rows = cases.iter().enumerate().map(|(i, case)| {
-        let against = |other: Option<usize>| other.map(|o| cpu(o) / cpu(i));
-        let faults = middle(i, &|r| r.faults() as f64);
-        let mut row = row(json!({
-            "workload": case.workload, "policy": case.policy, "thp": case.thp,
-            "series": if case.warm { "warm" } else { "cold" },
-            "cpu_secs": cpu(i), "faults_timed": faults as u64,
-            "times_off": against(at(Case { policy: "off", ..*case })),
-            "times_cold": against(at(Case { warm: false, ..*case }).filter(|_| case.warm)),
-        }));
-        if case.workload == "growth" {
-            let all = of(i, &|r| r.figure.unwrap_or(f64::NAN));
-            let ends = [all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max)];
-            row.insert("cpu_vs_floor".to_owned(), json!(median(&all)));
-            row.insert("spread".to_owned(), json!(ends.map(|e| (e * 1000.0).round() / 1000.0)));
-            row.insert("setup_secs".to_owned(), json!(middle(i, &|r| r.metrics.first().copied().unwrap_or(0.0))));
-        }
-        row
-    });
-    Ok(rows.collect())
+    Ok(cases.iter().map(shown).collect())
 }
 
-fn spec(case: &Case, quick: bool) -> Result<Spec, String> {
-    let mib = mib(quick);
-    // A quarter more than the blocks add up to, for rounding to classes.
-    let prewarm = |superslabs: usize| if case.warm { superslabs } else { 0 }.to_string();
-    match case.workload {
-        "growth" => Spec::parse(&["growth", &mib.to_string(), "--prewarm", &prewarm((mib + mib / 4) / 2)], |_| None),
-        name => Spec::parse(&[name, "1000000", "256", "42", "--prewarm", &prewarm(8)], |_| None),
+fn shown(case: &Case) -> Row {
+    let middle = |of: fn(&Run) -> f64| median(&case.runs.iter().map(of).collect::<Vec<_>>());
+    let mut row = row(json!({
+        "workload": case.order.spec.workload, "policy": case.policy, "thp": case.thp, "series": case.order.series,
+        "cpu_secs": middle(Run::cpu_secs), "faults_timed": middle(|r| r.faults() as f64).unwrap_or(0.0) as u64,
+    }));
+    if case.runs.iter().all(|r| r.figure.is_some()) {
+        row.insert("cpu_vs_floor".to_owned(), json!(middle(|r| r.figure.unwrap_or(f64::NAN))));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_policy_meets_every_wish_once_in_each_series() {
-        let all = cases(false);
-        for workload in ["random-mixed", "growth"] {
-            for (policy, thp) in POLICIES.iter().flat_map(|p| [(p, "auto"), (p, "always")]) {
-                let found = all.iter().filter(|c| (c.workload, &c.policy, c.thp) == (workload, policy, thp));
-                assert_eq!(found.count(), 2, "{workload} {policy} {thp}");
-            }
-        }
-        assert_eq!(all.iter().filter(|c| c.thp == "never").count(), 2 * 6);
-        assert!(cases(true).len() < all.len() && all.iter().all(|c| spec(c, true).is_ok()));
-    }
+    row
 }

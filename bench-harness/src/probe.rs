@@ -4,39 +4,26 @@
 //! looks like another allocator.
 
 use bench_subject::measure::thread_cpu_ns;
-use bench_subject::memory::{Table, map};
+use bench_subject::memory::{HUGE, Mapping, Table};
 
 use crate::stats::median;
-
-const PAGE: usize = 4096;
-const HUGE: usize = 2 << 20;
 
 /// Nanoseconds of processor time for the first touch of an OS page of 4 KiB, and for that of a huge page: medians over
 /// pieces of 2 MiB. Nothing where memory cannot be had.
 pub fn fault_ns() -> (Option<f64>, Option<f64>) {
-    (first_touch(8 * HUGE, libc::MADV_NOHUGEPAGE, PAGE), first_touch(16 * HUGE, libc::MADV_HUGEPAGE, HUGE))
+    (first_touch(8 * HUGE, libc::MADV_NOHUGEPAGE, 4096), first_touch(16 * HUGE, libc::MADV_HUGEPAGE, HUGE))
 }
 
 fn first_touch(bytes: usize, advice: libc::c_int, page: usize) -> Option<f64> {
-    let length = bytes + HUGE;
-    let base = map(length, false).ok()?;
-    let start = (base as usize).next_multiple_of(HUGE);
-    // SAFETY: the mapping was just made; the advice cannot harm it.
-    unsafe { libc::madvise(base.cast(), length, advice) };
-    let pieces: Vec<f64> = (start..start + bytes)
-        .step_by(HUGE)
-        .map(|piece| {
-            let before = thread_cpu_ns();
-            for at in (piece..piece + HUGE).step_by(page) {
-                // SAFETY: within the mapping.
-                unsafe { (at as *mut u8).write_volatile(1) };
-            }
-            (thread_cpu_ns() - before) as f64 / (HUGE / page) as f64
-        })
-        .collect();
-    // SAFETY: mapped above, and nobody else knows of it.
-    unsafe { libc::munmap(base.cast(), length) };
-    median(&pieces)
+    let memory = Mapping::aligned(bytes, libc::MAP_NORESERVE).ok()?;
+    // Where the kernel has no huge pages the figure shows it.
+    let _ = memory.advise(advice);
+    let nanoseconds = |piece: usize| {
+        let before = thread_cpu_ns();
+        memory.touch(piece, piece + HUGE, page);
+        (thread_cpu_ns() - before) as f64 / (HUGE / page) as f64
+    };
+    median(&(0..bytes).step_by(HUGE).map(nanoseconds).collect::<Vec<_>>())
 }
 
 /// Nanoseconds of one load whose address depends on the last, at random in 64 MiB: the median of ten tries.

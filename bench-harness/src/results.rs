@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
-use crate::output;
-use crate::plan::{PRELOAD, Plan};
+use crate::stats::median;
 
 pub const SCHEMA: u32 = 1;
 
@@ -23,6 +22,9 @@ pub const OURS: &str = "hakmem";
 
 /// The allocator that does nothing: the floor, never a competitor.
 pub const FLOOR: &str = "null";
+
+/// What stands for a workload where any program runs under preloaded libraries.
+pub const PRELOAD: &str = "preload";
 
 /// A run that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,11 @@ pub struct Exact {
     pub syscall_ops: Option<u64>,
 }
 
+impl Exact {
+    /// Of a floor that does not run.
+    pub const NOTHING: Exact = Exact { instructions_per_op: Some(0.0), syscalls: Some(0), syscall_ops: None };
+}
+
 /// All runs of one allocator in one series of one workload.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CaseResult {
@@ -53,6 +60,11 @@ pub struct CaseResult {
     pub spec: Spec,
     pub allocator: String,
     pub series: Series,
+    /// How many runs there are to be, and what one is expected to take in seconds, while it is measured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub planned: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secs: Option<f64>,
     /// The runs that succeeded, in the order of their rounds.
     pub runs: Vec<Run>,
     /// The round of each run, where a failed one left a gap.
@@ -72,6 +84,16 @@ impl CaseResult {
         CaseResult { spec, allocator: allocator.to_owned(), series, ..CaseResult::default() }
     }
 
+    /// How many runs were made, failed ones included.
+    pub fn tried(&self) -> usize {
+        self.runs.len() + self.failures.len()
+    }
+
+    /// Whether the run of that round was made.
+    pub fn has(&self, round: usize) -> bool {
+        self.rounds.contains(&round) || self.failures.iter().any(|f| f.round == round)
+    }
+
     pub fn add(&mut self, round: usize, outcome: Result<Run, String>) {
         match outcome {
             Ok(run) => {
@@ -82,6 +104,11 @@ impl CaseResult {
         }
     }
 
+    /// The median of something over the runs; nothing without runs.
+    pub fn middle(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
+        median(&self.runs.iter().map(of).collect::<Vec<_>>())
+    }
+
     /// What `of` says of each run, with its round; runs of which it says nothing are left out.
     pub fn values(&self, of: impl Fn(&Run) -> Option<f64>) -> Vec<(usize, f64)> {
         let round = |i: usize| self.rounds.get(i).copied().unwrap_or(i);
@@ -90,7 +117,7 @@ impl CaseResult {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Results {
     /// Always [`SCHEMA`].
     pub schema: u32,
@@ -108,10 +135,7 @@ pub struct Results {
     #[serde(default)]
     pub warnings: Vec<String>,
     pub machine: Machine,
-    /// What was to be measured, for going on with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Plan>,
-    /// Size and time of change of each program that was started.
+    /// Size and time of change of each program that is started, while it is measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<(String, String)>,
     pub results: Vec<CaseResult>,
@@ -119,6 +143,10 @@ pub struct Results {
 
 fn yes() -> bool {
     true
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Results {
@@ -133,22 +161,10 @@ impl Results {
         serde_json::from_value(value).map_err(|e| refuse(&e))
     }
 
-    /// The results of a plan before its first run.
-    pub fn new(plan: Plan, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
-        let case = |(entry, series, allocator): (usize, Series, &str)| {
-            CaseResult::new(plan.entries[entry].spec.clone(), allocator, series)
-        };
-        Results {
-            schema: SCHEMA,
-            complete: false,
-            planned_runs: plan.runs(),
-            noise_bound,
-            warnings: Vec::new(),
-            machine: machine::describe().probed(),
-            programs,
-            results: plan.cases().into_iter().map(case).collect(),
-            plan: Some(plan),
-        }
+    /// The results before the first run.
+    pub fn new(results: Vec<CaseResult>, programs: Vec<(String, String)>, noise_bound: f64) -> Results {
+        let (planned_runs, machine) = (results.iter().map(|c| c.planned).sum(), machine::describe().probed());
+        Results { schema: SCHEMA, planned_runs, noise_bound, machine, programs, results, ..Results::default() }
     }
 
     /// What holds of runs whatever they took.
@@ -158,10 +174,13 @@ impl Results {
         floored.then(|| "RSS: no less can be told than what the process held before it became the program".to_owned())
     }
 
+    /// A line for each run.
     pub fn csv(&self) -> Result<String, Fail> {
-        let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
-                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
-        output::csv(head.split(' '), |lines| {
+        let lines = || -> Result<String, Box<dyn std::error::Error>> {
+            let mut lines = csv::Writer::from_writer(Vec::new());
+            let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
+                        minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
+            lines.write_record(head.split(' '))?;
             for case in &self.results {
                 for (i, run) in case.runs.iter().enumerate() {
                     let round = case.rounds.get(i).copied().unwrap_or(i);
@@ -173,30 +192,23 @@ impl Results {
                     ))?;
                 }
             }
-            Ok(())
-        })
+            Ok(String::from_utf8(lines.into_inner()?)?)
+        };
+        lines().map_err(|e| Fail::run(format!("results as CSV: {e}")))
     }
 }
 
-/// Makes a failure of every run of a program whose checksum is not that of the workload's other runs.
-///
-/// What is right is what most runs found; where as many found something else, what came first in the results, which list
-/// system malloc first unless it was asked otherwise.
+/// Makes a failure of every run of a program whose checksum is not that of the workload's first run, which is system malloc's
+/// unless it was asked otherwise.
 pub fn compare_checksums(results: &mut [CaseResult]) {
-    let specs: Vec<_> = results.iter().filter(|c| c.spec.is_program()).map(|c| c.spec.clone()).collect();
-    for spec in specs {
-        let of_spec = results.iter().filter(|c| c.spec == spec);
-        let found: Vec<u64> = of_spec.flat_map(|c| c.runs.iter().filter_map(|r| r.checksum)).collect();
-        let votes = |sum: u64| found.iter().filter(|&&f| f == sum).count();
-        // `rev`, because of equals `max_by_key` takes the last.
-        let Some(&right) = found.iter().rev().max_by_key(|&&sum| votes(sum)) else { continue };
-        for case in results.iter_mut().filter(|c| c.spec == spec) {
+    for group in results.chunk_by_mut(|a, b| a.spec == b.spec).filter(|g| g[0].spec.is_program()) {
+        let Some(right) = group.iter().flat_map(|c| &c.runs).find_map(|r| r.checksum) else { continue };
+        for case in group {
             while let Some(at) = case.runs.iter().position(|r| r.checksum != Some(right)) {
                 let run = case.runs.remove(at);
-                let round = if at < case.rounds.len() { case.rounds.remove(at) } else { at };
                 let sum = run.checksum.map_or("none".to_owned(), |c| format!("{c:#x}"));
-                let error = format!("its result has the checksum {sum}, the other runs have {right:#x}");
-                case.failures.push(Failure { round, error });
+                let error = format!("its result has the checksum {sum}, the first run has {right:#x}");
+                case.failures.push(Failure { round: case.rounds.remove(at), error });
             }
         }
     }
@@ -234,17 +246,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn results(cases: Vec<CaseResult>) -> Results {
-        Results {
-            schema: SCHEMA,
-            complete: true,
-            planned_runs: 0,
-            noise_bound: crate::noise::bound(),
-            warnings: Vec::new(),
-            machine: Machine::default(),
-            plan: None,
-            programs: Vec::new(),
-            results: cases,
-        }
+        let noise_bound = crate::noise::bound();
+        Results { schema: SCHEMA, complete: true, noise_bound, results: cases, ..Results::default() }
     }
 
     #[test]
@@ -275,9 +278,6 @@ pub(crate) mod tests {
         assert_eq!(results[1].rounds, [1]);
         let failures = &results[1].failures;
         assert_eq!(failures.iter().map(|f| f.round).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(failures[1].error, "its result has the checksum 0x9, the other runs have 0x7");
-        let mut results = [with_sums("system", &[1]), with_sums("hakmem", &[2])];
-        compare_checksums(&mut results);
-        assert_eq!(results.each_ref().map(|c| c.failures.len()), [0, 1], "of equals the first is right");
+        assert_eq!(failures[1].error, "its result has the checksum 0x9, the first run has 0x7");
     }
 }

@@ -1,27 +1,18 @@
 //! Going on with an interrupted measurement: its results file says what was to be measured, where, and by which programs.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::fail::Fail;
 use crate::machine::{self, Machine};
-use crate::output::Target;
-use crate::plan::Plan;
 use crate::results::Results;
 
 /// The interrupted measurement that is in the file; an error where it would be overwritten, or is not there to go on with.
-pub fn earlier(json: Option<&Target>, resume: bool) -> Result<Option<Results>, Fail> {
-    let Some(target) = json else { return Ok(None) };
-    let Some(path) = target.file() else {
-        let refuse = || Fail::usage("--resume: the results go to a stream, which keeps nothing; expected a file");
-        return if resume { Err(refuse()) } else { Ok(None) };
-    };
-    if !path.exists() {
-        return Ok(None);
-    }
+pub fn earlier(json: Option<&Path>, resume: bool) -> Result<Option<Results>, Fail> {
+    let Some(path) = json.filter(|p| p.exists()) else { return Ok(None) };
     let refuse = |why: &str| Err(Fail::usage(format!("{}: {why}", path.display())));
     match (Results::read(path), resume) {
-        (Ok(r), false) if !r.complete && r.plan.is_some() => refuse(
+        (Ok(r), false) if !r.complete => refuse(
             "it has the runs of an interrupted measurement: add --resume to go on with it, or delete it to start anew",
         ),
         (_, false) => Ok(None),
@@ -33,8 +24,8 @@ pub fn earlier(json: Option<&Target>, resume: bool) -> Result<Option<Results>, F
     }
 }
 
-/// The plan and the results so far, if they are of this very command with these programs on this machine.
-pub fn going_on(mut earlier: Results, marks: &[(String, String)]) -> Result<(Plan, Results), Fail> {
+/// The results so far, if they are of this very command with these programs on this machine.
+pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results, Fail> {
     let refuse = |why: String| Err(Fail::usage(format!("--resume: {why}; delete the file to start anew")));
     let now = machine::describe();
     let asked = |m: &Machine| m.command.iter().skip(1).filter(|w| *w != "--resume").cloned().collect::<Vec<_>>();
@@ -47,12 +38,9 @@ pub fn going_on(mut earlier: Results, marks: &[(String, String)]) -> Result<(Pla
     if asked(&now) != asked(&earlier.machine) {
         return refuse(format!("the file is of another command: {}", asked(&earlier.machine).join(" ")));
     }
-    if let Some((name, _)) = marks.iter().find(|m| !earlier.programs.contains(m)) {
-        return refuse(format!("the program of {name} was built anew"));
-    }
-    match earlier.plan.take() {
-        Some(plan) => Ok((plan.clone(), Results { plan: Some(plan), ..earlier })),
-        None => refuse("the file does not say what was to be measured".to_owned()),
+    match marks.iter().find(|m| !earlier.programs.contains(m)) {
+        Some((name, _)) => refuse(format!("the program of {name} was built anew")),
+        None => Ok(earlier),
     }
 }
 

@@ -12,17 +12,16 @@ use bench_subject::record::Order;
 use crate::fail::Fail;
 use crate::options::{Files, RunOptions};
 use crate::output::{self, Target};
-use crate::plan::{Entry, Job, Plan};
-use crate::progress::{Pace, Progress};
+use crate::plan::{self, Entry, Job};
 use crate::results::{CaseResult, Results, compare_checksums};
 use crate::runner::{self, Outcome};
-use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table};
-
-/// What a run takes where no table says it, in seconds.
-const UNKNOWN_SECS: f64 = 0.5;
+use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text};
 
 /// How often the results file is written while it is measured.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is said how far the measurement is. Nothing runs in between: a thread that redraws would be measured as well.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// What is to be measured, and for how long.
 #[derive(Debug)]
@@ -48,35 +47,36 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
         subjects::check_tools("--exact", &exact::TOOLS)?;
     }
     let kept = Kept::new(&options.files)?;
-    let specs: Vec<_> = request.entries.iter().map(|e| e.spec.clone()).collect();
-    subjects::prepare(&specs, &request.allocators)?;
+    let Request { mut entries, allocators, estimate, quick } = request;
+    subjects::prepare(&plan::cases(&entries, &allocators))?;
     interrupt::watch();
 
     // What is built does not count: it is built once.
     let start = Instant::now();
-    let Request { mut entries, allocators, estimate, quick } = request;
     let factor = if estimate { suite::calibrate() } else { 1.0 };
     if quick {
         suite::cut(&mut entries, &allocators, factor);
     }
-    let plan = Plan { entries, allocators, latency: options.latency, order_seed: options.files.order_seed };
-    let programs = plan.cases().into_iter().map(|(i, _, allocator)| {
-        (allocator.to_owned(), subjects::workspace(&plan.entries[i].spec).executable(allocator))
-    });
-    let limit = Duration::from_secs(options.files.time_limit.unwrap_or(120));
-    let programs = programs.collect();
-    let mut session = kept.session(plan, programs, &options.files)?;
-    session.pace = Pace::new(factor);
+    let peak = entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
+    let cases = plan::cases(&entries, &allocators);
+    let program = |c: &CaseResult| (c.allocator.clone(), subjects::workspace(&c.spec).executable(&c.allocator));
+    let programs = cases.iter().map(program).collect();
+    let mut session = kept.session(cases, programs, &options.files)?;
+    session.taken = factor;
     session.deadline = quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
-    let left = session.left();
+    let left = session.left(options.latency);
     if !options.no_host_warm && !left.is_empty() {
-        let peak = session.plan.entries.iter().map(|e| e.spec.peak_bytes()).max().unwrap_or(0);
-        let limit = if quick { Duration::from_secs(8) } else { Duration::from_secs(120) };
-        host_warm::warm(peak.saturating_mul(2), limit);
+        host_warm::warm(peak.saturating_mul(2), Duration::from_secs(if quick { 8 } else { 120 }));
     }
     if estimate && !left.is_empty() {
-        output::say(&suite::estimate(&session.plan, left.len(), session.time_left(&left), factor));
+        let factor = format!("this machine takes {factor:.1} times as long as the reference");
+        output::say(&format!(
+            "estimate: {} for {} runs; {factor}\n",
+            text::about(session.time_left(&left)),
+            left.len()
+        ));
     }
+    let limit = Duration::from_secs(options.files.time_limit.unwrap_or(120));
     session.run(&left, limit, &|case, latency, limit| {
         let order = Order { spec: case.spec.clone(), series: case.series };
         let variables: &[_] = if latency { &[(LATENCY, "1")] } else { &[] };
@@ -121,40 +121,37 @@ impl Kept {
     pub fn new(files: &Files) -> Result<Kept, Fail> {
         let json = files.json.as_deref().map(Target::new).transpose()?;
         let csv = files.csv.as_deref().map(Target::new).transpose()?;
-        Ok(Kept { earlier: resume::earlier(json.as_ref(), files.resume)?, json, csv })
+        Ok(Kept { earlier: resume::earlier(files.json.as_deref(), files.resume)?, json, csv })
     }
 
-    /// The measurement of this plan, or the one that was interrupted; `programs` are what it starts, for each allocator.
-    pub fn session(self, plan: Plan, programs: Vec<(String, PathBuf)>, files: &Files) -> Result<Session, Fail> {
+    /// The measurement of these cases, or the one that was interrupted; `programs` are what it starts, for each allocator.
+    pub fn session(
+        self,
+        cases: Vec<CaseResult>,
+        programs: Vec<(String, PathBuf)>,
+        files: &Files,
+    ) -> Result<Session, Fail> {
         let marks = resume::marks(programs);
-        let (plan, results) = match self.earlier {
+        let results = match self.earlier {
             Some(earlier) => resume::going_on(earlier, &marks)?,
-            None => (plan.clone(), Results::new(plan, marks, files.drift_bound)),
+            None => Results::new(cases, marks, files.drift_bound),
         };
-        Ok(Session {
-            expected: plan.cases().iter().map(|c| plan.entries[c.0].secs.unwrap_or(UNKNOWN_SECS)).collect(),
-            plan,
-            deadline: None,
-            pace: Pace::new(1.0),
-            json: self.json,
-            csv: self.csv,
-            saved: Instant::now(),
-            results,
-        })
+        let (json, csv, now) = (self.json, self.csv, Instant::now());
+        Ok(Session { results, deadline: None, expected: 1.0, taken: 1.0, json, csv, saved: now, said: now })
     }
 }
 
 pub struct Session {
-    /// Its cases are the first of the results, in the same order.
-    pub plan: Plan,
-    /// Seconds that a run of each case takes on the machine the estimates were made on.
-    expected: Vec<f64>,
+    pub results: Results,
     deadline: Option<Instant>,
-    pub pace: Pace,
+    /// Seconds that the runs so far were expected to take by the table and have taken; a second is there from the start, so
+    /// that the first runs do not throw everything over.
+    expected: f64,
+    pub taken: f64,
     json: Option<Target>,
     csv: Option<Target>,
     saved: Instant,
-    pub results: Results,
+    said: Instant,
 }
 
 /// Runs a case, single calls timed or not, for at most so long.
@@ -162,38 +159,37 @@ pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Outcome;
 
 impl Session {
     /// The jobs whose runs are not there yet.
-    pub fn left(&self) -> Vec<Job> {
-        let mut jobs = self.plan.jobs();
-        let all = jobs.len();
-        jobs.retain(|job| match (job.latency, &self.results.results[job.case]) {
-            (true, case) => case.latency.is_none(),
-            (false, case) => !case.rounds.contains(&job.round) && !case.failures.iter().any(|f| f.round == job.round),
-        });
-        if jobs.len() < all {
-            output::say(&format!("resumed: {} of {all} runs are there already\n", all - jobs.len()));
+    pub fn left(&self, latency: bool) -> Vec<Job> {
+        let cases = &self.results.results;
+        let there: usize = cases.iter().map(CaseResult::tried).sum();
+        if there > 0 {
+            output::say(&format!("resumed: {there} of {} runs are there already\n", self.results.planned_runs));
         }
-        jobs
+        plan::jobs(cases, latency)
     }
 
     /// Runs them until they are through, its time is up, or someone interrupts.
     pub fn run(&mut self, jobs: &[Job], limit: Duration, start: Start) {
-        let mut progress = Progress::new(jobs.len());
         for (i, job) in jobs.iter().enumerate() {
-            let expected = self.pace.guess(job.case, self.expected[job.case]);
+            let left = self.time_left(&jobs[i..]);
             let rest = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            if interrupt::asked() || rest.is_some_and(|r| r.as_secs_f64() < expected) {
+            if interrupt::asked() || rest.is_some_and(|r| r < self.time_left(&jobs[i..=i])) {
                 return;
             }
             let case = &self.results.results[job.case];
             let what = format!("{} {} {}", case.spec.workload, case.series, case.allocator);
-            progress.starts(&what, i, self.time_left(&jobs[i..]));
+            if self.said.elapsed() >= SAY_EVERY {
+                self.said = Instant::now();
+                output::say(&format!("{i} of {} runs, {} left: {what}\n", jobs.len(), text::about(left)));
+            }
             let began = Instant::now();
             let outcome = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
             // What was being ended measured nothing, nor was a run hung whose time was up.
             if interrupt::asked() || outcome.run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
                 return;
             }
-            self.pace.saw(job.case, self.expected[job.case], began.elapsed().as_secs_f64());
+            self.expected += suite::secs(case.secs, case.series);
+            self.taken += began.elapsed().as_secs_f64();
             match (&outcome.run, job.latency) {
                 (Ok(_), _) if !outcome.messages.trim().is_empty() => output::say(&outcome.messages),
                 (Err(e), true) => output::say(&format!("latency: {what}: {e}\n")),
@@ -215,22 +211,20 @@ impl Session {
     }
 
     pub fn time_left(&self, jobs: &[Job]) -> Duration {
-        let left = |job: &Job| self.pace.guess(job.case, self.expected[job.case]);
-        Duration::from_secs_f64(jobs.iter().map(left).sum())
+        let case = |job: &Job| &self.results.results[job.case];
+        let secs: f64 = jobs.iter().map(case).map(|c| suite::secs(c.secs, c.series)).sum();
+        Duration::from_secs_f64(secs * self.taken / self.expected)
     }
 
     fn save(&self) -> Result<(), Fail> {
-        match self.json.as_ref().filter(|t| t.file().is_some()) {
-            Some(json) => json.write(&output::json(&self.results)?),
-            None => Ok(()),
-        }
+        self.json.as_ref().map_or(Ok(()), |json| json.write(&output::json(&self.results)?))
     }
 
     /// Works out what the runs mean, writes the files and prints the table.
     pub fn finish(mut self) -> Result<(), Fail> {
-        let own = || self.results.results.iter().take(self.expected.len());
+        let own = || self.results.results.iter().filter(|c| c.planned > 0);
         let failures: usize = own().map(|c| c.failures.len()).sum();
-        let done = own().map(|c| c.runs.len()).sum::<usize>() + failures;
+        let done: usize = own().map(CaseResult::tried).sum();
         let planned = self.results.planned_runs;
         let interrupted = interrupt::asked();
         let cut = (done < planned).then(|| {
@@ -245,20 +239,18 @@ impl Session {
         self.results.complete = !interrupted;
         if !interrupted {
             // Only an interrupted measurement can be gone on with.
-            (self.results.plan, self.results.programs) = (None, Vec::new());
+            self.results.programs = Vec::new();
+            self.results.results.iter_mut().for_each(|case| (case.planned, case.secs) = (0, None));
         }
         // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-        let mut written = self.csv.as_ref().map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
-        if let Some(json) = &self.json {
-            written = json.write(&output::json(&self.results)?).and(written);
-        }
+        let csv = self.csv.as_ref().map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
+        let written = self.save().and(csv);
         output::show(&shown).and(written)?;
         if interrupted {
-            let kept = match self.json.as_ref().map(|t| t.file()) {
-                Some(Some(path)) => {
-                    format!("{} has what was measured; the same command with --resume goes on", path.display())
+            let kept = match &self.json {
+                Some(json) => {
+                    format!("{} has what was measured; the same command with --resume goes on", json.path.display())
                 }
-                Some(None) => "what was measured was written".to_owned(),
                 None => "nothing was kept on disk: with --json FILE it could be resumed".to_owned(),
             };
             return Err(Fail { code: 130, line: format!("interrupted after {done} of {planned} runs; {kept}") });

@@ -1,19 +1,17 @@
 //! Where the executables are that measure an allocator, and how they are built.
 //!
-//! Two workspaces beside the harness have a package per allocator: `peers` the workloads, `programs` the real programs. What
-//! needs no C (system malloc, ours, the floor) is built by cargo before every measurement, which takes a moment where nothing
-//! changed, so that nothing outdated is ever measured. The others are built when asked for, and refused where the sources of
-//! the workloads are newer than they.
+//! Two workspaces beside the harness have a package per allocator: `peers` the workloads, `programs` the real programs. cargo
+//! looks at all that take part before every measurement, which takes a moment where nothing changed, so that nothing outdated
+//! is ever measured. What needs no C (system malloc, ours, the floor) is built when it is needed, the others when asked for.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
 use bench_subject::spec::Spec;
 
 use crate::fail::Fail;
 use crate::output;
-use crate::results::{BASE, FLOOR, OURS};
+use crate::results::{BASE, CaseResult, FLOOR, OURS};
 
 /// Built without C, by the harness itself.
 pub const OWN: [&str; 3] = [BASE, OURS, FLOOR];
@@ -26,21 +24,13 @@ pub struct Workspace {
     prefix: &'static str,
     /// Stands in for the directory where the executables are looked for; nothing is built then.
     variable: &'static str,
-    /// The sources that decide what such an executable does.
-    sources: &'static [&'static str],
 }
 
 /// The workloads, once per allocator.
-pub const WORKLOADS: Workspace =
-    Workspace { folder: "peers", prefix: "subject", variable: "HAKMEM_BENCH_PEERS", sources: &["subject/src"] };
+pub const WORKLOADS: Workspace = Workspace { folder: "peers", prefix: "subject", variable: "HAKMEM_BENCH_PEERS" };
 
 /// The real programs, once per allocator.
-pub const PROGRAMS: Workspace = Workspace {
-    folder: "programs",
-    prefix: "program",
-    variable: "HAKMEM_BENCH_PROGRAMS",
-    sources: &["subject/src", "programs/real/src"],
-};
+pub const PROGRAMS: Workspace = Workspace { folder: "programs", prefix: "program", variable: "HAKMEM_BENCH_PROGRAMS" };
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -61,14 +51,12 @@ impl Workspace {
         self.executable(name).is_file()
     }
 
-    fn cargo(&self, names: &[&str], quiet: bool) -> Result<bool, Fail> {
+    /// Builds one package: built together, features of the two mimallocs would be united. False where cargo failed.
+    fn cargo(&self, name: &str, quiet: bool) -> Result<bool, Fail> {
         let folder = root().join(self.folder);
         let mut command = Command::new("cargo");
         command.args(["build", "--release", "--locked", "--target-dir"]).arg(folder.join("target"));
-        command.args(quiet.then_some("--quiet"));
-        for name in names {
-            command.arg("--package").arg(format!("{}-{name}", self.prefix));
-        }
+        command.args(quiet.then_some("--quiet")).args(["--package", &format!("{}-{name}", self.prefix)]);
         // Built incrementally, they would have other instructions.
         command.env_remove("CARGO_INCREMENTAL");
         let status = command.current_dir(&folder).status();
@@ -76,43 +64,18 @@ impl Workspace {
     }
 
     /// Builds them one after another; fails with the names of those that could not be built.
-    pub fn build(&self, names: &[&str]) -> Result<(), Fail> {
+    fn build(&self, names: &[&str], quiet: bool) -> Result<(), Fail> {
         let mut bad = Vec::new();
         for name in names {
-            output::say(&format!("building {}/{name}\n", self.folder));
-            // One package at a time: built together, features of the two mimallocs would be united.
-            if !self.cargo(&[name], false)? {
+            if !quiet || !self.is_built(name) {
+                output::say(&format!("building {}/{name}\n", self.folder));
+            }
+            if !self.cargo(name, quiet)? {
                 bad.push(*name);
             }
         }
         if bad.is_empty() { Ok(()) } else { Err(Fail::run(format!("{} not built: {}", self.folder, bad.join(", ")))) }
     }
-
-    /// Refuses an executable older than the sources that decide what it does.
-    fn check_age(&self, name: &str) -> Result<(), Fail> {
-        let path = self.executable(name);
-        let built = std::fs::metadata(&path).and_then(|m| m.modified());
-        let newest = self.sources.iter().filter_map(|s| newest(&root().join(s))).max();
-        match (built, newest) {
-            (Ok(built), Some(newest)) if built < newest => Err(Fail::usage(format!(
-                "{} is older than the workloads it was built from and would measure something else: run bench-harness {} \
-                 build {name}",
-                path.display(),
-                self.folder
-            ))),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// When the newest file below a folder was changed.
-fn newest(folder: &Path) -> Option<SystemTime> {
-    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
-    let changed = |entry: std::fs::DirEntry| match entry.path() {
-        path if path.is_dir() => newest(&path),
-        path => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
-    };
-    entries.filter_map(changed).max()
 }
 
 /// The allocators whose workloads can be run: our own and the rivals that have been built.
@@ -126,33 +89,12 @@ pub fn workspace(spec: &Spec) -> &'static Workspace {
     if spec.is_program() { &PROGRAMS } else { &WORKLOADS }
 }
 
-/// Makes sure that everything is there and up to date: builds what is our own, and refuses rivals and programs that were
-/// built from older sources.
-pub fn prepare(specs: &[Spec], allocators: &[String]) -> Result<(), Fail> {
-    let wanted = |own: &[&'static str]| -> Vec<&'static str> {
-        own.iter().copied().filter(|o| allocators.iter().any(|a| a == o)).collect()
-    };
-    if specs.iter().any(|s| !s.is_program()) && WORKLOADS.elsewhere().is_none() {
-        let own = wanted(&OWN);
-        let missing = own.iter().any(|n| !WORKLOADS.is_built(n));
-        if missing {
-            output::say(&format!("building what measures {} (the first time it takes a minute)\n", own.join(", ")));
-        }
-        if !own.is_empty() && !WORKLOADS.cargo(&own, true)? {
-            return Err(Fail::run("the executables that measure our own allocators could not be built, see above"));
-        }
-    }
-    for name in allocators {
-        for program in [false, true] {
-            let workspace = if program { &PROGRAMS } else { &WORKLOADS };
-            let asked = specs
-                .iter()
-                .any(|s| s.is_program() == program && (s.row().is_some_and(|r| r.has_floor) || name != FLOOR));
-            let fresh = !program && OWN.contains(&name.as_str()) && workspace.elsewhere().is_none();
-            if asked && !fresh && workspace.is_built(name) {
-                workspace.check_age(name)?;
-            }
-        }
+/// Makes sure that what these cases start is there and up to date.
+pub fn prepare(cases: &[CaseResult]) -> Result<(), Fail> {
+    for workspace in [&WORKLOADS, &PROGRAMS].into_iter().filter(|w| w.elsewhere().is_none()) {
+        let own = cases.iter().filter(|c| self::workspace(&c.spec).folder == workspace.folder);
+        let names: std::collections::BTreeSet<&str> = own.map(|c| c.allocator.as_str()).collect();
+        workspace.build(&names.into_iter().collect::<Vec<_>>(), true)?;
     }
     Ok(())
 }
@@ -210,7 +152,7 @@ pub fn dispatch(workspace: &Workspace, BuildCommand::Build { names }: BuildComma
         let what = format!("{} build", workspace.folder);
         check_tools(&what, &[("cc", "gcc"), ("c++", "g++"), ("cmake", "cmake")])?;
     }
-    workspace.build(&chosen)
+    workspace.build(&chosen, false)
 }
 
 #[cfg(test)]

@@ -1,38 +1,24 @@
 //! The table on stdout: one block per measurement, one line per allocator, and the finding at the end.
 
+use bench_subject::record::Run;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Entry, Group};
-use crate::finding;
-use crate::plan::PRELOAD;
-use crate::results::{BASE, CaseResult, Exact, FLOOR};
+use crate::finding::Finding;
+use crate::results::{BASE, Exact, PRELOAD};
 use crate::stats::Summary;
 use crate::text::{self, short};
 
-/// What the columns are that these measurements have.
+/// What the columns are that these measurements have, a line each.
 fn legend(groups: &[Group]) -> String {
-    let cases = || groups.iter().flat_map(|g| &g.entries).map(|e| e.case);
-    let counted = cases().any(|c| c.exact != Exact::default());
-    let lines = [
-        (true, "ops/s: operations per second, the median run with the slowest and the fastest"),
-        (
-            true,
-            "ratio: by the time the block names, with its 95 % interval; \"=\" where it is no measurable difference",
-        ),
-        (
-            groups.iter().any(|g| g.floor.is_some()),
-            "above floor: time of one operation above that of null, which does nothing",
-        ),
-        (true, "faults: page faults inside the timed part, and of the whole process"),
-        (true, "RSS: the most memory resident at a time, and what is left at the end"),
-        (counted, "instr/op: instructions of one operation above the floor's, whose own are in parentheses"),
-        (counted, "calls: system calls of a process above the floor's, in a run of so many operations"),
-        (
-            true,
-            "warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap",
-        ),
-    ];
-    lines.iter().filter(|line| line.0).map(|line| format!("{}\n", line.1)).collect()
+    let mut lines: Vec<&str> = Vec::new();
+    for says in groups.iter().flat_map(columns).map(|c| c.says).filter(|says| !says.is_empty()) {
+        if !lines.contains(&says) {
+            lines.push(says);
+        }
+    }
+    lines.push("warm: prepared before the clock; cold: the clock starts with the first allocation; aged: warm, fragmented heap");
+    lines.join("\n") + "\n"
 }
 
 /// A table without lines: columns two spaces apart, numbers to the right.
@@ -50,7 +36,7 @@ pub fn plain(head: &[String], rows: Vec<Vec<String>>, left: usize) -> String {
 /// All measurements as text, and what they come to.
 pub fn render(groups: &[Group]) -> String {
     let blocks: String = groups.iter().map(|g| block(g) + "\n").collect();
-    blocks + &legend(groups) + "\n" + &finding::sentences(groups).join("\n") + "\n"
+    blocks + &legend(groups) + "\n" + &Finding::of(groups).sentences().join("\n") + "\n"
 }
 
 /// What a reader has to know before believing a figure, a line each.
@@ -67,99 +53,120 @@ fn block(group: &Group) -> String {
     }
     let (head, rows) = figures(group);
     text += &plain(&head, rows, 1);
-    text.extend(group.entries.iter().map(notes));
+    for entry in &group.entries {
+        text.extend(notes(entry).into_iter().map(|line| format!("  {:<14} {line}\n", entry.name())));
+    }
     text
 }
 
 /// The figures of a measurement: the head of a table, and a row for each allocator that has runs.
 pub fn figures(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
-    let cases = || group.entries.iter().map(|e| e.case);
-    let rests = cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some()));
-    let counted = cases().any(|c| c.exact.instructions_per_op.is_some() || c.exact.syscalls.is_some());
-    let (unit, shown) = unit_of(group);
-    let mut head = vec!["allocator".to_owned(), unit.to_owned()];
-    head.extend(["(min–max)", "ratio to system"].map(str::to_owned));
-    head.extend(group.floor.map(|_| "above floor".to_owned()));
-    head.extend(["faults", "(total)", "user s", "sys s", "RSS MiB"].map(str::to_owned));
-    head.push(if rests { "at rest" } else { "left" }.to_owned());
-    if counted {
-        let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
-        head.extend(["instr/op".to_owned(), format!("calls{ops}")]);
-    }
-    let row = |entry: &Entry| {
-        let mut cells = row(group, entry, shown)?;
-        cells.extend(counted.then(|| exact(entry.case)).into_iter().flatten());
-        Some(cells)
-    };
-    (head, group.entries.iter().filter_map(row).collect())
+    let columns = columns(group);
+    let measured = group.entries.iter().filter(|e| !e.case.runs.is_empty());
+    let row = |entry: &Entry| columns.iter().map(|c| (c.cell)(entry)).collect();
+    (columns.iter().map(|c| c.head.clone()).collect(), measured.map(row).collect())
 }
 
-fn row(group: &Group, entry: &Entry, shown: fn(f64) -> f64) -> Option<Vec<String>> {
-    let speed = Summary::of(&entry.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>())?;
-    let middle = |of: fn(&bench_subject::record::Run) -> f64| entry.middle(of).unwrap_or(0.0);
-    let mut cells = vec![
-        entry.name().to_owned(),
-        short(speed.median),
-        format!("({}–{})", short(speed.min), short(speed.max)),
-        ratio(entry),
+/// A column of the table of a measurement.
+struct Column<'a> {
+    head: String,
+    /// What it is, for the legend, where its head does not say.
+    says: &'static str,
+    cell: Box<dyn Fn(&Entry) -> String + 'a>,
+}
+
+fn column<'a>(head: &str, says: &'static str, cell: impl Fn(&Entry) -> String + 'a) -> Column<'a> {
+    Column { head: head.to_owned(), says, cell: Box::new(cell) }
+}
+
+/// The median of something over the runs, with so many digits behind the point.
+fn middle<'a>(head: &str, says: &'static str, digits: usize, of: fn(&Run) -> f64) -> Column<'a> {
+    column(head, says, move |e| format!("{:.digits$}", e.case.middle(of).unwrap_or(0.0)))
+}
+
+/// A figure, or a dash.
+fn or_dash(figure: Option<String>) -> String {
+    figure.unwrap_or("–".to_owned())
+}
+
+fn columns<'a>(group: &'a Group) -> Vec<Column<'a>> {
+    let cases = || group.entries.iter().map(|e| e.case);
+    let (unit, shown) = unit_of(group);
+    let speeds = move |e: &Entry| {
+        Summary::of(&e.case.runs.iter().map(|r| shown(r.ops_per_sec)).collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let mut all = vec![
+        column("allocator", "", |e| e.name().to_owned()),
+        column(unit, "ops/s: operations per second, the median run with the slowest and the fastest", move |e| {
+            short(speeds(e).median)
+        }),
+        column("(min–max)", "", move |e| format!("({}–{})", short(speeds(e).min), short(speeds(e).max))),
+        column(
+            "ratio to system",
+            "ratio: by the time the block names, with its 95 % interval; \"=\" where it is no measurable difference",
+            ratio,
+        ),
     ];
-    cells.extend(group.floor.map(|_| group.above_floor(entry).map_or("–".to_owned(), text::duration)));
-    cells.extend([
-        format!("{:.0}", middle(|r| r.faults() as f64)),
-        format!("{:.0}", middle(|r| r.minor_faults_total as f64 + r.major_faults_total as f64)),
-        format!("{:.3}", middle(|r| r.user_secs)),
-        format!("{:.3}", middle(|r| r.sys_secs)),
-        format!("{:.1}", middle(|r| r.max_rss_kib as f64 / 1024.0)),
+    if group.floor.is_some() {
+        let says = "above floor: time of one operation above that of null, which does nothing";
+        all.push(column("above floor", says, |e| or_dash(group.above_floor(e).map(text::duration))));
+    }
+    let faults = "faults: page faults inside the timed part, and of the whole process";
+    let rss = "RSS: the most memory resident at a time, and what is left at the end";
+    let left = if cases().any(|c| c.runs.iter().any(|r| r.rss_after_kib.is_some())) { "at rest" } else { "left" };
+    all.extend([
+        middle("faults", faults, 0, |r| r.faults() as f64),
+        middle("(total)", "", 0, |r| r.minor_faults_total as f64 + r.major_faults_total as f64),
+        middle("user s", "", 3, |r| r.user_secs),
+        middle("sys s", "", 3, |r| r.sys_secs),
+        middle("RSS MiB", rss, 1, |r| r.max_rss_kib as f64 / 1024.0),
         // A program that ran to its end left nothing that could be read.
-        Some(middle(|r| r.left_kib() as f64 / 1024.0))
-            .filter(|l| *l > 0.0)
-            .map_or("–".to_owned(), |l| format!("{l:.1}")),
+        column(left, "", |e| {
+            let left = e.case.middle(|r| r.left_kib() as f64 / 1024.0).filter(|l| *l > 0.0);
+            or_dash(left.map(|l| format!("{l:.1}")))
+        }),
     ]);
-    Some(cells)
+    if cases().any(|c| c.exact != Exact::default()) {
+        // The floor's own counts, which are no allocator's, are in parentheses.
+        let own = |e: &Entry, count: String| if e.is_floor() { format!("({count})") } else { count };
+        let instructions = "instr/op: instructions of one operation above the floor's, whose own are in parentheses";
+        let calls = "calls: system calls of a process above the floor's, in a run of so many operations";
+        let ops = cases().find_map(|c| c.exact.syscall_ops).map_or(String::new(), |n| format!(" ({n})"));
+        all.push(column("instr/op", instructions, move |e| {
+            or_dash(e.case.exact.instructions_per_op.map(|n| own(e, format!("{n:.1}"))))
+        }));
+        all.push(column(&format!("calls{ops}"), calls, move |e| {
+            or_dash(e.case.exact.syscalls.map(|n| own(e, n.to_string())))
+        }));
+    }
+    all
 }
 
 /// The ratio to system malloc, with its interval.
 pub fn ratio(entry: &Entry) -> String {
     match &entry.ratio {
         _ if entry.name() == BASE => "1".to_owned(),
-        r => r.as_ref().map_or("–".to_owned(), text::ratio),
+        r => or_dash(r.as_ref().map(text::ratio)),
     }
 }
 
-/// The exact figures of a case, as cells; the floor's own in parentheses.
-fn exact(case: &CaseResult) -> [String; 2] {
-    let cell = |text: Option<String>| match text {
-        Some(text) if case.allocator == FLOOR => format!("({text})"),
-        text => text.unwrap_or("–".to_owned()),
-    };
-    [cell(case.exact.instructions_per_op.map(|n| format!("{n:.1}"))), cell(case.exact.syscalls.map(|n| n.to_string()))]
-}
-
-/// What does not fit into a row: latencies, the figure with a bound, refusals, failures.
-fn notes(entry: &Entry) -> String {
+/// What does not fit into a row, a line each: single calls, the workload's own figure, refusals, failures.
+pub fn notes(entry: &Entry) -> Vec<String> {
     let case = entry.case;
     let mut lines = Vec::new();
-    if let Some(latency) = &case.latency {
-        for (what, p) in [("alloc", &latency.alloc), ("free", &latency.free)] {
-            lines.push(format!(
-                "one {what}: p50 {} ns, p99 {} ns, p99.9 {} ns, worst {} ns ({} samples)",
-                p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns, p.samples
-            ));
-        }
+    for (what, p) in case.latency.iter().flat_map(|l| [("alloc", l.alloc), ("free", l.free)]) {
+        lines.push(format!(
+            "one {what}: p50 {} ns, p99 {} ns, p99.9 {} ns, worst {} ns ({} samples)",
+            p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns, p.samples
+        ));
     }
-    if let Some((_, s, bound, verdict)) = entry.bounded() {
-        let asked = bound.most.filter(|_| !verdict.is_empty());
-        let asked = asked.map_or(String::new(), |most| format!(": at most {most} asked for{verdict}"));
-        lines.push(format!("{} {} ({}–{}){asked}", short(s.median), bound.unit, short(s.min), short(s.max)));
+    if let Some((s, unit)) = entry.figure() {
+        lines.push(format!("{} {unit} ({}–{})", short(s.median), short(s.min), short(s.max)));
     }
-    let refused: u64 = case.runs.iter().map(|r| r.failed_allocs).sum();
-    if refused > 0 {
-        lines.push(format!("{refused} allocations were refused"));
-    }
-    for failure in &case.failures {
-        lines.push(format!("run {} FAILED: {}", failure.round + 1, failure.error));
-    }
-    lines.into_iter().map(|line| format!("  {:<14} {line}\n", case.allocator)).collect()
+    let refused = case.runs.iter().fold(0u64, |n, r| n.saturating_add(r.failed_allocs));
+    lines.extend((refused > 0).then(|| format!("{refused} allocations were refused")));
+    lines.extend(case.failures.iter().map(|f| format!("run {} FAILED: {}", f.round.saturating_add(1), f.error)));
+    lines
 }
 
 /// Operations per second in millions, or in thousands where a million is never reached; of programs that were started with a
@@ -181,6 +188,7 @@ fn unit_of(group: &Group) -> (&'static str, fn(f64) -> f64) {
 mod tests {
     use super::*;
     use crate::figures;
+    use crate::results::CaseResult;
     use crate::results::tests::{case, results, spec};
     use bench_subject::record::Series::Warm;
 
@@ -206,28 +214,5 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
         }
-    }
-
-    #[test]
-    fn noise_is_marked_and_one_run_has_no_interval() {
-        let wild = [10.0, 30.0, 5.0, 40.0, 10.0];
-        let text = shown(vec![case(&spec("pair"), "system", Warm, &wild), case(&spec("pair"), "hakmem", Warm, &wild)]);
-        assert!(text.contains("  noisy, does not count: system's own runs spread over"), "{text}");
-        let text =
-            shown(vec![case(&spec("pair"), "system", Warm, &[1.0]), case(&spec("pair"), "hakmem", Warm, &[2.0])]);
-        assert!(text.contains("2.00 (one run)") && text.contains("1 run each"), "{text}");
-    }
-
-    #[test]
-    fn a_figure_is_shown_with_its_bound() {
-        let with = |allocator: &str, figures: [f64; 3]| {
-            let mut case = case(&spec("cache-sets"), allocator, Warm, &[1.0, 1.0, 1.0]);
-            case.runs.iter_mut().zip(figures).for_each(|(run, figure)| run.figure = Some(figure));
-            case
-        };
-        let text = shown(vec![with("system", [3.0, 2.0, 4.0]), with("hakmem", [0.5, 1.0, 2.0])]);
-        assert!(text.contains(" 3.00 ns per touch (2.00–4.00)\n"), "{text}");
-        assert!(text.contains(" 1.00 ns per touch (0.500–2.00): at most 1 asked for, kept\n"), "{text}");
-        assert!(shown(vec![with("hakmem", [1.5, 1.0, 2.0])]).contains(": at most 1 asked for, MISSED\n"));
     }
 }

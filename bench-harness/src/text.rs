@@ -1,5 +1,7 @@
 //! Numbers and dates as a reader wants them.
 
+use std::time::Duration;
+
 use crate::stats::Ratio;
 
 /// A duration in the unit that suits it, with three digits.
@@ -34,12 +36,7 @@ pub fn bare_ratio(ratio: f64) -> String {
     }
 }
 
-/// KiB as MiB.
-pub fn mib(kib: f64) -> String {
-    format!("{} MiB", bare_mib(kib))
-}
-
-/// The same without its unit.
+/// KiB as MiB, without the unit.
 pub fn bare_mib(kib: f64) -> String {
     match kib / 1024.0 {
         m if m >= 99.95 => format!("{m:.0}"),
@@ -57,6 +54,16 @@ pub fn count(value: f64) -> String {
         text.push(c);
     }
     if value <= -0.5 { format!("−{text}") } else { text }
+}
+
+/// How long something will take, as well as it is known.
+pub fn about(time: Duration) -> String {
+    match time.as_secs_f64() {
+        s if s < 1.0 => "less than a second".to_owned(),
+        s if s < 90.0 => format!("about {s:.0} s"),
+        s if s < 5400.0 => format!("about {:.0} min", s / 60.0),
+        s => format!("about {:.1} h", s / 3600.0),
+    }
 }
 
 /// `1 run`, `3 runs`.
@@ -114,14 +121,5 @@ mod tests {
         assert_eq!(utc(951_782_400).unwrap(), "2000-02-29 00:00 UTC");
         assert_eq!(utc(1_795_219_260).unwrap(), "2026-11-21 00:01 UTC");
         assert_eq!(utc(u64::MAX), None);
-    }
-
-    #[test]
-    fn counts_and_names() {
-        assert_eq!(count(1_234_567.0), "1\u{202f}234\u{202f}567");
-        assert_eq!(count(-12.0), "−12");
-        assert_eq!(count(0.0), "0");
-        assert_eq!(short_name("hakmem"), "hakmem");
-        assert_eq!(short_name("a-very-long-allocator"), "a-very-long…");
     }
 }

@@ -55,12 +55,9 @@ fn every_workload_runs_on_our_own_allocators_in_every_series() {
     let names: Vec<&str> = rows().map(|w| w.name).collect();
     let output = run(&format!("smoke --allocators system,hakmem,null --workloads {}", names.join(",")));
     let runs: usize = rows().map(|w| w.series.len() * if w.has_floor { 3 } else { 2 }).sum();
-    let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(
-        said.starts_with(&format!("smoke: {runs} of {runs} runs gave a result: {} workloads", names.len())),
-        "{said}"
-    );
+    let said = text(&output.stdout);
+    assert!(said.starts_with(&format!("smoke: {runs} of {runs} runs gave a result on ")), "{said}");
 }
 
 #[test]
@@ -159,7 +156,7 @@ fn instructions_and_system_calls_are_counted_above_the_floor() {
 #[test]
 fn results_files_are_compared_and_shown_as_markdown() {
     let dir = tempfile::tempdir().unwrap();
-    let [old, new, elsewhere, other] = ["old", "new", "elsewhere", "other"].map(|n| dir.path().join(n));
+    let [old, new, elsewhere] = ["old", "new", "elsewhere"].map(|n| dir.path().join(n));
     let value = measured("pair 48 20000 --runs 5 --series warm");
     let write = |path, value: &Value| std::fs::write(path, value.to_string()).unwrap();
     // A quiet machine, whatever this one is.
@@ -173,19 +170,15 @@ fn results_files_are_compared_and_shown_as_markdown() {
     write(&new, &changed);
     quiet["machine"]["cpu"] = "Another".into();
     write(&elsewhere, &quiet);
-    quiet["schema"] = 7.into();
-    write(&other, &quiet);
 
     let compare = |a, b, flags: &[&str]| harness("compare").args([a, b]).args(flags).output().unwrap();
-    let same = compare(&old, &old, &[]);
-    assert!(same.status.success() && text(&same.stdout).contains("no difference"), "{}", text(&same.stderr));
+    assert!(compare(&old, &old, &[]).status.success());
     let slower = compare(&old, &new, &[]);
     assert_eq!(slower.status.code(), Some(1), "{}", text(&slower.stdout));
     assert!(text(&slower.stdout).contains("SLOWER") && text(&slower.stderr).contains("of 1 measurements 1 are slower"));
     let across = compare(&elsewhere, &old, &[]);
     assert!(across.status.code() == Some(2) && text(&across.stderr).contains("different machines: the processor is "));
     assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
-    assert!(text(&compare(&old, &other, &[]).stderr).contains("its schema is 7; expected 1"));
     let markdown = harness("markdown").arg(&old).output().unwrap();
     assert!(text(&markdown.stdout).contains("| system | hakmem |"), "{}", text(&markdown.stdout));
 }
@@ -213,8 +206,8 @@ fn an_experiment_has_its_rows() {
     let value = json(&file);
     assert_eq!(value["experiment"], "prefault");
     let rows = value["rows"].as_array().unwrap();
-    let numbers = |r: &Value| ["cpu_secs", "faults_timed", "times_off"].iter().all(|k| r[k].is_number());
-    assert!(rows.len() > 5 && rows.iter().all(numbers), "{rows:?}");
+    assert_eq!(rows.len(), 2 * 3 * 3 * 2);
+    assert!(rows.iter().all(|r| ["cpu_secs", "faults_timed"].iter().all(|k| r[k].is_number())), "{rows:?}");
     assert!(text(&output.stdout).lines().count() > rows.len());
     let growth = || rows.iter().filter(|r| r["workload"] == "growth");
     assert!(growth().all(|r| r["cpu_vs_floor"].as_f64().unwrap() > 0.0));
@@ -230,5 +223,8 @@ fn an_experiment_has_its_rows() {
 fn the_doctor_answers_in_lines() {
     let output = run("doctor");
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).lines().any(|l| l.contains("huge-pages")));
+    let said = text(&output.stdout);
+    for check in ["kernel", "huge-pages", "prefault", "sysfs", "limits", "memory"] {
+        assert!(said.lines().any(|l| l.split_whitespace().nth(1) == Some(check)), "{check}:\n{said}");
+    }
 }

@@ -23,18 +23,15 @@ fn idle(dir: &Path) -> String {
     format!("idle={}", compiled(dir, "idle.so", "int nothing;\n", &["-shared", "-fPIC"]).display())
 }
 
-/// A library that says it mapped nothing.
+/// A library that leaves the statistics ours would.
 const OURS: &str = r#"
     #include <stdio.h>
     #include <stdlib.h>
     #include <string.h>
-    #include <unistd.h>
     __attribute__((destructor)) static void at_exit(void) {
-        const char *wish = getenv("HAKMEM_STATS_FILE"), *place = wish ? strstr(wish, "%p") : 0;
-        if (!place) return;
-        char name[4096];
-        snprintf(name, sizeof name, "%.*s%d%s", (int)(place - wish), wish, (int)getpid(), place + 2);
-        FILE *file = fopen(name, "w");
+        const char *wish = getenv("HAKMEM_STATS_FILE");
+        FILE *file = wish ? fopen(wish, "w") : 0;
+        if (!file) return;
         fputs("{\"schema\":1,\"bytes\":{\"mapped\":MAPPED,\"returned\":0}}", file);
         fclose(file);
     }
@@ -57,23 +54,18 @@ fn programs_are_compared_and_served() {
         command.arg("--stdin").arg(&input).arg("--json").arg(&file).arg("--csv").arg(&csv).arg("--").args(&program);
         let output = command.output().unwrap();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "{program:?}: {err}");
-        assert!(err.contains("estimate: ") && err.contains(" for 9 runs"), "{err}");
+        assert!(output.status.success() && err.contains(" for 9 runs"), "{program:?}: {err}");
         assert_eq!(err.contains("hakmem was loaded, but /bin/true asked it for no memory"), mapped == "0", "{err}");
         for wanted in [program[0], "3 runs each", "ms each", "ratio to system", "RSS MiB", "\n  hakmem "] {
             assert!(out.contains(wanted), "{wanted:?} is missing:\n{out}");
         }
         let results = json(&file);
-        assert_eq!((&results["complete"], &results["planned_runs"]), (&true.into(), &9.into()));
         for library in ["system", "hakmem", "idle"] {
             let runs = of(&results, library)["runs"].as_array().unwrap();
-            assert_eq!(runs.len(), 3);
             let number = |field: &str| runs[0][field].as_f64().unwrap();
-            assert!(number("secs") > 0.0 && number("minor_faults_timed") > 10.0 && number("max_rss_kib") > 500.0);
+            assert!(runs.len() == 3 && number("minor_faults_timed") > 10.0 && number("max_rss_kib") > 500.0);
         }
         assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 10);
-        let output = harness("report").arg(&file).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
         let same = harness("compare").args([&file, &file]).output().unwrap();
         assert!(text(&same.stdout).contains("1 measurements: "), "{}", text(&same.stderr));
     }
@@ -88,16 +80,8 @@ fn figures_come_out_of_the_output() {
         "n=1000; test -z \"$LD_PRELOAD\" || n=3000; printf 'SET: 1 requests\\rSET: %s requests\\nGET: 7.5\\n' $n";
     let mut command = harness("preload --runs 5 --drift-bound 1000000 --libraries");
     command.arg(format!("glibc,{}", idle(dir.path()))).arg("--json").arg(&file);
-    command.args([
-        "--metric-from",
-        "SET: ([0-9.]+) requests",
-        "--metric-from",
-        "GET: ([0-9.]+)",
-        "--",
-        "sh",
-        "-c",
-        script,
-    ]);
+    command.args(["--metric-from", "SET: ([0-9.]+) requests", "--metric-from", "GET: ([0-9.]+)"]);
+    command.args(["--", "sh", "-c", script]);
     let output = command.output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{err}");
@@ -106,12 +90,6 @@ fn figures_come_out_of_the_output() {
         "{out}"
     );
     assert_eq!(of(&json(&file), "idle")["runs"][0]["metrics"], serde_json::json!([3000.0, 7.5]));
-
-    let mut command = harness("preload --libraries glibc --runs 2 --metric-from");
-    let output = command.args(["none: ([0-9]+)", "--", "true"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let out = text(&output.stdout);
-    assert!(out.contains("run 2 FAILED: its output has no \"none: ([0-9]+)\""), "{out}");
 }
 
 #[test]

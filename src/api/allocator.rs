@@ -2,6 +2,7 @@
 //! program whose global one is another.
 
 use super::global::Hakmem;
+use crate::os::clear::clear;
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
@@ -68,7 +69,7 @@ unsafe impl Allocator for &Hakmem {
         unsafe {
             let grown = resize(self, start, old, new)?;
             let fresh = grown.cast::<u8>().add(old.size());
-            fresh.write_bytes(0, new.size() - old.size());
+            clear(fresh.as_ptr(), new.size() - old.size());
             Ok(grown)
         }
     }

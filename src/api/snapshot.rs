@@ -99,9 +99,9 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.superslabs.purged = pool.purged as u64;
     stats.superslabs.pools = numa::count() as u64;
     let blocks = large::counts();
-    stats.huge.live_blocks = blocks.live_blocks as u64;
-    stats.huge.live_bytes = blocks.live_bytes as u64;
-    stats.huge.cached_bytes = blocks.cached_bytes as u64;
+    stats.large.live_blocks = blocks.live_blocks as u64;
+    stats.large.live_bytes = blocks.live_bytes as u64;
+    stats.large.cached_bytes = blocks.cached_bytes as u64;
     let large = blocks.live_bytes + blocks.cached_bytes + blocks.address_bytes;
     stats.bytes.mapped = (pool.mapped * SUPERSLAB + large + guarded::mapped()) as u64;
     stats.bytes.retained = (pool.dirty_bytes + blocks.cached_bytes) as u64;

@@ -10,7 +10,9 @@
 //!
 //! Bins and outboxes are private to the thread, and the inbox has no lock. The rest of a heap is under its lock, which the
 //! owner's own slow paths take too. So any thread can drain or flush any heap or take slabs from an idle one, and fork can freeze
-//! it. Heaps are reached by raw pointer only: no `&mut Heap` is ever formed.
+//! it. A heap is reached by a `HeapRef`, and its guarded part by a `HeldHeap`, the guard of its lock. No `&mut Heap` is ever
+//! formed. What a lock's holder has to leave for later are its `Errands`: whoever releases the lock gets them, and runs them when
+//! it holds none.
 //!
 //! Sub-layers, each of which uses only those below it (`tests/layers`):
 //!

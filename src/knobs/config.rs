@@ -132,14 +132,14 @@ impl Config {
         self.set(Knob::RetainMb, AUTO)
     }
 
-    /// `HAKMEM_HUGE_CACHE_MB`: MiB of freed large blocks that stay resident for the next one.
+    /// `HAKMEM_LARGE_CACHE_MB`: MiB of freed large blocks that stay resident for the next one.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};
-    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().huge_cache_mb(16));
+    /// static HAKMEM: Hakmem = Hakmem::with_config(Config::new().large_cache_mb(16));
     /// ```
-    pub const fn huge_cache_mb(self, mb: u32) -> Self {
-        self.set(Knob::HugeCacheMb, mb)
+    pub const fn large_cache_mb(self, mb: u32) -> Self {
+        self.set(Knob::LargeCacheMb, mb)
     }
 
     /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that the heap of one thread may keep beside its slabs.

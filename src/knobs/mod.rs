@@ -56,7 +56,7 @@ pub(crate) struct Knobs {
     /// MiB of free memory that may stay resident; `None` means the adaptive bound.
     pub(crate) retain_mb: Option<u32>,
     /// Most MiB of freed large blocks that stay resident.
-    pub(crate) huge_cache_mb: u32,
+    pub(crate) large_cache_mb: u32,
     /// KiB of free blocks that one heap may keep beside its slabs; `None` means the adaptive budget.
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
@@ -132,7 +132,7 @@ impl Knobs {
             prefault,
             prewarm: value(Knob::Prewarm),
             retain_mb: Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO),
-            huge_cache_mb: value(Knob::HugeCacheMb),
+            large_cache_mb: value(Knob::LargeCacheMb),
             heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
             purge_delay_ms: value(Knob::PurgeDelayMs),
             background: value(Knob::Background) != 0,

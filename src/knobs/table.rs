@@ -15,7 +15,7 @@ pub(super) enum Knob {
     NoExplicitPrefault,
     Prewarm,
     RetainMb,
-    HugeCacheMb,
+    LargeCacheMb,
     HeapCacheKb,
     PurgeDelayMs,
     Background,
@@ -167,8 +167,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         when: "A number for programs whose memory falls and rises more slowly than the purge delay; 0 or a few for processes that idle after a peak.",
     },
     Row {
-        knob: Knob::HugeCacheMb,
-        name: "HAKMEM_HUGE_CACHE_MB",
+        knob: Knob::LargeCacheMb,
+        name: "HAKMEM_LARGE_CACHE_MB",
         kind: Kind::Number {
             min: 0,
             max: 1 << 20,

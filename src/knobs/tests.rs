@@ -52,7 +52,7 @@ fn every_knob_can_be_set_from_outside() {
             "HAKMEM_NO_EXPLICIT_PREFAULT=1",
             "HAKMEM_SS_PREWARM=7",
             "HAKMEM_SS_RETAIN_MB=12",
-            "HAKMEM_HUGE_CACHE_MB=13",
+            "HAKMEM_LARGE_CACHE_MB=13",
             "HAKMEM_HEAP_CACHE_KB=14",
             "HAKMEM_PURGE_DELAY_MS=15",
             "HAKMEM_BACKGROUND=0",
@@ -72,7 +72,7 @@ fn every_knob_can_be_set_from_outside() {
     assert_eq!(knobs.prefault, Prefault::Collapse);
     assert_eq!(knobs.prewarm, 7);
     assert_eq!(knobs.retain_mb, Some(12));
-    assert_eq!(knobs.huge_cache_mb, 13);
+    assert_eq!(knobs.large_cache_mb, 13);
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!(knobs.purge_delay_ms, 15);
     assert!(!knobs.background && knobs.verbose);
@@ -100,7 +100,7 @@ fn every_knob_can_be_set_in_code() {
         .no_explicit_prefault(false)
         .prewarm(7)
         .retain_auto()
-        .huge_cache_mb(13)
+        .large_cache_mb(13)
         .heap_cache_kb(14)
         .purge_delay_ms(15)
         .guard_every(16)
@@ -121,7 +121,7 @@ fn every_knob_can_be_set_in_code() {
         knobs.retain_mb, None,
         "auto in code beats the profile's number"
     );
-    assert_eq!((knobs.huge_cache_mb, knobs.purge_delay_ms), (13, 15));
+    assert_eq!((knobs.large_cache_mb, knobs.purge_delay_ms), (13, 15));
     assert_eq!(knobs.heap_cache_kb, Some(14));
     assert_eq!((knobs.check_one_in, knobs.guard_every), (0, 16));
     assert!(!knobs.background && knobs.verbose);
@@ -153,7 +153,7 @@ fn environment_beats_code_and_code_beats_the_profile() {
         "code over profile, also over one from the environment"
     );
     assert_eq!(
-        knobs.huge_cache_mb, 8,
+        knobs.large_cache_mb, 8,
         "the environment's profile fills the rest"
     );
     let lines = printed(&knobs);
@@ -161,7 +161,7 @@ fn environment_beats_code_and_code_beats_the_profile() {
         "HAKMEM_PROFILE=lean (environment)",
         "HAKMEM_PURGE_DELAY_MS=5 (environment)",
         "HAKMEM_THP=auto (set in code)",
-        "HAKMEM_HUGE_CACHE_MB=8 (profile lean)",
+        "HAKMEM_LARGE_CACHE_MB=8 (profile lean)",
         "HAKMEM_BACKGROUND=1 (default)",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line} not in {lines:?}");
@@ -180,9 +180,8 @@ fn profiles_differ_as_their_names_promise() {
         speed.purge_delay_ms > balanced.purge_delay_ms
             && balanced.purge_delay_ms > lean.purge_delay_ms
     );
-    assert!(
-        speed.huge_cache_mb > balanced.huge_cache_mb && balanced.huge_cache_mb > lean.huge_cache_mb
-    );
+    let caches = [&speed, &balanced, &lean].map(|knobs| knobs.large_cache_mb);
+    assert!(caches.is_sorted_by(|more, less| more > less));
     assert!(speed.heap_cache_kb.is_none() && balanced.heap_cache_kb.is_none());
     assert!(lean.heap_cache_kb.is_some());
     assert!(speed.retain_mb > lean.retain_mb && balanced.retain_mb.is_none());

@@ -68,6 +68,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
             freed: MaybeUninit::uninit(),
             huge,
             servable,
+            shows: zeroed && len > CLEARED_MOST,
             held,
             next_free: ptr::null_mut(),
         })
@@ -114,9 +115,9 @@ struct Obtained {
 
 /// Whether the cache may serve such a block. For a zeroed request a cached mapping has to be cleared. That is faster than page
 /// faults, in which the kernel clears as well. But a large table may never be touched all over, and fresh pages come only when
-/// they are touched.
+/// they are touched: the last one freed shows what to expect.
 fn may_serve(len: usize, zeroed: bool) -> bool {
-    !zeroed || len <= CLEARED_MOST
+    !zeroed || len <= CLEARED_MOST || seen::zeroed_are_filled()
 }
 
 /// A mapping of at least `len` bytes, from the cache or the kernel.
@@ -200,16 +201,20 @@ pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
 pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
     // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable, held, checked) = unsafe {
+    let (thp, servable, shows, held, checked) = unsafe {
         let descriptor = &*descriptor;
         descriptor.check("free", named);
         (
             descriptor.huge,
             descriptor.servable,
+            descriptor.shows,
             descriptor.held,
             descriptor.checked,
         )
     };
+    if shows {
+        seen::zeroed_went(run.map);
+    }
     DIRECTORY.leave(run.map.addr);
     let now = clock::now_ms();
     let change = Change {

@@ -106,7 +106,7 @@ impl Cache {
 
 /// Most bytes that may ever be cached.
 fn most() -> usize {
-    (knobs::get().huge_cache_mb as usize) << 20
+    (knobs::get().large_cache_mb as usize) << 20
 }
 
 fn delay() -> u64 {

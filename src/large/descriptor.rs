@@ -27,6 +27,8 @@ pub(super) struct Descriptor {
     pub(super) huge: bool,
     /// Whether the cache could have served the block.
     pub(super) servable: bool,
+    /// Whether it was requested zeroed and is long: when it is freed, it shows whether such blocks are filled.
+    pub(super) shows: bool,
     /// Which part of its memory may be resident.
     pub(super) held: Held,
     pub(super) next_free: *mut Descriptor,

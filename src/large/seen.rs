@@ -11,6 +11,7 @@ use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::Mapping;
 use crate::os::{huge, sys};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// The live blocks on huge pages. `bytes` is the sum over all; `unproven` holds some of them.
 struct Seen {
@@ -153,6 +154,19 @@ pub(super) fn went(map: Mapping) -> bool {
         cache::account_huge(-(map.len as isize));
     }
     !refused
+}
+
+/// Whether the last long zeroed block that was freed was filled. A guess about the next one: Relaxed.
+static ZEROED_FILLED: AtomicBool = AtomicBool::new(false);
+
+/// A long zeroed block in `map` is freed.
+pub(super) fn zeroed_went(map: Mapping) {
+    ZEROED_FILLED.store(is_filled(map), Ordering::Relaxed);
+}
+
+/// Whether long zeroed blocks are expected to be filled.
+pub(super) fn zeroed_are_filled() -> bool {
+    ZEROED_FILLED.load(Ordering::Relaxed)
 }
 
 /// How many OS pages of a block are sampled.

@@ -22,6 +22,14 @@ calls!(
     Write, Close, Fstat, Ftruncate, Memfd, Eventfd, Ioctl, Peek, FutexWait, FutexWake, Getcpu,
 );
 
+/// Resident bytes of mapped memory, asked of the kernel and not counted.
+pub(crate) fn resident(addr: usize, len: usize) -> usize {
+    let mut pages = std::vec![0; len / 4096];
+    linux::mincore(addr, len, &mut pages).expect("mapped");
+    // With larger OS pages the rest stays 0.
+    pages.iter().filter(|page| **page & 1 != 0).count() * linux::page_size()
+}
+
 /// How often the calling thread made each kind of call since [`clear`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counts([u32; KINDS]);

@@ -8,6 +8,7 @@
 
 mod abi;
 pub(crate) mod achieved;
+pub(crate) mod clear;
 pub(crate) mod clock;
 #[cfg(not(loom))]
 pub(crate) mod context;

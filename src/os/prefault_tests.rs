@@ -5,9 +5,7 @@ use crate::os::fake::{self, Call};
 use crate::os::mapping::{Mapping, map_aligned, unmap};
 
 fn resident(m: &Mapping) -> usize {
-    let mut pages = std::vec![0u8; m.len / 4096];
-    crate::os::linux::mincore(m.addr, m.len, &mut pages).expect("mincore");
-    pages.iter().filter(|p| **p & 1 != 0).count() * sys::page_size()
+    fake::resident(m.addr, m.len)
 }
 
 fn with_mapping(huge_pages: usize, f: impl Fn(&Mapping)) {

@@ -24,9 +24,7 @@ fn with_mapping(huge_pages: usize, f: impl Fn(&Mapping)) {
 }
 
 fn resident(m: &Mapping) -> usize {
-    let mut pages = std::vec![0u8; m.len / 4096];
-    sys::mincore(m.addr, m.len, &mut pages).expect("mincore");
-    pages.iter().filter(|p| **p & 1 != 0).count() * sys::page_size()
+    fake::resident(m.addr, m.len)
 }
 
 #[test]

@@ -181,8 +181,9 @@ pub(crate) struct Addresses([MaybeUninit<*mut Block>; MOST]);
 #[cfg(not(loom))]
 impl Addresses {
     #[inline]
-    pub(crate) fn first(&mut self) -> *mut *mut Block {
-        self.0.as_mut_ptr().cast()
+    pub(crate) fn first(this: *mut Addresses) -> *mut *mut Block {
+        // SAFETY: no more than a place is named.
+        unsafe { (&raw mut (*this).0).cast() }
     }
 }
 

@@ -7,14 +7,15 @@
 
 use std::os::fd::AsRawFd;
 
+use bench_subject::memory::{ANONYMOUS, HUGE, Mapping, RW};
 use hakmem_alloc::region::Region;
 use serde_json::json;
 
-use crate::maps::{HUGE, RW, Raw, collapsed_memfd, measured};
+use crate::maps::{collapsed_memfd, huge_bytes, measured, placed, touch};
 use crate::{Row, failed, row};
 
 const PLACEMENTS: [(&str, usize); 3] = [("aligned", 0), ("off_64k", 64 << 10), ("off_4k", 4 << 10)];
-const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+const RESERVED: i32 = ANONYMOUS | libc::MAP_NORESERVE;
 
 pub(crate) fn bytes(quick: bool) -> usize {
     if quick { 32 << 20 } else { 2 << 30 }
@@ -24,7 +25,7 @@ pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> 
     let bytes = bytes(quick);
     let mut rows = Vec::new();
     for (placement, off) in PLACEMENTS {
-        let map = Raw::placed(bytes, off, RW, ANONYMOUS, -1).map_err(failed("anonymous mapping"))?;
+        let map = placed(bytes, off, RW, RESERVED, -1).map_err(failed("anonymous mapping"))?;
         // Where the kernel has no huge pages the rows show that by their faults.
         let _ = map.advise(libc::MADV_HUGEPAGE);
         rows.push(touched(placement, "anonymous_thp", &map));
@@ -32,7 +33,7 @@ pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> 
     match collapsed_memfd(bytes) {
         Ok(fd) => {
             for (placement, off) in PLACEMENTS {
-                let map = Raw::placed(bytes, off, RW, libc::MAP_SHARED, fd.as_raw_fd()).map_err(failed("memfd"))?;
+                let map = placed(bytes, off, RW, libc::MAP_SHARED, fd.as_raw_fd()).map_err(failed("memfd"))?;
                 rows.push(touched(placement, "memfd_collapsed", &map));
             }
         }
@@ -44,18 +45,18 @@ pub(crate) fn rows(quick: bool, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> 
     Ok(rows)
 }
 
-fn touched(placement: &str, backing: &str, map: &Raw) -> Row {
-    let ((), secs, faults) = measured(|| map.touch());
+fn touched(placement: &str, backing: &str, map: &Mapping) -> Row {
+    let ((), secs, faults) = measured(|| touch(map));
     row(json!({
         "placement": placement, "backing": backing, "bytes": map.len, "minor_faults": faults,
-        "huge_bytes": map.huge_bytes(), "cpu_secs": secs,
+        "huge_bytes": huge_bytes(map.addr, map.len), "cpu_secs": secs,
     }))
 }
 
 /// The document's address, and what came of it.
 fn hint(bytes: usize) -> Result<Row, String> {
     const HINT: usize = 0x7ff7_0000_0000;
-    let got = Raw::map(HINT, bytes, RW, ANONYMOUS, -1).map_err(failed("mmap at the hint"))?.addr;
+    let got = Mapping::new(HINT, bytes, RW, RESERVED, -1).map_err(failed("mmap at the hint"))?.addr;
     let region = Region::builder().len(bytes).hint(HINT).map().map_err(failed("region at the hint"))?;
     let ours = region.as_ptr() as usize;
     Ok(row(json!({

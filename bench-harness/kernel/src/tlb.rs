@@ -7,10 +7,11 @@ use std::any::Any;
 use std::os::fd::AsRawFd;
 
 use bench_subject::measure::thread_cpu_ns;
+use bench_subject::memory::{HUGE, Mapping, RW};
 use hakmem_alloc::region::{HugeWish, Region};
 use serde_json::json;
 
-use crate::maps::{HUGE, RW, Raw, collapsed_memfd};
+use crate::maps::{collapsed_memfd, huge_bytes, placed};
 use crate::{Row, median, row};
 
 pub(crate) fn bytes(quick: bool) -> usize {
@@ -22,7 +23,7 @@ const BACKINGS: [&str; 4] = ["system_malloc", "shared_4k", "region_thp", "memfd_
 /// Memory for so many bytes of doubles: where it is, and what gives it back when it is dropped.
 fn hold(backing: &str, len: usize) -> std::io::Result<(usize, Box<dyn Any>)> {
     let whole = len.next_multiple_of(HUGE);
-    let raw = |raw: Raw| (raw.addr, Box::new(raw) as Box<dyn Any>);
+    let own = |map: Mapping| (map.addr, Box::new(map) as Box<dyn Any>);
     match backing {
         "system_malloc" => {
             let mut memory = Vec::<f64>::new();
@@ -30,9 +31,9 @@ fn hold(backing: &str, len: usize) -> std::io::Result<(usize, Box<dyn Any>)> {
             Ok((memory.as_ptr() as usize, Box::new(memory)))
         }
         "shared_4k" => {
-            let map = Raw::map(0, whole, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+            let map = Mapping::new(0, whole, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
             map.advise(libc::MADV_NOHUGEPAGE)?;
-            Ok(raw(map))
+            Ok(own(map))
         }
         "region_thp" => {
             let region = Region::builder().len(len).huge(HugeWish::Want).map()?;
@@ -41,7 +42,7 @@ fn hold(backing: &str, len: usize) -> std::io::Result<(usize, Box<dyn Any>)> {
         }
         _ => {
             let fd = collapsed_memfd(whole)?;
-            Raw::placed(whole, 0, RW, libc::MAP_SHARED, fd.as_raw_fd()).map(raw)
+            placed(whole, 0, RW, libc::MAP_SHARED, fd.as_raw_fd()).map(own)
         }
     }
 }
@@ -64,7 +65,7 @@ fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
             match hold(backing, n * 8) {
                 Ok((addr, _memory)) => {
                     fill(addr, n);
-                    *huge = std::mem::ManuallyDrop::new(Raw { addr, len: n * 8 }).huge_bytes();
+                    *huge = huge_bytes(addr, n * 8);
                     random.push(gather(addr, n, true));
                     sequential.push(gather(addr, n, false));
                 }
@@ -82,8 +83,6 @@ fn measure(n: usize, rounds: usize, say: &dyn Fn(&str)) -> Vec<Row> {
             let runs = if i == 0 { random } else { sequential };
             rows.push(row(json!({
                 "backing": backing, "pattern": pattern, "bytes": n * 8, "ns_per_element": middle(runs),
-                "ns_min": runs.iter().copied().fold(f64::INFINITY, f64::min),
-                "ns_max": runs.iter().copied().fold(0.0, f64::max),
                 "ratio_to_4k": base[i] / middle(runs), "huge_bytes": huge,
             })));
         }

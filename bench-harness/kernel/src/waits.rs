@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::maps::Raw;
+use bench_subject::memory::{ANONYMOUS, Mapping};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -24,7 +24,7 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
             loop {
                 let start = Instant::now();
                 // What is mapped goes again at once; a refusal took its time too.
-                drop(Raw::map(0, 65536, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1));
+                drop(Mapping::new(0, 65536, libc::PROT_READ, ANONYMOUS, -1));
                 times.push(start.elapsed().as_secs_f64() * 1e3);
                 if stop.load(Ordering::Relaxed) {
                     return times;
@@ -39,9 +39,8 @@ pub(crate) fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<V
     })
 }
 
-/// An event loop with a 1 ms timer, which may watch a descriptor as well.
+/// An event loop with a 1 ms timer.
 pub(crate) struct Loop {
-    watched: libc::pollfd,
     start: Instant,
     answered: u32,
     /// How late each tick was answered, in milliseconds.
@@ -50,41 +49,15 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn new() -> Loop {
-        let watched = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
-        Loop { watched, start: Instant::now(), answered: 0, late: Vec::new() }
+        Loop { start: Instant::now(), answered: 0, late: Vec::new() }
     }
 
-    pub(crate) fn watch(&mut self, fd: i32) {
-        self.watched.fd = fd;
-    }
-
-    /// Waits for the descriptor or the next tick, and answers the tick where it is due: how late is noted.
-    pub(crate) fn turn(&mut self) -> io::Result<()> {
+    /// Waits for the next tick and answers it; those that went by meanwhile are answered with it.
+    pub(crate) fn turn(&mut self) {
         let due = TICK * (self.answered + 1);
-        let left = due.saturating_sub(self.start.elapsed());
-        let time = libc::timespec { tv_sec: 0, tv_nsec: left.as_nanos() as libc::c_long };
-        // SAFETY: one descriptor, which is left out where it is -1, and a time.
-        if unsafe { libc::ppoll(&mut self.watched, 1, &time, std::ptr::null()) } < 0 {
-            let e = io::Error::last_os_error();
-            return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
-        }
+        std::thread::sleep(due.saturating_sub(self.start.elapsed()));
         let now = self.start.elapsed();
-        if now >= due {
-            self.late.push((now - due).as_secs_f64() * 1e3);
-            self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles() {
-        let mut values: Vec<f64> = (0..200).rev().map(f64::from).collect();
-        assert_eq!(p99_and_worst(&mut values), (198.0, 199.0));
-        assert_eq!(p99_and_worst(&mut []), (0.0, 0.0));
+        self.late.push((now - due).as_secs_f64() * 1e3);
+        self.answered = (now.as_nanos() / TICK.as_nanos()) as u32;
     }
 }

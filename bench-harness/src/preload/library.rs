@@ -51,7 +51,6 @@ pub fn ours(given: Option<&Path>) -> Result<PathBuf, Fail> {
     let beside = own.parent().unwrap_or(Path::new("/")).to_owned();
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../preload/target/release");
     let mut places = vec![beside.clone(), built, beside.join("../lib")];
-    places.extend(std::env::var_os("PREFIX").map(|p| Path::new(&p).join("lib")));
     places.extend(["/usr/local/lib", "/usr/lib"].map(PathBuf::from));
     let found = places.iter().map(|place| place.join(FILE)).find(|path| path.is_file());
     usable(&found.ok_or_else(|| {

@@ -9,21 +9,21 @@ mod library;
 mod run;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bench_subject::record::{Run, Series};
-use bench_subject::spec::{Spec, Value};
+use bench_subject::spec::Spec;
+use serde_json::json;
 
 use crate::fail::Fail;
 use crate::options::Files;
-use crate::plan::{Entry, PRELOAD, Plan};
-use crate::results::CaseResult;
+use crate::plan::{self, Entry};
+use crate::results::{CaseResult, PRELOAD};
 use crate::runner::{Outcome, answered, own, run_limited};
 use crate::session::{Kept, Session};
-use crate::{interrupt, output, progress};
+use crate::{interrupt, output, text};
 use library::{Library, Scratch};
 use run::Order;
 
@@ -53,29 +53,27 @@ pub struct Options {
     files: Files,
     /// The program and its arguments, after --
     #[arg(last = true, required = true, value_name = "PROGRAM")]
-    program: Vec<OsString>,
+    program: Vec<String>,
 }
 
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
-    options.files.check()?;
     let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
     let starter = Starter { order: order(options)?, own: own()?, options };
     let kept = Kept::new(&options.files)?;
     interrupt::watch();
-    let words: Vec<_> = std::iter::once(&starter.order.name).chain(&starter.order.arguments).cloned().collect();
-    let program = Value::Word(bench_subject::one_line(&words.join(" ")));
-    let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), Some(program))]) };
-    let plan = Plan {
-        entries: vec![Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None }],
-        allocators: libraries.iter().map(|l| l.name.clone()).collect(),
-        latency: false,
-        order_seed: options.files.order_seed,
-    };
+    let program = json!(bench_subject::one_line(&options.program.join(" ")));
+    let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), program)]) };
+    let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
+    let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
+    let cases = plan::cases(&[entry], &names);
     let path = |l: &Library| (l.name.clone(), l.path.clone().unwrap_or_else(|| starter.order.program.clone()));
-    let mut session = kept.session(plan, libraries.iter().map(path).collect(), &options.files)?;
+    let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
+    // Figures of an interrupted measurement are worked out anew.
+    session.results.results.retain(|case| case.planned > 0);
     starter.check(&libraries, &mut session)?;
-    let left = session.left();
+    let left = session.left(false);
+    output::say(&format!("estimate: {} for {} runs\n", text::about(session.time_left(&left)), left.len()));
     session.run(&left, starter.limit(), &|case, _, limit| {
         let library = libraries.iter().find(|l| l.name == case.allocator);
         starter.start(library.and_then(|l| l.path.clone()), Vec::new(), limit)
@@ -87,14 +85,8 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
 
 /// What every run is asked; refuses everything that can be known to be wrong beforehand.
 fn order(options: &Options) -> Result<Order, Fail> {
-    let text = |word: &OsString| {
-        let text = word.to_str().map(str::to_owned);
-        text.ok_or_else(|| Fail::usage(format!("{}: expected arguments in UTF-8", word.display())))
-    };
-    let mut words = options.program.iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    let arguments = words.split_off(1);
-    let name = words.remove(0);
-    let program = which::which(&name).map_err(|_| {
+    let (name, arguments) = options.program.split_first().ok_or_else(|| Fail::usage("expected a program"))?;
+    let program = which::which(name).map_err(|_| {
         Fail::usage(format!("{name}: no such program, or not executable; expected one in PATH or a path"))
     })?;
     for expression in &options.metric_from {
@@ -108,9 +100,9 @@ fn order(options: &Options) -> Result<Order, Fail> {
         output::say("LD_PRELOAD of the environment is left out of every run\n");
     }
     Ok(Order {
-        name,
+        name: name.clone(),
         program,
-        arguments,
+        arguments: arguments.to_vec(),
         preload: None,
         stdin: options.stdin.clone(),
         metrics: options.metric_from.clone(),
@@ -121,8 +113,8 @@ fn order(options: &Options) -> Result<Order, Fail> {
 /// The runs as measurements of a figure that was found in their output.
 fn of_metric(session: &Session, index: usize, metric: &str) -> Vec<CaseResult> {
     let of = |case: &CaseResult| {
-        let mut case = CaseResult { failures: Vec::new(), ..case.clone() };
-        case.spec.params.insert("figure".to_owned(), Some(Value::Word(metric.to_owned())));
+        let mut case = CaseResult { failures: Vec::new(), planned: 0, ..case.clone() };
+        case.spec.params.insert("figure".to_owned(), json!(metric));
         for run in &mut case.runs {
             run.ops_per_sec = run.metrics.get(index).copied().unwrap_or(0.0);
             run.ops = (run.ops_per_sec * run.secs) as u64;
@@ -154,7 +146,6 @@ impl Starter<'_> {
     /// Runs it once under each library, untimed.
     fn check(&self, libraries: &[Library], session: &mut Session) -> Result<(), Fail> {
         let name = &self.order.name;
-        let mut expected = 0.0;
         for (i, library) in libraries.iter().enumerate() {
             let scratch = Scratch::new()?;
             let start = Instant::now();
@@ -162,9 +153,7 @@ impl Starter<'_> {
             if interrupt::asked() {
                 return Ok(());
             }
-            let taken = start.elapsed().as_secs_f64();
-            session.pace.saw(i, taken, taken);
-            expected += taken;
+            session.results.results[i].secs = Some(start.elapsed().as_secs_f64());
             match outcome.run {
                 Ok(_) if scratch.verdict(library, name)? == Some(0) => {
                     output::say(&format!("{} was loaded, but {name} asked it for no memory\n", library.name));
@@ -174,9 +163,6 @@ impl Starter<'_> {
                 Err(e) => output::say(&format!("{name} under {}, untimed: {e}\n", library.name)),
             }
         }
-        let all = Duration::from_secs_f64(expected * self.options.runs as f64);
-        let runs = self.options.runs as usize * libraries.len();
-        output::say(&format!("estimate: {} for {runs} runs\n", progress::in_words(all)));
         Ok(())
     }
 }

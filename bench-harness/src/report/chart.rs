@@ -4,14 +4,12 @@
 //! Every row has two lines: the name, and below it the drawing over the full width with its figures beside it, so that a
 //! phone needs no column for labels. Colours are classes of the style sheet, which knows light, dark and print.
 
-use bench_subject::latency::{Latency, Percentiles};
 use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
 use crate::figures::{Entry, Group, Verdict};
-use crate::results::OURS;
 use crate::standings::Standing;
-use crate::stats::{Ratio, median};
+use crate::stats::Ratio;
 use crate::text;
 
 const ROW: f64 = 42.0;
@@ -45,8 +43,8 @@ struct Row {
     dots: Vec<f64>,
     middle: f64,
     interval: Option<(f64, f64)>,
-    /// Whether the words stand above the middle, as its dots leave no room beside them.
-    above: bool,
+    /// Whether the words stand behind the name, as the dots leave no room beside them.
+    headed: bool,
 }
 
 impl Row {
@@ -77,12 +75,6 @@ fn beside(low: f64, high: f64, figures: &str, y: f64) -> Markup {
     }
 }
 
-/// Figures right above a mark among many dots, clear of the row's name.
-fn above(at: f64, figures: &str, y: f64) -> Markup {
-    let (x, anchor) = if at < 55.0 { (at.max(30.0), "start") } else { (at, "end") };
-    html! { text.value x=(across(x)) y=(y + 12.0) text-anchor=(anchor) { (figures) } }
-}
-
 /// The chart with its heading and a line that says how to read it; nothing without rows or without a positive value.
 fn draw(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
     let drawing = drawing(chart, rows, color)?;
@@ -103,7 +95,10 @@ fn drawing(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
         let places = r.all().map(|v| log.place(v));
         let (low, high) = places.fold((100.0, 0.0), |(l, h), p| (p.min(l), p.max(h)));
         html! {
-            text.name x="0" y=(y + 12.0) { (text::short_name(&r.name)) }
+            text.name x="0" y=(y + 12.0) {
+                (text::short_name(&r.name))
+                @if r.headed { tspan.value dx="8" { (r.words) } }
+            }
             @for dot in &r.dots { circle class={ "each c" (class) } cx=(at(*dot)) cy=(y + MIDDLE) r="4" {} }
             @if let Some((l, h)) = r.interval {
                 line class={ "interval c" (class) } x1=(at(l)) x2=(at(h)) y1=(y + MIDDLE) y2=(y + MIDDLE) {}
@@ -112,7 +107,7 @@ fn drawing(chart: &Chart, rows: &[Row], color: Color) -> Option<Markup> {
                 }
             }
             circle class={ "point c" (class) } cx=(at(r.middle)) cy=(y + MIDDLE) r="5.5" {}
-            (if r.above { above(log.place(r.middle), &r.words, y) } else { beside(low, high, &r.words, y) })
+            @if !r.headed { (beside(low, high, &r.words, y)) }
         }
     };
     Some(html! {
@@ -137,26 +132,9 @@ fn of_group(group: &Group, color: Color, chart: &Chart, of: impl Fn(&Entry) -> O
     draw(chart, &group.entries.iter().filter_map(row).collect::<Vec<_>>(), color)
 }
 
-fn seconds(secs: f64) -> String {
-    text::duration(secs).replace(".00 ", " ").replace(".0 ", " ")
-}
-
-/// A number a logarithmic axis has a place for: what is less than one counts as one.
-fn one_or_more(value: f64) -> f64 {
-    value.max(1.0)
-}
-
-/// Every chart of a measurement: of what spreads from run to run or moves over time. What is one number is in the tables.
+/// The charts of a measurement: of what spreads from run to run. What is one number is in the tables.
 pub fn all(group: &Group, color: Color) -> Vec<Markup> {
-    let all = [
-        time(group, color),
-        ratios(group, color),
-        bound(group, color),
-        latency(group, "allocation", |l| l.alloc, color),
-        latency(group, "free", |l| l.free, color),
-        over_time(group, color),
-    ];
-    all.into_iter().flatten().collect()
+    [time(group, color), ratios(group, color)].into_iter().flatten().collect()
 }
 
 /// Time per operation of each run, and the floor below it.
@@ -164,7 +142,13 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
     let floor = if group.floor.is_some() { " Dashed: the floor, what the harness costs with null." } else { "" };
     let hint = format!("The median, and a pale dot for every run; further left is better.{floor}");
     let (heading, unit) = ("Time per operation", "elapsed time of one operation");
-    let chart = Chart { heading, hint: &hint, unit, line: group.floor, tick: seconds };
+    let chart = Chart {
+        heading,
+        hint: &hint,
+        unit,
+        line: group.floor,
+        tick: |secs| text::duration(secs).replace(".00 ", " ").replace(".0 ", " "),
+    };
     of_group(group, color, &chart, |e| {
         let middle = e.time?.median;
         Some(Row { words: text::duration(middle), dots: e.times.clone(), middle, ..Row::default() })
@@ -182,72 +166,16 @@ fn ratios(group: &Group, color: Color) -> Option<Markup> {
     })
 }
 
-/// What a workload holds against its bound, where it has one.
-fn bound(group: &Group, color: Color) -> Option<Markup> {
-    let bound = group.entries.first()?.case.spec.row()?.bound?;
-    let hint = bound.most.map_or(String::new(), |_| format!("Dashed: the most that is asked of {OURS}."));
-    let chart = Chart {
-        heading: "What this workload is about",
-        hint: &hint,
-        unit: bound.unit,
-        line: bound.most,
-        tick: text::short,
-    };
-    of_group(group, color, &chart, |e| {
-        let (dots, spread, _, verdict) = e.bounded()?;
-        let words = format!("{}{verdict}", text::short(spread.median));
-        Some(Row { words, dots, middle: spread.median, ..Row::default() })
-    })
-}
-
-/// How long single calls take: the median, the tail and the worst; nothing where no latency was sampled.
-fn latency(group: &Group, what: &str, pick: fn(&Latency) -> Percentiles, color: Color) -> Option<Markup> {
-    let heading = format!("Latency of one {what}");
-    let hint = "p50 · p99 · p99.9 · worst; drawn as dots in that order and the bar at the end.";
-    let chart = Chart { heading: &heading, hint, unit: "time of one call", line: None, tick: seconds };
-    of_group(group, color, &chart, |e| {
-        let p = e.case.latency.as_ref().map(pick).filter(|p| p.samples > 0)?;
-        // Below one nanosecond the clock sees nothing.
-        let marks = [p.p50_ns, p.p99_ns, p.p999_ns, p.worst_ns].map(|ns| one_or_more(ns as f64) / 1e9);
-        let words = marks.map(seconds).join(" · ");
-        let (dots, interval) = (marks[1..3].to_vec(), Some((marks[0], marks[3])));
-        Some(Row { words, dots, middle: marks[0], interval, ..Row::default() })
-    })
-}
-
-/// How many moments of memory are named beside their dots; of more, only the most and the last.
-const NAMED: usize = 6;
-
-/// What was resident beyond the start at the moments a workload noted; nothing where it noted none.
-fn over_time(group: &Group, color: Color) -> Option<Markup> {
-    let hint = "Resident beyond the start: a pale dot for each moment the workload noted, the last one strong.";
-    let chart =
-        Chart { heading: "Memory over time", hint, unit: "MiB beyond the start", line: None, tick: text::short };
-    of_group(group, color, &chart, |e| {
-        let runs: Vec<_> = e.case.runs.iter().map(|r| &r.memory).filter(|m| !m.is_empty()).collect();
-        let common = runs.iter().map(|m| m.len()).min().filter(|_| !e.is_floor())?;
-        let middle = |i: usize| median(&runs.iter().map(|m| m[i].rss_kib as f64).collect::<Vec<_>>());
-        let kib: Vec<f64> = (0..common).filter_map(middle).collect();
-        let (most, last) = (kib.iter().copied().fold(0.0, f64::max), *kib.last()?);
-        let words = match common {
-            ..=NAMED => kib.iter().map(|k| text::bare_mib(*k)).collect::<Vec<_>>().join(" → ") + " MiB",
-            _ => format!("at most {}, at the end {}", text::mib(most), text::mib(last)),
-        };
-        let dots = kib.iter().map(|k| one_or_more(*k) / 1024.0).collect();
-        Some(Row { words, dots, middle: one_or_more(last) / 1024.0, ..Row::default() })
-    })
-}
-
 /// All ratios of every allocator, with their geometric mean; the fastest first.
 fn rated(standings: &[Standing]) -> Vec<Row> {
     let rated = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?)));
     let row = |(s, mean): (&Standing, &Ratio)| Row {
         name: s.name.clone(),
-        words: format!("{}, first in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
+        words: format!("{}, fastest in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
         dots: s.ratios.clone(),
         middle: mean.value,
         interval: mean.interval,
-        above: !s.ratios.is_empty(),
+        headed: !s.ratios.is_empty(),
     };
     let mut rows: Vec<Row> = rated.map(row).collect();
     rows.sort_by(|a, b| b.middle.total_cmp(&a.middle));
@@ -255,9 +183,8 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
 }
 
 const STANDINGS: Chart = Chart {
-    heading: "Against system malloc",
-    hint: "A pale dot per measurement that counts; the strong one is their geometric mean with its 95 % interval. Further right \
-           is better.",
+    heading: "Speed against system malloc",
+    hint: "Pale: each measurement that counts. Strong: their geometric mean with its 95 % interval. Right of the dashed line: faster.",
     unit: "times system malloc's operations per second",
     line: Some(1.0),
     tick: text::tick,

@@ -5,7 +5,6 @@
 //! (`summary`, `sections`). Text goes into the page through maud, which escapes all of it.
 
 mod chart;
-mod rerun;
 mod scale;
 mod sections;
 mod summary;
@@ -20,10 +19,11 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 use crate::fail::Fail;
 use crate::figures::{self, Group, Verdict};
+use crate::finding::Finding;
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
-use crate::standings::{self, Standing};
-use crate::{finding, text};
+use crate::standings::Standing;
+use crate::text;
 use summary::Matrix;
 
 const STYLE: &str = include_str!("style.css");
@@ -60,14 +60,14 @@ pub fn run(report: &Report) -> Result<(), Fail> {
 
 pub fn page(results: &Results) -> String {
     let groups = figures::groups(results);
-    let standings = standings::standings(&groups);
+    let finding = Finding::of(&groups);
+    let standings = &finding.standings;
     let allocators = figures::allocators(&groups);
     let ranked = figures::ranked(&groups);
     let color = |name: &str| color_of(name, &allocators);
-    let title = finding::title(&groups);
-    let sentences = finding::sentences(&groups);
+    let (title, sentences) = (&finding.title, finding.sentences());
     let notes = notes(results, &groups);
-    let chosen = chosen(&standings);
+    let chosen = chosen(standings);
     let matrix = |label, corner| Matrix { label, corner, allocators: &ranked, chosen: &chosen };
     let all: Vec<&Group> = groups.iter().collect();
     let aged: Vec<&Group> =
@@ -93,10 +93,10 @@ pub fn page(results: &Results) -> String {
                     @for note in &notes { p.note { (note) } }
                 }
                 main {
-                    @if let Some(chart) = chart::standings(&standings, &color) { section.card { (chart) } }
+                    @if let Some(chart) = chart::standings(standings, &color) { section.card { (chart) } }
                     section {
                         h2 { "Who wins what" }
-                        (matrix("Who wins what", "measurement").draw(&all, &summary::ratio_cell))
+                        (matrix("Who wins what", "measurement").draw(&all, &summary::speed))
                         p.key {
                             span.badge { "★ 1.50×" } " first: measurably faster than every other  "
                             span.badge.plain { "= 1.02×" } " no measurable difference to system malloc  "
@@ -108,14 +108,14 @@ pub fn page(results: &Results) -> String {
                             h2 { "Aged heaps beside clean ones" }
                             @if let Some(sentence) = summary::aged_sentence(&groups, &ranked) { p { (sentence) } }
                             (matrix("Aged heaps beside clean ones", "speed, aged to clean")
-                                .draw(&aged, &|g, name, class| summary::aged_cell(g, &groups, name, class)))
+                                .draw(&aged, &|g, name| summary::aged(g, &groups, name)))
                             p.key { "Each allocator's own speed on the aged heap against its speed on a clean one." }
                         }
                     }
                     section {
                         h2 { "Memory" }
-                        @if let Some(sentence) = summary::memory_sentence(&groups, &standings) { p { (sentence) } }
-                        (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory_cell))
+                        @if let Some(sentence) = summary::memory_sentence(&groups, standings) { p { (sentence) } }
+                        (matrix("Peak memory", "MiB at the peak").draw(&all, &summary::memory))
                         p.key { "MiB resident at most, and what was left at the end (at rest, where it says so). Coloured against the
                                  median of the others; bold: the least." }
                     }
@@ -124,12 +124,11 @@ pub fn page(results: &Results) -> String {
                             h2 { (name) }
                             p.dim { (bench_subject::table::find(name).map_or("", |w| w.about)) }
                             @for group in groups.iter().filter(|g| g.name == *name) {
-                                (sections::measurement(group, &results.machine, &color))
+                                (sections::measurement(group, &color))
                             }
                         }
                     }
                     section { h2 { "The machine" } (sections::machine(&results.machine)) }
-                    section { h2 { "Measure it again" } (sections::commands(results)) }
                     section { h2 { "How to read this" } (sections::reading()) }
                 }
             }
@@ -139,9 +138,9 @@ pub fn page(results: &Results) -> String {
 }
 
 /// The chart of the standings as a picture by itself, for the README.
-pub fn picture(groups: &[Group], under: &str) -> String {
+pub fn picture(groups: &[Group], finding: &Finding, under: &str) -> String {
     let allocators = figures::allocators(groups);
-    chart::picture(&standings::standings(groups), &|name| color_of(name, &allocators), STYLE, under)
+    chart::picture(&finding.standings, &|name| color_of(name, &allocators), STYLE, under)
 }
 
 /// What a phone shows at first: ours, and whoever is best without it.

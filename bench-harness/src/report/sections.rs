@@ -1,35 +1,27 @@
-//! The parts of the page below the summary: one per workload, the machine, the commands, how to read it all.
+//! The parts of the page below the summary: one per workload, the machine, how to read it all.
 
 use maud::{Markup, html};
 
-use super::chart::Color;
-use super::{chart, rerun};
+use super::chart::{self, Color};
 use crate::figures::Group;
 use crate::machine::Machine;
-use crate::results::Results;
-use crate::subjects::RIVALS;
 use crate::{table, text};
 
-/// One measurement: its charts, its figures, its failures and its command.
-pub fn measurement(group: &Group, machine: &Machine, color: Color) -> Markup {
+/// One measurement: its charts, its figures and its failures.
+pub fn measurement(group: &Group, color: Color) -> Markup {
     let charts = chart::all(group, color);
-    let failures = group.entries.iter().flat_map(|e| e.case.failures.iter().map(move |f| (e.name(), f)));
     let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
     html! {
         article id=(group.id) {
             h3 { (group.title) " " span.series { (group.series) }
                 span.dim { (text::counted(runs, "run")) " each, judged by " (group.measure.words()) } }
             @if let Some(noise) = &group.noise { p.noise { "~ Does not count: " (noise) "." } }
-            @for (name, failure) in failures {
-                p.failure { strong { (name) } ", run " (failure.round.saturating_add(1)) " failed: " (failure.error) }
+            @for entry in &group.entries {
+                @for note in table::notes(entry) { p.failure[!entry.case.failures.is_empty()] { strong { (entry.name()) } " " (note) } }
             }
             @if charts.is_empty() { p { "No run gave a result." } }
             div.charts { @for c in &charts { (c) } }
-            details {
-                summary { "All figures, and the command" }
-                (figures(group))
-                pre { code { (rerun::measurement(group, machine)) } }
-            }
+            details { summary { "All figures" } (figures(group)) }
         }
     }
 }
@@ -44,10 +36,6 @@ fn figures(group: &Group) -> Markup {
                     tr { th scope="row" { (row[0]) } @for cell in &row[1..] { td { (cell) } } }
                 } }
             }
-        }
-        @for entry in &group.entries {
-            @let refused = entry.case.runs.iter().fold(0u64, |n, r| n.saturating_add(r.failed_allocs));
-            @if refused > 0 { p.failure { strong { (entry.name()) } ": " (text::count(refused as f64)) " allocations were refused" } }
         }
     }
 }
@@ -69,6 +57,7 @@ pub fn machine(m: &Machine) -> Markup {
         ("Load when it began", m.load.clone()),
         ("Began", text::utc(m.unix_time).unwrap_or_default()),
         ("Harness", m.version.clone()),
+        ("Command", m.command.join(" ")),
         ("Environment", m.environment.join(" ")),
     ];
     html! {
@@ -77,22 +66,6 @@ pub fn machine(m: &Machine) -> Markup {
                 div { dt { (name) } dd { (value) } }
             }
         }
-    }
-}
-
-/// The commands that measure all of it again.
-pub fn commands(results: &Results) -> Markup {
-    html! {
-        @if let Some(whole) = rerun::whole(&results.machine) {
-            pre { code { (whole) } }
-        } @else {
-            p { "The file does not say which command it came from." }
-        }
-        @if results.results.iter().any(|c| RIVALS.contains(&c.allocator.as_str())) {
-            p { "The rival allocators are built first:" }
-            pre { code { "cargo run --release -p bench-harness -- peers build" } }
-        }
-        p { "Each measurement has the command that repeats it alone, under its figures." }
     }
 }
 

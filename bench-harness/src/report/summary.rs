@@ -1,11 +1,11 @@
-//! What a person has to understand in ten seconds: the finding, the standings, and the tables of who wins what.
+//! The tables of measurements by allocators: who wins what, what ageing does, and memory.
 
 use bench_subject::record::Series;
 use maud::{Markup, html};
 
-use crate::figures::{Entry, Group, Verdict};
+use crate::figures::{Group, Verdict};
 use crate::finding;
-use crate::results::{BASE, FLOOR};
+use crate::results::BASE;
 use crate::standings::Standing;
 use crate::stats::{Ratio, geometric_mean, ratio};
 use crate::text;
@@ -21,14 +21,21 @@ pub struct Matrix<'a> {
     pub chosen: &'a [&'a str],
 }
 
+/// What stands in a cell: the figure, a smaller line below it, and classes of the style sheet.
+pub struct Cell {
+    text: String,
+    below: String,
+    class: String,
+}
+
 impl Matrix<'_> {
-    /// The table; `cell` answers a whole `td` with this class among its own.
-    pub fn draw(&self, groups: &[&Group], cell: &dyn Fn(&Group, &str, &str) -> Markup) -> Markup {
-        let class = |i: usize| format!("k{i}");
+    /// The table; `cell` says what an allocator has in a measurement.
+    pub fn draw(&self, groups: &[&Group], cell: &dyn Fn(&Group, &str) -> Option<Cell>) -> Markup {
+        let columns = || self.allocators.iter().enumerate();
         html! {
             div.picked {
                 fieldset.picker { legend { "Columns" }
-                    @for (i, name) in self.allocators.iter().enumerate() {
+                    @for (i, name) in columns() {
                         label { input class={ "p" (i) } type="checkbox" checked[self.chosen.contains(&name.as_str())]; " " (name) }
                     }
                 }
@@ -36,11 +43,16 @@ impl Matrix<'_> {
                     table.matrix {
                         thead { tr {
                             th scope="col" { (self.corner) }
-                            @for (i, name) in self.allocators.iter().enumerate() { th scope="col" class=(class(i)) { (name) } }
+                            @for (i, name) in columns() { th scope="col" class={ "k" (i) } { (name) } }
                         } }
                         tbody { @for group in groups { tr class=[group.noise.is_some().then_some("noisy")] {
                             (row_head(group))
-                            @for (i, name) in self.allocators.iter().enumerate() { (cell(group, name, &class(i))) }
+                            @for (i, name) in columns() {
+                                @match cell(group, name) {
+                                    Some(c) => { td class={ (c.class) " k" (i) } { (c.text) span.sure { (c.below) } } }
+                                    None => { td class={ "none k" (i) } { "–" } }
+                                }
+                            }
                         } } }
                     }
                 }
@@ -61,71 +73,60 @@ fn row_head(group: &Group) -> Markup {
     }
 }
 
-/// Ratio to system malloc, its interval, and who is first.
-pub fn ratio_cell(group: &Group, allocator: &str, class: &str) -> Markup {
-    let Some(entry) = group.entry(allocator) else { return html! { td class={ "none " (class) } { "–" } } };
-    if entry.time.is_none() {
-        return html! { td class={ "failed " (class) } { "failed" } };
-    }
-    let (place, star) = match entry.place {
-        Some(Verdict::Faster) => ("first", "★ "),
-        _ => ("", ""),
-    };
-    html! {
-        td class={ (tint(entry)) " " (place) " " (class) } {
-            (star)
-            @match &entry.ratio {
-                _ if entry.name() == BASE => { "1" }
-                Some(r) => {
-                    @if entry.verdict == Some(Verdict::Level) { "= " }
-                    (text::times(r.value)) span.sure { (interval(r)) }
-                }
-                None => { (text::duration(entry.time.map_or(0.0, |t| t.median))) }
-            }
+/// How far from even, where more is better, in three steps each way; what is no difference has no colour.
+fn tint(times: f64, is_difference: bool, steps: [f64; 2]) -> String {
+    let far = times.max(1.0 / times);
+    match (is_difference, times > 1.0) {
+        (false, _) => String::new(),
+        (_, better) => {
+            let word = if better { "better" } else { "worse" };
+            format!("{word}{}", 1 + steps.iter().filter(|s| far >= **s).count())
         }
     }
 }
 
-fn interval(r: &Ratio) -> String {
-    r.interval
-        .map_or("one run".to_owned(), |(low, high)| format!("{}–{}", text::bare_ratio(low), text::bare_ratio(high)))
+/// A ratio of speeds with its interval.
+fn of_ratio(r: &Ratio, mark: &str, counts: bool) -> Cell {
+    let below = r.interval.map(|(low, high)| format!("{}–{}", text::bare_ratio(low), text::bare_ratio(high)));
+    Cell {
+        text: format!("{mark}{}×", text::bare_ratio(r.value)),
+        below: below.unwrap_or("one run".to_owned()),
+        class: tint(r.value, counts && r.is_difference(), [1.1, 1.5]),
+    }
 }
 
-/// How far from system malloc, in three steps each way; what is no difference has no colour.
-fn tint(entry: &Entry) -> String {
-    let far = entry.ratio.as_ref().map_or(1.0, |r| r.value.max(1.0 / r.value));
-    let steps = [1.1, 1.5].iter().filter(|s| far >= **s).count() + 1;
-    match entry.verdict {
-        Some(Verdict::Faster) => format!("better{steps}"),
-        Some(Verdict::Slower) => format!("worse{steps}"),
-        _ => String::new(),
-    }
+/// Ratio to system malloc, its interval, and who is first.
+pub fn speed(group: &Group, allocator: &str) -> Option<Cell> {
+    let entry = group.entry(allocator)?;
+    let plain = |text: String, class: &str| Cell { text, below: String::new(), class: class.to_owned() };
+    let Some(time) = entry.time else { return Some(plain("failed".to_owned(), "failed")) };
+    let (first, mark) = match (entry.place, entry.verdict) {
+        (Some(Verdict::Faster), _) => (" first", "★ "),
+        (_, Some(Verdict::Level)) => ("", "= "),
+        _ => ("", ""),
+    };
+    let mut cell = match &entry.ratio {
+        _ if allocator == BASE => plain(format!("{mark}1"), ""),
+        Some(r) => of_ratio(r, mark, group.noise.is_none()),
+        None => plain(text::duration(time.median), ""),
+    };
+    cell.class += first;
+    Some(cell)
 }
 
 /// Peak memory, against the median of the others, and what was left at the end.
-pub fn memory_cell(group: &Group, allocator: &str, class: &str) -> Markup {
-    let entry = group.entry(allocator);
-    let Some((entry, peak)) = entry.and_then(|e| Some((e, e.peak_kib?.median))) else {
-        return html! { td class={ "none " (class) } { "–" } };
-    };
+pub fn memory(group: &Group, allocator: &str) -> Option<Cell> {
+    const STEPS: [f64; 2] = [1.3, 2.0];
+    let entry = group.entry(allocator)?;
+    let peak = entry.peak_kib?.median;
     let ranked = group.entries.iter().filter(|e| !e.is_floor());
     let least = ranked.filter_map(|e| Some(e.peak_kib?.median)).fold(f64::INFINITY, f64::min);
-    let left = entry.middle(|r| r.left_kib() as f64).unwrap_or(0.0);
-    html! {
-        td class={ (memory_tint(group.peak_to_others(allocator))) @if peak <= least { " first" } " " (class) } {
-            (text::bare_mib(peak)) span.sure { (text::bare_mib(left)) " left" }
-        }
-    }
-}
-
-fn memory_tint(ratio: Option<f64>) -> &'static str {
-    match ratio {
-        Some(r) if r > 2.0 => "worse3",
-        Some(r) if r > 1.3 => "worse2",
-        Some(r) if r < 0.5 => "better3",
-        Some(r) if r < 1.0 / 1.3 => "better2",
-        _ => "",
-    }
+    let less = 1.0 / group.peak_to_others(allocator).unwrap_or(1.0);
+    Some(Cell {
+        text: text::bare_mib(peak),
+        below: format!("{} left", text::bare_mib(entry.case.middle(|r| r.left_kib() as f64)?)),
+        class: tint(less, less.max(1.0 / less) > STEPS[0], STEPS) + if peak <= least { " first" } else { "" },
+    })
 }
 
 /// The warm measurement that an aged one stands beside.
@@ -136,24 +137,16 @@ pub fn warm_of<'a, 'b>(aged: &Group, groups: &'b [Group<'a>]) -> Option<&'b Grou
 }
 
 /// How fast an allocator is on the aged heap, relative to itself on a clean one.
-pub fn aged_ratio(aged: &Group, groups: &[Group], allocator: &str) -> Option<Ratio> {
-    let warm = warm_of(aged, groups)?;
-    let measure = aged.measure;
-    let speeds = |g: &Group| Some(measure.speeds(g.entry(allocator)?.case));
-    ratio(&speeds(aged)?, &speeds(warm)?)
+fn aged_ratio(aged: &Group, groups: &[Group], allocator: &str) -> Option<Ratio> {
+    let speeds = |g: &Group| Some(aged.measure.speeds(g.entry(allocator)?.case));
+    ratio(&speeds(aged)?, &speeds(warm_of(aged, groups)?)?)
 }
 
-/// Speed on the aged heap relative to the clean one, with the peaks of both.
-pub fn aged_cell(aged: &Group, groups: &[Group], allocator: &str, class: &str) -> Markup {
-    let Some(r) = aged_ratio(aged, groups, allocator) else { return html! { td class={ "none " (class) } { "–" } } };
-    let tint = match (r.is_difference() && aged.noise.is_none(), r.value) {
-        (true, v) if v < 1.0 / 1.5 => "worse3",
-        (true, v) if v < 1.0 / 1.1 => "worse2",
-        (true, v) if v > 1.1 => "better2",
-        _ => "",
-    };
+/// Speed on the aged heap relative to the clean one.
+pub fn aged(group: &Group, groups: &[Group], allocator: &str) -> Option<Cell> {
+    let r = aged_ratio(group, groups, allocator)?;
     let mark = if r.is_difference() || r.interval.is_none() { "" } else { "= " };
-    html! { td class={ (tint) " " (class) } { (mark) (text::times(r.value)) span.sure { (interval(&r)) } } }
+    Some(of_ratio(&r, mark, group.noise.is_none()))
 }
 
 /// One sentence about what ageing does to each allocator's speed.
@@ -161,9 +154,9 @@ pub fn aged_sentence(groups: &[Group], allocators: &[String]) -> Option<String> 
     let aged = || groups.iter().filter(|g| g.series == Series::Aged && g.noise.is_none());
     let of = |name: &String| {
         let all: Vec<f64> = aged().filter_map(|g| Some(aged_ratio(g, groups, name)?.value)).collect();
-        Some(format!("{name} {}", text::times(geometric_mean(&all)?)))
+        Some(format!("{name} {}×", text::bare_ratio(geometric_mean(&all)?)))
     };
-    let parts: Vec<String> = allocators.iter().filter(|n| *n != FLOOR).filter_map(of).collect();
+    let parts: Vec<String> = allocators.iter().filter_map(of).collect();
     (!parts.is_empty())
         .then(|| format!("Speed on the aged heap against the clean one, geometric means: {}.", parts.join(", ")))
 }
@@ -172,13 +165,10 @@ pub fn memory_sentence(groups: &[Group], standings: &[Standing]) -> Option<Strin
     const BOUND: f64 = 1.3;
     let name = &finding::subject(standings)?.name;
     let all: Vec<f64> = groups.iter().filter_map(|g| g.peak_to_others(name)).collect();
-    let worst = all.iter().copied().fold(0.0, f64::max);
+    let worst = text::bare_ratio(all.iter().copied().reduce(f64::max)?);
     let within = all.iter().filter(|r| **r <= BOUND).count();
-    (!all.is_empty()).then(|| {
-        format!(
-            "{name} holds at most {BOUND} times the median of the others in {within} of {} measurements; at worst {}.",
-            all.len(),
-            text::times(worst)
-        )
-    })
+    Some(format!(
+        "{name} holds at most {BOUND} times the median of the others in {within} of {} measurements; at worst {worst}×.",
+        all.len(),
+    ))
 }

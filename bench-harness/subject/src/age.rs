@@ -8,7 +8,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::memory::{Slot, Table};
+use crate::blocks::Slot;
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 
@@ -43,21 +44,13 @@ pub fn age(alloc: &RawAllocator, thread: usize, threads: usize) -> Result<(), St
             // Lifetimes are mixed: a slot near the start is met ten times as often as one far off.
             let reach = if generator.below(10) == 0 { slots.len() } else { slots.len() / 10 };
             let i = generator.below(reach);
-            let slot = &mut slots[i];
-            live -= release(alloc, slot);
-            let size = log_uniform(&mut generator, low, high);
+            live -= release(alloc, &mut slots[i]);
+            let size = generator.log_between(low, high);
             through += size;
-            if live + size > bytes {
-                continue;
+            if live + size <= bytes {
+                slots[i] = Slot::take(alloc, size, 0, 1);
+                live += slots[i].size;
             }
-            let ptr = alloc.alloc(size, 0);
-            if ptr.is_null() {
-                continue;
-            }
-            // SAFETY: the block has at least one byte.
-            unsafe { ptr.write(1) };
-            *slot = Slot { ptr, size };
-            live += size;
         }
     }
     let mut kept = 0;
@@ -74,18 +67,8 @@ pub fn age(alloc: &RawAllocator, thread: usize, threads: usize) -> Result<(), St
 
 /// Empties a slot; answers the bytes that were in it.
 fn release(alloc: &RawAllocator, slot: &mut Slot) -> usize {
-    if !slot.ptr.is_null() {
-        // SAFETY: allocated by `age` with this size, and forgotten here.
-        unsafe { alloc.dealloc(slot.ptr, slot.size) };
-    }
+    slot.free(alloc);
     std::mem::replace(slot, Slot::EMPTY).size
-}
-
-/// A size drawn evenly on a logarithmic scale, both ends included.
-pub fn log_uniform(generator: &mut XorShift64, min: usize, max: usize) -> usize {
-    let share = f64::from(generator.draw()) / f64::from(u32::MAX);
-    let size = min as f64 * (max as f64 / min as f64).powf(share);
-    (size.round() as usize).clamp(min, max)
 }
 
 #[cfg(test)]
@@ -107,13 +90,5 @@ mod tests {
         assert!(allocations > 1000 && frees < allocations);
         let share = held as f64 / (BYTES / 8) as f64;
         assert!((0.05..0.2).contains(&share), "{share}");
-    }
-
-    #[test]
-    fn half_the_sizes_lie_below_the_geometric_mean() {
-        let mut generator = XorShift64::new(1, 1);
-        let sizes: Vec<usize> = (0..10_000).map(|_| log_uniform(&mut generator, 16, 16384)).collect();
-        let below = sizes.iter().filter(|s| **s < 512).count();
-        assert!(sizes.iter().all(|s| (16..=16384).contains(s)) && (4700..5300).contains(&below), "{below}");
     }
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::age;
+use crate::blocks::all_damaged;
 use crate::measure::{Usage, forget_peak, now_ns, peak_rss_kib, rss_kib, timed_section};
-use crate::raw::{self, Extent, RawAllocator};
-use crate::record::{MemoryPoint, Run, Series};
+use crate::raw::{self, RawAllocator};
+use crate::record::{Run, Series};
+use crate::{age, latency};
 
 /// When the parent started the child, in nanoseconds on the monotonic clock, which all processes share.
 pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
@@ -16,22 +17,14 @@ pub const SPAWNED_VARIABLE: &str = "HAKMEM_BENCH_SPAWNED_NS";
 pub struct Bench {
     alloc: &'static RawAllocator,
     series: Series,
-    started_ns: u64,
     pub(crate) run: Run,
-}
-
-/// Blocks that lost their contents. Read once all threads have been joined: Relaxed.
-static DAMAGED: AtomicU64 = AtomicU64::new(0);
-
-pub fn damaged(blocks: u64) {
-    DAMAGED.fetch_add(blocks, Relaxed);
 }
 
 impl Bench {
     pub fn new(alloc: &'static RawAllocator, series: Series) -> Self {
         // The optimiser must not learn which allocator it is where only one is linked in.
         let alloc = std::hint::black_box(alloc);
-        Self { alloc, series, started_ns: 0, run: Run::default() }
+        Self { alloc, series, run: Run::default() }
     }
 
     /// Whether the workload's preparatory pass runs before the clock: in every series but the cold one.
@@ -42,7 +35,7 @@ impl Bench {
     /// Tells the allocator what is coming and notes what is resident. Called once the bookkeeping is resident and before the
     /// first allocation.
     pub fn begin(&mut self, slots: usize, max_size: usize) -> Result<&'static RawAllocator, String> {
-        self.alloc.prepare(Extent { slots, max_size })?;
+        self.alloc.prepare(slots, max_size)?;
         self.start()?;
         Ok(self.alloc)
     }
@@ -54,7 +47,6 @@ impl Bench {
             age::age(self.alloc, 0, 1)?;
             forget_peak();
         }
-        self.started_ns = now_ns();
         Ok(())
     }
 
@@ -65,19 +57,21 @@ impl Bench {
         self.note(gate);
     }
 
-    /// The timed part on `threads` threads. Each prepares itself, then calls [`Gate::timed`] exactly once; the clock runs
-    /// from the moment all are ready until the last one is through. A single thread is the main thread: libraries take short
-    /// cuts in a process that never had a second one. In the aged series each of several threads ages its own heap first.
-    pub fn timed_threads(&mut self, threads: usize, body: impl Fn(usize, &Gate) + Sync) {
-        if threads == 1 {
+    /// The timed part on a thread for each of these states. Each prepares itself, then calls [`Gate::timed`] exactly once; the
+    /// clock runs from the moment all are ready until the last one is through. A single thread is the main thread: libraries
+    /// take short cuts in a process that never had a second one. In the aged series each of several threads ages its own heap
+    /// first.
+    pub fn timed_threads<S: Send>(&mut self, states: &mut [S], body: impl Fn(usize, &mut S, &Gate) + Sync) {
+        let threads = states.len();
+        if let [state] = states {
             let gate = Gate::default();
-            body(0, &gate);
+            body(0, state, &gate);
             return self.note(gate);
         }
         let gate = Gate { barrier: Some(Barrier::new(threads + 1)), ..Gate::default() };
         let (alloc, aged) = (self.alloc, self.series == Series::Aged);
         std::thread::scope(|scope| {
-            for thread in 0..threads {
+            for (thread, state) in states.iter_mut().enumerate() {
                 let (gate, body) = (&gate, &body);
                 scope.spawn(move || {
                     if aged && let Err(e) = age::age(alloc, thread + 1, threads) {
@@ -85,7 +79,7 @@ impl Bench {
                         eprintln!("{e}");
                         std::process::exit(3);
                     }
-                    body(thread, gate)
+                    body(thread, state, gate)
                 });
             }
             gate.meet();
@@ -104,16 +98,6 @@ impl Bench {
             gate.start.store(spawned, Relaxed);
         }
         self.note(gate);
-    }
-
-    pub fn note_memory(&mut self, moments: &[MemoryMoment]) {
-        for m in moments {
-            self.run.memory.push(MemoryPoint {
-                secs: (m.at_ns - self.started_ns) as f64 / 1e9,
-                live_kib: m.live_bytes as u64 >> 10,
-                rss_kib: m.rss_kib.saturating_sub(self.run.rss_start_kib),
-            });
-        }
     }
 
     fn note(&mut self, gate: Gate) {
@@ -137,42 +121,35 @@ impl Bench {
         self.run.minor_faults_timed = faults;
     }
 
-    /// Reads what is resident after so much rest, with no call into the allocator meanwhile.
-    pub fn rest(&mut self, time: Duration) {
-        std::thread::sleep(time);
-        self.run.rss_after_kib = Some(rss_kib());
-    }
-
-    /// To be called once everything is freed: reads what is resident. An error where blocks lost their contents.
-    pub fn finish(&mut self) -> Result<(), String> {
+    /// Reads what is resident. Called by a workload that allocates further, for checks outside the clock; else at its end.
+    pub fn finish(&mut self) {
         self.run.rss_end_kib = rss_kib();
         self.run.max_rss_kib = peak_rss_kib();
-        self.run.aged_kib = age::kept_kib();
-        self.run.failed_allocs = raw::refused();
         let total = Usage::now();
         self.run.minor_faults_total = total.minor;
         self.run.major_faults_total = total.major;
-        match DAMAGED.load(Relaxed) {
-            // The blocks of null go with their slots, whose numbers some workloads change.
-            _ if self.alloc.name() == "null" => Ok(()),
-            0 => Ok(()),
-            n => Err(format!("verification failed: {n} blocks lost their contents")),
-        }
     }
-}
 
-/// What is alive and resident at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct MemoryMoment {
-    at_ns: u64,
-    live_bytes: usize,
-    rss_kib: u64,
-}
+    /// Reads it once more after so many seconds of rest, with no call into the allocator meanwhile.
+    pub fn rest(&mut self, secs: u64) {
+        self.finish();
+        std::thread::sleep(Duration::from_secs(secs));
+        self.run.rss_after_kib = Some(rss_kib());
+    }
 
-impl MemoryMoment {
-    /// This moment; the caller says what it holds. Costs one read of /proc/self/status.
-    pub fn now(live_bytes: usize) -> Self {
-        Self { at_ns: now_ns(), live_bytes, rss_kib: rss_kib() }
+    /// The run; an error where blocks lost their contents.
+    pub fn done(mut self) -> Result<Run, String> {
+        if self.run.max_rss_kib == 0 {
+            self.finish();
+        }
+        let (aged_kib, failed_allocs, latency) = (age::kept_kib(), raw::refused(), latency::found());
+        match all_damaged() {
+            // The blocks of null go with their slots, whose numbers some workloads change.
+            n if n > 0 && self.alloc.name() != "null" => {
+                Err(format!("verification failed: {n} blocks lost their contents or their alignment"))
+            }
+            _ => Ok(Run { aged_kib, failed_allocs, latency, ..self.run }),
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! What the table of workloads says of a workload with its parameters: whether it can be run, what it is called, how much it
-//! does, and the words of a command line that ask for it.
+//! does; and the parameters that the words of a command line ask for.
+
+use serde_json::{Value, json};
 
 use crate::record::Series;
-use crate::spec::{Kind, Param, Spec, Value};
+use crate::spec::{Kind, Spec, shown};
 use crate::table;
 use crate::workload::Workload;
 
 impl Spec {
     pub fn new(workload: &Workload) -> Spec {
-        let params = workload.params.iter().map(|p| (p.key(), Some(p.default()))).collect();
+        let params = workload.params.iter().map(|p| (p.key(), p.default())).collect();
         Spec { workload: workload.name.to_owned(), params }
     }
 
@@ -21,8 +23,9 @@ impl Spec {
     /// With the defaults of whatever is not given.
     pub fn filled(mut self) -> Spec {
         for param in self.row().map_or(&[][..], |r| r.params) {
-            let value = self.params.entry(param.key()).or_default();
-            value.get_or_insert_with(|| param.default());
+            if self.params.get(&param.key()).is_none_or(Value::is_null) {
+                self.params.insert(param.key(), param.default());
+            }
         }
         self
     }
@@ -38,7 +41,7 @@ impl Spec {
                     Some((_, wanted)) => format!("{name}={text}: {wanted}"),
                     None => e,
                 })?;
-                spec.params.insert(param.key(), Some(value));
+                spec.params.insert(param.key(), value);
             }
         }
         let mut places = workload.params.iter().filter(|p| p.place);
@@ -52,7 +55,7 @@ impl Spec {
                 }
                 None => (places.next().ok_or_else(|| format!("{name}: unexpected argument '{word}'"))?, *word),
             };
-            spec.params.insert(param.key(), Some(param.parse(text)?));
+            spec.params.insert(param.key(), param.parse(text)?);
         }
         spec.check().map(|()| spec)
     }
@@ -65,7 +68,7 @@ impl Spec {
     pub fn check(&self) -> Result<(), String> {
         let row = self.row().ok_or_else(|| format!("unknown workload {:?}", self.workload))?;
         for param in row.params {
-            param.parse(&self.value(param.name).to_string())?;
+            param.parse(&self.word(param.name))?;
         }
         if row.params.iter().any(|p| p.name == "max-size") && self.n("min-size") > self.n("max-size") {
             let (low, high) = (self.n("min-size"), self.n("max-size"));
@@ -79,7 +82,7 @@ impl Spec {
         if let Some(row) = self.row() {
             return (row.label)(&self.clone().filled());
         }
-        let all = self.params.iter().filter_map(|(k, v)| Some(format!("{k} {}", v.as_ref()?)));
+        let all = self.params.iter().filter(|p| !p.1.is_null()).map(|(k, v)| format!("{k} {}", shown(v)));
         let text = all.collect::<Vec<_>>().join(", ");
         match text.char_indices().nth(100) {
             Some((end, _)) => format!("{}…", &text[..end]),
@@ -91,10 +94,10 @@ impl Spec {
     pub fn scale(&mut self, share: f64) {
         let Some(param) = self.row().and_then(|r| r.params.iter().find(|p| p.longer)) else { return };
         let value = match param.kind {
-            Kind::Share(_, least, most) => Value::Share((self.share(param.name) * share).clamp(least, most)),
-            _ => Value::Count(((self.n(param.name) as f64 * share).round() as u64).max(1)),
+            Kind::Share(_, least, most) => json!((self.share(param.name) * share).clamp(least, most)),
+            _ => json!(((self.n(param.name) as f64 * share).round() as u64).max(1)),
         };
-        self.params.insert(param.key(), Some(value));
+        self.params.insert(param.key(), value);
     }
 
     /// Roughly the most bytes one run holds.
@@ -110,20 +113,6 @@ impl Spec {
     pub fn takes(&self, allocator: &str, series: Series) -> bool {
         self.row().is_some_and(|r| r.series.contains(&series) && (r.has_floor || allocator != "null"))
     }
-
-    /// The words of a command line that ask for it; defaults are left out where they can be.
-    pub fn command(&self) -> Vec<String> {
-        let mut words = vec![self.workload.clone()];
-        let Some(row) = self.row() else { return words };
-        let places: Vec<&Param> = row.params.iter().filter(|p| p.place).collect();
-        // A place can only be left empty at the end.
-        let last = places.iter().rposition(|p| self.value(p.name) != p.default());
-        words.extend(places.iter().take(last.map_or(0, |i| i + 1)).map(|p| self.value(p.name).to_string()));
-        for param in row.params.iter().filter(|p| !p.place && self.value(p.name) != p.default()) {
-            words.extend([format!("--{}", param.name), self.value(param.name).to_string()]);
-        }
-        words
-    }
 }
 
 #[cfg(test)]
@@ -135,26 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn every_command_gives_back_its_parameters() {
-        let told = [
-            "batch 500 64 4 --order lifo",
-            "batch 500 16 4 --order random --max-size 400 --threads 2",
-            "hand-over 3 100 500 4 --mode ring",
-            "random-mixed 20 256 42 32 64",
-            "producer-consumer --min-size 64 --max-size 64",
-            "program-json 0.5",
-        ];
-        let all = table::WORKLOADS.iter().map(|w| Spec::new(w)).chain(told.map(|l| parse(l).expect(l)));
-        for spec in all {
-            spec.check().unwrap();
-            let words = spec.command();
-            let again = Spec::parse(&words.iter().map(String::as_str).collect::<Vec<_>>(), |_| None).unwrap();
-            assert_eq!(again, spec, "{words:?}");
+    fn words_are_parameters_and_json_gives_them_back() {
+        let spec = parse("batch 500 16 4 --order random --max-size 400").unwrap();
+        let found = (spec.n("blocks"), spec.n("size"), spec.n("rounds"), spec.word("order"), spec.n("max-size"));
+        assert_eq!(found, (500, 16, 4, "random".to_owned(), 400));
+        for spec in table::WORKLOADS.iter().map(|w| Spec::new(w)).chain([spec, parse("program-json 0.5").unwrap()]) {
             let json = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec, "{json}");
         }
-        assert_eq!(parse("pair 48 20000000").unwrap().command(), ["pair"]);
-        assert_eq!(parse("pair 48 5").unwrap().command(), ["pair", "48", "5"]);
     }
 
     #[test]

@@ -3,24 +3,18 @@
 //! The protocol: the order is one JSON argument, the answer one JSON line on stdout and exit code 0; anything else (a
 //! signal, silence, other text) is a failed run to the parent.
 
-use std::time::Duration;
-
 use crate::bench::Bench;
 use crate::one_line;
 use crate::program::{self, Prepare};
 use crate::raw::RawAllocator;
 use crate::record::{Order, Run};
 
-/// Provokes a failure in the child, for the tests of the parent: `crash:NAME`, `hang:NAME` or `garbage:NAME`, where NAME is
-/// the allocator whose children are to fail.
-pub const FAULT_VARIABLE: &str = "HAKMEM_BENCH_FAULT";
-
 pub fn run(alloc: &'static RawAllocator, order: &Order) -> Result<Run, String> {
     let spec = order.spec.clone().filled();
     let row = spec.row().ok_or_else(|| format!("unknown workload {:?}", order.spec.workload))?;
     let mut bench = Bench::new(crate::latency::sampled(alloc), order.series);
     (row.run)(&spec, &mut bench)?;
-    Ok(Run { latency: crate::latency::found(), ..bench.run })
+    bench.done()
 }
 
 /// The whole life of a child whose only argument is the order; `prepare` makes its real programs, where it has any.
@@ -33,7 +27,6 @@ pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
     // A child must not outlive its parent.
     // SAFETY: prctl with these arguments only sets a number.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    provoke_fault(alloc.name());
     let answer = match order.strip_prefix("paths ") {
         Some(order) => crate::workloads::paths::child(alloc, order),
         None => serde_json::from_str(&order)
@@ -51,19 +44,4 @@ pub fn main(alloc: &'static RawAllocator, prepare: Option<Prepare>) -> ! {
 fn give_up(error: &str) -> ! {
     eprintln!("{}", one_line(error));
     std::process::exit(3)
-}
-
-fn provoke_fault(name: &str) {
-    let Ok(wish) = std::env::var(FAULT_VARIABLE) else { return };
-    match wish.split_once(':') {
-        Some(("crash", n)) if n == name => std::process::abort(),
-        Some(("hang", n)) if n == name => loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        },
-        Some(("garbage", n)) if n == name => {
-            println!("not a result");
-            std::process::exit(0);
-        }
-        _ => {}
-    }
 }

@@ -1,14 +1,15 @@
 //! What runs beside an allocator that is measured. An executable per allocator links this crate and nothing else, so that
 //! all of them differ in the allocator alone.
 //!
-//! `raw` is the boundary through which the allocator is called, `workloads` what is done with it, `bench` holds the clock,
-//! `age` fragments the heap before it, `memory` and `rng` are bookkeeping that never asks the allocator under test,
+//! `raw` is the boundary through which the allocator is called, `blocks` what is held of it, `workloads` what is done with it,
+//! `bench` holds the clock, `age` fragments the heap before it, `memory` and `rng` never ask the allocator under test,
 //! `spec` and `record` are the JSON between parent and child, `table` has a row (`workload`) for each workload, `catalog` asks
 //! it, `child` is the life of such a process.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod age;
 pub mod bench;
+pub mod blocks;
 pub mod catalog;
 pub mod child;
 pub mod latency;

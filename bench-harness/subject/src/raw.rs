@@ -10,18 +10,10 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::memory;
+use crate::memory::Mapping;
 
 /// The alignment workloads ask for unless they say otherwise: that of most Rust collections.
 pub const ALIGN: usize = 8;
-
-/// Bounds of what a workload will hold, told to [`RawAllocator::prepare`] before the first allocation.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// Slots are numbered from 0 to one less than this.
-    pub slots: usize,
-    pub max_size: usize,
-}
 
 type Alloc = unsafe fn(usize, usize, usize) -> *mut u8;
 type Dealloc = unsafe fn(*mut u8, usize, usize);
@@ -39,7 +31,7 @@ pub struct Calls {
 #[derive(Debug, Clone, Copy)]
 pub struct RawAllocator {
     name: &'static str,
-    prepare: fn(Extent) -> Result<(), String>,
+    prepare: fn(usize, usize) -> Result<(), String>,
     prewarm: fn(usize) -> usize,
     /// The calls themselves, for those who pass them on.
     pub(crate) calls: Calls,
@@ -59,13 +51,13 @@ impl RawAllocator {
     pub const fn of<S: Subject>() -> Self {
         let calls =
             Calls { alloc: alloc_of::<S>, zeroed: zeroed_of::<S>, dealloc: dealloc_of::<S>, realloc: realloc_of::<S> };
-        Self { name: S::NAME, prepare: |_| Ok(()), prewarm: S::prewarm, calls }
+        Self { name: S::NAME, prepare: |_, _| Ok(()), prewarm: S::prewarm, calls }
     }
 
     /// A table from functions of one's own, for allocators that are no `GlobalAlloc`.
     pub(crate) const fn from_calls(
         name: &'static str,
-        prepare: fn(Extent) -> Result<(), String>,
+        prepare: fn(usize, usize) -> Result<(), String>,
         calls: Calls,
     ) -> Self {
         Self { name, prepare, prewarm: |_| 0, calls }
@@ -75,9 +67,10 @@ impl RawAllocator {
         self.name
     }
 
-    /// Tells the allocator what the workload will hold; only `null` cares.
-    pub fn prepare(&self, extent: Extent) -> Result<(), String> {
-        (self.prepare)(extent)
+    /// Tells the allocator before the first allocation how many slots the workload has, and how large a block is at most; only
+    /// `null` cares.
+    pub fn prepare(&self, slots: usize, max_size: usize) -> Result<(), String> {
+        (self.prepare)(slots, max_size)
     }
 
     /// Takes and populates `n` superslabs; allocators without them answer 0.
@@ -193,11 +186,11 @@ pub static NULL: RawAllocator = RawAllocator::from_calls(
     Calls { alloc: null_alloc, zeroed: null_alloc, dealloc: null_dealloc, realloc: null_realloc },
 );
 
-fn null_prepare(extent: Extent) -> Result<(), String> {
+fn null_prepare(slots: usize, max_size: usize) -> Result<(), String> {
     // Whole cache lines, so that neighbouring slots share none.
-    let stride = extent.max_size.next_multiple_of(64);
-    let bytes = stride.checked_mul(extent.slots.max(1)).ok_or("null: the slots are too large together")?;
-    NULL_BASE.store(memory::map(bytes, false)? as usize, Relaxed);
+    let stride = max_size.next_multiple_of(64);
+    let bytes = stride.checked_mul(slots.max(1)).ok_or("null: the slots are too large together")?;
+    NULL_BASE.store(Mapping::anonymous(bytes, libc::MAP_NORESERVE)?.addr_for_ever(), Relaxed);
     NULL_STRIDE.store(stride, Relaxed);
     Ok(())
 }
@@ -266,25 +259,8 @@ pub(crate) mod tests {
     #[test]
     fn null_gives_each_slot_its_block() {
         let _alone = NULL_IN_USE.lock().unwrap();
-        NULL.prepare(Extent { slots: 3, max_size: 100 }).unwrap();
+        NULL.prepare(3, 100).unwrap();
         let [a, b, c] = [0, 1, 2].map(|slot| NULL.alloc(100, slot) as usize);
         assert_eq!((b - a, c - b, NULL.zeroed(1, 1) as usize), (128, 128, b));
-    }
-
-    #[test]
-    fn every_call_arrives() {
-        let p = COUNTED.alloc_aligned(100, 4096, 0);
-        assert!((p as usize).is_multiple_of(4096));
-        // SAFETY: each block is freed once with what it was allocated with.
-        unsafe {
-            COUNTED.dealloc_aligned(p, 100, 4096);
-            let p = COUNTED.zeroed(100, 0);
-            assert_eq!(p.read(), 0);
-            p.write(7);
-            let q = COUNTED.realloc(p, 100, 100_000);
-            assert_eq!(q.read(), 7);
-            COUNTED.dealloc(q, 100_000);
-        }
-        assert_eq!(CALLS.with(Cell::get), (3, 3, 0));
     }
 }

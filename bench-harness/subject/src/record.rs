@@ -67,13 +67,10 @@ pub struct Run {
     /// KiB that ageing left in use, in the aged series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub aged_kib: u64,
-    /// Memory over time, where the workload follows it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub memory: Vec<MemoryPoint>,
     /// Times of single calls; only in a run that sampled them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<crate::latency::Latency>,
-    /// What the workload holds against its bound; the workload says what it is.
+    /// What the workload notes beside its speed; its row says what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<f64>,
     /// Further figures, of which the workload says what they are: of a program with a preloaded library, what was found in its
@@ -101,17 +98,6 @@ impl Run {
     pub fn left_kib(&self) -> u64 {
         self.rss_after_kib.unwrap_or(self.rss_end_kib)
     }
-}
-
-/// What was alive and what was resident at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct MemoryPoint {
-    /// Seconds since the first allocation.
-    pub secs: f64,
-    /// KiB of the blocks the workload held, as it had asked for them.
-    pub live_kib: u64,
-    /// KiB resident beyond what was resident before the first allocation.
-    pub rss_kib: u64,
 }
 
 fn is_zero(n: &u64) -> bool {

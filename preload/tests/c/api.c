@@ -27,15 +27,15 @@ static long resident(const char *from, size_t len)
 
 static void numbers(void)
 {
-    enum { COUNT = 10000, SIZE = 1000, HUGE_COUNT = 3, HUGE_SIZE = 10 << 20 };
+    enum { COUNT = 10000, SIZE = 1000, LARGE_COUNT = 3, LARGE_SIZE = 10 << 20 };
     struct hakmem_stats before = stats();
     struct mallinfo2 info_before = mallinfo2();
     static char *blocks[COUNT];
-    char *huge[HUGE_COUNT];
+    char *large[LARGE_COUNT];
     for (int i = 0; i < COUNT; i++)
         CHECK((blocks[i] = malloc(SIZE)) != NULL);
-    for (int i = 0; i < HUGE_COUNT; i++)
-        CHECK((huge[i] = malloc(HUGE_SIZE)) != NULL);
+    for (int i = 0; i < LARGE_COUNT; i++)
+        CHECK((large[i] = malloc(LARGE_SIZE)) != NULL);
     struct hakmem_stats full = stats();
     struct mallinfo2 info_full = mallinfo2();
     struct mallinfo small_info = mallinfo();
@@ -43,24 +43,24 @@ static void numbers(void)
     size_t exact = (size_t)COUNT * ((SIZE + 15) / 16 * 16);
     size_t grown = info_full.uordblks - info_before.uordblks;
     CHECK(grown >= exact && grown < exact + 20000);
-    CHECK(info_full.hblks - info_before.hblks == HUGE_COUNT);
-    CHECK(info_full.hblkhd - info_before.hblkhd >= (size_t)HUGE_COUNT * HUGE_SIZE);
+    CHECK(info_full.hblks - info_before.hblks == LARGE_COUNT);
+    CHECK(info_full.hblkhd - info_before.hblkhd >= (size_t)LARGE_COUNT * LARGE_SIZE);
     CHECK(info_full.arena >= info_full.uordblks);
     CHECK(info_full.arena == info_full.uordblks + info_full.fordblks);
     CHECK((size_t)small_info.uordblks == info_full.uordblks && (size_t)small_info.arena == info_full.arena);
-    CHECK(full.live_blocks - before.live_blocks >= COUNT + HUGE_COUNT);
-    CHECK(full.live_blocks - before.live_blocks < COUNT + HUGE_COUNT + 20);
-    CHECK(full.huge_live_blocks - before.huge_live_blocks == HUGE_COUNT);
+    CHECK(full.live_blocks - before.live_blocks >= COUNT + LARGE_COUNT);
+    CHECK(full.live_blocks - before.live_blocks < COUNT + LARGE_COUNT + 20);
+    CHECK(full.large_live_blocks - before.large_live_blocks == LARGE_COUNT);
     CHECK(full.live_bytes == info_full.uordblks + info_full.hblkhd);
     CHECK(full.heaps_live == 1);
     CHECK(full.metadata_bytes > 0 && full.peak_bytes >= full.held_bytes);
-    CHECK(full.held_bytes >= exact + (size_t)HUGE_COUNT * HUGE_SIZE);
+    CHECK(full.held_bytes >= exact + (size_t)LARGE_COUNT * LARGE_SIZE);
     CHECK(full.process_resident_bytes >= 1 << 20 && full.process_peak_bytes >= full.process_resident_bytes);
     CHECK(full.process_page_faults > 0 && full.process_page_faults < UINT64_MAX);
     for (int i = 0; i < COUNT; i++)
         free(blocks[i]);
-    for (int i = 0; i < HUGE_COUNT; i++)
-        free(huge[i]);
+    for (int i = 0; i < LARGE_COUNT; i++)
+        free(large[i]);
     struct mallinfo2 info_after = mallinfo2();
     CHECK(info_after.uordblks <= info_before.uordblks + 20000);
     CHECK(info_after.hblks == info_before.hblks);

@@ -24,9 +24,9 @@ impl Totals {
     fn of(stats: &Stats) -> Totals {
         Totals {
             mapped: stats.superslabs.mapped * SUPERSLAB as u64,
-            live: stats.live_bytes() - stats.huge.live_bytes,
-            large_blocks: stats.huge.live_blocks,
-            large_bytes: stats.huge.live_bytes,
+            live: stats.live_bytes() - stats.large.live_bytes,
+            large_blocks: stats.large.live_blocks,
+            large_bytes: stats.large.live_bytes,
             empty_superslabs: stats.superslabs.retained + stats.superslabs.purged,
             giveable: stats.superslabs.retained * SUPERSLAB as u64,
         }

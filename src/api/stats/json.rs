@@ -28,7 +28,7 @@ impl Stats {
     fn json(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self {
             superslabs,
-            huge,
+            large,
             heaps,
             batches,
             bytes,
@@ -58,11 +58,11 @@ impl Stats {
         )?;
         object(
             out,
-            "huge",
+            "large",
             &[
-                ("live_blocks", huge.live_blocks),
-                ("live_bytes", huge.live_bytes),
-                ("cached_bytes", huge.cached_bytes),
+                ("live_blocks", large.live_blocks),
+                ("live_bytes", large.live_bytes),
+                ("cached_bytes", large.cached_bytes),
             ],
         )?;
         object(out, "heaps", &[("live", heaps.live), ("idle", heaps.idle)])?;

@@ -46,7 +46,7 @@ pub struct Stats {
     /// One entry for each size class, in order of size. The first is always empty.
     pub classes: [ClassStats; CLASSES],
     /// Large blocks: above 1 MiB, each in a mapping of its own.
-    pub huge: HugeStats,
+    pub large: LargeStats,
     /// Heaps, one for each thread that allocates.
     pub heaps: HeapStats,
     /// Blocks freed by threads other than their owner.
@@ -119,12 +119,12 @@ impl ClassStats {
 /// Large blocks.
 ///
 /// ```
-/// let large = hakmem_alloc::stats_quick().huge;
+/// let large = hakmem_alloc::stats_quick().large;
 /// println!("{} blocks above 1 MiB; {} bytes cached", large.live_blocks, large.cached_bytes);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct HugeStats {
+pub struct LargeStats {
     /// Blocks that the program holds.
     pub live_blocks: u64,
     /// Their bytes.
@@ -297,7 +297,7 @@ impl Stats {
         Self {
             superslabs: SuperslabStats::default(),
             classes,
-            huge: HugeStats::default(),
+            large: LargeStats::default(),
             heaps: HeapStats::default(),
             batches: BatchStats::default(),
             bytes: ByteStats::default(),
@@ -337,7 +337,7 @@ impl Stats {
             .iter()
             .map(|class| class.live_blocks)
             .sum::<u64>()
-            + self.huge.live_blocks
+            + self.large.live_blocks
     }
 
     /// Bytes that the program holds, counted in whole blocks, large ones included.
@@ -346,7 +346,7 @@ impl Stats {
     /// println!("{} bytes", hakmem_alloc::stats_quick().live_bytes());
     /// ```
     pub fn live_bytes(&self) -> u64 {
-        self.classes.iter().map(ClassStats::live_bytes).sum::<u64>() + self.huge.live_bytes
+        self.classes.iter().map(ClassStats::live_bytes).sum::<u64>() + self.large.live_bytes
     }
 
     /// Slabs of all classes.

@@ -23,7 +23,7 @@ pub(super) fn sample() -> Stats {
         class.slabs = 1000 + i as u64;
         class.live_blocks = 2000 + i as u64;
     }
-    stats.huge = HugeStats {
+    stats.large = LargeStats {
         live_blocks: 3,
         live_bytes: 5 << 20,
         cached_bytes: 6 << 20,
@@ -121,9 +121,9 @@ fn json_holds_every_number() {
         ("/superslabs/retained", 20),
         ("/superslabs/purged", 10),
         ("/superslabs/pools", 4),
-        ("/huge/live_blocks", 3),
-        ("/huge/live_bytes", 5 << 20),
-        ("/huge/cached_bytes", 6 << 20),
+        ("/large/live_blocks", 3),
+        ("/large/live_bytes", 5 << 20),
+        ("/large/cached_bytes", 6 << 20),
         ("/heaps/live", 7),
         ("/heaps/idle", 8),
         ("/batches/posted", 11),

@@ -23,7 +23,7 @@ impl Stats {
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             superslabs,
-            huge,
+            large,
             bytes,
             process,
             ..
@@ -65,13 +65,13 @@ impl Stats {
             "superslabs  {} mapped: {} in use, {} retained, {} purged",
             superslabs.mapped, superslabs.in_use, superslabs.retained, superslabs.purged
         )?;
-        if huge.live_blocks != 0 || huge.cached_bytes != 0 {
+        if large.live_blocks != 0 || large.cached_bytes != 0 {
             writeln!(
                 f,
                 "large       {} blocks, {}; {} cached",
-                huge.live_blocks,
-                Bytes(huge.live_bytes),
-                Bytes(huge.cached_bytes)
+                large.live_blocks,
+                Bytes(large.live_bytes),
+                Bytes(large.cached_bytes)
             )?;
         }
         Ok(())

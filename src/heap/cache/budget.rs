@@ -18,7 +18,7 @@ use crate::base::tuning::heap_cache::{
     SHARED_LEAST, STILL_MS,
 };
 use crate::heap::data::bin::{Bin, bin_limit};
-use crate::heap::data::heap::{Heap, Shared, shared};
+use crate::heap::data::heap::{HeldHeap, Shared};
 use crate::heap::data::registry;
 use crate::heap::data::state::Slack;
 use crate::heap::slabs::holes;
@@ -52,35 +52,22 @@ pub(crate) fn learnt_by_all() -> usize {
 }
 
 /// The heap's slack.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn amount(part: *mut Shared) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe {
-        // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
-        let held = (*part).carved_bytes + (*part).spare_bytes + (*part).empties.held_bytes();
-        held.saturating_sub((*part).out_bytes)
-    }
+pub(crate) fn amount(part: &Shared) -> usize {
+    // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
+    let held = part.carved_bytes + part.stack_bytes + part.empties.held_bytes();
+    held.saturating_sub(part.out_bytes)
 }
 
 /// Tells the account what the stacks hold, and what returned to slabs.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn show(part: *mut Shared) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        account::change(Kind::Stacks, (*part).shown_bytes, (*part).spare_bytes);
-        (*part).shown_bytes = (*part).spare_bytes;
-        holes::show(part);
-    }
+pub(crate) fn show(part: &mut Shared) {
+    account::change(Kind::Stacks, part.shown_bytes, part.stack_bytes);
+    part.shown_bytes = part.stack_bytes;
+    holes::show(part);
 }
 
 /// The slack if all the heap's blocks were free and none had gone home.
-unsafe fn all_free(part: *mut Shared) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe { (*part).carved_bytes.max((*part).spare_bytes) + (*part).empties.held_bytes() }
+fn all_free(part: &Shared) -> usize {
+    part.carved_bytes.max(part.stack_bytes) + part.empties.held_bytes()
 }
 
 /// The least budget: bytes a heap may hold whatever is live and was learnt.
@@ -94,21 +81,16 @@ pub(crate) fn least() -> usize {
 }
 
 /// Bytes that the program has, or that wait in bins, outboxes and inboxes.
-unsafe fn live(part: *mut Shared) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe { (*part).out_bytes.saturating_sub((*part).spare_bytes) }
+fn live(part: &Shared) -> usize {
+    part.out_bytes.saturating_sub(part.stack_bytes)
 }
 
 /// The budget before what was learnt. If there are many heaps, they share the least.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn bound(part: *mut Shared) -> usize {
+pub(crate) fn bound(part: &Shared) -> usize {
     let heaps = registry::count()
         .saturating_sub(registry::idle_count())
         .max(SHARED_FROM);
-    // SAFETY: the caller's promise.
-    let live = unsafe { live(part) };
+    let live = live(part);
     (least() * SHARED_FROM / heaps)
         .max(SHARED_LEAST)
         .max(live / LIVE_SHARE)
@@ -130,181 +112,135 @@ impl Share {
 /// What a class may keep. In a heap over its budget: an eighth of its live blocks, or a few. In a heap that is within it only
 /// by what it learnt: all on the stack, where other threads find them while the heap's own sleeps; in the bin, where they do
 /// not, half as many as are live, so that it runs empty with the class.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn share(heap: *mut Heap, class: usize) -> Share {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        let amount = amount(part);
-        (*part).slack.saw(amount, live(part), all_free(part));
-        let bound = bound(part);
-        if amount <= bound {
-            return Share::ALL;
-        }
-        let live = (*part).out_blocks[class].saturating_sub((*part).spare[class].blocks.into());
-        // A stack holds far less than this, so that clamping changes nothing.
-        let live = u32::try_from(live).unwrap_or(u32::MAX);
-        if amount <= bound + believed(part) {
-            return Share {
-                bin: live / 2,
-                ..Share::ALL
-            };
-        }
-        // Blocks in the bin are no reason to keep as many more, and a few of the largest runs are much.
-        let is_much = size_class::is_run(class) && first_limit(class) == 0;
-        let most = if is_much { 0 } else { FEW };
-        let few = live
-            .saturating_sub(Bin::count(heap, class) as u32)
-            .min(most);
-        let most = (live / LIVE_SHARE as u32).max(few);
-        Share {
-            bin: most,
-            stack: most,
-        }
+pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
+    let amount = amount(heap);
+    let (live, all) = (live(heap), all_free(heap));
+    heap.slack.saw(amount, live, all);
+    let bound = bound(heap);
+    if amount <= bound {
+        return Share::ALL;
+    }
+    let live = heap.out_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
+    // A stack holds far less than this, so that clamping changes nothing.
+    let live = u32::try_from(live).unwrap_or(u32::MAX);
+    if amount <= bound + believed(heap) {
+        return Share {
+            bin: live / 2,
+            ..Share::ALL
+        };
+    }
+    // Blocks in the bin are no reason to keep as many more, and a few of the largest runs are much.
+    let is_much = size_class::is_run(class) && first_limit(class) == 0;
+    let most = if is_much { 0 } else { FEW };
+    // SAFETY: the lock is held. If the bin is another thread's, the count may be off by what that does at the moment.
+    let in_bin = unsafe { Bin::count(heap.heap(), class) } as u32;
+    let few = live.saturating_sub(in_bin).min(most);
+    let most = (live / LIVE_SHARE as u32).max(few);
+    Share {
+        bin: most,
+        stack: most,
     }
 }
 
 /// How much of what was learnt the heap may hold: less if no thread sees time pass.
-unsafe fn believed(part: *mut Shared) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe { account::seen((*part).slack.learnt, 0) }
+fn believed(part: &Shared) -> usize {
+    account::seen(part.slack.learnt, 0)
 }
 
 /// Bytes that the heap may hold beyond its bound, from what it learnt.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn learnt(part: *mut Shared) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { (*part).slack.learnt }
+pub(crate) fn learnt(part: &Shared) -> usize {
+    part.slack.learnt
 }
 
 /// Bytes by which a heap that is mostly empty is over its budget: what other classes than the one at hand keep, in bins too,
 /// pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and 0 if the slack may stay
 /// even if the process never calls again.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn over(part: *mut Shared) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let amount = amount(part);
-        let over = amount.saturating_sub(bound(part) + believed(part));
-        if amount > live(part) && !account::may_stay(amount) {
-            over
-        } else {
-            0
-        }
+pub(crate) fn over(part: &Shared) -> usize {
+    let amount = amount(part);
+    let over = amount.saturating_sub(bound(part) + believed(part));
+    if amount > live(part) && !account::may_stay(amount) {
+        over
+    } else {
+        0
     }
 }
 
 /// Notes that `blocks` of a class were sent home that its limit would have kept.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn cut(part: *mut Shared, class: usize, blocks: u32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let cut = &mut (*part).spare[class].cut;
-        *cut = cut.saturating_add(blocks);
-        (*part).slack.any_cut |= blocks > 0;
-    }
+pub(crate) fn cut(part: &mut Shared, class: usize, blocks: u32) {
+    let cut = &mut part.stacks[class].cut;
+    *cut = cut.saturating_add(blocks);
+    part.slack.any_cut |= blocks > 0;
 }
 
 /// Notes that about `want` blocks of a class come from the slabs: those once sent home for lack of budget were missed.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn missed(part: *mut Shared, class: usize, want: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let cut = &mut (*part).spare[class].cut;
-        let back = (*cut).min(want as u32);
-        if back > 0 && knobs::get().heap_cache_kb.is_none() {
-            *cut -= back;
-            // Cap it at what would have kept every block: a bound slightly too small still returns everything, and sizes that
-            // take turns miss each other's blocks. Half of the bound is left for magazines.
-            let could = (*part).slack.could.max(all_free(part));
-            let most = could.saturating_sub(bound(part) / 2);
-            let slack = &mut (*part).slack;
-            let now = clock::now_ms();
-            let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
-            slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
-            slack.paid_at = now;
-            // Once a program's usage is known to rise and fall, further misses count at once.
-            if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
-                slack.paid = PATIENCE;
-                let room = most.saturating_sub(slack.learnt);
-                let bytes = (back as usize * size_class::size(class)).min(room);
-                if bytes > 0 {
-                    slack.learnt += bytes;
-                    LEARNT.fetch_add(bytes, Relaxed);
-                }
+pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
+    let cut = &mut part.stacks[class].cut;
+    let back = (*cut).min(want as u32);
+    if back > 0 && knobs::get().heap_cache_kb.is_none() {
+        *cut -= back;
+        // Cap it at what would have kept every block: a bound slightly too small still returns everything, and sizes that
+        // take turns miss each other's blocks. Half of the bound is left for magazines.
+        let could = part.slack.could.max(all_free(part));
+        let most = could.saturating_sub(bound(part) / 2);
+        let slack = &mut part.slack;
+        let now = clock::now_ms();
+        let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
+        slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
+        slack.paid_at = now;
+        // Once a program's usage is known to rise and fall, further misses count at once.
+        if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
+            slack.paid = PATIENCE;
+            let room = most.saturating_sub(slack.learnt);
+            let bytes = (back as usize * size_class::size(class)).min(room);
+            if bytes > 0 {
+                slack.learnt += bytes;
+                LEARNT.fetch_add(bytes, Relaxed);
             }
         }
     }
 }
 
 /// Lowers what was learnt by `bytes` that were not needed since the last look.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn unneeded(part: *mut Shared, bytes: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let slack = &mut (*part).slack;
-        set(slack, slack.learnt.saturating_sub(bytes));
-    }
+pub(crate) fn unneeded(part: &mut Shared, bytes: usize) {
+    let slack = &mut part.slack;
+    set(slack, slack.learnt.saturating_sub(bytes));
 }
 
 /// Ends a look: halves what was learnt if none of it was needed.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn looked(part: *mut Shared) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if (*part).slack.any_cut {
-            // What went home long ago would hardly have stayed until now.
-            (*part).slack.any_cut = halve_cuts(part);
-        }
-        let slack = &mut (*part).slack;
-        let mut left = slack.learnt;
-        if slack.most <= bound(part) {
-            left = if left > LEAST { left / 2 } else { 0 };
-        }
-        (slack.most, slack.could) = (amount(part), all_free(part));
-        (slack.peak, slack.trough) = (live(part), live(part));
-        set(slack, left);
+pub(crate) fn looked(part: &mut Shared) {
+    if part.slack.any_cut {
+        // What went home long ago would hardly have stayed until now.
+        part.slack.any_cut = halve_cuts(part);
     }
+    let bound = bound(part);
+    let (amount, all, live) = (amount(part), all_free(part), live(part));
+    let slack = &mut part.slack;
+    let mut left = slack.learnt;
+    if slack.most <= bound {
+        left = if left > LEAST { left / 2 } else { 0 };
+    }
+    (slack.most, slack.could) = (amount, all);
+    (slack.peak, slack.trough) = (live, live);
+    set(slack, left);
 }
 
 /// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or nothing it kept is left.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn forget(part: *mut Shared) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let slack = &mut (*part).slack;
-        set(slack, 0);
-        (slack.most, slack.could, slack.peak) = (0, 0, 0);
-        (slack.trough, slack.paid) = (0, 0);
-        if core::mem::take(&mut slack.any_cut) {
-            (*part).spare.iter_mut().for_each(|spare| spare.cut = 0);
-        }
+pub(crate) fn forget(part: &mut Shared) {
+    let slack = &mut part.slack;
+    set(slack, 0);
+    (slack.most, slack.could, slack.peak) = (0, 0, 0);
+    (slack.trough, slack.paid) = (0, 0);
+    if core::mem::take(&mut slack.any_cut) {
+        part.stacks.iter_mut().for_each(|stack| stack.cut = 0);
     }
 }
 
 /// Halves every `cut`. Returns whether any is left.
-unsafe fn halve_cuts(part: *mut Shared) -> bool {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    let spares = unsafe { &mut (*part).spare };
-    spares.iter_mut().fold(false, |any, spare| {
-        spare.cut /= 2;
-        any || spare.cut > 0
+fn halve_cuts(part: &mut Shared) -> bool {
+    let stacks = &mut part.stacks;
+    stacks.iter_mut().fold(false, |any, stack| {
+        stack.cut /= 2;
+        any || stack.cut > 0
     })
 }
 
@@ -317,19 +253,13 @@ fn set(slack: &mut Slack, learnt: usize) {
 }
 
 /// Whether the heap's thread took no slow path for a while, as far as earlier calls saw.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn is_still(part: *mut Shared, now: u64) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let slack = &mut (*part).slack;
-        if slack.seen != (*part).slow_ops {
-            (slack.seen, slack.seen_ms) = ((*part).slow_ops, now);
-            return false;
-        }
-        now.saturating_sub(slack.seen_ms) >= STILL_MS
+pub(crate) fn is_still(part: &mut Shared, now: u64) -> bool {
+    let slack = &mut part.slack;
+    if slack.seen != part.slow_ops {
+        (slack.seen, slack.seen_ms) = (part.slow_ops, now);
+        return false;
     }
+    now.saturating_sub(slack.seen_ms) >= STILL_MS
 }
 
 /// What the limit of the class's stack begins with, and does not fall below.

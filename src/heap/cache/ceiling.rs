@@ -6,7 +6,8 @@
 
 use crate::base::account;
 use crate::heap::cache::{budget, reclaim};
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::tls;
 use crate::{large, pool};
 
@@ -26,27 +27,25 @@ fn reclaim(asked: usize) {
     if left > 0 {
         left = left.saturating_sub(pool::reclaim(left));
     }
-    let heap = tls::current();
-    if left > 0 && !heap.is_null() {
-        // SAFETY: the calling thread's heap, and no lock is held.
-        unsafe { empty_stacks(heap, left) };
-        reclaim::others_make_room(heap, left);
+    let mut errands = Errands::NONE;
+    if let Some(heap) = tls::current().filter(|_| left > 0) {
+        // SAFETY: the calling thread's heap.
+        errands.add(unsafe { empty_stacks(heap, left) });
+        errands.add(reclaim::others_make_room(heap, left));
         left = left.saturating_sub(pool::reclaim(left));
     }
     account::reclaimed(asked, asked - left);
+    errands.run();
 }
 
 /// Has the heap's stacks make room of `bytes`.
 ///
 /// # Safety
-/// The heap is the calling thread's, and no lock is held.
-unsafe fn empty_stacks(heap: *mut Heap, bytes: usize) {
+/// The heap is the calling thread's.
+unsafe fn empty_stacks(heap: HeapRef, bytes: usize) -> Errands {
+    let mut held = heap.lock();
     // SAFETY: the caller's promise.
-    unsafe {
-        let _guard = lock(heap);
-        reclaim::make_room(heap, 0, bytes);
-        // The caller purges what came home, so the pool's bound can wait.
-        (*shared(heap)).over_bound = false;
-        budget::show(shared(heap));
-    }
+    unsafe { reclaim::make_room(&mut held, 0, bytes) };
+    budget::show(&mut held);
+    held.unlock()
 }

@@ -10,7 +10,7 @@ use crate::base::size_class;
 use crate::heap::cache::budget::first_limit;
 use crate::heap::cache::{budget, stack};
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, Spare, shared};
+use crate::heap::data::heap::HeldHeap;
 use crate::heap::data::state::Out;
 use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
@@ -22,77 +22,66 @@ pub(crate) const AT_ONCE: u32 = 1 << 14;
 const CLASS_MOST: usize = 64 << 20;
 
 /// Takes a batch off the stack, or up to `most` blocks from magazines, and sends them home. Returns how many.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn send_home(
-    heap: *mut Heap,
-    class: usize,
-    most: u32,
-    sorter: &mut Sorter,
-) -> u32 {
-    // SAFETY: the caller holds the lock. Nothing that happens to the blocks uses this heap's scratch: other heaps open batches in
+pub(crate) fn send_home(heap: &mut HeldHeap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
+    // SAFETY: there is room. Nothing that happens to the blocks uses this heap's scratch: other heaps open batches in
     // their own.
     unsafe {
-        let first = (*shared(heap)).scratch.first();
+        let first = heap.scratch();
         let count = stack::take(heap, class, first, (most as usize).min(batch::MOST));
         open::blocks(heap, first, count, class, sorter);
         count as u32
     }
 }
 
+/// Sends a batch home of what the stack holds beyond `keep` blocks, and counts it as returned. Returns how many went.
+pub(crate) fn send_surplus(
+    heap: &mut HeldHeap,
+    class: usize,
+    keep: u32,
+    sorter: &mut Sorter,
+) -> u32 {
+    let surplus = heap.stacks[class].blocks - keep;
+    let gone = send_home(heap, class, surplus, sorter);
+    let stack = &mut heap.stacks[class];
+    stack.walked = stack.walked.saturating_add(gone);
+    gone
+}
+
 /// Bounds a class whose stack grew through the inbox. [`first_limit`] blocks stay whatever the heap holds: its thread seems to
 /// need blocks, and each message would otherwise go home by itself.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn bound_by_limit(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        let spare = &raw mut (*part).spare[class];
-        let least = first_limit(class);
-        if (*spare).blocks <= least {
-            return;
-        }
-        let share = budget::share(heap, class);
-        let limit = (*spare).limit;
-        let keep = limit.min(share.stack).max(least);
-        let before = (*spare).blocks.min(limit);
-        let until = (*spare).blocks.saturating_sub(AT_ONCE);
-        while (*spare).blocks > keep.max(until) {
-            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
-            if gone == 0 {
-                break;
-            }
-            (*spare).walked = (*spare).walked.saturating_add(gone);
-        }
-        if share.stack < limit {
-            budget::cut(part, class, before.saturating_sub((*spare).blocks));
-        }
+pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+    let least = first_limit(class);
+    if heap.stacks[class].blocks <= least {
+        return;
+    }
+    let share = budget::share(heap, class);
+    let limit = heap.stacks[class].limit;
+    let keep = limit.min(share.stack).max(least);
+    let before = heap.stacks[class].blocks.min(limit);
+    let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
+    while heap.stacks[class].blocks > keep.max(until) && send_surplus(heap, class, keep, sorter) > 0
+    {
+    }
+    if share.stack < limit {
+        let gone = before.saturating_sub(heap.stacks[class].blocks);
+        budget::cut(heap, class, gone);
     }
 }
 
 /// Notes that a refill needs `want` blocks from the slabs. Blocks of the class sent home before were missed: it may keep more.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
-    // SAFETY: the caller's promise.
-    let spare = unsafe {
-        budget::missed(shared(heap), class, want);
-        &mut (*shared(heap)).spare[class]
-    };
-    let walked = core::mem::take(&mut spare.walked);
+pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
+    budget::missed(heap, class, want);
+    let stack = &mut heap.stacks[class];
+    let walked = core::mem::take(&mut stack.walked);
     if walked > 0 {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
         // A run of any size may be kept once it was missed.
         let least = u32::from(size_class::is_run(class));
-        spare.limit = spare
+        stack.limit = stack
             .limit
             .saturating_add(walked)
-            .min(spare.limit.max(least).saturating_mul(64))
-            .max(spare.limit.saturating_mul(4))
+            .min(stack.limit.max(least).saturating_mul(64))
+            .max(stack.limit.saturating_mul(4))
             .max(first_limit(class))
             .min(most);
     }
@@ -102,62 +91,53 @@ pub(crate) unsafe fn missed(heap: *mut Heap, class: usize, want: usize) {
 /// leaves.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and is its thread.
-pub(crate) unsafe fn bound_bin(heap: *mut Heap, class: usize, most: u32) {
+/// The caller is the heap's thread.
+pub(crate) unsafe fn bound_bin(heap: &mut HeldHeap, class: usize, most: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if Bin::limit(heap, class) <= most as usize {
+        if Bin::limit(heap.heap(), class) <= most as usize {
             return;
         }
-        let count = Bin::count(heap, class);
+        let count = Bin::count(heap.heap(), class);
         if count > most as usize {
-            let keep = match Bin::magazine(heap, class) {
+            let keep = match Bin::magazine(heap.heap(), class) {
                 Some(_) => 0,
                 None => most as usize,
             };
             stack::put_oldest(heap, class, count - keep);
         }
-        if Bin::count(heap, class) == 0 {
+        if Bin::count(heap.heap(), class) == 0 {
             stack::leave_magazine(heap, class, most as usize);
         } else {
-            Bin::set_limit(heap, class, most as usize);
+            Bin::set_limit(heap.heap(), class, most as usize);
         }
     }
 }
 
 /// Sends home everything on the heap's stacks, and gives back its empty magazines.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn flush_all(heap: *mut Heap, sorter: &mut Sorter) {
+pub(crate) fn flush_all(heap: &mut HeldHeap, sorter: &mut Sorter) {
     for class in 1..size_class::CLASSES {
-        // SAFETY: the caller's promise.
-        unsafe { flush(heap, class, sorter) };
+        flush(heap, class, sorter);
     }
-    // SAFETY: the caller's promise.
-    unsafe { stack::give_empties(heap) };
+    stack::give_empties(heap);
 }
 
 /// Sends home the stack of one class.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn flush(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
-    // SAFETY: the caller's promise.
-    unsafe { while send_home(heap, class, u32::MAX, sorter) > 0 {} }
+pub(crate) fn flush(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+    while send_home(heap, class, u32::MAX, sorter) > 0 {}
 }
 
 /// Sends home the stack and the bin of one class.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and is its thread.
-pub(crate) unsafe fn empty(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+/// The caller is the heap's thread.
+pub(crate) unsafe fn empty(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
-        let limit = Bin::limit(heap, class);
+        let limit = Bin::limit(heap.heap(), class);
         bound_bin(heap, class, 0);
         // Later frees of the class should not take the slow path each time.
-        Bin::set_limit(heap, class, limit);
+        Bin::set_limit(heap.heap(), class, limit);
         flush(heap, class, sorter);
     }
 }
@@ -171,47 +151,39 @@ pub(crate) struct Shrunk {
 }
 
 /// Sends home what the stacks did not need for a whole period, about `most` blocks at a time.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut Sorter) -> Shrunk {
+pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorter) -> Shrunk {
     let mut shrunk = Shrunk {
         blocks: 0,
         bytes: 0,
         done: true,
     };
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        for class in core::mem::take(&mut (*part).shrinking).max(1)..size_class::CLASSES {
-            let spare: *mut Spare = &raw mut (*part).spare[class];
-            let mut surplus = (*spare).low.min((*spare).blocks);
-            let mut gone = 0;
-            while surplus > gone && shrunk.blocks + gone < most {
-                match send_home(heap, class, surplus - gone, sorter) {
-                    0 => surplus = 0,
-                    some => gone += some,
-                }
+    for class in core::mem::take(&mut heap.shrinking).max(1)..size_class::CLASSES {
+        let mut surplus = heap.stacks[class].low.min(heap.stacks[class].blocks);
+        let mut gone = 0;
+        while surplus > gone && shrunk.blocks + gone < most {
+            match send_home(heap, class, surplus - gone, sorter) {
+                0 => surplus = 0,
+                some => gone += some,
             }
-            if gone > 0 {
-                let limit = (*spare).limit.saturating_sub(gone);
-                (*spare).limit = limit.max(first_limit(class));
-            }
-            shrunk.blocks += gone;
-            shrunk.bytes += gone as usize * size_class::size(class);
-            if surplus > gone {
-                (*spare).low = (surplus - gone).min((*spare).blocks);
-                (*part).shrinking = class;
-                shrunk.done = false;
-                break;
-            }
-            (*spare).low = (*spare).blocks;
         }
-        budget::unneeded(part, shrunk.bytes);
-        if shrunk.done {
-            budget::looked(part);
-            stack::shrink_empties(heap);
+        if gone > 0 {
+            let limit = heap.stacks[class].limit.saturating_sub(gone);
+            heap.stacks[class].limit = limit.max(first_limit(class));
         }
+        shrunk.blocks += gone;
+        shrunk.bytes += gone as usize * size_class::size(class);
+        if surplus > gone {
+            heap.stacks[class].low = (surplus - gone).min(heap.stacks[class].blocks);
+            heap.shrinking = class;
+            shrunk.done = false;
+            break;
+        }
+        heap.stacks[class].low = heap.stacks[class].blocks;
+    }
+    budget::unneeded(heap, shrunk.bytes);
+    if shrunk.done {
+        budget::looked(heap);
+        stack::shrink_empties(heap);
     }
     shrunk
 }
@@ -219,14 +191,14 @@ pub(crate) unsafe fn shrink_unneeded(heap: *mut Heap, most: u32, sorter: &mut So
 /// Sends home the heap's bins, and its outboxes.
 ///
 /// # Safety
-/// `heap`'s thread gives it up (or is gone), and the caller holds its lock.
-pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
+/// `heap`'s thread gives it up, or is gone.
+pub(crate) unsafe fn flush_private(heap: &mut HeldHeap, sorter: &mut Sorter) {
     for class in 1..crate::base::size_class::CLASSES {
         // SAFETY: nobody else uses the private part.
         unsafe {
             flush_bin(heap, class, sorter);
-            if (*heap).gathered.has(class) {
-                let (gathered, count) = Out::take(heap, class);
+            if heap.heap().gathered.has(class) {
+                let (gathered, count) = Out::take(heap.heap(), class);
                 open::blocks(heap, gathered, count, class, sorter);
             }
         }
@@ -237,12 +209,12 @@ pub(crate) unsafe fn flush_private(heap: *mut Heap, sorter: &mut Sorter) {
 ///
 /// # Safety
 /// As for [`flush_private`].
-pub(crate) unsafe fn flush_bin(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
+pub(crate) unsafe fn flush_bin(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     // SAFETY: nobody else uses the bin.
     unsafe {
-        let count = Bin::count(heap, class);
-        Bin::set_count(heap, class, 0);
-        open::blocks(heap, Bin::first(heap, class), count, class, sorter);
+        let count = Bin::count(heap.heap(), class);
+        Bin::set_count(heap.heap(), class, 0);
+        open::blocks(heap, Bin::first(heap.heap(), class), count, class, sorter);
         stack::leave_magazine(heap, class, 0);
     }
 }

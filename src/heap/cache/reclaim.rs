@@ -7,37 +7,35 @@ use crate::base::units::SLOT;
 use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, Shared, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::{HeapRef, HeldHeap, Shared};
 use crate::heap::data::registry;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::os::clock;
-use crate::pool;
 use core::sync::atomic::AtomicUsize;
 
 /// Bytes on the stack of a class.
-unsafe fn kept(part: *mut Shared, class: usize) -> usize {
-    // SAFETY: the caller holds the lock of the heap `part` belongs to.
-    unsafe { (*part).spare[class].blocks as usize * size_class::size(class) }
+fn kept(part: &Shared, class: usize) -> usize {
+    part.stacks[class].blocks as usize * size_class::size(class)
 }
 
 /// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
-unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
-    // SAFETY: the caller is the heap's thread and holds its lock.
+unsafe fn held_by(heap: &mut HeldHeap, class: usize) -> usize {
+    // SAFETY: the caller is the heap's thread.
     unsafe {
-        let part = shared(heap);
-        let kept = kept(part, class);
-        if (*part).slab_count[class] <= 1 {
+        let kept = kept(heap, class);
+        if heap.slab_count[class] <= 1 {
             return kept;
         }
-        let free = (*part).spare[class].blocks + Bin::count(heap, class) as u32;
-        if free == 0 || (*heap).mixed.has(class) {
+        let free = heap.stacks[class].blocks + Bin::count(heap.heap(), class) as u32;
+        if free == 0 || heap.heap().mixed.has(class) {
             // Some may be foreign, and what those pin is not known here.
             return kept;
         }
-        let live = (*part).out_blocks[class].saturating_sub(free.into());
+        let live = heap.out_blocks[class].saturating_sub(free.into());
         // One slab is little to hold for a class that is in use at all.
-        let slabs = u64::from((*part).slab_count[class]).saturating_sub(live.max(1));
+        let slabs = u64::from(heap.slab_count[class]).saturating_sub(live.max(1));
         kept.max(slabs as usize * size_class::slots(class) * SLOT)
     }
 }
@@ -46,14 +44,13 @@ unsafe fn held_by(heap: *mut Heap, class: usize) -> usize {
 /// other classes give up what they keep, the one that keeps most first.
 ///
 /// # Safety
-/// The caller is the heap's thread and holds its lock.
-pub(crate) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
+/// The caller is the heap's thread.
+pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: usize, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let part = shared(heap);
         let mut sorter = Sorter::new(heap, true);
         let mut left = bytes;
-        while left > 0 && amount(part) > bound(part) {
+        while left > 0 && amount(heap) > bound(heap) {
             let Some((_, most)) = (1..CLASSES)
                 .filter(|&other| other != class)
                 .map(|other| (held_by(heap, other), other))
@@ -62,16 +59,16 @@ pub(crate) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
             else {
                 break;
             };
-            while left > 0 && kept(part, most) >= SLOT {
+            while left > 0 && kept(heap, most) >= SLOT {
                 let gone = flush::send_home(heap, most, u32::MAX, &mut sorter);
                 left = left.saturating_sub(gone as usize * size_class::size(most));
             }
-            if kept(part, most) < SLOT {
+            if kept(heap, most) < SLOT {
                 // In whatever order they were freed: the few that are left may lie in all of the slabs.
                 flush::empty(heap, most, &mut sorter);
             }
         }
-        drain::post_all(&mut sorter);
+        drain::post_all(heap, &mut sorter);
     }
 }
 
@@ -79,59 +76,47 @@ pub(crate) unsafe fn make_room(heap: *mut Heap, class: usize, bytes: usize) {
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes room of `bytes` for a heap that grows: another that keeps blocks because of what it learnt, and whose thread does
-/// nothing meanwhile, sends so many home. So a pool of threads that take turns does not hold what each of them needs. No lock may
-/// be held.
-pub(crate) fn others_make_room(heap: *mut Heap, bytes: usize) {
+/// nothing meanwhile, sends so many home. So a pool of threads that take turns does not hold what each of them needs.
+pub(crate) fn others_make_room(heap: HeapRef, bytes: usize) -> Errands {
+    let mut errands = Errands::NONE;
     if learnt_by_all() == 0 {
-        return;
+        return errands;
     }
     let now = clock::now_ms();
-    for other in registry::in_turn(&TURN, OTHERS) {
-        if other == heap {
-            continue;
-        }
-        // SAFETY: heaps live for ever; no lock is held.
-        let (sheds, over) = unsafe { shed_if_still(other, bytes, now) };
-        if over {
-            pool::trim();
-        }
-        if sheds {
+    for other in registry::in_turn(&TURN, OTHERS).filter(|&other| other != heap) {
+        if shed_if_still(other, bytes, now, &mut errands) {
             break;
         }
     }
+    errands
 }
 
 /// Sends `bytes` home from the stacks of a heap that has learnt something and whose thread took no slow path for a while. Returns
-/// whether it is such a heap, and whether the pool then holds too much.
-unsafe fn shed_if_still(heap: *mut Heap, bytes: usize, now: u64) -> (bool, bool) {
-    // SAFETY: the caller's promise. Another's stacks are under its lock; its bins are left alone.
-    unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return (false, false);
-        };
-        let part = shared(heap);
-        let sheds = learnt(part) > 0 && is_still(part, now);
-        if sheds {
-            let mut sorter = Sorter::new(heap, false);
-            let mut left = bytes;
-            while left > 0 && (*part).spare_bytes > 0 {
-                let most = (1..CLASSES)
-                    .max_by_key(|&class| kept(part, class))
-                    .unwrap_or(1);
-                let gone = flush::send_home(heap, most, u32::MAX, &mut sorter);
-                left = left.saturating_sub(gone as usize * size_class::size(most));
-            }
-            sorter.post_all();
-            if (*part).spare_bytes == 0 {
-                forget(part);
-            }
+/// whether it is such a heap.
+fn shed_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -> bool {
+    // Another's stacks are under its lock; its bins are left alone.
+    let Some(mut held) = heap.try_lock() else {
+        return false;
+    };
+    let sheds = learnt(&held) > 0 && is_still(&mut held, now);
+    if sheds {
+        let mut sorter = Sorter::new(&held, false);
+        let mut left = bytes;
+        while left > 0 && held.stack_bytes > 0 {
+            let most = (1..CLASSES)
+                .max_by_key(|&class| kept(&held, class))
+                .unwrap_or(1);
+            let gone = flush::send_home(&mut held, most, u32::MAX, &mut sorter);
+            left = left.saturating_sub(gone as usize * size_class::size(most));
         }
-        budget::show(part);
-        let over = core::mem::take(&mut (*part).over_bound);
-        drop(guard);
-        drain::look_again(heap);
-        (sheds, over)
+        sorter.post_all(&mut held);
+        if held.stack_bytes == 0 {
+            forget(&mut held);
+        }
     }
+    budget::show(&mut held);
+    errands.add(drain::release(held));
+    sheds
 }
 
 /// For want of memory: if any heap keeps more because of what it learnt, sends home what the stacks of all heaps hold whose locks
@@ -141,21 +126,18 @@ pub(crate) fn give_up() -> bool {
     if learnt_by_all() == 0 {
         return false;
     }
+    let mut errands = Errands::NONE;
     for heap in registry::all() {
-        // SAFETY: heaps live for ever, and their stacks are under their locks.
-        unsafe {
-            let Some(guard) = (*heap).lock.try_lock() else {
-                continue;
-            };
-            let mut sorter = Sorter::new(heap, false);
-            flush::flush_all(heap, &mut sorter);
-            sorter.post_all();
-            forget(shared(heap));
-            budget::show(shared(heap));
-            drop(guard);
-            drain::look_again(heap);
-        }
+        let Some(mut held) = heap.try_lock() else {
+            continue;
+        };
+        let mut sorter = Sorter::new(&held, false);
+        flush::flush_all(&mut held, &mut sorter);
+        sorter.post_all(&mut held);
+        forget(&mut held);
+        budget::show(&mut held);
+        errands.add(drain::release(held));
     }
-    drain::catch_up();
+    errands.run();
     true
 }

@@ -7,7 +7,7 @@
 //! that takes many in a row does not wait for each to be read, and a block written long ago is not fetched again to be freed.
 
 use crate::base::size_class::{self, CLASSES, SIZES};
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{NULLS, StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
@@ -99,31 +99,31 @@ impl Bin {
     /// # Safety
     /// The bin is the calling thread's, or the caller holds the heap's lock: this changes only under it.
     #[inline(always)]
-    unsafe fn bottom(heap: *mut Heap, class: usize) -> *mut *mut Block {
+    unsafe fn bottom(heap: HeapRef, class: usize) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { (*heap).bottoms[class] }
+        unsafe { (*heap.ptr()).bottoms[class] }
     }
 
     /// [`Bin::bottom`] of a bin in no magazine.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    unsafe fn own(heap: *mut Heap, class: usize) -> *mut *mut Block {
+    unsafe fn own(heap: HeapRef, class: usize) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { or_nothing((*heap).places[class]) }
+        unsafe { or_nothing((*heap.ptr()).places[class]) }
     }
 
     /// Makes every bin of a new heap an empty one. They have no places yet.
     ///
     /// # Safety
     /// `heap` is zeroed memory that nobody else knows of.
-    pub(crate) unsafe fn init_all(heap: *mut Heap) {
+    pub(crate) unsafe fn init_all(heap: HeapRef) {
         let top = or_nothing(ptr::null_mut());
         for class in 0..CLASSES {
             // SAFETY: the caller's promise.
             unsafe {
-                (*heap).bottoms[class] = top;
-                (*heap).front.bins[class] = Bin { top, end: top };
+                (*heap.ptr()).bottoms[class] = top;
+                (*heap.ptr()).front.bins[class] = Bin { top, end: top };
             }
         }
     }
@@ -133,9 +133,9 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::bottom`].
     #[inline(always)]
-    pub(crate) unsafe fn has_places(heap: *mut Heap, class: usize) -> bool {
+    pub(crate) unsafe fn has_places(heap: HeapRef, class: usize) -> bool {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { (*heap).bottoms[class] != or_nothing(ptr::null_mut()) }
+        unsafe { (*heap.ptr()).bottoms[class] != or_nothing(ptr::null_mut()) }
     }
 
     /// Gives the bin places of its own if it has none. Returns false if memory is refused. New places come with a limit of 0. A
@@ -143,17 +143,17 @@ impl Bin {
     ///
     /// # Safety
     /// The bin is the calling thread's, and the caller holds the heap's lock.
-    pub(crate) unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
+    pub(crate) unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
         // SAFETY: the caller's promises; the places are fresh, zeroed, and as many as `room` says beside those for null.
         unsafe {
             if Bin::has_places(heap, class) {
                 return true;
             }
-            if (*heap).places[class].is_null() {
+            if (*heap.ptr()).places[class].is_null() {
                 let Some(places) = meta::allocate_lines(NULLS + room(class)) else {
                     return false;
                 };
-                (*heap).places[class] = places.as_ptr().cast::<*mut Block>().add(NULLS - 1);
+                (*heap.ptr()).places[class] = places.as_ptr().cast::<*mut Block>().add(NULLS - 1);
             }
             Bin::lay(heap, class, None);
             Bin::set_limit(heap, class, 0);
@@ -165,7 +165,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    pub(crate) unsafe fn magazine(heap: *mut Heap, class: usize) -> Option<*mut Magazine> {
+    pub(crate) unsafe fn magazine(heap: HeapRef, class: usize) -> Option<*mut Magazine> {
         // SAFETY: the caller's promise.
         unsafe {
             let bottom = Bin::bottom(heap, class);
@@ -180,7 +180,7 @@ impl Bin {
     /// The bin is the calling thread's or one whose thread is gone, and the caller holds the heap's lock; the magazine is
     /// the caller's to give, and its blocks, of `class`, as well.
     pub(crate) unsafe fn lay(
-        heap: *mut Heap,
+        heap: HeapRef,
         class: usize,
         magazine: Option<*mut Magazine>,
     ) -> usize {
@@ -193,9 +193,9 @@ impl Bin {
                 }
                 None => (Bin::own(heap, class), 0, Bin::own_room(heap, class)),
             };
-            (*heap).bottoms[class] = bottom;
-            (*heap).rows[class] = 0;
-            let bin = &raw mut (*heap).front.bins[class];
+            (*heap.ptr()).bottoms[class] = bottom;
+            (*heap.ptr()).rows[class] = 0;
+            let bin = &raw mut (*heap.ptr()).front.bins[class];
             Bin::set_top(bin, bottom.add(count));
             (*bin).end = bottom.add(room);
             count
@@ -206,7 +206,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    pub(crate) unsafe fn room(heap: *mut Heap, class: usize) -> usize {
+    pub(crate) unsafe fn room(heap: HeapRef, class: usize) -> usize {
         // SAFETY: the caller's promise.
         match unsafe { Bin::magazine(heap, class) } {
             Some(_) => magazine::ROOM,
@@ -219,9 +219,9 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    unsafe fn own_room(heap: *mut Heap, class: usize) -> usize {
+    unsafe fn own_room(heap: HeapRef, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
-        let has_own = unsafe { !(*heap).places[class].is_null() };
+        let has_own = unsafe { !(*heap.ptr()).places[class].is_null() };
         if has_own { room(class) } else { 0 }
     }
 
@@ -230,10 +230,10 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::bottom`]. Another thread's count may be off by what the bin's thread is doing at the moment.
     #[inline(always)]
-    pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
+    pub(crate) unsafe fn count(heap: HeapRef, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let top = Bin::top(&raw mut (*heap).front.bins[class]);
+            let top = Bin::top(&raw mut (*heap.ptr()).front.bins[class]);
             (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -244,10 +244,10 @@ impl Bin {
     /// # Safety
     /// The bin is the calling thread's, or one whose thread is gone.
     #[inline(always)]
-    pub(crate) unsafe fn limit(heap: *mut Heap, class: usize) -> usize {
+    pub(crate) unsafe fn limit(heap: HeapRef, class: usize) -> usize {
         // SAFETY: both are places of the bin.
         unsafe {
-            (*heap).front.bins[class]
+            (*heap.ptr()).front.bins[class]
                 .end
                 .offset_from_unsigned(Bin::bottom(heap, class))
         }
@@ -257,12 +257,12 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::limit`].
-    pub(crate) unsafe fn set_limit(heap: *mut Heap, class: usize, limit: usize) {
+    pub(crate) unsafe fn set_limit(heap: HeapRef, class: usize, limit: usize) {
         // SAFETY: inside the bin's places.
         unsafe {
             let most = Bin::room(heap, class);
             let limit = limit.max(Bin::count(heap, class)).min(most);
-            (*heap).front.bins[class].end = Bin::bottom(heap, class).add(limit);
+            (*heap.ptr()).front.bins[class].end = Bin::bottom(heap, class).add(limit);
         }
     }
 
@@ -271,7 +271,7 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::limit`].
     #[inline(always)]
-    pub(crate) unsafe fn first(heap: *mut Heap, class: usize) -> *mut *mut Block {
+    pub(crate) unsafe fn first(heap: HeapRef, class: usize) -> *mut *mut Block {
         // SAFETY: inside the bin's places, of which there is one at least.
         unsafe { Bin::bottom(heap, class).add(1) }
     }
@@ -282,18 +282,18 @@ impl Bin {
     /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is
     /// room for.
     #[inline(always)]
-    pub(crate) unsafe fn set_count(heap: *mut Heap, class: usize, count: usize) {
+    pub(crate) unsafe fn set_count(heap: HeapRef, class: usize, count: usize) {
         // SAFETY: the caller's promise.
         debug_assert!(count <= unsafe { Bin::room(heap, class) });
         // SAFETY: a word of a heap whose bin the caller may change.
-        unsafe { (*heap).rows[class] = 0 };
+        unsafe { (*heap.ptr()).rows[class] = 0 };
         // A fork in another thread may freeze this one anywhere. The child must find addresses of the bin's own blocks below
         // the top, and nothing else (rule 13).
         compiler_fence(Ordering::Release);
         // SAFETY: inside the bin's places.
         unsafe {
             let top = Bin::bottom(heap, class).add(count);
-            Bin::set_top(&raw mut (*heap).front.bins[class], top);
+            Bin::set_top(&raw mut (*heap.ptr()).front.bins[class], top);
         }
         compiler_fence(Ordering::Release);
     }
@@ -302,7 +302,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::limit`], as long as the slice is used.
-    pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
+    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: usize) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }
     }

@@ -1,6 +1,6 @@
 //! The heap's data: a front private to its thread, a part under its lock, and the inbox.
 //!
-//! A *spare stack*, or stack, holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
+//! A *stack* holds a heap's free blocks of one class behind its bin (`cache::stack`). A block is *out* if its
 //! slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 
 use crate::base::demand::Epoch;
@@ -11,6 +11,7 @@ use crate::heap::data::attended::Attended;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::class_set::Classes;
 use crate::heap::data::ending::Ending;
+use crate::heap::data::errands::Errands;
 use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
 use crate::heap::data::{holes, stand_in, state};
 use crate::os::lock::{Guard, Lock};
@@ -20,7 +21,9 @@ use crate::slab::inbox::Inbox;
 use crate::slab::magazine::Magazine;
 use crate::slab::slab::Slab;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32};
 
 /// Nobody's id: all ones in a tag's 20 bits for heap ids.
 pub(crate) const NOBODY: u32 = OWNER_MAX;
@@ -61,9 +64,9 @@ impl StandIn {
     }
 }
 
-/// A spare stack. `blocks` counts those in batches and those in magazines.
+/// A stack. `blocks` counts those in batches and those in magazines.
 #[repr(C)]
-pub(crate) struct Spare {
+pub(crate) struct Stack {
     pub(crate) top: Option<Batch>,
     pub(crate) magazine: *mut Magazine,
     pub(crate) blocks: u32,
@@ -78,7 +81,7 @@ pub(crate) struct Spare {
     pub(crate) cut: u32,
 }
 
-/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `spare_bytes`
+/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `stack_bytes`
 /// over its stacks.
 #[repr(C)]
 pub(crate) struct Shared {
@@ -88,15 +91,13 @@ pub(crate) struct Shared {
     /// Bytes of the slabs' blocks that were ever handed out, less those whose OS pages are gone.
     pub(crate) carved_bytes: usize,
     pub(crate) out_bytes: usize,
-    pub(crate) spare_bytes: usize,
-    /// The `spare_bytes` that the account was last told.
+    pub(crate) stack_bytes: usize,
+    /// The `stack_bytes` that the account was last told.
     pub(crate) shown_bytes: usize,
     pub(crate) empties: Empties,
     pub(crate) slack: Slack,
     /// Batches taken from the inbox and not yet opened.
     pub(crate) pending: Option<Batch>,
-    /// The pool retains too much: trim it once no lock is held.
-    pub(crate) over_bound: bool,
     /// Bytes of empty slabs that the heap may still keep; 0 except while its thread ends.
     pub(crate) keep_left: usize,
     /// A listed slab may be empty.
@@ -113,26 +114,19 @@ pub(crate) struct Shared {
     pub(crate) drained: u64,
     /// OS pages of slabs that are going or gone (`slabs::holes`).
     pub(crate) holes: holes::State,
-    /// Whether a `Sorter` has blocks in `rows`.
+    /// Whether a `Sorter` has blocks in the heap's `sorted` rows.
     pub(crate) sorting: bool,
     /// Tables by class follow what every thread touches, the large ones last: a thread with few blocks touches none of those.
     pub(crate) slab_count: [u32; CLASSES],
     /// Blocks that are out, by class.
     pub(crate) out_blocks: [u64; CLASSES],
     pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
-    pub(crate) spare: [Spare; CLASSES],
-    /// The blocks that a `Sorter` has gathered.
-    pub(crate) rows: Rows,
-    /// Room for the addresses of one batch's blocks. It has one user at a time.
-    pub(crate) scratch: Addresses,
+    pub(crate) stacks: [Stack; CLASSES],
 }
 
-/// One heap. It is never unmapped, and its id is never another's (rule 7). Zeroed memory is a valid new heap but for id, tag,
-/// bins and their bottoms.
-#[repr(C, align(128))]
-pub(crate) struct Heap {
-    pub(crate) front: Front,
-    pub(crate) strays: Strays,
+/// What any thread may use: atomics, the lock, and what never changes.
+#[repr(C)]
+pub(crate) struct Public {
     pub(crate) inbox: Inbox,
     pub(crate) lock: Lock,
     pub(crate) state: AtomicU32,
@@ -145,14 +139,23 @@ pub(crate) struct Heap {
     pub(crate) mixed: Classes,
     /// What became of an idle heap's bins (`rest`). A hint to all but the lock's holder.
     pub(crate) rest: AtomicU8,
-    /// The next idle heap; under the registry's lock.
-    pub(crate) next_idle: UnsafeCell<*mut Heap>,
+    /// The next idle heap. It changes under the registry's lock.
+    pub(crate) next_idle: AtomicPtr<Heap>,
     /// The private part may be inconsistent: a fork froze its thread in the middle of a fast path.
     pub(crate) torn: AtomicBool,
     /// Whether the thread may end without another call, and the heap's place in the queue of those, under the registry's lock.
     pub(crate) ending: Ending,
     /// Classes whose last slow path was a free. The thread's alone.
     pub(crate) freeing: Classes,
+}
+
+/// One heap. It is never unmapped, and its id is never another's (rule 7). Zeroed memory is a valid new heap but for id, tag,
+/// bins and their bottoms.
+#[repr(C, align(128))]
+pub(crate) struct Heap {
+    pub(crate) front: Front,
+    pub(crate) strays: Strays,
+    pub(crate) public: Public,
     /// What `slow::watch` may still spend. The thread's alone.
     pub(crate) watch: usize,
     /// Of each bin, how many of its oldest blocks are known to lie in a row (`slow::watch`); 0 if nobody has looked since they
@@ -166,6 +169,10 @@ pub(crate) struct Heap {
     /// Each bin's own places, for the addresses of its blocks; null until the bin first needs them. Under the lock.
     pub(crate) places: [*mut *mut Block; CLASSES],
     pub(crate) shared: UnsafeCell<Shared>,
+    /// The blocks that a `Sorter` has gathered, and what [`HeldHeap::scratch`] leads to. Under the
+    /// lock.
+    pub(crate) sorted: Rows,
+    pub(crate) scratch: Addresses,
     /// The outboxes, and the places of the addresses in them. Last: most threads free no foreign block and never touch them.
     pub(crate) out: [Out; CLASSES],
     pub(crate) out_places: state::OutPlaces,
@@ -190,38 +197,135 @@ pub(crate) fn carve_count(class: usize) -> usize {
 /// What `slow::watch` may spend for one heap, in its units: about 35,000 instructions.
 pub(crate) const WATCHED: usize = 12 << 10;
 
-/// Locks `heap`.
-///
-/// # Safety
-/// `heap` is a heap of the registry (they live as long as the process).
-#[inline]
-pub(crate) unsafe fn lock<'a>(heap: *mut Heap) -> Guard<'a> {
-    // SAFETY: as above.
-    unsafe { (*heap).lock.lock() }
-}
+/// A heap of the registry. Those live as long as the process, so what any thread may use of one ([`Public`]) is safe to reach,
+/// and so is the guarded part through the lock. The private part is reached by [`HeapRef::ptr`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct HeapRef(NonNull<Heap>);
 
-/// The words that settle who opens the heap's inbox.
-///
-/// # Safety
-/// As for [`lock`].
-#[inline]
-pub(crate) unsafe fn attended<'a>(heap: *mut Heap) -> Attended<'a> {
-    // SAFETY: as above.
-    unsafe {
+// SAFETY: what is safe of a heap is so for any thread.
+unsafe impl Send for HeapRef {}
+
+impl HeapRef {
+    /// # Safety
+    /// `heap` is a heap of the registry, or one in the making, which the registry is about to publish.
+    #[inline(always)]
+    pub(crate) unsafe fn of(heap: NonNull<Heap>) -> HeapRef {
+        HeapRef(heap)
+    }
+
+    /// The heap that a front belongs to.
+    ///
+    /// # Safety
+    /// The front is no stand-in.
+    #[inline(always)]
+    pub(crate) unsafe fn of_front(front: *mut Front) -> HeapRef {
+        // SAFETY: a heap begins with its front, and a front is never null.
+        HeapRef(unsafe { NonNull::new_unchecked(front.cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn ptr(self) -> *mut Heap {
+        self.0.as_ptr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn public(self) -> &'static Public {
+        // SAFETY: heaps live for ever, and nobody forms a `&mut Public`.
+        unsafe { &(*self.ptr()).public }
+    }
+
+    /// Locks the heap.
+    #[inline]
+    pub(crate) fn lock(self) -> HeldHeap {
+        // SAFETY: the guard is of this heap's lock.
+        unsafe { HeldHeap::of(self, self.public().lock.lock()) }
+    }
+
+    /// `None` if the lock is held.
+    #[inline]
+    #[must_use]
+    pub(crate) fn try_lock(self) -> Option<HeldHeap> {
+        let guard = self.public().lock.try_lock()?;
+        // SAFETY: the guard is of this heap's lock.
+        Some(unsafe { HeldHeap::of(self, guard) })
+    }
+
+    /// The words that settle who opens the heap's inbox.
+    #[inline]
+    pub(crate) fn attended(self) -> Attended<'static> {
+        let public = self.public();
         Attended {
-            inbox: &(*heap).inbox,
-            lock: &(*heap).lock,
-            state: &(*heap).state,
+            inbox: &public.inbox,
+            lock: &public.lock,
+            state: &public.state,
         }
     }
 }
 
-/// The part under the lock.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-#[inline]
-pub(crate) unsafe fn shared(heap: *mut Heap) -> *mut Shared {
-    // SAFETY: as above.
-    unsafe { (*heap).shared.get() }
+impl Deref for HeapRef {
+    type Target = Public;
+    #[inline(always)]
+    fn deref(&self) -> &Public {
+        self.public()
+    }
+}
+
+/// A heap whose lock the calling thread holds, until this is dropped. It leads to the guarded part. A function that takes two of
+/// them runs under two heaps' locks.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct HeldHeap {
+    heap: HeapRef,
+    guard: Guard<'static>,
+    pub(crate) errands: Errands,
+}
+
+impl HeldHeap {
+    /// # Safety
+    /// The guard is of the heap's lock.
+    #[inline]
+    pub(crate) unsafe fn of(heap: HeapRef, guard: Guard<'static>) -> HeldHeap {
+        HeldHeap {
+            heap,
+            guard,
+            errands: Errands::NONE,
+        }
+    }
+
+    /// Releases the lock. The heap may not be idle: of those, `drain::release` looks into the inbox again.
+    #[inline]
+    pub(crate) fn unlock(self) -> Errands {
+        drop(self.guard);
+        self.errands
+    }
+
+    /// The heap, for what needs no lock, or the lock and more.
+    #[inline]
+    pub(crate) fn heap(&self) -> HeapRef {
+        self.heap
+    }
+
+    /// Room for the addresses of one batch's blocks ([`batch::MOST`](crate::slab::batch::MOST)). It has one user at a time.
+    #[inline]
+    pub(crate) fn scratch(&mut self) -> *mut *mut Block {
+        // SAFETY: a place inside the heap, to which nobody forms a reference.
+        Addresses::first(unsafe { &raw mut (*self.heap.ptr()).scratch })
+    }
+}
+
+impl Deref for HeldHeap {
+    type Target = Shared;
+    #[inline(always)]
+    fn deref(&self) -> &Shared {
+        // SAFETY: the lock is held, so no other thread has access, and `&self` excludes `&mut` through this guard.
+        unsafe { &*(*self.heap.ptr()).shared.get() }
+    }
+}
+
+impl DerefMut for HeldHeap {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Shared {
+        // SAFETY: the lock is held, and `&mut self` makes this the only access through it.
+        unsafe { &mut *(*self.heap.ptr()).shared.get() }
+    }
 }

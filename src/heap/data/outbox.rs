@@ -1,7 +1,7 @@
 //! The outboxes: blocks that a thread frees for one other heap per class, gathered until they are worth a message.
 
 use crate::base::size_class::SIZES;
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::state::{OUT_FIRST, Out, batch_limit};
 use crate::slab::batch::{Batch, Block};
 use core::slice;
@@ -29,10 +29,10 @@ impl Out {
     /// # Safety
     /// `heap` is a heap.
     #[inline(always)]
-    unsafe fn first(heap: *mut Heap, class: usize) -> *mut *mut Block {
+    unsafe fn first(heap: HeapRef, class: usize) -> *mut *mut Block {
         // SAFETY: inside the heap's places.
         unsafe {
-            (&raw mut (*heap).out_places)
+            (&raw mut (*heap.ptr()).out_places)
                 .cast::<*mut Block>()
                 .add(usize::from(OUT_FIRST[class]))
         }
@@ -43,10 +43,10 @@ impl Out {
     /// # Safety
     /// `heap` is a heap. Another thread's count may be off by what the heap's thread is doing at the moment.
     #[inline(always)]
-    pub(crate) unsafe fn count(heap: *mut Heap, class: usize) -> usize {
+    pub(crate) unsafe fn count(heap: HeapRef, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let next = Out::next(&raw mut (*heap).out[class]);
+            let next = Out::next(&raw mut (*heap.ptr()).out[class]);
             (next as usize).saturating_sub(Out::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -56,7 +56,7 @@ impl Out {
     ///
     /// # Safety
     /// `heap` is the calling thread's, which gathers nothing as long as the slice is used.
-    pub(crate) unsafe fn blocks<'a>(heap: *mut Heap, class: usize) -> &'a [*mut Block] {
+    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: usize) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Out::first(heap, class), Out::count(heap, class)) }
     }
@@ -65,9 +65,9 @@ impl Out {
     ///
     /// # Safety
     /// `heap` is the calling thread's.
-    pub(crate) unsafe fn owner(heap: *mut Heap, class: usize) -> Option<u32> {
+    pub(crate) unsafe fn owner(heap: HeapRef, class: usize) -> Option<u32> {
         // SAFETY: the caller's promise.
-        let owner = unsafe { (*heap).out[class].owner };
+        let owner = unsafe { (*heap.ptr()).out[class].owner };
         (owner != 0).then_some(owner)
     }
 
@@ -76,10 +76,10 @@ impl Out {
     /// # Safety
     /// `heap` is the calling thread's; the block, of `class` and `owner`, is free and the caller's to give.
     #[inline(always)]
-    pub(crate) unsafe fn add(heap: *mut Heap, class: usize, block: *mut Block, owner: u32) -> bool {
+    pub(crate) unsafe fn add(heap: HeapRef, class: usize, block: *mut Block, owner: u32) -> bool {
         // SAFETY: `next` is below `last`, which is the last of the class's places.
         unsafe {
-            let out = &raw mut (*heap).out[class];
+            let out = &raw mut (*heap.ptr()).out[class];
             let next = Out::next(out);
             if (*out).owner != owner || next == (*out).last {
                 return false;
@@ -97,14 +97,14 @@ impl Out {
     /// # Safety
     /// As for [`Out::add`], and nothing of another owner was gathered.
     pub(crate) unsafe fn add_end(
-        heap: *mut Heap,
+        heap: HeapRef,
         class: usize,
         block: *mut Block,
         owner: u32,
     ) -> Option<Batch> {
         // SAFETY: `next` is at most `last`; the caller's promises.
         unsafe {
-            let out = &raw mut (*heap).out[class];
+            let out = &raw mut (*heap.ptr()).out[class];
             if (*out).owner == 0 {
                 let first = Out::first(heap, class);
                 (*out).last = first.add(batch_limit(class) - 1);
@@ -128,7 +128,7 @@ impl Out {
     ///
     /// # Safety
     /// `heap` is the calling thread's, or one whose thread is gone.
-    pub(crate) unsafe fn take(heap: *mut Heap, class: usize) -> (*const *mut Block, usize) {
+    pub(crate) unsafe fn take(heap: HeapRef, class: usize) -> (*const *mut Block, usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let count = Out::count(heap, class);
@@ -137,10 +137,10 @@ impl Out {
         }
     }
 
-    unsafe fn clear(heap: *mut Heap, class: usize) {
+    unsafe fn clear(heap: HeapRef, class: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let out = &raw mut (*heap).out[class];
+            let out = &raw mut (*heap.ptr()).out[class];
             Out::set_next(out, Out::first(heap, class));
             (*out).owner = 0;
         }

@@ -2,14 +2,14 @@
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
-use crate::heap::data::heap::{Heap, IDLE, NOBODY, WATCHED};
+use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, WATCHED};
 use crate::heap::data::rest;
 use crate::os::lock::{Lock, Locked};
 use crate::os::thread;
 use crate::slab::directory::Tag;
 use crate::slab::meta;
 use core::mem::offset_of;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// A shelf is short: the first one shares its page with the first heap, which is made right after it.
@@ -31,8 +31,8 @@ static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Two lists of idle heaps, and the queue of heaps whose threads may be gone. `warm` heaps were left with blocks in their bins,
 /// and threads adopt them first. `cold` heaps are the others.
 struct Idle {
-    warm: *mut Heap,
-    cold: *mut Heap,
+    warm: Option<HeapRef>,
+    cold: Option<HeapRef>,
     ending: Queue,
 }
 
@@ -40,53 +40,48 @@ struct Idle {
 unsafe impl Send for Idle {}
 
 impl Idle {
-    /// # Safety
-    /// The heap is idle, and in no list.
-    unsafe fn push(&mut self, heap: *mut Heap) {
-        // SAFETY: the link belongs to the lock around `self`.
-        unsafe {
-            // A heap emptied meanwhile is only adopted sooner than others.
-            let list = if rest::is_warm(heap) {
-                &mut self.warm
-            } else {
-                &mut self.cold
-            };
-            *(*heap).next_idle.get() = *list;
-            *list = heap;
-        }
+    /// Lists a heap, which is idle and in no list.
+    fn push(&mut self, heap: HeapRef) {
+        // A heap emptied meanwhile is only adopted sooner than others.
+        let list = if rest::is_warm(heap) {
+            &mut self.warm
+        } else {
+            &mut self.cold
+        };
+        set_after(heap, *list);
+        *list = Some(heap);
     }
 
     /// As [`Queue::take_gone`]. `None` in a child of `vfork`, to which every thread seems gone.
-    fn take_gone(&mut self, most: usize) -> Option<*mut Heap> {
+    fn take_gone(&mut self, most: usize) -> Option<HeapRef> {
         if !thread::is_of_process() {
             return None;
         }
         let gone = self.ending.take_gone(most, thread::is_gone);
         ENDING.store(self.ending.len(), Ordering::Relaxed);
-        // A queued `Ending` lies in its heap.
-        gone.map(|ending| ending.wrapping_byte_sub(offset_of!(Heap, ending)).cast())
+        gone.map(|ending| {
+            let heap = ending.wrapping_byte_sub(offset_of!(Heap, public.ending));
+            // SAFETY: a queued `Ending` lies in its heap.
+            unsafe { HeapRef::of(NonNull::new_unchecked(heap.cast())) }
+        })
     }
 
     /// Takes the idle heap that was left last, a warm one if there is any.
-    fn pop(&mut self) -> Option<*mut Heap> {
-        let list = if self.warm.is_null() {
+    fn pop(&mut self) -> Option<HeapRef> {
+        let list = if self.warm.is_none() {
             &mut self.cold
         } else {
             &mut self.warm
         };
-        let heap = *list;
-        if heap.is_null() {
-            return None;
-        }
-        // SAFETY: as in `push`.
-        *list = unsafe { *(*heap).next_idle.get() };
+        let heap = (*list)?;
+        *list = after(heap);
         Some(heap)
     }
 }
 
 static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
-    warm: ptr::null_mut(),
-    cold: ptr::null_mut(),
+    warm: None,
+    cold: None,
     ending: Queue::new(),
 });
 /// Length of the queue. A hint, so Relaxed.
@@ -94,23 +89,23 @@ static ENDING: AtomicUsize = AtomicUsize::new(0);
 /// Queued heaps that a thread in need of a heap looks at.
 const LOOKS_AT: usize = 4;
 
-/// The heap of this id; null if there is none.
+/// The heap of this id, if there is one.
 #[inline]
-pub(crate) fn heap(id: u32) -> *mut Heap {
-    let Some(shelf) = SHELVES.get(id as usize / SHELF) else {
-        return ptr::null_mut();
-    };
+pub(crate) fn heap(id: u32) -> Option<HeapRef> {
     // Acquire pairs with the Release in `create`: the shelf and the heap in it are initialised.
-    let shelf = shelf.load(Ordering::Acquire);
+    let shelf = SHELVES.get(id as usize / SHELF)?.load(Ordering::Acquire);
     if shelf.is_null() {
-        return ptr::null_mut();
+        return None;
     }
-    // SAFETY: shelves are never freed.
-    unsafe { (*shelf)[id as usize % SHELF].load(Ordering::Acquire) }
+    // SAFETY: shelves are never freed, and what lies on them are heaps.
+    unsafe {
+        let heap = (*shelf)[id as usize % SHELF].load(Ordering::Acquire);
+        NonNull::new(heap).map(|heap| HeapRef::of(heap))
+    }
 }
 
 /// Takes a heap that no thread has: one whose thread is gone, else an idle one, if there is any.
-pub(crate) fn take_left() -> Option<*mut Heap> {
+pub(crate) fn take_left() -> Option<HeapRef> {
     let mut idle = IDLE_HEAPS.lock();
     let gone = if ENDING.load(Ordering::Relaxed) > 0 {
         idle.take_gone(LOOKS_AT)
@@ -126,20 +121,20 @@ pub(crate) fn take_left() -> Option<*mut Heap> {
 }
 
 /// A new heap. `None` if memory or ids ran out.
-pub(crate) fn make() -> Option<*mut Heap> {
+pub(crate) fn make() -> Option<HeapRef> {
     create(&mut IDLE_HEAPS.lock())
 }
 
 /// Queues `heap`, so that others find out when its thread is gone.
-pub(crate) fn note_ending(heap: *mut Heap) {
+pub(crate) fn note_ending(heap: HeapRef) {
     let mut idle = IDLE_HEAPS.lock();
     // SAFETY: heaps live for ever, and are in no other queue.
-    unsafe { idle.ending.add(&raw mut (*heap).ending) };
+    unsafe { idle.ending.add(&raw mut (*heap.ptr()).public.ending) };
     ENDING.store(idle.ending.len(), Ordering::Relaxed);
 }
 
 /// Takes a heap whose thread is gone. It is the caller's, as the thread left it.
-pub(crate) fn take_gone() -> Option<*mut Heap> {
+pub(crate) fn take_gone() -> Option<HeapRef> {
     let most = ENDING.load(Ordering::Relaxed);
     if most == 0 {
         return None;
@@ -150,18 +145,18 @@ pub(crate) fn take_gone() -> Option<*mut Heap> {
 /// Makes the threadless heap.
 pub(crate) fn create_shared() -> bool {
     let mut idle = IDLE_HEAPS.lock();
-    if !heap(SHARED_ID).is_null() {
+    if heap(SHARED_ID).is_some() {
         return true;
     }
     let Some(heap) = create(&mut idle) else {
         return false;
     };
-    // SAFETY: just made. Idle for ever: its posters drain it.
-    unsafe { (*heap).state.store(IDLE, Ordering::SeqCst) };
+    // Idle for ever: its posters drain it.
+    heap.state.store(IDLE, Ordering::SeqCst);
     true
 }
 
-fn create(_locked: &mut Idle) -> Option<*mut Heap> {
+fn create(_locked: &mut Idle) -> Option<HeapRef> {
     let id = NEXT_ID.load(Ordering::Relaxed);
     if id >= MOST {
         return None;
@@ -173,113 +168,111 @@ fn create(_locked: &mut Idle) -> Option<*mut Heap> {
         // Release pairs with the Acquire in `heap`. Zeroed memory is a shelf of nulls.
         shelf_slot.store(shelf, Ordering::Release);
     }
-    let heap = meta::allocate::<Heap>()?.as_ptr();
+    let heap = meta::allocate::<Heap>()?;
     // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
-    unsafe {
-        (*heap).id = id;
+    let heap = unsafe {
+        let new = heap.as_ptr();
+        (*new).public.id = id;
         // Its first frees are looked at one by one, on the slow path (`slow::watch`).
-        (*heap).front.tag = Tag::of_owner(NOBODY).0;
-        (*heap).watch = WATCHED;
-        Bin::init_all(heap);
-        (*shelf)[id as usize % SHELF].store(heap, Ordering::Release);
-    }
+        (*new).front.tag = Tag::of_owner(NOBODY).0;
+        (*new).watch = WATCHED;
+        Bin::init_all(HeapRef::of(heap));
+        (*shelf)[id as usize % SHELF].store(new, Ordering::Release);
+        HeapRef::of(heap)
+    };
     NEXT_ID.store(id + 1, Ordering::Relaxed);
     Some(heap)
 }
 
-/// Lists an idle heap, where the next thread finds it.
+/// Lists an idle heap, where the next thread finds it. The caller holds no heap's lock.
 ///
 /// # Safety
-/// The heap is idle, its thread gone, and in no list; the caller holds no heap's lock.
-pub(crate) unsafe fn publish_idle(heap: *mut Heap) {
-    let mut idle = IDLE_HEAPS.lock();
-    // SAFETY: the link belongs to this lock.
-    unsafe { idle.push(heap) };
+/// The heap's thread is gone or uses it no more, and it is in no list: else two threads get it.
+pub(crate) unsafe fn publish_idle(heap: HeapRef) {
+    IDLE_HEAPS.lock().push(heap);
     IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Looks at up to `most` cold idle heaps and calls `visit` for those that say they have slabs with room in `class`, until it
 /// returns true. The registry's lock is held meanwhile: the heaps stay idle.
-pub(crate) fn find_idle(
-    class: usize,
-    most: usize,
-    mut visit: impl FnMut(*mut Heap) -> bool,
-) -> bool {
+pub(crate) fn find_idle(class: usize, most: usize, mut visit: impl FnMut(HeapRef) -> bool) -> bool {
     if IDLE_COUNT.load(Ordering::Relaxed) == 0 {
         return false;
     }
     let idle = IDLE_HEAPS.lock();
     let mut at = idle.cold;
-    let mut looked = 0;
-    // SAFETY: linked under this lock.
-    unsafe {
-        while !at.is_null() && looked < most {
-            looked += 1;
-            if (*at).idle_classes.has(class) && visit(at) {
-                return true;
-            }
-            at = *(*at).next_idle.get();
+    for _ in 0..most {
+        let Some(heap) = at else { break };
+        if heap.idle_classes.has(class) && visit(heap) {
+            return true;
         }
+        at = after(heap);
     }
     false
 }
 
 /// Takes the warm idle heap that was left longest ago off its list. The caller publishes it again.
-pub(crate) fn take_oldest_warm() -> Option<*mut Heap> {
+pub(crate) fn take_oldest_warm() -> Option<HeapRef> {
     let mut idle = IDLE_HEAPS.lock();
-    let mut link = &raw mut idle.warm;
-    // SAFETY: linked under this lock.
-    unsafe {
-        if (*link).is_null() {
-            return None;
-        }
-        while !(*(**link).next_idle.get()).is_null() {
-            link = (**link).next_idle.get();
-        }
-        let last = *link;
-        *link = ptr::null_mut();
-        IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
-        Some(last)
+    let (mut before, mut last) = (None, idle.warm?);
+    while let Some(next) = after(last) {
+        (before, last) = (Some(last), next);
+    }
+    link(&mut idle.warm, before, None);
+    IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
+    Some(last)
+}
+
+/// The idle heap listed after this one. The caller holds the registry's lock, which orders the accesses: Relaxed.
+fn after(heap: HeapRef) -> Option<HeapRef> {
+    let next = NonNull::new(heap.next_idle.load(Ordering::Relaxed));
+    // SAFETY: only heaps are listed.
+    next.map(|next| unsafe { HeapRef::of(next) })
+}
+
+fn set_after(heap: HeapRef, next: Option<HeapRef>) {
+    let next = next.map_or(ptr::null_mut(), HeapRef::ptr);
+    heap.next_idle.store(next, Ordering::Relaxed);
+}
+
+/// Has `heap` follow `before` in a list, or begin it.
+fn link(list: &mut Option<HeapRef>, before: Option<HeapRef>, heap: Option<HeapRef>) {
+    match before {
+        Some(before) => set_after(before, heap),
+        None => *list = heap,
     }
 }
 
 /// Fills `places` with idle heaps that keep blocks or slabs, and returns how many it filled. If there are more, it prefers warm
 /// heaps to cold ones, and those left longest ago to others. On the way it moves heaps that were emptied since from the warm list
 /// to the cold one.
-pub(crate) fn keeping(places: &mut [*mut Heap]) -> usize {
+pub(crate) fn keeping(places: &mut [Option<HeapRef>]) -> usize {
     let mut idle = IDLE_HEAPS.lock();
     let mut count = 0;
-    let mut add = |heap: *mut Heap| {
+    let mut add = |heap: HeapRef| {
         // The list begins with the heap left last, so older ones overwrite newer ones.
-        places[count % places.len()] = heap;
+        places[count % places.len()] = Some(heap);
         count += 1;
     };
-    // SAFETY: linked under this lock. The heaps that stay warm stay in order.
-    unsafe {
-        let mut at = idle.cold;
-        while !at.is_null() {
-            if (*at).rest.load(Ordering::Relaxed) == rest::SLABS {
-                add(at);
-            }
-            at = *(*at).next_idle.get();
+    let mut at = idle.cold;
+    while let Some(heap) = at {
+        if heap.rest.load(Ordering::Relaxed) == rest::SLABS {
+            add(heap);
         }
-        let mut at = core::mem::replace(&mut idle.warm, ptr::null_mut());
-        let mut last: *mut Heap = ptr::null_mut();
-        while !at.is_null() {
-            let next = *(*at).next_idle.get();
-            if rest::is_warm(at) {
-                add(at);
-                *(*at).next_idle.get() = ptr::null_mut();
-                if last.is_null() {
-                    idle.warm = at;
-                } else {
-                    *(*last).next_idle.get() = at;
-                }
-                last = at;
-            } else {
-                idle.push(at);
-            }
-            at = next;
+        at = after(heap);
+    }
+    // The heaps that stay warm stay in order.
+    let mut at = idle.warm.take();
+    let mut last = None;
+    while let Some(heap) = at {
+        at = after(heap);
+        if rest::is_warm(heap) {
+            add(heap);
+            set_after(heap, None);
+            link(&mut idle.warm, last, Some(heap));
+            last = Some(heap);
+        } else {
+            idle.push(heap);
         }
     }
     count.min(places.len())
@@ -302,15 +295,13 @@ pub(crate) fn live_count() -> usize {
 }
 
 /// Every heap.
-pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
-    (SHARED_ID..NEXT_ID.load(Ordering::Relaxed))
-        .map(heap)
-        .filter(|heap| !heap.is_null())
+pub(crate) fn all() -> impl Iterator<Item = HeapRef> {
+    (SHARED_ID..NEXT_ID.load(Ordering::Relaxed)).filter_map(heap)
 }
 
 /// `most` heaps, none of them twice. The walk begins with the heap at which the previous one was left, or behind it if that one
 /// came to its end. `turn` is a hint, so Relaxed: two walks at a time may visit the same heaps.
-pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = *mut Heap> {
+pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = HeapRef> {
     let count = count();
     let mut place = turn.load(Ordering::Relaxed);
     let mut left = most.min(count);
@@ -321,7 +312,7 @@ pub(crate) fn in_turn(turn: &AtomicUsize, most: usize) -> impl Iterator<Item = *
         place = place.wrapping_add(1);
         Some(heap)
     });
-    each.filter(|heap| !heap.is_null())
+    each.flatten()
 }
 
 /// For fork: the registry's lock.
@@ -332,20 +323,17 @@ pub(crate) fn fork_lock() -> &'static Lock {
 /// In the child of a fork: makes every heap but `keep` and the threadless one idle.
 ///
 /// # Safety
-/// Only the forking thread exists, and the registry's lock has been reset.
-pub(crate) unsafe fn rebuild_idle(keep: *mut Heap) {
+/// Only the calling thread exists, its heap is `keep`, and the registry's lock has been reset.
+pub(crate) unsafe fn rebuild_idle(keep: Option<HeapRef>) {
     let mut idle = IDLE_HEAPS.lock();
-    (idle.warm, idle.cold) = (ptr::null_mut(), ptr::null_mut());
+    (idle.warm, idle.cold) = (None, None);
     let mut count = 0;
     for heap in all() {
-        // SAFETY: nobody else is left.
-        unsafe {
-            if heap == keep || (*heap).id == SHARED_ID {
-                continue;
-            }
-            (*heap).state.store(IDLE, Ordering::SeqCst);
-            idle.push(heap);
+        if keep == Some(heap) || heap.id == SHARED_ID {
+            continue;
         }
+        heap.state.store(IDLE, Ordering::SeqCst);
+        idle.push(heap);
         count += 1;
     }
     IDLE_COUNT.store(count, Ordering::Relaxed);

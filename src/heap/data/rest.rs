@@ -1,6 +1,6 @@
 //! The values of `Heap::rest`.
 
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::HeapRef;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// An idle heap's bins and stacks are empty, or a thread has the heap.
@@ -13,10 +13,6 @@ pub(crate) const LOOKED: u8 = 2;
 pub(crate) const SLABS: u8 = 3;
 
 /// Whether an idle heap's bins and stacks were left as they are. A hint to all but the holder of its lock.
-///
-/// # Safety
-/// `heap` is a heap.
-pub(crate) unsafe fn is_warm(heap: *mut Heap) -> bool {
-    // SAFETY: heaps live for ever.
-    matches!(unsafe { (*heap).rest.load(Relaxed) }, WHOLE | LOOKED)
+pub(crate) fn is_warm(heap: HeapRef) -> bool {
+    matches!(heap.rest.load(Relaxed), WHOLE | LOOKED)
 }

@@ -69,7 +69,7 @@ pub(crate) struct Slack {
     /// Blocks missed, less those that time has made cheap and those learnt from; and when they were counted, in milliseconds.
     pub(crate) paid: u64,
     pub(crate) paid_at: u64,
-    /// Whether any class's `Spare::cut` is above 0.
+    /// Whether any class's `Stack::cut` is above 0.
     pub(crate) any_cut: bool,
     /// Most slack there could have been since the last look if no block had returned to its slab.
     pub(crate) could: usize,

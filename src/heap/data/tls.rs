@@ -11,9 +11,8 @@
 //!
 //! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
-use crate::heap::data::heap::{Front, Heap, StandIn};
+use crate::heap::data::heap::{Front, HeapRef, StandIn};
 use crate::os::thread;
-use core::ptr;
 
 /// What a thread starts with: every bin is empty and no tag matches, so that the fast paths need no test for it.
 pub(crate) static EMPTY: StandIn = StandIn::new();
@@ -291,12 +290,12 @@ pub(crate) fn may_return_to_free(front: *mut Front) -> bool {
     stage == ENDED + FREES
 }
 
-/// The calling thread's heap; null if it has none.
-pub(crate) fn current() -> *mut Heap {
+/// The calling thread's heap, if it has one.
+pub(crate) fn current() -> Option<HeapRef> {
     let front = get();
     if is_empty(front) || is_dead(front) {
-        ptr::null_mut()
-    } else {
-        front.cast()
+        return None;
     }
+    // SAFETY: neither stand-in.
+    Some(unsafe { HeapRef::of_front(front) })
 }

@@ -14,10 +14,9 @@ pub(super) fn guarded(size: usize, align: usize) -> Option<Fresh> {
     if size == 0 {
         return None;
     }
-    let heap = tls::current();
-    let ptr = if !heap.is_null() {
+    let ptr = if let Some(heap) = tls::current() {
         // SAFETY: the thread's own heap, and the word is its alone.
-        guarded::sample(unsafe { &mut (*heap).until_guarded }, size, align)
+        guarded::sample(unsafe { &mut (*heap.ptr()).until_guarded }, size, align)
     } else if checked::mode() == Mode::All {
         // For all threads, as none has a heap. Threads that come at the same time may count one too few: Relaxed.
         static UNTIL: AtomicU32 = AtomicU32::new(0);

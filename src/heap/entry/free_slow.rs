@@ -5,7 +5,7 @@ use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
 use crate::checked::{self, Mode};
 use crate::guarded;
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::tls;
 use crate::heap::entry::threadless;
 use crate::heap::slow::push::push;
@@ -101,9 +101,9 @@ unsafe fn route(block: *mut Block, tag: Tag) {
             let _errno = ErrnoGuard::new();
             return foreign::post_single(block, tag);
         }
-        let heap = front.cast::<Heap>();
+        let heap = HeapRef::of_front(front);
         watch::look(heap, block, tag);
-        if (*heap).id == tag.owner() {
+        if heap.id == tag.owner() {
             return push(front, block, tag.class() * size_of::<Bin>());
         }
         foreign::free_foreign(heap, block, tag);

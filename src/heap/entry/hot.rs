@@ -6,7 +6,7 @@ use crate::guarded;
 use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
-use crate::heap::data::heap::{Front, Heap, NOBODY};
+use crate::heap::data::heap::{Front, HeapRef, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_large, free_slow};
@@ -17,10 +17,10 @@ use crate::heap::thread::{attach, fork};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::knobs::{self, Config};
 use crate::large;
+use crate::os::clear::clear;
 use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
-use core::ptr;
 
 /// What the layer above wants: its configuration, and calls at two events.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ fn from_anywhere(class: usize) -> Fresh {
         return threadless::alloc(class);
     }
     // SAFETY: neither stand-in, so the front of this thread's own heap.
-    unsafe { refill::refill(front.cast::<Heap>(), class) }
+    unsafe { refill::refill(HeapRef::of_front(front), class) }
 }
 
 /// The first caller's configuration counts; later ones are only compared with it.
@@ -174,7 +174,7 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
         if checked {
             // Once for each thread: none has a heap.
             threadless::thread();
-        } else if tls::current().is_null() {
+        } else if tls::current().is_none() {
             maintain::noticed();
         }
         ceiling::grew();
@@ -215,8 +215,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -
         size
     };
     // SAFETY: the block is ours, and holds `size` bytes.
-    unsafe { ptr::write_bytes(fresh.ptr, 0, dirty) };
-    fresh.ptr
+    unsafe { clear(fresh.ptr, dirty) }
 }
 
 /// Frees a block by its layout.
@@ -299,7 +298,7 @@ unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) -> bool {
         (*front).tag != Tag::of_owner(NOBODY).0
             && (*front).tag != Tag::of_owner(tag.owner()).0
             && DIRECTORY.holds(ptr as usize)
-            && Out::add(front.cast::<Heap>(), class, ptr.cast(), tag.owner())
+            && Out::add(HeapRef::of_front(front), class, ptr.cast(), tag.owner())
     }
 }
 

@@ -2,13 +2,12 @@
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, open};
 use crate::slab::batch::Batch;
 use crate::{checked, guarded};
-use core::sync::atomic::Ordering;
 
 /// Sums over all heaps.
 pub(crate) struct Survey {
@@ -45,27 +44,25 @@ pub(crate) fn survey() -> Survey {
         }
     });
     for heap in registry::all() {
-        // SAFETY: heaps live for ever.
-        unsafe { add(heap, &mut sums) };
+        add(heap, &mut sums);
     }
     sums
 }
 
-unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
-    // SAFETY: heaps live for ever. The guarded part is read under the lock, and of the private part only how full bins and
-    // outboxes are.
+fn add(heap: HeapRef, sums: &mut Survey) {
+    let mut held = heap.lock();
+    for class in 1..CLASSES {
+        sums.slabs[class] += u64::from(held.slab_count[class]);
+        // SAFETY: of the private part only how full bins and outboxes are.
+        let private = unsafe { Bin::count(heap, class) + Out::count(heap, class) };
+        let kept = private as u32 + held.stacks[class].blocks;
+        sums.live[class] += held.out_blocks[class] as i64 - i64::from(kept);
+    }
+    let mut waiting = 0;
+    let mut seen: Option<Batch> = None;
+    // SAFETY: the batches are this function's until they are pending again.
     unsafe {
-        let guard = lock(heap);
-        let part = shared(heap);
-        for class in 1..CLASSES {
-            sums.slabs[class] += u64::from((*part).slab_count[class]);
-            let kept = (Bin::count(heap, class) + Out::count(heap, class)) as u32
-                + (*part).spare[class].blocks;
-            sums.live[class] += (*part).out_blocks[class] as i64 - i64::from(kept);
-        }
-        let mut waiting = 0;
-        let mut seen: Option<Batch> = None;
-        open::each_pending(heap, |batch, class| {
+        open::each_pending(&mut held, |_, batch, class| {
             sums.live[class] -= batch.count() as i64;
             batch.set_link(seen);
             seen = Some(batch);
@@ -73,18 +70,18 @@ unsafe fn add(heap: *mut Heap, sums: &mut Survey) {
         });
         while let Some(batch) = seen {
             seen = batch.link();
-            batch.set_posted((*part).pending);
-            (*part).pending = Some(batch);
+            batch.set_posted(held.pending);
+            held.pending = Some(batch);
         }
-        // Nothing counts the batches as they are posted: each was drained or waits, and under the lock none is between the two.
-        sums.drained += (*part).drained;
-        sums.posted += (*part).drained + waiting;
-        if (*heap).state.load(Ordering::Relaxed) == IDLE {
-            // No thread comes for what was taken from the inbox.
-            drain::drain_and_unlock(heap, guard);
-        } else {
-            drop(guard);
-        }
-        drain::look_again(heap);
     }
+    // Nothing counts the batches as they are posted: each was drained or waits, and under the lock none is between the two.
+    sums.drained += held.drained;
+    sums.posted += held.drained + waiting;
+    let errands = if heap.attended().is_idle() {
+        // No thread comes for what was taken from the inbox.
+        drain::drain_and_release(held)
+    } else {
+        drain::release(held)
+    };
+    errands.leave();
 }

@@ -3,7 +3,6 @@
 
 use crate::base::size_class;
 use crate::heap::data::fresh::Fresh;
-use crate::heap::data::heap::{Heap, lock};
 use crate::heap::data::registry::SHARED_ID;
 use crate::heap::data::registry::heap as by_id;
 use crate::heap::data::tls;
@@ -33,46 +32,41 @@ pub(crate) fn alloc(class: usize) -> Fresh {
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }
-    let heap: *mut Heap = by_id(SHARED_ID);
-    if heap.is_null() {
+    let Some(heap) = by_id(SHARED_ID) else {
         return Fresh::NULL;
-    }
+    };
     let slots = size_class::slots(class);
     let mut relieved = false;
     loop {
-        // SAFETY: heaps live for ever. Everything but the pool's growth happens under the lock. A poster that finds the lock held
-        // goes away, so the inbox is looked at again after each hold of the lock, also before null is returned.
-        unsafe {
-            let guard = lock(heap);
-            drain::drain_locked(heap);
-            let mut block = ptr::null_mut();
-            let taken = slabs::take(heap, class, &raw mut block, 1, 1)
-                .ok_or_else(|| expected_use::usage(heap, class));
-            drop(guard);
-            drain::look_again(heap);
-            drain::catch_up();
-            let usage = match taken {
-                Ok(taken) => {
-                    if size_class::is_run(class) {
-                        Superslab::run_taken(block);
-                    }
-                    return Fresh {
-                        ptr: block.cast(),
-                        zero: taken.zero,
-                    };
+        // Everything but the pool's growth happens under the lock. A poster that finds the lock held goes away, so the inbox is
+        // looked at again after each hold of the lock, also before null is returned.
+        let mut held = heap.lock();
+        drain::drain_locked(&mut held);
+        let mut block = ptr::null_mut();
+        // SAFETY: there is room for one.
+        let taken = unsafe { slabs::take(&mut held, class, &raw mut block, 1, 1) }
+            .ok_or_else(|| expected_use::usage(&held, class));
+        drain::release(held).run();
+        let usage = match taken {
+            Ok(taken) => {
+                if size_class::is_run(class) {
+                    // SAFETY: the run is ours.
+                    unsafe { Superslab::run_taken(block) };
                 }
-                Err(usage) => usage,
-            };
-            match pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) {
-                Some(had) => {
-                    let _guard = lock(heap);
-                    slabs::open(heap, had.claim, class);
-                }
-                None if relieved => return Fresh::NULL,
-                None => {
-                    shortage::relieve(0);
-                    relieved = true;
-                }
+                return Fresh {
+                    ptr: block.cast(),
+                    zero: taken.zero,
+                };
+            }
+            Err(usage) => usage,
+        };
+        match pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) {
+            // SAFETY: the claim is ours.
+            Some(had) => unsafe { slabs::open(&mut heap.lock(), had.claim, class) },
+            None if relieved => return Fresh::NULL,
+            None => {
+                shortage::relieve(0);
+                relieved = true;
             }
         }
     }

@@ -1,102 +1,105 @@
 //! Emptying inboxes, also those that nobody else empties.
 
-use crate::heap::data::heap::{Heap, attended, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::registry;
+use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
-use crate::heap::home::{open, post};
 use crate::heap::slabs::{holes, slabs};
 use crate::os::lock::Guard;
 use crate::pool;
 use crate::slab::depot::DEPOT;
-use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Posts everything that `sorter` gathered, and drains the inboxes that nobody else drains.
-///
-/// # Safety
-/// The caller holds the lock of the sorter's heap, has held it since the first block was added, and holds no other.
-pub(crate) unsafe fn post_all(sorter: &mut Sorter) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        sorter.post_all();
-        for heap in sorter.take_unattended() {
-            try_drain(heap);
-        }
+/// Posts everything that `sorter` gathered, and drains the inboxes that nobody else drains. `held` is the sorter's heap, held since
+/// the first block was added. The caller holds no other heap's lock.
+pub(crate) fn post_all(held: &mut HeldHeap, sorter: &mut Sorter) {
+    sorter.post_all(held);
+    while let Some(heap) = sorter.pop_unattended() {
+        held.errands.add(try_drain(heap));
     }
 }
 
 /// Drains a heap's inbox on its behalf, unless its lock is held. Does not recurse: blocks that turn out to be foreign are
-/// posted onward and left there.
-///
-/// # Safety
-/// The caller holds at most one other heap's lock.
-pub(crate) unsafe fn try_drain(heap: *mut Heap) {
-    // SAFETY: heaps live for ever; the guard is of this one's lock.
-    unsafe { attended(heap).try_drain(|guard| drain_and_unlock(heap, guard)) };
-}
-
-/// Sends home what is in an inbox, and releases the lock.
-///
-/// # Safety
-/// `guard` is of `heap`'s lock.
-pub(crate) unsafe fn drain_and_unlock(heap: *mut Heap, guard: Guard<'_>) {
-    // SAFETY: the lock is held until the guard goes.
-    let over = unsafe {
-        drain_locked(heap);
-        if attended(heap).is_idle() {
-            slabs::note_idle_classes(heap);
-        }
-        holes::show(shared(heap));
-        core::mem::take(&mut (*shared(heap)).over_bound)
-    };
-    drop(guard);
-    if over {
-        // The caller may hold a lock of its own, so `catch_up` does the trimming.
-        OVER.store(true, Ordering::Relaxed);
-    }
+/// posted onward and left there. The caller holds at most one other heap's lock.
+#[inline(never)]
+pub(crate) fn try_drain(heap: HeapRef) -> Errands {
+    let mut errands = Errands::NONE;
+    heap.attended()
+        .try_drain(|guard| errands.add(drain_with(heap, guard)));
+    errands
 }
 
 /// To be called after releasing the lock of a heap that may be idle (`Attended::look_again`).
-///
-/// # Safety
-/// The caller does not hold `heap`'s lock.
-pub(crate) unsafe fn look_again(heap: *mut Heap) {
-    // SAFETY: heaps live for ever; the guard is of this one's lock.
-    unsafe { attended(heap).look_again(|guard| drain_and_unlock(heap, guard)) };
+#[inline(never)]
+fn look_again(heap: HeapRef) -> Errands {
+    let mut errands = Errands::NONE;
+    heap.attended()
+        .look_again(|guard| errands.add(drain_with(heap, guard)));
+    errands
 }
 
-/// Memory was freed on another heap's behalf, beyond the pool's bound.
-static OVER: AtomicBool = AtomicBool::new(false);
+fn drain_with(heap: HeapRef, guard: Guard<'static>) -> Errands {
+    // SAFETY: `Attended` took the lock of the heap that it was made of.
+    drain_and_unlock(unsafe { HeldHeap::of(heap, guard) })
+}
 
-/// Does what was left undone under locks. No lock may be held.
-pub(crate) fn catch_up() {
-    if post::take_left() {
-        for heap in registry::all() {
-            // SAFETY: heaps live for ever; no lock is held.
-            unsafe {
-                if attended(heap).is_idle() {
-                    try_drain(heap);
-                }
+/// Sends home what is in an inbox, and releases the lock.
+fn drain_and_unlock(mut held: HeldHeap) -> Errands {
+    drain_locked(&mut held);
+    if held.heap().attended().is_idle() {
+        slabs::note_idle_classes(&held);
+    }
+    holes::show(&mut held);
+    held.unlock()
+}
+
+/// Releases the lock of a heap that may be idle. A poster that found it held has gone away: looks into the inbox once more.
+pub(crate) fn release(held: HeldHeap) -> Errands {
+    let heap = held.heap();
+    let mut errands = held.unlock();
+    errands.add(look_again(heap));
+    errands
+}
+
+/// [`release`], with the inbox emptied first.
+pub(crate) fn drain_and_release(held: HeldHeap) -> Errands {
+    let heap = held.heap();
+    let mut errands = drain_and_unlock(held);
+    errands.add(look_again(heap));
+    errands
+}
+
+impl Errands {
+    /// Does these errands and those that were left. No lock may be held.
+    pub(crate) fn run(self) {
+        let mut errands = self.with_left();
+        if errands.open() {
+            let mut more = Errands::NONE;
+            for heap in registry::all().filter(|heap| heap.attended().is_idle()) {
+                more.add(try_drain(heap));
             }
+            errands.trim_if(more.trims());
+            if more.open() {
+                // Batches that were posted onward are the next run's.
+                Errands::OPEN.leave();
+            }
+            more.done();
         }
+        if errands.trims() {
+            pool::trim();
+        }
+        errands.done();
+        DEPOT.catch_up();
     }
-    if OVER.load(Ordering::Relaxed) && OVER.swap(false, Ordering::Relaxed) {
-        pool::trim();
-    }
-    DEPOT.catch_up();
 }
 
 /// Sends home everything in the inbox and among the pending batches.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn drain_locked(heap: *mut Heap) {
-    // SAFETY: the caller's promise; posted batches are nobody else's.
-    unsafe {
-        let mut sorter = Sorter::new(heap, false);
-        open::each_pending(heap, |batch, class| {
-            (*shared(heap)).drained += 1;
-            open::batch(heap, batch, class, &mut sorter);
-        });
-        sorter.post_all();
-    }
+pub(crate) fn drain_locked(held: &mut HeldHeap) {
+    let mut sorter = Sorter::new(held, false);
+    open::each_pending(held, |held, batch, class| {
+        held.drained += 1;
+        // SAFETY: posted batches are nobody else's.
+        unsafe { open::batch(held, batch, class, &mut sorter) };
+    });
+    sorter.post_all(held);
 }

@@ -2,7 +2,7 @@
 
 use crate::base::size_class;
 use crate::base::units::{SLOT, SLOT_SHIFT};
-use crate::heap::data::heap::{Heap, shared};
+use crate::heap::data::heap::HeldHeap;
 use crate::heap::home::post;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
@@ -65,11 +65,11 @@ fn twice(batch: Batch) -> ! {
 /// Sends every block of a batch home.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the batch, of `class`.
-pub(crate) unsafe fn batch(heap: *mut Heap, batch: Batch, class: usize, sorter: &mut Sorter) {
+/// The caller owns the batch, of `class`.
+pub(crate) unsafe fn batch(heap: &mut HeldHeap, batch: Batch, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promises.
     unsafe {
-        let first = (*shared(heap)).scratch.first();
+        let first = heap.scratch();
         let count = open(batch, class, first, batch::MOST);
         blocks(heap, first, count, class, sorter);
     }
@@ -78,9 +78,9 @@ pub(crate) unsafe fn batch(heap: *mut Heap, batch: Batch, class: usize, sorter: 
 /// Sends home the blocks at `count` addresses: the heap's own into their slabs, foreign ones into `sorter`.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the blocks, all of `class`.
+/// The caller owns the blocks, all of `class`.
 pub(crate) unsafe fn blocks(
-    heap: *mut Heap,
+    heap: &mut HeldHeap,
     addresses: *const *mut Block,
     count: usize,
     class: usize,
@@ -96,7 +96,7 @@ pub(crate) unsafe fn blocks(
             if tag.class() != class {
                 damaged(first);
             }
-            if tag.owner() != (*heap).id {
+            if tag.owner() != heap.heap().id {
                 sorter.add(first, tag);
                 continue;
             }
@@ -151,30 +151,18 @@ pub(crate) unsafe fn open(
 }
 
 /// Makes what is in the inbox the pending batches, of which there are none.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn gather_pending(heap: *mut Heap) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        debug_assert!(
-            (*shared(heap)).pending.is_none(),
-            "pending batches would be lost"
-        );
-        (*shared(heap)).pending = (*heap).inbox.take_all();
-    }
+pub(crate) fn gather_pending(heap: &mut HeldHeap) {
+    debug_assert!(heap.pending.is_none(), "pending batches would be lost");
+    heap.pending = heap.heap().inbox.take_all();
 }
 
 /// Takes the next pending batch, and returns it with its class. If a batch was posted twice, some link leads to a batch that was
 /// taken before. Its mark as posted is cleared, so the process ends.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
-    // SAFETY: the caller's promise; posted batches are nobody else's.
+pub(crate) fn next_pending(heap: &mut HeldHeap) -> Option<(Batch, usize)> {
+    let batch = heap.pending?;
+    let class = post::class_of(batch.head());
+    // SAFETY: posted batches are nobody else's.
     unsafe {
-        let batch = (*shared(heap)).pending?;
-        let class = post::class_of(batch.head());
         let (count, next) = batch.header();
         if !(1..=batch::MOST).contains(&(count & MAX_COUNT))
             || next.is_some_and(|next| !(1..size_class::CLASSES).contains(&class_at(next.head())))
@@ -185,25 +173,26 @@ pub(crate) unsafe fn next_pending(heap: *mut Heap) -> Option<(Batch, usize)> {
             twice(batch);
         }
         batch.end_posted();
-        (*shared(heap)).pending = next;
-        Some((batch, class))
+        heap.pending = next;
     }
+    Some((batch, class))
 }
 
-/// Calls `found` for the pending batches, and for those that came in before the last of them was taken.
-///
-/// # Safety
-/// The caller holds `heap`'s lock. The batches are `found`'s.
-pub(crate) unsafe fn each_pending(heap: *mut Heap, mut found: impl FnMut(Batch, usize)) {
-    // SAFETY: the caller's promise.
-    unsafe {
+/// Calls `found` for the pending batches, and for those that came in before the last of them was taken. The batches are `found`'s.
+pub(crate) fn each_pending(
+    heap: &mut HeldHeap,
+    mut found: impl FnMut(&mut HeldHeap, Batch, usize),
+) {
+    let mut is_last = false;
+    loop {
         while let Some((batch, class)) = next_pending(heap) {
-            found(batch, class);
+            found(heap, batch, class);
+        }
+        if is_last {
+            return;
         }
         // Later posts are for the next call: the lock is not held for as long as others keep posting.
         gather_pending(heap);
-        while let Some((batch, class)) = next_pending(heap) {
-            found(batch, class);
-        }
+        is_last = true;
     }
 }

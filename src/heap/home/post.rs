@@ -1,8 +1,7 @@
 //! Messages to other heaps: batches of their blocks.
 
 use crate::base::size_class;
-use crate::heap::data::heap::{Heap, attended};
-use crate::heap::data::left_over::LeftOver;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
 use crate::slab::batch::{Batch, Block};
@@ -13,41 +12,26 @@ use crate::slab::tell::Report;
 const LARGE_INBOX: usize = 512 << 10;
 
 /// Posts a batch to its owner. Returns that heap if it is idle or its inbox is large, so that nobody may come for the batch. Then
-/// the caller drains the inbox, or notes that a batch is left ([`leave`]).
+/// the caller drains the inbox, or leaves that to its errands.
 ///
 /// # Safety
 /// The caller owns the batch.
 #[must_use]
-pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<*mut Heap> {
+pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<HeapRef> {
     // SAFETY: tags name heaps that exist, and heaps live for ever.
     unsafe {
-        let heap = registry::heap(owner);
-        if heap.is_null() {
+        let Some(heap) = registry::heap(owner) else {
             Report::of(format_args!(
                 "block {:p}: its slab names a heap that does not exist",
                 batch.head()
             ))
             .end();
-        }
+        };
         let class = class_of(batch.head());
         let each = batch_limit(class) * size_class::size(class);
-        let posted = attended(heap).post(batch);
+        let posted = heap.attended().post(batch);
         (posted.nobody_comes || posted.waiting * each >= LARGE_INBOX).then_some(heap)
     }
-}
-
-/// A batch was posted to a heap that nobody comes for, by a thread that could not drain it.
-static LEFT: LeftOver = LeftOver::new();
-
-/// Notes that some idle heap may hold batches that nobody opened ([`LeftOver::leave`]).
-pub(crate) fn leave() {
-    LEFT.leave();
-}
-
-/// Whether a batch was left since the last call. If so, the caller opens the inboxes of all idle heaps.
-#[must_use]
-pub(crate) fn take_left() -> bool {
-    LEFT.take()
 }
 
 /// The class of a freed block.

@@ -1,23 +1,25 @@
 //! Blocks of other heaps, sorted by owner and posted batch by batch.
 
 use crate::base::size_class;
-use crate::heap::data::heap::{Heap, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::{MOST_BATCHED, OWNERS, batch_limit};
-use crate::heap::home::post::{leave, post};
+use crate::heap::home::post::post;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
-use core::ptr;
 
 /// Gathers foreign blocks by owner and class, for fuller messages. One sorter at a time uses a heap's rows, under its lock.
 pub(crate) struct Sorter {
-    heap: *mut Heap,
+    heap: HeapRef,
     rows: [Row; OWNERS],
     used: usize,
     /// Whether the caller can drain inboxes that nobody comes for. It cannot while it drains one.
     may_drain: bool,
     /// Heaps that nobody comes for, to which a batch was posted.
-    unattended: [*mut Heap; OWNERS],
+    unattended: [Option<HeapRef>; OWNERS],
     unattended_count: usize,
+    /// A batch was posted to a heap that nobody comes for and that is not among those.
+    leaves: bool,
     /// Fewest blocks of a full row, if a batch has fewer.
     full: usize,
 }
@@ -31,13 +33,14 @@ struct Row {
 }
 
 impl Sorter {
-    /// A sorter of what the holder of `heap`'s lock sends home.
-    pub(crate) fn new(heap: *mut Heap, may_drain: bool) -> Sorter {
+    /// A sorter of what the holder of `held`'s lock sends home.
+    pub(crate) fn new(held: &HeldHeap, may_drain: bool) -> Sorter {
         Sorter {
-            heap,
+            heap: held.heap(),
             may_drain,
-            unattended: [ptr::null_mut(); OWNERS],
+            unattended: [None; OWNERS],
             unattended_count: 0,
+            leaves: false,
             full: 0,
             rows: [Row {
                 owner: 0,
@@ -72,8 +75,8 @@ impl Sorter {
             Some(index) => index,
             None => {
                 let index = if self.used < OWNERS {
-                    // SAFETY: the lock is held.
-                    let sorting = unsafe { &mut (*shared(self.heap)).sorting };
+                    // SAFETY: the caller holds the lock.
+                    let sorting = unsafe { &mut (*(*self.heap.ptr()).shared.get()).sorting };
                     debug_assert!(self.used > 0 || !*sorting, "two sorters share their rows");
                     *sorting = true;
                     self.used += 1;
@@ -94,9 +97,9 @@ impl Sorter {
             }
         };
         let row = &mut self.rows[index];
-        // SAFETY: the lock is held; a row is posted before it has more than it has room for.
+        // SAFETY: the caller holds the lock; a row is posted before it has more than it has room for.
         unsafe {
-            (*shared(self.heap)).rows[index][row.count].write(block);
+            (*self.heap.ptr()).sorted[index][row.count].write(block);
         }
         row.count += 1;
         if row.count >= batch_limit(class).max(self.full).min(MOST_BATCHED) {
@@ -105,21 +108,21 @@ impl Sorter {
         }
     }
 
-    /// Posts everything gathered.
-    ///
-    /// # Safety
-    /// The caller holds the lock of the sorter's heap, and has since the first was added.
-    pub(crate) unsafe fn post_all(&mut self) {
+    /// Posts everything gathered. `held` is the sorter's heap, held since the first was added.
+    pub(crate) fn post_all(&mut self, held: &mut HeldHeap) {
+        debug_assert!(held.heap() == self.heap, "the lock is another heap's");
         if self.used == 0 {
             return;
         }
         for index in 0..self.used {
-            // SAFETY: as above.
+            // SAFETY: the row's blocks are ours.
             unsafe { self.post_row(index) };
         }
         self.used = 0;
-        // SAFETY: the lock is held.
-        unsafe { (*shared(self.heap)).sorting = false };
+        held.sorting = false;
+        if core::mem::take(&mut self.leaves) {
+            held.errands.add(Errands::OPEN);
+        }
     }
 
     unsafe fn post_row(&mut self, index: usize) {
@@ -130,7 +133,7 @@ impl Sorter {
         }
         // SAFETY: the first `count` blocks of the row were written, are the caller's, and of the row's class.
         unsafe {
-            let blocks = &raw const (*shared(self.heap)).rows[index];
+            let blocks = &raw const (*self.heap.ptr()).sorted[index];
             let last = blocks.cast::<*mut Block>().add(count - 1);
             let batch = Batch::of(last, count, size_class::size(row.class as usize));
             if let Some(heap) = post(row.owner, batch) {
@@ -139,22 +142,23 @@ impl Sorter {
         }
     }
 
-    /// Notes a heap that nobody comes for, to which a batch was posted. If the caller cannot drain it, the batch is left.
-    fn note_unattended(&mut self, heap: *mut Heap) {
+    /// Notes a heap that nobody comes for, to which a batch was posted. If the caller cannot drain it, that is an errand.
+    fn note_unattended(&mut self, heap: HeapRef) {
         let known = &self.unattended[..self.unattended_count];
-        if known.contains(&heap) {
+        if known.contains(&Some(heap)) {
             return;
         }
         if !self.may_drain || self.unattended_count == OWNERS {
-            return leave();
+            self.leaves = true;
+            return;
         }
-        self.unattended[self.unattended_count] = heap;
+        self.unattended[self.unattended_count] = Some(heap);
         self.unattended_count += 1;
     }
 
-    /// Heaps that nobody comes for, to which a batch was posted since the last call. The caller drains their inboxes.
-    pub(crate) fn take_unattended(&mut self) -> impl Iterator<Item = *mut Heap> + use<> {
-        let count = core::mem::take(&mut self.unattended_count);
-        self.unattended.into_iter().take(count)
+    /// A heap that nobody comes for, to which a batch was posted; each once. The caller drains its inbox.
+    pub(crate) fn pop_unattended(&mut self) -> Option<HeapRef> {
+        self.unattended_count = self.unattended_count.checked_sub(1)?;
+        self.unattended[self.unattended_count]
     }
 }

@@ -2,7 +2,7 @@
 //! blocks in each of dozens of classes. Each such slab would keep a whole slot resident, neither used nor purged.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::heap::data::heap::{Heap, shared};
+use crate::heap::data::heap::HeldHeap;
 use crate::pool::Usage;
 use crate::slab::superslab::{LIGHT, UNIT};
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -21,12 +21,8 @@ pub(crate) fn retired(class: usize, used: usize) {
 
 /// What the heap's next slab of the class is for. It is expected to use a page or two of its slot if it is the heap's only one,
 /// and none used more lately.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn usage(heap: *mut Heap, class: usize) -> Usage {
-    // SAFETY: the caller's promise.
-    let slabs = unsafe { (*shared(heap)).slab_count[class] as usize };
+pub(crate) fn usage(heap: &HeldHeap, class: usize) -> Usage {
+    let slabs = heap.slab_count[class] as usize;
     if slabs > 0 {
         // A heap that asks for a second slab has filled the first.
         retired(class, size_class::capacity(class) * size_class::size(class));

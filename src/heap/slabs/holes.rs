@@ -12,7 +12,7 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, SLAB_CLASSES};
 use crate::base::tuning::holes as tuning;
 use crate::base::units::{SLOT, SLOTS};
-use crate::heap::data::heap::{BUCKETS, Heap, Shared, shared};
+use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared};
 use crate::heap::data::holes::{GREW, Going, TOGETHER, When};
 use crate::heap::slabs::slabs;
 use crate::os::sys;
@@ -35,66 +35,55 @@ struct Decided {
 }
 
 /// Tells the account how many bytes wait to be looked at.
-///
-/// # Safety
-/// The caller holds the lock of the heap `part` belongs to.
-pub(crate) unsafe fn show(part: *mut Shared) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let free = (*part).carved_bytes.saturating_sub((*part).out_bytes);
-        let state = &mut (*part).holes;
-        state.unsettled = state.unsettled.min(free);
-        if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
-            account::change(Kind::Unsettled, state.shown, state.unsettled);
-            if state.unsettled > state.shown {
-                GREW.store(true, Relaxed);
-            }
-            state.shown = state.unsettled;
+pub(crate) fn show(part: &mut Shared) {
+    let free = part.carved_bytes.saturating_sub(part.out_bytes);
+    let state = &mut part.holes;
+    state.unsettled = state.unsettled.min(free);
+    if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
+        account::change(Kind::Unsettled, state.shown, state.unsettled);
+        if state.unsettled > state.shown {
+            GREW.store(true, Relaxed);
         }
+        state.shown = state.unsettled;
     }
 }
 
 /// Goes on with the pass. Returns whether more of it is left.
-///
-/// # Safety
-/// The caller holds `heap`'s lock, and no pages of its slabs are going.
-pub(crate) unsafe fn gather(heap: *mut Heap, when: When) -> bool {
-    // SAFETY: the lock is held; listed slabs belong to the heap.
+pub(crate) fn gather(heap: &mut HeldHeap, when: When) -> bool {
+    // SAFETY: listed slabs belong to the heap.
     unsafe {
-        let part = shared(heap);
-        let state = &raw mut (*part).holes;
         let mut decided = Decided {
             split: ptr::null_mut(),
             left: ptr::null_mut(),
         };
         let mut looks = 0;
-        while looks < LOOKS && (*state).count < TOGETHER && (*state).class != 0 {
-            let slab = (*state).at;
+        while looks < LOOKS && heap.holes.count < TOGETHER && heap.holes.class != 0 {
+            let slab = heap.holes.at;
             if !slab.is_null() {
                 looks += 1;
-                (*state).at = (*slab).next;
+                heap.holes.at = (*slab).next;
                 look_at(heap, slab, when, &mut decided);
-            } else if (*state).list < BUCKETS {
-                (*state).at = (*part).slabs[(*state).class][(*state).list];
-                (*state).list += 1;
+            } else if heap.holes.list < BUCKETS {
+                heap.holes.at = heap.slabs[heap.holes.class][heap.holes.list];
+                heap.holes.list += 1;
             } else {
-                (*state).next_class((*state).class + 1);
+                let next = heap.holes.class + 1;
+                heap.holes.next_class(next);
             }
         }
-        (*state).class != 0
+        heap.holes.class != 0
     }
 }
 
 /// Looks at a listed slab: marks it, or has its pages go if it was marked.
-unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut Decided) {
-    // SAFETY: the caller holds the lock, and the slab is listed.
+unsafe fn look_at(heap: &mut HeldHeap, slab: *mut Slab, when: When, decided: &mut Decided) {
+    // SAFETY: the slab is one of those that the heap lists.
     unsafe {
-        let part = shared(heap);
         let class = (*slab).class as usize;
         match ((*slab).rest, when) {
             (Rest::Stirred, When::Aged(_)) => {
                 (*slab).rest = Rest::Still;
-                (*part).holes.marked.add(class);
+                heap.holes.marked.add(class);
                 return;
             }
             (Rest::Settled, _) | (Rest::Held, When::Aged(_)) => return,
@@ -127,18 +116,18 @@ unsafe fn look_at(heap: *mut Heap, slab: *mut Slab, when: When, decided: &mut De
                 return;
             }
         }
-        let state = &raw mut (*part).holes;
-        slabs::changing(part, slab, Slab::carve_rest);
-        slabs::unlink(part, slab);
+        slabs::changing(heap, slab, Slab::carve_rest);
+        slabs::unlink(heap, slab);
         (*slab).going = true;
-        (*state).going[(*state).count] = Going {
+        let state = &mut heap.holes;
+        state.going[state.count] = Going {
             slab,
             base: (*slab).base,
             superslab,
             huge: huge != HugePage::No,
             chance,
         };
-        (*state).count += 1;
+        state.count += 1;
     }
 }
 
@@ -158,18 +147,18 @@ fn held(when: When) -> Rest {
 
 /// Whether enough of a huge page is free, as far as the heap knows. If not, the heap's slabs in it are held back; if so, those
 /// held back are marked again.
-unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> bool {
+unsafe fn may_split(heap: &mut HeldHeap, superslab: *mut Superslab, when: When) -> bool {
     let least = match when {
         When::Aged(_) => tuning::SPLIT_FROM,
         When::Now => SLOT,
     };
     let mut free = 0;
-    // SAFETY: the caller holds the lock, and a tag of the heap's own says that the slab is, which makes its state ours.
+    // SAFETY: a tag of the heap's own says that the slab is, which makes its state ours under the heap's lock.
     unsafe {
         let mine = |slot: usize| {
             let tag = DIRECTORY.tag((*superslab).base + slot * SLOT);
             let slab = &raw mut (*superslab).slabs[slot];
-            let is_mine = tag.owner() == (*heap).id
+            let is_mine = tag.owner() == heap.heap().id
                 && (1..SLAB_CLASSES).contains(&tag.class())
                 && (*slab).back == 0;
             (tag, is_mine.then_some(slab))
@@ -193,7 +182,7 @@ unsafe fn may_split(heap: *mut Heap, superslab: *mut Superslab, when: When) -> b
                 (*slab).rest = held(when);
             } else if free >= least && (*slab).rest == Rest::Held {
                 (*slab).rest = Rest::Still;
-                (*shared(heap)).holes.marked.add((*slab).class as usize);
+                heap.holes.marked.add((*slab).class as usize);
             }
         }
     }

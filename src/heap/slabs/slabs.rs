@@ -7,7 +7,7 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::units::SLOT;
 use crate::checked;
-use crate::heap::data::heap::{BUCKETS, Heap, Shared, carve_count, shared};
+use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
 use crate::heap::slabs::expected_use;
 use crate::os::clock;
 use crate::pool::{self, Claim};
@@ -48,14 +48,14 @@ pub(crate) fn bucket(available: usize, capacity: usize) -> usize {
 /// Takes a slab out of its list.
 ///
 /// # Safety
-/// The caller holds the lock of the heap `part` and `slab` belong to, and the slab is listed.
-pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
+/// The slab is one of those that the heap of `part` lists.
+pub(crate) unsafe fn unlink(part: &mut Shared, slab: *mut Slab) {
     // SAFETY: the caller's promise.
     unsafe {
         let (next, prev) = ((*slab).next, (*slab).prev);
-        (*part).holes.unlinked(slab);
+        part.holes.unlinked(slab);
         if prev.is_null() {
-            (*part).slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
+            part.slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
         } else {
             (*prev).next = next;
         }
@@ -67,8 +67,8 @@ pub(crate) unsafe fn unlink(part: *mut Shared, slab: *mut Slab) {
 }
 
 /// Puts the slab into the list its fullness asks for, unless pages of it are going.
-pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
-    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+pub(crate) unsafe fn relist(part: &mut Shared, slab: *mut Slab) {
+    // SAFETY: the slab is the heap's.
     unsafe {
         let wanted = bucket((*slab).available(), (*slab).capacity());
         if wanted == (*slab).bucket as usize || (*slab).going {
@@ -78,7 +78,7 @@ pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
             unlink(part, slab);
         }
         if wanted != 0 {
-            let head = &mut (*part).slabs[(*slab).class as usize][wanted - 1];
+            let head = &mut part.slabs[(*slab).class as usize][wanted - 1];
             (*slab).next = *head;
             (*slab).prev = ptr::null_mut();
             if !head.is_null() {
@@ -94,29 +94,28 @@ pub(crate) unsafe fn relist(part: *mut Shared, slab: *mut Slab) {
 /// `to` upwards, where there is room for `room`. Returns how many, and whether the last is zero.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and has the room.
+/// The caller has the room.
 pub(crate) unsafe fn take(
-    heap: *mut Heap,
+    heap: &mut HeldHeap,
     class: usize,
     to: *mut *mut Block,
     want: usize,
     room: usize,
 ) -> Option<Taken> {
     debug_assert!(want <= room);
-    // SAFETY: the lock is held; listed slabs belong to the heap and have room.
+    // SAFETY: listed slabs belong to the heap and have room.
     unsafe {
-        let part = shared(heap);
         let mut got = Taken {
             count: 0,
             zero: false,
         };
         for _ in 0..SLABS_PER_REFILL {
-            let Some(&slab) = (*part).slabs[class].iter().find(|slab| !slab.is_null()) else {
+            let Some(&slab) = heap.slabs[class].iter().find(|slab| !slab.is_null()) else {
                 break;
             };
             let left = want - got.count;
             let before = (*slab).held_bytes();
-            let grown = (*part).slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
+            let grown = heap.slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
             let carve = carve_count(class)
                 .max(want / 2)
                 .min(left)
@@ -125,7 +124,7 @@ pub(crate) unsafe fn take(
             let Some(taken) = (*slab).take(to.add(got.count), room - got.count, carve) else {
                 break;
             };
-            account(part, slab, class, before, taken.count);
+            account(heap, slab, class, before, taken.count);
             got = Taken {
                 count: got.count + taken.count,
                 zero: taken.zero,
@@ -139,16 +138,16 @@ pub(crate) unsafe fn take(
 }
 
 /// `count` blocks were taken from the slab, which held `before` bytes.
-unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
-    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+unsafe fn account(part: &mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
+    // SAFETY: the slab is the heap's.
     unsafe {
         let carved = (*slab).held_bytes() - before;
         if carved > 0 {
-            (*part).carved_bytes += carved;
+            part.carved_bytes += carved;
             account::change(Kind::Blocks, 0, carved);
         }
-        (*part).out_blocks[class] += count as u64;
-        (*part).out_bytes += count * size_class::size(class);
+        part.out_blocks[class] += count as u64;
+        part.out_bytes += count * size_class::size(class);
         relist(part, slab);
     }
 }
@@ -157,41 +156,45 @@ unsafe fn account(part: *mut Shared, slab: *mut Slab, class: usize, before: usiz
 /// it goes back to the pool, unless the heap may keep it.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the blocks, which lie in one slab of `heap`.
-pub(crate) unsafe fn give(heap: *mut Heap, last: *const *mut Block, count: usize, class: usize) {
+/// The caller owns the blocks, which lie in one slab of `heap`.
+pub(crate) unsafe fn give(
+    heap: &mut HeldHeap,
+    last: *const *mut Block,
+    count: usize,
+    class: usize,
+) {
     // SAFETY: the caller's promises.
     unsafe {
-        let part = shared(heap);
         let block = *last;
         let slab = Superslab::slab_of(block as usize);
         if count > (*slab).out() {
             report::wrong(block, class);
         }
-        debug_assert!((*slab).owner == (*heap).id && (*slab).class as usize == class);
+        debug_assert!((*slab).owner == heap.heap().id && (*slab).class as usize == class);
         if let Err(block) = (*slab).give(last, count) {
             report::wrong(block, class);
         }
         let bytes = count * size_class::size(class);
-        (*part).out_blocks[class] -= count as u64;
-        (*part).out_bytes -= bytes;
-        (*part).holes.given(class, bytes);
-        settle(part, slab);
+        heap.out_blocks[class] -= count as u64;
+        heap.out_bytes -= bytes;
+        heap.holes.given(class, bytes);
+        settle(heap, slab);
     }
 }
 
 /// Puts a slab to which blocks came back into the list it belongs to, or gives it back to the pool.
-unsafe fn settle(part: *mut Shared, slab: *mut Slab) {
-    // SAFETY: the caller holds the lock of the heap `part` and `slab` belong to.
+unsafe fn settle(heap: &mut HeldHeap, slab: *mut Slab) {
+    // SAFETY: the slab is the heap's.
     unsafe {
         if (*slab).out() > 0 || (*slab).going {
-            relist(part, slab);
-        } else if (*slab).touched() <= (*part).keep_left {
-            (*part).keep_left -= (*slab).touched();
-            (*part).kept += (*slab).touched();
-            (*part).has_empty = true;
-            relist(part, slab);
+            relist(heap, slab);
+        } else if (*slab).touched() <= heap.keep_left {
+            heap.keep_left -= (*slab).touched();
+            heap.kept += (*slab).touched();
+            heap.has_empty = true;
+            relist(heap, slab);
         } else {
-            retire(part, slab);
+            retire(heap, slab);
         }
     }
 }
@@ -199,9 +202,9 @@ unsafe fn settle(part: *mut Shared, slab: *mut Slab) {
 /// Applies `change` to a slab, and counts what the slab then holds.
 ///
 /// # Safety
-/// The caller holds the lock of the heap `part` and `slab` belong to.
+/// The slab is of the heap of `part`.
 pub(crate) unsafe fn changing<T>(
-    part: *mut Shared,
+    part: &mut Shared,
     slab: *mut Slab,
     change: impl FnOnce(&mut Slab) -> T,
 ) -> T {
@@ -210,7 +213,7 @@ pub(crate) unsafe fn changing<T>(
         let was = (*slab).held_bytes();
         let done = change(&mut *slab);
         let is = (*slab).held_bytes();
-        (*part).carved_bytes = (*part).carved_bytes - was + is;
+        part.carved_bytes = part.carved_bytes - was + is;
         account::change(Kind::Blocks, was, is);
         done
     }
@@ -220,31 +223,27 @@ pub(crate) unsafe fn changing<T>(
 ///
 /// # Safety
 /// As for [`changing`]. The slab was taken out of its list when they went.
-pub(crate) unsafe fn stay(part: *mut Shared, slab: *mut Slab) {
+pub(crate) unsafe fn stay(heap: &mut HeldHeap, slab: *mut Slab) {
     // SAFETY: the caller's promise.
     unsafe {
         (*slab).going = false;
-        settle(part, slab);
+        settle(heap, slab);
     }
 }
 
 /// Gives the heap's empty slabs back to the pool.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn retire_empty(heap: *mut Heap) {
-    // SAFETY: the lock is held; listed slabs belong to the heap.
+pub(crate) fn retire_empty(heap: &mut HeldHeap) {
+    // SAFETY: listed slabs belong to the heap.
     unsafe {
-        let part = shared(heap);
-        if !core::mem::take(&mut (*part).has_empty) {
+        if !core::mem::take(&mut heap.has_empty) {
             return;
         }
         for class in 1..size_class::CLASSES {
-            let mut slab = (*part).slabs[class][BUCKETS - 1];
+            let mut slab = heap.slabs[class][BUCKETS - 1];
             while !slab.is_null() {
                 let next = (*slab).next;
                 if (*slab).out() == 0 {
-                    retire(part, slab);
+                    retire(heap, slab);
                 }
                 slab = next;
             }
@@ -252,18 +251,18 @@ pub(crate) unsafe fn retire_empty(heap: *mut Heap) {
     }
 }
 
-unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
-    // SAFETY: the caller holds the owner's lock, and nothing of the slab is out: its tags may go (rule 2).
+unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
+    // SAFETY: the slab is the heap's, and nothing of it is out: its tags may go (rule 2).
     unsafe {
         debug_assert!((*slab).is_valid());
         if (*slab).bucket != 0 {
-            unlink(part, slab);
+            unlink(heap, slab);
         }
         let class = (*slab).class as usize;
         let slots = size_class::slots(class);
         let base = (*slab).base;
-        (*part).slab_count[class] -= 1;
-        (*part).slab_bytes -= slots * SLOT;
+        heap.slab_count[class] -= 1;
+        heap.slab_bytes -= slots * SLOT;
         DIRECTORY.set(base, slots, Tag::NONE);
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
@@ -272,49 +271,43 @@ unsafe fn retire(part: *mut Shared, slab: *mut Slab) {
         }
         let used = (*slab).touched();
         expected_use::retired(class, (*slab).ever_touched());
-        (*part).carved_bytes -= (*slab).held_bytes();
+        heap.carved_bytes -= (*slab).held_bytes();
         account::change(Kind::Blocks, (*slab).held_bytes(), 0);
         (*slab).close();
-        (*part).over_bound |= pool::release(superslab, slot, slots, used, clock::now_ms());
+        let over = pool::release(superslab, slot, slots, used, clock::now_ms());
+        heap.errands.trim_if(over);
     }
 }
 
 /// Makes claimed slots a slab of `heap`.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock and owns the claim.
-pub(crate) unsafe fn open(heap: *mut Heap, claim: Claim, class: usize) {
+/// The caller owns the claim.
+pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: usize) {
     // SAFETY: the caller's promises: nobody else knows of these slots yet.
     unsafe {
-        let part = shared(heap);
         let slab = &raw mut (*claim.superslab).slabs[claim.slot];
         let base = claim.addr();
         let slots = size_class::slots(class);
         let bits = Superslab::bits_of(claim.superslab, claim.slot, size_class::capacity(class));
-        Slab::open(slab, base, class, (*heap).id, claim.clean, bits);
+        Slab::open(slab, base, class, heap.heap().id, claim.clean, bits);
         if !size_class::is_run(class) {
             Superslab::join(claim.superslab, claim.slot, slots);
         }
-        DIRECTORY.set(base, slots, Tag::new((*heap).id, class as u8));
+        DIRECTORY.set(base, slots, Tag::new(heap.heap().id, class as u8));
         checked::slab_opened();
-        (*part).slab_count[class] += 1;
-        (*part).slab_bytes += slots * SLOT;
-        relist(part, slab);
+        heap.slab_count[class] += 1;
+        heap.slab_bytes += slots * SLOT;
+        relist(heap, slab);
     }
 }
 
 /// Brings an idle heap's hint up to date.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn note_idle_classes(heap: *mut Heap) {
-    // SAFETY: the lock is held.
-    unsafe {
-        (*heap).idle_classes.clear();
-        for (class, buckets) in (*shared(heap)).slabs.iter().enumerate() {
-            if buckets.iter().any(|slab| !slab.is_null()) {
-                (*heap).idle_classes.add(class);
-            }
+pub(crate) fn note_idle_classes(heap: &HeldHeap) {
+    heap.heap().idle_classes.clear();
+    for (class, buckets) in heap.slabs.iter().enumerate() {
+        if buckets.iter().any(|slab| !slab.is_null()) {
+            heap.heap().idle_classes.add(class);
         }
     }
 }

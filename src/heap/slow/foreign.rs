@@ -1,7 +1,8 @@
 //! Frees of blocks that are another heap's.
 
 use crate::base::size_class;
-use crate::heap::data::heap::Heap;
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::state::Out;
 use crate::heap::home::{drain, post};
 use crate::heap::slow::{idle_owners, push, watch};
@@ -15,25 +16,24 @@ use core::slice;
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
-pub(crate) unsafe fn free_foreign(heap: *mut Heap, block: *mut Block, tag: Tag) {
+pub(crate) unsafe fn free_foreign(heap: HeapRef, block: *mut Block, tag: Tag) {
     let class = tag.class();
     // SAFETY: `out` is the thread's own.
     unsafe {
         if Out::owner(heap, class).is_some_and(|owner| owner != tag.owner()) {
             // A second owner: the block goes into the bin, and is sorted by owner on its way home.
-            (*heap).mixed.add(class);
+            heap.mixed.add(class);
             idle_owners::came(heap, class);
             return push::push_foreign(heap, block, class);
         }
-        (*heap).gathered.add(class);
+        heap.gathered.add(class);
         if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
             // Each run comes here, because it fills a batch alone.
             if size_class::is_run(class) {
                 watch::run_freed(block, class);
             }
             let _errno = crate::os::sys::ErrnoGuard::new();
-            post_now(tag.owner(), batch);
-            drain::catch_up();
+            post_now(tag.owner(), batch).run();
             maintain::wake_if_grown();
         }
     }
@@ -54,20 +54,15 @@ pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
             report::unless_all_start(slice::from_ref(&block), class);
         }
         let batch = Batch::of(&raw const block, 1, size_class::size(class));
-        post_now(tag.owner(), batch);
+        post_now(tag.owner(), batch).run();
     }
-    drain::catch_up();
 }
 
 /// Posts a batch, and drains its owner's inbox if nobody else may.
 ///
 /// # Safety
-/// The caller owns the batch, and holds no lock.
-unsafe fn post_now(owner: u32, batch: Batch) {
+/// The caller owns the batch.
+unsafe fn post_now(owner: u32, batch: Batch) -> Errands {
     // SAFETY: the caller's promises.
-    unsafe {
-        if let Some(heap) = post::post(owner, batch) {
-            drain::try_drain(heap);
-        }
-    }
+    unsafe { post::post(owner, batch) }.map_or(Errands::NONE, drain::try_drain)
 }

@@ -11,9 +11,8 @@
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::{Bin, room};
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Out;
-use crate::heap::home::drain;
 use crate::heap::slow::in_person::{Rows, is_idle};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
@@ -36,10 +35,10 @@ const FULL: usize = 32;
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held.
 #[inline(always)]
-pub(crate) unsafe fn came(heap: *mut Heap, class: usize) {
+pub(crate) unsafe fn came(heap: HeapRef, class: usize) {
     // SAFETY: the thread's own.
     unsafe {
-        let strays = &raw mut (*heap).strays;
+        let strays = &raw mut (*heap.ptr()).strays;
         (*strays).left -= size_class::size(class) as isize;
         if (*strays).left < 0 {
             look(heap);
@@ -52,11 +51,11 @@ pub(crate) unsafe fn came(heap: *mut Heap, class: usize) {
 /// # Safety
 /// `heap` is the calling thread's.
 #[inline(always)]
-pub(crate) unsafe fn took(heap: *mut Heap) {
+pub(crate) unsafe fn took(heap: HeapRef) {
     // SAFETY: the thread's own.
     unsafe {
-        (*heap).strays.looks = 0;
-        (*heap).strays.grew = false;
+        (*heap.ptr()).strays.looks = 0;
+        (*heap.ptr()).strays.grew = false;
     }
 }
 
@@ -64,9 +63,9 @@ pub(crate) unsafe fn took(heap: *mut Heap) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn homed(heap: *mut Heap, class: usize, blocks: u32) {
+pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
     // SAFETY: the thread's own.
-    unsafe { (*heap).strays.homed += blocks as usize * size_class::size(class) };
+    unsafe { (*heap.ptr()).strays.homed += blocks as usize * size_class::size(class) };
 }
 
 /// How many blocks of `class` the thread gathers until they go home all at once, sorted by owner. `None` if it needs blocks
@@ -74,9 +73,9 @@ pub(crate) unsafe fn homed(heap: *mut Heap, class: usize, blocks: u32) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn gathers(heap: *mut Heap, class: usize) -> Option<u32> {
+pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
     // SAFETY: the thread's own.
-    let only_frees = unsafe { (*heap).strays.grew };
+    let only_frees = unsafe { (*heap.ptr()).strays.grew };
     if !only_frees || size_class::size(class) > GATHERED_TO {
         return None;
     }
@@ -92,10 +91,10 @@ pub(crate) fn full(class: usize) -> usize {
 
 #[cold]
 #[inline(never)]
-unsafe fn look(heap: *mut Heap) {
+unsafe fn look(heap: HeapRef) {
     // SAFETY: the thread's own; the caller's promises.
     unsafe {
-        let strays = &raw mut (*heap).strays;
+        let strays = &raw mut (*heap.ptr()).strays;
         (*strays).looks = (*strays).looks.saturating_add(1);
         if (*strays).looks == 1 {
             // A thread that also needs blocks is looked at less often.
@@ -111,16 +110,17 @@ unsafe fn look(heap: *mut Heap) {
 ///
 /// # Safety
 /// As for [`came`].
-unsafe fn look_closely(heap: *mut Heap, first: bool) {
+unsafe fn look_closely(heap: HeapRef, first: bool) {
     let _errno = ErrnoGuard::new();
-    // SAFETY: the caller's promises. The lock is held to the end, so that no fork freezes the thread with blocks in its
-    // hands; other heaps' are only tried (ranks).
+    // The lock is held to the end, so that no fork freezes the thread with blocks in its hands; other heaps' locks are only tried
+    // (ranks).
+    let mut held = heap.lock();
+    // SAFETY: the caller's promises.
     unsafe {
-        let guard = lock(heap);
-        let strays = &raw mut (*heap).strays;
+        let strays = &raw mut (*heap.ptr()).strays;
         let (came, before) = ((*strays).look_at, (*strays).held);
         let homed = core::mem::take(&mut (*strays).homed);
-        (*strays).held = held(heap);
+        (*strays).held = bytes_held(&mut held);
         if first {
             return;
         }
@@ -133,32 +133,31 @@ unsafe fn look_closely(heap: *mut Heap, first: bool) {
             };
             return;
         }
-        let went = send_home(heap);
+        let went = send_home(&mut held);
         (*strays).held -= went;
         (*strays).look_at = if went < came / 2 {
             (came * 2).min(LOOK_SELDOM)
         } else {
             LOOK_EVERY
         };
-        drop(guard);
     }
-    drain::catch_up();
+    held.unlock().run();
 }
 
 /// Bytes in the bins, stacks and outboxes of the classes in which there were strays.
 ///
 /// # Safety
-/// The caller is the heap's thread and holds its lock.
-unsafe fn held(heap: *mut Heap) -> usize {
+/// The caller is the heap's thread.
+unsafe fn bytes_held(heap: &mut HeldHeap) -> usize {
     let mut bytes = 0;
     // SAFETY: the caller's promise.
     unsafe {
         for class in 1..CLASSES {
-            if !(*heap).mixed.has(class) && !(*heap).gathered.has(class) {
+            if !heap.heap().mixed.has(class) && !heap.heap().gathered.has(class) {
                 continue;
             }
-            let stacked = (*shared(heap)).spare[class].blocks as usize;
-            let blocks = Bin::count(heap, class) + Out::count(heap, class) + stacked;
+            let stacked = heap.stacks[class].blocks as usize;
+            let blocks = Bin::count(heap.heap(), class) + Out::count(heap.heap(), class) + stacked;
             bytes += blocks * size_class::size(class);
         }
     }
@@ -168,22 +167,24 @@ unsafe fn held(heap: *mut Heap) -> usize {
 /// Sends home the blocks of idle heaps, and the heap's own among them. Returns the bytes.
 ///
 /// # Safety
-/// The caller is the heap's thread and holds its lock.
-unsafe fn send_home(heap: *mut Heap) -> usize {
+/// The caller is the heap's thread.
+unsafe fn send_home(heap: &mut HeldHeap) -> usize {
     let mut rows = Rows::NONE;
     let mut went = 0;
     // SAFETY: the caller's promises.
     unsafe {
         for class in 1..CLASSES {
-            if (*heap).gathered.has(class) && Out::owner(heap, class).is_some_and(is_idle) {
-                let (gathered, count) = Out::take(heap, class);
+            if heap.heap().gathered.has(class)
+                && Out::owner(heap.heap(), class).is_some_and(is_idle)
+            {
+                let (gathered, count) = Out::take(heap.heap(), class);
                 for i in 0..count {
                     let block = *gathered.add(i);
                     rows.add(DIRECTORY.tag(block as usize).owner(), block, heap);
                 }
                 went += count * size_class::size(class);
             }
-            if (*heap).mixed.has(class) {
+            if heap.heap().mixed.has(class) {
                 went += rows.sift_class(heap, class) * size_class::size(class);
             }
         }

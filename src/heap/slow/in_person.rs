@@ -4,7 +4,7 @@
 use crate::base::size_class;
 use crate::heap::cache::stack;
 use crate::heap::data::bin::{Bin, room};
-use crate::heap::data::heap::{Heap, IDLE, shared};
+use crate::heap::data::heap::HeldHeap;
 use crate::heap::data::registry::heap as by_id;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open, post};
@@ -12,7 +12,6 @@ use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::slab::damaged;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 /// Idle owners told apart at a time.
 const OWNERS: usize = 32;
@@ -21,9 +20,7 @@ const FEW: usize = 32;
 
 /// Whether the heap is idle. A hint: a thread may adopt it at any time, and gets back what is sent all the same.
 pub(crate) fn is_idle(owner: u32) -> bool {
-    let heap = by_id(owner);
-    // SAFETY: heaps live for ever.
-    !heap.is_null() && unsafe { (*heap).state.load(Ordering::Relaxed) == IDLE }
+    by_id(owner).is_some_and(|heap| heap.attended().is_idle())
 }
 
 /// Blocks of one owner, of all classes, chained; blocks of one class are neighbours.
@@ -51,19 +48,18 @@ impl Rows {
     /// Sifts the bin and the stack of `class`. Returns how many blocks went.
     ///
     /// # Safety
-    /// The caller is the heap's thread and holds its lock.
-    pub(crate) unsafe fn sift_class(&mut self, heap: *mut Heap, class: usize) -> usize {
+    /// The caller is the heap's thread.
+    pub(crate) unsafe fn sift_class(&mut self, heap: &mut HeldHeap, class: usize) -> usize {
         // SAFETY: the caller's promise. What was taken off the stack is ours until it is pushed.
         unsafe {
-            let count = Bin::count(heap, class);
-            let stay = self.sift(heap, Bin::first(heap, class), count, class);
-            Bin::set_count(heap, class, stay);
+            let count = Bin::count(heap.heap(), class);
+            let stay = self.sift(heap, Bin::first(heap.heap(), class), count, class);
+            Bin::set_count(heap.heap(), class, stay);
             let mut went = count - stay;
-            let stack = &raw mut (*shared(heap)).spare[class];
-            let low = (*stack).low;
+            let low = heap.stacks[class].low;
             let mut left: Option<Batch> = None;
             // Nothing done with a block meanwhile uses this heap's scratch: other heaps open batches in their own.
-            let first = (*shared(heap)).scratch.first();
+            let first = heap.scratch();
             loop {
                 let count = stack::take(heap, class, first, room(class));
                 if count == 0 {
@@ -82,7 +78,7 @@ impl Rows {
                 stack::push(heap, class, batch);
             }
             // Sifting does not mean that blocks were needed: the low mark stays.
-            (*stack).low = low.min((*stack).blocks);
+            heap.stacks[class].low = low.min(heap.stacks[class].blocks);
             went
         }
     }
@@ -91,10 +87,10 @@ impl Rows {
     /// places. Returns how many stay.
     ///
     /// # Safety
-    /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`, and holds `heap`'s lock.
+    /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`.
     unsafe fn sift(
         &mut self,
-        heap: *mut Heap,
+        heap: &mut HeldHeap,
         addresses: *mut *mut Block,
         count: usize,
         class: usize,
@@ -111,7 +107,7 @@ impl Rows {
                 if tag.class() != class {
                     damaged(block);
                 }
-                if tag.owner() == (*heap).id {
+                if tag.owner() == heap.heap().id {
                     own[owned] = block;
                     owned += 1;
                     if owned == FEW {
@@ -133,15 +129,14 @@ impl Rows {
     /// Puts a block in front of its owner's others.
     ///
     /// # Safety
-    /// The block is the caller's, which holds `heap`'s lock.
-    pub(crate) unsafe fn add(&mut self, owner: u32, block: *mut Block, heap: *mut Heap) {
+    /// The block is the caller's.
+    pub(crate) unsafe fn add(&mut self, owner: u32, block: *mut Block, heap: &mut HeldHeap) {
         let found = self.rows[..self.used]
             .iter()
             .position(|row| row.owner == owner);
         let index = found.unwrap_or_else(|| {
             if self.used == OWNERS {
-                // SAFETY: the caller's promise.
-                unsafe { self.visit_all(heap) };
+                self.visit_all(heap);
             }
             self.rows[self.used] = Row {
                 owner,
@@ -155,11 +150,8 @@ impl Rows {
         self.rows[index].chain = block;
     }
 
-    /// Returns each owner's blocks to it.
-    ///
-    /// # Safety
-    /// The caller holds `heap`'s lock, and no other.
-    pub(crate) unsafe fn visit_all(&mut self, heap: *mut Heap) {
+    /// Returns each owner's blocks to it. `heap`'s lock is the only one held.
+    pub(crate) fn visit_all(&mut self, heap: &mut HeldHeap) {
         for row in &self.rows[..self.used] {
             // SAFETY: the chain is ours, and given up.
             unsafe { visit(row.owner, row.chain, heap) };
@@ -172,41 +164,36 @@ impl Rows {
 /// held, or a thread has adopted it, they are posted: the lock's holder or that thread comes for them.
 ///
 /// # Safety
-/// The caller owns the chain, and holds `from`'s lock and no other.
-unsafe fn visit(owner: u32, chain: *mut Block, from: *mut Heap) {
-    let heap = by_id(owner);
-    // It leaves the draining to `catch_up`, because a lock is held throughout.
+/// The caller owns the chain.
+unsafe fn visit(owner: u32, chain: *mut Block, from: &mut HeldHeap) {
+    let Some(heap) = by_id(owner) else { return };
+    // It leaves the draining to the errands, because a lock is held throughout.
     let mut sorter = Sorter::new(from, false);
-    // SAFETY: heaps live for ever; a second one is locked by try only. Whose a block is holds for as long as that
-    // heap's lock does (rule 5), and `open` asks under it: what belongs to a third by now, since a slab was taken
-    // over, goes to the sorter.
-    unsafe {
-        let guard = (*heap)
-            .lock
-            .try_lock()
-            .filter(|_| (*heap).state.load(Ordering::Relaxed) == IDLE);
-        let mut at = chain;
-        while !at.is_null() {
-            let class = post::class_of(at);
-            let mut addresses = [ptr::null_mut(); FEW];
-            let mut count = 0;
-            while !at.is_null() && count < FEW && post::class_of(at) == class {
-                addresses[count] = at;
-                count += 1;
-                let next = batch::chained(at);
-                if !next.is_null() && open::class_at(next) == 0 {
-                    damaged(at);
-                }
-                at = next;
+    // A second heap is locked by try only. Whose a block is holds for as long as that heap's lock does (rule 5), and `open` asks
+    // under it: what belongs to a third by now, since a slab was taken over, goes to the sorter.
+    let mut held = heap.try_lock().filter(|_| heap.attended().is_idle());
+    let mut at = chain;
+    while !at.is_null() {
+        let class = post::class_of(at);
+        let mut addresses = [ptr::null_mut(); FEW];
+        let mut count = 0;
+        while !at.is_null() && count < FEW && post::class_of(at) == class {
+            addresses[count] = at;
+            count += 1;
+            // SAFETY: the chain is the caller's.
+            let next = unsafe { batch::chained(at) };
+            if !next.is_null() && open::class_at(next) == 0 {
+                damaged(at);
             }
-            // Without the owner's lock all go to the sorter, except what is `from`'s own by now.
-            let place = if guard.is_some() { heap } else { from };
-            open::blocks(place, addresses.as_ptr(), count, class, &mut sorter);
+            at = next;
         }
-        if let Some(guard) = guard {
-            drain::drain_and_unlock(heap, guard);
-        }
-        drain::look_again(heap);
-        sorter.post_all();
+        // Without the owner's lock all go to the sorter, except what is `from`'s own by now.
+        let place = held.as_mut().unwrap_or(from);
+        // SAFETY: the blocks are the caller's, and `from`, the sorter's heap, is held.
+        unsafe { open::blocks(place, addresses.as_ptr(), count, class, &mut sorter) };
     }
+    if let Some(held) = held {
+        from.errands.add(drain::drain_and_release(held));
+    }
+    sorter.post_all(from);
 }

@@ -1,10 +1,10 @@
 //! What a free does if its bin is full.
 
 use crate::base::size_class;
-use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_home};
+use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::heap::slow::{idle_owners, watch};
@@ -19,11 +19,11 @@ use core::ptr;
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, which is none of runs, is the caller's to give.
-pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) {
+pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
-        let guard = lock(heap);
-        let mut sorter = Sorter::new(heap, true);
+        let mut held = heap.lock();
+        let mut sorter = Sorter::new(&held, true);
         let count = Bin::count(heap, class);
         if count > 0 {
             let first = Bin::first(heap, class);
@@ -31,36 +31,34 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
                 report::free_already("free", block, class);
             }
             // A program that only frees would come again as soon as half is full.
-            let old = if (*heap).freeing.has(class) {
+            let old = if heap.freeing.has(class) {
                 count
             } else {
                 count.div_ceil(2)
             };
-            (*heap).freeing.add(class);
-            if (*heap).watch > 0 {
-                return_oldest(heap, class, old, &mut sorter);
-            } else if old < count || !stack::put_bin(heap, class) {
-                stack::put_oldest(heap, class, old);
+            heap.freeing.add(class);
+            if (*heap.ptr()).watch > 0 {
+                return_oldest(&mut held, class, old, &mut sorter);
+            } else if old < count || !stack::put_bin(&mut held, class) {
+                stack::put_oldest(&mut held, class, old);
             }
         }
         if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);
-        } else if DIRECTORY.tag(block as usize).owner() != (*heap).id
-            && Bin::find_places(heap, class)
+        } else if DIRECTORY.tag(block as usize).owner() != heap.id && Bin::find_places(heap, class)
         {
             // A thread that frees what others allocate gathers, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);
-        } else if budget::learnt(shared(heap)) > 0 {
-            stack::put(heap, class, &raw const block, 1);
+        } else if budget::learnt(&held) > 0 {
+            stack::put(&mut held, class, &raw const block, 1);
         } else {
-            open::blocks(heap, &raw const block, 1, class, &mut sorter);
+            open::blocks(&mut held, &raw const block, 1, class, &mut sorter);
         }
-        bound(heap, class, &mut sorter);
-        drain::post_all(&mut sorter);
-        let todo = tick::look(heap);
-        drop(guard);
-        todo.run();
+        bound(&mut held, class, &mut sorter);
+        drain::post_all(&mut held, &mut sorter);
+        tick::look(&mut held);
+        tick::run(held.unlock());
     }
 }
 
@@ -69,33 +67,32 @@ pub(crate) unsafe fn overflow(heap: *mut Heap, block: *mut Block, class: usize) 
 ///
 /// # Safety
 /// `heap` is the calling thread's; `run`, of `class`, is the caller's to give.
-pub(crate) unsafe fn run(heap: *mut Heap, run: *mut Block, class: usize) {
+pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
     // SAFETY: the stack is under the lock, and the run is the caller's.
     unsafe {
-        let guard = lock(heap);
+        let mut held = heap.lock();
         watch::run_freed(run, class);
         let batch = Batch::of(&raw const run, 1, size_class::size(class));
-        stack::push(heap, class, batch);
-        let (part, share) = (shared(heap), budget::share(heap, class));
-        let spare = &raw const (*part).spare[class];
-        if (*spare).blocks > (*spare).limit || share.stack < (*spare).limit {
-            bound_runs(heap, class);
+        stack::push(&mut held, class, batch);
+        let share = budget::share(&mut held, class);
+        let stack = &held.stacks[class];
+        if stack.blocks > stack.limit || share.stack < stack.limit {
+            bound_runs(&mut held, class);
         }
-        let todo = tick::look(heap);
-        drop(guard);
-        todo.run();
+        tick::look(&mut held);
+        tick::run(held.unlock());
     }
 }
 
 /// [`bound`], for a class of runs.
 #[cold]
 #[inline(never)]
-unsafe fn bound_runs(heap: *mut Heap, class: usize) {
-    // SAFETY: the caller holds the lock and is the heap's thread.
+unsafe fn bound_runs(heap: &mut HeldHeap, class: usize) {
+    // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
         bound(heap, class, &mut sorter);
-        drain::post_all(&mut sorter);
+        drain::post_all(heap, &mut sorter);
     }
 }
 
@@ -103,33 +100,34 @@ unsafe fn bound_runs(heap: *mut Heap, class: usize) {
 /// is free, but the batches of a stack have to be searched.
 ///
 /// # Safety
-/// The caller holds the lock and is the heap's thread; so many are in the bin.
-unsafe fn return_oldest(heap: *mut Heap, class: usize, some: usize, sorter: &mut Sorter) {
+/// The caller is the heap's thread; so many are in the bin.
+unsafe fn return_oldest(heap: &mut HeldHeap, class: usize, some: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
-        let (first, left) = (Bin::first(heap, class), Bin::count(heap, class) - some);
+        let (first, left) = (
+            Bin::first(heap.heap(), class),
+            Bin::count(heap.heap(), class) - some,
+        );
         open::blocks(heap, first, some, class, sorter);
         ptr::copy(first.add(some), first, left);
-        Bin::set_count(heap, class, left);
+        Bin::set_count(heap.heap(), class, left);
     }
 }
 
 /// Puts a block into the bin, which has room.
-unsafe fn keep(heap: *mut Heap, class: usize, block: *mut Block) {
+unsafe fn keep(heap: HeapRef, class: usize, block: *mut Block) {
     // SAFETY: the bin is the calling thread's.
-    let kept = unsafe { Bin::push(&raw mut (*heap).front.bins[class], block) };
+    let kept = unsafe { Bin::push(&raw mut (*heap.ptr()).front.bins[class], block) };
     debug_assert!(kept, "the bin has room");
 }
 
 /// Sends home what the class may not keep, [`AT_ONCE`] at a time.
 #[inline(always)]
-unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
-    // SAFETY: the caller holds the lock and is the heap's thread.
+unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+    // SAFETY: the caller is the heap's thread.
     unsafe {
-        let part = shared(heap);
-        let spare = &raw mut (*part).spare[class];
-        let gathers = idle_owners::gathers(heap, class);
-        let limit = (*spare).limit;
+        let gathers = idle_owners::gathers(heap.heap(), class);
+        let limit = heap.stacks[class].limit;
         let mut keep = limit;
         if let Some(most) = gathers {
             keep = keep.max(most);
@@ -138,27 +136,27 @@ unsafe fn bound(heap: *mut Heap, class: usize, sorter: &mut Sorter) {
         let share = budget::share(heap, class);
         keep = keep.min(share.stack);
         bound_bin(heap, class, share.bin);
-        let before = (*spare).blocks.min(limit);
-        let until = (*spare).blocks.saturating_sub(AT_ONCE);
-        while (*spare).blocks > keep.max(until) {
-            let gone = send_home(heap, class, (*spare).blocks - keep, sorter);
+        let before = heap.stacks[class].blocks.min(limit);
+        let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
+        while heap.stacks[class].blocks > keep.max(until) {
+            let gone = send_surplus(heap, class, keep, sorter);
             if gone == 0 {
                 break;
             }
-            (*spare).walked = (*spare).walked.saturating_add(gone);
-            idle_owners::homed(heap, class, gone);
+            idle_owners::homed(heap.heap(), class, gone);
             if sorter.has_any() {
                 // There are foreign blocks among them: more at once make fuller messages.
-                let most = gathers.map_or((*spare).limit / 2, |_| 0);
+                let most = gathers.map_or(heap.stacks[class].limit / 2, |_| 0);
                 keep = keep.min(most);
             }
         }
         if share.stack < limit {
-            budget::cut(part, class, before - (*spare).blocks.min(limit));
-            let over = budget::over(part);
+            let gone = before - heap.stacks[class].blocks.min(limit);
+            budget::cut(heap, class, gone);
+            let over = budget::over(heap);
             if over > 0 {
                 // One sorter at a time uses the heap's rows.
-                drain::post_all(sorter);
+                drain::post_all(heap, sorter);
                 reclaim::make_room(heap, class, over);
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Front, Heap};
+use crate::heap::data::heap::{Front, HeapRef};
 use crate::heap::slow::overflow;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
@@ -26,7 +26,7 @@ pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
     // SAFETY: the caller's promises.
     unsafe {
         if !Bin::push(bin_at(front, offset), block) {
-            overflow(block, front.cast(), offset);
+            overflow(block, HeapRef::of_front(front), offset);
         }
     }
 }
@@ -35,15 +35,15 @@ pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
-pub(crate) unsafe fn push_foreign(heap: *mut Heap, block: *mut Block, class: usize) {
+pub(crate) unsafe fn push_foreign(heap: HeapRef, block: *mut Block, class: usize) {
     // SAFETY: the caller's promises; a heap starts with its front.
-    unsafe { push(heap.cast(), block, class * size_of::<Bin>()) }
+    unsafe { push(heap.ptr().cast(), block, class * size_of::<Bin>()) }
 }
 
 /// The block is the first argument, as in the callers of `free`, so that it need not be moved.
 #[cold]
 #[inline(never)]
-unsafe fn overflow(block: *mut Block, heap: *mut Heap, offset: usize) {
+unsafe fn overflow(block: *mut Block, heap: HeapRef, offset: usize) {
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's: its own heap, its own block.
     unsafe {

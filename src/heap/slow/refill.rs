@@ -7,7 +7,7 @@ use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
 use crate::heap::data::bin::{Bin, bin_limit, room};
 use crate::heap::data::fresh::Fresh;
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Out;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
@@ -30,7 +30,7 @@ const RECYCLE_FROM: usize = 64;
 ///
 /// # Safety
 /// `heap` is the calling thread's; no lock is held.
-pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
+pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
     // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
     unsafe {
         debug_assert!(
@@ -40,38 +40,36 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         if !Bin::has_places(heap, class) && !find_places(heap, class) {
             return Fresh::NULL;
         }
-        (*heap).freeing.remove(class);
+        heap.freeing.remove(class);
         idle_owners::took(heap);
         // Most threads gather nothing: they need not touch the outboxes.
-        if (*heap).gathered.has(class)
+        if heap.gathered.has(class)
             && Out::count(heap, class) > 0
             && size_class::size(class) >= RECYCLE_FROM
         {
             let (from, count) = Out::take(heap, class);
-            (*heap).mixed.add(class);
+            heap.mixed.add(class);
             ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
             Bin::set_count(heap, class, count);
             report::unless_all_start(Bin::blocks(heap, class), class);
             return give_newest(heap, class, false);
         }
-        let guard = lock(heap);
+        let mut held = heap.lock();
         if size_class::is_run(class)
-            && let Some(run) = stack::take_run(heap, class)
+            && let Some(run) = stack::take_run(&mut held, class)
         {
             Superslab::run_taken(run);
-            let todo = tick::look(heap);
-            drop(guard);
-            todo.run();
+            tick::look(&mut held);
+            tick::run(held.unlock());
             return Fresh {
                 ptr: run.cast(),
                 zero: false,
             };
         }
-        if from_stock(heap, class) {
+        if from_stock(&mut held, class) {
             let fresh = give_newest(heap, class, false);
-            let todo = tick::look(heap);
-            drop(guard);
-            todo.run();
+            tick::look(&mut held);
+            tick::run(held.unlock());
             return fresh;
         }
         // Doubles each time, from a quarter of the most: what a class gets depends on how often it asks.
@@ -79,12 +77,12 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
         let want = (Bin::limit(heap, class) * 2)
             .clamp(limit.div_ceil(4), limit)
             .max(1);
-        flush::missed(heap, class, want);
-        let taken = from_slabs(heap, class, want);
-        let todo = tick::look(heap);
-        drop(guard);
+        flush::missed(&mut held, class, want);
+        let taken = from_slabs(&mut held, class, want);
+        tick::look(&mut held);
+        let errands = held.unlock();
         let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want));
-        todo.run();
+        tick::run(errands);
         ahead::start_if_wanted();
         fresh
     }
@@ -92,10 +90,10 @@ pub(crate) unsafe fn refill(heap: *mut Heap, class: usize) -> Fresh {
 
 /// The newest block of a bin that was just filled. Do not call the C library between the check that the bin is empty and the
 /// filling: it may allocate, and the blocks of that refill would be overwritten.
-unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
+unsafe fn give_newest(heap: HeapRef, class: usize, zero: bool) -> Fresh {
     // SAFETY: the bin is the thread's own.
     unsafe {
-        let bin = &raw mut (*heap).front.bins[class];
+        let bin = &raw mut (*heap.ptr()).front.bins[class];
         let newest = Bin::pop(bin).or_else(|| {
             watch::unless_empty(bin, class);
             None
@@ -115,50 +113,50 @@ unsafe fn give_newest(heap: *mut Heap, class: usize, zero: bool) -> Fresh {
 }
 
 /// Fills the empty bin from the stack. If that is empty, it takes what is in the inbox first. Returns whether there was anything.
-unsafe fn from_stock(heap: *mut Heap, class: usize) -> bool {
-    // SAFETY: the caller holds the lock, and is the heap's thread.
+unsafe fn from_stock(heap: &mut HeldHeap, class: usize) -> bool {
+    // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut count = from_stack(heap, class);
         if count == 0 && has_post(heap) {
             let mut sorter = Sorter::new(heap, true);
             open_pending(heap, INBOX_PER_REFILL, &mut sorter);
-            drain::post_all(&mut sorter);
+            drain::post_all(heap, &mut sorter);
             count = from_stack(heap, class);
         }
-        if count > 0 && Bin::magazine(heap, class).is_some() {
+        if count > 0 && Bin::magazine(heap.heap(), class).is_some() {
             // The class's usage rises and falls: as much may go back at once as a magazine brings.
-            Bin::set_limit(heap, class, magazine::ROOM);
-        } else if budget::learnt(shared(heap)) > 0 {
+            Bin::set_limit(heap.heap(), class, magazine::ROOM);
+        } else if budget::learnt(heap) > 0 {
             // The bin's limit was lowered while the class ran empty.
-            let limit = Bin::limit(heap, class);
+            let limit = Bin::limit(heap.heap(), class);
             let more = (limit * 2).max(count).min(bin_limit(class));
-            Bin::set_limit(heap, class, limit.max(more));
+            Bin::set_limit(heap.heap(), class, limit.max(more));
         }
         count > 0
     }
 }
 
 /// Fills the empty bin from the stack. Returns how many blocks are in it then.
-unsafe fn from_stack(heap: *mut Heap, class: usize) -> usize {
-    // SAFETY: the caller holds the lock, and is the heap's thread.
+unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
+    // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut count = stack::take_bin(heap, class);
         if count == 0 {
-            count = stack::take(heap, class, Bin::first(heap, class), room(class));
-            Bin::set_count(heap, class, count);
+            count = stack::take(heap, class, Bin::first(heap.heap(), class), room(class));
+            Bin::set_count(heap.heap(), class, count);
         }
         // Nothing has checked their addresses yet.
-        report::unless_all_start(Bin::blocks(heap, class), class);
+        report::unless_all_start(Bin::blocks(heap.heap(), class), class);
         count
     }
 }
 
 /// Gives the bin places. If memory is refused, tries again once what others keep was taken back.
 #[inline(never)]
-unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
+unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
     // SAFETY: the heap is the calling thread's, and its lock is free.
     let find = || unsafe {
-        let _guard = lock(heap);
+        let _held = heap.lock();
         Bin::find_places(heap, class)
     };
     find() || {
@@ -170,72 +168,65 @@ unsafe fn find_places(heap: *mut Heap, class: usize) -> bool {
 /// Fills the empty bin from the heap's slabs and hands out the newest block. The bin may then hold `want`.
 ///
 /// # Safety
-/// The caller holds the lock, and is the heap's thread.
-unsafe fn from_slabs(heap: *mut Heap, class: usize, want: usize) -> Option<Fresh> {
+/// The caller is the heap's thread.
+unsafe fn from_slabs(heap: &mut HeldHeap, class: usize, want: usize) -> Option<Fresh> {
     // SAFETY: the bin is the thread's own, and empty.
     unsafe {
-        let to = Bin::first(heap, class);
+        let to = Bin::first(heap.heap(), class);
         let taken = slabs::take(heap, class, to, want, room(class))?;
-        Bin::set_limit(heap, class, want.min(bin_limit(class)));
-        Bin::set_count(heap, class, taken.count);
-        Some(give_newest(heap, class, taken.zero))
+        Bin::set_limit(heap.heap(), class, want.min(bin_limit(class)));
+        Bin::set_count(heap.heap(), class, taken.count);
+        Some(give_newest(heap.heap(), class, taken.zero))
     }
 }
 
 /// A block from a slab of an idle heap, or from a new one: the heap has no slab with room.
 #[inline(never)]
-unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
+unsafe fn from_new_slab(heap: HeapRef, class: usize, want: usize) -> Fresh {
     if take_over::take_over(heap, class) {
-        // SAFETY: the lock is taken for the call.
-        unsafe {
-            let guard = lock(heap);
-            let taken = from_slabs(heap, class, want);
-            drop(guard);
-            if let Some(fresh) = taken {
-                return fresh;
-            }
+        // SAFETY: the heap is the calling thread's.
+        let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };
+        if let Some(fresh) = taken {
+            return fresh;
         }
     }
-    // SAFETY: the heap is the calling thread's, and its lock is free.
-    let usage = unsafe {
-        let _guard = lock(heap);
-        expected_use::usage(heap, class)
-    };
+    let usage = expected_use::usage(&heap.lock(), class);
     // One node for all tries: even if the thread is moved meanwhile, it claims from the node that it had grow.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
         while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
             let fresh_memory = had.claim.clean;
-            // SAFETY: the claim is ours and becomes a slab under the lock.
-            unsafe {
-                let guard = lock(heap);
-                slabs::open(heap, had.claim, class);
-                let grows = (*shared(heap)).slab_count[class] > 1;
-                let taken = from_slabs(heap, class, want);
-                let bytes = slots * SLOT * heap_cache::ROOM_FOR;
-                if budget::learnt(shared(heap)) > 0 {
-                    reclaim::make_room(heap, class, bytes);
+            let bytes = slots * SLOT * heap_cache::ROOM_FOR;
+            let mut held = heap.lock();
+            // SAFETY: the heap is the calling thread's; the claim is ours and becomes a slab under the lock.
+            let taken = unsafe {
+                slabs::open(&mut held, had.claim, class);
+                let taken = from_slabs(&mut held, class, want);
+                if budget::learnt(&held) > 0 {
+                    reclaim::make_room(&mut held, class, bytes);
                 }
-                drop(guard);
-                reclaim::others_make_room(heap, bytes);
-                ceiling::grew();
-                // The first slab of a class is what every program needs, however short it runs.
-                if fresh_memory && grows {
-                    settle::recover(1);
-                }
-                if had.mapped {
-                    ahead::ran_dry(node);
-                }
-                if let Some(fresh) = taken {
-                    return fresh;
-                }
+                taken
+            };
+            let grows = held.slab_count[class] > 1;
+            let mut errands = held.unlock();
+            errands.add(reclaim::others_make_room(heap, bytes));
+            errands.run();
+            ceiling::grew();
+            // The first slab of a class is what every program needs, however short it runs.
+            if fresh_memory && grows {
+                settle::recover(1);
+            }
+            if had.mapped {
+                ahead::ran_dry(node);
+            }
+            if let Some(fresh) = taken {
+                return fresh;
             }
         }
         match attempt {
             // Address space may be held by what is cached: give it up and try again.
             0 => large::purge_all(),
-            // SAFETY: no lock is held.
-            1 => unsafe { flush(heap) },
+            1 => flush(heap),
             _ => {}
         }
     }
@@ -245,15 +236,12 @@ unsafe fn from_new_slab(heap: *mut Heap, class: usize, want: usize) -> Fresh {
 /// For want of memory: empties the heap's inbox and stacks into the slabs, and takes back what others keep.
 #[cold]
 #[inline(never)]
-unsafe fn flush(heap: *mut Heap) {
-    // SAFETY: the caller is the heap's thread and holds no lock.
-    unsafe {
-        let guard = lock(heap);
-        let mut sorter = Sorter::new(heap, true);
-        open_pending(heap, usize::MAX, &mut sorter);
-        flush::flush_all(heap, &mut sorter);
-        drain::post_all(&mut sorter);
-        drop(guard);
-    }
+fn flush(heap: HeapRef) {
+    let mut held = heap.lock();
+    let mut sorter = Sorter::new(&held, true);
+    open_pending(&mut held, usize::MAX, &mut sorter);
+    flush::flush_all(&mut held, &mut sorter);
+    drain::post_all(&mut held, &mut sorter);
+    held.unlock().run();
     shortage::relieve(0);
 }

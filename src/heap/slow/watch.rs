@@ -7,7 +7,7 @@
 
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, NOBODY, shared};
+use crate::heap::data::heap::{HeapRef, HeldHeap, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::{registry, tls};
 use crate::heap::home::{drain, open};
@@ -48,13 +48,13 @@ fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
 /// # Safety
 /// The heap is the calling thread's, the block one of `class`, and the heap is watched: nothing is freed without a look.
 pub(in crate::heap) unsafe fn in_bin(
-    heap: *mut Heap,
+    heap: HeapRef,
     block: *mut Block,
     class: usize,
     left: &mut usize,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let (blocks, row) = unsafe { (Bin::blocks(heap, class), &mut (*heap).rows[class]) };
+    let (blocks, row) = unsafe { (Bin::blocks(heap, class), &mut (*heap.ptr()).rows[class]) };
     let Some(&oldest) = blocks.first() else {
         *row = 0;
         return false;
@@ -78,10 +78,10 @@ pub(in crate::heap) unsafe fn in_bin(
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held. `block`, tagged `tag`, lies in a slab of ours.
 #[inline]
-pub(crate) unsafe fn look(heap: *mut Heap, block: *mut Block, tag: Tag) {
+pub(crate) unsafe fn look(heap: HeapRef, block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*heap).watch > 0 {
+        if (*heap.ptr()).watch > 0 {
             in_use(heap, block, tag, "free");
         }
     }
@@ -103,9 +103,8 @@ pub(crate) unsafe fn look_at(block: *const u8, asked: &str) {
 #[cold]
 #[inline(never)]
 fn look_at_slow(block: *mut Block, asked: &str) {
-    let heap = tls::current();
     // SAFETY: the thread's own heap.
-    if !heap.is_null() && unsafe { (*heap).watch } > 0 {
+    if let Some(heap) = tls::current().filter(|heap| unsafe { (*heap.ptr()).watch } > 0) {
         // SAFETY: as above.
         unsafe { in_use(heap, block, DIRECTORY.own_tag(block as usize), asked) };
     }
@@ -118,7 +117,7 @@ fn look_at_slow(block: *mut Block, asked: &str) {
 /// As for [`look`], and the heap is watched.
 #[cold]
 #[inline(never)]
-unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
+unsafe fn in_use(heap: HeapRef, block: *mut Block, tag: Tag, asked: &str) {
     let class = tag.class();
     if !check::is_start(block, class) {
         report::no_start(asked, block, class);
@@ -126,29 +125,29 @@ unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
     let _errno = ErrnoGuard::new();
     // SAFETY: bin and `out` are the calling thread's; the rest is looked at under its heap's lock.
     unsafe {
-        let mut left = (*heap).watch.saturating_sub(EACH);
+        let mut left = (*heap.ptr()).watch.saturating_sub(EACH);
         // A free of a run needs no look: `run_freed` checks each.
         let mut free = match size_class::is_run(class) {
             true => asked != "free" && Superslab::is_free_run(block),
             false => {
                 in_bin(heap, block, class, &mut left)
-                    || ((*heap).gathered.has(class)
+                    || (heap.gathered.has(class)
                         && among(Out::blocks(heap, class), block, &mut left))
             }
         };
         if !free && !size_class::is_run(class) {
             let owner = registry::heap(tag.owner());
             free = has(heap, true, block, class, &mut left)
-                || (owner != heap
-                    && !owner.is_null()
-                    && has(owner, false, block, class, &mut left));
+                || owner.is_some_and(|owner| {
+                    owner != heap && has(owner, false, block, class, &mut left)
+                });
         }
         if free {
             report::free_already(asked, block, class);
         }
-        (*heap).watch = left;
+        (*heap.ptr()).watch = left;
         if left == 0 {
-            (*heap).front.tag = Tag::of_owner((*heap).id).0;
+            (*heap.ptr()).front.tag = Tag::of_owner(heap.id).0;
         }
     }
 }
@@ -158,47 +157,43 @@ unsafe fn in_use(heap: *mut Heap, block: *mut Block, tag: Tag, asked: &str) {
 /// # Safety
 /// `heap` is the calling thread's, if it is `mine`; `block` is as for [`shelved`].
 unsafe fn has(
-    heap: *mut Heap,
+    heap: HeapRef,
     mine: bool,
     block: *mut Block,
     class: usize,
     left: &mut usize,
 ) -> bool {
-    // SAFETY: heaps live for ever, and the caller holds no lock.
-    unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return false;
-        };
-        let free = shelved(heap, block, class, left);
-        drop(guard);
-        if !mine {
-            // A poster that found it locked has gone away.
-            drain::look_again(heap);
-        }
-        free
+    let Some(mut held) = heap.try_lock() else {
+        return false;
+    };
+    // SAFETY: the caller's promise.
+    let free = unsafe { shelved(&mut held, block, class, left) };
+    if mine {
+        held.unlock().leave();
+    } else {
+        drain::release(held).run();
     }
+    free
 }
 
 /// Whether a block lies on a heap's stack, or free in its slab if that is the heap's.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock; `block` is one of `class`, which is none of runs.
-unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, left: &mut usize) -> bool {
+/// `block` is one of `class`, which is none of runs.
+unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: usize, left: &mut usize) -> bool {
     // SAFETY: the caller's promise. Whose a slab is changes under its owner's lock alone. Batches are read, and stay as they
     // are.
     unsafe {
-        let part = shared(heap);
-        let spare = &raw const (*part).spare[class];
-        let mut magazine = (*spare).magazine;
+        let mut magazine = heap.stacks[class].magazine;
         while !magazine.is_null() && *left > 0 {
             if among(Magazine::blocks(magazine), block, left) {
                 return true;
             }
             magazine = (*magazine).below;
         }
-        let mut next = (*spare).top;
+        let mut next = heap.stacks[class].top;
         while let Some(batch) = next.filter(|_| *left > 0) {
-            let first = (*part).scratch.first();
+            let first = heap.scratch();
             let count = open::open(batch, class, first, batch::MOST);
             *left = left.saturating_sub(OPENED * count);
             if among(slice::from_raw_parts(first, count), block, left) {
@@ -206,7 +201,7 @@ unsafe fn shelved(heap: *mut Heap, block: *mut Block, class: usize, left: &mut u
             }
             next = open::on_stack(batch, class, count).1;
         }
-        DIRECTORY.tag(block as usize) == Tag::new((*heap).id, class as u8)
+        DIRECTORY.tag(block as usize) == Tag::new(heap.heap().id, class as u8)
             && (*Superslab::slab_of(block as usize)).is_free(block as usize)
     }
 }

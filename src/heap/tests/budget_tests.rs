@@ -2,8 +2,8 @@
 
 use crate::base::size_class;
 use crate::heap::cache::{budget, flush};
-use crate::heap::data::heap::{Heap, lock, shared};
-use crate::heap::data::{bin, heap, tls};
+use crate::heap::data::heap::HeapRef;
+use crate::heap::data::{bin, tls};
 use crate::heap::entry::hot;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
@@ -40,37 +40,30 @@ struct Kept {
 }
 
 /// The heap of the calling thread, which has allocated.
-fn mine() -> *mut Heap {
-    tls::get().cast()
+fn mine() -> HeapRef {
+    tls::current().expect("a heap")
 }
 
 fn kept() -> Kept {
     kept_by(mine())
 }
 
-fn kept_by(heap: *mut Heap) -> Kept {
-    // SAFETY: heaps live for ever; the lock is held.
-    unsafe {
-        let _guard = lock(heap);
-        let part = shared(heap);
-        Kept {
-            on_stacks: (*part).spare_bytes,
-            learnt: budget::learnt(part),
-            carved: (*part).carved_bytes,
-        }
+fn kept_by(heap: HeapRef) -> Kept {
+    let held = heap.lock();
+    Kept {
+        on_stacks: held.stack_bytes,
+        learnt: budget::learnt(&held),
+        carved: held.carved_bytes,
     }
 }
 
 /// What a tick does once a period has passed.
 fn look() {
-    // SAFETY: as in `kept`.
-    unsafe {
-        let heap: *mut Heap = tls::get().cast();
-        let _guard = lock(heap);
-        let mut sorter = Sorter::new(heap, true);
-        while !flush::shrink_unneeded(heap, flush::AT_ONCE, &mut sorter).done {}
-        drain::post_all(&mut sorter);
-    }
+    let mut held = mine().lock();
+    let mut sorter = Sorter::new(&held, true);
+    while !flush::shrink_unneeded(&mut held, flush::AT_ONCE, &mut sorter).done {}
+    drain::post_all(&mut held, &mut sorter);
+    held.unlock().leave();
 }
 
 /// Runs the body in a process and on a thread of its own, for which no time passes.
@@ -151,18 +144,14 @@ fn what_was_learnt_ends_with_the_thread() {
                     free(take(SIZE), SIZE);
                     kept().learnt > 0
                 }));
-                tls::get() as usize
+                mine()
             })
             .join()
             .expect("it passes");
-            // SAFETY: heaps live for ever; the lock is held.
-            unsafe {
-                let heap = heap as *mut Heap;
-                let _guard = lock(heap);
-                // Another thread may have adopted it, and have learnt by itself.
-                if (*heap).state.load(core::sync::atomic::Ordering::Relaxed) == heap::IDLE {
-                    assert_eq!(budget::learnt(shared(heap)), 0);
-                }
+            let held = heap.lock();
+            // Another thread may have adopted it, and have learnt by itself.
+            if heap.attended().is_idle() {
+                assert_eq!(budget::learnt(&held), 0);
             }
         },
     );
@@ -246,7 +235,7 @@ fn bins_run_empty_with_their_class() {
             for size in SIZES {
                 let class = size_class::of_layout(size, 8).expect("a small size");
                 // SAFETY: as in `kept`; the bin is this thread's.
-                let count = unsafe { bin::Bin::count(tls::get().cast(), class) };
+                let count = unsafe { bin::Bin::count(mine(), class) };
                 assert!(count <= 1, "{count} blocks of {size} bytes");
             }
         },
@@ -268,11 +257,11 @@ fn a_thread_that_waits_makes_room_for_one_that_grows() {
                     kept().on_stacks > SWING - bins(SIZE)
                 });
                 assert!(swings);
-                to.send(mine() as usize).expect("it listens");
+                to.send(mine()).expect("it listens");
                 // Until the other one is done, or has failed.
                 let _ = ends.recv();
             });
-            let other = from.recv().expect("it learns") as *mut Heap;
+            let other = from.recv().expect("it learns");
             // This thread works for longer than the other needs to count as still.
             let stays = (0..ROUNDS).all(|_| {
                 free(take(SIZE), SIZE);

@@ -1,7 +1,7 @@
 //! How much of the allocator's own memory a thread with a few blocks touches.
 
 use crate::base::size_class::{self, CLASSES};
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::{Heap, HeapRef};
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
 use crate::os::sys;
@@ -12,14 +12,15 @@ use std::vec::Vec;
 const SIZES: usize = 20;
 
 /// Runs `test` on a thread whose heap is new. Heaps that other tests' threads left are kept from it: threads adopt them
-/// meanwhile.
+/// meanwhile. A thread whose first block is a checked one has no heap yet.
 fn on_new_heap(test: fn(*mut Heap)) {
     let one = move || {
         let block = hot::alloc(16, 8, None);
         assert!(!block.is_null());
-        let heap: *mut Heap = tls::current();
-        let used = places_of(heap).len();
-        if used == 1 {
+        let heap = tls::current().map(HeapRef::ptr);
+        if let Some(heap) = heap
+            && places_of(heap).len() == 1
+        {
             test(heap);
         } else {
             on_new_heap(test);

@@ -1,9 +1,8 @@
 //! Fork while some thread holds any one of the locks, and the end of a process under locks.
 
-use crate::heap::data::heap::{attended, lock};
+use crate::heap::data::errands::Errands;
 use crate::heap::data::{registry, tls};
 use crate::heap::entry::hot;
-use crate::heap::home::{drain, post};
 use crate::heap::thread::fork;
 use crate::os::lock::Lock;
 use crate::os::message::fatal;
@@ -47,9 +46,8 @@ fn use_everything() {
 fn every_lock_is_free_in_a_child() {
     use_everything();
     let all: Vec<&'static Lock> = fork::locks().collect();
-    let mine = tls::current();
-    // SAFETY: heaps live for ever.
-    let my_lock: *const Lock = unsafe { &(*mine).lock };
+    let mine = tls::current().expect("a heap");
+    let my_lock: *const Lock = &mine.public().lock;
     for &held in all.iter().filter(|lock| !core::ptr::eq(**lock, my_lock)) {
         let (holds, held_by_now) = channel();
         let holder = thread::spawn(move || {
@@ -79,21 +77,21 @@ fn every_lock_is_free_in_a_child() {
 fn what_was_posted_and_not_opened_is_opened_in_a_child() {
     let take = || hot::alloc(200, 16, None) as usize;
     let block = thread::spawn(take).join().expect("a block") as *mut Block;
-    let owner = registry::heap(DIRECTORY.tag(block as usize).owner());
-    let _ = post::take_left();
+    let owner = registry::heap(DIRECTORY.tag(block as usize).owner()).expect("a heap");
+    Errands::NONE.with_left().done();
     // SAFETY: heaps live for ever. The block is this test's, and given up. The child calls the allocator alone and leaves by
     // _exit.
     unsafe {
-        let _ = attended(owner).post(Batch::seal(block, 1));
+        let _ = owner.attended().post(Batch::seal(block, 1));
         let child = libc::fork();
         if child == 0 {
-            drain::catch_up();
-            let opened = !attended(owner).is_idle() || (*owner).inbox.is_empty();
+            Errands::NONE.run();
+            let opened = !owner.attended().is_idle() || owner.inbox.is_empty();
             libc::_exit(i32::from(!opened));
         }
         assert_eq!(end_of(child), 0);
     }
-    drain::catch_up();
+    Errands::NONE.run();
 }
 
 /// Heaps that a fork left behind are found by many short walks; none begins anew at the first heap.
@@ -156,14 +154,12 @@ fn a_handler_of_abort_may_allocate_and_fork() {
         end_of(child)
     };
     let own = || {
-        // SAFETY: this thread's heap.
-        let _guard = unsafe { lock(tls::current()) };
+        let _held = tls::current().expect("a heap").lock();
         fatal!("under the lock of a heap");
     };
     let global = || {
         let _guard = registry::fork_lock().lock();
-        // SAFETY: this thread's heap.
-        let _mine = unsafe { lock(tls::current()) };
+        let _mine = tls::current().expect("a heap").lock();
         let _pool = crate::pool::fork_locks().next().map(Lock::lock);
         fatal!("under the locks of all");
     };

@@ -2,7 +2,7 @@
 //! there is no such call. Blocks keep their contents through it all, and everything works again afterwards.
 
 use crate::base::size_class;
-use crate::heap::data::heap::{Heap, attended};
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::tls;
 use crate::heap::data::torn::TORN;
 use crate::heap::entry::{free_slow, hot, realloc, threadless};
@@ -231,16 +231,20 @@ fn a_kernel_that_refuses_everything_from_some_call_on_is_survived() {
 }
 
 /// The heap of a thread that ended, as if a fork had left the thread behind. Another test's thread may have it by now.
-fn left_behind() -> *mut Heap {
+fn left_behind() -> HeapRef {
     let ends = || {
-        let block = hot::alloc(1000, 16, None);
-        // SAFETY: taken above.
-        unsafe { hot::free(block) };
-        tls::current() as usize
+        loop {
+            let block = hot::alloc(1000, 16, None);
+            // SAFETY: taken above.
+            unsafe { hot::free(block) };
+            // A checked block needs no heap.
+            if let Some(heap) = tls::current() {
+                return heap;
+            }
+        }
     };
-    let heap = thread::spawn(ends).join().expect("a heap") as *mut Heap;
-    // SAFETY: heaps live for ever.
-    unsafe { (*heap).torn.store(true, Ordering::Relaxed) };
+    let heap = thread::spawn(ends).join().expect("a heap");
+    heap.torn.store(true, Ordering::Relaxed);
     TORN.fetch_add(1, Ordering::Relaxed);
     heap
 }
@@ -257,8 +261,8 @@ fn a_thread_without_a_heap_has_what_a_fork_left_behind() {
         fake::clear();
         // SAFETY: heaps live for ever; each block is freed once.
         unsafe {
-            let torn = (*heap).torn.load(Ordering::Relaxed);
-            assert!(!torn || !attended(heap).is_idle(), "nobody asked it");
+            let torn = heap.torn.load(Ordering::Relaxed);
+            assert!(!torn || !heap.attended().is_idle(), "nobody asked it");
             runs.iter().for_each(|&run| hot::free(run as *mut u8));
         }
         maintain::purge_now();

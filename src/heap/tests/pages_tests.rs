@@ -40,8 +40,8 @@ fn alone(name: &str) -> bool {
     alone
 }
 
-fn my_heap() -> *mut Heap {
-    tls::get().cast()
+fn my_heap() -> HeapRef {
+    tls::current().expect("a heap")
 }
 
 /// Blocks that hold their own addresses.
@@ -92,26 +92,20 @@ fn thin_out(blocks: Vec<*mut usize>, every: usize) -> Vec<*mut usize> {
 }
 
 fn go_home() {
-    // SAFETY: the thread's own heap; the lock is held.
-    unsafe {
-        let guard = lock(my_heap());
-        let mut sorter = Sorter::new(my_heap(), true);
-        flush::flush_all(my_heap(), &mut sorter);
-        sorter.post_all();
-        drop(guard);
-    }
+    let mut held = my_heap().lock();
+    let mut sorter = Sorter::new(&held, true);
+    flush::flush_all(&mut held, &mut sorter);
+    sorter.post_all(&mut held);
 }
 
 /// Sends home what the bins hold too.
 fn empty_bins() {
-    // SAFETY: the thread's own heap; the lock is held.
-    unsafe {
-        let guard = lock(my_heap());
-        let mut sorter = Sorter::new(my_heap(), true);
-        flush::flush_private(my_heap(), &mut sorter);
-        sorter.post_all();
-        drop(guard);
-    }
+    let mut held = my_heap().lock();
+    let mut sorter = Sorter::new(&held, true);
+    // SAFETY: the thread's own heap.
+    unsafe { flush::flush_private(&mut held, &mut sorter) };
+    sorter.post_all(&mut held);
+    drop(held);
     go_home();
 }
 
@@ -119,8 +113,7 @@ fn empty_bins() {
 fn pass(when: When) -> usize {
     let mut bytes = 0;
     loop {
-        // SAFETY: the thread's own heap; no lock is held.
-        let piece = unsafe { some(my_heap(), when) };
+        let piece = some(my_heap(), when);
         bytes += piece.bytes;
         if !piece.more {
             break;
@@ -136,11 +129,7 @@ fn after(ms: u64) -> usize {
 }
 
 fn is_valid() -> bool {
-    // SAFETY: the thread's own heap; the lock is held.
-    unsafe {
-        let _guard = lock(my_heap());
-        walk::slabs_are_valid(my_heap())
-    }
+    walk::slabs_are_valid(&my_heap().lock())
 }
 
 fn resident() -> usize {
@@ -268,21 +257,19 @@ fn a_fork_between_leaves_the_slabs_whole() {
     let last = kept[kept.len() - 1];
     // SAFETY: the thread's own heap; the lock is held where it has to be. Nobody else is in the process.
     unsafe {
-        let guard = lock(my_heap());
-        let part = shared(my_heap());
-        assert!((*part).holes.begin(When::Now));
-        let more = gather(my_heap(), When::Now);
-        let count = (*part).holes.count;
+        let mut held = my_heap().lock();
+        assert!(held.holes.begin(When::Now));
+        let more = gather(&mut held, When::Now);
+        let (going, count) = (held.holes.going, held.holes.count);
         assert!(count > 1, "{count} slabs, {more}");
-        drop(guard);
-        let going = (*part).holes.going;
+        drop(held);
         assert!(going[..count].iter().all(|going| (*going.slab).bucket == 0));
         // Some pages went, and meanwhile blocks return: the last of one of the slabs.
         assert!(purge(&going[0]) != 0);
         free(kept[..kept.len() - 1].to_vec());
         go_home();
         after_fork(my_heap());
-        assert_eq!((*part).holes.count, 0);
+        assert_eq!(my_heap().lock().holes.count, 0);
     }
     assert!(is_valid());
     let again = take(SIZE, 2000);

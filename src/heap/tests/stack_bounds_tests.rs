@@ -2,7 +2,6 @@
 
 use crate::base::size_class;
 use crate::heap::cache::{budget, stack};
-use crate::heap::data::heap::{Heap, lock, shared};
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
 use std::sync::mpsc::channel;
@@ -24,15 +23,10 @@ unsafe fn free(block: usize, size: usize) {
 
 /// Bytes on the stacks of the calling thread's heap, bytes of its magazines, and bytes it learnt.
 fn held() -> (usize, usize, usize) {
-    // SAFETY: the thread has allocated, and so has a heap; the lock is held.
-    unsafe {
-        let heap: *mut Heap = tls::get().cast();
-        let _guard = lock(heap);
-        assert!(stack::is_valid(heap));
-        let part = shared(heap);
-        let magazines = (*part).empties.held_bytes();
-        ((*part).spare_bytes, magazines, budget::learnt(part))
-    }
+    let held = tls::current().expect("a heap").lock();
+    assert!(stack::is_valid(&held));
+    let magazines = held.empties.held_bytes();
+    (held.stack_bytes, magazines, budget::learnt(&held))
 }
 
 /// Another thread frees what this one took, class after class, a little at a time, while this one takes slow paths. All of it

@@ -3,7 +3,7 @@
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::cache::{flush, incoming, stack};
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, lock, shared};
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::tls;
 use crate::heap::entry::{hot, survey};
 use crate::heap::home::drain;
@@ -41,22 +41,17 @@ fn in_use() {
     round(48, 0, 0..1);
 }
 
-fn my_heap() -> *mut Heap {
-    tls::get().cast()
+fn my_heap() -> HeapRef {
+    tls::current().expect("a heap")
 }
 
 /// Blocks that the calling thread's heap has in magazines, and the bytes of all its magazines.
 fn in_magazines(size: usize) -> (usize, usize) {
     let class = (size + 15) >> 4;
-    // SAFETY: the thread has allocated, and so has a heap; the lock is held.
-    unsafe {
-        let heap = my_heap();
-        let _guard = lock(heap);
-        assert!(stack::is_valid(heap));
-        let part = shared(heap);
-        let spare = &raw const (*part).spare[class];
-        ((*spare).in_magazines as usize, (*part).empties.held_bytes())
-    }
+    let held = my_heap().lock();
+    assert!(stack::is_valid(&held));
+    let stack = &held.stacks[class];
+    (stack.in_magazines as usize, held.empties.held_bytes())
 }
 
 /// Allocates and frees until most blocks lie in magazines between two rounds: other tests' threads may purge meanwhile.
@@ -106,7 +101,7 @@ fn magazines_nobody_needs_go_back() {
 fn of_bins() -> usize {
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {
-        let _guard = lock(my_heap());
+        let _held = my_heap().lock();
         let lies = |&class: &usize| Bin::magazine(my_heap(), class).is_some();
         (1..CLASSES).filter(lies).count() * magazine::SIZE
     }
@@ -117,7 +112,7 @@ fn bin(size: usize) -> (bool, usize) {
     let class = (size + 15) >> 4;
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {
-        let _guard = lock(my_heap());
+        let _held = my_heap().lock();
         (
             Bin::magazine(my_heap(), class).is_some(),
             Bin::limit(my_heap(), class),
@@ -136,15 +131,13 @@ fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
             assert_eq!(inside, expected, "{size} B");
             assert!(limit <= magazine::ROOM);
         }
-        let heap = my_heap();
-        // SAFETY: the thread's own heap; the lock is held.
-        unsafe {
-            let _guard = lock(heap);
-            let mut sorter = Sorter::new(heap, true);
-            flush::flush_private(heap, &mut sorter);
-            drain::post_all(&mut sorter);
-            assert!(stack::is_valid(heap));
-        }
+        let mut held = my_heap().lock();
+        let mut sorter = Sorter::new(&held, true);
+        // SAFETY: the thread's own heap.
+        unsafe { flush::flush_private(&mut held, &mut sorter) };
+        drain::post_all(&mut held, &mut sorter);
+        assert!(stack::is_valid(&held));
+        drop(held);
         for size in [16, 64] {
             assert_eq!(bin(size), (false, 0), "{size} B");
         }
@@ -158,7 +151,7 @@ fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-unsafe fn in_bin(heap: *mut Heap, class: usize) -> Vec<*mut Block> {
+unsafe fn in_bin(heap: HeapRef, class: usize) -> Vec<*mut Block> {
     // SAFETY: the caller's promise: so many places were written.
     unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }.to_vec()
 }
@@ -175,24 +168,24 @@ fn goes_and_comes_as_it_is() -> bool {
         let limit = Bin::limit(heap, class);
         let (full, rest) = blocks.split_at(limit - Bin::count(heap, class));
         full.iter().for_each(|&block| hot::dealloc(block, 64, 8));
-        let guard = lock(heap);
-        let spare = &raw const (*shared(heap)).spare[class];
-        let (held, in_magazines) = (in_bin(heap, class), (*spare).in_magazines as usize);
+        let mut held = heap.lock();
+        let in_magazines = |held: &HeldHeap| held.stacks[class].in_magazines as usize;
+        let (blocks, before) = (in_bin(heap, class), in_magazines(&held));
         let magazine = Bin::magazine(heap, class);
-        let went = stack::put_bin(heap, class);
+        let went = stack::put_bin(&mut held, class);
         if went {
-            assert_eq!(held.len(), magazine::ROOM);
+            assert_eq!(blocks.len(), magazine::ROOM);
             assert!(Bin::magazine(heap, class).is_some_and(|other| Some(other) != magazine));
             assert_eq!(Bin::count(heap, class), 0);
-            assert_eq!((*spare).in_magazines as usize, in_magazines + held.len());
-            assert!(stack::is_valid(heap));
-            assert_eq!(stack::take_bin(heap, class), held.len());
+            assert_eq!(in_magazines(&held), before + blocks.len());
+            assert!(stack::is_valid(&held));
+            assert_eq!(stack::take_bin(&mut held, class), blocks.len());
             assert_eq!(Bin::magazine(heap, class), magazine);
-            assert_eq!((*spare).in_magazines as usize, in_magazines);
+            assert_eq!(in_magazines(&held), before);
         }
-        assert_eq!(in_bin(heap, class), held);
-        assert!(stack::is_valid(heap));
-        drop(guard);
+        assert_eq!(in_bin(heap, class), blocks);
+        assert!(stack::is_valid(&held));
+        drop(held);
         rest.iter().for_each(|&block| hot::dealloc(block, 64, 8));
         went
     }
@@ -227,14 +220,14 @@ fn a_class_that_is_emptied_leaves_its_magazine() {
                 some.into_iter()
                     .for_each(|block| hot::dealloc(block, 64, 8));
                 assert!(bin(64).0);
-                let guard = lock(heap);
-                let mut sorter = Sorter::new(heap, true);
-                flush::empty(heap, 4, &mut sorter);
-                drain::post_all(&mut sorter);
-                assert!(stack::is_valid(heap));
-                assert_eq!((*shared(heap)).spare[4].blocks, 0);
+                let mut held = heap.lock();
+                let mut sorter = Sorter::new(&held, true);
+                flush::empty(&mut held, 4, &mut sorter);
+                drain::post_all(&mut held, &mut sorter);
+                assert!(stack::is_valid(&held));
+                assert_eq!(held.stacks[4].blocks, 0);
                 assert_eq!(Bin::count(heap, 4), 0);
-                drop(guard);
+                drop(held);
                 assert!(!bin(64).0, "{left} blocks were in the bin");
                 blocks
                     .into_iter()
@@ -266,14 +259,10 @@ fn large_blocks_and_small_stacks_have_no_magazines() {
             }
         }
         assert_eq!(in_magazines(48).0, 0);
-        // SAFETY: the thread's heap; the lock is held.
-        unsafe {
-            let _guard = lock(my_heap());
-            let part = shared(my_heap());
-            assert!(size_class::of_layout(2048, 8).is_some_and(|class| {
-                (*part).spare[class].blocks > 0 && (*part).spare[class].in_magazines == 0
-            }));
-        }
+        let held = my_heap().lock();
+        assert!(size_class::of_layout(2048, 8).is_some_and(|class| {
+            held.stacks[class].blocks > 0 && held.stacks[class].in_magazines == 0
+        }));
     })
     .join()
     .expect("it passes");
@@ -286,11 +275,9 @@ fn blocks_beyond_four_billion_are_counted() {
     thread::spawn(|| {
         in_use();
         let class = 48 / 16;
-        // SAFETY: the thread's own heap, under its lock.
-        let add = |more: i64| unsafe {
-            let _guard = lock(my_heap());
-            let out = &raw mut (*shared(my_heap())).out_blocks[class];
-            *out = out.read().wrapping_add_signed(more);
+        let add = |more: i64| {
+            let out = &mut my_heap().lock().out_blocks[class];
+            *out = out.wrapping_add_signed(more);
         };
         add(OTHERS as i64);
         round(48, 0, 0..5000);
@@ -313,21 +300,14 @@ fn blocks_beyond_four_billion_are_counted() {
 fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
     const SIZE: usize = 20_000;
     let class = size_class::of_layout(SIZE, 8).expect("a class");
-    let (first, kept): (usize, usize) = thread::spawn(move || {
+    let (first, kept): (HeapRef, usize) = thread::spawn(move || {
         in_use();
         // One block of a slab stays out, so that the idle heap has a slab with room.
-        (my_heap() as usize, hot::alloc(SIZE, 8, None) as usize)
+        (my_heap(), hot::alloc(SIZE, 8, None) as usize)
     })
     .join()
     .expect("no panic");
-    let first = first as *mut Heap;
-    let taken_from = |heap: *mut Heap| {
-        // SAFETY: heaps live for ever; the lock is held.
-        unsafe {
-            let _guard = lock(heap);
-            (*shared(heap)).taken_from.has(class)
-        }
-    };
+    let taken_from = |heap: HeapRef| heap.lock().taken_from.has(class);
     // Threads of other tests may adopt the heap first: then the slab is used where it is.
     let mut blocks = Vec::new();
     let seen = (0..200).any(|_| {
@@ -343,20 +323,20 @@ fn a_batch_with_blocks_of_a_slab_that_was_taken_over_is_mixed() {
         // might be another heap's.
         unsafe {
             let pair = [hot::alloc(SIZE, 8, None), hot::alloc(SIZE, 8, None)];
-            let _guard = lock(heap);
-            (*shared(heap)).taken_from.add(class);
-            assert!(!(*heap).mixed.has(class));
+            let mut held = heap.lock();
+            held.taken_from.add(class);
+            assert!(!heap.mixed.has(class));
             let batch = Batch::of(
                 pair.as_ptr().cast::<*mut Block>().add(1),
                 2,
                 size_class::size(class),
             );
-            (*heap).inbox.post(batch);
-            let mut sorter = Sorter::new(heap, false);
-            incoming::open_pending(heap, 1, &mut sorter);
-            sorter.post_all();
-            assert!((*heap).mixed.has(class));
-            assert!(stack::is_valid(heap));
+            heap.inbox.post(batch);
+            let mut sorter = Sorter::new(&held, false);
+            incoming::open_pending(&mut held, 1, &mut sorter);
+            sorter.post_all(&mut held);
+            assert!(heap.mixed.has(class));
+            assert!(stack::is_valid(&held));
         }
     })
     .join()

@@ -2,7 +2,7 @@
 
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
-use crate::heap::data::heap::{Heap, NOBODY};
+use crate::heap::data::heap::NOBODY;
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
 use crate::heap::slow::watch;
@@ -21,15 +21,16 @@ fn compare(size: usize, mut seed: u64) {
         (seed >> 33) as usize % below
     };
     let first = hot::alloc(size, 8, None);
-    let heap: *mut Heap = tls::get().cast();
+    let heap = tls::current().expect("a heap");
+    let mine = heap.ptr();
     let class = size_class::of_layout(size, 8).expect("a class");
     let (mut known, mut live) = (Vec::from([first]), Vec::from([first]));
     let (mut found, mut rows) = (0, 0);
     // SAFETY: the thread's own heap and blocks; a block is freed once each time it was handed out.
     unsafe {
         // Its heap may be one whose first frees another test's thread has made.
-        (*heap).watch = usize::MAX;
-        (*heap).front.tag = Tag::of_owner(NOBODY).0;
+        (*mine).watch = usize::MAX;
+        (*mine).front.tag = Tag::of_owner(NOBODY).0;
         // And that test may have left blocks. When they are handed out again, the bin is filled from a slab in a row.
         let in_row =
             |pair: &[*mut Block]| pair[0].addr() == pair[1].addr() + size_class::size(class);
@@ -69,15 +70,15 @@ fn compare(size: usize, mut seed: u64) {
                         "{size}: {block:p} in {in_bin:?}"
                     );
                     found += usize::from(is);
-                    rows += usize::from((*heap).rows[class] > 1);
+                    rows += usize::from((*mine).rows[class] > 1);
                 }
             }
         }
         live.into_iter().for_each(|block| hot::free(block));
-        (*heap).watch = 1;
+        (*mine).watch = 1;
         // The last look.
         hot::free(hot::alloc(size, 8, None));
-        assert_eq!((*heap).watch, 0);
+        assert_eq!((*mine).watch, 0);
     }
     assert!(found > 0, "{size}: nothing was in the bin");
     assert!(rows > 0 || size > 2048, "{size}: nothing lay in a row");

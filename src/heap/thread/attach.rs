@@ -130,10 +130,9 @@ pub(crate) fn attach() {
         return;
     };
     // Before anything that may allocate: from here on such a call is an ordinary one.
-    tls::set(heap.cast());
+    tls::set(heap.ptr().cast());
     if !exit::arm(heap, late) || late {
-        // SAFETY: the heap is this thread's now.
-        unsafe { exit::note_ending(heap) };
+        exit::note_ending(heap);
     }
     maintain::noticed();
 }

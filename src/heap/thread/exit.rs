@@ -4,7 +4,7 @@
 //! gives memory back, takes that heap once the kernel says that its thread is gone.
 
 use crate::checked;
-use crate::heap::data::heap::Heap;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::{registry, tls};
 use crate::heap::upkeep::{give_up, maintain, tick};
 use crate::os::{clock, thread};
@@ -28,39 +28,31 @@ const CHEAP_KEYS: u32 = 32;
 
 /// Has the key's destructor called at the end of the calling thread, whose heap this is. Returns whether it will be. `late`: the
 /// C library may have run all destructors already, so it must not have to allocate.
-pub(crate) fn arm(heap: *mut Heap, late: bool) -> bool {
+pub(crate) fn arm(heap: HeapRef, late: bool) -> bool {
     let key = KEY.load(Ordering::Acquire);
     // SAFETY: the key exists.
     key != 0
         && (!late || key <= CHEAP_KEYS)
-        && unsafe { libc::pthread_setspecific(key - 1, heap.cast()) == 0 }
+        && unsafe { libc::pthread_setspecific(key - 1, heap.ptr().cast()) == 0 }
 }
 
 /// Notes that the calling thread, whose heap this is, may end without another call here.
-///
-/// # Safety
-/// The heap is the calling thread's.
-pub(crate) unsafe fn note_ending(heap: *mut Heap) {
-    // SAFETY: the caller's promise.
-    unsafe { (*heap).ending.begins(thread::tid()) };
+pub(crate) fn note_ending(heap: HeapRef) {
+    heap.ending.begins(thread::tid());
     registry::note_ending(heap);
 }
 
 /// Keeps the heap for one more round, then gives it up: the destructors of other keys follow, and may allocate as much as they
 /// like. They may set their keys again and run after that too; then the thread is given another heap (`attach`).
 unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
-    let heap: *mut Heap = heap.cast();
-    if tls::get() != heap.cast() {
+    let Some(heap) = tls::current().filter(|mine| mine.ptr() == heap.cast()) else {
         // Set by an earlier thread on this stack after its last round.
         return;
-    }
-    // SAFETY: the heap is this thread's.
-    unsafe {
-        if !(*heap).ending.has_begun() {
-            note_ending(heap);
-            if arm(heap, false) {
-                return;
-            }
+    };
+    if !heap.ending.has_begun() {
+        note_ending(heap);
+        if arm(heap, false) {
+            return;
         }
     }
     tls::set_ended();
@@ -70,22 +62,18 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     maintain::wake();
 }
 
-/// In the child of a fork: the one thread, whose heap is `mine` if any, has another number than in the parent, and no other
-/// thread exists that could end. With `all_go` the caller gives up all other heaps; else the threads of queued heaps count as
-/// gone.
+/// In the child of a fork: the one thread has another number than in the parent, and no other thread exists that could end. With
+/// `all_go` the caller gives up all other heaps; else the threads of queued heaps count as gone.
 ///
 /// # Safety
-/// Only the forking thread exists.
-pub(crate) unsafe fn after_fork(mine: *mut Heap, all_go: bool) {
-    for heap in registry::all() {
-        // SAFETY: heaps live for ever.
-        let ending = unsafe { &(*heap).ending };
-        match ending.has_begun() {
-            true if heap == mine => ending.begins(thread::tid()),
-            true if all_go => ending.is_over(),
-            true => ending.begins(thread::NO_THREAD),
-            // Not written: the heap's page stays the parent's.
-            false => {}
+/// Only the calling thread exists, and its heap is `mine`, if it has one.
+pub(crate) unsafe fn after_fork(mine: Option<HeapRef>, all_go: bool) {
+    for heap in registry::all().filter(|heap| heap.ending.has_begun()) {
+        // Others are not written: the heap's page stays the parent's.
+        match mine == Some(heap) {
+            true => heap.ending.begins(thread::tid()),
+            false if all_go => heap.ending.is_over(),
+            false => heap.ending.begins(thread::NO_THREAD),
         }
     }
 }

@@ -18,10 +18,10 @@
 //! stream whose holder allocates. So `prepare` takes it before ours. musl's has no name by which it could be taken. There, as
 //! with the locks of other libraries, `os::freeze` ends the wait.
 
-use crate::heap::data::heap::{Heap, LIVE, attended};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::LIVE;
 use crate::heap::data::torn::TORN;
 use crate::heap::data::{registry, tls};
-use crate::heap::home::post;
 use crate::heap::thread::{attach, exit};
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{ahead, maintain, pages};
@@ -88,8 +88,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
 /// Every lock, in rank order. No heap can be made once the registry's lock is frozen.
 pub(crate) fn locks() -> impl Iterator<Item = &'static Lock> {
     let heaps = core::iter::once(()).flat_map(|()| registry::all());
-    // SAFETY: heaps live for ever.
-    let heaps = heaps.map(|heap| unsafe { &(*heap).lock });
+    let heaps = heaps.map(|heap| &heap.public().lock);
     [attach::fork_lock(), registry::fork_lock()]
         .into_iter()
         .chain(heaps)
@@ -143,14 +142,14 @@ unsafe extern "C" fn parent() {
         unsafe { unlock() };
     }
     // A poster that found an idle heap's lock frozen has gone away.
-    post::leave();
+    Errands::OPEN.leave();
 }
 
 unsafe extern "C" fn child() {
     tls::after_fork();
     checked::after_fork();
     guarded::after_fork();
-    let mine: *mut Heap = tls::current();
+    let mine = tls::current();
     // SAFETY: this is the only thread.
     unsafe { exit::after_fork(mine, FREEZE.is_forker()) };
     maintain::after_fork();
@@ -158,28 +157,29 @@ unsafe extern "C" fn child() {
     if !FREEZE.is_forker() {
         return;
     }
-    // SAFETY: as above; every lock was frozen for the fork, and nothing under one is half done.
+    // SAFETY: this is the only thread; every lock was frozen for the fork, and nothing under one is half done.
     unsafe {
         each_lock(|lock| lock.force_reset());
         FREEZE.reset();
         walked::after_fork();
         pool::restore_in_flight();
-        for heap in registry::all() {
-            pages::after_fork(heap);
-            if attended(heap).is_idle() && !(*heap).inbox.is_empty() {
-                // The poster is gone, and had not opened the inbox.
-                post::leave();
-            }
-            if heap != mine
-                && (*heap).id != registry::SHARED_ID
-                && (*heap).state.load(Ordering::Relaxed) == LIVE
-                && !(*heap).torn.swap(true, Ordering::Relaxed)
-            {
-                TORN.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        registry::rebuild_idle(mine);
-        attach::after_fork();
-        ahead::after_fork();
     }
+    for heap in registry::all() {
+        pages::after_fork(heap);
+        if heap.attended().is_idle() && !heap.inbox.is_empty() {
+            // The poster is gone, and had not opened the inbox.
+            Errands::OPEN.leave();
+        }
+        if mine != Some(heap)
+            && heap.id != registry::SHARED_ID
+            && heap.state.load(Ordering::Relaxed) == LIVE
+            && !heap.torn.swap(true, Ordering::Relaxed)
+        {
+            TORN.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    // SAFETY: this is the only thread, and the locks were reset above.
+    unsafe { registry::rebuild_idle(mine) };
+    attach::after_fork();
+    ahead::after_fork();
 }

@@ -8,7 +8,8 @@
 use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
 use crate::base::units::SLOT;
 use crate::heap::cache::{budget, flush};
-use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::HeldHeap;
 use crate::heap::data::rest::{EMPTY, LOOKED, SLABS, WHOLE};
 use crate::heap::data::state::Out;
 use crate::heap::data::{registry, torn};
@@ -16,8 +17,7 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::heap::slabs::slabs;
 use crate::heap::upkeep::settle;
-use crate::{knobs, pool};
-use core::ptr;
+use crate::knobs;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Bytes that all idle heaps keep together: the sum of every `Shared::kept`, and of what is reserved for heaps about to be
@@ -54,28 +54,25 @@ pub(crate) fn make_room() {
     let Some(heap) = registry::take_oldest_warm() else {
         return;
     };
-    // SAFETY: heaps live for ever; this one is idle and in no list, so nobody adopts it meanwhile.
-    unsafe {
-        let guard = lock(heap);
-        (*heap).rest.store(LOOKED, Relaxed);
-        drop(guard);
-        if settle::settle(heap) {
-            pool::trim();
-        }
-        // A poster that found the lock held has gone away, and no thread may have looked since.
-        drain::look_again(heap);
-        registry::publish_idle(heap);
-    }
+    // It is idle and in no list, so nobody adopts it meanwhile.
+    let held = heap.lock();
+    heap.rest.store(LOOKED, Relaxed);
+    // A poster that finds the lock held goes away, and `settle` may not get it.
+    let mut errands = drain::release(held);
+    errands.add(settle::settle(heap));
+    // SAFETY: see above.
+    unsafe { registry::publish_idle(heap) };
+    errands.run();
 }
 
 /// Prepares a heap whose thread ends: foreign blocks go home, and its own if it holds more than an idle heap may.
 ///
 /// # Safety
-/// The heap's thread gives it up, or is gone, and the caller holds its lock. [`end`] follows under the same hold of it.
-pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
+/// The heap's thread gives it up, or is gone. [`end`] follows under the same hold of it.
+pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
     // SAFETY: the caller's promises.
     unsafe {
-        budget::forget(shared(heap));
+        budget::forget(heap);
         send_foreign(heap, sorter);
         if bytes(heap) > MOST_EACH {
             forget(heap);
@@ -85,7 +82,7 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
         let held = bytes(heap).max(LEAST);
         if reserve(held) {
             // What comes home until the heap is idle stays with it as well: it is counted.
-            (*shared(heap)).keep_left = usize::MAX;
+            heap.keep_left = usize::MAX;
             return Ended::Whole { held };
         }
         // What earlier threads left and later ones did not use must not pile up.
@@ -93,57 +90,46 @@ pub(crate) unsafe fn begin(heap: *mut Heap, sorter: &mut Sorter) -> Ended {
         slabs::retire_empty(heap);
         let most = MOST_EACH.min(MOST.saturating_sub(KEPT.load(Relaxed)));
         KEPT.fetch_add(most, Relaxed);
-        (*shared(heap)).keep_left = most;
+        heap.keep_left = most;
         send_home(heap, sorter);
         Ended::SentHome
     }
 }
 
 /// The heap is idle, and its inbox was drained. From here on, slabs that run empty go back to the pool.
-///
-/// # Safety
-/// The caller holds `heap`'s lock, since [`begin`].
-pub(crate) unsafe fn end(heap: *mut Heap, ended: Ended) {
-    // SAFETY: the lock is held.
-    unsafe {
-        let part = shared(heap);
-        let left = core::mem::take(&mut (*part).keep_left);
-        match ended {
-            // Other heaps may not take its slabs over: its bins would then hold foreign blocks.
-            Ended::Whole { held } => {
-                (*part).kept = held;
-                (*heap).rest.store(WHOLE, Relaxed);
-            }
-            Ended::SentHome => {
-                KEPT.fetch_sub(left, Relaxed);
-                slabs::note_idle_classes(heap);
-                if (*part).kept > 0 {
-                    (*heap).rest.store(SLABS, Relaxed);
-                }
+pub(crate) fn end(heap: &mut HeldHeap, ended: Ended) {
+    let left = core::mem::take(&mut heap.keep_left);
+    match ended {
+        // Other heaps may not take its slabs over: its bins would then hold foreign blocks.
+        Ended::Whole { held } => {
+            heap.kept = held;
+            heap.heap().rest.store(WHOLE, Relaxed);
+        }
+        Ended::SentHome => {
+            KEPT.fetch_sub(left, Relaxed);
+            slabs::note_idle_classes(heap);
+            if heap.kept > 0 {
+                heap.heap().rest.store(SLABS, Relaxed);
             }
         }
     }
 }
 
 /// Bytes of OS pages that the heap's slabs and magazines hold, about. A slab begins and ends within one: 2 KiB more a slot.
-unsafe fn bytes(heap: *mut Heap) -> usize {
-    // SAFETY: the caller holds the lock.
-    unsafe {
-        let part = shared(heap);
-        let magazines = (*part).empties.held_bytes();
-        (*part).carved_bytes + (*part).slab_bytes / SLOT * 2048 + magazines
-    }
+fn bytes(heap: &HeldHeap) -> usize {
+    let magazines = heap.empties.held_bytes();
+    heap.carved_bytes + heap.slab_bytes / SLOT * 2048 + magazines
 }
 
 /// Sends home what the thread holds of others: its outboxes, and the bins and stacks in which such blocks may lie.
-unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
-    // SAFETY: the caller holds the lock, and no thread uses the private part.
+unsafe fn send_foreign(heap: &mut HeldHeap, sorter: &mut Sorter) {
+    // SAFETY: no thread uses the private part.
     unsafe {
-        for class in (*heap).gathered.take() {
-            let (gathered, count) = Out::take(heap, class);
+        for class in heap.heap().gathered.take() {
+            let (gathered, count) = Out::take(heap.heap(), class);
             open::blocks(heap, gathered, count, class, sorter);
         }
-        for class in (*heap).mixed.take() {
+        for class in heap.heap().mixed.take() {
             flush::flush_bin(heap, class, sorter);
             flush::flush(heap, class, sorter);
         }
@@ -151,52 +137,42 @@ unsafe fn send_foreign(heap: *mut Heap, sorter: &mut Sorter) {
 }
 
 /// Sends home what is in the bins and on the stacks.
-unsafe fn send_home(heap: *mut Heap, sorter: &mut Sorter) {
-    // SAFETY: the caller holds the lock, and no thread uses the private part.
+unsafe fn send_home(heap: &mut HeldHeap, sorter: &mut Sorter) {
+    // SAFETY: no thread uses the private part.
     unsafe {
         flush::flush_private(heap, sorter);
         flush::flush_all(heap, sorter);
-        (*heap).rest.store(EMPTY, Relaxed);
+        heap.heap().rest.store(EMPTY, Relaxed);
     }
 }
 
 /// What an idle heap kept no longer counts: a thread has adopted it, or it is about to be emptied.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-pub(crate) unsafe fn forget(heap: *mut Heap) {
-    // SAFETY: the lock is held.
-    let kept = unsafe {
-        let part = shared(heap);
-        (*heap).rest.store(EMPTY, Relaxed);
-        core::mem::take(&mut (*part).kept)
-    };
-    KEPT.fetch_sub(kept, Relaxed);
+pub(crate) fn forget(heap: &mut HeldHeap) {
+    heap.heap().rest.store(EMPTY, Relaxed);
+    KEPT.fetch_sub(core::mem::take(&mut heap.kept), Relaxed);
 }
 
 /// Looks at an idle heap. At the second look, what was left in its bins and stacks goes home, and every empty slab goes back to
 /// the pool. Kept slabs alone go at the first.
 ///
 /// # Safety
-/// The caller holds `heap`'s lock, and the heap is idle.
-pub(crate) unsafe fn look(heap: *mut Heap, sorter: &mut Sorter) {
-    // SAFETY: the caller's promises. The state, which changes only under the lock, says that no thread uses the private part: a
-    // thread that ended has released the lock, and one that adopts the heap takes it first.
-    unsafe {
-        // A thread that a fork left behind may have learnt.
-        budget::forget(shared(heap));
-        let torn = torn::was_torn(heap);
-        let rest = (*heap).rest.load(Relaxed);
-        if rest == WHOLE && !torn {
-            (*heap).rest.store(LOOKED, Relaxed);
-            return;
-        }
-        if rest != EMPTY || torn {
-            send_home(heap, sorter);
-        }
-        forget(heap);
-        slabs::retire_empty(heap);
+/// The heap is idle. Then no thread uses the private part: one that ended has released the lock, and one that adopts the heap takes
+/// it first.
+pub(crate) unsafe fn look(heap: &mut HeldHeap, sorter: &mut Sorter) {
+    // A thread that a fork left behind may have learnt.
+    budget::forget(heap);
+    let torn = torn::was_torn(heap);
+    let rest = heap.heap().rest.load(Relaxed);
+    if rest == WHOLE && !torn {
+        heap.heap().rest.store(LOOKED, Relaxed);
+        return;
     }
+    if rest != EMPTY || torn {
+        // SAFETY: the caller's promise.
+        unsafe { send_home(heap, sorter) };
+    }
+    forget(heap);
+    slabs::retire_empty(heap);
 }
 
 /// Sends home what idle heaps have kept for too long. No lock may be held.
@@ -213,15 +189,13 @@ pub(crate) fn decay(now: u64) {
     {
         return;
     }
-    let mut keeping = [ptr::null_mut(); PER_LOOK];
+    let mut keeping = [None; PER_LOOK];
     let count = registry::keeping(&mut keeping);
-    for &heap in &keeping[..count] {
-        // SAFETY: heaps live for ever; no lock is held.
-        unsafe {
-            if (*heap).state.load(Relaxed) == IDLE && settle::settle(heap) {
-                pool::trim();
-            }
+    let mut errands = Errands::NONE;
+    for heap in keeping[..count].iter().flatten() {
+        if heap.attended().is_idle() {
+            errands.add(settle::settle(*heap));
         }
     }
-    drain::catch_up();
+    errands.run();
 }

@@ -8,9 +8,9 @@
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
 use crate::checked;
+use crate::heap::data::errands::Errands;
 use crate::heap::data::presence::Presence;
 use crate::heap::data::{holes, registry, tls};
-use crate::heap::home::drain;
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, pages, settle, tick};
 use crate::os::{clock, sys, thread};
@@ -188,17 +188,15 @@ fn waiting() -> usize {
     account::idle() + account::of(Kind::Unsettled)
 }
 
+fn settle_all() -> Errands {
+    let mut errands = Errands::NONE;
+    registry::all().for_each(|heap| errands.add(settle::settle(heap)));
+    errands
+}
+
 fn round() {
-    let mut over = false;
     give_up::give_up_gone();
-    for heap in registry::all() {
-        // SAFETY: heaps live for ever; no lock is held.
-        over |= unsafe { settle::settle(heap) };
-    }
-    if over {
-        pool::trim();
-    }
-    drain::catch_up();
+    settle_all().run();
     let now = clock::now_ms();
     pages::run(now);
     tick::pass(now);
@@ -211,19 +209,19 @@ pub(crate) fn purge_now() -> usize {
     if give_up::give_up_gone() {
         tick::pass(clock::now_ms());
     }
+    let mut errands = Errands::NONE;
     for _ in 0..4 {
         // The first look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one
         // after it sends that home, and the last gives back the magazines that emptied.
-        for heap in registry::all() {
-            // SAFETY: heaps live for ever; no lock is held.
-            unsafe { settle::settle(heap) };
-        }
+        errands.add(settle_all());
     }
     checked::trim();
     let holes = pages::purge_all();
     let cached = large::cached_bytes();
     large::purge_all();
     let bytes = holes + pool::purge_all() + cached + DEPOT.catch_up();
+    // After the counting: what the pool is trimmed by is purged by now.
+    errands.run();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");
     bytes
 }

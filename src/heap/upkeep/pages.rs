@@ -3,7 +3,8 @@
 use crate::base::size_class;
 use crate::base::tuning::holes as tuning;
 use crate::base::units::SLOT;
-use crate::heap::data::heap::{Heap, IDLE, lock, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::holes::{Going, TOGETHER, When};
 use crate::heap::data::{registry, rest};
 use crate::heap::home::drain;
@@ -33,44 +34,36 @@ impl Piece {
     };
 }
 
-/// Does a piece of a heap's pass.
-///
-/// # Safety
-/// `heap` is a heap, and the caller holds no lock.
-unsafe fn some(heap: *mut Heap, when: When) -> Piece {
-    // SAFETY: heaps live for ever, and no lock is held.
-    unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return Piece::NOTHING;
-        };
-        let part = shared(heap);
-        let state = &raw mut (*part).holes;
-        if (*state).count != 0 && (*state).generation != GENERATION.load(Relaxed) {
-            restore(heap);
-        }
-        // While pages go, another thread works on the heap.
-        let mine = (*state).count == 0 && (*state).begin(when);
-        let more = mine && gather(heap, when);
-        if mine {
-            ((*state).by, (*state).generation) = (thread::me(), GENERATION.load(Relaxed));
-        }
-        let (going, count) = ((*state).going, (*state).count);
-        show(part);
-        drop(guard);
-        drain::look_again(heap);
-        if !mine {
-            return Piece::NOTHING;
-        }
-        if count == 0 {
-            return Piece { more, bytes: 0 };
-        }
+/// Does a piece of a heap's pass. No lock may be held.
+fn some(heap: HeapRef, when: When) -> Piece {
+    let Some(mut held) = heap.try_lock() else {
+        return Piece::NOTHING;
+    };
+    if held.holes.count != 0 && held.holes.generation != GENERATION.load(Relaxed) {
+        restore(&mut held);
+    }
+    // While pages go, another thread works on the heap.
+    let mine = held.holes.count == 0 && held.holes.begin(when);
+    let more = mine && gather(&mut held, when);
+    let state = &mut held.holes;
+    if mine {
+        (state.by, state.generation) = (thread::me(), GENERATION.load(Relaxed));
+    }
+    let (going, count) = (state.going, state.count);
+    show(&mut held);
+    let mut errands = drain::release(held);
+    let mut bytes = 0;
+    if mine && count > 0 {
         let mut gone = [0; TOGETHER];
         for (gone, going) in gone.iter_mut().zip(&going[..count]) {
-            *gone = purge(going);
+            // SAFETY: the slab is out of its heap's lists until `finish`, and no lock is held.
+            *gone = unsafe { purge(going) };
         }
-        let bytes = finish(heap, &gone);
-        Piece { more, bytes }
+        bytes = finish(heap, &gone, &mut errands);
     }
+    // Only now: what is going is in no list meanwhile.
+    errands.run();
+    Piece { more, bytes }
 }
 
 /// Gives pages of a slab back. Returns those that went.
@@ -95,41 +88,35 @@ unsafe fn purge(going: &Going) -> Pages {
 }
 
 /// Puts the slabs whose pages were going, of which `gone` went, back into their lists. Returns the bytes.
-unsafe fn finish(heap: *mut Heap, gone: &[Pages; TOGETHER]) -> usize {
+fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands) -> usize {
     let mut bytes = 0;
-    // SAFETY: as for the caller: heaps live for ever, and no lock is held.
-    unsafe {
-        let guard = lock(heap);
-        let part = shared(heap);
-        let count = core::mem::take(&mut (*part).holes.count);
-        for (at, &gone) in gone.iter().enumerate().take(count) {
-            let Going {
-                slab,
-                base,
-                superslab,
-                chance,
-                ..
-            } = (*part).holes.going[at];
-            slabs::changing(part, slab, |slab| slab.lost(gone));
+    let mut held = heap.lock();
+    let count = core::mem::take(&mut held.holes.count);
+    for (at, &gone) in gone.iter().enumerate().take(count) {
+        let Going {
+            slab,
+            base,
+            superslab,
+            chance,
+            ..
+        } = held.holes.going[at];
+        // SAFETY: the slab is the heap's, and was taken out of its list when its pages went.
+        unsafe {
+            slabs::changing(&mut held, slab, |slab| slab.lost(gone));
             let page = sys::page_size();
             let went = (gone & chance.used).count_ones() as usize * page;
             let slot = (base - (*superslab).base) / SLOT;
             let slots = size_class::slots((*slab).class as usize);
             pool::gave_back(superslab, slot, slots, went, (*slab).touched());
             bytes += went;
-            slabs::stay(part, slab);
-        }
-        if (*heap).state.load(Relaxed) == IDLE && !rest::is_warm(heap) {
-            // A thread that took a look meanwhile did not see them.
-            slabs::note_idle_classes(heap);
-        }
-        let over = core::mem::take(&mut (*part).over_bound);
-        drop(guard);
-        drain::look_again(heap);
-        if over {
-            pool::trim();
+            slabs::stay(&mut held, slab);
         }
     }
+    if heap.attended().is_idle() && !rest::is_warm(heap) {
+        // A thread that took a look meanwhile did not see them.
+        slabs::note_idle_classes(&held);
+    }
+    errands.add(drain::release(held));
     bytes
 }
 
@@ -140,8 +127,7 @@ static TURN: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn tick(now: u64) {
     let until = clock::now_ns() + tuning::TICK_NS;
     for heap in registry::in_turn(&TURN, PER_TICK) {
-        // SAFETY: heaps live for ever; no lock is held.
-        while unsafe { some(heap, When::Aged(now)).more } {
+        while some(heap, When::Aged(now)).more {
             if clock::now_ns() >= until {
                 return;
             }
@@ -152,8 +138,7 @@ pub(crate) fn tick(now: u64) {
 /// The same for all heaps, each pass to its end. For threads that nobody waits for. No lock may be held.
 pub(crate) fn run(now: u64) {
     for heap in registry::all() {
-        // SAFETY: heaps live for ever; no lock is held.
-        while unsafe { some(heap, When::Aged(now)).more } {
+        while some(heap, When::Aged(now)).more {
             // A thread that waits for the lock gets it before this one takes it again.
             HELPER.breathe();
         }
@@ -167,8 +152,7 @@ pub(crate) fn purge_all() -> usize {
         // The first pass finishes one that was under way.
         for _ in 0..2 {
             loop {
-                // SAFETY: heaps live for ever; no lock is held.
-                let piece = unsafe { some(heap, When::Now) };
+                let piece = some(heap, When::Now);
                 bytes += piece.bytes;
                 if !piece.more {
                     break;
@@ -179,16 +163,12 @@ pub(crate) fn purge_all() -> usize {
     bytes
 }
 
-/// In the child of a fork: a thread that was giving pages back is gone. They count as resident, whether they are or not.
-///
-/// # Safety
-/// Only the forking thread exists, and the locks have been reset.
-pub(crate) unsafe fn after_fork(heap: *mut Heap) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let _guard = lock(heap);
-        restore(heap);
-    }
+/// In the child of a fork: a thread that was giving pages back is gone. They count as resident, whether they are or not. Only the
+/// forking thread exists, and the locks have been reset.
+pub(crate) fn after_fork(heap: HeapRef) {
+    let mut held = heap.lock();
+    restore(&mut held);
+    held.unlock().leave();
 }
 
 /// How many forks the process is the child of. It orders nothing: Relaxed.
@@ -201,20 +181,14 @@ pub(crate) fn forked() {
 
 /// Lists the slabs whose pages were going when a fork left the thread behind that gave them back. If that is the calling thread,
 /// it goes on with them itself: a signal handler of it forked in the middle.
-///
-/// # Safety
-/// The caller holds `heap`'s lock.
-unsafe fn restore(heap: *mut Heap) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let part = shared(heap);
-        if (*part).holes.by == thread::me() {
-            return;
-        }
-        let count = core::mem::take(&mut (*part).holes.count);
-        for at in 0..count {
-            slabs::stay(part, (*part).holes.going[at].slab);
-        }
+fn restore(held: &mut HeldHeap) {
+    if held.holes.by == thread::me() {
+        return;
+    }
+    let count = core::mem::take(&mut held.holes.count);
+    for at in 0..count {
+        // SAFETY: a slab of the heap, taken out of its list when its pages went.
+        unsafe { slabs::stay(held, held.holes.going[at].slab) };
     }
 }
 

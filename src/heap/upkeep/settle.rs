@@ -1,7 +1,8 @@
 //! Putting heaps in order, whoever has them.
 
 use crate::heap::cache::{budget, flush};
-use crate::heap::data::heap::{Heap, attended, shared};
+use crate::heap::data::errands::Errands;
+use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
 use crate::heap::data::torn::TORN;
 use crate::heap::home::drain;
@@ -9,55 +10,44 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::slabs;
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::idle_cache;
-use crate::pool;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Puts a heap in order, unless its lock is held. Drains its inbox. Of a live heap, sends home what the stacks did not need and
-/// gives back empty slabs. Looks at an idle heap (`idle_cache::look`), and notes in which classes its slabs have room. Returns
-/// whether the pool then holds too much.
-///
-/// # Safety
-/// The caller holds no lock.
-pub(crate) unsafe fn settle(heap: *mut Heap) -> bool {
-    let mut over = false;
-    // SAFETY: the caller's promise.
-    unsafe {
-        while settle_some(heap, &mut over) {
-            // A thread that waits for the lock gets it before this one takes it again.
-            HELPER.breathe();
-        }
+/// gives back empty slabs. Looks at an idle heap (`idle_cache::look`), and notes in which classes its slabs have room. The caller
+/// holds no lock.
+pub(crate) fn settle(heap: HeapRef) -> Errands {
+    let mut errands = Errands::NONE;
+    while settle_some(heap, &mut errands) {
+        // A thread that waits for the lock gets it before this one takes it again.
+        HELPER.breathe();
     }
-    over
+    errands
 }
 
 /// Some of that, so that the lock is not held for long. Returns whether there is more to do.
-unsafe fn settle_some(heap: *mut Heap, over: &mut bool) -> bool {
-    // SAFETY: heaps live for ever.
-    unsafe {
-        let Some(guard) = (*heap).lock.try_lock() else {
-            return false;
-        };
-        let mut done = true;
-        drain::drain_locked(heap);
-        let mut sorter = Sorter::new(heap, false);
-        if attended(heap).is_idle() {
-            idle_cache::look(heap, &mut sorter);
-            slabs::note_idle_classes(heap);
-        } else {
-            done = flush::shrink_unneeded(heap, flush::AT_ONCE, &mut sorter).done;
-            if done {
-                (*shared(heap)).shrinks_left = 0;
-                idle_cache::forget(heap);
-                slabs::retire_empty(heap);
-            }
+fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
+    let Some(mut held) = heap.try_lock() else {
+        return false;
+    };
+    let mut done = true;
+    drain::drain_locked(&mut held);
+    let mut sorter = Sorter::new(&held, false);
+    if heap.attended().is_idle() {
+        // SAFETY: the state changes only under the lock.
+        unsafe { idle_cache::look(&mut held, &mut sorter) };
+        slabs::note_idle_classes(&held);
+    } else {
+        done = flush::shrink_unneeded(&mut held, flush::AT_ONCE, &mut sorter).done;
+        if done {
+            held.shrinks_left = 0;
+            idle_cache::forget(&mut held);
+            slabs::retire_empty(&mut held);
         }
-        sorter.post_all();
-        budget::show(shared(heap));
-        *over |= core::mem::take(&mut (*shared(heap)).over_bound);
-        drop(guard);
-        drain::look_again(heap);
-        !done
     }
+    sorter.post_all(&mut held);
+    budget::show(&mut held);
+    errands.add(drain::release(held));
+    !done
 }
 
 /// Sends home what the threads held that a fork left behind, of up to `most` heaps: a few at a tick, one for each slab by which a
@@ -77,17 +67,10 @@ static TURN: AtomicUsize = AtomicUsize::new(0);
 
 #[cold]
 fn recover_some(most: usize) {
-    let torn = |heap: &*mut Heap| {
-        // SAFETY: heaps live for ever.
-        unsafe { (**heap).torn.load(Ordering::Relaxed) && attended(*heap).is_idle() }
-    };
-    let mut over = false;
+    let torn = |heap: &HeapRef| heap.torn.load(Ordering::Relaxed) && heap.attended().is_idle();
+    let mut errands = Errands::NONE;
     for heap in registry::in_turn(&TURN, usize::MAX).filter(torn).take(most) {
-        // SAFETY: heaps live for ever; no lock is held.
-        over |= unsafe { settle(heap) };
+        errands.add(settle(heap));
     }
-    if over {
-        pool::trim();
-    }
-    drain::catch_up();
+    errands.run();
 }

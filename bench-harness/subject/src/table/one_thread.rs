@@ -6,7 +6,7 @@ use super::{
 };
 use crate::spec::{Param, Spec};
 use crate::words::{self, count};
-use crate::workload::{Bound, Workload};
+use crate::workload::Workload;
 use crate::workloads::{batch, few, fragmentation, grow_vec, growth, huge, random_mixed, replace};
 
 /// A parameter of random-mixed that a variable of the environment stands in for, as in the reference program.
@@ -184,7 +184,7 @@ pub(super) static WORKLOADS: [Workload; 11] = [
             true => Ok(()),
             false => Err(format!("classes {} × step {}: expected at most 1 MiB", s.n("classes"), s.n("step"))),
         },
-        bound: Some(Bound { most: Some(1.0), unit: "ns per touch" }),
+        figure: Some("ns per touch"),
         run: few::cache_sets,
         sizes: &[quick("60 16 1000000", ALL, 0.05), full("60 16 3000000", ALL, 0.15)],
         ..ROW
@@ -211,7 +211,7 @@ pub(super) static WORKLOADS: [Workload; 11] = [
         peak: |s| (s.n("mib") * 5) << 18,
         series: FRESH,
         has_floor: false,
-        bound: Some(Bound { most: None, unit: "times the processor time of the same writes on a bare mapping" }),
+        figure: Some("times the processor time of the same writes on a bare mapping"),
         run: growth::run,
         sizes: &[quick("64", FRESH, 0.1), at_most(5, full("1024", FRESH, 1.0))],
         ..ROW

@@ -2,7 +2,7 @@
 
 use super::{ALL, ROW, SEED, WARM, full, max_size, min_size, option, place, quick, ranged, sizes, threads, word};
 use crate::words::count;
-use crate::workload::{Bound, Workload};
+use crate::workload::Workload;
 use crate::workloads::{false_sharing, hand_over, histogram, keepers, medium, producer_consumer, thread_churn};
 
 pub(super) static WORKLOADS: [Workload; 7] = [
@@ -99,7 +99,7 @@ pub(super) static WORKLOADS: [Workload; 7] = [
         ],
         label: |s| format!("{}, {} B, {} threads", s.word("mode"), s.n("size"), s.n("threads")),
         peak: |s| s.n("threads") << 20,
-        bound: Some(Bound { most: Some(1.3), unit: "times the processor time of private cache lines" }),
+        figure: Some("times the processor time of private cache lines"),
         run: false_sharing::run,
         sizes: &[
             quick("passive 100000", ALL, 0.04),

@@ -5,15 +5,13 @@
 //! a hash map. One operation is one allocation or one free. What the workload itself keeps is what such a program would: an
 //! address for each block, and its size and place in the order only where these vary.
 
-use std::sync::Mutex;
-
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::blocks::verify;
 use crate::bench::Bench;
-use crate::memory::{Slot, Table};
+use crate::blocks::verify;
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -24,12 +22,10 @@ pub fn max_size(s: &Spec) -> usize {
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
-    let all = (0..threads).map(|t| Tables::new(s, t).map(Mutex::new)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = (0..threads).map(|t| Tables::new(s, t)).collect::<Result<Vec<_>, _>>()?;
     let alloc = bench.begin(blocks * threads, max_size(s))?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        // Nobody else ever locks it; a poisoned lock means that this thread has panicked already.
-        let mut tables = all[thread].lock().unwrap_or_else(|e| e.into_inner());
+    bench.timed_threads(&mut all, |thread, tables, gate| {
         if warm {
             tables.batch(alloc, thread * blocks);
         }
@@ -38,9 +34,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
             rounds * blocks as u64 * 2
         });
     });
-    bench.finish()?;
-    let mut slots = Table::<Slot>::new(blocks)?;
-    verify(alloc, &mut slots, (s.size("size"), max_size(s)), s.n("seed"))
+    bench.finish();
+    verify(alloc, &mut Table::new(blocks)?, (s.size("size"), max_size(s)), s.n("seed"));
+    Ok(())
 }
 
 struct Tables {
@@ -52,9 +48,6 @@ struct Tables {
     /// The order of freeing, where it is a random one.
     random: Option<Table<u32>>,
 }
-
-// SAFETY: the addresses are the thread's whose tables these are.
-unsafe impl Send for Tables {}
 
 impl Tables {
     fn new(s: &Spec, thread: usize) -> Result<Tables, String> {

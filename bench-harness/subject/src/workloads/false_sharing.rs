@@ -8,10 +8,11 @@
 //! turns after the clock has stopped.
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::bench::Bench;
+use crate::blocks::{Slot, release, tables};
 use crate::measure::thread_cpu_ns;
-use crate::memory::{Slot, Table};
 use crate::raw::RawAllocator;
 use crate::spec::Spec;
 
@@ -26,22 +27,19 @@ const SLICES: u64 = 10;
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (objects, size) = (s.n("objects"), s.size("size"));
     let (threads, given) = (s.size("threads"), s.size("given"));
-    let mut first = Table::<Slot>::new(threads * given)?;
+    let mut first = tables(threads, given)?;
     let alloc = bench.begin(threads * given, size.max(PRIVATE))?;
     if s.is("mode", "passive") {
-        for (i, slot) in first.iter_mut().enumerate() {
-            *slot = Slot { ptr: alloc.alloc(size, i), size };
+        // What main gives to each thread lies between what it gives to the others.
+        for i in 0..threads * given {
+            first[i % threads][i / threads] = Slot { ptr: alloc.alloc(size, i), size };
         }
     }
     let barrier = Barrier::new(threads);
-    let (shared, private) = (std::sync::atomic::AtomicU64::new(0), std::sync::atomic::AtomicU64::new(0));
-    bench.timed_threads(threads, |thread, gate| {
-        let given = first.iter().skip(thread).step_by(threads);
+    let (shared, private) = (AtomicU64::new(0), AtomicU64::new(0));
+    bench.timed_threads(&mut first, |thread, given, gate| {
         gate.timed(|| {
-            for given in given.filter(|g| !g.ptr.is_null()) {
-                // SAFETY: main's block for this thread, with this size, freed once.
-                unsafe { alloc.dealloc(given.ptr, given.size) };
-            }
+            release(alloc, given);
             write_objects(alloc, size, thread, objects)
         });
         for _ in 0..SLICES {
@@ -49,12 +47,12 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                 barrier.wait();
                 let start = thread_cpu_ns();
                 write_objects(alloc, size, thread, objects / SLICES + 1);
-                sum.fetch_add(thread_cpu_ns() - start, std::sync::atomic::Ordering::Relaxed);
+                sum.fetch_add(thread_cpu_ns() - start, Relaxed);
             }
         }
     });
     bench.run.figure = Some(shared.into_inner() as f64 / private.into_inner().max(1) as f64);
-    bench.finish()
+    Ok(())
 }
 
 #[inline(never)]

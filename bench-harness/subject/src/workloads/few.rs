@@ -13,11 +13,9 @@
 //! `idle-return` looks at memory after a peak: threads fill it, free it and end, and the process sits still, as a server
 //! does after its busiest hour. Throughput is that of the peak.
 
-use std::time::Duration;
-
-use super::blocks::{damaged, release, take};
-use crate::bench::{self, Bench, MemoryMoment};
-use crate::memory::{Sets, Slot, Table};
+use crate::bench::Bench;
+use crate::blocks::{Slot, check, damaged, release, tables};
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -26,13 +24,13 @@ pub fn pair(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (size, pairs, threads) = (s.size("size"), s.n("pairs"), s.size("threads"));
     let alloc = bench.begin(threads, size)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
+    bench.timed_threads(&mut vec![(); threads], |thread, (), gate| {
         if warm {
             make_pairs(alloc, size, thread, pairs / 10);
         }
         gate.timed(|| make_pairs(alloc, size, thread, pairs));
     });
-    bench.finish()
+    Ok(())
 }
 
 /// `count` pairs; stops at the first refusal. Answers how many were made.
@@ -59,7 +57,7 @@ pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let warm = bench.is_warm();
     let take_all = |slots: &mut [Slot]| {
         for (i, slot) in slots.iter_mut().enumerate() {
-            *slot = take(alloc, (i + 1) * step, i, 0);
+            *slot = Slot::take(alloc, (i + 1) * step, i, 0);
         }
     };
     if warm {
@@ -74,11 +72,9 @@ pub fn cache_sets(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     });
     bench.run.figure = Some(bench.run.secs * 1e9 / bench.run.ops.max(1) as f64);
     let touches = (rounds + if warm { rounds / 10 } else { 0 }) as u8;
-    // SAFETY: live blocks of at least one byte.
-    let lost = slots.iter().filter(|s| !s.ptr.is_null() && unsafe { s.ptr.read() } != touches);
-    bench::damaged(lost.count() as u64);
+    damaged(slots.iter().filter(|s| !s.has(touches)).count() as u64);
     release(alloc, &mut slots);
-    bench.finish()
+    Ok(())
 }
 
 /// Touches every object so many times, in turn; answers how many touches there were.
@@ -97,40 +93,36 @@ fn touch_in_turn(slots: &[Slot], rounds: u64) -> u64 {
 }
 
 pub fn cold_start(s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    let (low, high) = (s.size("min-size"), s.size("max-size"));
     let mut slots = Table::<Slot>::new(s.size("blocks"))?;
-    let alloc = bench.begin(slots.len(), s.size("max-size"))?;
+    let alloc = bench.begin(slots.len(), high)?;
     let mut generator = XorShift64::new(s.n("seed"), 0);
     bench.timed_since_spawn(|| {
         for (i, slot) in slots.iter_mut().enumerate() {
-            *slot = take(alloc, generator.between(s.size("min-size"), s.size("max-size")), i, i as u8);
+            *slot = Slot::take(alloc, generator.between(low, high), i, i as u8);
         }
         1
     });
-    bench::damaged(damaged(&slots));
+    check(&slots);
     release(alloc, &mut slots);
-    bench.finish()
+    Ok(())
 }
 
 pub fn idle_return(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, low, high) = (s.size("threads"), s.size("min-size"), s.size("max-size"));
     let blocks = ((s.size("mib") << 20) / threads / low.midpoint(high)).max(1);
-    let sets = Sets::new(threads, blocks)?;
+    let mut sets = tables(threads, blocks)?;
     let alloc = bench.begin(blocks * threads, high)?;
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = sets.of(thread);
+    bench.timed_threads(&mut sets, |thread, slots, gate| {
         let mut generator = XorShift64::new(s.n("seed"), thread as u64);
         gate.timed(|| {
             for (i, slot) in slots.iter_mut().enumerate() {
-                *slot = take(alloc, generator.between(low, high), thread * blocks + i, 1);
+                *slot = Slot::take(alloc, generator.between(low, high), thread * blocks + i, 1);
             }
-            release(alloc, &mut slots);
+            release(alloc, slots);
             2 * blocks as u64
         });
     });
-    bench.note_memory(&[MemoryMoment::now(0)]);
-    for _ in 0..s.n("secs") {
-        std::thread::sleep(Duration::from_secs(1));
-        bench.note_memory(&[MemoryMoment::now(0)]);
-    }
-    bench.finish()
+    bench.rest(s.n("secs"));
+    Ok(())
 }

@@ -2,12 +2,12 @@
 //!
 //! Modelled on Robson's worst case (1971): survivors of each phase pin the memory around them, and the next phase's
 //! sizes do not fit into the gaps of the last. Imitates long-lived caches in a program whose mix of sizes drifts. What
-//! counts is memory held against live bytes over time; throughput is reported as well. One operation is one allocation
+//! counts is the most memory held against the bytes alive; throughput is reported as well. One operation is one allocation
 //! or one free.
 
-use super::blocks::take;
-use crate::bench::{self, Bench, MemoryMoment};
-use crate::memory::{Slot, Table};
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged};
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -23,21 +23,17 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let alloc = bench.begin(slots.len(), 64)?;
     let mut state = State { alloc, count: 0, live: 0, ops: 0, lost: 0 };
     let mut generator = XorShift64::new(s.n("seed"), 0);
-    let mut points = Vec::with_capacity(s.size("phases") * 2);
     bench.timed(|| {
         for phase in 0..s.size("phases") {
             let (min, max) = PHASES[phase % PHASES.len()];
             state.grow(&mut slots, bytes, &mut generator, min, max);
-            points.push(MemoryMoment::now(state.live));
             state.thin(&mut slots, survivors, &mut generator);
-            points.push(MemoryMoment::now(state.live));
         }
         state.ops
     });
-    bench.note_memory(&points);
     state.thin(&mut slots, usize::MAX, &mut generator);
-    bench::damaged(state.lost);
-    bench.finish()
+    damaged(state.lost);
+    Ok(())
 }
 
 struct State {
@@ -53,9 +49,9 @@ impl State {
         while self.live < target && self.count < slots.len() {
             let size = generator.between(min, max);
             // The slot's number may change, the size does not.
-            slots[self.count] = take(self.alloc, size, self.count, size as u8);
+            slots[self.count] = Slot::take(self.alloc, size, self.count, size as u8);
             self.ops += 1;
-            if slots[self.count].ptr.is_null() {
+            if slots[self.count].is_empty() {
                 return;
             }
             self.count += 1;
@@ -67,17 +63,14 @@ impl State {
     fn thin(&mut self, slots: &mut [Slot], survivors: usize, generator: &mut XorShift64) {
         let (mut kept, mut lost) = (0, 0);
         for i in 0..self.count {
-            let slot = slots[i];
+            let mut slot = slots[i];
             if survivors != usize::MAX && generator.below(survivors) == 0 {
                 slots[kept] = slot;
                 kept += 1;
                 continue;
             }
-            // SAFETY: a live block of at least one byte, from this allocator with this size; its slot is overwritten.
-            unsafe {
-                lost += u64::from(slot.ptr.read() != slot.size as u8);
-                self.alloc.dealloc(slot.ptr, slot.size);
-            }
+            lost += u64::from(!slot.has(slot.size as u8));
+            slot.free(self.alloc);
             self.ops += 1;
             self.live -= slot.size;
         }

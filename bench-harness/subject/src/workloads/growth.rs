@@ -9,22 +9,19 @@
 
 use crate::bench::Bench;
 use crate::measure::{Usage, thread_cpu_ns};
-use crate::memory::{Table, map};
+use crate::memory::{HUGE, Mapping, Table};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift32;
 use crate::spec::Spec;
 
 const PIECE: usize = 16 << 20;
-const HUGE: usize = 2 << 20;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (bytes, prewarm) = (s.size("mib") << 20, s.size("prewarm"));
     // The average block has 527 bytes; a tenth more leaves room for luck.
     let mut blocks = Table::<usize>::new(PIECE / 479 + 1024)?;
     let alloc = bench.begin(0, 0)?;
-    let start = thread_cpu_ns();
     let prewarmed = if prewarm > 0 { alloc.prewarm(prewarm) } else { 0 };
-    let setup_ns = thread_cpu_ns() - start;
     if prewarmed < prewarm {
         return Err(format!("{prewarmed} of {prewarm} superslabs were prewarmed"));
     }
@@ -45,9 +42,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     });
     bench.count_only(own.0, own.1);
     bench.run.figure = Some(own.0 as f64 / floor.0.max(1) as f64);
-    bench.run.metrics = vec![setup_ns as f64 / 1e9];
-    wrong.map_or(Ok(()), Err)?;
-    bench.finish()
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Adds nanoseconds of processor time and page faults of the work to a sum.
@@ -82,16 +77,12 @@ fn write_floor(blocks: &[usize]) -> Result<(), String> {
     // Blocks of a piece may lie far apart, where gaps of earlier pieces are filled: what spans too much is folded.
     let highest = blocks.iter().max().copied().unwrap_or(0);
     let len = (highest - lowest + 1).next_multiple_of(HUGE).min(4 * PIECE);
-    let base = map(len + HUGE, false)?;
-    let start = (base as usize).next_multiple_of(HUGE);
-    // SAFETY: advice about the mapping, writes inside it, and its end. Without huge pages the floor is what the kernel can do
-    // without them.
-    unsafe {
-        libc::madvise(start as *mut _, len, libc::MADV_HUGEPAGE);
-        for block in blocks {
-            ((start + (block - lowest) % len) as *mut u8).write_volatile(1);
-        }
-        libc::munmap(base.cast(), len + HUGE);
+    let memory = Mapping::aligned(len, libc::MAP_NORESERVE)?;
+    // Without huge pages the floor is what the kernel can do without them.
+    let _ = memory.advise(libc::MADV_HUGEPAGE);
+    for block in blocks {
+        let at = (block - lowest) % len;
+        memory.touch(at, at + 1, 1);
     }
     Ok(())
 }

@@ -7,20 +7,21 @@
 //! among the sets, and a thread is started by the one that ends, so that old and new overlap. One operation is one
 //! replacement.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex, MutexGuard};
 use std::thread::Scope;
 
-use super::blocks::{LiveSet, damaged, release};
-use crate::bench::{self, Bench};
+use crate::bench::Bench;
+use crate::blocks::{LiveSet, Slot, check, release, tables};
 use crate::measure::timed_section;
-use crate::memory::Sets;
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
 struct Server<'a> {
     alloc: &'a RawAllocator,
-    sets: Sets,
+    /// The lock is the handing over.
+    sets: Vec<Mutex<Table<Slot>>>,
     threads: usize,
     live: usize,
     sizes: (usize, usize),
@@ -32,7 +33,7 @@ struct Server<'a> {
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, live) = (s.size("threads"), s.size("live"));
     let sizes = (s.size("min-size"), s.size("max-size"));
-    let sets = Sets::new(threads, live)?;
+    let sets = tables(threads, live)?.into_iter().map(Mutex::new).collect();
     let alloc = bench.begin(live * threads, sizes.1)?;
     let server = Server {
         alloc,
@@ -50,17 +51,21 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         server.turns(bench, s.is("mode", "ring"))
     }
     for set in 0..threads {
-        let mut slots = server.sets.of(set);
-        bench::damaged(damaged(&slots));
+        let mut slots = server.set(set);
+        check(&slots);
         release(alloc, &mut slots);
     }
-    bench.finish()
+    Ok(())
 }
 
 impl Server<'_> {
-    /// One turn of one set. The set's lock is the handing over.
+    fn set(&self, set: usize) -> MutexGuard<'_, Table<Slot>> {
+        self.sets[set].lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// One turn of one set.
     fn turn(&self, set: usize, number: u64) {
-        let mut slots = self.sets.of(set);
+        let mut slots = self.set(set);
         let mut generator = XorShift64::new(self.seed, number * self.threads as u64 + set as u64);
         self.live_set(set).replace(&mut slots, &mut generator, self.replacements);
     }
@@ -77,7 +82,7 @@ impl Server<'_> {
                 scope.spawn(|| timed_section(|| self.turn(set, number)));
             });
         };
-        bench.timed_threads(self.threads, |thread, gate| {
+        bench.timed_threads(&mut vec![(); self.threads], |thread, (), gate| {
             if warm {
                 std::thread::scope(|scope| {
                     scope.spawn(|| self.turn(thread, 0));
@@ -117,8 +122,8 @@ impl Server<'_> {
         let mut generator = XorShift64::new(self.seed, u64::MAX - 1);
         for i in 0..self.live {
             for set in 0..self.threads {
-                let mut slots = self.sets.of(set);
-                if slots[i].ptr.is_null() {
+                let mut slots = self.set(set);
+                if slots[i].is_empty() {
                     self.live_set(set).put(&mut slots[i], i, &mut generator);
                 }
             }

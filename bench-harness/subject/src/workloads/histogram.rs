@@ -6,9 +6,8 @@
 //! caches than one: half of what an allocation costs here are misses in the fast paths' own data. One operation is one block
 //! that takes the oldest one's place.
 
-use super::blocks::{release, take};
-use crate::bench::{self, Bench};
-use crate::memory::{Sets, Slot};
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged, release, tables};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -23,28 +22,22 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut drawn = [0u8; 256];
     let classes = SHARES.iter().enumerate().flat_map(|(class, share)| std::iter::repeat_n(class as u8, *share));
     drawn.iter_mut().zip(classes).for_each(|(d, class)| *d = class);
-    let sets = Sets::new(threads, window * SIZES.len())?;
-    let alloc = bench.begin(threads * window * SIZES.len(), 4096)?;
+    let places = window * SIZES.len();
+    let mut sets = tables(threads, places)?;
+    let alloc = bench.begin(threads * places, 4096)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = sets.of(thread);
-        let mut state = State {
-            alloc,
-            drawn: &drawn,
-            generator: XorShift64::new(s.n("seed"), thread as u64),
-            window,
-            base: thread * window * SIZES.len(),
-            at: [0; SIZES.len()],
-            damaged: 0,
-        };
+    bench.timed_threads(&mut sets, |thread, slots, gate| {
+        let generator = XorShift64::new(s.n("seed"), thread as u64);
+        let (base, at) = (thread * places, [0; SIZES.len()]);
+        let mut state = State { alloc, drawn: &drawn, generator, window, base, at, damaged: 0 };
         if warm {
-            state.work(&mut slots, blocks / 4);
+            state.work(slots, blocks / 4);
         }
-        gate.timed(|| state.work(&mut slots, blocks));
-        bench::damaged(state.damaged);
-        release(alloc, &mut slots);
+        gate.timed(|| state.work(slots, blocks));
+        damaged(state.damaged);
+        release(alloc, slots);
     });
-    bench.finish()
+    Ok(())
 }
 
 struct State<'a> {
@@ -65,28 +58,12 @@ impl State<'_> {
             let size = SIZES[class];
             let i = class * self.window + self.at[class];
             self.at[class] = if self.at[class] + 1 == self.window { 0 } else { self.at[class] + 1 };
-            let old = slots[i].ptr;
-            if !old.is_null() {
-                // SAFETY: the window's oldest block, from this allocator with this size, forgotten below.
-                unsafe {
-                    self.damaged += u64::from(old.read() != class as u8);
-                    self.alloc.dealloc(old, size);
-                }
-            }
-            slots[i] = take(self.alloc, size, self.base + i, class as u8);
-            if !slots[i].ptr.is_null() {
-                // SAFETY: the last byte of the block.
-                unsafe { slots[i].ptr.add(size - 1).write(class as u8) };
-            }
+            // The window's oldest block.
+            self.damaged += u64::from(!slots[i].has(class as u8));
+            slots[i].free(self.alloc);
+            slots[i] = Slot::take(self.alloc, size, self.base + i, class as u8);
+            slots[i].mark_end(class as u8);
         }
         blocks
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn shares_add_up() {
-        assert_eq!(super::SHARES.iter().sum::<usize>(), 256);
     }
 }

@@ -6,10 +6,9 @@
 //! sizes are drawn on a logarithmic scale, and every OS page is written, as by batch jobs that build one large buffer per
 //! item: what counts is whether memory comes back already faulted in, and in huge pages. One operation is one block.
 
-use super::blocks::release;
-use crate::age::log_uniform;
-use crate::bench::{self, Bench};
-use crate::memory::{Slot, Table};
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged, release};
+use crate::memory::Table;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
@@ -23,13 +22,13 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let mut generator = XorShift64::new(s.n("seed"), 0);
     let mut replace = |slots: &mut [Slot], number: usize| {
         let (i, size) = match all {
-            true => (number % live, log_uniform(&mut generator, min, max)),
+            true => (number % live, generator.log_between(min, max)),
             false => (generator.below(live), generator.between(min, max)),
         };
-        release(alloc, &mut slots[i..=i]);
+        slots[i].free(alloc);
         slots[i] = Slot { ptr: alloc.alloc(size, i), size };
         // SAFETY: within the block.
-        places(&slots[i], step).for_each(|place| unsafe { place.write_volatile(i as u8) });
+        slots[i].places(step).for_each(|place| unsafe { place.write_volatile(i as u8) });
     };
     if bench.is_warm() {
         (0..if all { 4 * live } else { live }).for_each(|n| replace(&mut slots, n));
@@ -39,14 +38,8 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         replacements as u64
     });
     // SAFETY: within the block, which was written there.
-    let whole = |i: usize, s: &Slot| places(s, step).all(|place| unsafe { place.read_volatile() } == i as u8);
-    bench::damaged(slots.iter().enumerate().filter(|(i, s)| !whole(*i, s)).count() as u64);
+    let whole = |i: usize, s: &Slot| s.places(step).all(|place| unsafe { place.read_volatile() } == i as u8);
+    damaged(slots.iter().enumerate().filter(|(i, s)| !whole(*i, s)).count() as u64);
     release(alloc, &mut slots);
-    bench.finish()
-}
-
-/// Every `step`-th byte of a block; none where there is no block.
-fn places(slot: &Slot, step: usize) -> impl Iterator<Item = *mut u8> {
-    let Slot { ptr, size } = *slot;
-    (0..if ptr.is_null() { 0 } else { size }).step_by(step).map(move |offset| ptr.wrapping_add(offset))
+    Ok(())
 }

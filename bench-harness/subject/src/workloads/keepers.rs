@@ -5,37 +5,40 @@
 //! structures change their thread. All of what is held is used, so that misses of the translation buffer count, and huge
 //! pages gain. One operation is one block made, read or dropped.
 
-use super::blocks::{drawn, release};
-use crate::bench::{self, Bench};
-use crate::memory::{Sets, Slot};
+use std::sync::Mutex;
+
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged, drawn, release, tables};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
 /// The most blocks of a structure.
 const BLOCKS: usize = 24;
+/// Where structures wait for a thread that takes them over.
 const PLACES: usize = 32;
+type Passed = [Mutex<[Slot; BLOCKS]>; PLACES];
 const DRAWN: usize = 1 << 14;
 
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (steps, kept, threads) = (s.n("steps"), s.size("kept"), s.size("threads"));
-    let (own, passed) = (Sets::new(threads, kept * BLOCKS)?, Sets::new(PLACES, BLOCKS)?);
+    let mut own = tables(threads, kept * BLOCKS)?;
+    let passed: Passed = [const { Mutex::new([Slot::EMPTY; BLOCKS]) }; PLACES];
     let sizes = drawn(DRAWN, s.n("seed"), 8, 8192)?;
     let alloc = bench.begin((threads * kept + PLACES) * BLOCKS, 8192)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = own.of(thread);
+    bench.timed_threads(&mut own, |thread, slots, gate| {
         let generator = XorShift64::new(s.n("seed"), thread as u64 + 1);
         let mut keeper = Keeper { alloc, sizes: &sizes, generator, base: thread * kept * BLOCKS, damaged: 0 };
         if warm {
-            keeper.work(&mut slots, &passed, steps / 4);
+            keeper.work(slots, &passed, steps / 4);
         }
-        gate.timed(|| keeper.work(&mut slots, &passed, steps));
-        release(alloc, &mut slots);
-        bench::damaged(keeper.damaged);
+        gate.timed(|| keeper.work(slots, &passed, steps));
+        release(alloc, slots);
+        damaged(keeper.damaged);
     });
-    (0..PLACES).for_each(|place| release(alloc, &mut passed.of(place)));
-    bench.finish()
+    passed.into_iter().for_each(|place| release(alloc, &mut place.into_inner().unwrap_or([Slot::EMPTY; BLOCKS])));
+    Ok(())
 }
 
 struct Keeper<'a> {
@@ -49,17 +52,20 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     /// So many structures met; answers how many blocks were made, read or dropped.
     #[inline(never)]
-    fn work(&mut self, slots: &mut [Slot], passed: &Sets, steps: u64) -> u64 {
+    fn work(&mut self, slots: &mut [Slot], passed: &Passed, steps: u64) -> u64 {
         let mut ops = 0;
         for _ in 0..steps {
             let at = self.generator.below(slots.len() / BLOCKS) * BLOCKS;
             let structure = &mut slots[at..at + BLOCKS];
-            if structure[0].ptr.is_null() {
+            if structure[0].is_empty() {
                 ops += self.make(structure, at);
                 continue;
             }
             match self.generator.below(6) {
-                0 | 1 => structure.swap_with_slice(&mut passed.of(self.generator.below(PLACES))),
+                0 | 1 => {
+                    let place = passed[self.generator.below(PLACES)].lock();
+                    structure.swap_with_slice(&mut *place.unwrap_or_else(|e| e.into_inner()));
+                }
                 2 => {
                     ops += held(structure);
                     release(self.alloc, structure);
@@ -74,19 +80,16 @@ impl Keeper<'_> {
         let blocks = self.generator.between(1, BLOCKS);
         for (i, slot) in structure[..blocks].iter_mut().enumerate() {
             let size = self.sizes[self.generator.below(DRAWN)] as usize;
-            let ptr = self.alloc.alloc(size, self.base + at + i);
-            if ptr.is_null() {
+            *slot = Slot::take_full(self.alloc, size, self.base + at + i, size as u8);
+            if slot.is_empty() {
                 return i as u64;
             }
-            *slot = Slot { ptr, size };
-            // SAFETY: the whole block.
-            unsafe { ptr.write_bytes(size as u8, size) };
         }
         blocks as u64
     }
 
     fn read(&mut self, structure: &[Slot]) -> u64 {
-        for slot in structure.iter().filter(|s| !s.ptr.is_null()) {
+        for slot in structure.iter().filter(|s| !s.is_empty()) {
             // SAFETY: the whole block, written when it was made; nobody else has it now.
             let bytes = unsafe { std::slice::from_raw_parts(slot.ptr, slot.size) };
             let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
@@ -97,5 +100,5 @@ impl Keeper<'_> {
 }
 
 fn held(structure: &[Slot]) -> u64 {
-    structure.iter().filter(|s| !s.ptr.is_null()).count() as u64
+    structure.iter().filter(|s| !s.is_empty()).count() as u64
 }

@@ -5,12 +5,11 @@
 //! thread, while load rises and falls. Memory that a fall gave back has to be there again at the next rise, which shows in
 //! page faults; memory that nobody gives back shows in the peak. One operation is one allocation or one free.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use super::blocks::drawn;
-use crate::bench::{self, Bench};
-use crate::memory::{Sets, Slot};
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged, drawn};
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -35,83 +34,89 @@ fn slots(s: &Spec) -> usize {
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (ops, threads) = (s.n("ops"), s.size("threads"));
     let count = slots(s);
-    let live = Sets::new(threads, count)?;
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..threads).map(|_| sync_channel::<Packet>(WAITING)).map(|(s, r)| (s, Mutex::new(r))).unzip();
     let sizes = drawn(DRAWN, s.n("seed"), 8, 16_000)?;
     let alloc = bench.begin(count * threads, 16_000)?;
-    let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = live.of(thread);
-        // Nobody else locks it before the threads have ended.
-        let mail = receivers[thread].lock().unwrap_or_else(|e| e.into_inner());
-        let mut worker = Worker {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| sync_channel::<Packet>(WAITING)).unzip();
+    let worker = |(thread, mail): (usize, Receiver<Packet>)| {
+        Ok(Worker {
             alloc,
             sizes: &sizes,
             generator: XorShift64::new(s.n("seed"), thread as u64 + 1),
+            slots: Table::new(count)?,
             base: thread * count,
             used: 0,
             bytes: 0,
             out: [Slot::EMPTY; PACKET],
             gathered: 0,
-            neighbour: &senders[(thread + 1) % threads],
+            neighbour: senders[(thread + 1) % threads].clone(),
+            mail,
             lost: 0,
-        };
-        let (low, high) = ((s.size("low-mib") << 20) / threads, (s.size("high-mib") << 20) / threads);
-        let swing = |done: u64| {
-            // Three rises and falls over the whole run, in straight lines.
-            let phase = (done * 6 / ops.max(1)) % 2;
-            let within = (done * 6 % ops.max(1)) as f64 / ops.max(1) as f64;
-            let share = if phase == 0 { within } else { 1.0 - within };
-            low + ((high - low) as f64 * share) as usize
-        };
+        })
+    };
+    let mut workers = receivers.into_iter().enumerate().map(worker).collect::<Result<Vec<_>, String>>()?;
+    let warm = bench.is_warm();
+    let (low, high) = ((s.size("low-mib") << 20) / threads, (s.size("high-mib") << 20) / threads);
+    let swing = |done: u64| {
+        // Three rises and falls over the whole run, in straight lines.
+        let phase = (done * 6 / ops.max(1)) % 2;
+        let within = (done * 6 % ops.max(1)) as f64 / ops.max(1) as f64;
+        let share = if phase == 0 { within } else { 1.0 - within };
+        low + ((high - low) as f64 * share) as usize
+    };
+    bench.timed_threads(&mut workers, |_, worker, gate| {
         if warm {
-            worker.work(&mut slots, &mail, ops / 4, &|_| low);
+            worker.work(ops / 4, &|_| low);
         }
         gate.timed(|| {
-            worker.work(&mut slots, &mail, ops, &swing);
+            worker.work(ops, &swing);
             ops
         });
         worker.hand_on();
-        free_all(alloc, &mut slots);
-        bench::damaged(worker.lost);
+        free_all(alloc, &mut worker.slots);
     });
-    for receiver in &receivers {
-        read_mail(alloc, &receiver.lock().unwrap_or_else(|e| e.into_inner()));
+    for worker in &workers {
+        worker.read_mail();
+        damaged(worker.lost);
     }
-    bench.finish()
+    Ok(())
 }
 
 struct Worker<'a> {
     alloc: &'a RawAllocator,
     sizes: &'a [u32],
     generator: XorShift64,
+    slots: Table<Slot>,
     base: usize,
     used: usize,
     bytes: usize,
     out: Packet,
     gathered: usize,
-    neighbour: &'a SyncSender<Packet>,
+    neighbour: SyncSender<Packet>,
+    mail: Receiver<Packet>,
     /// Blocks that were not what was written into them.
     lost: u64,
 }
 
 impl Worker<'_> {
     #[inline(never)]
-    fn work(&mut self, slots: &mut [Slot], mail: &Receiver<Packet>, ops: u64, target: &dyn Fn(u64) -> usize) {
+    fn work(&mut self, ops: u64, target: &dyn Fn(u64) -> usize) {
         let mut wanted = target(0);
         for done in 0..ops {
             if done % 256 == 0 {
                 wanted = target(done);
-                read_mail(self.alloc, mail);
+                self.read_mail();
             }
             // Around the target both happen, three allocations to one free below it and the other way round above.
             let grow = (self.generator.below(4) != 0) == (self.bytes < wanted);
-            if (grow || self.used == 0) && self.used < slots.len() { self.take(slots) } else { self.drop_one(slots) }
+            if (grow || self.used == 0) && self.used < self.slots.len() { self.take() } else { self.drop_one() }
         }
     }
 
-    fn take(&mut self, slots: &mut [Slot]) {
+    fn read_mail(&self) {
+        self.mail.try_iter().for_each(|mut packet| free_all(self.alloc, &mut packet));
+    }
+
+    fn take(&mut self) {
         let size = self.sizes[self.generator.below(DRAWN)] as usize;
         let i = self.base + self.used;
         let (ptr, mark) = match self.generator.below(16) {
@@ -126,19 +131,18 @@ impl Worker<'_> {
             // SAFETY: within the block.
             unsafe { ptr.add(offset).write(1) };
         }
-        slots[self.used] = Slot { ptr, size: size | mark };
+        self.slots[self.used] = Slot { ptr, size: size | mark };
         self.used += 1;
         self.bytes += size;
     }
 
-    fn drop_one(&mut self, slots: &mut [Slot]) {
+    fn drop_one(&mut self) {
         let i = self.generator.below(self.used);
         self.used -= 1;
-        slots.swap(i, self.used);
-        let slot = std::mem::replace(&mut slots[self.used], Slot::EMPTY);
+        self.slots.swap(i, self.used);
+        let slot = std::mem::replace(&mut self.slots[self.used], Slot::EMPTY);
         self.bytes -= slot.size & !ALIGNED;
-        // SAFETY: a live block of at least one byte.
-        self.lost += u64::from(unsafe { slot.ptr.read() } != 1);
+        self.lost += u64::from(!slot.has(1));
         if self.generator.below(3) != 0 {
             return free(self.alloc, slot);
         }
@@ -161,12 +165,8 @@ impl Worker<'_> {
     }
 }
 
-fn read_mail(alloc: &RawAllocator, mail: &Receiver<Packet>) {
-    mail.try_iter().for_each(|mut packet| free_all(alloc, &mut packet));
-}
-
 fn free_all(alloc: &RawAllocator, slots: &mut [Slot]) {
-    for slot in slots.iter_mut().filter(|s| !s.ptr.is_null()) {
+    for slot in slots.iter_mut().filter(|s| !s.is_empty()) {
         free(alloc, std::mem::replace(slot, Slot::EMPTY));
     }
 }

@@ -9,43 +9,68 @@
 //! doubles buffers on several threads. `survivors` keeps one block in many of a large population.
 
 use std::sync::Barrier;
-use std::time::Duration;
 
-use super::blocks::{release, take};
-use crate::bench::{Bench, MemoryMoment};
-use crate::memory::{Slot, Table};
+use crate::bench::Bench;
+use crate::blocks::{Slot, release};
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
 
-/// Takes a block and writes it whole; `Slot::EMPTY` where it is refused.
-fn full(alloc: &RawAllocator, size: usize) -> Slot {
-    let slot = take(alloc, size, 0, 1);
-    if !slot.ptr.is_null() {
-        // SAFETY: the whole block.
-        unsafe { slot.ptr.write_bytes(1, size) };
-    }
-    slot
+/// Blocks of random sizes, each written in full.
+struct Held {
+    alloc: &'static RawAllocator,
+    slots: Table<Slot>,
+    sizes: (usize, usize),
+    generator: XorShift64,
 }
 
-/// Ends a run: everything that is to be freed is, and the process rests before its memory is read for the last time.
-fn rested(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    bench.finish()?;
-    bench.rest(Duration::from_secs(s.n("rest")));
-    Ok(())
+impl Held {
+    /// Room for so many, and none of them yet.
+    fn new(bench: &mut Bench, slots: usize, sizes: (usize, usize)) -> Result<Held, String> {
+        let slots = Table::new(slots)?;
+        Ok(Held { alloc: bench.begin(0, 0)?, slots, sizes, generator: XorShift64::new(42, 0) })
+    }
+
+    /// Room for so many bytes in blocks between the smallest and the largest size.
+    fn of_bytes(s: &Spec, bench: &mut Bench) -> Result<Held, String> {
+        let sizes = (s.size("min-size"), s.size("max-size"));
+        Held::new(bench, (s.size("mib") << 20) / sizes.0.midpoint(sizes.1), sizes)
+    }
+
+    fn put(&mut self, i: usize) {
+        self.slots[i].free(self.alloc);
+        let size = self.generator.between(self.sizes.0, self.sizes.1);
+        self.slots[i] = Slot::take_full(self.alloc, size, 0, 1);
+    }
+
+    fn fill(&mut self) {
+        (0..self.slots.len()).for_each(|i| self.put(i));
+    }
+
+    /// Frees them after a rest, in which all of them are held.
+    fn rest_then_free(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
+        bench.rest(s.n("rest"));
+        release(self.alloc, &mut self.slots);
+        Ok(())
+    }
+
+    /// Frees them before a rest, in which nothing is held.
+    fn free_then_rest(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
+        release(self.alloc, &mut self.slots);
+        bench.rest(s.n("rest"));
+        Ok(())
+    }
 }
 
 pub fn sparse(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let mut slots = Table::<Slot>::new(s.size("blocks"))?;
     let size = s.size("kib") << 10;
-    let alloc = bench.begin(0, 0)?;
+    let mut held = Held::new(bench, s.size("blocks"), (size, size))?;
     bench.timed(|| {
-        slots.iter_mut().for_each(|slot| *slot = take(alloc, size, 0, 1));
-        slots.len() as u64
+        held.slots.iter_mut().for_each(|slot| *slot = Slot::take(held.alloc, size, 0, 1));
+        held.slots.len() as u64
     });
-    bench.note_memory(&[MemoryMoment::now(size * slots.len())]);
-    release(alloc, &mut slots);
-    rested(s, bench)
+    held.free_then_rest(s, bench)
 }
 
 /// The size of the i-th of many classes.
@@ -57,16 +82,11 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (threads, sizes, each) = (s.size("threads"), s.size("sizes"), s.size("each"));
     let alloc = bench.begin(0, 0)?;
     let (full, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    let live = (0..sizes).map(class).sum::<usize>() * each * threads;
-    let mut moments = Vec::new();
     let life = || {
         let mut slots = Table::<Slot>::new(sizes * each).ok();
         for (i, slot) in slots.iter_mut().flat_map(|t| t.iter_mut().enumerate()) {
-            *slot = take(alloc, class(i / each), 0, 1);
-            if !slot.ptr.is_null() {
-                // SAFETY: the last byte of the block.
-                unsafe { slot.ptr.add(slot.size - 1).write(1) };
-            }
+            *slot = Slot::take(alloc, class(i / each), 0, 1);
+            slot.mark_end(1);
         }
         full.wait();
         end.wait();
@@ -83,39 +103,25 @@ pub fn threads(s: &Spec, bench: &mut Bench) -> Result<(), String> {
                 }
             }
             full.wait();
-            moments.push(MemoryMoment::now(live));
             end.wait();
         });
         (sizes * each * threads) as u64
     });
-    moments.push(MemoryMoment::now(0));
-    bench.note_memory(&moments);
-    rested(s, bench)
+    bench.rest(s.n("rest"));
+    Ok(())
 }
 
 pub fn churn(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let (low, high) = (s.size("min-size"), s.size("max-size"));
-    let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;
-    let alloc = bench.begin(0, 0)?;
-    let mut generator = XorShift64::new(42, 0);
-    let mut moments = Vec::with_capacity(s.size("rounds") + 1);
+    let mut held = Held::of_bytes(s, bench)?;
     bench.timed(|| {
-        for slot in slots.iter_mut() {
-            *slot = full(alloc, generator.between(low, high));
+        held.fill();
+        for _ in 0..s.size("rounds") * held.slots.len() {
+            let i = held.generator.below(held.slots.len());
+            held.put(i);
         }
-        for _ in 0..s.n("rounds") {
-            for _ in 0..slots.len() {
-                let i = generator.below(slots.len());
-                release(alloc, &mut slots[i..=i]);
-                slots[i] = full(alloc, generator.between(low, high));
-            }
-            moments.push(MemoryMoment::now(slots.iter().map(|s| s.size).sum()));
-        }
-        slots.len() as u64 * (s.n("rounds") + 1)
+        held.slots.len() as u64 * (s.n("rounds") + 1)
     });
-    bench.note_memory(&moments);
-    release(alloc, &mut slots);
-    rested(s, bench)
+    held.free_then_rest(s, bench)
 }
 
 /// The size of a phase's blocks, by its letter.
@@ -130,21 +136,20 @@ fn of_kind(letter: char) -> usize {
 }
 
 pub fn phases(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let bytes = s.size("mib") << 20;
-    let kinds = s.word("kinds");
-    let mut slots = Table::<Slot>::new(bytes / 100 + 1)?;
-    let alloc = bench.begin(0, 0)?;
+    let (bytes, kinds) = (s.size("mib") << 20, s.word("kinds"));
+    let mut held = Held::new(bench, bytes / 100 + 1, (0, 0))?;
     bench.timed(|| {
         let mut ops = 0;
-        for letter in (0..s.n("rounds")).flat_map(|_| kinds.chars()) {
-            let (size, count) = (of_kind(letter), bytes.div_ceil(of_kind(letter)));
-            slots[..count].iter_mut().for_each(|slot| *slot = full(alloc, size));
-            release(alloc, &mut slots[..count]);
+        for size in (0..s.n("rounds")).flat_map(|_| kinds.chars().map(of_kind)) {
+            let count = bytes.div_ceil(size);
+            held.sizes = (size, size);
+            (0..count).for_each(|i| held.put(i));
+            release(held.alloc, &mut held.slots[..count]);
             ops += 2 * count as u64;
         }
         ops
     });
-    rested(s, bench)
+    held.free_then_rest(s, bench)
 }
 
 pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
@@ -154,54 +159,38 @@ pub fn idle(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         "medium" => (4096, 204_096),
         _ => (16, 2016),
     };
-    let mut slots = Table::<Slot>::new(bytes / low.midpoint(high) * 2 + 64)?;
-    let alloc = bench.begin(0, 0)?;
-    let mut generator = XorShift64::new(42, 0);
+    let mut held = Held::new(bench, bytes / low.midpoint(high) * 2 + 64, (low, high))?;
     bench.timed(|| {
         let mut ops = 0;
         for _ in 0..s.n("bursts") {
-            let (mut held, mut count) = (0, 0);
-            while held < bytes && count < slots.len() {
-                let size = generator.between(low, high);
-                slots[count] = full(alloc, size);
-                (held, count) = (held + size, count + 1);
+            let (mut sum, mut count) = (0, 0);
+            while sum < bytes && count < held.slots.len() {
+                held.put(count);
+                (sum, count) = (sum + held.slots[count].size, count + 1);
             }
-            release(alloc, &mut slots[..count]);
+            release(held.alloc, &mut held.slots[..count]);
             ops += 2 * count as u64;
         }
         ops
     });
-    bench.note_memory(&[MemoryMoment::now(0)]);
-    rested(s, bench)?;
-    bench.note_memory(&[MemoryMoment::now(0)]);
-    Ok(())
+    held.free_then_rest(s, bench)
 }
 
 pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let size = s.size("size");
     let less = ((size as f64 * s.share("part")) as usize).max(1);
-    let mut slots = Table::<Slot>::new(s.size("buffers"))?;
-    let alloc = bench.begin(0, 0)?;
+    let mut held = Held::new(bench, s.size("buffers"), (size, size))?;
     bench.timed(|| {
-        for slot in slots.iter_mut() {
-            *slot = full(alloc, size);
-            if slot.ptr.is_null() {
-                continue;
-            }
-            // SAFETY: a live block of this size; a refused shrink leaves it as it was.
-            let ptr = unsafe { alloc.realloc(slot.ptr, size, less) };
-            if !ptr.is_null() {
-                *slot = Slot { ptr, size: less };
+        for i in 0..held.slots.len() {
+            held.put(i);
+            if !held.slots[i].is_empty() {
+                held.slots[i].resize(held.alloc, less);
             }
         }
-        slots.len() as u64
+        held.slots.len() as u64
     });
-    bench.note_memory(&[MemoryMoment::now(less * slots.len())]);
     // What is kept is what counts at rest.
-    rested(s, bench)?;
-    bench.note_memory(&[MemoryMoment::now(less * slots.len())]);
-    release(alloc, &mut slots);
-    Ok(())
+    held.rest_then_free(s, bench)
 }
 
 pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
@@ -221,50 +210,42 @@ pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         }
         s.n("rounds")
     });
-    rested(s, bench)
+    bench.rest(s.n("rest"));
+    Ok(())
 }
 
 pub fn grow(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (from, to, rounds) = (s.size("from-kib") << 10, s.size("to-kib") << 10, s.n("rounds"));
     let alloc = bench.begin(0, 0)?;
-    bench.timed_threads(s.size("threads"), |_, gate| {
+    bench.timed_threads(&mut vec![(); s.size("threads")], |_, (), gate| {
         gate.timed(|| {
             for _ in 0..rounds {
-                let mut slot = full(alloc, from);
-                while !slot.ptr.is_null() && slot.size < to {
-                    // SAFETY: a live block of this size.
-                    let ptr = unsafe { alloc.realloc(slot.ptr, slot.size, 2 * slot.size) };
-                    if ptr.is_null() {
+                let mut slot = Slot::take_full(alloc, from, 0, 1);
+                while !slot.is_empty() && slot.size < to {
+                    let half = slot.size;
+                    if !slot.resize(alloc, 2 * half) {
                         break;
                     }
                     // SAFETY: the second half of the block.
-                    unsafe { ptr.add(slot.size).write_bytes(1, slot.size) };
-                    slot = Slot { ptr, size: 2 * slot.size };
+                    unsafe { slot.ptr.add(half).write_bytes(1, half) };
                 }
-                release(alloc, &mut [slot]);
+                slot.free(alloc);
             }
             rounds
         });
     });
-    rested(s, bench)
+    bench.rest(s.n("rest"));
+    Ok(())
 }
 
 pub fn survivors(s: &Spec, bench: &mut Bench) -> Result<(), String> {
-    let (low, high, keep) = (s.size("min-size"), s.size("max-size"), s.size("survivors"));
-    let mut slots = Table::<Slot>::new((s.size("mib") << 20) / low.midpoint(high))?;
-    let alloc = bench.begin(0, 0)?;
-    let mut generator = XorShift64::new(42, 0);
+    let (mut held, keep) = (Held::of_bytes(s, bench)?, s.size("survivors"));
     bench.timed(|| {
-        slots.iter_mut().for_each(|slot| *slot = full(alloc, generator.between(low, high)));
-        for i in (0..slots.len()).filter(|i| i % keep != 0) {
-            release(alloc, &mut slots[i..=i]);
+        held.fill();
+        for i in (0..held.slots.len()).filter(|i| i % keep != 0) {
+            held.slots[i].free(held.alloc);
         }
-        2 * slots.len() as u64
+        2 * held.slots.len() as u64
     });
-    let live = || slots.iter().filter(|s| !s.ptr.is_null()).map(|s| s.size).sum();
-    bench.note_memory(&[MemoryMoment::now(live())]);
-    rested(s, bench)?;
-    bench.note_memory(&[MemoryMoment::now(live())]);
-    release(alloc, &mut slots);
-    Ok(())
+    held.rest_then_free(s, bench)
 }

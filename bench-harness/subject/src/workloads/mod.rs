@@ -1,10 +1,9 @@
 //! What is done with an allocator. `table` has a row for each workload; the files here do them.
 //!
-//! Allocations that are refused are counted by the boundary (`raw`), blocks that lost their contents by `bench`: a workload
+//! Allocations that are refused are counted by the boundary (`raw`), blocks that lost their contents by `blocks`: a workload
 //! goes on with an empty slot.
 
 pub mod batch;
-pub mod blocks;
 pub mod false_sharing;
 pub mod few;
 pub mod fragmentation;

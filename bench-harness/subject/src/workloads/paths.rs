@@ -6,9 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::Slot;
 use crate::measure::timed_section;
-use crate::memory::{Slot, Table};
-use crate::raw::{Calls, Extent, RawAllocator};
+use crate::memory::Table;
+use crate::raw::{Calls, RawAllocator};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PathOrder {
@@ -67,7 +68,7 @@ pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String
     let order: PathOrder = serde_json::from_str(order).map_err(|e| e.to_string())?;
     let path = PATHS.iter().find(|p| p.name == order.path).ok_or_else(|| format!("unknown path {:?}", order.path))?;
     let alloc = if order.c && alloc.name() != "null" { &C } else { alloc };
-    alloc.prepare(Extent { slots: MANY, max_size: LARGEST })?;
+    alloc.prepare(MANY, LARGEST)?;
     // An allocator may look at a thread's first frees more closely, or learn from them: what is counted is what comes later.
     for _ in 0..1000 {
         let block = alloc.alloc(48, 0);
@@ -80,7 +81,7 @@ pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String
 
 static C: RawAllocator = RawAllocator::from_calls(
     "c",
-    |_| Ok(()),
+    |_, _| Ok(()),
     Calls { alloc: c_alloc, zeroed: c_zeroed, dealloc: c_dealloc, realloc: c_realloc },
 );
 

@@ -5,12 +5,10 @@
 //! a bounded channel in packets of 32, as through a real queue of work, so that the allocator and not the queue is measured.
 //! One operation is one block allocated, passed on and freed.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::blocks::{release, take};
-use crate::bench::{self, Bench};
-use crate::memory::Slot;
+use crate::bench::Bench;
+use crate::blocks::{Slot, damaged, release};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -27,41 +25,46 @@ const PLACES: usize = (PACKETS + 2) * PACKET;
 pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, threads) = (s.size("blocks"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
-    let channel = |_| {
-        let (sender, receiver) = sync_channel::<Packet>(PACKETS);
-        (sender, Mutex::new(receiver))
-    };
-    let channels: Vec<_> = (0..threads / 2).map(channel).collect();
-    let alloc = bench.begin(channels.len() * PLACES, sizes.1)?;
+    let alloc = bench.begin(threads / 2 * PLACES, sizes.1)?;
     let warm = if bench.is_warm() { blocks / 10 } else { 0 };
-    bench.timed_threads(threads, |thread, gate| {
-        let (sender, receiver) = &channels[thread / 2];
-        if thread % 2 == 0 {
-            let generator = XorShift64::new(s.n("seed"), thread as u64);
-            let mut producer = Producer { alloc, sender, generator, sizes, base: thread / 2 * PLACES, next: 0 };
+    let pair = |i: usize| {
+        let (sender, receiver) = sync_channel::<Packet>(PACKETS);
+        let generator = XorShift64::new(s.n("seed"), 2 * i as u64);
+        [
+            Part::Producer(Producer { alloc, sender, generator, sizes, base: i * PLACES, next: 0 }),
+            Part::Consumer(receiver),
+        ]
+    };
+    let mut parts: Vec<Part> = (0..threads / 2).flat_map(pair).collect();
+    bench.timed_threads(&mut parts, |_, part, gate| match part {
+        Part::Producer(producer) => {
             producer.produce(warm);
             gate.timed(|| {
                 producer.produce(blocks);
                 blocks as u64
             });
-        } else {
-            // Nobody else ever locks it.
-            let receiver = receiver.lock().unwrap_or_else(|e| e.into_inner());
-            let mut lost = consume(alloc, &receiver, warm);
+        }
+        Part::Consumer(receiver) => {
+            let mut lost = consume(alloc, receiver, warm);
             // Only producers count operations, so that a block counts once.
             gate.timed(|| {
-                lost += consume(alloc, &receiver, blocks);
+                lost += consume(alloc, receiver, blocks);
                 0
             });
-            bench::damaged(lost);
+            damaged(lost);
         }
     });
-    bench.finish()
+    Ok(())
+}
+
+enum Part<'a> {
+    Producer(Producer<'a>),
+    Consumer(Receiver<Packet>),
 }
 
 struct Producer<'a> {
     alloc: &'a RawAllocator,
-    sender: &'a SyncSender<Packet>,
+    sender: SyncSender<Packet>,
     generator: XorShift64,
     sizes: (usize, usize),
     base: usize,
@@ -75,7 +78,7 @@ impl Producer<'_> {
             let mut packet = [Slot::EMPTY; PACKET];
             for slot in &mut packet[..PACKET.min(count - start)] {
                 let size = self.generator.between(self.sizes.0, self.sizes.1);
-                *slot = take(self.alloc, size, self.base + self.next % PLACES, size as u8);
+                *slot = Slot::take(self.alloc, size, self.base + self.next % PLACES, size as u8);
                 self.next += 1;
             }
             // The channel lives as long as the run: nobody hangs up.
@@ -89,9 +92,7 @@ impl Producer<'_> {
 fn consume(alloc: &RawAllocator, receiver: &Receiver<Packet>, count: usize) -> u64 {
     let mut lost = 0;
     for mut packet in receiver.iter().take(count.div_ceil(PACKET)) {
-        // SAFETY: a block has at least one byte, and its producer has let go of it.
-        let wrong = |s: &&Slot| !s.ptr.is_null() && unsafe { s.ptr.read() } != s.size as u8;
-        lost += packet.iter().filter(wrong).count() as u64;
+        lost += packet.iter().filter(|slot| !slot.has(slot.size as u8)).count() as u64;
         release(alloc, &mut packet);
     }
     lost

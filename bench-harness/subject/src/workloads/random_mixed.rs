@@ -4,9 +4,9 @@
 //! draw picks a slot, frees it when full and fills it when empty. One operation is one allocation or one free.
 //! The size is 16 + (r & 0x3FF) of the same draw that picked the slot, as in the reference program.
 
-use super::blocks::verify;
 use crate::bench::Bench;
-use crate::memory::{Slot, Table};
+use crate::blocks::{Slot, release, verify};
+use crate::memory::Table;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift32;
 use crate::spec::Spec;
@@ -38,8 +38,9 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         drain(alloc, &mut slots);
         cycles
     });
-    bench.finish()?;
-    verify(alloc, &mut slots, sizes, s.n("seed"))
+    bench.finish();
+    verify(alloc, &mut slots, sizes, s.n("seed"));
+    Ok(())
 }
 
 /// The reference's loop: `cycles` draws from `seed` over the slots as they are.
@@ -52,53 +53,38 @@ fn pass(alloc: &RawAllocator, slots: &mut [Slot], cycles: u64, seed: u32, sizes:
         let r = generator.draw();
         let i = (r % ws) as usize;
         let slot = &mut slots[i];
-        if slot.ptr.is_null() {
+        if slot.is_empty() {
             let size = (16 + (r & 0x3FF) as usize).clamp(min, max);
-            let block = alloc.alloc(size, i);
-            if block.is_null() {
-                continue;
-            }
-            // SAFETY: the block has at least one byte.
-            unsafe { block.write(r as u8) };
-            *slot = Slot { ptr: block, size };
+            *slot = Slot::take(alloc, size, i, r as u8);
         } else {
-            // SAFETY: the slot's block came from this allocator with this size and is forgotten here.
-            unsafe { alloc.dealloc(slot.ptr, slot.size) };
-            slot.ptr = std::ptr::null_mut();
+            slot.free(alloc);
         }
     }
 }
 
 #[inline(never)]
 fn drain(alloc: &RawAllocator, slots: &mut [Slot]) {
-    for slot in slots {
-        if !slot.ptr.is_null() {
-            // SAFETY: as in `pass`.
-            unsafe { alloc.dealloc(slot.ptr, slot.size) };
-            slot.ptr = std::ptr::null_mut();
-        }
-    }
+    release(alloc, slots);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raw::NULL;
     use crate::raw::tests::NULL_IN_USE;
-    use crate::raw::{Extent, NULL};
 
     #[test]
     fn the_first_draws_are_the_references() {
         // Seed 1 draws 0x42021, 0x4080601, 0x9DCCA8C5 (see rng): with 4 slots, slot 1 filled, freed, filled.
         let _alone = NULL_IN_USE.lock().unwrap();
         let null = &NULL;
-        null.prepare(Extent { slots: 4, max_size: 1039 }).unwrap();
+        null.prepare(4, 1039).unwrap();
         let mut slots = Table::<Slot>::new(4).unwrap();
-        let full = |slots: &[Slot]| slots.iter().map(|s| !s.ptr.is_null()).collect::<Vec<_>>();
+        let full = |slots: &[Slot]| slots.iter().map(|s| !s.is_empty()).collect::<Vec<_>>();
         pass(null, &mut slots, 1, 1, (16, 1039));
         assert_eq!(slots[1].size, 16 + 0x21);
         assert_eq!(full(&slots), [false, true, false, false]);
-        // SAFETY: null's block of slot 1 is mapped memory.
-        assert_eq!(unsafe { slots[1].ptr.read() }, 0x21);
+        assert!(slots[1].has(0x21));
         drain(null, &mut slots);
         assert_eq!(full(&slots), [false; 4]);
         pass(null, &mut slots, 2, 1, (16, 1039));

@@ -10,9 +10,8 @@
 //! sizes are the most frequent, large ones hold most of the bytes (sizes are drawn evenly on a logarithmic scale). What is
 //! freed in one round should serve the next, though its sizes differ. One operation is one allocation or free.
 
-use super::blocks::{LiveSet, drawn, release, take, verify};
 use crate::bench::Bench;
-use crate::memory::{Sets, Slot};
+use crate::blocks::{LiveSet, Slot, drawn, release, tables, verify};
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -20,58 +19,58 @@ use crate::spec::Spec;
 pub fn replace(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (live, replacements, threads) = (s.size("live"), s.n("replacements"), s.size("threads"));
     let sizes = (s.size("min-size"), s.size("max-size"));
-    let sets = Sets::new(threads, live)?;
+    let mut sets = tables(threads, live)?;
     let alloc = bench.begin(live * threads, sizes.1)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = sets.of(thread);
+    bench.timed_threads(&mut sets, |thread, slots, gate| {
         let mut generator = XorShift64::new(s.n("seed"), thread as u64);
         let set = LiveSet { alloc, sizes, base: thread * live };
         if warm {
-            set.fill(&mut slots, &mut generator);
+            set.fill(slots, &mut generator);
         }
         gate.timed(|| {
             if !warm {
-                set.fill(&mut slots, &mut generator);
+                set.fill(slots, &mut generator);
             }
-            set.replace(&mut slots, &mut generator, replacements);
+            set.replace(slots, &mut generator, replacements);
             replacements + if warm { 0 } else { live as u64 }
         });
-        release(alloc, &mut slots);
+        release(alloc, slots);
     });
-    bench.finish()?;
-    verify(alloc, &mut sets.of(0), sizes, s.n("seed"))
+    bench.finish();
+    verify(alloc, &mut sets[0], sizes, s.n("seed"));
+    Ok(())
 }
 
 pub fn burst(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let (blocks, rounds, threads) = (s.size("blocks"), s.n("rounds"), s.size("threads"));
     let (min, max) = (s.size("min-size"), s.size("max-size"));
-    let sets = Sets::new(threads, blocks)?;
+    let mut sets = tables(threads, blocks)?;
     // A cycle of sizes that every round enters at another place.
     let sizes = drawn(1 << 16, s.n("seed"), min, max)?;
     let alloc = bench.begin(blocks * threads, max)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
-        let mut slots = sets.of(thread);
+    bench.timed_threads(&mut sets, |thread, slots, gate| {
         let base = thread * blocks;
         if warm {
-            round(alloc, &mut slots, &sizes, 7 * thread + 31, base);
+            round(alloc, slots, &sizes, 7 * thread + 31, base);
         }
         gate.timed(|| {
             for number in 0..rounds as usize {
-                round(alloc, &mut slots, &sizes, 7 * thread + 7919 * number, base);
+                round(alloc, slots, &sizes, 7 * thread + 7919 * number, base);
             }
             rounds * 2 * blocks as u64
         });
     });
-    bench.finish()?;
-    verify(alloc, &mut sets.of(0), (min, max), s.n("seed"))
+    bench.finish();
+    verify(alloc, &mut sets[0], (min, max), s.n("seed"));
+    Ok(())
 }
 
 #[inline(never)]
 fn round(alloc: &RawAllocator, slots: &mut [Slot], sizes: &[u32], entry: usize, base: usize) {
     for (i, slot) in slots.iter_mut().enumerate() {
-        *slot = take(alloc, sizes[(entry + i) % sizes.len()] as usize, base + i, i as u8);
+        *slot = Slot::take(alloc, sizes[(entry + i) % sizes.len()] as usize, base + i, i as u8);
     }
     release(alloc, slots);
 }

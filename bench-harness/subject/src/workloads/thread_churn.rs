@@ -3,10 +3,9 @@
 //! Imitates thread-per-request servers and test runners: what an allocator does when a thread starts and ends counts more
 //! than its fast paths. One operation is one thread, from its start to its end.
 
-use super::blocks::{damaged, release, take};
-use crate::bench::{self, Bench};
+use crate::bench::Bench;
+use crate::blocks::{Slot, check, release};
 use crate::measure::timed_section;
-use crate::memory::Slot;
 use crate::raw::RawAllocator;
 use crate::rng::XorShift64;
 use crate::spec::Spec;
@@ -19,7 +18,7 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let sizes = (s.size("min-size"), s.size("max-size"));
     let alloc = bench.begin(blocks * threads, sizes.1)?;
     let warm = bench.is_warm();
-    bench.timed_threads(threads, |thread, gate| {
+    bench.timed_threads(&mut vec![(); threads], |thread, (), gate| {
         let live = |count: u64| {
             for number in 0..count {
                 let generator = XorShift64::new(s.n("seed") + number, thread as u64);
@@ -35,14 +34,14 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         }
         gate.timed(|| live(count));
     });
-    bench.finish()
+    Ok(())
 }
 
 fn life(alloc: &RawAllocator, mut generator: XorShift64, base: usize, count: usize, sizes: (usize, usize)) {
     let mut blocks = [Slot::EMPTY; MOST];
     for (i, block) in blocks[..count].iter_mut().enumerate() {
-        *block = take(alloc, generator.between(sizes.0, sizes.1), base + i, i as u8);
+        *block = Slot::take(alloc, generator.between(sizes.0, sizes.1), base + i, i as u8);
     }
-    bench::damaged(damaged(&blocks[..count]));
+    check(&blocks[..count]);
     release(alloc, &mut blocks[..count]);
 }
