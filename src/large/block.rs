@@ -2,7 +2,9 @@
 
 use super::cache::{self, Change};
 use super::closed;
-use super::descriptor::{Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_descriptor};
+use super::descriptor::{
+    Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_checked, new_descriptor,
+};
 use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
@@ -16,7 +18,6 @@ use crate::os::{clock, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::known::Call;
-use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,16 +35,20 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     if size > isize::MAX as usize {
         return None;
     }
-    let (front, least) = if checked { (1, LEAST) } else { (0, 0) };
     let offset = if align <= CACHE_LINE {
-        (COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS + front) * CACHE_LINE
-    } else if align < SUPERSLAB {
-        front * align
+        (COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS + 1) * CACHE_LINE
+    } else if checked && align < SUPERSLAB {
+        align
     } else {
         0
     };
+    let least = if checked { LEAST } else { 0 };
     let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
-    let descriptor = new_descriptor()?;
+    let descriptor = if checked {
+        new_checked()
+    } else {
+        new_descriptor()
+    }?;
     let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.
@@ -51,10 +56,15 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         return None;
     };
     let addr = run.map.addr + offset;
-    let end = match checked {
-        // SAFETY: the block is this call's, and the length leaves room.
-        true => unsafe { guard::paint(run.map, addr, size) },
-        false => addr + size,
+    // SAFETY: the block is this call's, and the length leaves room.
+    let end = unsafe {
+        match checked {
+            true => guard::paint(run.map, addr, size),
+            false => {
+                guard::mark(run.map, addr);
+                addr + size
+            }
+        }
     };
     let held = held(run.map, end, huge, !zero);
     // SAFETY: no other thread knows of the descriptor until the tag is set.
@@ -64,8 +74,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
             start: 0,
             size: AtomicUsize::new(size),
             checked,
-            made: MaybeUninit::uninit(),
-            freed: MaybeUninit::uninit(),
+            calls: (*descriptor).calls,
             huge,
             servable,
             shows: zeroed && len > CLEARED_MOST,
@@ -73,10 +82,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
             next_free: ptr::null_mut(),
         })
     };
-    if checked {
-        // SAFETY: as above.
-        unsafe { (*descriptor).made.write(Call::now()) };
-    }
     run.count_in();
     if huge {
         seen::came(run.map);
@@ -199,20 +204,13 @@ pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
 /// # Safety
 /// `ptr` is a large block that the caller does not use again. No lock may be held.
 pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
-    // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable, shows, held, checked) = unsafe {
-        let descriptor = &*descriptor;
-        descriptor.check("free", named);
-        (
-            descriptor.huge,
-            descriptor.servable,
-            descriptor.shows,
-            descriptor.held,
-            descriptor.checked,
-        )
-    };
-    if shows {
+    let descriptor = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
+    // SAFETY: the claim makes this thread the descriptor's only user, until the end.
+    let block = unsafe { &*descriptor };
+    // SAFETY: the caller gives the block up.
+    unsafe { block.check("free", named) };
+    let (run, held) = (&block.run, block.held);
+    if block.shows {
         seen::zeroed_went(run.map);
     }
     DIRECTORY.leave(run.map.addr);
@@ -221,51 +219,52 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
         blocks: -1,
         bytes: -(run.map.len as isize),
         huge: 0,
-        servable,
+        servable: block.servable,
         held: -(held.bytes as isize),
     };
     account::change(Kind::Tails, held.tail, 0);
     cache::account(change, now);
     run.count_out();
-    let huge = thp && seen::went(run.map);
+    let huge = block.huge && seen::went(run.map);
     // SAFETY: as above.
-    unsafe {
-        if checked && close(descriptor, run, huge) {
-            return;
-        }
-        drop_descriptor(descriptor);
+    if block.checked && unsafe { close(descriptor, huge) } {
+        return;
     }
     cache::keep(run, huge, now);
+    // SAFETY: as above; this is the end.
+    unsafe { drop_descriptor(descriptor) };
 }
 
-/// Takes the access to the memory of a freed block away, which goes back. Returns false if it is to be kept like any other.
+/// Takes the access to the memory of a freed block away, which goes back, and the descriptor with it. Returns false if it is to be
+/// kept like any other.
 ///
 /// # Safety
 /// The caller is the descriptor's only user.
 #[cold]
-unsafe fn close(descriptor: *mut Descriptor, run: Run, huge: bool) -> bool {
-    if !cache::is_purged(run) {
-        return false;
-    }
-    // SAFETY: the caller's promise; nobody uses the freed block.
+#[inline(never)]
+unsafe fn close(descriptor: *mut Descriptor, huge: bool) -> bool {
+    // SAFETY: the caller's promise; nobody uses the freed block, which is checked and so has calls.
     unsafe {
-        (*descriptor).freed.write(Call::now());
+        let map = (*descriptor).run.map;
+        if !cache::is_purged(map) {
+            return false;
+        }
+        (*(*descriptor).calls).freed = Call::now();
         if !closed::close(descriptor) {
             // Part of it may be closed.
-            if mapping::make_writable(run.map.addr, run.map.len).is_ok() {
+            if mapping::make_writable(map.addr, map.len).is_ok() {
                 return false;
             }
-            mapping::abandon(run.map);
+            mapping::abandon(map);
             drop_descriptor(descriptor);
         }
+        cache::went(map.len, huge);
     }
-    cache::went(run.map.len, huge);
     true
 }
 
 /// Takes a block's tag and descriptor, so that no other thread can. `None` if `ptr` is no large block in use.
-#[inline(never)]
-pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
+pub(super) fn claim(ptr: *mut u8) -> Option<*mut Descriptor> {
     let addr = ptr as usize;
     if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
         return None;
@@ -273,13 +272,12 @@ pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     // Read after the claim: of several threads that free the same block, only one gets here.
     let descriptor = descriptor_of(addr);
     // SAFETY: a tagged block has a descriptor, and the claim makes this thread its only user.
-    let (run, start) = unsafe { ((*descriptor).run, (*descriptor).start) };
-    if start != addr {
+    if unsafe { (*descriptor).start } != addr {
         DIRECTORY.set(addr, 1, TAG);
         return None;
     }
     DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);
-    Some((descriptor, run))
+    Some(descriptor)
 }
 
 /// The descriptor of the block at `ptr`, whose tag says that it is a large block's. Ends the process if it is no block's start, or

@@ -17,7 +17,8 @@ use crate::base::tuning::retention;
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
-use crate::os::{mapping, memory};
+use crate::os::mapping::{self, Mapping};
+use crate::os::memory;
 
 /// What is live and what is cached, in blocks and bytes of mapping.
 #[derive(Clone, Copy, Default, Debug)]
@@ -144,13 +145,13 @@ pub(super) fn has_any(huge: bool) -> bool {
 
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
 /// may ([`at_once`]). No lock may be held.
-pub(super) fn keep(run: Run, huge: bool, now: u64) {
+pub(super) fn keep(run: &Run, huge: bool, now: u64) {
     if run.map.len > most() {
-        release(run, huge);
+        release(*run, huge);
         return;
     }
     let mut cache = CACHE.lock();
-    let no_room = cache.cached(|cached| cached.put(Entry::new(run, huge, now)));
+    let no_room = cache.cached(|cached| cached.put(Entry::new(*run, huge, now)));
     let over = cache.over();
     drop(cache);
     if let Some(entry) = no_room {
@@ -203,7 +204,7 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
 /// if they ask for huge pages. Returns whether the memory went. No lock may be held.
 #[inline(never)]
 pub(super) fn release(run: Run, huge: bool) -> bool {
-    if !huge && !memory::addresses_are_limited() && is_purged(run) {
+    if !huge && !memory::addresses_are_limited() && is_purged(run.map) {
         went(run.map.len, false);
         keep_addresses(run);
         return true;
@@ -211,9 +212,9 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
     unmap(run, huge)
 }
 
-pub(super) fn is_purged(run: Run) -> bool {
+pub(super) fn is_purged(map: Mapping) -> bool {
     // SAFETY: the mapping was taken out of the cache or its block's descriptor, and no pointer into it is left.
-    unsafe { mapping::purge(run.map.addr, run.map.len) }.is_ok()
+    unsafe { mapping::purge(map.addr, map.len) }.is_ok()
 }
 
 /// Counts bytes whose memory went back.
@@ -265,7 +266,7 @@ pub(super) fn unmap(run: Run, huge: bool) -> bool {
         went(run.map.len, huge);
         return true;
     }
-    let purged = is_purged(run);
+    let purged = is_purged(run.map);
     if purged && !huge {
         went(run.map.len, false);
         let _ = put_addresses(run);

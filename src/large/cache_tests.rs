@@ -67,7 +67,7 @@ fn what_can_be_neither_unmapped_nor_cached_is_not_counted() {
     cache::account_huge((freed.len() * SUPERSLAB) as isize);
     fake::fail_kind_from(Call::Munmap, 1, Errno::ENOMEM);
     for &map in freed {
-        cache::keep(Run::new(map), true, 1);
+        cache::keep(&Run::new(map), true, 1);
     }
     fake::clear();
     let stuck = counts();

@@ -69,8 +69,6 @@ impl Closed {
         let descriptor = unsafe { self.blocks.get(place)?.as_ref() }?;
         Some(Known {
             state: State::Freed,
-            // SAFETY: written before the block came here.
-            freed: unsafe { descriptor.freed.assume_init() },
             ..descriptor.known()
         })
     }

@@ -6,7 +6,6 @@ use crate::os::lock::{Lock, Locked};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::known::{Call, Known, State};
 use crate::slab::meta;
-use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -20,9 +19,8 @@ pub(super) struct Descriptor {
     /// Bytes that the program asked for.
     pub(super) size: AtomicUsize,
     pub(super) checked: bool,
-    /// The call that allocated it, if it is checked, and the one that freed it, if it is closed.
-    pub(super) made: MaybeUninit<Call>,
-    pub(super) freed: MaybeUninit<Call>,
+    /// Who allocated and freed it. Null if no block was checked that had this descriptor.
+    pub(super) calls: *mut Calls,
     /// Whether huge pages were requested.
     pub(super) huge: bool,
     /// Whether the cache could have served the block.
@@ -32,6 +30,12 @@ pub(super) struct Descriptor {
     /// Which part of its memory may be resident.
     pub(super) held: Held,
     pub(super) next_free: *mut Descriptor,
+}
+
+/// The call that allocated a checked block, and the one that freed it once it is closed.
+pub(super) struct Calls {
+    pub(super) made: Call,
+    pub(super) freed: Call,
 }
 
 /// Which part of a block's mapping may be resident.
@@ -45,16 +49,16 @@ pub(super) struct Held {
 
 impl Descriptor {
     /// What is known of the block.
+    #[cold]
     pub(super) fn known(&self) -> Known {
+        // SAFETY: a checked block's are written before another thread knows of the block.
+        let calls = unsafe { self.calls.as_ref() }.filter(|_| self.checked);
         Known {
             state: State::Live,
             start: self.start,
             size: self.size.load(Relaxed),
-            made: match self.checked {
-                // SAFETY: a checked block's is written before anybody else knows of the block.
-                true => unsafe { self.made.assume_init() },
-                false => Call::NONE,
-            },
+            made: calls.map_or(Call::NONE, |calls| calls.made),
+            freed: calls.map_or(Call::NONE, |calls| calls.freed),
             ..Known::UNUSED
         }
     }
@@ -65,6 +69,7 @@ struct FreeDescriptors(*mut Descriptor);
 unsafe impl Send for FreeDescriptors {}
 static FREE: Locked<FreeDescriptors> = Locked::new(FreeDescriptors(ptr::null_mut()));
 
+/// A descriptor that nobody uses. Its `calls` are as [`Descriptor::calls`] says, and all else is to be written.
 pub(super) fn new_descriptor() -> Option<*mut Descriptor> {
     let mut free = FREE.lock();
     let first = free.0;
@@ -75,6 +80,28 @@ pub(super) fn new_descriptor() -> Option<*mut Descriptor> {
     // SAFETY: free descriptors are linked under the lock.
     free.0 = unsafe { (*first).next_free };
     Some(first)
+}
+
+/// As [`new_descriptor`], with `calls` that say who asks for it.
+#[cold]
+#[inline(never)]
+pub(super) fn new_checked() -> Option<*mut Descriptor> {
+    let descriptor = new_descriptor()?;
+    // SAFETY: only this thread has it, and memory of this kind is never returned.
+    unsafe {
+        if (*descriptor).calls.is_null() {
+            let Some(calls) = meta::allocate::<Calls>() else {
+                drop_descriptor(descriptor);
+                return None;
+            };
+            (*descriptor).calls = calls.as_ptr();
+        }
+        (*descriptor).calls.write(Calls {
+            made: Call::now(),
+            freed: Call::NONE,
+        });
+    }
+    Some(descriptor)
 }
 
 pub(super) unsafe fn drop_descriptor(descriptor: *mut Descriptor) {

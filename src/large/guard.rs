@@ -1,5 +1,6 @@
-//! What is checked of large blocks: in each call, the size that the program names; if every block is checked, the bytes beside
-//! the block too. A call that names no large block in use ends the process, with what is known of the address.
+//! What is checked of large blocks: in each call, the size that the program names and the word in front of the block; if every
+//! block is checked, more bytes in front of it and those behind it too. A call that names no large block in use ends the process,
+//! with what is known of the address.
 
 use super::closed;
 use super::descriptor::{Descriptor, TAG, descriptor_of};
@@ -14,21 +15,46 @@ use core::slice;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Least bytes behind a checked block.
-pub(super) const LEAST: usize = size_of::<usize>();
+pub(super) const LEAST: usize = WORD;
 
-/// The bytes beside a checked block that hold [`CANARY`], in front and behind: each by address and length.
-fn beside(map: Mapping, start: usize, size: usize) -> [(usize, usize); 2] {
-    let front = FRONT.min(start - map.addr);
+const WORD: usize = size_of::<u64>();
+/// What the word in front of a block holds.
+const MARK: u64 = u64::from_ne_bytes([CANARY; WORD]);
+
+/// The word in front of a block. `None` if its mapping begins with the block.
+#[inline(always)]
+fn word_before(map: Mapping, start: usize) -> Option<*mut u64> {
+    (start != map.addr).then_some((start - WORD) as *mut u64)
+}
+
+/// Writes the word in front of a block.
+///
+/// # Safety
+/// The block is the caller's, in that mapping.
+#[inline(always)]
+pub(super) unsafe fn mark(map: Mapping, start: usize) {
+    if let Some(word) = word_before(map, start) {
+        // SAFETY: a block's start is a multiple of 16, and what lies before it in the mapping is not the program's.
+        unsafe { word.write(MARK) };
+    }
+}
+
+/// The bytes beside a block that hold [`CANARY`], in front and behind: each by address and length.
+fn beside(map: Mapping, start: usize, size: usize, checked: bool) -> [(usize, usize); 2] {
+    let (front, behind) = if checked { (FRONT, BEHIND) } else { (WORD, 0) };
+    let front = front.min(start - map.addr);
     let end = start + size;
-    [(start - front, front), (end, BEHIND.min(map.end() - end))]
+    [(start - front, front), (end, behind.min(map.end() - end))]
 }
 
 /// Writes to the bytes beside a checked block. Returns where they end.
 ///
 /// # Safety
 /// The block is the caller's, and its size at least [`LEAST`] bytes less than the mapping has from its start on.
+#[cold]
+#[inline(never)]
 pub(super) unsafe fn paint(map: Mapping, start: usize, size: usize) -> usize {
-    let beside = beside(map, start, size);
+    let beside = beside(map, start, size, true);
     for (addr, len) in beside {
         // SAFETY: parts of the block's mapping that are not the program's.
         unsafe { (addr as *mut u8).write_bytes(CANARY, len) };
@@ -52,27 +78,43 @@ impl Descriptor {
     }
 
     /// Ends the process if the program names a size for the block that is less than it asked for or more than it may use, or if
-    /// the bytes beside a checked block were written to.
+    /// bytes beside the block were written to.
     ///
     /// # Safety
     /// The block is in use, and the calling thread's to use.
+    #[inline(always)]
     pub(super) unsafe fn check(&self, asked: &str, named: Option<usize>) {
-        let known = self.known();
+        let size = self.size.load(Relaxed);
+        // SAFETY: the word is the block's mapping's.
+        let marked =
+            word_before(self.run.map, self.start).is_none_or(|word| unsafe { word.read() } == MARK);
+        let right = named.is_none_or(|named| (size..=self.usable()).contains(&named));
+        if !marked || !right || self.checked {
+            // SAFETY: the caller's promise.
+            unsafe { self.check_all(asked, named) };
+        }
+    }
+
+    /// As [`Descriptor::check`], with all that is checked of the block.
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    #[inline(never)]
+    unsafe fn check_all(&self, asked: &str, named: Option<usize>) {
+        let size = self.size.load(Relaxed);
+        let beside = beside(self.run.map, self.start, size, self.checked);
         let wrong = named
-            .filter(|named| !(known.size..=self.usable()).contains(named))
-            .map(Wrong::Size);
-        let written = || {
-            let [before, behind] = beside(self.run.map, known.start, known.size)
-                // SAFETY: parts of the block's mapping, which nobody has a right to write to.
-                .map(|(addr, len)| unsafe { slice::from_raw_parts(addr as *const u8, len) });
-            known::overwritten(before, behind).map(Wrong::Overwritten)
-        };
-        let wrong = match self.checked {
-            true => wrong.or_else(written),
-            false => wrong,
-        };
+            .filter(|named| !(size..=self.usable()).contains(named))
+            .map(Wrong::Size)
+            .or_else(|| {
+                let [before, behind] = beside
+                    // SAFETY: parts of the block's mapping, which nobody has a right to write to.
+                    .map(|(addr, len)| unsafe { slice::from_raw_parts(addr as *const u8, len) });
+                known::overwritten(before, behind).map(Wrong::Overwritten)
+            });
         if let Some(wrong) = wrong {
-            known_report::call(asked, known.start as *const u8, wrong, &known);
+            known_report::call(asked, self.start as *const u8, wrong, &self.known());
         }
     }
 }

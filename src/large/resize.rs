@@ -37,55 +37,52 @@ pub(crate) unsafe fn realloc(
         resized(found, ptr as usize, new_size);
         return Some(ptr);
     }
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
-    let offset = ptr as usize - run.map.addr;
-    let least = run.map.end() - ptr as usize - room;
-    let grown = new_size
+    let descriptor = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
+    // SAFETY: the claim makes this thread the descriptor's only user, until it is published again.
+    let block = unsafe { &mut *descriptor };
+    let (map, thp) = (block.run.map, block.huge);
+    let offset = ptr as usize - map.addr;
+    let least = map.end() - ptr as usize - room;
+    let len = new_size
         .checked_add(offset + least)
         .and_then(|len| round_up(len, SUPERSLAB));
-    // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
-    let filled = !thp && grown >= Some(HUGE_PAGES_FROM) && seen::is_filled(run.map);
-    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
-    let Some(Changed {
-        run: changed,
-        fresh,
-    }) = moved
-    else {
-        publish(ptr as usize, descriptor);
-        return None;
-    };
-    run.count_out();
-    changed.count_in();
-    let (map, new) = (run.map, changed.map);
+    let filled =
+        !thp && len > Some(map.len) && len >= Some(HUGE_PAGES_FROM) && seen::is_filled(map);
+    let mut fresh = 0;
+    if len != Some(map.len) {
+        let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
+        let Some(changed) = changed else {
+            publish(ptr as usize, descriptor);
+            return None;
+        };
+        block.run.count_out();
+        changed.run.count_in();
+        fresh = changed.fresh;
+        block.run = changed.run;
+    }
+    let new = block.run.map;
     if new.addr != map.addr {
         DIRECTORY.leave(map.addr);
     }
     let start = new.addr + offset;
     let end = start + new_size + if checked { BEHIND } else { 0 };
     let held = held(new, end.min(new.end()), thp, new_size < room);
-    // SAFETY: as above.
-    let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
+    let before = core::mem::replace(&mut block.held, held);
     let change = Change {
         blocks: 0,
         bytes: new.len as isize - map.len as isize,
         huge: if thp { fresh as isize } else { 0 },
-        servable,
+        servable: block.servable,
         held: held.bytes as isize - before.bytes as isize,
     };
     account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
-    // SAFETY: as above.
-    unsafe {
-        (*descriptor).run = changed;
-        if thp {
-            seen::moved(map, new);
-        } else if filled && new.len > map.len {
-            (*descriptor).huge = seen::ask_for_grown(new, map.len);
-        }
+    if thp {
+        seen::moved(map, new);
+    } else if filled {
+        block.huge = seen::ask_for_grown(new, map.len);
     }
-    // SAFETY: as above.
-    resized(unsafe { &*descriptor }, start, new_size);
+    resized(block, start, new_size);
     publish(start, descriptor);
     Some(start as *mut u8)
 }
@@ -106,22 +103,19 @@ struct Changed {
     fresh: usize,
 }
 
-/// Makes a block's memory `len` bytes long.
-fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
+/// Makes a block's memory `len` bytes long, which it is not.
+fn change_length(run: &Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
     let map = run.map;
-    if len == map.len {
-        return Some(Changed { run, fresh: 0 });
-    }
     if len < map.len {
         // To the kernel, not to the cache: a buffer that shrinks to what it holds is done growing.
         let (run, behind) = run.divide(len);
         cache::release(behind, thp);
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = extend(&run, len, align, thp) {
+    if let Some(run) = extend(run, len, align, thp) {
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = grow_in_place(&run, len, thp) {
+    if let Some(run) = grow_in_place(run, len, thp) {
         return Some(Changed { run, fresh: 0 });
     }
     let grown = |run| Changed {
@@ -130,12 +124,12 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
     };
     if !run.is_whole() {
         // The kernel moves one mapping at a time.
-        return copy_to_new(&[run], len, align, thp).map(grown);
+        return copy_to_new(&[*run], len, align, thp).map(grown);
     }
     // SAFETY: the mapping is the block's, which the caller has claimed.
     match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
         Ok(new) => Some(grown(Run::new(new))),
-        Err(error) if error.intact => copy_to_new(&[run], len, align, thp).map(grown),
+        Err(error) if error.intact => copy_to_new(&[*run], len, align, thp).map(grown),
         Err(_) => memory_is_lost(),
     }
 }
@@ -186,7 +180,7 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         return moved.join(&gathered.run).or_else(|| memory_is_lost());
     }
     DIRECTORY.leave(target.addr);
-    cache::keep(gathered.run, thp, clock::now_ms());
+    cache::keep(&gathered.run, thp, clock::now_ms());
     if moved.map.len == 0 {
         return None;
     }

@@ -89,6 +89,7 @@ fn legal(named: usize, actual: usize) -> bool {
 }
 
 /// Frees a block of a slab, of this heap or another.
+#[inline(never)]
 unsafe fn route(block: *mut Block, tag: Tag) {
     let mut front = tls::get();
     if tls::is_empty(front) || tls::may_return_to_free(front) {
