@@ -30,13 +30,13 @@ impl Store {
             return Err(Finding::nowhere(asked, addr));
         };
         let offset = addr.wrapping_sub(found.base);
-        let (at, inside) = (offset / found.kind.stride(), offset % found.kind.stride());
+        let (at, inside) = (offset / found.stride, offset % found.stride);
         if at >= found.capacity() {
             return Err(Finding::nowhere(asked, addr));
         }
-        match found.kind.starting_at(offset) {
-            Some(at) => Ok((slab, at)),
-            None => Err(Finding::of(What::Inside(asked, inside), addr, found, at)),
+        match inside {
+            0 => Ok((slab, at)),
+            _ => Err(Finding::of(What::Inside(asked, inside), addr, found, at)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Store {
             if !found.has_front(at) {
                 return Ok(());
             }
-            let stride = found.kind.stride();
+            let stride = found.stride;
             let Some(mut damage) = fill.opened(found.before(at), stride) else {
                 return Ok(());
             };
@@ -178,7 +178,7 @@ fn whose(
     asked: &'static str,
     addr: usize,
 ) -> Finding {
-    let stride = slab.kind.stride();
+    let stride = slab.stride;
     let is_next = next < slab.capacity() && slab.record(next).state != State::Fresh;
     if let Some(at) = before {
         let past = damage.first - slab.record(at).size as usize;

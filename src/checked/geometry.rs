@@ -7,7 +7,6 @@ use super::mode;
 use crate::base::size_class::{self, CLASSES, RUN_MAX, SLAB_CLASSES};
 use crate::base::tuning::checked as tuning;
 use crate::base::units::SLOT;
-use crate::slab::slab::Blocks;
 
 /// How the blocks of a checked slab lie: as those of a size class, or one block in a slot more than the largest class has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,15 +101,6 @@ impl Kind {
             self.stride()
         }
     }
-
-    /// The number of the block that starts so many bytes behind the first one, if one does.
-    pub(super) fn starting_at(self, offset: usize) -> Option<usize> {
-        if self.is_run() {
-            (offset == 0).then_some(0)
-        } else {
-            Blocks::of(self.index()).index(offset)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -136,9 +126,6 @@ mod tests {
                     align <= 16 || kind.stride().is_multiple_of(align),
                     "{size} at {align}"
                 );
-                let last = (kind.capacity() - 1) * kind.stride();
-                assert_eq!(kind.starting_at(last), Some(kind.capacity() - 1));
-                assert_eq!(kind.starting_at(last + 1), None);
             }
         }
         assert_eq!(Kind::of(RUN_MAX + 1, 16), None);

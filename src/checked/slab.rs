@@ -18,6 +18,9 @@ pub(super) struct Checked {
     pub(super) base: usize,
     pub(super) claim: Claim,
     pub(super) kind: Kind,
+    /// Bytes from one of its blocks to the next, and how many it has.
+    pub(super) stride: usize,
+    capacity: usize,
     /// Which one it is in the table.
     pub(super) number: u32,
     /// How many blocks it has records for.
@@ -84,6 +87,8 @@ impl Checked {
                     clean: false,
                 },
                 kind,
+                stride: kind.stride(),
+                capacity: kind.capacity().min(room),
                 number: 0,
                 room: room as u16,
                 fresh: 0,
@@ -107,7 +112,8 @@ impl Checked {
     /// means as they lie.
     pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
         self.kind = kind;
-        let capacity = self.capacity();
+        let capacity = kind.capacity().min(usize::from(self.room));
+        (self.stride, self.capacity) = (kind.stride(), capacity);
         self.base = claim.addr() + kind.lead();
         self.claim = claim;
         self.fresh = capacity as u16;
@@ -130,7 +136,7 @@ impl Checked {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.kind.capacity().min(usize::from(self.room))
+        self.capacity
     }
 
     pub(super) fn allocated(&self) -> usize {
@@ -144,7 +150,7 @@ impl Checked {
     }
 
     pub(super) fn block(&self, at: usize) -> *mut u8 {
-        (self.base + at * self.kind.stride()) as *mut u8
+        (self.base + at * self.stride) as *mut u8
     }
 
     /// Whether the slab has a word in front of the block.
@@ -154,7 +160,7 @@ impl Checked {
 
     /// Where the block before begins, or would.
     pub(super) fn before(&self, at: usize) -> *mut u8 {
-        self.block(at).wrapping_sub(self.kind.stride())
+        self.block(at).wrapping_sub(self.stride)
     }
 
     /// The next block that was never handed out, of which there are some.
@@ -163,7 +169,7 @@ impl Checked {
         let turn = capacity - usize::from(self.fresh);
         let at = (usize::from(self.start) + turn * usize::from(self.step)) % capacity;
         self.fresh -= 1;
-        self.touched = self.touched.max((at + 1) * self.kind.stride());
+        self.touched = self.touched.max((at + 1) * self.stride);
         at
     }
 

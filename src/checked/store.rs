@@ -225,7 +225,7 @@ impl Store {
             // What was handed out has the word in front of the next.
             let is_bare = at == 0 || slab.record(at - 1).state == State::Fresh;
             if is_bare && slab.has_front(at) {
-                fill.close(slab.before(at), slab.kind.stride());
+                fill.close(slab.before(at), slab.stride);
             }
             Taken {
                 ptr: block,

@@ -205,7 +205,7 @@ fn found(store: &mut Store, block: *mut u8) -> (*mut super::slab::Checked, usize
         let offset = (block as usize).wrapping_sub(open.base);
         if open.base != 0 && offset < open.capacity() * open.kind.stride() {
             assert!(store.is_valid());
-            return (slab, open.kind.starting_at(offset).expect("a start"));
+            return (slab, offset / open.stride);
         }
     }
     panic!("{block:p} is in no slab");

@@ -134,13 +134,38 @@ pub(super) fn find(start: Registers, mut may_read: impl FnMut(usize) -> bool) ->
         // Acquire pairs with the Release in `keep`.
         (kept.sp.load(Acquire), kept.link) == (start.sp, start.link)
             && (!kept.needs_fp || kept.fp == start.fp)
-            && kept.words[..kept.count].iter().all(|&[at, value]| {
-                // SAFETY: a multiple of 8 that could be read when the walk was kept, and can be now: the words before it are as
-                // they were then, and where they do not settle it, the caller does.
-                (kept.certain || may_read(at)) && unsafe { read(at) } == value
-            })
+            && match kept.certain {
+                // SAFETY: as in `is`; the words before each are as they were when the walk was kept.
+                true => kept.words().iter().all(|word| unsafe { is(word) }),
+                false => kept.is_there(&mut may_read),
+            }
     })?;
     Some(kept.number)
+}
+
+impl Kept {
+    fn words(&self) -> &[[usize; 2]] {
+        &self.words[..self.count]
+    }
+
+    /// Whether all words are as they were, of a walk that tables alone did not lead.
+    #[cold]
+    #[inline(never)]
+    fn is_there(&self, may_read: &mut impl FnMut(usize) -> bool) -> bool {
+        // SAFETY: the caller says that it can be read.
+        let is = |word: &[usize; 2]| may_read(word[0]) && unsafe { is(word) };
+        self.words().iter().all(is)
+    }
+}
+
+/// Whether a word of the stack is as it was.
+///
+/// # Safety
+/// It can be read: it could when the walk was kept, and tables led to it by what came before, or the kernel says so.
+#[inline(always)]
+unsafe fn is(&[at, value]: &[usize; 2]) -> bool {
+    // SAFETY: the caller's promise; it is a multiple of 8, as it was read before.
+    unsafe { read(at) == value }
 }
 
 /// A word of the stack.
