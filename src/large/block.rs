@@ -281,21 +281,23 @@ pub(super) fn claim(ptr: *mut u8) -> Option<*mut Descriptor> {
 }
 
 /// The descriptor of the block at `ptr`, whose tag says that it is a large block's. Ends the process if it is no block's start, or
-/// freed at this moment by another thread, or if the program names a wrong size or has written beside it; `asked` is what it called.
-pub(super) fn in_use<'a>(ptr: *mut u8, asked: &str, named: Option<usize>) -> &'a Descriptor {
+/// freed at this moment by another thread; `asked` is what the program called.
+pub(super) fn in_use<'a>(ptr: *mut u8, asked: &str) -> &'a Descriptor {
     let descriptor = descriptor_of(ptr as usize);
     // SAFETY: descriptors are never unmapped. While a block is in use, what is read here does not change.
     let found = unsafe { descriptor.as_ref() }.filter(|found| found.start == ptr as usize);
-    let found = found.unwrap_or_else(|| not_in_use(asked, ptr));
-    // SAFETY: the program has it for this call.
-    unsafe { found.check(asked, named) };
-    found
+    found.unwrap_or_else(|| not_in_use(asked, ptr))
 }
 
 /// Bytes of the block at `ptr` that the program may use: to the end of its mapping, or what was asked for if it is checked. As
-/// [`in_use`] for what is no block.
+/// [`in_use`] for what is no block. Ends the process if bytes beside a checked block were written to.
 pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
-    in_use(ptr, asked, None).usable()
+    let found = in_use(ptr, asked);
+    if found.checked {
+        // SAFETY: the program has it for this call.
+        unsafe { found.check(asked, None) };
+    }
+    found.usable()
 }
 
 /// Which part may be resident of a mapping in which a block ends at `end`. Memory behind the end may be resident too if it was

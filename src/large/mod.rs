@@ -5,8 +5,8 @@
 //! requested, a block starts a few cache lines into its mapping, so that many blocks do not share a cache set. A free claims
 //! the tag by a compare-exchange to 0, which catches a second free (rule 9 of `docs/design.md`).
 //!
-//! If every block is checked, the bytes beside a block hold a canary ([`guard`]), and a freed block's addresses have no access for
-//! a while ([`closed`]).
+//! The word in front of a block holds a canary ([`guard`]). If every block is checked, more bytes in front and those behind do, and
+//! a freed block's addresses have no access for a while ([`closed`]).
 
 mod block;
 mod cache;

@@ -30,7 +30,9 @@ pub(crate) unsafe fn realloc(
     align: usize,
     new_size: usize,
 ) -> Option<*mut u8> {
-    let found = in_use(ptr, "realloc", Some(old_size));
+    let found = in_use(ptr, "realloc");
+    // SAFETY: the caller's promise.
+    unsafe { found.check("realloc", Some(old_size)) };
     let (room, checked) = (found.room(), found.checked);
     let tail = room.saturating_sub(new_size);
     if new_size <= room && tail <= new_size / TAIL_SHARE {
