@@ -3,7 +3,8 @@
 //! Nothing here allocates, waits for a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
 //! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
 //! included. Code without a table is taken to keep frame pointers. Except on the OS page in use, a word of the stack is read
-//! only once the kernel has said that its page can be read, as the program may have put anything into its registers.
+//! only once the kernel has said that its page can be read, as the program may have put anything into its registers, or where a
+//! walk that was made before found it and all words before it are the same ([`walked`]).
 
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};

@@ -114,6 +114,7 @@ impl Table {
     /// `None` if memory is refused.
     fn get(&mut self) -> Option<&mut Walks> {
         if self.0.is_null() {
+            let _errno = sys::ErrnoGuard::new();
             let rights = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a new mapping, at an address of the kernel's choice.
             let at = unsafe { sys::mmap(0, size_of::<Walks>(), rights, 0) }.ok()?;
@@ -152,6 +153,7 @@ impl Kept {
     #[cold]
     #[inline(never)]
     fn is_there(&self, may_read: &mut impl FnMut(usize) -> bool) -> bool {
+        let _errno = sys::ErrnoGuard::new();
         // SAFETY: the caller says that it can be read.
         let is = |word: &[usize; 2]| may_read(word[0]) && unsafe { is(word) };
         self.words().iter().all(is)
