@@ -77,17 +77,19 @@
 //!   alignment of the whole span.
 //! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose
 //!   first line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large
-//!   blocks freed twice, blocks freed after their memory went back, and layouts of another size class (except a smaller one
-//!   down to half of the block's, because a shrink may stay in place).
+//!   blocks freed twice, addresses inside large blocks, blocks freed after their memory went back, and layouts of another size
+//!   class (except a smaller one down to half of the block's, because a shrink may stay in place). The size of a large block must
+//!   be at least the one that was asked for, and at most its usable size. The word in front of a large block is checked when
+//!   the block is freed or reallocated, unless it is aligned beyond a cache line.
 //! - A write to a freed block is noticed if it hits a word that the allocator keeps there, as it does in some of the blocks that
 //!   travel in batches. The report of the same kind comes when that word is read.
 //! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the first
 //!   frees of each heap (about a hundred), always for blocks above 48 KiB, and when a block comes back to its slab. A later
 //!   second free of a small block is not always noticed. An overflow from one block into the next is noticed only in checked and
 //!   guarded blocks.
-//! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for and write
-//!   after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by default, but no more than 256 KiB of
-//!   them; all blocks up to 1 MiB at 1 and under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
+//! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for, write
+//!   right in front of the block and write after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by
+//!   default, but no more than 256 KiB of them; all blocks at 1 and under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
 //! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write that leaves
 //!   the block's page or comes after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV
 //!   that does so hands every other fault on to the program's.

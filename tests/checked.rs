@@ -3,7 +3,7 @@
 //!
 //! Behaviours imitated:
 //! - every block checked, and the hardened profile: a block freed twice, at once and after others and in another thread, its
-//!   inside freed, a size that is not its own, writes past it and after its free, the usable size and realloc of a freed one;
+//!   inside freed, a size that is not its own, writes past it, in front of it and after its free, the usable size and realloc of a freed one;
 //!   in every size, by the same thread and another;
 //! - the same without the mistake;
 //! - a mistake that no call brings to light before the end.
@@ -23,7 +23,7 @@ static HAKMEM: Hakmem = Hakmem::new();
 
 const SIZES: [usize; 7] = [1, 16, 40, 1000, 40_000, 200_000, MIB];
 
-const MISTAKES: [&str; 13] = [
+const MISTAKES: [&str; 15] = [
     "double free",
     "double free after others",
     "inside by 1",
@@ -34,6 +34,8 @@ const MISTAKES: [&str; 13] = [
     "past by 1",
     "past by 3",
     "past, then realloc",
+    "in front by 1",
+    "in front by 3",
     "after free",
     "realloc of a freed block",
     "usable size of a freed block",
@@ -106,6 +108,14 @@ fn play(how: &'static str, size: usize, other: bool, wrong: bool) {
             }
             free(block);
         }
+        "in front by 1" | "in front by 3" => {
+            if wrong {
+                spoil(block - if how == "in front by 1" { 1 } else { 3 });
+            } else {
+                spoil(block);
+            }
+            free(block);
+        }
         "past, then realloc" => {
             if wrong {
                 spoil(block + size);
@@ -166,6 +176,11 @@ fn line(how: &str, size: usize, block: &str) -> String {
         );
         bytes
     };
+    let front = |by: usize| {
+        format!(
+            "hakmem: write {by} bytes in front of a block of {size}, found by free of {block} (block {block}, "
+        )
+    };
     let named = |named: usize| {
         format!(
             "hakmem: free of {block}: the size is said to be {named}, but {size} bytes were asked for (block {block}, "
@@ -184,6 +199,8 @@ fn line(how: &str, size: usize, block: &str) -> String {
         "past by 1" => past(1, "free"),
         "past by 3" => past(3, "free"),
         "past, then realloc" => past(1, "realloc"),
+        "in front by 1" => front(1),
+        "in front by 3" => front(3),
         "after free" => format!(
             "hakmem: write to {:#x} after it was freed, at byte {} of a block of {size} (block {block}, allocated by thread ",
             addr + size / 2,

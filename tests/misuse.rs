@@ -4,6 +4,7 @@
 //! - a block freed twice: at once, after others, after forty, by another thread, by two, after its owner's end, after
 //!   realloc, in every size; realloc and the usable size of a freed block;
 //! - the inside of a block freed, at multiples of 16 and not; what is none of ours; with a size of another class;
+//! - a byte written in front of a large block, which is then freed or reallocated;
 //! - some of it late in a program, when frees are not looked at one by one any more.
 
 mod common;
@@ -244,6 +245,23 @@ fn play(how: &str, size: usize, wrong: bool) {
             // SAFETY: none if it is wrong.
             unsafe { raw::dealloc_sized(block as *mut u8, named, 16) };
         }
+        _ if how.contains("written in front") => {
+            let mut block = alloc(size) as *mut u8;
+            // SAFETY: in use, and freed once. The byte in front is nobody's.
+            unsafe {
+                if how.ends_with("moved") {
+                    block = raw::realloc(block, 3 * size);
+                }
+                expect(block as usize);
+                if wrong {
+                    block.sub(1).write(7);
+                }
+                if how.starts_with("realloc") {
+                    block = raw::realloc(block, size + 1);
+                }
+                free(block as usize);
+            }
+        }
         _ if elsewhere == "not ours" => {
             static STATIC: [u64; 8] = [0; 8];
             let local = [0u64; 8];
@@ -280,15 +298,22 @@ fn line(how: &str, class: usize, address: &str, thread: &str) -> String {
         format!("hakmem: {asked} of {address}: {why}; stopping before memory is damaged")
     };
     let asked = match how {
-        "realloc" | "realloc: in place" | "realloc inside" => "realloc",
-        "usable size" | "usable size inside" => "usable size",
+        _ if how.starts_with("realloc") => "realloc",
+        _ if how.starts_with("usable size") => "usable size",
         _ => "free",
     };
     match how {
-        _ if class > MIB && how.contains("inside") => not_ours(
-            asked,
-            "not the start of a large block in use (freed twice?)",
+        // Of a large block the size that was asked for is known.
+        _ if class > MIB && how.contains("inside") => format!(
+            "hakmem: {asked} of {address}: inside a block, at byte 16 of {} (thread {thread}); stopping before memory is damaged",
+            3 * MIB
         ),
+        _ if how.contains("written in front") => {
+            let size = if how.ends_with("moved") { 9 } else { 3 } * MIB;
+            format!(
+                "hakmem: {asked} of {address}: written 1 byte before this block of {size} bytes (thread {thread}); stopping before more is damaged"
+            )
+        }
         "inside by 1" => inside(1),
         "inside by 8" => inside(8),
         "inside by 16" | "late, inside, spilled" => inside(16),
@@ -340,7 +365,14 @@ fn table() -> Vec<(&'static str, usize)> {
     for size in [6000, 16 * KIB, 40_000, 64 * KIB, 100_000] {
         table.push(("late, in another thread", size));
     }
-    for how in ["inside by 16", "realloc inside", "usable size inside"] {
+    for how in [
+        "inside by 16",
+        "realloc inside",
+        "usable size inside",
+        "written in front",
+        "written in front, moved",
+        "realloc, written in front",
+    ] {
         table.push((how, 3 * MIB));
     }
     table.push(("start of what an aligned block lies in", 640));

@@ -299,28 +299,26 @@ pub unsafe extern "C" fn delete_aligned(block: *mut c_void, _align: usize) {
     unsafe { raw::dealloc(block.cast()) }
 }
 
-/// The deletes that the standard defines as a call of another one. The size is not checked: a class without a virtual
-/// destructor that is deleted by its base passes a wrong one, and runs with glibc.
+/// The deletes that the standard defines as a call of another one. Those that name a size are in `sized`.
 macro_rules! deletes {
-    ($($function:ident $name:literal calls $other:literal;)*) => {$(
+    ($($function:ident $name:literal $(as $hidden:literal)? calls $other:literal;)*) => {$(
         #[doc = concat!("`", $name, "`, by way of `", $other, "`.")]
         #[unsafe(naked)]
         #[unsafe(export_name = $name)]
         pub unsafe extern "C" fn $function(block: *mut c_void) {
-            naked_asm!(concat!(".cfi_startproc\njmp [rip + ", $other, "@GOTPCREL]\n.cfi_endproc"))
+            naked_asm!(concat!(
+                $(".globl ", $hidden, "\n.hidden ", $hidden, "\n", $hidden, ":\n",)?
+                ".cfi_startproc\njmp [rip + ", $other, "@GOTPCREL]\n.cfi_endproc"
+            ))
         }
     )*};
 }
 
 deletes! {
-    delete_sized "_ZdlPvm" calls "_ZdlPv";
     delete_nothrow "_ZdlPvRKSt9nothrow_t" calls "_ZdlPv";
-    delete_array "_ZdaPv" calls "_ZdlPv";
-    delete_array_sized "_ZdaPvm" calls "_ZdaPv";
+    delete_array "_ZdaPv" as "hakmem_delete_array" calls "_ZdlPv";
     delete_array_nothrow "_ZdaPvRKSt9nothrow_t" calls "_ZdaPv";
-    delete_sized_aligned "_ZdlPvmSt11align_val_t" calls "_ZdlPvSt11align_val_t";
     delete_aligned_nothrow "_ZdlPvSt11align_val_tRKSt9nothrow_t" calls "_ZdlPvSt11align_val_t";
-    delete_array_aligned "_ZdaPvSt11align_val_t" calls "_ZdlPvSt11align_val_t";
-    delete_array_sized_aligned "_ZdaPvmSt11align_val_t" calls "_ZdaPvSt11align_val_t";
+    delete_array_aligned "_ZdaPvSt11align_val_t" as "hakmem_delete_array_aligned" calls "_ZdlPvSt11align_val_t";
     delete_array_aligned_nothrow "_ZdaPvSt11align_val_tRKSt9nothrow_t" calls "_ZdaPvSt11align_val_t";
 }

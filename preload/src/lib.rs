@@ -27,6 +27,8 @@ mod namespaces;
 #[cfg(not(feature = "static"))]
 mod open;
 mod prefault;
+#[cfg(not(feature = "static"))]
+mod sized;
 mod start;
 
 /// Bytes in an OS page.

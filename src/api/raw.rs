@@ -239,6 +239,12 @@ pub fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {
     snapshot::with_stats(quick, read);
 }
 
+/// Whether every block is checked. `None` before the first one.
+#[doc(hidden)]
+pub fn checks_each_block() -> Option<bool> {
+    Some(knobs::known()?.check_one_in == 1)
+}
+
 /// Writes one line to stderr as this crate's own messages do, and aborts.
 #[doc(hidden)]
 pub fn fatal(text: core::fmt::Arguments<'_>) -> ! {

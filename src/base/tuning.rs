@@ -68,6 +68,9 @@ pub(crate) mod checked {
     pub(crate) const BLOCKS: usize = 256;
     /// In that case, slow paths between two that get a checked block. Guess.
     pub(crate) const TURNS: u32 = 15;
+    /// Blocks of a slab from which the place of the first stays empty, so that a write in front of the second damages nothing.
+    /// Slabs of fewer have a slot more. Guess: a sixteenth of a slab.
+    pub(crate) const LEAD_FROM: usize = 16;
 }
 
 /// The maintenance thread.
@@ -249,6 +252,14 @@ pub(crate) mod large {
     /// Most parts beyond the first that all live blocks may have together. Each is one of the mappings of which a process may
     /// have some 65,000 (`vm.max_map_count`). Guess: a sixteenth of them.
     pub(crate) const EXTRA_PARTS: usize = 4096;
+    /// If every block is checked, bytes behind a block and in front of it that are checked, as far as they are its mapping's. As
+    /// many behind as of other checked blocks; what lies in front is on the block's first OS page. Guesses.
+    pub(crate) const BEHIND: usize = 1024;
+    pub(crate) const FRONT: usize = 64;
+    /// In that case, most freed blocks whose addresses stay without access. Each costs mappings, and no memory. Guess.
+    pub(crate) const CLOSED: usize = 8;
+    /// Superslabs in front of an address that are searched for the block it lies in, for a report: 32 GiB. Guess.
+    pub(crate) const SEARCHED: usize = 1 << 14;
     /// Divisor: a block that shrinks keeps this share of its new length behind its end. Guess.
     pub(crate) const TAIL_SHARE: usize = 16;
     /// Bytes copied before the pages copied from go back. Guess.

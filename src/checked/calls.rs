@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// serves.
 pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let call = Call::here(thread);
+    let call = Call::here(thread, || STORE.lock());
     let mut refusals = 0;
     loop {
         let need = if refusals < 2 {
@@ -68,7 +68,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
             return None;
         }
     }
-    let call = Call::here(thread);
+    let call = Call::here(thread, || STORE.lock());
     // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
     if numa::count() > 1 && !store.is_near(kind) {
@@ -106,7 +106,7 @@ fn open(kind: Kind, most: usize) -> bool {
 /// Frees what is at `ptr`, whose tag says that it is checked. `named` is the size that the program gave, if it gave one. Returns
 /// whether memory went back to the pool. Leaves `errno` alone.
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
-    let call = Call::here(thread);
+    let call = Call::here(thread, || STORE.lock());
     // A place for the call may have to be mapped.
     let outcome = sys::preserve_errno(|| STORE.lock().give(ptr as usize, named, &call));
     let left = outcome.unwrap_or_else(|finding| report::end(finding));
@@ -138,7 +138,7 @@ pub(crate) fn resize(
     anyway: bool,
     thread: u32,
 ) -> bool {
-    let call = Call::here(thread);
+    let call = Call::here(thread, || STORE.lock());
     let resized = sys::preserve_errno(|| {
         let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
         STORE.lock().resize(ptr as usize, [old, new], stays, &call)

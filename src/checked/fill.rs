@@ -4,12 +4,12 @@ use core::ptr;
 
 /// Most bytes behind a block that hold its canary. There may be more room behind it: what nobody writes to stays off the
 /// resident pages.
-const CANARY: usize = 1024;
+pub(super) const CANARY: usize = 1024;
 
 /// What freed blocks hold: as an address, one that no program has.
 const POISON: u8 = 0xDD;
 
-const WORD: usize = size_of::<u64>();
+pub(super) const WORD: usize = size_of::<u64>();
 
 /// Where in a block a byte was changed that should not have been: the first and the last such offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,11 +46,12 @@ impl Fill {
         (size / WORD, (size + CANARY).min(stride) / WORD)
     }
 
-    /// Writes the canary behind the `size` bytes of a block that is not allocated. Those of the bytes that share a word with the
-    /// canary become zero. Nothing is read, so that the first access to an OS page is a write.
+    /// Writes the canary behind the `size` bytes of a block that is not allocated, and into the last word of the `stride` bytes
+    /// that are the block's, which lies in front of the next. Those of the bytes that share a word with the canary become zero.
+    /// Nothing is read, so that the first access to an OS page is a write.
     ///
     /// # Safety
-    /// `stride` bytes from `block` on may be written; both are multiples of 16, and `stride` is more than `size`.
+    /// `stride` bytes from `block` on may be written. Both are multiples of 8, and `stride` is at least a word more than `size`.
     #[inline]
     pub(super) unsafe fn guard(self, block: *mut u8, size: usize, stride: usize) {
         // SAFETY: the caller's promise.
@@ -80,6 +81,37 @@ impl Fill {
             let mine = behind(size);
             at.write(shared & !mine | word & mine);
             core::slice::from_raw_parts_mut(at.add(1), end - first - 1).fill(word);
+            self.close(block, stride);
+        }
+    }
+
+    /// Writes the last word of what is a block's, which lies in front of the next.
+    ///
+    /// # Safety
+    /// That word may be written.
+    #[inline]
+    pub(super) unsafe fn close(self, block: *mut u8, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { last_word(block, stride).write(self.canary(block)) };
+    }
+
+    /// Where in what is a block's the word is damaged that [`Fill::close`] wrote.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(super) unsafe fn opened(self, block: *mut u8, stride: usize) -> Option<Damage> {
+        let word = self.canary(block);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let last = last_word(block, stride);
+            if last.read() == word {
+                return None;
+            }
+            let bytes = word.to_ne_bytes();
+            damage(stride - WORD..stride, |at| {
+                last.cast::<u8>().add(at % WORD).read() == bytes[at % WORD]
+            })
         }
     }
 
@@ -101,11 +133,13 @@ impl Fill {
             let at = block.cast::<u64>().add(first);
             let wrong = (at.read() ^ word) & behind(size);
             let rest = core::slice::from_raw_parts(at.add(1), end - first - 1);
-            if differs(rest, word) | wrong == 0 {
+            let last = last_word(block, stride).read() ^ word;
+            if differs(rest, word) | wrong | last == 0 {
                 return None;
             }
             let bytes = word.to_ne_bytes();
-            damage(size..end * WORD, |at| {
+            let end = end * WORD;
+            damage((size..end).chain(end.max(stride - WORD)..stride), |at| {
                 block.add(at).read() == bytes[at % WORD]
             })
         }
@@ -141,6 +175,12 @@ impl Fill {
     }
 }
 
+/// The last word of the `stride` bytes from a block on, which need not all be memory.
+#[inline]
+fn last_word(block: *mut u8, stride: usize) -> *mut u64 {
+    block.wrapping_add(stride - WORD).cast()
+}
+
 /// The bits of a word that lie at and behind byte `size % 8`.
 #[inline]
 fn behind(size: usize) -> u64 {
@@ -172,7 +212,10 @@ fn differs(words: &[u64], word: u64) -> u64 {
 
 /// The first and the last offset that is not right.
 #[cold]
-fn damage(mut range: core::ops::Range<usize>, right: impl Fn(usize) -> bool) -> Option<Damage> {
+fn damage(
+    mut range: impl DoubleEndedIterator<Item = usize>,
+    right: impl Fn(usize) -> bool,
+) -> Option<Damage> {
     let first = range.find(|&at| !right(at))?;
     let last = range.rev().find(|&at| !right(at)).unwrap_or(first);
     Some(Damage { first, last })
@@ -191,7 +234,7 @@ mod tests {
         for size in [0, 1, 7, 8, 15, 16, 40, 1000, 1023] {
             let mut room = Room([0x5A; 2048]);
             let block = room.0.as_mut_ptr();
-            let stride = (size + 1usize).next_multiple_of(16);
+            let stride = (size + WORD).next_multiple_of(16);
             // SAFETY: the room is larger than any stride here.
             unsafe {
                 fill.guard_in_use(block, size, stride);
@@ -246,10 +289,20 @@ mod tests {
             fill.guard_in_use(block, 13, 2048);
             assert!(
                 (0..13)
-                    .chain(13 + CANARY..2048)
+                    .chain(13 + CANARY..2048 - WORD)
                     .all(|at| block.add(at).read() == 0x5A)
             );
             assert_eq!(fill.overflow(block, 13, 2048), None);
+            assert_eq!(fill.opened(block, 2048), None);
+            // The last word lies in front of the next block.
+            let at = 2048 - WORD + 2;
+            block.add(at).write(0);
+            let damage = Some(Damage {
+                first: at,
+                last: at,
+            });
+            assert_eq!(fill.overflow(block, 13, 2048), damage);
+            assert_eq!(fill.opened(block, 2048), damage);
         }
     }
 }

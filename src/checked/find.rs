@@ -1,5 +1,6 @@
 //! From the address that a call names to the block, and what the call says against what is known.
 
+use super::fill::Damage;
 use super::geometry::Kind;
 use super::record::{Event, State};
 use super::report::{Finding, What};
@@ -29,37 +30,90 @@ impl Store {
             return Err(Finding::nowhere(asked, addr));
         };
         let offset = addr.wrapping_sub(found.base);
-        let start = found.kind.starting_at(offset);
-        if let Some(at) = start.filter(|&at| at < found.capacity()) {
-            return Ok((slab, at));
+        let (at, inside) = (offset / found.stride, offset % found.stride);
+        if at >= found.capacity() {
+            return Err(Finding::nowhere(asked, addr));
         }
-        let (at, inside) = (offset / found.kind.stride(), offset % found.kind.stride());
-        Err(if at < found.capacity() {
-            Finding::of(What::Inside(asked, inside), addr, found, at)
-        } else {
-            Finding::nowhere(asked, addr)
-        })
+        match inside {
+            0 => Ok((slab, at)),
+            _ => Err(Finding::of(What::Inside(asked, inside), addr, found, at)),
+        }
     }
 
-    /// Finds the allocated block at an address, for the call `asked`, and whether nothing was written behind it.
+    /// Whether nothing was written behind an allocated block and in front of it, for the call `asked` of `addr`.
+    ///
+    /// # Safety
+    /// The lock is held, and the slab is open.
+    pub(super) unsafe fn beside(
+        &mut self,
+        slab: *mut Checked,
+        at: usize,
+        asked: &'static str,
+        addr: usize,
+    ) -> Result<(), Finding> {
+        let fill = self.fill();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let found = &mut *slab;
+            let size = found.record(at).size as usize;
+            match fill.overflow(found.block(at), size, found.kind.extent(size)) {
+                None => self.in_front(slab, at, asked, addr),
+                Some(damage) => Err(whose(found, Some(at), at + 1, damage, asked, addr)),
+            }
+        }
+    }
+
+    /// Whether nothing was written in front of a block that is or was allocated.
+    ///
+    /// # Safety
+    /// As for [`Store::beside`].
+    pub(super) unsafe fn in_front(
+        &mut self,
+        slab: *mut Checked,
+        at: usize,
+        asked: &'static str,
+        addr: usize,
+    ) -> Result<(), Finding> {
+        let fill = self.fill();
+        // SAFETY: the caller's promise. A word lies there, in the block before or in what the slab has in front of its blocks.
+        unsafe {
+            let found = &mut *slab;
+            if !found.has_front(at) {
+                return Ok(());
+            }
+            let stride = found.stride;
+            let Some(mut damage) = fill.opened(found.before(at), stride) else {
+                return Ok(());
+            };
+            let before = at
+                .checked_sub(1)
+                .filter(|&before| found.record(before).state != State::Fresh);
+            if let Some(before) = before {
+                // All of it, which tells a write past that block from one in front of this.
+                let size = found.record(before).size as usize;
+                let all = fill.overflow(found.block(before), size, stride);
+                damage = all.unwrap_or(damage);
+            }
+            Err(whose(found, before, at, damage, asked, addr))
+        }
+    }
+
+    /// Finds the allocated block at an address, for the call `asked`, and whether nothing was written beside it.
     fn in_use(
         &mut self,
         addr: usize,
         asked: &'static str,
     ) -> Result<(*mut Checked, usize), Finding> {
-        let fill = self.fill();
         let (slab, at) = self.locate(addr, asked)?;
         // SAFETY: an open slab, under the lock.
         unsafe {
             let found = &mut *slab;
-            let (state, size) = (found.record(at).state, found.record(at).size as usize);
+            let state = found.record(at).state;
             if state != State::Allocated {
                 return Err(Finding::of(What::NotInUse(asked, state), addr, found, at));
             }
-            match fill.overflow(found.block(at), size, found.kind.stride()) {
-                None => Ok((slab, at)),
-                Some(damage) => Err(Finding::of(What::Overflow(asked, damage), addr, found, at)),
-            }
+            self.beside(slab, at, asked, addr)?;
+            Ok((slab, at))
         }
     }
 
@@ -107,8 +161,30 @@ impl Store {
             let record = found.record(at);
             record.size = new as u32;
             record.allocated = Event::now(call, clock::now_ms());
-            fill.guard_in_use(addr as *mut u8, new, found.kind.stride());
+            fill.guard_in_use(addr as *mut u8, new, found.kind.extent(new));
             Ok(true)
         }
     }
+}
+
+/// Damage between two blocks: a write past the one `before`, if that is or was allocated, or one in front of the `next`, if there
+/// is one that is or was. The damage is taken for that of the block which it is nearer to.
+#[cold]
+fn whose(
+    slab: &mut Checked,
+    before: Option<usize>,
+    next: usize,
+    damage: Damage,
+    asked: &'static str,
+    addr: usize,
+) -> Finding {
+    let stride = slab.stride;
+    let is_next = next < slab.capacity() && slab.record(next).state != State::Fresh;
+    if let Some(at) = before {
+        let past = damage.first - slab.record(at).size as usize;
+        if !is_next || past <= stride - 1 - damage.last {
+            return Finding::of(What::Overflow(asked, damage), addr, slab, at);
+        }
+    }
+    Finding::of(What::Front(asked, stride - damage.first), addr, slab, next)
 }

@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use super::fill::{CANARY, WORD};
+use super::mode;
 use crate::base::size_class::{self, CLASSES, RUN_MAX, SLAB_CLASSES};
+use crate::base::tuning::checked as tuning;
 use crate::base::units::SLOT;
-use crate::slab::slab::Blocks;
 
 /// How the blocks of a checked slab lie: as those of a size class, or one block in a slot more than the largest class has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,9 +16,9 @@ impl Kind {
     /// All kinds, the unused class 0 included.
     pub(super) const COUNT: usize = CLASSES + 1;
 
-    /// The kind for a size and an alignment that a size class serves: the smallest with a byte behind the block.
+    /// The kind for a size and an alignment that a size class serves: the smallest with a word behind the block.
     pub(super) fn of(size: usize, align: usize) -> Option<Kind> {
-        let class = match size_class::of_layout(size + 1, align) {
+        let class = match size_class::of_layout(size + WORD, align) {
             Some(class) => class,
             None if size <= RUN_MAX && align <= SLOT => CLASSES,
             None => return None,
@@ -42,7 +44,13 @@ impl Kind {
         self.index() >= SLAB_CLASSES
     }
 
+    /// Slots of a slab.
     pub(super) fn slots(self) -> usize {
+        self.block_slots() + usize::from(self.lead() == SLOT)
+    }
+
+    /// Slots that the blocks of a slab lie in.
+    fn block_slots(self) -> usize {
         if self.is_run() {
             self.index() - SLAB_CLASSES + 1
         } else {
@@ -50,7 +58,8 @@ impl Kind {
         }
     }
 
-    pub(super) fn capacity(self) -> usize {
+    /// Blocks that the slots of a slab hold.
+    fn places(self) -> usize {
         if self.is_run() {
             1
         } else {
@@ -58,21 +67,38 @@ impl Kind {
         }
     }
 
+    /// Bytes of a slab in front of its first block, so that what is written there damages nothing: the place of a block, or a
+    /// slot of which the last OS page is touched. None if one slab in so many is checked and few blocks fit one.
+    pub(super) fn lead(self) -> usize {
+        if self.places() >= tuning::LEAD_FROM {
+            self.stride()
+        } else if mode::is_sampled() {
+            0
+        } else {
+            SLOT
+        }
+    }
+
+    /// Blocks of a slab.
+    pub(super) fn capacity(self) -> usize {
+        self.places() - usize::from(self.places() >= tuning::LEAD_FROM)
+    }
+
     /// Bytes from one block to the next.
     pub(super) fn stride(self) -> usize {
         if self.is_run() {
-            self.slots() * SLOT
+            self.block_slots() * SLOT
         } else {
             size_class::size(self.index())
         }
     }
 
-    /// The number of the block that starts so many bytes into the slab, if one does.
-    pub(super) fn starting_at(self, offset: usize) -> Option<usize> {
+    /// Bytes from a block of that size to the end of what guards it: to the next block, if there is one.
+    pub(super) fn extent(self, size: usize) -> usize {
         if self.is_run() {
-            (offset == 0).then_some(0)
+            self.stride().min((size + CANARY) / WORD * WORD)
         } else {
-            Blocks::of(self.index()).index(offset)
+            self.stride()
         }
     }
 }
@@ -82,22 +108,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_is_left_behind_every_block() {
+    fn a_word_is_left_on_both_sides_of_every_block() {
         for size in (0..RUN_MAX).step_by(37).chain([RUN_MAX]) {
             for align in [1, 16, 64, 4096, SLOT] {
                 let Some(kind) = Kind::of(size, align) else {
                     panic!("{size} at {align}");
                 };
                 assert!(
-                    kind.stride() > size && kind.slots() * SLOT >= kind.capacity() * kind.stride()
+                    kind.stride() >= size + WORD
+                        && kind.lead() >= WORD
+                        && kind.slots() * SLOT >= kind.lead() + kind.capacity() * kind.stride()
                 );
+                assert!(kind.lead().is_multiple_of(align.min(kind.stride())));
+                let extent = kind.extent(size);
+                assert!(extent >= size + WORD && extent <= kind.stride());
                 assert!(
                     align <= 16 || kind.stride().is_multiple_of(align),
                     "{size} at {align}"
                 );
-                let last = (kind.capacity() - 1) * kind.stride();
-                assert_eq!(kind.starting_at(last), Some(kind.capacity() - 1));
-                assert_eq!(kind.starting_at(last + 1), None);
             }
         }
         assert_eq!(Kind::of(RUN_MAX + 1, 16), None);

@@ -1,6 +1,6 @@
 //! What is known of each checked block, out of reach of whoever writes past one.
 
-use super::site::{self, Call};
+use super::site::Call;
 
 /// Where a block is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,18 +18,18 @@ pub(super) enum State {
 pub(super) struct Event {
     /// 0 if it is not known.
     pub(super) thread: u32,
-    /// Which of the [`site`]s; 0 if it is not known.
+    /// Which of the [`Site`](super::site::Site)s; 0 if it is not known.
     pub(super) site: u32,
     /// Milliseconds of the clock, modulo 2^32.
     pub(super) at: u32,
 }
 
 impl Event {
-    /// That call, now. To be called under the store's lock.
+    /// That call, now.
     pub(super) fn now(call: &Call, now: u64) -> Event {
         Event {
             thread: call.thread,
-            site: site::enter(&call.frames),
+            site: call.site,
             at: now as u32,
         }
     }

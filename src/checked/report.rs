@@ -22,6 +22,8 @@ pub(super) enum What {
     Size(&'static str, usize),
     /// Wrote behind a block.
     Overflow(&'static str, Damage),
+    /// Wrote in front of a block, from so many bytes before it on.
+    Front(&'static str, usize),
     /// Wrote to a freed block.
     Written(Damage),
 }
@@ -80,7 +82,10 @@ impl Finding {
             What::NotInUse(..) => ONE_TOO_MANY,
             What::Size(..) => NAME_THE_SIZE,
             What::Overflow(..) => {
-                "the write happened after the allocation and before this call: look for code that takes the block for longer"
+                "the write happened after the allocation and before this call: look for code that takes the block for longer, or the one behind it to start earlier"
+            }
+            What::Front(..) => {
+                "the write happened after the allocation and before this call: look for code that takes the block to start earlier"
             }
             What::Written(_) => {
                 "the write happened after the free and before this call: look for a pointer that was kept beyond the free"
@@ -133,6 +138,10 @@ impl Display for Finding {
                 to,
                 "write {} bytes past a block of {size}, found by {asked} of {addr:#x}",
                 damage.last + 1 - size
+            ),
+            What::Front(asked, bytes) => write!(
+                to,
+                "write {bytes} bytes in front of a block of {size}, found by {asked} of {addr:#x}"
             ),
             What::Written(damage) => {
                 write!(

@@ -3,7 +3,6 @@
 //! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
 
 use super::mode::{Mode, mode};
-use crate::base::units::row;
 use crate::os::stack;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -15,29 +14,32 @@ const DEPTH: usize = 12;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(super) thread: u32,
-    /// 0 ends them.
-    pub(super) frames: [usize; DEPTH],
+    /// Its number; 0 if it is not known.
+    pub(super) site: u32,
 }
 
 impl Call {
-    /// The one that leads here, by the thread of that number. No lock need be held.
-    pub(super) fn here(thread: u32) -> Call {
-        let mut call = Call {
-            thread,
-            frames: [0; DEPTH],
+    /// The one that leads here, by the thread of that number. `lock` takes the store's lock, which is not held.
+    pub(super) fn here<L>(thread: u32, lock: impl FnOnce() -> L) -> Call {
+        let enter = |frames: &[usize; DEPTH]| {
+            let _held = lock();
+            enter(frames)
         };
-        // Where all blocks are checked, most calls come from where others came from.
-        match mode() {
-            Mode::All => stack::capture_again(&mut call.frames),
-            _ => stack::capture(&mut call.frames),
+        let site = match mode() {
+            // Most calls come from where others came from.
+            Mode::All => stack::capture_again(enter),
+            _ => {
+                let mut frames = [0; DEPTH];
+                stack::capture(&mut frames);
+                enter(&frames)
+            }
         };
-        call
+        Call { thread, site }
     }
 
     #[cfg(test)]
     pub(super) fn by(thread: u32) -> Call {
-        let frames = [0; DEPTH];
-        Call { thread, frames }
+        Call { thread, site: 0 }
     }
 }
 
@@ -46,9 +48,6 @@ const CHUNK: usize = 256;
 const CHUNKS: usize = 128;
 /// Chains of the table of sites.
 const CHAINS: usize = 1024;
-/// Sites that are found without a walk along a chain.
-const RECENT: usize = 64;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(super) struct Site {
@@ -63,35 +62,14 @@ const WORDS: usize = size_of::<Site>() / size_of::<u64>();
 static CHUNK_AT: [AtomicPtr<Site>; CHUNKS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
 static CHAIN: [AtomicU32; CHAINS] = [const { AtomicU32::new(0) }; CHAINS];
-/// The last site of each that share a place here.
-static LAST: [AtomicU32; RECENT] = [const { AtomicU32::new(0) }; RECENT];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
 /// lock, which orders all writes here: Relaxed, but for what readers without it follow.
-pub(super) fn enter(frames: &[usize; DEPTH]) -> u32 {
+fn enter(frames: &[usize; DEPTH]) -> u32 {
     if frames[0] == 0 {
         return 0;
     }
-    // Most calls come from where some other came from a moment before.
-    let mixed = frames.iter().fold(0, |mixed, frame| mixed ^ frame);
-    let last = &LAST[row(mixed, RECENT)];
-    let number = last.load(Ordering::Relaxed);
-    if is(number, frames) {
-        return number;
-    }
-    let number = find(frames);
-    last.store(number, Ordering::Relaxed);
-    number
-}
-
-/// Whether the site of this number is that one.
-#[inline]
-fn is(number: u32, frames: &[usize; DEPTH]) -> bool {
-    get(number).is_some_and(|site| site.frames == *frames)
-}
-
-fn find(frames: &[usize; DEPTH]) -> u32 {
     let mut hash = 0;
     for &frame in frames {
         hash = (hash ^ frame as u64)

@@ -14,10 +14,13 @@ use core::ptr;
 
 #[repr(C)]
 pub(super) struct Checked {
-    /// The first byte of its blocks; 0 while it has none.
+    /// The first byte of its blocks, [`Kind::lead`] behind that of its slots; 0 while it has none.
     pub(super) base: usize,
     pub(super) claim: Claim,
     pub(super) kind: Kind,
+    /// Bytes from one of its blocks to the next, and how many it has.
+    pub(super) stride: usize,
+    capacity: usize,
     /// Which one it is in the table.
     pub(super) number: u32,
     /// How many blocks it has records for.
@@ -31,7 +34,7 @@ pub(super) struct Checked {
     start: u16,
     step: u16,
     pub(super) in_list: bool,
-    /// Bytes from the base on that were ever handed out, and how many of them the account was told of.
+    /// Bytes of blocks, from the base on, that were ever handed out, and how many of them the account was told of.
     pub(super) touched: usize,
     pub(super) told: usize,
     pub(super) next: *mut Checked,
@@ -84,6 +87,8 @@ impl Checked {
                     clean: false,
                 },
                 kind,
+                stride: kind.stride(),
+                capacity: kind.capacity().min(room),
                 number: 0,
                 room: room as u16,
                 fresh: 0,
@@ -107,8 +112,9 @@ impl Checked {
     /// means as they lie.
     pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
         self.kind = kind;
-        let capacity = self.capacity();
-        self.base = claim.addr();
+        let capacity = kind.capacity().min(usize::from(self.room));
+        (self.stride, self.capacity) = (kind.stride(), capacity);
+        self.base = claim.addr() + kind.lead();
         self.claim = claim;
         self.fresh = capacity as u16;
         self.freed = 0;
@@ -130,7 +136,7 @@ impl Checked {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.kind.capacity().min(usize::from(self.room))
+        self.capacity
     }
 
     pub(super) fn allocated(&self) -> usize {
@@ -144,7 +150,17 @@ impl Checked {
     }
 
     pub(super) fn block(&self, at: usize) -> *mut u8 {
-        (self.base + at * self.kind.stride()) as *mut u8
+        (self.base + at * self.stride) as *mut u8
+    }
+
+    /// Whether the slab has a word in front of the block.
+    pub(super) fn has_front(&self, at: usize) -> bool {
+        at > 0 || self.kind.lead() > 0
+    }
+
+    /// Where the block before begins, or would.
+    pub(super) fn before(&self, at: usize) -> *mut u8 {
+        self.block(at).wrapping_sub(self.stride)
     }
 
     /// The next block that was never handed out, of which there are some.
@@ -153,7 +169,7 @@ impl Checked {
         let turn = capacity - usize::from(self.fresh);
         let at = (usize::from(self.start) + turn * usize::from(self.step)) % capacity;
         self.fresh -= 1;
-        self.touched = self.touched.max((at + 1) * self.kind.stride());
+        self.touched = self.touched.max((at + 1) * self.stride);
         at
     }
 

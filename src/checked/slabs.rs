@@ -42,7 +42,7 @@ impl Store {
             debug_assert!((*slab).allocated() == 0 && (*slab).in_list);
             for before in 0..usize::from((*slab).freed) {
                 let at = (*slab).waiting_at(before);
-                self.unchanged(slab, at)?;
+                self.unchanged(slab, at, "the return")?;
             }
             // By the raw pointer throughout: lists go through it too.
             let kind = (*slab).kind;
@@ -59,10 +59,10 @@ impl Store {
             class.slabs -= 1;
             self.bytes -= kind.slots() * SLOT;
             // The tags go first (rule 2).
-            DIRECTORY.set((*slab).base, kind.slots(), Tag::NONE);
+            DIRECTORY.set((*slab).claim.addr(), kind.slots(), Tag::NONE);
             account::change(account::Kind::Blocks, (*slab).told, 0);
             let (superslab, slot) = ((*slab).claim.superslab, (*slab).claim.slot);
-            let used = (*slab).touched;
+            let used = kind.lead() + (*slab).touched;
             (*slab).base = 0;
             self.no_slab(kind, slab);
             Ok(Left {
@@ -136,7 +136,7 @@ impl Store {
             class.open.push(slab);
             self.bytes += kind.slots() * SLOT;
             DIRECTORY.set(
-                (*slab).base,
+                (*slab).claim.addr(),
                 kind.slots(),
                 Tag::new((*slab).number, CHECKED),
             );

@@ -99,9 +99,15 @@ pub(super) struct Left {
 
 impl Store {
     pub(super) fn fill(&mut self) -> Fill {
+        self.fill.unwrap_or_else(|| self.first_fill())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_fill(&mut self) -> Fill {
         *self
             .fill
-            .get_or_insert_with(|| Fill::new(seed(CANARY), mode::is_hardened()))
+            .insert(Fill::new(seed(CANARY), mode::is_hardened()))
     }
 
     /// The next random number; 0 unless choices are to be random.
@@ -170,7 +176,7 @@ impl Store {
             if (*slab).freed == 0 {
                 class.used.remove(slab);
             }
-            self.unchanged(slab, at)?;
+            self.unchanged(slab, at, "the reuse")?;
             Ok(Some(self.hand_out(slab, at, size, call, false)))
         }
     }
@@ -215,7 +221,12 @@ impl Store {
             record.state = State::Allocated;
             record.size = size as u32;
             record.allocated = Event::now(call, clock::now_ms());
-            fill.guard(block, size, slab.kind.stride());
+            fill.guard(block, size, slab.kind.extent(size));
+            // What was handed out has the word in front of the next.
+            let is_bare = at == 0 || slab.record(at - 1).state == State::Fresh;
+            if is_bare && slab.has_front(at) {
+                fill.close(slab.before(at), slab.stride);
+            }
             Taken {
                 ptr: block,
                 zero: fresh && slab.claim.clean,
@@ -223,24 +234,24 @@ impl Store {
         }
     }
 
-    /// Checks that a block that waits is as it was left.
+    /// Checks that a block that waits is as it was left, for `asked`.
     pub(super) unsafe fn unchanged(
         &mut self,
         slab: *mut Checked,
         at: usize,
+        asked: &'static str,
     ) -> Result<(), Finding> {
         let fill = self.fill();
         // SAFETY: the lock is held; the block is one that waits.
         unsafe {
-            let slab = &mut *slab;
-            let (block, size) = (slab.block(at), slab.record(at).size as usize);
-            let inside = fill.written(block, size);
-            match inside.or_else(|| fill.overflow(block, size, slab.kind.stride())) {
-                None => Ok(()),
+            let found = &mut *slab;
+            let (block, size) = (found.block(at), found.record(at).size as usize);
+            match fill.written(block, size) {
+                None => self.beside(slab, at, asked, block as usize),
                 Some(damage) => Err(Finding::of(
                     What::Written(damage),
                     block as usize + damage.first,
-                    slab,
+                    found,
                     at,
                 )),
             }

@@ -100,7 +100,8 @@ fn every_byte_behind_a_block_and_in_a_freed_one_is_guarded() {
     for size in SIZES {
         let kind = Kind::of(size, 16).expect("a kind");
         let block = alloc(size, 16);
-        let last = (kind.stride() - size).min(1000);
+        // The next block may be nobody's, or allocated: then what is nearer to it is in front of that one.
+        let last = ((kind.stride() - size) / 2).min(1000);
         for past in [1, 3, last] {
             let at = block.wrapping_add(size + past - 1);
             if past > last {
@@ -131,10 +132,12 @@ fn every_byte_behind_a_block_and_in_a_freed_one_is_guarded() {
             let (slab, number) = found(&mut store, block);
             // SAFETY: the block waits, and the lock is held.
             unsafe {
-                assert!(store.unchanged(slab, number).is_ok());
+                assert!(store.unchanged(slab, number, "the test").is_ok());
                 let was = at.read();
                 at.write(was ^ 0x80);
-                let finding = store.unchanged(slab, number).expect_err("a changed byte");
+                let finding = store
+                    .unchanged(slab, number, "the test")
+                    .expect_err("a changed byte");
                 let What::Written(damage) = finding.what else {
                     panic!("{finding}");
                 };
@@ -142,6 +145,55 @@ fn every_byte_behind_a_block_and_in_a_freed_one_is_guarded() {
                 at.write(was);
             }
         }
+    }
+}
+
+/// In front of the first block of a slab, of one behind a block that was never handed out, that is allocated, or that waits.
+#[test]
+fn every_byte_in_front_of_a_block_is_guarded() {
+    let _alone = alone();
+    for size in SIZES {
+        let blocks: Vec<*mut u8> = (0..20).map(|_| alloc(size, 16)).collect();
+        for (i, &block) in blocks.iter().enumerate() {
+            for bytes in [1, 3] {
+                let at = block.wrapping_sub(bytes);
+                // SAFETY: in memory of the slab, which is this test's.
+                unsafe {
+                    let was = at.read();
+                    at.write(was ^ 0x41);
+                    let said = free_says(block, None);
+                    let start = format!(
+                        "write {bytes} bytes in front of a block of {size}, found by free of {:#x} (block {:#x}, ",
+                        block as usize, block as usize
+                    );
+                    assert!(said.starts_with(&start), "{i}: {said}");
+                    let mut store = store();
+                    let (slab, number) = found(&mut store, block);
+                    assert!(store.look_over(slab).is_err(), "the last look");
+                    at.write(was);
+                    assert!(store.look_over(slab).is_ok());
+                    // Whichever of the two blocks the program frees first.
+                    if number > 0 && (*slab).record(number - 1).state == State::Allocated {
+                        at.write(was ^ 0x41);
+                        let before = (*slab).block(number - 1);
+                        drop(store);
+                        let said = free_says(before, None);
+                        let start = format!(
+                            "write {bytes} bytes in front of a block of {size}, found by free of {:#x} (block {:#x}, ",
+                            before as usize, block as usize
+                        );
+                        assert!(said.starts_with(&start), "{i}: {said}");
+                        at.write(was);
+                    }
+                }
+            }
+            if i % 3 == 0 {
+                freed(block);
+            }
+        }
+        let left = blocks.iter().enumerate().filter(|(i, _)| i % 3 != 0);
+        left.for_each(|(_, &block)| freed(block));
+        assert!(store().is_valid());
     }
 }
 
@@ -153,7 +205,7 @@ fn found(store: &mut Store, block: *mut u8) -> (*mut super::slab::Checked, usize
         let offset = (block as usize).wrapping_sub(open.base);
         if open.base != 0 && offset < open.capacity() * open.kind.stride() {
             assert!(store.is_valid());
-            return (slab, open.kind.starting_at(offset).expect("a start"));
+            return (slab, offset / open.stride);
         }
     }
     panic!("{block:p} is in no slab");
@@ -192,19 +244,19 @@ fn a_block_waits_before_it_is_given_out_again() {
 #[test]
 fn a_size_changes_in_place_or_not_at_all() {
     let _alone = alone();
-    let block = alloc(40, 16);
-    assert!(calls::resize(block, [40, 47], 16, false, 7), "47 bytes fit");
-    assert_eq!(calls::size_of(block, "usable size"), 47);
+    let block = alloc(33, 16);
+    assert!(calls::resize(block, [33, 40], 16, false, 7), "40 bytes fit");
+    assert_eq!(calls::size_of(block, "usable size"), 40);
     assert!(
-        !calls::resize(block, [47, 48], 16, false, 7),
-        "48 bytes leave no room behind"
+        !calls::resize(block, [40, 41], 16, false, 7),
+        "41 bytes leave no word behind"
     );
     assert!(
-        calls::resize(block, [47, 33], 16, false, 7),
-        "33 bytes are of the same kind"
+        calls::resize(block, [40, 25], 16, false, 7),
+        "25 bytes are of the same kind"
     );
-    let said = free_says(block, Some(47));
-    assert!(said.contains("said to be 47, but 33"), "{said}");
+    let said = free_says(block, Some(40));
+    assert!(said.contains("said to be 40, but 25"), "{said}");
     freed(block);
     assert!(store().is_valid());
 }

@@ -2,7 +2,7 @@
 
 use super::geometry::Kind;
 use super::record::State;
-use super::report::{Finding, What};
+use super::report::Finding;
 use super::slab::Checked;
 use super::store::{Left, STORE, Store};
 #[cfg(test)]
@@ -45,26 +45,18 @@ impl Store {
     /// # Safety
     /// The lock is held, and `slab` is a descriptor.
     pub(super) unsafe fn look_over(&mut self, slab: *mut Checked) -> Result<(), Finding> {
-        let fill = self.fill();
+        const ASKED: &str = "a last look";
         // SAFETY: the caller's promise.
         unsafe {
-            let (base, capacity, stride) =
-                ((*slab).base, (*slab).capacity(), (*slab).kind.stride());
-            if base == 0 {
+            if (*slab).base == 0 {
                 return Ok(());
             }
-            for at in 0..capacity {
-                let record = *(*slab).record(at);
-                match record.state {
+            for at in 0..(*slab).capacity() {
+                let block = (*slab).block(at) as usize;
+                match (*slab).record(at).state {
                     State::Fresh => {}
-                    State::Freed => self.unchanged(slab, at)?,
-                    State::Allocated => {
-                        let block = (*slab).block(at);
-                        if let Some(damage) = fill.overflow(block, record.size as usize, stride) {
-                            let what = What::Overflow("a last look", damage);
-                            return Err(Finding::of(what, block as usize, &mut *slab, at));
-                        }
-                    }
+                    State::Freed => self.unchanged(slab, at, ASKED)?,
+                    State::Allocated => self.beside(slab, at, ASKED, block)?,
                 }
             }
             Ok(())

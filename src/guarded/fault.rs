@@ -1,8 +1,10 @@
-//! Faults in the memory of guarded blocks.
+//! Faults in the memory of guarded blocks, and of freed large ones.
 
-use super::{report, slots};
+use super::slots;
+use crate::large;
 use crate::os::segv::{Fault, Watch, Whose};
 use crate::os::sys;
+use crate::slab::known_report;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How often and how long a thread waits for the lock.
@@ -13,6 +15,9 @@ pub(super) static WATCH: Watch = Watch { whose, end };
 
 /// Whose fault it is. Runs in a handler of signals, on whatever stack.
 fn whose(addr: usize) -> Whose {
+    if large::is_closed(addr) {
+        return Whose::Ours;
+    }
     if !slots::holds(addr) {
         return Whose::Others;
     }
@@ -34,11 +39,14 @@ fn whose(addr: usize) -> Whose {
 fn end(fault: Fault) -> ! {
     // The thread itself may hold the lock, if the fault is that of a handler of signals: then it is never free.
     let slot = (0..TRIES).find_map(|_| {
-        let found = slots::try_nearest(fault.addr);
+        let found = match slots::holds(fault.addr) {
+            true => slots::try_nearest(fault.addr),
+            false => large::try_closed(fault.addr),
+        };
         if found.is_none() {
             sys::sleep_us(TRY_US);
         }
         found
     });
-    report::fault(fault, slot.flatten().as_ref())
+    known_report::fault(fault, slot.flatten().as_ref())
 }

@@ -12,8 +12,6 @@
 
 mod fault;
 mod handler;
-mod report;
-mod slot;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -54,6 +52,15 @@ fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
     }
     *until = draw();
     slots::alloc(size, align, &fault::WATCH)
+}
+
+/// Has faults in freed large blocks reported from now on, as those of guarded blocks are: unless none may be guarded. No lock may
+/// be held.
+pub(crate) fn watch_faults() {
+    if !cfg!(test) && object::stays() && knobs::get().guard_every != 0 {
+        // A fault ends the process without a line where this fails.
+        let _ = handler::is_installed(&fault::WATCH);
+    }
 }
 
 /// How many slow paths from now the next guarded block is due: the setting on average, so that no rhythm of the program's decides

@@ -1,8 +1,6 @@
 //! The OS pages of guarded blocks, and what is known of each block.
 
 use super::handler;
-use super::report::{self, Wrong};
-use super::slot::{Call, Slot, State};
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
 use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
@@ -14,14 +12,14 @@ use crate::os::message::message;
 use crate::os::segv::Watch;
 use crate::os::sys::{self, Errno, ErrnoGuard};
 use crate::slab::directory::{DIRECTORY, Tag};
+use crate::slab::known::{self, CANARY, Call, Known as Slot, State, Wrong};
+use crate::slab::known_report;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Most guarded blocks at once. With OS pages of 16 or 64 KiB fewer fit: 63 or 15.
 pub(super) const SLOTS: usize = 64;
-/// What the bytes of a page beside its block hold. No ASCII text has it, and no small number.
-const CANARY: u8 = 0xE5;
 
 struct All {
     /// No more blocks are guarded.
@@ -133,20 +131,10 @@ impl All {
     /// The slot's page is accessible.
     unsafe fn overwritten(&self, index: usize) -> Option<isize> {
         let [before, behind] = self.beside(index);
-        let is_other = |byte: &u8| *byte != CANARY;
         // SAFETY: parts of the page, which no other thread may write to.
         let [before, behind] = [before, behind]
             .map(|(addr, len)| unsafe { core::slice::from_raw_parts(addr as *const u8, len) });
-        // All bytes together: a page byte by byte takes thousands of instructions.
-        let differ = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | (byte ^ CANARY)) != 0;
-        if !differ(before) && !differ(behind) {
-            return None;
-        }
-        if let Some(last) = behind.iter().rposition(is_other) {
-            return Some(last as isize + 1);
-        }
-        let first = before.iter().position(is_other)?;
-        Some(first as isize - before.len() as isize)
+        known::overwritten(before, behind)
     }
 
     /// The slot of the live block that starts at an address, of `size` bytes if the program says so.
@@ -278,7 +266,7 @@ pub(crate) fn free(ptr: *mut u8, size: Option<usize>) {
 fn end(all: LockedGuard<'_, All>, asked: &str, ptr: *const u8, wrong: Wrong) -> ! {
     let slot = slot_at(ptr as usize).map_or(Slot::UNUSED, |index| all.slots[index]);
     drop(all);
-    report::call(asked, ptr, wrong, &slot)
+    known_report::call(asked, ptr, wrong, &slot)
 }
 
 /// Bytes of the guarded block at `ptr`: what was asked for. Ends the process if it is none; `asked` is what the program called.

@@ -203,8 +203,7 @@ impl Config {
         self.set(Knob::Verbose, on as u32)
     }
 
-    /// `HAKMEM_CHECK_ONE_IN`: one slab in so many is checked for mistakes of the program; 1 checks every block up to 1 MiB, 0
-    /// none.
+    /// `HAKMEM_CHECK_ONE_IN`: one slab in so many is checked for mistakes of the program; 1 checks every block, 0 none.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};

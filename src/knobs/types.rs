@@ -16,7 +16,7 @@ pub enum Profile {
     Balanced,
     /// Memory before time: no huge pages, small caches, memory given back quickly.
     Lean,
-    /// Safety before both: every block up to 1 MiB is checked, blocks are reused late and in random order, freed ones are
+    /// Safety before both: every block is checked, blocks are reused late and in random order, freed ones are
     /// zeroed.
     Hardened,
 }

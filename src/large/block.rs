@@ -1,46 +1,26 @@
 //! One large block: its descriptor, its allocation and its end.
 
 use super::cache::{self, Change};
+use super::closed;
+use super::descriptor::{
+    Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_checked, new_descriptor,
+};
+use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
-use crate::base::size_class::LARGE;
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
-use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, sys};
 use crate::pool;
-use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::meta;
-use crate::slab::tell::Report;
+use crate::slab::directory::DIRECTORY;
+use crate::slab::known::Call;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// The tag of every large block.
-const TAG: Tag = Tag::new(0, LARGE);
-
-pub(super) struct Descriptor {
-    pub(super) run: Run,
-    /// The address that the program has.
-    start: usize,
-    /// Whether huge pages were requested.
-    pub(super) huge: bool,
-    /// Whether the cache could have served the block.
-    pub(super) servable: bool,
-    /// Whether it was requested zeroed and is long: when it is freed, it shows whether such blocks are filled.
-    shows: bool,
-    /// Which part of its memory may be resident.
-    pub(super) held: Held,
-    next_free: *mut Descriptor,
-}
-
-struct FreeDescriptors(*mut Descriptor);
-// SAFETY: descriptors are never unmapped, and one thread at a time reaches them: the holder of the lock around the list.
-unsafe impl Send for FreeDescriptors {}
-static FREE: Locked<FreeDescriptors> = Locked::new(FreeDescriptors(ptr::null_mut()));
 static COLOUR: AtomicUsize = AtomicUsize::new(0);
 
 /// A new large block, and whether it is known to be zero.
@@ -49,54 +29,52 @@ pub(crate) struct NewBlock {
     pub(crate) zero: bool,
 }
 
-fn new_descriptor() -> Option<*mut Descriptor> {
-    let mut free = FREE.lock();
-    let first = free.0;
-    if first.is_null() {
-        drop(free);
-        return meta::allocate::<Descriptor>().map(|fresh| fresh.as_ptr());
-    }
-    // SAFETY: free descriptors are linked under the lock.
-    free.0 = unsafe { (*first).next_free };
-    Some(first)
-}
-
-unsafe fn drop_descriptor(descriptor: *mut Descriptor) {
-    let mut free = FREE.lock();
-    // SAFETY: the caller took it out of the directory, and no longer uses it.
-    unsafe { (*descriptor).next_free = free.0 };
-    free.0 = descriptor;
-}
-
-fn descriptor_of(addr: usize) -> *mut Descriptor {
-    DIRECTORY.descriptor(addr).load(Ordering::Relaxed) as *mut Descriptor
-}
-
-/// Allocates a large block of `size` bytes at `align`. No lock may be held.
-pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock> {
+/// Allocates a large block of `size` bytes at `align`, `checked` or not. No lock may be held.
+#[inline(never)]
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> Option<NewBlock> {
     if size > isize::MAX as usize {
         return None;
     }
     let offset = if align <= CACHE_LINE {
-        COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS * CACHE_LINE
+        (COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS + 1) * CACHE_LINE
+    } else if checked && align < SUPERSLAB {
+        align
     } else {
         0
     };
-    let len = round_up(size.max(1).checked_add(offset)?, SUPERSLAB)?;
-    let descriptor = new_descriptor()?;
+    let least = if checked { LEAST } else { 0 };
+    let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
+    let descriptor = if checked {
+        new_checked()
+    } else {
+        new_descriptor()
+    }?;
     let servable = may_serve(len, zeroed);
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
-    let end = run.map.addr + offset + size;
+    let addr = run.map.addr + offset;
+    // SAFETY: the block is this call's, and the length leaves room.
+    let end = unsafe {
+        match checked {
+            true => guard::paint(run.map, addr, size),
+            false => {
+                guard::mark(run.map, addr);
+                addr + size
+            }
+        }
+    };
     let held = held(run.map, end, huge, !zero);
     // SAFETY: no other thread knows of the descriptor until the tag is set.
     unsafe {
         descriptor.write(Descriptor {
             run,
             start: 0,
+            size: AtomicUsize::new(size),
+            checked,
+            calls: (*descriptor).calls,
             huge,
             servable,
             shows: zeroed && len > CLEARED_MOST,
@@ -116,7 +94,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NewBlock>
         held: held.bytes as isize,
     };
     cache::account(change, clock::now_ms());
-    let addr = run.map.addr + offset;
     publish(addr, descriptor);
     Some(NewBlock {
         ptr: addr as *mut u8,
@@ -217,62 +194,77 @@ fn fresh_now(len: usize, align: usize) -> Option<Run> {
 }
 
 /// Fresh memory that is one mapping to the kernel.
+#[inline(never)]
 pub(super) fn map_new(len: usize, align: usize) -> Option<Mapping> {
     mapping::map_aligned(len, align, Some(&DIRECTORY)).ok()
 }
 
-/// For a fork: the lock of the free descriptors.
-pub(crate) fn descriptor_lock() -> &'static Lock {
-    FREE.raw()
-}
-
-/// Frees a large block.
+/// Frees a large block, of `named` bytes if the program says so.
 ///
 /// # Safety
 /// `ptr` is a large block that the caller does not use again. No lock may be held.
-pub(crate) unsafe fn free(ptr: *mut u8) {
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
-    // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable, shows, held) = unsafe {
-        let descriptor = &*descriptor;
-        (
-            descriptor.huge,
-            descriptor.servable,
-            descriptor.shows,
-            descriptor.held,
-        )
-    };
-    if shows {
+pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
+    let descriptor = claim(ptr).unwrap_or_else(|| not_in_use("free", ptr));
+    // SAFETY: the claim makes this thread the descriptor's only user, until the end.
+    let block = unsafe { &*descriptor };
+    // SAFETY: the caller gives the block up.
+    unsafe { block.check("free", named) };
+    let (run, held) = (&block.run, block.held);
+    if block.shows {
         seen::zeroed_went(run.map);
     }
-    // SAFETY: as above.
-    unsafe { drop_descriptor(descriptor) };
     DIRECTORY.leave(run.map.addr);
     let now = clock::now_ms();
     let change = Change {
         blocks: -1,
         bytes: -(run.map.len as isize),
         huge: 0,
-        servable,
+        servable: block.servable,
         held: -(held.bytes as isize),
     };
     account::change(Kind::Tails, held.tail, 0);
     cache::account(change, now);
     run.count_out();
-    let huge = thp && seen::went(run.map);
+    let huge = block.huge && seen::went(run.map);
+    // SAFETY: as above.
+    if block.checked && unsafe { close(descriptor, huge) } {
+        return;
+    }
     cache::keep(run, huge, now);
+    // SAFETY: as above; this is the end.
+    unsafe { drop_descriptor(descriptor) };
 }
 
+/// Takes the access to the memory of a freed block away, which goes back, and the descriptor with it. Returns false if it is to be
+/// kept like any other.
+///
+/// # Safety
+/// The caller is the descriptor's only user.
 #[cold]
-pub(super) fn not_in_use(asked: &str, ptr: *mut u8) -> ! {
-    Report::of(format_args!(
-        "{asked} of {ptr:p}: not the start of a large block in use (freed twice?); stopping before memory is damaged"
-    ))
-    .end()
+#[inline(never)]
+unsafe fn close(descriptor: *mut Descriptor, huge: bool) -> bool {
+    // SAFETY: the caller's promise; nobody uses the freed block, which is checked and so has calls.
+    unsafe {
+        let map = (*descriptor).run.map;
+        if !cache::is_purged(map) {
+            return false;
+        }
+        (*(*descriptor).calls).freed = Call::now();
+        if !closed::close(descriptor) {
+            // Part of it may be closed.
+            if mapping::make_writable(map.addr, map.len).is_ok() {
+                return false;
+            }
+            mapping::abandon(map);
+            drop_descriptor(descriptor);
+        }
+        cache::went(map.len, huge);
+    }
+    true
 }
 
 /// Takes a block's tag and descriptor, so that no other thread can. `None` if `ptr` is no large block in use.
-pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
+pub(super) fn claim(ptr: *mut u8) -> Option<*mut Descriptor> {
     let addr = ptr as usize;
     if !DIRECTORY.holds(addr) || !DIRECTORY.claim(addr, TAG) {
         return None;
@@ -280,39 +272,37 @@ pub(super) fn claim(ptr: *mut u8) -> Option<(*mut Descriptor, Run)> {
     // Read after the claim: of several threads that free the same block, only one gets here.
     let descriptor = descriptor_of(addr);
     // SAFETY: a tagged block has a descriptor, and the claim makes this thread its only user.
-    let (run, start) = unsafe { ((*descriptor).run, (*descriptor).start) };
-    if start != addr {
+    if unsafe { (*descriptor).start } != addr {
         DIRECTORY.set(addr, 1, TAG);
         return None;
     }
     DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);
-    Some((descriptor, run))
+    Some(descriptor)
 }
 
-/// Bytes from `ptr`, whose tag says that it is a large block's, to the end of its mapping. Ends the process if it is no block's
-/// start, or freed at this moment by another thread; `asked` is what the program called.
-pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
+/// The descriptor of the block at `ptr`, whose tag says that it is a large block's. Ends the process if it is no block's start, or
+/// freed at this moment by another thread; `asked` is what the program called.
+pub(super) fn in_use<'a>(ptr: *mut u8, asked: &str) -> &'a Descriptor {
     let descriptor = descriptor_of(ptr as usize);
     // SAFETY: descriptors are never unmapped. While a block is in use, what is read here does not change.
-    if descriptor.is_null() || unsafe { (*descriptor).start } != ptr as usize {
-        not_in_use(asked, ptr);
-    }
-    // SAFETY: as above.
-    let map = unsafe { (*descriptor).run.map };
-    map.addr + map.len - ptr as usize
+    let found = unsafe { descriptor.as_ref() }.filter(|found| found.start == ptr as usize);
+    found.unwrap_or_else(|| not_in_use(asked, ptr))
 }
 
-/// Which part of a block's mapping may be resident.
-#[derive(Clone, Copy)]
-pub(super) struct Held {
-    /// Bytes from the beginning of the mapping.
-    pub(super) bytes: usize,
-    /// Of those, the bytes behind the block's end.
-    pub(super) tail: usize,
+/// Bytes of the block at `ptr` that the program may use: to the end of its mapping, or what was asked for if it is checked. As
+/// [`in_use`] for what is no block. Ends the process if bytes beside a checked block were written to.
+pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
+    let found = in_use(ptr, asked);
+    if found.checked {
+        // SAFETY: the program has it for this call.
+        unsafe { found.check(asked, None) };
+    }
+    found.usable()
 }
 
 /// Which part may be resident of a mapping in which a block ends at `end`. Memory behind the end may be resident too if it was
 /// `used` before. It is given back if all blocks' tails together exceed their bound.
+#[inline(never)]
 pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
     let end = end.next_multiple_of(page).min(map.end());

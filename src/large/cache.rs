@@ -7,6 +7,7 @@
 //! allocates others does not fault in what it freed a moment before. If no thread sees time pass, the bound is small
 //! (`account::seen`). Without a purge delay nothing stays.
 
+use super::closed;
 use super::run::Run;
 use super::runs::{Entry, Runs};
 use crate::base::account::{self, Kind};
@@ -16,7 +17,8 @@ use crate::base::tuning::retention;
 use crate::knobs;
 use crate::os::clock;
 use crate::os::lock::{Lock, Locked};
-use crate::os::{mapping, memory};
+use crate::os::mapping::{self, Mapping};
+use crate::os::memory;
 
 /// What is live and what is cached, in blocks and bytes of mapping.
 #[derive(Clone, Copy, Default, Debug)]
@@ -143,13 +145,13 @@ pub(super) fn has_any(huge: bool) -> bool {
 
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
 /// may ([`at_once`]). No lock may be held.
-pub(super) fn keep(run: Run, huge: bool, now: u64) {
+pub(super) fn keep(run: &Run, huge: bool, now: u64) {
     if run.map.len > most() {
-        release(run, huge);
+        release(*run, huge);
         return;
     }
     let mut cache = CACHE.lock();
-    let no_room = cache.cached(|cached| cached.put(Entry::new(run, huge, now)));
+    let no_room = cache.cached(|cached| cached.put(Entry::new(*run, huge, now)));
     let over = cache.over();
     drop(cache);
     if let Some(entry) = no_room {
@@ -200,8 +202,9 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
 
 /// Gives the memory back. Gives the addresses back as well if there are enough of them, if the program has a limit on them, or
 /// if they ask for huge pages. Returns whether the memory went. No lock may be held.
+#[inline(never)]
 pub(super) fn release(run: Run, huge: bool) -> bool {
-    if !huge && !memory::addresses_are_limited() && is_purged(run) {
+    if !huge && !memory::addresses_are_limited() && is_purged(run.map) {
         went(run.map.len, false);
         keep_addresses(run);
         return true;
@@ -209,13 +212,14 @@ pub(super) fn release(run: Run, huge: bool) -> bool {
     unmap(run, huge)
 }
 
-fn is_purged(run: Run) -> bool {
+pub(super) fn is_purged(map: Mapping) -> bool {
     // SAFETY: the mapping was taken out of the cache or its block's descriptor, and no pointer into it is left.
-    unsafe { mapping::purge(run.map.addr, run.map.len) }.is_ok()
+    unsafe { mapping::purge(map.addr, map.len) }.is_ok()
 }
 
 /// Counts bytes whose memory went back.
-fn went(bytes: usize, huge: bool) {
+#[inline(never)]
+pub(super) fn went(bytes: usize, huge: bool) {
     let counts = &mut CACHE.lock().counts;
     counts.returned += bytes as u64;
     if huge {
@@ -230,6 +234,7 @@ fn put_addresses(run: Run) -> Option<Run> {
 }
 
 /// Keeps the addresses of a run without memory, and unmaps those beyond the bound.
+#[inline(never)]
 pub(super) fn keep_addresses(run: Run) {
     put_addresses(run).map(unmap_addresses);
     // Bounded, because an entry that the kernel refuses would be tried again.
@@ -254,13 +259,14 @@ pub(super) fn unmap_addresses(run: Run) -> bool {
 /// Unmaps a run and returns whether its memory went. If the kernel refuses to unmap (its map count is at the limit), the pages
 /// go back and the addresses are kept. If the pages stay too, the run is cached again for the next decay. If the cache has no
 /// room for it, it is no longer counted.
+#[inline(never)]
 pub(super) fn unmap(run: Run, huge: bool) -> bool {
     // SAFETY: as in `is_purged`.
     if unsafe { mapping::unmap(run.map) }.is_ok() {
         went(run.map.len, huge);
         return true;
     }
-    let purged = is_purged(run);
+    let purged = is_purged(run.map);
     if purged && !huge {
         went(run.map.len, false);
         let _ = put_addresses(run);
@@ -292,8 +298,9 @@ pub(crate) fn decay(now: u64) -> usize {
     })
 }
 
-/// Unmaps everything cached and all kept addresses. No lock may be held.
+/// Unmaps everything cached, all kept addresses, and those of freed blocks that are closed. No lock may be held.
 pub(crate) fn purge_all() {
+    closed::let_all_go();
     give_back(usize::MAX, |_, entry| entry.run.map.len);
     for index in 0..CACHED_RUNS {
         let entry = CACHE.lock().addresses.take(index);
@@ -323,6 +330,7 @@ pub(super) struct Change {
 }
 
 /// Updates the counts of live blocks.
+#[inline(never)]
 pub(super) fn account(change: Change, now: u64) {
     let mut cache = CACHE.lock();
     let counts = &mut cache.counts;

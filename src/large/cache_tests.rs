@@ -22,7 +22,7 @@ fn alone(name: &str) -> bool {
 }
 
 fn block(bytes: usize) -> *mut u8 {
-    alloc(bytes, 16, false).expect("memory").ptr
+    alloc(bytes, 16, false, false).expect("memory").ptr
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_mapping_whose_index_is_taken_goes() {
     let base = first as usize & !(SUPERSLAB - 1);
     // SAFETY: each block is freed once.
     unsafe {
-        free(first);
+        free(first, None);
         let cached = counts().cached_bytes;
         assert!(cached >= 3 << 20, "{cached}");
         assert_eq!(DIRECTORY.enter(base), Ok(true));
@@ -43,7 +43,7 @@ fn a_mapping_whose_index_is_taken_goes() {
         assert_eq!(counts().cached_bytes, 0, "it would be found again for ever");
         assert!(counts().returned >= cached as u64);
         DIRECTORY.leave(base);
-        free(second);
+        free(second, None);
     }
 }
 
@@ -67,7 +67,7 @@ fn what_can_be_neither_unmapped_nor_cached_is_not_counted() {
     cache::account_huge((freed.len() * SUPERSLAB) as isize);
     fake::fail_kind_from(Call::Munmap, 1, Errno::ENOMEM);
     for &map in freed {
-        cache::keep(Run::new(map), true, 1);
+        cache::keep(&Run::new(map), true, 1);
     }
     fake::clear();
     let stuck = counts();
@@ -98,7 +98,7 @@ fn one_call_gives_back_so_much_and_the_next_ones_go_on() {
         let large = if watched { large } else { block(60 << 20) };
         let before = counts().returned;
         // SAFETY: each block is freed once.
-        unsafe { free(large) };
+        unsafe { free(large, None) };
         let mut gone = (counts().returned - before) as usize;
         if !watched {
             assert!(gone >= 48 << 20, "nobody else would: {gone}");
@@ -117,7 +117,7 @@ fn one_call_gives_back_so_much_and_the_next_ones_go_on() {
         purge_all();
     }
     // SAFETY: as above.
-    unsafe { free(small) };
+    unsafe { free(small, None) };
 }
 
 /// Blocks of 20 MiB, one after the other.
@@ -137,17 +137,17 @@ fn addresses_are_kept_as_many_as_are_live_and_serve_the_next_blocks() {
     // SAFETY: each block is freed once, and written to before.
     unsafe {
         all.iter().for_each(|block| block.write(1));
-        all[5..].iter().for_each(|block| free(*block));
+        all[5..].iter().for_each(|block| free(*block, None));
         purge_to_addresses();
         let kept = counts().address_bytes;
         assert!(kept >= 100 << 20, "{kept}");
         let maps = fake::calls().of(Call::Mmap);
         for ptr in blocks(4) {
             assert_eq!(ptr.read(), 0, "fresh");
-            free(ptr);
+            free(ptr, None);
         }
         assert_eq!(fake::calls().of(Call::Mmap), maps, "no new mapping");
-        all[..5].iter().for_each(|block| free(*block));
+        all[..5].iter().for_each(|block| free(*block, None));
         purge_to_addresses();
         let kept = counts().address_bytes;
         assert!(kept > 0 && kept <= ADDRESSES, "nothing is live: {kept}");
@@ -177,7 +177,7 @@ fn addresses_go_back_at_once_under_a_limit() {
     memory::note_limits(sys::rlimit_as());
     let all = blocks(4);
     // SAFETY: each block is freed once.
-    all.iter().for_each(|block| unsafe { free(*block) });
+    all.iter().for_each(|block| unsafe { free(*block, None) });
     purge_to_addresses();
     assert_eq!(counts().address_bytes, 0);
     assert!(counts().returned >= 80 << 20);
@@ -192,13 +192,13 @@ fn a_block_grows_into_the_addresses_it_gave_up() {
     let moves = fake::calls().of(Call::Mremap);
     // SAFETY: a block in use, freed once.
     unsafe {
-        let small = realloc(first, 16, 10 << 20).expect("memory");
+        let small = realloc(first, usable_size(first, "test"), 16, 10 << 20).expect("memory");
         assert_eq!(small, first);
-        let large = realloc(small, 16, 24 << 20).expect("memory");
+        let large = realloc(small, usable_size(small, "test"), 16, 24 << 20).expect("memory");
         assert_eq!((large, fake::calls().of(Call::Mremap)), (first, moves));
         assert!(usable_size(large, "usable size") >= 24 << 20);
         large.add((24 << 20) - 1).write(1);
-        free(large);
+        free(large, None);
     }
     fake::clear();
 }
@@ -215,10 +215,10 @@ fn moves_end_where_mappings_are_scarce() {
     // SAFETY: a block in use; it is copied where it cannot be moved.
     unsafe {
         small.write(7);
-        let large = realloc(small, 16, 40 << 20).expect("memory");
+        let large = realloc(small, usable_size(small, "test"), 16, 40 << 20).expect("memory");
         assert_eq!(large.read(), 7);
         assert!(!mapping::may_move());
-        free(large);
+        free(large, None);
     }
     fake::clear();
 }

@@ -1,77 +1,101 @@
 //! Changes the length of a large block: grows it without copying if the kernel moves its mappings, into cached memory if there is
 //! some, and gives back what it shrinks by.
 
-use super::block::{claim, fresh, held, map_new, not_in_use, publish, usable_size};
+use super::block::{claim, fresh, held, in_use, map_new, publish};
 use super::cache::{self, Change};
+use super::descriptor::Descriptor;
+use super::guard::{self, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::HUGE_PAGES_FROM;
-use crate::base::tuning::large::{COPIED, TAIL_SHARE};
+use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, huge};
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Makes a large block at least `new_size` bytes long by moving page tables instead of bytes; it copies what the kernel does not
-/// move. `None` if memory is out: then the block is unchanged.
+/// move. `None` if memory is out: then the block is unchanged. The program says that it asked for `old_size` bytes.
 ///
 /// # Safety
 /// `ptr` is a large block in use, allocated at `align`. No lock may be held.
-pub(crate) unsafe fn realloc(ptr: *mut u8, align: usize, new_size: usize) -> Option<*mut u8> {
-    let usable = usable_size(ptr, "realloc");
-    let tail = usable.saturating_sub(new_size);
-    if new_size <= usable && tail <= new_size / TAIL_SHARE {
+#[inline(never)]
+pub(crate) unsafe fn realloc(
+    ptr: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> Option<*mut u8> {
+    let found = in_use(ptr, "realloc");
+    // SAFETY: the caller's promise.
+    unsafe { found.check("realloc", Some(old_size)) };
+    let (room, checked) = (found.room(), found.checked);
+    let tail = room.saturating_sub(new_size);
+    if new_size <= room && tail <= new_size / TAIL_SHARE {
+        resized(found, ptr as usize, new_size);
         return Some(ptr);
     }
-    let (descriptor, run) = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
-    let offset = ptr as usize - run.map.addr;
-    let grown = new_size
-        .checked_add(offset)
+    let descriptor = claim(ptr).unwrap_or_else(|| not_in_use("realloc", ptr));
+    // SAFETY: the claim makes this thread the descriptor's only user, until it is published again.
+    let block = unsafe { &mut *descriptor };
+    let (map, thp) = (block.run.map, block.huge);
+    let offset = ptr as usize - map.addr;
+    let least = map.end() - ptr as usize - room;
+    let len = new_size
+        .checked_add(offset + least)
         .and_then(|len| round_up(len, SUPERSLAB));
-    // SAFETY: the claim makes this thread the descriptor's only user.
-    let (thp, servable) = unsafe { ((*descriptor).huge, (*descriptor).servable) };
-    let filled = !thp && grown >= Some(HUGE_PAGES_FROM) && seen::is_filled(run.map);
-    let moved = grown.and_then(|len| change_length(run, len, align.max(SUPERSLAB), thp));
-    let Some(Changed {
-        run: changed,
-        fresh,
-    }) = moved
-    else {
-        publish(ptr as usize, descriptor);
-        return None;
-    };
-    run.count_out();
-    changed.count_in();
-    let (map, new) = (run.map, changed.map);
+    let filled =
+        !thp && len > Some(map.len) && len >= Some(HUGE_PAGES_FROM) && seen::is_filled(map);
+    let mut fresh = 0;
+    if len != Some(map.len) {
+        let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
+        let Some(changed) = changed else {
+            publish(ptr as usize, descriptor);
+            return None;
+        };
+        block.run.count_out();
+        changed.run.count_in();
+        fresh = changed.fresh;
+        block.run = changed.run;
+    }
+    let new = block.run.map;
     if new.addr != map.addr {
         DIRECTORY.leave(map.addr);
     }
-    let held = held(new, new.addr + offset + new_size, thp, new_size < usable);
-    // SAFETY: as above.
-    let before = unsafe { core::mem::replace(&mut (*descriptor).held, held) };
+    let start = new.addr + offset;
+    let end = start + new_size + if checked { BEHIND } else { 0 };
+    let held = held(new, end.min(new.end()), thp, new_size < room);
+    let before = core::mem::replace(&mut block.held, held);
     let change = Change {
         blocks: 0,
         bytes: new.len as isize - map.len as isize,
         huge: if thp { fresh as isize } else { 0 },
-        servable,
+        servable: block.servable,
         held: held.bytes as isize - before.bytes as isize,
     };
     account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
-    // SAFETY: as above.
-    unsafe {
-        (*descriptor).run = changed;
-        if thp {
-            seen::moved(map, new);
-        } else if filled && new.len > map.len {
-            (*descriptor).huge = seen::ask_for_grown(new, map.len);
-        }
+    if thp {
+        seen::moved(map, new);
+    } else if filled {
+        block.huge = seen::ask_for_grown(new, map.len);
     }
-    publish(new.addr + offset, descriptor);
-    Some((new.addr + offset) as *mut u8)
+    resized(block, start, new_size);
+    publish(start, descriptor);
+    Some(start as *mut u8)
+}
+
+/// Notes the new size of the block at `start`, which the calling thread has for this call.
+fn resized(block: &Descriptor, start: usize, new_size: usize) {
+    block.size.store(new_size, Relaxed);
+    if block.checked {
+        // SAFETY: the block is the caller's, and its mapping long enough.
+        unsafe { guard::paint(block.run.map, start, new_size) };
+    }
 }
 
 /// A block's memory after a change of its length, and how many of its bytes inherit the block's request for huge pages and are
@@ -81,22 +105,19 @@ struct Changed {
     fresh: usize,
 }
 
-/// Makes a block's memory `len` bytes long.
-fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
+/// Makes a block's memory `len` bytes long, which it is not.
+fn change_length(run: &Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
     let map = run.map;
-    if len == map.len {
-        return Some(Changed { run, fresh: 0 });
-    }
     if len < map.len {
         // To the kernel, not to the cache: a buffer that shrinks to what it holds is done growing.
         let (run, behind) = run.divide(len);
         cache::release(behind, thp);
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = extend(&run, len, align, thp) {
+    if let Some(run) = extend(run, len, align, thp) {
         return Some(Changed { run, fresh: 0 });
     }
-    if let Some(run) = grow_in_place(&run, len, thp) {
+    if let Some(run) = grow_in_place(run, len, thp) {
         return Some(Changed { run, fresh: 0 });
     }
     let grown = |run| Changed {
@@ -105,17 +126,18 @@ fn change_length(run: Run, len: usize, align: usize, thp: bool) -> Option<Change
     };
     if !run.is_whole() {
         // The kernel moves one mapping at a time.
-        return copy_to_new(&[run], len, align, thp).map(grown);
+        return copy_to_new(&[*run], len, align, thp).map(grown);
     }
     // SAFETY: the mapping is the block's, which the caller has claimed.
     match unsafe { mapping::remap(map, len, align, Some(&DIRECTORY)) } {
         Ok(new) => Some(grown(Run::new(new))),
-        Err(error) if error.intact => copy_to_new(&[run], len, align, thp).map(grown),
+        Err(error) if error.intact => copy_to_new(&[*run], len, align, thp).map(grown),
         Err(_) => memory_is_lost(),
     }
 }
 
 #[cold]
+#[inline(never)]
 fn memory_is_lost() -> ! {
     crate::os::message::fatal!("mremap of a large block failed after it had moved: memory is lost")
 }
@@ -160,7 +182,7 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         return moved.join(&gathered.run).or_else(|| memory_is_lost());
     }
     DIRECTORY.leave(target.addr);
-    cache::keep(gathered.run, thp, clock::now_ms());
+    cache::keep(&gathered.run, thp, clock::now_ms());
     if moved.map.len == 0 {
         return None;
     }
@@ -171,6 +193,7 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
 
 /// Copies a block that the kernel would not move. What was copied goes back at once: otherwise the block would be resident
 /// twice.
+#[inline(never)]
 fn copy_to_new(from: &[Run], len: usize, align: usize, thp: bool) -> Option<Run> {
     let run = fresh(len, align)?;
     if thp {

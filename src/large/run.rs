@@ -90,6 +90,7 @@ impl Run {
     }
 
     /// Divides the run at `len` bytes, which is less than its length, and returns the front and the rest.
+    #[inline(never)]
     pub(super) fn divide(&self, len: usize) -> (Run, Run) {
         let (mut before, mut behind) = (Parts::NONE, Parts::NONE);
         let mut at = 0;
@@ -115,6 +116,7 @@ impl Run {
     }
 
     /// This run and one that begins at its end, joined. `None` if that has too many parts.
+    #[inline(never)]
     pub(super) fn join(&self, behind: &Run) -> Option<Run> {
         debug_assert!(self.map.end() == behind.map.addr);
         let mut parts = self.parts;

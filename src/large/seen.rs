@@ -173,6 +173,7 @@ pub(super) fn zeroed_are_filled() -> bool {
 const SAMPLES: usize = 16;
 
 /// Whether a block in `map` is filled, judging by sixteen OS pages. Its end may lie anywhere in the last superslab.
+#[inline(never)]
 pub(super) fn is_filled(map: Mapping) -> bool {
     let page = sys::page_size();
     let len = map.len.saturating_sub(SUPERSLAB).max(page);

@@ -276,6 +276,8 @@ pub(crate) unsafe fn unmap(mapping: Mapping) -> Result<(), Errno> {
 ///
 /// # Safety
 /// The caller owns it, and nothing refers into it.
+#[cold]
+#[inline(never)]
 pub(crate) unsafe fn abandon(mapping: Mapping) {
     // SAFETY: as the caller promises.
     unsafe {

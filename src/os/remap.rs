@@ -70,6 +70,7 @@ pub(crate) unsafe fn remap(
 ///
 /// # Safety
 /// The caller owns both; on success references into `old` end, and those into the target in any case.
+#[inline(never)]
 pub(crate) unsafe fn move_over(old: Mapping, target: usize) -> Result<(), Errno> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: as the caller promises.

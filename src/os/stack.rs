@@ -3,7 +3,8 @@
 //! Nothing here allocates, waits for a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
 //! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
 //! included. Code without a table is taken to keep frame pointers. Except on the OS page in use, a word of the stack is read
-//! only once the kernel has said that its page can be read, as the program may have put anything into its registers.
+//! only once the kernel has said that its page can be read, as the program may have put anything into its registers, or where a
+//! walk that was made before found it and all words before it are the same ([`walked`]).
 
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
@@ -40,16 +41,16 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
     walk(to).count
 }
 
-/// As [`capture`], for calls that come from the same places again and again: a walk like one before takes some hundred
-/// instructions.
+/// The number that `enter` gives to what [`capture`] finds. For calls that come from the same places again and again: a walk like
+/// one before is not made again, nor `enter` asked, which takes about a hundred instructions. Zeros end what it is asked about.
 #[inline(never)]
-pub(crate) fn capture_again(to: &mut [usize]) -> usize {
-    let _errno = sys::ErrnoGuard::new();
+pub(crate) fn capture_again<const N: usize>(enter: impl FnOnce(&[usize; N]) -> u32) -> u32 {
     let at = registers_here();
     let mut known = Known::page(at.sp);
-    if let Some(count) = walked::find(at, to, |at| known.word(at)) {
-        return count;
+    if let Some(number) = walked::find(at, |at| known.holds(at)) {
+        return number;
     }
+    let _errno = sys::ErrnoGuard::new();
     // Until then frame pointers lead where tables would not.
     let is_known = object::is_known();
     let mut reads = Reads::new();
@@ -58,11 +59,13 @@ pub(crate) fn capture_again(to: &mut [usize]) -> usize {
         reads: Some(&mut reads),
         ..Frame::at(at)
     };
-    let walk = follow(frame, to, 0);
+    let mut calls = [0; N];
+    let walk = follow(frame, &mut calls, 0);
+    let number = enter(&calls);
     if is_known && walk.end != End::Lost {
-        walked::keep(at, &reads, &to[..walk.count], to.len());
+        walked::keep(at, &reads, number);
     }
-    walk.count
+    number
 }
 
 /// As [`capture`], and says how sure that is and why it ends.
@@ -221,6 +224,7 @@ impl<'a> Frame<'a> {
         // Whether it goes on depends on the word.
         self.tell(|reads| reads.use_frame_pointer(fp));
         self.certain = false;
+        self.tell(|reads| reads.certain = false);
         self.leave_to(pc, self.fp + 16, fp);
         self.exact = false;
         Some(())
@@ -312,14 +316,14 @@ impl Known {
 
     #[inline]
     fn word(&mut self, at: usize) -> Option<usize> {
-        if !at.is_multiple_of(8) {
-            return None;
-        }
-        if !(self.from..self.to).contains(&at) {
-            self.ask(at)?;
-        }
-        // SAFETY: in an OS page that can be read. It is memory of the calling thread's stack, or whatever a damaged one leads to.
-        Some(unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() })
+        // SAFETY: in an OS page that can be read.
+        (at.is_multiple_of(8) && self.holds(at)).then(|| unsafe { walked::read(at) })
+    }
+
+    /// Whether the OS page of an address can be read.
+    #[inline]
+    fn holds(&mut self, at: usize) -> bool {
+        (self.from..self.to).contains(&at) || self.ask(at).is_some()
     }
 
     /// Adds the OS page of an address, if it can be read.

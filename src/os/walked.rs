@@ -1,5 +1,6 @@
-//! Walks that were made before. What a walk from the same registers finds depends on the words of the stack that it reads: one
-//! whose words are all still there is not made again. A word is compared in a few instructions, where a step takes some seventy.
+//! Walks that were made before, each with a number that the caller has for what it found. What a walk from the same registers finds
+//! depends on the words of the stack that it reads: one whose words are all still there is not made again. A word is compared in
+//! a few instructions, where a step takes some seventy.
 //!
 //! An object that is loaded where another one was may be given that one's walks, as it may be given its rules.
 
@@ -11,9 +12,8 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicUsize, fence};
 use spin::Mutex;
 
-/// Most words that a kept walk reads, and most calls that it stores.
+/// Most words that a kept walk reads.
 const WORDS: usize = 40;
-const CALLS: usize = 12;
 /// A program has some hundred calls that lead to an allocation. Walks from the same depth of the stack share a row.
 const ROWS: usize = 64;
 const WAYS: usize = 4;
@@ -27,6 +27,9 @@ pub(super) struct Reads {
     /// The frame pointer at the start, if it matters.
     first: Option<usize>,
     fp: FramePointer,
+    /// Whether tables led to each of the words. If the words before it are there, so is the next: a call that is under way has a
+    /// return address.
+    pub(super) certain: bool,
 }
 
 /// Where the frame pointer of a step comes from. Most code keeps anything in that register, which matters if a step goes by it.
@@ -44,6 +47,7 @@ impl Reads {
             count: 0,
             first: None,
             fp: FramePointer::Start,
+            certain: true,
         }
     }
 
@@ -85,10 +89,9 @@ struct Kept {
     fp: usize,
     words: [[usize; 2]; WORDS],
     count: usize,
-    /// How many calls there was room for, how many there are, and which.
-    room: usize,
-    found: usize,
-    calls: [usize; CALLS],
+    /// As of [`Reads`].
+    certain: bool,
+    number: u32,
 }
 
 /// Zeros are a table without entries.
@@ -111,6 +114,7 @@ impl Table {
     /// `None` if memory is refused.
     fn get(&mut self) -> Option<&mut Walks> {
         if self.0.is_null() {
+            let _errno = sys::ErrnoGuard::new();
             let rights = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a new mapping, at an address of the kernel's choice.
             let at = unsafe { sys::mmap(0, size_of::<Walks>(), rights, 0) }.ok()?;
@@ -121,31 +125,64 @@ impl Table {
     }
 }
 
-/// Stores the calls that a walk from `start` finds, if it was made before, and returns how many there are. `word` reads one word,
-/// as the walk does. Nobody waits for another thread's.
-pub(super) fn find(
-    start: Registers,
-    to: &mut [usize],
-    mut word: impl FnMut(usize) -> Option<usize>,
-) -> Option<usize> {
+/// The number of a walk from `start`, if it was made before. `may_read` says whether a word can be read to which tables alone did
+/// not lead. Nobody waits for another thread's.
+pub(super) fn find(start: Registers, mut may_read: impl FnMut(usize) -> bool) -> Option<u32> {
     let mut table = WALKS.try_lock()?;
     let walks = table.get()?;
     let mut ways = walks.rows[row(start.sp, ROWS)].iter();
     let kept = ways.find(|kept| {
         // Acquire pairs with the Release in `keep`.
-        (kept.sp.load(Acquire), kept.link, kept.room) == (start.sp, start.link, to.len())
+        (kept.sp.load(Acquire), kept.link) == (start.sp, start.link)
             && (!kept.needs_fp || kept.fp == start.fp)
-            && kept.words[..kept.count]
-                .iter()
-                .all(|&[at, value]| word(at) == Some(value))
+            && match kept.certain {
+                // SAFETY: as in `is`; the words before each are as they were when the walk was kept.
+                true => kept.words().iter().all(|word| unsafe { is(word) }),
+                false => kept.is_there(&mut may_read),
+            }
     })?;
-    to[..kept.found].copy_from_slice(&kept.calls[..kept.found]);
-    Some(kept.found)
+    Some(kept.number)
 }
 
-/// Keeps a walk that found these calls, where there was room for `room`.
-pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize) {
-    if reads.count > WORDS || found.len() > CALLS {
+impl Kept {
+    fn words(&self) -> &[[usize; 2]] {
+        &self.words[..self.count]
+    }
+
+    /// Whether all words are as they were, of a walk that tables alone did not lead.
+    #[cold]
+    #[inline(never)]
+    fn is_there(&self, may_read: &mut impl FnMut(usize) -> bool) -> bool {
+        let _errno = sys::ErrnoGuard::new();
+        // SAFETY: the caller says that it can be read.
+        let is = |word: &[usize; 2]| may_read(word[0]) && unsafe { is(word) };
+        self.words().iter().all(is)
+    }
+}
+
+/// Whether a word of the stack is as it was.
+///
+/// # Safety
+/// It can be read: it could when the walk was kept, and tables led to it by what came before, or the kernel says so.
+#[inline(always)]
+unsafe fn is(&[at, value]: &[usize; 2]) -> bool {
+    // SAFETY: the caller's promise; it is a multiple of 8, as it was read before.
+    unsafe { read(at) == value }
+}
+
+/// A word of the stack.
+///
+/// # Safety
+/// It can be read.
+#[inline]
+pub(super) unsafe fn read(at: usize) -> usize {
+    // SAFETY: the caller's promise. It is memory of the calling thread's stack, or whatever a damaged one leads to.
+    unsafe { ptr::with_exposed_provenance::<usize>(at).read_volatile() }
+}
+
+/// Keeps a walk, with the number of what it found.
+pub(super) fn keep(start: Registers, reads: &Reads, number: u32) {
+    if reads.count > WORDS {
         return;
     }
     let Some(mut table) = WALKS.try_lock() else {
@@ -163,8 +200,7 @@ pub(super) fn keep(start: Registers, reads: &Reads, found: &[usize], room: usize
     kept.link = start.link;
     (kept.needs_fp, kept.fp) = (reads.first.is_some(), reads.first.unwrap_or(0));
     (kept.words, kept.count) = (reads.words, reads.count);
-    (kept.room, kept.found) = (room, found.len());
-    kept.calls[..found.len()].copy_from_slice(found);
+    (kept.certain, kept.number) = (reads.certain, number);
     kept.sp.store(start.sp, Release);
 }
 

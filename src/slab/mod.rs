@@ -13,6 +13,10 @@ pub(crate) mod directory;
 pub(crate) mod holes;
 pub(crate) mod inbox;
 #[cfg(not(loom))]
+pub(crate) mod known;
+#[cfg(not(loom))]
+pub(crate) mod known_report;
+#[cfg(not(loom))]
 pub(crate) mod magazine;
 #[cfg(not(loom))]
 pub(crate) mod meta;

@@ -15,7 +15,7 @@ use crate::os::stack::{self, End};
 use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
-const CHECK_EACH: &str = "run it again with HAKMEM_CHECK_ONE_IN=1: every block up to 1 MiB is checked then; and send all of these lines to whoever maintains the program";
+const CHECK_EACH: &str = "run it again with HAKMEM_CHECK_ONE_IN=1: every block is checked then; and send all of these lines to whoever maintains the program";
 /// The same, if every block is checked.
 const SEND_ALL: &str = "send all of these lines to whoever maintains the program";
 

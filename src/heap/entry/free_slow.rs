@@ -2,6 +2,8 @@
 //! blocks, and of blocks that shrank in place. A free of what is no block ends the process with a report.
 
 use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
+use crate::checked::{self, Mode};
+use crate::guarded;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::tls;
@@ -16,7 +18,6 @@ use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::tell::Report;
-use crate::{checked, guarded};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -39,14 +40,7 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
         );
     }
     if tag.class() == LARGE as usize {
-        let _errno = ErrnoGuard::new();
-        if named.is_some_and(|class| !legal(class, LARGE as usize, ptr)) {
-            not_ours("free", ptr, "the layout's size is not this large block's");
-        }
-        // SAFETY: the caller gives the block up.
-        unsafe { large::free(ptr) };
-        maintain::wake();
-        return tick::pass(clock::now_ms());
+        return free_large(ptr, None);
     }
     let class = tag.class();
     if class == GUARDED as usize {
@@ -58,11 +52,24 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
     if class >= size_class::CLASSES {
         not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
-    if named.is_some_and(|named| !legal(named.max(1), class, ptr)) {
+    if named.is_some_and(|named| !legal(named.max(1), class)) {
         not_ours("free", ptr, "the layout's size class is not the block's");
     }
     // SAFETY: a block of `class` that the caller gives up.
     unsafe { route(ptr.cast(), tag) }
+}
+
+/// Frees what is tagged as a large block, of `size` bytes if the program says so.
+#[inline(never)]
+pub(crate) fn free_large(ptr: *mut u8, size: Option<usize>) {
+    let _errno = ErrnoGuard::new();
+    if checked::mode() == Mode::All {
+        guarded::watch_faults();
+    }
+    // SAFETY: the caller gives the block up.
+    unsafe { large::free(ptr, size) };
+    maintain::wake();
+    tick::pass(clock::now_ms());
 }
 
 /// Frees a checked block, of `size` bytes if the program says so.
@@ -77,18 +84,12 @@ pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
 
 /// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or a smaller one down to half, as a
 /// shrink may have stayed in place.
-fn legal(named: usize, actual: usize, ptr: *mut u8) -> bool {
-    if named == actual {
-        return true;
-    }
-    if actual == LARGE as usize {
-        let usable = large::usable_size(ptr, "free");
-        return named < size_class::CLASSES && size_class::size(named) * 2 >= usable;
-    }
-    named < actual && size_class::size(named) * 2 >= size_class::size(actual)
+fn legal(named: usize, actual: usize) -> bool {
+    named == actual || named < actual && size_class::size(named) * 2 >= size_class::size(actual)
 }
 
 /// Frees a block of a slab, of this heap or another.
+#[inline(never)]
 unsafe fn route(block: *mut Block, tag: Tag) {
     let mut front = tls::get();
     if tls::is_empty(front) || tls::may_return_to_free(front) {
@@ -182,6 +183,7 @@ fn is_foreign(ptr: *mut u8) -> bool {
 
 #[cold]
 fn not_ours(asked: &str, ptr: *const u8, why: &str) -> ! {
+    large::unless_unknown(asked, ptr);
     Report::of(format_args!(
         "{asked} of {ptr:p}: {why}; stopping before memory is damaged"
     ))

@@ -9,7 +9,7 @@ use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, HeapRef, NOBODY};
 use crate::heap::data::state::Out;
 use crate::heap::data::tls;
-use crate::heap::entry::free_slow::{free_checked, free_slow};
+use crate::heap::entry::free_slow::{free_checked, free_large, free_slow};
 use crate::heap::entry::{chosen, threadless};
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{foreign, refill, watch};
@@ -168,9 +168,10 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
         if !attach::ensure_ready() {
             return None;
         }
-        let take = || large::alloc(size, align, zeroed);
+        let checked = checked::mode() == Mode::All;
+        let take = || large::alloc(size, align, zeroed, checked);
         let block = take().or_else(|| shortage::relieve(size).then(take)?)?;
-        if checked::mode() == Mode::All {
+        if checked {
             // Once for each thread: none has a heap.
             threadless::thread();
         } else if tls::current().is_none() {
@@ -352,6 +353,7 @@ unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
     match DIRECTORY.own_tag(ptr as usize).class() as u8 {
         CHECKED => free_checked(ptr, Some(size)),
         GUARDED => guarded::free(ptr, Some(size)),
+        LARGE => free_large(ptr, Some(size)),
         // SAFETY: the caller gives the block up.
         _ => unsafe { free_slow(ptr, Some(class)) },
     }

@@ -88,7 +88,7 @@ unsafe fn without_class(
     }
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's promises.
-    let grow = || unsafe { large::realloc(ptr, align, new_size) };
+    let grow = || unsafe { large::realloc(ptr, old_size, align, new_size) };
     let new = grow().or_else(|| shortage::relieve(new_size).then(grow)?);
     ceiling::grew();
     tick::pass(clock::now_ms());

@@ -58,6 +58,7 @@ unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
 ///
 /// # Safety
 /// `block`, tagged `tag`, is the caller's to give; no lock is held.
+#[inline(never)]
 pub(crate) unsafe fn post_single(block: *mut Block, tag: Tag) {
     // SAFETY: the caller's promise.
     unsafe {

@@ -77,6 +77,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
         large::fork_lock(),
         large::descriptor_lock(),
         large::seen_lock(),
+        large::closed_lock(),
         meta::fork_lock(),
         DEPOT.fork_lock(),
         DIRECTORY.fork_lock(),
@@ -94,6 +95,12 @@ pub(crate) fn locks() -> impl Iterator<Item = &'static Lock> {
         .chain(globals())
 }
 
+/// Calls with every lock, in rank order.
+#[inline(never)]
+fn each_lock(call: fn(&'static Lock)) {
+    locks().for_each(call);
+}
+
 unsafe extern "C" fn prepare() {
     // A thread that ends the process waits for nobody.
     if FREEZE.am_dying() {
@@ -109,13 +116,13 @@ unsafe extern "C" fn prepare() {
         unsafe { lock() };
     }
     FREEZE.begin();
-    locks().for_each(Lock::freeze);
+    each_lock(Lock::freeze);
     // After this, a thread that passed a frozen lock has released it, or waits until this thread sleeps again.
     FREEZE.enter();
     FREEZE.leave();
     if !FREEZE.is_forker() {
         // This is the child of a fork that a signal handler made in the middle of this function.
-        locks().for_each(Lock::thaw);
+        each_lock(Lock::thaw);
     }
 }
 
@@ -127,7 +134,7 @@ unsafe extern "C" fn parent() {
         return;
     }
     FREEZE.enter();
-    locks().for_each(Lock::thaw);
+    each_lock(Lock::thaw);
     FREEZE.leave();
     FREEZE.end();
     if let Some((_, unlock)) = thread::stdio_lock() {
@@ -152,7 +159,7 @@ unsafe extern "C" fn child() {
     }
     // SAFETY: this is the only thread; every lock was frozen for the fork, and nothing under one is half done.
     unsafe {
-        locks().for_each(|lock| lock.force_reset());
+        each_lock(|lock| lock.force_reset());
         FREEZE.reset();
         walked::after_fork();
         pool::restore_in_flight();

@@ -1,34 +1,20 @@
-//! What is said of a guarded block before the process ends. All of the text is here.
+//! What is said of a guarded or large block before the process ends. All of the text is here.
 
-use super::slot::{Slot, State};
+use super::known::{Known, State, Wrong};
+use super::tell::{NAME_THE_SIZE, ONE_TOO_MANY, Report, WHERE_FROM, check_each};
 use crate::os::context::Registers;
 use crate::os::segv::{Access, Fault};
 use crate::os::{clock, thread};
-use crate::slab::tell::{NAME_THE_SIZE, ONE_TOO_MANY, Report, WHERE_FROM};
 use core::fmt;
 
-/// What is wrong with a call.
-#[derive(Clone, Copy)]
-pub(super) enum Wrong {
-    /// No block lies or lay there.
-    NoBlock,
-    /// An address beside the start of the block, live or freed.
-    NoStart,
-    Freed,
-    /// The size that the program named.
-    Size(usize),
-    /// How far beyond the block a byte was overwritten: negative in front of it.
-    Overwritten(isize),
-}
-
-/// Ends the process for a call that concerns `slot`.
+/// Ends the process for a call that concerns a block.
 #[cold]
 #[inline(never)]
-pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! {
-    let size = slot.size;
+pub(crate) fn call(asked: &str, ptr: *const u8, wrong: Wrong, known: &Known) -> ! {
+    let size = known.size;
     match wrong {
         Wrong::NoBlock => end(
-            slot,
+            known,
             WHERE_FROM,
             None,
             format_args!(
@@ -36,43 +22,43 @@ pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! 
             ),
         ),
         Wrong::NoStart => end(
-            slot,
+            known,
             WHERE_FROM,
             None,
             format_args!(
                 "{asked} of {ptr:p}: {} {}; stopping before memory is damaged",
-                Place(ptr as usize, slot),
-                About(slot)
+                Place(ptr as usize, known),
+                About(known)
             ),
         ),
         Wrong::Freed => end(
-            slot,
+            known,
             ONE_TOO_MANY,
             None,
             format_args!(
                 "{}{asked} of {ptr:p}: this block of {size} bytes is free already {}; stopping before it is given out twice",
                 if asked == "free" { "double " } else { "" },
-                About(slot)
+                About(known)
             ),
         ),
         Wrong::Size(named) => end(
-            slot,
+            known,
             NAME_THE_SIZE,
             None,
             format_args!(
                 "{asked} of {ptr:p}: the layout has {named} bytes, this block {size} {}; stopping before memory is damaged",
-                About(slot)
+                About(known)
             ),
         ),
         Wrong::Overwritten(far) => end(
-            slot,
+            known,
             "the write happened after the allocation and before this call: look for code that takes the block for longer, or to start earlier",
             None,
             format_args!(
                 "{asked} of {ptr:p}: written {} {} this block of {size} bytes {}; stopping before more is damaged",
                 Bytes(far.unsigned_abs()),
                 if far > 0 { "past" } else { "before" },
-                About(slot)
+                About(known)
             ),
         ),
     }
@@ -81,16 +67,16 @@ pub(super) fn call(asked: &str, ptr: *const u8, wrong: Wrong, slot: &Slot) -> ! 
 /// Ends the process for a fault.
 #[cold]
 #[inline(never)]
-pub(super) fn fault(fault: Fault, slot: Option<&Slot>) -> ! {
+pub(crate) fn fault(fault: Fault, known: Option<&Known>) -> ! {
     let Fault { addr, access, at } = fault;
     let what = match access {
         Access::Read => "read of",
         Access::Write => "write to",
         Access::Unknown => "access to",
     };
-    let Some(slot) = slot else {
+    let Some(known) = known else {
         end(
-            &Slot::UNUSED,
+            &Known::UNUSED,
             "look where this access has its address from",
             Some(at),
             format_args!(
@@ -99,13 +85,13 @@ pub(super) fn fault(fault: Fault, slot: Option<&Slot>) -> ! {
             ),
         )
     };
-    let (after, advice) = match slot.state {
+    let (after, advice) = match known.state {
         State::Freed => (
             " after it was freed",
             "this access is the mistake: look for a pointer that was kept beyond the free",
         ),
         // Its page has access: it was given out anew while the fault was on its way here.
-        State::Live if (slot.start..slot.end()).contains(&addr) => (
+        State::Live if (known.start..known.end()).contains(&addr) => (
             " or of one before it that was freed",
             "this access is the mistake: look for a pointer that was kept beyond a free",
         ),
@@ -115,49 +101,56 @@ pub(super) fn fault(fault: Fault, slot: Option<&Slot>) -> ! {
         ),
     };
     end(
-        slot,
+        known,
         advice,
         Some(at),
         format_args!(
             "{what} {addr:#x}: {}{after} {}; stopping before memory is damaged",
-            Place(addr, slot),
-            About(slot)
+            Place(addr, known),
+            About(known)
         ),
     )
 }
 
-/// Ends the process with the calls that concern `slot`.
-fn end(slot: &Slot, advice: &str, access: Option<Registers>, what: fmt::Arguments<'_>) -> ! {
+/// Ends the process with the calls that concern the block.
+fn end(known: &Known, advice: &str, access: Option<Registers>, what: fmt::Arguments<'_>) -> ! {
     Report {
         what,
-        freed: (slot.state == State::Freed).then_some(&slot.freed.frames[..]),
-        allocated: (slot.state != State::Unused).then_some(&slot.made.frames[..]),
-        advice,
+        freed: (known.state == State::Freed).then_some(&known.freed.frames[..]),
+        allocated: (known.made.thread != 0).then_some(&known.made.frames[..]),
+        advice: match known.state {
+            State::Live | State::Freed if known.made.thread == 0 => check_each(),
+            _ => advice,
+        },
     }
     .end_at(access)
 }
 
 /// Where an address lies, seen from the block.
-struct Place<'a>(usize, &'a Slot);
+struct Place<'a>(usize, &'a Known);
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place(addr, slot) = *self;
-        let size = slot.size;
-        if addr < slot.start {
+        let Place(addr, known) = *self;
+        let size = known.size;
+        if addr < known.start {
             write!(
                 f,
                 "{} before a block of {size} bytes",
-                Bytes(slot.start - addr)
+                Bytes(known.start - addr)
             )
-        } else if addr >= slot.end() {
+        } else if addr >= known.end() {
             write!(
                 f,
                 "{} past a block of {size} bytes",
-                Bytes(addr - slot.end() + 1)
+                Bytes(addr - known.end() + 1)
             )
         } else {
-            write!(f, "inside a block, at byte {} of {size}", addr - slot.start)
+            write!(
+                f,
+                "inside a block, at byte {} of {size}",
+                addr - known.start
+            )
         }
     }
 }
@@ -173,19 +166,21 @@ impl fmt::Display for Bytes {
 }
 
 /// Who did what with the block, and when: "(thread 7; allocated 12 ms ago by thread 7, freed 3 ms ago by thread 8)".
-struct About<'a>(&'a Slot);
+struct About<'a>(&'a Known);
 
 impl fmt::Display for About<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Slot { made, freed, .. } = self.0;
+        let Known { made, freed, .. } = self.0;
         let now = clock::now_ms();
-        write!(
-            f,
-            "(thread {}; allocated {} ms ago by thread {}",
-            thread::tid(),
-            now.saturating_sub(made.at_ms),
-            made.thread
-        )?;
+        write!(f, "(thread {}", thread::tid())?;
+        if made.thread != 0 {
+            write!(
+                f,
+                "; allocated {} ms ago by thread {}",
+                now.saturating_sub(made.at_ms),
+                made.thread
+            )?;
+        }
         if self.0.state == State::Freed {
             write!(
                 f,
