@@ -3,7 +3,7 @@
 use super::grow::Obtained;
 use super::*;
 use crate::base::account;
-use crate::base::units::SLOTS;
+use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{self, Knobs, ThpPolicy};
 use crate::os::fake::{self, Call};
 use crate::os::numa;
@@ -264,6 +264,34 @@ fn one_refusal_does_not_keep_the_rest_mapped() {
     assert!(is_valid());
     unmap_empty();
     assert_eq!(counts().mapped, 0);
+}
+
+#[test]
+fn a_superslab_that_is_not_kept_mapped_is_unmapped_without_a_purge() {
+    alone!(
+        a_superslab_that_is_not_kept_mapped_is_unmapped_without_a_purge,
+        NODES
+    );
+    for refused in [0, 1] {
+        grow(10);
+        fake::clear();
+        if refused > 0 {
+            fake::fail_kind(Call::Munmap, 1, Errno::ENOMEM);
+        }
+        assert_eq!(purge_all(), 10 * SUPERSLAB);
+        let calls = fake::calls();
+        fake::clear();
+        // Four for each of four nodes are kept, and one more if the kernel refuses.
+        let kept = 4 + refused;
+        assert_eq!((calls.of(Call::Madvise), calls.of(Call::Munmap)), (kept, 6));
+        let left = counts();
+        assert_eq!(
+            (left.mapped, left.purged, left.dirty_bytes),
+            (kept as usize, kept as usize, 0)
+        );
+        assert!(is_valid());
+        unmap_empty();
+    }
 }
 
 #[test]
