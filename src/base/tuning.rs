@@ -211,6 +211,11 @@ pub(crate) mod pool {
     /// Wholly free, purged superslabs that stay mapped: this many, shared between the nodes, or half as many as the node's pool
     /// has in use if that is more. Guess.
     pub(crate) const KEEP_MAPPED: usize = 16;
+    /// Superslabs on OS pages that are mapped by one call: one for each so many that are mapped, at most so many. They cost
+    /// addresses until they are used. `faults/memory/sparse 1000 900` calls `mmap` MMAPS_NEW times with them and MMAPS_OLD times
+    /// without. Guess.
+    pub(crate) const TOGETHER_SHARE: usize = 8;
+    pub(crate) const TOGETHER_MOST: usize = 16;
     /// Refusals after which a search for superslabs to unmap leaves a pool. The kernel may refuse one and accept its neighbour
     /// at the end of a mapping. Guess.
     pub(crate) const REFUSALS: u32 = 32;
