@@ -149,14 +149,8 @@ pub(super) fn acquire(
     if populated {
         // The words that describe it are prefaulted too. Its slots have no tags yet.
         DIRECTORY.set(map.addr, 1, Tag::NONE);
-        // SAFETY: as below; a byte of each page is written back unchanged.
-        unsafe {
-            let size = size_of::<Superslab>();
-            for at in (0..size).step_by(UNIT).chain([size - 1]) {
-                let byte = descriptor.cast::<u8>().add(at);
-                byte.write_volatile(byte.read_volatile());
-            }
-        }
+        // SAFETY: as below.
+        unsafe { Superslab::prefault(descriptor) };
     }
     let mut pool = lock(node);
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
