@@ -10,6 +10,7 @@ use crate::os::fake::{self, Call};
 use crate::os::numa;
 use crate::os::sys::Errno;
 use crate::slab::directory::DIRECTORY;
+use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
 
@@ -272,11 +273,8 @@ fn one_refusal_does_not_keep_the_rest_mapped() {
 }
 
 #[test]
-fn a_superslab_that_is_not_kept_mapped_is_unmapped_without_a_purge() {
-    alone!(
-        a_superslab_that_is_not_kept_mapped_is_unmapped_without_a_purge,
-        NODES
-    );
+fn surplus_superslabs_are_unmapped_without_a_purge() {
+    alone!(surplus_superslabs_are_unmapped_without_a_purge, NODES);
     for refused in [0, 1] {
         grow(10);
         fake::clear();
@@ -289,11 +287,8 @@ fn a_superslab_that_is_not_kept_mapped_is_unmapped_without_a_purge() {
         // Four for each of four nodes are kept, and one more if the kernel refuses.
         let kept = 4 + refused;
         assert_eq!((calls.of(Call::Madvise), calls.of(Call::Munmap)), (kept, 6));
-        let left = counts();
-        assert_eq!(
-            (left.mapped, left.purged, left.dirty_bytes),
-            (kept as usize, kept as usize, 0)
-        );
+        let left = [counts().mapped, counts().purged, counts().dirty_bytes];
+        assert_eq!(left, [kept as usize, kept as usize, 0]);
         assert!(is_valid());
         unmap_empty();
     }
@@ -311,11 +306,6 @@ fn a_large_process_maps_several_superslabs_together() {
     let asked = fake::calls().of(Call::Mmap);
     assert!((1..=3).contains(&asked), "{asked}");
     assert!(is_valid());
-    let mut places: Vec<_> = taken.iter().map(|slots| slots.claim.addr()).collect();
-    places.sort_unstable();
-    places.dedup();
-    assert_eq!(places.len(), taken.len());
-    assert!(places.iter().all(|&addr| DIRECTORY.holds(addr)));
     // Once those that wait are used up, a refusal leaves one at a time.
     while counts().purged > 0 {
         taken.push(take(knobs, SLOTS));
@@ -354,10 +344,8 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         fake::clear();
         let after = counts();
         groups += u32::from(after.mapped > before + 1);
-        taken.extend(had.map(|had| Slots {
-            claim: had.claim,
-            count: SLOTS,
-        }));
+        let count = SLOTS;
+        taken.extend(had.map(|Obtained { claim, .. }| Slots { claim, count }));
         assert!(is_valid());
         assert_eq!(after.mapped, after.in_use + after.purged);
         assert_eq!(after.in_use, taken.len());
@@ -369,15 +357,12 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         assert!(n < 399, "descriptors never ran out");
     }
     assert!(groups > 0, "some were mapped together all the same");
-    let mut places: Vec<_> = taken.iter().map(|slots| slots.claim.addr()).collect();
-    places.sort_unstable();
-    places.dedup();
+    let places: HashSet<_> = taken.iter().map(|slots| slots.claim.addr()).collect();
     assert_eq!(places.len(), taken.len());
-    assert!(places.iter().all(|&addr| DIRECTORY.holds(addr)));
-    // All of it is memory.
-    for slots in &taken {
+    for &addr in &places {
+        assert!(DIRECTORY.holds(addr));
         // SAFETY: claimed above.
-        unsafe { (slots.claim.addr() as *mut u8).write(1) };
+        unsafe { (addr as *mut u8).write(1) };
     }
     taken.into_iter().for_each(|slots| _ = slots.release(1));
     unmap_empty();
