@@ -212,7 +212,7 @@ pub(crate) mod pool {
     /// has in use if that is more. Guess.
     pub(crate) const KEEP_MAPPED: usize = 16;
     /// Superslabs on OS pages that are mapped by one call: one for each so many that are mapped, at most so many. They cost
-    /// addresses until they are used. `faults/memory/sparse 1000 900` calls `mmap` 102 times with them and 543 times
+    /// addresses until they are used. `faults/memory/sparse 1000 900` calls `mmap` 82 times with them and 522 times
     /// without. Guess.
     pub(crate) const TOGETHER_SHARE: usize = 8;
     pub(crate) const TOGETHER_MOST: usize = 16;
