@@ -11,11 +11,12 @@ use crate::os::mapping::{self, Mapping, Place};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
 use crate::os::prefault;
-use crate::os::sys::Errno;
+use crate::os::sys::{self, Errno};
 use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Slots for a heap, and whether a superslab was mapped for them.
 pub(crate) struct Obtained {
@@ -204,18 +205,34 @@ impl Pool {
     }
 }
 
+/// Whether a fresh mapping was found resident: the process locks its future mappings (`mlockall(MCL_FUTURE)`), so those made ahead
+/// of demand cost memory. A hint that orders nothing, so Relaxed.
+static LOCKS_MAPPINGS: AtomicBool = AtomicBool::new(false);
+
 /// How many superslabs to map by one call. A large process needs further ones soon.
 fn together(node: Node) -> usize {
+    if LOCKS_MAPPINGS.load(Relaxed) {
+        return 1;
+    }
     (lock(node).counts.mapped / TOGETHER_SHARE).clamp(1, TOGETHER_MOST)
 }
 
 /// Lists all superslabs of a new mapping but the first, which it returns. They have no memory yet. If one cannot be entered into
-/// the directory or gets no descriptor, it is unmapped with those behind it.
+/// the directory or gets no descriptor, it is unmapped with those behind it; all are if they have memory already.
 #[cold]
 #[inline(never)]
 fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
+    // One byte for each OS page; none is smaller than 4 KiB.
+    let mut first = [0u8; SUPERSLAB / 4096];
+    let locked = sys::mincore(map.addr, SUPERSLAB, &mut first).is_ok() && first[0] & 1 != 0;
+    if locked {
+        LOCKS_MAPPINGS.store(true, Relaxed);
+    }
     for base in (map.addr..map.end()).step_by(SUPERSLAB).skip(1) {
-        let entered = DIRECTORY.enter(base);
+        let entered = match locked {
+            true => Ok(false),
+            false => DIRECTORY.enter(base),
+        };
         let spare = match entered {
             Ok(true) => descriptor(node),
             _ => None,
