@@ -9,8 +9,8 @@ use super::place::lock;
 use super::{Counts, Pool};
 use crate::base::size_class;
 use crate::base::tuning::{
-    DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, UNSEEN_SHARE, UNSEEN_SUPERSLABS,
-    WRITTEN_TO,
+    DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE,
+    UNSEEN_SUPERSLABS, WRITTEN_TO,
 };
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::ThpPolicy;
@@ -59,6 +59,9 @@ pub(super) struct Larger {
     unseen: usize,
     /// Whether the last examined was dense.
     dense: bool,
+    /// How many are begun without a look, because the last examined was not dense, and how many of these are left.
+    pause: u32,
+    pause_left: u32,
 }
 
 impl Larger {
@@ -68,6 +71,8 @@ impl Larger {
         after_next: 0,
         unseen: 0,
         dense: false,
+        pause: 0,
+        pause_left: 0,
     };
 
     /// Records a superslab begun for larger blocks.
@@ -85,6 +90,23 @@ impl Larger {
         if self.next.is_null() {
             (self.next, self.after_next) = (superslab, 0);
         }
+    }
+
+    /// Whether the next one is begun without a look.
+    fn pauses(&mut self) -> bool {
+        let pauses = self.pause_left > 0;
+        self.pause_left -= u32::from(pauses);
+        pauses
+    }
+
+    /// Notes what a look found. If blocks stay untouched, more of their kind follow, so looks become rare.
+    fn found(&mut self, dense: bool) {
+        self.dense = dense;
+        self.pause = match dense {
+            true => 0,
+            false => (2 * self.pause + 1).min(MOST_PAUSED),
+        };
+        self.pause_left = self.pause;
     }
 
     /// What to examine, if it is still full of larger blocks: its address, and the slots they have or leave free.
@@ -132,13 +154,23 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
         (ThpPolicy::Auto, Usage::Filled) => return lock(node).counts.filled_slots >= KNOWN_SLOTS,
         (ThpPolicy::Auto, Usage::Larger) => {}
     }
-    // SAFETY: the pool's lock is held during the call.
-    let found = unsafe { lock(node).larger.look_at() };
-    // No lock is held during the system call. If the superslab goes meanwhile, another mapping or nothing is examined: the
-    // guess may be wrong then, and nothing worse follows.
-    let dense = found.is_some_and(|(base, slots)| are_resident(base, slots));
     let mut pool = lock(node);
-    pool.larger.dense = dense;
+    // SAFETY: the pool's lock is held.
+    let found = match unsafe { pool.larger.look_at() } {
+        Some(_) if pool.larger.pauses() => return false,
+        found => found,
+    };
+    match found {
+        None => pool.larger.dense = false,
+        Some((base, slots)) => {
+            // No lock is held during the system call. If the superslab goes meanwhile, another mapping or nothing is examined:
+            // the guess may be wrong then, and nothing worse follows.
+            drop(pool);
+            let dense = are_resident(base, slots);
+            pool = lock(node);
+            pool.larger.found(dense);
+        }
+    }
     pool.larger.may_begin(&pool.counts)
 }
 
@@ -157,4 +189,30 @@ fn are_resident(base: usize, bits: u32) -> bool {
         .filter(|page| **page & 1 != 0)
         .count();
     resident * 16 >= bits.count_ones() as usize * per_slot * DENSE_SIXTEENTHS
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_become_rare_where_blocks_stay_untouched() {
+        let mut larger = Larger::NONE;
+        let mut looks = |count: usize| {
+            let each = (0..count).filter(|_| {
+                let looks = !larger.pauses();
+                if looks {
+                    larger.found(false);
+                }
+                looks
+            });
+            each.count()
+        };
+        let pauses = MOST_PAUSED as usize + 1;
+        let first = looks(4 * pauses);
+        assert!(first > 4, "the first come sooner: {first}");
+        assert_eq!(looks(10 * pauses), 10);
+        larger.found(true);
+        assert!(!larger.pauses(), "what is dense is looked at each time");
+    }
 }

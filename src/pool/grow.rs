@@ -1,20 +1,22 @@
 //! Taking superslabs from the kernel.
 
 use super::place::lock;
-use super::{Account, Claim, Want, claim, evidence, purge};
+use super::{Account, Claim, Pool, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge;
-use crate::os::mapping::{self, Mapping};
+use crate::os::mapping::{self, Mapping, Place};
 use crate::os::memory;
 use crate::os::numa::{self, Node};
 use crate::os::prefault;
-use crate::os::sys::Errno;
+use crate::os::sys::{self, Errno};
 use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::superslab::{State, Superslab, UNIT};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Slots for a heap, and whether a superslab was mapped for them.
 pub(crate) struct Obtained {
@@ -125,13 +127,21 @@ pub(super) fn acquire(
     begin: Begin,
 ) -> Result<Acquired, Errno> {
     let descriptor = descriptor(node).ok_or(Errno::ENOMEM)?.as_ptr();
-    let dense = matches!(begin, Begin::For(_, true));
-    let (map, huge) = match map(knobs, how, dense) {
+    let (dense, many) = match begin {
+        Begin::For(_, dense) if how == Prefault::Off => (dense, together(node)),
+        Begin::For(_, dense) => (dense, 1),
+        Begin::OnRequest | Begin::AheadOfDemand => (false, 1),
+    };
+    let (map, huge) = match map(knobs, how, dense, many) {
         Ok(mapped) => mapped,
         Err(error) => {
             put_spare(node, descriptor);
             return Err(error);
         }
+    };
+    let map = match map.len {
+        SUPERSLAB => map,
+        _ => split_off(node, map, huge),
     };
     let populated = run_prefault(map, how, huge);
     DIRECTORY
@@ -140,36 +150,14 @@ pub(super) fn acquire(
     if populated {
         // The words that describe it are prefaulted too. Its slots have no tags yet.
         DIRECTORY.set(map.addr, 1, Tag::NONE);
-        // SAFETY: as below; a byte of each page is written back unchanged.
-        unsafe {
-            let size = size_of::<Superslab>();
-            for at in (0..size).step_by(UNIT).chain([size - 1]) {
-                let byte = descriptor.cast::<u8>().add(at);
-                byte.write_volatile(byte.read_volatile());
-            }
-        }
+        // SAFETY: as below.
+        unsafe { Superslab::prefault(descriptor) };
     }
     let mut pool = lock(node);
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
-        (*descriptor).base = map.addr;
-        (*descriptor).node = node;
-        (*descriptor).free = u32::MAX;
-        (*descriptor).dirty = 0;
-        ((*descriptor).filled, (*descriptor).larger) = (0, 0);
-        let resident = if populated { SLOT / UNIT } else { 0 };
-        (*descriptor).touched = [resident as u8; SLOTS];
-        (*descriptor).held = 0;
-        (*descriptor).huge = huge;
-        (*descriptor).split = false;
-        (*descriptor).populated = populated;
         (*descriptor).ahead = matches!(begin, Begin::AheadOfDemand);
-        (*descriptor).in_dirty = false;
-        (*descriptor).in_list = false;
-        (*descriptor).state = State::Pooled;
-        pool.counts.mapped += 1;
-        pool.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
-        pool.relist(descriptor, Account::NONE);
+        pool.add(descriptor, node, map.addr, huge, populated);
         let claim = match begin {
             Begin::For(want, _) => {
                 pool.began(descriptor, huge, want.usage);
@@ -181,8 +169,105 @@ pub(super) fn acquire(
     }
 }
 
-/// Maps a superslab and enters it into the directory. Returns whether huge pages were requested for it.
-fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Errno> {
+impl Pool {
+    /// Lists a superslab that was just mapped.
+    ///
+    /// # Safety
+    /// The caller holds the lock around `self`. The descriptor is in no list, and no other thread refers to it.
+    unsafe fn add(
+        &mut self,
+        descriptor: *mut Superslab,
+        node: Node,
+        base: usize,
+        huge: bool,
+        populated: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*descriptor).base = base;
+            (*descriptor).node = node;
+            (*descriptor).free = u32::MAX;
+            (*descriptor).dirty = 0;
+            ((*descriptor).filled, (*descriptor).larger) = (0, 0);
+            let resident = if populated { SLOT / UNIT } else { 0 };
+            (*descriptor).touched = [resident as u8; SLOTS];
+            (*descriptor).held = 0;
+            (*descriptor).huge = huge;
+            (*descriptor).split = false;
+            (*descriptor).populated = populated;
+            (*descriptor).in_dirty = false;
+            (*descriptor).in_list = false;
+            (*descriptor).state = State::Pooled;
+            self.counts.mapped += 1;
+            self.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
+            self.relist(descriptor, Account::NONE);
+        }
+    }
+}
+
+/// Whether a fresh mapping was found resident: the process locks its future mappings (`mlockall(MCL_FUTURE)`), so those made ahead
+/// of demand cost memory. A hint that orders nothing, so Relaxed.
+static LOCKS_MAPPINGS: AtomicBool = AtomicBool::new(false);
+
+/// How many superslabs to map by one call. A large process needs further ones soon.
+fn together(node: Node) -> usize {
+    if LOCKS_MAPPINGS.load(Relaxed) {
+        return 1;
+    }
+    (lock(node).counts.mapped / TOGETHER_SHARE).clamp(1, TOGETHER_MOST)
+}
+
+/// Lists all superslabs of a new mapping but the first, which it returns. They have no memory yet. If one cannot be entered into
+/// the directory or gets no descriptor, it is unmapped with those behind it; all are if they have memory already.
+#[cold]
+#[inline(never)]
+fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
+    // One byte for each OS page; none is smaller than 4 KiB.
+    let mut first = [0u8; SUPERSLAB / 4096];
+    let locked = sys::mincore(map.addr, SUPERSLAB, &mut first).is_ok() && first[0] & 1 != 0;
+    if locked {
+        LOCKS_MAPPINGS.store(true, Relaxed);
+    }
+    for base in (map.addr..map.end()).step_by(SUPERSLAB).skip(1) {
+        let entered = match locked {
+            true => Ok(false),
+            false => DIRECTORY.enter(base),
+        };
+        let spare = match entered {
+            Ok(true) => descriptor(node),
+            _ => None,
+        };
+        let Some(spare) = spare else {
+            if let Ok(true) = entered {
+                DIRECTORY.leave(base);
+            }
+            let rest = Mapping {
+                addr: base,
+                len: map.end() - base,
+            };
+            // SAFETY: mapped by the caller, and nobody else knows of the rest.
+            unsafe { mapping::abandon(rest) };
+            break;
+        };
+        let spare = spare.as_ptr();
+        DIRECTORY
+            .descriptor(base)
+            .store(spare as usize, WordOrdering::Relaxed);
+        let mut pool = lock(node);
+        // SAFETY: the lock is held; the descriptor came from the spare list or is fresh.
+        unsafe {
+            (*spare).ahead = false;
+            pool.add(spare, node, base, huge, false);
+        }
+    }
+    Mapping {
+        addr: map.addr,
+        len: SUPERSLAB,
+    }
+}
+
+/// Maps superslabs, `many` of them or one, and enters the first into the directory. Returns whether huge pages were requested.
+fn map(knobs: &Knobs, how: Prefault, dense: bool, many: usize) -> Result<(Mapping, bool), Errno> {
     let huge = want_huge(knobs.thp, how, dense);
     // With MAP_POPULATE huge pages would be requested too late, after the memory has come. `run_prefault` populates then.
     let at_once = how == Prefault::MapPopulate
@@ -192,7 +277,11 @@ fn map(knobs: &Knobs, how: Prefault, dense: bool) -> Result<(Mapping, bool), Err
     let map = if at_once {
         mapping::map_aligned_populated(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
     } else {
-        mapping::map_aligned(SUPERSLAB, SUPERSLAB, Some(&DIRECTORY))?
+        let map = |many| mapping::map_aligned(many * SUPERSLAB, SUPERSLAB, Some(&DIRECTORY));
+        match map(many) {
+            Err(_) if many > 1 => map(1)?,
+            mapped => mapped?,
+        }
     };
     // SAFETY: advice on our own mapping. A refusal leaves OS pages; stats() counts what was achieved, not what was requested.
     unsafe {

@@ -3,12 +3,14 @@
 use super::grow::Obtained;
 use super::*;
 use crate::base::account;
-use crate::base::units::SLOTS;
+use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
+use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{self, Knobs, ThpPolicy};
 use crate::os::fake::{self, Call};
 use crate::os::numa;
 use crate::os::sys::Errno;
 use crate::slab::directory::DIRECTORY;
+use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
 
@@ -260,10 +262,119 @@ fn one_refusal_does_not_keep_the_rest_mapped() {
     let asked = fake::calls().of(Call::Munmap);
     fake::clear();
     assert!((1..60).contains(&asked), "{asked}");
-    assert_eq!((counts().mapped, counts().retained), (60, 60));
+    let left = counts();
+    assert_eq!(left.retained, 60);
+    // What was mapped together with others and never used.
+    assert!(left.purged <= 60 / TOGETHER_SHARE);
+    assert_eq!(left.mapped, left.retained + left.purged);
     assert!(is_valid());
     unmap_empty();
     assert_eq!(counts().mapped, 0);
+}
+
+#[test]
+fn surplus_superslabs_are_unmapped_without_a_purge() {
+    alone!(surplus_superslabs_are_unmapped_without_a_purge, NODES);
+    for refused in [0, 1] {
+        grow(10);
+        fake::clear();
+        if refused > 0 {
+            fake::fail_kind(Call::Munmap, 1, Errno::ENOMEM);
+        }
+        assert_eq!(purge_all(), 10 * SUPERSLAB);
+        let calls = fake::calls();
+        fake::clear();
+        // Four for each of four nodes are kept, and one more if the kernel refuses.
+        let kept = 4 + refused;
+        assert_eq!((calls.of(Call::Madvise), calls.of(Call::Munmap)), (kept, 6));
+        let left = [counts().mapped, counts().purged, counts().dirty_bytes];
+        assert_eq!(left, [kept as usize, kept as usize, 0]);
+        assert!(is_valid());
+        unmap_empty();
+    }
+}
+
+#[test]
+fn a_large_process_maps_several_superslabs_together() {
+    alone!(a_large_process_maps_several_superslabs_together, NODES);
+    let knobs = knobs::get();
+    let mut taken: Vec<_> = (0..8 * TOGETHER_SHARE)
+        .map(|_| take(knobs, SLOTS))
+        .collect();
+    fake::clear();
+    taken.extend((0..16).map(|_| take(knobs, SLOTS)));
+    let asked = fake::calls().of(Call::Mmap);
+    assert!((1..=3).contains(&asked), "{asked}");
+    assert!(is_valid());
+    // Once those that wait are used up, a refusal leaves one at a time.
+    while counts().purged > 0 {
+        taken.push(take(knobs, SLOTS));
+    }
+    let before = counts().mapped;
+    fake::fail_kind(Call::Mmap, 1, Errno::ENOMEM);
+    taken.push(take(knobs, SLOTS));
+    fake::clear();
+    assert_eq!(counts().mapped, before + 1);
+}
+
+#[test]
+fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
+    alone!(
+        what_is_refused_of_superslabs_mapped_together_is_not_lost,
+        NODES
+    );
+    let knobs = knobs::get();
+    let mut taken: Vec<_> = (0..4 * TOGETHER_SHARE)
+        .map(|_| take(knobs, SLOTS))
+        .collect();
+    let mut groups = 0;
+    // One call after the other; then every mapping but the first, until that leaves no memory for a descriptor.
+    for n in 1..400 {
+        while counts().purged > 0 {
+            taken.push(take(knobs, SLOTS));
+        }
+        let before = counts().mapped;
+        fake::clear();
+        match n {
+            ..40 => fake::fail_nth(n, Errno::ENOMEM),
+            _ => fake::fail_kind_from(Call::Mmap, 2, Errno::ENOMEM),
+        }
+        let had = obtain(knobs, here(), want(SLOTS));
+        let calls = fake::calls();
+        fake::clear();
+        let after = counts();
+        groups += u32::from(after.mapped > before + 1);
+        let count = SLOTS;
+        taken.extend(had.map(|Obtained { claim, .. }| Slots { claim, count }));
+        assert!(is_valid());
+        assert_eq!(after.mapped, after.in_use + after.purged);
+        assert_eq!(after.in_use, taken.len());
+        let together = (before / TOGETHER_SHARE).clamp(1, TOGETHER_MOST);
+        if n >= 40 && (before + 1..before + together).contains(&after.mapped) {
+            assert_eq!(calls.of(Call::Munmap), 1, "the rest is unmapped");
+            break;
+        }
+        assert!(n < 399, "descriptors never ran out");
+    }
+    assert!(groups > 0, "some were mapped together all the same");
+    let places: HashSet<_> = taken.iter().map(|slots| slots.claim.addr()).collect();
+    assert_eq!(places.len(), taken.len());
+    for &addr in &places {
+        assert!(DIRECTORY.holds(addr));
+        // SAFETY: claimed above.
+        unsafe { (addr as *mut u8).write(1) };
+    }
+    taken.into_iter().for_each(|slots| _ = slots.release(1));
+    unmap_empty();
+    assert_eq!(counts().mapped, 0);
+    // Nothing beside them stayed in the directory.
+    let around = |addr: &usize| (addr - 16 * SUPERSLAB..addr + 16 * SUPERSLAB).step_by(SUPERSLAB);
+    assert!(
+        !places
+            .iter()
+            .flat_map(around)
+            .any(|addr| DIRECTORY.holds(addr))
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::pass::Pass;
 use super::place::{Held, Whole, lock};
-use super::unmap::unmap_excess;
+use super::unmap::unmap;
 use super::{Account, Pool, counts, recount, units};
 use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
@@ -205,6 +205,17 @@ unsafe fn purge_one(
     unsafe {
         let node = pool.node();
         let (base, free) = ((*superslab).base, (*superslab).free);
+        if free == u32::MAX && pool.counts.purged >= pool.kept_mapped() {
+            // Enough superslabs without memory are mapped, so this one goes at once.
+            let bytes = units(superslab, u32::MAX) * UNIT;
+            let (held, unmapped) = unmap(pool, superslab);
+            if unmapped {
+                gone(bytes);
+                return held;
+            }
+            // The kernel refused. The superslab is listed and wholly free, as before: the lock was taken before it was listed.
+            pool = held;
+        }
         // All of a huge page is resident, whatever part was used.
         let bits = if whole {
             free
@@ -233,7 +244,7 @@ unsafe fn purge_one(
         }
         recount(superslab);
         pool.put_back(superslab);
-        unmap_excess(pool, superslab)
+        pool
     }
 }
 

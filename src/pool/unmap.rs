@@ -1,7 +1,7 @@
 //! Giving address space back to the kernel.
 
 use super::place::{Held, lock};
-use super::{Account, units};
+use super::{Pool, units};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{KEEP_MAPPED, REFUSALS};
 use crate::base::units::SUPERSLAB;
@@ -41,19 +41,10 @@ pub(crate) fn unmap_empty() {
     }
 }
 
-/// Unmaps the superslab if it is empty and purged, and more than enough such superslabs are mapped.
-///
-/// # Safety
-/// The superslab is listed in the pool.
-pub(super) unsafe fn unmap_excess(pool: Held, superslab: *mut Superslab) -> Held {
-    // SAFETY: the pool's lock is held.
-    unsafe {
-        let is = Account::of(superslab);
-        let keep = (KEEP_MAPPED / numa::count()).max(pool.counts.in_use / 2);
-        if is.purged == 0 || pool.counts.purged <= keep {
-            return pool;
-        }
-        unmap(pool, superslab).0
+impl Pool {
+    /// How many wholly free superslabs without memory may stay mapped.
+    pub(super) fn kept_mapped(&self) -> usize {
+        (KEEP_MAPPED / numa::count()).max(self.counts.in_use / 2)
     }
 }
 
@@ -87,7 +78,7 @@ pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, 
             (*superslab).list.next = pool.spare;
             pool.spare = superslab;
         } else {
-            // munmap can fail when the map count is at its limit: the superslab stays, purged (rule 14 of `docs/design.md`).
+            // munmap can fail when the map count is at its limit: the superslab stays as it was (rule 14 of `docs/design.md`).
             DIRECTORY
                 .descriptor(base)
                 .store(superslab as usize, WordOrdering::Relaxed);

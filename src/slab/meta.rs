@@ -1,6 +1,7 @@
 //! Memory for the allocator's own structures: descriptors, heaps, bins, magazines. It is bump-allocated from mappings of its own
-//! and never returned; owners of freed descriptors keep them for re-use. The `mmap` for the next 2 MiB happens under the arena's
-//! lock, a leaf. It populates nothing, so it is short.
+//! and never returned; owners of freed descriptors keep them for re-use. Tables of which most stays untouched come from the end
+//! of a mapping, so that the rest lies together. The `mmap` for the next 2 MiB happens under the arena's lock, a leaf. It
+//! populates nothing, so it is short.
 
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::huge;
@@ -27,21 +28,41 @@ static ARENA: Locked<Arena> = Locked::new(Arena {
 
 /// Zeroed memory for one `T` that lives as long as the process. `None` if memory ran out.
 pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
-    allocate_bytes(size_of::<T>(), align_of::<T>()).map(NonNull::cast)
+    allocate_bytes(size_of::<T>(), align_of::<T>(), From::Start).map(NonNull::cast)
+}
+
+/// The same for a `T` of which most stays untouched.
+pub(crate) fn allocate_sparse<T>() -> Option<NonNull<T>> {
+    allocate_bytes(size_of::<T>(), align_of::<T>(), From::End).map(NonNull::cast)
 }
 
 /// `count` zeroed words in cache lines of their own, likewise.
 pub(crate) fn allocate_lines(count: usize) -> Option<NonNull<u64>> {
-    allocate_bytes(count * size_of::<u64>(), CACHE_LINE).map(NonNull::cast)
+    allocate_bytes(count * size_of::<u64>(), CACHE_LINE, From::Start).map(NonNull::cast)
 }
 
-fn allocate_bytes(size: usize, align: usize) -> Option<NonNull<u8>> {
+/// Which end of what is left of the mapping memory comes from.
+enum From {
+    Start,
+    End,
+}
+
+fn allocate_bytes(size: usize, align: usize, from: From) -> Option<NonNull<u8>> {
     let mut arena = ARENA.lock();
     loop {
         let start = round_up(arena.next, align)?;
-        if arena.next != 0 && start.checked_add(size)? <= arena.end {
-            arena.next = start + size;
-            return NonNull::new(start as *mut u8);
+        let last = arena.end.saturating_sub(size) & !(align - 1);
+        if arena.next != 0 && start <= last {
+            return match from {
+                From::Start => {
+                    arena.next = start + size;
+                    NonNull::new(start as *mut u8)
+                }
+                From::End => {
+                    arena.end = last;
+                    NonNull::new(last as *mut u8)
+                }
+            };
         }
         let least = round_up(size + align, SMALL_CHUNK)?;
         let map = map(CHUNK.max(least)).or_else(|_| map(least)).ok()?;
@@ -59,6 +80,21 @@ fn map(len: usize) -> Result<Mapping, Errno> {
     Ok(map)
 }
 
+/// Writes a byte of each page of metadata back unchanged.
+///
+/// # Safety
+/// `at` leads to metadata that no other thread uses meanwhile.
+pub(crate) unsafe fn prefault<T>(at: *mut T) {
+    let size = size_of::<T>();
+    for byte in (0..size).step_by(sys::page_size()).chain([size - 1]) {
+        // SAFETY: inside the `T`, which the caller has for itself.
+        unsafe {
+            let byte = at.cast::<u8>().add(byte);
+            byte.write_volatile(byte.read_volatile());
+        }
+    }
+}
+
 /// Bytes mapped for metadata.
 pub(crate) fn mapped() -> usize {
     ARENA.lock().mapped
@@ -67,4 +103,35 @@ pub(crate) fn mapped() -> usize {
 /// For fork: the arena's lock.
 pub(crate) fn fork_lock() -> &'static crate::os::lock::Lock {
     ARENA.raw()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn what_comes_from_both_ends_does_not_overlap() {
+        #[repr(align(64))]
+        struct Table([u8; 100_000]);
+        let mut all: Vec<(usize, usize)> = Vec::new();
+        for i in 0..60 {
+            let (at, size) = if i % 2 == 0 {
+                let table = allocate_sparse::<Table>().expect("memory");
+                // SAFETY: fresh, and this thread's alone.
+                assert!(unsafe { table.as_ref() }.0.iter().all(|&byte| byte == 0));
+                (table.as_ptr() as usize, size_of::<Table>())
+            } else {
+                let count = 1000 + i;
+                let lines = allocate_lines(count).expect("memory");
+                // SAFETY: as above; it is not zero any more if another gets it too.
+                unsafe { lines.as_ptr().write_bytes(1, count) };
+                (lines.as_ptr() as usize, count * 8)
+            };
+            assert!(at.is_multiple_of(CACHE_LINE));
+            all.push((at, at + size));
+        }
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    }
 }

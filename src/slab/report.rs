@@ -77,3 +77,13 @@ pub(crate) fn unless_all_start(blocks: &[*mut Block], class: usize) {
         );
     }
 }
+
+/// Ends the process: the words of a free block were changed.
+#[cold]
+#[inline(never)]
+pub(crate) fn damaged(block: *mut Block) -> ! {
+    Report::of(format_args!(
+        "block {block:p}: written to after it was freed, or freed twice; its free-list words are damaged"
+    ))
+    .end()
+}

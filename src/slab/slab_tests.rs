@@ -1,4 +1,5 @@
 use super::*;
+use crate::os::{mapping, sys};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashSet;
 use std::vec::Vec;
@@ -288,5 +289,52 @@ fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
             assert_eq!(bits::count(slab.bits()), 0);
             dealloc(base as *mut u8, layout);
         }
+    }
+}
+
+/// Minor faults of this thread.
+fn faults() -> i64 {
+    // SAFETY: an all-zero rusage is valid, and the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_minflt
+    }
+}
+
+/// The bits of a slab to which nothing came back are not looked at, and written before they are read.
+#[test]
+#[cfg_attr(miri, ignore = "it has no page faults")]
+fn the_first_block_that_comes_back_costs_one_fault_for_the_bits() {
+    const SLABS: usize = 64;
+    let page = sys::page_size();
+    let map = mapping::map_aligned(SLABS * page, page, None).expect("mapped");
+    let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
+    // SAFETY: a slot of our own, and fresh pages for the bits of slabs that are open there one after another.
+    unsafe {
+        crate::os::huge::refuse(map.addr, map.len).expect("refused");
+        let base = alloc_zeroed(layout) as usize;
+        let mut to = [ptr::null_mut::<Block>(); 4];
+        let (mut looking, mut giving) = (0, 0);
+        for bits in (map.addr..map.end()).step_by(page) {
+            let mut slab: Slab = core::mem::zeroed();
+            Slab::open(&raw mut slab, base, 3, 7, true, bits as *mut u64);
+            let count = slab.take(to.as_mut_ptr(), 4, 4).unwrap().count;
+            let before = faults();
+            assert!(!slab.is_free(to[0] as usize));
+            looking += faults() - before;
+            let before = faults();
+            assert_eq!(slab.give(&to[count - 1], count), Ok(()));
+            giving += faults() - before;
+            assert!(slab.is_valid());
+        }
+        let slabs = SLABS as i64;
+        assert!(looking < slabs / 2, "{looking} faults of looks");
+        assert!(
+            giving < slabs * 3 / 2,
+            "{giving} faults of blocks that came back"
+        );
+        mapping::unmap(map).expect("unmapped");
+        dealloc(base as *mut u8, layout);
     }
 }

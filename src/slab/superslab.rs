@@ -7,7 +7,7 @@ use super::meta;
 use super::slab::Slab;
 use crate::base::size_class;
 use crate::base::sync::atomic::Ordering;
-use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::numa::Node;
 use core::ptr::NonNull;
 
@@ -72,11 +72,22 @@ pub(crate) struct Superslab {
     /// The last search for superslabs to unmap in which the kernel refused this one.
     pub(crate) refused: u64,
     pub(crate) slabs: [Slab; SLOTS],
-    /// A bit for each block of each slab: in `few` if one word is enough, else in `many`. Of `many` only what is needed is
-    /// touched, so the descriptor of a superslab with larger blocks takes little memory.
+    /// A bit for each block of a slab for whose blocks one word is enough.
     few: [u64; SLOTS],
+    /// The words of the other slabs. The pointer does not change.
+    words: *mut Words,
+}
+
+/// A bit for each block of a slab whose blocks need more words than one: in `some` if eight are enough, else in `many`. These
+/// tables lie apart from the descriptors, because most of them stays untouched, and the descriptors lie together without them.
+#[repr(C, align(64))]
+struct Words {
+    some: [[u64; SOME]; SLOTS],
     many: [[u64; bits::words(MOST_BLOCKS)]; SLOTS],
 }
+
+/// Words of a cache line: enough for blocks of 128 bytes and more.
+const SOME: usize = CACHE_LINE / size_of::<u64>();
 
 const _: () = {
     let mut class = 1;
@@ -99,11 +110,26 @@ pub(crate) struct Links {
 impl Superslab {
     /// A descriptor for a superslab yet to be mapped.
     pub(crate) fn allocate() -> Option<NonNull<Superslab>> {
+        let words = meta::allocate_sparse::<Words>()?;
         let descriptor = meta::allocate::<Superslab>()?;
-        // SAFETY: fresh zeroed memory for one descriptor; every field but the state is valid when zero, and that is
-        // written here.
-        unsafe { (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped) };
+        // SAFETY: fresh zeroed memory for one descriptor; every field but these two is valid when zero.
+        unsafe {
+            (&raw mut (*descriptor.as_ptr()).state).write(State::Unmapped);
+            (&raw mut (*descriptor.as_ptr()).words).write(words.as_ptr());
+        }
         Some(descriptor)
+    }
+
+    /// Makes the descriptor and its words resident. Every byte keeps its value.
+    ///
+    /// # Safety
+    /// `this` is a descriptor of which no slot is claimed, and no other thread refers to it.
+    pub(crate) unsafe fn prefault(this: *mut Superslab) {
+        // SAFETY: the caller's promise; both are mapped for good.
+        unsafe {
+            meta::prefault(this);
+            meta::prefault((*this).words);
+        }
     }
 
     /// The words with a bit for each block of a slab of `capacity` that begins in `slot`.
@@ -113,10 +139,10 @@ impl Superslab {
     pub(crate) unsafe fn bits_of(this: *mut Superslab, slot: usize, capacity: usize) -> *mut u64 {
         // SAFETY: the caller's promise.
         unsafe {
-            if bits::words(capacity) == 1 {
-                &raw mut (*this).few[slot]
-            } else {
-                (&raw mut (*this).many[slot]).cast()
+            match bits::words(capacity) {
+                1 => &raw mut (*this).few[slot],
+                2..=SOME => (&raw mut (*(*this).words).some[slot]).cast(),
+                _ => (&raw mut (*(*this).words).many[slot]).cast(),
             }
         }
     }

@@ -12,8 +12,8 @@ use crate::heap::cache::{budget, stack};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::HeldHeap;
 use crate::heap::data::state::Out;
-use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
+use crate::heap::home::{drain, open};
 use crate::slab::batch;
 
 /// Blocks that go home at a time, about: half a millisecond's work.
@@ -127,6 +127,15 @@ pub(crate) fn flush(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     while send_home(heap, class, u32::MAX, sorter) > 0 {}
 }
 
+/// Sends home the stack of one class, with a sorter of its own.
+#[cold]
+#[inline(never)]
+pub(crate) fn stack_home(heap: &mut HeldHeap, class: usize) {
+    let mut sorter = Sorter::new(heap, true);
+    flush(heap, class, &mut sorter);
+    drain::post_all(heap, &mut sorter);
+}
+
 /// Sends home the stack and the bin of one class.
 ///
 /// # Safety
@@ -198,7 +207,7 @@ pub(crate) unsafe fn flush_private(heap: &mut HeldHeap, sorter: &mut Sorter) {
         unsafe {
             flush_bin(heap, class, sorter);
             if heap.heap().gathered.has(class) {
-                let (gathered, count) = Out::take(heap.heap(), class);
+                let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
                 open::blocks(heap, gathered, count, class, sorter);
             }
         }

@@ -304,13 +304,15 @@ unsafe fn drain(part: &mut Shared, class: usize, mut end: *mut *mut Block, count
     }
 }
 
-/// Debug walker: stacks hold as many blocks as they count, of their class; a magazine that serves as a bin counts none.
+/// Debug walker: stacks hold as many blocks as they count, of their class; bins hold no more than they have room for, and a
+/// magazine that serves as a bin counts none.
 pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
     let mut ok = true;
     // SAFETY: magazines and batches on the stacks are the heap's.
     unsafe {
         let (mut bytes, mut held) = (0, 0);
         for (class, stack) in heap.stacks.iter().enumerate() {
+            ok &= Bin::count(heap.heap(), class) <= Bin::room(heap.heap(), class);
             let (mut in_magazines, mut in_batches) = (0, 0);
             if let Some(bin) = Bin::magazine(heap.heap(), class) {
                 // The place that holds null.

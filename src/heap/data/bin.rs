@@ -8,12 +8,14 @@
 
 use crate::base::size_class::{self, CLASSES, SIZES};
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::stand_in::{NULLS, StandIn, or_nothing};
+use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
-use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 use core::{ptr, slice};
+
+#[path = "bin_places.rs"]
+mod places;
 
 /// Most blocks in a bin outside a magazine.
 const MOST_IN_BIN: usize = 256;
@@ -33,23 +35,31 @@ pub(crate) struct Bin {
 
 /// Most blocks of `class` in a bin outside a magazine: 16 KiB worth, at most 256; of larger blocks up to 8, as far as 64 KiB
 /// hold them, so that not every second free takes the slow path. No run: nobody can empty a sleeping thread's bins.
+#[inline(always)]
 pub(crate) const fn bin_limit(class: usize) -> usize {
-    if class == 0 || size_class::is_run(class) {
-        return 0;
-    }
-    let size = SIZES[class] as usize;
-    let by_bytes = (16 << 10) / size;
-    let few = (64 << 10) / size;
-    let few = if few < 8 { few } else { 8 };
-    let limit = if by_bytes > few { by_bytes } else { few };
-    if limit < 1 {
-        1
-    } else if limit > MOST_IN_BIN {
-        MOST_IN_BIN
-    } else {
-        limit
-    }
+    LIMITS[class] as usize
 }
+
+const LIMITS: [u16; CLASSES] = {
+    let mut limits = [0; CLASSES];
+    let mut class = 1;
+    while class < CLASSES && !size_class::is_run(class) {
+        let size = SIZES[class] as usize;
+        let by_bytes = (16 << 10) / size;
+        let few = (64 << 10) / size;
+        let few = if few < 8 { few } else { 8 };
+        let limit = if by_bytes > few { by_bytes } else { few };
+        limits[class] = if limit < 1 {
+            1
+        } else if limit > MOST_IN_BIN {
+            MOST_IN_BIN as u16
+        } else {
+            limit as u16
+        };
+        class += 1;
+    }
+    limits
+};
 
 /// Room of a bin of `class` outside a magazine: [`bin_limit`], at least [`ROOM_LEAST`]; 1 for a run, which passes through its bin
 /// on its way out.
@@ -128,39 +138,6 @@ impl Bin {
         }
     }
 
-    /// Whether the bin has places, its own or those of a magazine.
-    ///
-    /// # Safety
-    /// As for [`Bin::bottom`].
-    #[inline(always)]
-    pub(crate) unsafe fn has_places(heap: HeapRef, class: usize) -> bool {
-        // SAFETY: a word of a heap, which lives for ever.
-        unsafe { (*heap.ptr()).bottoms[class] != or_nothing(ptr::null_mut()) }
-    }
-
-    /// Gives the bin places of its own if it has none. Returns false if memory is refused. New places come with a limit of 0. A
-    /// thread uses few classes, so each gets its places when it first needs them, and they lie together in the order of use.
-    ///
-    /// # Safety
-    /// The bin is the calling thread's, and the caller holds the heap's lock.
-    pub(crate) unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
-        // SAFETY: the caller's promises; the places are fresh, zeroed, and as many as `room` says beside those for null.
-        unsafe {
-            if Bin::has_places(heap, class) {
-                return true;
-            }
-            if (*heap.ptr()).places[class].is_null() {
-                let Some(places) = meta::allocate_lines(NULLS + room(class)) else {
-                    return false;
-                };
-                (*heap.ptr()).places[class] = places.as_ptr().cast::<*mut Block>().add(NULLS - 1);
-            }
-            Bin::lay(heap, class, None);
-            Bin::set_limit(heap, class, 0);
-            true
-        }
-    }
-
     /// The magazine that the bin lies in, if any.
     ///
     /// # Safety
@@ -213,16 +190,6 @@ impl Bin {
             // SAFETY: as above.
             None => unsafe { Bin::own_room(heap, class) },
         }
-    }
-
-    /// Blocks that the bin has room for outside a magazine: none until it gets places.
-    ///
-    /// # Safety
-    /// As for [`Bin::bottom`].
-    unsafe fn own_room(heap: HeapRef, class: usize) -> usize {
-        // SAFETY: a word of a heap, which lives for ever.
-        let has_own = unsafe { !(*heap.ptr()).places[class].is_null() };
-        if has_own { room(class) } else { 0 }
     }
 
     /// Blocks in the bin.

@@ -124,16 +124,29 @@ impl Out {
         }
     }
 
-    /// Gives up the gathered blocks. Returns their places and number, to be read before anything else is gathered.
+    /// Gives up the newest of the gathered blocks, up to `most`. Returns their places and number, to be read before anything else is
+    /// gathered.
     ///
     /// # Safety
     /// `heap` is the calling thread's, or one whose thread is gone.
-    pub(crate) unsafe fn take(heap: HeapRef, class: usize) -> (*const *mut Block, usize) {
-        // SAFETY: the caller's promise.
+    pub(crate) unsafe fn take(
+        heap: HeapRef,
+        class: usize,
+        most: usize,
+    ) -> (*const *mut Block, usize) {
+        // SAFETY: the caller's promise; so many places were written.
         unsafe {
-            let count = Out::count(heap, class);
-            Out::clear(heap, class);
-            (Out::first(heap, class), count)
+            let out = &raw mut (*heap.ptr()).out[class];
+            let gathered = Out::count(heap, class);
+            let from = Out::first(heap, class).add(gathered.saturating_sub(most));
+            if gathered <= most {
+                Out::clear(heap, class);
+            } else {
+                Out::set_next(out, from);
+                // As in `clear`.
+                compiler_fence(Ordering::Release);
+            }
+            (from, gathered.min(most))
         }
     }
 

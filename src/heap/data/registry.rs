@@ -2,10 +2,10 @@
 
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
-use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, WATCHED};
+use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, Shared, WATCHED};
 use crate::heap::data::rest;
 use crate::os::lock::{Lock, Locked};
-use crate::os::thread;
+use crate::os::{sys, thread};
 use crate::slab::directory::Tag;
 use crate::slab::meta;
 use core::mem::offset_of;
@@ -172,6 +172,11 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
     // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
     let heap = unsafe {
         let new = heap.as_ptr();
+        // Each thread comes to what lies before the large tables. A page that is read before it is written takes two faults.
+        let used = offset_of!(Heap, shared) + offset_of!(Shared, slabs);
+        for at in (0..used).step_by(sys::page_size()).chain([used - 1]) {
+            new.cast::<u8>().add(at).write_volatile(0);
+        }
         (*new).public.id = id;
         // Its first frees are looked at one by one, on the slow path (`slow::watch`).
         (*new).front.tag = Tag::of_owner(NOBODY).0;

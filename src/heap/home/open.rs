@@ -9,7 +9,7 @@ use crate::heap::slabs::slabs;
 use crate::slab::batch::{self, Batch, Block, MAX_COUNT};
 use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::report;
-use crate::slab::slab::damaged;
+use crate::slab::report::damaged;
 
 /// The count of a batch, which must be 1 to `most`, and the batch it links to.
 ///

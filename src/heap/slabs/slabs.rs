@@ -103,6 +103,11 @@ pub(crate) unsafe fn take(
     room: usize,
 ) -> Option<Taken> {
     debug_assert!(want <= room);
+    if heap.slab_count[class] == 0 {
+        // The table of lists may be untouched. It is written soon, and reading it first takes one more page fault.
+        debug_assert!(heap.slabs[class].iter().all(|slab| slab.is_null()));
+        return None;
+    }
     // SAFETY: listed slabs belong to the heap and have room.
     unsafe {
         let mut got = Taken {

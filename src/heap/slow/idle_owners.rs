@@ -177,7 +177,7 @@ unsafe fn send_home(heap: &mut HeldHeap) -> usize {
             if heap.heap().gathered.has(class)
                 && Out::owner(heap.heap(), class).is_some_and(is_idle)
             {
-                let (gathered, count) = Out::take(heap.heap(), class);
+                let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
                 for i in 0..count {
                     let block = *gathered.add(i);
                     rows.add(DIRECTORY.tag(block as usize).owner(), block, heap);

@@ -10,7 +10,7 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open, post};
 use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
-use crate::slab::slab::damaged;
+use crate::slab::report::damaged;
 use core::ptr;
 
 /// Idle owners told apart at a time.

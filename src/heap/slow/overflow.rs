@@ -45,8 +45,7 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
         }
         if Bin::limit(heap, class) > 0 {
             keep(heap, class, block);
-        } else if DIRECTORY.tag(block as usize).owner() != heap.id && Bin::find_places(heap, class)
-        {
+        } else if DIRECTORY.tag(block as usize).owner() != heap.id && Bin::widen(heap, class) {
             // A thread that frees what others allocate gathers, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);

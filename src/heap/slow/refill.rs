@@ -37,7 +37,7 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
             Bin::count(heap, class) == 0,
             "what is in the bin would be lost"
         );
-        if !Bin::has_places(heap, class) && !find_places(heap, class) {
+        if !Bin::is_wide(heap, class) && !find_places(heap, class) {
             return Fresh::NULL;
         }
         heap.freeing.remove(class);
@@ -111,9 +111,9 @@ unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
 /// # Safety
 /// `heap` is the calling thread's, and the bin has places.
 unsafe fn from_outbox(heap: HeapRef, class: usize) -> Fresh {
-    // SAFETY: bin and outbox are the thread's own, and a bin has more places than an outbox holds blocks.
+    // SAFETY: bin and outbox are the thread's own. A bin that has few places yet leaves the rest where it is.
     unsafe {
-        let (from, count) = Out::take(heap, class);
+        let (from, count) = Out::take(heap, class, Bin::room(heap, class));
         heap.mixed.add(class);
         ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
         Bin::set_count(heap, class, count);
@@ -174,6 +174,14 @@ unsafe fn from_stock(heap: &mut HeldHeap, class: usize) -> bool {
 unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
     // SAFETY: the caller is the heap's thread.
     unsafe {
+        if heap.stacks[class].blocks == 0 {
+            return 0;
+        }
+        if !Bin::widen(heap.heap(), class) {
+            // No memory for as many places as a batch may need. The slabs give out a few blocks at a time.
+            flush::stack_home(heap, class);
+            return 0;
+        }
         let mut count = stack::take_bin(heap, class);
         if count == 0 {
             count = stack::take(heap, class, Bin::first(heap.heap(), class), room(class));
@@ -185,7 +193,8 @@ unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
     }
 }
 
-/// Gives the bin places. If memory is refused, tries again once what others keep was taken back.
+/// Gives the bin places: few at first, and all when it is filled again. If memory is refused and it has none, tries again once
+/// what others keep was taken back.
 #[inline(never)]
 unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
     // SAFETY: the heap is the calling thread's, and its lock is free.
@@ -207,7 +216,8 @@ unsafe fn from_slabs(heap: &mut HeldHeap, class: usize, want: usize) -> Option<F
     // SAFETY: the bin is the thread's own, and empty.
     unsafe {
         let to = Bin::first(heap.heap(), class);
-        let taken = slabs::take(heap, class, to, want, room(class))?;
+        let most = Bin::own_room(heap.heap(), class);
+        let taken = slabs::take(heap, class, to, want.min(most), most)?;
         Bin::set_limit(heap.heap(), class, want.min(bin_limit(class)));
         Bin::set_count(heap.heap(), class, taken.count);
         Some(give_newest(heap.heap(), class, taken.zero))

@@ -1,10 +1,15 @@
 //! How much of the allocator's own memory a thread with a few blocks touches.
 
 use crate::base::size_class::{self, CLASSES};
+use crate::heap::cache::stack;
+use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{Heap, HeapRef};
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
-use crate::os::sys;
+use crate::os::fake::{self, Call};
+use crate::os::sys::{self, Errno};
+use crate::slab::meta;
+use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
 
@@ -77,5 +82,75 @@ fn a_thread_touches_of_its_heap_what_its_classes_need() {
             // SAFETY: allocated above, and freed once.
             unsafe { hot::dealloc(block, size(i), 8) };
         }
+    });
+}
+
+#[test]
+fn a_bin_gets_all_its_places_when_it_is_filled_again() {
+    on_new_heap(|_| {
+        let heap = tls::current().expect("a heap");
+        // SAFETY: the calling thread's heap.
+        let is_wide = |class| unsafe { Bin::is_wide(heap, class) };
+        let class = size_class::small(112);
+        let mut blocks = std::vec![hot::alloc(112, 8, None)];
+        assert!(!is_wide(class));
+        while !is_wide(class) {
+            blocks.push(hot::alloc(112, 8, None));
+            assert!(blocks.len() <= room(class), "filled twice by now");
+        }
+        // A bin that holds blocks keeps them, and its limit.
+        let class = size_class::small(128);
+        let other = hot::alloc(128, 8, None);
+        // SAFETY: the calling thread's heap; the lock is held where it has to be.
+        unsafe {
+            let state = || (Bin::blocks(heap, class).to_vec(), Bin::limit(heap, class));
+            let before = state();
+            assert!(!before.0.is_empty() && !is_wide(class));
+            let held = heap.lock();
+            assert!(Bin::widen(heap, class));
+            drop(held);
+            assert_eq!(state(), before);
+            assert_eq!(Bin::room(heap, class), room(class));
+            hot::dealloc(other, 128, 8);
+            blocks
+                .into_iter()
+                .for_each(|block| hot::dealloc(block, 112, 8));
+        }
+    });
+}
+
+#[test]
+fn a_bin_with_few_places_serves_while_no_more_memory_comes() {
+    if !fake::alone(
+        "heap::tests::footprint_tests::a_bin_with_few_places_serves_while_no_more_memory_comes",
+    ) {
+        return;
+    }
+    on_new_heap(|_| {
+        const BLOCKS: usize = 400;
+        let heap = tls::current().expect("a heap");
+        let class = size_class::small(112);
+        let first = hot::alloc(112, 8, None);
+        fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+        while meta::allocate_lines(1).is_some() {}
+        for _ in 0..3 {
+            let blocks: Vec<_> = (0..BLOCKS).map(|_| hot::alloc(112, 8, None)).collect();
+            let others: HashSet<_> = blocks.iter().filter(|at| !at.is_null()).collect();
+            assert!(others.len() == BLOCKS && !others.contains(&first));
+            // SAFETY: the calling thread's heap and blocks.
+            unsafe {
+                assert!(!Bin::is_wide(heap, class));
+                // One batch has more blocks than there are places, as one from another thread may.
+                let (batch, others) = blocks.split_at(room(class));
+                others.iter().for_each(|&block| hot::dealloc(block, 112, 8));
+                stack::put(&mut heap.lock(), class, batch.as_ptr().cast(), batch.len());
+            }
+            let held = heap.lock();
+            assert!(held.stacks[class].blocks as usize >= room(class));
+            assert!(stack::is_valid(&held));
+        }
+        fake::clear();
+        // SAFETY: allocated above.
+        unsafe { hot::dealloc(first, 112, 8) };
     });
 }

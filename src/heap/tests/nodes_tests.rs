@@ -82,7 +82,9 @@ fn blocks_come_from_the_node_of_their_thread() {
         assert!(blocks.iter().all(|(block, _)| node_of(*block) == place));
     }
     let counts = pool::counts();
-    assert!(counts.mapped * SUPERSLAB >= 4 * 200 * 300_000 && counts.mapped == counts.in_use);
+    assert!(counts.mapped * SUPERSLAB >= 4 * 200 * 300_000);
+    // A few were mapped together with others and wait.
+    assert_eq!(counts.mapped, counts.in_use + counts.purged);
     assert!(pool::is_valid());
     // Another thread frees all, on a node of its own.
     thread::spawn(|| {

@@ -126,7 +126,7 @@ unsafe fn send_foreign(heap: &mut HeldHeap, sorter: &mut Sorter) {
     // SAFETY: no thread uses the private part.
     unsafe {
         for class in heap.heap().gathered.take() {
-            let (gathered, count) = Out::take(heap.heap(), class);
+            let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
             open::blocks(heap, gathered, count, class, sorter);
         }
         for class in heap.heap().mixed.take() {
