@@ -7,11 +7,13 @@ use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
 use crate::os::huge;
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
+use crate::os::memory;
 use crate::os::sys::{self, Errno};
 use core::ptr::NonNull;
 
-/// Bytes mapped at a time; less if that much is refused. Only what is used becomes resident.
+/// Bytes mapped at a time. Only what is used becomes resident.
 const CHUNK: usize = SUPERSLAB;
+/// The same where addresses are limited, or that much is refused.
 const SMALL_CHUNK: usize = 128 << 10;
 
 struct Arena {
@@ -65,7 +67,12 @@ fn allocate_bytes(size: usize, align: usize, from: From) -> Option<NonNull<u8>> 
             };
         }
         let least = round_up(size + align, SMALL_CHUNK)?;
-        let map = map(CHUNK.max(least)).or_else(|_| map(least)).ok()?;
+        let chunk = if memory::addresses_are_limited() {
+            SMALL_CHUNK
+        } else {
+            CHUNK
+        };
+        let map = map(chunk.max(least)).or_else(|_| map(least)).ok()?;
         arena.next = map.addr;
         arena.end = map.addr + map.len;
         arena.mapped += map.len;
