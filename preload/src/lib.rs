@@ -1,8 +1,8 @@
 //! libhakmem.so: hakmem-alloc for programs that know nothing of it.
 //!
 //! The malloc family is hakmem-alloc's own, by its feature `malloc`. This library adds C++'s operators new and delete; a
-//! `dlopen` that keeps opened libraries on the same allocator; an `unshare` and a `setns` that work although the allocator may
-//! run a thread; and the functions of `hakmem.h`. Like the family, none of it needs a constructor to have run.
+//! `dlopen` that keeps opened libraries on the same allocator; an `unshare`, a `setns` and a `fork` that work although the allocator
+//! may run a thread; and the functions of `hakmem.h`. Like the family, none of it needs a constructor to have run.
 #![no_std]
 #![deny(
     missing_docs,
@@ -23,6 +23,8 @@ mod api;
 #[cfg(not(feature = "static"))]
 mod cxx;
 mod fault;
+#[cfg(not(feature = "static"))]
+mod fork;
 mod namespaces;
 #[cfg(not(feature = "static"))]
 mod open;

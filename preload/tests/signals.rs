@@ -48,6 +48,11 @@ fn a_signal_handler_may_fork_in_the_midst_of_a_fork() {
 }
 
 #[test]
+fn a_signal_handler_may_fork_in_the_midst_of_a_fork_beside_the_maintenance_thread() {
+    forks("beside");
+}
+
+#[test]
 fn a_signal_handler_may_fork_in_the_midst_of_malloc() {
     forks("interrupted");
 }

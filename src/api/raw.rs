@@ -233,6 +233,13 @@ pub fn without_helper<R>(call: impl FnOnce() -> R) -> R {
     crate::heap::maintain::without_helper(call)
 }
 
+/// Forks by `usual`, the C library's fork, or, in a signal handler that interrupted such a call, by `bare`, a fork that runs no
+/// handlers. For libhakmem.so.
+#[doc(hidden)]
+pub fn fork(usual: impl FnOnce() -> i32, bare: impl FnOnce() -> i32) -> i32 {
+    crate::heap::fork(usual, bare)
+}
+
 /// Calls `read` with a snapshot and room for its text, for a C interface. Works on threads with little stack too.
 #[doc(hidden)]
 pub fn with_stats(quick: bool, read: &mut dyn FnMut(&Stats, &mut [u8])) {

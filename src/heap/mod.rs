@@ -40,4 +40,5 @@ mod upkeep;
 
 pub(crate) use entry::{free_slow, hot, realloc, survey};
 pub(crate) use thread::attach::ensure_ready;
+pub(crate) use thread::fork::fork;
 pub(crate) use upkeep::maintain;

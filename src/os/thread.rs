@@ -113,12 +113,17 @@ pub(crate) fn is_gone(tid: u32) -> bool {
     })
 }
 
-/// How many threads the process has; `None` if that is unknown. Leaves `errno` alone.
-pub(crate) fn count() -> Option<u64> {
+/// Whether the C library takes the process for one of a single thread, and so takes fewer locks. False where it does not say.
+pub(crate) fn single_to_libc() -> bool {
     let flag = weak_address!("__libc_single_threaded") as *const u8;
     // SAFETY: glibc's variable, a `char`, if it exists. Another thread writes it only if there is one, and a read of one byte
     // cannot tear.
-    if !flag.is_null() && unsafe { flag.read_volatile() } != 0 {
+    !flag.is_null() && unsafe { flag.read_volatile() } != 0
+}
+
+/// How many threads the process has; `None` if that is unknown. Leaves `errno` alone.
+pub(crate) fn count() -> Option<u64> {
+    if single_to_libc() {
         return Some(1);
     }
     // glibc does not set its flag again in the child of a fork, and musl has none. A directory has a link for each directory in

@@ -1,19 +1,24 @@
-/* fork in bad moments; every case ends at once or is ended by its alarm. Arguments: stdio, handlers, nested, interrupted,
-   maintained. Behaviours imitated:
+/* fork in bad moments; every case ends at once or is ended by its alarm. Arguments: stdio, handlers, nested, beside,
+   interrupted, maintained. Behaviours imitated:
    - stdio: one thread forks, one flushes all streams, others read lines (glibc bug 19431);
    - handlers: one thread forks, others register handlers of fork, for which the C library allocates under its own lock;
    - nested: a signal whose handler forks arrives while the same thread is inside fork;
+   - beside: the same once so much was freed that the allocator has a thread of its own;
    - interrupted: a signal whose handler forks arrives while the only thread is inside malloc or free; the child goes on
      from there, too;
    - maintained: the same in a process that frees and takes so much that the allocator has a thread of its own. */
 #include "check.h"
+#include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static volatile int stop;
@@ -111,8 +116,9 @@ static void on_signal(int signal) {
 }
 
 static void nested(void) {
-    char *much = malloc(32 << 20);
+    char *much = aligned_alloc(4096, 32 << 20);
     CHECK(much);
+    CHECK(madvise(much, 32 << 20, MADV_NOHUGEPAGE) == 0 || errno == EINVAL) /* no such pages here */;
     memset(much, 1, 32 << 20); /* fork takes a while */
     signal(SIGUSR1, on_signal);
     for (int i = 0; i < 30; i++) {
@@ -124,7 +130,46 @@ static void nested(void) {
         while (waitpid(child, 0, 0) < 0)
             ;
     }
+    /* And at moments of all kinds. */
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    for (int i = 0; i < 300; i++) {
+        struct itimerspec once = {.it_value = {0, 10000 + i * 3000}};
+        CHECK(timer_settime(timer, 0, &once, 0) == 0);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        while (waitpid(child, 0, 0) < 0)
+            ;
+    }
+    timer_delete(timer);
     free(much);
+}
+
+static int threads(void) {
+    int count = -2;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks);
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+/* Under the library, which LD_PRELOAD names, its thread has to be there. */
+static void beside(void) {
+    do {
+        for (int i = 0; i < 3; i++)
+            free(memset(malloc(50 << 20), 1, 50 << 20));
+        char *many[1000];
+        for (int i = 0; i < 1000; i++)
+            many[i] = memset(malloc(60000), 1, 60000);
+        for (int i = 0; i < 1000; i++)
+            free(many[i]);
+    } while (getenv("LD_PRELOAD") && threads() < 2);
+    nested();
+    CHECK(!getenv("LD_PRELOAD") || threads() == 2);
 }
 
 static pid_t first;
@@ -192,6 +237,7 @@ int main(int count, char **arguments) {
     case 's': stdio(); break;
     case 'h': run(registers, 3, registers); break;
     case 'n': nested(); break;
+    case 'b': beside(); break;
     case 'i': interrupted(); break;
     case 'm': maintained(); break;
     }

@@ -11,7 +11,7 @@
 //! of at most one such object, or one rack of magazines, for each thread.
 //!
 //! In a process of one thread there is nobody to wait for. There a signal handler may fork whatever it interrupted, an allocation
-//! or another fork, and parent and child both go on from there. The maintenance thread rests meanwhile. A lock that the handler
+//! or another fork ([`fork`]), and parent and child both go on from there. The maintenance thread rests meanwhile. A lock that the handler
 //! interrupted a hold of stays held in both.
 //!
 //! glibc takes a lock of its own after the last handler: that of the list of open streams. A thread that holds it may wait for a
@@ -32,6 +32,7 @@ use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
 use crate::{checked, guarded, knobs, large, pool};
+use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that may register at once.
@@ -66,6 +67,33 @@ pub(crate) fn register() {
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     REGISTERED.store(true, Ordering::Release);
     mine.store(0, Ordering::Relaxed);
+}
+
+/// The thread in whose [`fork`] the C library's is under way, as `thread::me`, or 0. Of several, one. Only that thread finds its own
+/// value here: Relaxed.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Forks by `usual`, the C library's fork. A signal handler that forks in the midst of another fork of the only thread does it by
+/// `bare`, which runs no handlers and takes no locks: where it knows of the maintenance thread, glibc holds a lock all through a
+/// fork, and would wait for itself. So in the nested fork the handlers of other libraries do not run.
+pub(crate) fn fork(usual: impl FnOnce() -> c_int, bare: impl FnOnce() -> c_int) -> c_int {
+    let me = thread::me();
+    if FORKING.load(Ordering::Relaxed) == me && !thread::single_to_libc() && !FREEZE.is_forker() {
+        if HELPER.leaves_alone() {
+            let pid = bare();
+            // SAFETY: what the C library would call here.
+            unsafe { if pid == 0 { child() } else { parent() } };
+            return pid;
+        }
+        HELPER.resume();
+    }
+    let mine = FORKING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed);
+    let pid = usual();
+    // In the child another thread's fork is over, too.
+    if mine.is_ok() || pid == 0 && FORKING.load(Ordering::Relaxed) != me {
+        FORKING.store(0, Ordering::Relaxed);
+    }
+    pid
 }
 
 /// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held at a time), and
