@@ -18,6 +18,18 @@ global_asm!(
     ".globl hakmem_delete_aligned",
     ".hidden hakmem_delete_aligned",
     ".set hakmem_delete_aligned, _ZdlPvSt11align_val_t",
+    ".globl hakmem_new_nothrow",
+    ".hidden hakmem_new_nothrow",
+    ".set hakmem_new_nothrow, _ZnwmRKSt9nothrow_t",
+    ".globl hakmem_new_array_nothrow",
+    ".hidden hakmem_new_array_nothrow",
+    ".set hakmem_new_array_nothrow, _ZnamRKSt9nothrow_t",
+    ".globl hakmem_new_aligned_nothrow",
+    ".hidden hakmem_new_aligned_nothrow",
+    ".set hakmem_new_aligned_nothrow, _ZnwmSt11align_val_tRKSt9nothrow_t",
+    ".globl hakmem_new_array_aligned_nothrow",
+    ".hidden hakmem_new_array_aligned_nothrow",
+    ".set hakmem_new_array_aligned_nothrow, _ZnamSt11align_val_tRKSt9nothrow_t",
 );
 
 extern "C" fn plain(block: *mut u8, size: usize) {
@@ -64,11 +76,24 @@ extern "C" fn way(number: usize) -> *mut c_void {
     let (array_aligned, is_array_aligned) =
         found!("_ZdaPvSt11align_val_t", "hakmem_delete_array_aligned");
     // What is deleted may come from somebody else's new, which asks for other sizes.
-    let is_new = found!("_Znwm", "hakmem_new").1;
-    let is_new_array = is_new && found!("_Znam", "hakmem_new_array").1;
-    let is_new_aligned = found!("_ZnwmSt11align_val_t", "hakmem_new_aligned").1;
-    let is_new_array_aligned =
-        is_new_aligned && found!("_ZnamSt11align_val_t", "hakmem_new_array_aligned").1;
+    let is_new =
+        found!("_Znwm", "hakmem_new").1 && found!("_ZnwmRKSt9nothrow_t", "hakmem_new_nothrow").1;
+    let is_new_array = is_new
+        && found!("_Znam", "hakmem_new_array").1
+        && found!("_ZnamRKSt9nothrow_t", "hakmem_new_array_nothrow").1;
+    let is_new_aligned = found!("_ZnwmSt11align_val_t", "hakmem_new_aligned").1
+        && found!(
+            "_ZnwmSt11align_val_tRKSt9nothrow_t",
+            "hakmem_new_aligned_nothrow"
+        )
+        .1;
+    let is_new_array_aligned = is_new_aligned
+        && found!("_ZnamSt11align_val_t", "hakmem_new_array_aligned").1
+        && found!(
+            "_ZnamSt11align_val_tRKSt9nothrow_t",
+            "hakmem_new_array_aligned_nothrow"
+        )
+        .1;
     let (plain, aligned) = (plain as *mut c_void, aligned as *mut c_void);
     let (checking, other, is_ours) = match number {
         0 => (plain, delete, is_delete && is_new),

@@ -42,6 +42,20 @@ fn replaced_operators_are_called_by_the_others() {
 }
 
 #[test]
+fn sizes_are_not_compared_where_a_form_of_new_was_replaced() {
+    for form in 1..=4 {
+        let form = format!("-DFORM={form}");
+        let program = compile("padded.cpp", &["-std=c++17", &form]);
+        for malloc_of in [GLIBC, OURS] {
+            let mut command = command(&program, malloc_of);
+            command.env("HAKMEM_CHECK_ONE_IN", "1");
+            let ended = run(&mut command, Duration::from_secs(30));
+            assert_eq!(ended.output(), "padded\n", "{form} on {malloc_of}");
+        }
+    }
+}
+
+#[test]
 fn the_loaders_blocks_are_forgotten_and_other_foreign_ones_end_the_process() {
     let program = compile(
         "foreign.c",

@@ -19,7 +19,7 @@ pub(super) fn rule(pc: usize) -> Option<Rule> {
 }
 
 /// Rules that were asked for before, by the address, the newest of each row first. An object that is loaded where another one was
-/// may be given that one's rules, which leads to wrong addresses and no fault.
+/// may be given that one's rules, which leads to wrong addresses; whoever reads there asks first.
 struct Rules([[[AtomicU64; 2]; Rules::WAYS]; Rules::ROWS]);
 
 static RULES: Rules =

@@ -2,16 +2,16 @@
 //!
 //! Nothing here allocates, waits for a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
 //! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
-//! included. Code without a table is taken to keep frame pointers. Except on the OS page in use, a word of the stack is read
-//! only once the kernel has said that its page can be read, as the program may have put anything into its registers, or where a
-//! walk that was made before found it and all words before it are the same ([`walked`]).
+//! included. Code without a table is taken to keep frame pointers. Except on the OS page in use and above it on the first thread's
+//! stack, a word is read only once the kernel has said that its page can be read, as the program may have put anything into its
+//! registers.
 
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
 use super::rules::rule;
 use super::sys::{self, page_size};
 use super::walked::{self, Reads};
-use super::{object, readable};
+use super::{object, readable, thread};
 
 /// Why a stack ends where it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +46,8 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 #[inline(never)]
 pub(crate) fn capture_again<const N: usize>(enter: impl FnOnce(&[usize; N]) -> u32) -> u32 {
     let at = registers_here();
-    let mut known = Known::page(at.sp);
-    if let Some(number) = walked::find(at, |at| known.holds(at)) {
+    let mut known = Known::stack(at.sp);
+    if let Some(number) = walked::find(at, known.from..known.to, |at| known.holds(at)) {
         return number;
     }
     let _errno = sys::ErrnoGuard::new();
@@ -143,7 +143,7 @@ impl<'a> Frame<'a> {
     fn here() -> Frame<'a> {
         let at = registers_here();
         Frame {
-            known: Known::page(at.sp),
+            known: Known::stack(at.sp),
             ..Frame::at(at)
         }
     }
@@ -224,7 +224,6 @@ impl<'a> Frame<'a> {
         // Whether it goes on depends on the word.
         self.tell(|reads| reads.use_frame_pointer(fp));
         self.certain = false;
-        self.tell(|reads| reads.certain = false);
         self.leave_to(pc, self.fp + 16, fp);
         self.exact = false;
         Some(())
@@ -304,7 +303,25 @@ struct Known {
     to: usize,
 }
 
+/// Bytes of the first thread's stack that are told from other memory by the address. The kernel leaves at least 128 MiB below the
+/// stack's top free of other mappings.
+const FIRST_STACK: usize = 64 << 20;
+
 impl Known {
+    /// What is in use of the stack of the running code whose stack pointer is `sp`: on the first thread's all above it, as that
+    /// stack is one mapping and stays; else the OS page.
+    #[inline]
+    fn stack(sp: usize) -> Known {
+        let page = Known::page(sp);
+        match thread::first_stack_end() {
+            end if (1..FIRST_STACK).contains(&end.wrapping_sub(sp)) => Known {
+                to: Known::page(end).to,
+                ..page
+            },
+            _ => page,
+        }
+    }
+
     /// The OS page of an address that is in use.
     fn page(at: usize) -> Known {
         let from = at & !(page_size() - 1);
@@ -330,6 +347,7 @@ impl Known {
     #[cold]
     #[inline(never)]
     fn ask(&mut self, at: usize) -> Option<()> {
+        let _errno = sys::ErrnoGuard::new();
         if !readable::is(at) {
             return None;
         }

@@ -121,6 +121,17 @@ pub(crate) fn single_to_libc() -> bool {
     !flag.is_null() && unsafe { flag.read_volatile() } != 0
 }
 
+/// An address in the last words of the first thread's stack, which the loader noted before it began the program. 0 where it does not
+/// say.
+#[inline]
+pub(crate) fn first_stack_end() -> usize {
+    match weak_address!("__libc_stack_end") as *const usize {
+        none if none.is_null() => 0,
+        // SAFETY: glibc's variable, a pointer, which does not change.
+        end => unsafe { end.read() },
+    }
+}
+
 /// How many threads the process has; `None` if that is unknown. Leaves `errno` alone.
 pub(crate) fn count() -> Option<u64> {
     if single_to_libc() {

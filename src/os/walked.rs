@@ -2,11 +2,13 @@
 //! depends on the words of the stack that it reads: one whose words are all still there is not made again. A word is compared in
 //! a few instructions, where a step takes some seventy.
 //!
-//! An object that is loaded where another one was may be given that one's walks, as it may be given its rules.
+//! An object that is loaded where another one was may be given that one's walks, as it may be given its rules. So may a stack that
+//! lies where another one did, and ends earlier: what was read then may be gone now.
 
 use super::context::Registers;
 use super::sys;
 use crate::base::units::row;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicUsize, fence};
@@ -27,9 +29,6 @@ pub(super) struct Reads {
     /// The frame pointer at the start, if it matters.
     first: Option<usize>,
     fp: FramePointer,
-    /// Whether tables led to each of the words. If the words before it are there, so is the next: a call that is under way has a
-    /// return address.
-    pub(super) certain: bool,
 }
 
 /// Where the frame pointer of a step comes from. Most code keeps anything in that register, which matters if a step goes by it.
@@ -47,7 +46,6 @@ impl Reads {
             count: 0,
             first: None,
             fp: FramePointer::Start,
-            certain: true,
         }
     }
 
@@ -83,14 +81,17 @@ struct Kept {
     /// The stack pointer at the start. 0 if there is nothing here, or not all of it yet: a signal handler or a fork may come
     /// while it is written.
     sp: AtomicUsize,
+    /// The other registers at the start.
+    pc: usize,
     link: usize,
     /// Whether the frame pointer at the start matters, and what it is.
     needs_fp: bool,
     fp: usize,
     words: [[usize; 2]; WORDS],
     count: usize,
-    /// As of [`Reads`].
-    certain: bool,
+    /// The least of their addresses, and the greatest.
+    lowest: usize,
+    highest: usize,
     number: u32,
 }
 
@@ -125,49 +126,37 @@ impl Table {
     }
 }
 
-/// The number of a walk from `start`, if it was made before. `may_read` says whether a word can be read to which tables alone did
-/// not lead. Nobody waits for another thread's.
-pub(super) fn find(start: Registers, mut may_read: impl FnMut(usize) -> bool) -> Option<u32> {
+/// The number of a walk from `start`, if it was made before. All of `known` can be read, and `may_read` says whether a word
+/// elsewhere can. Nobody waits for another thread's.
+pub(super) fn find(
+    start: Registers,
+    known: Range<usize>,
+    mut may_read: impl FnMut(usize) -> bool,
+) -> Option<u32> {
     let mut table = WALKS.try_lock()?;
     let walks = table.get()?;
     let mut ways = walks.rows[row(start.sp, ROWS)].iter();
     let kept = ways.find(|kept| {
         // Acquire pairs with the Release in `keep`.
-        (kept.sp.load(Acquire), kept.link) == (start.sp, start.link)
+        (kept.sp.load(Acquire), kept.pc, kept.link) == (start.sp, start.pc, start.link)
             && (!kept.needs_fp || kept.fp == start.fp)
-            && match kept.certain {
-                // SAFETY: as in `is`; the words before each are as they were when the walk was kept.
-                true => kept.words().iter().all(|word| unsafe { is(word) }),
-                false => kept.is_there(&mut may_read),
-            }
+            && kept.is_there(&known, &mut may_read)
     })?;
     Some(kept.number)
 }
 
 impl Kept {
-    fn words(&self) -> &[[usize; 2]] {
-        &self.words[..self.count]
+    /// Whether all words are as they were.
+    #[inline(always)]
+    fn is_there(&self, known: &Range<usize>, may_read: &mut impl FnMut(usize) -> bool) -> bool {
+        let mut words = self.words[..self.count].iter();
+        // SAFETY: the word can be read, as the caller says. It is a multiple of 8, as it was read before.
+        let is = |&[at, word]: &[usize; 2]| unsafe { read(at) } == word;
+        if known.start <= self.lowest && self.highest < known.end {
+            return words.all(is);
+        }
+        words.all(|word| may_read(word[0]) && is(word))
     }
-
-    /// Whether all words are as they were, of a walk that tables alone did not lead.
-    #[cold]
-    #[inline(never)]
-    fn is_there(&self, may_read: &mut impl FnMut(usize) -> bool) -> bool {
-        let _errno = sys::ErrnoGuard::new();
-        // SAFETY: the caller says that it can be read.
-        let is = |word: &[usize; 2]| may_read(word[0]) && unsafe { is(word) };
-        self.words().iter().all(is)
-    }
-}
-
-/// Whether a word of the stack is as it was.
-///
-/// # Safety
-/// It can be read: it could when the walk was kept, and tables led to it by what came before, or the kernel says so.
-#[inline(always)]
-unsafe fn is(&[at, value]: &[usize; 2]) -> bool {
-    // SAFETY: the caller's promise; it is a multiple of 8, as it was read before.
-    unsafe { read(at) == value }
 }
 
 /// A word of the stack.
@@ -197,10 +186,13 @@ pub(super) fn keep(start: Registers, reads: &Reads, number: u32) {
     kept.sp.store(0, Relaxed);
     // Whoever sees what follows sees that the entry is empty.
     fence(Release);
-    kept.link = start.link;
+    (kept.pc, kept.link) = (start.pc, start.link);
     (kept.needs_fp, kept.fp) = (reads.first.is_some(), reads.first.unwrap_or(0));
     (kept.words, kept.count) = (reads.words, reads.count);
-    (kept.certain, kept.number) = (reads.certain, number);
+    let places = || reads.words[..reads.count].iter().map(|word| word[0]);
+    kept.lowest = places().min().unwrap_or(0);
+    kept.highest = places().max().unwrap_or(0);
+    kept.number = number;
     kept.sp.store(start.sp, Release);
 }
 
@@ -212,4 +204,35 @@ pub(crate) unsafe fn after_fork() {
     // SAFETY: an entry that is half written is empty. A signal handler's thread that goes on with one afterwards frees a lock that
     // is free.
     unsafe { WALKS.force_unlock() };
+}
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod tests {
+    use super::*;
+    use crate::os::{mapping, readable};
+
+    /// As where a stack ended further up that lay in the same place.
+    #[test]
+    fn what_is_gone_is_not_read() {
+        let map = mapping::map_aligned(sys::page_size(), sys::page_size(), None).expect("maps");
+        let mut reads = Reads::new();
+        // SAFETY: the test's own memory.
+        unsafe { ptr::with_exposed_provenance_mut::<usize>(map.addr).write(11) };
+        reads.note(map.addr, 11);
+        let start = Registers {
+            pc: 1,
+            sp: map.addr - 8,
+            fp: 3,
+            link: 0,
+        };
+        let known = || map.addr..map.addr + 8;
+        keep(start, &reads, 5);
+        assert_eq!(find(start, 0..0, readable::is), Some(5));
+        assert_eq!(find(start, known(), |_| false), Some(5));
+        let from_elsewhere = Registers { pc: 2, ..start };
+        assert_eq!(find(from_elsewhere, known(), |_| true), None);
+        // SAFETY: as above.
+        unsafe { sys::munmap(map.addr, map.len).expect("unmapped") };
+        assert_eq!(find(start, 0..0, readable::is), None);
+    }
 }
