@@ -15,11 +15,18 @@ use crate::os::sys::ErrnoGuard;
 use crate::pool::{self, Usage, Want};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+/// The program's call. `held` says that the caller holds the store's lock. One closure serves both, so that the walk through the
+/// stack is compiled once.
+#[inline(always)]
+fn here(thread: u32, held: bool) -> Call {
+    Call::here(thread, || (!held).then(|| STORE.lock()))
+}
+
 /// A block for `size` bytes at `align`, where every block is checked. `None` if memory is refused, and for what no size class
 /// serves.
 pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let call = Call::here(thread, || STORE.lock());
+    let call = here(thread, false);
     let mut refusals = 0;
     loop {
         let need = if refusals < 2 {
@@ -73,8 +80,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
     }
-    // The lock is held already.
-    let call = Call::here(thread, || ());
+    let call = here(thread, true);
     let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
@@ -109,7 +115,7 @@ fn open(kind: Kind, most: usize) -> bool {
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
     // A place for the call may have to be mapped.
     let _errno = ErrnoGuard::new();
-    let call = Call::here(thread, || STORE.lock());
+    let call = here(thread, false);
     let outcome = STORE.lock().give(ptr as usize, named, &call);
     let left = outcome.unwrap_or_else(|finding| report::end(finding));
     if left.trim {
@@ -136,7 +142,7 @@ pub(crate) fn resize(
     thread: u32,
 ) -> bool {
     let _errno = ErrnoGuard::new();
-    let call = Call::here(thread, || STORE.lock());
+    let call = here(thread, false);
     let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
     let resized = STORE.lock().resize(ptr as usize, [old, new], stays, &call);
     resized.unwrap_or_else(|finding| report::end(finding))
