@@ -4,22 +4,29 @@ use super::geometry::Kind;
 use super::mode;
 use super::report;
 use super::site::Call;
-use super::store::{Left, Need, STORE, Taken, has_room};
+use super::store::{Need, STORE, Taken, has_room};
 use super::table;
 use crate::base::tuning::checked as tuning;
 use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
 use crate::os::numa;
-use crate::os::sys::{self, ErrnoGuard};
+use crate::os::sys::ErrnoGuard;
 use crate::pool::{self, Usage, Want};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// The program's call. `held` says that the caller holds the store's lock. One closure serves both, so that the walk through the
+/// stack is compiled once.
+#[inline(always)]
+fn here(thread: u32, held: bool) -> Call {
+    Call::here(thread, || (!held).then(|| STORE.lock()))
+}
 
 /// A block for `size` bytes at `align`, where every block is checked. `None` if memory is refused, and for what no size class
 /// serves.
 pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let call = Call::here(thread, || STORE.lock());
+    let call = here(thread, false);
     let mut refusals = 0;
     loop {
         let need = if refusals < 2 {
@@ -68,12 +75,12 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
             return None;
         }
     }
-    let call = Call::here(thread, || STORE.lock());
     // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
     }
+    let call = here(thread, true);
     let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
@@ -106,16 +113,12 @@ fn open(kind: Kind, most: usize) -> bool {
 /// Frees what is at `ptr`, whose tag says that it is checked. `named` is the size that the program gave, if it gave one. Returns
 /// whether memory went back to the pool. Leaves `errno` alone.
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
-    let call = Call::here(thread, || STORE.lock());
     // A place for the call may have to be mapped.
-    let outcome = sys::preserve_errno(|| STORE.lock().give(ptr as usize, named, &call));
+    let _errno = ErrnoGuard::new();
+    let call = here(thread, false);
+    let outcome = STORE.lock().give(ptr as usize, named, &call);
     let left = outcome.unwrap_or_else(|finding| report::end(finding));
-    finish(left)
-}
-
-fn finish(left: Left) -> bool {
     if left.trim {
-        let _errno = ErrnoGuard::new();
         pool::trim();
     }
     left.went
@@ -138,11 +141,10 @@ pub(crate) fn resize(
     anyway: bool,
     thread: u32,
 ) -> bool {
-    let call = Call::here(thread, || STORE.lock());
-    let resized = sys::preserve_errno(|| {
-        let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
-        STORE.lock().resize(ptr as usize, [old, new], stays, &call)
-    });
+    let _errno = ErrnoGuard::new();
+    let call = here(thread, false);
+    let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
+    let resized = STORE.lock().resize(ptr as usize, [old, new], stays, &call);
     resized.unwrap_or_else(|finding| report::end(finding))
 }
 

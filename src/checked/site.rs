@@ -19,7 +19,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// The one that leads here, by the thread of that number. `lock` takes the store's lock, which is not held.
+    /// The one that leads here, by the thread of that number. `lock` takes the store's lock, unless the caller holds it.
     pub(super) fn here<L>(thread: u32, lock: impl FnOnce() -> L) -> Call {
         let enter = |frames: &[usize; DEPTH]| {
             let _held = lock();

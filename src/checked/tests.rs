@@ -8,12 +8,14 @@ use super::store::{Need, STORE, Store};
 use super::walk::each_class;
 use super::{calls, table};
 use crate::base::size_class::RUN_MAX;
+use crate::base::tuning::checked::TURNS;
 use crate::os::lock::LockedGuard;
 use crate::os::sys;
 use crate::slab::directory::DIRECTORY;
 use std::format;
 use std::string::String;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 use std::vec::Vec;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -314,6 +316,24 @@ fn a_block_shrinks_in_any_kind_where_there_is_no_other() {
     assert_eq!(calls::size_of(block, "usable size"), 2200);
     freed(block);
     assert!(store().is_valid());
+}
+
+/// Slow paths go on without a sample while another thread holds the lock.
+#[test]
+fn a_sample_does_not_wait_for_the_lock() {
+    let _alone = alone();
+    let block = alloc(88, 16);
+    let sample =
+        || (0..=TURNS).find_map(|_| calls::sample(88, 16, 7).map(|taken| taken.ptr as usize));
+    let (told, tells) = std::sync::mpsc::channel();
+    let held = store();
+    std::thread::spawn(move || told.send(sample()));
+    let answer = tells.recv_timeout(Duration::from_secs(60));
+    drop(held);
+    assert_eq!(answer, Ok(None), "an error if it waits");
+    let other = sample().expect("the lock is free");
+    freed(other as *mut u8);
+    freed(block);
 }
 
 /// The walker is not blind.

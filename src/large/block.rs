@@ -13,8 +13,9 @@ use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
 use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
+use crate::os::huge::{Thp, system_thp};
 use crate::os::mapping::{self, Mapping, Place};
-use crate::os::{clock, sys};
+use crate::os::{clock, memory, sys};
 use crate::pool;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::known::Call;
@@ -56,16 +57,18 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         return None;
     };
     let addr = run.map.addr + offset;
-    // SAFETY: the block is this call's, and the length leaves room.
-    let end = unsafe {
-        match checked {
-            true => guard::paint(run.map, addr, size),
-            false => {
-                guard::mark(run.map, addr);
-                addr + size
-            }
+    // A word on a huge page that nobody touched would make all of that resident.
+    let marked = !checked && offset > 0 && !(zero && on_huge_page(huge));
+    let mut end = addr + size;
+    // SAFETY: the block is this call's, the length leaves room, and a word has room in front of a block that does not begin its
+    // mapping.
+    unsafe {
+        if checked {
+            end = guard::paint(run.map, addr, size);
+        } else if marked {
+            guard::mark(addr);
         }
-    };
+    }
     let held = held(run.map, end, huge, !zero);
     // SAFETY: no other thread knows of the descriptor until the tag is set.
     unsafe {
@@ -74,6 +77,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
             start: 0,
             size: AtomicUsize::new(size),
             checked,
+            marked,
             calls: (*descriptor).calls,
             huge,
             servable,
@@ -116,6 +120,11 @@ struct Obtained {
     huge: bool,
     /// Whether it is known to be zero.
     zero: bool,
+}
+
+/// Whether untouched memory may get a huge page where it is touched first: it asks for them (`huge`), or need not ask.
+fn on_huge_page(huge: bool) -> bool {
+    huge || system_thp() == Thp::Always
 }
 
 /// Whether the cache may serve such a block. For a zeroed request a cached mapping has to be cleared. That is faster than page
@@ -236,7 +245,7 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
 }
 
 /// Takes the access to the memory of a freed block away, which goes back, and the descriptor with it. Returns false if it is to be
-/// kept like any other.
+/// kept like any other: addresses are limited, or the kernel refuses.
 ///
 /// # Safety
 /// The caller is the descriptor's only user.
@@ -246,7 +255,7 @@ unsafe fn close(descriptor: *mut Descriptor, huge: bool) -> bool {
     // SAFETY: the caller's promise; nobody uses the freed block, which is checked and so has calls.
     unsafe {
         let map = (*descriptor).run.map;
-        if !cache::is_purged(map) {
+        if memory::addresses_are_limited() || !cache::is_purged(map) {
             return false;
         }
         (*(*descriptor).calls).freed = Call::now();

@@ -5,7 +5,6 @@ use super::descriptor::{Descriptor, drop_descriptor};
 use crate::base::tuning::large::CLOSED;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping;
-use crate::os::memory;
 use crate::slab::known::{Known, State};
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -75,14 +74,11 @@ impl Closed {
 }
 
 /// Takes the access to a freed block's memory away, which has gone back to the kernel, and keeps the descriptor. Returns false if
-/// addresses are limited, or if the kernel refuses, perhaps after part of it.
+/// the kernel refuses, perhaps after part of it.
 ///
 /// # Safety
 /// The caller is the only user of the descriptor, and no pointer into the memory is left that may be used.
 pub(super) unsafe fn close(descriptor: *mut Descriptor) -> bool {
-    if memory::addresses_are_limited() {
-        return false;
-    }
     // SAFETY: the caller's promise.
     let map = unsafe { (*descriptor).run.map };
     let mut closed = BLOCKS.lock();

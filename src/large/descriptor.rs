@@ -19,6 +19,8 @@ pub(super) struct Descriptor {
     /// Bytes that the program asked for.
     pub(super) size: AtomicUsize,
     pub(super) checked: bool,
+    /// Whether the word in front of it is its mark. It is not a checked block's, which has more in front.
+    pub(super) marked: bool,
     /// Who allocated and freed it. Null if no block was checked that had this descriptor.
     pub(super) calls: *mut Calls,
     /// Whether huge pages were requested.

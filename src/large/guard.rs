@@ -1,5 +1,5 @@
-//! What is checked of large blocks: in each call, the size that the program names and the word in front of the block; if every
-//! block is checked, more bytes in front of it and those behind it too. A call that names no large block in use ends the process,
+//! What is checked of large blocks: in each call, the size that the program names and the word in front of the block, if it was
+//! written; if every block is checked, more bytes in front of it and those behind it too. A call that names no large block in use ends the process,
 //! with what is known of the address.
 
 use super::closed;
@@ -21,30 +21,27 @@ const WORD: usize = size_of::<u64>();
 /// What the word in front of a block holds.
 const MARK: u64 = u64::from_ne_bytes([CANARY; WORD]);
 
-/// The word in front of a block. `None` if its mapping begins with the block.
+/// The word in front of a block.
 #[inline(always)]
-fn word_before(map: Mapping, start: usize) -> Option<*mut u64> {
-    (start != map.addr).then_some((start - WORD) as *mut u64)
+fn word_before(start: usize) -> *mut u64 {
+    (start - WORD) as *mut u64
 }
 
 /// Writes the word in front of a block.
 ///
 /// # Safety
-/// The block is the caller's, in that mapping.
+/// The block is the caller's, and its mapping does not begin with it.
 #[inline(always)]
-pub(super) unsafe fn mark(map: Mapping, start: usize) {
-    if let Some(word) = word_before(map, start) {
-        // SAFETY: a block's start is a multiple of 16, and what lies before it in the mapping is not the program's.
-        unsafe { word.write(MARK) };
-    }
+pub(super) unsafe fn mark(start: usize) {
+    // SAFETY: a block's start is a multiple of 16, and what lies before it in the mapping is not the program's.
+    unsafe { word_before(start).write(MARK) };
 }
 
-/// The bytes beside a block that hold [`CANARY`], in front and behind: each by address and length.
-fn beside(map: Mapping, start: usize, size: usize, checked: bool) -> [(usize, usize); 2] {
-    let (front, behind) = if checked { (FRONT, BEHIND) } else { (WORD, 0) };
-    let front = front.min(start - map.addr);
+/// The bytes beside a checked block that hold [`CANARY`], in front and behind: each by address and length.
+fn beside(map: Mapping, start: usize, size: usize) -> [(usize, usize); 2] {
+    let front = FRONT.min(start - map.addr);
     let end = start + size;
-    [(start - front, front), (end, behind.min(map.end() - end))]
+    [(start - front, front), (end, BEHIND.min(map.end() - end))]
 }
 
 /// Writes to the bytes beside a checked block. Returns where they end.
@@ -54,7 +51,7 @@ fn beside(map: Mapping, start: usize, size: usize, checked: bool) -> [(usize, us
 #[cold]
 #[inline(never)]
 pub(super) unsafe fn paint(map: Mapping, start: usize, size: usize) -> usize {
-    let beside = beside(map, start, size, true);
+    let beside = beside(map, start, size);
     for (addr, len) in beside {
         // SAFETY: parts of the block's mapping that are not the program's.
         unsafe { (addr as *mut u8).write_bytes(CANARY, len) };
@@ -86,10 +83,9 @@ impl Descriptor {
     pub(super) unsafe fn check(&self, asked: &str, named: Option<usize>) {
         let size = self.size.load(Relaxed);
         // SAFETY: the word is the block's mapping's.
-        let marked =
-            word_before(self.run.map, self.start).is_none_or(|word| unsafe { word.read() } == MARK);
+        let intact = !self.marked || unsafe { word_before(self.start).read() } == MARK;
         let right = named.is_none_or(|named| (size..=self.usable()).contains(&named));
-        if !marked || !right || self.checked {
+        if !intact || !right || self.checked {
             // SAFETY: the caller's promise.
             unsafe { self.check_all(asked, named) };
         }
@@ -103,7 +99,13 @@ impl Descriptor {
     #[inline(never)]
     unsafe fn check_all(&self, asked: &str, named: Option<usize>) {
         let size = self.size.load(Relaxed);
-        let beside = beside(self.run.map, self.start, size, self.checked);
+        let beside = match self.checked {
+            true => beside(self.run.map, self.start, size),
+            false => {
+                let front = if self.marked { WORD } else { 0 };
+                [(self.start - front, front), (self.start, 0)]
+            }
+        };
         let wrong = named
             .filter(|named| !(size..=self.usable()).contains(named))
             .map(Wrong::Size)

@@ -5,7 +5,7 @@
 //! requested, a block starts a few cache lines into its mapping, so that many blocks do not share a cache set. A free claims
 //! the tag by a compare-exchange to 0, which catches a second free (rule 9 of `docs/design.md`).
 //!
-//! The word in front of a block holds a canary ([`guard`]). If every block is checked, more bytes in front and those behind do, and
+//! The word in front of a block holds a canary, but not on a huge page that nobody touched ([`guard`]). If every block is checked, more bytes in front and those behind do, and
 //! a freed block's addresses have no access for a while ([`closed`]).
 
 mod block;
@@ -17,6 +17,8 @@ mod closed;
 mod closed_tests;
 mod descriptor;
 mod guard;
+#[cfg(all(test, not(loom)))]
+mod guard_tests;
 mod parts;
 mod resize;
 mod run;

@@ -172,12 +172,14 @@ pub(super) fn zeroed_are_filled() -> bool {
 /// How many OS pages of a block are sampled.
 const SAMPLES: usize = 16;
 
-/// Whether a block in `map` is filled, judging by sixteen OS pages. Its end may lie anywhere in the last superslab.
+/// Whether a block in `map` is filled, judging by an OS page in the middle of each sixteenth. The first page of all is resident
+/// where the word in front of the block was written. Its end may lie anywhere in the last superslab.
 #[inline(never)]
 pub(super) fn is_filled(map: Mapping) -> bool {
     let page = sys::page_size();
     let len = map.len.saturating_sub(SUPERSLAB).max(page);
-    let samples = (0..SAMPLES).map(|sample| (len / SAMPLES * sample) & !(page - 1));
+    let part = len / SAMPLES;
+    let samples = (0..SAMPLES).map(|sample| (part * sample + part / 2) & !(page - 1));
     let resident = samples
         .filter(|offset| {
             let mut one = [0; 16];
@@ -192,11 +194,29 @@ const _: () = assert!(SAMPLES == 16, "samples are counted in sixteenths");
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::os::mapping::{map_aligned, unmap};
 
     fn block(index: usize, len: usize) -> Mapping {
         Mapping {
             addr: (1 + index) << 32,
             len,
+        }
+    }
+
+    #[test]
+    fn the_middle_of_each_sixteenth_is_looked_at() {
+        let map = map_aligned(17 * SUPERSLAB, SUPERSLAB, None).expect("maps");
+        // SAFETY: mapped here, and touched within.
+        unsafe {
+            huge::refuse(map.addr, map.len).expect("refused");
+            let touch = |at: usize| ((map.addr + at) as *mut u8).write(1);
+            // As by the word in front of a block.
+            touch(0);
+            (1..DENSE_SIXTEENTHS).for_each(|part| touch(part * SUPERSLAB + SUPERSLAB / 2));
+            assert!(!is_filled(map));
+            touch(SUPERSLAB / 2);
+            assert!(is_filled(map));
+            unmap(map).expect("unmaps");
         }
     }
 
