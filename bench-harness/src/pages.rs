@@ -25,6 +25,9 @@ const RESULTS: &str = "bench-harness/results";
 /// The chart, from there on.
 const CHART: &str = "docs/speed.svg";
 
+/// What stands in front of the name of figures in a page.
+const MARK: &str = "<!-- figures: ";
+
 /// The pages that show figures.
 const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/memory-from-the-kernel.md"];
 
@@ -68,6 +71,9 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     for page in PAGES {
         let path = root.join(page);
         let text = read(&path)?;
+        if !text.contains(MARK) {
+            return Err(Fail::usage(format!("{}: shows no figures; expected \"{MARK}NAME -->\"", path.display())));
+        }
         let filled = fill(&text, |name| match name {
             "claim" => Ok(claim(&groups)),
             "speed" => Ok(speed(&results, &groups, &finding)?),
@@ -86,14 +92,14 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
 /// The text with what stands between each pair of marks replaced.
 fn fill(text: &str, of: impl Fn(&str) -> Result<String, Fail>) -> Result<String, Fail> {
     const END: &str = "<!-- end of figures -->";
-    let mut parts = text.split("<!-- figures: ");
+    let mut parts = text.split(MARK);
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, rest) = part.split_once(" -->").unwrap_or((part, ""));
         let (_, rest) = rest
             .split_once(END)
             .ok_or_else(|| Fail::usage(format!("figures {name}: expected \"{END}\" behind them")))?;
-        filled += &format!("<!-- figures: {name} -->\n{}\n{END}{rest}", of(name)?.trim_end());
+        filled += &format!("{MARK}{name} -->\n{}\n{END}{rest}", of(name)?.trim_end());
     }
     Ok(filled)
 }
