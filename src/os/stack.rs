@@ -46,8 +46,9 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 #[inline(never)]
 pub(crate) fn capture_again<const N: usize>(enter: impl FnOnce(&[usize; N]) -> u32) -> u32 {
     let at = registers_here();
-    let mut known = Known::stack(at.sp);
-    if let Some(number) = walked::find(at, known.from..known.to, |at| known.holds(at)) {
+    let known = Known::stack(at.sp);
+    let mut asked = Known::NOTHING;
+    if let Some(number) = walked::find(at, known.from..known.to, |at| asked.holds(at)) {
         return number;
     }
     let _errno = sys::ErrnoGuard::new();
@@ -158,7 +159,7 @@ impl<'a> Frame<'a> {
             exact: true,
             certain: true,
             // The stack pointer is the program's, and may be anything.
-            known: Known { from: 0, to: 0 },
+            known: Known::NOTHING,
             reads: None,
         }
     }
@@ -211,6 +212,11 @@ impl<'a> Frame<'a> {
     fn by_frame_pointer(&mut self) -> Option<()> {
         if !self.is_near(self.fp) {
             return None;
+        }
+        if self.certain {
+            // The program may have closed pages of the stack. Tables do not lead into those.
+            self.known = Known::NOTHING;
+            self.tell(|reads| reads.certain = false);
         }
         let at = self.base(Base::Fp, 0);
         let fp = self.frame_pointer(at)?;
@@ -303,13 +309,15 @@ struct Known {
     to: usize,
 }
 
-/// Bytes of the first thread's stack that are told from other memory by the address. The kernel leaves at least 128 MiB below the
-/// stack's top free of other mappings.
-const FIRST_STACK: usize = 64 << 20;
+/// Bytes of the first thread's stack that are told from other memory by the address: the kernel leaves as much free below its top as
+/// it may grow, 8 MiB unless the limit is another, and a gap.
+const FIRST_STACK: usize = 8 << 20;
 
 impl Known {
-    /// What is in use of the stack of the running code whose stack pointer is `sp`: on the first thread's all above it, as that
-    /// stack is one mapping and stays; else the OS page.
+    const NOTHING: Known = Known { from: 0, to: 0 };
+
+    /// What is in use of the stack of the running code whose stack pointer is `sp`, as far as tables lead: on the first thread's all
+    /// above it, as that stack is one mapping and stays; else the OS page.
     #[inline]
     fn stack(sp: usize) -> Known {
         let page = Known::page(sp);

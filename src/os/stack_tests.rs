@@ -165,6 +165,13 @@ fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
         assert_eq!(walker.up(), None);
         assert_eq!(walker.pc, 0x6000);
         assert_eq!(walker.up(), Some(End::Lost), "the guard page is not read");
+        let mut walker = frame(at, at + page);
+        walker.known.to = at + 2 * page;
+        assert_eq!(
+            walker.up(),
+            Some(End::Lost),
+            "a closed page of a known stack"
+        );
         for wild in [
             at + page - 8,
             at + 2 * page,

@@ -29,6 +29,8 @@ pub(super) struct Reads {
     /// The frame pointer at the start, if it matters.
     first: Option<usize>,
     fp: FramePointer,
+    /// Whether tables led to each of the words. Frame pointers may lead anywhere.
+    pub(super) certain: bool,
 }
 
 /// Where the frame pointer of a step comes from. Most code keeps anything in that register, which matters if a step goes by it.
@@ -46,6 +48,7 @@ impl Reads {
             count: 0,
             first: None,
             fp: FramePointer::Start,
+            certain: true,
         }
     }
 
@@ -92,6 +95,8 @@ struct Kept {
     /// The least of their addresses, and the greatest.
     lowest: usize,
     highest: usize,
+    /// As of [`Reads`].
+    certain: bool,
     number: u32,
 }
 
@@ -126,8 +131,8 @@ impl Table {
     }
 }
 
-/// The number of a walk from `start`, if it was made before. All of `known` can be read, and `may_read` says whether a word
-/// elsewhere can. Nobody waits for another thread's.
+/// The number of a walk from `start`, if it was made before. All of `known` to which tables lead can be read, and `may_read` says
+/// whether any other word can. Nobody waits for another thread's.
 pub(super) fn find(
     start: Registers,
     known: Range<usize>,
@@ -152,10 +157,11 @@ impl Kept {
         let mut words = self.words[..self.count].iter();
         // SAFETY: the word can be read, as the caller says. It is a multiple of 8, as it was read before.
         let is = |&[at, word]: &[usize; 2]| unsafe { read(at) } == word;
-        if known.start <= self.lowest && self.highest < known.end {
+        if self.certain && known.start <= self.lowest && self.highest < known.end {
             return words.all(is);
         }
-        words.all(|word| may_read(word[0]) && is(word))
+        let is_known = |at| self.certain && known.contains(&at);
+        words.all(|word| (is_known(word[0]) || may_read(word[0])) && is(word))
     }
 }
 
@@ -192,7 +198,7 @@ pub(super) fn keep(start: Registers, reads: &Reads, number: u32) {
     let places = || reads.words[..reads.count].iter().map(|word| word[0]);
     kept.lowest = places().min().unwrap_or(0);
     kept.highest = places().max().unwrap_or(0);
-    kept.number = number;
+    (kept.certain, kept.number) = (reads.certain, number);
     kept.sp.store(start.sp, Release);
 }
 
@@ -231,6 +237,11 @@ mod tests {
         assert_eq!(find(start, known(), |_| false), Some(5));
         let from_elsewhere = Registers { pc: 2, ..start };
         assert_eq!(find(from_elsewhere, known(), |_| true), None);
+        reads.certain = false;
+        let by_frame_pointers = Registers { pc: 4, ..start };
+        keep(by_frame_pointers, &reads, 6);
+        assert_eq!(find(by_frame_pointers, known(), |_| false), None);
+        assert_eq!(find(by_frame_pointers, known(), readable::is), Some(6));
         // SAFETY: as above.
         unsafe { sys::munmap(map.addr, map.len).expect("unmapped") };
         assert_eq!(find(start, 0..0, readable::is), None);

@@ -69,16 +69,13 @@ pub(crate) fn register() {
     mine.store(0, Ordering::Relaxed);
 }
 
-/// The thread in whose [`fork`] the C library's is under way, as `thread::me`, or 0. Of several, one. Only that thread finds its own
-/// value here: Relaxed.
-static FORKING: AtomicUsize = AtomicUsize::new(0);
-
 /// Forks by `usual`, the C library's fork. A signal handler that forks in the midst of another fork of the only thread does it by
-/// `bare`, which runs no handlers and takes no locks: where it knows of the maintenance thread, glibc holds a lock all through a
-/// fork, and would wait for itself. So in the nested fork the handlers of other libraries do not run.
+/// `bare`, which runs no handlers and takes no locks: where it knows of the maintenance thread, glibc holds a lock through a fork,
+/// and would wait for itself. So in the nested fork the handlers of other libraries do not run.
 pub(crate) fn fork(usual: impl FnOnce() -> c_int, bare: impl FnOnce() -> c_int) -> c_int {
-    let me = thread::me();
-    if FORKING.load(Ordering::Relaxed) == me && !thread::single_to_libc() && !FREEZE.is_forker() {
+    let nested = HELPER.is_held() && !FREEZE.is_forker() && !FREEZE.am_dying();
+    if nested && !thread::single_to_libc() {
+        // If there is no other thread, the fork under way is this one's.
         if HELPER.leaves_alone() {
             let pid = bare();
             // SAFETY: what the C library would call here.
@@ -87,13 +84,7 @@ pub(crate) fn fork(usual: impl FnOnce() -> c_int, bare: impl FnOnce() -> c_int) 
         }
         HELPER.resume();
     }
-    let mine = FORKING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed);
-    let pid = usual();
-    // In the child another thread's fork is over, too.
-    if mine.is_ok() || pid == 0 && FORKING.load(Ordering::Relaxed) != me {
-        FORKING.store(0, Ordering::Relaxed);
-    }
-    pid
+    usual()
 }
 
 /// What ranks below the heaps, in that order: the checked blocks, the pools of all nodes (only here are two held at a time), and

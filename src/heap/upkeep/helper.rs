@@ -165,6 +165,12 @@ impl Helper {
         self.word.fetch_add(FORK, Ordering::Relaxed);
     }
 
+    /// Whether a fork is under way, from the last handler before it to the first after it.
+    pub(crate) fn is_held(&self) -> bool {
+        // The calling thread's own fork is what it may act on: Relaxed.
+        self.word.load(Ordering::Relaxed) >= FORK
+    }
+
     /// In the parent: the fork is over. The thread finds out by itself.
     pub(crate) fn resume(&self) {
         // Never below 0: a child's count begins anew, though a fork that its signal handler interrupted ends there as well.
