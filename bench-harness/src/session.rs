@@ -13,7 +13,7 @@ use crate::fail::Fail;
 use crate::options::{Files, RunOptions};
 use crate::output::{self, Target};
 use crate::plan::{self, Entry, Job};
-use crate::results::{CaseResult, Results, compare_checksums};
+use crate::results::{CaseResult, FLOOR, Results, compare_checksums};
 use crate::runner::{self, Outcome};
 use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text, workloads};
 
@@ -48,7 +48,10 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     }
     let kept = Kept::new(&options.files)?;
     let Request { mut entries, allocators, estimate, quick } = request;
-    subjects::prepare(&plan::cases(&entries, &allocators))?;
+    // Exact figures are those above the floor, whether it is asked for or not.
+    let floor = [FLOOR.to_owned()];
+    let started = if options.exact { [&allocators[..], &floor].concat() } else { allocators.clone() };
+    subjects::prepare(&plan::cases(&entries, &started))?;
     interrupt::watch();
 
     // What is built does not count: it is built once.
