@@ -93,10 +93,24 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         other => other,
     };
     let had = (0..count)
-        .take_while(|_| is_populated(acquire(knobs, how, numa::here(), Begin::OnRequest)))
+        .take_while(|_| {
+            has_room() && is_populated(acquire(knobs, how, numa::here(), Begin::OnRequest))
+        })
         .count();
     purge::retain_prewarmed(had * SUPERSLAB);
     had
+}
+
+/// Whether addresses are left for one more superslab and for what a program asks for besides, metadata first of all, where they are
+/// limited.
+fn has_room() -> bool {
+    const ROOM: usize = 3 * SUPERSLAB;
+    if !memory::addresses_are_limited() {
+        return true;
+    }
+    let room = mapping::map_aligned(ROOM, sys::page_size(), None);
+    // SAFETY: nobody else knows of it.
+    room.is_ok_and(|map| unsafe { sys::munmap(map.addr, map.len) }.is_ok())
 }
 
 /// What a superslab is mapped for.
