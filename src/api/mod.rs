@@ -19,8 +19,9 @@ use crate::{heap, knobs, pool};
 pub(crate) const SERVES: bool = !cfg!(miri);
 
 /// Maps and populates `superslabs` superslabs (2 MiB each) now, so that blocks in them take no page fault later. Returns how
-/// many were populated: fewer if memory ran out or a limit ended it; where addresses are limited, 4 MiB of them are left. Any thread may call it. On a machine of several NUMA
-/// nodes the memory lies on the node of the calling thread, and serves that node's threads.
+/// many were populated: fewer if memory ran out or a limit ended it. Where addresses are limited, 4 MiB of them are left. Any
+/// thread may call it. On a machine of several NUMA nodes the memory lies on the node of the calling thread, and serves that
+/// node's threads.
 ///
 /// ```
 /// // Before the first request: 8 MiB that will take no page fault.
