@@ -387,9 +387,21 @@ fn is_child(wrong: bool) -> bool {
     true
 }
 
-fn all() -> impl Iterator<Item = (Kind, u64)> {
+/// Runs every case with all blocks checked. `fault` says what is wrong with how one ended.
+fn for_all(test: &'static str, fault: impl Fn(Kind, &Ended) -> Option<String>) {
     let cases = |kind| (0..CASES).map(move |number| (kind, number));
-    KINDS.into_iter().flat_map(cases)
+    let failed = KINDS
+        .into_iter()
+        .flat_map(cases)
+        .filter_map(|(kind, number)| {
+            let ended = of(test, kind, number, "1");
+            Some(format!(
+                "{kind:?} {number}: {}\n{ended:?}",
+                fault(kind, &ended)?
+            ))
+        });
+    let failed: Vec<String> = failed.collect();
+    child::assert_none(&failed, KINDS.len() * CASES as usize);
 }
 
 #[test]
@@ -397,17 +409,12 @@ fn every_random_mistake_is_named() {
     if is_child(true) {
         return;
     }
-    let mut failed = Vec::new();
-    for (kind, number) in all() {
-        let ended = of("every_random_mistake_is_named", kind, number, "1");
+    for_all("every_random_mistake_is_named", |kind, ended| {
         // A block that grew where it was is freed once.
         let is_right = kind == Kind::OldAddress && !ended.value::<bool>("moved");
-        if !is_right && !is_named(kind, &ended) {
-            let lines = lines(kind, &ended);
-            failed.push(format!("{kind:?} {number}: expected {lines:?}\n{ended:?}"));
-        }
-    }
-    child::assert_none(&failed, KINDS.len() * CASES as usize);
+        let expected = || format!("expected {:?}", lines(kind, ended));
+        (!is_right && !is_named(kind, ended)).then(expected)
+    });
 }
 
 #[test]
@@ -415,15 +422,10 @@ fn the_same_without_the_mistake_is_silent() {
     if is_child(false) {
         return;
     }
-    let mut failed = Vec::new();
-    for (kind, number) in all() {
-        let ended = of("the_same_without_the_mistake_is_silent", kind, number, "1");
+    for_all("the_same_without_the_mistake_is_silent", |_, ended| {
         let well = ended.status.is_some_and(|status| status.success());
-        if !well || !ended.stderr.is_empty() {
-            failed.push(format!("{kind:?} {number}: {ended:?}"));
-        }
-    }
-    child::assert_none(&failed, KINDS.len() * CASES as usize);
+        (!well || !ended.stderr.is_empty()).then(|| "expected silence".to_owned())
+    });
 }
 
 /// The test is not blind: where the checks are off, it misses the lines.

@@ -49,8 +49,8 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     let kept = Kept::new(&options.files)?;
     let Request { mut entries, allocators, estimate, quick } = request;
     // Exact figures are those above the floor, whether it is asked for or not.
-    let floor = [FLOOR.to_owned()];
-    let started = if options.exact { [&allocators[..], &floor].concat() } else { allocators.clone() };
+    let floor = options.exact.then(|| FLOOR.to_owned());
+    let started: Vec<_> = allocators.iter().cloned().chain(floor).collect();
     subjects::prepare(&plan::cases(&entries, &started))?;
     interrupt::watch();
 

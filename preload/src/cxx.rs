@@ -8,6 +8,7 @@
 //! A program may replace some operators and not others, and the standard says which default calls which. So each call of one
 //! operator by another goes through the table of the dynamic loader and finds the replacement.
 
+use crate::open;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
 use core::mem::MaybeUninit;
@@ -45,8 +46,7 @@ extern "C" fn answer_null() -> *mut c_void {
 /// The C++ library's version of operator `number`, for a call from `caller` that found no memory.
 extern "C" fn elsewhere(number: usize, caller: *const c_void) -> *const c_void {
     let name = NAMES[number];
-    // SAFETY: the next definition after this library's in the program's search order.
-    let mut found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    let mut found = open::next(name);
     if found.is_null() {
         found = from_callers_libraries(name, caller);
     }

@@ -1,6 +1,7 @@
 //! `fork`. A signal handler may fork in the midst of a fork, in a process of one thread; glibc's fork allows that only while it knows
 //! of no second thread, and the maintenance thread is one.
 
+use crate::open;
 use core::ffi::c_void;
 use core::mem;
 use core::ptr;
@@ -16,14 +17,13 @@ unsafe extern "C" {
     fn _Fork() -> libc::pid_t;
 }
 
-/// The next `fork` after this library's in the search order: the C library's, or that of another library that wraps it. Looked for
-/// once; of threads that do so at once each finds the same: Relaxed.
+/// The C library's `fork`, or that of another library that wraps it. Looked for once; of threads that do so at once each finds the
+/// same: Relaxed.
 fn next() -> Fork {
     static NEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
     let mut found = NEXT.load(Relaxed);
     if found.is_null() {
-        // SAFETY: a plain question to the loader.
-        found = unsafe { libc::dlsym(libc::RTLD_NEXT, c"fork".as_ptr()) };
+        found = open::next(c"fork");
         NEXT.store(found, Relaxed);
     }
     match found.is_null() {

@@ -24,10 +24,15 @@ extern "C" fn answer_null() -> *mut c_void {
     ptr::null_mut()
 }
 
+/// The next definition of a function after this library's in the search order: the C library's, or that of another library that
+/// replaces it. Null if there is none.
+pub(crate) fn next(name: &CStr) -> *mut c_void {
+    // SAFETY: a plain question to the loader.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
 fn onward(name: &CStr, mode: c_int, drop: bool) -> Onward {
-    // SAFETY: the next definition after this library's in the search order: the C library's, or that of another library that
-    // replaces it.
-    let mut real = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.cast_const();
+    let mut real = next(name).cast_const();
     if real.is_null() {
         // No other object defines the function that the program called.
         real = answer_null as *const c_void;

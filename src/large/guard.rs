@@ -1,6 +1,6 @@
 //! What is checked of large blocks: in each call, the size that the program names and the word in front of the block, if it was
-//! written; if every block is checked, more bytes in front of it and those behind it too. A call that names no large block in use ends the process,
-//! with what is known of the address.
+//! written; if every block is checked, more bytes in front of it and those behind it too. A call that names no large block in use
+//! ends the process, with what is known of the address.
 
 use super::closed;
 use super::descriptor::{Descriptor, TAG, descriptor_of};

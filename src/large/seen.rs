@@ -9,7 +9,7 @@ use crate::base::tuning::{DENSE_SIXTEENTHS, HUGE_PAGES_FROM, UNPROVEN_BLOCKS, UN
 use crate::base::units::SUPERSLAB;
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
-use crate::os::mapping::Mapping;
+use crate::os::mapping::{self, Mapping};
 use crate::os::{huge, sys};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -181,10 +181,7 @@ pub(super) fn is_filled(map: Mapping) -> bool {
     let part = len / SAMPLES;
     let samples = (0..SAMPLES).map(|sample| (part * sample + part / 2) & !(page - 1));
     let resident = samples
-        .filter(|offset| {
-            let mut one = [0; 16];
-            sys::mincore(map.addr + offset, page, &mut one).is_ok() && one[0] & 1 != 0
-        })
+        .filter(|offset| mapping::is_resident(map.addr + offset))
         .count();
     resident >= DENSE_SIXTEENTHS
 }

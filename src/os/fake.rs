@@ -30,6 +30,16 @@ pub(crate) fn resident(addr: usize, len: usize) -> usize {
     pages.iter().filter(|page| **page & 1 != 0).count() * linux::page_size()
 }
 
+/// Minor faults of the calling thread so far.
+pub(crate) fn faults() -> i64 {
+    // SAFETY: an all-zero rusage is valid, and the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_minflt
+    }
+}
+
 /// How often the calling thread made each kind of call since [`clear`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counts([u32; KINDS]);

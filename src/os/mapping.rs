@@ -272,6 +272,13 @@ pub(crate) unsafe fn unmap(mapping: Mapping) -> Result<(), Errno> {
     unsafe { sys::munmap(mapping.addr, mapping.len) }
 }
 
+/// Whether the OS page that begins at an address is resident. False if the kernel does not say.
+pub(crate) fn is_resident(addr: usize) -> bool {
+    // A byte per 4 KiB, see `sys::mincore`; no Linux has larger OS pages.
+    let mut page = [0; 16];
+    sys::mincore(addr, sys::page_size(), &mut page).is_ok() && page[0] & 1 != 0
+}
+
 /// Gives a mapping back, or at least its memory. [`stranded_bytes`] counts what cannot be unmapped.
 ///
 /// # Safety

@@ -1,7 +1,7 @@
 //! Tests of [`super`].
 
 use super::*;
-use crate::os::fake::{self, Call};
+use crate::os::fake::{self, Call, faults};
 use crate::os::mapping::{Mapping, map_aligned, unmap};
 
 fn resident(m: &Mapping) -> usize {
@@ -42,16 +42,6 @@ fn touching_keeps_contents() {
         }
         assert_eq!(resident(m), m.len);
     });
-}
-
-/// Minor faults of this thread.
-fn faults() -> i64 {
-    // SAFETY: an all-zero rusage is valid, and the call fills it.
-    unsafe {
-        let mut usage: libc::rusage = core::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        usage.ru_minflt
-    }
 }
 
 /// The shared page of zeroes counts as resident, and would fault again: only writes tell. What this

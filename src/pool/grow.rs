@@ -92,26 +92,25 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
         Prefault::Off | Prefault::Async => Prefault::Populate,
         other => other,
     };
-    let had = (0..count)
-        .take_while(|_| {
-            has_room() && is_populated(acquire(knobs, how, numa::here(), Begin::OnRequest))
-        })
-        .count();
+    // What a program asks for next needs addresses too, the allocator's own metadata first of all.
+    let spared = memory::addresses_are_limited()
+        .then(|| mapping::map_aligned(SPARED, sys::page_size(), None));
+    let mut had = 0;
+    if !matches!(spared, Some(Err(_))) {
+        had = (0..count)
+            .take_while(|_| is_populated(acquire(knobs, how, numa::here(), Begin::OnRequest)))
+            .count();
+    }
+    if let Some(Ok(map)) = spared {
+        // SAFETY: mapped above, and nobody else knows of it.
+        unsafe { mapping::abandon(map) };
+    }
     purge::retain_prewarmed(had * SUPERSLAB);
     had
 }
 
-/// Whether addresses are left for one more superslab and for what a program asks for besides, metadata first of all, where they are
-/// limited.
-fn has_room() -> bool {
-    const ROOM: usize = 3 * SUPERSLAB;
-    if !memory::addresses_are_limited() {
-        return true;
-    }
-    let room = mapping::map_aligned(ROOM, sys::page_size(), None);
-    // SAFETY: nobody else knows of it.
-    room.is_ok_and(|map| unsafe { sys::munmap(map.addr, map.len) }.is_ok())
-}
+/// Bytes of addresses that are left by [`prewarm`] where they are limited.
+const SPARED: usize = 2 * SUPERSLAB;
 
 /// What a superslab is mapped for.
 #[derive(Clone, Copy)]
@@ -236,9 +235,7 @@ fn together(node: Node) -> usize {
 #[cold]
 #[inline(never)]
 fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
-    // One byte for each OS page; none is smaller than 4 KiB.
-    let mut first = [0u8; SUPERSLAB / 4096];
-    let locked = sys::mincore(map.addr, SUPERSLAB, &mut first).is_ok() && first[0] & 1 != 0;
+    let locked = mapping::is_resident(map.addr);
     if locked {
         LOCKS_MAPPINGS.store(true, Relaxed);
     }

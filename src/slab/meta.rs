@@ -87,21 +87,6 @@ fn map(len: usize) -> Result<Mapping, Errno> {
     Ok(map)
 }
 
-/// Writes a byte of each page of metadata back unchanged.
-///
-/// # Safety
-/// `at` leads to metadata that no other thread uses meanwhile.
-pub(crate) unsafe fn prefault<T>(at: *mut T) {
-    let size = size_of::<T>();
-    for byte in (0..size).step_by(sys::page_size()).chain([size - 1]) {
-        // SAFETY: inside the `T`, which the caller has for itself.
-        unsafe {
-            let byte = at.cast::<u8>().add(byte);
-            byte.write_volatile(byte.read_volatile());
-        }
-    }
-}
-
 /// Bytes mapped for metadata.
 pub(crate) fn mapped() -> usize {
     ARENA.lock().mapped

@@ -1,4 +1,5 @@
 use super::*;
+use crate::os::fake::faults;
 use crate::os::{mapping, sys};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashSet;
@@ -289,16 +290,6 @@ fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
             assert_eq!(bits::count(slab.bits()), 0);
             dealloc(base as *mut u8, layout);
         }
-    }
-}
-
-/// Minor faults of this thread.
-fn faults() -> i64 {
-    // SAFETY: an all-zero rusage is valid, and the call fills it.
-    unsafe {
-        let mut usage: libc::rusage = core::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        usage.ru_minflt
     }
 }
 

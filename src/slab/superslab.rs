@@ -9,6 +9,7 @@ use crate::base::size_class;
 use crate::base::sync::atomic::Ordering;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::numa::Node;
+use crate::os::prefault;
 use core::ptr::NonNull;
 
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
@@ -127,8 +128,8 @@ impl Superslab {
     pub(crate) unsafe fn prefault(this: *mut Superslab) {
         // SAFETY: the caller's promise; both are mapped for good.
         unsafe {
-            meta::prefault(this);
-            meta::prefault((*this).words);
+            prefault::touch_within(this as usize, size_of::<Superslab>());
+            prefault::touch_within((*this).words as usize, size_of::<Words>());
         }
     }
 
