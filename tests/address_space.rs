@@ -125,6 +125,41 @@ fn indexes_that_are_taken_lead_elsewhere() {
     Child::of(TEST, "taken").run().success();
 }
 
+/// A process without an address to spare is told so once. Before the first block it reserves all but what blocks and tables of a
+/// small program take.
+#[test]
+fn addresses_used_up_are_named() {
+    const TEST: &str = "addresses_used_up_are_named";
+    if child::case().is_some() {
+        let first = raw::alloc(10, 16);
+        assert!(!first.is_null());
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        for len in (20..47).rev().map(|bits| 1usize << bits) {
+            // SAFETY: without MAP_FIXED nothing that exists is replaced.
+            while unsafe { libc::mmap(null_mut(), len, libc::PROT_NONE, flags, -1, 0) }
+                != libc::MAP_FAILED
+            {}
+        }
+        for _ in 0..2 {
+            assert!(raw::alloc(64 << 20, 16).is_null(), "an address was left");
+        }
+        // SAFETY: allocated above, and freed once.
+        unsafe { raw::dealloc(first) };
+        return;
+    }
+    let told = Child::of(TEST, "used-up").run();
+    told.success();
+    let lines: Vec<_> = told
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" refused, "))
+        .collect();
+    assert!(
+        matches!(lines[..], [line] if line.starts_with("hakmem: 67108864 bytes refused, ENOMEM: the process has mapped 127 TiB: ")),
+        "{told:?}"
+    );
+}
+
 /// Where the kernel would put the program's next 2 MiB.
 fn next_mapping() -> usize {
     let (len, flags) = (

@@ -9,7 +9,7 @@ use std::time::Duration;
 fn serves_before_main_and_after_it_in_children_and_under_limits() {
     let program = compile("life.c", &[]);
     // Memory that its own limit refuses is explained, once.
-    let line = "hakmem: 3145744 bytes refused, ENOMEM: RLIMIT_AS is 512 MiB, which leaves too little: raise it (ulimit -v)\n";
+    let line = "hakmem: 3145728 bytes refused, ENOMEM: RLIMIT_AS is 512 MiB, which leaves too little: raise it (ulimit -v)\n";
     for (malloc_of, stderr) in [(GLIBC, ""), (OURS, line)] {
         let ended = run(&mut command(&program, malloc_of), Duration::from_secs(300));
         assert!(ended.status.is_some_and(|s| s.success()), "{ended:?}");

@@ -35,6 +35,7 @@ pub enum Cause {
     DataLimit { limit: usize },
     Overcommit,
     MapCount,
+    Addresses { mapped: usize },
     LockLimit { limit: usize },
     EmptyPool { page: usize, free: usize },
     NoPool { page: usize },
@@ -116,6 +117,14 @@ impl fmt::Display for Cause {
                     "RLIMIT_MEMLOCK is {limit} KiB: raise it (ulimit -l), or grant CAP_IPC_LOCK"
                 );
             }
+            Cause::Addresses { mapped } => {
+                return write!(
+                    f,
+                    "the process has mapped {} TiB: reserve less of its addresses; none is left for this, or only some a \
+                     multiple of 4 TiB from others in use",
+                    mapped >> 40
+                );
+            }
             Cause::NoPool { page } => {
                 return write!(
                     f,
@@ -158,6 +167,9 @@ pub fn of_short_populate() -> Cause {
     }
 }
 
+/// With so much mapped, addresses are scarce: half of what a process has on x86_64 (2^47 bytes).
+const MOST_ADDRESSES: usize = 1 << 46;
+
 /// Why the kernel refused to map `len` bytes.
 pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
@@ -183,6 +195,9 @@ pub fn of_mapping(len: usize) -> Cause {
     let most = number(file(c"/proc/sys/vm/max_map_count", &mut buf)).unwrap_or(usize::MAX);
     if mappings().is_some_and(|n| n + 2 >= most) {
         return Cause::MapCount;
+    }
+    if mapped >= MOST_ADDRESSES {
+        return Cause::Addresses { mapped };
     }
     Cause::Unknown
 }
@@ -306,26 +321,27 @@ pub(crate) fn populate_refused(errno: Errno) {
     }
 }
 
-/// Called before the program gets null for `len` bytes. Says why even if findings are not reported, if a limit refused the
+/// Called before the program gets null for `len` bytes aligned to `align`. Says why even if findings are not reported, if a limit refused the
 /// bytes or the machine has that much memory: null alone looks like a full machine. A process searches for the cause only once,
 /// because a program may try sizes until one is granted. No lock may be held.
 #[cold]
-pub(crate) fn memory_refused(len: usize) {
+pub(crate) fn memory_refused(len: usize, align: usize) {
     if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {
         return;
     }
     sys::preserve_errno(|| {
         let listening = listening(Topic::Memory);
+        let room = len.saturating_add(align);
         // No machine would have granted it.
-        if !listening && len > machine_total() {
+        if !listening && room > machine_total() {
             return;
         }
         if SAID.fetch_or(Topic::Memory as u32, Relaxed) & Topic::Memory as u32 != 0 {
             return;
         }
         // The kernel was asked for this much: whole superslabs, and room to align them.
-        let cause = of_mapping(len.saturating_add(2 * HUGE_PAGE));
-        let there = || len <= machine_available().min(cgroup_available());
+        let cause = of_mapping(room.saturating_add(2 * HUGE_PAGE));
+        let there = || room <= machine_available().min(cgroup_available());
         if listening || cause != Cause::Unknown || there() {
             message!("{len} bytes refused, ENOMEM: {cause}");
         }

@@ -52,6 +52,7 @@ fn every_text_is_one_line_and_says_its_number() {
         (Cause::NoPopulate, "5.14"),
         (Cause::Overcommit, "vm.overcommit_memory"),
         (Cause::MapCount, "vm.max_map_count"),
+        (Cause::Addresses { mapped: 99 << 40 }, "99 TiB"),
         (Cause::NoBackground, "HAKMEM_BACKGROUND=0"),
     ] {
         let text = format!("{cause}");

@@ -115,7 +115,7 @@ fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) 
         }
     });
     if fresh.ptr.is_null() {
-        findings::memory_refused(size_class::size(class));
+        findings::memory_refused(size_class::size(class), 1);
         announce_null(caller);
     }
     fresh
@@ -183,7 +183,7 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
     let Some(block) = block else {
         if align.is_power_of_two() {
             // An alignment takes as much room as it says.
-            findings::memory_refused(size.saturating_add(align));
+            findings::memory_refused(size, align);
         } else {
             findings::alignment_refused(align);
         }

@@ -93,7 +93,7 @@ unsafe fn without_class(
     ceiling::grew();
     tick::pass(clock::now_ms());
     if new.is_none() {
-        findings::memory_refused(new_size);
+        findings::memory_refused(new_size, 1);
     }
     Some(new.unwrap_or(ptr::null_mut()))
 }

@@ -103,26 +103,31 @@ fn magazines_count_among_what_a_heap_may_keep() {
 }
 
 /// A run that is freed stays on the stack for the next that is wanted. A heap learns that of the larger ones, which go back to
-/// the pool at first.
+/// the pool at first. So does what waited for long, and on a slow machine this thread may be put aside for so long at any
+/// moment: it tries a few times.
 #[test]
 fn a_run_that_is_freed_serves_the_next() {
     thread::spawn(|| {
         for size in [100 << 10, 300 << 10, 1 << 20] {
-            for _ in 0..2 {
-                // SAFETY: just allocated.
-                unsafe { free(alloc(size), size) };
-            }
-            let all = held().0;
-            let block = alloc(size);
             let class = size_class::size(size_class::of_layout(size, 8).expect("a run"));
-            assert_eq!(held().0, all - class);
-            // SAFETY: in use, each time.
-            unsafe {
-                free(block, size);
-                assert_eq!(held().0, all);
-                assert_eq!(alloc(size), block);
-                free(block, size);
-            }
+            let serves = || {
+                for _ in 0..2 {
+                    // SAFETY: just allocated.
+                    unsafe { free(alloc(size), size) };
+                }
+                let all = held().0;
+                let block = alloc(size);
+                let taken = held().0 + class == all;
+                // SAFETY: in use, each time.
+                unsafe {
+                    free(block, size);
+                    let kept = held().0 == all;
+                    let again = alloc(size);
+                    free(again, size);
+                    taken && kept && again == block
+                }
+            };
+            assert!((0..20).any(|_| serves()), "{size} bytes");
         }
     })
     .join()
