@@ -14,7 +14,7 @@
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::tuning::heap_cache::{
-    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE, SHARED_FROM,
+    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE, RUNS, SHARED_FROM,
     SHARED_LEAST, STILL_MS,
 };
 use crate::heap::data::bin::{Bin, bin_limit};
@@ -265,8 +265,7 @@ pub(crate) fn is_still(part: &mut Shared, now: u64) -> bool {
 /// What the limit of the class's stack begins with, and does not fall below.
 pub(crate) fn first_limit(class: usize) -> u32 {
     if size_class::is_run(class) {
-        // Larger ones come from the pool fast enough, and one of each size would be 8 MiB together.
-        u32::from(size_class::size(class) <= 256 << 10)
+        (RUNS / size_class::size(class)) as u32
     } else if size_class::size(class) > 16 << 10 {
         0
     } else {

@@ -73,14 +73,13 @@ pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
     budget::missed(heap, class, want);
     let stack = &mut heap.stacks[class];
     let walked = core::mem::take(&mut stack.walked);
-    if walked > 0 {
+    // The pool has the memory of a run for any class that wants it, and retains as much as the program takes again.
+    if walked > 0 && !size_class::is_run(class) {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
-        // A run of any size may be kept once it was missed.
-        let least = u32::from(size_class::is_run(class));
         stack.limit = stack
             .limit
             .saturating_add(walked)
-            .min(stack.limit.max(least).saturating_mul(64))
+            .min(stack.limit.saturating_mul(64))
             .max(stack.limit.saturating_mul(4))
             .max(first_limit(class))
             .min(most);

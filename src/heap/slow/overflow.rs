@@ -1,6 +1,7 @@
 //! What a free does if its bin is full.
 
 use crate::base::size_class;
+use crate::heap::cache::budget::first_limit;
 use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
@@ -61,8 +62,8 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
     }
 }
 
-/// Handles the free of a run, whose bin never has room: it goes onto the stack, and mostly stays there for the next that is
-/// wanted.
+/// Handles the free of a run, whose bin never has room. One of a class that keeps some goes onto the stack, for the next that is
+/// wanted; another returns to the pool.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `run`, of `class`, is the caller's to give.
@@ -71,6 +72,11 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
     unsafe {
         let mut held = heap.lock();
         watch::run_freed(run, class);
+        if first_limit(class) == 0 {
+            return_run(&mut held, run, class);
+            tick::look(&mut held);
+            return tick::run(held.unlock());
+        }
         let batch = Batch::of(&raw const run, 1, size_class::size(class));
         stack::push(&mut held, class, batch);
         let share = budget::share(&mut held, class);
@@ -80,6 +86,17 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
         }
         tick::look(&mut held);
         tick::run(held.unlock());
+    }
+}
+
+/// Returns a run.
+#[inline(never)]
+unsafe fn return_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
+    // SAFETY: the run is the caller's to give.
+    unsafe {
+        let mut sorter = Sorter::new(heap, true);
+        open::blocks(heap, &raw const run, 1, class, &mut sorter);
+        drain::post_all(heap, &mut sorter);
     }
 }
 
