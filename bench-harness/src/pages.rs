@@ -18,7 +18,7 @@ use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
 use crate::standings::standings;
 use crate::stats::geometric_mean;
-use crate::{markdown, report, table, text};
+use crate::{markdown, report, table, text, workloads};
 
 /// Where the kept results lie, from the repository's root on.
 const RESULTS: &str = "bench-harness/results";
@@ -223,26 +223,33 @@ fn losses(groups: &[Group]) -> String {
     let behind = behind.map(|(g, [ours, first])| (g, first.name(), speed_of(first) / speed_of(ours)));
     let worst = behind.sorted_by(|a, b| b.2.total_cmp(&a.2)).unique_by(|b| b.0.name).take(5);
     let line = |(group, name, times): (&Group, &str, f64)| {
+        let (about, times) = (workloads::find(group.name).map_or("", |w| &w.about), text::bare_ratio(times));
+        let name = if name == BASE { "system malloc" } else { name };
         format!(
-            "- `{}` {}, {}: {name} does {} times as many operations.\n",
-            group.name,
-            group.title,
-            group.series,
-            text::bare_ratio(times)
+            "- {about}. {name} does {times} times as many operations (`{}` {}, {}).\n",
+            group.name, group.title, group.series
         )
     };
     worst.map(line).collect()
 }
 
-/// How ours stands in each series.
+/// How ours stands in each series, and in the workloads that were added because others do well there.
 fn by_series(groups: &[Group]) -> String {
-    let of = |series: Series| {
-        let own = groups.iter().filter(|g| g.series == series).filter_map(|g| g.entry(OURS)?.place);
-        let (all, count) = (own.clone().count(), |verdict| own.clone().filter(|p| *p == verdict).count());
+    let of = |what: &str, is: &dyn Fn(&Group) -> bool| {
+        let own: Vec<_> = groups.iter().filter(|g| is(g)).filter_map(|g| g.entry(OURS)?.place).collect();
+        let count = |verdict| own.iter().filter(|p| **p == verdict).count();
         let (first, behind) = (count(Verdict::Faster), count(Verdict::Slower));
-        format!("of {all} {series} measurements it is first in {first} and behind in {behind}")
+        format!("of {} {what} it is first in {first} and behind in {behind}", own.len())
     };
-    format!("How {OURS} stands by series: {}.", Series::ALL.map(of).join("; "))
+    let series = Series::ALL.map(|series| of(&format!("{series} measurements"), &|g| g.series == series));
+    let is_program = |g: &Group| g.name.starts_with("program-");
+    let is_added = |g: &Group| g.name.starts_with("memory-") || ["medium", "histogram", "keepers"].contains(&g.name);
+    let kinds = [
+        of("measurements of `medium`, `histogram`, `keepers` and `memory-…`", &is_added),
+        of("of real programs", &is_program),
+        of("of the other workloads", &|g| !is_added(g) && !is_program(g)),
+    ];
+    format!("{OURS} by series: {}. By workload: {}.", series.join("; "), kinds.join("; "))
 }
 
 /// The most memory resident: measurement × allocator, in MiB.
