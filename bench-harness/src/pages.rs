@@ -1,7 +1,7 @@
 //! `bench-harness pages`: what the README and docs/ show of the kept results, made anew.
 //!
 //! In those files the text between `<!-- figures: NAME -->` and `<!-- end of figures -->` is made here, from the files in
-//! bench-harness/results, and so is the chart. A test compares what is committed with what would be made. What the harness does
+//! bench-harness/results, and so are the chart and the report. A test compares what is committed with what would be made. What the harness does
 //! not measure by itself is kept there as a table (`kept: FILE`), which says where it is from.
 
 use std::path::{Path, PathBuf};
@@ -75,7 +75,10 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let results = Results::read(&kept.join("full.json"))?;
     let groups = figures::groups(&results);
     let finding = Finding::of(&groups);
-    let mut files = vec![(root.join(CHART), report::picture(&groups, &finding, &machine(&results)))];
+    let mut files = vec![
+        (root.join(CHART), report::picture(&groups, &finding, &machine(&results))),
+        (kept.join("full.html"), report::page(&results)),
+    ];
     for page in PAGES {
         let path = root.join(page);
         let text = read(&path)?;
