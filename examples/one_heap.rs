@@ -43,7 +43,9 @@ fn main() -> ExitCode {
     }
     drop(of_rust);
     let left = live().saturating_sub(before);
-    println!("blocks that the statistics of hakmem count:");
+    println!(
+        "blocks of one size class by the statistics of hakmem, which leave out a few that are checked:"
+    );
     println!("  {with_c:>6} after C made {BLOCKS}");
     println!("  {with_both:>6} after Rust made {BLOCKS} more");
     println!("  {left:>6} after both freed theirs");

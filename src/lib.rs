@@ -8,8 +8,8 @@
 //! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
 //! ```
 //!
-//! Every allocation of the program comes from here. Each thread has a heap of its own. Blocks that another thread frees travel
-//! back in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of 2 MiB,
+//! Every allocation of the program comes from here. Each thread has a heap of its own, to which blocks that others free return
+//! in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of 2 MiB,
 //! aligned to 2 MiB, which get huge pages if they will be written. The crate depends on libc, `spin` and `static_assertions`,
 //! and has no build script and no C.
 //!
@@ -99,7 +99,7 @@
 //!
 //! # Signals and fork
 //!
-//! Allocating in a signal handler is not promised to work. Any thread may fork at any moment, and the child works on. In a
+//! A signal handler cannot rely on allocations. Any thread may fork at any moment, and the child works on. In a
 //! process of one thread a signal handler may fork as well. `malloc` and `free` are no cancellation points, and leave `errno`
 //! alone when they succeed.
 //!

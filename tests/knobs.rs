@@ -246,7 +246,7 @@ fn every_row_of_env_knobs_md_is_printed() {
         .expect("env-knobs.md");
     let rows = text
         .lines()
-        .filter_map(|line| line.strip_prefix("| `HAKMEM_")?.split_once('`'))
+        .filter_map(|line| line.strip_prefix("### `HAKMEM_")?.split_once('`'))
         .map(|(name, _)| name);
     let mut names: Vec<String> = rows.map(|name| format!("HAKMEM_{name}")).collect();
     names.sort();

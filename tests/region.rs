@@ -97,7 +97,7 @@ fn bad_wishes_say_what_was_expected() {
         .map();
     assert_eq!(
         text(long),
-        "region: the region would have 8193 bytes, the file has 8192 from offset 0 on"
+        "region: len is 8193: expected at most 8192, which the file has from offset 0 on"
     );
     let empty = Region::builder()
         .backing(Backing::FileReadOnly(counting_file(0)))

@@ -32,9 +32,6 @@ pub struct Compare {
     pub across_machines: bool,
 }
 
-/// Instructions per operation that are no more than the rounding of a count.
-const ROUNDING: f64 = 0.05;
-
 /// Prints the comparison; fails with code 1 when anything became slower beyond the bound, fails now, or counts more.
 pub fn run(compare: &Compare) -> Result<(), Fail> {
     if !(0.0..100.0).contains(&compare.bound) {
@@ -143,45 +140,28 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     let mut row = Row { title: after.words(), change, verdict, exact: Vec::new(), counts_more: false };
     // Calls of runs of another length are another number.
     let same_length = then.exact.syscall_ops == now.exact.syscall_ops;
-    for Count { what, of, digits, slack, is_exact } in COUNTS.iter().filter(|c| c.what != CALLS || same_length) {
+    for (what, digits, of, rounding) in COUNTS.iter().filter(|c| c.0 != CALLS || same_length) {
         if let (Some(a), Some(b)) = (of(&then), of(&now))
-            && (a - b).abs() > slack(a.max(b))
+            && (a - b).abs() > rounding.unwrap_or((0.1 * a.max(b)).max(1.0))
         {
             row.exact.push(format!("{a:.digits$} → {b:.digits$} {what}"));
-            row.counts_more |= *is_exact && b > a;
+            row.counts_more |= rounding.is_some() && b > a;
         }
     }
     row
 }
 
-/// What is counted of a case and not timed.
-struct Count {
-    what: &'static str,
-    of: fn(&CaseResult) -> Option<f64>,
-    /// Digits behind the point.
-    digits: usize,
-    /// What is no change, where the larger count is this.
-    slack: fn(f64) -> f64,
-    /// Whether more of it is a fault by itself. Threads and the clock have a hand in the others: a tenth is no change.
-    is_exact: bool,
-}
+/// What is counted of a case and not timed: its name, digits behind the point, and, of what is exact, the rounding: more of it
+/// is a fault by itself. Threads and the clock have a hand in the others: a tenth is no change.
+type Count = (&'static str, usize, fn(&CaseResult) -> Option<f64>, Option<f64>);
 
 const CALLS: &str = "system calls";
-const TENTH: fn(f64) -> f64 = |largest| (0.1 * largest).max(1.0);
-
-const fn count(what: &'static str, digits: usize, of: fn(&CaseResult) -> Option<f64>) -> Count {
-    Count { what, of, digits, slack: TENTH, is_exact: false }
-}
 
 const COUNTS: [Count; 4] = [
-    Count {
-        slack: |_| ROUNDING,
-        is_exact: true,
-        ..count("instructions per operation", 1, |c| c.exact.instructions_per_op)
-    },
-    Count { slack: |_| 0.0, is_exact: true, ..count(CALLS, 0, |c| c.exact.syscalls.map(|n| n as f64)) },
-    count("faults", 0, |c| c.middle(|r| r.faults() as f64)),
-    count("MiB at the peak", 1, |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0)),
+    ("instructions per operation", 1, |c| c.exact.instructions_per_op, Some(0.05)),
+    (CALLS, 0, |c| c.exact.syscalls.map(|n| n as f64), Some(0.0)),
+    ("faults", 0, |c| c.middle(|r| r.faults() as f64), None),
+    ("MiB at the peak", 1, |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0), None),
 ];
 
 /// Speeds of a case, divided by the median of the base's in the same file.

@@ -43,14 +43,12 @@ pub fn subject(standings: &[Standing]) -> Option<&Standing> {
     ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| s.places.of(Verdict::Faster)))
 }
 
+const UNDECIDED: (Verdict, &str) = (Verdict::Noisy, "too noisy or too few runs to tell");
+const FAILED: (Verdict, &str) = (Verdict::Failed, "failed");
+
 /// What is not first, as far as there is any.
 fn rest_of_places(c: &Count) -> String {
-    let all = [
-        (Verdict::Level, "level with the fastest"),
-        (Verdict::Slower, "behind"),
-        (Verdict::Noisy, "too noisy or too few runs to tell"),
-        (Verdict::Failed, "failed"),
-    ];
+    let all = [(Verdict::Level, "level with the fastest"), (Verdict::Slower, "behind"), UNDECIDED, FAILED];
     let said = |(verdict, words)| (c.of(verdict) > 0).then(|| format!(", {words} in {}", c.of(verdict)));
     all.into_iter().filter_map(said).collect()
 }
@@ -58,11 +56,10 @@ fn rest_of_places(c: &Count) -> String {
 /// What, by how much, how sure: against system malloc.
 fn against_base(s: &Standing, groups: &[Group]) -> String {
     let (c, name) = (s.verdicts, &s.name);
-    let [faster, level, slower, noisy, failed] =
-        [Verdict::Faster, Verdict::Level, Verdict::Slower, Verdict::Noisy, Verdict::Failed].map(|v| c.of(v));
-    let counts = format!(
-        "faster in {faster}, level in {level}, slower in {slower}, too noisy or too few runs to tell in {noisy}, failed in {failed}"
-    );
+    let decided = [(Verdict::Faster, "faster"), (Verdict::Level, "level"), (Verdict::Slower, "slower")];
+    let words =
+        decided.into_iter().chain([UNDECIDED, FAILED]).map(|(verdict, word)| format!("{word} in {}", c.of(verdict)));
+    let counts = words.collect::<Vec<_>>().join(", ");
     let all = counted(c.total(), "measurement");
     let over = match s.ratios.len() {
         _ if c.total() == 0 => return format!("{name} was measured alone: there is nothing to compare it with"),

@@ -47,7 +47,8 @@ pub fn matrix(groups: &[Group], finding: &Finding) -> String {
            than every other. ~: the machine was not quiet, and the row does not count.\n"
 }
 
-fn place(entry: Option<&Entry>) -> String {
+/// How a cell says it.
+pub fn place(entry: Option<&Entry>) -> String {
     match entry {
         None => "–".to_owned(),
         Some(e) if e.time.is_none() => "failed".to_owned(),

@@ -1,7 +1,8 @@
 //! `bench-harness pages`: what the README and docs/ show of the kept results, made anew.
 //!
 //! In those files the text between `<!-- figures: NAME -->` and `<!-- end of figures -->` is made here, from the files in
-//! bench-harness/results, and so is the chart. A test compares what is committed with what would be made.
+//! bench-harness/results, and so are the chart and the report. A test compares what is committed with what would be made. What the harness does
+//! not measure by itself is kept there as a table (`kept: FILE`), which says where it is from.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
 use crate::standings::standings;
 use crate::stats::geometric_mean;
-use crate::{markdown, report, table, text};
+use crate::{markdown, report, table, text, workloads};
 
 /// Where the kept results lie, from the repository's root on.
 const RESULTS: &str = "bench-harness/results";
@@ -29,7 +30,14 @@ const CHART: &str = "docs/speed.svg";
 const MARK: &str = "<!-- figures: ";
 
 /// The pages that show figures.
-const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/memory-from-the-kernel.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/performance.md",
+    "docs/memory-from-the-kernel.md",
+    "docs/guide.md",
+    "docs/design.md",
+    "docs/hardening.md",
+];
 
 #[derive(Debug, Args)]
 pub struct Pages {
@@ -67,21 +75,28 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let results = Results::read(&kept.join("full.json"))?;
     let groups = figures::groups(&results);
     let finding = Finding::of(&groups);
-    let mut files = vec![(root.join(CHART), report::picture(&groups, &finding, &machine(&results)))];
+    let mut files = vec![
+        (root.join(CHART), report::picture(&groups, &finding, &machine(&results))),
+        (kept.join("full.html"), report::page(&results)),
+    ];
     for page in PAGES {
         let path = root.join(page);
         let text = read(&path)?;
         if !text.contains(MARK) {
             return Err(Fail::usage(format!("{}: shows no figures; expected \"{MARK}NAME -->\"", path.display())));
         }
-        let filled = fill(&text, |name| match name {
-            "claim" => Ok(claim(&groups)),
-            "speed" => Ok(speed(&results, &groups, &finding)?),
-            "everything" => Ok(everything(&groups, &finding)),
-            "behind" => Ok(behind(&groups)),
-            "peaks" => Ok(peaks(&groups)),
-            "instructions" => Ok(format!("```text\n{}```\n", read(&kept.join("paths.txt"))?)),
-            name => experiment(&kept, name),
+        let filled = fill(&text, |name| match name.split_once(": ").unwrap_or((name, "")) {
+            ("claim", _) => Ok(claim(&groups)),
+            ("speed", _) => Ok(speed(&results, &groups, &finding)?),
+            ("losses", _) => Ok(losses(&groups)),
+            ("series", _) => Ok(by_series(&groups)),
+            ("everything", _) => Ok(everything(&groups, &finding)),
+            ("behind", _) => Ok(behind(&groups)),
+            ("peaks", _) => Ok(peaks(&groups)),
+            ("preload", programs) => preloaded(&kept, programs),
+            ("kept", file) if file.ends_with(".txt") => Ok(format!("```text\n{}```\n", read(&kept.join(file))?)),
+            ("kept", file) => read(&kept.join(file)),
+            (experiment, columns) => of_experiment(&kept, experiment, columns),
         })
         .map_err(|fail| Fail::usage(format!("{}: {}", path.display(), fail.line)))?;
         files.push((path, filled));
@@ -183,17 +198,61 @@ fn everything(groups: &[Group], finding: &Finding) -> String {
     text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
 }
 
+/// Ours, and who is fastest, where somebody is measurably faster than ours.
+fn ahead<'a>(group: &'a Group) -> Option<[&'a Entry<'a>; 2]> {
+    let ours = group.entry(OURS).filter(|e| e.place == Some(Verdict::Slower))?;
+    let ranked = group.entries.iter().filter(|e| !e.is_floor() && e.time.is_some());
+    Some([ours, ranked.max_by(|a, b| speed_of(a).total_cmp(&speed_of(b)))?])
+}
+
+/// Relative to system malloc, which has no ratio to itself.
+fn speed_of(entry: &Entry) -> f64 {
+    entry.ratio.as_ref().map_or(1.0, |r| r.value)
+}
+
 /// The measurements in which somebody is measurably faster than ours, and who is fastest there.
 fn behind(groups: &[Group]) -> String {
     let row = |group: &Group| {
-        let ours = group.entry(OURS).filter(|e| e.place == Some(Verdict::Slower))?;
-        let speed = |e: &&Entry| e.ratio.as_ref().map_or(1.0, |r| r.value);
-        let ranked = group.entries.iter().filter(|e| !e.is_floor() && e.time.is_some());
-        let first = ranked.max_by(|a, b| speed(a).total_cmp(&speed(b)))?;
+        let [ours, first] = ahead(group)?;
         Some(vec![group.words(), table::ratio(ours), format!("{} {}", first.name(), table::ratio(first))])
     };
     let head = ["measurement", OURS, "the fastest"].map(str::to_owned);
     markdown::table(&head, false, groups.iter().filter_map(row))
+}
+
+/// The five workloads in which ours is furthest behind.
+fn losses(groups: &[Group]) -> String {
+    let behind = groups.iter().filter_map(|g| Some((g, ahead(g)?)));
+    let behind = behind.map(|(g, [ours, first])| (g, first.name(), speed_of(first) / speed_of(ours)));
+    let worst = behind.sorted_by(|a, b| b.2.total_cmp(&a.2)).unique_by(|b| b.0.name).take(5);
+    let line = |(group, name, times): (&Group, &str, f64)| {
+        let (about, times) = (workloads::find(group.name).map_or("", |w| &w.about), text::bare_ratio(times));
+        let name = if name == BASE { "system malloc" } else { name };
+        format!(
+            "- {about}. {name} does {times} times as many operations (`{}` {}, {}).\n",
+            group.name, group.title, group.series
+        )
+    };
+    worst.map(line).collect()
+}
+
+/// How ours stands in each series, and in the workloads that were added because others do well there.
+fn by_series(groups: &[Group]) -> String {
+    let of = |what: &str, is: &dyn Fn(&Group) -> bool| {
+        let own: Vec<_> = groups.iter().filter(|g| is(g)).filter_map(|g| g.entry(OURS)?.place).collect();
+        let count = |verdict| own.iter().filter(|p| **p == verdict).count();
+        let (first, behind) = (count(Verdict::Faster), count(Verdict::Slower));
+        format!("of {} {what} it is first in {first} and behind in {behind}", own.len())
+    };
+    let series = Series::ALL.map(|series| of(&format!("{series} measurements"), &|g| g.series == series));
+    let is_program = |g: &Group| g.name.starts_with("program-");
+    let is_added = |g: &Group| g.name.starts_with("memory-") || ["medium", "histogram", "keepers"].contains(&g.name);
+    let kinds = [
+        of("measurements of `medium`, `histogram`, `keepers` and `memory-…`", &is_added),
+        of("of real programs", &is_program),
+        of("of the other workloads", &|g| !is_added(g) && !is_program(g)),
+    ];
+    format!("{OURS} by series: {}. By workload: {}.", series.join("; "), kinds.join("; "))
 }
 
 /// The most memory resident: measurement × allocator, in MiB.
@@ -206,10 +265,33 @@ fn peaks(groups: &[Group]) -> String {
     markdown::table(&[vec!["MiB at the peak".to_owned()], names.clone()].concat(), true, groups.iter().map(row))
 }
 
-/// `NAME: column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows
-/// only rows with that value, and not the column.
-fn experiment(kept: &Path, asked: &str) -> Result<String, Fail> {
-    let (name, columns) = asked.split_once(": ").unwrap_or((asked, ""));
+/// `NAME as WORDS, …`: programs that nobody rebuilds, each under every library it was measured with.
+fn preloaded(kept: &Path, programs: &str) -> Result<String, Fail> {
+    let measured = |program: &str| {
+        let (name, words) = program.split_once(" as ").unwrap_or((program, program));
+        Ok((words.to_owned(), Results::read(&kept.join(format!("preload-{name}.json")))?))
+    };
+    let files = programs.split(", ").map(measured).collect::<Result<Vec<_>, Fail>>()?;
+    let groups = files.iter().flat_map(|(words, file)| Some((words, figures::groups(file).into_iter().next()?)));
+    let groups = groups.collect_vec();
+    let libraries = groups.iter().flat_map(|(_, g)| &g.entries).map(|e| e.name()).filter(|n| *n != BASE);
+    let libraries = libraries.unique().collect_vec();
+    let row = |(words, group): &(&String, Group)| {
+        let mark = if group.noise.is_some() { "~ " } else { "" };
+        let peak = |name| Some(group.entry(name)?.peak_kib?.median);
+        let peak = peak(OURS).zip(peak(BASE)).map_or("–".to_owned(), |(own, base)| text::bare_ratio(own / base));
+        let speeds = libraries.iter().map(|n| markdown::place(group.entry(n))).collect();
+        [vec![format!("{mark}{words}")], speeds, vec![peak]].concat()
+    };
+    let head =
+        [vec!["program"], libraries.clone(), vec!["peak memory of hakmem"]].concat().into_iter().map(str::to_owned);
+    let table = markdown::table(&head.collect_vec(), false, groups.iter().map(row));
+    Ok(format!("{table}\nMeasured on {}.\n", files.first().map_or(String::new(), |(_, file)| machine(file))))
+}
+
+/// `column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows only rows
+/// with that value, and not the column.
+fn of_experiment(kept: &Path, name: &str, columns: &str) -> Result<String, Fail> {
     let path = kept.join(format!("kernel-{name}.json"));
     let file: Value = serde_json::from_str(&read(&path)?)
         .map_err(|e| Fail::usage(format!("{}: expected the JSON of an experiment: {e}", path.display())))?;

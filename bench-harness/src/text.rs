@@ -15,6 +15,14 @@ pub fn duration(secs: f64) -> String {
     format!("{} {unit}", short(secs * times))
 }
 
+/// A duration below a line of an axis, which is a round number.
+pub fn tick_duration(secs: f64) -> String {
+    let text = duration(secs);
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    let round = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{round} {unit}")
+}
+
 /// A ratio: two digits behind the point, fewer where it is large.
 pub fn times(ratio: f64) -> String {
     format!("{}×", bare_ratio(ratio))
@@ -112,6 +120,7 @@ mod tests {
     fn durations_have_three_digits() {
         let all = [1.234e-9, 45.67e-9, 999.6e-9, 12.34e-6, 0.0025, 3.0, 0.0].map(duration);
         assert_eq!([1234.5, 12.34, 1.234, 0.1234, 0.00123].map(short), ["1234", "12.3", "1.23", "0.123", "0.00123"]);
+        assert_eq!([1e-8, 2.5e-3, 100.0].map(tick_duration), ["10 ns", "2.5 ms", "100 s"]);
         assert_eq!(all, ["1.23 ns", "45.7 ns", "1000 ns", "12.3 µs", "2.50 ms", "3.00 s", "0 ns"]);
     }
 

@@ -249,7 +249,7 @@ impl RegionBuilder {
             }
             (None, None) => Err(invalid("no length was given: expected len(bytes)")),
             (Some(len), Some(rest)) if len > rest => Err(invalid(format!(
-                "the region would have {len} bytes, the file has {rest} from offset {} on",
+                "len is {len}: expected at most {rest}, which the file has from offset {} on",
                 self.offset
             ))),
             (Some(len), _) | (None, Some(len)) => Ok(len),

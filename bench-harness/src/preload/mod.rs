@@ -134,7 +134,7 @@ impl Starter<'_> {
         Duration::from_secs(self.options.files.time_limit.unwrap_or(600))
     }
 
-    fn start(&self, preload: Option<PathBuf>, variables: Vec<(String, String)>, limit: Duration) -> Outcome {
+    fn start(&self, preload: Option<PathBuf>, variables: Vec<(&'static str, PathBuf)>, limit: Duration) -> Outcome {
         let mut command = Command::new(&self.own);
         let order = Order { preload, ..self.order.clone() };
         command.args(["preload-child", &json!(order).to_string()]).envs(variables);
@@ -159,10 +159,7 @@ impl Starter<'_> {
             }
             session.results.results[i].secs = Some(start.elapsed().as_secs_f64());
             match outcome.run {
-                Ok(_) if scratch.verdict(library, name)? == Some(0) => {
-                    output::say(&format!("{} was loaded, but {name} asked it for no memory\n", library.name));
-                }
-                Ok(_) => {}
+                Ok(_) => scratch.verdict(library, name)?,
                 // The series will fail the same way and be reported then; whether the library was there is not known.
                 Err(e) => output::say(&format!("{name} under {}, untimed: {e}\n", library.name)),
             }

@@ -143,13 +143,7 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
     let floor = if group.floor.is_some() { " Dashed: the floor, what the harness costs with null." } else { "" };
     let hint = format!("The median, and a pale dot for every run; further left is better.{floor}");
     let (heading, unit) = ("Time per operation", "elapsed time of one operation");
-    let chart = Chart {
-        heading,
-        hint: &hint,
-        unit,
-        line: group.floor,
-        tick: |secs| text::duration(secs).replace(".00 ", " ").replace(".0 ", " "),
-    };
+    let chart = Chart { heading, hint: &hint, unit, line: group.floor, tick: text::tick_duration };
     of_group(group, color, &chart, |e| {
         let middle = e.time?.median;
         Some(Row { words: text::duration(middle), dots: e.times.clone(), middle, ..Row::default() })

@@ -27,10 +27,10 @@ impl Log {
         share.clamp(0.0, 1.0) * 100.0
     }
 
-    /// Round values on the axis that leave room for each other's labels on the narrowest chart, at most seven: first 1, which
-    /// means something on an axis of ratios, and powers of ten; less round ones only until there are three.
+    /// Round values on the axis that leave room for each other's labels on the narrowest chart, at most six: first 1, which means
+    /// something on an axis of ratios, and powers of ten; less round ones only until there are three, the least round until two.
     pub fn ticks(&self) -> Vec<f64> {
-        const ROOM: f64 = 16.0;
+        const ROOM: f64 = 19.0;
         let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
         let tenths = decades.flat_map(|d| (10..100).map(move |m| (m, round(f64::from(m) * 10f64.powi(d - 1)))));
         let all: Vec<(i32, f64)> = tenths.filter(|(_, t)| (self.low..=self.high).contains(t)).collect();
@@ -43,7 +43,7 @@ impl Log {
         };
         let mut kept: Vec<f64> = Vec::new();
         for wanted in 0..5 {
-            if kept.len() >= 3 {
+            if kept.len() >= if wanted < 4 { 3 } else { 2 } {
                 break;
             }
             for (_, tick) in all.iter().filter(|t| rank(t) == wanted) {
@@ -80,7 +80,7 @@ mod tests {
         for (a, b) in (-12..12).flat_map(|a| (-12..12).map(move |b| (1.37f64.powi(9 * a), 7.1f64.powi(b)))) {
             let axis = Log::over([a, b]).unwrap();
             let ticks = axis.ticks();
-            assert!((1..=7).contains(&ticks.len()), "{a} {b}: {ticks:?}");
+            assert!((1..=6).contains(&ticks.len()), "{a} {b}: {ticks:?}");
             assert_eq!(axis.place(a) < axis.place(b), a < b, "{a} {b}");
             assert!(axis.place(a.min(b)) > 0.0 && axis.place(a.max(b)) < 100.0);
         }

@@ -150,29 +150,20 @@ fn real() -> Calls {
     REAL.get().expect("the sampling functions are handed out after REAL was set").calls
 }
 
-#[inline(never)]
-unsafe fn alloc(size: usize, align: usize, slot: usize) -> *mut u8 {
-    // SAFETY: the contract of the real call is the same.
-    sometimes_timed(&ALLOCS, || unsafe { (real().alloc)(size, align, slot) })
+/// A function of the table that passes its call on, timed now and then.
+macro_rules! passed_on {
+    ($call:ident, $histogram:ident, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?) => {
+        #[inline(never)]
+        unsafe fn $call($($argument: $kind),*) $(-> $result)? {
+            // SAFETY: the contract of the real call is the same.
+            sometimes_timed(&$histogram, || unsafe { (real().$call)($($argument),*) })
+        }
+    };
 }
-
-#[inline(never)]
-unsafe fn zeroed(size: usize, align: usize, slot: usize) -> *mut u8 {
-    // SAFETY: the contract of the real call is the same.
-    sometimes_timed(&ALLOCS, || unsafe { (real().zeroed)(size, align, slot) })
-}
-
-#[inline(never)]
-unsafe fn dealloc(ptr: *mut u8, size: usize, align: usize) {
-    // SAFETY: the contract of the real call is the same.
-    sometimes_timed(&FREES, || unsafe { (real().dealloc)(ptr, size, align) })
-}
-
-#[inline(never)]
-unsafe fn realloc(ptr: *mut u8, size: usize, align: usize, new: usize) -> *mut u8 {
-    // SAFETY: the contract of the real call is the same.
-    sometimes_timed(&ALLOCS, || unsafe { (real().realloc)(ptr, size, align, new) })
-}
+passed_on!(alloc, ALLOCS, (size: usize, align: usize, slot: usize) -> *mut u8);
+passed_on!(zeroed, ALLOCS, (size: usize, align: usize, slot: usize) -> *mut u8);
+passed_on!(dealloc, FREES, (block: *mut u8, size: usize, align: usize));
+passed_on!(realloc, ALLOCS, (block: *mut u8, size: usize, align: usize, new: usize) -> *mut u8);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! Real programs that live off their allocator: well-known crates at work on data made here, a file each.
 //!
 //! A program is prepared outside the clock (its input is generated) and does its work inside it, everything it takes
-//! freed again before it answers. It checks its own result against what the generator knows, and answers a checksum
-//! that is the same for the same scale under any allocator and on any number of processors.
+//! freed again before it answers. The answer is a checksum of its result that is the same for the same scale under any
+//! allocator and on any number of processors: another one than system malloc's is a failure.
 #![deny(unsafe_code)]
 
 mod image;
