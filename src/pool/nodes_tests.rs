@@ -3,6 +3,7 @@
 use super::grow::Obtained;
 use super::*;
 use crate::base::account;
+use crate::base::tuning::pool::SPARE_SHARE;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
 use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{self, Knobs, ThpPolicy};
@@ -206,7 +207,7 @@ fn an_allowance_of_one_node_counts_once_for_the_process() {
     }
     for place in 0..4 {
         let bound = on(place, || purge::bound(&lock(here()).whole()));
-        assert_eq!(bound, 180 << 20);
+        assert_eq!(bound, (180 << 20) / SPARE_SHARE * (SPARE_SHARE + 1));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{
-    IN_USE_SHARE, RETAINED_LEAST, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
+    IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
 };
 use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
@@ -71,13 +71,15 @@ pub(super) fn bound(whole: &Whole) -> usize {
 }
 
 impl Pool {
-    /// Bytes of free memory that the program's demand justifies retaining.
+    /// Bytes of free memory that the program's demand justifies retaining. What is free lies in pieces, and what a program takes
+    /// again does not fit into the same ones, so some are to spare.
     pub(super) fn allowance(&self) -> usize {
         let price = match delay() {
             0 => Price::NEVER,
             _ => retention::WORTH,
         };
-        self.demand.allow(0, price)
+        let dip = self.demand.allow(0, price);
+        dip + dip / SPARE_SHARE
     }
 }
 
