@@ -74,11 +74,11 @@ pub(crate) fn look(held: &mut HeldHeap) {
         if !held.slow_ops.is_multiple_of(LOOK_EVERY) {
             return;
         }
-        held.errands.tick();
         let (epoch, last) = (epoch(clock::now_ms()), held.looked);
         if epoch <= last {
             return;
         }
+        held.errands.tick();
         held.looked = epoch;
         // If hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came. The
         // first round marks it, the second sends it home.
