@@ -87,13 +87,10 @@ fn live(part: &Shared) -> usize {
 
 /// The budget before what was learnt. If there are many heaps, they share the least.
 pub(crate) fn bound(part: &Shared) -> usize {
-    let heaps = registry::count()
-        .saturating_sub(registry::idle_count())
-        .max(SHARED_FROM);
-    let live = live(part);
+    let heaps = registry::live_count().max(SHARED_FROM);
     (least() * SHARED_FROM / heaps)
         .max(SHARED_LEAST)
-        .max(live / LIVE_SHARE)
+        .max(live(part) / LIVE_SHARE)
 }
 
 /// Most blocks that a class may keep in its bin and on its stack.
