@@ -52,7 +52,7 @@ fn kept_by(heap: HeapRef) -> Kept {
     let held = heap.lock();
     Kept {
         on_stacks: held.stack_bytes,
-        learnt: budget::learnt(&held),
+        learnt: budget::demand(&held),
         carved: held.carved_bytes,
     }
 }
@@ -187,7 +187,7 @@ fn what_was_learnt_ends_with_the_thread() {
             let held = heap.lock();
             // Another thread may have adopted it, and have learnt by itself.
             if heap.attended().is_idle() {
-                assert_eq!(budget::learnt(&held), 0);
+                assert_eq!(budget::demand(&held), 0);
             }
         },
     );

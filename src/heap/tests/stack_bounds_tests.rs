@@ -26,7 +26,7 @@ fn held() -> (usize, usize, usize) {
     let held = tls::current().expect("a heap").lock();
     assert!(stack::is_valid(&held));
     let magazines = held.empties.held_bytes();
-    (held.stack_bytes, magazines, budget::learnt(&held))
+    (held.stack_bytes, magazines, budget::demand(&held))
 }
 
 /// Another thread frees what this one took, class after class, a little at a time, while this one takes slow paths. All of it
