@@ -294,7 +294,7 @@ impl Store {
                 if (*slab).fresh == 0 && others >= self.keep(kind) {
                     left = self.retire(slab)?;
                 }
-                left = left.and(self.shed(kind)?);
+                left = left.and(self.reclaim(kind)?);
             }
             self.show(kind);
             Ok(left)
@@ -303,7 +303,7 @@ impl Store {
 
     /// Gives back slabs without allocated blocks that were kept while more blocks were allocated. Only a few are examined, so
     /// that each call is short.
-    fn shed(&mut self, kind: Kind) -> Result<Left, Finding> {
+    fn reclaim(&mut self, kind: Kind) -> Result<Left, Finding> {
         let mut left = Left::default();
         for _ in 0..tuning::LOOKS {
             let class = &mut self.classes[kind.index()];

@@ -105,8 +105,12 @@ macro_rules! words {
             pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// The variant at `raw`, or the first one if there is none, which the table's checks exclude.
+            /// Comparisons, not a table: every start would fault in the table's page.
             pub(super) fn from_raw(raw: u32) -> Self {
-                Self::ALL.get(raw as usize).copied().unwrap_or(Self::ALL[0])
+                match raw {
+                    $(raw if raw == Self::$variant as u32 => Self::$variant,)+
+                    _ => Self::ALL[0],
+                }
             }
         }
     };

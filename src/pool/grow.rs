@@ -1,7 +1,7 @@
 //! Taking superslabs from the kernel.
 
 use super::place::lock;
-use super::{Account, Claim, Pool, Want, claim, evidence, purge};
+use super::{Claim, NONE, Pool, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
@@ -213,7 +213,7 @@ impl Pool {
             (*descriptor).state = State::Pooled;
             self.counts.mapped += 1;
             self.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
-            self.relist(descriptor, Account::NONE);
+            self.relist(descriptor, NONE);
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::knobs::ThpPolicy;
 use crate::os::clock;
 use crate::slab::superslab::{State, Superslab, UNIT};
-use account::{Account, recount, units};
+use account::{Account, NONE, recount, units};
 use core::ptr;
 use evidence::Larger;
 use lists::{ByFree, PLAIN, Pick, Queue, SPREADING};
@@ -326,7 +326,7 @@ impl Pool {
         unsafe {
             self.in_flight.remove(superslab);
             (*superslab).state = State::Pooled;
-            self.relist(superslab, Account::NONE);
+            self.relist(superslab, NONE);
             if (*superslab).in_dirty {
                 // Not all could be given back, or slots were released meanwhile: it counts as fresh again, at the end of the
                 // queue.

@@ -3,8 +3,7 @@
 use super::grow::Obtained;
 use super::*;
 use crate::base::account;
-use crate::base::tuning::pool::SPARE_SHARE;
-use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
+use crate::base::tuning::pool::{SPARE_SHARE, TOGETHER_MOST, TOGETHER_SHARE};
 use crate::base::units::{SLOTS, SUPERSLAB};
 use crate::knobs::{self, Knobs, ThpPolicy};
 use crate::os::fake::{self, Call};

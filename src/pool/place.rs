@@ -4,7 +4,7 @@
 //! pool shows the counts that the others need outside its lock, so that a release still takes one lock. A sum over the nodes
 //! may be off by what other threads do meanwhile, and is exact in a process at rest.
 
-use super::{Account, Counts, Pool, units};
+use super::{Account, Counts, NONE, Pool, units};
 use crate::base::account::{self, Kind};
 use crate::base::units::SLOTS;
 use crate::os::lock::{Lock, Locked, LockedGuard};
@@ -141,7 +141,7 @@ pub(crate) fn is_valid() -> bool {
 }
 
 fn is_one_valid(pool: &Held) -> bool {
-    let mut sum = Account::NONE;
+    let mut sum = NONE;
     let mut ok = true;
     // SAFETY: the lock is held.
     unsafe {

@@ -161,14 +161,14 @@ impl Slab {
 
     /// Blocks that are out.
     #[inline]
-    pub(crate) fn out(&self) -> usize {
+    pub(crate) fn allocated(&self) -> usize {
         (self.carved - self.free_count) as usize
     }
 
     /// Blocks that can be taken.
     #[inline]
     pub(crate) fn available(&self) -> usize {
-        (self.capacity - self.out() as u16) as usize
+        (self.capacity - self.allocated() as u16) as usize
     }
 
     /// Bytes of the blocks that were ever handed out.

@@ -68,23 +68,23 @@ fn take_and_give_keep_the_equation() {
                 }
             }
             assert_eq!(
-                (blocks.len(), slab.out(), slab.available()),
+                (blocks.len(), slab.allocated(), slab.available()),
                 (slab.capacity(), slab.capacity(), 0)
             );
             for &block in blocks.iter().rev().skip(1) {
                 give(&mut slab, block);
             }
             assert!(slab.is_valid());
-            assert_eq!(slab.out(), 1);
+            assert_eq!(slab.allocated(), 1);
             if slab.capacity() > 1 {
                 let one = slab.take(to.as_mut_ptr(), 1, 1).unwrap();
-                assert_eq!((one.count, slab.out()), (1, 2));
+                assert_eq!((one.count, slab.allocated()), (1, 2));
                 give(&mut slab, to[0]);
                 let again = slab.take(to.as_mut_ptr(), 3, 4).unwrap();
                 let all = slab.capacity() - 1;
                 let count = all.min(3);
                 assert_eq!(again, Taken { count, zero: false });
-                assert!(slab.is_valid() && slab.out() == 1 + count);
+                assert!(slab.is_valid() && slab.allocated() == 1 + count);
                 give(&mut slab, to[0]);
                 assert!(slab.is_valid());
                 for wrong in [to[0], to[0].wrapping_byte_add(1), (base + SLOT * 3) as _] {
@@ -169,7 +169,7 @@ fn a_slab_with_holes_loses_no_block() {
                 give(&mut slab, *block);
             }
             assert!(slab.is_valid());
-            assert_eq!(slab.out(), kept.len());
+            assert_eq!(slab.allocated(), kept.len());
             let again = slab.survey();
             assert_eq!(again.pages & chance.pages, 0, "what is gone cannot go");
             slab.lost(again.pages);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ static void swing_until_two(void) {
     for (int i = 0; i < 100 && threads() < 2; i++)
         swing(100);
     CHECK(threads() == 2);
+    CHECK(!__libc_single_threaded);
 }
 
 static void in_child(void (*body)(void)) {
@@ -71,6 +73,8 @@ static void small(void) {
     for (int i = 0; i < 20; i++)
         swing(20);
     CHECK(threads() == 1);
+    /* The C library goes on without atomics and locks. */
+    CHECK(__libc_single_threaded);
 }
 
 int main(void) {

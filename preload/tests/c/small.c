@@ -1,5 +1,5 @@
-/* A process of a few blocks says what it holds, in KiB: what is resident of the library's code, and what memory of its own
-   the process has written. */
+/* A process of a few blocks says what it holds, in KiB: what is resident of the library's code, of the library's file in all, and
+   what memory of its own the process has written. */
 #include "check.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,18 +20,24 @@ int main(void) {
     }
     for (int i = 0; i < 10; i += 2)
         free(blocks[i]);
-    long code = 0, own = 0;
+    long code = 0, library = 0, own = 0;
     char line[512];
     FILE *file = fopen("/proc/self/smaps", "r");
     CHECK(file);
-    int is_code = 0;
+    int is_library = 0, is_code = 0;
     while (fgets(line, sizeof line, file)) {
         unsigned long from, to;
-        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-            is_code = strstr(line, " r-xp ") && strstr(line, "libhakmem.so");
-        long kib = figure(line, "Rss:");
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+            is_library = strstr(line, "libhakmem.so") != 0;
+            is_code = is_library && strstr(line, " r-xp ");
+        }
+        long kib = figure(line, "Rss:"), written = figure(line, "Anonymous:");
         if (kib > 0 && is_code)
             code += kib;
+        if (kib > 0 && is_library)
+            library += kib;
+        if (written > 0 && is_library)
+            library -= written;
     }
     fclose(file);
     file = fopen("/proc/self/status", "r");
@@ -42,6 +48,6 @@ int main(void) {
             own = kib;
     }
     fclose(file);
-    printf("%ld %ld\n", code, own);
+    printf("%ld %ld %ld\n", code, library, own);
     return 0;
 }

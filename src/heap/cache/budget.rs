@@ -1,15 +1,12 @@
-//! How much free memory a heap may hold. Its *slack* is what lies free in its slabs, on its stacks and in its magazines; its
-//! *budget* is what the slack may be.
-//!
-//! Blocks on the stacks pin their slabs, so the budget is small: what the knob says, or an eighth of what is live if that is
-//! more. A program that frees many MiB and takes as many again pays for a small budget with two walks for each block, home and
-//! out of its slab again. So the budget learns the program's demand, as the pool's does: blocks of a class that were sent home
-//! for lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are allowed.
-//!
-//! Two conditions bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays,
-//! sending blocks home brings them together, while what is kept lies scattered. (python3's json took no less time for five of
-//! sixty MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class makes
-//! room while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
+//! How much free memory a heap may hold, its *budget*: in its slabs, on its stacks and in its magazines.
+//! ! Blocks on the stacks pin their slabs, so the budget is small: what the knob says, or an eighth of what is live if that is !
+//more. A program that frees many MiB and takes as many again pays for a small budget with two ways for each block, into ! its
+//slab and out of it again. So the budget learns the program's demand, as the pool's does: blocks of a class that returned ! for
+//lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are allowed. ! ! Two conditions
+//bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays, ! returning blocks
+//to their slabs brings them together, while what is kept lies scattered. (python3's json took no less time for ! five of sixty
+//MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class makes ! room while
+//another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
@@ -20,13 +17,13 @@ use crate::base::tuning::heap_cache::{
 use crate::heap::data::bin::{Bin, bin_limit};
 use crate::heap::data::heap::{HeldHeap, Shared};
 use crate::heap::data::registry;
-use crate::heap::data::state::Slack;
+use crate::heap::data::state::Budget;
 use crate::heap::slabs::holes;
 use crate::knobs::{self, Profile};
 use crate::os::clock;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-impl Slack {
+impl Budget {
     fn saw(&mut self, amount: usize, live: usize, all: usize) {
         self.could = self.could.max(all);
         self.most = self.most.max(amount);
@@ -36,26 +33,26 @@ impl Slack {
         self.trough = self.trough.min(live);
     }
 
-    /// Whether most of what was live has gone. If much stays, what is free lies scattered among it; going home brings it
-    /// together.
+    /// Whether most of what was live has gone. If much stays, what is free lies scattered among it; returning it to its slabs
+    /// brings it together.
     fn ran_low(&self) -> bool {
         self.peak > 0 && self.trough <= self.peak / LOW
     }
 }
 
 /// The sum of what all heaps learnt. An estimate that orders nothing, so Relaxed.
-static LEARNT: AtomicUsize = AtomicUsize::new(0);
+static DEMANDS: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes that all heaps together may hold because of what they learnt.
-pub(crate) fn learnt_by_all() -> usize {
-    LEARNT.load(Relaxed)
+pub(crate) fn demand_of_all() -> usize {
+    DEMANDS.load(Relaxed)
 }
 
-/// The heap's slack.
+/// The heap's budget.
 pub(crate) fn amount(part: &Shared) -> usize {
     // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
     let held = part.carved_bytes + part.stack_bytes + part.empties.held_bytes();
-    held.saturating_sub(part.out_bytes)
+    held.saturating_sub(part.allocated_bytes)
 }
 
 /// Tells the account what the stacks hold, and what returned to slabs.
@@ -65,7 +62,7 @@ pub(crate) fn show(part: &mut Shared) {
     holes::show(part);
 }
 
-/// The slack if all the heap's blocks were free and none had gone home.
+/// The bytes the heap would hold if all its blocks were free and none had returned.
 fn all_free(part: &Shared) -> usize {
     part.carved_bytes.max(part.stack_bytes) + part.empties.held_bytes()
 }
@@ -82,18 +79,15 @@ pub(crate) fn least() -> usize {
 
 /// Bytes that the program has, or that wait in bins, outboxes and inboxes.
 fn live(part: &Shared) -> usize {
-    part.out_bytes.saturating_sub(part.stack_bytes)
+    part.allocated_bytes.saturating_sub(part.stack_bytes)
 }
 
 /// The budget before what was learnt. If there are many heaps, they share the least.
 pub(crate) fn bound(part: &Shared) -> usize {
-    let heaps = registry::count()
-        .saturating_sub(registry::idle_count())
-        .max(SHARED_FROM);
-    let live = live(part);
+    let heaps = registry::live_count().max(SHARED_FROM);
     (least() * SHARED_FROM / heaps)
         .max(SHARED_LEAST)
-        .max(live / LIVE_SHARE)
+        .max(live(part) / LIVE_SHARE)
 }
 
 /// Most blocks that a class may keep in its bin and on its stack.
@@ -115,12 +109,12 @@ impl Share {
 pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
     let amount = amount(heap);
     let (live, all) = (live(heap), all_free(heap));
-    heap.slack.saw(amount, live, all);
+    heap.budget.saw(amount, live, all);
     let bound = bound(heap);
     if amount <= bound {
         return Share::ALL;
     }
-    let live = heap.out_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
+    let live = heap.allocated_blocks[class].saturating_sub(heap.stacks[class].blocks.into());
     // A stack holds far less than this, so that clamping changes nothing.
     let live = u32::try_from(live).unwrap_or(u32::MAX);
     if amount <= bound + believed(heap) {
@@ -144,16 +138,16 @@ pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
 
 /// How much of what was learnt the heap may hold: less if no thread sees time pass.
 fn believed(part: &Shared) -> usize {
-    account::seen(part.slack.learnt, 0)
+    account::seen(part.budget.demand, 0)
 }
 
 /// Bytes that the heap may hold beyond its bound, from what it learnt.
-pub(crate) fn learnt(part: &Shared) -> usize {
-    part.slack.learnt
+pub(crate) fn demand(part: &Shared) -> usize {
+    part.budget.demand
 }
 
-/// Bytes by which a heap that is mostly empty is over its budget: what other classes than the one at hand keep, in bins too,
-/// pins slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and 0 if the slack may stay
+/// Bytes by which a heap that is mostly empty is over its budget: what other classes than the one at hand keep, in bins too, pins
+/// slabs by the dozen. 0 for a heap that is mostly live, as what is free in it lies scattered, and 0 if all that is free may stay
 /// even if the process never calls again.
 pub(crate) fn over(part: &Shared) -> usize {
     let amount = amount(part);
@@ -165,14 +159,14 @@ pub(crate) fn over(part: &Shared) -> usize {
     }
 }
 
-/// Notes that `blocks` of a class were sent home that its limit would have kept.
+/// Notes that `blocks` of a class were returned that its limit would have kept.
 pub(crate) fn cut(part: &mut Shared, class: usize, blocks: u32) {
     let cut = &mut part.stacks[class].cut;
     *cut = cut.saturating_add(blocks);
-    part.slack.any_cut |= blocks > 0;
+    part.budget.any_cut |= blocks > 0;
 }
 
-/// Notes that about `want` blocks of a class come from the slabs: those once sent home for lack of budget were missed.
+/// Notes that about `want` blocks of a class come from the slabs: those once returned for lack of budget were missed.
 pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
     let cut = &mut part.stacks[class].cut;
     let back = (*cut).min(want as u32);
@@ -180,21 +174,21 @@ pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
         *cut -= back;
         // Cap it at what would have kept every block: a bound slightly too small still returns everything, and sizes that
         // take turns miss each other's blocks. Half of the bound is left for magazines.
-        let could = part.slack.could.max(all_free(part));
+        let could = part.budget.could.max(all_free(part));
         let most = could.saturating_sub(bound(part) / 2);
-        let slack = &mut part.slack;
+        let budget = &mut part.budget;
         let now = clock::now_ms();
-        let cheap = now.saturating_sub(slack.paid_at) * CHEAP_PER_MS;
-        slack.paid = slack.paid.saturating_sub(cheap) + u64::from(back);
-        slack.paid_at = now;
+        let cheap = now.saturating_sub(budget.paid_at) * CHEAP_PER_MS;
+        budget.paid = budget.paid.saturating_sub(cheap) + u64::from(back);
+        budget.paid_at = now;
         // Once a program's usage is known to rise and fall, further misses count at once.
-        if slack.ran_low() && (slack.learnt > 0 || slack.paid > PATIENCE) {
-            slack.paid = PATIENCE;
-            let room = most.saturating_sub(slack.learnt);
+        if budget.ran_low() && (budget.demand > 0 || budget.paid > PATIENCE) {
+            budget.paid = PATIENCE;
+            let room = most.saturating_sub(budget.demand);
             let bytes = (back as usize * size_class::size(class)).min(room);
             if bytes > 0 {
-                slack.learnt += bytes;
-                LEARNT.fetch_add(bytes, Relaxed);
+                budget.demand += bytes;
+                DEMANDS.fetch_add(bytes, Relaxed);
             }
         }
     }
@@ -202,35 +196,35 @@ pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
 
 /// Lowers what was learnt by `bytes` that were not needed since the last look.
 pub(crate) fn unneeded(part: &mut Shared, bytes: usize) {
-    let slack = &mut part.slack;
-    set(slack, slack.learnt.saturating_sub(bytes));
+    let budget = &mut part.budget;
+    set(budget, budget.demand.saturating_sub(bytes));
 }
 
 /// Ends a look: halves what was learnt if none of it was needed.
 pub(crate) fn looked(part: &mut Shared) {
-    if part.slack.any_cut {
-        // What went home long ago would hardly have stayed until now.
-        part.slack.any_cut = halve_cuts(part);
+    if part.budget.any_cut {
+        // What returned long ago would hardly have stayed until now.
+        part.budget.any_cut = halve_cuts(part);
     }
     let bound = bound(part);
     let (amount, all, live) = (amount(part), all_free(part), live(part));
-    let slack = &mut part.slack;
-    let mut left = slack.learnt;
-    if slack.most <= bound {
+    let budget = &mut part.budget;
+    let mut left = budget.demand;
+    if budget.most <= bound {
         left = if left > LEAST { left / 2 } else { 0 };
     }
-    (slack.most, slack.could) = (amount, all);
-    (slack.peak, slack.trough) = (live, live);
-    set(slack, left);
+    (budget.most, budget.could) = (amount, all);
+    (budget.peak, budget.trough) = (live, live);
+    set(budget, left);
 }
 
 /// Forgets what was learnt, and what the next thread would learn from: the heap's thread ends, or nothing it kept is left.
 pub(crate) fn forget(part: &mut Shared) {
-    let slack = &mut part.slack;
-    set(slack, 0);
-    (slack.most, slack.could, slack.peak) = (0, 0, 0);
-    (slack.trough, slack.paid) = (0, 0);
-    if core::mem::take(&mut slack.any_cut) {
+    let budget = &mut part.budget;
+    set(budget, 0);
+    (budget.most, budget.could, budget.peak) = (0, 0, 0);
+    (budget.trough, budget.paid) = (0, 0);
+    if core::mem::take(&mut budget.any_cut) {
         part.stacks.iter_mut().for_each(|stack| stack.cut = 0);
     }
 }
@@ -244,22 +238,22 @@ fn halve_cuts(part: &mut Shared) -> bool {
     })
 }
 
-fn set(slack: &mut Slack, learnt: usize) {
-    debug_assert!(learnt <= slack.learnt);
-    if learnt != slack.learnt {
-        LEARNT.fetch_sub(slack.learnt - learnt, Relaxed);
-        slack.learnt = learnt;
+fn set(budget: &mut Budget, learnt: usize) {
+    debug_assert!(learnt <= budget.demand);
+    if learnt != budget.demand {
+        DEMANDS.fetch_sub(budget.demand - learnt, Relaxed);
+        budget.demand = learnt;
     }
 }
 
 /// Whether the heap's thread took no slow path for a while, as far as earlier calls saw.
 pub(crate) fn is_still(part: &mut Shared, now: u64) -> bool {
-    let slack = &mut part.slack;
-    if slack.seen != part.slow_ops {
-        (slack.seen, slack.seen_ms) = (part.slow_ops, now);
+    let budget = &mut part.budget;
+    if budget.seen != part.slow_ops {
+        (budget.seen, budget.seen_ms) = (part.slow_ops, now);
         return false;
     }
-    now.saturating_sub(slack.seen_ms) >= STILL_MS
+    now.saturating_sub(budget.seen_ms) >= STILL_MS
 }
 
 /// What the limit of the class's stack begins with, and does not fall below.

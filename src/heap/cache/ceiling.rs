@@ -31,7 +31,7 @@ fn reclaim(asked: usize) {
     if let Some(heap) = tls::current().filter(|_| left > 0) {
         // SAFETY: the calling thread's heap.
         errands.add(unsafe { empty_stacks(heap, left) });
-        errands.add(reclaim::others_make_room(heap, left));
+        errands.add(reclaim::reclaim_from_others(heap, left));
         left = left.saturating_sub(pool::reclaim(left));
     }
     account::reclaimed(asked, asked - left);

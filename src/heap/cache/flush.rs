@@ -1,7 +1,7 @@
-//! When the free blocks on the stacks, between bins and slabs, go home.
+//! When the free blocks on the stacks, between bins and slabs, return to their slabs.
 //!
 //! A full bin's blocks go onto the stack (`stack`), and an empty bin is filled from it. Two bounds say how many may stay. By
-//! class: the limit starts small, grows by what was sent home if a refill then misses it, and shrinks by what a period of use
+//! class: the limit starts small, grows by what was returned if a refill then misses it, and shrinks by what a period of use
 //! never needed. By heap (`budget`): if its slabs and magazines hold far more than is live, and more than the program needed
 //! again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few blocks, in its
 //! bin too, so that little stays behind for long after everything has been freed.
@@ -11,18 +11,23 @@ use crate::heap::cache::budget::first_limit;
 use crate::heap::cache::{budget, stack};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::HeldHeap;
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::slab::batch;
 
-/// Blocks that go home at a time, about: half a millisecond's work.
+/// Blocks that return to their slabs at a time, about: half a millisecond's work.
 pub(crate) const AT_ONCE: u32 = 1 << 14;
 /// Bytes of one class that may stay on the stack at most.
 const CLASS_MOST: usize = 64 << 20;
 
-/// Takes a batch off the stack, or up to `most` blocks from magazines, and sends them home. Returns how many.
-pub(crate) fn send_home(heap: &mut HeldHeap, class: usize, most: u32, sorter: &mut Sorter) -> u32 {
+/// Takes a batch off the stack, or up to `most` blocks from magazines, and returns them to their slabs. The result is how many.
+pub(crate) fn return_blocks(
+    heap: &mut HeldHeap,
+    class: usize,
+    most: u32,
+    sorter: &mut Sorter,
+) -> u32 {
     // SAFETY: there is room. Nothing that happens to the blocks uses this heap's scratch: other heaps open batches in
     // their own.
     unsafe {
@@ -33,7 +38,8 @@ pub(crate) fn send_home(heap: &mut HeldHeap, class: usize, most: u32, sorter: &m
     }
 }
 
-/// Sends a batch home of what the stack holds beyond `keep` blocks, and counts it as returned. Returns how many went.
+/// Returns a batch of what the stack holds beyond `keep` blocks to its slabs, and counts it as returned. The result is how many
+/// went.
 pub(crate) fn send_surplus(
     heap: &mut HeldHeap,
     class: usize,
@@ -41,14 +47,14 @@ pub(crate) fn send_surplus(
     sorter: &mut Sorter,
 ) -> u32 {
     let surplus = heap.stacks[class].blocks - keep;
-    let gone = send_home(heap, class, surplus, sorter);
+    let gone = return_blocks(heap, class, surplus, sorter);
     let stack = &mut heap.stacks[class];
     stack.walked = stack.walked.saturating_add(gone);
     gone
 }
 
 /// Bounds a class whose stack grew through the inbox. [`first_limit`] blocks stay whatever the heap holds: its thread seems to
-/// need blocks, and each message would otherwise go home by itself.
+/// need blocks, and each message would otherwise return by itself.
 pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     let least = first_limit(class);
     if heap.stacks[class].blocks <= least {
@@ -68,7 +74,7 @@ pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sor
     }
 }
 
-/// Notes that a refill needs `want` blocks from the slabs. Blocks of the class sent home before were missed: it may keep more.
+/// Notes that a refill needs `want` blocks from the slabs. Blocks of the class returned before were missed: it may keep more.
 pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
     budget::missed(heap, class, want);
     let stack = &mut heap.stacks[class];
@@ -113,7 +119,7 @@ pub(crate) unsafe fn bound_bin(heap: &mut HeldHeap, class: usize, most: u32) {
     }
 }
 
-/// Sends home everything on the heap's stacks, and gives back its empty magazines.
+/// Returns everything on the heap's stacks to its slabs, and gives back its empty magazines.
 pub(crate) fn flush_all(heap: &mut HeldHeap, sorter: &mut Sorter) {
     for class in 1..size_class::CLASSES {
         flush(heap, class, sorter);
@@ -121,21 +127,21 @@ pub(crate) fn flush_all(heap: &mut HeldHeap, sorter: &mut Sorter) {
     stack::give_empties(heap);
 }
 
-/// Sends home the stack of one class.
+/// Returns the stack of one class to its slabs.
 pub(crate) fn flush(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
-    while send_home(heap, class, u32::MAX, sorter) > 0 {}
+    while return_blocks(heap, class, u32::MAX, sorter) > 0 {}
 }
 
-/// Sends home the stack of one class, with a sorter of its own.
+/// Returns the stack of one class to its slabs, with a sorter of its own.
 #[cold]
 #[inline(never)]
-pub(crate) fn stack_home(heap: &mut HeldHeap, class: usize) {
+pub(crate) fn return_stack(heap: &mut HeldHeap, class: usize) {
     let mut sorter = Sorter::new(heap, true);
     flush(heap, class, &mut sorter);
     drain::post_all(heap, &mut sorter);
 }
 
-/// Sends home the stack and the bin of one class.
+/// Returns the stack and the bin of one class to their slabs.
 ///
 /// # Safety
 /// The caller is the heap's thread.
@@ -158,7 +164,7 @@ pub(crate) struct Shrunk {
     pub(crate) done: bool,
 }
 
-/// Sends home what the stacks did not need for a whole period, about `most` blocks at a time.
+/// Returns what the stacks did not need for a whole period, about `most` blocks at a time.
 pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorter) -> Shrunk {
     let mut shrunk = Shrunk {
         blocks: 0,
@@ -169,7 +175,7 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         let mut surplus = heap.stacks[class].low.min(heap.stacks[class].blocks);
         let mut gone = 0;
         while surplus > gone && shrunk.blocks + gone < most {
-            match send_home(heap, class, surplus - gone, sorter) {
+            match return_blocks(heap, class, surplus - gone, sorter) {
                 0 => surplus = 0,
                 some => gone += some,
             }
@@ -196,7 +202,7 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
     shrunk
 }
 
-/// Sends home the heap's bins, and its outboxes.
+/// Returns what is in the heap's bins and outboxes to its slabs.
 ///
 /// # Safety
 /// `heap`'s thread gives it up, or is gone.
@@ -206,14 +212,14 @@ pub(crate) unsafe fn flush_private(heap: &mut HeldHeap, sorter: &mut Sorter) {
         unsafe {
             flush_bin(heap, class, sorter);
             if heap.heap().gathered.has(class) {
-                let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
+                let (gathered, count) = Outbox::take(heap.heap(), class, usize::MAX);
                 open::blocks(heap, gathered, count, class, sorter);
             }
         }
     }
 }
 
-/// Sends the bin of one class home.
+/// Returns the bin of one class to its slabs.
 ///
 /// # Safety
 /// As for [`flush_private`].

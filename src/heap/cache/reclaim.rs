@@ -4,7 +4,7 @@
 use crate::base::size_class::{self, CLASSES};
 use crate::base::tuning::heap_cache::OTHERS;
 use crate::base::units::SLOT;
-use crate::heap::cache::budget::{amount, bound, forget, is_still, learnt, learnt_by_all};
+use crate::heap::cache::budget::{amount, bound, demand, demand_of_all, forget, is_still};
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::errands::Errands;
@@ -33,7 +33,7 @@ unsafe fn held_by(heap: &mut HeldHeap, class: usize) -> usize {
             // Some may be foreign, and what those pin is not known here.
             return kept;
         }
-        let live = heap.out_blocks[class].saturating_sub(free.into());
+        let live = heap.allocated_blocks[class].saturating_sub(free.into());
         // One slab is little to hold for a class that is in use at all.
         let slabs = u64::from(heap.slab_count[class]).saturating_sub(live.max(1));
         kept.max(slabs as usize * size_class::slots(class) * SLOT)
@@ -60,7 +60,7 @@ pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: usize, bytes: usize) 
                 break;
             };
             while left > 0 && kept(heap, most) >= SLOT {
-                let gone = flush::send_home(heap, most, u32::MAX, &mut sorter);
+                let gone = flush::return_blocks(heap, most, u32::MAX, &mut sorter);
                 left = left.saturating_sub(gone as usize * size_class::size(most));
             }
             if kept(heap, most) < SLOT {
@@ -76,37 +76,37 @@ pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: usize, bytes: usize) 
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes room of `bytes` for a heap that grows: another that keeps blocks because of what it learnt, and whose thread does
-/// nothing meanwhile, sends so many home. So a pool of threads that take turns does not hold what each of them needs.
-pub(crate) fn others_make_room(heap: HeapRef, bytes: usize) -> Errands {
+/// nothing meanwhile, returns so many. So a pool of threads that take turns does not hold what each of them needs.
+pub(crate) fn reclaim_from_others(heap: HeapRef, bytes: usize) -> Errands {
     let mut errands = Errands::NONE;
-    if learnt_by_all() == 0 {
+    if demand_of_all() == 0 {
         return errands;
     }
     let now = clock::now_ms();
     for other in registry::in_turn(&TURN, OTHERS).filter(|&other| other != heap) {
-        if shed_if_still(other, bytes, now, &mut errands) {
+        if reclaim_if_still(other, bytes, now, &mut errands) {
             break;
         }
     }
     errands
 }
 
-/// Sends `bytes` home from the stacks of a heap that has learnt something and whose thread took no slow path for a while. Returns
-/// whether it is such a heap.
-fn shed_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -> bool {
+/// Returns `bytes` from the stacks of a heap that has learnt something to their slabs and whose thread took no slow path for a
+/// while. Returns whether it is such a heap.
+fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -> bool {
     // Another's stacks are under its lock; its bins are left alone.
     let Some(mut held) = heap.try_lock() else {
         return false;
     };
-    let sheds = learnt(&held) > 0 && is_still(&mut held, now);
-    if sheds {
+    let reclaims = demand(&held) > 0 && is_still(&mut held, now);
+    if reclaims {
         let mut sorter = Sorter::new(&held, false);
         let mut left = bytes;
         while left > 0 && held.stack_bytes > 0 {
             let most = (1..CLASSES)
                 .max_by_key(|&class| kept(&held, class))
                 .unwrap_or(1);
-            let gone = flush::send_home(&mut held, most, u32::MAX, &mut sorter);
+            let gone = flush::return_blocks(&mut held, most, u32::MAX, &mut sorter);
             left = left.saturating_sub(gone as usize * size_class::size(most));
         }
         sorter.post_all(&mut held);
@@ -116,14 +116,14 @@ fn shed_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -
     }
     budget::show(&mut held);
     errands.add(drain::release(held));
-    sheds
+    reclaims
 }
 
-/// For want of memory: if any heap keeps more because of what it learnt, sends home what the stacks of all heaps hold whose locks
-/// are free. Returns whether any had learnt. No lock may be held.
+/// For want of memory: if any heap keeps more because of what it learnt, returns what the stacks of all heaps hold whose locks are
+/// free to its slabs. Returns whether any had learnt. No lock may be held.
 #[cold]
 pub(crate) fn give_up() -> bool {
-    if learnt_by_all() == 0 {
+    if demand_of_all() == 0 {
         return false;
     }
     let mut errands = Errands::NONE;

@@ -40,7 +40,8 @@ pub(crate) const fn bin_limit(class: usize) -> usize {
     LIMITS[class] as usize
 }
 
-const LIMITS: [u16; CLASSES] = {
+/// Static for the same reason as `pool::account::NONE`.
+static LIMITS: [u16; CLASSES] = {
     let mut limits = [0; CLASSES];
     let mut class = 1;
     while class < CLASSES && !size_class::is_run(class) {

@@ -135,7 +135,9 @@ impl Left {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::os::lock::Lock;
+    use crate::base::sync::atomic::AtomicU32;
+    use crate::heap::data::attended::{Attended, IDLE};
+    use crate::os::lock::{Guard, Lock};
     use crate::slab::batch::{Batch, Block};
     use crate::slab::inbox::Inbox;
     use loom::sync::Arc;
@@ -143,26 +145,65 @@ mod model {
     use std::boxed::Box;
     use std::vec::Vec;
 
-    /// An idle heap and what was left. Inbox, lock and word are the real ones.
+    /// The fence that is left out, for the twins that must fail.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Without {
+        Nothing,
+        PostersFence,
+        TakersFence,
+    }
+
+    /// An idle heap and what was left. Inbox, lock, word and the protocol between posters and holders are the real ones.
     struct World {
         inbox: Inbox,
         lock: Lock,
+        state: AtomicU32,
         left: Left,
-        fenced: bool,
+        without: Without,
     }
 
     impl World {
-        /// As `post::post` to an idle heap, by a thread that may not drain.
+        fn attended(&self) -> Attended<'_> {
+            Attended {
+                inbox: &self.inbox,
+                lock: &self.lock,
+                state: &self.state,
+            }
+        }
+
+        /// As `post::post`, by a thread that may not drain.
         fn post(&self) {
             let block = Box::into_raw(Box::new(Block::new()));
             // SAFETY: a chain of one block, just made, and given up.
-            unsafe { self.inbox.post(Batch::seal(block, 1)) };
-            fence(Ordering::SeqCst);
+            unsafe {
+                let batch = Batch::seal(block, 1);
+                if self.without == Without::PostersFence {
+                    self.inbox.post(batch);
+                } else {
+                    assert!(self.attended().post(batch).nobody_comes);
+                }
+            }
+        }
+
+        /// A poster that does not run its errand.
+        fn post_and_leave(&self) {
+            self.post();
             self.left.leave(OPEN);
         }
 
-        /// As `drain::drain_locked`.
-        fn drain_locked(&self) {
+        /// A poster that runs its errand, once it holds no lock.
+        fn post_and_run(&self) {
+            self.post();
+            self.run(OPEN);
+        }
+
+        /// As `drain::drain_and_unlock`.
+        fn drain_and_unlock(&self, guard: Guard<'_>) {
+            self.empty();
+            drop(guard);
+        }
+
+        fn empty(&self) {
             let mut taken = self.inbox.take_all();
             while let Some(batch) = taken {
                 // SAFETY: taken, so owned; one block each.
@@ -173,68 +214,80 @@ mod model {
             }
         }
 
-        /// As `drain::try_drain` and `drain::look_again`.
         fn try_drain(&self) {
-            while let Some(guard) = self.lock.try_lock() {
-                self.drain_locked();
-                drop(guard);
-                fence(Ordering::SeqCst);
-                if self.inbox.is_empty() {
-                    break;
-                }
-            }
+            self.attended()
+                .try_drain(|guard| self.drain_and_unlock(guard));
         }
 
-        fn run_errands(&self) {
-            let left = if self.fenced {
-                self.left.take()
-            } else {
+        /// As `Errands::run`, of a thread that has `own`.
+        fn run(&self, own: u8) {
+            let left = match self.without {
                 // As `take`, without its fence.
-                self.left.0.swap(0, Ordering::Relaxed)
+                Without::TakersFence => self.left.0.swap(0, Ordering::Relaxed),
+                _ => self.left.take(),
             };
-            if left & OPEN != 0 {
+            if (own | left) & OPEN != 0 {
                 self.try_drain();
             }
         }
     }
 
-    /// `posters` threads leave batches and one runs their errands, while another holds the heap's lock for a while.
-    fn nothing_is_stranded(posters: usize, fenced: bool) {
+    /// Some threads post, one runs what was left, and another holds the heap's lock for a while.
+    fn nothing_is_stranded(posters: &'static [fn(&World)], without: Without) {
         let mut model = loom::model::Builder::new();
         // More threads have too many orders to try all of them: only those with at most three preemptions are tried.
-        model.preemption_bound = (posters > 1).then_some(3);
+        model.preemption_bound = (posters.len() > 1).then_some(3);
         model.check(move || {
             let world = Arc::new(World {
                 inbox: Inbox::new(),
                 lock: Lock::new(),
+                state: AtomicU32::new(IDLE),
                 left: Left::new(),
-                fenced,
+                without,
             });
             let start = |body: fn(&World)| {
                 let world = Arc::clone(&world);
                 thread::spawn(move || body(&world))
             };
-            let mut others: Vec<_> = (0..posters).map(|_| start(World::post)).collect();
+            let mut others: Vec<_> = posters.iter().map(|&body| start(body)).collect();
             others.push(start(World::try_drain));
-            world.run_errands();
+            world.run(0);
             for other in others {
                 other.join().expect("another thread");
             }
             let left = world.left.0.load(Ordering::Relaxed) & OPEN != 0;
             assert!(left || world.inbox.is_empty(), "a batch nobody comes for");
-            world.drain_locked();
+            world.empty();
         });
     }
 
     #[test]
     fn a_batch_that_was_left_is_opened_or_still_an_errand() {
-        nothing_is_stranded(1, true);
-        nothing_is_stranded(2, true);
+        nothing_is_stranded(&[World::post_and_leave], Without::Nothing);
+        nothing_is_stranded(
+            &[World::post_and_leave, World::post_and_leave],
+            Without::Nothing,
+        );
     }
 
     #[test]
     #[should_panic(expected = "a batch nobody comes for")]
-    fn without_the_fence_a_batch_is_stranded() {
-        nothing_is_stranded(1, false);
+    fn without_the_takers_fence_a_batch_is_stranded() {
+        nothing_is_stranded(&[World::post_and_leave], Without::TakersFence);
+    }
+
+    #[test]
+    fn a_batch_whose_poster_runs_its_errand_is_opened() {
+        nothing_is_stranded(&[World::post_and_run], Without::Nothing);
+        nothing_is_stranded(
+            &[World::post_and_run, World::post_and_leave],
+            Without::Nothing,
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "a batch nobody comes for")]
+    fn without_the_posters_fence_a_batch_is_stranded() {
+        nothing_is_stranded(&[World::post_and_run], Without::PostersFence);
     }
 }

@@ -12,7 +12,7 @@ use crate::heap::data::bin::Bin;
 use crate::heap::data::class_set::Classes;
 use crate::heap::data::ending::Ending;
 use crate::heap::data::errands::Errands;
-use crate::heap::data::state::{Empties, Out, Rows, Slack, Strays};
+use crate::heap::data::state::{Budget, Empties, IdleOwners, Outbox, Rows};
 use crate::heap::data::{holes, stand_in, state};
 use crate::os::lock::{Guard, Lock};
 use crate::slab::batch::{Addresses, Batch, Block};
@@ -81,8 +81,8 @@ pub(crate) struct Stack {
     pub(crate) cut: u32,
 }
 
-/// The part under the heap's lock. `out_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs, `stack_bytes`
-/// over its stacks.
+/// The part under the heap's lock. `allocated_bytes`, `slab_bytes` and `carved_bytes` are sums over the heap's slabs,
+/// `stack_bytes` over its stacks.
 #[repr(C)]
 pub(crate) struct Shared {
     /// Classes of which another heap took a slab over. Batches posted here may hold blocks of that slab for ever after.
@@ -90,12 +90,12 @@ pub(crate) struct Shared {
     pub(crate) slab_bytes: usize,
     /// Bytes of the slabs' blocks that were ever handed out, less those whose OS pages are gone.
     pub(crate) carved_bytes: usize,
-    pub(crate) out_bytes: usize,
+    pub(crate) allocated_bytes: usize,
     pub(crate) stack_bytes: usize,
     /// The `stack_bytes` that the account was last told.
     pub(crate) shown_bytes: usize,
     pub(crate) empties: Empties,
-    pub(crate) slack: Slack,
+    pub(crate) budget: Budget,
     /// Batches taken from the inbox and not yet opened.
     pub(crate) pending: Option<Batch>,
     /// Bytes of empty slabs that the heap may still keep; 0 except while its thread ends.
@@ -119,7 +119,7 @@ pub(crate) struct Shared {
     /// Tables by class follow what every thread touches, the large ones last: a thread with few blocks touches none of those.
     pub(crate) slab_count: [u32; CLASSES],
     /// Blocks that are out, by class.
-    pub(crate) out_blocks: [u64; CLASSES],
+    pub(crate) allocated_blocks: [u64; CLASSES],
     pub(crate) slabs: [[*mut Slab; BUCKETS]; CLASSES],
     pub(crate) stacks: [Stack; CLASSES],
 }
@@ -154,7 +154,7 @@ pub(crate) struct Public {
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     pub(crate) front: Front,
-    pub(crate) strays: Strays,
+    pub(crate) idle_owners: IdleOwners,
     pub(crate) public: Public,
     /// What `slow::watch` may still spend. The thread's alone.
     pub(crate) watch: usize,
@@ -176,8 +176,8 @@ pub(crate) struct Heap {
     pub(crate) sorted: Rows,
     pub(crate) scratch: Addresses,
     /// The outboxes, and the places of the addresses in them. Last: most threads free no foreign block and never touch them.
-    pub(crate) out: [Out; CLASSES],
-    pub(crate) out_places: state::OutPlaces,
+    pub(crate) outboxes: [Outbox; CLASSES],
+    pub(crate) outbox_places: state::OutboxPlaces,
 }
 
 const _: () = assert!(

@@ -2,18 +2,18 @@
 
 use crate::base::size_class::SIZES;
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::state::{OUT_FIRST, Out, batch_limit};
+use crate::heap::data::state::{OUTBOX_FIRST, Outbox, batch_limit};
 use crate::slab::batch::{Batch, Block};
 use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
-impl Out {
+impl Outbox {
     /// The place for the next block. Atomic and Relaxed, as a bin's `top` is: other threads count what lies below it.
     ///
     /// # Safety
     /// `this` is a heap's.
     #[inline(always)]
-    unsafe fn next(this: *mut Out) -> *mut *mut Block {
+    unsafe fn next(this: *mut Outbox) -> *mut *mut Block {
         // SAFETY: an aligned word of a heap.
         unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).load(Ordering::Relaxed) }
     }
@@ -21,7 +21,7 @@ impl Out {
     /// # Safety
     /// `this` is the calling thread's, or one whose thread is gone.
     #[inline(always)]
-    unsafe fn set_next(this: *mut Out, next: *mut *mut Block) {
+    unsafe fn set_next(this: *mut Outbox, next: *mut *mut Block) {
         // SAFETY: an aligned word of a heap.
         unsafe { AtomicPtr::from_ptr(&raw mut (*this).next).store(next, Ordering::Relaxed) }
     }
@@ -32,9 +32,9 @@ impl Out {
     unsafe fn first(heap: HeapRef, class: usize) -> *mut *mut Block {
         // SAFETY: inside the heap's places.
         unsafe {
-            (&raw mut (*heap.ptr()).out_places)
+            (&raw mut (*heap.ptr()).outbox_places)
                 .cast::<*mut Block>()
-                .add(usize::from(OUT_FIRST[class]))
+                .add(usize::from(OUTBOX_FIRST[class]))
         }
     }
 
@@ -46,8 +46,8 @@ impl Out {
     pub(crate) unsafe fn count(heap: HeapRef, class: usize) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let next = Out::next(&raw mut (*heap.ptr()).out[class]);
-            (next as usize).saturating_sub(Out::first(heap, class) as usize)
+            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class]);
+            (next as usize).saturating_sub(Outbox::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
     }
@@ -58,7 +58,7 @@ impl Out {
     /// `heap` is the calling thread's, which gathers nothing as long as the slice is used.
     pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: usize) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
-        unsafe { slice::from_raw_parts(Out::first(heap, class), Out::count(heap, class)) }
+        unsafe { slice::from_raw_parts(Outbox::first(heap, class), Outbox::count(heap, class)) }
     }
 
     /// The heap whose blocks are gathered, if any.
@@ -67,7 +67,7 @@ impl Out {
     /// `heap` is the calling thread's.
     pub(crate) unsafe fn owner(heap: HeapRef, class: usize) -> Option<u32> {
         // SAFETY: the caller's promise.
-        let owner = unsafe { (*heap.ptr()).out[class].owner };
+        let owner = unsafe { (*heap.ptr()).outboxes[class].owner };
         (owner != 0).then_some(owner)
     }
 
@@ -79,15 +79,15 @@ impl Out {
     pub(crate) unsafe fn add(heap: HeapRef, class: usize, block: *mut Block, owner: u32) -> bool {
         // SAFETY: `next` is below `last`, which is the last of the class's places.
         unsafe {
-            let out = &raw mut (*heap.ptr()).out[class];
-            let next = Out::next(out);
-            if (*out).owner != owner || next == (*out).last {
+            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let next = Outbox::next(outbox);
+            if (*outbox).owner != owner || next == (*outbox).last {
                 return false;
             }
             *next = block;
             // A fork in another thread may freeze this one anywhere: every counted place holds its block (rule 13).
             compiler_fence(Ordering::Release);
-            Out::set_next(out, next.add(1));
+            Outbox::set_next(outbox, next.add(1));
             true
         }
     }
@@ -95,7 +95,7 @@ impl Out {
     /// Adds a block of `owner` that is the first or fills the batch. Returns the batch if it is full.
     ///
     /// # Safety
-    /// As for [`Out::add`], and nothing of another owner was gathered.
+    /// As for [`Outbox::add`], and nothing of another owner was gathered.
     pub(crate) unsafe fn add_end(
         heap: HeapRef,
         class: usize,
@@ -104,22 +104,22 @@ impl Out {
     ) -> Option<Batch> {
         // SAFETY: `next` is at most `last`; the caller's promises.
         unsafe {
-            let out = &raw mut (*heap.ptr()).out[class];
-            if (*out).owner == 0 {
-                let first = Out::first(heap, class);
-                (*out).last = first.add(batch_limit(class) - 1);
-                Out::set_next(out, first);
-                (*out).owner = owner;
+            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            if (*outbox).owner == 0 {
+                let first = Outbox::first(heap, class);
+                (*outbox).last = first.add(batch_limit(class) - 1);
+                Outbox::set_next(outbox, first);
+                (*outbox).owner = owner;
             }
-            let next = Out::next(out);
+            let next = Outbox::next(outbox);
             *next = block;
-            if next != (*out).last {
+            if next != (*outbox).last {
                 compiler_fence(Ordering::Release);
-                Out::set_next(out, next.add(1));
+                Outbox::set_next(outbox, next.add(1));
                 return None;
             }
             let batch = Batch::of(next, batch_limit(class), SIZES[class] as usize);
-            Out::clear(heap, class);
+            Outbox::clear(heap, class);
             Some(batch)
         }
     }
@@ -136,13 +136,13 @@ impl Out {
     ) -> (*const *mut Block, usize) {
         // SAFETY: the caller's promise; so many places were written.
         unsafe {
-            let out = &raw mut (*heap.ptr()).out[class];
-            let gathered = Out::count(heap, class);
-            let from = Out::first(heap, class).add(gathered.saturating_sub(most));
+            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let gathered = Outbox::count(heap, class);
+            let from = Outbox::first(heap, class).add(gathered.saturating_sub(most));
             if gathered <= most {
-                Out::clear(heap, class);
+                Outbox::clear(heap, class);
             } else {
-                Out::set_next(out, from);
+                Outbox::set_next(outbox, from);
                 // As in `clear`.
                 compiler_fence(Ordering::Release);
             }
@@ -153,9 +153,9 @@ impl Out {
     unsafe fn clear(heap: HeapRef, class: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let out = &raw mut (*heap.ptr()).out[class];
-            Out::set_next(out, Out::first(heap, class));
-            (*out).owner = 0;
+            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            Outbox::set_next(outbox, Outbox::first(heap, class));
+            (*outbox).owner = 0;
         }
         // A fork may freeze this thread: the child must not find the blocks both here and where they go.
         compiler_fence(Ordering::Release);

@@ -173,9 +173,12 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
     let heap = unsafe {
         let new = heap.as_ptr();
         // Each thread comes to what lies before the large tables. A page that is read before it is written takes two faults.
+        // A small process has no use for the threadless heap.
         let used = offset_of!(Heap, shared) + offset_of!(Shared, slabs);
-        for at in (0..used).step_by(sys::page_size()).chain([used - 1]) {
-            new.cast::<u8>().add(at).write_volatile(0);
+        if id != SHARED_ID {
+            for at in (0..used).step_by(sys::page_size()).chain([used - 1]) {
+                new.cast::<u8>().add(at).write_volatile(0);
+            }
         }
         (*new).public.id = id;
         // Its first frees are looked at one by one, on the slow path (`slow::watch`).

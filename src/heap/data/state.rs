@@ -1,7 +1,6 @@
 //! The plain state that a heap holds for the layers above, which alone give it a meaning.
 //!
-//! *Slack* is what a heap holds free: in its slabs, on its stacks, as magazines. `cache::budget` bounds it. *Strays* are blocks
-//! of other heaps that a thread freed into the bins of its own (`slow::idle_owners`).
+//! A heap's *budget* bounds what it holds free: in its slabs, on its stacks, as magazines (`cache::budget`).
 
 use crate::base::size_class;
 use crate::base::size_class::{CLASSES, SIZES};
@@ -33,15 +32,15 @@ static LIMITS: [u16; CLASSES] = {
     limits
 };
 
-/// Where each class's places in [`OutPlaces`] begin.
-pub(crate) static OUT_FIRST: [u16; CLASSES + 1] = size_class::starts(LIMITS);
+/// Where each class's places in [`OutboxPlaces`] begin.
+pub(crate) static OUTBOX_FIRST: [u16; CLASSES + 1] = size_class::starts(LIMITS);
 
 /// The places of a heap's outboxes, class after class.
-pub(crate) type OutPlaces = [*mut Block; OUT_FIRST[CLASSES] as usize];
+pub(crate) type OutboxPlaces = [*mut Block; OUTBOX_FIRST[CLASSES] as usize];
 
 /// An outbox: a batch in the making for one other heap. All-zero is an empty one.
 #[repr(C)]
-pub(crate) struct Out {
+pub(crate) struct Outbox {
     /// The place for the next block; null before the first.
     pub(crate) next: *mut *mut Block,
     /// The last place: the block put there fills the batch.
@@ -58,12 +57,12 @@ pub(crate) const OWNERS: usize = 8;
 /// The blocks in a `Sorter`'s rows. They lie in the heap, since a thread's stack may be small.
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
-/// What a heap knows of its slack. Under the lock; all-zero is nothing known.
+/// What a heap knows of its budget. Under the lock; all-zero is nothing known.
 #[repr(C)]
-pub(crate) struct Slack {
+pub(crate) struct Budget {
     /// Bytes beyond the bound that the heap may hold, since the program needed them again.
-    pub(crate) learnt: usize,
-    /// Most slack since the last look.
+    pub(crate) demand: usize,
+    /// Most bytes held free since the last look.
     pub(crate) most: usize,
     /// Most bytes live since the last look, and least since that peak, as `budget::share` saw them.
     pub(crate) peak: usize,
@@ -73,7 +72,7 @@ pub(crate) struct Slack {
     pub(crate) paid_at: u64,
     /// Whether any class's `Stack::cut` is above 0.
     pub(crate) any_cut: bool,
-    /// Most slack there could have been since the last look if no block had returned to its slab.
+    /// Most bytes there could have been free since the last look if no block had returned to its slab.
     pub(crate) could: usize,
     /// `Shared::slow_ops` as another thread that grows last saw it, and when it was first seen so.
     pub(crate) seen: u32,
@@ -97,14 +96,14 @@ impl Empties {
     }
 }
 
-/// What a heap knows of its strays. Its thread's alone; all-zero is a heap that never had any.
+/// What a heap knows of foreign blocks in its bins. Its thread's alone; all-zero is a heap that never had any.
 #[repr(C)]
-pub(crate) struct Strays {
-    /// Bytes of strays that may still come before the next look.
+pub(crate) struct IdleOwners {
+    /// Bytes of foreign blocks that may still come before the next look.
     pub(crate) left: isize,
     /// The `left` that the last look set.
     pub(crate) look_at: usize,
-    /// Bytes held in classes with strays after the last look, from the second on (`idle_owners::held`).
+    /// Bytes held in classes with foreign blocks after the last look, from the second on (`idle_owners::held`).
     pub(crate) held: usize,
     /// Bytes returned to slabs for lack of room since then.
     pub(crate) homed: usize,
@@ -115,8 +114,8 @@ pub(crate) struct Strays {
     pub(crate) grew: bool,
 }
 
-impl Strays {
-    pub(crate) const NONE: Strays = Strays {
+impl IdleOwners {
+    pub(crate) const NONE: IdleOwners = IdleOwners {
         left: 0,
         look_at: 0,
         held: 0,

@@ -7,7 +7,7 @@ use crate::heap::cache::ceiling;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, HeapRef, NOBODY};
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::data::tls;
 use crate::heap::entry::free_slow::{free_checked, free_large, free_slow};
 use crate::heap::entry::{chosen, threadless};
@@ -304,7 +304,7 @@ unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
     // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
     // of a slab of ours.
     unsafe {
-        if !Out::add(
+        if !Outbox::add(
             HeapRef::of_front(tls::get()),
             class,
             ptr.cast(),

@@ -4,7 +4,7 @@ use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::home::{drain, open};
 use crate::slab::batch::Batch;
 use crate::{checked, guarded};
@@ -54,9 +54,9 @@ fn add(heap: HeapRef, sums: &mut Survey) {
     for class in 1..CLASSES {
         sums.slabs[class] += u64::from(held.slab_count[class]);
         // SAFETY: of the private part only how full bins and outboxes are.
-        let private = unsafe { Bin::count(heap, class) + Out::count(heap, class) };
+        let private = unsafe { Bin::count(heap, class) + Outbox::count(heap, class) };
         let kept = private as u32 + held.stacks[class].blocks;
-        sums.live[class] += held.out_blocks[class] as i64 - i64::from(kept);
+        sums.live[class] += held.allocated_blocks[class] as i64 - i64::from(kept);
     }
     let mut waiting = 0;
     let mut seen: Option<Batch> = None;

@@ -43,7 +43,7 @@ fn drain_with(heap: HeapRef, guard: Guard<'static>) -> Errands {
     drain_and_unlock(unsafe { HeldHeap::of(heap, guard) })
 }
 
-/// Sends home what is in an inbox, and releases the lock.
+/// Returns what is in an inbox to its slabs, and releases the lock.
 fn drain_and_unlock(mut held: HeldHeap) -> Errands {
     drain_locked(&mut held);
     if held.heap().attended().is_idle() {
@@ -93,7 +93,7 @@ impl Errands {
     }
 }
 
-/// Sends home everything in the inbox and among the pending batches.
+/// Returns everything in the inbox and among the pending batches to its slabs.
 pub(crate) fn drain_locked(held: &mut HeldHeap) {
     let mut sorter = Sorter::new(held, false);
     open::each_pending(held, |held, batch, class| {

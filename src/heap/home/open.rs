@@ -1,4 +1,4 @@
-//! The way home: opens batches, and puts blocks back into their slabs or sorts them by owner.
+//! Returns: opens batches, and puts blocks back into their slabs or sorts them by owner.
 
 use crate::base::size_class;
 use crate::base::units::{SLOT, SLOT_SHIFT};
@@ -62,7 +62,7 @@ fn twice(batch: Batch) -> ! {
     report::free_already("free", batch.head(), class_at(batch.head()))
 }
 
-/// Sends every block of a batch home.
+/// Returns every block of a batch.
 ///
 /// # Safety
 /// The caller owns the batch, of `class`.
@@ -75,7 +75,7 @@ pub(crate) unsafe fn batch(heap: &mut HeldHeap, batch: Batch, class: usize, sort
     }
 }
 
-/// Sends home the blocks at `count` addresses: the heap's own into their slabs, foreign ones into `sorter`.
+/// Takes in the blocks at `count` addresses: the heap's own into their slabs, foreign ones into `sorter`.
 ///
 /// # Safety
 /// The caller owns the blocks, all of `class`.

@@ -33,7 +33,7 @@ struct Row {
 }
 
 impl Sorter {
-    /// A sorter of what the holder of `held`'s lock sends home.
+    /// A sorter of what the holder of `held`'s lock returns.
     pub(crate) fn new(held: &HeldHeap, may_drain: bool) -> Sorter {
         Sorter {
             heap: held.heap(),

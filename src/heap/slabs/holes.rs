@@ -36,7 +36,7 @@ struct Decided {
 
 /// Tells the account how many bytes wait to be looked at.
 pub(crate) fn show(part: &mut Shared) {
-    let free = part.carved_bytes.saturating_sub(part.out_bytes);
+    let free = part.carved_bytes.saturating_sub(part.allocated_bytes);
     let state = &mut part.holes;
     state.unsettled = state.unsettled.min(free);
     if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
@@ -92,7 +92,7 @@ unsafe fn look_at(heap: &mut HeldHeap, slab: *mut Slab, when: When, decided: &mu
             (Rest::Settled, _) | (Rest::Held, When::Aged(_)) => return,
             _ => {}
         }
-        if (*slab).out() == 0 {
+        if (*slab).allocated() == 0 {
             // It goes as a whole (`slabs::retire_empty`).
             return;
         }

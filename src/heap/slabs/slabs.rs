@@ -151,8 +151,8 @@ unsafe fn account(part: &mut Shared, slab: *mut Slab, class: usize, before: usiz
             part.carved_bytes += carved;
             account::change(Kind::Blocks, 0, carved);
         }
-        part.out_blocks[class] += count as u64;
-        part.out_bytes += count * size_class::size(class);
+        part.allocated_blocks[class] += count as u64;
+        part.allocated_bytes += count * size_class::size(class);
         relist(part, slab);
     }
 }
@@ -172,7 +172,7 @@ pub(crate) unsafe fn give(
     unsafe {
         let block = *last;
         let slab = Superslab::slab_of(block as usize);
-        if count > (*slab).out() {
+        if count > (*slab).allocated() {
             report::wrong(block, class);
         }
         debug_assert!((*slab).owner == heap.heap().id && (*slab).class as usize == class);
@@ -180,8 +180,8 @@ pub(crate) unsafe fn give(
             report::wrong(block, class);
         }
         let bytes = count * size_class::size(class);
-        heap.out_blocks[class] -= count as u64;
-        heap.out_bytes -= bytes;
+        heap.allocated_blocks[class] -= count as u64;
+        heap.allocated_bytes -= bytes;
         heap.holes.given(class, bytes);
         settle(heap, slab);
     }
@@ -191,7 +191,7 @@ pub(crate) unsafe fn give(
 unsafe fn settle(heap: &mut HeldHeap, slab: *mut Slab) {
     // SAFETY: the slab is the heap's.
     unsafe {
-        if (*slab).out() > 0 || (*slab).going {
+        if (*slab).allocated() > 0 || (*slab).going {
             relist(heap, slab);
         } else if (*slab).touched() <= heap.keep_left {
             heap.keep_left -= (*slab).touched();
@@ -247,7 +247,7 @@ pub(crate) fn retire_empty(heap: &mut HeldHeap) {
             let mut slab = heap.slabs[class][BUCKETS - 1];
             while !slab.is_null() {
                 let next = (*slab).next;
-                if (*slab).out() == 0 {
+                if (*slab).allocated() == 0 {
                     retire(heap, slab);
                 }
                 slab = next;

@@ -3,7 +3,7 @@
 use crate::base::size_class;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::home::{drain, post};
 use crate::heap::slow::{idle_owners, push, watch};
 use crate::heap::upkeep::maintain;
@@ -13,7 +13,7 @@ use crate::slab::report;
 use core::slice;
 
 /// A free of a block that belongs to another heap, by a thread that has one. While blocks of a third heap are gathered, the
-/// block goes into the bin, and is sorted by owner on its way home.
+/// block goes into the bin, and is sorted by owner on its way back.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
@@ -22,7 +22,7 @@ pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
     let class = tag.class();
     // SAFETY: the thread's own; the caller's promise.
     unsafe {
-        if Out::owner(heap, class).is_none_or(|owner| owner == tag.owner()) {
+        if Outbox::owner(heap, class).is_none_or(|owner| owner == tag.owner()) {
             return gather_end(block, heap, tag);
         }
         heap.mixed.add(class);
@@ -42,7 +42,7 @@ unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
     // SAFETY: `out` is the thread's own; the caller's promises.
     unsafe {
         heap.gathered.add(class);
-        if let Some(batch) = Out::add_end(heap, class, block, tag.owner()) {
+        if let Some(batch) = Outbox::add_end(heap, class, block, tag.owner()) {
             // Each run comes here, because it fills a batch alone.
             if size_class::is_run(class) {
                 watch::run_freed(block, class);

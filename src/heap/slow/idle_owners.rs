@@ -1,4 +1,4 @@
-//! Strays: blocks of other heaps in the bins of a thread, and when those of idle heaps return to their owners.
+//! Blocks of other heaps in the bins of a thread, and when those of idle heaps return to their owners.
 //!
 //! A thread keeps the blocks of others that it frees, since it may need some soon: if it takes as many as it frees, no other
 //! thread has to handle them. A thread that only frees needs none, and a few free blocks from each of hundreds of slabs keep all
@@ -6,25 +6,25 @@
 //! successor, held 1.6 of 2 MiB in bins and on stacks, which pinned 6.
 //!
 //! So a thread that frees blocks of others looks now and then whether its bins grew by what came while it took nothing. If so,
-//! the blocks whose owner is idle go home, in one visit to an owner for all classes, and with them the thread's own. Blocks of
-//! live owners stay: their owners use the slabs, and get the blocks back in full batches.
+//! the blocks whose owner is idle return to their slabs, in one visit to an owner for all classes, and with them the
+//! thread's own. Blocks of live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::slow::in_person::{Rows, is_idle};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
 
-/// Bytes of strays between two looks. Each stray left at the end pins a slab at most, so they should be few. A visit to an
+/// Bytes of foreign blocks between two looks. Each one left at the end pins a slab at most, so they should be few. A visit to an
 /// owner costs more than a block, so they should not be too few.
 const LOOK_EVERY: usize = 32 << 10;
-/// Looks become rarer if the bins do not grow, and rarer still if little went home.
+/// Looks become rarer if the bins do not grow, and rarer still if little returned.
 const LOOK_LESS: usize = 256 << 10;
 const LOOK_SELDOM: usize = 512 << 10;
 /// Blocks of a class, up to this size, that a thread that only frees keeps for each of eight owners that take turns, until all go
-/// home at once. As many larger ones would be too much to hold.
+/// return at once. As many larger ones would be too much to hold.
 const GATHERED_EACH: usize = 20;
 const GATHERED_TO: usize = 1024;
 /// Blocks of one owner that make a full message, if the bin that they will fill has room for them.
@@ -38,9 +38,9 @@ const FULL: usize = 32;
 pub(crate) unsafe fn came(heap: HeapRef, class: usize) {
     // SAFETY: the thread's own.
     unsafe {
-        let strays = &raw mut (*heap.ptr()).strays;
-        (*strays).left -= size_class::size(class) as isize;
-        if (*strays).left < 0 {
+        let known = &raw mut (*heap.ptr()).idle_owners;
+        (*known).left -= size_class::size(class) as isize;
+        if (*known).left < 0 {
             look(heap);
         }
     }
@@ -54,28 +54,28 @@ pub(crate) unsafe fn came(heap: HeapRef, class: usize) {
 pub(crate) unsafe fn took(heap: HeapRef) {
     // SAFETY: the thread's own.
     unsafe {
-        (*heap.ptr()).strays.looks = 0;
-        (*heap.ptr()).strays.grew = false;
+        (*heap.ptr()).idle_owners.looks = 0;
+        (*heap.ptr()).idle_owners.grew = false;
     }
 }
 
-/// Notes that `blocks` of `class` went home for lack of room.
+/// Notes that `blocks` of `class` returned for lack of room.
 ///
 /// # Safety
 /// `heap` is the calling thread's.
 pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
     // SAFETY: the thread's own.
-    unsafe { (*heap.ptr()).strays.homed += blocks as usize * size_class::size(class) };
+    unsafe { (*heap.ptr()).idle_owners.homed += blocks as usize * size_class::size(class) };
 }
 
-/// How many blocks of `class` the thread gathers until they go home all at once, sorted by owner. `None` if it needs blocks
-/// itself, or they are too large.
+/// How many blocks of `class` the thread gathers until they return to their slabs all at once, sorted by owner. `None` if it needs
+/// blocks itself, or they are too large.
 ///
 /// # Safety
 /// `heap` is the calling thread's.
 pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
     // SAFETY: the thread's own.
-    let only_frees = unsafe { (*heap.ptr()).strays.grew };
+    let only_frees = unsafe { (*heap.ptr()).idle_owners.grew };
     if !only_frees || size_class::size(class) > GATHERED_TO {
         return None;
     }
@@ -94,19 +94,19 @@ pub(crate) fn full(class: usize) -> usize {
 unsafe fn look(heap: HeapRef) {
     // SAFETY: the thread's own; the caller's promises.
     unsafe {
-        let strays = &raw mut (*heap.ptr()).strays;
-        (*strays).looks = (*strays).looks.saturating_add(1);
-        if (*strays).looks == 1 {
+        let known = &raw mut (*heap.ptr()).idle_owners;
+        (*known).looks = (*known).looks.saturating_add(1);
+        if (*known).looks == 1 {
             // A thread that also needs blocks is looked at less often.
-            (*strays).look_at = ((*strays).look_at * 2).clamp(LOOK_EVERY, LOOK_LESS);
+            (*known).look_at = ((*known).look_at * 2).clamp(LOOK_EVERY, LOOK_LESS);
         } else {
-            look_closely(heap, (*strays).looks == 2);
+            look_closely(heap, (*known).looks == 2);
         }
-        (*strays).left = (*strays).look_at as isize;
+        (*known).left = (*known).look_at as isize;
     }
 }
 
-/// Sends strays home if the bins grew by most of what came since the last look. The `first` look has nothing to compare.
+/// Returns foreign blocks if the bins grew by most of what came since the last look. The `first` look has nothing to compare.
 ///
 /// # Safety
 /// As for [`came`].
@@ -117,25 +117,25 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
     let mut held = heap.lock();
     // SAFETY: the caller's promises.
     unsafe {
-        let strays = &raw mut (*heap.ptr()).strays;
-        let (came, before) = ((*strays).look_at, (*strays).held);
-        let homed = core::mem::take(&mut (*strays).homed);
-        (*strays).held = bytes_held(&mut held);
+        let known = &raw mut (*heap.ptr()).idle_owners;
+        let (came, before) = ((*known).look_at, (*known).held);
+        let homed = core::mem::take(&mut (*known).homed);
+        (*known).held = bytes_held(&mut held);
         if first {
             return;
         }
-        (*strays).grew = (*strays).held + homed >= before.saturating_add(came / 4 * 3);
-        if !(*strays).grew {
-            (*strays).look_at = if came > LOOK_LESS {
+        (*known).grew = (*known).held + homed >= before.saturating_add(came / 4 * 3);
+        if !(*known).grew {
+            (*known).look_at = if came > LOOK_LESS {
                 came / 2
             } else {
                 (came * 2).min(LOOK_LESS)
             };
             return;
         }
-        let went = send_home(&mut held);
-        (*strays).held -= went;
-        (*strays).look_at = if went < came / 2 {
+        let went = return_blocks(&mut held);
+        (*known).held -= went;
+        (*known).look_at = if went < came / 2 {
             (came * 2).min(LOOK_SELDOM)
         } else {
             LOOK_EVERY
@@ -144,7 +144,7 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
     held.unlock().run();
 }
 
-/// Bytes in the bins, stacks and outboxes of the classes in which there were strays.
+/// Bytes in the bins, stacks and outboxes of the classes in which there were foreign blocks.
 ///
 /// # Safety
 /// The caller is the heap's thread.
@@ -157,27 +157,28 @@ unsafe fn bytes_held(heap: &mut HeldHeap) -> usize {
                 continue;
             }
             let stacked = heap.stacks[class].blocks as usize;
-            let blocks = Bin::count(heap.heap(), class) + Out::count(heap.heap(), class) + stacked;
+            let blocks =
+                Bin::count(heap.heap(), class) + Outbox::count(heap.heap(), class) + stacked;
             bytes += blocks * size_class::size(class);
         }
     }
     bytes
 }
 
-/// Sends home the blocks of idle heaps, and the heap's own among them. Returns the bytes.
+/// Returns the blocks of idle heaps to their slabs, and the heap's own among them. The result is their bytes.
 ///
 /// # Safety
 /// The caller is the heap's thread.
-unsafe fn send_home(heap: &mut HeldHeap) -> usize {
+unsafe fn return_blocks(heap: &mut HeldHeap) -> usize {
     let mut rows = Rows::NONE;
     let mut went = 0;
     // SAFETY: the caller's promises.
     unsafe {
         for class in 1..CLASSES {
             if heap.heap().gathered.has(class)
-                && Out::owner(heap.heap(), class).is_some_and(is_idle)
+                && Outbox::owner(heap.heap(), class).is_some_and(is_idle)
             {
-                let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
+                let (gathered, count) = Outbox::take(heap.heap(), class, usize::MAX);
                 for i in 0..count {
                     let block = *gathered.add(i);
                     rows.add(DIRECTORY.tag(block as usize).owner(), block, heap);

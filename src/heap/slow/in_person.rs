@@ -15,7 +15,7 @@ use core::ptr;
 
 /// Idle owners told apart at a time.
 const OWNERS: usize = 32;
-/// Blocks that go home together.
+/// Blocks that return to their slabs together.
 const FEW: usize = 32;
 
 /// Whether the heap is idle. A hint: a thread may adopt it at any time, and gets back what is sent all the same.
@@ -83,8 +83,8 @@ impl Rows {
         }
     }
 
-    /// Gathers the blocks of idle owners, and sends the heap's own home. The blocks that stay move to the first of the `count`
-    /// places. Returns how many stay.
+    /// Gathers the blocks of idle owners, and returns the heap's own to their slabs. The blocks that stay move to the first of
+    /// the `count` places. Returns how many stay.
     ///
     /// # Safety
     /// The caller owns the blocks at the addresses, at most [`batch::MOST`] and all of `class`.

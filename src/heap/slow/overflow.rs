@@ -50,7 +50,7 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
             // A thread that frees what others allocate gathers, so that each message carries many.
             Bin::set_limit(heap, class, room(class));
             keep(heap, class, block);
-        } else if budget::learnt(&held) > 0 {
+        } else if budget::demand(&held) > 0 {
             stack::put(&mut held, class, &raw const block, 1);
         } else {
             open::blocks(&mut held, &raw const block, 1, class, &mut sorter);
@@ -112,8 +112,8 @@ unsafe fn bound_runs(heap: &mut HeldHeap, class: usize) {
     }
 }
 
-/// Sends the oldest blocks of the bin home. A watched heap puts none onto its stack: a slab has a bit that says whether a block
-/// is free, but the batches of a stack have to be searched.
+/// Returns the oldest blocks of the bin to their slabs. A watched heap puts none onto its stack: a slab has a bit that says
+/// whether a block is free, but the batches of a stack have to be searched.
 ///
 /// # Safety
 /// The caller is the heap's thread; so many are in the bin.
@@ -137,7 +137,7 @@ unsafe fn keep(heap: HeapRef, class: usize, block: *mut Block) {
     debug_assert!(kept, "the bin has room");
 }
 
-/// Sends home what the class may not keep, [`AT_ONCE`] at a time.
+/// Returns what the class may not keep to its slabs, [`AT_ONCE`] blocks at a time.
 #[inline(always)]
 unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
     // SAFETY: the caller is the heap's thread.

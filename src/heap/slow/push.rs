@@ -31,7 +31,7 @@ pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
     }
 }
 
-/// Puts a block of another heap into the bin. Blocks may lie in any bin: the way home sorts them.
+/// Puts a block of another heap into the bin. Blocks may lie in any bin: the way back sorts them.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.

@@ -8,7 +8,7 @@ use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
 use crate::heap::data::bin::{Bin, bin_limit, room};
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{expected_use, slabs};
@@ -91,7 +91,7 @@ unsafe fn recycles(heap: HeapRef, class: usize) -> bool {
         if !has_outbox(heap, class) {
             return false;
         }
-        let refills = &mut (*heap.ptr()).out[class].refills;
+        let refills = &mut (*heap.ptr()).outboxes[class].refills;
         *refills = refills.wrapping_add(1);
         !refills.is_multiple_of(OUTBOX_SPARED)
     }
@@ -103,7 +103,7 @@ unsafe fn recycles(heap: HeapRef, class: usize) -> bool {
 /// `heap` is the calling thread's.
 unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
     // SAFETY: the caller's promise.
-    heap.gathered.has(class) && unsafe { Out::count(heap, class) } > 0
+    heap.gathered.has(class) && unsafe { Outbox::count(heap, class) } > 0
 }
 
 /// Fills the empty bin from the outbox, which holds something, and hands out the newest block.
@@ -113,7 +113,7 @@ unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
 unsafe fn from_outbox(heap: HeapRef, class: usize) -> Fresh {
     // SAFETY: bin and outbox are the thread's own. A bin that has few places yet leaves the rest where it is.
     unsafe {
-        let (from, count) = Out::take(heap, class, Bin::room(heap, class));
+        let (from, count) = Outbox::take(heap, class, Bin::room(heap, class));
         heap.mixed.add(class);
         ptr::copy_nonoverlapping(from, Bin::first(heap, class), count);
         Bin::set_count(heap, class, count);
@@ -160,7 +160,7 @@ unsafe fn from_stock(heap: &mut HeldHeap, class: usize) -> bool {
         if count > 0 && Bin::magazine(heap.heap(), class).is_some() {
             // The class's usage rises and falls: as much may go back at once as a magazine brings.
             Bin::set_limit(heap.heap(), class, magazine::ROOM);
-        } else if budget::learnt(heap) > 0 {
+        } else if budget::demand(heap) > 0 {
             // The bin's limit was lowered while the class ran empty.
             let limit = Bin::limit(heap.heap(), class);
             let more = (limit * 2).max(count).min(bin_limit(class));
@@ -179,7 +179,7 @@ unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
         }
         if !Bin::widen(heap.heap(), class) {
             // No memory for as many places as a batch may need. The slabs give out a few blocks at a time.
-            flush::stack_home(heap, class);
+            flush::return_stack(heap, class);
             return 0;
         }
         let mut count = stack::take_bin(heap, class);
@@ -246,14 +246,14 @@ unsafe fn from_new_slab(heap: HeapRef, class: usize, want: usize) -> Fresh {
             let taken = unsafe {
                 slabs::open(&mut held, had.claim, class);
                 let taken = from_slabs(&mut held, class, want);
-                if budget::learnt(&held) > 0 {
+                if budget::demand(&held) > 0 {
                     reclaim::make_room(&mut held, class, bytes);
                 }
                 taken
             };
             let grows = held.slab_count[class] > 1;
             let mut errands = held.unlock();
-            errands.add(reclaim::others_make_room(heap, bytes));
+            errands.add(reclaim::reclaim_from_others(heap, bytes));
             errands.run();
             ceiling::grew();
             // The first slab of a class is what every program needs, however short it runs.

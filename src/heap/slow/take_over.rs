@@ -15,7 +15,7 @@ pub(crate) fn take_over(heap: HeapRef, class: usize) -> bool {
     let mut errands = Errands::NONE;
     let found = registry::find_idle(class, 4, |from| {
         // Registry before heap, a second heap by try only (ranks). Both heaps' locks are held while the owner changes (rule 3), and
-        // a block on its way home looks at nothing but the owner.
+        // a block on its way back looks at nothing but the owner.
         let mut mine = heap.lock();
         let Some(mut theirs) = from.try_lock() else {
             return false;
@@ -42,19 +42,19 @@ unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, cla
     unsafe {
         slabs::unlink(from, slab);
         from.taken_from.add(class);
-        let (slots, out) = (size_class::slots(class), (*slab).out());
-        let bytes = out * size_class::size(class);
+        let (slots, allocated) = (size_class::slots(class), (*slab).allocated());
+        let bytes = allocated * size_class::size(class);
         from.slab_count[class] -= 1;
         from.slab_bytes -= slots * SLOT;
-        from.out_blocks[class] -= out as u64;
-        from.out_bytes -= bytes;
+        from.allocated_blocks[class] -= allocated as u64;
+        from.allocated_bytes -= bytes;
         from.carved_bytes -= (*slab).held_bytes();
         to.slab_count[class] += 1;
         to.slab_bytes += slots * SLOT;
-        to.out_blocks[class] += out as u64;
-        to.out_bytes += bytes;
+        to.allocated_blocks[class] += allocated as u64;
+        to.allocated_bytes += bytes;
         to.carved_bytes += (*slab).held_bytes();
-        to.has_empty |= out == 0;
+        to.has_empty |= allocated == 0;
         to.holes.given(class, 0);
         let id = to.heap().id;
         (*slab).owner = id;

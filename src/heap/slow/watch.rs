@@ -8,7 +8,7 @@
 use crate::base::size_class;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap, NOBODY};
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::data::{registry, tls};
 use crate::heap::home::{drain, open};
 use crate::os::sys::ErrnoGuard;
@@ -132,7 +132,7 @@ unsafe fn in_use(heap: HeapRef, block: *mut Block, tag: Tag, asked: &str) {
             false => {
                 in_bin(heap, block, class, &mut left)
                     || (heap.gathered.has(class)
-                        && among(Out::blocks(heap, class), block, &mut left))
+                        && among(Outbox::blocks(heap, class), block, &mut left))
             }
         };
         if !free && !size_class::is_run(class) {

@@ -8,7 +8,7 @@ use crate::heap::entry::hot;
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::os::{clock, fake};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::vec::Vec;
 use std::{thread, vec};
 
@@ -52,7 +52,7 @@ fn kept_by(heap: HeapRef) -> Kept {
     let held = heap.lock();
     Kept {
         on_stacks: held.stack_bytes,
-        learnt: budget::learnt(&held),
+        learnt: budget::demand(&held),
         carved: held.carved_bytes,
     }
 }
@@ -77,6 +77,42 @@ fn alone(name: &str, body: fn()) {
 /// Bytes of two bins of the class: the one in use, and the one that last went onto the stack.
 fn bins(size: usize) -> usize {
     2 * 1024 * size
+}
+
+/// As env-knobs.md has it under `HAKMEM_HEAP_CACHE_KB`.
+#[test]
+fn more_than_eight_threads_share_a_budget() {
+    alone(
+        "heap::tests::budget_tests::more_than_eight_threads_share_a_budget",
+        || {
+            let block = hot::alloc(100, 8, None) as usize;
+            for (threads, kib) in [(1, 4096), (8, 4096), (9, 3640), (32, 1024), (300, 128)] {
+                let barrier = Barrier::new(threads);
+                let bound = thread::scope(|scope| {
+                    for _ in 1..threads {
+                        scope.spawn(|| {
+                            let block = hot::alloc(100, 8, None);
+                            barrier.wait();
+                            barrier.wait();
+                            // SAFETY: allocated above.
+                            unsafe { hot::dealloc(block, 100, 8) };
+                        });
+                    }
+                    barrier.wait();
+                    let bound = budget::bound(&mine().lock());
+                    barrier.wait();
+                    bound
+                });
+                assert_eq!(bound >> 10, kib, "{threads} threads");
+            }
+            let blocks: Vec<_> = (0..4).map(|_| take(1000)).collect();
+            let bound = budget::bound(&mine().lock());
+            let eighth = 4 * SWING / 8;
+            assert!((eighth..eighth * 9 / 8).contains(&bound), "{bound}");
+            blocks.into_iter().for_each(|blocks| free(blocks, 1000));
+            free(vec![block], 100);
+        },
+    );
 }
 
 #[test]
@@ -151,7 +187,7 @@ fn what_was_learnt_ends_with_the_thread() {
             let held = heap.lock();
             // Another thread may have adopted it, and have learnt by itself.
             if heap.attended().is_idle() {
-                assert_eq!(budget::learnt(&held), 0);
+                assert_eq!(budget::demand(&held), 0);
             }
         },
     );

@@ -87,18 +87,18 @@ fn thin_out(blocks: Vec<*mut usize>, every: usize) -> Vec<*mut usize> {
         some.into_iter().map(|(_, block)| block).collect::<Vec<_>>()
     };
     free(bare(gone));
-    go_home();
+    return_all();
     bare(kept)
 }
 
-fn go_home() {
+fn return_all() {
     let mut held = my_heap().lock();
     let mut sorter = Sorter::new(&held, true);
     flush::flush_all(&mut held, &mut sorter);
     sorter.post_all(&mut held);
 }
 
-/// Sends home what the bins hold too.
+/// Returns what the bins hold to its slabs, too.
 fn empty_bins() {
     let mut held = my_heap().lock();
     let mut sorter = Sorter::new(&held, true);
@@ -106,7 +106,7 @@ fn empty_bins() {
     unsafe { flush::flush_private(&mut held, &mut sorter) };
     sorter.post_all(&mut held);
     drop(held);
-    go_home();
+    return_all();
 }
 
 /// Goes on with passes of the heap until there is no more to do. Returns the bytes that went.
@@ -166,7 +166,7 @@ fn pages_go_after_a_delay_without_use_and_no_block_is_lost() {
     assert!(is_valid());
     free(kept);
     free(again);
-    go_home();
+    return_all();
     assert!(is_valid());
 }
 
@@ -211,7 +211,7 @@ fn every_class_survives_its_holes() {
             }
         }
         free_of(size, gone);
-        go_home();
+        return_all();
         let went = pass(When::Now);
         assert!(went > 0, "class {class} of {size} bytes");
         let again = take(size, count);
@@ -219,7 +219,7 @@ fn every_class_survives_its_holes() {
         assert_eq!(distinct.len(), count + kept.len());
         free_of(size, kept);
         free_of(size, again);
-        go_home();
+        return_all();
         assert!(is_valid());
     }
 }
@@ -243,7 +243,7 @@ fn a_purge_that_fails_changes_nothing_and_is_not_repeated() {
     let again = take(SIZE, 1000);
     free(again);
     free(kept);
-    go_home();
+    return_all();
     assert!(is_valid());
 }
 
@@ -267,7 +267,7 @@ fn a_fork_between_leaves_the_slabs_whole() {
         // Some pages went, and meanwhile blocks return: the last of one of the slabs.
         assert!(purge(&going[0]) != 0);
         free(kept[..kept.len() - 1].to_vec());
-        go_home();
+        return_all();
         after_fork(my_heap());
         assert_eq!(my_heap().lock().holes.count, 0);
     }
@@ -275,7 +275,7 @@ fn a_fork_between_leaves_the_slabs_whole() {
     let again = take(SIZE, 2000);
     free(std::vec![last]);
     free(again);
-    go_home();
+    return_all();
     assert!(is_valid());
 }
 
@@ -311,7 +311,7 @@ fn a_huge_page_is_split_where_much_of_it_is_free() {
     assert!(left < huge / 4, "{left} of {huge} bytes");
     assert!(pool::is_valid());
     free(kept);
-    go_home();
+    return_all();
     maintain::purge_now();
     assert!(is_valid() && pool::is_valid());
 }

@@ -27,7 +27,7 @@ fn held() -> (usize, usize, usize) {
     let held = tls::current().expect("a heap").lock();
     assert!(stack::is_valid(&held));
     let magazines = held.empties.held_bytes();
-    (held.stack_bytes, magazines, budget::learnt(&held))
+    (held.stack_bytes, magazines, budget::demand(&held))
 }
 
 /// Another thread frees what this one took, class after class, a little at a time, while this one takes slow paths. All of it
@@ -142,5 +142,5 @@ fn a_short_run_that_is_freed_serves_the_next() {
 
 fn flush_class(size: usize) {
     let class = size_class::of_layout(size, 8).expect("a run");
-    flush::stack_home(&mut tls::current().expect("a heap").lock(), class);
+    flush::return_stack(&mut tls::current().expect("a heap").lock(), class);
 }

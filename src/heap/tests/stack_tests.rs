@@ -1,4 +1,4 @@
-//! Large stacks: their blocks lie in magazines, come back once each, and go home in the end.
+//! Large stacks: their blocks lie in magazines, come back once each, and return to their slabs in the end.
 
 use crate::base::size_class::{self, CLASSES};
 use crate::heap::cache::{flush, incoming, stack};
@@ -197,7 +197,7 @@ fn a_full_bin_goes_onto_the_stack_and_comes_back_as_it_is() {
     assert!(thread::spawn(body).join().expect("it passes"));
 }
 
-/// A class is sent home for lack of room, and its bin with it, empty or not.
+/// A class returns to its slabs for lack of room, and its bin with it, empty or not.
 #[test]
 fn a_class_that_is_emptied_leaves_its_magazine() {
     thread::spawn(|| {
@@ -276,8 +276,8 @@ fn blocks_beyond_four_billion_are_counted() {
         in_use();
         let class = 48 / 16;
         let add = |more: i64| {
-            let out = &mut my_heap().lock().out_blocks[class];
-            *out = out.wrapping_add_signed(more);
+            let allocated = &mut my_heap().lock().allocated_blocks[class];
+            *allocated = allocated.wrapping_add_signed(more);
         };
         add(OTHERS as i64);
         round(48, 0, 0..5000);

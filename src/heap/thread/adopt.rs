@@ -2,7 +2,7 @@
 
 use crate::heap::cache::flush;
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::state::Strays;
+use crate::heap::data::state::IdleOwners;
 use crate::heap::data::{registry, torn};
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
@@ -23,7 +23,7 @@ pub(crate) fn acquire() -> Option<HeapRef> {
     heap.idle_classes.clear();
     // SAFETY: the private part is the calling thread's from now on.
     unsafe {
-        (*heap.ptr()).strays = Strays::NONE;
+        (*heap.ptr()).idle_owners = IdleOwners::NONE;
         if torn::was_torn(&held) {
             let mut sorter = Sorter::new(&held, true);
             flush::flush_private(&mut held, &mut sorter);

@@ -4,7 +4,8 @@
 //! - After, in the parent: all are thawed.
 //! - After, in the child: all are reset, and every other heap becomes idle. Its private part may be torn in the middle of a fast
 //!   path. What is below a bin's top is free, because the fast path writes an address before it moves the top. But the bins and
-//!   stacks are another thread's, so they go home before any thread uses the heap. A block on its way in or out is lost.
+//!   stacks are another thread's, so they return to their slabs before any thread uses the heap. A block on its way in or out is
+//!   lost.
 //!
 //! What a thread had in its hands outside every lock is lost to the child: slots claimed and not yet opened, a superslab mapped
 //! and not yet listed, a large block between its tag and the cache, free magazines that are being purged. That is address space

@@ -1,9 +1,9 @@
 //! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left. The
-//! last one need not send them home, and the next one need not fetch them, class by class and line by line.
+//! last one need not return them, and the next one need not fetch them, class by class and line by line.
 //!
 //! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held that way. A heap within its
-//! bound stays as it is. One beyond it sends its bins and stacks home, and keeps a few empty slabs at most. What no thread came
-//! for between two looks a purge delay apart goes home as well.
+//! bound stays as it is. One beyond it returns its bins and stacks, and keeps a few empty slabs at most. What no thread came
+//! for between two looks a purge delay apart returns to its slabs as well.
 
 use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
 use crate::base::units::SLOT;
@@ -11,7 +11,7 @@ use crate::heap::cache::{budget, flush};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeldHeap;
 use crate::heap::data::rest::{EMPTY, LOOKED, SLABS, WHOLE};
-use crate::heap::data::state::Out;
+use crate::heap::data::state::Outbox;
 use crate::heap::data::{registry, torn};
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
@@ -65,7 +65,7 @@ pub(crate) fn make_room() {
     errands.run();
 }
 
-/// Prepares a heap whose thread ends: foreign blocks go home, and its own if it holds more than an idle heap may.
+/// Prepares a heap whose thread ends: foreign blocks return to their slabs, and its own if it holds more than an idle heap may.
 ///
 /// # Safety
 /// The heap's thread gives it up, or is gone. [`end`] follows under the same hold of it.
@@ -81,7 +81,7 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
         }
         let held = bytes(heap).max(LEAST);
         if reserve(held) {
-            // What comes home until the heap is idle stays with it as well: it is counted.
+            // What comes back until the heap is idle stays with it as well: it is counted.
             heap.keep_left = usize::MAX;
             return Ended::Whole { held };
         }
@@ -91,7 +91,7 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
         let most = MOST_EACH.min(MOST.saturating_sub(KEPT.load(Relaxed)));
         KEPT.fetch_add(most, Relaxed);
         heap.keep_left = most;
-        send_home(heap, sorter);
+        return_blocks(heap, sorter);
         Ended::SentHome
     }
 }
@@ -121,12 +121,12 @@ fn bytes(heap: &HeldHeap) -> usize {
     heap.carved_bytes + heap.slab_bytes / SLOT * 2048 + magazines
 }
 
-/// Sends home what the thread holds of others: its outboxes, and the bins and stacks in which such blocks may lie.
+/// Returns what the thread holds of others: its outboxes, and the bins and stacks in which such blocks may lie.
 unsafe fn send_foreign(heap: &mut HeldHeap, sorter: &mut Sorter) {
     // SAFETY: no thread uses the private part.
     unsafe {
         for class in heap.heap().gathered.take() {
-            let (gathered, count) = Out::take(heap.heap(), class, usize::MAX);
+            let (gathered, count) = Outbox::take(heap.heap(), class, usize::MAX);
             open::blocks(heap, gathered, count, class, sorter);
         }
         for class in heap.heap().mixed.take() {
@@ -136,8 +136,8 @@ unsafe fn send_foreign(heap: &mut HeldHeap, sorter: &mut Sorter) {
     }
 }
 
-/// Sends home what is in the bins and on the stacks.
-unsafe fn send_home(heap: &mut HeldHeap, sorter: &mut Sorter) {
+/// Returns what is in the bins and on the stacks to its slabs.
+unsafe fn return_blocks(heap: &mut HeldHeap, sorter: &mut Sorter) {
     // SAFETY: no thread uses the private part.
     unsafe {
         flush::flush_private(heap, sorter);
@@ -152,8 +152,8 @@ pub(crate) fn forget(heap: &mut HeldHeap) {
     KEPT.fetch_sub(core::mem::take(&mut heap.kept), Relaxed);
 }
 
-/// Looks at an idle heap. At the second look, what was left in its bins and stacks goes home, and every empty slab goes back to
-/// the pool. Kept slabs alone go at the first.
+/// Looks at an idle heap. At the second look, what was left in its bins and stacks returns to its slabs, and every empty slab
+/// goes back to the pool. Kept slabs alone go at the first.
 ///
 /// # Safety
 /// The heap is idle. Then no thread uses the private part: one that ended has released the lock, and one that adopts the heap takes
@@ -169,13 +169,13 @@ pub(crate) unsafe fn look(heap: &mut HeldHeap, sorter: &mut Sorter) {
     }
     if rest != EMPTY || torn {
         // SAFETY: the caller's promise.
-        unsafe { send_home(heap, sorter) };
+        unsafe { return_blocks(heap, sorter) };
     }
     forget(heap);
     slabs::retire_empty(heap);
 }
 
-/// Sends home what idle heaps have kept for too long. No lock may be held.
+/// Returns what idle heaps have kept for too long. No lock may be held.
 pub(crate) fn decay(now: u64) {
     let period = u64::from(knobs::get().purge_delay_ms).max(10);
     let last = LOOKED_MS.load(Relaxed);

@@ -212,7 +212,7 @@ pub(crate) fn purge_now() -> usize {
     let mut errands = Errands::NONE;
     for _ in 0..4 {
         // The first look may only finish another that was under way. The next marks what the stacks hold as unneeded, the one
-        // after it sends that home, and the last gives back the magazines that emptied.
+        // after it returns that, and the last gives back the magazines that emptied.
         errands.add(settle_all());
     }
     checked::trim();

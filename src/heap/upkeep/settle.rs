@@ -12,7 +12,7 @@ use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::idle_cache;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Puts a heap in order, unless its lock is held. Drains its inbox. Of a live heap, sends home what the stacks did not need and
+/// Puts a heap in order, unless its lock is held. Drains its inbox. Of a live heap, returns what the stacks did not need and
 /// gives back empty slabs. Looks at an idle heap (`idle_cache::look`), and notes in which classes its slabs have room. The caller
 /// holds no lock.
 pub(crate) fn settle(heap: HeapRef) -> Errands {
@@ -50,7 +50,7 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
     !done
 }
 
-/// Sends home what the threads held that a fork left behind, of up to `most` heaps: a few at a tick, one for each slab by which a
+/// Returns what the threads held that a fork left behind, of up to `most` heaps: a few at a tick, one for each slab by which a
 /// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program does not
 /// copy their pages, and one that stays has their memory. Returns whether there were any. No lock may be held.
 #[inline]

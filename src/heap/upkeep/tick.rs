@@ -74,14 +74,14 @@ pub(crate) fn look(held: &mut HeldHeap) {
         if !held.slow_ops.is_multiple_of(LOOK_EVERY) {
             return;
         }
-        held.errands.tick();
         let (epoch, last) = (epoch(clock::now_ms()), held.looked);
         if epoch <= last {
             return;
         }
+        held.errands.tick();
         held.looked = epoch;
         // If hardly anything happened for the whole delay, what is on the stacks was not needed, whenever it came. The
-        // first round marks it, the second sends it home.
+        // first round marks it, the second returns it to its slabs.
         let looked = core::mem::replace(&mut held.has_looked, true);
         let was_idle = looked && epoch.is_a_window_after(last);
         held.shrinks_left = 1 + u8::from(was_idle);
@@ -93,7 +93,7 @@ pub(crate) fn look(held: &mut HeldHeap) {
     budget::show(held);
 }
 
-/// Goes on with sending home what was not needed.
+/// Goes on with returning what was not needed.
 fn shrink(held: &mut HeldHeap) {
     let mut sorter = Sorter::new(held, true);
     let mut left = flush::AT_ONCE;
