@@ -149,8 +149,10 @@ fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
     let page = page_size();
     // SAFETY: a mapping of the test's own.
     unsafe {
-        let at = sys::mmap(0, 2 * page, libc::PROT_READ | libc::PROT_WRITE, 0).expect("two pages");
-        sys::mprotect(at + page, page, libc::PROT_NONE).expect("ours");
+        // One page between three without access, so that no other mapping is beside it.
+        let from = sys::mmap(0, 4 * page, libc::PROT_NONE, 0).expect("four pages");
+        let at = from + page;
+        sys::mprotect(at, page, libc::PROT_READ | libc::PROT_WRITE).expect("ours");
         let word = |offset: usize, value: usize| *((at + offset) as *mut usize) = value;
         word(64, at + 128);
         word(72, 0x5000);
@@ -189,6 +191,6 @@ fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
         word(64, 0);
         word(72, 0);
         assert_eq!(frame(at, at + 64).up(), Some(End::Whole));
-        sys::munmap(at, 2 * page).expect("ours");
+        sys::munmap(from, 4 * page).expect("ours");
     }
 }
