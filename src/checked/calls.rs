@@ -88,7 +88,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
     }
-    let call = Call::here(thread, &mut store.walks, Place::Alloc);
+    let call = Call::here_shared(thread, &mut store.walks, Place::Sample);
     let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
@@ -157,7 +157,7 @@ pub(crate) fn resize(
     let _errno = ErrnoGuard::new();
     let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
     let mut store = STORE.lock();
-    let call = Call::here(thread, &mut store.walks, Place::Resize);
+    let call = Call::here_shared(thread, &mut store.walks, Place::Resize);
     let resized = store.resize(ptr as usize, [old, new], stays, &call);
     drop(store);
     resized.unwrap_or_else(|finding| report::end(finding))

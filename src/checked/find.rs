@@ -168,9 +168,20 @@ impl Store {
         }
     }
 
+    /// As [`Store::of_size`], for callers that are not worth a copy of it.
+    #[inline(never)]
+    fn of_size_shared(
+        &mut self,
+        addr: usize,
+        asked: &'static str,
+        named: Option<usize>,
+    ) -> Result<(*mut Checked, usize), Finding> {
+        self.of_size(addr, asked, named)
+    }
+
     /// Bytes that were asked for when the block at an address was allocated, for the call `asked`.
     pub(super) fn size(&mut self, addr: usize, asked: &'static str) -> Result<usize, Finding> {
-        let (slab, at) = self.in_use(addr, asked)?;
+        let (slab, at) = self.of_size_shared(addr, asked, None)?;
         // SAFETY: an open slab, under the lock.
         Ok(unsafe { (*slab).record(at).size as usize })
     }
@@ -183,7 +194,7 @@ impl Store {
         may: impl Fn(Kind) -> bool,
         call: &Call,
     ) -> Result<bool, Finding> {
-        let (slab, at) = self.of_size(addr, "realloc", Some(old))?;
+        let (slab, at) = self.of_size_shared(addr, "realloc", Some(old))?;
         let fill = self.fill();
         // SAFETY: an open slab, under the lock; the block is the program's, which waits for this call.
         unsafe {

@@ -24,6 +24,7 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     Alloc,
+    Sample,
     Free,
     Resize,
 }
@@ -38,6 +39,12 @@ impl Call {
             _ => Call::once(),
         };
         Call { thread, site }
+    }
+
+    /// As [`Call::here`], for a place that is not worth a copy of it.
+    #[inline(never)]
+    pub(super) fn here_shared(thread: u32, walks: &mut Walks, place: Place) -> Call {
+        Call::here(thread, walks, place)
     }
 
     #[inline(never)]

@@ -191,7 +191,7 @@ impl Checked {
         }
         // The inverse is at most 1 too large, which adds less than `offset / 2^44` to the quotient. That is too little to reach
         // the next whole number, which is at least `1 / stride` away, as `offset * stride` is below 2^44.
-        let at = (offset as u64 * self.inverse >> SHIFT) as usize;
+        let at = ((offset as u64 * self.inverse) >> SHIFT) as usize;
         Some((at, offset - at * self.stride))
     }
 

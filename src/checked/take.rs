@@ -44,7 +44,7 @@ impl Class {
 
 impl Store {
     /// A block of the kind for `size` bytes, if there is one without opening a slab.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn take(
         &mut self,
         kind: Kind,
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Checks that a block that waits is as it was left, for `asked`.
-    #[inline(always)]
+    #[inline]
     pub(super) unsafe fn unchanged(
         &mut self,
         slab: *mut Checked,

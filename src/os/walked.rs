@@ -173,15 +173,18 @@ impl Walks {
         mut may_read: impl FnMut(usize) -> bool,
     ) -> Option<u32> {
         self.find_if(place, start, |kept| {
-            let groups = kept.words[..usize::from(kept.groups)].iter();
-            let mut words = groups.flat_map(|group| group.by.into_iter().zip(group.words));
-            let is_known = |at| kept.certain && known.contains(&at);
             // In the order of the walk: each address follows from the words before.
-            words.all(|(by, word)| {
-                let at = start.sp.wrapping_add_signed(by as i32 as isize);
-                // SAFETY: the word can be read, as the caller says.
-                (is_known(at) || may_read(at)) && unsafe { read(at) } == word
-            })
+            for group in &kept.words[..usize::from(kept.groups)] {
+                for (by, word) in group.by.into_iter().zip(group.words) {
+                    let at = start.sp.wrapping_add_signed(by as i32 as isize);
+                    let can_be_read = kept.certain && known.contains(&at) || may_read(at);
+                    // SAFETY: as the caller says.
+                    if !can_be_read || unsafe { read(at) } != word {
+                        return false;
+                    }
+                }
+            }
+            true
         })
     }
 

@@ -94,10 +94,11 @@ fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
-    if checked::mode() == Mode::All && is_heeded(caller) {
-        if let Some(fresh) = chosen::each(size, align) {
-            return fresh;
-        }
+    if checked::mode() == Mode::All
+        && is_heeded(caller)
+        && let Some(fresh) = chosen::each(size, align)
+    {
+        return fresh;
     }
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
