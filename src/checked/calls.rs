@@ -3,7 +3,7 @@
 use super::geometry::Kind;
 use super::mode;
 use super::report;
-use super::site::Call;
+use super::site::{Call, Place};
 use super::store::{Need, STORE, Taken, has_room};
 use super::table;
 use crate::base::tuning::checked as tuning;
@@ -11,48 +11,56 @@ use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
 use crate::os::numa;
-use crate::os::sys::ErrnoGuard;
+use crate::os::sys::{self, ErrnoGuard};
 use crate::pool::{self, Usage, Want};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The program's call. `held` says that the caller holds the store's lock. One closure serves both, so that the walk through the
-/// stack is compiled once.
-#[inline(always)]
-fn here(thread: u32, held: bool) -> Call {
-    Call::here(thread, || (!held).then(|| STORE.lock()))
-}
-
 /// A block for `size` bytes at `align`, where every block is checked. `None` if memory is refused, and for what no size class
-/// serves.
+/// serves. Leaves `errno` alone.
+#[inline(always)]
 pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let call = here(thread, false);
+    let mut store = STORE.lock();
+    let call = Call::here(thread, &mut store.walks, Place::Alloc);
+    let taken = store.take(kind, size, &call, Need::Usual);
+    drop(store);
+    match taken {
+        Ok(Some(taken)) => Some(taken),
+        Ok(None) => alloc_opening(kind, size, &call),
+        Err(finding) => report::end(finding),
+    }
+}
+
+/// As [`alloc`], if a slab has to be opened first.
+#[cold]
+#[inline(never)]
+fn alloc_opening(kind: Kind, size: usize, call: &Call) -> Option<Taken> {
+    let _errno = ErrnoGuard::new();
     let mut refusals = 0;
     loop {
+        if !open(kind, usize::MAX) {
+            match refusals {
+                // Address space may be held by what is cached.
+                0 => {
+                    large::purge_all();
+                    pool::unmap_empty();
+                }
+                1 => {
+                    trim();
+                }
+                _ => return None,
+            }
+            refusals += 1;
+        }
         let need = if refusals < 2 {
             Need::Usual
         } else {
             Need::Last
         };
-        let taken = STORE.lock().take(kind, size, &call, need);
+        let taken = STORE.lock().take(kind, size, call, need);
         if let Some(taken) = taken.unwrap_or_else(|finding| report::end(finding)) {
             return Some(taken);
         }
-        if open(kind, usize::MAX) {
-            continue;
-        }
-        match refusals {
-            // Address space may be held by what is cached.
-            0 => {
-                large::purge_all();
-                pool::unmap_empty();
-            }
-            1 => {
-                trim();
-            }
-            _ => return None,
-        }
-        refusals += 1;
     }
 }
 
@@ -80,7 +88,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     if numa::count() > 1 && !store.is_near(kind) {
         return None;
     }
-    let call = here(thread, true);
+    let call = Call::here_shared(thread, &mut store.walks, Place::Sample);
     let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
@@ -112,16 +120,21 @@ fn open(kind: Kind, most: usize) -> bool {
 
 /// Frees what is at `ptr`, whose tag says that it is checked. `named` is the size that the program gave, if it gave one. Returns
 /// whether memory went back to the pool. Leaves `errno` alone.
+#[inline(always)]
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
-    // A place for the call may have to be mapped.
-    let _errno = ErrnoGuard::new();
-    let call = here(thread, false);
-    let outcome = STORE.lock().give(ptr as usize, named, &call);
-    let left = outcome.unwrap_or_else(|finding| report::end(finding));
-    if left.trim {
-        pool::trim();
+    let mut store = STORE.lock();
+    let call = Call::here(thread, &mut store.walks, Place::Free);
+    let outcome = store.give(ptr as usize, named, &call);
+    drop(store);
+    match outcome {
+        Ok(left) => {
+            if left.trim {
+                sys::preserve_errno(pool::trim);
+            }
+            left.went
+        }
+        Err(finding) => report::end(finding),
     }
-    left.went
 }
 
 /// Bytes that were asked for when the block at `ptr`, whose tag says that it is checked, was allocated. `asked` is the program's
@@ -142,9 +155,11 @@ pub(crate) fn resize(
     thread: u32,
 ) -> bool {
     let _errno = ErrnoGuard::new();
-    let call = here(thread, false);
     let stays = |kind| Kind::of(new, align) == Some(kind) || anyway && new <= old;
-    let resized = STORE.lock().resize(ptr as usize, [old, new], stays, &call);
+    let mut store = STORE.lock();
+    let call = Call::here_shared(thread, &mut store.walks, Place::Resize);
+    let resized = store.resize(ptr as usize, [old, new], stays, &call);
+    drop(store);
     resized.unwrap_or_else(|finding| report::end(finding))
 }
 

@@ -1,6 +1,6 @@
 //! What lies behind a checked block and in a freed one, and how a change is noticed.
 
-use core::ptr;
+use super::words::{differs, fill};
 
 /// Most bytes behind a block that hold its canary. There may be more room behind it: what nobody writes to stays off the
 /// resident pages.
@@ -22,19 +22,25 @@ pub(super) struct Damage {
 #[derive(Clone, Copy)]
 pub(super) struct Fill {
     secret: u64,
-    poison: u8,
+    /// What a freed block holds, in each byte.
+    poison: u64,
 }
 
 impl Fill {
     pub(super) const fn new(secret: u64, zero: bool) -> Fill {
         Fill {
             secret,
-            poison: if zero { 0 } else { POISON },
+            poison: if zero {
+                0
+            } else {
+                u64::from_ne_bytes([POISON; WORD])
+            },
         }
     }
 
     /// The canary of a block: no byte of it is zero, which is what a string that is too long by one leaves. It differs from
     /// block to block, so that copying too much from one checked block to another does not copy the right bytes.
+    #[inline]
     fn canary(self, block: *mut u8) -> u64 {
         let mixed = (self.secret ^ block as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed ^ mixed >> 29) | 0x8080_8080_8080_8080
@@ -80,7 +86,7 @@ impl Fill {
             let at = block.cast::<u64>().add(first);
             let mine = behind(size);
             at.write(shared & !mine | word & mine);
-            core::slice::from_raw_parts_mut(at.add(1), end - first - 1).fill(word);
+            fill(at.add(1), block.cast::<u64>().add(end), word);
             self.close(block, stride);
         }
     }
@@ -132,9 +138,9 @@ impl Fill {
         unsafe {
             let at = block.cast::<u64>().add(first);
             let wrong = (at.read() ^ word) & behind(size);
-            let rest = core::slice::from_raw_parts(at.add(1), end - first - 1);
+            let rest = differs(at.add(1), block.cast::<u64>().add(end), word);
             let last = last_word(block, stride).read() ^ word;
-            if differs(rest, word) | wrong | last == 0 {
+            if rest | wrong | last == 0 {
                 return None;
             }
             let bytes = word.to_ne_bytes();
@@ -145,33 +151,67 @@ impl Fill {
         }
     }
 
-    /// Fills a freed block.
+    /// Whether all is there that [`Fill::overflow`] compares, and the word that [`Fill::opened`] does of the block `before`,
+    /// null for none. If `freed`, whether the block is as [`Fill::poison`] left it too.
     ///
     /// # Safety
-    /// `size` bytes from `block` on may be written.
-    pub(super) unsafe fn poison(self, block: *mut u8, size: usize) {
+    /// As for those.
+    #[inline(always)]
+    pub(super) unsafe fn is_whole(
+        self,
+        block: *mut u8,
+        size: usize,
+        stride: usize,
+        before: *mut u8,
+        freed: bool,
+    ) -> bool {
+        let word = self.canary(block);
+        let (first, end) = Self::words(size, stride);
         // SAFETY: the caller's promise.
-        unsafe { ptr::write_bytes(block, self.poison, size) };
+        unsafe {
+            let words = block.cast::<u64>();
+            let shared = words.add(first).read() ^ word;
+            let mut wrong = last_word(block, stride).read() ^ word;
+            if freed {
+                let mine = behind(size);
+                wrong |= shared & mine | (shared ^ word ^ self.poison) & !mine;
+                wrong |= differs(words, words.add(first), self.poison);
+            } else {
+                wrong |= shared & behind(size);
+            }
+            wrong |= differs(words.add(first + 1), words.add(end), word);
+            if !before.is_null() {
+                // A word in front of a block is the last of what is another's.
+                wrong |= words.sub(1).read() ^ self.canary(before);
+            }
+            wrong == 0
+        }
     }
 
-    /// Whether a freed block is as [`Fill::poison`] left it.
+    /// Fills a freed block whose canary is as it was.
+    ///
+    /// # Safety
+    /// `size` bytes from `block` on and the word behind may be written.
+    #[inline]
+    pub(super) unsafe fn poison(self, block: *mut u8, size: usize) {
+        let mine = behind(size);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let words = block.cast::<u64>();
+            let end = words.add(size / WORD);
+            end.write(self.poison & !mine | self.canary(block) & mine);
+            fill(words, end, self.poison);
+        }
+    }
+
+    /// Where a freed block is not as [`Fill::poison`] left it.
     ///
     /// # Safety
     /// As there; the block begins at a multiple of 16.
     pub(super) unsafe fn written(self, block: *mut u8, size: usize) -> Option<Damage> {
-        let word = u64::from_ne_bytes([self.poison; WORD]);
-        let words = size / WORD;
+        let [byte, ..] = self.poison.to_ne_bytes();
         // SAFETY: the caller's promise.
-        unsafe {
-            let mut wrong = differs(core::slice::from_raw_parts(block.cast(), words), word);
-            for at in words * WORD..size {
-                wrong |= u64::from(block.add(at).read() ^ self.poison);
-            }
-            if wrong == 0 {
-                return None;
-            }
-            damage(0..size, |at| block.add(at).read() == self.poison)
-        }
+        damage(0..size, |at| unsafe { block.add(at).read() } == byte)
     }
 }
 
@@ -190,24 +230,6 @@ fn behind(size: usize) -> u64 {
     } else {
         u64::MAX >> (size % WORD * 8)
     }
-}
-
-/// Not 0 if one of the words is not `word`. Without a jump for each, so that processors compare several at a time.
-#[inline]
-fn differs(words: &[u64], word: u64) -> u64 {
-    let mut groups = words.chunks_exact(8);
-    let mut wrong = 0;
-    for group in &mut groups {
-        let mut any = 0;
-        for &one in group {
-            any |= one ^ word;
-        }
-        wrong |= any;
-    }
-    groups
-        .remainder()
-        .iter()
-        .fold(wrong, |wrong, &one| wrong | one ^ word)
 }
 
 /// The first and the last offset that is not right.
@@ -239,6 +261,8 @@ mod tests {
             unsafe {
                 fill.guard_in_use(block, size, stride);
                 assert_eq!(fill.overflow(block, size, stride), None);
+                let none = core::ptr::null_mut();
+                assert!(fill.is_whole(block, size, stride, none, false));
                 assert!(
                     (0..size).all(|at| block.add(at).read() == 0x5A),
                     "{size}: the block is written to"
@@ -257,10 +281,15 @@ mod tests {
                         last: at,
                     });
                     assert_eq!(fill.overflow(block, size, stride), damage);
+                    assert!(
+                        !fill.is_whole(block, size, stride, none, false),
+                        "{size}: {at}"
+                    );
                     block.add(at).write(was);
                 }
                 fill.poison(block, size);
                 assert_eq!(fill.written(block, size), None);
+                assert!(fill.is_whole(block, size, stride, none, true));
                 assert_eq!(
                     fill.overflow(block, size, stride),
                     None,
@@ -273,6 +302,10 @@ mod tests {
                         last: at,
                     });
                     assert_eq!(fill.written(block, size), damage);
+                    assert!(
+                        !fill.is_whole(block, size, stride, none, true),
+                        "{size}: {at}"
+                    );
                     block.add(at).write(POISON);
                 }
             }

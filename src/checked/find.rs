@@ -9,34 +9,37 @@ use super::slab::Checked;
 use super::store::Store;
 use super::table;
 use crate::base::size_class::CHECKED;
-use crate::os::clock;
 use crate::slab::directory::DIRECTORY;
 use core::ptr;
 
 impl Store {
-    /// Finds the block at an address, for the call `asked`.
-    fn locate(
-        &mut self,
-        addr: usize,
-        asked: &'static str,
-    ) -> Result<(*mut Checked, usize), Finding> {
-        let tag = DIRECTORY.own_tag(addr);
+    /// The block that begins at an address. Else the slab, if there is one, and where the address lies in it.
+    #[inline(always)]
+    fn locate(&mut self, addr: usize) -> Result<(*mut Checked, usize), Option<Inside>> {
+        // The tag may be that of another address: the slab says whether this one is in it.
+        let tag = DIRECTORY.tag(addr);
         let slab = match tag.class() == CHECKED as usize {
             true => table::get(tag.owner()),
             false => ptr::null_mut(),
         };
-        // SAFETY: descriptors live for ever, and the lock is held.
-        let Some(found) = (unsafe { slab.as_mut() }).filter(|slab| slab.base != 0) else {
-            return Err(Finding::nowhere(asked, addr));
-        };
-        let offset = addr.wrapping_sub(found.base);
-        let (at, inside) = (offset / found.stride, offset % found.stride);
-        if at >= found.capacity() {
-            return Err(Finding::nowhere(asked, addr));
+        // SAFETY: descriptors live for ever, and the lock is held. One without a slab has no bytes.
+        let found = unsafe { slab.as_ref() }.and_then(|slab| slab.find(addr));
+        match found {
+            Some((at, 0)) => Ok((slab, at)),
+            Some((at, by)) => Err(Some(Inside { slab, at, by })),
+            None => Err(None),
         }
+    }
+
+    /// What is wrong with an address, named by the call `asked`, at which no block begins.
+    #[cold]
+    fn nowhere(addr: usize, asked: &'static str, inside: Option<Inside>) -> Finding {
         match inside {
-            0 => Ok((slab, at)),
-            _ => Err(Finding::of(What::Inside(asked, inside), addr, found, at)),
+            None => Finding::nowhere(asked, addr),
+            // SAFETY: an open slab, under the lock.
+            Some(Inside { slab, at, by }) => unsafe {
+                Finding::of(What::Inside(asked, by), addr, &mut *slab, at)
+            },
         }
     }
 
@@ -44,6 +47,7 @@ impl Store {
     ///
     /// # Safety
     /// The lock is held, and the slab is open.
+    #[inline(always)]
     pub(super) unsafe fn beside(
         &mut self,
         slab: *mut Checked,
@@ -56,7 +60,33 @@ impl Store {
         unsafe {
             let found = &mut *slab;
             let size = found.record(at).size as usize;
-            match fill.overflow(found.block(at), size, found.kind.extent(size)) {
+            let (block, extent) = (found.block(at), found.extent(size));
+            if fill.is_whole(block, size, extent, found.front(at), false) {
+                return Ok(());
+            }
+            self.damage_beside(slab, at, asked, addr)
+        }
+    }
+
+    /// What was written behind a block that is or was allocated, or in front of it.
+    ///
+    /// # Safety
+    /// As for [`Store::beside`].
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn damage_beside(
+        &mut self,
+        slab: *mut Checked,
+        at: usize,
+        asked: &'static str,
+        addr: usize,
+    ) -> Result<(), Finding> {
+        let fill = self.fill();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let found = &mut *slab;
+            let size = found.record(at).size as usize;
+            match fill.overflow(found.block(at), size, found.extent(size)) {
                 None => self.in_front(slab, at, asked, addr),
                 Some(damage) => Err(whose(found, Some(at), at + 1, damage, asked, addr)),
             }
@@ -67,7 +97,7 @@ impl Store {
     ///
     /// # Safety
     /// As for [`Store::beside`].
-    pub(super) unsafe fn in_front(
+    unsafe fn in_front(
         &mut self,
         slab: *mut Checked,
         at: usize,
@@ -99,12 +129,14 @@ impl Store {
     }
 
     /// Finds the allocated block at an address, for the call `asked`, and whether nothing was written beside it.
+    #[inline(always)]
     fn in_use(
         &mut self,
         addr: usize,
         asked: &'static str,
     ) -> Result<(*mut Checked, usize), Finding> {
-        let (slab, at) = self.locate(addr, asked)?;
+        let found = self.locate(addr);
+        let (slab, at) = found.map_err(|inside| Store::nowhere(addr, asked, inside))?;
         // SAFETY: an open slab, under the lock.
         unsafe {
             let found = &mut *slab;
@@ -118,6 +150,7 @@ impl Store {
     }
 
     /// As [`Store::in_use`], for a caller that says how large the block is.
+    #[inline(always)]
     pub(super) fn of_size(
         &mut self,
         addr: usize,
@@ -135,9 +168,20 @@ impl Store {
         }
     }
 
+    /// As [`Store::of_size`], for callers that are not worth a copy of it.
+    #[inline(never)]
+    fn of_size_shared(
+        &mut self,
+        addr: usize,
+        asked: &'static str,
+        named: Option<usize>,
+    ) -> Result<(*mut Checked, usize), Finding> {
+        self.of_size(addr, asked, named)
+    }
+
     /// Bytes that were asked for when the block at an address was allocated, for the call `asked`.
     pub(super) fn size(&mut self, addr: usize, asked: &'static str) -> Result<usize, Finding> {
-        let (slab, at) = self.in_use(addr, asked)?;
+        let (slab, at) = self.of_size_shared(addr, asked, None)?;
         // SAFETY: an open slab, under the lock.
         Ok(unsafe { (*slab).record(at).size as usize })
     }
@@ -150,7 +194,7 @@ impl Store {
         may: impl Fn(Kind) -> bool,
         call: &Call,
     ) -> Result<bool, Finding> {
-        let (slab, at) = self.of_size(addr, "realloc", Some(old))?;
+        let (slab, at) = self.of_size_shared(addr, "realloc", Some(old))?;
         let fill = self.fill();
         // SAFETY: an open slab, under the lock; the block is the program's, which waits for this call.
         unsafe {
@@ -160,11 +204,18 @@ impl Store {
             }
             let record = found.record(at);
             record.size = new as u32;
-            record.allocated = Event::now(call, clock::now_ms());
-            fill.guard_in_use(addr as *mut u8, new, found.kind.extent(new));
+            record.allocated = Event::now(call, self.now());
+            fill.guard_in_use(addr as *mut u8, new, found.extent(new));
             Ok(true)
         }
     }
+}
+
+/// An address in a block, `by` bytes behind its start.
+struct Inside {
+    slab: *mut Checked,
+    at: usize,
+    by: usize,
 }
 
 /// Damage between two blocks: a write past the one `before`, if that is or was allocated, or one in front of the `next`, if there

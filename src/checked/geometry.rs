@@ -4,7 +4,7 @@
 
 use super::fill::{CANARY, WORD};
 use super::mode;
-use crate::base::size_class::{self, CLASSES, RUN_MAX, SLAB_CLASSES};
+use crate::base::size_class::{self, CLASSES, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
 use crate::base::tuning::checked as tuning;
 use crate::base::units::SLOT;
 
@@ -17,7 +17,17 @@ impl Kind {
     pub(super) const COUNT: usize = CLASSES + 1;
 
     /// The kind for a size and an alignment that a size class serves: the smallest with a word behind the block.
+    #[inline(always)]
     pub(super) fn of(size: usize, align: usize) -> Option<Kind> {
+        let with_word = size + WORD;
+        if with_word <= SMALL_MAX && align <= MIN_ALIGN {
+            return Some(Kind(size_class::small(with_word) as u16));
+        }
+        Kind::of_others(size, align)
+    }
+
+    #[inline(never)]
+    fn of_others(size: usize, align: usize) -> Option<Kind> {
         let class = match size_class::of_layout(size + WORD, align) {
             Some(class) => class,
             None if size <= RUN_MAX && align <= SLOT => CLASSES,

@@ -28,10 +28,13 @@ mod slab;
 mod slabs;
 mod store;
 mod table;
+mod take;
 #[cfg(all(test, not(miri)))]
 mod tests;
 mod walk;
+mod words;
 
 pub(crate) use calls::{alloc, fork_lock, free, resize, sample, size_of, sweep, trim};
 pub(crate) use mode::{Mode, after_fork, init, mode, slab_opened};
+pub(crate) use store::Taken;
 pub(crate) use walk::each_class;

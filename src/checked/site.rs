@@ -4,6 +4,8 @@
 
 use super::mode::{Mode, mode};
 use crate::os::stack;
+use crate::os::sys::ErrnoGuard;
+use crate::os::walked::Walks;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -18,23 +20,39 @@ pub(crate) struct Call {
     pub(super) site: u32,
 }
 
+/// What the program calls. Each is served by one function, as far as the stack is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Alloc,
+    Sample,
+    Free,
+    Resize,
+}
+
 impl Call {
-    /// The one that leads here, by the thread of that number. `lock` takes the store's lock, unless the caller holds it.
-    pub(super) fn here<L>(thread: u32, lock: impl FnOnce() -> L) -> Call {
-        let enter = |frames: &[usize; DEPTH]| {
-            let _held = lock();
-            enter(frames)
-        };
+    /// The one that leads here, by the thread of that number. The caller holds the store's lock, and `walks` are the store's.
+    #[inline(always)]
+    pub(super) fn here(thread: u32, walks: &mut Walks, place: Place) -> Call {
         let site = match mode() {
             // Most calls come from where others came from.
-            Mode::All => stack::capture_again(enter),
-            _ => {
-                let mut frames = [0; DEPTH];
-                stack::capture(&mut frames);
-                enter(&frames)
-            }
+            Mode::All => stack::capture_again(walks, place as usize, enter),
+            _ => Call::once(),
         };
         Call { thread, site }
+    }
+
+    /// As [`Call::here`], for a place that is not worth a copy of it.
+    #[inline(never)]
+    pub(super) fn here_shared(thread: u32, walks: &mut Walks, place: Place) -> Call {
+        Call::here(thread, walks, place)
+    }
+
+    #[inline(never)]
+    fn once() -> u32 {
+        let _errno = ErrnoGuard::new();
+        let mut frames = [0; DEPTH];
+        stack::capture(&mut frames);
+        enter(&frames)
     }
 
     #[cfg(test)]
@@ -66,6 +84,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
 /// lock, which orders all writes here: Relaxed, but for what readers without it follow.
+#[inline(never)]
 fn enter(frames: &[usize; DEPTH]) -> u32 {
     if frames[0] == 0 {
         return 0;

@@ -7,7 +7,9 @@
 use super::geometry::Kind;
 use super::mode;
 use super::record::{Record, State};
+use crate::base::size_class::RUN_MAX;
 use crate::base::tuning::checked as tuning;
+use crate::base::units::SLOT;
 use crate::pool::Claim;
 use crate::slab::meta;
 use core::ptr;
@@ -21,19 +23,23 @@ pub(super) struct Checked {
     /// Bytes from one of its blocks to the next, and how many it has.
     pub(super) stride: usize,
     capacity: usize,
+    /// Bytes of all its blocks, and 2^44 divided by the stride, which finds a block without a division: see
+    /// [`Checked::find`].
+    bytes: usize,
+    inverse: u64,
     /// Which one it is in the table.
     pub(super) number: u32,
     /// How many blocks it has records for.
     room: u16,
-    /// Blocks that were never handed out; the next is `turn(capacity - fresh)`.
+    /// Blocks that were never handed out; the next is the one at [`Order::at`].
     pub(super) fresh: u16,
     /// Blocks in the queue, and where the one stands that waited longest.
     pub(super) freed: u16,
     head: u16,
-    /// The order in which blocks are first handed out: from the block `start` on, every `step`-th.
-    start: u16,
-    step: u16,
+    order: Order,
     pub(super) in_list: bool,
+    /// Whether it has a word in front of its first block.
+    has_lead: bool,
     /// Bytes of blocks, from the base on, that were ever handed out, and how many of them the account was told of.
     pub(super) touched: usize,
     pub(super) told: usize,
@@ -44,6 +50,11 @@ pub(super) struct Checked {
 }
 
 const WORD: usize = size_of::<u64>();
+const SHIFT: u32 = 44;
+const _: () = assert!(
+    ((RUN_MAX + SLOT) as u128).pow(2) < 1 << SHIFT,
+    "a slab with the largest blocks has no more bytes than one of them, and others have fewer"
+);
 
 /// Words of a descriptor with what follows it: the records, then the queue.
 const fn words(capacity: usize) -> (usize, usize, usize) {
@@ -89,14 +100,16 @@ impl Checked {
                 kind,
                 stride: kind.stride(),
                 capacity: kind.capacity().min(room),
+                bytes: 0,
+                inverse: 0,
                 number: 0,
                 room: room as u16,
                 fresh: 0,
                 freed: 0,
                 head: 0,
-                start: 0,
-                step: 1,
+                order: Order::AS_THEY_LIE,
                 in_list: false,
+                has_lead: false,
                 touched: 0,
                 told: 0,
                 next: ptr::null_mut(),
@@ -111,28 +124,28 @@ impl Checked {
     /// Sets it up as a slab of the kind in the claimed slots. `random` chooses the order in which blocks are first handed out; 0
     /// means as they lie.
     pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
+        // Records of blocks that were never handed out are as they were made.
+        for at in 0..self.touched.div_ceil(self.stride) {
+            self.record(at).state = State::Fresh;
+        }
         self.kind = kind;
         let capacity = kind.capacity().min(usize::from(self.room));
         (self.stride, self.capacity) = (kind.stride(), capacity);
+        self.bytes = capacity * self.stride;
+        self.inverse = (1 << SHIFT) / self.stride as u64 + 1;
+        self.has_lead = kind.lead() > 0;
         self.base = claim.addr() + kind.lead();
         self.claim = claim;
         self.fresh = capacity as u16;
         self.freed = 0;
         self.head = 0;
         (self.touched, self.told) = (0, 0);
-        (self.start, self.step) = (0, 1);
-        if random != 0 && capacity > 2 {
-            self.start = ((random >> 32) % capacity as u64) as u16;
-            // Steps that have no divisor in common with the capacity reach every block.
-            let mut step = ((random & 0xFFFF) as usize % capacity) | 1;
-            while !are_coprime(step, capacity) {
-                step += 2;
-            }
-            self.step = (step % capacity).max(1) as u16;
-        }
-        for at in 0..capacity {
-            self.record(at).state = State::Fresh;
-        }
+        self.order = Order::new(self.stride, capacity, random);
+    }
+
+    /// It has no slab any more.
+    pub(super) fn close(&mut self) {
+        (self.base, self.bytes) = (0, 0);
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -153,9 +166,43 @@ impl Checked {
         (self.base + at * self.stride) as *mut u8
     }
 
+    /// As [`Kind::extent`].
+    #[inline(always)]
+    pub(super) fn extent(&self, size: usize) -> usize {
+        if self.capacity > 1 {
+            self.stride
+        } else {
+            self.kind.extent(size)
+        }
+    }
+
     /// Whether the slab has a word in front of the block.
+    #[inline(always)]
     pub(super) fn has_front(&self, at: usize) -> bool {
-        at > 0 || self.kind.lead() > 0
+        at > 0 || self.has_lead
+    }
+
+    /// Which block an address is in, and how far.
+    #[inline(always)]
+    pub(super) fn find(&self, addr: usize) -> Option<(usize, usize)> {
+        let offset = addr.wrapping_sub(self.base);
+        if offset >= self.bytes {
+            return None;
+        }
+        // The inverse is at most 1 too large, which adds less than `offset / 2^44` to the quotient. That is too little to reach
+        // the next whole number, which is at least `1 / stride` away, as `offset * stride` is below 2^44.
+        let at = ((offset as u64 * self.inverse) >> SHIFT) as usize;
+        Some((at, offset - at * self.stride))
+    }
+
+    /// What [`Fill::is_whole`](super::fill::Fill::is_whole) takes for the block in front: null if it has no word there.
+    #[inline(always)]
+    pub(super) fn front(&self, at: usize) -> *mut u8 {
+        if self.has_front(at) {
+            self.before(at)
+        } else {
+            ptr::null_mut()
+        }
     }
 
     /// Where the block before begins, or would.
@@ -167,7 +214,7 @@ impl Checked {
     pub(super) fn pop_fresh(&mut self) -> usize {
         let capacity = self.capacity();
         let turn = capacity - usize::from(self.fresh);
-        let at = (usize::from(self.start) + turn * usize::from(self.step)) % capacity;
+        let at = self.order.at(turn, capacity);
         self.fresh -= 1;
         self.touched = self.touched.max((at + 1) * self.stride);
         at
@@ -219,9 +266,74 @@ impl Checked {
     }
 }
 
-const fn are_coprime(mut a: usize, mut b: usize) -> bool {
-    while b != 0 {
-        (a, b) = (b, a % b);
+/// The order in which the blocks of a slab are first handed out: by windows of so many blocks, in each from the block `start` on,
+/// every `step`-th.
+#[derive(Clone, Copy)]
+struct Order {
+    /// A power of two.
+    window: u16,
+    start: u16,
+    step: u16,
+}
+
+impl Order {
+    const AS_THEY_LIE: Order = Order {
+        window: 1,
+        start: 0,
+        step: 1,
+    };
+
+    fn new(stride: usize, capacity: usize, random: u64) -> Order {
+        if random == 0 || capacity == 0 {
+            return Order::AS_THEY_LIE;
+        }
+        let most = (tuning::WINDOW / stride).max(tuning::WINDOW_FEWEST);
+        let window = 1 << most.min(capacity).ilog2();
+        Order {
+            window,
+            start: (random >> 32) as u16 % window,
+            // A number without a divisor in common with a power of two, so that every block is reached.
+            step: (random as u16 % window) | 1,
+        }
     }
-    a == 1
+
+    #[inline(always)]
+    fn at(self, turn: usize, capacity: usize) -> usize {
+        let window = usize::from(self.window);
+        let from = turn & !(window - 1);
+        // The last window may be a part of one.
+        if window == 1 || from + window > capacity {
+            return turn;
+        }
+        let order =
+            usize::from(self.start) + from / window + (turn - from) * usize::from(self.step);
+        from + order % window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    #[test]
+    fn every_block_is_handed_out_once_and_by_chance() {
+        for (stride, capacity) in [(16, 4095), (48, 1364), (1024, 63), (4096, 15), (32_768, 2)] {
+            let orders: BTreeSet<Vec<usize>> = (1..40_u64)
+                .map(|seed| {
+                    let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                    let order = Order::new(stride, capacity, random);
+                    (0..capacity).map(|turn| order.at(turn, capacity)).collect()
+                })
+                .collect();
+            assert!(orders.len() > 1, "{stride}");
+            for order in orders {
+                let blocks: BTreeSet<usize> = order.into_iter().collect();
+                assert!(blocks.into_iter().eq(0..capacity), "{stride}");
+            }
+        }
+        let order = Order::new(64, 1023, 0);
+        assert!((0..1023).all(|turn| order.at(turn, 1023) == turn));
+    }
 }

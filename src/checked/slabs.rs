@@ -63,7 +63,7 @@ impl Store {
             account::change(account::Kind::Blocks, (*slab).told, 0);
             let (superslab, slot) = ((*slab).claim.superslab, (*slab).claim.slot);
             let used = kind.lead() + (*slab).touched;
-            (*slab).base = 0;
+            (*slab).close();
             self.no_slab(kind, slab);
             Ok(Left {
                 went: true,
@@ -133,6 +133,7 @@ impl Store {
             (*slab).open(kind, claim, random);
             let class = &mut self.classes[kind.index()];
             class.slabs += 1;
+            class.least = Store::least(kind);
             class.open.push(slab);
             self.bytes += kind.slots() * SLOT;
             DIRECTORY.set(

@@ -9,14 +9,15 @@ use super::geometry::Kind;
 use super::list::List;
 use super::mode::{self, Mode};
 use super::record::{Event, State};
-use super::report::{Finding, What};
+use super::report::Finding;
 use super::site::Call;
 use super::slab::{self, Checked};
-use crate::base::account;
 use crate::base::tuning::checked as tuning;
 use crate::os::clock;
 use crate::os::lock::Locked;
 use crate::os::random::seed;
+use crate::os::sys::ErrnoGuard;
+use crate::os::walked::Walks;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -30,6 +31,8 @@ pub(super) struct Class {
     pub(super) slabs: usize,
     pub(super) allocated: usize,
     pub(super) freed: usize,
+    /// Blocks that wait in any case before one of them is given out again.
+    pub(super) least: usize,
 }
 
 pub(super) struct Store {
@@ -43,6 +46,11 @@ pub(super) struct Store {
     roomy: usize,
     fill: Option<Fill>,
     random: u64,
+    /// Of the calls that are served, if all blocks are checked.
+    pub(super) walks: Walks,
+    /// What the clock said, and how often it was asked for since.
+    time: u64,
+    asked: u32,
 }
 
 // SAFETY: its pointers are to descriptors, which are never freed, and one thread at a time reaches them: the holder of the lock
@@ -58,6 +66,7 @@ pub(super) static STORE: Locked<Store> = Locked::new(Store {
             slabs: 0,
             allocated: 0,
             freed: 0,
+            least: 0,
         }
     }; Kind::COUNT],
     runs: List::new(),
@@ -66,6 +75,9 @@ pub(super) static STORE: Locked<Store> = Locked::new(Store {
     roomy: 0,
     fill: None,
     random: 0,
+    walks: Walks::new(),
+    time: 0,
+    asked: 0,
 });
 
 /// Kinds of which a block can be had without opening a slab. A hint, written under the lock: Relaxed.
@@ -98,6 +110,7 @@ pub(super) struct Left {
 }
 
 impl Store {
+    #[inline(always)]
     pub(super) fn fill(&mut self) -> Fill {
         self.fill.unwrap_or_else(|| self.first_fill())
     }
@@ -105,17 +118,40 @@ impl Store {
     #[cold]
     #[inline(never)]
     fn first_fill(&mut self) -> Fill {
+        let _errno = ErrnoGuard::new();
         *self
             .fill
             .insert(Fill::new(seed(CANARY), mode::is_hardened()))
     }
 
-    /// The next random number; 0 unless choices are to be random.
-    pub(super) fn random(&mut self) -> u64 {
-        if !mode::is_hardened() {
-            return 0;
+    /// Milliseconds of the clock. If all blocks are checked, as of one of the last [`CALLS`](tuning::CALLS) calls: reading it takes
+    /// a tenth of what else is done for one.
+    #[inline(always)]
+    pub(super) fn now(&mut self) -> u64 {
+        if self.asked == 0 {
+            self.time = clock::now_ms();
+            self.asked = match mode::mode() {
+                Mode::All => tuning::CALLS,
+                _ => 1,
+            };
         }
+        self.asked -= 1;
+        self.time
+    }
+
+    /// The next random number; 0 unless choices are to be random.
+    #[inline(always)]
+    pub(super) fn random(&mut self) -> u64 {
+        if mode::is_hardened() {
+            self.next_random()
+        } else {
+            0
+        }
+    }
+
+    fn next_random(&mut self) -> u64 {
         if self.random == 0 || mode::take_forked() {
+            let _errno = ErrnoGuard::new();
             // The child of a fork goes on in an order of its own.
             self.random = (seed(ORDER) ^ self.random) | 1;
         }
@@ -126,139 +162,33 @@ impl Store {
     }
 
     /// Blocks of the kind that wait before one of them is given out again.
+    #[inline(always)]
     pub(super) fn keep(&self, kind: Kind) -> usize {
-        let longer = if mode::is_hardened() {
-            tuning::HARDENED
-        } else {
-            1
+        let class = &self.classes[kind.index()];
+        let share = class.allocated / tuning::SHARE;
+        let share = match mode::is_hardened() {
+            true => tuning::HARDENED * share,
+            false => share,
         };
-        let mut least = longer * (tuning::WAITING / kind.stride()).max(tuning::FEWEST);
+        class.least.max(share)
+    }
+
+    /// How many blocks of the kind wait in any case.
+    pub(super) fn least(kind: Kind) -> usize {
+        let longer = match mode::is_hardened() {
+            true => tuning::HARDENED,
+            false => 1,
+        };
+        let least = longer * (tuning::WAITING / kind.stride()).max(tuning::FEWEST);
         if mode::is_sampled() {
             // There may never be another slab of the kind, and the blocks of this one must come round.
-            least = least.min(slab::room(kind) / 2);
+            return least.min(slab::room(kind) / 2);
         }
-        let share = self.classes[kind.index()].allocated / tuning::SHARE;
-        least.max(longer * share)
-    }
-
-    /// A block of the kind for `size` bytes, if there is one without opening a slab.
-    pub(super) fn take(
-        &mut self,
-        kind: Kind,
-        size: usize,
-        call: &Call,
-        need: Need,
-    ) -> Result<Option<Taken>, Finding> {
-        let open = self.classes[kind.index()].open.first();
-        // SAFETY: listed slabs are open, and the lock around `self` is held.
-        unsafe {
-            if !open.is_null() {
-                let at = (*open).pop_fresh();
-                if (*open).fresh == 0 {
-                    self.classes[kind.index()].open.remove(open);
-                    if (*open).freed > 0 {
-                        self.classes[kind.index()].used.push(open);
-                    }
-                }
-                return Ok(Some(self.hand_out(open, at, size, call, true)));
-            }
-            if self.classes[kind.index()].freed <= self.keep(kind) && need == Need::Usual {
-                return Ok(None);
-            }
-            let slab = self.waited_longest(kind);
-            if slab.is_null() {
-                return Ok(None);
-            }
-            let random = self.random();
-            let at = (*slab).pop_freed(random);
-            let class = &mut self.classes[kind.index()];
-            class.freed -= 1;
-            if (*slab).freed == 0 {
-                class.used.remove(slab);
-            }
-            self.unchanged(slab, at, "the reuse")?;
-            Ok(Some(self.hand_out(slab, at, size, call, false)))
-        }
-    }
-
-    /// A slab from whose queue the next block is taken. One in which few wait is passed over, for a while, so that those wait
-    /// longer.
-    unsafe fn waited_longest(&mut self, kind: Kind) -> *mut Checked {
-        let used = &mut self.classes[kind.index()].used;
-        for _ in 0..tuning::LOOKS {
-            let slab = used.first();
-            // SAFETY: as in `take`.
-            unsafe {
-                if slab.is_null()
-                    || usize::from((*slab).freed) > (*slab).capacity() / tuning::FEW_OF
-                {
-                    return slab;
-                }
-                used.remove(slab);
-                used.push(slab);
-            }
-        }
-        used.first()
-    }
-
-    unsafe fn hand_out(
-        &mut self,
-        slab: *mut Checked,
-        at: usize,
-        size: usize,
-        call: &Call,
-        fresh: bool,
-    ) -> Taken {
-        let fill = self.fill();
-        // SAFETY: as in `take`; the block is nobody's.
-        unsafe {
-            let slab = &mut *slab;
-            self.classes[slab.kind.index()].allocated += 1;
-            account::change(account::Kind::Blocks, slab.told, slab.touched);
-            slab.told = slab.touched;
-            let block = slab.block(at);
-            let record = slab.record(at);
-            record.state = State::Allocated;
-            record.size = size as u32;
-            record.allocated = Event::now(call, clock::now_ms());
-            fill.guard(block, size, slab.kind.extent(size));
-            // What was handed out has the word in front of the next.
-            let is_bare = at == 0 || slab.record(at - 1).state == State::Fresh;
-            if is_bare && slab.has_front(at) {
-                fill.close(slab.before(at), slab.stride);
-            }
-            Taken {
-                ptr: block,
-                zero: fresh && slab.claim.clean,
-            }
-        }
-    }
-
-    /// Checks that a block that waits is as it was left, for `asked`.
-    pub(super) unsafe fn unchanged(
-        &mut self,
-        slab: *mut Checked,
-        at: usize,
-        asked: &'static str,
-    ) -> Result<(), Finding> {
-        let fill = self.fill();
-        // SAFETY: the lock is held; the block is one that waits.
-        unsafe {
-            let found = &mut *slab;
-            let (block, size) = (found.block(at), found.record(at).size as usize);
-            match fill.written(block, size) {
-                None => self.beside(slab, at, asked, block as usize),
-                Some(damage) => Err(Finding::of(
-                    What::Written(damage),
-                    block as usize + damage.first,
-                    found,
-                    at,
-                )),
-            }
-        }
+        least
     }
 
     /// The program frees the block at `addr`, of `named` bytes if it says so.
+    #[inline(always)]
     pub(super) fn give(
         &mut self,
         addr: usize,
@@ -273,7 +203,7 @@ impl Store {
             let kind = found.kind;
             let record = found.record(at);
             record.state = State::Freed;
-            record.freed = Event::now(call, clock::now_ms());
+            record.freed = Event::now(call, self.now());
             let size = record.size as usize;
             fill.poison(addr as *mut u8, size);
             found.push_freed(at);
@@ -283,22 +213,36 @@ impl Store {
             if kind.is_run() {
                 self.runs.push(slab);
                 self.run_bytes += kind.stride();
+                let _errno = ErrnoGuard::new();
                 return self.shorten_runs(tuning::RUNS);
             }
             if (*slab).fresh == 0 && (*slab).freed == 1 {
                 class.used.push(slab);
             }
-            let mut left = Left::default();
             if (*slab).allocated() == 0 {
-                let others = class.freed - usize::from((*slab).freed);
-                if (*slab).fresh == 0 && others >= self.keep(kind) {
-                    left = self.retire(slab)?;
-                }
-                left = left.and(self.reclaim(kind)?);
+                return self.emptied(slab);
             }
             self.show(kind);
-            Ok(left)
+            Ok(Left::default())
         }
+    }
+
+    /// The last allocated block of a slab was freed.
+    #[inline(never)]
+    unsafe fn emptied(&mut self, slab: *mut Checked) -> Result<Left, Finding> {
+        let _errno = ErrnoGuard::new();
+        let mut left = Left::default();
+        // SAFETY: as in `give`.
+        unsafe {
+            let (kind, own) = ((*slab).kind, usize::from((*slab).freed));
+            let others = self.classes[kind.index()].freed - own;
+            if (*slab).fresh == 0 && others >= self.keep(kind) {
+                left = self.retire(slab)?;
+            }
+            left = left.and(self.reclaim(kind)?);
+            self.show(kind);
+        }
+        Ok(left)
     }
 
     /// Gives back slabs without allocated blocks that were kept while more blocks were allocated. Only a few are examined, so
@@ -326,10 +270,15 @@ impl Store {
     }
 
     /// Says whether blocks of the kind can be had, where not all are checked.
+    #[inline(always)]
     pub(super) fn show(&mut self, kind: Kind) {
-        if mode::mode() == Mode::All {
-            return;
+        if mode::mode() != Mode::All {
+            self.show_some(kind);
         }
+    }
+
+    #[inline(never)]
+    fn show_some(&mut self, kind: Kind) {
         let class = &self.classes[kind.index()];
         let has = !class.open.first().is_null() || class.freed > self.keep(kind);
         if ROOM[kind.index()].swap(has, Relaxed) != has {

@@ -56,7 +56,7 @@ impl Store {
                 match (*slab).record(at).state {
                     State::Fresh => {}
                     State::Freed => self.unchanged(slab, at, ASKED)?,
-                    State::Allocated => self.beside(slab, at, ASKED, block)?,
+                    State::Allocated => self.damage_beside(slab, at, ASKED, block)?,
                 }
             }
             Ok(())

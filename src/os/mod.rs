@@ -42,6 +42,8 @@ mod rules;
 pub(crate) mod segv;
 #[cfg(not(loom))]
 pub(crate) mod stack;
+#[cfg(not(loom))]
+mod stack_in_use;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

@@ -9,9 +9,9 @@
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
 use super::rules::rule;
-use super::sys::{self, page_size};
-use super::walked::{self, Reads};
-use super::{object, readable, thread};
+use super::stack_in_use::Known;
+use super::walked::{Reads, Walks};
+use super::{object, sys};
 
 /// Why a stack ends where it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,13 +42,34 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 }
 
 /// The number that `enter` gives to what [`capture`] finds. For calls that come from the same places again and again: a walk like
-/// one before is not made again, nor `enter` asked, which takes about a hundred instructions. Zeros end what it is asked about.
-#[inline(never)]
-pub(crate) fn capture_again<const N: usize>(enter: impl FnOnce(&[usize; N]) -> u32) -> u32 {
+/// one before is not made again, nor `enter` asked. Zeros end what that is asked about. Each call in this crate has a `place` of its
+/// own.
+#[inline(always)]
+pub(crate) fn capture_again<const N: usize>(
+    walks: &mut Walks,
+    place: usize,
+    enter: impl FnOnce(&[usize; N]) -> u32,
+) -> u32 {
     let at = registers_here();
+    match walks.find(place, at, Known::end_above(at.sp)) {
+        Some(number) => number,
+        None => capture_anew(at, walks, place, enter),
+    }
+}
+
+/// As [`capture_again`], from code that runs and calls this.
+#[cold]
+#[inline(never)]
+fn capture_anew<const N: usize>(
+    at: Registers,
+    walks: &mut Walks,
+    place: usize,
+    enter: impl FnOnce(&[usize; N]) -> u32,
+) -> u32 {
     let known = Known::stack(at.sp);
     let mut asked = Known::NOTHING;
-    if let Some(number) = walked::find(at, known.from..known.to, |at| asked.holds(at)) {
+    let found = walks.find_anywhere(place, at, known.from..known.to, |at| asked.holds(at));
+    if let Some(number) = found {
         return number;
     }
     let _errno = sys::ErrnoGuard::new();
@@ -64,7 +85,7 @@ pub(crate) fn capture_again<const N: usize>(enter: impl FnOnce(&[usize; N]) -> u
     let walk = follow(frame, &mut calls, 0);
     let number = enter(&calls);
     if is_known && walk.end != End::Lost {
-        walked::keep(at, &reads, number);
+        walks.keep(place, at, &reads, number);
     }
     number
 }
@@ -299,74 +320,6 @@ fn address(word: usize) -> usize {
         word & ((1 << 48) - 1)
     } else {
         word
-    }
-}
-
-/// A range of the stack that can be read.
-#[derive(Clone, Copy)]
-struct Known {
-    from: usize,
-    to: usize,
-}
-
-/// Bytes of the first thread's stack that are told from other memory by the address: the kernel leaves as much free below its top as
-/// it may grow, 8 MiB unless the limit is another, and a gap.
-const FIRST_STACK: usize = 8 << 20;
-
-impl Known {
-    const NOTHING: Known = Known { from: 0, to: 0 };
-
-    /// What is in use of the stack of the running code whose stack pointer is `sp`, as far as tables lead: on the first thread's all
-    /// above it, as that stack is one mapping and stays; else the OS page.
-    #[inline]
-    fn stack(sp: usize) -> Known {
-        let page = Known::page(sp);
-        match thread::first_stack_end() {
-            end if (1..FIRST_STACK).contains(&end.wrapping_sub(sp)) => Known {
-                to: Known::page(end).to,
-                ..page
-            },
-            _ => page,
-        }
-    }
-
-    /// The OS page of an address that is in use.
-    fn page(at: usize) -> Known {
-        let from = at & !(page_size() - 1);
-        Known {
-            from,
-            to: from + page_size(),
-        }
-    }
-
-    #[inline]
-    fn word(&mut self, at: usize) -> Option<usize> {
-        // SAFETY: in an OS page that can be read.
-        (at.is_multiple_of(8) && self.holds(at)).then(|| unsafe { walked::read(at) })
-    }
-
-    /// Whether the OS page of an address can be read.
-    #[inline]
-    fn holds(&mut self, at: usize) -> bool {
-        (self.from..self.to).contains(&at) || self.ask(at).is_some()
-    }
-
-    /// Adds the OS page of an address, if it can be read.
-    #[cold]
-    #[inline(never)]
-    fn ask(&mut self, at: usize) -> Option<()> {
-        let _errno = sys::ErrnoGuard::new();
-        if !readable::is(at) {
-            return None;
-        }
-        // Next to what is known, or a range of its own.
-        let page = Known::page(at);
-        (self.from, self.to) = match () {
-            () if page.from == self.to => (self.from, page.to),
-            () if page.to == self.from => (page.from, self.to),
-            () => (page.from, page.to),
-        };
-        Some(())
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::os::sys::page_size;
 use core::hint::black_box;
 
 #[inline(never)]
@@ -70,12 +71,14 @@ fn what_is_remembered_gives_the_same_stack() {
     assert_eq!(stacks[0], stacks[1]);
 }
 
-/// What was kept of a walk from here. Part of its caller, so that the same calls lead to both.
-#[inline(always)]
+/// What was kept of a walk from here.
+#[inline(never)]
 fn found_again() -> [usize; 12] {
     static FOUND: std::sync::Mutex<std::vec::Vec<[usize; 12]>> =
         std::sync::Mutex::new(std::vec::Vec::new());
-    let number = capture_again(|calls: &[usize; 12]| {
+    static WALKS: std::sync::Mutex<Walks> = std::sync::Mutex::new(Walks::new());
+    let mut walks = WALKS.lock().expect("no panic");
+    let number = capture_again(&mut walks, 0, |calls: &[usize; 12]| {
         let mut found = FOUND.lock().expect("no panic");
         found.push(*calls);
         found.len() as u32 - 1

@@ -9,28 +9,20 @@ use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{Front, HeapRef, NOBODY};
 use crate::heap::data::state::Outbox;
 use crate::heap::data::tls;
+use crate::heap::entry::caller::{heed, is_heeded};
 use crate::heap::entry::free_slow::{free_checked, free_large, free_slow};
 use crate::heap::entry::{chosen, threadless};
 use crate::heap::slow::push::{bin_at, push};
 use crate::heap::slow::{foreign, refill, watch};
-use crate::heap::thread::{attach, fork};
+use crate::heap::thread::attach;
 use crate::heap::upkeep::{maintain, shortage};
-use crate::knobs::{self, Config};
 use crate::large;
 use crate::os::clear::clear;
 use crate::os::{findings, message, sys};
 use crate::slab::batch::Block;
 use crate::slab::directory::{DIRECTORY, Tag};
 
-/// What the layer above wants: its configuration, and calls at two events.
-#[derive(Debug)]
-pub(crate) struct Caller {
-    pub(crate) config: Config,
-    /// Called once the allocator works.
-    pub(crate) when_ready: fn(),
-    /// Called before null is returned to this caller.
-    pub(crate) when_null: Option<fn()>,
-}
+pub(crate) use crate::heap::entry::caller::Caller;
 
 /// A block of at least `size` bytes at `align` (a power of two), or null. `caller` says what the caller's static asks
 /// for, if it is one; the fast path does not look at it.
@@ -102,6 +94,12 @@ fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
+    if checked::mode() == Mode::All
+        && is_heeded(caller)
+        && let Some(fresh) = chosen::each(size, align)
+    {
+        return fresh;
+    }
     let class = class.max(1);
     let fresh = sys::preserve_errno(|| {
         heed(caller);
@@ -149,15 +147,6 @@ fn from_anywhere(class: usize) -> Fresh {
     }
     // SAFETY: neither stand-in, so the front of this thread's own heap.
     unsafe { refill::refill(HeapRef::of_front(front), class) }
-}
-
-/// The first caller's configuration counts; later ones are only compared with it.
-fn heed(caller: Option<&Caller>) {
-    fork::register();
-    if let Some(caller) = caller {
-        knobs::init(&caller.config);
-        attach::when_ready(caller.when_ready);
-    }
 }
 
 #[cold]
@@ -279,6 +268,9 @@ unsafe fn free_foreign(ptr: *mut u8) {
     unsafe {
         if (1..CLASSES).contains(&class) && is_anothers(ptr, tag) {
             return gather(ptr, tag, class);
+        }
+        if class == CHECKED as usize && DIRECTORY.holds(ptr as usize) {
+            return free_checked(ptr, None);
         }
         free_slow(ptr, None);
     }

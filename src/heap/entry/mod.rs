@@ -1,5 +1,6 @@
 //! What the layers above call: the fast paths, each beside its cold twin, and what they hand on.
 
+mod caller;
 mod chosen;
 pub(crate) mod free_slow;
 pub(crate) mod hot;

@@ -28,7 +28,7 @@ use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{ahead, maintain, pages};
 use crate::os::freeze::FREEZE;
 use crate::os::lock::Lock;
-use crate::os::{thread, walked};
+use crate::os::thread;
 use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::meta;
@@ -181,7 +181,6 @@ unsafe extern "C" fn child() {
     unsafe {
         each_lock(|lock| lock.force_reset());
         FREEZE.reset();
-        walked::after_fork();
         pool::restore_in_flight();
     }
     for heap in registry::all() {
