@@ -9,6 +9,7 @@ use crate::slab::batch::Block;
 use crate::slab::magazine;
 use crate::slab::magazine::Magazine;
 use core::mem::MaybeUninit;
+use core::ptr;
 
 /// Most blocks in a batch for another heap.
 pub(crate) const MOST_BATCHED: usize = 64;
@@ -113,6 +114,19 @@ pub(crate) struct Strays {
     /// At the last look, the third or a later one, at least three quarters of what had come was still there or had returned to
     /// its slab: the thread only frees.
     pub(crate) grew: bool,
+    pub(crate) turn: Turn,
+}
+
+/// Blocks of one owner that a thread frees in a row while their outboxes are other owners' (`slow::foreign`).
+#[repr(C)]
+pub(crate) struct Turn {
+    pub(crate) owner: u32,
+    pub(crate) blocks: u32,
+    /// How many more than usual must come before an outbox is emptied for them.
+    pub(crate) wait: u32,
+    /// The last one's class, 0 if it was the first, and where its outbox would have put the next block.
+    pub(crate) class: u32,
+    pub(crate) next: *mut *mut Block,
 }
 
 impl Strays {
@@ -123,5 +137,12 @@ impl Strays {
         homed: 0,
         looks: 0,
         grew: false,
+        turn: Turn {
+            owner: 0,
+            blocks: 0,
+            wait: 0,
+            class: 0,
+            next: ptr::null_mut(),
+        },
     };
 }
