@@ -138,6 +138,12 @@ pub(crate) mod heap_cache {
     /// Blocks per millisecond that may be missed without raising the budget. Returning and refilling them, at 30 ns, takes a
     /// few hundredths of the time. Guess.
     pub(crate) const CHEAP_PER_MS: u64 = 2048;
+    /// Bytes of a missed block that count as one block more: memory that went home may go on to the kernel, and an OS page given
+    /// back and faulted in again costs 1.9 microseconds, as much as 64 blocks (AMD EPYC). A quarter of that, as some pages stay.
+    /// The harness's `burst 50000` peaks at 107 MiB with 256, at 111 with 1024, and at 115 if bytes do not count, and faults
+    /// 42,000, 42,700 and 44,000 times (medians of 5 to 7). Twenty rounds in which 3,000 blocks of 1 to 8 KiB are allocated and all
+    /// freed fault 7,800 times with 256, 8,500 with 1024, and 12,000 if bytes do not count.
+    pub(crate) const BYTES_AS_BLOCK: u64 = 256;
     /// Blocks missed at once that are tolerated before the budget is raised. Guess.
     pub(crate) const PATIENCE: u64 = 16384;
     /// Divisor: the share of the live bytes that is left when most has been freed. Guess.

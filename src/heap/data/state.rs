@@ -69,7 +69,8 @@ pub(crate) struct Slack {
     /// Most bytes live since the last look, and least since that peak, as `budget::share` saw them.
     pub(crate) peak: usize,
     pub(crate) trough: usize,
-    /// Blocks missed, less those that time has made cheap and those learnt from; and when they were counted, in milliseconds.
+    /// Blocks missed, large ones as several, less those that time has made cheap and those learnt from; and when they were counted,
+    /// in milliseconds.
     pub(crate) paid: u64,
     pub(crate) paid_at: u64,
     /// Whether any class's `Stack::cut` is above 0.
