@@ -1,7 +1,10 @@
 //! Blocks of another heap do not circulate in a thread for ever: they go to their owner, and blocks of its own take their place.
 //! Before a request is refused they serve it all the same.
 
-use crate::base::tuning::heap_cache::OUTBOX_SPARED;
+use crate::base::size_class;
+use crate::base::tuning::heap_cache::{OUTBOX_SPARED, TURN_AFTER};
+use crate::heap::data::bin::Bin;
+use crate::heap::data::state::Out;
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
 use crate::os::fake::{self, Call};
@@ -70,6 +73,40 @@ fn blocks_of_another_heap_do_not_stay_for_ever() {
         foreign <= LIVE / 10,
         "{foreign} of {LIVE} blocks are another heap's"
     );
+}
+
+/// A thread that frees what several others sent it, one message after the other, keeps few of the blocks: each message after the
+/// first finds the outbox full of another owner's, which makes way.
+#[test]
+fn runs_of_other_owners_go_home_through_the_outbox() {
+    const RUN: usize = 300;
+    with_blocks_of_another(SIZE, 3 * RUN, |first| {
+        with_blocks_of_another(SIZE, 3 * RUN, |second| {
+            let class = size_class::small(SIZE);
+            for (one, other) in first.chunks(RUN).zip(second.chunks(RUN)) {
+                for run in [one, other] {
+                    let owner = DIRECTORY.tag(run[0]).owner();
+                    let mut before = 0;
+                    for (freed, &block) in run.iter().enumerate() {
+                        // SAFETY: a block of the set, freed once.
+                        unsafe { hot::dealloc(block as *mut u8, SIZE, 8) };
+                        // SAFETY: the thread's own heap.
+                        let (kept, gathers) = unsafe {
+                            let heap = tls::current().expect("it frees another's blocks");
+                            let stacked = heap.lock().stacks[class].blocks as usize;
+                            (Bin::count(heap, class) + stacked, Out::owner(heap, class))
+                        };
+                        if freed == 0 {
+                            before = kept;
+                        } else if freed > TURN_AFTER as usize {
+                            assert!(gathers.is_none_or(|gathers| gathers == owner));
+                        }
+                        assert!(kept <= before + TURN_AFTER as usize, "{kept} are kept");
+                    }
+                }
+            }
+        });
+    });
 }
 
 /// Each freed block is in the outbox when the next is wanted, whether this refill would leave it there or not.
