@@ -82,7 +82,7 @@ impl Out {
         unsafe {
             let turn = &mut (*heap.ptr()).strays.turn;
             if turn.owner != owner {
-                (turn.owner, turn.blocks, turn.class) = (owner, 0, 0);
+                (turn.owner, turn.blocks, turn.class) = (owner, 1, 0);
                 return false;
             }
             let next = Out::next(&raw mut (*heap.ptr()).out[class]);
