@@ -248,9 +248,11 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     // SAFETY: the caller's promise. As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
     unsafe {
         let class = (size + 15) >> 4;
-        let front = tls::get();
-        if tag.class() == class && class != 0 && is_anothers(ptr, front) {
-            return gather(ptr, front, tag, class);
+        if tag.class() == class && class != 0 {
+            let front = tls::get();
+            if is_anothers(ptr, front) {
+                return gather(ptr, front, tag, class);
+            }
         }
         dealloc_aligned(ptr, size, align);
     }
@@ -278,9 +280,11 @@ unsafe fn free_foreign(ptr: *mut u8) {
     let class = tag.class();
     // SAFETY: the caller's promise.
     unsafe {
-        let front = tls::get();
-        if (1..CLASSES).contains(&class) && is_anothers(ptr, front) {
-            return gather(ptr, front, tag, class);
+        if (1..CLASSES).contains(&class) {
+            let front = tls::get();
+            if is_anothers(ptr, front) {
+                return gather(ptr, front, tag, class);
+            }
         }
         free_slow(ptr, None);
     }
