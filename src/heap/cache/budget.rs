@@ -11,8 +11,8 @@
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
 use crate::base::tuning::heap_cache::{
-    AUTO_KB, AUTO_SPEED_KB, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE, RUNS, SHARED_FROM,
-    SHARED_LEAST, STILL_MS,
+    AUTO_KB, AUTO_SPEED_KB, BYTES_AS_BLOCK, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE,
+    RUNS, SHARED_FROM, SHARED_LEAST, STILL_MS,
 };
 use crate::heap::data::bin::{Bin, bin_limit};
 use crate::heap::data::heap::{HeldHeap, Shared};
@@ -179,7 +179,8 @@ pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
         let budget = &mut part.budget;
         let now = clock::now_ms();
         let cheap = now.saturating_sub(budget.paid_at) * CHEAP_PER_MS;
-        budget.paid = budget.paid.saturating_sub(cheap) + u64::from(back);
+        let price = 1 + size_class::size(class) as u64 / BYTES_AS_BLOCK;
+        budget.paid = budget.paid.saturating_sub(cheap) + u64::from(back) * price;
         budget.paid_at = now;
         // Once a program's usage is known to rise and fall, further misses count at once.
         if budget.ran_low() && (budget.demand > 0 || budget.paid > PATIENCE) {

@@ -1,6 +1,7 @@
 //! The outboxes: blocks that a thread frees for one other heap per class, gathered until they are worth a message.
 
 use crate::base::size_class::SIZES;
+use crate::base::tuning::heap_cache::TURN_AFTER;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::state::{OUTBOX_FIRST, Outbox, batch_limit};
 use crate::slab::batch::{Batch, Block};
@@ -69,6 +70,29 @@ impl Outbox {
         // SAFETY: the caller's promise.
         let owner = unsafe { (*heap.ptr()).outboxes[class].owner };
         (owner != 0).then_some(owner)
+    }
+
+    /// Notes that a block of `owner` found the outbox another owner's. Returns whether the outbox should be emptied for it: enough
+    /// blocks of `owner` found theirs so in a row, and as far as the class's outbox shows, it got none meanwhile.
+    ///
+    /// # Safety
+    /// `heap` is the calling thread's.
+    pub(crate) unsafe fn turns_to(heap: HeapRef, class: usize, owner: u32) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let turn = &mut (*heap.ptr()).idle_owners.turn;
+            if turn.owner != owner {
+                (turn.owner, turn.blocks, turn.class) = (owner, 1, 0);
+                return false;
+            }
+            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class]);
+            if turn.class == class as u32 && turn.next != next {
+                turn.blocks = 0;
+            }
+            (turn.class, turn.next) = (class as u32, next);
+            turn.blocks += 1;
+            turn.blocks > TURN_AFTER + turn.wait
+        }
     }
 
     /// Adds a block of `owner`. Returns false if the batch is another owner's, or if the block would fill it.

@@ -8,6 +8,7 @@ use crate::slab::batch::Block;
 use crate::slab::magazine;
 use crate::slab::magazine::Magazine;
 use core::mem::MaybeUninit;
+use core::ptr;
 
 /// Most blocks in a batch for another heap.
 pub(crate) const MOST_BATCHED: usize = 64;
@@ -67,7 +68,8 @@ pub(crate) struct Budget {
     /// Most bytes live since the last look, and least since that peak, as `budget::share` saw them.
     pub(crate) peak: usize,
     pub(crate) trough: usize,
-    /// Blocks missed, less those that time has made cheap and those learnt from; and when they were counted, in milliseconds.
+    /// Blocks missed, large ones as several, less those that time has made cheap and those learnt from; and when they were counted,
+    /// in milliseconds.
     pub(crate) paid: u64,
     pub(crate) paid_at: u64,
     /// Whether any class's `Stack::cut` is above 0.
@@ -112,6 +114,19 @@ pub(crate) struct IdleOwners {
     /// At the last look, the third or a later one, at least three quarters of what had come was still there or had returned to
     /// its slab: the thread only frees.
     pub(crate) grew: bool,
+    pub(crate) turn: Turn,
+}
+
+/// Blocks of one owner that a thread frees in a row while their outboxes are other owners' (`slow::foreign`).
+#[repr(C)]
+pub(crate) struct Turn {
+    pub(crate) owner: u32,
+    pub(crate) blocks: u32,
+    /// How many more than usual must come before an outbox is emptied for them.
+    pub(crate) wait: u32,
+    /// The last one's class, 0 if it was the first, and where its outbox would have put the next block.
+    pub(crate) class: u32,
+    pub(crate) next: *mut *mut Block,
 }
 
 impl IdleOwners {
@@ -122,5 +137,12 @@ impl IdleOwners {
         homed: 0,
         looks: 0,
         grew: false,
+        turn: Turn {
+            owner: 0,
+            blocks: 0,
+            wait: 0,
+            class: 0,
+            next: ptr::null_mut(),
+        },
     };
 }

@@ -237,8 +237,11 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     // SAFETY: the caller's promise. As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
     unsafe {
         let class = (size + 15) >> 4;
-        if tag.class() == class && class != 0 && is_anothers(ptr, tag) {
-            return gather(ptr, tag, class);
+        if tag.class() == class && class != 0 {
+            let front = tls::get();
+            if is_anothers(ptr, front) {
+                return gather(ptr, front, tag, class);
+            }
         }
         dealloc_aligned(ptr, size, align);
     }
@@ -266,8 +269,11 @@ unsafe fn free_foreign(ptr: *mut u8) {
     let class = tag.class();
     // SAFETY: the caller's promise.
     unsafe {
-        if (1..CLASSES).contains(&class) && is_anothers(ptr, tag) {
-            return gather(ptr, tag, class);
+        if (1..CLASSES).contains(&class) {
+            let front = tls::get();
+            if is_anothers(ptr, front) {
+                return gather(ptr, front, tag, class);
+            }
         }
         if class == CHECKED as usize && DIRECTORY.holds(ptr as usize) {
             return free_checked(ptr, None);
@@ -276,15 +282,13 @@ unsafe fn free_foreign(ptr: *mut u8) {
     }
 }
 
-/// Whether `ptr`, of which the directory has `tag`, is another heap's, and the thread has a heap that may gather it: neither a
-/// stand-in nor a watched one.
+/// Whether `ptr`, which the fast path did not take, is another heap's, and the thread, whose front is `front`, has a heap that may
+/// gather it: neither a stand-in nor a watched one. The fast path takes all blocks of the own heap's classes.
 #[inline(always)]
-fn is_anothers(ptr: *mut u8, tag: Tag) -> bool {
+fn is_anothers(ptr: *mut u8, front: *mut Front) -> bool {
     // SAFETY: this thread's front, or a stand-in.
-    let own = unsafe { (*tls::get()).tag };
-    own != Tag::of_owner(NOBODY).0
-        && own != Tag::of_owner(tag.owner()).0
-        && DIRECTORY.holds(ptr as usize)
+    let own = unsafe { (*front).tag };
+    own != Tag::of_owner(NOBODY).0 && DIRECTORY.holds(ptr as usize)
 }
 
 /// Adds a block to those that the thread gathers for the heap that `tag` names.
@@ -292,16 +296,11 @@ fn is_anothers(ptr: *mut u8, tag: Tag) -> bool {
 /// # Safety
 /// The caller gives up the block at `ptr`, which [`is_anothers`]. `tag` is its own, and `class` the tag's, one of blocks.
 #[inline(always)]
-unsafe fn gather(ptr: *mut u8, tag: Tag, class: usize) {
+unsafe fn gather(ptr: *mut u8, front: *mut Front, tag: Tag, class: usize) {
     // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
     // of a slab of ours.
     unsafe {
-        if !Outbox::add(
-            HeapRef::of_front(tls::get()),
-            class,
-            ptr.cast(),
-            tag.owner(),
-        ) {
+        if !Outbox::add(HeapRef::of_front(front), class, ptr.cast(), tag.owner()) {
             gather_slow(ptr);
         }
     }

@@ -46,9 +46,6 @@ fn drain_with(heap: HeapRef, guard: Guard<'static>) -> Errands {
 /// Returns what is in an inbox to its slabs, and releases the lock.
 fn drain_and_unlock(mut held: HeldHeap) -> Errands {
     drain_locked(&mut held);
-    if held.heap().attended().is_idle() {
-        slabs::note_idle_classes(&held);
-    }
     holes::show(&mut held);
     held.unlock()
 }
@@ -61,9 +58,12 @@ pub(crate) fn release(held: HeldHeap) -> Errands {
     errands
 }
 
-/// [`release`], with the inbox emptied first.
+/// [`release`], with the inbox emptied first. Blocks of any class may have come home under the lock.
 pub(crate) fn drain_and_release(held: HeldHeap) -> Errands {
     let heap = held.heap();
+    if heap.attended().is_idle() {
+        slabs::note_idle_classes(&held);
+    }
     let mut errands = drain_and_unlock(held);
     errands.add(look_again(heap));
     errands
@@ -100,6 +100,9 @@ pub(crate) fn drain_locked(held: &mut HeldHeap) {
         held.drained += 1;
         // SAFETY: posted batches are nobody else's.
         unsafe { open::batch(held, batch, class, &mut sorter) };
+        if held.heap().attended().is_idle() {
+            slabs::note_idle_class(held, class);
+        }
     });
     sorter.post_all(held);
 }

@@ -309,10 +309,14 @@ pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: usize) {
 
 /// Brings an idle heap's hint up to date.
 pub(crate) fn note_idle_classes(heap: &HeldHeap) {
-    heap.heap().idle_classes.clear();
-    for (class, buckets) in heap.slabs.iter().enumerate() {
-        if buckets.iter().any(|slab| !slab.is_null()) {
-            heap.heap().idle_classes.add(class);
-        }
+    (0..size_class::CLASSES).for_each(|class| note_idle_class(heap, class));
+}
+
+/// The same for one class. A poster that finds the heap idle comes here with each message.
+pub(crate) fn note_idle_class(heap: &HeldHeap, class: usize) {
+    let hint = &heap.heap().idle_classes;
+    match heap.slabs[class].iter().all(|slab| slab.is_null()) {
+        true => hint.remove(class),
+        false => hint.add(class),
     }
 }

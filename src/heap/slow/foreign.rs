@@ -1,19 +1,22 @@
 //! Frees of blocks that are another heap's.
 
 use crate::base::size_class;
+use crate::base::tuning::heap_cache::{TURN_AFTER, TURN_LATEST, TURN_WORTH};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::state::Outbox;
+use crate::heap::data::state::{Outbox, batch_limit};
 use crate::heap::home::{drain, post};
 use crate::heap::slow::{idle_owners, push, watch};
 use crate::heap::upkeep::maintain;
+use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use crate::slab::report;
 use core::slice;
 
 /// A free of a block that belongs to another heap, by a thread that has one. While blocks of a third heap are gathered, the
-/// block goes into the bin, and is sorted by owner on its way back.
+/// block goes into the bin, and is sorted by owner on its way back. If many of one owner come in a row, as when the thread frees
+/// what a message brought, the outbox makes way for them.
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, tagged `tag`, is the caller's to give.
@@ -25,9 +28,52 @@ pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
         if Outbox::owner(heap, class).is_none_or(|owner| owner == tag.owner()) {
             return gather_end(block, heap, tag);
         }
-        heap.mixed.add(class);
+        if Outbox::turns_to(heap, class, tag.owner()) {
+            return make_way(block, heap, tag);
+        }
+        stray(block, heap, class);
+    }
+}
+
+/// Puts a block of another heap into the bin.
+///
+/// # Safety
+/// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
+#[inline(always)]
+unsafe fn stray(block: *mut Block, heap: HeapRef, class: usize) {
+    heap.mixed.add(class);
+    // SAFETY: the caller's promises.
+    unsafe {
         idle_owners::came(heap, class);
         push::push_foreign(heap, block, class);
+    }
+}
+
+/// Gathers a block for whose owner the outbox is emptied. What it holds is posted, or goes into the bin if it is too little for a
+/// message; then the next outbox is emptied later.
+///
+/// # Safety
+/// As for [`free_foreign`]. The outbox is another owner's.
+#[inline(never)]
+unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
+    let class = tag.class();
+    // SAFETY: the thread's own. What the outbox held is not gathered again, so its places stay as they are until they are read.
+    unsafe {
+        let owner = Outbox::owner(heap, class).unwrap_or(tag.owner());
+        let (from, count) = Outbox::take(heap, class, usize::MAX);
+        let wait = &mut (*heap.ptr()).idle_owners.turn.wait;
+        if count >= TURN_WORTH.min(batch_limit(class)) {
+            *wait /= 2;
+            let _errno = ErrnoGuard::new();
+            let batch = Batch::of(from.add(count - 1), count, size_class::size(class));
+            post_now(owner, batch).run();
+        } else {
+            *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
+            for at in 0..count {
+                stray(*from.add(at), heap, class);
+            }
+        }
+        gather_end(block, heap, tag);
     }
 }
 
@@ -47,7 +93,7 @@ unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
             if size_class::is_run(class) {
                 watch::run_freed(block, class);
             }
-            let _errno = crate::os::sys::ErrnoGuard::new();
+            let _errno = ErrnoGuard::new();
             post_now(tag.owner(), batch).run();
             maintain::wake_if_grown();
         }

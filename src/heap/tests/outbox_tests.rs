@@ -1,7 +1,9 @@
 //! Blocks of another heap do not circulate in a thread for ever: they go to their owner, and blocks of its own take their place.
 //! Before a request is refused they serve it all the same.
 
-use crate::base::tuning::heap_cache::OUTBOX_SPARED;
+use crate::base::size_class;
+use crate::base::tuning::heap_cache::{OUTBOX_SPARED, TURN_LATEST};
+use crate::heap::data::state::Outbox;
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
 use crate::os::fake::{self, Call};
@@ -70,6 +72,37 @@ fn blocks_of_another_heap_do_not_stay_for_ever() {
         foreign <= LIVE / 10,
         "{foreign} of {LIVE} blocks are another heap's"
     );
+}
+
+/// A thread frees what two others sent it, one message after the other: each message finds blocks of the other owner in the
+/// outbox, which makes way before the message ends.
+#[test]
+fn runs_of_other_owners_go_home_through_the_outbox() {
+    const RUN: usize = 2 * TURN_LATEST as usize;
+    // No other test's: an adopted heap may hold blocks of its predecessor's, which are not of one owner.
+    const SIZE: usize = 240;
+    with_blocks_of_another(SIZE, 3 * RUN, |first| {
+        with_blocks_of_another(SIZE, 3 * RUN, |second| {
+            let class = size_class::small(SIZE);
+            // From its first allocation on the thread has a heap.
+            let first_own = takes(SIZE);
+            for (one, other) in first.chunks(RUN).zip(second.chunks(RUN)) {
+                for run in [one, other] {
+                    for &block in run {
+                        // SAFETY: a block of the set, freed once.
+                        unsafe { hot::dealloc(block as *mut u8, SIZE, 8) };
+                    }
+                    let owner = DIRECTORY.tag(run[RUN - 1]).owner();
+                    let heap = tls::current().expect("it allocated");
+                    // SAFETY: the thread's own heap.
+                    let gathers = unsafe { Outbox::owner(heap, class) };
+                    assert!(gathers.is_none_or(|gathers| gathers == owner));
+                }
+            }
+            // SAFETY: live, and freed once.
+            unsafe { hot::dealloc(first_own as *mut u8, SIZE, 8) };
+        });
+    });
 }
 
 /// Each freed block is in the outbox when the next is wanted, whether this refill would leave it there or not.
