@@ -34,7 +34,7 @@ const fn path(name: &'static str, about: &'static str, walk: fn(&'static RawAllo
 }
 
 /// All paths, in the order of the table.
-pub const PATHS: [Path; 22] = [
+pub const PATHS: [Path; 23] = [
     path("hit 48", "48 bytes allocated and freed, the block at hand", |a| pairs(a, 48, 8)),
     path("hit 1024", "the same with 1,024 bytes", |a| pairs(a, 1024, 8)),
     path("hit 32768", "the same with 32,768 bytes", |a| pairs(a, 32_768, 8)),
@@ -53,6 +53,7 @@ pub const PATHS: [Path; 22] = [
     }),
     path("large", "4 MiB allocated and freed, used before", |a| pairs(a, LARGEST, 8)),
     path("medium", "100,000 bytes allocated and freed, used before", |a| pairs(a, 100_000, 8)),
+    path("run", "600,000 bytes allocated and freed, used before", |a| pairs(a, 600_000, 8)),
     path("realloc in place", "40 bytes made 44 and back", |a| resized(a, 40, 44)),
     path("realloc moved", "48 bytes made 200 and back", |a| resized(a, 48, 200)),
     path("realloc large", "2 MiB made 4 MiB and back", |a| resized(a, 2 << 20, 4 << 20)),
