@@ -96,7 +96,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
 }
 
 /// Opens a slab of the kind, if all slabs together have at most `most` bytes then.
-fn open(kind: Kind, most: usize) -> bool {
+pub(super) fn open(kind: Kind, most: usize) -> bool {
     let mut store = STORE.lock();
     let Some(slab) = store.descriptor(kind, most) else {
         store.show(kind);

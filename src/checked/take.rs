@@ -8,6 +8,7 @@ use super::slab::Checked;
 use super::store::{Class, Need, Store, Taken};
 use crate::base::account;
 use crate::base::tuning::checked as tuning;
+use core::ptr;
 
 impl Class {
     /// A slab from whose queue the next block is taken; null if there is none. One in which few wait is passed over, for a while,
@@ -57,11 +58,12 @@ impl Store {
         let open = class.open.first();
         // SAFETY: listed slabs are open, and the lock around `self` is held.
         unsafe {
-            if class.freed > keep || need == Need::Last && open.is_null() {
-                let slab = class.waited_longest();
-                if slab.is_null() {
-                    return Ok(None);
-                }
+            // Freed slabs of one block count as well, but none of them is given out again.
+            let slab = match class.freed > keep || need == Need::Last && open.is_null() {
+                true => class.waited_longest(),
+                false => ptr::null_mut(),
+            };
+            if !slab.is_null() {
                 let random = self.random();
                 let at = (*slab).pop_freed(random);
                 let class = &mut self.classes[kind.index()];

@@ -243,6 +243,25 @@ fn a_block_waits_before_it_is_given_out_again() {
     }
 }
 
+/// Of slabs of one block, more wait than of others.
+#[test]
+fn what_waits_does_not_hide_a_fresh_block() {
+    let _alone = alone();
+    for size in [16, 60_000, 200_000] {
+        let kind = Kind::of(size, 16).expect("a kind");
+        let blocks: Vec<*mut u8> = (0..40).map(|_| alloc(size, 16)).collect();
+        blocks.into_iter().for_each(freed);
+        // Two slabs with fresh blocks, as if two threads had opened them.
+        assert!(calls::open(kind, usize::MAX) && calls::open(kind, usize::MAX));
+        for _ in 0..2 {
+            let taken = store().take(kind, size, &Call::by(7), Need::Usual);
+            let taken = taken.expect("no damage").expect("a block");
+            freed(taken.ptr);
+        }
+    }
+    assert!(store().is_valid());
+}
+
 #[test]
 fn a_size_changes_in_place_or_not_at_all() {
     let _alone = alone();
@@ -340,16 +359,18 @@ fn a_sample_does_not_wait_for_the_lock() {
 #[test]
 fn the_walker_sees_planted_faults() {
     let _alone = alone();
-    let block = alloc(72, 16);
+    let size = 72;
+    let block = alloc(size, 16);
     let mut store = store();
     assert!(store.is_valid());
-    let kind = Kind::of(72, 16).expect("a kind").index();
-    store.classes[kind].allocated += 1;
+    let kind = Kind::of(size, 16).expect("a kind");
+    let class = kind.index();
+    store.classes[class].allocated += 1;
     assert!(!store.is_valid());
-    store.classes[kind].allocated -= 1;
-    store.classes[kind].freed += 1;
+    store.classes[class].allocated -= 1;
+    store.classes[class].freed += 1;
     assert!(!store.is_valid());
-    store.classes[kind].freed -= 1;
+    store.classes[class].freed -= 1;
     store.run_bytes += 1;
     assert!(!store.is_valid());
     store.run_bytes -= 1;
@@ -367,27 +388,11 @@ fn the_walker_sees_planted_faults() {
             "the last look sees what lies behind a block"
         );
     }
-    store.fill();
-    let size = 72;
     // SAFETY: the block is this test's.
-    unsafe {
-        store
-            .fill()
-            .guard(block, size, Kind::of(size, 16).expect("a kind").stride())
-    };
+    unsafe { store.fill().guard(block, size, kind.stride()) };
     assert!(store.give(block as usize, None, &Call::by(7)).is_ok());
-    let again = store.take(
-        Kind::of(size, 16).expect("a kind"),
-        size,
-        &Call::by(7),
-        Need::Last,
-    );
-    let again = again
-        .unwrap_or_else(|finding| panic!("{finding}"))
-        .expect("one waits");
-    assert!(
-        store
-            .give(again.ptr as usize, Some(size), &Call::by(7))
-            .is_ok()
-    );
+    let again = store.take(kind, size, &Call::by(7), Need::Last);
+    let again = again.unwrap_or_else(|finding| panic!("{finding}"));
+    let again = again.expect("one waits").ptr as usize;
+    assert!(store.give(again, Some(size), &Call::by(7)).is_ok());
 }

@@ -22,6 +22,8 @@ const KEPT: usize = 1024;
 /// 128 rows and half as many kept.
 const ROWS: usize = 256;
 const WAYS: usize = 8;
+/// No place that walks begin at has a frame of so many bytes.
+const FRAME: usize = 4096;
 /// Places of this crate that walks begin at.
 const STARTS: usize = 4;
 
@@ -158,7 +160,12 @@ impl Walks {
     /// which tables lead can be read. Nothing else is.
     #[inline(always)]
     pub(super) fn find(&mut self, place: usize, start: Registers, end: usize) -> Option<u32> {
-        self.find_if(place, start, |kept| {
+        let back = self.back(place, start)?;
+        if back >= end {
+            return None;
+        }
+        // SAFETY: the word lies in what can be read.
+        self.find_if(start, unsafe { read(back) }, |kept| {
             // SAFETY: the words lie in what can be read.
             kept.highest < end && unsafe { kept.is_there(start.sp) }
         })
@@ -172,7 +179,12 @@ impl Walks {
         known: Range<usize>,
         mut may_read: impl FnMut(usize) -> bool,
     ) -> Option<u32> {
-        self.find_if(place, start, |kept| {
+        let back = self.back(place, start)?;
+        if !known.contains(&back) && !may_read(back) {
+            return None;
+        }
+        // SAFETY: as the caller says.
+        self.find_if(start, unsafe { read(back) }, |kept| {
             // In the order of the walk: each address follows from the words before.
             for group in &kept.words[..usize::from(kept.groups)] {
                 for (by, word) in group.by.into_iter().zip(group.words) {
@@ -188,20 +200,23 @@ impl Walks {
         })
     }
 
+    /// Where the return address of the place lies, if a walk from there was kept: the table is mapped then.
+    #[inline(always)]
+    fn back(&self, place: usize, start: Registers) -> Option<usize> {
+        let Start { pc, by } = self.starts[place];
+        (pc == start.pc).then(|| start.sp.wrapping_add(by))
+    }
+
+    /// `back` is the return address, and the table is mapped.
     #[inline(always)]
     fn find_if(
         &mut self,
-        place: usize,
         start: Registers,
+        back: usize,
         mut is: impl FnMut(&Kept) -> bool,
     ) -> Option<u32> {
-        let Start { pc, by } = self.starts[place];
-        if pc != start.pc {
-            return None;
-        }
-        // SAFETY: the same instruction of the same function runs, whose return address lies there; the table is mapped, and `self`
-        // is the only way to it.
-        let (back, table) = unsafe { (read(start.sp.wrapping_add(by)), &mut *self.table) };
+        // SAFETY: mapped and zeroed, and `self` is the only way to it.
+        let table = unsafe { &mut *self.table };
         let row = &mut table.rows[row(start.sp, back)];
         for _ in 0..WAYS {
             let kept = &table.kept[usize::from(row.ways[usize::from(row.last) % WAYS]) % KEPT];
@@ -222,7 +237,9 @@ impl Walks {
             return;
         };
         let by = |at: usize| i32::try_from(at.wrapping_sub(start.sp) as isize).ok();
-        if words.iter().any(|&[at, _]| by(at).is_none()) {
+        // A return address that is further away is none of this crate's: a frame pointer led there.
+        let start_by = first.wrapping_sub(start.sp);
+        if start_by >= FRAME || words.iter().any(|&[at, _]| by(at).is_none()) {
             return;
         }
         if self.table.is_null() {
@@ -236,7 +253,7 @@ impl Walks {
         }
         self.starts[place] = Start {
             pc: start.pc,
-            by: first.wrapping_sub(start.sp),
+            by: start_by,
         };
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
@@ -343,5 +360,7 @@ mod tests {
         assert_eq!(walks.find(1, by_frame_pointers, known().end), None);
         // SAFETY: as above.
         unsafe { sys::munmap(map.addr, map.len).expect("unmapped") };
+        assert_eq!(walks.find(0, start, map.addr), None);
+        assert_eq!(walks.find_anywhere(0, start, 0..0, readable::is), None);
     }
 }
