@@ -8,10 +8,10 @@
 //! # assert!(hakmem_alloc::stats().live_blocks() > 0 || vec![1, 2, 3].len() == 3);
 //! ```
 //!
-//! Every allocation of the program comes from here. Each thread has a heap of its own, to which blocks that others free return
-//! in batches. Memory that the program no longer needs goes back to the kernel. Memory is mapped in *superslabs* of 2 MiB,
-//! aligned to 2 MiB, which get huge pages if they will be written. The crate depends on libc, `spin` and `static_assertions`,
-//! and has no build script and no C.
+//! With these lines every allocation of the program comes from this crate. Each thread has a heap of its own; blocks that other
+//! threads free return to it in batches. Memory that the program no longer needs goes back to the kernel. The allocator maps
+//! memory in *superslabs* of 2 MiB, aligned to 2 MiB, and asks for huge pages if it expects the program to write them. The
+//! crate depends on libc, `spin` and `static_assertions`, and has no build script and no C.
 //!
 //! How it works inside is in `docs/design.md` in the repository, and how to tune it in `docs/guide.md`.
 //!
@@ -64,7 +64,7 @@
 //! # Platforms
 //!
 //! Linux, 64 bits, Rust 1.95 or newer, glibc or musl, linked dynamically or statically. It is tested and measured on x86_64. On
-//! aarch64 the tests run in an emulator, with OS pages of 4, 16 and 64 KiB; their size is read at run time. Other 64-bit
+//! aarch64 some of the tests run in an emulator, with OS pages of 4, 16 and 64 KiB; their size is read at run time. Other 64-bit
 //! architectures are untested. On anything else it does not compile, and says so. Under Miri the system's allocator serves, and
 //! everything here may be called.
 //!
@@ -75,8 +75,8 @@
 //!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
 //!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
 //!   alignment of the whole span.
-//! - A free or realloc of what is not a block in use, as far as it can be seen, ends the process: a report on stderr, whose
-//!   first line names the address, then SIGABRT. That covers addresses of the stack, of statics and of other allocators, large
+//! - A free or realloc of what is not a block in use ends the process if the allocator notices: a report on stderr, whose
+//!   first line names the address, then SIGABRT. It notices addresses of the stack, of statics and of other allocators, large
 //!   blocks freed twice, addresses inside large blocks, blocks freed after their memory went back, and layouts of another size
 //!   class (except a smaller one down to half of the block's, because a shrink may stay in place). The size of a large block must
 //!   be at least the one that was asked for, and at most its usable size. The word in front of a large block is checked when
@@ -84,17 +84,18 @@
 //!   may come.
 //! - A write to a freed block is noticed if it hits a word that the allocator keeps there, as it does in some of the blocks that
 //!   travel in batches. The report of the same kind comes when that word is read.
-//! - A second free and a free of the inside of a block end the process in the same way where they are noticed: among the first
+//! - A second free and a free of the inside of a block end the process in the same way if they are noticed: among the first
 //!   frees of each heap (about a hundred), always for blocks above 48 KiB, and when a block comes back to its slab. A later
 //!   second free of a small block is not always noticed. An overflow from one block into the next is noticed only in checked and
 //!   guarded blocks.
 //! - In a checked block all of these are noticed, and nearly every wrong size, write past the size that was asked for, write
-//!   right in front of the block and write after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked: one in 256 by
-//!   default, but no more than 256 KiB of them; all blocks at 1 and under `HAKMEM_PROFILE=hardened`. `docs/hardening.md` says more.
+//!   right in front of the block and write after free too. `HAKMEM_CHECK_ONE_IN` says how many slabs are checked. The default is
+//!   one in 256, and at most 256 KiB of them. 1 checks every block, and so does `HAKMEM_PROFILE=hardened`. `docs/hardening.md`
+//!   has the list.
 //! - A few blocks, chosen at random (`HAKMEM_GUARD_EVERY`), lie alone between pages without access. A read or write that leaves
 //!   the block's page or comes after its free faults, and the process ends with a report of the same kind. The handler of SIGSEGV
 //!   that does so hands every other fault on to the program's.
-//! - A report tells the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
+//! - A report lists the calls that led to the mistake, as addresses in files with their build ids. `HAKMEM_REPORT_FILE` names a
 //!   file that gets it too.
 //!
 //! # Signals and fork
