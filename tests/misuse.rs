@@ -20,7 +20,7 @@ use std::thread;
 #[global_allocator]
 static HAKMEM: Hakmem = Hakmem::new();
 
-const SIZES: [usize; 10] = [
+const SIZES: [usize; 11] = [
     16,
     48,
     200,
@@ -30,6 +30,7 @@ const SIZES: [usize; 10] = [
     40_000,
     64 * KIB,
     100_000,
+    200_000,
     MIB,
 ];
 
@@ -51,7 +52,7 @@ fn free_wrongly(addr: usize) {
 
 /// Frees as much as is looked at one by one, and leaves the bins of small sizes empty.
 fn grow_old() {
-    for _ in 0..300_000 {
+    for _ in 0..200_000 {
         free(alloc(48));
     }
 }
@@ -323,8 +324,11 @@ fn line(how: &str, class: usize, address: &str, thread: &str) -> String {
         "wrong size" => not_ours("free", "the layout's size class is not the block's"),
         // Nothing of its slab is in use then.
         "after its owner died" if class > 8 * KIB => not_ours(asked, FREED),
-        // So large a run is given back at once.
-        _ if class == MIB || how.starts_with("not ours") => not_ours(asked, FREED),
+        // So large a run is given back at once, but one that another thread frees waits in the owner's inbox unless that is full.
+        _ if class == MIB || class > 128 * KIB && how != "in another thread" => {
+            not_ours(asked, FREED)
+        }
+        _ if how.starts_with("not ours") => not_ours(asked, FREED),
         _ if asked != "free" => twice(asked),
         _ => twice("double free"),
     }

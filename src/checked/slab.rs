@@ -79,6 +79,11 @@ pub(super) fn overhead(kind: Kind) -> usize {
     (head + records + queue) * WORD
 }
 
+/// The stride, and what [`Checked::find`] needs besides.
+fn sizes(stride: usize, capacity: usize) -> (usize, usize, u64) {
+    (stride, capacity * stride, (1 << SHIFT) / stride as u64 + 1)
+}
+
 impl Checked {
     /// A descriptor without a slab, or null.
     pub(super) fn allocate(kind: Kind) -> *mut Checked {
@@ -130,9 +135,8 @@ impl Checked {
         }
         self.kind = kind;
         let capacity = kind.capacity().min(usize::from(self.room));
-        (self.stride, self.capacity) = (kind.stride(), capacity);
-        self.bytes = capacity * self.stride;
-        self.inverse = (1 << SHIFT) / self.stride as u64 + 1;
+        self.capacity = capacity;
+        (self.stride, self.bytes, self.inverse) = sizes(kind.stride(), capacity);
         self.has_lead = kind.lead() > 0;
         self.base = claim.addr() + kind.lead();
         self.claim = claim;
@@ -316,6 +320,25 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
     use std::vec::Vec;
+
+    #[test]
+    fn an_address_is_found_as_by_a_division() {
+        for kind in Kind::all() {
+            let (stride, capacity) = (kind.stride(), kind.capacity());
+            // SAFETY: zeros are a descriptor without a slab, of which `find` reads no pointer.
+            let mut slab: Checked = unsafe { core::mem::zeroed() };
+            slab.base = 1 << 46;
+            (slab.stride, slab.bytes, slab.inverse) = sizes(stride, capacity);
+            for offset in 0..capacity * stride {
+                let found = slab.find(slab.base + offset);
+                assert_eq!(found, Some((offset / stride, offset % stride)), "{kind:?}");
+            }
+            assert_eq!(slab.find(slab.base + capacity * stride), None);
+            assert_eq!(slab.find(slab.base - 1), None);
+            slab.close();
+            assert_eq!(slab.find(0), None);
+        }
+    }
 
     #[test]
     fn every_block_is_handed_out_once_and_by_chance() {

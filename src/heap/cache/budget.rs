@@ -1,12 +1,14 @@
 //! How much free memory a heap may hold, its *budget*: in its slabs, on its stacks and in its magazines.
-//! ! Blocks on the stacks pin their slabs, so the budget is small: what the knob says, or an eighth of what is live if that is !
-//more. A program that frees many MiB and takes as many again pays for a small budget with two ways for each block, into ! its
-//slab and out of it again. So the budget learns the program's demand, as the pool's does: blocks of a class that returned ! for
-//lack of budget, and then taken from the slabs again, could have stayed, and as many bytes more are allowed. ! ! Two conditions
-//bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays, ! returning blocks
-//to their slabs brings them together, while what is kept lies scattered. (python3's json took no less time for ! five of sixty
-//MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class makes ! room while
-//another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
+//!
+//! Blocks on the stacks pin their slabs, so the budget is small: what the knob says, or an eighth of what is live if that is
+//! more. A program that frees many MiB and takes as many again pays for a small budget with two ways for each block, into its
+//! slab and out of it again. So the budget learns the program's demand, as the pool's does: blocks of a class that returned for
+//! lack of budget, and then were taken from the slabs again, could have stayed, and as many bytes more are allowed.
+//!
+//! Two conditions bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays,
+//! returning blocks to their slabs brings them together, while what is kept lies scattered. (python3's json took no less time for
+//! five of sixty MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class
+//! makes room while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class;
@@ -48,7 +50,7 @@ pub(crate) fn demand_of_all() -> usize {
     DEMANDS.load(Relaxed)
 }
 
-/// The heap's budget.
+/// Bytes that the heap holds free.
 pub(crate) fn amount(part: &Shared) -> usize {
     // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
     let held = part.carved_bytes + part.stack_bytes + part.empties.held_bytes();

@@ -91,8 +91,8 @@ pub(crate) fn reclaim_from_others(heap: HeapRef, bytes: usize) -> Errands {
     errands
 }
 
-/// Returns `bytes` from the stacks of a heap that has learnt something to their slabs and whose thread took no slow path for a
-/// while. Returns whether it is such a heap.
+/// Returns about `bytes` from a heap's stacks to their slabs, if the heap has learnt something and its thread took no slow path
+/// for a while. The result is whether it is such a heap.
 fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands) -> bool {
     // Another's stacks are under its lock; its bins are left alone.
     let Some(mut held) = heap.try_lock() else {
@@ -119,8 +119,8 @@ fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands
     reclaims
 }
 
-/// For want of memory: if any heap keeps more because of what it learnt, returns what the stacks of all heaps hold whose locks are
-/// free to its slabs. Returns whether any had learnt. No lock may be held.
+/// For want of memory: if any heap keeps more because of what it learnt, returns blocks from the stacks of all heaps whose locks
+/// are free to their slabs. The result is whether any had learnt. No lock may be held.
 #[cold]
 pub(crate) fn give_up() -> bool {
     if demand_of_all() == 0 {

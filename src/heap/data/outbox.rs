@@ -90,7 +90,8 @@ impl Outbox {
                 turn.blocks = 0;
             }
             (turn.class, turn.next) = (class as u32, next);
-            turn.blocks += 1;
+            // Blocks of several classes may count on for ever. Around the end of the count an outbox makes way later.
+            turn.blocks = turn.blocks.wrapping_add(1);
             turn.blocks > TURN_AFTER + turn.wait
         }
     }

@@ -39,6 +39,6 @@ fn name(caller: Option<&Caller>) -> *mut Caller {
 /// Whether nothing is to be learnt from the caller, and everything is ready.
 #[inline(always)]
 pub(super) fn is_heeded(caller: Option<&Caller>) -> bool {
-    // Acquire: who finds it set finds all that is made before the first block.
+    // Acquire: a thread that finds it set sees all that is made before the first block.
     HEEDED.load(Ordering::Acquire) == name(caller)
 }

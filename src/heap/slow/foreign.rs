@@ -12,7 +12,7 @@ use crate::os::sys::ErrnoGuard;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;
 use crate::slab::report;
-use core::slice;
+use core::{ptr, slice};
 
 /// A free of a block that belongs to another heap, by a thread that has one. While blocks of a third heap are gathered, the
 /// block goes into the bin, and is sorted by owner on its way back. If many of one owner come in a row, as when the thread frees
@@ -57,7 +57,7 @@ unsafe fn stray(block: *mut Block, heap: HeapRef, class: usize) {
 #[inline(never)]
 unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
     let class = tag.class();
-    // SAFETY: the thread's own. What the outbox held is not gathered again, so its places stay as they are until they are read.
+    // SAFETY: the thread's own. Nothing is gathered until the places that the outbox gave up are read.
     unsafe {
         let owner = Outbox::owner(heap, class).unwrap_or(tag.owner());
         let (from, count) = Outbox::take(heap, class, usize::MAX);
@@ -67,13 +67,18 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
             let _errno = ErrnoGuard::new();
             let batch = Batch::of(from.add(count - 1), count, size_class::size(class));
             post_now(owner, batch).run();
-        } else {
-            *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
-            for at in 0..count {
-                stray(*from.add(at), heap, class);
-            }
+            maintain::wake_if_grown();
+            return gather_end(block, heap, tag);
         }
+        *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
+        let mut few = [ptr::null_mut(); TURN_WORTH];
+        ptr::copy_nonoverlapping(from, few.as_mut_ptr(), count);
+        // A block that finds the bin full may start the maintenance thread. The C library may then free what ended threads left,
+        // which is gathered where these blocks were.
         gather_end(block, heap, tag);
+        for &few in few.iter().take(count) {
+            stray(few, heap, class);
+        }
     }
 }
 

