@@ -133,8 +133,10 @@ fn claim(groups: &[Group]) -> String {
     let means = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
     let means = means.sorted_by(|a, b| b.1.total_cmp(&a.1)).collect_vec();
     let told = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).join(", ");
-    let count = means.first().map_or(0, |(s, _)| s.ratios.len());
-    format!("Operations per second against system malloc, geometric mean of {count} measurements: {told}.")
+    let (count, all) = means.first().map_or((0, 0), |(s, _)| (s.ratios.len(), s.places.total()));
+    format!(
+        "Operations per second against system malloc, geometric mean of the {count} of {all} measurements that are not too noisy: {told}."
+    )
 }
 
 /// A row of the README's table: what it is called there, the workload, what its title has in it, and whether an aged heap is
