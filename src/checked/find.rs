@@ -55,16 +55,28 @@ impl Store {
         asked: &'static str,
         addr: usize,
     ) -> Result<(), Finding> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.is_whole(slab, at, false) {
+                return Ok(());
+            }
+            self.damage_beside(slab, at, asked, addr)
+        }
+    }
+
+    /// Whether nothing was written behind a block that is or was allocated and in front of it, nor, if it is `freed`, into it.
+    ///
+    /// # Safety
+    /// As for [`Store::beside`].
+    #[inline(always)]
+    pub(super) unsafe fn is_whole(&mut self, slab: *mut Checked, at: usize, freed: bool) -> bool {
         let fill = self.fill();
         // SAFETY: the caller's promise.
         unsafe {
             let found = &mut *slab;
             let size = found.record(at).size as usize;
             let (block, extent) = (found.block(at), found.extent(size));
-            if fill.is_whole(block, size, extent, found.front(at), false) {
-                return Ok(());
-            }
-            self.damage_beside(slab, at, asked, addr)
+            fill.is_whole(block, size, extent, found.front(at), freed)
         }
     }
 

@@ -136,13 +136,9 @@ impl Store {
         at: usize,
         asked: &'static str,
     ) -> Result<(), Finding> {
-        let fill = self.fill();
         // SAFETY: the lock is held; the block is one that waits.
         unsafe {
-            let found = &mut *slab;
-            let (block, size) = (found.block(at), found.record(at).size as usize);
-            let extent = found.extent(size);
-            if fill.is_whole(block, size, extent, found.front(at), true) {
+            if self.is_whole(slab, at, true) {
                 return Ok(());
             }
             self.changed(slab, at, asked)

@@ -321,9 +321,9 @@ pub(crate) fn populate_refused(errno: Errno) {
     }
 }
 
-/// Called before the program gets null for `len` bytes aligned to `align`. Says why even if findings are not reported, if a limit refused the
-/// bytes or the machine has that much memory: null alone looks like a full machine. A process searches for the cause only once,
-/// because a program may try sizes until one is granted. No lock may be held.
+/// Called before the program gets null for `len` bytes aligned to `align`. Says why even if findings are not reported, if a limit
+/// refused the bytes or the machine has that much memory: null alone looks like a full machine. A process searches for the cause
+/// only once, because a program may try sizes until one is granted. No lock may be held.
 #[cold]
 pub(crate) fn memory_refused(len: usize, align: usize) {
     if SAID.load(Relaxed) & Topic::Memory as u32 != 0 {

@@ -74,18 +74,26 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
         watch::run_freed(run, class);
         if first_limit(class) == 0 {
             return_run(&mut held, run, class);
-            tick::look(&mut held);
-            return tick::run(held.unlock());
-        }
-        let batch = Batch::of(&raw const run, 1, size_class::size(class));
-        stack::push(&mut held, class, batch);
-        let share = budget::share(&mut held, class);
-        let stack = &held.stacks[class];
-        if stack.blocks > stack.limit || share.stack < stack.limit {
-            bound_runs(&mut held, class);
+        } else {
+            keep_run(&mut held, run, class);
         }
         tick::look(&mut held);
         tick::run(held.unlock());
+    }
+}
+
+/// Puts a run onto the stack, and bounds that.
+#[inline(always)]
+unsafe fn keep_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
+    // SAFETY: the stack is under the lock, and the run is the caller's to give.
+    unsafe {
+        let batch = Batch::of(&raw const run, 1, size_class::size(class));
+        stack::push(heap, class, batch);
+        let share = budget::share(heap, class);
+        let stack = &heap.stacks[class];
+        if stack.blocks > stack.limit || share.stack < stack.limit {
+            bound_runs(heap, class);
+        }
     }
 }
 
