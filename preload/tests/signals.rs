@@ -27,12 +27,12 @@ const LIMIT: Duration = Duration::from_secs(150);
 #[track_caller]
 fn forks(case: &str) {
     for malloc_of in [GLIBC, OURS] {
-        // A guarded block has shown glibc 2.36 reading its list of fork handlers after a realloc by another thread. That is a
-        // mistake, but not what is tested here.
         let mut command = command(forking(), malloc_of);
-        command
-            .env("HAKMEM_GUARD_EVERY", "0")
-            .env("HAKMEM_CHECK_ONE_IN", "0");
+        if case == "handlers" {
+            // A guarded block has shown glibc 2.36 reading its list of fork handlers after a realloc by another thread. That is
+            // a mistake, but not what is tested here.
+            command.envs([("HAKMEM_GUARD_EVERY", "0"), ("HAKMEM_CHECK_ONE_IN", "0")]);
+        }
         let ended = run(command.arg(case), LIMIT);
         assert_eq!(ended.output(), "forked\n", "{case} on {malloc_of}");
     }
