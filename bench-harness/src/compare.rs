@@ -140,7 +140,7 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     let mut row = Row { title: after.words(), change, verdict, exact: Vec::new(), counts_more: false };
     // Calls of runs of another length are another number.
     let same_length = then.exact.syscall_ops == now.exact.syscall_ops;
-    for (what, digits, of, rounding) in COUNTS.iter().filter(|c| c.0 != CALLS || same_length) {
+    for Count { what, digits, of, rounding } in COUNTS.iter().filter(|c| c.what != CALLS || same_length) {
         if let (Some(a), Some(b)) = (of(&then), of(&now))
             && (a - b).abs() > rounding.unwrap_or((0.1 * a.max(b)).max(1.0))
         {
@@ -151,17 +151,24 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     row
 }
 
-/// What is counted of a case and not timed: its name, digits behind the point, and, of what is exact, the rounding: more of it
-/// is a fault by itself. Threads and the clock have a hand in the others: a tenth is no change.
-type Count = (&'static str, usize, fn(&CaseResult) -> Option<f64>, Option<f64>);
+/// What is counted of a case and not timed.
+struct Count {
+    what: &'static str,
+    /// Digits behind the point.
+    digits: usize,
+    of: fn(&CaseResult) -> Option<f64>,
+    /// Of what is exact: the rounding. More of it is a fault by itself. Threads and the clock have a hand in the others: a tenth
+    /// is no change.
+    rounding: Option<f64>,
+}
 
 const CALLS: &str = "system calls";
 
 const COUNTS: [Count; 4] = [
-    ("instructions per operation", 1, |c| c.exact.instructions_per_op, Some(0.05)),
-    (CALLS, 0, |c| c.exact.syscalls.map(|n| n as f64), Some(0.0)),
-    ("faults", 0, |c| c.middle(|r| r.faults() as f64), None),
-    ("MiB at the peak", 1, |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0), None),
+    Count { what: "instructions per operation", digits: 1, of: |c| c.exact.instructions_per_op, rounding: Some(0.05) },
+    Count { what: CALLS, digits: 0, of: |c| c.exact.syscalls.map(|n| n as f64), rounding: Some(0.0) },
+    Count { what: "faults", digits: 0, of: |c| c.middle(|r| r.faults() as f64), rounding: None },
+    Count { what: "MiB at the peak", digits: 1, of: |c| c.middle(|r| r.max_rss_kib as f64 / 1024.0), rounding: None },
 ];
 
 /// Speeds of a case, divided by the median of the base's in the same file.

@@ -1,8 +1,8 @@
 //! `bench-harness pages`: what the README and docs/ show of the kept results, made anew.
 //!
 //! In those files the text between `<!-- figures: NAME -->` and `<!-- end of figures -->` is made here, from the files in
-//! bench-harness/results, and so are the chart and the report. A test compares what is committed with what would be made. What the harness does
-//! not measure by itself is kept there as a table (`kept: FILE`), which says where it is from.
+//! bench-harness/results, and so are the chart and the report. A test compares what is committed with what would be made. What
+//! the harness does not measure by itself is kept there as a table (`kept: FILE`), which says where it is from.
 
 use std::path::{Path, PathBuf};
 
