@@ -67,10 +67,13 @@ pub(crate) mod checked {
     /// If one slab in N is checked: most bytes of all checked slabs and their descriptors. With the sites of calls and the table
     /// of slabs they are 256 KiB at most.
     pub(crate) const MOST: usize = (256 - 36) << 10;
-    /// In that case, bytes of blocks ever handed out from which a slab may be checked. Looking up who asks for its blocks makes
-    /// tables of the program and its libraries resident: an idle backend of postgres, which hands out 1.5 MiB, has 1.3 MiB more
-    /// than under glibc with 1 MiB, and 0.5 more with 2.
+    /// In that case, bytes of blocks ever handed out from which a slab may be checked. Finding out who asks for its blocks makes code
+    /// and tables of the C library and the allocator resident: an idle backend of postgres, which hands out 1.5 MiB, has 1.1 MiB
+    /// more than under glibc with 1 MiB, and 0.5 more with 2.
     pub(crate) const FROM: usize = 2 << 20;
+    /// In that case, the share of those bytes that unwind tables may make resident, as a divisor: a part of 64 KiB for each 8 MiB.
+    /// Where a table may not be read, the stack is searched for return addresses.
+    pub(crate) const TABLES_SHARE: usize = 128;
     /// In that case, the most blocks of one slab that are used. Three slabs fit then.
     pub(crate) const BLOCKS: usize = 256;
     /// In that case, slow paths between two that get a checked block. Guess.

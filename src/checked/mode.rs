@@ -7,6 +7,7 @@
 use crate::base::account::{self, Kind};
 use crate::base::tuning::checked as tuning;
 use crate::knobs;
+use crate::os::stack;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// What slow paths do about checked blocks.
@@ -36,6 +37,9 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn init() {
     let knobs = knobs::get();
     HARDENED.store(knobs.hardened, Relaxed);
+    if knobs.check_one_in == 1 || knobs.guard_every == 1 {
+        stack::read_all_tables();
+    }
     match knobs.check_one_in {
         0 => {}
         1 => set(Mode::All),

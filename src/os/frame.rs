@@ -79,14 +79,20 @@ impl Rule {
     }
 }
 
-/// The rule at `pc`, an address in the object whose `.eh_frame_hdr` is at `header`. `None` if the table has none for it.
+/// The rule at `pc`, an address in the object whose `.eh_frame_hdr` is at `header`. `None` if the table has none for it, or
+/// `may_read` refuses the address of a part of it.
 ///
 /// # Safety
 /// `header` is the address of a loaded object's `.eh_frame_hdr`, and the object stays loaded.
-pub(super) unsafe fn rule(header: usize, pc: usize) -> Option<Rule> {
+pub(super) unsafe fn rule(
+    header: usize,
+    pc: usize,
+    may_read: &dyn Fn(usize) -> bool,
+) -> Option<Rule> {
+    let read = |at: usize| may_read(at).then_some(at);
     // SAFETY: the header of four bytes, the address of the table and the number of rows; then that many rows.
     let table = unsafe {
-        let head: &[u8; 12] = &*core::ptr::with_exposed_provenance(header);
+        let head: &[u8; 12] = &*core::ptr::with_exposed_provenance(read(header)?);
         // Every linker writes these encodings: rows of two numbers of four bytes, relative to the header.
         let [1, 0x1b, 0x03, 0x3b, .., a, b, c, d] = *head else {
             return None;
@@ -99,16 +105,20 @@ pub(super) unsafe fn rule(header: usize, pc: usize) -> Option<Rule> {
         header.wrapping_add_signed(i32::from_le_bytes([a, b, c, d]) as isize)
     };
     let start = |&[a, b, c, d, ..]: &[u8; 8]| at([a, b, c, d]);
+    let mut refused = false;
     let row = table
-        .partition_point(|row| start(row) <= pc)
+        .partition_point(|row| {
+            refused |= !may_read(row.as_ptr().addr());
+            !refused && start(row) <= pc
+        })
         .checked_sub(1)?;
-    let &[.., e, f, g, h] = table.get(row)?;
-    let address = at([e, f, g, h]);
+    let &[.., e, f, g, h] = table.get(row).filter(|_| !refused)?;
+    let address = read(at([e, f, g, h]))?;
     // SAFETY: a row names an entry of `.eh_frame`, and that its common one.
     let (mut fde, cie) = unsafe {
         let mut fde = entry(address)?;
         let back = fde.number(4)? as usize;
-        let mut cie = entry((address + 4).wrapping_sub(back))?;
+        let mut cie = entry(read((address + 4).wrapping_sub(back))?)?;
         cie.number(4)?;
         (fde, cie)
     };

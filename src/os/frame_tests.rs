@@ -32,7 +32,7 @@ fn rules(common: &[u8], code: &[u8], letters: &[u8], at: &[usize]) -> Vec<Option
     let image: &'static [u8] = Box::leak(image.into_boxed_slice());
     let header = image.as_ptr().expose_provenance();
     // SAFETY: laid out as such a table.
-    let of = |&offset: &usize| unsafe { rule(header, header + entry_at + offset) };
+    let of = |&offset: &usize| unsafe { rule(header, header + entry_at + offset, &|_| true) };
     at.iter().map(of).collect()
 }
 

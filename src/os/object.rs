@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::modules::{Maps, Module};
-use super::sys;
+use super::{readable, sys};
 
 unsafe extern "C" {
     /// The linker's symbol for the ELF header of the object.
@@ -277,7 +277,7 @@ pub(crate) fn library() -> Option<Range<usize>> {
 #[repr(C)]
 struct Found {
     _flags: u64,
-    _start: usize,
+    start: usize,
     _end: usize,
     _link_map: usize,
     unwind: usize,
@@ -287,9 +287,43 @@ struct Found {
 /// The address of the `.eh_frame_hdr` of the object that contains code at `pc`. `None` if it has none or is not known: glibc
 /// before 2.35 and other C libraries know no object but this one.
 pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
+    find(pc).map(|[_, unwind]| unwind).filter(|&at| at != 0)
+}
+
+/// Whether a call may return to `pc`: in front of it there is an instruction that calls, in an object that [`unwind_table`] knows.
+/// May change `errno`. An object that another thread unloads at that very moment may be gone when it is read.
+pub(super) fn follows_call(pc: usize) -> bool {
+    let mut before = [0; CALL];
+    find(pc.wrapping_sub(1)).is_some()
+        && readable::copy(pc.wrapping_sub(CALL), &mut before) == CALL
+        && is_call(before)
+}
+
+/// Bytes of the longest instruction that calls.
+const CALL: usize = 7;
+
+/// Whether an instruction that calls ends these bytes.
+#[cfg(target_arch = "x86_64")]
+fn is_call(before: [u8; CALL]) -> bool {
+    // To what is so many bytes away; or to the address in a register or in memory, in any encoding of that.
+    before[2] == 0xe8
+        || before
+            .windows(2)
+            .any(|pair| matches!(*pair, [0xff, operand] if operand >> 3 & 7 == 2))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_call(before: [u8; CALL]) -> bool {
+    let [_, _, _, word @ ..] = before;
+    let word = u32::from_le_bytes(word);
+    word >> 26 == 0b10_0101 || word & 0xffff_fc1f == 0xd63f_0000
+}
+
+/// The start and the `.eh_frame_hdr`, or 0, of the object that contains code at `pc`.
+fn find(pc: usize) -> Option<[usize; 2]> {
     let facts = facts();
     if (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc) {
-        return Some(facts.unwind.load(Relaxed)).filter(|&at| at != 0);
+        return Some([&facts.start, &facts.unwind].map(|at| at.load(Relaxed)));
     }
     let find = match facts.find.load(Relaxed) {
         0 => return None,
@@ -301,13 +335,37 @@ pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
     unsafe {
         let find = core::mem::transmute::<*const (), Find>(find);
         let outcome = find(pc, found.as_mut_ptr());
-        Some(found.assume_init().unwind).filter(|&at| outcome == 0 && at != 0)
+        let found = found.assume_init();
+        (outcome == 0).then_some([found.start, found.unwind])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn instructions_that_call_are_told_from_others() {
+        // call rel32; call rax; call [rip + 4 bytes]; call [rsp + 8].
+        for call in [
+            [1, 2, 0xe8, 4, 5, 6, 7],
+            [1, 2, 3, 4, 5, 0xff, 0xd0],
+            [1, 0xff, 0x15, 4, 5, 6, 7],
+            [1, 2, 3, 0xff, 0x54, 0x24, 8],
+        ] {
+            assert!(is_call(call), "{call:x?}");
+        }
+        // A return, its padding, a jump through a register.
+        for other in [
+            [0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90],
+            [0; 7],
+            [1, 2, 3, 4, 5, 0xff, 0xe0],
+        ] {
+            assert!(!is_call(other), "{other:x?}");
+        }
+        assert!(!follows_call(0) && !follows_call(4096));
+    }
 
     #[test]
     fn a_program_stays() {

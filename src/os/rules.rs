@@ -3,19 +3,64 @@
 
 use super::frame::{self, Base, Cfa, Place, Rule};
 use super::object;
+use crate::base::account::{self, Kind};
+use crate::base::tuning::checked::TABLES_SHARE;
 use crate::base::units::row;
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-/// The rule for code at `pc`, whichever object it is in.
-pub(super) fn rule(pc: usize) -> Option<Rule> {
+/// Which parts of unwind tables may be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tables {
+    All,
+    /// That of libhakmem.so, and of others as much as is a small share of the process's blocks: what is read becomes resident.
+    Few,
+}
+
+/// The rule for code at `pc`, whichever object it is in. `None` if there is none, or a part that may not be read has it.
+pub(super) fn rule(pc: usize, tables: Tables) -> Option<Rule> {
     if let Some(rule) = RULES.get(pc) {
         return Some(rule);
     }
+    let header = object::unwind_table(pc)?;
+    let own = object::library().is_some_and(|own| own.contains(&pc));
+    let may_read = |at| own || tables == Tables::All || ALL.load(Relaxed) || READ.takes(at);
     // SAFETY: code of this object, or of one that has a function on the stack of this thread: it stays loaded.
-    let rule = unsafe { frame::rule(object::unwind_table(pc)?, pc)? };
+    let rule = unsafe { frame::rule(header, pc, &may_read)? };
     RULES.put(pc, rule);
     Some(rule)
+}
+
+/// Whether [`Tables::Few`] means all: mistakes are looked for at any cost.
+static ALL: AtomicBool = AtomicBool::new(false);
+
+/// All tables may be read from now on, by whoever asks.
+pub(super) fn read_all() {
+    ALL.store(true, Relaxed);
+}
+
+/// Parts of tables that were read, and of what size. Around a page of a file that is missing the kernel maps 64 KiB.
+struct Parts([AtomicUsize; Parts::MOST]);
+
+static READ: Parts = Parts([const { AtomicUsize::new(0) }; Parts::MOST]);
+
+impl Parts {
+    const MOST: usize = 64;
+    const SIZE: usize = 64 << 10;
+
+    /// Whether the part at `at` is among them, or may be.
+    fn takes(&self, at: usize) -> bool {
+        let most = account::of(Kind::Blocks) / (TABLES_SHARE * Parts::SIZE);
+        self.among(at / Parts::SIZE, most)
+    }
+
+    /// Whether the part is among the first `most`, where the first free place is given to it. Relaxed: the words guard nothing.
+    fn among(&self, part: usize, most: usize) -> bool {
+        self.0.iter().take(most).any(|place| {
+            let taken = place.compare_exchange(0, part, Relaxed, Relaxed);
+            taken.is_ok() || taken == Err(part)
+        })
+    }
 }
 
 /// Rules that were asked for before, by the address, the newest of each row first. An object that is loaded where another one was
@@ -156,6 +201,15 @@ mod tests {
         let same = pack(first).and_then(unpack);
         assert_eq!(same.map(|rule| rule.pc), Some(Place::Nowhere));
         assert_eq!(unpack(0), None);
+    }
+
+    #[test]
+    fn parts_are_taken_as_far_as_there_may_be_some() {
+        let parts = Parts([const { AtomicUsize::new(0) }; Parts::MOST]);
+        assert!(!parts.among(7, 0));
+        assert!(parts.among(7, 1) && parts.among(7, 1), "taken, and known");
+        assert!(!parts.among(8, 1) && parts.among(8, 2) && !parts.among(9, 2));
+        assert!(!parts.among(8, 1), "the bound has sunk");
     }
 
     /// Rules whose addresses meet in one row are all kept, as many as it has places.

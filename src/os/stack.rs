@@ -8,7 +8,7 @@
 
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
-use super::rules::rule;
+use super::rules::{self, Tables, rule};
 use super::stack_in_use::Known;
 use super::walked::{Reads, Walks};
 use super::{object, sys};
@@ -34,12 +34,28 @@ pub(crate) struct Walk {
     pub(crate) end: End,
 }
 
-/// Stores the return addresses of the calling thread, newest first, and returns how many there are. Those in libhakmem.so are
-/// left out; in a program that contains this crate they are not told from others. A call that was met before takes about
-/// 130 instructions, and each OS page of stack but the first a system call. Leaves `errno` alone.
-pub(crate) fn capture(to: &mut [usize]) -> usize {
-    walk(to).count
+/// Stores the return addresses of the calling thread, newest first, without making much of the unwind tables resident: see
+/// [`Tables::Few`]. Those in libhakmem.so are left out; in a program that contains this crate they are not told from others. A call
+/// that was met before takes about 130 instructions, and each OS page of stack but the first a system call. Leaves `errno` alone.
+pub(crate) fn capture(to: &mut [usize]) {
+    let _errno = sys::ErrnoGuard::new();
+    let frame = Frame {
+        tables: Tables::Few,
+        ..Frame::here()
+    };
+    let walk = follow(frame, to, 0);
+    for call in to.iter_mut().take(walk.count).skip(walk.certain) {
+        *call |= UNCERTAIN;
+    }
 }
+
+/// Has [`capture`] read all tables from now on: mistakes are looked for at any cost.
+pub(crate) fn read_all_tables() {
+    rules::read_all();
+}
+
+/// A bit of no address in user space. Of a call that [`capture`] found by more than tables it is set.
+pub(crate) const UNCERTAIN: usize = 1 << 63;
 
 /// The number that `enter` gives to what [`capture`] finds. For calls that come from the same places again and again: a walk like
 /// one before is not made again, nor `enter` asked. Zeros end what that is asked about. Each call in this crate has a `place` of its
@@ -143,6 +159,9 @@ fn follow(mut frame: Frame<'_>, to: &mut [usize], stored: usize) -> Walk {
     walk
 }
 
+/// Words of the stack in which the return address of a function is searched: a kilobyte and half of one. Larger frames are rare.
+const SEARCHED: usize = 192;
+
 /// The registers that one function of the stack runs with.
 struct Frame<'a> {
     pc: usize,
@@ -154,6 +173,7 @@ struct Frame<'a> {
     exact: bool,
     /// Whether tables alone led here.
     certain: bool,
+    tables: Tables,
     known: Known,
     /// Is told of each word that a step depends on.
     reads: Option<&'a mut Reads>,
@@ -179,6 +199,7 @@ impl<'a> Frame<'a> {
             link,
             exact: true,
             certain: true,
+            tables: Tables::All,
             // The stack pointer is the program's, and may be anything.
             known: Known::NOTHING,
             reads: None,
@@ -188,9 +209,13 @@ impl<'a> Frame<'a> {
     /// Steps to the caller. Returns why there is none.
     fn up(&mut self) -> Option<End> {
         let at = if self.exact { self.pc } else { self.pc - 1 };
-        match rule(at) {
+        let searches = self.tables == Tables::Few;
+        match rule(at, self.tables) {
             Some(rule) if rule.pc == Place::Nowhere => return Some(End::Whole),
-            Some(rule) => self.by_rule(rule),
+            Some(rule) => self
+                .by_rule(rule)
+                .or_else(|| (searches && !self.certain).then(|| self.by_search())?),
+            None if searches && object::unwind_table(at).is_some() => self.by_search(),
             None => self.by_frame_pointer(),
         }
         .map_or(Some(End::Lost), |()| (self.pc == 0).then_some(End::Whole))
@@ -234,11 +259,7 @@ impl<'a> Frame<'a> {
         if !self.is_near(self.fp) {
             return None;
         }
-        if self.certain {
-            // The program may have closed pages of the stack. Tables do not lead into those.
-            self.known = Known::NOTHING;
-            self.tell(|reads| reads.certain = false);
-        }
+        self.leave_certainty();
         let at = self.base(Base::Fp, 0);
         let fp = self.frame_pointer(at)?;
         let pc = self.word(at.checked_add(8)?)?;
@@ -250,10 +271,33 @@ impl<'a> Frame<'a> {
         }
         // Whether it goes on depends on the word.
         self.tell(|reads| reads.use_frame_pointer(fp));
-        self.certain = false;
         self.leave_to(pc, self.fp + 16, fp);
         self.exact = false;
         Some(())
+    }
+
+    /// The next word of the stack that a call stored. The call may be an earlier one, which has returned.
+    fn by_search(&mut self) -> Option<()> {
+        self.leave_certainty();
+        for i in 0..SEARCHED {
+            let at = self.sp.checked_add(8 * i)?;
+            let pc = address(self.known.word(at)?);
+            if object::follows_call(pc) {
+                self.leave_to(pc, at + 8, self.fp);
+                self.exact = false;
+                return Some(());
+            }
+        }
+        None
+    }
+
+    /// From here on more than tables lead. The program may have closed pages of the stack, into which tables do not lead.
+    fn leave_certainty(&mut self) {
+        if self.certain {
+            self.certain = false;
+            self.known = Known::NOTHING;
+            self.tell(|reads| reads.certain = false);
+        }
     }
 
     fn base(&mut self, base: Base, offset: i32) -> usize {

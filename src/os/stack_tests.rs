@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 #[inline(never)]
 fn inner(to: &mut [usize]) -> usize {
-    black_box(capture(black_box(to)))
+    black_box(walk(black_box(to)).count)
 }
 
 #[inline(never)]
@@ -33,6 +33,38 @@ fn callers_are_found_newest_first() {
     );
     assert!(to[..count].iter().all(|&address| address >= 4096));
     assert!(to[count..].iter().all(|&address| address == 0));
+}
+
+#[inline(never)]
+fn searched_inner(to: &mut [usize]) -> usize {
+    capture(black_box(to));
+    black_box(to.iter().take_while(|&&call| call != 0).count())
+}
+
+#[inline(never)]
+fn searched_outer(to: &mut [usize]) -> usize {
+    black_box(searched_inner(black_box(to))) + 1
+}
+
+/// No unit test reads its program's table for a sample, as the share of few blocks is nothing.
+#[test]
+fn callers_are_searched_in_the_stack_where_tables_are_not_read() {
+    // The thread's stack holds nothing of earlier calls but its own start.
+    std::thread::spawn(|| {
+        let mut to = [0; 64];
+        let count = searched_outer(&mut to) - 1;
+        let found = &to[..count];
+        let at = |function| {
+            let is_there = |&call: &usize| is_in(call & !UNCERTAIN, function);
+            found.iter().position(is_there)
+        };
+        let (inner_at, outer_at) = (at(searched_inner), at(searched_outer));
+        assert!(inner_at.is_some() && inner_at < outer_at, "{to:x?}");
+        let searched = outer_at.is_some_and(|at| found[at] & UNCERTAIN != 0);
+        assert!(searched, "{to:x?}");
+    })
+    .join()
+    .expect("no panic");
 }
 
 #[test]
@@ -142,6 +174,7 @@ fn frame(sp: usize, fp: usize) -> Frame<'static> {
         link: 0,
         exact: true,
         certain: true,
+        tables: Tables::All,
         reads: None,
         known: Known { from: sp, to: sp },
     }

@@ -11,7 +11,7 @@ use crate::os::context::Registers;
 use crate::os::faults::{self, PATIENCE_MS};
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
-use crate::os::stack::{self, End};
+use crate::os::stack::{self, End, UNCERTAIN};
 use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
@@ -192,6 +192,9 @@ impl Room {
         }
         out.line(format_args!("{what}:"));
         let mut starts = [0; FRAMES];
+        let searched = stack.iter().position(|&address| address & UNCERTAIN != 0);
+        let mut calls = [0; FRAMES];
+        let stack = clear(stack, &mut calls);
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
             let call = address.wrapping_sub(1);
             let known = module.find(call, maps);
@@ -207,6 +210,11 @@ impl Room {
             } else {
                 out.line(format_args!("  #{i} {call:#x}"));
             }
+        }
+        if let Some(from) = searched {
+            out.line(format_args!(
+                "  (from #{from} on as found in the stack, where returned calls leave addresses too: HAKMEM_CHECK_ONE_IN=1 tells them apart)"
+            ));
         }
         for (i, &start) in starts.iter().enumerate() {
             let first = starts.iter().position(|&other| other == start) == Some(i);
@@ -224,6 +232,14 @@ impl Room {
             ));
         }
     }
+}
+
+/// The addresses without the bit that says how they were found.
+fn clear<'a>(stack: &[usize], to: &'a mut [usize; FRAMES]) -> &'a [usize] {
+    for (to, &address) in to.iter_mut().zip(stack) {
+        *to = address & !UNCERTAIN;
+    }
+    to.get(..stack.len()).unwrap_or(&[])
 }
 
 /// Lines for up to two descriptors, each written by one call if it fits.
