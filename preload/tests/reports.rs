@@ -11,11 +11,15 @@ use std::time::Duration;
 const FRAME_POINTERS: [&str; 2] = ["-fno-asynchronous-unwind-tables", "-fno-omit-frame-pointer"];
 const NEITHER: [&str; 2] = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
 
-/// The program under a name of its own, as all are of one source.
+/// The program under a name of its own, as most are of one source.
 fn program(name: &str, flags: &[&str]) -> PathBuf {
+    program_of("reports.c", name, flags)
+}
+
+fn program_of(source: &str, name: &str, flags: &[&str]) -> PathBuf {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let compiled = compile("reports.c", flags);
+    let compiled = compile(source, flags);
     let program = compiled.with_file_name(format!("{name} {}", std::process::id()));
     std::fs::rename(compiled, &program).expect("in the same folder");
     program
@@ -98,6 +102,49 @@ fn tables_lead_from_the_first_call_to_the_mistake() {
         outer > 3 && calls[3..outer].iter().all(|&name| name == "elsewhere"),
         "{through:?}"
     );
+}
+
+/// What is kept of a call in case a report needs it costs little memory: tables are not read for it.
+#[test]
+fn a_call_that_is_kept_was_found_in_the_stack() {
+    let program = program_of(
+        "kept.c",
+        "kept",
+        &["-fasynchronous-unwind-tables", "-fomit-frame-pointer"],
+    );
+    let mut command = command(&program, OURS);
+    let kept = run(
+        command.env("HAKMEM_GUARD_EVERY", "2"),
+        Duration::from_secs(30),
+    );
+    assert_eq!(kept.signal(), Some(6), "{kept:?}");
+    let (_, before) = kept
+        .stderr
+        .split_once("the free before:")
+        .expect("two stacks");
+    let (before, _) = before.split_once("the allocation:").expect("three");
+    assert!(
+        before.contains("as found in the stack, where returned calls"),
+        "{kept:?}"
+    );
+    let before = Ended {
+        stderr: before.to_string(),
+        ..kept
+    };
+    let calls = names(&program, &before);
+    let at = |name| calls.iter().position(|&call| call == name);
+    let order = ["inner", "middle", "outer", "main"].map(at);
+    assert!(
+        order.is_sorted() && order[0].is_some(),
+        "{calls:?} {before:?}"
+    );
+
+    let exact = run(
+        command.env("HAKMEM_GUARD_EVERY", "1"),
+        Duration::from_secs(30),
+    );
+    assert!(exact.stderr.contains("the free before:"), "{exact:?}");
+    assert!(!exact.stderr.contains("as found in the stack"), "{exact:?}");
 }
 
 #[test]
