@@ -1,6 +1,6 @@
 //! Messages to other heaps: batches of their blocks.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
@@ -35,9 +35,9 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<HeapRef> {
 }
 
 /// The class of a freed block.
-pub(crate) fn class_of(block: *mut Block) -> usize {
+pub(crate) fn class_of(block: *mut Block) -> Class {
     let class = DIRECTORY.tag(block as usize).class();
-    if class == 0 || class >= size_class::CLASSES {
+    if !class.has_blocks() {
         Report::of(format_args!(
             "block {block:p}: in a free list, but not a block; something wrote to freed memory"
         ))

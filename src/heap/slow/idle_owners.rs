@@ -9,7 +9,7 @@
 //! the blocks whose owner is idle return to their slabs, in one visit to an owner for all classes, and with them the
 //! thread's own. Blocks of live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, Class};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
@@ -35,7 +35,7 @@ const FULL: usize = 32;
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held.
 #[inline(always)]
-pub(crate) unsafe fn came(heap: HeapRef, class: usize) {
+pub(crate) unsafe fn came(heap: HeapRef, class: Class) {
     // SAFETY: the thread's own.
     unsafe {
         let known = &raw mut (*heap.ptr()).idle_owners;
@@ -63,7 +63,7 @@ pub(crate) unsafe fn took(heap: HeapRef) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
+pub(crate) unsafe fn homed(heap: HeapRef, class: Class, blocks: u32) {
     // SAFETY: the thread's own.
     unsafe { (*heap.ptr()).idle_owners.homed += blocks as usize * size_class::size(class) };
 }
@@ -73,7 +73,7 @@ pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
+pub(crate) unsafe fn gathers(heap: HeapRef, class: Class) -> Option<u32> {
     // SAFETY: the thread's own.
     let only_frees = unsafe { (*heap.ptr()).idle_owners.grew };
     if !only_frees || size_class::size(class) > GATHERED_TO {
@@ -85,7 +85,7 @@ pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
 }
 
 /// How many gathered blocks of one owner make a message.
-pub(crate) fn full(class: usize) -> usize {
+pub(crate) fn full(class: Class) -> usize {
     FULL.min(room(class))
 }
 
@@ -152,7 +152,7 @@ unsafe fn bytes_held(heap: &mut HeldHeap) -> usize {
     let mut bytes = 0;
     // SAFETY: the caller's promise.
     unsafe {
-        for class in 1..CLASSES {
+        for class in Class::all() {
             if !heap.heap().mixed.has(class) && !heap.heap().gathered.has(class) {
                 continue;
             }
@@ -174,7 +174,7 @@ unsafe fn return_blocks(heap: &mut HeldHeap) -> usize {
     let mut went = 0;
     // SAFETY: the caller's promises.
     unsafe {
-        for class in 1..CLASSES {
+        for class in Class::all() {
             if heap.heap().gathered.has(class)
                 && Outbox::owner(heap.heap(), class).is_some_and(is_idle)
             {

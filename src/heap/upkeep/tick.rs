@@ -2,6 +2,7 @@
 
 use crate::base::account;
 use crate::base::demand::Epoch;
+use crate::base::size_class::Class;
 use crate::base::tuning::LOOK_EVERY;
 use crate::heap::cache::{budget, flush, incoming};
 use crate::heap::data::errands::Errands;
@@ -61,7 +62,7 @@ pub(crate) fn run(errands: Errands) {
 /// Forgets what the heap's previous thread looked at and learnt: another one begins with it.
 pub(crate) fn begin(heap: &mut HeldHeap) {
     heap.has_looked = false;
-    (heap.shrinks_left, heap.shrinking) = (0, 0);
+    (heap.shrinks_left, heap.shrinking) = (0, Class::NONE);
     budget::forget(heap);
 }
 
