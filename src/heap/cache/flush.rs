@@ -7,6 +7,7 @@
 //! bin too, so that little stays behind for long after everything has been freed.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::{AT_ONCE, CLASS_MOST};
 use crate::heap::cache::budget::first_limit;
 use crate::heap::cache::{budget, stack};
 use crate::heap::data::bin::Bin;
@@ -15,11 +16,6 @@ use crate::heap::data::state::Outbox;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::slab::batch;
-
-/// Blocks that return to their slabs at a time, about: half a millisecond's work.
-pub(crate) const AT_ONCE: u32 = 1 << 14;
-/// Bytes of one class that may stay on the stack at most.
-const CLASS_MOST: usize = 64 << 20;
 
 /// Takes a batch off the stack, or up to `most` blocks from magazines, and returns them to their slabs. The result is how many.
 pub(crate) fn return_blocks(

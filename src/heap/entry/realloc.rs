@@ -2,6 +2,7 @@
 //! guarded block moves, so that a use of its old address faults; it stays only if there is no memory for another and it shrinks.
 
 use crate::base::size_class::{self, CHECKED, Class, GUARDED, RUN_MAX};
+use crate::base::tuning::heap_cache::WORTH_A_MOVE;
 use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot, threadless};
 use crate::heap::upkeep::{shortage, tick};
@@ -102,9 +103,6 @@ unsafe fn without_class(
 fn resize_checked(ptr: *mut u8, sizes: [usize; 2], align: usize, anyway: bool) -> bool {
     checked::resize(ptr, sizes, align, anyway, threadless::thread())
 }
-
-/// Bytes that a copy to a smaller class has to save. Guess: below that the copy costs more than the bytes are worth.
-const WORTH_A_MOVE: usize = 128;
 
 /// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: if that saves a quarter of it, and
 /// [`WORTH_A_MOVE`]. So what a program shrinks to fit does fit.

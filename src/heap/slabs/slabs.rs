@@ -5,6 +5,7 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::{GROWN_SHARE, SLABS_PER_REFILL};
 use crate::base::units::SLOT;
 use crate::checked;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
@@ -18,14 +19,6 @@ use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering;
-
-/// Most slabs that one refill takes blocks from.
-const SLABS_PER_REFILL: usize = 4;
-
-/// Divisor: new blocks come by this share of the blocks in the class's slabs if that is more than was wanted, as far as the bin
-/// has room. So a class that has grown large takes few slow paths to grow further, and a program pays little for what it does not
-/// use.
-const GROWN_SHARE: usize = 32;
 
 /// Fewest free blocks for which a slab is listed.
 #[inline]

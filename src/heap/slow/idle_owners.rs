@@ -10,25 +10,15 @@
 //! thread's own. Blocks of live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::others_blocks::{
+    FULL, GATHERED_EACH, GATHERED_TO, LOOK_EVERY, LOOK_LESS, LOOK_SELDOM,
+};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
 use crate::heap::slow::in_person::{Rows, is_idle};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
-
-/// Bytes of foreign blocks between two looks. Each one left at the end pins a slab at most, so they should be few. A visit to an
-/// owner costs more than a block, so they should not be too few.
-const LOOK_EVERY: usize = 32 << 10;
-/// Looks become rarer if the bins do not grow, and rarer still if little returned.
-const LOOK_LESS: usize = 256 << 10;
-const LOOK_SELDOM: usize = 512 << 10;
-/// Blocks of a class, up to this size, that a thread that only frees keeps for each of eight owners that take turns, until all go
-/// return at once. As many larger ones would be too much to hold.
-const GATHERED_EACH: usize = 20;
-const GATHERED_TO: usize = 1024;
-/// Blocks of one owner that make a full message, if the bin that they will fill has room for them.
-const FULL: usize = 32;
 
 /// Notes that a block of another heap, of `class`, comes into the bin.
 ///

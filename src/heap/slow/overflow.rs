@@ -1,8 +1,9 @@
 //! What a free does if its bin is full.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::AT_ONCE;
 use crate::heap::cache::budget::first_limit;
-use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_surplus};
+use crate::heap::cache::flush::{bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};

@@ -2,6 +2,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
+use crate::base::tuning::others_blocks::{INBOX_PER_REFILL, RECYCLE_FROM};
 use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
@@ -19,12 +20,6 @@ use crate::slab::superslab::Superslab;
 use crate::slab::{magazine, report};
 use crate::{knobs, large};
 use core::ptr;
-
-/// Batches from the inbox that one slow path opens.
-const INBOX_PER_REFILL: usize = 16;
-/// Bytes of the smallest blocks that a thread takes back from its outbox: a cache line. Of smaller ones several share a line, and
-/// two threads end up writing the same lines, at the batch's edges and wherever the user freed every other block.
-const RECYCLE_FROM: usize = 64;
 
 /// A block of `class` for the owner of `heap`, whose bin is empty. Fills the bin with the others that come along.
 ///
