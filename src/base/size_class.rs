@@ -12,6 +12,7 @@
 //! [`OWN`], [`CHECKED`] and [`GUARDED`].
 
 use super::units::{SLOT, SLOT_SHIFT};
+use core::ops::{Index, IndexMut};
 
 /// Largest size served by the one-shift rule.
 pub(crate) const SMALL_MAX: usize = 1024;
@@ -27,20 +28,95 @@ pub(crate) const SLAB_CLASSES: usize = 97;
 /// All classes, the unused class 0 included.
 pub(crate) const CLASSES: usize = SLAB_CLASSES + RUN_MAX / SLOT;
 /// The directory's class byte of a large block.
-pub(crate) const LARGE: u8 = 255;
+pub(crate) const LARGE: Class = Class(255);
 /// The directory's class byte of memory that is ours but holds no block a user may free (a slot being claimed).
-pub(crate) const OWN: u8 = 254;
+pub(crate) const OWN: Class = Class(254);
 /// The directory's class byte of a slab of checked blocks.
-pub(crate) const CHECKED: u8 = 253;
+pub(crate) const CHECKED: Class = Class(253);
 /// The directory's class byte of the guarded blocks' memory.
-pub(crate) const GUARDED: u8 = 252;
+pub(crate) const GUARDED: Class = Class(252);
 /// The alignment that every block has, however small it is.
 pub(crate) const MIN_ALIGN: usize = 16;
 
 const _: () = assert!(
-    CLASSES < GUARDED as usize && GUARDED < CHECKED && CHECKED < OWN && OWN < LARGE,
+    CLASSES < GUARDED.0 && GUARDED.0 < CHECKED.0 && CHECKED.0 < OWN.0 && OWN.0 < LARGE.0,
     "a class fits the directory's byte beside LARGE, OWN, CHECKED and GUARDED"
 );
+
+/// A size class, class 0, or one of the four that stand for no class: a byte of a tag.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Class(usize);
+
+impl Class {
+    /// The unused class.
+    pub(crate) const NONE: Class = Class(0);
+
+    #[inline(always)]
+    pub(crate) const fn new(index: usize) -> Class {
+        Class(index)
+    }
+    #[inline(always)]
+    pub(crate) const fn index(self) -> usize {
+        self.0
+    }
+    #[inline(always)]
+    pub(crate) const fn byte(self) -> ClassByte {
+        ClassByte(self.0 as u8)
+    }
+    /// All classes that have blocks.
+    #[inline(always)]
+    pub(crate) fn all() -> impl DoubleEndedIterator<Item = Class> + Clone {
+        (1..CLASSES).map(Class)
+    }
+    /// This class and those above it; of class 0, all.
+    #[inline(always)]
+    pub(crate) fn onward(self) -> impl Iterator<Item = Class> {
+        (self.0.max(1)..CLASSES).map(Class)
+    }
+    /// The classes with several blocks to a slab.
+    #[inline(always)]
+    pub(crate) fn all_of_slabs() -> impl DoubleEndedIterator<Item = Class> + Clone {
+        (1..SLAB_CLASSES).map(Class)
+    }
+    /// Whether there are blocks of this class: it is neither class 0 nor one of the four above the classes.
+    #[inline(always)]
+    pub(crate) const fn has_blocks(self) -> bool {
+        self.0.wrapping_sub(1) < CLASSES - 1
+    }
+    /// Whether it is none of the four above the classes.
+    #[inline(always)]
+    pub(crate) const fn is_of_sizes(self) -> bool {
+        self.0 < CLASSES
+    }
+}
+
+/// A [`Class`] in a byte, as slabs have it.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ClassByte(u8);
+
+impl ClassByte {
+    #[inline(always)]
+    pub(crate) const fn get(self) -> Class {
+        Class(self.0 as usize)
+    }
+}
+
+impl<T> Index<Class> for [T; CLASSES] {
+    type Output = T;
+    #[inline(always)]
+    fn index(&self, class: Class) -> &T {
+        &self[class.0]
+    }
+}
+
+impl<T> IndexMut<Class> for [T; CLASSES] {
+    #[inline(always)]
+    fn index_mut(&mut self, class: Class) -> &mut T {
+        &mut self[class.0]
+    }
+}
 
 /// Block size in bytes of each class.
 pub(crate) static SIZES: [u32; CLASSES] = sizes();
@@ -101,19 +177,21 @@ const fn medium() -> [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] {
 
 /// The class of a size up to [`SMALL_MAX`]; size 0 counts as 1.
 #[inline(always)]
-pub(crate) const fn small(size: usize) -> usize {
-    ((size + 15) >> 4) + (size == 0) as usize
+pub(crate) const fn small(size: usize) -> Class {
+    Class(((size + 15) >> 4) + (size == 0) as usize)
 }
 
 /// The class of a size, for alignments up to [`MIN_ALIGN`]. `None` if a large block serves it.
 #[inline]
-pub(crate) fn of_size(size: usize) -> Option<usize> {
+pub(crate) fn of_size(size: usize) -> Option<Class> {
     if size <= SMALL_MAX {
         Some(small(size))
     } else if size <= SLAB_MAX {
-        Some(MEDIUM[(size + (1 << MEDIUM_SHIFT) - 1) >> MEDIUM_SHIFT] as usize)
+        Some(Class(
+            MEDIUM[(size + (1 << MEDIUM_SHIFT) - 1) >> MEDIUM_SHIFT] as usize,
+        ))
     } else if size <= RUN_MAX {
-        Some(SLAB_CLASSES + ((size - 1) >> SLOT_SHIFT))
+        Some(Class(SLAB_CLASSES + ((size - 1) >> SLOT_SHIFT)))
     } else {
         None
     }
@@ -121,7 +199,7 @@ pub(crate) fn of_size(size: usize) -> Option<usize> {
 
 /// The class that serves `size` bytes at `align` (a power of two): the first whose size is a multiple of the alignment, because
 /// slabs start at multiples of 64 KiB. `None` if a large block serves it.
-pub(crate) fn of_layout(size: usize, align: usize) -> Option<usize> {
+pub(crate) fn of_layout(size: usize, align: usize) -> Option<Class> {
     if align <= MIN_ALIGN {
         return of_size(size);
     }
@@ -129,30 +207,30 @@ pub(crate) fn of_layout(size: usize, align: usize) -> Option<usize> {
         return None;
     }
     let mut class = of_size((size.max(1) + align - 1) & !(align - 1))?;
-    while SIZES[class] as usize & (align - 1) != 0 {
-        class += 1;
+    while SIZES[class.0] as usize & (align - 1) != 0 {
+        class.0 += 1;
     }
     Some(class)
 }
 
 /// Bytes in a block of `class`.
 #[inline(always)]
-pub(crate) fn size(class: usize) -> usize {
-    SIZES[class] as usize
+pub(crate) fn size(class: Class) -> usize {
+    SIZES[class.0] as usize
 }
 
 /// Whether a slab of `class` holds a single block.
 #[inline(always)]
-pub(crate) const fn is_run(class: usize) -> bool {
-    class >= SLAB_CLASSES
+pub(crate) const fn is_run(class: Class) -> bool {
+    class.0 >= SLAB_CLASSES
 }
 
 /// Slots in one slab of `class`.
 #[inline]
-pub(crate) const fn slots(class: usize) -> usize {
+pub(crate) const fn slots(class: Class) -> usize {
     if is_run(class) {
-        class - SLAB_CLASSES + 1
-    } else if class >= WIDE {
+        class.0 - SLAB_CLASSES + 1
+    } else if class.0 >= WIDE {
         WIDE_SLOTS
     } else {
         1
@@ -161,19 +239,19 @@ pub(crate) const fn slots(class: usize) -> usize {
 
 /// The class that serves a request of `class` if no neighbouring slots are free for a slab of it: one with a slot for each
 /// block. Such a block may be freed as one of `class`, because it is less than twice as large.
-pub(crate) fn in_single_slots(class: usize) -> Option<usize> {
+pub(crate) fn in_single_slots(class: Class) -> Option<Class> {
     (WIDE..SLAB_CLASSES)
-        .contains(&class)
-        .then_some(SLAB_CLASSES)
+        .contains(&class.0)
+        .then_some(Class(SLAB_CLASSES))
 }
 
 /// Blocks in one slab of `class`.
 #[inline]
-pub(crate) const fn capacity(class: usize) -> usize {
+pub(crate) const fn capacity(class: Class) -> usize {
     if is_run(class) {
         1
     } else {
-        slots(class) * SLOT / SIZES[class] as usize
+        slots(class) * SLOT / SIZES[class.0] as usize
     }
 }
 
@@ -198,25 +276,26 @@ mod tests {
 
     #[test]
     fn every_size_round_trips() {
-        let mut last = 1;
+        let mut last = Class(1);
         for n in (0..RUN_MAX).step_by(STEP).chain([RUN_MAX]) {
             let class = of_size(n).unwrap();
-            assert!(size(class) >= n.max(1), "size {n} in class {class}");
+            assert!(size(class) >= n.max(1), "size {n} in class {}", class.0);
             assert!(
-                class == 1 || size(class - 1) < n.max(1),
-                "size {n}: class {class} is not the smallest"
+                class.0 == 1 || size(Class(class.0 - 1)) < n.max(1),
+                "size {n}: class {} is not the smallest",
+                class.0
             );
             assert!(class >= last, "monotone at {n}");
             last = class;
         }
         assert_eq!(of_size(RUN_MAX + 1), None);
-        assert_eq!(last, CLASSES - 1);
+        assert_eq!(last, Class(CLASSES - 1));
     }
 
     #[test]
     fn waste_is_bounded() {
         for class in 2..CLASSES {
-            let (prev, this) = (size(class - 1), size(class));
+            let (prev, this) = (size(Class(class - 1)), size(Class(class)));
             let bound = match prev {
                 0..1024 => this - prev == 16,
                 1024..8192 => (this - prev) * 8 <= prev + prev / 8,
@@ -230,11 +309,12 @@ mod tests {
             };
             assert!(bound, "class {class}: {prev} to {this}");
         }
-        for class in 1..SLAB_CLASSES {
+        for class in Class::all_of_slabs() {
             let (used, all) = (capacity(class) * size(class), slots(class) * SLOT);
             assert!(
                 (all - used) * 100 <= all * 10,
-                "class {class} leaves {} of {all}",
+                "class {} leaves {} of {all}",
+                class.0,
                 all - used
             );
         }

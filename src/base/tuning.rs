@@ -201,6 +201,42 @@ pub(crate) mod heap_cache {
     pub(crate) const TURN_AFTER: u32 = 16;
     pub(crate) const TURN_WORTH: usize = 4;
     pub(crate) const TURN_LATEST: u32 = 15 * TURN_AFTER;
+    /// Blocks that return to their slabs at once, about: half a millisecond's work. Guess.
+    pub(crate) const AT_ONCE: u32 = 1 << 14;
+    /// Most bytes of one class on its stack. Guess.
+    pub(crate) const CLASS_MOST: usize = 64 << 20;
+    /// Most slabs that one refill takes blocks from. Guess.
+    pub(crate) const SLABS_PER_REFILL: usize = 4;
+    /// Divisor: a refill takes this share of the blocks in the class's slabs if that is more than was wanted, as far as the bin
+    /// has room. So a large class takes few slow paths to grow, and a program pays little for what it does not use. Guess.
+    pub(crate) const GROWN_SHARE: usize = 32;
+    /// Bytes that a copy to a smaller class has to save. Guess: below that the copy costs more than the bytes are worth.
+    pub(crate) const WORTH_A_MOVE: usize = 128;
+    /// Heaps left behind by a fork that one tick in the child empties. Guess.
+    pub(crate) const RECOVERED: usize = 4;
+}
+
+/// Blocks of other heaps that a thread frees.
+pub(crate) mod others_blocks {
+    /// Bytes of such blocks between two ticks of the search for idle owners. Each block left at the end pins a slab at most, so
+    /// they should be few. A visit to an owner costs more than a block, so they should not be too few. Guess.
+    pub(crate) const LOOK_EVERY: usize = 32 << 10;
+    /// The same if the bins do not grow, and if little returned. Guesses.
+    pub(crate) const LOOK_LESS: usize = 256 << 10;
+    pub(crate) const LOOK_SELDOM: usize = 512 << 10;
+    /// Blocks of a class that a thread that only frees keeps for each of eight owners that take turns, until all return at once;
+    /// and the bytes of the largest such block. As many larger ones would be too much to hold. Guesses.
+    pub(crate) const GATHERED_EACH: usize = 20;
+    pub(crate) const GATHERED_TO: usize = 1024;
+    /// Blocks of one owner that make a full message, if the bin that they will fill has room for them. Guess.
+    pub(crate) const FULL: usize = 32;
+    /// Bytes in an inbox, about, from which the poster tries to drain it: its owner seems to sleep, or does not allocate. Guess.
+    pub(crate) const LARGE_INBOX: usize = 512 << 10;
+    /// Batches from the inbox that one slow path opens. Guess.
+    pub(crate) const INBOX_PER_REFILL: usize = 16;
+    /// Bytes of the smallest blocks that a thread takes back from its outbox: a cache line. Smaller ones share a line, and two
+    /// threads would write to the same lines, at the batch's edges and wherever the user freed every other block. Guess.
+    pub(crate) const RECYCLE_FROM: usize = 64;
 }
 
 /// What heaps keep whose threads have ended.

@@ -18,7 +18,7 @@ impl Store {
     fn locate(&mut self, addr: usize) -> Result<(*mut Checked, usize), Option<Inside>> {
         // The tag may be that of another address: the slab says whether this one is in it.
         let tag = DIRECTORY.tag(addr);
-        let slab = match tag.class() == CHECKED as usize {
+        let slab = match tag.class() == CHECKED {
             true => table::get(tag.owner()),
             false => ptr::null_mut(),
         };

@@ -4,7 +4,7 @@
 
 use super::fill::{CANARY, WORD};
 use super::mode;
-use crate::base::size_class::{self, CLASSES, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
+use crate::base::size_class::{self, CLASSES, Class, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
 use crate::base::tuning::checked as tuning;
 use crate::base::units::SLOT;
 
@@ -21,7 +21,7 @@ impl Kind {
     pub(super) fn of(size: usize, align: usize) -> Option<Kind> {
         let with_word = size + WORD;
         if with_word <= SMALL_MAX && align <= MIN_ALIGN {
-            return Some(Kind(size_class::small(with_word) as u16));
+            return Some(Kind(size_class::small(with_word).index() as u16));
         }
         Kind::of_others(size, align)
     }
@@ -29,7 +29,7 @@ impl Kind {
     #[inline(never)]
     fn of_others(size: usize, align: usize) -> Option<Kind> {
         let class = match size_class::of_layout(size + WORD, align) {
-            Some(class) => class,
+            Some(class) => class.index(),
             None if size <= RUN_MAX && align <= SLOT => CLASSES,
             None => return None,
         };
@@ -45,8 +45,8 @@ impl Kind {
     }
 
     /// The size class its blocks are counted in: those of 1 MiB, which have a slot more, in that of the largest.
-    pub(super) fn class(self) -> usize {
-        self.index().min(CLASSES - 1)
+    pub(super) fn class(self) -> Class {
+        Class::new(self.index().min(CLASSES - 1))
     }
 
     /// Whether a slab of it is one block.
@@ -64,7 +64,7 @@ impl Kind {
         if self.is_run() {
             self.index() - SLAB_CLASSES + 1
         } else {
-            size_class::slots(self.index())
+            size_class::slots(self.class())
         }
     }
 
@@ -73,7 +73,7 @@ impl Kind {
         if self.is_run() {
             1
         } else {
-            size_class::capacity(self.index())
+            size_class::capacity(self.class())
         }
     }
 
@@ -99,7 +99,7 @@ impl Kind {
         if self.is_run() {
             self.block_slots() * SLOT
         } else {
-            size_class::size(self.index())
+            size_class::size(self.class())
         }
     }
 

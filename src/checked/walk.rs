@@ -7,10 +7,11 @@ use super::slab::Checked;
 use super::store::{Left, STORE, Store};
 #[cfg(test)]
 use super::table;
+use crate::base::size_class::Class;
 
 /// Calls `found` with a size class, its checked slabs and the blocks of them that the program holds, for each class that has
 /// any.
-pub(crate) fn each_class(mut found: impl FnMut(usize, u64, u64)) {
+pub(crate) fn each_class(mut found: impl FnMut(Class, u64, u64)) {
     let store = STORE.lock();
     for kind in Kind::all() {
         let class = &store.classes[kind.index()];

@@ -7,7 +7,7 @@
 
 use super::place::lock;
 use super::{Counts, Pool};
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::{
     DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE,
     UNSEEN_SUPERSLABS, WRITTEN_TO,
@@ -35,7 +35,7 @@ pub(crate) enum Usage {
 impl Usage {
     /// The usage of a heap's next slab of `class` when it has `slabs` of them. `light`: only an OS page or two of it should be
     /// used.
-    pub(crate) fn of_next(class: usize, slabs: usize, light: bool) -> Usage {
+    pub(crate) fn of_next(class: Class, slabs: usize, light: bool) -> Usage {
         if light {
             Usage::Light
         } else if size_class::size(class) > WRITTEN_TO {

@@ -4,12 +4,12 @@ use super::batch::Block;
 use super::directory::DIRECTORY;
 use super::slab::Blocks;
 use super::superslab::Superslab;
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::SLOT;
 
 /// Whether the addresses, all in slabs of `class` by their tags, are those of blocks of it.
 #[inline]
-pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
+pub(crate) fn all_start(blocks: &[*mut Block], class: Class) -> bool {
     if size_class::slots(class) != 1 || size_class::is_run(class) {
         return each_starts(blocks, class);
     }
@@ -32,13 +32,13 @@ pub(crate) fn all_start(blocks: &[*mut Block], class: usize) -> bool {
 
 #[cold]
 #[inline(never)]
-fn each_starts(blocks: &[*mut Block], class: usize) -> bool {
+fn each_starts(blocks: &[*mut Block], class: Class) -> bool {
     blocks.iter().all(|&block| is_start(block, class))
 }
 
 /// Whether `block` is the start of a block of `class`. The caller knows that its tag says so. If another thread frees the block
 /// at the same time, the answer may be wrong.
-pub(crate) fn is_start(block: *mut Block, class: usize) -> bool {
+pub(crate) fn is_start(block: *mut Block, class: Class) -> bool {
     let addr = block as usize;
     let blocks = Blocks::of(class);
     if size_class::slots(class) == 1 && !size_class::is_run(class) {
@@ -53,7 +53,7 @@ pub(crate) fn is_start(block: *mut Block, class: usize) -> bool {
     unsafe {
         let slab = Superslab::slab_of(addr);
         let is_run = size_class::is_run(class);
-        (*slab).class as usize == class
+        (*slab).class.get() == class
             && !(is_run && (*slab).carved == (*slab).free_count)
             && blocks.index(addr.wrapping_sub((*slab).base)).is_some()
     }
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn starts_are_told_from_all_other_addresses() {
         let base = 0x7F12_3450_0000_usize;
-        let of_one_slot = |&class: &usize| size_class::slots(class) == 1;
-        for class in (1..size_class::SLAB_CLASSES).filter(of_one_slot) {
+        let of_one_slot = |&class: &Class| size_class::slots(class) == 1;
+        for class in Class::all_of_slabs().filter(of_one_slot) {
             let size = size_class::size(class);
             // An interpreter, a thousand times as slow, looks at fewer.
             for offset in (0..SLOT).step_by(if cfg!(miri) { 1009 } else { 1 }) {

@@ -8,7 +8,7 @@
 //! numbers find no tag. Tags and descriptors are Relaxed: the program that hands a pointer from one thread to another orders the
 //! accesses (rule 6).
 
-use crate::base::size_class::CLASSES;
+use crate::base::size_class::{CLASSES, Class};
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::units::{SLOT_SHIFT, SUPERSLAB, SUPERSLAB_SHIFT};
 use crate::os::lock::Lock;
@@ -26,21 +26,21 @@ impl Tag {
     pub(crate) const NONE: Tag = Tag(0);
 
     #[inline(always)]
-    pub(crate) const fn new(owner: u32, class: u8) -> Tag {
-        Tag(owner << OWNER_SHIFT | (class as u32) << CLASS_SHIFT)
+    pub(crate) const fn new(owner: u32, class: Class) -> Tag {
+        Tag(owner << OWNER_SHIFT | (class.index() as u32) << CLASS_SHIFT)
     }
     /// What the tags of all slabs of a heap have in common.
     #[inline(always)]
     pub(crate) const fn of_owner(owner: u32) -> Tag {
-        Tag::new(owner, 0)
+        Tag::new(owner, Class::NONE)
     }
     #[inline(always)]
     pub(crate) const fn owner(self) -> u32 {
         self.0 >> OWNER_SHIFT
     }
     #[inline(always)]
-    pub(crate) const fn class(self) -> usize {
-        (self.0 >> CLASS_SHIFT & 0xFF) as usize
+    pub(crate) const fn class(self) -> Class {
+        Class::new((self.0 >> CLASS_SHIFT & 0xFF) as usize)
     }
 }
 

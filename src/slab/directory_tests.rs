@@ -33,12 +33,12 @@ fn an_index_is_for_one_address_at_a_time() {
         for other in [base, base + SPAN, base + 77 * SPAN] {
             assert_eq!(directory.enter(other), Ok(false), "{other:#x}");
         }
-        directory.set(base, 32, Tag::new(7, 3));
+        directory.set(base, 32, Tag::new(7, Class::new(3)));
         for inside in [base, base + 1, base + SUPERSLAB - 1] {
             assert!(directory.holds(inside));
-            assert_eq!(directory.own_tag(inside), Tag::new(7, 3));
+            assert_eq!(directory.own_tag(inside), Tag::new(7, Class::new(3)));
             // The same word, but another holder's address.
-            assert_eq!(directory.tag(inside + SPAN), Tag::new(7, 3));
+            assert_eq!(directory.tag(inside + SPAN), Tag::new(7, Class::new(3)));
             assert!(!directory.holds(inside + SPAN));
             assert_eq!(directory.own_tag(inside + SPAN), Tag::NONE);
         }
@@ -70,10 +70,10 @@ fn where_a_part_cannot_be_made_writable_a_new_one_takes_its_place() {
     fake::clear();
     fake::fail_kind_from(Call::Mprotect, 1, Errno::EPERM);
     assert_eq!(directory.enter(SUPERSLAB), Ok(true));
-    directory.set(SUPERSLAB, 1, Tag::new(7, 1));
+    directory.set(SUPERSLAB, 1, Tag::new(7, Class::new(1)));
     // A part that exists is not replaced, which would take its tags away.
     assert_eq!(directory.enter(2 * SUPERSLAB), Ok(true));
-    assert_eq!(directory.own_tag(SUPERSLAB), Tag::new(7, 1));
+    assert_eq!(directory.own_tag(SUPERSLAB), Tag::new(7, Class::new(1)));
     fake::clear();
 }
 
@@ -90,8 +90,11 @@ fn of_several_threads_that_enter_one_index_one_succeeds() {
                         let entered = directory.enter(addr) == Ok(true);
                         if entered {
                             assert!(directory.holds(addr));
-                            directory.set(addr, 1, Tag::new(n as u32 + 1, 1));
-                            assert_eq!(directory.own_tag(addr), Tag::new(n as u32 + 1, 1));
+                            directory.set(addr, 1, Tag::new(n as u32 + 1, Class::new(1)));
+                            assert_eq!(
+                                directory.own_tag(addr),
+                                Tag::new(n as u32 + 1, Class::new(1))
+                            );
                         }
                         entered
                     })

@@ -4,7 +4,7 @@
 //! for each page says which are gone.
 
 use super::bits;
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::SLOT;
 use crate::os::sys;
 
@@ -22,7 +22,7 @@ pub(crate) type Pages = u64;
 const _: () = {
     let mut class = 1;
     while class < size_class::SLAB_CLASSES {
-        let pages = size_class::slots(class) * SLOT / (4 << 10);
+        let pages = size_class::slots(Class::new(class)) * SLOT / (4 << 10);
         assert!(pages <= Pages::BITS as usize, "a bit for each page");
         class += 1;
     }

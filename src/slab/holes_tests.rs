@@ -1,14 +1,14 @@
 //! The bits of slabs with holes against a model that looks at every block and every byte.
 
 use super::*;
-use crate::base::size_class::{SLAB_CLASSES, capacity, size, slots};
+use crate::base::size_class::{Class, capacity, size, slots};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::vec::Vec;
 
 /// Every class on OS pages of 4, 16 and 64 KiB. Miri, a thousand times as slow, tries a few.
 fn grids() -> impl Iterator<Item = Grid> {
-    (1..SLAB_CLASSES)
+    Class::all_of_slabs()
         .step_by(if cfg!(miri) { 31 } else { 1 })
         .flat_map(|class| {
             assert!(slots(class) * SLOT <= 64 << 12);

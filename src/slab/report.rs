@@ -7,14 +7,14 @@ use super::directory::DIRECTORY;
 use super::slab::Blocks;
 use super::superslab::Superslab;
 use super::tell::Report;
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::SLOT;
 use crate::os::thread;
 
 /// The call `asked` named a block that is free already. A second free may come to light only later.
 #[cold]
 #[inline(never)]
-pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {
+pub(crate) fn free_already(asked: &str, block: *mut Block, class: Class) -> ! {
     Report::of(format_args!(
         "{}{asked} of {block:p}: this block of {} bytes is free already (thread {}); stopping before it is given out twice",
         if asked == "free" { "double " } else { "" },
@@ -27,7 +27,7 @@ pub(crate) fn free_already(asked: &str, block: *mut Block, class: usize) -> ! {
 /// The call `asked` named an address that lies in a slab of `class` and is no block's start.
 #[cold]
 #[inline(never)]
-pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
+pub(crate) fn no_start(asked: &str, addr: *mut Block, class: Class) -> ! {
     let at = addr as usize;
     let slot = at - at % SLOT;
     let base = match size_class::slots(class) {
@@ -58,7 +58,7 @@ pub(crate) fn no_start(asked: &str, addr: *mut Block, class: usize) -> ! {
 /// What was freed, in a slab of `class`, is no block's start or was free already.
 #[cold]
 #[inline(never)]
-pub(crate) fn wrong(block: *mut Block, class: usize) -> ! {
+pub(crate) fn wrong(block: *mut Block, class: Class) -> ! {
     if !check::is_start(block, class) {
         no_start("free", block, class);
     }
@@ -67,7 +67,7 @@ pub(crate) fn wrong(block: *mut Block, class: usize) -> ! {
 
 /// Ends the process if one of the addresses, freed and all in slabs of `class`, is no block's start.
 #[inline]
-pub(crate) fn unless_all_start(blocks: &[*mut Block], class: usize) {
+pub(crate) fn unless_all_start(blocks: &[*mut Block], class: Class) {
     if !check::all_start(blocks, class) {
         let wrong = blocks.iter().find(|&&block| !check::is_start(block, class));
         no_start(

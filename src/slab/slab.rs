@@ -13,7 +13,7 @@ use super::batch::Block;
 use super::bits;
 use super::holes::Pages;
 use super::superslab::UNIT;
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, CLASSES, Class, ClassByte};
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
 use core::sync::atomic::AtomicBool;
 use core::{ptr, slice};
@@ -36,7 +36,7 @@ pub(crate) struct Slab {
     /// Index of the block carved first.
     pub(super) start: u16,
     pub(crate) owner: u32,
-    pub(crate) class: u8,
+    pub(crate) class: ClassByte,
     /// Whether memory not yet carved is known to be zero.
     clean: bool,
     /// Which of the heap's lists holds the slab; 0 for none.
@@ -93,7 +93,7 @@ impl Slab {
     pub(crate) unsafe fn open(
         this: *mut Slab,
         base: usize,
-        class: usize,
+        class: Class,
         owner: u32,
         clean: bool,
         free: *mut u64,
@@ -127,7 +127,7 @@ impl Slab {
                 capacity: capacity as u16,
                 start: start as u16,
                 owner,
-                class: class as u8,
+                class: class.byte(),
                 clean,
                 bucket: 0,
                 back: 0,
@@ -174,7 +174,7 @@ impl Slab {
     /// Bytes of the blocks that were ever handed out.
     #[inline]
     fn carved_bytes(&self) -> usize {
-        self.carved as usize * size_class::size(self.class as usize)
+        self.carved as usize * size_class::size(self.class.get())
     }
 
     /// The same, less the pages that are gone.
@@ -242,7 +242,7 @@ impl Slab {
     /// # Safety
     /// `to` has room for `most` addresses, and no page is gone.
     unsafe fn take_freed(&mut self, to: *mut *mut Block, most: usize) -> usize {
-        let (base, size) = (self.base, size_class::size(self.class as usize));
+        let (base, size) = (self.base, size_class::size(self.class.get()));
         let count = most.min(self.free_count as usize);
         let mut left = count;
         let mut first = base;
@@ -268,7 +268,7 @@ impl Slab {
     /// How many of `carve` blocks are carved at once. If they are the slab's first, and a page's worth or less, only those up
     /// to the end of the OS page they begin in, if it holds enough: so a class with a few blocks touches one page.
     fn first_page(&self, carve: usize) -> usize {
-        let size = size_class::size(self.class as usize);
+        let size = size_class::size(self.class.get());
         let first = self.base + self.start as usize * size;
         match (UNIT - first % UNIT) / size {
             fit if fit >= FEW && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
@@ -279,7 +279,7 @@ impl Slab {
     /// # Safety
     /// `to` has room for `count` addresses, and so many blocks were never carved.
     unsafe fn carve(&mut self, to: *mut *mut Block, count: usize) {
-        let size = size_class::size(self.class as usize);
+        let size = size_class::size(self.class.get());
         let capacity = self.capacity as usize;
         for i in 0..count {
             let mut index = self.start as usize + self.carved as usize + (count - 1 - i);
@@ -303,7 +303,7 @@ impl Slab {
         last: *const *mut Block,
         count: usize,
     ) -> Result<(), *mut Block> {
-        let blocks = Blocks::of(self.class as usize);
+        let blocks = Blocks::of(self.class.get());
         let base = self.base;
         let free = self.free;
         let all_carved = self.carved == self.capacity;
@@ -338,7 +338,7 @@ impl Slab {
 
     /// Whether the block that starts at `addr` is free in the slab, or was never handed out.
     pub(crate) fn is_free(&self, addr: usize) -> bool {
-        let Some(at) = Blocks::of(self.class as usize).index(addr.wrapping_sub(self.base)) else {
+        let Some(at) = Blocks::of(self.class.get()).index(addr.wrapping_sub(self.base)) else {
             return false;
         };
         // If nothing is free here, the words may never have been touched, and stay so.
@@ -373,7 +373,7 @@ static BLOCKS: [Blocks; CLASSES] = {
     while class < CLASSES {
         blocks[class] = Blocks {
             inverse: u64::MAX / size_class::SIZES[class] as u64 + 1,
-            capacity: size_class::capacity(class),
+            capacity: size_class::capacity(Class::new(class)),
         };
         class += 1;
     }
@@ -382,7 +382,7 @@ static BLOCKS: [Blocks; CLASSES] = {
 
 impl Blocks {
     #[inline]
-    pub(crate) fn of(class: usize) -> Blocks {
+    pub(crate) fn of(class: Class) -> Blocks {
         BLOCKS[class]
     }
 

@@ -31,10 +31,7 @@ pub(crate) struct Run {
 
 impl Slab {
     fn grid(&self) -> Grid {
-        Grid::new(
-            size_class::size(self.class as usize),
-            self.capacity as usize,
-        )
+        Grid::new(size_class::size(self.class.get()), self.capacity as usize)
     }
 
     pub(super) fn gone_bytes(&self) -> usize {
@@ -94,7 +91,7 @@ impl Slab {
         most: usize,
         carve: usize,
     ) -> usize {
-        let (base, size) = (self.base, size_class::size(self.class as usize));
+        let (base, size) = (self.base, size_class::size(self.class.get()));
         let grid = self.grid();
         let mut count = 0;
         // SAFETY: the caller has room for `most` addresses, and is told of no more blocks.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::vec::Vec;
 
 /// Opens a slab with bits of its own, which are never freed.
-unsafe fn open(slab: *mut Slab, base: usize, class: usize, clean: bool) {
+unsafe fn open(slab: *mut Slab, base: usize, class: Class, clean: bool) {
     static KEPT: std::sync::Mutex<Vec<Vec<u64>>> = std::sync::Mutex::new(Vec::new());
     let mut bits = std::vec![0; bits::words(size_class::capacity(class))];
     let free = bits.as_mut_ptr();
@@ -21,14 +21,14 @@ unsafe fn give(slab: &mut Slab, block: *mut Block) {
 }
 
 fn is_block(slab: &Slab, block: *mut Block) -> bool {
-    let at = Blocks::of(slab.class as usize).index(block as usize - slab.base);
-    at.is_some_and(|at| slab.base + at * size_class::size(slab.class as usize) == block as usize)
+    let at = Blocks::of(slab.class.get()).index(block as usize - slab.base);
+    at.is_some_and(|at| slab.base + at * size_class::size(slab.class.get()) == block as usize)
 }
 
 /// Every offset into a slab of every class, and some that lie in none.
 #[test]
 fn starts_are_told_from_all_other_addresses() {
-    for class in (1..CLASSES).step_by(if cfg!(miri) { 37 } else { 1 }) {
+    for class in Class::all().step_by(if cfg!(miri) { 37 } else { 1 }) {
         let (size, capacity) = (size_class::size(class), size_class::capacity(class));
         let blocks = Blocks::of(class);
         // Miri, a thousand times as slow, looks at fewer.
@@ -44,8 +44,8 @@ fn starts_are_told_from_all_other_addresses() {
 }
 
 /// Classes to try. Miri, a thousand times as slow, tries a few.
-fn classes() -> impl Iterator<Item = usize> {
-    (1..size_class::SLAB_CLASSES).step_by(if cfg!(miri) { 31 } else { 1 })
+fn classes() -> impl Iterator<Item = Class> {
+    Class::all_of_slabs().step_by(if cfg!(miri) { 31 } else { 1 })
 }
 
 #[test]
@@ -103,7 +103,9 @@ fn a_slab_begins_with_a_single_page() {
     // SAFETY: sixty-four slots of our own, freed below.
     unsafe {
         let memory = alloc_zeroed(layout) as usize;
-        for (slot, class) in (0..64).flat_map(|slot| (1..65).map(move |class| (slot, class))) {
+        for (slot, class) in
+            (0..64).flat_map(|slot| (1..65).map(move |class| (slot, Class::new(class))))
+        {
             let mut slab: Slab = core::mem::zeroed();
             open(&raw mut slab, memory + slot * SLOT, class, false);
             let size = size_class::size(class);
@@ -114,7 +116,7 @@ fn a_slab_begins_with_a_single_page() {
             assert_eq!(
                 first.count,
                 if fit >= FEW { fit } else { UNIT / size },
-                "class {class}"
+                "{class:?}"
             );
         }
         dealloc(memory as *mut u8, layout);
@@ -122,7 +124,7 @@ fn a_slab_begins_with_a_single_page() {
 }
 
 /// A slab in the test's own memory whose blocks are all out, and their addresses.
-unsafe fn all_out(base: usize, class: usize) -> (Slab, Vec<*mut Block>) {
+unsafe fn all_out(base: usize, class: Class) -> (Slab, Vec<*mut Block>) {
     // SAFETY: the caller has the memory.
     unsafe {
         let mut slab: Slab = core::mem::zeroed();
@@ -201,7 +203,7 @@ fn what_was_never_carved_goes_along() {
         return std::println!("an OS page is a whole slot: none of a slab in use can go");
     }
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
-    for class in [1, 7, 64, 90] {
+    for class in [1, 7, 64, 90].map(Class::new) {
         // SAFETY: a slot of memory of our own, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
@@ -239,7 +241,7 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
         // SAFETY: a slot of memory of our own, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
-            let (mut slab, blocks) = all_out(base, 64);
+            let (mut slab, blocks) = all_out(base, Class::new(64));
             // The blocks of two pages stay out, four of each.
             for block in &blocks {
                 if !matches!((*block as usize - base) >> 12, 0 | 8) {
@@ -262,7 +264,7 @@ fn the_walker_sees_planted_faults_in_a_slab_with_holes() {
 #[test]
 fn blocks_are_free_before_they_are_carved_and_after_they_come_back() {
     let layout = Layout::from_size_align(SLOT, SLOT).unwrap();
-    for class in [3, 20, 64] {
+    for class in [3, 20, 64].map(Class::new) {
         // SAFETY: a slot of memory of our own, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
@@ -309,7 +311,14 @@ fn the_first_block_that_comes_back_costs_one_fault_for_the_bits() {
         let (mut looking, mut giving) = (0, 0);
         for bits in (map.addr..map.end()).step_by(page) {
             let mut slab: Slab = core::mem::zeroed();
-            Slab::open(&raw mut slab, base, 3, 7, true, bits as *mut u64);
+            Slab::open(
+                &raw mut slab,
+                base,
+                Class::new(3),
+                7,
+                true,
+                bits as *mut u64,
+            );
             let count = slab.take(to.as_mut_ptr(), 4, 4).unwrap().count;
             let before = faults();
             assert!(!slab.is_free(to[0] as usize));

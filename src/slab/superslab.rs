@@ -5,7 +5,7 @@ use super::bits;
 use super::directory::DIRECTORY;
 use super::meta;
 use super::slab::Slab;
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::sync::atomic::Ordering;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
 use crate::os::numa::Node;
@@ -94,7 +94,7 @@ const _: () = {
     let mut class = 1;
     while class < size_class::SLAB_CLASSES {
         assert!(
-            size_class::capacity(class) <= MOST_BLOCKS,
+            size_class::capacity(Class::new(class)) <= MOST_BLOCKS,
             "a bit for each block"
         );
         class += 1;

@@ -5,7 +5,7 @@
 use super::file::{Buffer, File};
 use crate::api::raw;
 use crate::api::stats::Stats;
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::SUPERSLAB;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
@@ -99,7 +99,7 @@ fn write_xml(out: &mut File, stats: &Stats) -> fmt::Result {
     // Class 0 has no blocks.
     for (index, class) in stats.classes.iter().enumerate().skip(1) {
         let size = class.block_bytes;
-        let blocks = class.slabs * size_class::capacity(index) as u64;
+        let blocks = class.slabs * size_class::capacity(Class::new(index)) as u64;
         let free = blocks.saturating_sub(class.live_blocks);
         if free > 0 {
             count += free;

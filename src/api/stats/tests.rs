@@ -97,7 +97,7 @@ fn classes_have_the_sizes_of_the_size_classes() {
     for class in 1..CLASSES {
         assert_eq!(
             stats.classes[class].block_bytes as usize,
-            size_class::size(class)
+            size_class::size(size_class::Class::new(class))
         );
     }
 }

@@ -11,7 +11,7 @@
 //! makes room while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
 
 use crate::base::account::{self, Kind};
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{
     AUTO_KB, AUTO_SPEED_KB, BYTES_AS_BLOCK, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE,
     RUNS, SHARED_FROM, SHARED_LEAST, STILL_MS,
@@ -108,7 +108,7 @@ impl Share {
 /// What a class may keep. In a heap over its budget: an eighth of its live blocks, or a few. In a heap that is within it only
 /// by what it learnt: all on the stack, where other threads find them while the heap's own sleeps; in the bin, where they do
 /// not, half as many as are live, so that it runs empty with the class.
-pub(crate) fn share(heap: &mut HeldHeap, class: usize) -> Share {
+pub(crate) fn share(heap: &mut HeldHeap, class: Class) -> Share {
     let amount = amount(heap);
     let (live, all) = (live(heap), all_free(heap));
     heap.budget.saw(amount, live, all);
@@ -162,14 +162,14 @@ pub(crate) fn over(part: &Shared) -> usize {
 }
 
 /// Notes that `blocks` of a class were returned that its limit would have kept.
-pub(crate) fn cut(part: &mut Shared, class: usize, blocks: u32) {
+pub(crate) fn cut(part: &mut Shared, class: Class, blocks: u32) {
     let cut = &mut part.stacks[class].cut;
     *cut = cut.saturating_add(blocks);
     part.budget.any_cut |= blocks > 0;
 }
 
 /// Notes that about `want` blocks of a class come from the slabs: those once returned for lack of budget were missed.
-pub(crate) fn missed(part: &mut Shared, class: usize, want: usize) {
+pub(crate) fn missed(part: &mut Shared, class: Class, want: usize) {
     let cut = &mut part.stacks[class].cut;
     let back = (*cut).min(want as u32);
     if back > 0 && knobs::get().heap_cache_kb.is_none() {
@@ -260,7 +260,7 @@ pub(crate) fn is_still(part: &mut Shared, now: u64) -> bool {
 }
 
 /// What the limit of the class's stack begins with, and does not fall below.
-pub(crate) fn first_limit(class: usize) -> u32 {
+pub(crate) fn first_limit(class: Class) -> u32 {
     if size_class::is_run(class) {
         (RUNS / size_class::size(class)) as u32
     } else if size_class::size(class) > 16 << 10 {

@@ -5,6 +5,7 @@
 //! blocks on the stacks of this heap and of heaps whose threads are still.
 
 use crate::base::account;
+use crate::base::size_class::Class;
 use crate::heap::cache::{budget, reclaim};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
@@ -45,7 +46,7 @@ fn reclaim(asked: usize) {
 unsafe fn empty_stacks(heap: HeapRef, bytes: usize) -> Errands {
     let mut held = heap.lock();
     // SAFETY: the caller's promise.
-    unsafe { reclaim::make_room(&mut held, 0, bytes) };
+    unsafe { reclaim::make_room(&mut held, Class::NONE, bytes) };
     budget::show(&mut held);
     held.unlock()
 }

@@ -6,7 +6,8 @@
 //! again, blocks kept here would pin nearly empty slabs. Then the class keeps an eighth of what is live or a few blocks, in its
 //! bin too, so that little stays behind for long after everything has been freed.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::{AT_ONCE, CLASS_MOST};
 use crate::heap::cache::budget::first_limit;
 use crate::heap::cache::{budget, stack};
 use crate::heap::data::bin::Bin;
@@ -16,15 +17,10 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::slab::batch;
 
-/// Blocks that return to their slabs at a time, about: half a millisecond's work.
-pub(crate) const AT_ONCE: u32 = 1 << 14;
-/// Bytes of one class that may stay on the stack at most.
-const CLASS_MOST: usize = 64 << 20;
-
 /// Takes a batch off the stack, or up to `most` blocks from magazines, and returns them to their slabs. The result is how many.
 pub(crate) fn return_blocks(
     heap: &mut HeldHeap,
-    class: usize,
+    class: Class,
     most: u32,
     sorter: &mut Sorter,
 ) -> u32 {
@@ -42,7 +38,7 @@ pub(crate) fn return_blocks(
 /// went.
 pub(crate) fn send_surplus(
     heap: &mut HeldHeap,
-    class: usize,
+    class: Class,
     keep: u32,
     sorter: &mut Sorter,
 ) -> u32 {
@@ -55,7 +51,7 @@ pub(crate) fn send_surplus(
 
 /// Bounds a class whose stack grew through the inbox. [`first_limit`] blocks stay whatever the heap holds: its thread seems to
 /// need blocks, and each message would otherwise return by itself.
-pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
     let least = first_limit(class);
     if heap.stacks[class].blocks <= least {
         return;
@@ -75,7 +71,7 @@ pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: usize, sorter: &mut Sor
 }
 
 /// Notes that a refill needs `want` blocks from the slabs. Blocks of the class returned before were missed: it may keep more.
-pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
+pub(crate) fn missed(heap: &mut HeldHeap, class: Class, want: usize) {
     budget::missed(heap, class, want);
     let stack = &mut heap.stacks[class];
     let walked = core::mem::take(&mut stack.walked);
@@ -97,7 +93,7 @@ pub(crate) fn missed(heap: &mut HeldHeap, class: usize, want: usize) {
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn bound_bin(heap: &mut HeldHeap, class: usize, most: u32) {
+pub(crate) unsafe fn bound_bin(heap: &mut HeldHeap, class: Class, most: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         if Bin::limit(heap.heap(), class) <= most as usize {
@@ -121,21 +117,21 @@ pub(crate) unsafe fn bound_bin(heap: &mut HeldHeap, class: usize, most: u32) {
 
 /// Returns everything on the heap's stacks to its slabs, and gives back its empty magazines.
 pub(crate) fn flush_all(heap: &mut HeldHeap, sorter: &mut Sorter) {
-    for class in 1..size_class::CLASSES {
+    for class in Class::all() {
         flush(heap, class, sorter);
     }
     stack::give_empties(heap);
 }
 
 /// Returns the stack of one class to its slabs.
-pub(crate) fn flush(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+pub(crate) fn flush(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
     while return_blocks(heap, class, u32::MAX, sorter) > 0 {}
 }
 
 /// Returns the stack of one class to its slabs, with a sorter of its own.
 #[cold]
 #[inline(never)]
-pub(crate) fn return_stack(heap: &mut HeldHeap, class: usize) {
+pub(crate) fn return_stack(heap: &mut HeldHeap, class: Class) {
     let mut sorter = Sorter::new(heap, true);
     flush(heap, class, &mut sorter);
     drain::post_all(heap, &mut sorter);
@@ -145,7 +141,7 @@ pub(crate) fn return_stack(heap: &mut HeldHeap, class: usize) {
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn empty(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+pub(crate) unsafe fn empty(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
         let limit = Bin::limit(heap.heap(), class);
@@ -171,7 +167,7 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         bytes: 0,
         done: true,
     };
-    for class in core::mem::take(&mut heap.shrinking).max(1)..size_class::CLASSES {
+    for class in core::mem::replace(&mut heap.shrinking, Class::NONE).onward() {
         let mut surplus = heap.stacks[class].low.min(heap.stacks[class].blocks);
         let mut gone = 0;
         while surplus > gone && shrunk.blocks + gone < most {
@@ -207,7 +203,7 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
 /// # Safety
 /// `heap`'s thread gives it up, or is gone.
 pub(crate) unsafe fn flush_private(heap: &mut HeldHeap, sorter: &mut Sorter) {
-    for class in 1..crate::base::size_class::CLASSES {
+    for class in Class::all() {
         // SAFETY: nobody else uses the private part.
         unsafe {
             flush_bin(heap, class, sorter);
@@ -223,7 +219,7 @@ pub(crate) unsafe fn flush_private(heap: &mut HeldHeap, sorter: &mut Sorter) {
 ///
 /// # Safety
 /// As for [`flush_private`].
-pub(crate) unsafe fn flush_bin(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+pub(crate) unsafe fn flush_bin(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
     // SAFETY: nobody else uses the bin.
     unsafe {
         let count = Bin::count(heap.heap(), class);

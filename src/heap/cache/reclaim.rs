@@ -1,7 +1,7 @@
 //! Takes back what heaps keep because of what they learnt (`budget`): for other sizes of the same program, for threads that grow
 //! while the heap's own does nothing, and for requests that find no memory.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::OTHERS;
 use crate::base::units::SLOT;
 use crate::heap::cache::budget::{amount, bound, demand, demand_of_all, forget, is_still};
@@ -16,12 +16,12 @@ use crate::os::clock;
 use core::sync::atomic::AtomicUsize;
 
 /// Bytes on the stack of a class.
-fn kept(part: &Shared, class: usize) -> usize {
+fn kept(part: &Shared, class: Class) -> usize {
     part.stacks[class].blocks as usize * size_class::size(class)
 }
 
 /// Bytes that a class holds for nobody: what is on its stack, and the slabs that this and its bin alone pin.
-unsafe fn held_by(heap: &mut HeldHeap, class: usize) -> usize {
+unsafe fn held_by(heap: &mut HeldHeap, class: Class) -> usize {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let kept = kept(heap, class);
@@ -45,13 +45,13 @@ unsafe fn held_by(heap: &mut HeldHeap, class: usize) -> usize {
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: usize, bytes: usize) {
+pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: Class, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
         let mut left = bytes;
         while left > 0 && amount(heap) > bound(heap) {
-            let Some((_, most)) = (1..CLASSES)
+            let Some((_, most)) = Class::all()
                 .filter(|&other| other != class)
                 .map(|other| (held_by(heap, other), other))
                 .max()
@@ -103,9 +103,9 @@ fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands
         let mut sorter = Sorter::new(&held, false);
         let mut left = bytes;
         while left > 0 && held.stack_bytes > 0 {
-            let most = (1..CLASSES)
+            let most = Class::all()
                 .max_by_key(|&class| kept(&held, class))
-                .unwrap_or(1);
+                .unwrap_or(Class::new(1));
             let gone = flush::return_blocks(&mut held, most, u32::MAX, &mut sorter);
             left = left.saturating_sub(gone as usize * size_class::size(most));
         }

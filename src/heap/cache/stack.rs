@@ -4,7 +4,7 @@
 //! the addresses of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no
 //! magazine is available, a batch serves as well.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::cache::budget::first_limit;
 use crate::heap::data::bin::{Bin, may_be_magazine, room};
 use crate::heap::data::heap::{HeldHeap, Shared, Stack};
@@ -23,7 +23,7 @@ const MAGAZINE_TO: usize = 256;
 ///
 /// # Safety
 /// The caller owns the batch, of `class`.
-pub(crate) unsafe fn push(heap: &mut HeldHeap, class: usize, batch: Batch) {
+pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch) {
     // SAFETY: the caller's promises.
     unsafe {
         batch.set_link(heap.stacks[class].top);
@@ -38,7 +38,7 @@ pub(crate) unsafe fn push(heap: &mut HeldHeap, class: usize, batch: Batch) {
 /// The caller owns the blocks, all of `class`.
 pub(crate) unsafe fn put(
     heap: &mut HeldHeap,
-    class: usize,
+    class: Class,
     first: *const *mut Block,
     count: usize,
 ) {
@@ -62,7 +62,7 @@ pub(crate) unsafe fn put(
 ///
 /// # Safety
 /// The caller is the heap's thread; so many are in the bin.
-pub(crate) unsafe fn put_oldest(heap: &mut HeldHeap, class: usize, some: usize) {
+pub(crate) unsafe fn put_oldest(heap: &mut HeldHeap, class: Class, some: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let (first, left) = (
@@ -79,7 +79,7 @@ pub(crate) unsafe fn put_oldest(heap: &mut HeldHeap, class: usize, some: usize) 
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: usize) -> bool {
+pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: Class) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let count = Bin::count(heap.heap(), class);
@@ -105,7 +105,7 @@ pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: usize) -> bool {
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn take_bin(heap: &mut HeldHeap, class: usize) -> usize {
+pub(crate) unsafe fn take_bin(heap: &mut HeldHeap, class: Class) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
         let full = heap.stacks[class].magazine;
@@ -127,7 +127,7 @@ pub(crate) unsafe fn take_bin(heap: &mut HeldHeap, class: usize) -> usize {
 ///
 /// # Safety
 /// The caller is the heap's thread, or that is gone.
-pub(crate) unsafe fn leave_magazine(heap: &mut HeldHeap, class: usize, limit: usize) {
+pub(crate) unsafe fn leave_magazine(heap: &mut HeldHeap, class: Class, limit: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         debug_assert!(
@@ -143,7 +143,7 @@ pub(crate) unsafe fn leave_magazine(heap: &mut HeldHeap, class: usize, limit: us
 }
 
 /// Takes the newest run off the stack: each is a batch of its own.
-pub(crate) fn take_run(heap: &mut HeldHeap, class: usize) -> Option<*mut Block> {
+pub(crate) fn take_run(heap: &mut HeldHeap, class: Class) -> Option<*mut Block> {
     // SAFETY: what is on the stack is the heap's.
     unsafe {
         let run = heap.stacks[class].top?;
@@ -162,7 +162,7 @@ pub(crate) fn take_run(heap: &mut HeldHeap, class: usize) -> Option<*mut Block> 
 /// `class` has outside a magazine, and `most` at least.
 pub(crate) unsafe fn take(
     heap: &mut HeldHeap,
-    class: usize,
+    class: Class,
     to: *mut *mut Block,
     most: usize,
 ) -> usize {
@@ -218,11 +218,11 @@ fn give(empties: &mut Empties, count: u32) {
 }
 
 /// Whether further blocks are worth a magazine: the stack already holds as much as a full one.
-fn is_large(stack: &Stack, class: usize) -> bool {
+fn is_large(stack: &Stack, class: Class) -> bool {
     size_class::size(class) <= MAGAZINE_TO && stack.blocks as usize >= magazine::ROOM
 }
 
-fn added(part: &mut Shared, class: usize, count: usize) {
+fn added(part: &mut Shared, class: Class, count: usize) {
     part.stacks[class].blocks += count as u32;
     part.stack_bytes += count * size_class::size(class);
     if part.stacks[class].limit == 0 {
@@ -230,14 +230,14 @@ fn added(part: &mut Shared, class: usize, count: usize) {
     }
 }
 
-fn took(part: &mut Shared, class: usize, count: usize) {
+fn took(part: &mut Shared, class: Class, count: usize) {
     part.stacks[class].blocks -= count as u32;
     part.stacks[class].low = part.stacks[class].low.min(part.stacks[class].blocks);
     part.stack_bytes -= count * size_class::size(class);
 }
 
 /// Writes addresses into the class's magazines. Returns how many there was room for.
-unsafe fn fill(part: &mut Shared, class: usize, first: *const *mut Block, count: usize) -> usize {
+unsafe fn fill(part: &mut Shared, class: Class, first: *const *mut Block, count: usize) -> usize {
     // SAFETY: the stack's magazines are the heap's; the addresses are `count`.
     unsafe {
         let mut done = 0;
@@ -286,7 +286,7 @@ unsafe fn list_empty(part: &mut Shared, magazine: *mut Magazine) {
 }
 
 /// Moves the newest `count` addresses out of the class's magazines, which hold as many, to the places below `end`.
-unsafe fn drain(part: &mut Shared, class: usize, mut end: *mut *mut Block, count: usize) {
+unsafe fn drain(part: &mut Shared, class: Class, mut end: *mut *mut Block, count: usize) {
     // SAFETY: the stack's magazines are the heap's, and the caller has the places.
     unsafe {
         let mut left = count;
@@ -311,7 +311,8 @@ pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
     // SAFETY: magazines and batches on the stacks are the heap's.
     unsafe {
         let (mut bytes, mut held) = (0, 0);
-        for (class, stack) in heap.stacks.iter().enumerate() {
+        for class in Class::all() {
+            let stack = &heap.stacks[class];
             ok &= Bin::count(heap.heap(), class) <= Bin::room(heap.heap(), class);
             let (mut in_magazines, mut in_batches) = (0, 0);
             if let Some(bin) = Bin::magazine(heap.heap(), class) {

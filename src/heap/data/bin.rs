@@ -6,7 +6,7 @@
 //! The addresses are not linked through the blocks: giving a block out or taking it back touches only the bin. So a program
 //! that takes many in a row does not wait for each to be read, and a block written long ago is not fetched again to be freed.
 
-use crate::base::size_class::{self, CLASSES, SIZES};
+use crate::base::size_class::{self, CLASSES, Class, SIZES};
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
@@ -36,15 +36,15 @@ pub(crate) struct Bin {
 /// Most blocks of `class` in a bin outside a magazine: 16 KiB worth, at most 256; of larger blocks up to 8, as far as 64 KiB
 /// hold them, so that not every second free takes the slow path. No run: nobody can empty a sleeping thread's bins.
 #[inline(always)]
-pub(crate) const fn bin_limit(class: usize) -> usize {
-    LIMITS[class] as usize
+pub(crate) const fn bin_limit(class: Class) -> usize {
+    LIMITS[class.index()] as usize
 }
 
 /// Static for the same reason as `pool::account::NONE`.
 static LIMITS: [u16; CLASSES] = {
     let mut limits = [0; CLASSES];
     let mut class = 1;
-    while class < CLASSES && !size_class::is_run(class) {
+    while class < CLASSES && !size_class::is_run(Class::new(class)) {
         let size = SIZES[class] as usize;
         let by_bytes = (16 << 10) / size;
         let few = (64 << 10) / size;
@@ -64,8 +64,8 @@ static LIMITS: [u16; CLASSES] = {
 
 /// Room of a bin of `class` outside a magazine: [`bin_limit`], at least [`ROOM_LEAST`]; 1 for a run, which passes through its bin
 /// on its way out.
-pub(crate) const fn room(class: usize) -> usize {
-    if class == 0 || size_class::is_run(class) {
+pub(crate) const fn room(class: Class) -> usize {
+    if class.index() == 0 || size_class::is_run(class) {
         1
     } else if bin_limit(class) > ROOM_LEAST {
         bin_limit(class)
@@ -75,8 +75,8 @@ pub(crate) const fn room(class: usize) -> usize {
 }
 
 /// Whether the bin of `class` may lie in a magazine.
-pub(crate) fn may_be_magazine(class: usize) -> bool {
-    class != 0 && size_class::size(class) <= IN_MAGAZINE_TO
+pub(crate) fn may_be_magazine(class: Class) -> bool {
+    class != Class::NONE && size_class::size(class) <= IN_MAGAZINE_TO
 }
 
 const _: () = assert!(
@@ -110,18 +110,18 @@ impl Bin {
     /// # Safety
     /// The bin is the calling thread's, or the caller holds the heap's lock: this changes only under it.
     #[inline(always)]
-    unsafe fn bottom(heap: HeapRef, class: usize) -> *mut *mut Block {
+    unsafe fn bottom(heap: HeapRef, class: Class) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { (*heap.ptr()).bottoms[class] }
+        unsafe { (*heap.ptr()).bottoms[class.index()] }
     }
 
     /// [`Bin::bottom`] of a bin in no magazine.
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    unsafe fn own(heap: HeapRef, class: usize) -> *mut *mut Block {
+    unsafe fn own(heap: HeapRef, class: Class) -> *mut *mut Block {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { or_nothing((*heap.ptr()).places[class]) }
+        unsafe { or_nothing((*heap.ptr()).places[class.index()]) }
     }
 
     /// Makes every bin of a new heap an empty one. They have no places yet.
@@ -143,7 +143,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    pub(crate) unsafe fn magazine(heap: HeapRef, class: usize) -> Option<*mut Magazine> {
+    pub(crate) unsafe fn magazine(heap: HeapRef, class: Class) -> Option<*mut Magazine> {
         // SAFETY: the caller's promise.
         unsafe {
             let bottom = Bin::bottom(heap, class);
@@ -159,7 +159,7 @@ impl Bin {
     /// the caller's to give, and its blocks, of `class`, as well.
     pub(crate) unsafe fn lay(
         heap: HeapRef,
-        class: usize,
+        class: Class,
         magazine: Option<*mut Magazine>,
     ) -> usize {
         // SAFETY: the caller's promises. A fork in another thread waits for the lock and sees all of it or nothing.
@@ -171,9 +171,9 @@ impl Bin {
                 }
                 None => (Bin::own(heap, class), 0, Bin::own_room(heap, class)),
             };
-            (*heap.ptr()).bottoms[class] = bottom;
-            (*heap.ptr()).rows[class] = 0;
-            let bin = &raw mut (*heap.ptr()).front.bins[class];
+            (*heap.ptr()).bottoms[class.index()] = bottom;
+            (*heap.ptr()).rows[class.index()] = 0;
+            let bin = &raw mut (*heap.ptr()).front.bins[class.index()];
             Bin::set_top(bin, bottom.add(count));
             (*bin).end = bottom.add(room);
             count
@@ -184,7 +184,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    pub(crate) unsafe fn room(heap: HeapRef, class: usize) -> usize {
+    pub(crate) unsafe fn room(heap: HeapRef, class: Class) -> usize {
         // SAFETY: the caller's promise.
         match unsafe { Bin::magazine(heap, class) } {
             Some(_) => magazine::ROOM,
@@ -198,10 +198,10 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::bottom`]. Another thread's count may be off by what the bin's thread is doing at the moment.
     #[inline(always)]
-    pub(crate) unsafe fn count(heap: HeapRef, class: usize) -> usize {
+    pub(crate) unsafe fn count(heap: HeapRef, class: Class) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let top = Bin::top(&raw mut (*heap.ptr()).front.bins[class]);
+            let top = Bin::top(&raw mut (*heap.ptr()).front.bins[class.index()]);
             (top as usize).saturating_sub(Bin::bottom(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -212,10 +212,10 @@ impl Bin {
     /// # Safety
     /// The bin is the calling thread's, or one whose thread is gone.
     #[inline(always)]
-    pub(crate) unsafe fn limit(heap: HeapRef, class: usize) -> usize {
+    pub(crate) unsafe fn limit(heap: HeapRef, class: Class) -> usize {
         // SAFETY: both are places of the bin.
         unsafe {
-            (*heap.ptr()).front.bins[class]
+            (*heap.ptr()).front.bins[class.index()]
                 .end
                 .offset_from_unsigned(Bin::bottom(heap, class))
         }
@@ -225,12 +225,12 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::limit`].
-    pub(crate) unsafe fn set_limit(heap: HeapRef, class: usize, limit: usize) {
+    pub(crate) unsafe fn set_limit(heap: HeapRef, class: Class, limit: usize) {
         // SAFETY: inside the bin's places.
         unsafe {
             let most = Bin::room(heap, class);
             let limit = limit.max(Bin::count(heap, class)).min(most);
-            (*heap.ptr()).front.bins[class].end = Bin::bottom(heap, class).add(limit);
+            (*heap.ptr()).front.bins[class.index()].end = Bin::bottom(heap, class).add(limit);
         }
     }
 
@@ -239,7 +239,7 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::limit`].
     #[inline(always)]
-    pub(crate) unsafe fn first(heap: HeapRef, class: usize) -> *mut *mut Block {
+    pub(crate) unsafe fn first(heap: HeapRef, class: Class) -> *mut *mut Block {
         // SAFETY: inside the bin's places, of which there is one at least.
         unsafe { Bin::bottom(heap, class).add(1) }
     }
@@ -250,18 +250,18 @@ impl Bin {
     /// As for [`Bin::limit`]; the blocks are free, of `class`, the caller's to give, and at most as many as there is
     /// room for.
     #[inline(always)]
-    pub(crate) unsafe fn set_count(heap: HeapRef, class: usize, count: usize) {
+    pub(crate) unsafe fn set_count(heap: HeapRef, class: Class, count: usize) {
         // SAFETY: the caller's promise.
         debug_assert!(count <= unsafe { Bin::room(heap, class) });
         // SAFETY: a word of a heap whose bin the caller may change.
-        unsafe { (*heap.ptr()).rows[class] = 0 };
+        unsafe { (*heap.ptr()).rows[class.index()] = 0 };
         // A fork in another thread may freeze this one anywhere. The child must find addresses of the bin's own blocks below
         // the top, and nothing else (rule 13).
         compiler_fence(Ordering::Release);
         // SAFETY: inside the bin's places.
         unsafe {
             let top = Bin::bottom(heap, class).add(count);
-            Bin::set_top(&raw mut (*heap.ptr()).front.bins[class], top);
+            Bin::set_top(&raw mut (*heap.ptr()).front.bins[class.index()], top);
         }
         compiler_fence(Ordering::Release);
     }
@@ -270,7 +270,7 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::limit`], as long as the slice is used.
-    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: usize) -> &'a [*mut Block] {
+    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: Class) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }
     }

@@ -2,6 +2,7 @@
 //! again.
 
 use super::{Bin, bin_limit, room};
+use crate::base::size_class::Class;
 use crate::base::units::CACHE_LINE;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{NULLS, or_nothing};
@@ -10,7 +11,7 @@ use crate::slab::meta;
 use core::ptr;
 
 /// Room of the places that a bin begins with: for what the first refill brings, and to the end of their cache lines at least.
-const fn first_room(class: usize) -> usize {
+const fn first_room(class: Class) -> usize {
     let quarter = bin_limit(class).div_ceil(4);
     let line = CACHE_LINE / size_of::<*mut Block>() - NULLS;
     let least = if quarter > line { quarter } else { line };
@@ -35,9 +36,9 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::bottom`].
     #[inline(always)]
-    pub(crate) unsafe fn has_places(heap: HeapRef, class: usize) -> bool {
+    pub(crate) unsafe fn has_places(heap: HeapRef, class: Class) -> bool {
         // SAFETY: a word of a heap, which lives for ever.
-        unsafe { (*heap.ptr()).bottoms[class] != or_nothing(ptr::null_mut()) }
+        unsafe { (*heap.ptr()).bottoms[class.index()] != or_nothing(ptr::null_mut()) }
     }
 
     /// Whether the bin has all the places of its own that it may ever need.
@@ -45,7 +46,7 @@ impl Bin {
     /// # Safety
     /// As for [`Bin::bottom`].
     #[inline(always)]
-    pub(crate) unsafe fn is_wide(heap: HeapRef, class: usize) -> bool {
+    pub(crate) unsafe fn is_wide(heap: HeapRef, class: Class) -> bool {
         // SAFETY: words of a heap, which lives for ever.
         unsafe { (*heap.ptr()).wide.has(class) }
     }
@@ -56,18 +57,18 @@ impl Bin {
     ///
     /// # Safety
     /// The bin is the calling thread's, and the caller holds the heap's lock.
-    pub(crate) unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
+    pub(crate) unsafe fn find_places(heap: HeapRef, class: Class) -> bool {
         // SAFETY: the caller's promises.
         unsafe {
             if Bin::has_places(heap, class) {
                 Bin::widen(heap, class);
                 return true;
             }
-            if (*heap.ptr()).places[class].is_null() {
+            if (*heap.ptr()).places[class.index()].is_null() {
                 let Some(places) = new_places(first_room(class)) else {
                     return false;
                 };
-                (*heap.ptr()).places[class] = places;
+                (*heap.ptr()).places[class.index()] = places;
                 if first_room(class) == room(class) {
                     (*heap.ptr()).wide.add(class);
                 }
@@ -83,14 +84,14 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::find_places`].
-    pub(crate) unsafe fn widen(heap: HeapRef, class: usize) -> bool {
+    pub(crate) unsafe fn widen(heap: HeapRef, class: Class) -> bool {
         // SAFETY: the caller's promises.
         unsafe { Bin::is_wide(heap, class) || Bin::widen_slow(heap, class) }
     }
 
     #[cold]
     #[inline(never)]
-    unsafe fn widen_slow(heap: HeapRef, class: usize) -> bool {
+    unsafe fn widen_slow(heap: HeapRef, class: Class) -> bool {
         let Some(places) = new_places(room(class)) else {
             return false;
         };
@@ -100,14 +101,14 @@ impl Bin {
         unsafe {
             let in_own = Bin::magazine(heap, class).is_none();
             let (count, limit) = (Bin::count(heap, class), Bin::limit(heap, class));
-            let few = core::mem::replace(&mut (*heap.ptr()).places[class], places);
+            let few = core::mem::replace(&mut (*heap.ptr()).places[class.index()], places);
             (*heap.ptr()).wide.add(class);
             if in_own {
                 if !few.is_null() {
                     ptr::copy_nonoverlapping(few.add(1), places.add(1), count);
                 }
-                (*heap.ptr()).bottoms[class] = places;
-                let bin = &raw mut (*heap.ptr()).front.bins[class];
+                (*heap.ptr()).bottoms[class.index()] = places;
+                let bin = &raw mut (*heap.ptr()).front.bins[class.index()];
                 Bin::set_top(bin, places.add(count));
                 (*bin).end = places.add(limit);
             }
@@ -119,10 +120,10 @@ impl Bin {
     ///
     /// # Safety
     /// As for [`Bin::bottom`].
-    pub(crate) unsafe fn own_room(heap: HeapRef, class: usize) -> usize {
+    pub(crate) unsafe fn own_room(heap: HeapRef, class: Class) -> usize {
         // SAFETY: words of a heap, which lives for ever.
         unsafe {
-            if (*heap.ptr()).places[class].is_null() {
+            if (*heap.ptr()).places[class.index()].is_null() {
                 0
             } else if Bin::is_wide(heap, class) {
                 room(class)

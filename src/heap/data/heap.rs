@@ -4,7 +4,7 @@
 //! slab handed it out: the program has it, or a bin, outbox, stack or inbox does.
 
 use crate::base::demand::Epoch;
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, CLASSES, Class};
 pub(crate) use crate::heap::data::attended::{IDLE, LIVE};
 
 use crate::heap::data::attended::Attended;
@@ -110,7 +110,7 @@ pub(crate) struct Shared {
     pub(crate) has_looked: bool,
     /// How many rounds of returning unneeded blocks are left, and the class at which the round goes on.
     pub(crate) shrinks_left: u8,
-    pub(crate) shrinking: usize,
+    pub(crate) shrinking: Class,
     pub(crate) drained: u64,
     /// OS pages of slabs that are going or gone (`slabs::holes`).
     pub(crate) holes: holes::State,
@@ -187,7 +187,7 @@ const _: () = assert!(
 
 /// Blocks carved at once: up to 4 KiB of them, of blocks above 1 KiB up to 8 KiB, at least one. They are few enough that a
 /// program pays only for what it is about to use. Four blocks up to 1 KiB are whole cache lines.
-pub(crate) fn carve_count(class: usize) -> usize {
+pub(crate) fn carve_count(class: Class) -> usize {
     let size = size_class::size(class);
     if size <= 1024 {
         (4096 / size) & !3

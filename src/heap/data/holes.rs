@@ -1,6 +1,6 @@
 //! What a heap knows of the OS pages of its slabs that are going or gone, and how far its pass is.
 
-use crate::base::size_class::SLAB_CLASSES;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::class_set::Classes;
 use crate::knobs;
 use crate::slab::slab::Slab;
@@ -32,7 +32,7 @@ pub(crate) struct State {
     /// Classes that the current pass has still to visit.
     pub(crate) left: Classes,
     /// Where the pass is: the class (0 if there is no pass), the list of it, and the slab that comes next.
-    pub(crate) class: usize,
+    pub(crate) class: Class,
     pub(crate) list: usize,
     pub(crate) at: *mut Slab,
     /// When the last pass over aged pages began, in milliseconds.
@@ -60,7 +60,7 @@ pub(crate) enum When {
 impl State {
     /// Notes that blocks of `class` returned to a slab.
     #[inline]
-    pub(crate) fn given(&mut self, class: usize, bytes: usize) {
+    pub(crate) fn given(&mut self, class: Class, bytes: usize) {
         self.stirred.add(class);
         self.unsettled += bytes;
     }
@@ -76,7 +76,7 @@ impl State {
 
     /// Begins a pass, unless one is under way. Returns whether one is.
     pub(crate) fn begin(&mut self, when: When) -> bool {
-        if self.class != 0 {
+        if self.class != Class::NONE {
             return true;
         }
         if let When::Aged(now) = when {
@@ -89,19 +89,19 @@ impl State {
         let mut any = false;
         for class in self.stirred.take().chain(self.marked.take()) {
             // A run is alone in its slab, and goes with it.
-            if class < SLAB_CLASSES {
+            if !size_class::is_run(class) {
                 self.left.add(class);
                 any = true;
             }
         }
         if when == When::Now {
             // Slabs held back in huge pages have left the sets.
-            (1..SLAB_CLASSES).for_each(|class| self.left.add(class));
+            Class::all_of_slabs().for_each(|class| self.left.add(class));
             any = true;
         }
         if any {
             self.at = ptr::null_mut();
-            self.next_class(1);
+            self.next_class(Class::new(1));
         } else {
             self.unsettled = 0;
         }
@@ -109,9 +109,9 @@ impl State {
     }
 
     /// Goes on with the first class left from `from` on, or ends the pass.
-    pub(crate) fn next_class(&mut self, from: usize) {
-        let class = (from..SLAB_CLASSES).find(|&class| self.left.has(class));
-        self.class = class.unwrap_or(0);
+    pub(crate) fn next_class(&mut self, from: Class) {
+        let class = from.onward().find(|&class| self.left.has(class));
+        self.class = class.unwrap_or(Class::NONE);
         self.list = 0;
         self.left.remove(self.class);
     }

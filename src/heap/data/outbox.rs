@@ -1,6 +1,6 @@
 //! The outboxes: blocks that a thread frees for one other heap per class, gathered until they are worth a message.
 
-use crate::base::size_class::SIZES;
+use crate::base::size_class::{Class, SIZES};
 use crate::base::tuning::heap_cache::TURN_AFTER;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::state::{OUTBOX_FIRST, Outbox, batch_limit};
@@ -30,12 +30,12 @@ impl Outbox {
     /// # Safety
     /// `heap` is a heap.
     #[inline(always)]
-    unsafe fn first(heap: HeapRef, class: usize) -> *mut *mut Block {
+    unsafe fn first(heap: HeapRef, class: Class) -> *mut *mut Block {
         // SAFETY: inside the heap's places.
         unsafe {
             (&raw mut (*heap.ptr()).outbox_places)
                 .cast::<*mut Block>()
-                .add(usize::from(OUTBOX_FIRST[class]))
+                .add(usize::from(OUTBOX_FIRST[class.index()]))
         }
     }
 
@@ -44,10 +44,10 @@ impl Outbox {
     /// # Safety
     /// `heap` is a heap. Another thread's count may be off by what the heap's thread is doing at the moment.
     #[inline(always)]
-    pub(crate) unsafe fn count(heap: HeapRef, class: usize) -> usize {
+    pub(crate) unsafe fn count(heap: HeapRef, class: Class) -> usize {
         // SAFETY: a word of a heap, which lives for ever.
         unsafe {
-            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class]);
+            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class.index()]);
             (next as usize).saturating_sub(Outbox::first(heap, class) as usize)
                 / size_of::<*mut Block>()
         }
@@ -57,7 +57,7 @@ impl Outbox {
     ///
     /// # Safety
     /// `heap` is the calling thread's, which gathers nothing as long as the slice is used.
-    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: usize) -> &'a [*mut Block] {
+    pub(crate) unsafe fn blocks<'a>(heap: HeapRef, class: Class) -> &'a [*mut Block] {
         // SAFETY: so many places were written.
         unsafe { slice::from_raw_parts(Outbox::first(heap, class), Outbox::count(heap, class)) }
     }
@@ -66,9 +66,9 @@ impl Outbox {
     ///
     /// # Safety
     /// `heap` is the calling thread's.
-    pub(crate) unsafe fn owner(heap: HeapRef, class: usize) -> Option<u32> {
+    pub(crate) unsafe fn owner(heap: HeapRef, class: Class) -> Option<u32> {
         // SAFETY: the caller's promise.
-        let owner = unsafe { (*heap.ptr()).outboxes[class].owner };
+        let owner = unsafe { (*heap.ptr()).outboxes[class.index()].owner };
         (owner != 0).then_some(owner)
     }
 
@@ -77,7 +77,7 @@ impl Outbox {
     ///
     /// # Safety
     /// `heap` is the calling thread's.
-    pub(crate) unsafe fn turns_to(heap: HeapRef, class: usize, owner: u32) -> bool {
+    pub(crate) unsafe fn turns_to(heap: HeapRef, class: Class, owner: u32) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
             let turn = &mut (*heap.ptr()).idle_owners.turn;
@@ -85,11 +85,11 @@ impl Outbox {
                 (turn.owner, turn.blocks, turn.class) = (owner, 1, 0);
                 return false;
             }
-            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class]);
-            if turn.class == class as u32 && turn.next != next {
+            let next = Outbox::next(&raw mut (*heap.ptr()).outboxes[class.index()]);
+            if turn.class == class.index() as u32 && turn.next != next {
                 turn.blocks = 0;
             }
-            (turn.class, turn.next) = (class as u32, next);
+            (turn.class, turn.next) = (class.index() as u32, next);
             // Blocks of several classes may count on for ever. Around the end of the count an outbox makes way later.
             turn.blocks = turn.blocks.wrapping_add(1);
             turn.blocks > TURN_AFTER + turn.wait
@@ -101,10 +101,10 @@ impl Outbox {
     /// # Safety
     /// `heap` is the calling thread's; the block, of `class` and `owner`, is free and the caller's to give.
     #[inline(always)]
-    pub(crate) unsafe fn add(heap: HeapRef, class: usize, block: *mut Block, owner: u32) -> bool {
+    pub(crate) unsafe fn add(heap: HeapRef, class: Class, block: *mut Block, owner: u32) -> bool {
         // SAFETY: `next` is below `last`, which is the last of the class's places.
         unsafe {
-            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let outbox = &raw mut (*heap.ptr()).outboxes[class.index()];
             let next = Outbox::next(outbox);
             if (*outbox).owner != owner || next == (*outbox).last {
                 return false;
@@ -123,13 +123,13 @@ impl Outbox {
     /// As for [`Outbox::add`], and nothing of another owner was gathered.
     pub(crate) unsafe fn add_end(
         heap: HeapRef,
-        class: usize,
+        class: Class,
         block: *mut Block,
         owner: u32,
     ) -> Option<Batch> {
         // SAFETY: `next` is at most `last`; the caller's promises.
         unsafe {
-            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let outbox = &raw mut (*heap.ptr()).outboxes[class.index()];
             if (*outbox).owner == 0 {
                 let first = Outbox::first(heap, class);
                 (*outbox).last = first.add(batch_limit(class) - 1);
@@ -156,12 +156,12 @@ impl Outbox {
     /// `heap` is the calling thread's, or one whose thread is gone.
     pub(crate) unsafe fn take(
         heap: HeapRef,
-        class: usize,
+        class: Class,
         most: usize,
     ) -> (*const *mut Block, usize) {
         // SAFETY: the caller's promise; so many places were written.
         unsafe {
-            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let outbox = &raw mut (*heap.ptr()).outboxes[class.index()];
             let gathered = Outbox::count(heap, class);
             let from = Outbox::first(heap, class).add(gathered.saturating_sub(most));
             if gathered <= most {
@@ -175,10 +175,10 @@ impl Outbox {
         }
     }
 
-    unsafe fn clear(heap: HeapRef, class: usize) {
+    unsafe fn clear(heap: HeapRef, class: Class) {
         // SAFETY: the caller's promise.
         unsafe {
-            let outbox = &raw mut (*heap.ptr()).outboxes[class];
+            let outbox = &raw mut (*heap.ptr()).outboxes[class.index()];
             Outbox::set_next(outbox, Outbox::first(heap, class));
             (*outbox).owner = 0;
         }

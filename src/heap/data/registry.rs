@@ -1,5 +1,6 @@
 //! All heaps by id, the idle ones, and those whose threads may be gone.
 
+use crate::base::size_class::Class;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
 use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, Shared, WATCHED};
@@ -203,7 +204,7 @@ pub(crate) unsafe fn publish_idle(heap: HeapRef) {
 
 /// Looks at up to `most` cold idle heaps and calls `visit` for those that say they have slabs with room in `class`, until it
 /// returns true. The registry's lock is held meanwhile: the heaps stay idle.
-pub(crate) fn find_idle(class: usize, most: usize, mut visit: impl FnMut(HeapRef) -> bool) -> bool {
+pub(crate) fn find_idle(class: Class, most: usize, mut visit: impl FnMut(HeapRef) -> bool) -> bool {
     if IDLE_COUNT.load(Ordering::Relaxed) == 0 {
         return false;
     }

@@ -3,7 +3,7 @@
 //! A heap's *budget* bounds what it holds free: in its slabs, on its stacks, as magazines (`cache::budget`).
 
 use crate::base::size_class;
-use crate::base::size_class::{CLASSES, SIZES};
+use crate::base::size_class::{CLASSES, Class, SIZES};
 use crate::slab::batch::Block;
 use crate::slab::magazine;
 use crate::slab::magazine::Magazine;
@@ -15,7 +15,7 @@ pub(crate) const MOST_BATCHED: usize = 64;
 
 /// Blocks in a batch for another heap: 8 KiB worth, at least 1 and at most [`MOST_BATCHED`].
 #[inline(always)]
-pub(crate) fn batch_limit(class: usize) -> usize {
+pub(crate) fn batch_limit(class: Class) -> usize {
     usize::from(LIMITS[class])
 }
 

@@ -1,7 +1,7 @@
 //! Frees that the fast path hands on: all of a watched heap, and those of other heaps' blocks, of large, checked and guarded
 //! blocks, and of blocks that shrank in place. A free of what is no block ends the process with a report.
 
-use crate::base::size_class::{self, CHECKED, GUARDED, LARGE};
+use crate::base::size_class::{self, CHECKED, Class, GUARDED, LARGE};
 use crate::checked::{self, Mode};
 use crate::guarded;
 use crate::heap::data::bin::Bin;
@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 /// A free whose tag is not the calling heap's, or not of the class that the caller `named`.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
+pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<Class>) {
     if ptr.is_null() {
         return;
     }
@@ -39,20 +39,20 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8, named: Option<usize>) {
             "not a block of this allocator, or freed already",
         );
     }
-    if tag.class() == LARGE as usize {
+    if tag.class() == LARGE {
         return free_large(ptr, None);
     }
     let class = tag.class();
-    if class == GUARDED as usize {
+    if class == GUARDED {
         return guarded::free(ptr, None);
     }
-    if class == CHECKED as usize {
+    if class == CHECKED {
         return free_checked(ptr, None);
     }
-    if class >= size_class::CLASSES {
+    if !class.is_of_sizes() {
         not_ours("free", ptr, "inside memory of this allocator, but no block");
     }
-    if named.is_some_and(|named| !legal(named.max(1), class)) {
+    if named.is_some_and(|named| !legal(named.max(Class::new(1)), class)) {
         not_ours("free", ptr, "the layout's size class is not the block's");
     }
     // SAFETY: a block of `class` that the caller gives up.
@@ -84,7 +84,7 @@ pub(crate) fn free_checked(ptr: *mut u8, size: Option<usize>) {
 
 /// Whether a block of class `actual` may be freed under a layout of class `named`: the same, or a smaller one down to half, as a
 /// shrink may have stayed in place.
-fn legal(named: usize, actual: usize) -> bool {
+fn legal(named: Class, actual: Class) -> bool {
     named == actual || named < actual && size_class::size(named) * 2 >= size_class::size(actual)
 }
 
@@ -105,7 +105,7 @@ unsafe fn route(block: *mut Block, tag: Tag) {
         let heap = HeapRef::of_front(front);
         watch::look(heap, block, tag);
         if heap.id == tag.owner() {
-            return push(front, block, tag.class() * size_of::<Bin>());
+            return push(front, block, tag.class().index() * size_of::<Bin>());
         }
         foreign::free_foreign(block, heap, tag);
     }
@@ -122,8 +122,8 @@ pub(crate) unsafe fn usable_size(ptr: *const u8, asked: &'static str) -> usize {
 
 /// The same for a block of which [`class_of`] said `class`.
 #[inline]
-pub(crate) fn bytes_of(ptr: *const u8, class: usize, asked: &'static str) -> usize {
-    if class >= size_class::CLASSES {
+pub(crate) fn bytes_of(ptr: *const u8, class: Class, asked: &'static str) -> usize {
+    if !class.is_of_sizes() {
         return size_without_class(ptr, class, asked);
     }
     size_class::size(class)
@@ -131,11 +131,11 @@ pub(crate) fn bytes_of(ptr: *const u8, class: usize, asked: &'static str) -> usi
 
 /// The same for a block of no class, large, checked or guarded, as `class` says.
 #[inline(never)]
-fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usize {
-    if class == CHECKED as usize {
+fn size_without_class(ptr: *const u8, class: Class, asked: &'static str) -> usize {
+    if class == CHECKED {
         return checked::size_of(ptr, asked);
     }
-    if class == GUARDED as usize {
+    if class == GUARDED {
         return guarded::size_of(ptr, asked);
     }
     large::usable_size(ptr.cast_mut(), asked)
@@ -143,11 +143,11 @@ fn size_without_class(ptr: *const u8, class: usize, asked: &'static str) -> usiz
 
 /// The class of the block at `ptr`; [`LARGE`], [`CHECKED`] or [`GUARDED`] for what may be such a block. Ends the process if there
 /// is no block.
-pub(crate) fn class_of(ptr: *const u8, asked: &str) -> usize {
+pub(crate) fn class_of(ptr: *const u8, asked: &str) -> Class {
     let tag = DIRECTORY.own_tag(ptr as usize);
     let class = tag.class();
-    let has_class = class < size_class::CLASSES;
-    let without = [LARGE, CHECKED, GUARDED].map(usize::from);
+    let has_class = class.is_of_sizes();
+    let without = [LARGE, CHECKED, GUARDED];
     if tag == Tag::NONE || (!has_class && !without.contains(&class)) {
         not_ours(
             asked,

@@ -1,6 +1,8 @@
 //! The two fast paths, each beside its cold twin.
 
-use crate::base::size_class::{self, CHECKED, CLASSES, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX};
+use crate::base::size_class::{
+    self, CHECKED, CLASSES, Class, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX,
+};
 use crate::checked::{self, Mode};
 use crate::guarded;
 use crate::heap::cache::ceiling;
@@ -12,7 +14,7 @@ use crate::heap::data::tls;
 use crate::heap::entry::caller::{heed, is_heeded};
 use crate::heap::entry::free_slow::{free_checked, free_large, free_slow};
 use crate::heap::entry::{chosen, threadless};
-use crate::heap::slow::push::{bin_at, push};
+use crate::heap::slow::push::{bin_at, bin_of, push};
 use crate::heap::slow::{foreign, refill, watch};
 use crate::heap::thread::attach;
 use crate::heap::upkeep::{maintain, shortage};
@@ -66,14 +68,14 @@ fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 
     // SAFETY: as in `alloc`.
     match unsafe { Bin::pop(bin_at(tls::get(), rounded)) } {
         Some(block) => block,
-        None => alloc_slow(rounded / MIN_ALIGN, size, align, caller).ptr,
+        None => alloc_slow(Class::new(rounded / MIN_ALIGN), size, align, caller).ptr,
     }
 }
 
 #[inline(always)]
-fn alloc_class(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+fn alloc_class(class: Class, size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     // SAFETY: as in `alloc`; `class` is below CLASSES.
-    match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
+    match unsafe { Bin::pop(bin_of(tls::get(), class)) } {
         Some(block) => block,
         None => alloc_slow(class, size, align, caller).ptr,
     }
@@ -87,20 +89,21 @@ const _: () = assert!(
 #[cold]
 #[inline(never)]
 fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
-    alloc_slow(size.div_ceil(MIN_ALIGN), size, MIN_ALIGN, caller).ptr
+    let class = Class::new(size.div_ceil(MIN_ALIGN));
+    alloc_slow(class, size, MIN_ALIGN, caller).ptr
 }
 
 /// A block of `class`, for `size` bytes at `align`, if the bin has none.
 #[cold]
 #[inline(never)]
-fn alloc_slow(class: usize, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
+fn alloc_slow(class: Class, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
     if checked::mode() == Mode::All
         && is_heeded(caller)
         && let Some(fresh) = chosen::each(size, align)
     {
         return fresh;
     }
-    let class = class.max(1);
+    let class = class.max(Class::new(1));
     let fresh = sys::preserve_errno(|| {
         heed(caller);
         if let Some(taken) = chosen::guarded(size, align).or_else(|| chosen::checked(size, align)) {
@@ -128,7 +131,7 @@ fn announce_null(caller: Option<&Caller>) {
 }
 
 /// A block of `class`, which is not 0, from wherever there is one.
-fn from_anywhere(class: usize) -> Fresh {
+fn from_anywhere(class: Class) -> Fresh {
     // Read again, not passed on: the slow path of an outer call may have changed it (rule 10).
     let mut front = tls::get();
     if tls::is_empty(front) || tls::may_return(front) {
@@ -137,11 +140,11 @@ fn from_anywhere(class: usize) -> Fresh {
     }
     // Check the bin again: size 0 looked into class 0's bin, and an adopted heap may hold its previous thread's blocks.
     // SAFETY: this thread's heap, or a stand-in, whose bins are empty.
-    if let Some(ptr) = unsafe { Bin::pop(bin_at(front, class * size_of::<Bin>())) } {
+    if let Some(ptr) = unsafe { Bin::pop(bin_of(front, class)) } {
         return Fresh { ptr, zero: false };
     }
     // SAFETY: as above.
-    unsafe { watch::unless_empty(bin_at(front, class * size_of::<Bin>()), class) };
+    unsafe { watch::unless_empty(bin_of(front, class), class) };
     if tls::is_dead(front) || tls::is_empty(front) {
         return threadless::alloc(class);
     }
@@ -189,7 +192,7 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
 pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let fresh = match size_class::of_layout(size, align) {
         // SAFETY: as in `alloc_class`.
-        Some(class) => match unsafe { Bin::pop(bin_at(tls::get(), class * size_of::<Bin>())) } {
+        Some(class) => match unsafe { Bin::pop(bin_of(tls::get(), class)) } {
             Some(ptr) => Fresh { ptr, zero: false },
             None => alloc_slow(class, size, align, caller),
         },
@@ -236,8 +239,8 @@ unsafe fn dealloc_foreign(ptr: *mut u8, size: usize, align: usize) {
     let tag = DIRECTORY.tag(ptr as usize);
     // SAFETY: the caller's promise. As in `dealloc`, alignment aside: a class that agrees with the tag is the block's.
     unsafe {
-        let class = (size + 15) >> 4;
-        if tag.class() == class && class != 0 {
+        let class = Class::new((size + 15) >> 4);
+        if tag.class() == class && class != Class::NONE {
             let front = tls::get();
             if is_anothers(ptr, front) {
                 return gather(ptr, front, tag, class);
@@ -269,13 +272,13 @@ unsafe fn free_foreign(ptr: *mut u8) {
     let class = tag.class();
     // SAFETY: the caller's promise.
     unsafe {
-        if (1..CLASSES).contains(&class) {
+        if class.has_blocks() {
             let front = tls::get();
             if is_anothers(ptr, front) {
                 return gather(ptr, front, tag, class);
             }
         }
-        if class == CHECKED as usize && DIRECTORY.holds(ptr as usize) {
+        if class == CHECKED && DIRECTORY.holds(ptr as usize) {
             return free_checked(ptr, None);
         }
         free_slow(ptr, None);
@@ -296,7 +299,7 @@ fn is_anothers(ptr: *mut u8, front: *mut Front) -> bool {
 /// # Safety
 /// The caller gives up the block at `ptr`, which [`is_anothers`]. `tag` is its own, and `class` the tag's, one of blocks.
 #[inline(always)]
-unsafe fn gather(ptr: *mut u8, front: *mut Front, tag: Tag, class: usize) {
+unsafe fn gather(ptr: *mut u8, front: *mut Front, tag: Tag, class: Class) {
     // SAFETY: the front has a tag of its own, so it is this thread's heap. The tag of an address that the directory holds is that
     // of a slab of ours.
     unsafe {
@@ -316,7 +319,7 @@ unsafe fn gather_slow(ptr: *mut u8) {
     let tag = DIRECTORY.tag(ptr as usize);
     // SAFETY: as in `gather`. Of a block that somebody else frees too, the tag may be another one now.
     unsafe {
-        if !(1..CLASSES).contains(&tag.class()) {
+        if !tag.class().has_blocks() {
             return free_slow(ptr, None);
         }
         foreign::free_foreign(ptr.cast(), HeapRef::of_front(tls::get()), tag);
@@ -326,11 +329,11 @@ unsafe fn gather_slow(ptr: *mut u8) {
 #[inline(never)]
 unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     // No heap's tag carries the class LARGE: such a block takes the slow path.
-    let class = size_class::of_layout(size, align).unwrap_or(LARGE as usize);
+    let class = size_class::of_layout(size, align).unwrap_or(LARGE);
     let front = tls::get();
     // SAFETY: as in `dealloc`.
     unsafe {
-        let offset = class * size_of::<Bin>();
+        let offset = class.index() * size_of::<Bin>();
         if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize != offset {
             return dealloc_slow(ptr, size, class);
         }
@@ -340,8 +343,8 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
 
 /// A block that is not this heap's, or not of this class. A function of its own, so that the one before needs no registers saved.
 #[inline(never)]
-unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: usize) {
-    match DIRECTORY.own_tag(ptr as usize).class() as u8 {
+unsafe fn dealloc_slow(ptr: *mut u8, size: usize, class: Class) {
+    match DIRECTORY.own_tag(ptr as usize).class() {
         CHECKED => free_checked(ptr, Some(size)),
         GUARDED => guarded::free(ptr, Some(size)),
         LARGE => free_large(ptr, Some(size)),

@@ -1,7 +1,8 @@
 //! Changing the size of a block: in place if its class allows it, by moving page tables if it is large, by copying otherwise. A
 //! guarded block moves, so that a use of its old address faults; it stays only if there is no memory for another and it shrinks.
 
-use crate::base::size_class::{self, CHECKED, GUARDED, RUN_MAX};
+use crate::base::size_class::{self, CHECKED, Class, GUARDED, RUN_MAX};
+use crate::base::tuning::heap_cache::WORTH_A_MOVE;
 use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot, threadless};
 use crate::heap::upkeep::{shortage, tick};
@@ -30,7 +31,7 @@ pub(crate) unsafe fn realloc(
     // SAFETY: the caller's promises.
     unsafe {
         let old_size = old_size.unwrap_or_else(|| free_slow::bytes_of(ptr, class, "realloc"));
-        if class >= size_class::CLASSES {
+        if !class.is_of_sizes() {
             if let Some(new) = without_class(ptr, old_size, align, new_size, class) {
                 return new;
             }
@@ -54,14 +55,14 @@ pub(crate) unsafe fn realloc(
 
 /// Whether a block can serve the new size where it is: there is no memory for another.
 #[cold]
-fn stays(ptr: *mut u8, class: usize, [old_size, new_size]: [usize; 2], align: usize) -> bool {
-    if class == CHECKED as usize {
+fn stays(ptr: *mut u8, class: Class, [old_size, new_size]: [usize; 2], align: usize) -> bool {
+    if class == CHECKED {
         return resize_checked(ptr, [old_size, new_size], align, true);
     }
-    if class == GUARDED as usize {
+    if class == GUARDED {
         return guarded::shrink(ptr, new_size);
     }
-    class < size_class::CLASSES && may_stay(size_class::size(class), new_size)
+    class.is_of_sizes() && may_stay(size_class::size(class), new_size)
 }
 
 /// [`realloc`] of a block of no class, large, checked or guarded. `None` if the block has to be copied to another.
@@ -74,12 +75,12 @@ unsafe fn without_class(
     old_size: usize,
     align: usize,
     new_size: usize,
-    class: usize,
+    class: Class,
 ) -> Option<*mut u8> {
-    if class == CHECKED as usize {
+    if class == CHECKED {
         return resize_checked(ptr, [old_size, new_size], align, false).then_some(ptr);
     }
-    if class == GUARDED as usize {
+    if class == GUARDED {
         guarded::compare(ptr, old_size);
         return None;
     }
@@ -102,9 +103,6 @@ unsafe fn without_class(
 fn resize_checked(ptr: *mut u8, sizes: [usize; 2], align: usize, anyway: bool) -> bool {
     checked::resize(ptr, sizes, align, anyway, threadless::thread())
 }
-
-/// Bytes that a copy to a smaller class has to save. Guess: below that the copy costs more than the bytes are worth.
-const WORTH_A_MOVE: usize = 128;
 
 /// Whether a block of `block` bytes that shrinks to `new_size` goes to a smaller class: if that saves a quarter of it, and
 /// [`WORTH_A_MOVE`]. So what a program shrinks to fit does fit.

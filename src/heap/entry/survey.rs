@@ -1,6 +1,6 @@
 //! What the heaps hold, for statistics: a walk over all of them, one lock at a time.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, CLASSES, Class};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
@@ -51,7 +51,7 @@ pub(crate) fn survey() -> Survey {
 
 fn add(heap: HeapRef, sums: &mut Survey) {
     let mut held = heap.lock();
-    for class in 1..CLASSES {
+    for class in Class::all() {
         sums.slabs[class] += u64::from(held.slab_count[class]);
         // SAFETY: of the private part only how full bins and outboxes are.
         let private = unsafe { Bin::count(heap, class) + Outbox::count(heap, class) };

@@ -1,7 +1,7 @@
 //! Allocation for threads without a heap of their own: those of the allocator itself, and those for which no heap could be made.
 //! They share one heap, whose bins stay empty: every block comes from its slabs, under its lock.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::registry::SHARED_ID;
 use crate::heap::data::registry::heap as by_id;
@@ -28,7 +28,7 @@ pub(super) fn thread() -> u32 {
 /// A block of `class` from the threadless heap.
 #[cold]
 #[inline(never)]
-pub(crate) fn alloc(class: usize) -> Fresh {
+pub(crate) fn alloc(class: Class) -> Fresh {
     if !attach::ensure_ready() {
         return Fresh::NULL;
     }

@@ -1,6 +1,6 @@
 //! Returns: opens batches, and puts blocks back into their slabs or sorts them by owner.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::{SLOT, SLOT_SHIFT};
 use crate::heap::data::heap::HeldHeap;
 use crate::heap::home::post;
@@ -22,7 +22,7 @@ pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batc
     if count == 0 || count > most {
         // It is marked as waiting in an inbox, but was found elsewhere: it was freed, and posted, once more.
         // What a program wrote there leads anywhere.
-        let leads_on = link.is_none_or(|link| class_at(link.head()) != 0);
+        let leads_on = link.is_none_or(|link| class_at(link.head()) != Class::NONE);
         if (1..=most).contains(&(count & MAX_COUNT)) && leads_on {
             twice(batch);
         }
@@ -31,13 +31,13 @@ pub(crate) unsafe fn plausible(batch: Batch, most: usize) -> (usize, Option<Batc
     (count, link)
 }
 
-/// The class at the address that a link leads to, before the link is followed; 0 if no batch can begin there.
-pub(crate) fn class_at(first: *mut Block) -> usize {
+/// The class at the address that a link leads to, before the link is followed; none if no batch can begin there.
+pub(crate) fn class_at(first: *mut Block) -> Class {
     let at = first as usize;
     if at.is_multiple_of(size_of::<Block>()) {
         DIRECTORY.own_tag(at).class()
     } else {
-        0
+        Class::NONE
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn class_at(first: *mut Block) -> usize {
 /// # Safety
 /// The caller owns the batch.
 #[inline]
-pub(crate) unsafe fn on_stack(batch: Batch, class: usize, most: usize) -> (usize, Option<Batch>) {
+pub(crate) unsafe fn on_stack(batch: Batch, class: Class, most: usize) -> (usize, Option<Batch>) {
     // SAFETY: the caller's promise.
     let (count, next) = unsafe { plausible(batch, most) };
     if next.is_some_and(|next| class_at(next.head()) != class) {
@@ -66,7 +66,7 @@ fn twice(batch: Batch) -> ! {
 ///
 /// # Safety
 /// The caller owns the batch, of `class`.
-pub(crate) unsafe fn batch(heap: &mut HeldHeap, batch: Batch, class: usize, sorter: &mut Sorter) {
+pub(crate) unsafe fn batch(heap: &mut HeldHeap, batch: Batch, class: Class, sorter: &mut Sorter) {
     // SAFETY: the caller's promises.
     unsafe {
         let first = heap.scratch();
@@ -83,7 +83,7 @@ pub(crate) unsafe fn blocks(
     heap: &mut HeldHeap,
     addresses: *const *mut Block,
     count: usize,
-    class: usize,
+    class: Class,
     sorter: &mut Sorter,
 ) {
     let mut done = 0;
@@ -120,7 +120,7 @@ pub(crate) unsafe fn blocks(
 /// The caller owns the batch, of `class`, and has room for `most` of them.
 pub(crate) unsafe fn open(
     batch: Batch,
-    class: usize,
+    class: Class,
     first: *mut *mut Block,
     most: usize,
 ) -> usize {
@@ -139,10 +139,10 @@ pub(crate) unsafe fn open(
             let (mut bits, mut tags) = (0, 0);
             for &block in some {
                 bits |= block as usize;
-                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class as u8).0;
+                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class).0;
             }
             // Words that the allocator did not conceal have some of the high bits.
-            bits >> 48 == 0 && Tag(tags).class() == 0
+            bits >> 48 == 0 && Tag(tags).class() == Class::NONE
         });
         (count, opened)
     };
@@ -158,14 +158,14 @@ pub(crate) fn gather_pending(heap: &mut HeldHeap) {
 
 /// Takes the next pending batch, and returns it with its class. If a batch was posted twice, some link leads to a batch that was
 /// taken before. Its mark as posted is cleared, so the process ends.
-pub(crate) fn next_pending(heap: &mut HeldHeap) -> Option<(Batch, usize)> {
+pub(crate) fn next_pending(heap: &mut HeldHeap) -> Option<(Batch, Class)> {
     let batch = heap.pending?;
     let class = post::class_of(batch.head());
     // SAFETY: posted batches are nobody else's.
     unsafe {
         let (count, next) = batch.header();
         if !(1..=batch::MOST).contains(&(count & MAX_COUNT))
-            || next.is_some_and(|next| !(1..size_class::CLASSES).contains(&class_at(next.head())))
+            || next.is_some_and(|next| !class_at(next.head()).has_blocks())
         {
             damaged(batch.head());
         }
@@ -181,7 +181,7 @@ pub(crate) fn next_pending(heap: &mut HeldHeap) -> Option<(Batch, usize)> {
 /// Calls `found` for the pending batches, and for those that came in before the last of them was taken. The batches are `found`'s.
 pub(crate) fn each_pending(
     heap: &mut HeldHeap,
-    mut found: impl FnMut(&mut HeldHeap, Batch, usize),
+    mut found: impl FnMut(&mut HeldHeap, Batch, Class),
 ) {
     let mut is_last = false;
     loop {

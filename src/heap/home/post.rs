@@ -1,15 +1,13 @@
 //! Messages to other heaps: batches of their blocks.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
+use crate::base::tuning::others_blocks::LARGE_INBOX;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::registry;
 use crate::heap::data::state::batch_limit;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::tell::Report;
-
-/// Bytes in an inbox, about, from which the poster tries to drain it itself: its owner seems to sleep, or does not allocate.
-const LARGE_INBOX: usize = 512 << 10;
 
 /// Posts a batch to its owner. Returns that heap if it is idle or its inbox is large, so that nobody may come for the batch. Then
 /// the caller drains the inbox, or leaves that to its errands.
@@ -35,9 +33,9 @@ pub(crate) unsafe fn post(owner: u32, batch: Batch) -> Option<HeapRef> {
 }
 
 /// The class of a freed block.
-pub(crate) fn class_of(block: *mut Block) -> usize {
+pub(crate) fn class_of(block: *mut Block) -> Class {
     let class = DIRECTORY.tag(block as usize).class();
-    if class == 0 || class >= size_class::CLASSES {
+    if !class.has_blocks() {
         Report::of(format_args!(
             "block {block:p}: in a free list, but not a block; something wrote to freed memory"
         ))

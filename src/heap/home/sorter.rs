@@ -1,6 +1,6 @@
 //! Blocks of other heaps, sorted by owner and posted batch by batch.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::{MOST_BATCHED, OWNERS, batch_limit};
@@ -71,7 +71,7 @@ impl Sorter {
         let (owner, class) = (tag.owner(), tag.class());
         let found = self.rows[..self.used]
             .iter()
-            .position(|row| row.owner == owner && row.class == class as u32);
+            .position(|row| row.owner == owner && row.class == class.index() as u32);
         let index = match found {
             Some(index) => index,
             None => {
@@ -91,7 +91,7 @@ impl Sorter {
                 };
                 self.rows[index] = Row {
                     owner,
-                    class: class as u32,
+                    class: class.index() as u32,
                     count: 0,
                 };
                 index
@@ -136,7 +136,11 @@ impl Sorter {
         unsafe {
             let blocks = &raw const (*self.heap.ptr()).sorted[index];
             let last = blocks.cast::<*mut Block>().add(count - 1);
-            let batch = Batch::of(last, count, size_class::size(row.class as usize));
+            let batch = Batch::of(
+                last,
+                count,
+                size_class::size(Class::new(row.class as usize)),
+            );
             if let Some(heap) = post(row.owner, batch) {
                 self.note_unattended(heap);
             }

@@ -9,7 +9,7 @@
 //! them; blocks may return, as that touches bits alone. A pass does a few slabs at a time.
 
 use crate::base::account::{self, Kind};
-use crate::base::size_class::{self, SLAB_CLASSES};
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::holes as tuning;
 use crate::base::units::{SLOT, SLOTS};
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared};
@@ -60,7 +60,7 @@ pub(crate) unsafe fn gather(heap: &mut HeldHeap, when: When) -> bool {
             left: ptr::null_mut(),
         };
         let mut looks = 0;
-        while looks < LOOKS && heap.holes.count < TOGETHER && heap.holes.class != 0 {
+        while looks < LOOKS && heap.holes.count < TOGETHER && heap.holes.class != Class::NONE {
             let slab = heap.holes.at;
             if !slab.is_null() {
                 looks += 1;
@@ -70,11 +70,11 @@ pub(crate) unsafe fn gather(heap: &mut HeldHeap, when: When) -> bool {
                 heap.holes.at = heap.slabs[heap.holes.class][heap.holes.list];
                 heap.holes.list += 1;
             } else {
-                let next = heap.holes.class + 1;
+                let next = Class::new(heap.holes.class.index() + 1);
                 heap.holes.next_class(next);
             }
         }
-        heap.holes.class != 0
+        heap.holes.class != Class::NONE
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) unsafe fn gather(heap: &mut HeldHeap, when: When) -> bool {
 unsafe fn look_at(heap: &mut HeldHeap, slab: *mut Slab, when: When, decided: &mut Decided) {
     // SAFETY: the slab is one of those that the heap lists.
     unsafe {
-        let class = (*slab).class as usize;
+        let class = (*slab).class.get();
         match ((*slab).rest, when) {
             (Rest::Stirred, When::Aged(_)) => {
                 (*slab).rest = Rest::Still;
@@ -162,7 +162,8 @@ unsafe fn may_split(heap: &mut HeldHeap, superslab: *mut Superslab, when: When) 
             let tag = DIRECTORY.tag((*superslab).base + slot * SLOT);
             let slab = &raw mut (*superslab).slabs[slot];
             let is_mine = tag.owner() == heap.heap().id
-                && (1..SLAB_CLASSES).contains(&tag.class())
+                && tag.class().has_blocks()
+                && !size_class::is_run(tag.class())
                 && (*slab).back == 0;
             (tag, is_mine.then_some(slab))
         };
@@ -185,7 +186,7 @@ unsafe fn may_split(heap: &mut HeldHeap, superslab: *mut Superslab, when: When) 
                 (*slab).rest = held(when);
             } else if free >= least && (*slab).rest == Rest::Held {
                 (*slab).rest = Rest::Still;
-                heap.holes.marked.add((*slab).class as usize);
+                heap.holes.marked.add((*slab).class.get());
             }
         }
     }

@@ -4,7 +4,8 @@
 //! fewer than one block in 32 is free is in no list: fetching so few would not be worth a slow path.
 
 use crate::base::account::{self, Kind};
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::{GROWN_SHARE, SLABS_PER_REFILL};
 use crate::base::units::SLOT;
 use crate::checked;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
@@ -18,14 +19,6 @@ use crate::slab::slab::{Slab, Taken};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering;
-
-/// Most slabs that one refill takes blocks from.
-const SLABS_PER_REFILL: usize = 4;
-
-/// Divisor: new blocks come by this share of the blocks in the class's slabs if that is more than was wanted, as far as the bin
-/// has room. So a class that has grown large takes few slow paths to grow further, and a program pays little for what it does not
-/// use.
-const GROWN_SHARE: usize = 32;
 
 /// Fewest free blocks for which a slab is listed.
 #[inline]
@@ -55,7 +48,7 @@ pub(crate) unsafe fn unlink(part: &mut Shared, slab: *mut Slab) {
         let (next, prev) = ((*slab).next, (*slab).prev);
         part.holes.unlinked(slab);
         if prev.is_null() {
-            part.slabs[(*slab).class as usize][(*slab).bucket as usize - 1] = next;
+            part.slabs[(*slab).class.get()][(*slab).bucket as usize - 1] = next;
         } else {
             (*prev).next = next;
         }
@@ -78,7 +71,7 @@ pub(crate) unsafe fn relist(part: &mut Shared, slab: *mut Slab) {
             unlink(part, slab);
         }
         if wanted != 0 {
-            let head = &mut part.slabs[(*slab).class as usize][wanted - 1];
+            let head = &mut part.slabs[(*slab).class.get()][wanted - 1];
             (*slab).next = *head;
             (*slab).prev = ptr::null_mut();
             if !head.is_null() {
@@ -97,7 +90,7 @@ pub(crate) unsafe fn relist(part: &mut Shared, slab: *mut Slab) {
 /// The caller has the room.
 pub(crate) unsafe fn take(
     heap: &mut HeldHeap,
-    class: usize,
+    class: Class,
     to: *mut *mut Block,
     want: usize,
     room: usize,
@@ -143,7 +136,7 @@ pub(crate) unsafe fn take(
 }
 
 /// `count` blocks were taken from the slab, which held `before` bytes.
-unsafe fn account(part: &mut Shared, slab: *mut Slab, class: usize, before: usize, count: usize) {
+unsafe fn account(part: &mut Shared, slab: *mut Slab, class: Class, before: usize, count: usize) {
     // SAFETY: the slab is the heap's.
     unsafe {
         let carved = (*slab).held_bytes() - before;
@@ -166,7 +159,7 @@ pub(crate) unsafe fn give(
     heap: &mut HeldHeap,
     last: *const *mut Block,
     count: usize,
-    class: usize,
+    class: Class,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -175,7 +168,7 @@ pub(crate) unsafe fn give(
         if count > (*slab).allocated() {
             report::wrong(block, class);
         }
-        debug_assert!((*slab).owner == heap.heap().id && (*slab).class as usize == class);
+        debug_assert!((*slab).owner == heap.heap().id && (*slab).class.get() == class);
         if let Err(block) = (*slab).give(last, count) {
             report::wrong(block, class);
         }
@@ -243,7 +236,7 @@ pub(crate) fn retire_empty(heap: &mut HeldHeap) {
         if !core::mem::take(&mut heap.has_empty) {
             return;
         }
-        for class in 1..size_class::CLASSES {
+        for class in Class::all() {
             let mut slab = heap.slabs[class][BUCKETS - 1];
             while !slab.is_null() {
                 let next = (*slab).next;
@@ -263,7 +256,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         if (*slab).bucket != 0 {
             unlink(heap, slab);
         }
-        let class = (*slab).class as usize;
+        let class = (*slab).class.get();
         let slots = size_class::slots(class);
         let base = (*slab).base;
         heap.slab_count[class] -= 1;
@@ -288,7 +281,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
 ///
 /// # Safety
 /// The caller owns the claim.
-pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: usize) {
+pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: Class) {
     // SAFETY: the caller's promises: nobody else knows of these slots yet.
     unsafe {
         let slab = &raw mut (*claim.superslab).slabs[claim.slot];
@@ -299,7 +292,7 @@ pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: usize) {
         if !size_class::is_run(class) {
             Superslab::join(claim.superslab, claim.slot, slots);
         }
-        DIRECTORY.set(base, slots, Tag::new(heap.heap().id, class as u8));
+        DIRECTORY.set(base, slots, Tag::new(heap.heap().id, class));
         checked::slab_opened();
         heap.slab_count[class] += 1;
         heap.slab_bytes += slots * SLOT;
@@ -309,11 +302,11 @@ pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: usize) {
 
 /// Brings an idle heap's hint up to date.
 pub(crate) fn note_idle_classes(heap: &HeldHeap) {
-    (0..size_class::CLASSES).for_each(|class| note_idle_class(heap, class));
+    Class::all().for_each(|class| note_idle_class(heap, class));
 }
 
 /// The same for one class. A poster that finds the heap idle comes here with each message.
-pub(crate) fn note_idle_class(heap: &HeldHeap, class: usize) {
+pub(crate) fn note_idle_class(heap: &HeldHeap, class: Class) {
     let hint = &heap.heap().idle_classes;
     match heap.slabs[class].iter().all(|slab| slab.is_null()) {
         true => hint.remove(class),

@@ -1,6 +1,6 @@
 //! Frees of blocks that are another heap's.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{TURN_AFTER, TURN_LATEST, TURN_WORTH};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
@@ -40,7 +40,7 @@ pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
 #[inline(always)]
-unsafe fn stray(block: *mut Block, heap: HeapRef, class: usize) {
+unsafe fn stray(block: *mut Block, heap: HeapRef, class: Class) {
     heap.mixed.add(class);
     // SAFETY: the caller's promises.
     unsafe {

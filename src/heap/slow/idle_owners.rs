@@ -9,7 +9,10 @@
 //! the blocks whose owner is idle return to their slabs, in one visit to an owner for all classes, and with them the
 //! thread's own. Blocks of live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, Class};
+use crate::base::tuning::others_blocks::{
+    FULL, GATHERED_EACH, GATHERED_TO, LOOK_EVERY, LOOK_LESS, LOOK_SELDOM,
+};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
@@ -17,25 +20,12 @@ use crate::heap::slow::in_person::{Rows, is_idle};
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
 
-/// Bytes of foreign blocks between two looks. Each one left at the end pins a slab at most, so they should be few. A visit to an
-/// owner costs more than a block, so they should not be too few.
-const LOOK_EVERY: usize = 32 << 10;
-/// Looks become rarer if the bins do not grow, and rarer still if little returned.
-const LOOK_LESS: usize = 256 << 10;
-const LOOK_SELDOM: usize = 512 << 10;
-/// Blocks of a class, up to this size, that a thread that only frees keeps for each of eight owners that take turns, until all go
-/// return at once. As many larger ones would be too much to hold.
-const GATHERED_EACH: usize = 20;
-const GATHERED_TO: usize = 1024;
-/// Blocks of one owner that make a full message, if the bin that they will fill has room for them.
-const FULL: usize = 32;
-
 /// Notes that a block of another heap, of `class`, comes into the bin.
 ///
 /// # Safety
 /// `heap` is the calling thread's, and no lock is held.
 #[inline(always)]
-pub(crate) unsafe fn came(heap: HeapRef, class: usize) {
+pub(crate) unsafe fn came(heap: HeapRef, class: Class) {
     // SAFETY: the thread's own.
     unsafe {
         let known = &raw mut (*heap.ptr()).idle_owners;
@@ -63,7 +53,7 @@ pub(crate) unsafe fn took(heap: HeapRef) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
+pub(crate) unsafe fn homed(heap: HeapRef, class: Class, blocks: u32) {
     // SAFETY: the thread's own.
     unsafe { (*heap.ptr()).idle_owners.homed += blocks as usize * size_class::size(class) };
 }
@@ -73,7 +63,7 @@ pub(crate) unsafe fn homed(heap: HeapRef, class: usize, blocks: u32) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
+pub(crate) unsafe fn gathers(heap: HeapRef, class: Class) -> Option<u32> {
     // SAFETY: the thread's own.
     let only_frees = unsafe { (*heap.ptr()).idle_owners.grew };
     if !only_frees || size_class::size(class) > GATHERED_TO {
@@ -85,7 +75,7 @@ pub(crate) unsafe fn gathers(heap: HeapRef, class: usize) -> Option<u32> {
 }
 
 /// How many gathered blocks of one owner make a message.
-pub(crate) fn full(class: usize) -> usize {
+pub(crate) fn full(class: Class) -> usize {
     FULL.min(room(class))
 }
 
@@ -152,7 +142,7 @@ unsafe fn bytes_held(heap: &mut HeldHeap) -> usize {
     let mut bytes = 0;
     // SAFETY: the caller's promise.
     unsafe {
-        for class in 1..CLASSES {
+        for class in Class::all() {
             if !heap.heap().mixed.has(class) && !heap.heap().gathered.has(class) {
                 continue;
             }
@@ -174,7 +164,7 @@ unsafe fn return_blocks(heap: &mut HeldHeap) -> usize {
     let mut went = 0;
     // SAFETY: the caller's promises.
     unsafe {
-        for class in 1..CLASSES {
+        for class in Class::all() {
             if heap.heap().gathered.has(class)
                 && Outbox::owner(heap.heap(), class).is_some_and(is_idle)
             {

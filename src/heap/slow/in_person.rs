@@ -1,7 +1,7 @@
 //! Returning blocks in person: blocks of idle heaps are sorted by owner and put into their slabs by the thread that holds them,
 //! in one visit to an owner for blocks of all classes.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::cache::stack;
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::HeldHeap;
@@ -49,7 +49,7 @@ impl Rows {
     ///
     /// # Safety
     /// The caller is the heap's thread.
-    pub(crate) unsafe fn sift_class(&mut self, heap: &mut HeldHeap, class: usize) -> usize {
+    pub(crate) unsafe fn sift_class(&mut self, heap: &mut HeldHeap, class: Class) -> usize {
         // SAFETY: the caller's promise. What was taken off the stack is ours until it is pushed.
         unsafe {
             let count = Bin::count(heap.heap(), class);
@@ -93,7 +93,7 @@ impl Rows {
         heap: &mut HeldHeap,
         addresses: *mut *mut Block,
         count: usize,
-        class: usize,
+        class: Class,
     ) -> usize {
         let mut own = [ptr::null_mut(); FEW];
         let (mut owned, mut stay) = (0, 0);
@@ -182,7 +182,7 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: &mut HeldHeap) {
             count += 1;
             // SAFETY: the chain is the caller's.
             let next = unsafe { batch::chained(at) };
-            if !next.is_null() && open::class_at(next) == 0 {
+            if !next.is_null() && open::class_at(next) == Class::NONE {
                 damaged(at);
             }
             at = next;

@@ -1,8 +1,9 @@
 //! What a free does if its bin is full.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
+use crate::base::tuning::heap_cache::AT_ONCE;
 use crate::heap::cache::budget::first_limit;
-use crate::heap::cache::flush::{AT_ONCE, bound_bin, send_surplus};
+use crate::heap::cache::flush::{bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -20,7 +21,7 @@ use core::ptr;
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, which is none of runs, is the caller's to give.
-pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
+pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
         let mut held = heap.lock();
@@ -67,7 +68,7 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: usize) {
 ///
 /// # Safety
 /// `heap` is the calling thread's; `run`, of `class`, is the caller's to give.
-pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
+pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: Class) {
     // SAFETY: the stack is under the lock, and the run is the caller's.
     unsafe {
         let mut held = heap.lock();
@@ -84,7 +85,7 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: usize) {
 
 /// Puts a run onto the stack, and bounds that.
 #[inline(always)]
-unsafe fn keep_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
+unsafe fn keep_run(heap: &mut HeldHeap, run: *mut Block, class: Class) {
     // SAFETY: the stack is under the lock, and the run is the caller's to give.
     unsafe {
         let batch = Batch::of(&raw const run, 1, size_class::size(class));
@@ -99,7 +100,7 @@ unsafe fn keep_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
 
 /// Returns a run.
 #[inline(never)]
-unsafe fn return_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
+unsafe fn return_run(heap: &mut HeldHeap, run: *mut Block, class: Class) {
     // SAFETY: the run is the caller's to give.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
@@ -111,7 +112,7 @@ unsafe fn return_run(heap: &mut HeldHeap, run: *mut Block, class: usize) {
 /// [`bound`], for a class of runs.
 #[cold]
 #[inline(never)]
-unsafe fn bound_runs(heap: &mut HeldHeap, class: usize) {
+unsafe fn bound_runs(heap: &mut HeldHeap, class: Class) {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
@@ -125,7 +126,7 @@ unsafe fn bound_runs(heap: &mut HeldHeap, class: usize) {
 ///
 /// # Safety
 /// The caller is the heap's thread; so many are in the bin.
-unsafe fn return_oldest(heap: &mut HeldHeap, class: usize, some: usize, sorter: &mut Sorter) {
+unsafe fn return_oldest(heap: &mut HeldHeap, class: Class, some: usize, sorter: &mut Sorter) {
     // SAFETY: the caller's promise.
     unsafe {
         let (first, left) = (
@@ -139,15 +140,15 @@ unsafe fn return_oldest(heap: &mut HeldHeap, class: usize, some: usize, sorter: 
 }
 
 /// Puts a block into the bin, which has room.
-unsafe fn keep(heap: HeapRef, class: usize, block: *mut Block) {
+unsafe fn keep(heap: HeapRef, class: Class, block: *mut Block) {
     // SAFETY: the bin is the calling thread's.
-    let kept = unsafe { Bin::push(&raw mut (*heap.ptr()).front.bins[class], block) };
+    let kept = unsafe { Bin::push(&raw mut (*heap.ptr()).front.bins[class.index()], block) };
     debug_assert!(kept, "the bin has room");
 }
 
 /// Returns what the class may not keep to its slabs, [`AT_ONCE`] blocks at a time.
 #[inline(always)]
-unsafe fn bound(heap: &mut HeldHeap, class: usize, sorter: &mut Sorter) {
+unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let gathers = idle_owners::gathers(heap.heap(), class);

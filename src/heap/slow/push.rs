@@ -1,6 +1,6 @@
 //! Putting a freed block into its bin, which may be full.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{Front, HeapRef};
 use crate::heap::slow::overflow;
@@ -15,6 +15,16 @@ use crate::slab::batch::Block;
 pub(crate) unsafe fn bin_at(front: *mut Front, offset: usize) -> *mut Bin {
     // SAFETY: the caller's promise.
     unsafe { front.cast::<u8>().add(offset).cast() }
+}
+
+/// The bin of a class.
+///
+/// # Safety
+/// `class` is none of the four that stand for no class.
+#[inline(always)]
+pub(crate) unsafe fn bin_of(front: *mut Front, class: Class) -> *mut Bin {
+    // SAFETY: the caller's promise.
+    unsafe { bin_at(front, class.index() * size_of::<Bin>()) }
 }
 
 /// Puts a block into the bin `offset` bytes into the front.
@@ -35,9 +45,9 @@ pub(crate) unsafe fn push(front: *mut Front, block: *mut Block, offset: usize) {
 ///
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
-pub(crate) unsafe fn push_foreign(heap: HeapRef, block: *mut Block, class: usize) {
+pub(crate) unsafe fn push_foreign(heap: HeapRef, block: *mut Block, class: Class) {
     // SAFETY: the caller's promises; a heap starts with its front.
-    unsafe { push(heap.ptr().cast(), block, class * size_of::<Bin>()) }
+    unsafe { push(heap.ptr().cast(), block, class.index() * size_of::<Bin>()) }
 }
 
 /// The block is the first argument, as in the callers of `free`, so that it need not be moved.
@@ -47,7 +57,7 @@ unsafe fn overflow(block: *mut Block, heap: HeapRef, offset: usize) {
     let _errno = ErrnoGuard::new();
     // SAFETY: the caller's: its own heap, its own block.
     unsafe {
-        match offset / size_of::<Bin>() {
+        match Class::new(offset / size_of::<Bin>()) {
             class if size_class::is_run(class) => overflow::run(heap, block, class),
             class => overflow::overflow(heap, block, class),
         }

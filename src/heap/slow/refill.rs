@@ -1,7 +1,8 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
+use crate::base::tuning::others_blocks::{INBOX_PER_REFILL, RECYCLE_FROM};
 use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
@@ -20,17 +21,11 @@ use crate::slab::{magazine, report};
 use crate::{knobs, large};
 use core::ptr;
 
-/// Batches from the inbox that one slow path opens.
-const INBOX_PER_REFILL: usize = 16;
-/// Bytes of the smallest blocks that a thread takes back from its outbox: a cache line. Of smaller ones several share a line, and
-/// two threads end up writing the same lines, at the batch's edges and wherever the user freed every other block.
-const RECYCLE_FROM: usize = 64;
-
 /// A block of `class` for the owner of `heap`, whose bin is empty. Fills the bin with the others that come along.
 ///
 /// # Safety
 /// `heap` is the calling thread's; no lock is held.
-pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
+pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
     // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
     unsafe {
         debug_assert!(
@@ -85,13 +80,13 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: usize) -> Fresh {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-unsafe fn recycles(heap: HeapRef, class: usize) -> bool {
+unsafe fn recycles(heap: HeapRef, class: Class) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         if !has_outbox(heap, class) {
             return false;
         }
-        let refills = &mut (*heap.ptr()).outboxes[class].refills;
+        let refills = &mut (*heap.ptr()).outboxes[class.index()].refills;
         *refills = refills.wrapping_add(1);
         !refills.is_multiple_of(OUTBOX_SPARED)
     }
@@ -101,7 +96,7 @@ unsafe fn recycles(heap: HeapRef, class: usize) -> bool {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
+unsafe fn has_outbox(heap: HeapRef, class: Class) -> bool {
     // SAFETY: the caller's promise.
     heap.gathered.has(class) && unsafe { Outbox::count(heap, class) } > 0
 }
@@ -110,7 +105,7 @@ unsafe fn has_outbox(heap: HeapRef, class: usize) -> bool {
 ///
 /// # Safety
 /// `heap` is the calling thread's, and the bin has places.
-unsafe fn from_outbox(heap: HeapRef, class: usize) -> Fresh {
+unsafe fn from_outbox(heap: HeapRef, class: Class) -> Fresh {
     // SAFETY: bin and outbox are the thread's own. A bin that has few places yet leaves the rest where it is.
     unsafe {
         let (from, count) = Outbox::take(heap, class, Bin::room(heap, class));
@@ -124,10 +119,10 @@ unsafe fn from_outbox(heap: HeapRef, class: usize) -> Fresh {
 
 /// The newest block of a bin that was just filled. Do not call the C library between the check that the bin is empty and the
 /// filling: it may allocate, and the blocks of that refill would be overwritten.
-unsafe fn give_newest(heap: HeapRef, class: usize, zero: bool) -> Fresh {
+unsafe fn give_newest(heap: HeapRef, class: Class, zero: bool) -> Fresh {
     // SAFETY: the bin is the thread's own.
     unsafe {
-        let bin = &raw mut (*heap.ptr()).front.bins[class];
+        let bin = &raw mut (*heap.ptr()).front.bins[class.index()];
         let newest = Bin::pop(bin).or_else(|| {
             watch::unless_empty(bin, class);
             None
@@ -147,7 +142,7 @@ unsafe fn give_newest(heap: HeapRef, class: usize, zero: bool) -> Fresh {
 }
 
 /// Fills the empty bin from the stack. If that is empty, it takes what is in the inbox first. Returns whether there was anything.
-unsafe fn from_stock(heap: &mut HeldHeap, class: usize) -> bool {
+unsafe fn from_stock(heap: &mut HeldHeap, class: Class) -> bool {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut count = from_stack(heap, class);
@@ -171,7 +166,7 @@ unsafe fn from_stock(heap: &mut HeldHeap, class: usize) -> bool {
 }
 
 /// Fills the empty bin from the stack. Returns how many blocks are in it then.
-unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
+unsafe fn from_stack(heap: &mut HeldHeap, class: Class) -> usize {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         if heap.stacks[class].blocks == 0 {
@@ -196,7 +191,7 @@ unsafe fn from_stack(heap: &mut HeldHeap, class: usize) -> usize {
 /// Gives the bin places: few at first, and all when it is filled again. If memory is refused and it has none, tries again once
 /// what others keep was taken back.
 #[inline(never)]
-unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
+unsafe fn find_places(heap: HeapRef, class: Class) -> bool {
     // SAFETY: the heap is the calling thread's, and its lock is free.
     let find = || unsafe {
         let _held = heap.lock();
@@ -212,7 +207,7 @@ unsafe fn find_places(heap: HeapRef, class: usize) -> bool {
 ///
 /// # Safety
 /// The caller is the heap's thread.
-unsafe fn from_slabs(heap: &mut HeldHeap, class: usize, want: usize) -> Option<Fresh> {
+unsafe fn from_slabs(heap: &mut HeldHeap, class: Class, want: usize) -> Option<Fresh> {
     // SAFETY: the bin is the thread's own, and empty.
     unsafe {
         let to = Bin::first(heap.heap(), class);
@@ -226,7 +221,7 @@ unsafe fn from_slabs(heap: &mut HeldHeap, class: usize, want: usize) -> Option<F
 
 /// A block from a slab of an idle heap, or from a new one: the heap has no slab with room.
 #[inline(never)]
-unsafe fn from_new_slab(heap: HeapRef, class: usize, want: usize) -> Fresh {
+unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
     if take_over::take_over(heap, class) {
         // SAFETY: the heap is the calling thread's.
         let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };

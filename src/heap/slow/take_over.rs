@@ -1,6 +1,6 @@
 //! Taking over a slab with room from an idle heap.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::units::SLOT;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -11,7 +11,7 @@ use crate::slab::directory::{DIRECTORY, Tag};
 use crate::slab::slab::Slab;
 
 /// Takes a slab with room in `class` over from an idle heap. Returns whether it did. No lock is held at the call.
-pub(crate) fn take_over(heap: HeapRef, class: usize) -> bool {
+pub(crate) fn take_over(heap: HeapRef, class: Class) -> bool {
     let mut errands = Errands::NONE;
     let found = registry::find_idle(class, 4, |from| {
         // Registry before heap, a second heap by try only (ranks). Both heaps' locks are held while the owner changes (rule 3), and
@@ -37,7 +37,7 @@ pub(crate) fn take_over(heap: HeapRef, class: usize) -> bool {
 ///
 /// # Safety
 /// `from` lists the slab, of `class`.
-unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, class: usize) {
+unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, class: Class) {
     // SAFETY: the caller's promise.
     unsafe {
         slabs::unlink(from, slab);
@@ -58,7 +58,7 @@ unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, cla
         to.holes.given(class, 0);
         let id = to.heap().id;
         (*slab).owner = id;
-        DIRECTORY.set((*slab).base, slots, Tag::new(id, class as u8));
+        DIRECTORY.set((*slab).base, slots, Tag::new(id, class));
         slabs::relist(to, slab);
     }
 }

@@ -5,7 +5,7 @@
 //! slab. When that has cost as much as it may, the heap gets its own tag, and frees take the fast path. So a mistake in a short
 //! program, or early in a long one, is found where it is made.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap, NOBODY};
 use crate::heap::data::state::Outbox;
@@ -50,11 +50,16 @@ fn among(blocks: &[*mut Block], block: *mut Block, left: &mut usize) -> bool {
 pub(in crate::heap) unsafe fn in_bin(
     heap: HeapRef,
     block: *mut Block,
-    class: usize,
+    class: Class,
     left: &mut usize,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let (blocks, row) = unsafe { (Bin::blocks(heap, class), &mut (*heap.ptr()).rows[class]) };
+    let (blocks, row) = unsafe {
+        (
+            Bin::blocks(heap, class),
+            &mut (*heap.ptr()).rows[class.index()],
+        )
+    };
     let Some(&oldest) = blocks.first() else {
         *row = 0;
         return false;
@@ -160,7 +165,7 @@ unsafe fn has(
     heap: HeapRef,
     mine: bool,
     block: *mut Block,
-    class: usize,
+    class: Class,
     left: &mut usize,
 ) -> bool {
     let Some(mut held) = heap.try_lock() else {
@@ -180,7 +185,7 @@ unsafe fn has(
 ///
 /// # Safety
 /// `block` is one of `class`, which is none of runs.
-unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: usize, left: &mut usize) -> bool {
+unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: Class, left: &mut usize) -> bool {
     // SAFETY: the caller's promise. Whose a slab is changes under its owner's lock alone. Batches are read, and stay as they
     // are.
     unsafe {
@@ -201,7 +206,7 @@ unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: usize, left: &m
             }
             next = open::on_stack(batch, class, count).1;
         }
-        DIRECTORY.tag(block as usize) == Tag::new(heap.heap().id, class as u8)
+        DIRECTORY.tag(block as usize) == Tag::new(heap.heap().id, class)
             && (*Superslab::slab_of(block as usize)).is_free(block as usize)
     }
 }
@@ -210,7 +215,7 @@ unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: usize, left: &m
 ///
 /// # Safety
 /// `run` is tagged with `class`, one of runs.
-pub(crate) unsafe fn run_freed(run: *mut Block, class: usize) {
+pub(crate) unsafe fn run_freed(run: *mut Block, class: Class) {
     if !check::is_start(run, class) {
         // Or it was returned meanwhile, and the slab says that nothing of it is out.
         report::no_start("free", run, class);
@@ -226,7 +231,7 @@ pub(crate) unsafe fn run_freed(run: *mut Block, class: usize) {
 /// # Safety
 /// `bin`, of `class`, is the calling thread's, or a stand-in.
 #[inline]
-pub(crate) unsafe fn unless_empty(bin: *mut Bin, class: usize) {
+pub(crate) unsafe fn unless_empty(bin: *mut Bin, class: Class) {
     // SAFETY: the caller's promise.
     if let Some(block) = unsafe { Bin::twice(bin) } {
         report::free_already("free", block, class);

@@ -1,6 +1,7 @@
 //! What a heap may hold because its program needs it again.
 
 use crate::base::size_class;
+use crate::base::tuning::heap_cache::AT_ONCE;
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::{bin, tls};
@@ -61,7 +62,7 @@ fn kept_by(heap: HeapRef) -> Kept {
 fn look() {
     let mut held = mine().lock();
     let mut sorter = Sorter::new(&held, true);
-    while !flush::shrink_unneeded(&mut held, flush::AT_ONCE, &mut sorter).done {}
+    while !flush::shrink_unneeded(&mut held, AT_ONCE, &mut sorter).done {}
     drain::post_all(&mut held, &mut sorter);
     held.unlock().leave();
 }

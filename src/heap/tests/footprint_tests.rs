@@ -1,6 +1,6 @@
 //! How much of the allocator's own memory a thread with a few blocks touches.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, Class};
 use crate::heap::cache::stack;
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{Heap, HeapRef};
@@ -37,10 +37,10 @@ fn on_new_heap(test: fn(*mut Heap)) {
 }
 
 /// The classes whose bins have places.
-fn places_of(heap: *mut Heap) -> Vec<usize> {
+fn places_of(heap: *mut Heap) -> Vec<Class> {
     // SAFETY: the calling thread's heap, whose bins nobody else gives places.
-    (0..CLASSES)
-        .filter(|&class| unsafe { !(*heap).places[class].is_null() })
+    Class::all()
+        .filter(|&class| unsafe { !(*heap).places[class.index()].is_null() })
         .collect()
 }
 

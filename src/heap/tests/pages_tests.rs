@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::account::{self, Kind};
-use crate::base::size_class::SLAB_CLASSES;
+use crate::base::size_class::Class;
 use crate::heap::cache::flush;
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
@@ -199,7 +199,7 @@ fn every_class_survives_its_holes() {
     if !alone("every_class_survives_its_holes") {
         return;
     }
-    for class in (1..SLAB_CLASSES).step_by(3) {
+    for class in Class::all_of_slabs().step_by(3) {
         let size = size_class::size(class);
         let count = 6 * size_class::capacity(class);
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
@@ -213,7 +213,7 @@ fn every_class_survives_its_holes() {
         free_of(size, gone);
         return_all();
         let went = pass(When::Now);
-        assert!(went > 0, "class {class} of {size} bytes");
+        assert!(went > 0, "{class:?} of {size} bytes");
         let again = take(size, count);
         let distinct: HashSet<_> = again.iter().chain(&kept).collect();
         assert_eq!(distinct.len(), count + kept.len());

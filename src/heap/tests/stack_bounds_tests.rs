@@ -1,6 +1,6 @@
 //! What stacks may hold, whichever way they grew.
 
-use crate::base::size_class;
+use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::RUNS;
 use crate::heap::cache::{budget, flush, stack};
 use crate::heap::data::tls;
@@ -93,7 +93,7 @@ fn magazines_count_among_what_a_heap_may_keep() {
                 }
             }
         }
-        let bin = size_class::size(1) * 1024;
+        let bin = size_class::size(Class::new(1)) * 1024;
         assert!(most > 128 << 10, "{} KiB: they swing", most >> 10);
         assert!(most <= may_keep + 2 * bin, "{} KiB", most >> 10);
         // What rises and falls, and half as much in magazines.

@@ -1,6 +1,6 @@
 //! Large stacks: their blocks lie in magazines, come back once each, and return to their slabs in the end.
 
-use crate::base::size_class::{self, CLASSES};
+use crate::base::size_class::{self, Class};
 use crate::heap::cache::{flush, incoming, stack};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -47,7 +47,7 @@ fn my_heap() -> HeapRef {
 
 /// Blocks that the calling thread's heap has in magazines, and the bytes of all its magazines.
 fn in_magazines(size: usize) -> (usize, usize) {
-    let class = (size + 15) >> 4;
+    let class = size_class::small(size);
     let held = my_heap().lock();
     assert!(stack::is_valid(&held));
     let stack = &held.stacks[class];
@@ -102,14 +102,14 @@ fn of_bins() -> usize {
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {
         let _held = my_heap().lock();
-        let lies = |&class: &usize| Bin::magazine(my_heap(), class).is_some();
-        (1..CLASSES).filter(lies).count() * magazine::SIZE
+        let lies = |&class: &Class| Bin::magazine(my_heap(), class).is_some();
+        Class::all().filter(lies).count() * magazine::SIZE
     }
 }
 
 /// Whether the calling thread's bin lies in a magazine, and how many blocks it may hold.
 fn bin(size: usize) -> (bool, usize) {
-    let class = (size + 15) >> 4;
+    let class = size_class::small(size);
     // SAFETY: the thread's own heap; the lock is held.
     unsafe {
         let _held = my_heap().lock();
@@ -151,7 +151,7 @@ fn bins_of_the_smallest_lie_in_magazines_until_they_are_flushed() {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-unsafe fn in_bin(heap: HeapRef, class: usize) -> Vec<*mut Block> {
+unsafe fn in_bin(heap: HeapRef, class: Class) -> Vec<*mut Block> {
     // SAFETY: the caller's promise: so many places were written.
     unsafe { slice::from_raw_parts(Bin::first(heap, class), Bin::count(heap, class)) }.to_vec()
 }
@@ -159,7 +159,7 @@ unsafe fn in_bin(heap: HeapRef, class: usize) -> Vec<*mut Block> {
 /// Fills the calling thread's bin of 64 bytes to the last place of its magazine, and puts it onto the stack. Returns whether
 /// there were magazines.
 fn goes_and_comes_as_it_is() -> bool {
-    let class = 64 >> 4;
+    let class = size_class::small(64);
     swing(64, 20_000);
     let blocks: Vec<*mut u8> = (0..2_000).map(|_| hot::alloc(64, 8, None)).collect();
     let heap = my_heap();
@@ -201,6 +201,7 @@ fn a_full_bin_goes_onto_the_stack_and_comes_back_as_it_is() {
 #[test]
 fn a_class_that_is_emptied_leaves_its_magazine() {
     thread::spawn(|| {
+        let class = size_class::small(64);
         for left in [0, 100] {
             let mut blocks = Vec::new();
             // A purge in between may leave no magazine for the bin.
@@ -213,7 +214,7 @@ fn a_class_that_is_emptied_leaves_its_magazine() {
             let heap = my_heap();
             // SAFETY: the thread's own heap and blocks; the lock is held where it has to be.
             unsafe {
-                while Bin::count(heap, 4) > 0 {
+                while Bin::count(heap, class) > 0 {
                     blocks.push(hot::alloc(64, 8, None));
                 }
                 let some = blocks.split_off(blocks.len() - left);
@@ -222,11 +223,11 @@ fn a_class_that_is_emptied_leaves_its_magazine() {
                 assert!(bin(64).0);
                 let mut held = heap.lock();
                 let mut sorter = Sorter::new(&held, true);
-                flush::empty(&mut held, 4, &mut sorter);
+                flush::empty(&mut held, class, &mut sorter);
                 drain::post_all(&mut held, &mut sorter);
                 assert!(stack::is_valid(&held));
-                assert_eq!(held.stacks[4].blocks, 0);
-                assert_eq!(Bin::count(heap, 4), 0);
+                assert_eq!(held.stacks[class].blocks, 0);
+                assert_eq!(Bin::count(heap, class), 0);
                 drop(held);
                 assert!(!bin(64).0, "{left} blocks were in the bin");
                 blocks

@@ -1,5 +1,6 @@
 //! The debug walkers are not blind: they see what is planted in a heap's lists and counts.
 
+use crate::base::size_class::Class;
 use crate::heap::cache::stack;
 use crate::heap::data::heap::{BUCKETS, HeapRef, HeldHeap, Shared};
 use crate::heap::data::tls;
@@ -27,6 +28,16 @@ fn listed(part: &mut Shared) -> *mut Slab {
     first.expect("a slab with room")
 }
 
+/// Moves the class of the listed slab by `by`.
+unsafe fn another_class(part: &mut Shared, by: isize) {
+    let slab = listed(part);
+    // SAFETY: a slab of the heap's, whose lock the caller holds.
+    unsafe {
+        let class = (*slab).class.get().index();
+        (*slab).class = Class::new(class.wrapping_add_signed(by)).byte();
+    }
+}
+
 /// Name, fault, and what undoes it.
 type Fault = (&'static str, fn(&mut Shared), fn(&mut Shared));
 
@@ -39,8 +50,8 @@ const FAULTS: [Fault; 6] = [
     ),
     (
         "another class",
-        |part| unsafe { (*listed(part)).class += 1 },
-        |part| unsafe { (*listed(part)).class -= 1 },
+        |part| unsafe { another_class(part, 1) },
+        |part| unsafe { another_class(part, -1) },
     ),
     (
         "a wrong list",

@@ -61,7 +61,7 @@ fn compare(size: usize, mut seed: u64) {
                         "{size}: {block:p} in {in_bin:?}"
                     );
                     found += usize::from(is);
-                    rows += usize::from((*mine).rows[class] > 1);
+                    rows += usize::from((*mine).rows[class.index()] > 1);
                 }
             }
         }

@@ -111,7 +111,7 @@ unsafe fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands)
             let page = sys::page_size();
             let went = (gone & chance.used).count_ones() as usize * page;
             let slot = (base - (*superslab).base) / SLOT;
-            let slots = size_class::slots((*slab).class as usize);
+            let slots = size_class::slots((*slab).class.get());
             pool::gave_back(superslab, slot, slots, went, (*slab).touched());
             bytes += went;
             slabs::stay(&mut held, slab);

@@ -1,5 +1,6 @@
 //! Putting heaps in order, whoever has them.
 
+use crate::base::tuning::heap_cache::AT_ONCE;
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
@@ -37,7 +38,7 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
         unsafe { idle_cache::look(&mut held, &mut sorter) };
         slabs::note_idle_classes(&held);
     } else {
-        done = flush::shrink_unneeded(&mut held, flush::AT_ONCE, &mut sorter).done;
+        done = flush::shrink_unneeded(&mut held, AT_ONCE, &mut sorter).done;
         if done {
             held.shrinks_left = 0;
             idle_cache::forget(&mut held);

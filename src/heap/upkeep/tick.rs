@@ -2,7 +2,10 @@
 
 use crate::base::account;
 use crate::base::demand::Epoch;
+use crate::base::size_class::Class;
 use crate::base::tuning::LOOK_EVERY;
+use crate::base::tuning::heap_cache::AT_ONCE;
+use crate::base::tuning::heap_cache::RECOVERED;
 use crate::heap::cache::{budget, flush, incoming};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeldHeap;
@@ -25,9 +28,6 @@ pub(crate) fn pass(now: u64) {
         tick(now, epoch.windows_since(last));
     }
 }
-
-/// Heaps left behind by a fork that one tick in the child empties.
-const RECOVERED: usize = 4;
 
 /// Does what time asks for in the process. [`look`] sees to each heap's own stacks, and the maintenance thread does more of the
 /// same between ticks. `windows` began since the last tick.
@@ -61,7 +61,7 @@ pub(crate) fn run(errands: Errands) {
 /// Forgets what the heap's previous thread looked at and learnt: another one begins with it.
 pub(crate) fn begin(heap: &mut HeldHeap) {
     heap.has_looked = false;
-    (heap.shrinks_left, heap.shrinking) = (0, 0);
+    (heap.shrinks_left, heap.shrinking) = (0, Class::NONE);
     budget::forget(heap);
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn look(held: &mut HeldHeap) {
 /// Goes on with returning what was not needed.
 fn shrink(held: &mut HeldHeap) {
     let mut sorter = Sorter::new(held, true);
-    let mut left = flush::AT_ONCE;
+    let mut left = AT_ONCE;
     while left > 0 && held.shrinks_left > 0 {
         let shrunk = flush::shrink_unneeded(held, left, &mut sorter);
         left = left.saturating_sub(shrunk.blocks);
