@@ -37,6 +37,8 @@ pub(crate) mod prefault;
 pub(crate) mod random;
 pub(crate) mod readable;
 #[cfg(not(loom))]
+mod reads;
+#[cfg(not(loom))]
 mod rules;
 #[cfg(not(loom))]
 pub(crate) mod segv;
@@ -44,6 +46,8 @@ pub(crate) mod segv;
 pub(crate) mod stack;
 #[cfg(not(loom))]
 mod stack_in_use;
+#[cfg(not(loom))]
+mod steps;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

@@ -8,9 +8,10 @@
 
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
+use super::reads::{Reads, address};
 use super::rules::rule;
 use super::stack_in_use::Known;
-use super::walked::{Reads, Walks};
+use super::walked::Walks;
 use super::{object, sys};
 
 /// Why a stack ends where it does.
@@ -48,10 +49,25 @@ pub(crate) fn capture(to: &mut [usize]) -> usize {
 pub(crate) fn capture_again<const N: usize>(
     walks: &mut Walks,
     place: usize,
-    enter: impl FnOnce(&[usize; N]) -> u32,
+    enter: impl Fn(&[usize; N]) -> u32 + Copy,
 ) -> u32 {
     let at = registers_here();
     match walks.find(place, at, Known::end_above(at.sp)) {
+        Some(number) => number,
+        None => capture_by_tables(at, walks, place, enter),
+    }
+}
+
+/// As [`capture_again`], for a walk that is not kept.
+#[inline(never)]
+fn capture_by_tables<const N: usize>(
+    at: Registers,
+    walks: &mut Walks,
+    place: usize,
+    enter: impl Fn(&[usize; N]) -> u32 + Copy,
+) -> u32 {
+    let end = Known::end_of_first(at.sp);
+    match end.and_then(|end| walks.make(place, at, end, enter)) {
         Some(number) => number,
         None => capture_anew(at, walks, place, enter),
     }
@@ -311,15 +327,6 @@ impl<'a> Frame<'a> {
         // A word that is too small for an address ends a stack that was made by hand.
         self.pc = if address(pc) < 4096 { 0 } else { address(pc) };
         (self.sp, self.fp, self.link) = (sp, fp, 0);
-    }
-}
-
-/// Without the bits that sign a return address on aarch64.
-fn address(word: usize) -> usize {
-    if cfg!(target_arch = "aarch64") {
-        word & ((1 << 48) - 1)
-    } else {
-        word
     }
 }
 

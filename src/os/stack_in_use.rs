@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::sys::{self, page_size};
-use super::{readable, thread, walked};
+use super::{readable, reads, thread};
 
 /// A range of the stack that can be read.
 #[derive(Clone, Copy)]
@@ -20,18 +20,24 @@ const FIRST_STACK: usize = 8 << 20;
 impl Known {
     pub(super) const NOTHING: Known = Known { from: 0, to: 0 };
 
-    /// The end of what [`Known::stack`] says, in few instructions.
+    /// The end of the first thread's stack, if `sp` is in it, in few instructions.
     #[inline(always)]
-    pub(super) fn end_above(sp: usize) -> usize {
+    pub(super) fn end_of_first(sp: usize) -> Option<usize> {
         /// What the C library says, which does not change; 0 before it was asked.
         static END: AtomicUsize = AtomicUsize::new(0);
         match END.load(Relaxed) {
             0 => END.store(thread::first_stack_end().max(1), Relaxed),
-            end if end.wrapping_sub(sp) < FIRST_STACK => return end,
+            end if end.wrapping_sub(sp) < FIRST_STACK => return Some(end),
             _ => {}
         }
+        None
+    }
+
+    /// The end of what [`Known::stack`] says, in few instructions.
+    #[inline(always)]
+    pub(super) fn end_above(sp: usize) -> usize {
         // The OS page in use, or a part of it if it is a large one.
-        (sp | 4095) + 1
+        Known::end_of_first(sp).unwrap_or((sp | 4095) + 1)
     }
 
     /// What is in use of the stack of the running code whose stack pointer is `sp`, as far as tables lead: on the first thread's all
@@ -60,7 +66,7 @@ impl Known {
     #[inline]
     pub(super) fn word(&mut self, at: usize) -> Option<usize> {
         // SAFETY: in an OS page that can be read.
-        (at.is_multiple_of(8) && self.holds(at)).then(|| unsafe { walked::read(at) })
+        (at.is_multiple_of(8) && self.holds(at)).then(|| unsafe { reads::read(at) })
     }
 
     /// Whether the OS page of an address can be read.

@@ -1,3 +1,5 @@
+use super::super::reads::Words;
+use super::super::steps::Steps;
 use super::*;
 use crate::os::sys::page_size;
 use core::hint::black_box;
@@ -196,4 +198,74 @@ fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
         assert_eq!(frame(at, at + 64).up(), Some(End::Whole));
         sys::munmap(from, 4 * page).expect("ours");
     }
+}
+
+/// Both walks from here, the one by steps up to `end`. Whether they find the same calls and note the same words;
+/// `None` if there is no walk by steps.
+#[inline(never)]
+fn same_by_steps(steps: &mut Steps, end: usize) -> Option<bool> {
+    let at = registers_here();
+    let (mut calls, mut reads) = ([[0; 8]; 2], Reads::new());
+    let known = Frame {
+        known: Known::stack(at.sp),
+        reads: Some(&mut reads),
+        ..Frame::at(at)
+    };
+    follow(known, &mut calls[0], 0);
+    // SAFETY: zeros are words; from here to the test's frame all is stack in use.
+    unsafe {
+        let mut words: Words = core::mem::zeroed();
+        let walked = steps.walk(at, end, &mut calls[1], &mut words);
+        walked.map(|walked| {
+            words.fill_group(walked.count);
+            // The other walk makes another step before it ends.
+            let mut others = reads.words[..reads.count].iter();
+            let is_next = |by: u32, word| others.next() == Some(&[at.sp + by as usize, word]);
+            calls[0] == calls[1]
+                && walked.count >= 8
+                && walked.end <= end
+                && words.all(walked.count, is_next)
+                && words.are_there(walked.count, at.sp)
+        })
+    }
+}
+
+/// What needs a stack pointer that the compiler aligns: it finds the frame by the frame pointer.
+#[repr(align(128))]
+struct Aligned(usize);
+
+#[inline(never)]
+fn from_aligned(depth: usize, then: &mut dyn FnMut()) {
+    let aligned = Aligned(depth);
+    from_below::<true>(black_box(&aligned).0, then);
+    black_box(&aligned);
+}
+
+/// Calls the function from so many frames further down, two of them found by the frame pointer if some are to be.
+#[inline(never)]
+fn from_below<const FP: bool>(depth: usize, then: &mut dyn FnMut()) {
+    match depth {
+        0 => then(),
+        2 | 3 if FP => black_box(from_aligned as fn(usize, &mut dyn FnMut()))(depth - 1, then),
+        _ => black_box(from_below::<FP> as fn(usize, &mut dyn FnMut()))(depth - 1, then),
+    }
+    black_box(depth);
+}
+
+#[test]
+fn steps_find_what_any_rule_does() {
+    // SAFETY: zeros are a table without entries.
+    let mut steps = unsafe { std::boxed::Box::<Steps>::new_zeroed().assume_init() };
+    let here = 0_usize;
+    let end = (&raw const here).addr() & !7;
+    for depth in [12, 15, 12, 13] {
+        from_below::<true>(depth, &mut || {
+            assert_eq!(same_by_steps(&mut steps, end), Some(true));
+        });
+    }
+    // A stack that ends below is not walked.
+    from_below::<false>(12, &mut || {
+        let below = registers_here().sp;
+        assert_eq!(same_by_steps(&mut steps, below), None);
+    });
 }

@@ -1,91 +1,31 @@
 //! Walks that were made before, each with a number that the caller has for what it found. What a walk from the same registers finds
 //! depends on the words of the stack that it reads: one whose words are all still there is not made again. A word is compared in
-//! five instructions, where a step takes some seventy and more.
+//! five instructions, where a step by tables takes some fifty ([`Steps`]) and any other some 150.
 //!
 //! An object that is loaded where another one was may be given that one's walks, as it may be given its rules. So may a stack that
 //! lies where another one did, and ends earlier: what was read then may be gone now.
 
 use super::context::Registers;
+use super::reads::{Reads, Words, read};
+use super::steps::Steps;
 use super::sys;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::Release;
 use core::sync::atomic::compiler_fence;
 
-/// Most words that a kept walk reads, a multiple of [`GROUP`], of which so many are compared before the first jump.
-const WORDS: usize = 40;
-const GROUP: usize = 4;
 /// Walks that are kept, in the order in which they were made, so that few take little memory. A program has some hundred calls
 /// that lead to an allocation or a free.
 const KEPT: usize = 1024;
-/// Walks from the same place and depth of the stack share a row. Of 22,700 calls git makes 2,640 walks anew, and 4,950 with 4 of
-/// 128 rows and half as many kept.
-const ROWS: usize = 256;
+/// Walks from the same place and depth of the stack share a row. Of 32,000 calls `git log -p` makes 625 walks anew, and between 690
+/// and 1,730 with 256 rows, by what shares one. A compiler makes most of its walks anew: 198,000 of 272,000, and still 77,000 with 32
+/// times as many kept.
+const ROWS: usize = 1024;
 const WAYS: usize = 8;
 /// No place that walks begin at has a frame of so many bytes.
 const FRAME: usize = 4096;
 /// Places of this crate that walks begin at.
 const STARTS: usize = 4;
-
-/// The words that a walk's outcome depends on.
-pub(super) struct Reads {
-    /// Addresses and what was read there. Each address follows from what comes before it.
-    words: [[usize; 2]; WORDS],
-    /// How many there are. If they are more than fit, the walk is not kept.
-    count: usize,
-    /// The frame pointer at the start, if it matters.
-    first: Option<usize>,
-    fp: FramePointer,
-    /// Whether tables led to each of the words. Frame pointers may lead anywhere.
-    pub(super) certain: bool,
-}
-
-/// Where the frame pointer of a step comes from. Most code keeps anything in that register, which matters if a step goes by it.
-enum FramePointer {
-    Start,
-    Word([usize; 2]),
-    /// It is among the words, or a rule says what it is.
-    Settled,
-}
-
-impl Reads {
-    pub(super) fn new() -> Reads {
-        Reads {
-            words: [[0; 2]; WORDS],
-            count: 0,
-            first: None,
-            fp: FramePointer::Start,
-            certain: true,
-        }
-    }
-
-    /// A step depends on this word.
-    pub(super) fn note(&mut self, at: usize, word: usize) {
-        if let Some(place) = self.words.get_mut(self.count) {
-            *place = [at, word];
-        }
-        self.count += 1;
-    }
-
-    /// The next step's frame pointer is this word, if there is one.
-    pub(super) fn set_frame_pointer(&mut self, word: Option<[usize; 2]>) {
-        self.fp = word.map_or(FramePointer::Settled, FramePointer::Word);
-    }
-
-    /// A step goes by the frame pointer, which is `value`.
-    pub(super) fn use_frame_pointer(&mut self, value: usize) {
-        match core::mem::replace(&mut self.fp, FramePointer::Settled) {
-            FramePointer::Start => self.first = Some(value),
-            FramePointer::Word([at, word]) => self.note(at, word),
-            FramePointer::Settled => {}
-        }
-    }
-
-    /// The outcome depends on more than words.
-    pub(super) fn give_up(&mut self) {
-        self.count = WORDS + 1;
-    }
-}
 
 #[derive(Clone, Copy)]
 struct Kept {
@@ -100,19 +40,12 @@ struct Kept {
     needs_fp: bool,
     /// As of [`Reads`].
     certain: bool,
-    /// How many groups of words there are. The last word fills what is left of the last group.
-    groups: u8,
+    /// How many words there are.
+    count: u8,
     number: u32,
-    /// The greatest of their addresses, if all are above the start; else the greatest there is.
+    /// An address not below any of theirs, if all are above the start; else the greatest there is.
     highest: usize,
-    words: [Group; WORDS / GROUP],
-}
-
-/// Words, and how far above the stack pointer at the start they lie.
-#[derive(Clone, Copy)]
-struct Group {
-    by: [u32; GROUP],
-    words: [usize; GROUP],
+    words: Words,
 }
 
 #[derive(Clone, Copy)]
@@ -129,6 +62,21 @@ struct Table {
     next: usize,
     rows: [Row; ROWS],
     kept: [Kept; KEPT],
+    steps: Steps,
+}
+
+impl Table {
+    /// Which of the kept is written next, for a walk from a depth of the stack by code that returns to `back`.
+    #[inline]
+    fn next(&mut self, sp: usize, back: usize) -> usize {
+        self.next += 1;
+        // The first is none.
+        let which = 1 + self.next % (KEPT - 1);
+        let ways = &mut self.rows[row(sp, back)].ways;
+        let free = ways.iter().position(|&way| way == 0);
+        ways[free.unwrap_or(self.next % WAYS)] = which as u16;
+        which
+    }
 }
 
 /// Where a place of this crate has its own return address.
@@ -167,7 +115,7 @@ impl Walks {
         // SAFETY: the word lies in what can be read.
         self.find_if(start, unsafe { read(back) }, |kept| {
             // SAFETY: the words lie in what can be read.
-            kept.highest < end && unsafe { kept.is_there(start.sp) }
+            kept.highest < end && unsafe { kept.words.are_there(usize::from(kept.count), start.sp) }
         })
     }
 
@@ -186,17 +134,12 @@ impl Walks {
         // SAFETY: as the caller says.
         self.find_if(start, unsafe { read(back) }, |kept| {
             // In the order of the walk: each address follows from the words before.
-            for group in &kept.words[..usize::from(kept.groups)] {
-                for (by, word) in group.by.into_iter().zip(group.words) {
-                    let at = start.sp.wrapping_add_signed(by as i32 as isize);
-                    let can_be_read = kept.certain && known.contains(&at) || may_read(at);
-                    // SAFETY: as the caller says.
-                    if !can_be_read || unsafe { read(at) } != word {
-                        return false;
-                    }
-                }
-            }
-            true
+            kept.words.all(usize::from(kept.count), |by, word| {
+                let at = start.sp.wrapping_add_signed(by as i32 as isize);
+                let can_be_read = kept.certain && known.contains(&at) || may_read(at);
+                // SAFETY: as the caller says.
+                can_be_read && unsafe { read(at) } == word
+            })
         })
     }
 
@@ -231,6 +174,37 @@ impl Walks {
         None
     }
 
+    /// Makes a walk to which tables alone lead, and keeps it with the number that `enter` gives to its calls. `None` if it is not
+    /// such a walk, or the first of its place. The stack can be read up to `end`.
+    #[inline]
+    pub(super) fn make<const N: usize>(
+        &mut self,
+        place: usize,
+        start: Registers,
+        end: usize,
+        enter: impl Fn(&[usize; N]) -> u32,
+    ) -> Option<u32> {
+        let back = self.back(place, start).filter(|&back| back < end)?;
+        // SAFETY: mapped and zeroed, and `self` is the only way to it. The word lies in what can be read.
+        let (table, back) = unsafe { (&mut *self.table, read(back)) };
+        let which = table.next(start.sp, back);
+        let kept = &mut table.kept[which];
+        kept.sp = 0;
+        compiler_fence(Release);
+        let mut calls = [0; N];
+        // SAFETY: the caller's promise.
+        let walked = unsafe { table.steps.walk(start, end, &mut calls, &mut kept.words) }?;
+        kept.words.fill_group(walked.count);
+        (kept.pc, kept.link) = (start.pc, start.link);
+        (kept.needs_fp, kept.fp) = (walked.needs_fp, start.fp);
+        (kept.certain, kept.count) = (true, walked.count as u8);
+        kept.highest = walked.end - 1;
+        kept.number = enter(&calls);
+        compiler_fence(Release);
+        kept.sp = start.sp;
+        Some(kept.number)
+    }
+
     /// Keeps a walk, with the number of what it found.
     pub(super) fn keep(&mut self, place: usize, start: Registers, reads: &Reads, number: u32) {
         let Some(words @ &[[first, back], ..]) = reads.words.get(..reads.count) else {
@@ -257,27 +231,19 @@ impl Walks {
         };
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
-        table.next += 1;
-        // The first is none.
-        let which = 1 + table.next % (KEPT - 1);
-        let ways = &mut table.rows[row(start.sp, back)].ways;
-        let free = ways.iter().position(|&way| way == 0);
-        ways[free.unwrap_or(table.next % WAYS)] = which as u16;
+        let which = table.next(start.sp, back);
         let kept = &mut table.kept[which];
         kept.sp = 0;
         compiler_fence(Release);
-        let groups = words.len().div_ceil(GROUP);
-        for (group, from) in kept.words[..groups].iter_mut().zip((0..).step_by(GROUP)) {
-            for i in 0..GROUP {
-                let [at, word] = words[(from + i).min(words.len() - 1)];
-                (group.by[i], group.words[i]) = (by(at).unwrap_or(0) as u32, word);
-            }
+        for (i, &[at, word]) in words.iter().enumerate() {
+            kept.words.note(i, by(at).unwrap_or(0) as usize, word);
         }
+        kept.words.fill_group(words.len());
         let places = || words.iter().map(|word| word[0]);
         let is_above = reads.certain && places().all(|at| at >= start.sp);
         (kept.pc, kept.link) = (start.pc, start.link);
         (kept.needs_fp, kept.fp) = (reads.first.is_some(), reads.first.unwrap_or(0));
-        (kept.certain, kept.groups, kept.number) = (reads.certain, groups as u8, number);
+        (kept.certain, kept.count, kept.number) = (reads.certain, words.len() as u8, number);
         kept.highest = places().max().filter(|_| is_above).unwrap_or(usize::MAX);
         compiler_fence(Release);
         kept.sp = start.sp;
@@ -289,34 +255,6 @@ impl Walks {
 fn row(sp: usize, back: usize) -> usize {
     let mixed = (sp ^ back.rotate_left(20)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 48) % ROWS
-}
-
-impl Kept {
-    /// Whether all words are as they were, which are above `sp`.
-    ///
-    /// # Safety
-    /// They can be read.
-    #[inline(always)]
-    unsafe fn is_there(&self, sp: usize) -> bool {
-        self.words[..usize::from(self.groups)].iter().all(|group| {
-            let mut wrong = 0;
-            for (by, word) in group.by.into_iter().zip(group.words) {
-                // SAFETY: the caller's promise.
-                wrong |= unsafe { read(sp + by as usize) } ^ word;
-            }
-            wrong == 0
-        })
-    }
-}
-
-/// A word of the stack.
-///
-/// # Safety
-/// It can be read.
-#[inline(always)]
-pub(super) unsafe fn read(at: usize) -> usize {
-    // SAFETY: the caller's promise. It is memory of the calling thread's stack, or whatever a damaged one leads to.
-    unsafe { ptr::with_exposed_provenance::<usize>(at).read_volatile() }
 }
 
 #[cfg(all(test, not(any(loom, miri))))]
