@@ -13,14 +13,15 @@ use crate::figures::{Group, Verdict, groups};
 use crate::output;
 use crate::results::{BASE, CaseResult, Results};
 use crate::stats::{Ratio, median, ratio};
+use crate::subjects::BEFORE;
 use crate::{table, text};
 
 #[derive(Debug, Args)]
 pub struct Compare {
     /// The older results
     pub old: PathBuf,
-    /// The newer results
-    pub new: PathBuf,
+    /// The newer results [default: the same file, measured with --before, whose allocator before is the older one]
+    pub new: Option<PathBuf>,
     /// The allocator to look at
     #[arg(long, default_value = "hakmem")]
     pub allocator: String,
@@ -37,7 +38,14 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     if !(0.0..100.0).contains(&compare.bound) {
         return Err(Fail::usage(format!("--bound {}: expected 0 to 100", compare.bound)));
     }
-    let (old, new) = (Results::read(&compare.old)?, Results::read(&compare.new)?);
+    let (mut old, new) = (Results::read(&compare.old)?, Results::read(compare.new.as_ref().unwrap_or(&compare.old))?);
+    if compare.new.is_none() {
+        old.results.retain(|c| c.allocator != compare.allocator);
+        old.results
+            .iter_mut()
+            .filter(|c| c.allocator == BEFORE)
+            .for_each(|c| c.allocator.clone_from(&compare.allocator));
+    }
     if let Some(difference) = new.machine.difference(&old.machine).filter(|_| !compare.across_machines) {
         return Err(Fail::usage(format!(
             "the files come from different machines: {difference}; --across-machines compares them all the same"
@@ -45,7 +53,7 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     }
     let found = compared(&old, &new, &compare.allocator, compare.bound / 100.0);
     if found.rows.is_empty() {
-        return Err(Fail::usage(format!("the two files share no measurement of {}", compare.allocator)));
+        return Err(Fail::usage(format!("no measurement of {} is in both", compare.allocator)));
     }
     let head = ["measurement", "speed, new to old", "", "exact figures"].map(str::to_owned);
     let cells = |r: &Row| {
@@ -67,8 +75,9 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     let more = found.rows.iter().filter(|r| r.counts_more).count();
     let total = found.rows.len();
     output::show(&format!(
-        "{total} measurements: faster in {}, no difference in {}, slower in {slower}, noisy in {}, failed in {failed}; more \
+        "{}: faster in {}, no difference in {}, slower in {slower}, noisy in {}, failed in {failed}; more \
          instructions or system calls in {more}\n",
+        text::counted(total, "measurement"),
         of(Verdict::Faster),
         of(Verdict::Level),
         of(Verdict::Noisy)
@@ -76,8 +85,9 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     match (slower, failed, more) {
         (0, 0, 0) => Ok(()),
         _ => Err(Fail::run(format!(
-            "of {total} measurements {slower} are slower by more than {} %, {failed} failed in the new file, {more} count more \
-             instructions or system calls",
+            "of {} {slower} are slower by more than {} %, {failed} failed in the new file, {more} count more instructions or \
+             system calls",
+            text::counted(total, "measurement"),
             compare.bound
         ))),
     }

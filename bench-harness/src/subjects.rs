@@ -4,8 +4,10 @@
 //! looks at all that take part before every measurement, which takes a moment where nothing changed, so that nothing outdated
 //! is ever measured. What needs no C (system malloc, ours, the floor) is built when it is needed, the others when asked for.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use bench_subject::spec::Spec;
 
@@ -18,6 +20,12 @@ pub const OWN: [&str; 3] = [BASE, OURS, FLOOR];
 
 /// The rivals, in the order reports show them.
 pub const RIVALS: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc"];
+
+/// Ours as another checkout has it.
+pub const BEFORE: &str = "before";
+
+/// Where that one is built.
+static BEFORE_TREE: OnceLock<PathBuf> = OnceLock::new();
 
 pub struct Workspace {
     folder: &'static str,
@@ -41,25 +49,38 @@ impl Workspace {
         std::env::var_os(self.variable).map(PathBuf::from)
     }
 
-    /// The executable with that allocator, whether it is there or not.
-    pub fn executable(&self, name: &str) -> PathBuf {
-        let built = || root().join(self.folder).join("target/release");
-        self.elsewhere().unwrap_or_else(built).join(format!("{}-{name}", self.prefix))
+    /// The folder where cargo runs for that allocator, where it builds, and the package's name.
+    fn package(&self, name: &str) -> (PathBuf, PathBuf, String) {
+        let tree = BEFORE_TREE.get().filter(|_| name == BEFORE);
+        let folder = tree.map_or(root().to_owned(), |t| t.join("bench-harness")).join(self.folder);
+        let target = tree.map_or(folder.join("target"), |t| t.join("target").join(self.folder));
+        (folder, target, format!("{}-{}", self.prefix, if tree.is_some() { OURS } else { name }))
     }
 
+    /// The executable with that allocator, whether it is there or not.
+    pub fn executable(&self, name: &str) -> PathBuf {
+        let (_, target, package) = self.package(name);
+        match self.elsewhere() {
+            Some(folder) => folder.join(format!("{}-{name}", self.prefix)),
+            None => target.join("release").join(package),
+        }
+    }
+
+    /// Whether it can be started; what is built from another checkout always can, before it is needed.
     pub fn is_built(&self, name: &str) -> bool {
-        self.executable(name).is_file()
+        name == BEFORE && self.elsewhere().is_none() || self.executable(name).is_file()
     }
 
     /// Builds one package: built together, features of the two mimallocs would be united. False where cargo failed.
     fn cargo(&self, name: &str, quiet: bool) -> Result<bool, Fail> {
-        let folder = root().join(self.folder);
+        let (folder, target, package) = self.package(name);
         let mut command = Command::new("cargo");
-        command.args(["build", "--release", "--locked", "--target-dir"]).arg(folder.join("target"));
-        command.args(quiet.then_some("--quiet")).args(["--package", &format!("{}-{name}", self.prefix)]);
+        // By the manifest: the other checkout's folder is reached by a link, which a current directory would resolve.
+        command.args(["build", "--release", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+        command.arg("--target-dir").arg(target).args(quiet.then_some("--quiet")).args(["--package", &package]);
         // Built incrementally, they would have other instructions.
         command.env_remove("CARGO_INCREMENTAL");
-        let status = command.current_dir(&folder).status();
+        let status = command.current_dir(root().join(self.folder)).status();
         status.map(|s| s.success()).map_err(|e| Fail::usage(format!("cargo cannot be started: {e}")))
     }
 
@@ -82,6 +103,33 @@ impl Workspace {
 pub fn known() -> Vec<String> {
     let rivals = RIVALS.into_iter().filter(|name| WORKLOADS.is_built(name));
     OWN.into_iter().chain(rivals).map(String::from).collect()
+}
+
+/// Has [`BEFORE`] built from the allocator of that checkout and the workloads of this one, so that both run the same: in a
+/// tree of links to the checkout, in which `bench-harness` is this one.
+pub fn measure_before(checkout: &Path) -> Result<(), Fail> {
+    let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("--before {}: {e}", checkout.display()));
+    let checkout = checkout.canonicalize().map_err(|e| refuse(&e))?;
+    if !checkout.join("src/lib.rs").is_file() {
+        return Err(refuse(&"it has no src/lib.rs; expected a checkout of this repository"));
+    }
+    // A tree for each checkout: cargo tells files apart by their age, and would take one tree's for the other's.
+    let tree = root().join("peers/target/before").join(checkout.to_string_lossy().replace('/', "_"));
+    let linked = || {
+        std::fs::create_dir_all(&tree)?;
+        let files = std::fs::read_dir(&checkout)?.filter_map(Result::ok).map(|e| e.path());
+        let files = files.filter(|p| !p.ends_with("target") && !p.ends_with("bench-harness"));
+        for path in files.chain([root().to_owned()]) {
+            match symlink(&path, tree.join(path.file_name().unwrap_or_default())) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    linked().map_err(|e| refuse(&e))?;
+    BEFORE_TREE.get_or_init(|| tree);
+    Ok(())
 }
 
 /// The workspace that has the executable for a workload.

@@ -154,7 +154,7 @@ fn instructions_and_system_calls_are_counted_above_the_floor() {
 }
 
 #[test]
-fn results_files_are_compared_and_shown_as_markdown() {
+fn results_files_are_compared() {
     let dir = tempfile::tempdir().unwrap();
     let [old, new, elsewhere] = ["old", "new", "elsewhere"].map(|n| dir.path().join(n));
     let value = measured("pair 48 20000 --runs 5 --series warm");
@@ -175,12 +175,53 @@ fn results_files_are_compared_and_shown_as_markdown() {
     assert!(compare(&old, &old, &[]).status.success());
     let slower = compare(&old, &new, &[]);
     assert_eq!(slower.status.code(), Some(1), "{}", text(&slower.stdout));
-    assert!(text(&slower.stdout).contains("SLOWER") && text(&slower.stderr).contains("of 1 measurements 1 are slower"));
+    assert!(text(&slower.stdout).contains("SLOWER") && text(&slower.stderr).contains("of 1 measurement 1 are slower"));
     let across = compare(&elsewhere, &old, &[]);
     assert!(across.status.code() == Some(2) && text(&across.stderr).contains("different machines: the processor is "));
     assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
-    let markdown = harness("markdown").arg(&old).output().unwrap();
-    assert!(text(&markdown.stdout).contains("| system | hakmem |"), "{}", text(&markdown.stdout));
+}
+
+/// The other checkout is this one but for its allocator, which says what it is whenever memory is prepared.
+#[test]
+fn the_allocator_of_another_checkout_is_measured_as_before() {
+    // Always the same place, so that cargo builds it once.
+    let other = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-checkout");
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::create_dir_all(other.join("src")).unwrap();
+    for entry in std::fs::read_dir(here).unwrap().map(Result::unwrap).filter(|e| e.file_name() != "src") {
+        // It is there already after the first time.
+        let _ = std::os::unix::fs::symlink(entry.path(), other.join(entry.file_name()));
+    }
+    let allocator = "use std::alloc::*; pub struct Hakmem;
+        impl Hakmem { pub const fn new() -> Self { Hakmem } }
+        pub fn prewarm(_: usize) -> usize { 0 }
+        unsafe impl GlobalAlloc for Hakmem {
+            unsafe fn alloc(&self, l: Layout) -> *mut u8 {
+                if l.size() == 4242 { eprintln!(\"the other allocator\") }
+                unsafe { System.alloc(l) }
+            }
+            unsafe fn dealloc(&self, p: *mut u8, l: Layout) { unsafe { System.dealloc(p, l) } }
+        }";
+    let lib = other.join("src/lib.rs");
+    if std::fs::read_to_string(&lib).ok().as_deref() != Some(allocator) {
+        std::fs::write(lib, allocator).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("both.json");
+    let mut command = harness("pair 4242 2 --runs 5 --series cold --no-host-warm --before");
+    command.arg(&other).arg("--json").arg(&file).env_remove("HAKMEM_BENCH_PEERS");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).matches("the other allocator").count() >= 5, "{}", text(&output.stderr));
+    let case = |i: usize| json(&file)["results"][i]["allocator"].clone();
+    assert_eq!([case(0), case(1), case(2)], ["system", "hakmem", "before"]);
+    let compared = harness("compare --bound 99").arg(&file).output().unwrap();
+    assert!(text(&compared.stdout).contains("pair 4242 B, cold"), "{}", text(&compared.stderr));
+    let mut lone = json(&file);
+    lone["results"].as_array_mut().unwrap().pop();
+    std::fs::write(&file, lone.to_string()).unwrap();
+    common::refused(harness("compare").arg(&file), "no measurement of hakmem is in both");
+    common::refused(&mut harness("pair --before /nonexistent"), "--before /nonexistent: No such file");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn programs_are_compared_and_served() {
         }
         assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 10);
         let same = harness("compare").args([&file, &file]).output().unwrap();
-        assert!(text(&same.stdout).contains("1 measurements: "), "{}", text(&same.stderr));
+        assert!(text(&same.stdout).contains("1 measurement: "), "{}", text(&same.stderr));
     }
 }
 
