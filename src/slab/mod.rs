@@ -6,8 +6,6 @@ pub(crate) mod bits;
 #[cfg(not(loom))]
 pub(crate) mod check;
 #[cfg(not(loom))]
-pub(crate) mod depot;
-#[cfg(not(loom))]
 pub(crate) mod directory;
 #[cfg(not(loom))]
 pub(crate) mod holes;
@@ -18,6 +16,8 @@ pub(crate) mod known;
 pub(crate) mod known_report;
 #[cfg(not(loom))]
 pub(crate) mod magazine;
+#[cfg(not(loom))]
+pub(crate) mod magazine_pool;
 #[cfg(not(loom))]
 pub(crate) mod meta;
 #[cfg(not(loom))]

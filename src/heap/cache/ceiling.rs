@@ -39,14 +39,14 @@ fn reclaim(asked: usize) {
     errands.run();
 }
 
-/// Has the heap's stacks make room of `bytes`.
+/// Reclaims `bytes` from the heap's stacks.
 ///
 /// # Safety
 /// The heap is the calling thread's.
 unsafe fn empty_stacks(heap: HeapRef, bytes: usize) -> Errands {
     let mut held = heap.lock();
     // SAFETY: the caller's promise.
-    unsafe { reclaim::make_room(&mut held, Class::NONE, bytes) };
+    unsafe { reclaim::from_classes(&mut held, Class::NONE, bytes) };
     budget::show(&mut held);
     held.unlock()
 }

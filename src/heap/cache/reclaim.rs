@@ -40,12 +40,12 @@ unsafe fn held_by(heap: &mut HeldHeap, class: Class) -> usize {
     }
 }
 
-/// Makes room of `bytes` for a class that grows, or for something that is no class (0). As long as the heap is over its bound,
-/// other classes give up what they keep, the one that keeps most first.
+/// Reclaims `bytes` for a class that grows, or for something that is no class: while the heap is over its bound, returns what its
+/// other classes keep, from the one that keeps most.
 ///
 /// # Safety
 /// The caller is the heap's thread.
-pub(crate) unsafe fn make_room(heap: &mut HeldHeap, class: Class, bytes: usize) {
+pub(crate) unsafe fn from_classes(heap: &mut HeldHeap, class: Class, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
@@ -122,7 +122,7 @@ fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands
 /// For want of memory: if any heap keeps more because of what it learnt, returns blocks from the stacks of all heaps whose locks
 /// are free to their slabs. The result is whether any had learnt. No lock may be held.
 #[cold]
-pub(crate) fn give_up() -> bool {
+pub(crate) fn from_all_heaps() -> bool {
     if demand_of_all() == 0 {
         return false;
     }

@@ -11,9 +11,9 @@ use crate::heap::data::heap::{HeldHeap, Shared, Stack};
 use crate::heap::data::state::Empties;
 use crate::heap::home::open;
 use crate::slab::batch::{Batch, Block};
-use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
+use crate::slab::magazine_pool::MAGAZINES;
 use core::ptr;
 
 /// Largest block whose address may be kept in a magazine. A batch of larger ones is short: one or two blocks name all of it.
@@ -213,7 +213,7 @@ fn give(empties: &mut Empties, count: u32) {
             empties.held -= 1;
         }
         empties.low = empties.low.min(empties.count);
-        DEPOT.give(list);
+        MAGAZINES.give(list);
     }
 }
 
@@ -258,13 +258,13 @@ unsafe fn fill(part: &mut Shared, class: Class, first: *const *mut Block, count:
     }
 }
 
-/// An empty magazine, the heap's or the depot's.
+/// An empty magazine, the heap's or the magazine pool's.
 fn empty(part: &mut Shared) -> Option<*mut Magazine> {
     // SAFETY: listed magazines are the heap's.
     unsafe {
         let magazine = part.empties.list;
         if magazine.is_null() {
-            let magazine = DEPOT.take()?;
+            let magazine = MAGAZINES.take()?;
             part.empties.held += 1;
             return Some(magazine);
         }

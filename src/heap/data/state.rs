@@ -108,7 +108,7 @@ pub(crate) struct IdleOwners {
     /// Bytes held in classes with foreign blocks after the last look, from the second on (`idle_owners::held`).
     pub(crate) held: usize,
     /// Bytes returned to slabs for lack of room since then.
-    pub(crate) homed: usize,
+    pub(crate) returned: usize,
     /// Looks since the thread last needed blocks.
     pub(crate) looks: u32,
     /// At the last look, the third or a later one, at least three quarters of what had come was still there or had returned to
@@ -134,7 +134,7 @@ impl IdleOwners {
         left: 0,
         look_at: 0,
         held: 0,
-        homed: 0,
+        returned: 0,
         looks: 0,
         grew: false,
         turn: Turn {

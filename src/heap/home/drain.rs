@@ -8,7 +8,7 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{holes, slabs};
 use crate::os::lock::Guard;
 use crate::pool;
-use crate::slab::depot::DEPOT;
+use crate::slab::magazine_pool::MAGAZINES;
 
 /// Posts everything that `sorter` gathered, and drains the inboxes that nobody else drains. `held` is the sorter's heap, held since
 /// the first block was added. The caller holds no other heap's lock.
@@ -89,7 +89,7 @@ impl Errands {
             pool::trim();
         }
         errands.done();
-        DEPOT.catch_up();
+        MAGAZINES.catch_up();
     }
 }
 

@@ -53,9 +53,9 @@ pub(crate) unsafe fn took(heap: HeapRef) {
 ///
 /// # Safety
 /// `heap` is the calling thread's.
-pub(crate) unsafe fn homed(heap: HeapRef, class: Class, blocks: u32) {
+pub(crate) unsafe fn returned(heap: HeapRef, class: Class, blocks: u32) {
     // SAFETY: the thread's own.
-    unsafe { (*heap.ptr()).idle_owners.homed += blocks as usize * size_class::size(class) };
+    unsafe { (*heap.ptr()).idle_owners.returned += blocks as usize * size_class::size(class) };
 }
 
 /// How many blocks of `class` the thread gathers until they return to their slabs all at once, sorted by owner. `None` if it needs
@@ -109,12 +109,12 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
     unsafe {
         let known = &raw mut (*heap.ptr()).idle_owners;
         let (came, before) = ((*known).look_at, (*known).held);
-        let homed = core::mem::take(&mut (*known).homed);
+        let returned = core::mem::take(&mut (*known).returned);
         (*known).held = bytes_held(&mut held);
         if first {
             return;
         }
-        (*known).grew = (*known).held + homed >= before.saturating_add(came / 4 * 3);
+        (*known).grew = (*known).held + returned >= before.saturating_add(came / 4 * 3);
         if !(*known).grew {
             (*known).look_at = if came > LOOK_LESS {
                 came / 2

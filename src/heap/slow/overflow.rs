@@ -168,7 +168,7 @@ unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
             if gone == 0 {
                 break;
             }
-            idle_owners::homed(heap.heap(), class, gone);
+            idle_owners::returned(heap.heap(), class, gone);
             if sorter.has_any() {
                 // There are foreign blocks among them: more at once make fuller messages.
                 let most = gathers.map_or(heap.stacks[class].limit / 2, |_| 0);
@@ -182,7 +182,7 @@ unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
             if over > 0 {
                 // One sorter at a time uses the heap's rows.
                 drain::post_all(heap, sorter);
-                reclaim::make_room(heap, class, over);
+                reclaim::from_classes(heap, class, over);
             }
         }
     }

@@ -242,7 +242,7 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
                 slabs::open(&mut held, had.claim, class);
                 let taken = from_slabs(&mut held, class, want);
                 if budget::demand(&held) > 0 {
-                    reclaim::make_room(&mut held, class, bytes);
+                    reclaim::from_classes(&mut held, class, bytes);
                 }
                 taken
             };

@@ -29,8 +29,8 @@ use crate::heap::upkeep::{ahead, maintain, pages};
 use crate::os::freeze::FREEZE;
 use crate::os::lock::Lock;
 use crate::os::thread;
-use crate::slab::depot::DEPOT;
 use crate::slab::directory::DIRECTORY;
+use crate::slab::magazine_pool::MAGAZINES;
 use crate::slab::meta;
 use crate::{checked, guarded, knobs, large, pool};
 use core::ffi::c_int;
@@ -99,7 +99,7 @@ fn globals() -> impl Iterator<Item = &'static Lock> {
         large::seen_lock(),
         large::closed_lock(),
         meta::fork_lock(),
-        DEPOT.fork_lock(),
+        MAGAZINES.fork_lock(),
         DIRECTORY.fork_lock(),
         knobs::fork_lock(),
     ])

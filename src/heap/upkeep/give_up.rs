@@ -13,7 +13,7 @@ use crate::heap::upkeep::idle_cache;
 /// # Safety
 /// Its thread has ended, or is the calling one and does not touch it any more. No lock may be held.
 pub(crate) unsafe fn give_up(heap: HeapRef) {
-    idle_cache::make_room();
+    idle_cache::evict_oldest();
     let mut held = heap.lock();
     heap.ending.is_over();
     let mut sorter = Sorter::new(&held, true);

@@ -45,9 +45,9 @@ fn reserve(bytes: usize) -> bool {
     fits
 }
 
-/// Empties the warm idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
+/// Empties the idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
 /// adopted first. No lock may be held.
-pub(crate) fn make_room() {
+pub(crate) fn evict_oldest() {
     if KEPT.load(Relaxed) + MOST_EACH <= MOST {
         return;
     }

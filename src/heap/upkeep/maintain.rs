@@ -14,7 +14,7 @@ use crate::heap::data::{holes, registry, tls};
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, pages, settle, tick};
 use crate::os::{clock, sys, thread};
-use crate::slab::depot::DEPOT;
+use crate::slab::magazine_pool::MAGAZINES;
 use crate::{knobs, large, pool};
 use core::ffi::c_void;
 use core::ptr;
@@ -219,7 +219,7 @@ pub(crate) fn purge_now() -> usize {
     let holes = pages::purge_all();
     let cached = large::cached_bytes();
     large::purge_all();
-    let bytes = holes + pool::purge_all() + cached + DEPOT.catch_up();
+    let bytes = holes + pool::purge_all() + cached + MAGAZINES.catch_up();
     // After the counting: what the pool is trimmed by is purged by now.
     errands.run();
     debug_assert!(pool::is_valid(), "the pool's lists and counts agree");

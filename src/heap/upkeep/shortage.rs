@@ -17,7 +17,7 @@ pub(crate) fn relieve(bytes: usize) -> bool {
     }
     let given = [
         checked::trim(),
-        reclaim::give_up(),
+        reclaim::from_all_heaps(),
         give_up::give_up_gone(),
         settle::recover(usize::MAX),
     ];

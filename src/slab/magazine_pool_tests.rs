@@ -8,23 +8,23 @@ use std::collections::HashSet;
 use std::thread;
 use std::vec::Vec;
 
-/// A magazine from the depot, which maps some if it has none.
-fn get(depot: &Depot) -> *mut Magazine {
+/// A magazine from the pool, which maps some if it has none.
+fn get(pool: &MagazinePool) -> *mut Magazine {
     loop {
-        match depot.take() {
+        match pool.take() {
             Some(magazine) => return magazine,
-            None => _ = depot.catch_up(),
+            None => _ = pool.catch_up(),
         }
     }
 }
 
 #[test]
 fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
-    let depot = Depot::new();
+    let pool = MagazinePool::new();
     let mut list = ptr::null_mut();
     let mut seen = HashSet::new();
     for _ in 0..3 * TOGETHER {
-        let magazine = get(&depot);
+        let magazine = get(&pool);
         assert!(seen.insert(magazine as usize), "given out twice");
         // SAFETY: ours.
         unsafe {
@@ -35,13 +35,13 @@ fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
         list = magazine;
     }
     // SAFETY: ours, and given up.
-    unsafe { depot.give(list) };
-    let purged = depot.catch_up();
+    unsafe { pool.give(list) };
+    let purged = pool.catch_up();
     // Racks need not begin with an OS page if that is larger than a magazine: a page of which a rack has only a part stays.
     let page = sys::page_size();
     let stays = if page > SIZE { page } else { 0 };
     assert!(purged >= 3 * (TOGETHER * SIZE - stays), "{purged} bytes");
-    assert_eq!(depot.catch_up(), 0, "nothing is left to do");
+    assert_eq!(pool.catch_up(), 0, "nothing is left to do");
     // SAFETY: still mapped, and nobody has them.
     unsafe {
         let zero = |&&magazine: &&usize| Magazine::count(magazine as *mut Magazine) == 0;
@@ -52,34 +52,34 @@ fn every_magazine_is_given_out_once_and_purged_when_it_is_back() {
 
 #[test]
 fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
-    let depot = Depot::new();
-    let magazine = get(&depot);
+    let pool = MagazinePool::new();
+    let magazine = get(&pool);
     // SAFETY: ours.
-    unsafe { depot.give(magazine) };
+    unsafe { pool.give(magazine) };
     fake::clear();
     fake::fail_kind_from(Call::Madvise, 1, Errno::EINVAL);
-    assert_eq!(depot.catch_up(), 0);
+    assert_eq!(pool.catch_up(), 0);
     fake::clear();
-    let again = get(&depot);
+    let again = get(&pool);
     assert_eq!(again, magazine, "what is resident goes first");
     // SAFETY: ours.
-    unsafe { depot.give(again) };
+    unsafe { pool.give(again) };
     // A larger OS page holds other magazines as well, which nobody had.
-    assert!(depot.catch_up() >= SIZE || sys::page_size() > SIZE);
+    assert!(pool.catch_up() >= SIZE || sys::page_size() > SIZE);
 
     let mut list = ptr::null_mut();
     fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
     // Takes all there are, until metadata would have to be mapped.
     let mut refused = 0;
     while refused < 2 * TRY_AGAIN {
-        match depot.take() {
+        match pool.take() {
             Some(magazine) => {
                 // SAFETY: ours.
                 unsafe { (*magazine).below = list };
                 list = magazine;
             }
             None => {
-                depot.catch_up();
+                pool.catch_up();
                 refused += 1;
             }
         }
@@ -90,8 +90,8 @@ fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
         "{tried} calls for {refused} misses"
     );
     fake::clear();
-    let bare = depot.racks.lock().bare;
-    // SAFETY: this depot's.
+    let bare = pool.racks.lock().bare;
+    // SAFETY: this pool's.
     let more = unsafe { bare.as_ref() }.map(|rack| rack.next);
     assert_eq!(
         more,
@@ -99,8 +99,8 @@ fn a_refused_purge_is_tried_again_and_a_refused_mapping_not_at_once() {
         "one waits for memory, whatever the tries"
     );
     // SAFETY: ours.
-    unsafe { depot.give(list) };
-    depot.catch_up();
+    unsafe { pool.give(list) };
+    pool.catch_up();
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn only_whole_pages_go() {
 /// Threads take, write, give back and purge at the same time. What one wrote is there until that thread gives it back.
 #[test]
 fn nobody_else_has_a_magazine_or_purges_it() {
-    static SHARED: Depot = Depot::new();
+    static SHARED: MagazinePool = MagazinePool::new();
     let threads: Vec<_> = (1..=4usize)
         .map(|mark| {
             thread::spawn(move || {

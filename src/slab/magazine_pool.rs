@@ -1,8 +1,8 @@
-//! The depot: the process's pool of empty magazines, from which heaps take theirs and to which they return those they do not
+//! The process's pool of empty magazines, from which heaps take theirs and to which they return those they do not
 //! need.
 //!
 //! Magazines are mapped 64 at a time and never unmapped; the memory of free ones is given back. Both wait for
-//! [`Depot::catch_up`], when no lock is held: a heap that finds the depot empty does without.
+//! [`MagazinePool::catch_up`], when no lock is held: a heap that finds the pool empty does without.
 
 use super::magazine::{Magazine, SIZE};
 use super::meta;
@@ -35,7 +35,7 @@ struct Racks {
     try_from: u32,
 }
 
-// SAFETY: racks are reached under the depot's lock alone, from whatever thread.
+// SAFETY: racks are reached under the pool's lock alone, from whatever thread.
 unsafe impl Send for Racks {}
 
 impl Racks {
@@ -79,18 +79,18 @@ impl Racks {
 }
 
 /// Where heaps get their magazines.
-pub(crate) struct Depot {
+pub(crate) struct MagazinePool {
     racks: Locked<Racks>,
-    /// Whether [`Depot::catch_up`] has something to do. A hint: a thread that misses it leaves it to the next, so Relaxed.
+    /// Whether [`MagazinePool::catch_up`] has something to do. A hint: a thread that misses it leaves it to the next, so Relaxed.
     to_do: AtomicBool,
 }
 
-/// The depot of all heaps.
-pub(crate) static DEPOT: Depot = Depot::new();
+/// The pool of all heaps.
+pub(crate) static MAGAZINES: MagazinePool = MagazinePool::new();
 
-impl Depot {
-    const fn new() -> Depot {
-        Depot {
+impl MagazinePool {
+    const fn new() -> MagazinePool {
+        MagazinePool {
             racks: Locked::new(Racks {
                 newest: ptr::null_mut(),
                 bare: ptr::null_mut(),
@@ -101,7 +101,7 @@ impl Depot {
         }
     }
 
-    /// An empty magazine. If there is none at hand, `None`, and [`Depot::catch_up`] maps some.
+    /// An empty magazine. If there is none at hand, `None`, and [`MagazinePool::catch_up`] maps some.
     pub(crate) fn take(&self) -> Option<*mut Magazine> {
         let found = self.racks.lock().claim();
         if let Some(magazine) = found {
@@ -114,10 +114,10 @@ impl Depot {
         found
     }
 
-    /// Takes a list of magazines back. [`Depot::catch_up`] purges their memory.
+    /// Takes a list of magazines back. [`MagazinePool::catch_up`] purges their memory.
     ///
     /// # Safety
-    /// They came from [`Depot::take`], and are the caller's.
+    /// They came from [`MagazinePool::take`], and are the caller's.
     pub(crate) unsafe fn give(&self, list: *mut Magazine) {
         if list.is_null() {
             return;
@@ -162,7 +162,7 @@ impl Depot {
         drop(racks);
         let mut purged = 0;
         for rack in all {
-            // SAFETY: one of this depot's.
+            // SAFETY: one of this pool's.
             purged += unsafe { self.purge(rack) };
         }
         if wanted {
@@ -202,7 +202,7 @@ impl Depot {
     /// fork at that moment loses that much address space.
     ///
     /// # Safety
-    /// `rack` is one of this depot's.
+    /// `rack` is one of this pool's.
     unsafe fn purge(&self, rack: *mut Rack) -> usize {
         let mut purged = 0;
         let mut from = 0;
@@ -229,7 +229,7 @@ impl Depot {
         purged
     }
 
-    /// For fork: the depot's lock, a leaf.
+    /// For fork: the pool's lock, a leaf.
     pub(crate) fn fork_lock(&self) -> &Lock {
         self.racks.raw()
     }
@@ -271,5 +271,5 @@ fn run_of_pages(free: u64, dirty: u64, first: usize, from: usize, page: usize) -
 }
 
 #[cfg(test)]
-#[path = "depot_tests.rs"]
+#[path = "magazine_pool_tests.rs"]
 mod tests;
