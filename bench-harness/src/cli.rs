@@ -60,8 +60,6 @@ enum Ask {
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
     Report(crate::report::Report),
-    /// A Markdown table of a results file, for a README: the ratio of each allocator to system malloc, and who is first
-    Markdown(crate::markdown::Markdown),
     /// What README and docs/ show of the kept results, and the chart: writes what differs
     Pages(crate::pages::Pages),
     /// Compare two results files; exit code 1 where the new one is slower beyond the bound or counts more
@@ -195,7 +193,6 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
         Some(Ask::Peers { command }) => subjects::dispatch(&SUBJECTS, command),
         Some(Ask::Report(report)) => crate::report::run(&report),
         Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
-        Some(Ask::Markdown(markdown)) => crate::markdown::run(&markdown),
         Some(Ask::Pages(pages)) => crate::pages::run(&pages),
         Some(Ask::Compare(compare)) => crate::compare::run(&compare),
         Some(Ask::Paths(paths)) => crate::paths::run(&paths),

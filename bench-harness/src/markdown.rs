@@ -1,28 +1,9 @@
-//! A results file as Markdown: who wins what, in one table for a README.
-
-use clap::Args;
+//! Measurements as Markdown: tables for README and the pages of docs/.
 
 use bench_subject::one_line;
 
-use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict};
 use crate::finding::Finding;
-use crate::output;
-use crate::results::Results;
-
-#[derive(Debug, Args)]
-pub struct Markdown {
-    /// The results file
-    pub results: std::path::PathBuf,
-}
-
-pub fn run(markdown: &Markdown) -> Result<(), Fail> {
-    let results = Results::read(&markdown.results)?;
-    let groups = figures::groups(&results);
-    let text = matrix(&groups, &Finding::of(&groups));
-    let notes: String = results.warnings.iter().map(|w| format!("> {}\n", cell(w))).collect();
-    output::show(&(notes + &text))
-}
 
 /// A table; numbers to the right, or all to the left.
 pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<String>>) -> String {
