@@ -87,6 +87,8 @@ pub unsafe trait Zeroed: Copy {}
 unsafe impl Zeroed for u32 {}
 // SAFETY: zero is a number.
 unsafe impl Zeroed for usize {}
+// SAFETY: zeros are numbers.
+unsafe impl Zeroed for [usize; 2] {}
 // SAFETY: a line of zeros.
 unsafe impl Zeroed for [u64; 8] {}
 // SAFETY: the null pointer is a valid raw pointer.

@@ -3,9 +3,13 @@
 //!
 //! Imitates a compiler, a solver or a server that fills its caches. The same writes are made once more on a bare mapping, the
 //! kernel's floor: the figure is how many times the floor's processor time the blocks took. Blocks and floor take turns, a
-//! piece of 16 MiB each, so that a slow moment of the machine hits both. The floor of a piece maps as much as its blocks
-//! spanned, 2 MiB-aligned and with MADV_HUGEPAGE, and writes at the same distances in the same order: what it takes, no
-//! allocator can go below. One operation is one block; its time is the blocks' processor time alone.
+//! piece of 16 MiB each, so that a slow moment of the machine hits both. The floor of a piece maps as many units of 2 MiB as
+//! its blocks are the first in, with MADV_HUGEPAGE, and writes at the same places of a unit in the same order. One operation
+//! is one block; its time is the blocks' processor time alone.
+//!
+//! What the floor gives back, the kernel hands out next, and on a virtual machine it costs far less than memory that the host
+//! has not given yet. So blocks and floor get it in turns: the floor of every other piece is kept until the next blocks are
+//! there.
 
 use super::prelude::*;
 use crate::measure::{Usage, thread_cpu_ns};
@@ -24,17 +28,23 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         return Err(format!("{prewarmed} of {prewarm} superslabs were prewarmed"));
     }
     let mut rng = XorShift32::new(42);
+    let mut units = Units { known: Table::new(4 * bytes / HUGE + 512)?, len: 0 };
     let (mut own, mut floor) = ((0, 0), (0, 0));
     let mut wrong = None;
     bench.timed(|| {
-        let (mut done, mut count) = (0, 0);
-        while done < bytes && wrong.is_none() {
+        let (mut done, mut count, mut kept) = (0, 0, None);
+        for piece in 0.. {
             let (n, sum) = counted(&mut own, || fill(alloc, &mut rng, &mut blocks));
-            wrong = counted(&mut floor, || write_floor(&blocks[..n])).err();
-            if n == 0 {
-                break;
+            drop(kept.take());
+            let len = units.pack(&mut blocks[..n]);
+            match counted(&mut floor, || write_floor(&blocks[..n], len)) {
+                Ok(memory) => kept = Some(memory).filter(|_| piece % 2 == 0),
+                Err(e) => wrong = Some(e),
             }
             (done, count) = (done + sum, count + n as u64);
+            if n == 0 || done >= bytes || wrong.is_some() {
+                break;
+            }
         }
         count
     });
@@ -69,18 +79,54 @@ fn fill(alloc: &RawAllocator, rng: &mut XorShift32, blocks: &mut [usize]) -> (us
     (n, sum)
 }
 
+/// The units of 2 MiB that blocks were in so far, in order, each with how many there were before it.
+struct Units {
+    known: Table<[usize; 2]>,
+    len: usize,
+}
+
+impl Units {
+    /// Makes of each block its place on the floor; how much that maps. Blocks of a unit that earlier pieces were in have theirs
+    /// in the first, which costs the kernel nothing more.
+    fn pack(&mut self, blocks: &mut [usize]) -> usize {
+        let first = self.len;
+        for block in blocks {
+            let unit = *block / HUGE;
+            let found = self.known[..self.len].binary_search_by_key(&unit, |k| k[0]);
+            let at = found.unwrap_or_else(|at| at);
+            if found.is_err() && self.len < self.known.len() {
+                self.known.copy_within(at..self.len, at + 1);
+                (self.known[at], self.len) = ([unit, self.len], self.len + 1);
+            }
+            *block = self.known[at][1].saturating_sub(first) * HUGE + *block % HUGE;
+        }
+        (self.len - first).max(1) * HUGE
+    }
+}
+
 #[inline(never)]
-fn write_floor(blocks: &[usize]) -> Result<(), String> {
-    let lowest = blocks.iter().min().copied().unwrap_or(0) & !(HUGE - 1);
-    // Blocks of a piece may lie far apart, where gaps of earlier pieces are filled: what spans too much is folded.
-    let highest = blocks.iter().max().copied().unwrap_or(0);
-    let len = (highest - lowest + 1).next_multiple_of(HUGE).min(4 * PIECE);
+fn write_floor(places: &[usize], len: usize) -> Result<Mapping, String> {
     let memory = Mapping::aligned(len, libc::MAP_NORESERVE)?;
     // Without huge pages the floor is what the kernel can do without them.
     let _ = memory.advise(libc::MADV_HUGEPAGE);
-    for block in blocks {
-        let at = (block - lowest) % len;
-        memory.touch(at, at + 1, 1);
+    places.iter().for_each(|at| memory.touch(*at, at + 1, 1));
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_maps_what_blocks_are_the_first_in() {
+        let mut units = Units { known: Table::new(4).unwrap(), len: 0 };
+        let mut packed = |blocks: [usize; 3]| {
+            let mut blocks = blocks.map(|b| b * HUGE / 2);
+            let len = units.pack(&mut blocks);
+            (blocks.map(|b| b * 2 / HUGE), len / HUGE)
+        };
+        assert_eq!(packed([19, 4, 18]), ([1, 2, 0], 2), "two units, in the order of their first blocks");
+        assert_eq!(packed([5, 7, 6]), ([1, 1, 0], 1), "one is known, one is new");
+        assert_eq!(packed([4, 19, 7]), ([0, 1, 1], 1), "all are known");
     }
-    Ok(())
 }
