@@ -108,7 +108,7 @@ pub(super) unsafe fn rule(
     let mut refused = false;
     let row = table
         .partition_point(|row| {
-            refused |= !may_read(row.as_ptr().addr());
+            refused = refused || !may_read(row.as_ptr().addr());
             !refused && start(row) <= pc
         })
         .checked_sub(1)?;

@@ -8,6 +8,8 @@
 
 mod abi;
 pub(crate) mod achieved;
+#[cfg(not(loom))]
+mod caller;
 pub(crate) mod clear;
 pub(crate) mod clock;
 #[cfg(not(loom))]

@@ -277,7 +277,7 @@ pub(crate) fn library() -> Option<Range<usize>> {
 #[repr(C)]
 struct Found {
     _flags: u64,
-    start: usize,
+    _start: usize,
     _end: usize,
     _link_map: usize,
     unwind: usize,
@@ -287,11 +287,11 @@ struct Found {
 /// The address of the `.eh_frame_hdr` of the object that contains code at `pc`. `None` if it has none or is not known: glibc
 /// before 2.35 and other C libraries know no object but this one.
 pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
-    find(pc).map(|[_, unwind]| unwind).filter(|&at| at != 0)
+    find(pc).filter(|&at| at != 0)
 }
 
 /// Whether a call may return to `pc`: in front of it there is an instruction that calls, in an object that [`unwind_table`] knows.
-/// May change `errno`. An object that another thread unloads at that very moment may be gone when it is read.
+/// May change `errno`. An object that another thread unloads between the question to the kernel and the read may be gone.
 pub(super) fn follows_call(pc: usize) -> bool {
     let mut before = [0; CALL];
     find(pc.wrapping_sub(1)).is_some()
@@ -319,11 +319,22 @@ fn is_call(before: [u8; CALL]) -> bool {
     word >> 26 == 0b10_0101 || word & 0xffff_fc1f == 0xd63f_0000
 }
 
-/// The start and the `.eh_frame_hdr`, or 0, of the object that contains code at `pc`.
-fn find(pc: usize) -> Option<[usize; 2]> {
+/// Whether the object that contains this code contains `pc` as well.
+pub(super) fn is_own(pc: usize) -> bool {
     let facts = facts();
-    if (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc) {
-        return Some([&facts.start, &facts.unwind].map(|at| at.load(Relaxed)));
+    (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc)
+}
+
+/// Whether other objects than this one can be asked for.
+pub(super) fn knows_others() -> bool {
+    facts().find.load(Relaxed) != 0
+}
+
+/// The address of the `.eh_frame_hdr`, or 0, of the object that contains code at `pc`.
+fn find(pc: usize) -> Option<usize> {
+    let facts = facts();
+    if is_own(pc) {
+        return Some(facts.unwind.load(Relaxed));
     }
     let find = match facts.find.load(Relaxed) {
         0 => return None,
@@ -336,7 +347,7 @@ fn find(pc: usize) -> Option<[usize; 2]> {
         let find = core::mem::transmute::<*const (), Find>(find);
         let outcome = find(pc, found.as_mut_ptr());
         let found = found.assume_init();
-        (outcome == 0).then_some([found.start, found.unwind])
+        (outcome == 0).then_some(found.unwind)
     }
 }
 

@@ -15,28 +15,45 @@ pub(super) enum Tables {
     All,
     /// That of libhakmem.so, and of others as much as is a small share of the process's blocks: what is read becomes resident.
     Few,
+    /// That of libhakmem.so.
+    Own,
 }
 
-/// The rule for code at `pc`, whichever object it is in. `None` if there is none, or a part that may not be read has it.
+/// The rule for code at `pc`, whichever object it is in. `None` if there is none, or a part that may not be read has it. Unless
+/// only [`Tables::Own`] may be read, the object has a function on the stack of this thread.
 pub(super) fn rule(pc: usize, tables: Tables) -> Option<Rule> {
     if let Some(rule) = RULES.get(pc) {
         return Some(rule);
     }
     let header = object::unwind_table(pc)?;
     let own = object::library().is_some_and(|own| own.contains(&pc));
-    let may_read = |at| own || tables == Tables::All || ALL.load(Relaxed) || READ.takes(at);
+    let may_read = |at| {
+        own || match tables {
+            Tables::All => true,
+            Tables::Few => READ.takes(at, object::is_own(pc)),
+            Tables::Own => false,
+        }
+    };
     // SAFETY: code of this object, or of one that has a function on the stack of this thread: it stays loaded.
     let rule = unsafe { frame::rule(header, pc, &may_read)? };
     RULES.put(pc, rule);
     Some(rule)
 }
 
-/// Whether [`Tables::Few`] means all: mistakes are looked for at any cost.
+/// Whether mistakes are looked for at any cost.
 static ALL: AtomicBool = AtomicBool::new(false);
 
-/// All tables may be read from now on, by whoever asks.
+/// All tables may be read for samples from now on.
 pub(super) fn read_all() {
     ALL.store(true, Relaxed);
+}
+
+/// What may be read for a call that is kept in case a report needs it.
+pub(super) fn for_samples() -> Tables {
+    match ALL.load(Relaxed) {
+        true => Tables::All,
+        false => Tables::Few,
+    }
 }
 
 /// Parts of tables that were read, and of what size. Around a page of a file that is missing the kernel maps 64 KiB.
@@ -47,18 +64,22 @@ static READ: Parts = Parts([const { AtomicUsize::new(0) }; Parts::MOST]);
 impl Parts {
     const MOST: usize = 64;
     const SIZE: usize = 64 << 10;
+    /// So many may be read anyway of the object that contains this code: in a program with this crate the calls begin in it.
+    const OWN: usize = 3;
 
     /// Whether the part at `at` is among them, or may be.
-    fn takes(&self, at: usize) -> bool {
-        let most = account::of(Kind::Blocks) / (TABLES_SHARE * Parts::SIZE);
-        self.among(at / Parts::SIZE, most)
+    fn takes(&self, at: usize, is_own: bool) -> bool {
+        let share = account::of(Kind::Blocks) / (TABLES_SHARE * Parts::SIZE);
+        let least = if is_own { Parts::OWN } else { 0 };
+        self.among(at / Parts::SIZE, share.max(least))
     }
 
     /// Whether the part is among the first `most`, where the first free place is given to it. Relaxed: the words guard nothing.
     fn among(&self, part: usize, most: usize) -> bool {
         self.0.iter().take(most).any(|place| {
-            let taken = place.compare_exchange(0, part, Relaxed, Relaxed);
-            taken.is_ok() || taken == Err(part)
+            let had = place.load(Relaxed);
+            let take = || place.compare_exchange(0, part, Relaxed, Relaxed);
+            had == part || had == 0 && take().map_or_else(|had| had == part, |_| true)
         })
     }
 }

@@ -1,29 +1,19 @@
 //! The calls that led to this one: the return addresses on the stack of the calling thread.
 //!
 //! Nothing here allocates, waits for a lock or changes `errno`, and all of it may run in a signal handler. Callers are found by the
-//! tables that compilers write for unwinding ([`frame`]), which hold for code with and without frame pointers, this crate's own
+//! tables that compilers write for unwinding (`.eh_frame`), which hold for code with and without frame pointers, this crate's own
 //! included. Code without a table is taken to keep frame pointers. Except on the OS page in use and above it on the first thread's
 //! stack, a word is read only once the kernel has said that its page can be read, as the program may have put anything into its
 //! registers.
 
+pub(crate) use super::caller::End;
+use super::caller::{Frame, SEARCHED_CALLS};
 use super::context::{Registers, registers_here};
-use super::frame::{Base, Cfa, Place, Rule};
-use super::reads::{Reads, address};
-use super::rules::{self, Tables, rule};
+use super::reads::Reads;
+use super::rules::{self, Tables};
 use super::stack_in_use::Known;
 use super::walked::Walks;
 use super::{object, sys};
-
-/// Why a stack ends where it does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// The last call is the thread's first.
-    Whole,
-    /// There is no room for more.
-    Full,
-    /// The caller of the last one is not known: its code has neither a table nor a frame pointer, or the stack is damaged.
-    Lost,
-}
 
 /// A stack that was walked.
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +27,27 @@ pub(crate) struct Walk {
 
 /// Stores the return addresses of the calling thread, newest first, without making much of the unwind tables resident: see
 /// [`Tables::Few`]. Those in libhakmem.so are left out; in a program that contains this crate they are not told from others. A call
-/// that was met before takes about 130 instructions, and each OS page of stack but the first a system call. Leaves `errno` alone.
+/// that was met before takes about 130 instructions. If tables may not be read, the stack is searched, and each word that points
+/// into an object takes a system call. Leaves `errno` alone.
 pub(crate) fn capture(to: &mut [usize]) {
+    capture_by(rules::for_samples(), to);
+}
+
+#[inline(never)]
+fn capture_by(tables: Tables, to: &mut [usize]) {
     let _errno = sys::ErrnoGuard::new();
     let frame = Frame {
-        tables: Tables::Few,
+        tables,
         ..Frame::here()
     };
     let walk = follow(frame, to, 0);
-    for call in to.iter_mut().take(walk.count).skip(walk.certain) {
-        *call |= UNCERTAIN;
+    let told = tables != Tables::All;
+    for (i, call) in to.iter_mut().enumerate() {
+        *call = match i {
+            _ if i < walk.certain => *call & !UNCERTAIN,
+            _ if i < walk.count => *call & !UNCERTAIN | if told { UNCERTAIN } else { 0 },
+            _ => 0,
+        };
     }
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn read_all_tables() {
     rules::read_all();
 }
 
-/// A bit of no address in user space. Of a call that [`capture`] found by more than tables it is set.
+/// A bit of no address in user space. It is set of a call that [`capture`] found not by tables alone.
 pub(crate) const UNCERTAIN: usize = 1 << 63;
 
 /// The number that `enter` gives to what [`capture`] finds. For calls that come from the same places again and again: a walk like
@@ -115,6 +116,8 @@ fn capture_anew<const N: usize>(
     };
     let mut calls = [0; N];
     let walk = follow(frame, &mut calls, 0);
+    // A damaged stack may hold any address.
+    calls.iter_mut().for_each(|call| *call &= !UNCERTAIN);
     let number = enter(&calls);
     if is_known && walk.end != End::Lost {
         walks.keep(place, at, &reads, number);
@@ -170,208 +173,11 @@ fn follow(mut frame: Frame<'_>, to: &mut [usize], stored: usize) -> Walk {
         walk.count += 1;
         if frame.certain {
             walk.certain = walk.count;
+        } else if frame.searches() && walk.count - walk.certain == SEARCHED_CALLS {
+            break;
         }
     }
     walk
-}
-
-/// Words of the stack in which the return address of a function is searched: a kilobyte and half of one. Larger frames are rare.
-const SEARCHED: usize = 192;
-
-/// The registers that one function of the stack runs with.
-struct Frame<'a> {
-    pc: usize,
-    sp: usize,
-    fp: usize,
-    /// The link register, on architectures that have one: only the newest function may not have stored it.
-    link: usize,
-    /// Whether `pc` is the instruction to run next, not the one after a call.
-    exact: bool,
-    /// Whether tables alone led here.
-    certain: bool,
-    tables: Tables,
-    known: Known,
-    /// Is told of each word that a step depends on.
-    reads: Option<&'a mut Reads>,
-}
-
-impl<'a> Frame<'a> {
-    /// The calling function's own.
-    #[inline(always)]
-    fn here() -> Frame<'a> {
-        let at = registers_here();
-        Frame {
-            known: Known::stack(at.sp),
-            ..Frame::at(at)
-        }
-    }
-
-    #[inline(always)]
-    fn at(Registers { pc, sp, fp, link }: Registers) -> Frame<'a> {
-        Frame {
-            pc,
-            sp,
-            fp,
-            link,
-            exact: true,
-            certain: true,
-            tables: Tables::All,
-            // The stack pointer is the program's, and may be anything.
-            known: Known::NOTHING,
-            reads: None,
-        }
-    }
-
-    /// Steps to the caller. Returns why there is none.
-    fn up(&mut self) -> Option<End> {
-        let at = if self.exact { self.pc } else { self.pc - 1 };
-        let searches = self.tables == Tables::Few;
-        match rule(at, self.tables) {
-            Some(rule) if rule.pc == Place::Nowhere => return Some(End::Whole),
-            Some(rule) => self
-                .by_rule(rule)
-                .or_else(|| (searches && !self.certain).then(|| self.by_search())?),
-            None if searches && object::unwind_table(at).is_some() => self.by_search(),
-            None => self.by_frame_pointer(),
-        }
-        .map_or(Some(End::Lost), |()| (self.pc == 0).then_some(End::Whole))
-    }
-
-    fn by_rule(&mut self, rule: Rule) -> Option<()> {
-        let cfa = match rule.cfa {
-            Cfa::At(of, offset) => self.base(of, offset),
-            Cfa::In(of, offset) => {
-                let at = self.base(of, offset);
-                self.word(at)?
-            }
-            Cfa::Unknown => return None,
-        };
-        // Stacks grow down. A handler of a signal may have a stack of its own, anywhere.
-        let grows = cfa > self.sp || (cfa == self.sp && self.link != 0);
-        if !grows && !rule.signal || !self.certain && !self.is_near(cfa) {
-            return None;
-        }
-        let pc = match self.place(rule.pc, cfa) {
-            Some(at) => self.word(at)?,
-            None if rule.pc == Place::Same => self.link,
-            None => return None,
-        };
-        // Without a frame pointer the next functions may still be found.
-        let fp = match self.place(rule.fp, cfa) {
-            Some(at) => self.frame_pointer(at).unwrap_or(0),
-            None if rule.fp == Place::Same => self.fp,
-            None => {
-                self.tell(|reads| reads.set_frame_pointer(None));
-                0
-            }
-        };
-        self.leave_to(pc, cfa, fp);
-        self.exact = rule.signal;
-        Some(())
-    }
-
-    /// The frame pointer points to the caller's own, and the return address lies behind that.
-    fn by_frame_pointer(&mut self) -> Option<()> {
-        if !self.is_near(self.fp) {
-            return None;
-        }
-        self.leave_certainty();
-        let at = self.base(Base::Fp, 0);
-        let fp = self.frame_pointer(at)?;
-        let pc = self.word(at.checked_add(8)?)?;
-        // Code that keeps no frame pointers may have called the first function that does, with anything in the register.
-        let pc = address(pc);
-        let goes_on = fp == 0 || fp > self.fp;
-        if !goes_on && object::unwind_table(pc.wrapping_sub(1)).is_none() {
-            return None;
-        }
-        // Whether it goes on depends on the word.
-        self.tell(|reads| reads.use_frame_pointer(fp));
-        self.leave_to(pc, self.fp + 16, fp);
-        self.exact = false;
-        Some(())
-    }
-
-    /// The next word of the stack that a call stored. The call may be an earlier one, which has returned.
-    fn by_search(&mut self) -> Option<()> {
-        self.leave_certainty();
-        for i in 0..SEARCHED {
-            let at = self.sp.checked_add(8 * i)?;
-            let pc = address(self.known.word(at)?);
-            if object::follows_call(pc) {
-                self.leave_to(pc, at + 8, self.fp);
-                self.exact = false;
-                return Some(());
-            }
-        }
-        None
-    }
-
-    /// From here on more than tables lead. The program may have closed pages of the stack, into which tables do not lead.
-    fn leave_certainty(&mut self) {
-        if self.certain {
-            self.certain = false;
-            self.known = Known::NOTHING;
-            self.tell(|reads| reads.certain = false);
-        }
-    }
-
-    fn base(&mut self, base: Base, offset: i32) -> usize {
-        let register = match base {
-            Base::Sp => self.sp,
-            Base::Fp => {
-                let fp = self.fp;
-                self.tell(|reads| reads.use_frame_pointer(fp));
-                fp
-            }
-        };
-        register.wrapping_add_signed(offset as isize)
-    }
-
-    /// Where a register was stored, if it was.
-    fn place(&mut self, place: Place, cfa: usize) -> Option<usize> {
-        match place {
-            Place::Cfa(offset) => Some(cfa.wrapping_add_signed(offset as isize)),
-            Place::At(of, offset) => Some(self.base(of, offset)),
-            Place::Same | Place::Nowhere | Place::Unknown => None,
-        }
-    }
-
-    /// A word that the step depends on.
-    fn word(&mut self, at: usize) -> Option<usize> {
-        let word = self.known.word(at)?;
-        self.tell(|reads| reads.note(at, word));
-        Some(word)
-    }
-
-    /// The word that is the caller's frame pointer.
-    fn frame_pointer(&mut self, at: usize) -> Option<usize> {
-        let word = self.known.word(at);
-        self.tell(|reads| match word {
-            Some(word) => reads.set_frame_pointer(Some([at, word])),
-            None => reads.give_up(),
-        });
-        word
-    }
-
-    #[inline]
-    fn tell(&mut self, tell: impl FnOnce(&mut Reads)) {
-        if let Some(reads) = self.reads.as_deref_mut() {
-            tell(reads);
-        }
-    }
-
-    /// Whether the address is on the same stack, by all appearance. What is further away may be memory that another thread gives
-    /// back between the question whether it can be read and the read.
-    fn is_near(&self, at: usize) -> bool {
-        (0..1 << 20).contains(&at.wrapping_sub(self.sp))
-    }
-
-    fn leave_to(&mut self, pc: usize, sp: usize, fp: usize) {
-        // A word that is too small for an address ends a stack that was made by hand.
-        self.pc = if address(pc) < 4096 { 0 } else { address(pc) };
-        (self.sp, self.fp, self.link) = (sp, fp, 0);
-    }
 }
 
 #[cfg(all(test, not(miri)))]

@@ -155,12 +155,12 @@ fn pack(rule: Rule) -> Option<u64> {
         _ => return None,
     };
     let back = match rule.pc {
-        Place::Cfa(offset) => words(-offset)?,
+        Place::Cfa(offset) => words(offset.checked_neg()?)?,
         _ => return None,
     };
     let saved = match rule.fp {
         Place::Same => 0,
-        Place::Cfa(offset) => words(-offset)?,
+        Place::Cfa(offset) => words(offset.checked_neg()?)?,
         _ => return None,
     };
     let packed = u64::from(reach) << REACH | u64::from(back) << BACK | u64::from(saved) << SAVED;

@@ -66,16 +66,21 @@ struct Table {
 }
 
 impl Table {
-    /// Which of the kept is written next, for a walk from a depth of the stack by code that returns to `back`.
+    /// Which of the kept is written next.
     #[inline]
-    fn next(&mut self, sp: usize, back: usize) -> usize {
-        self.next += 1;
+    fn next(&self) -> usize {
         // The first is none.
-        let which = 1 + self.next % (KEPT - 1);
+        1 + self.next % (KEPT - 1)
+    }
+
+    /// That one has a walk now, from a depth of the stack by code that returns to `back`.
+    #[inline]
+    fn enter(&mut self, sp: usize, back: usize) {
+        let which = self.next();
         let ways = &mut self.rows[row(sp, back)].ways;
         let free = ways.iter().position(|&way| way == 0);
         ways[free.unwrap_or(self.next % WAYS)] = which as u16;
-        which
+        self.next += 1;
     }
 }
 
@@ -187,8 +192,7 @@ impl Walks {
         let back = self.back(place, start).filter(|&back| back < end)?;
         // SAFETY: mapped and zeroed, and `self` is the only way to it. The word lies in what can be read.
         let (table, back) = unsafe { (&mut *self.table, read(back)) };
-        let which = table.next(start.sp, back);
-        let kept = &mut table.kept[which];
+        let kept = &mut table.kept[table.next()];
         kept.sp = 0;
         compiler_fence(Release);
         let mut calls = [0; N];
@@ -199,10 +203,12 @@ impl Walks {
         (kept.needs_fp, kept.fp) = (walked.needs_fp, start.fp);
         (kept.certain, kept.count) = (true, walked.count as u8);
         kept.highest = walked.end - 1;
-        kept.number = enter(&calls);
+        let number = enter(&calls);
+        kept.number = number;
         compiler_fence(Release);
         kept.sp = start.sp;
-        Some(kept.number)
+        table.enter(start.sp, back);
+        Some(number)
     }
 
     /// Keeps a walk, with the number of what it found.
@@ -231,8 +237,7 @@ impl Walks {
         };
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
-        let which = table.next(start.sp, back);
-        let kept = &mut table.kept[which];
+        let kept = &mut table.kept[table.next()];
         kept.sp = 0;
         compiler_fence(Release);
         for (i, &[at, word]) in words.iter().enumerate() {
@@ -247,6 +252,7 @@ impl Walks {
         kept.highest = places().max().filter(|_| is_above).unwrap_or(usize::MAX);
         compiler_fence(Release);
         kept.sp = start.sp;
+        table.enter(start.sp, back);
     }
 }
 

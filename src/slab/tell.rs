@@ -192,9 +192,11 @@ impl Room {
         }
         out.line(format_args!("{what}:"));
         let mut starts = [0; FRAMES];
-        let searched = stack.iter().position(|&address| address & UNCERTAIN != 0);
+        // On the stack in use the bit may be one of a damaged word.
+        let mark = if is_now { 0 } else { UNCERTAIN };
+        let searched = stack.iter().position(|&address| address & mark != 0);
         let mut calls = [0; FRAMES];
-        let stack = clear(stack, &mut calls);
+        let stack = clear(stack, mark, &mut calls);
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
             let call = address.wrapping_sub(1);
             let known = module.find(call, maps);
@@ -213,7 +215,7 @@ impl Room {
         }
         if let Some(from) = searched {
             out.line(format_args!(
-                "  (from #{from} on as found in the stack, where returned calls leave addresses too: HAKMEM_CHECK_ONE_IN=1 tells them apart)"
+                "  (from #{from} on not by unwind tables alone: calls that have returned may be among them; HAKMEM_CHECK_ONE_IN=1 reads all tables)"
             ));
         }
         for (i, &start) in starts.iter().enumerate() {
@@ -234,10 +236,10 @@ impl Room {
     }
 }
 
-/// The addresses without the bit that says how they were found.
-fn clear<'a>(stack: &[usize], to: &'a mut [usize; FRAMES]) -> &'a [usize] {
+/// The addresses without the bit `mark`.
+fn clear<'a>(stack: &[usize], mark: usize, to: &'a mut [usize; FRAMES]) -> &'a [usize] {
     for (to, &address) in to.iter_mut().zip(stack) {
-        *to = address & !UNCERTAIN;
+        *to = address & !mark;
     }
     to.get(..stack.len()).unwrap_or(&[])
 }
