@@ -158,7 +158,9 @@ impl<'a> Frame<'a> {
         for i in 0..SEARCHED {
             let at = self.sp.checked_add(8 * i)?;
             let pc = address(self.known.word(at)?);
-            if object::follows_call(pc) {
+            // Most words are small numbers or point into the stack.
+            let may_be_code = pc > 1 << 16 && !self.is_near(pc);
+            if may_be_code && object::follows_call(pc) {
                 self.leave_to(pc, at + 8, self.fp);
                 self.exact = false;
                 return Some(());
