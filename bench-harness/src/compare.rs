@@ -1,4 +1,4 @@
-//! Two results files against each other.
+//! Two results files against each other, or our allocator against the one called before in the same file.
 //!
 //! Speeds are taken relative to system malloc's runs of the same file where both have them, so that a machine that was busier
 //! on one day is not taken for a slower allocator. What was counted is compared as it is: an instruction more is an
@@ -11,7 +11,7 @@ use clap::Args;
 use crate::fail::Fail;
 use crate::figures::{Group, Verdict, groups};
 use crate::output;
-use crate::results::{BASE, CaseResult, Results};
+use crate::results::{BASE, CaseResult, OURS, Results};
 use crate::stats::{Ratio, median, ratio};
 use crate::subjects::BEFORE;
 use crate::{table, text};
@@ -40,11 +40,17 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     }
     let (mut old, new) = (Results::read(&compare.old)?, Results::read(compare.new.as_ref().unwrap_or(&compare.old))?);
     if compare.new.is_none() {
-        old.results.retain(|c| c.allocator != compare.allocator);
-        old.results
-            .iter_mut()
-            .filter(|c| c.allocator == BEFORE)
-            .for_each(|c| c.allocator.clone_from(&compare.allocator));
+        if compare.allocator != OURS {
+            let name = &compare.allocator;
+            return Err(Fail::usage(format!("--allocator {name}: expected two files, as before is {OURS} in one")));
+        }
+        if !old.results.iter().any(|c| c.allocator == BEFORE) {
+            let file = compare.old.display();
+            let line = format!("{file} has no allocator {BEFORE}: measure with --before DIR, or name two files");
+            return Err(Fail::usage(line));
+        }
+        old.results.retain(|c| c.allocator != OURS);
+        old.results.iter_mut().filter(|c| c.allocator == BEFORE).for_each(|c| c.allocator = OURS.to_owned());
     }
     if let Some(difference) = new.machine.difference(&old.machine).filter(|_| !compare.across_machines) {
         return Err(Fail::usage(format!(
@@ -85,7 +91,7 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
     match (slower, failed, more) {
         (0, 0, 0) => Ok(()),
         _ => Err(Fail::run(format!(
-            "of {} {slower} are slower by more than {} %, {failed} failed in the new file, {more} count more instructions or \
+            "{slower} of {}: slower by more than {} %; {failed} failed in the new file; {more} with more instructions or \
              system calls",
             text::counted(total, "measurement"),
             compare.bound

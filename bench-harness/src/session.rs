@@ -234,7 +234,8 @@ impl Session {
             format!("{why}: {done} of {planned} planned runs were made")
         });
         let groups = figures::groups(&self.results);
-        let warnings: Vec<String> = cut.into_iter().chain(self.results.notes()).collect();
+        let warnings: Vec<String> =
+            cut.into_iter().chain(subjects::which_before()).chain(self.results.notes()).collect();
         let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
         let shown = table::warnings(&warnings) + &measured;
         self.results.warnings = warnings;

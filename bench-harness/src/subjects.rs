@@ -24,8 +24,8 @@ pub const RIVALS: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", 
 /// Ours as another checkout has it.
 pub const BEFORE: &str = "before";
 
-/// Where that one is built.
-static BEFORE_TREE: OnceLock<PathBuf> = OnceLock::new();
+/// Where that one is built, and a sentence that says which it is.
+static BEFORE_TREE: OnceLock<(PathBuf, String)> = OnceLock::new();
 
 pub struct Workspace {
     folder: &'static str,
@@ -51,7 +51,7 @@ impl Workspace {
 
     /// The folder where cargo runs for that allocator, where it builds, and the package's name.
     fn package(&self, name: &str) -> (PathBuf, PathBuf, String) {
-        let tree = BEFORE_TREE.get().filter(|_| name == BEFORE);
+        let tree = BEFORE_TREE.get().filter(|_| name == BEFORE).map(|(tree, _)| tree);
         let folder = tree.map_or(root().to_owned(), |t| t.join("bench-harness")).join(self.folder);
         let target = tree.map_or(folder.join("target"), |t| t.join("target").join(self.folder));
         (folder, target, format!("{}-{}", self.prefix, if tree.is_some() { OURS } else { name }))
@@ -88,7 +88,7 @@ impl Workspace {
     fn build(&self, names: &[&str], quiet: bool) -> Result<(), Fail> {
         let mut bad = Vec::new();
         for name in names {
-            if !quiet || !self.is_built(name) {
+            if !quiet || !self.executable(name).is_file() {
                 output::say(&format!("building {}/{name}\n", self.folder));
             }
             if !self.cargo(name, quiet)? {
@@ -113,23 +113,55 @@ pub fn measure_before(checkout: &Path) -> Result<(), Fail> {
     if !checkout.join("src/lib.rs").is_file() {
         return Err(refuse(&"it has no src/lib.rs; expected a checkout of this repository"));
     }
-    // A tree for each checkout: cargo tells files apart by their age, and would take one tree's for the other's.
-    let tree = root().join("peers/target/before").join(checkout.to_string_lossy().replace('/', "_"));
-    let linked = || {
-        std::fs::create_dir_all(&tree)?;
-        let files = std::fs::read_dir(&checkout)?.filter_map(Result::ok).map(|e| e.path());
-        let files = files.filter(|p| !p.ends_with("target") && !p.ends_with("bench-harness"));
-        for path in files.chain([root().to_owned()]) {
-            match symlink(&path, tree.join(path.file_name().unwrap_or_default())) {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
+    let elsewhere = WORKLOADS.elsewhere().map(|_| WORKLOADS.executable(BEFORE));
+    if let Some(missing) = elsewhere.as_ref().filter(|file| !file.is_file()) {
+        return Err(refuse(&format!("{} is set and {} is not there", WORKLOADS.variable, missing.display())));
+    }
+    // A tree for each checkout, whatever their names: cargo tells files apart by their age, and would take one tree's for the
+    // other's. Without %, of which lld makes something else.
+    let name = checkout.to_str().ok_or_else(|| refuse(&"its path is not UTF-8"))?;
+    let tree = root().join("peers/target/before").join(name.replace('_', "__").replace('/', "_-"));
+    link(&checkout, &tree).map_err(|e| refuse(&e))?;
+    let which = match elsewhere {
+        Some(file) => format!("{BEFORE} is {}", file.display()),
+        None => format!("{BEFORE} is the allocator of {name}, {}", head(&checkout)),
     };
-    linked().map_err(|e| refuse(&e))?;
-    BEFORE_TREE.get_or_init(|| tree);
+    output::say(&format!("{which}\n"));
+    BEFORE_TREE.get_or_init(|| (tree, which));
     Ok(())
+}
+
+/// A sentence about [`BEFORE`], where it is measured.
+pub fn which_before() -> Option<String> {
+    BEFORE_TREE.get().map(|(_, which)| which.clone())
+}
+
+/// Makes the tree have links to what is in the checkout, but for its harness, and no others.
+fn link(checkout: &Path, tree: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(tree)?;
+    let inside = |folder: &Path| -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    let mut wanted = inside(checkout)?;
+    wanted.retain(|p| !p.ends_with("target") && !p.ends_with("bench-harness"));
+    wanted.push(root().to_owned());
+    for old in inside(tree)?.into_iter().filter(|p| p.is_symlink()) {
+        match wanted.iter().position(|path| std::fs::read_link(&old).is_ok_and(|to| to == *path)) {
+            Some(there) => drop(wanted.swap_remove(there)),
+            None => std::fs::remove_file(old)?,
+        }
+    }
+    wanted.iter().try_for_each(|path| symlink(path, tree.join(path.file_name().unwrap_or_default())))
+}
+
+/// The commit that is checked out there, in words.
+fn head(checkout: &Path) -> String {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(checkout).args(["rev-parse", "--short", "HEAD"]).env_remove("GIT_DIR");
+    // Not that of a repository around it.
+    let answer = git.output().ok().filter(|o| o.status.success() && checkout.join(".git").exists());
+    let commit = answer.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    commit.map_or("not a git checkout".to_owned(), |commit| format!("HEAD {commit}"))
 }
 
 /// The workspace that has the executable for a workload.
@@ -206,6 +238,27 @@ pub fn dispatch(workspace: &Workspace, BuildCommand::Build { names }: BuildComma
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tree_of_another_checkout_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [checkout, tree] = ["checkout", "tree"].map(|name| dir.path().join(name));
+        let file = |name: &str| std::fs::write(checkout.join(name), "").unwrap();
+        let leads = |name: &str| std::fs::read_link(tree.join(name)).ok();
+        std::fs::create_dir_all(checkout.join("bench-harness")).unwrap();
+        std::fs::create_dir_all(tree.join("target")).unwrap();
+        ["kept", "gone"].into_iter().for_each(file);
+        symlink("/elsewhere", tree.join("kept")).unwrap();
+        link(&checkout, &tree).unwrap();
+        assert_eq!((leads("kept"), leads("gone")), (Some(checkout.join("kept")), Some(checkout.join("gone"))));
+        std::fs::remove_file(checkout.join("gone")).unwrap();
+        file("new");
+        link(&checkout, &tree).unwrap();
+        assert_eq!((leads("kept"), leads("gone")), (Some(checkout.join("kept")), None));
+        assert_eq!((leads("new"), leads("bench-harness")), (Some(checkout.join("new")), Some(root().to_owned())));
+        assert!(tree.join("target").is_dir());
+        assert_eq!(head(&checkout), "not a git checkout");
+    }
 
     #[test]
     fn programs_and_peers_measure_the_same_allocators() {

@@ -87,7 +87,7 @@ struct Units {
 
 impl Units {
     /// Makes of each block its place on the floor; how much that maps. Blocks of a unit that earlier pieces were in have theirs
-    /// in the first, which costs the kernel nothing more.
+    /// in the first, which costs the kernel nothing more where pages are huge. So have blocks of units that find the table full.
     fn pack(&mut self, blocks: &mut [usize]) -> usize {
         let first = self.len;
         for block in blocks {
@@ -98,7 +98,8 @@ impl Units {
                 self.known.copy_within(at..self.len, at + 1);
                 (self.known[at], self.len) = ([unit, self.len], self.len + 1);
             }
-            *block = self.known[at][1].saturating_sub(first) * HUGE + *block % HUGE;
+            let before = self.known[..self.len].get(at).filter(|k| k[0] == unit).map_or(0, |k| k[1]);
+            *block = before.saturating_sub(first) * HUGE + *block % HUGE;
         }
         (self.len - first).max(1) * HUGE
     }
@@ -128,5 +129,7 @@ mod tests {
         assert_eq!(packed([19, 4, 18]), ([1, 2, 0], 2), "two units, in the order of their first blocks");
         assert_eq!(packed([5, 7, 6]), ([1, 1, 0], 1), "one is known, one is new");
         assert_eq!(packed([4, 19, 7]), ([0, 1, 1], 1), "all are known");
+        assert_eq!(packed([20, 0, 30]), ([0, 0, 0], 1), "the table has room for one more");
+        assert_eq!(packed([40, 11, 1]), ([0, 1, 1], 1), "the table is full");
     }
 }
