@@ -61,7 +61,7 @@ impl Noise {
                 }
             }));
         }
-        // One whose spare stacks grow large, and give back what they are made of.
+        // One whose stacks grow large, and give back what they are made of.
         threads.push(pthread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 swing();

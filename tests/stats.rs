@@ -73,7 +73,7 @@ fn live_blocks_are_exact_after_threads_have_freed_across() {
     let stats = stats();
     assert!(
         stats.batches.posted > 0,
-        "99 of 100 blocks went home through an inbox"
+        "99 of 100 blocks returned through an inbox"
     );
 }
 

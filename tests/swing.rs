@@ -213,7 +213,7 @@ fn child_body(i: usize) {
     let check = || HELD.iter().for_each(Held::check);
     check();
     if i.is_multiple_of(2) {
-        // What was frozen goes home before anybody adopts it.
+        // What was frozen returns to its slabs before anybody adopts it.
         hakmem_alloc::purge();
         check();
     }

@@ -4,9 +4,9 @@
 //! stacks count among the blocks. It estimates what the kernel counts: a block that was handed out and never written to counts
 //! as held. `idle = stacks + free slots + cached` is what could serve another request.
 //!
-//! The ceiling: fresh memory is taken from the kernel only if idle memory of another kind cannot cover it. A caller that took
-//! fresh memory asks [`over`] whether the process now holds more than its recent peak while memory lies idle, and reclaims that
-//! much. A process that grows with nothing idle pays for one comparison.
+//! The ceiling: a process that grows beyond its recent peak gives idle memory back. A caller that took fresh memory asks
+//! [`over`] whether the process now holds more than that while memory lies idle, and reclaims that much. A process that grows with
+//! nothing idle pays for one comparison.
 //!
 //! All accesses are Relaxed: the words are estimates and order nothing.
 

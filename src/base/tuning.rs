@@ -159,7 +159,7 @@ pub(crate) mod heap_cache {
     /// Blocks per millisecond that may be missed without raising the budget. Returning and refilling them, at 30 ns, takes a
     /// few hundredths of the time. Guess.
     pub(crate) const CHEAP_PER_MS: u64 = 2048;
-    /// Bytes of a missed block that count as one block more: memory that went home may go on to the kernel, and an OS page given
+    /// Bytes of a missed block that count as one block more: memory that returned may go on to the kernel, and an OS page given
     /// back and faulted in again costs 1.9 microseconds, as much as 64 blocks (AMD EPYC). A quarter of that, as some pages stay.
     /// The harness's `burst 50000` peaks at 107 MiB with 256, at 111 with 1024, and at 115 if bytes do not count, and faults
     /// 42,000, 42,700 and 44,000 times (medians of 5 to 7). Twenty rounds in which 3,000 blocks of 1 to 8 KiB are allocated and all
@@ -220,10 +220,10 @@ pub(crate) mod heap_cache {
 pub(crate) mod others_blocks {
     /// Bytes of such blocks between two ticks of the search for idle owners. Each block left at the end pins a slab at most, so
     /// they should be few. A visit to an owner costs more than a block, so they should not be too few. Guess.
-    pub(crate) const LOOK_EVERY: usize = 32 << 10;
-    /// The same if the bins do not grow, and if little returned. Guesses.
-    pub(crate) const LOOK_LESS: usize = 256 << 10;
-    pub(crate) const LOOK_SELDOM: usize = 512 << 10;
+    pub(crate) const SEARCH_EVERY: usize = 32 << 10;
+    /// At most this many if the bins do not grow; at most the second if little returned. Guesses.
+    pub(crate) const SEARCH_LESS: usize = 256 << 10;
+    pub(crate) const SEARCH_SELDOM: usize = 512 << 10;
     /// Blocks of a class that a thread that only frees keeps for each of eight owners that take turns, until all return at once;
     /// and the bytes of the largest such block. As many larger ones would be too much to hold. Guesses.
     pub(crate) const GATHERED_EACH: usize = 20;

@@ -27,6 +27,10 @@ impl Tag {
 
     #[inline(always)]
     pub(crate) const fn new(owner: u32, class: Class) -> Tag {
+        debug_assert!(
+            class.index() >> (OWNER_SHIFT - CLASS_SHIFT) == 0,
+            "a class beyond its bits would change the owner"
+        );
         Tag(owner << OWNER_SHIFT | (class.index() as u32) << CLASS_SHIFT)
     }
     /// What the tags of all slabs of a heap have in common.

@@ -8,7 +8,7 @@
 //! Two conditions bound this. It must happen often enough to matter. And most of what was live must have gone: if much stays,
 //! returning blocks to their slabs brings them together, while what is kept lies scattered. (python3's json took no less time for
 //! five of sixty MiB more.) What lay on the stacks for a whole look lowers the allowance again. And what is kept for one class
-//! makes room while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
+//! is reclaimed while another one grows (`reclaim`), so that phases of different sizes do not each hold their own.
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};

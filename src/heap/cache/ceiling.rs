@@ -1,4 +1,4 @@
-//! The ceiling: idle memory serves before the kernel is asked for more.
+//! The ceiling: a process that grows beyond its recent peak gives idle memory back.
 //!
 //! Every store serves its own kind from what it keeps. If a process took fresh memory all the same, and now holds more than at
 //! its recent peak, the other stores reclaim what they keep (`account::over`), cheapest first: freed large blocks, free slots,

@@ -75,7 +75,7 @@ pub(crate) unsafe fn from_classes(heap: &mut HeldHeap, class: Class, bytes: usiz
 /// Which heap's turn it is to be looked at by one that grows. A hint, so Relaxed.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes room of `bytes` for a heap that grows: another that keeps blocks because of what it learnt, and whose thread does
+/// Reclaims `bytes` for a heap that grows: another that keeps blocks because of what it learnt, and whose thread does
 /// nothing meanwhile, returns so many. So a pool of threads that take turns does not hold what each of them needs.
 pub(crate) fn reclaim_from_others(heap: HeapRef, bytes: usize) -> Errands {
     let mut errands = Errands::NONE;

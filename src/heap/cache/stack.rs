@@ -304,8 +304,8 @@ unsafe fn drain(part: &mut Shared, class: Class, mut end: *mut *mut Block, count
     }
 }
 
-/// Debug walker: stacks hold as many blocks as they count, of their class; bins hold no more than they have room for, and a
-/// magazine that serves as a bin counts none.
+/// Debug walker: stacks hold as many blocks as they count, of their class, and none of class 0; bins hold no more than they
+/// have room for, and a magazine that serves as a bin counts none.
 pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
     let mut ok = true;
     // SAFETY: magazines and batches on the stacks are the heap's.
@@ -342,6 +342,8 @@ pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
             bytes += stack.blocks as usize * size_class::size(class);
         }
         ok &= bytes == heap.stack_bytes;
+        // A block here would be what a request of no bytes gets.
+        ok &= heap.stacks[Class::NONE].blocks == 0 && Bin::count(heap.heap(), Class::NONE) == 0;
         let mut empties = 0;
         let mut magazine = heap.empties.list;
         while !magazine.is_null() {

@@ -31,7 +31,7 @@ pub(crate) struct State {
     pub(crate) marked: Classes,
     /// Classes that the current pass has still to visit.
     pub(crate) left: Classes,
-    /// Where the pass is: the class (0 if there is no pass), the list of it, and the slab that comes next.
+    /// Where the pass is: the class ([`Class::NONE`] if there is no pass), the list of it, and the slab that comes next.
     pub(crate) class: Class,
     pub(crate) list: usize,
     pub(crate) at: *mut Slab,

@@ -58,7 +58,7 @@ pub(crate) fn release(held: HeldHeap) -> Errands {
     errands
 }
 
-/// [`release`], with the inbox emptied first. Blocks of any class may have come home under the lock.
+/// [`release`], with the inbox emptied first. Blocks of any class may have returned to their slabs under the lock.
 pub(crate) fn drain_and_release(held: HeldHeap) -> Errands {
     let heap = held.heap();
     if heap.attended().is_idle() {

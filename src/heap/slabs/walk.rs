@@ -5,9 +5,9 @@ use crate::heap::data::heap::{BUCKETS, HeldHeap};
 use crate::heap::slabs::slabs::bucket;
 use crate::slab::directory::{DIRECTORY, Tag};
 
-/// Debug walker: listed slabs belong here, are in the right list, and are valid themselves.
+/// Debug walker: listed slabs belong here, are in the right list, and are valid themselves. None is of class 0.
 pub(crate) fn slabs_are_valid(heap: &HeldHeap) -> bool {
-    let mut ok = true;
+    let mut ok = heap.slabs[Class::NONE].iter().all(|slab| slab.is_null());
     // SAFETY: listed slabs belong to the heap.
     unsafe {
         for class in Class::all() {

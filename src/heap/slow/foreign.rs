@@ -31,7 +31,7 @@ pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
         if Outbox::turns_to(heap, class, tag.owner()) {
             return make_way(block, heap, tag);
         }
-        stray(block, heap, class);
+        put_in_bin(block, heap, class);
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) unsafe fn free_foreign(block: *mut Block, heap: HeapRef, tag: Tag) {
 /// # Safety
 /// `heap` is the calling thread's; `block`, of `class`, is the caller's to give.
 #[inline(always)]
-unsafe fn stray(block: *mut Block, heap: HeapRef, class: Class) {
+unsafe fn put_in_bin(block: *mut Block, heap: HeapRef, class: Class) {
     heap.mixed.add(class);
     // SAFETY: the caller's promises.
     unsafe {
@@ -77,7 +77,7 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
         // which is gathered where these blocks were.
         gather_end(block, heap, tag);
         for &few in few.iter().take(count) {
-            stray(few, heap, class);
+            put_in_bin(few, heap, class);
         }
     }
 }

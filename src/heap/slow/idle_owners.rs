@@ -11,7 +11,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::others_blocks::{
-    FULL, GATHERED_EACH, GATHERED_TO, LOOK_EVERY, LOOK_LESS, LOOK_SELDOM,
+    FULL, GATHERED_EACH, GATHERED_TO, SEARCH_EVERY, SEARCH_LESS, SEARCH_SELDOM,
 };
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -88,7 +88,7 @@ unsafe fn look(heap: HeapRef) {
         (*known).looks = (*known).looks.saturating_add(1);
         if (*known).looks == 1 {
             // A thread that also needs blocks is looked at less often.
-            (*known).look_at = ((*known).look_at * 2).clamp(LOOK_EVERY, LOOK_LESS);
+            (*known).look_at = ((*known).look_at * 2).clamp(SEARCH_EVERY, SEARCH_LESS);
         } else {
             look_closely(heap, (*known).looks == 2);
         }
@@ -116,19 +116,19 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
         }
         (*known).grew = (*known).held + returned >= before.saturating_add(came / 4 * 3);
         if !(*known).grew {
-            (*known).look_at = if came > LOOK_LESS {
+            (*known).look_at = if came > SEARCH_LESS {
                 came / 2
             } else {
-                (came * 2).min(LOOK_LESS)
+                (came * 2).min(SEARCH_LESS)
             };
             return;
         }
         let went = return_blocks(&mut held);
         (*known).held -= went;
         (*known).look_at = if went < came / 2 {
-            (came * 2).min(LOOK_SELDOM)
+            (came * 2).min(SEARCH_SELDOM)
         } else {
-            LOOK_EVERY
+            SEARCH_EVERY
         };
     }
     held.unlock().run();

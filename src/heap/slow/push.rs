@@ -10,7 +10,7 @@ use crate::slab::batch::Block;
 /// The bin `offset` bytes into the front.
 ///
 /// # Safety
-/// `offset` is that of a bin.
+/// `front` is a heap's or a stand-in's; `offset` is that of a bin.
 #[inline(always)]
 pub(crate) unsafe fn bin_at(front: *mut Front, offset: usize) -> *mut Bin {
     // SAFETY: the caller's promise.
@@ -20,7 +20,7 @@ pub(crate) unsafe fn bin_at(front: *mut Front, offset: usize) -> *mut Bin {
 /// The bin of a class.
 ///
 /// # Safety
-/// `class` is none of the four that stand for no class.
+/// `front` is a heap's or a stand-in's; `class` is none of the four that stand for no class.
 #[inline(always)]
 pub(crate) unsafe fn bin_of(front: *mut Front, class: Class) -> *mut Bin {
     // SAFETY: the caller's promise.

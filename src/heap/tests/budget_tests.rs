@@ -224,7 +224,7 @@ fn phases(times: usize, sort: fn(&mut [usize])) -> usize {
     most
 }
 
-/// What is kept for one size makes room for another.
+/// What is kept for one size is reclaimed for another.
 #[test]
 fn what_is_kept_makes_room_for_other_sizes() {
     alone(

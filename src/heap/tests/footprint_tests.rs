@@ -1,6 +1,6 @@
 //! How much of the allocator's own memory a thread with a few blocks touches.
 
-use crate::base::size_class::{self, Class};
+use crate::base::size_class::{self, CLASSES, Class};
 use crate::heap::cache::stack;
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{Heap, HeapRef};
@@ -39,7 +39,8 @@ fn on_new_heap(test: fn(*mut Heap)) {
 /// The classes whose bins have places.
 fn places_of(heap: *mut Heap) -> Vec<Class> {
     // SAFETY: the calling thread's heap, whose bins nobody else gives places.
-    Class::all()
+    (0..CLASSES)
+        .map(Class::new)
         .filter(|&class| unsafe { !(*heap).places[class.index()].is_null() })
         .collect()
 }

@@ -38,11 +38,18 @@ unsafe fn another_class(part: &mut Shared, by: isize) {
     }
 }
 
+/// Has class 0's bin, which has no places, hold `by` blocks more.
+unsafe fn grow_bin_of_none(by: isize) {
+    let heap = tls::current().expect("a heap").ptr();
+    // SAFETY: the calling thread's heap, whose lock the caller holds.
+    unsafe { (*heap).bottoms[0] = (*heap).bottoms[0].wrapping_offset(-by) };
+}
+
 /// Name, fault, and what undoes it.
 type Fault = (&'static str, fn(&mut Shared), fn(&mut Shared));
 
-// SAFETY: of all: a listed slab; the caller holds the lock, and lets it go when the fault is undone.
-const FAULTS: [Fault; 6] = [
+// SAFETY: of all: a listed slab, or the calling thread's heap; the caller holds the lock, and lets it go when the fault is undone.
+const FAULTS: [Fault; 9] = [
     (
         "another owner",
         |part| unsafe { (*listed(part)).owner ^= 1 },
@@ -72,6 +79,21 @@ const FAULTS: [Fault; 6] = [
         "bytes too many on the stacks",
         |part| part.stack_bytes += 16,
         |part| part.stack_bytes -= 16,
+    ),
+    (
+        "a slab of class 0",
+        |part| part.slabs.swap(0, CLASS),
+        |part| part.slabs.swap(0, CLASS),
+    ),
+    (
+        "a block of class 0 on a stack",
+        |part| part.stacks[0].blocks += 1,
+        |part| part.stacks[0].blocks -= 1,
+    ),
+    (
+        "a block of class 0 in a bin",
+        |_| unsafe { grow_bin_of_none(1) },
+        |_| unsafe { grow_bin_of_none(-1) },
     ),
 ];
 

@@ -30,7 +30,7 @@ static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 #[must_use]
 pub(crate) enum Ended {
     Whole { held: usize },
-    SentHome,
+    Returned,
 }
 
 /// Reserves `bytes` of what idle heaps may keep.
@@ -45,7 +45,7 @@ fn reserve(bytes: usize) -> bool {
     fits
 }
 
-/// Empties the idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
+/// Empties the warm idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
 /// adopted first. No lock may be held.
 pub(crate) fn evict_oldest() {
     if KEPT.load(Relaxed) + MOST_EACH <= MOST {
@@ -92,7 +92,7 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
         KEPT.fetch_add(most, Relaxed);
         heap.keep_left = most;
         return_blocks(heap, sorter);
-        Ended::SentHome
+        Ended::Returned
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn end(heap: &mut HeldHeap, ended: Ended) {
             heap.kept = held;
             heap.heap().rest.store(WHOLE, Relaxed);
         }
-        Ended::SentHome => {
+        Ended::Returned => {
             KEPT.fetch_sub(left, Relaxed);
             slabs::note_idle_classes(heap);
             if heap.kept > 0 {
