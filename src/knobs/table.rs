@@ -198,7 +198,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 3_600_000,
         },
         by_profile: [10_000, 1000, 100, 1000],
-        what: "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees a large block, or one in 64 of those that find no block at hand. OS pages between live blocks wait for one to two such delays.",
+        what: "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees a large block, or one in 64 of those that find no block at hand. OS pages between live blocks wait for one to two such delays. Freed large blocks that lie side by side wait for the newest of them.",
         cost: "A short delay purges what is needed again soon. A long one holds memory after a peak.",
         when: "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
     },
