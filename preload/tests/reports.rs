@@ -144,7 +144,10 @@ fn a_call_that_is_kept_was_found_in_the_stack() {
         Duration::from_secs(30),
     );
     assert!(exact.stderr.contains("the free before:"), "{exact:?}");
-    assert!(!exact.stderr.contains("not by unwind tables alone"), "{exact:?}");
+    assert!(
+        !exact.stderr.contains("not by unwind tables alone"),
+        "{exact:?}"
+    );
 }
 
 #[test]
