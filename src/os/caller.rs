@@ -73,9 +73,9 @@ impl<'a> Frame<'a> {
         let at = if self.exact { self.pc } else { self.pc - 1 };
         let searches = self.searches();
         // What was found without tables need not be on the stack, nor its object be loaded for long.
-        let tables = match searches && !self.certain {
-            true => Tables::Own,
-            false => self.tables,
+        let tables = match self.tables {
+            Tables::Few if !self.certain => Tables::Own,
+            tables => tables,
         };
         match rule(at, tables) {
             Some(rule) if rule.pc == Place::Nowhere => return Some(End::Whole),
@@ -147,9 +147,9 @@ impl<'a> Frame<'a> {
         Some(())
     }
 
-    /// Whether the stack is searched where a table may not be read.
+    /// Whether the stack is searched where a table may not be read. On other architectures code keeps frame pointers.
     pub(super) fn searches(&self) -> bool {
-        self.tables != Tables::All
+        cfg!(target_arch = "x86_64") && self.tables != Tables::All
     }
 
     /// The next word of the stack that a call stored. The call may be an earlier one, which has returned.

@@ -312,11 +312,10 @@ fn is_call(before: [u8; CALL]) -> bool {
             .any(|pair| matches!(*pair, [0xff, operand] if operand >> 3 & 7 == 2))
 }
 
+/// The stack is searched on that architecture alone.
 #[cfg(not(target_arch = "x86_64"))]
-fn is_call(before: [u8; CALL]) -> bool {
-    let [_, _, _, word @ ..] = before;
-    let word = u32::from_le_bytes(word);
-    word >> 26 == 0b10_0101 || word & 0xffff_fc1f == 0xd63f_0000
+fn is_call(_: [u8; CALL]) -> bool {
+    false
 }
 
 /// Whether the object that contains this code contains `pc` as well.
