@@ -1,20 +1,7 @@
 /* Blocks read after main -> outer -> middle -> inner freed them, until one was a guarded one. Prints where the functions are. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "calls.h"
 
-#define FAR __attribute__((noinline, noclone))
-
-static void *block, *volatile kept;
-
-FAR void inner(void) {
-    free(block);
-    __asm__ volatile("");
-}
-
-FAR void middle(void) {
-    inner();
-    __asm__ volatile("");
-}
+static void *volatile kept;
 
 FAR void outer(void) {
     middle();

@@ -1,22 +1,6 @@
 /* A block freed twice by main -> outer -> middle -> inner, each in code with or without tables and frame pointers as it is
    compiled. Prints where the functions are. With an argument, the last two calls go through qsort of the C library. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define FAR __attribute__((noinline, noclone))
-
-static void *block;
-
-FAR void inner(void) {
-    free(block);
-    __asm__ volatile("");
-}
-
-FAR void middle(void) {
-    inner();
-    __asm__ volatile("");
-}
+#include "calls.h"
 
 static int compare(const void *a, const void *b) {
     (void)a;
