@@ -71,7 +71,6 @@ impl<'a> Frame<'a> {
     /// Steps to the caller. Returns why there is none.
     pub(super) fn up(&mut self) -> Option<End> {
         let at = if self.exact { self.pc } else { self.pc - 1 };
-        let searches = self.searches();
         // What was found without tables need not be on the stack, nor its object be loaded for long.
         let tables = match self.tables {
             Tables::Few if !self.certain => Tables::Own,
@@ -79,10 +78,11 @@ impl<'a> Frame<'a> {
         };
         match rule(at, tables) {
             Some(rule) if rule.pc == Place::Nowhere => return Some(End::Whole),
-            Some(rule) => self
-                .by_rule(rule)
-                .or_else(|| (searches && !self.certain).then(|| self.by_search())?),
-            None if searches && object::unwind_table(at).is_some() => self.by_search(),
+            Some(rule) => match self.by_rule(rule) {
+                None if self.is_doubtful() => self.by_search(),
+                found => found,
+            },
+            None if self.searches() && object::unwind_table(at).is_some() => self.by_search(),
             None => self.by_frame_pointer(),
         }
         .map_or(Some(End::Lost), |()| (self.pc == 0).then_some(End::Whole))
@@ -107,8 +107,8 @@ impl<'a> Frame<'a> {
             None if rule.pc == Place::Same => self.link,
             None => return None,
         };
-        let is_doubtful = self.searches() && !self.certain && object::knows_others();
-        if is_doubtful && !rule.signal && !object::follows_call(address(pc)) {
+        let asks = self.is_doubtful() && !rule.signal && object::knows_others();
+        if asks && !object::follows_call(address(pc)) {
             return None;
         }
         // Without a frame pointer the next functions may still be found.
@@ -150,6 +150,11 @@ impl<'a> Frame<'a> {
     /// Whether the stack is searched where a table may not be read. On other architectures code keeps frame pointers.
     pub(super) fn searches(&self) -> bool {
         cfg!(target_arch = "x86_64") && self.tables != Tables::All
+    }
+
+    /// Whether a search led here, or may lead on if a rule does not.
+    fn is_doubtful(&self) -> bool {
+        self.searches() && !self.certain
     }
 
     /// The next word of the stack that a call stored. The call may be an earlier one, which has returned.

@@ -134,6 +134,13 @@ struct Facts {
     find: AtomicUsize,
 }
 
+impl Facts {
+    /// The addresses of the object that contains this code.
+    fn range(&self) -> Range<usize> {
+        self.start.load(Relaxed)..self.end.load(Relaxed)
+    }
+}
+
 static FACTS: Facts = Facts {
     known: AtomicBool::new(false),
     start: AtomicUsize::new(0),
@@ -269,8 +276,7 @@ fn of_libc(name: &[u8], maps: &mut Maps, library: &mut Module) -> Option<usize> 
 /// The addresses of the object if it is libhakmem.so, which contains nothing but the allocator.
 pub(crate) fn library() -> Option<Range<usize>> {
     let facts = facts();
-    let range = facts.start.load(Relaxed)..facts.end.load(Relaxed);
-    facts.library.load(Relaxed).then_some(range)
+    facts.library.load(Relaxed).then(|| facts.range())
 }
 
 /// `struct dl_find_object`.
@@ -320,8 +326,7 @@ fn is_call(_: [u8; CALL]) -> bool {
 
 /// Whether the object that contains this code contains `pc` as well.
 pub(super) fn is_own(pc: usize) -> bool {
-    let facts = facts();
-    (facts.start.load(Relaxed)..facts.end.load(Relaxed)).contains(&pc)
+    facts().range().contains(&pc)
 }
 
 /// Whether other objects than this one can be asked for.
@@ -332,7 +337,7 @@ pub(super) fn knows_others() -> bool {
 /// The address of the `.eh_frame_hdr`, or 0, of the object that contains code at `pc`.
 fn find(pc: usize) -> Option<usize> {
     let facts = facts();
-    if is_own(pc) {
+    if facts.range().contains(&pc) {
         return Some(facts.unwind.load(Relaxed));
     }
     let find = match facts.find.load(Relaxed) {

@@ -26,13 +26,12 @@ pub(super) fn rule(pc: usize, tables: Tables) -> Option<Rule> {
         return Some(rule);
     }
     let header = object::unwind_table(pc)?;
-    let own = object::library().is_some_and(|own| own.contains(&pc));
-    let may_read = |at| {
-        own || match tables {
-            Tables::All => true,
-            Tables::Few => READ.takes(at, object::is_own(pc)),
-            Tables::Own => false,
-        }
+    let own = object::is_own(pc);
+    let may_read = |at| match tables {
+        Tables::All => true,
+        _ if own && object::library().is_some() => true,
+        Tables::Few => READ.takes(at, own),
+        Tables::Own => false,
     };
     // SAFETY: code of this object, or of one that has a function on the stack of this thread: it stays loaded.
     let rule = unsafe { frame::rule(header, pc, &may_read)? };
@@ -124,13 +123,18 @@ impl Rules {
     }
 }
 
-const SET: u64 = 1 << 63;
-const LOST: u16 = u16::MAX;
+pub(super) const SET: u64 = 1 << 63;
+pub(super) const LOST: u16 = u16::MAX;
+/// Where in a packed rule the numbers of words begin: how far the frame reaches from the stack pointer, or from the frame pointer
+/// if [`OF_FP`] says so, and how far below its end the return address and the caller's frame pointer are.
+pub(super) const REACH: u32 = 0;
+pub(super) const BACK: u32 = 16;
+pub(super) const SAVED: u32 = 32;
+pub(super) const OF_FP: u64 = 1 << 48;
 
-/// The rules of nearly all functions, in words: how far the frame reaches and from which register, and where in it the return
-/// address and the caller's frame pointer are. No word in the place of the first says that there is no caller, and [`LOST`] in
-/// that of the second that the caller's frame pointer is not known.
-fn pack(rule: Rule) -> Option<u64> {
+/// The rules of nearly all functions, in words. None in the place of the return address says that there is no caller, none in that
+/// of the frame pointer that it is in its register, and [`LOST`] there that it is not known.
+pub(super) fn pack(rule: Rule) -> Option<u64> {
     let words = |offset: i32| {
         u16::try_from(offset.unsigned_abs() / 8)
             .ok()
@@ -139,42 +143,47 @@ fn pack(rule: Rule) -> Option<u64> {
     if rule.pc == Place::Nowhere {
         return Some(SET);
     }
-    let (of_fp, reach) = match rule.cfa {
-        Cfa::At(base, offset) if offset >= 0 => (base == Base::Fp, words(offset)?),
+    let (base, reach) = match rule.cfa {
+        Cfa::At(Base::Sp, offset) if offset >= 0 => (0, words(offset)?),
+        Cfa::At(Base::Fp, offset) if offset >= 0 => (OF_FP, words(offset)?),
         _ => return None,
     };
-    let pc = match rule.pc {
+    let back = match rule.pc {
         Place::Cfa(offset) if offset < 0 => words(offset)?,
         _ => return None,
     };
-    let fp = match rule.fp {
+    let saved = match rule.fp {
         Place::Same => 0,
         Place::Cfa(offset) if offset < 0 => words(offset).filter(|&words| words != LOST)?,
         Place::Unknown => LOST,
         _ => return None,
     };
-    let parts =
-        u64::from(reach) | u64::from(pc) << 16 | u64::from(fp) << 32 | u64::from(of_fp) << 48;
-    (!rule.signal).then_some(SET | parts)
+    let parts = u64::from(reach) << REACH | u64::from(back) << BACK | u64::from(saved) << SAVED;
+    (!rule.signal).then_some(SET | base | parts)
+}
+
+/// The number of words in that place of a packed rule, in bytes.
+#[inline(always)]
+pub(super) fn bytes(packed: u64, place: u32) -> usize {
+    usize::from((packed >> place) as u16) * 8
 }
 
 fn unpack(packed: u64) -> Option<Rule> {
-    let words = |shift: u32| i32::from((packed >> shift) as u16) * 8;
-    let base = if packed >> 48 & 1 != 0 {
-        Base::Fp
-    } else {
-        Base::Sp
+    let below = |place: u32| -(bytes(packed, place) as i32);
+    let base = match packed & OF_FP {
+        0 => Base::Sp,
+        _ => Base::Fp,
     };
     (packed & SET != 0).then(|| Rule {
-        cfa: Cfa::At(base, words(0)),
-        pc: match words(16) {
+        cfa: Cfa::At(base, bytes(packed, REACH) as i32),
+        pc: match below(BACK) {
             0 => Place::Nowhere,
-            words => Place::Cfa(-words),
+            at => Place::Cfa(at),
         },
-        fp: match words(32) {
+        fp: match below(SAVED) {
             0 => Place::Same,
-            words if words == i32::from(LOST) * 8 => Place::Unknown,
-            words => Place::Cfa(-words),
+            at if at == -8 * i32::from(LOST) => Place::Unknown,
+            at => Place::Cfa(at),
         },
         signal: false,
     })

@@ -20,7 +20,7 @@ use super::{object, sys};
 pub(crate) struct Walk {
     /// How many calls were stored.
     pub(crate) count: usize,
-    /// How many of them come before the first that a frame pointer alone led to: code that keeps none leads elsewhere.
+    /// How many of them come before the first that a frame pointer or a search led to, which may lead elsewhere.
     pub(crate) certain: usize,
     pub(crate) end: End,
 }
@@ -41,13 +41,11 @@ fn capture_by(tables: Tables, to: &mut [usize]) {
         ..Frame::here()
     };
     let walk = follow(frame, to, 0);
-    let told = tables != Tables::All;
-    for (i, call) in to.iter_mut().enumerate() {
-        *call = match i {
-            _ if i < walk.certain => *call & !UNCERTAIN,
-            _ if i < walk.count => *call & !UNCERTAIN | if told { UNCERTAIN } else { 0 },
-            _ => 0,
-        };
+    for (i, call) in to.iter_mut().enumerate().take(walk.count) {
+        *call &= !UNCERTAIN;
+        if i >= walk.certain && tables != Tables::All {
+            *call |= UNCERTAIN;
+        }
     }
 }
 
@@ -59,7 +57,7 @@ pub(crate) fn read_all_tables() {
 /// A bit of no address in user space. It is set of a call that [`capture`] found not by tables alone.
 pub(crate) const UNCERTAIN: usize = 1 << 63;
 
-/// The number that `enter` gives to what [`capture`] finds. For calls that come from the same places again and again: a walk like
+/// The number that `enter` gives to what [`walk`] finds. For calls that come from the same places again and again: a walk like
 /// one before is not made again, nor `enter` asked. Zeros end what that is asked about. Each call in this crate has a `place` of its
 /// own.
 #[inline(always)]
@@ -125,7 +123,7 @@ fn capture_anew<const N: usize>(
     number
 }
 
-/// As [`capture`], and says how sure that is and why it ends.
+/// As [`capture`], by whatever tables there are, and says how sure that is and why it ends.
 #[inline(never)]
 pub(crate) fn walk(to: &mut [usize]) -> Walk {
     // Dropped after the walk, so that the frame it begins with is still there.

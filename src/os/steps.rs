@@ -3,10 +3,10 @@
 //! all that is read.
 
 use super::context::Registers;
-use super::frame::{Base, Cfa, Place, Rule};
+use super::frame::Rule;
 use super::object;
 use super::reads::{WORDS, Words, address, read};
-use super::rules::{Tables, rule};
+use super::rules::{self, BACK, LOST, OF_FP, REACH, SAVED, SET, Tables, bytes, rule};
 use super::sys::ErrnoGuard;
 use crate::base::units::row;
 
@@ -125,52 +125,26 @@ impl Steps {
     }
 }
 
-/// Where in a step the numbers of words begin: how far the frame reaches from the stack pointer, or from the frame pointer if
-/// [`OF_FP`] says so, and how far below its end the return address and the frame pointer are; 0 if that one is in its register.
-const REACH: u32 = 0;
-const BACK: u32 = 16;
-const SAVED: u32 = 32;
-const OF_FP: u64 = 1 << 48;
-/// The call is left out.
+/// Bits of a step that a packed rule leaves free. The call is left out.
 const OWN: u64 = 1 << 49;
 /// There is no caller. Where steps by the frame pointer are told from others, this is too.
 const FIRST: u64 = 1 << 50 | OF_FP;
 
-#[inline(always)]
-fn bytes(step: u64, shift: u32) -> usize {
-    usize::from((step >> shift) as u16) * 8
-}
-
 /// A rule by which the frame begins at one of the two registers, and holds the return address and the frame pointer.
 fn pack(rule: Rule) -> Option<u64> {
-    if rule.pc == Place::Nowhere {
+    let packed = rules::pack(rule)?;
+    if packed == SET {
         return Some(FIRST);
     }
-    let words = |offset: i32| {
-        let is_whole = offset % 8 == 0 && offset != 0;
-        u16::try_from(offset / 8).ok().filter(|_| is_whole)
-    };
-    let (of_fp, reach) = match rule.cfa {
-        Cfa::At(base, offset) => (base == Base::Fp, words(offset)?),
-        _ => return None,
-    };
-    let back = match rule.pc {
-        Place::Cfa(offset) => words(offset.checked_neg()?)?,
-        _ => return None,
-    };
-    let saved = match rule.fp {
-        Place::Same => 0,
-        Place::Cfa(offset) => words(offset.checked_neg()?)?,
-        _ => return None,
-    };
-    let packed = u64::from(reach) << REACH | u64::from(back) << BACK | u64::from(saved) << SAVED;
-    let base = if of_fp { OF_FP } else { 0 };
-    (!rule.signal && back.max(saved) <= reach).then_some(packed | base)
+    let [reach, back, saved] = [REACH, BACK, SAVED].map(|place| bytes(packed, place));
+    let is_known = saved != usize::from(LOST) * 8;
+    (is_known && back.max(saved) <= reach).then_some(packed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::frame::{Base, Cfa, Place};
 
     #[test]
     fn rules_that_leave_the_frame_are_not_taken() {
