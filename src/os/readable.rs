@@ -1,7 +1,7 @@
 //! Whether memory can be read, as the kernel says, and copies of memory that may not be there. Nothing here faults, allocates or
 //! takes a lock.
 
-use super::sys;
+use super::{reads, sys};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -21,7 +21,8 @@ pub(crate) fn copy(addr: usize, to: &mut [u8]) -> usize {
         }
         page = of;
         // SAFETY: in an OS page that can be read.
-        *byte = unsafe { core::ptr::with_exposed_provenance::<u8>(at).read_volatile() };
+        let word = unsafe { reads::read(at & !7) };
+        *byte = word.to_ne_bytes()[at & 7];
     }
     to.len()
 }

@@ -1,7 +1,5 @@
 //! The words of the stack that a walk reads.
 
-use core::ptr;
-
 /// Most words that a kept walk reads, a multiple of [`GROUP`], of which so many are compared before the first jump.
 pub(super) const WORDS: usize = 40;
 const GROUP: usize = 4;
@@ -116,14 +114,29 @@ impl Reads {
     }
 }
 
-/// A word of the stack.
+/// A word of the stack, or of whatever a damaged one leads to. Another thread may be writing it, which no read of the language
+/// allows: this is one instruction, and what it says is compared or doubted.
 ///
 /// # Safety
 /// It can be read.
 #[inline(always)]
 pub(super) unsafe fn read(at: usize) -> usize {
-    // SAFETY: the caller's promise. It is memory of the calling thread's stack, or whatever a damaged one leads to.
-    unsafe { ptr::with_exposed_provenance::<usize>(at).read_volatile() }
+    cfg_select! {
+        all(target_arch = "x86_64", not(miri)) => {
+            let word;
+            // SAFETY: the caller's promise.
+            unsafe { core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
+            word
+        }
+        all(target_arch = "aarch64", not(miri)) => {
+            let word;
+            // SAFETY: the caller's promise.
+            unsafe { core::arch::asm!("ldr {}, [{}]", out(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
+            word
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() },
+    }
 }
 
 /// Without the bits that sign a return address on aarch64.
