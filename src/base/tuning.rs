@@ -76,8 +76,12 @@ pub(crate) mod checked {
     pub(crate) const TABLES_SHARE: usize = 128;
     /// In that case, the most blocks of one slab that are used. Three slabs fit then.
     pub(crate) const BLOCKS: usize = 256;
-    /// In that case, slow paths between two that get a checked block. Guess.
-    pub(crate) const TURNS: u32 = 15;
+    /// In that case, one slow path in so many gets a checked block. They become so many times as seldom, as a power of two, by one
+    /// after each such number of checked blocks: a program that does little but allocate would spend a tenth of its time on them
+    /// (`batch`, AMD EPYC), as each has its callers looked up twice. The first of them find most. Guesses.
+    pub(crate) const TURNS: u32 = 16;
+    pub(crate) const SLOWER_EACH: u32 = 64;
+    pub(crate) const SLOWEST: u32 = 4;
     /// If all blocks are checked, calls for which the clock is read once. The report of one that follows a pause may say that it
     /// was as long ago as the one before the pause. Reading it takes 10 of the 150 ns of an allocation and its free (AMD EPYC).
     pub(crate) const CALLS: u32 = 16;

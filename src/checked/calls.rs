@@ -64,8 +64,15 @@ fn alloc_opening(kind: Kind, size: usize, call: &Call) -> Option<Taken> {
     }
 }
 
-/// Slow paths until the next that gets a checked block. Threads that come at the same time may count one too few: Relaxed.
+/// Slow paths until the next that gets a checked block, and blocks that were given out so. Threads that come at the same time may
+/// count one too few: Relaxed.
 static TURNS: AtomicU32 = AtomicU32::new(0);
+static SAMPLES: AtomicU32 = AtomicU32::new(0);
+
+/// Slow paths that get none between the sample after so many others and the next.
+fn turns_after(samples: u32) -> u32 {
+    (tuning::TURNS << (samples / tuning::SLOWER_EACH).min(tuning::SLOWEST)) - 1
+}
 
 /// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one.
 pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
@@ -78,10 +85,13 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
             return None;
         }
         let turns = TURNS.load(Relaxed);
-        TURNS.store(if turns == 0 { tuning::TURNS } else { turns - 1 }, Relaxed);
         if turns != 0 {
+            TURNS.store(turns - 1, Relaxed);
             return None;
         }
+        let samples = SAMPLES.load(Relaxed);
+        SAMPLES.store(samples.saturating_add(1), Relaxed);
+        TURNS.store(turns_after(samples), Relaxed);
     }
     // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
@@ -193,4 +203,17 @@ pub(crate) fn sweep() {
 /// For fork: the lock of all checked blocks.
 pub(crate) fn fork_lock() -> &'static Lock {
     STORE.raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{tuning::*, turns_after};
+
+    #[test]
+    fn samples_become_seldom() {
+        assert_eq!(turns_after(0), TURNS - 1);
+        assert_eq!(turns_after(SLOWER_EACH - 1), TURNS - 1);
+        assert_eq!(turns_after(SLOWER_EACH), 2 * TURNS - 1);
+        assert_eq!(turns_after(u32::MAX), (TURNS << SLOWEST) - 1);
+    }
 }

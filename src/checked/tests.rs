@@ -8,7 +8,7 @@ use super::store::{Need, STORE, Store};
 use super::walk::each_class;
 use super::{calls, table};
 use crate::base::size_class::RUN_MAX;
-use crate::base::tuning::checked::TURNS;
+use crate::base::tuning::checked::{SLOWEST, TURNS};
 use crate::os::lock::LockedGuard;
 use crate::os::sys;
 use crate::slab::directory::DIRECTORY;
@@ -342,8 +342,10 @@ fn a_block_shrinks_in_any_kind_where_there_is_no_other() {
 fn a_sample_does_not_wait_for_the_lock() {
     let _alone = alone();
     let block = alloc(88, 16);
-    let sample =
-        || (0..=TURNS).find_map(|_| calls::sample(88, 16, 7).map(|taken| taken.ptr as usize));
+    let sample = || {
+        (0..=TURNS << SLOWEST)
+            .find_map(|_| calls::sample(88, 16, 7).map(|taken| taken.ptr as usize))
+    };
     let (told, tells) = std::sync::mpsc::channel();
     let held = store();
     std::thread::spawn(move || told.send(sample()));

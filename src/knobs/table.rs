@@ -265,7 +265,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [256, 256, 256, 1],
         what: "One slab in so many is checked, once 2 MiB of blocks were handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for or in front of the block, and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block, 0 none.",
-        cost: "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
+        cost: "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path at first, later in each 256th. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
         when: "1 to find a mistake that another line has hinted at, or in tests; 0, and HAKMEM_GUARD_EVERY=0, if processes must be alike to the byte.",
     },
     Row {

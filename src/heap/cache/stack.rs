@@ -14,7 +14,8 @@ use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::magazine::{self, Magazine};
 use crate::slab::magazine_pool::MAGAZINES;
-use core::ptr;
+use crate::slab::report;
+use core::{ptr, slice};
 
 /// Largest block whose address may be kept in a magazine. A batch of larger ones is short: one or two blocks name all of it.
 const MAGAZINE_TO: usize = 256;
@@ -32,7 +33,8 @@ pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch) {
     }
 }
 
-/// Pushes the blocks at the `count` addresses from `first` on, oldest first.
+/// Pushes the blocks at the `count` addresses from `first` on, oldest first. Ends the process if no block starts at one: the
+/// program freed it, and nothing has looked at it yet.
 ///
 /// # Safety
 /// The caller owns the blocks, all of `class`.
@@ -44,6 +46,7 @@ pub(crate) unsafe fn put(
 ) {
     // SAFETY: the caller's promises.
     unsafe {
+        report::unless_all_start(slice::from_raw_parts(first, count), class);
         let mut done = 0;
         if is_large(&heap.stacks[class], class) {
             done = fill(heap, class, first, count);
@@ -90,6 +93,8 @@ pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: Class) -> bool {
         let Some(empty) = empty(heap) else {
             return false;
         };
+        // As in `put`.
+        report::unless_all_start(Bin::blocks(heap.heap(), class), class);
         Bin::lay(heap.heap(), class, Some(empty));
         Magazine::close(full, count);
         (*full).below = heap.stacks[class].magazine;
