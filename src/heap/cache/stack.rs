@@ -33,8 +33,8 @@ pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch) {
     }
 }
 
-/// Pushes the blocks at the `count` addresses from `first` on, oldest first. Ends the process if no block starts at one: the
-/// program freed it, and nothing has looked at it yet.
+/// Pushes the blocks at the `count` addresses from `first` on, oldest first. Ends the process if no block starts at one and it
+/// would lie in a magazine: the program freed it, and nothing has looked at it yet.
 ///
 /// # Safety
 /// The caller owns the blocks, all of `class`.
@@ -46,9 +46,10 @@ pub(crate) unsafe fn put(
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        report::unless_all_start(slice::from_raw_parts(first, count), class);
         let mut done = 0;
         if is_large(&heap.stacks[class], class) {
+            // What is in a magazine is not looked at again. The addresses in a batch are, as the program may write to them.
+            report::unless_all_start(slice::from_raw_parts(first, count), class);
             done = fill(heap, class, first, count);
             added(heap, class, done);
         }
@@ -93,7 +94,7 @@ pub(crate) unsafe fn put_bin(heap: &mut HeldHeap, class: Class) -> bool {
         let Some(empty) = empty(heap) else {
             return false;
         };
-        // As in `put`.
+        // The same as in `put`.
         report::unless_all_start(Bin::blocks(heap.heap(), class), class);
         Bin::lay(heap.heap(), class, Some(empty));
         Magazine::close(full, count);
