@@ -28,7 +28,7 @@ pub(crate) struct Walk {
 /// Stores the return addresses of the calling thread, newest first, without making much of the unwind tables resident: see
 /// [`Tables::Few`]. Those in libhakmem.so are left out; in a program that contains this crate they are not told from others. A call
 /// that was met before takes about 130 instructions. If tables may not be read, the stack is searched, and each word that points
-/// into an object takes a system call. Leaves `errno` alone.
+/// into an object takes a system call, unless it was met before. Leaves `errno` alone.
 pub(crate) fn capture(to: &mut [usize]) {
     capture_by(rules::for_samples(), to);
 }
