@@ -76,9 +76,9 @@ pub(crate) mod checked {
     pub(crate) const TABLES_SHARE: usize = 128;
     /// In that case, the most blocks of one slab that are used. Three slabs fit then.
     pub(crate) const BLOCKS: usize = 256;
-    /// In that case, one slow path in so many gets a checked block. They become so many times as seldom, as a power of two, by one
-    /// after each such number of checked blocks: a program that does little but allocate would spend a tenth of its time on them
-    /// (`batch`, AMD EPYC), as each has its callers looked up twice. The first of them find most. Guesses.
+    /// In that case, one slow path in so many gets a checked block. After each `SLOWER_EACH` of these the number doubles, `SLOWEST`
+    /// times at most: a program that does little but allocate would spend a tenth of its time on them (`batch`, AMD EPYC), as the
+    /// callers of each are looked up twice. Guesses.
     pub(crate) const TURNS: u32 = 16;
     pub(crate) const SLOWER_EACH: u32 = 64;
     pub(crate) const SLOWEST: u32 = 4;

@@ -89,9 +89,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
             TURNS.store(turns - 1, Relaxed);
             return None;
         }
-        let samples = SAMPLES.load(Relaxed);
-        SAMPLES.store(samples.saturating_add(1), Relaxed);
-        TURNS.store(turns_after(samples), Relaxed);
+        TURNS.store(turns_after(SAMPLES.load(Relaxed)), Relaxed);
     }
     // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
@@ -102,6 +100,9 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let taken = store.take(kind, size, &call, Need::Usual);
     store.show(kind);
     drop(store);
+    if let Ok(Some(_)) = taken {
+        SAMPLES.store(SAMPLES.load(Relaxed).saturating_add(1), Relaxed);
+    }
     taken.unwrap_or_else(|finding| report::end(finding))
 }
 

@@ -26,7 +26,7 @@ const SEARCHED: usize = 192;
 pub(super) const SEARCHED_CALLS: usize = 6;
 
 /// Addresses that searches have met, each at the place that its bits choose, with the answer of [`object::follows_call`] in the
-/// lowest bit. That takes a system call, and samples come from a few places of a program. The object of a kept answer may be gone:
+/// lowest bit. That takes a system call, and samples come from a few places of a program. Another object may lie there by now:
 /// reports say that such calls are doubtful.
 static MET: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
 
@@ -37,7 +37,10 @@ fn follows_call(pc: usize) -> bool {
     if met >> 1 == pc {
         return met & 1 == 1;
     }
-    let follows = object::follows_call(pc);
+    let Some(follows) = object::follows_call(pc) else {
+        // That took no system call, and the object may be known later.
+        return false;
+    };
     place.store(pc << 1 | usize::from(follows), Relaxed);
     follows
 }
@@ -126,7 +129,7 @@ impl<'a> Frame<'a> {
             None => return None,
         };
         let asks = self.is_doubtful() && !rule.signal && object::knows_others();
-        if asks && !object::follows_call(address(pc)) {
+        if asks && object::follows_call(address(pc)) != Some(true) {
             return None;
         }
         // Without a frame pointer the next functions may still be found.

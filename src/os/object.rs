@@ -296,13 +296,12 @@ pub(crate) fn unwind_table(pc: usize) -> Option<usize> {
     find(pc).filter(|&at| at != 0)
 }
 
-/// Whether a call may return to `pc`: in front of it there is an instruction that calls, in an object that [`unwind_table`] knows.
-/// May change `errno`. An object that another thread unloads between the question to the kernel and the read may be gone.
-pub(super) fn follows_call(pc: usize) -> bool {
+/// Whether a call may return to `pc`: in front of it there is an instruction that calls. `None` if [`unwind_table`] knows no object
+/// there. May change `errno`. An object that another thread unloads between the question to the kernel and the read may be gone.
+pub(super) fn follows_call(pc: usize) -> Option<bool> {
     let mut before = [0; CALL];
-    find(pc.wrapping_sub(1)).is_some()
-        && readable::copy(pc.wrapping_sub(CALL), &mut before) == CALL
-        && is_call(before)
+    find(pc.wrapping_sub(1))?;
+    Some(readable::copy(pc.wrapping_sub(CALL), &mut before) == CALL && is_call(before))
 }
 
 /// Bytes of the longest instruction that calls.
@@ -379,7 +378,7 @@ mod tests {
         ] {
             assert!(!is_call(other), "{other:x?}");
         }
-        assert!(!follows_call(0) && !follows_call(4096));
+        assert_eq!((follows_call(0), follows_call(4096)), (None, None));
     }
 
     #[test]
