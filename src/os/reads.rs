@@ -125,13 +125,13 @@ pub(super) unsafe fn read(at: usize) -> usize {
         all(target_arch = "x86_64", not(miri)) => {
             let word;
             // SAFETY: the caller's promise.
-            unsafe { core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
+            unsafe { core::arch::asm!("mov {}, [{}]", lateout(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
             word
         }
         all(target_arch = "aarch64", not(miri)) => {
             let word;
             // SAFETY: the caller's promise.
-            unsafe { core::arch::asm!("ldr {}, [{}]", out(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
+            unsafe { core::arch::asm!("ldr {}, [{}]", lateout(reg) word, in(reg) at, options(nostack, preserves_flags, readonly)) };
             word
         }
         // SAFETY: the caller's promise.
