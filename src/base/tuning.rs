@@ -1,7 +1,7 @@
 //! The numbers of the memory policy: value, unit, meaning, and the evidence or the word "guess".
 
 use super::demand::Price;
-use super::units::{SLOT, SLOTS, SUPERSLAB};
+use super::units::{SLOT, SLOTS, SUPERSLAB, Slots};
 
 /// What stores of idle memory keep.
 pub(crate) mod retention {
@@ -367,7 +367,7 @@ pub(crate) const WRITTEN_TO: usize = 4608;
 pub(crate) const FILLED_SLABS: usize = 2;
 /// Slots that must be known as written, or be in use by larger blocks that are checked, before a superslab asks for a huge
 /// page: the part of it that stays free is then at most an eighth of them. Guess.
-pub(crate) const KNOWN_SLOTS: usize = 8 * SLOTS;
+pub(crate) const KNOWN_SLOTS: Slots = Slots::new(8 * SLOTS);
 /// Sixteenths of what larger blocks have or leave free in a superslab that must be resident for it to count as dense: the rest
 /// of others like it is at most a fifteenth. Guess: less memory than with 14 (measured with other settings of the rest).
 pub(crate) const DENSE_SIXTEENTHS: usize = 15;

@@ -3,7 +3,7 @@
 use super::handler;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
-use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
+use crate::base::units::{SUPERSLAB, Slots};
 use crate::knobs;
 use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::mapping;
@@ -105,7 +105,7 @@ impl All {
             return Ok(());
         }
         let map = mapping::reserve_inaccessible(SUPERSLAB, SUPERSLAB, &DIRECTORY)?;
-        DIRECTORY.set(map.addr, TAGS, Tag::new(0, GUARDED));
+        DIRECTORY.set(map.addr, Slots::SUPERSLAB, Tag::new(0, GUARDED));
         // Release pairs with the Acquire in `holds`.
         BASE.store(map.addr, Release);
         Ok(())

@@ -4,7 +4,7 @@ use super::place::lock;
 use super::{Claim, NONE, Pool, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge;
 use crate::os::mapping::{self, Mapping, Place};
@@ -162,7 +162,7 @@ pub(super) fn acquire(
         .store(descriptor as usize, WordOrdering::Relaxed);
     if populated {
         // The words that describe it are prefaulted too. Its slots have no tags yet.
-        DIRECTORY.set(map.addr, 1, Tag::NONE);
+        DIRECTORY.set(map.addr, Slots::ONE, Tag::NONE);
         // SAFETY: as below.
         unsafe { Superslab::prefault(descriptor) };
     }

@@ -11,7 +11,7 @@ use crate::base::tuning::pool::{
     IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
 };
 use crate::base::tuning::retention;
-use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
 use crate::os::clock;
 use crate::os::mapping::{self, Place};
 use crate::os::numa::{self, Node};
@@ -65,7 +65,7 @@ pub(super) fn bound(whole: &Whole) -> usize {
     // What heaps' stacks hold is idle as well, so it counts against the floor.
     let floor = retention::SMALL_UNSEEN.saturating_sub(account::of(Kind::Stacks));
     least
-        .max(whole.claimed_slots * SLOT / IN_USE_SHARE)
+        .max(whole.claimed_slots.bytes() / IN_USE_SHARE)
         .max(account::seen(whole.allowance, floor))
         .max(PREWARMED.load(Ordering::Relaxed))
 }
@@ -304,10 +304,10 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     let mut cleaned = 0;
     while left != 0 {
         let slot = left.trailing_zeros() as usize;
-        let slots = (left >> slot).trailing_ones() as usize;
+        let slots = Slots::new((left >> slot).trailing_ones() as usize);
         let run = Superslab::bits(slot, slots);
         // SAFETY: these slots are free and the superslab is out of the lists, so nobody uses them or can claim them.
-        if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots * SLOT) }.is_ok() {
+        if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots.bytes()) }.is_ok() {
             cleaned |= run;
         }
         left &= !run;
@@ -372,10 +372,12 @@ mod tests {
             let want = Want { slots, usage };
             obtain(knobs::get(), here(), want).expect("memory").claim
         };
-        let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS].map(|slots| (claim(slots), slots));
-        let free = |(claim, slots): (super::super::Claim, usize)| {
+        let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS]
+            .map(Slots::new)
+            .map(|slots| (claim(slots), slots));
+        let free = |(claim, slots): (super::super::Claim, Slots)| {
             // SAFETY: claimed above, and given up.
-            unsafe { release(claim.superslab, claim.slot, slots, slots * SLOT, 1) }
+            unsafe { release(claim.superslab, claim.slot, slots, slots.bytes(), 1) }
         };
         assert!(!free(whole) && !free(most), "3.5 MiB of 4");
         trim();

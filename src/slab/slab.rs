@@ -14,7 +14,7 @@ use super::bits;
 use super::holes::Pages;
 use super::superslab::UNIT;
 use crate::base::size_class::{self, CLASSES, Class, ClassByte};
-use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
+use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, Slots};
 use core::sync::atomic::AtomicBool;
 use core::{ptr, slice};
 
@@ -105,7 +105,7 @@ impl Slab {
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
         // The used part of several slots is counted from the first on.
         let size = size_class::size(class);
-        let mut start = if size_class::slots(class) > 1 {
+        let mut start = if size_class::slots(class) > Slots::ONE {
             0
         } else {
             (line * CACHE_LINE / size) % capacity

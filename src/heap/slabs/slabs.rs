@@ -260,7 +260,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         let slots = size_class::slots(class);
         let base = (*slab).base;
         heap.slab_count[class] -= 1;
-        heap.slab_bytes -= slots * SLOT;
+        heap.slab_bytes -= slots.bytes();
         DIRECTORY.set(base, slots, Tag::NONE);
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
@@ -295,7 +295,7 @@ pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: Class) {
         DIRECTORY.set(base, slots, Tag::new(heap.heap().id, class));
         checked::slab_opened();
         heap.slab_count[class] += 1;
-        heap.slab_bytes += slots * SLOT;
+        heap.slab_bytes += slots.bytes();
         relist(heap, slab);
     }
 }

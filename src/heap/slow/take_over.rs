@@ -1,7 +1,6 @@
 //! Taking over a slab with room from an idle heap.
 
 use crate::base::size_class::{self, Class};
-use crate::base::units::SLOT;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::registry;
@@ -45,12 +44,12 @@ unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, cla
         let (slots, allocated) = (size_class::slots(class), (*slab).allocated());
         let bytes = allocated * size_class::size(class);
         from.slab_count[class] -= 1;
-        from.slab_bytes -= slots * SLOT;
+        from.slab_bytes -= slots.bytes();
         from.allocated_blocks[class] -= allocated as u64;
         from.allocated_bytes -= bytes;
         from.carved_bytes -= (*slab).held_bytes();
         to.slab_count[class] += 1;
-        to.slab_bytes += slots * SLOT;
+        to.slab_bytes += slots.bytes();
         to.allocated_blocks[class] += allocated as u64;
         to.allocated_bytes += bytes;
         to.carved_bytes += (*slab).held_bytes();
