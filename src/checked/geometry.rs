@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::fill::{CANARY, WORD};
+use super::fill::WORD;
 use super::mode;
 use crate::base::size_class::{self, CLASSES, Class, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
 use crate::base::tuning::checked as tuning;
@@ -106,7 +106,7 @@ impl Kind {
     /// Bytes from a block of that size to the end of what guards it: to the next block, if there is one.
     pub(super) fn extent(self, size: usize) -> usize {
         if self.is_run() {
-            self.stride().min((size + CANARY) / WORD * WORD)
+            self.stride().min((size + tuning::CANARY) / WORD * WORD)
         } else {
             self.stride()
         }

@@ -3,6 +3,7 @@
 use super::handler;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
+use crate::base::tuning::guarded::SLOTS;
 use crate::base::units::{SUPERSLAB, Slots};
 use crate::knobs;
 use crate::os::lock::{Lock, Locked, LockedGuard};
@@ -17,9 +18,6 @@ use crate::slab::known_report;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
-
-/// Most guarded blocks at once. With OS pages of 16 or 64 KiB fewer fit: 63 or 15.
-pub(super) const SLOTS: usize = 64;
 
 struct All {
     /// No more blocks are guarded.

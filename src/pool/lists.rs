@@ -304,7 +304,8 @@ impl Queue {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::slab::superslab::{LIGHT, State};
+    use crate::base::tuning::pool::LIGHT;
+    use crate::slab::superslab::State;
 
     /// A descriptor known to this test alone, whose slots hold `touched` units. What was touched is dirty.
     fn superslab(free: u32, touched: [u8; SLOTS]) -> *mut Superslab {

@@ -14,6 +14,7 @@ use super::bits;
 use super::holes::Pages;
 use super::superslab::UNIT;
 use crate::base::size_class::{self, CLASSES, Class, ClassByte};
+use crate::base::tuning::bins::CARVED_LEAST;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, Slots};
 use core::sync::atomic::AtomicBool;
 use core::{ptr, slice};
@@ -72,9 +73,6 @@ const _: () = assert!(
 
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
-
-/// Fewest blocks for which carving stops at the end of a page. A class that gets fewer asks again soon.
-const FEW: usize = 8;
 
 /// What was taken from a slab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -271,7 +269,9 @@ impl Slab {
         let size = size_class::size(self.class.get());
         let first = self.base + self.start as usize * size;
         match (UNIT - first % UNIT) / size {
-            fit if fit >= FEW && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
+            fit if fit >= CARVED_LEAST && self.carved == 0 && carve * size <= UNIT => {
+                fit.min(carve)
+            }
             _ => carve,
         }
     }

@@ -115,7 +115,11 @@ fn a_slab_begins_with_a_single_page() {
             let fit = (UNIT - start % UNIT) / size;
             assert_eq!(
                 first.count,
-                if fit >= FEW { fit } else { UNIT / size },
+                if fit >= CARVED_LEAST {
+                    fit
+                } else {
+                    UNIT / size
+                },
                 "{class:?}"
             );
         }

@@ -7,6 +7,7 @@ use super::meta;
 use super::slab::Slab;
 use crate::base::size_class::{self, Class};
 use crate::base::sync::atomic::Ordering;
+use crate::base::tuning::pool::LIGHT;
 use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
 use crate::os::numa::Node;
 use crate::os::prefault;
@@ -14,10 +15,6 @@ use core::ptr::NonNull;
 
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
 pub(crate) const UNIT: usize = 4 << 10;
-
-/// A slab of which at most so many [`UNIT`]s were handed out is *light*: a class of which a program has a few blocks takes a page
-/// or two of its slot.
-pub(crate) const LIGHT: u8 = 3;
 
 /// Most blocks of a slab.
 pub(super) const MOST_BLOCKS: usize = SLOT / size_class::SIZES[1] as usize;

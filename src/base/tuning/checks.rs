@@ -46,6 +46,12 @@ pub(crate) mod checked {
     /// Blocks of a slab from which the place of the first stays empty, so that a write in front of the second damages nothing.
     /// Slabs of fewer have a slot more. Guess: a sixteenth of a slab.
     pub(crate) const LEAD_FROM: usize = 16;
+    /// Most bytes behind a block that hold its canary. There may be more room behind it: what nobody writes to stays off the resident
+    /// pages. Guess.
+    pub(crate) const CANARY: usize = 1024;
+    /// Words in a row from which a function of its own fills or compares them. Most canaries and many blocks have fewer, and a call
+    /// costs more than they do. Guess.
+    pub(crate) const MANY_WORDS: usize = 16;
 }
 
 /// Guarded blocks.
@@ -54,4 +60,9 @@ pub(crate) mod guarded {
     /// other programs only those that find no block at hand. A guarded block costs about 15 us here: perl with 85,000
     /// allocations had 41 of them, which took 3 % of its time.
     pub(crate) const OF_ALL: u32 = 16;
+    /// Most guarded blocks at once: each splits the kernel's mappings. With OS pages of 16 or 64 KiB fewer fit: 63 or 15. Guess.
+    pub(crate) const SLOTS: usize = 64;
+    /// How often a thread that faults in one tries to get the lock, and microseconds between two tries. Guesses: 2 seconds.
+    pub(crate) const TRIES: u32 = 100;
+    pub(crate) const TRY_US: u64 = 20_000;
 }

@@ -3,6 +3,51 @@
 /// Slow operations of a heap between two reads of the clock. A read costs a tenth of a slow operation. Guess.
 pub(crate) const LOOK_EVERY: u32 = 64;
 
+/// Blocks that a thread frees, after its heap was given up, before it gets a heap again: the C library frees a few of its own last
+/// of all. Guess.
+pub(crate) const LATE_FREES: usize = 3;
+
+/// Bins, and what fills them.
+pub(crate) mod bins {
+    /// Bytes of blocks in a bin outside a magazine, and most blocks. Guesses.
+    pub(crate) const BYTES: usize = 16 << 10;
+    pub(crate) const MOST: usize = 256;
+    /// Larger blocks in such a bin, as far as so many bytes hold them: not every second free takes the slow path then. Guesses.
+    pub(crate) const FEW: usize = 8;
+    pub(crate) const FEW_BYTES: usize = 64 << 10;
+    /// Least room of a slab class's bin: a thread that frees what others allocate gathers so many. Guess.
+    pub(crate) const ROOM_LEAST: usize = 16;
+    /// Bytes of blocks carved at once: of blocks up to so many bytes, and of larger ones. They are few enough that a program pays
+    /// only for what it is about to use. Guesses.
+    pub(crate) const CARVED: usize = 4 << 10;
+    pub(crate) const CARVED_TO: usize = 1024;
+    pub(crate) const CARVED_LARGER: usize = 8 << 10;
+    /// Fewest blocks for which carving stops at the end of a page. A class that gets fewer asks again soon. Guess.
+    pub(crate) const CARVED_LEAST: usize = 8;
+}
+
+/// Magazines.
+pub(crate) mod magazines {
+    /// Bytes of the largest block whose bin may lie in a magazine, which halves the slow paths and copies no address. Guess.
+    pub(crate) const BIN_TO: usize = 64;
+    /// Bytes of the largest block whose address may be kept in a magazine on a stack. A batch of larger ones is short: one or two
+    /// blocks name all of it. Guess.
+    pub(crate) const STACK_TO: usize = 256;
+    /// Magazines that must be missed after a refused mapping before the next try. Guess.
+    pub(crate) const TRY_AGAIN: u32 = 64;
+}
+
+/// The first frees of a heap, which are looked at one by one.
+pub(crate) mod watch {
+    /// What all looks of one heap may cost, in comparisons of [`TOGETHER`] blocks: about 35,000 instructions. Guess.
+    pub(crate) const BUDGET: usize = 12 << 10;
+    /// What one look costs beside comparisons, and how many blocks one comparison looks at. Guesses.
+    pub(crate) const EACH: usize = 100;
+    pub(crate) const TOGETHER: usize = 4;
+    /// What it costs to read one address of a batch. Guess.
+    pub(crate) const OPENED: usize = 4;
+}
+
 /// How much free memory a heap may hold: its budget.
 pub(crate) mod heap_cache {
     /// KiB a heap may hold before any demand is known, if `HAKMEM_HEAP_CACHE_KB` gives no number. The second is for
@@ -101,6 +146,15 @@ pub(crate) mod others_blocks {
     /// Bytes of the smallest blocks that a thread takes back from its outbox: a cache line. Smaller ones share a line, and two
     /// threads would write to the same lines, at the batch's edges and wherever the user freed every other block. Guess.
     pub(crate) const RECYCLE_FROM: usize = 64;
+    /// Bytes of blocks in a batch for another heap, and most blocks. Guesses.
+    pub(crate) const BATCH_BYTES: usize = 8 << 10;
+    pub(crate) const MOST_BATCHED: usize = 64;
+    /// Owners, of one class each, whose blocks are told apart on their way back. Guess.
+    pub(crate) const OWNERS: usize = 8;
+    /// Idle owners that are told apart when blocks are returned to them in person, and blocks that return to their slabs together
+    /// then. Guesses.
+    pub(crate) const IDLE_OWNERS: usize = 32;
+    pub(crate) const IN_PERSON: usize = 32;
 }
 
 /// What heaps keep whose threads have ended.
@@ -112,4 +166,8 @@ pub(crate) mod idle_heaps {
     pub(crate) const LEAST: usize = 16 << 10;
     /// Idle heaps examined at once: with the two above, at least a quarter of them. Guess.
     pub(crate) const PER_LOOK: usize = 32;
+    /// Heaps whose threads seem to be ending that a thread in need of a heap examines. Guess.
+    pub(crate) const ENDING_LOOKS: usize = 4;
+    /// Idle heaps that are examined for a slab with room to take over. Guess.
+    pub(crate) const TAKE_OVER_LOOKS: usize = 4;
 }

@@ -87,6 +87,9 @@ pub(crate) mod pool {
     /// Refusals after which a search for superslabs to unmap leaves a pool. The kernel may refuse one and accept its neighbour
     /// at the end of a mapping. Guess.
     pub(crate) const REFUSALS: u32 = 32;
+    /// A slab is *light* if at most so many units of 4 KiB of it were handed out: a class of which a program has a few blocks takes
+    /// a page or two of its slot. Guess.
+    pub(crate) const LIGHT: u8 = 3;
 }
 
 /// When OS pages of slabs in use go back.
@@ -98,6 +101,14 @@ pub(crate) mod holes {
     pub(crate) const TICK_NS: u64 = 2_000_000;
     /// Bytes of a huge page that must be free before it is split, as for one whose slots are free. Guess.
     pub(crate) const SPLIT_FROM: usize = 12 * SLOT;
+    /// Heaps that one tick examines. Guess.
+    pub(crate) const PER_TICK: usize = 64;
+    /// Slabs examined under one hold of a heap's lock. Guess.
+    pub(crate) const LOOKS: usize = 256;
+    /// Slabs whose pages go at a time. Guess.
+    pub(crate) const TOGETHER: usize = 16;
+    /// Bytes by which what the account was told of a heap may be off. Guess.
+    pub(crate) const SHOWN_WITHIN: usize = 16 << 10;
 }
 
 /// Large blocks.
@@ -139,4 +150,27 @@ pub(crate) mod clear {
     /// of `calloc` and `free` of 128 KiB takes 1.5 times as long. The numbers are guesses.
     pub(crate) const ASK_FIRST: u32 = 4;
     pub(crate) const ASK_EACH: u32 = 16;
+    /// Bytes about which the kernel is asked in one call. Guess: it fills one byte for each page, on the stack.
+    pub(crate) const AT_ONCE: usize = 1 << 20;
+}
+
+/// Addresses.
+pub(crate) mod addresses {
+    use crate::base::units::SUPERSLAB;
+
+    /// Bytes that are mapped at a time for descriptors and tables, of which only what is used becomes resident; and if addresses
+    /// are limited or so many are refused. Guesses.
+    pub(crate) const META: usize = SUPERSLAB;
+    pub(crate) const META_SMALL: usize = 128 << 10;
+    /// Bytes of addresses that prewarming leaves if they are limited. Guess: what a program asks for next needs some, the
+    /// allocator's own metadata first of all.
+    pub(crate) const PREWARM_SPARES: usize = 2 * SUPERSLAB;
+    /// Bytes of addresses that failed moves of mappings may lose. Beyond it each move is refused beforehand, and the caller copies.
+    /// Guess.
+    pub(crate) const STRANDED: usize = 64 << 30;
+    /// Bytes mapped from which a refused mapping is put down to a want of addresses. Guess: half of what a process has on x86_64
+    /// (2^47 bytes).
+    pub(crate) const SCARCE_FROM: usize = 1 << 46;
+    /// Tries to map a file at an address that was free a moment before: another thread may take it meanwhile. Guess.
+    pub(crate) const TRIES: usize = 16;
 }

@@ -21,6 +21,14 @@ pub(crate) mod helper {
     /// bound, doubled by each refusal up to the upper bound. A process that is refused a thread once is mostly refused for
     /// long, by a limit on threads or on address space. The bounds keep the cost of asking small. Guess.
     pub(crate) const TURNED_AWAY: RangeInclusive<u32> = 64..=64 << 10;
+    /// How long a fork waits for the end of a round before it checks whether the thread sleeps: this many steps of so many
+    /// microseconds. Guesses.
+    pub(crate) const STEPS: u32 = 1000;
+    pub(crate) const STEP_US: u64 = 100;
+    /// Such waits that a fork makes, and a library that is unloaded. A busy machine may take seconds. Guess.
+    pub(crate) const WAITS: u32 = 100;
+    /// Milliseconds that the thread waits for the end of a fork before it looks again. Guess.
+    pub(crate) const FORK_MS: u64 = 10;
 }
 
 /// Populating ahead of demand (`HAKMEM_SS_PREFAULT=async`).
