@@ -8,7 +8,8 @@ use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{
-    IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
+    BARREN_DELAY_SHARE, BARREN_MOST, BARREN_SHARE, IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE,
+    SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW, TRIM_SHARE,
 };
 use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
@@ -83,8 +84,8 @@ impl Pool {
     }
 }
 
-/// If more is retained than the bound, purges, oldest first, until a quarter below it, but at most `TRIM_BELOW` below it. No lock
-/// may be held.
+/// If more is retained than the bound, purges, oldest first, until a share of the bound below it ([`TRIM_SHARE`]), but at most
+/// [`TRIM_BELOW`] below it. No lock may be held.
 pub(crate) fn trim() {
     let now = clock::now_ms();
     {
@@ -100,7 +101,7 @@ pub(crate) fn trim() {
     let over = |pool: &Held| {
         let whole = pool.whole();
         let bound = bound(&whole);
-        whole.dirty_bytes > bound - (bound / 4).min(TRIM_BELOW)
+        whole.dirty_bytes > bound - (bound / TRIM_SHARE).min(TRIM_BELOW)
     };
     let barren = Cell::new(true);
     for split_from in SPLIT_FROM {
@@ -113,9 +114,12 @@ pub(crate) fn trim() {
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
     if barren.get() && left > bound {
-        let more = (left / 8).max((bound / 4).min(TRIM_BELOW / 4));
+        let more = (left / BARREN_SHARE).max((bound / TRIM_SHARE).min(BARREN_MOST));
         BARREN_BELOW.store(left + more, Ordering::Relaxed);
-        BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
+        BARREN_UNTIL.store(
+            now + (delay() / BARREN_DELAY_SHARE).max(10),
+            Ordering::Relaxed,
+        );
     }
 }
 

@@ -119,8 +119,12 @@ pub(crate) mod heap_cache {
     /// Divisor: a refill takes this share of the blocks in the class's slabs if that is more than was wanted, as far as the bin
     /// has room. So a large class takes few slow paths to grow, and a program pays little for what it does not use. Guess.
     pub(crate) const GROWN_SHARE: usize = 32;
-    /// Bytes that a copy to a smaller class has to save. Guess: below that the copy costs more than the bytes are worth.
+    /// Bytes that a copy to a smaller class has to save, and the share of the larger block, as a divisor. Guesses: below that the
+    /// copy costs more than the bytes are worth.
     pub(crate) const WORTH_A_MOVE: usize = 128;
+    pub(crate) const WORTH_A_MOVE_SHARE: usize = 4;
+    /// Divisor: the share of a slab's blocks that must be free for it to be listed. Guess.
+    pub(crate) const LISTED_SHARE: usize = 32;
     /// Heaps left behind by a fork that one tick in the child empties. Guess.
     pub(crate) const RECOVERED: usize = 4;
 }
@@ -133,7 +137,7 @@ pub(crate) mod others_blocks {
     /// At most this many if the bins do not grow; at most the second if little returned. Guesses.
     pub(crate) const SEARCH_LESS: usize = 256 << 10;
     pub(crate) const SEARCH_SELDOM: usize = 512 << 10;
-    /// Blocks of a class that a thread that only frees keeps for each of eight owners that take turns, until all return at once;
+    /// Blocks of a class that a thread that only frees keeps for each of [`OWNERS`] that take turns, until all return at once;
     /// and the bytes of the largest such block. As many larger ones would be too much to hold. Guesses.
     pub(crate) const GATHERED_EACH: usize = 20;
     pub(crate) const GATHERED_TO: usize = 1024;

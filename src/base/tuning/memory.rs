@@ -68,8 +68,15 @@ pub(crate) mod pool {
     pub(crate) const LOOKS_CHOOSY: usize = 24;
     /// Retained bytes from which a claim searches for resident slots first. Guess: a slot.
     pub(crate) const WORTH_A_LOOK: usize = 64 << 10;
-    /// A trim stops a quarter below the bound, but at most this many bytes below it. Guess.
+    /// A trim stops below the bound, by the share of it given by the divisor, but at most by so many bytes. Guesses.
+    pub(crate) const TRIM_SHARE: usize = 4;
     pub(crate) const TRIM_BELOW: usize = 8 << 20;
+    /// After a trim that gave back nothing, the next one waits until more is retained than was left: by this share of it (a
+    /// divisor), or by the share of the bound above, up to so many bytes, if that is more. It waits no longer than the last share,
+    /// a divisor, of the purge delay. Guesses.
+    pub(crate) const BARREN_SHARE: usize = 8;
+    pub(crate) const BARREN_MOST: usize = TRIM_BELOW / 4;
+    pub(crate) const BARREN_DELAY_SHARE: u64 = 4;
     /// Free slots, of 32, from which a partial purge splits a superslab on huge pages: first only wholly free ones, then sparse
     /// ones, then denser ones if that was not enough. What may still be free in the densest is less than the eighth of what is
     /// in use that may be retained. Guess.

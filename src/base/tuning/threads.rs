@@ -12,8 +12,10 @@ pub(crate) mod helper {
     /// `burst 10000`) and the 36 MiB that a process may keep after bursts of 200 MiB.
     pub(crate) const FROM_ALONE: usize = 32 << 20;
     /// It ends after this many rounds in which it got nothing and nothing changed, or after the rounds of two purge delays if
-    /// those are more. A round is half a delay, from 50 ms to a second. Guess.
+    /// those are more. Guess.
     pub(crate) const ROUNDS_TO_LIVE: u64 = 8;
+    /// Milliseconds of a round: half a purge delay, within these bounds. Guess.
+    pub(crate) const ROUND_MS: RangeInclusive<u64> = 50..=1000;
     /// Bytes of its stack, and of that of every other thread that the allocator starts. Guess: its deepest call chains use less
     /// than 32 KiB.
     pub(crate) const STACK: usize = 256 << 10;
@@ -47,6 +49,10 @@ pub(crate) mod ahead {
     pub(crate) const PAUSE_US: u64 = 50;
     /// Checks without growth after which the thread ends. Guess.
     pub(crate) const LOOKS_TO_LIVE: u32 = 100;
+    /// Superslabs are kept ready for this many times what the program took since the last check, within the share of what it holds
+    /// given by the divisor. Guesses: a check is short compared with populating.
+    pub(crate) const TIMES: usize = 4;
+    pub(crate) const CLAIMED_SHARE: usize = 4;
     /// Fewest and most superslabs kept ready. Guess.
     pub(crate) const LEAST: usize = 2;
     pub(crate) const MOST: usize = 64;

@@ -5,7 +5,7 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
-use crate::base::tuning::heap_cache::{GROWN_SHARE, SLABS_PER_REFILL};
+use crate::base::tuning::heap_cache::{GROWN_SHARE, LISTED_SHARE, SLABS_PER_REFILL};
 use crate::base::units::SLOT;
 use crate::checked;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering;
 /// Fewest free blocks for which a slab is listed.
 #[inline]
 fn listed_from(capacity: usize) -> usize {
-    (capacity / 32).max(1)
+    (capacity / LISTED_SHARE).max(1)
 }
 
 /// The list for a slab: 0 for none, else 1 (fullest) to [`BUCKETS`].

@@ -10,8 +10,8 @@
 //! refused, it serves the node that it happens to run on.
 
 use crate::base::tuning::ahead::{
-    DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US, QUICK_MS,
-    REFUSED_MS,
+    CLAIMED_SHARE, DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US,
+    QUICK_MS, REFUSED_MS, TIMES,
 };
 use crate::base::units::{SLOTS, Slots};
 use crate::heap::data::tls;
@@ -118,10 +118,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 
 /// How many superslabs to keep ready if `grown` slots were taken since the last look, and `claimed` are in use.
 fn target(grown: Slots, claimed: Slots) -> usize {
-    // Four looks' worth: a look is short compared with populating.
-    let wish = (4 * grown.count()).div_ceil(SLOTS);
-    let quarter = claimed.superslabs() / 4;
-    wish.min(quarter).clamp(LEAST, MOST)
+    let wish = (TIMES * grown.count()).div_ceil(SLOTS);
+    let share = claimed.superslabs() / CLAIMED_SHARE;
+    wish.min(share).clamp(LEAST, MOST)
 }
 
 /// In the child of a fork: the thread is gone; what it had ready is ready in the child.
