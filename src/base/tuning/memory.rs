@@ -148,7 +148,7 @@ pub(crate) mod large {
 
 /// Zeroing.
 pub(crate) mod clear {
-    /// Bytes of a block from which only its resident pages are zeroed.
+    /// Bytes of a block from which only its resident pages are zeroed. Guess.
     pub(crate) const LEAST: usize = 128 << 10;
     /// Least bytes that are left without memory in one piece. Guess.
     pub(crate) const RUN_LEAST: usize = 16 << 10;
