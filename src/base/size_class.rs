@@ -11,7 +11,7 @@
 //! A larger request is served by a large block. Four values of the directory's class byte stand for no class: [`LARGE`],
 //! [`OWN`], [`CHECKED`] and [`GUARDED`].
 
-use super::units::{SLOT, SLOT_SHIFT};
+use super::units::{SLOT, SLOT_SHIFT, Slots};
 use core::ops::{Index, IndexMut};
 
 /// Largest size served by the one-shift rule.
@@ -22,7 +22,7 @@ pub(crate) const SLAB_MAX: usize = 48 << 10;
 pub(crate) const RUN_MAX: usize = 1 << 20;
 /// The first class whose slabs have [`WIDE_SLOTS`] slots. The classes from it up to [`SLAB_CLASSES`] have as many.
 const WIDE: usize = 95;
-const WIDE_SLOTS: usize = 3;
+const WIDE_SLOTS: Slots = Slots::new(3);
 /// Number of classes with several blocks to a slab, plus the unused class 0.
 pub(crate) const SLAB_CLASSES: usize = 97;
 /// All classes, the unused class 0 included.
@@ -227,13 +227,13 @@ pub(crate) const fn is_run(class: Class) -> bool {
 
 /// Slots in one slab of `class`.
 #[inline]
-pub(crate) const fn slots(class: Class) -> usize {
+pub(crate) const fn slots(class: Class) -> Slots {
     if is_run(class) {
-        class.0 - SLAB_CLASSES + 1
+        Slots::new(class.0 - SLAB_CLASSES + 1)
     } else if class.0 >= WIDE {
         WIDE_SLOTS
     } else {
-        1
+        Slots::ONE
     }
 }
 
@@ -251,7 +251,7 @@ pub(crate) const fn capacity(class: Class) -> usize {
     if is_run(class) {
         1
     } else {
-        slots(class) * SLOT / SIZES[class.0] as usize
+        slots(class).bytes() / SIZES[class.0] as usize
     }
 }
 
@@ -310,7 +310,7 @@ mod tests {
             assert!(bound, "class {class}: {prev} to {this}");
         }
         for class in Class::all_of_slabs() {
-            let (used, all) = (capacity(class) * size(class), slots(class) * SLOT);
+            let (used, all) = (capacity(class) * size(class), slots(class).bytes());
             assert!(
                 (all - used) * 100 <= all * 10,
                 "class {} leaves {} of {all}",

@@ -1,4 +1,6 @@
-//! The fixed units of the address space and the arithmetic on them. All lengths are bytes.
+//! The fixed units of the address space and the arithmetic on them. Lengths are bytes, or [`Slots`].
+
+use core::ops::{Add, AddAssign, Sub, SubAssign};
 
 /// Bytes in a superslab; also its alignment, and the size of a huge page on x86_64 and aarch64 with 4 KiB pages.
 pub(crate) const SUPERSLAB: usize = 2 << 20;
@@ -18,6 +20,75 @@ const _: () = assert!(
     1 << SLOT_SHIFT == SLOT && 1 << SUPERSLAB_SHIFT == SUPERSLAB,
     "shifts agree with sizes"
 );
+
+/// A number of slots: the length of a slab, or how many slots something has.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(crate) struct Slots(usize);
+
+impl Slots {
+    pub(crate) const NONE: Slots = Slots(0);
+    pub(crate) const ONE: Slots = Slots(1);
+    /// Those of a superslab.
+    pub(crate) const SUPERSLAB: Slots = Slots(SLOTS);
+
+    #[inline(always)]
+    pub(crate) const fn new(count: usize) -> Slots {
+        Slots(count)
+    }
+    /// As many as bits are set, one for each slot.
+    #[inline(always)]
+    pub(crate) const fn in_bits(bits: u32) -> Slots {
+        Slots(bits.count_ones() as usize)
+    }
+    #[inline(always)]
+    pub(crate) const fn count(self) -> usize {
+        self.0
+    }
+    #[inline(always)]
+    pub(crate) const fn bytes(self) -> usize {
+        self.0 * SLOT
+    }
+    /// The whole superslabs that they fill.
+    #[inline(always)]
+    pub(crate) const fn superslabs(self) -> usize {
+        self.0 / SLOTS
+    }
+    #[inline(always)]
+    pub(crate) const fn saturating_sub(self, other: Slots) -> Slots {
+        Slots(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add for Slots {
+    type Output = Slots;
+    #[inline(always)]
+    fn add(self, other: Slots) -> Slots {
+        Slots(self.0 + other.0)
+    }
+}
+
+impl Sub for Slots {
+    type Output = Slots;
+    #[inline(always)]
+    fn sub(self, other: Slots) -> Slots {
+        Slots(self.0 - other.0)
+    }
+}
+
+impl AddAssign for Slots {
+    #[inline(always)]
+    fn add_assign(&mut self, other: Slots) {
+        self.0 += other.0;
+    }
+}
+
+impl SubAssign for Slots {
+    #[inline(always)]
+    fn sub_assign(&mut self, other: Slots) {
+        self.0 -= other.0;
+    }
+}
 
 /// Rounds `n` up to a multiple of the power of two `to`; `None` on overflow.
 pub(crate) const fn round_up(n: usize, to: usize) -> Option<usize> {
@@ -45,5 +116,17 @@ mod tests {
         assert_eq!(round_up(1, SLOT), Some(SLOT));
         assert_eq!(round_up(SLOT, SLOT), Some(SLOT));
         assert_eq!(round_up(usize::MAX, SLOT), None);
+    }
+
+    #[test]
+    fn slots_are_counted_not_measured() {
+        assert_eq!(Slots::in_bits(0x8000_0011), Slots::new(3));
+        assert_eq!(Slots::new(3).bytes(), 3 * SLOT);
+        let more = Slots::SUPERSLAB + Slots::new(SLOTS - 1);
+        assert_eq!(
+            (more.superslabs(), (more + Slots::ONE).superslabs()),
+            (1, 2)
+        );
+        assert_eq!(Slots::ONE.saturating_sub(more), Slots::NONE);
     }
 }

@@ -7,6 +7,7 @@ use super::site::{Call, Place};
 use super::store::{Need, STORE, Taken, has_room};
 use super::table;
 use crate::base::tuning::checked as tuning;
+use crate::base::units::Slots;
 use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
@@ -77,7 +78,7 @@ fn turns_after(samples: u32) -> u32 {
 /// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one.
 pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let is_due = !kind.is_run() && kind.slots() == 1 && mode::take_due();
+    let is_due = !kind.is_run() && kind.slots() == Slots::ONE && mode::take_due();
     // Empty slabs of other sizes make room.
     let opened = is_due && (open(kind, tuning::MOST) || (trim() && open(kind, tuning::MOST)));
     if !opened {

@@ -1,10 +1,7 @@
 //! What lies behind a checked block and in a freed one, and how a change is noticed.
 
 use super::words::{differs, fill};
-
-/// Most bytes behind a block that hold its canary. There may be more room behind it: what nobody writes to stays off the
-/// resident pages.
-pub(super) const CANARY: usize = 1024;
+use crate::base::tuning::checked::CANARY;
 
 /// What freed blocks hold: as an address, one that no program has.
 const POISON: u8 = 0xDD;

@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::fill::{CANARY, WORD};
+use super::fill::WORD;
 use super::mode;
 use crate::base::size_class::{self, CLASSES, Class, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
 use crate::base::tuning::checked as tuning;
-use crate::base::units::SLOT;
+use crate::base::units::{SLOT, Slots};
 
 /// How the blocks of a checked slab lie: as those of a size class, or one block in a slot more than the largest class has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,14 +55,14 @@ impl Kind {
     }
 
     /// Slots of a slab.
-    pub(super) fn slots(self) -> usize {
-        self.block_slots() + usize::from(self.lead() == SLOT)
+    pub(super) fn slots(self) -> Slots {
+        self.block_slots() + Slots::new(usize::from(self.lead() == SLOT))
     }
 
     /// Slots that the blocks of a slab lie in.
-    fn block_slots(self) -> usize {
+    fn block_slots(self) -> Slots {
         if self.is_run() {
-            self.index() - SLAB_CLASSES + 1
+            Slots::new(self.index() - SLAB_CLASSES + 1)
         } else {
             size_class::slots(self.class())
         }
@@ -97,7 +97,7 @@ impl Kind {
     /// Bytes from one block to the next.
     pub(super) fn stride(self) -> usize {
         if self.is_run() {
-            self.block_slots() * SLOT
+            self.block_slots().bytes()
         } else {
             size_class::size(self.class())
         }
@@ -106,7 +106,7 @@ impl Kind {
     /// Bytes from a block of that size to the end of what guards it: to the next block, if there is one.
     pub(super) fn extent(self, size: usize) -> usize {
         if self.is_run() {
-            self.stride().min((size + CANARY) / WORD * WORD)
+            self.stride().min((size + tuning::CANARY) / WORD * WORD)
         } else {
             self.stride()
         }
@@ -127,7 +127,7 @@ mod tests {
                 assert!(
                     kind.stride() >= size + WORD
                         && kind.lead() >= WORD
-                        && kind.slots() * SLOT >= kind.lead() + kind.capacity() * kind.stride()
+                        && kind.slots().bytes() >= kind.lead() + kind.capacity() * kind.stride()
                 );
                 assert!(kind.lead().is_multiple_of(align.min(kind.stride())));
                 let extent = kind.extent(size);

@@ -3,14 +3,13 @@
 //! Sites are entered under the store's lock and never change or go, so anybody may read one whose number it has.
 
 use super::mode::{Mode, mode};
+use crate::base::tuning::reports::CHECKED_CALLS;
+use crate::base::tuning::sites::{CHAINS, CHUNK, CHUNKS};
 use crate::os::stack;
 use crate::os::sys::ErrnoGuard;
 use crate::os::walked::Walks;
 use crate::slab::meta;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-
-/// Return addresses that are kept, newest first. Of those in a program that contains this crate, five to ten are its own.
-const DEPTH: usize = 12;
 
 /// A call of the program that is being served.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +49,7 @@ impl Call {
     #[inline(never)]
     fn once() -> u32 {
         let _errno = ErrnoGuard::new();
-        let mut frames = [0; DEPTH];
+        let mut frames = [0; CHECKED_CALLS];
         stack::capture(&mut frames);
         enter(&frames)
     }
@@ -61,17 +60,12 @@ impl Call {
     }
 }
 
-/// Sites of a chunk, and most chunks.
-const CHUNK: usize = 256;
-const CHUNKS: usize = 128;
-/// Chains of the table of sites.
-const CHAINS: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(super) struct Site {
     /// The next of its chain.
     next: u32,
-    pub(super) frames: [usize; DEPTH],
+    pub(super) frames: [usize; CHECKED_CALLS],
 }
 
 const WORDS: usize = size_of::<Site>() / size_of::<u64>();
@@ -85,7 +79,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
 /// lock, which orders all writes here: Relaxed, but for what readers without it follow.
 #[inline(never)]
-fn enter(frames: &[usize; DEPTH]) -> u32 {
+fn enter(frames: &[usize; CHECKED_CALLS]) -> u32 {
     if frames[0] == 0 {
         return 0;
     }

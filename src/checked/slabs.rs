@@ -9,7 +9,6 @@ use super::table;
 use crate::base::account;
 use crate::base::size_class::CHECKED;
 use crate::base::tuning::checked as tuning;
-use crate::base::units::SLOT;
 use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -57,7 +56,7 @@ impl Store {
             }
             class.freed -= usize::from((*slab).freed);
             class.slabs -= 1;
-            self.bytes -= kind.slots() * SLOT;
+            self.bytes -= kind.slots().bytes();
             // The tags go first (rule 2).
             DIRECTORY.set((*slab).claim.addr(), kind.slots(), Tag::NONE);
             account::change(account::Kind::Blocks, (*slab).told, 0);
@@ -90,7 +89,7 @@ impl Store {
         } else {
             0
         };
-        if self.bytes + kind.slots() * SLOT + new > most {
+        if self.bytes + kind.slots().bytes() + new > most {
             return None;
         }
         if !spare.is_null() {
@@ -135,7 +134,7 @@ impl Store {
             class.slabs += 1;
             class.least = Store::least(kind);
             class.open.push(slab);
-            self.bytes += kind.slots() * SLOT;
+            self.bytes += kind.slots().bytes();
             DIRECTORY.set(
                 (*slab).claim.addr(),
                 kind.slots(),

@@ -1,9 +1,9 @@
 //! Words in a row that are all the same.
 
+use crate::base::tuning::checked::MANY_WORDS;
+
 /// Words that are written or compared at a time.
 const GROUP: usize = 4;
-/// Words from which a function of its own does it. Most canaries and many blocks have fewer, and a call costs more than they do.
-const MANY: usize = 16;
 
 /// Makes each of the words up to `end` the same.
 ///
@@ -14,7 +14,7 @@ pub(super) unsafe fn fill(mut at: *mut u64, end: *mut u64, word: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut left = end.offset_from(at) as usize;
-        if left >= MANY {
+        if left >= MANY_WORDS {
             return fill_many(at, left, word);
         }
         while left >= GROUP {
@@ -51,7 +51,7 @@ pub(super) unsafe fn differs(mut at: *mut u64, end: *mut u64, word: u64) -> u64 
     // SAFETY: the caller's promise.
     unsafe {
         let mut left = end.offset_from(at) as usize;
-        if left >= MANY {
+        if left >= MANY_WORDS {
             return differ_many(at, left, word);
         }
         let mut wrong = 0;

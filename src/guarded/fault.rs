@@ -1,15 +1,12 @@
 //! Faults in the memory of guarded blocks, and of freed large ones.
 
 use super::slots;
+use crate::base::tuning::guarded::{TRIES, TRY_US};
 use crate::large;
 use crate::os::segv::{Fault, Watch, Whose};
 use crate::os::sys;
 use crate::slab::known_report;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// How often and how long a thread waits for the lock.
-const TRIES: u32 = 100;
-const TRY_US: u64 = 20_000;
 
 pub(super) static WATCH: Watch = Watch { whose, end };
 

@@ -4,8 +4,9 @@
 //!
 //! Which allocation is given one is decided where it is slow anyway ([`sample`]). The blocks lie in 2 MiB of their own, whose
 //! tags carry the class [`GUARDED`](crate::base::size_class::GUARDED), which matches no heap's: each free of such a block takes
-//! the slow path, at no cost to others. At most [`SLOTS`](slots::SLOTS) live at once, because each splits the kernel's mappings.
-//! Everything is under one lock, which ranks below those of the heaps and above those of the directory and the knobs.
+//! the slow path, at no cost to others. At most [`SLOTS`](crate::base::tuning::guarded::SLOTS) live at once, because each splits
+//! the kernel's mappings. Everything is under one lock, which ranks below those of the heaps and above those of the directory and
+//! the knobs.
 //!
 //! There are none if the handler of faults could dangle ([`object::stays`]), under a limit of address space, and after the
 //! kernel refused a call.

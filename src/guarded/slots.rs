@@ -3,7 +3,8 @@
 use super::handler;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{GUARDED, MIN_ALIGN};
-use crate::base::units::{SLOTS as TAGS, SUPERSLAB};
+use crate::base::tuning::guarded::SLOTS;
+use crate::base::units::{SUPERSLAB, Slots};
 use crate::knobs;
 use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::mapping;
@@ -17,9 +18,6 @@ use crate::slab::known_report;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
-
-/// Most guarded blocks at once. With OS pages of 16 or 64 KiB fewer fit: 63 or 15.
-pub(super) const SLOTS: usize = 64;
 
 struct All {
     /// No more blocks are guarded.
@@ -105,7 +103,7 @@ impl All {
             return Ok(());
         }
         let map = mapping::reserve_inaccessible(SUPERSLAB, SUPERSLAB, &DIRECTORY)?;
-        DIRECTORY.set(map.addr, TAGS, Tag::new(0, GUARDED));
+        DIRECTORY.set(map.addr, Slots::SUPERSLAB, Tag::new(0, GUARDED));
         // Release pairs with the Acquire in `holds`.
         BASE.store(map.addr, Release);
         Ok(())

@@ -12,7 +12,7 @@ use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
-use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
+use crate::base::units::{CACHE_LINE, SUPERSLAB, Slots, round_up};
 use crate::os::huge::{Thp, system_thp};
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::{clock, memory, sys};
@@ -111,7 +111,7 @@ pub(super) fn publish(addr: usize, descriptor: *mut Descriptor) {
     DIRECTORY
         .descriptor(addr)
         .store(descriptor as usize, Ordering::Relaxed);
-    DIRECTORY.set(addr, 1, TAG);
+    DIRECTORY.set(addr, Slots::ONE, TAG);
 }
 
 /// Memory for a new block.
@@ -282,7 +282,7 @@ pub(super) fn claim(ptr: *mut u8) -> Option<*mut Descriptor> {
     let descriptor = descriptor_of(addr);
     // SAFETY: a tagged block has a descriptor, and the claim makes this thread its only user.
     if unsafe { (*descriptor).start } != addr {
-        DIRECTORY.set(addr, 1, TAG);
+        DIRECTORY.set(addr, Slots::ONE, TAG);
         return None;
     }
     DIRECTORY.descriptor(addr).store(0, Ordering::Relaxed);

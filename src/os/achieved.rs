@@ -1,6 +1,7 @@
 //! How much of a range lies on huge pages. The kernel is asked, because a request for them proves nothing. Allocates nothing.
 //! Walks page tables, so it is for statistics and on demand only.
 
+use crate::base::tuning::SCAN_STEP;
 use core::ffi::c_void;
 
 use super::mapping::HUGE_PAGE;
@@ -41,9 +42,6 @@ const _: () = assert!(
 const PAGEMAP_SCAN: u64 = 0xC060_6610;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
 const PAGE_IS_HUGE: u64 = 1 << 6;
-
-/// The kernel holds the lock of the address space during a scan, so each scan covers only this much.
-const SCAN_STEP: usize = 64 << 20;
 
 /// Bytes of `[addr, addr + len)` that lie on huge pages, transparent ones or the pool's. The shared page of zeroes does not
 /// count: the first write to it faults again.

@@ -7,6 +7,7 @@ use super::object;
 use super::reads::{Reads, address};
 use super::rules::{Tables, rule};
 use super::stack_in_use::Known;
+use crate::base::tuning::walks;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Why a stack ends where it does.
@@ -20,15 +21,10 @@ pub(crate) enum End {
     Lost,
 }
 
-/// Words of the stack in which the return address of a function is searched: a kilobyte and half of one. Larger frames are rare.
-const SEARCHED: usize = 192;
-/// Most calls that a search adds. Words of earlier calls make the same call look different, and so many are kept. Guess.
-pub(super) const SEARCHED_CALLS: usize = 6;
-
 /// Addresses that searches have met, each at the place that its bits choose, with the answer of [`object::follows_call`] in the
 /// lowest bit. That takes a system call, and samples come from a few places of a program. Another object may lie there by now:
 /// reports say that such calls are doubtful.
-static MET: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
+static MET: [AtomicUsize; walks::MET] = [const { AtomicUsize::new(0) }; walks::MET];
 
 /// [`object::follows_call`], for an address below 2^63.
 fn follows_call(pc: usize) -> bool {
@@ -181,7 +177,7 @@ impl<'a> Frame<'a> {
     /// The next word of the stack that a call stored. The call may be an earlier one, which has returned.
     fn by_search(&mut self) -> Option<()> {
         self.leave_certainty();
-        for i in 0..SEARCHED {
+        for i in 0..walks::SEARCHED {
             let at = self.sp.checked_add(8 * i)?;
             let pc = address(self.known.word(at)?);
             // Most words are small numbers or point into the stack.

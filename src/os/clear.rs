@@ -7,11 +7,8 @@
 //! Programs that fill their blocks pay for a question now and then.
 
 use super::{mapping, sys};
-use crate::base::tuning::clear::{ASK_EACH, ASK_FIRST, LEAST, RUN_LEAST};
+use crate::base::tuning::clear::{ASK_EACH, ASK_FIRST, AT_ONCE, LEAST, RUN_LEAST};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-/// Bytes whose pages are looked at in one call.
-const AT_ONCE: usize = 1 << 20;
 
 /// Blocks cleared since one was found that had pages without memory. Only a hint: Relaxed.
 static FILLED: AtomicU32 = AtomicU32::new(0);

@@ -1,5 +1,6 @@
 //! Faults of the thread that ends the process. What it still reads may be damaged, and must not keep SIGABRT from ending it.
 
+use crate::base::tuning::reports::FIRST_MS;
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
@@ -25,11 +26,8 @@ static CAUGHT: Caught = Caught {
     before: UnsafeCell::new([const { MaybeUninit::uninit() }; FAULTS.len()]),
 };
 
-/// How long a second thread that faults, or has something to report, leaves the first one to end the process.
-pub(crate) const PATIENCE_MS: u64 = 5000;
-
 /// Runs `body`. If the calling thread faults in it, the process ends by SIGABRT. Another thread that faults waits until `body`
-/// has ended, or for [`PATIENCE_MS`], and then faults again as it would have. No other signal comes through meanwhile. Afterwards
+/// has ended, or for [`FIRST_MS`], and then faults again as it would have. No other signal comes through meanwhile. Afterwards
 /// SIGPIPE and SIGXFSZ stay blocked: a reader who has seen enough must not change what ends the process.
 ///
 /// # Safety
@@ -114,7 +112,7 @@ extern "C" fn on_fault(_signal: c_int) {
         }
     }
     sys::preserve_errno(|| {
-        for _ in 0..PATIENCE_MS {
+        for _ in 0..FIRST_MS {
             // Acquire: see `put_back`.
             if CAUGHT.thread.load(Acquire) == 0 {
                 return;

@@ -5,6 +5,7 @@
 //! the memory. A cause is searched only after a real refusal, because a setting that hurts nobody is no finding. The search
 //! reads /proc and /sys into buffers on the stack.
 
+use crate::base::tuning::addresses::SCARCE_FROM;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -167,9 +168,6 @@ pub fn of_short_populate() -> Cause {
     }
 }
 
-/// With so much mapped, addresses are scarce: half of what a process has on x86_64 (2^47 bytes).
-const MOST_ADDRESSES: usize = 1 << 46;
-
 /// Why the kernel refused to map `len` bytes.
 pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
@@ -196,7 +194,7 @@ pub fn of_mapping(len: usize) -> Cause {
     if mappings().is_some_and(|n| n + 2 >= most) {
         return Cause::MapCount;
     }
-    if mapped >= MOST_ADDRESSES {
+    if mapped >= SCARCE_FROM {
         return Cause::Addresses { mapped };
     }
     Cause::Unknown

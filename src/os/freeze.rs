@@ -20,13 +20,7 @@ use super::sys;
 use super::thread;
 use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::base::sync::atomic::{AtomicU32, AtomicUsize};
-
-/// Waits after which a thread checks whether the forking thread sleeps, and the length of each wait.
-#[cfg(not(loom))]
-const PATIENCE: u32 = 4;
-#[cfg(loom)]
-const PATIENCE: u32 = 0;
-pub(super) const WAIT_MS: u64 = 10;
+use crate::base::tuning::waits::PATIENCE;
 
 /// Words that name a thread hold [`thread::me`], or 0. A thread compares them with its own value, which no other thread stores:
 /// Relaxed, unless argued otherwise.

@@ -18,6 +18,7 @@ use core::ops::{Deref, DerefMut};
 use super::freeze::{self, FREEZE};
 use crate::base::sync::atomic::AtomicU32;
 use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::base::tuning::waits::{DYING_MS, SPINS, WAIT_MS};
 #[cfg(not(loom))]
 use core::hint::spin_loop;
 #[cfg(loom)]
@@ -28,19 +29,6 @@ const HELD: u32 = 1;
 const WAITED: u32 = 2;
 const FROZEN: u32 = 3;
 const FROZEN_WAITED: u32 = 4;
-
-/// How long a thread that ends the process or forks waits for a lock, in milliseconds: it may hold that lock itself.
-#[cfg(not(loom))]
-const DYING_MS: u32 = 100;
-#[cfg(loom)]
-const DYING_MS: u32 = 1;
-
-/// How often a waiter checks the word before it sleeps: a hold typically lasts a few hundred nanoseconds, a trip through the
-/// kernel a few microseconds.
-#[cfg(not(loom))]
-const SPINS: u32 = 64;
-#[cfg(loom)]
-const SPINS: u32 = 1;
 
 /// The mutex.
 pub(crate) struct Lock {
@@ -174,7 +162,7 @@ impl Lock {
             // what this thread holds. In the model only the threads that take part in a fork do so, so that a lost wake-up is a
             // deadlock.
             let times_out = !cfg!(loom) || next == FROZEN_WAITED || state == FROZEN_WAITED;
-            self.sleep(next, times_out.then_some(freeze::WAIT_MS));
+            self.sleep(next, times_out.then_some(WAIT_MS));
         }
         false
     }

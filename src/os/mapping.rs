@@ -5,6 +5,7 @@
 //! mapping (`vm.max_map_count`). Excess that could not be trimmed stays behind as untouched address space: it costs no memory,
 //! and [`stranded_bytes`] counts it.
 
+use crate::base::tuning::addresses::TRIES;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -315,7 +316,6 @@ pub(crate) struct FileWish {
 /// The address is found by mapping anonymous memory and giving it back. If another thread takes it in between, another is
 /// tried.
 pub(crate) fn map_file(wish: FileWish) -> Result<Mapping, Errno> {
-    const TRIES: usize = 16;
     let phase = wish.phase & (wish.align - 1);
     let prot = libc::PROT_READ | if wish.writable { libc::PROT_WRITE } else { 0 };
     let flags = if wish.shared {

@@ -3,6 +3,7 @@
 //! It is the smaller of what the machine has available (`MemAvailable`) and what the control groups of this process leave, less
 //! a margin. Both are read from /proc and /sys into buffers on the stack.
 
+use crate::base::tuning::budget::{HOLDS_MS, MARGIN, MARGIN_SHARE};
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
@@ -13,9 +14,6 @@ use super::linux;
 use super::message::Line;
 use super::sys;
 
-/// The margin that is never populated: this much, or a sixteenth of what is available if that is more.
-const MARGIN: usize = 32 << 20;
-
 /// Bytes that may be populated now; `usize::MAX` if nothing limits them.
 pub(crate) fn populate_budget() -> usize {
     sys::preserve_errno(|| {
@@ -23,7 +21,7 @@ pub(crate) fn populate_budget() -> usize {
         if available == usize::MAX {
             return available;
         }
-        available.saturating_sub((available / 16).max(MARGIN))
+        available.saturating_sub((available / MARGIN_SHARE).max(MARGIN))
     })
 }
 
@@ -35,7 +33,6 @@ pub(crate) fn allow_populate(len: usize) -> bool {
     // take a little too much, so Relaxed.
     static LEFT: AtomicUsize = AtomicUsize::new(0);
     static READ_AT_MS: AtomicU64 = AtomicU64::new(0);
-    const HOLDS_MS: u64 = 20;
     let take = |left: usize| left.checked_sub(len);
     let now = now_ms();
     if now.wrapping_sub(READ_AT_MS.load(Relaxed)) < HOLDS_MS

@@ -38,7 +38,6 @@ pub(crate) mod prefault;
 #[cfg(not(loom))]
 pub(crate) mod random;
 pub(crate) mod readable;
-#[cfg(not(loom))]
 mod reads;
 #[cfg(not(loom))]
 mod rules;

@@ -1,8 +1,10 @@
 //! The words of the stack that a walk reads.
 
-/// Most words that a kept walk reads, a multiple of [`GROUP`], of which so many are compared before the first jump.
-pub(super) const WORDS: usize = 40;
+use crate::base::tuning::walks::WORDS;
+
+/// Words that are compared before the first jump.
 const GROUP: usize = 4;
+const _: () = assert!(WORDS.is_multiple_of(GROUP), "the last group is whole");
 
 /// Words, and how far above the stack pointer at the start they lie.
 #[derive(Clone, Copy)]

@@ -1,13 +1,11 @@
 //! Growing, shrinking and moving a mapping without copying a byte: the kernel moves page tables.
 
+use crate::base::tuning::addresses;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::super::sys::{self, Errno};
 use super::{HUGE_PAGE, Mapping, Place, STRANDED, Wish};
-
-/// Failed moves may lose at most this much address space. Beyond it every move is refused beforehand, and the caller copies.
-const STRANDED_LIMIT: usize = 64 << 30;
 
 /// Why a mapping could not be given its new length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,7 +109,7 @@ fn scarce<R>(with: impl FnOnce(&AtomicBool) -> R) -> R {
 
 /// Whether moves are still tried. They are not once failed ones lost too much address space, or mappings are scarce.
 pub(crate) fn may_move() -> bool {
-    !scarce(|flag| flag.load(Relaxed)) && STRANDED.load(Relaxed) <= STRANDED_LIMIT
+    !scarce(|flag| flag.load(Relaxed)) && STRANDED.load(Relaxed) <= addresses::STRANDED
 }
 
 /// # Safety

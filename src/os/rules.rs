@@ -5,6 +5,7 @@ use super::frame::{self, Base, Cfa, Place, Rule};
 use super::object;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::checked::TABLES_SHARE;
+use crate::base::tuning::walks::{OWN_PARTS, PARTS, RULE_ROWS, RULE_WAYS};
 use crate::base::units::row;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -56,20 +57,17 @@ pub(super) fn for_samples() -> Tables {
 }
 
 /// Parts of tables that were read, and of what size. Around a page of a file that is missing the kernel maps 64 KiB.
-struct Parts([AtomicUsize; Parts::MOST]);
+struct Parts([AtomicUsize; PARTS]);
 
-static READ: Parts = Parts([const { AtomicUsize::new(0) }; Parts::MOST]);
+static READ: Parts = Parts([const { AtomicUsize::new(0) }; PARTS]);
 
 impl Parts {
-    const MOST: usize = 64;
     const SIZE: usize = 64 << 10;
-    /// So many may be read anyway of the object that contains this code: in a program with this crate the calls begin in it.
-    const OWN: usize = 3;
 
     /// Whether the part at `at` is among them, or may be.
     fn takes(&self, at: usize, is_own: bool) -> bool {
         let share = account::of(Kind::Blocks) / (TABLES_SHARE * Parts::SIZE);
-        let least = if is_own { Parts::OWN } else { 0 };
+        let least = if is_own { OWN_PARTS } else { 0 };
         self.among(at / Parts::SIZE, share.max(least))
     }
 
@@ -85,18 +83,14 @@ impl Parts {
 
 /// Rules that were asked for before, by the address, the newest of each row first. An object that is loaded where another one was
 /// may be given that one's rules, which leads to wrong addresses; whoever reads there asks first.
-struct Rules([[[AtomicU64; 2]; Rules::WAYS]; Rules::ROWS]);
+struct Rules([[[AtomicU64; 2]; RULE_WAYS]; RULE_ROWS]);
 
 static RULES: Rules =
-    Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; Rules::WAYS] }; Rules::ROWS]);
+    Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; RULE_WAYS] }; RULE_ROWS]);
 
 impl Rules {
-    const ROWS: usize = 512;
-    /// A program has some hundred calls that lead to an allocation. Of so many, two often share a row, five hardly ever.
-    const WAYS: usize = 4;
-
-    fn of(&self, pc: usize) -> &[[AtomicU64; 2]; Rules::WAYS] {
-        &self.0[row(pc, Rules::ROWS)]
+    fn of(&self, pc: usize) -> &[[AtomicU64; 2]; RULE_WAYS] {
+        &self.0[row(pc, RULE_ROWS)]
     }
 
     fn get(&self, pc: usize) -> Option<Rule> {
@@ -235,7 +229,7 @@ mod tests {
 
     #[test]
     fn parts_are_taken_as_far_as_there_may_be_some() {
-        let parts = Parts([const { AtomicUsize::new(0) }; Parts::MOST]);
+        let parts = Parts([const { AtomicUsize::new(0) }; PARTS]);
         assert!(!parts.among(7, 0));
         assert!(parts.among(7, 1) && parts.among(7, 1), "taken, and known");
         assert!(!parts.among(8, 1) && parts.among(8, 2) && !parts.among(9, 2));
@@ -245,9 +239,8 @@ mod tests {
     /// Rules whose addresses meet in one row are all kept, as many as it has places.
     #[test]
     fn rules_that_share_a_row_are_kept() {
-        let rules = Rules(
-            [const { [const { [const { AtomicU64::new(0) }; 2] }; Rules::WAYS] }; Rules::ROWS],
-        );
+        let rules =
+            Rules([const { [const { [const { AtomicU64::new(0) }; 2] }; RULE_WAYS] }; RULE_ROWS]);
         let rule = |words: usize| Rule {
             cfa: Cfa::At(Base::Sp, 8 * words as i32),
             pc: Place::Cfa(-8),
@@ -257,7 +250,7 @@ mod tests {
         let row = rules.of(1).as_ptr();
         let meet: std::vec::Vec<usize> = (1..)
             .filter(|&pc| rules.of(pc).as_ptr() == row)
-            .take(Rules::WAYS + 1)
+            .take(RULE_WAYS + 1)
             .collect();
         for &pc in &meet {
             rules.put(pc, rule(pc));

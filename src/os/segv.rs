@@ -12,9 +12,9 @@
 //! is not returned to.
 
 use super::context::{Registers, access, end_on, registers, room};
-use super::faults::PATIENCE_MS;
 use super::sys::{self, Errno};
 use super::thread;
+use crate::base::tuning::reports::FIRST_MS;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
@@ -197,7 +197,7 @@ fn end_elsewhere(fault: Fault) -> ! {
         Err(other) if other == me => {}
         Err(_) => {
             // The first fault is the one that is told. If whoever tells it is stuck, this one ends the process.
-            (0..PATIENCE_MS / 10).for_each(|_| sys::sleep_us(10_000));
+            (0..FIRST_MS / 10).for_each(|_| sys::sleep_us(10_000));
             // SAFETY: ends the process.
             unsafe { libc::abort() }
         }

@@ -7,13 +7,14 @@
 //! registers.
 
 pub(crate) use super::caller::End;
-use super::caller::{Frame, SEARCHED_CALLS};
+use super::caller::Frame;
 use super::context::{Registers, registers_here};
 use super::reads::Reads;
 use super::rules::{self, Tables};
 use super::stack_in_use::Known;
 use super::walked::Walks;
 use super::{object, sys};
+use crate::base::tuning::walks::SEARCHED_CALLS;
 
 /// A stack that was walked.
 #[derive(Clone, Copy, Debug)]

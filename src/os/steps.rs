@@ -5,16 +5,14 @@
 use super::context::Registers;
 use super::frame::Rule;
 use super::object;
-use super::reads::{WORDS, Words, address, read};
+use super::reads::{Words, address, read};
 use super::rules::{self, BACK, LOST, OF_FP, REACH, SAVED, SET, Tables, bytes, rule};
 use super::sys::ErrnoGuard;
+use crate::base::tuning::walks::{STEP_ROWS, WORDS};
 use crate::base::units::row;
 
 /// Rules in one word, by the address. Zeros are a table without entries.
-pub(super) struct Steps([[u64; 2]; ROWS]);
-
-/// A compiler that allocates from ever new places has some thousand addresses on its stacks.
-const ROWS: usize = 8192;
+pub(super) struct Steps([[u64; 2]; STEP_ROWS]);
 
 /// What a walk found out besides its calls.
 pub(super) struct Walked {
@@ -51,7 +49,7 @@ impl Steps {
         // Each step notes two words at most.
         while noted + 2 <= WORDS {
             // The first word is the address combined with the second, so that half an entry fits no address.
-            let [mixed, packed] = self.0[row(at, ROWS)];
+            let [mixed, packed] = self.0[row(at, STEP_ROWS)];
             let step = match mixed ^ packed == at as u64 {
                 true => packed,
                 false => self.learn(at, at == start.pc)?,
@@ -120,7 +118,7 @@ impl Steps {
         let _errno = ErrnoGuard::new();
         let own = is_start || object::library().is_some_and(|own| own.contains(&at));
         let step = pack(rule(at, Tables::All)?)? | if own { OWN } else { 0 };
-        self.0[row(at, ROWS)] = [at as u64 ^ step, step];
+        self.0[row(at, STEP_ROWS)] = [at as u64 ^ step, step];
         Some(step)
     }
 }

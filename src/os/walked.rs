@@ -9,19 +9,12 @@ use super::context::Registers;
 use super::reads::{Reads, Words, read};
 use super::steps::Steps;
 use super::sys;
+use crate::base::tuning::walks::{KEPT, ROWS, WAYS};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::Release;
 use core::sync::atomic::compiler_fence;
 
-/// Walks that are kept, in the order in which they were made, so that few take little memory. A program has some hundred calls
-/// that lead to an allocation or a free.
-const KEPT: usize = 1024;
-/// Walks from the same place and depth of the stack share a row. Of 32,000 calls `git log -p` makes 625 walks anew, and between 690
-/// and 1,730 with 256 rows, by what shares one. A compiler makes most of its walks anew: 198,000 of 272,000, and still 77,000 with 32
-/// times as many kept.
-const ROWS: usize = 1024;
-const WAYS: usize = 8;
 /// No place that walks begin at has a frame of so many bytes.
 const FRAME: usize = 4096;
 /// Places of this crate that walks begin at.

@@ -1,5 +1,6 @@
 //! What one superslab contributes to what its pool counts.
 
+use crate::base::units::Slots;
 use crate::slab::superslab::{State, Superslab, UNIT};
 
 /// What a superslab in the lists contributes to the counts.
@@ -9,7 +10,7 @@ pub(super) struct Account {
     pub(super) retained: usize,
     pub(super) purged: usize,
     /// Slots that are free and dirty, and the bytes of them that were handed out.
-    pub(super) dirty_slots: usize,
+    pub(super) dirty_slots: Slots,
     pub(super) dirty_bytes: usize,
 }
 
@@ -44,7 +45,7 @@ pub(super) static NONE: Account = Account {
     in_use: 0,
     retained: 0,
     purged: 0,
-    dirty_slots: 0,
+    dirty_slots: Slots::NONE,
     dirty_bytes: 0,
 };
 
@@ -73,7 +74,7 @@ impl Account {
             in_use: !empty as usize,
             retained: (empty && resident) as usize,
             purged: (empty && !resident) as usize,
-            dirty_slots: (free & dirty).count_ones() as usize,
+            dirty_slots: Slots::in_bits(free & dirty),
             dirty_bytes: usize::from(held) * UNIT,
         }
     }

@@ -122,7 +122,7 @@ impl Larger {
 
     /// Whether the next one may be begun on huge pages.
     fn may_begin(&self, counts: &Counts) -> bool {
-        let most = (counts.larger_slots / SLOTS / UNSEEN_SHARE).min(UNSEEN_SUPERSLABS);
+        let most = (counts.larger_slots.superslabs() / UNSEEN_SHARE).min(UNSEEN_SUPERSLABS);
         self.dense && counts.larger_slots >= KNOWN_SLOTS && self.unseen < most
     }
 }

@@ -3,8 +3,9 @@
 use super::place::lock;
 use super::{Claim, NONE, Pool, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
+use crate::base::tuning::addresses::PREWARM_SPARES;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge;
 use crate::os::mapping::{self, Mapping, Place};
@@ -94,7 +95,7 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
     };
     // What a program asks for next needs addresses too, the allocator's own metadata first of all.
     let spared = memory::addresses_are_limited()
-        .then(|| mapping::map_aligned(SPARED, sys::page_size(), None));
+        .then(|| mapping::map_aligned(PREWARM_SPARES, sys::page_size(), None));
     let mut had = 0;
     if !matches!(spared, Some(Err(_))) {
         had = (0..count)
@@ -108,9 +109,6 @@ pub(crate) fn prewarm(knobs: &Knobs, count: usize) -> usize {
     purge::retain_prewarmed(had * SUPERSLAB);
     had
 }
-
-/// Bytes of addresses that are left by [`prewarm`] where they are limited.
-const SPARED: usize = 2 * SUPERSLAB;
 
 /// What a superslab is mapped for.
 #[derive(Clone, Copy)]
@@ -162,7 +160,7 @@ pub(super) fn acquire(
         .store(descriptor as usize, WordOrdering::Relaxed);
     if populated {
         // The words that describe it are prefaulted too. Its slots have no tags yet.
-        DIRECTORY.set(map.addr, 1, Tag::NONE);
+        DIRECTORY.set(map.addr, Slots::ONE, Tag::NONE);
         // SAFETY: as below.
         unsafe { Superslab::prefault(descriptor) };
     }

@@ -2,7 +2,7 @@
 
 use super::account::{Account, recount};
 use super::place::{Held, lock};
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
 use crate::os::{clock, huge};
 use crate::slab::superslab::{State, Superslab, UNIT};
 
@@ -86,7 +86,7 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
 pub(crate) unsafe fn gave_back(
     superslab: *mut Superslab,
     slot: usize,
-    slots: usize,
+    slots: Slots,
     bytes: usize,
     left: usize,
 ) {
@@ -94,7 +94,7 @@ pub(crate) unsafe fn gave_back(
     unsafe {
         let mut pool = lock((*superslab).node);
         pool.counts.returned += bytes as u64;
-        let touched = &mut (&mut (*superslab).touched)[slot..slot + slots];
+        let touched = &mut (&mut (*superslab).touched)[slot..slot + slots.count()];
         for (index, touched) in touched.iter_mut().enumerate() {
             let here = left.saturating_sub(index * SLOT).min(SLOT);
             *touched = here.div_ceil(UNIT) as u8;

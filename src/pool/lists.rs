@@ -1,7 +1,7 @@
 //! The pool's intrusive lists.
 
 use crate::base::tuning::pool::{LOOKS, LOOKS_CHOOSY};
-use crate::base::units::SLOTS;
+use crate::base::units::{SLOTS, Slots};
 use crate::slab::superslab::{Links, Superslab};
 use core::ptr;
 
@@ -76,10 +76,10 @@ impl ByFree {
     pub(super) unsafe fn find(
         &self,
         kind: usize,
-        slots: usize,
+        slots: Slots,
         pick: Pick,
     ) -> Option<(*mut Superslab, usize)> {
-        let mut candidates = self.filled[kind] & (u64::MAX << slots) & !(1 << BARE);
+        let mut candidates = self.filled[kind] & (u64::MAX << slots.count()) & !(1 << BARE);
         let mut left = if pick == Pick::Any {
             usize::MAX
         } else {
@@ -304,7 +304,8 @@ impl Queue {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::slab::superslab::{LIGHT, State};
+    use crate::base::tuning::pool::LIGHT;
+    use crate::slab::superslab::State;
 
     /// A descriptor known to this test alone, whose slots hold `touched` units. What was touched is dirty.
     fn superslab(free: u32, touched: [u8; SLOTS]) -> *mut Superslab {
@@ -324,6 +325,7 @@ mod tests {
     fn slot_of(lists: &ByFree, slots: usize, pick: Pick) -> Option<usize> {
         // SAFETY: the lists are the test's own.
         unsafe {
+            let slots = Slots::new(slots);
             let plain = lists.find(PLAIN, slots, pick);
             plain.or_else(|| lists.find(SPREADING, slots, pick))
         }

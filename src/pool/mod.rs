@@ -38,7 +38,7 @@ pub(crate) use unmap::unmap_empty;
 
 use crate::base::demand::{Demand, Epoch};
 use crate::base::tuning::pool::WORTH_A_LOOK;
-use crate::base::units::{SLOT, SLOT_SHIFT};
+use crate::base::units::{SLOT, SLOT_SHIFT, Slots};
 use crate::knobs::ThpPolicy;
 use crate::os::clock;
 use crate::slab::superslab::{State, Superslab, UNIT};
@@ -78,10 +78,10 @@ pub(crate) struct Counts {
     pub(crate) retained: usize,
     /// Wholly free superslabs without resident pages.
     pub(crate) purged: usize,
-    pub(crate) claimed_slots: usize,
+    pub(crate) claimed_slots: Slots,
     /// Of the claimed slots: those of classes that fill their slabs, and those of blocks that may stay untouched.
-    pub(crate) filled_slots: usize,
-    pub(crate) larger_slots: usize,
+    pub(crate) filled_slots: Slots,
+    pub(crate) larger_slots: Slots,
     /// Free memory that is still resident, in bytes. Only what was handed out in blocks counts.
     pub(crate) dirty_bytes: usize,
     /// Bytes for which huge pages were requested.
@@ -96,9 +96,9 @@ impl Counts {
         in_use: 0,
         retained: 0,
         purged: 0,
-        claimed_slots: 0,
-        filled_slots: 0,
-        larger_slots: 0,
+        claimed_slots: Slots::NONE,
+        filled_slots: Slots::NONE,
+        larger_slots: Slots::NONE,
         dirty_bytes: 0,
         huge_requested: 0,
         returned: 0,
@@ -133,7 +133,7 @@ impl Claim {
 #[derive(Clone, Copy)]
 pub(crate) struct Want {
     /// How many neighbouring slots.
-    pub(crate) slots: usize,
+    pub(crate) slots: Slots,
     pub(crate) usage: Usage,
 }
 
@@ -176,7 +176,7 @@ fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
 pub(crate) unsafe fn release(
     superslab: *mut Superslab,
     slot: usize,
-    slots: usize,
+    slots: Slots,
     used: usize,
     now: u64,
 ) -> bool {
@@ -195,7 +195,7 @@ pub(crate) unsafe fn release(
             pool.by_free.remove(superslab);
         }
         let whole = (*superslab).is_whole() || (*superslab).populated;
-        for (index, touched) in (&mut (*superslab).touched)[slot..slot + slots]
+        for (index, touched) in (&mut (*superslab).touched)[slot..slot + slots.count()]
             .iter_mut()
             .enumerate()
         {
@@ -212,8 +212,8 @@ pub(crate) unsafe fn release(
             (*superslab).dirty_since = now;
         }
         pool.counts.claimed_slots -= slots;
-        pool.counts.filled_slots -= ((*superslab).filled & bits).count_ones() as usize;
-        pool.counts.larger_slots -= ((*superslab).larger & bits).count_ones() as usize;
+        pool.counts.filled_slots -= Slots::in_bits((*superslab).filled & bits);
+        pool.counts.larger_slots -= Slots::in_bits((*superslab).larger & bits);
         (*superslab).filled &= !bits;
         (*superslab).larger &= !bits;
         pool.note_demand(now);
@@ -247,7 +247,7 @@ impl Pool {
         unsafe {
             let was = Account::of(superslab);
             self.by_free.remove(superslab);
-            let fresh = (bits & !(*superslab).dirty).count_ones() as usize;
+            let fresh = Slots::in_bits(bits & !(*superslab).dirty);
             (*superslab).held -= units(superslab, (*superslab).dirty & bits) as u16;
             (*superslab).free &= !bits;
             (*superslab).dirty |= bits;
@@ -275,7 +275,7 @@ impl Pool {
 
     /// Records that the number of claimed slots has changed.
     fn note_demand(&mut self, now: u64) {
-        let bytes = self.counts.claimed_slots * SLOT;
+        let bytes = self.counts.claimed_slots.bytes();
         self.demand.live(bytes, Epoch::at(now, purge::delay()));
     }
 
@@ -292,10 +292,10 @@ impl Pool {
             if (*superslab).free != 0 {
                 self.by_free.insert(superslab);
             }
-            if is.dirty_slots > 0 && !(*superslab).in_dirty {
+            if is.dirty_slots > Slots::NONE && !(*superslab).in_dirty {
                 self.dirty.push_back(superslab);
                 (*superslab).in_dirty = true;
-            } else if is.dirty_slots == 0 && (*superslab).in_dirty {
+            } else if is.dirty_slots == Slots::NONE && (*superslab).in_dirty {
                 self.dirty.remove(superslab);
                 (*superslab).in_dirty = false;
             }

@@ -33,15 +33,15 @@ macro_rules! alone {
     };
 }
 
-struct Slots {
+struct Taken {
     claim: Claim,
     count: usize,
 }
 
 // SAFETY: claimed slots are whoever's that holds the claim.
-unsafe impl Send for Slots {}
+unsafe impl Send for Taken {}
 
-impl Slots {
+impl Taken {
     fn node(&self) -> usize {
         // SAFETY: fixed while a slot is claimed.
         unsafe { (*self.claim.superslab).node.index() }
@@ -49,9 +49,9 @@ impl Slots {
 
     /// Back to the pool, every byte used.
     fn release(self, now: u64) -> bool {
-        let used = self.count * SLOT;
+        let (claim, slots) = (self.claim, Slots::new(self.count));
         // SAFETY: claimed, and given up.
-        unsafe { release(self.claim.superslab, self.claim.slot, self.count, used, now) }
+        unsafe { release(claim.superslab, claim.slot, slots, slots.bytes(), now) }
     }
 }
 
@@ -67,14 +67,15 @@ fn on<T: Send>(place: usize, body: impl FnOnce() -> T + Send) -> T {
 }
 
 fn want(slots: usize) -> Want {
+    let slots = Slots::new(slots);
     let usage = Usage::Larger;
     Want { slots, usage }
 }
 
 /// As a heap does.
-fn take(knobs: &Knobs, count: usize) -> Slots {
+fn take(knobs: &Knobs, count: usize) -> Taken {
     let claim = obtain(knobs, here(), want(count)).expect("memory").claim;
-    Slots { claim, count }
+    Taken { claim, count }
 }
 
 /// `count` more superslabs of the calling thread's node, used and free again.
@@ -106,11 +107,11 @@ fn slots_come_from_the_own_node_and_go_home_to_it() {
     assert_eq!(mapped(), [1; 4]);
     for (place, slots) in taken.iter().enumerate() {
         assert_eq!(slots.node(), place);
-        assert_eq!(of_node(place).claimed_slots, 3 + place);
+        assert_eq!(of_node(place).claimed_slots.count(), 3 + place);
     }
     let sum = counts();
     assert_eq!((sum.mapped, sum.in_use), (4, 4));
-    assert_eq!(sum.claimed_slots, 3 + 4 + 5 + 6);
+    assert_eq!(sum.claimed_slots.count(), 3 + 4 + 5 + 6);
     let whole = on(2, || lock(here()).whole());
     assert_eq!(whole.claimed_slots, sum.claimed_slots);
     assert!(is_valid());
@@ -123,7 +124,7 @@ fn slots_come_from_the_own_node_and_go_home_to_it() {
             .for_each(|slots| assert!(!slots.release(5)))
     });
     assert_eq!(dirty_slots(), [3, 4, 5, 6]);
-    assert_eq!((counts().claimed_slots, counts().retained), (0, 4));
+    assert_eq!((counts().claimed_slots.count(), counts().retained), (0, 4));
     assert!(is_valid());
     for (place, &addr) in places.iter().enumerate() {
         let again = on(place, || take(knobs::get(), 3 + place));
@@ -150,13 +151,13 @@ fn other_nodes_serve_when_the_kernel_refuses() {
         fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
         core::iter::from_fn(|| obtain(knobs::get(), node, want(8)))
             .inspect(|had| assert!(!had.mapped))
-            .map(|Obtained { claim, .. }| Slots { claim, count: 8 })
+            .map(|Obtained { claim, .. }| Taken { claim, count: 8 })
             .collect::<Vec<_>>()
     });
     assert_eq!(mapped(), [0, 1, 1, 0]);
     assert_eq!(taken.iter().filter(|slots| slots.node() == 1).count(), 3);
     assert_eq!(taken.iter().filter(|slots| slots.node() == 2).count(), 3);
-    assert_eq!(counts().claimed_slots, 2 * SLOTS);
+    assert_eq!(counts().claimed_slots.count(), 2 * SLOTS);
     for slots in taken.into_iter().chain([first, other]) {
         let _ = slots.release(1);
     }
@@ -345,7 +346,7 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         let after = counts();
         groups += u32::from(after.mapped > before + 1);
         let count = SLOTS;
-        taken.extend(had.map(|Obtained { claim, .. }| Slots { claim, count }));
+        taken.extend(had.map(|Obtained { claim, .. }| Taken { claim, count }));
         assert!(is_valid());
         assert_eq!(after.mapped, after.in_use + after.purged);
         assert_eq!(after.in_use, taken.len());

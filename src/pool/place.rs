@@ -6,7 +6,7 @@
 
 use super::{Account, Counts, NONE, Pool, units};
 use crate::base::account::{self, Kind};
-use crate::base::units::SLOTS;
+use crate::base::units::{SLOTS, Slots};
 use crate::os::lock::{Lock, Locked, LockedGuard};
 use crate::os::numa::{self, Node};
 use core::ops::{Deref, DerefMut};
@@ -35,7 +35,7 @@ static PLACES: [Place; numa::MOST] = [const {
 /// The values that the bounds on retained memory follow.
 #[derive(Clone, Copy)]
 pub(super) struct Whole {
-    pub(super) claimed_slots: usize,
+    pub(super) claimed_slots: Slots,
     pub(super) dirty_bytes: usize,
     /// What [`Demand`](crate::base::demand::Demand) allows; each node has its own.
     pub(super) allowance: usize,
@@ -69,7 +69,7 @@ impl Held {
         };
         for other in numa::all().filter(|node| *node != self.node) {
             let place = &PLACES[other.index()];
-            whole.claimed_slots += place.claimed_slots.load(Relaxed);
+            whole.claimed_slots += Slots::new(place.claimed_slots.load(Relaxed));
             whole.dirty_bytes += place.dirty_bytes.load(Relaxed);
             whole.allowance += place.allowance.load(Relaxed);
         }
@@ -88,7 +88,7 @@ impl Drop for Held {
             let place = &PLACES[self.node.index()];
             place
                 .claimed_slots
-                .store(self.counts.claimed_slots, Relaxed);
+                .store(self.counts.claimed_slots.count(), Relaxed);
             place.dirty_bytes.store(self.counts.dirty_bytes, Relaxed);
             place.allowance.store(self.allowance(), Relaxed);
         }
@@ -148,7 +148,7 @@ fn is_one_valid(pool: &Held) -> bool {
         pool.by_free.for_each(|superslab, in_its_list| {
             let is = Account::of(superslab);
             ok &= in_its_list && (*superslab).in_list && (*superslab).node == pool.node;
-            ok &= (is.dirty_slots > 0) == (*superslab).in_dirty;
+            ok &= (is.dirty_slots > Slots::NONE) == (*superslab).in_dirty;
             let bits = (*superslab).free & (*superslab).dirty;
             ok &= usize::from((*superslab).held) == units(superslab, bits);
             sum.dirty_bytes += is.dirty_bytes;
@@ -167,7 +167,7 @@ fn is_one_valid(pool: &Held) -> bool {
     }
     let place = &PLACES[pool.node.index()];
     let shown = numa::count() == 1
-        || (place.claimed_slots.load(Relaxed) == pool.counts.claimed_slots
+        || (place.claimed_slots.load(Relaxed) == pool.counts.claimed_slots.count()
             && place.dirty_bytes.load(Relaxed) == pool.counts.dirty_bytes);
     ok && shown
         && sum.dirty_bytes == pool.counts.dirty_bytes
@@ -177,6 +177,7 @@ fn is_one_valid(pool: &Held) -> bool {
             >= pool
                 .counts
                 .claimed_slots
+                .count()
                 .saturating_sub(pool.in_flight.len() * SLOTS)
 }
 

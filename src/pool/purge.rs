@@ -8,10 +8,11 @@ use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{
-    IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE, SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW,
+    BARREN_DELAY_SHARE, BARREN_MOST, BARREN_SHARE, IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE,
+    SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW, TRIM_SHARE,
 };
 use crate::base::tuning::retention;
-use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
 use crate::os::clock;
 use crate::os::mapping::{self, Place};
 use crate::os::numa::{self, Node};
@@ -65,7 +66,7 @@ pub(super) fn bound(whole: &Whole) -> usize {
     // What heaps' stacks hold is idle as well, so it counts against the floor.
     let floor = retention::SMALL_UNSEEN.saturating_sub(account::of(Kind::Stacks));
     least
-        .max(whole.claimed_slots * SLOT / IN_USE_SHARE)
+        .max(whole.claimed_slots.bytes() / IN_USE_SHARE)
         .max(account::seen(whole.allowance, floor))
         .max(PREWARMED.load(Ordering::Relaxed))
 }
@@ -83,8 +84,8 @@ impl Pool {
     }
 }
 
-/// If more is retained than the bound, purges, oldest first, until a quarter below it, but at most `TRIM_BELOW` below it. No lock
-/// may be held.
+/// If more is retained than the bound, purges, oldest first, until a share of the bound below it ([`TRIM_SHARE`]), but at most
+/// [`TRIM_BELOW`] below it. No lock may be held.
 pub(crate) fn trim() {
     let now = clock::now_ms();
     {
@@ -100,7 +101,7 @@ pub(crate) fn trim() {
     let over = |pool: &Held| {
         let whole = pool.whole();
         let bound = bound(&whole);
-        whole.dirty_bytes > bound - (bound / 4).min(TRIM_BELOW)
+        whole.dirty_bytes > bound - (bound / TRIM_SHARE).min(TRIM_BELOW)
     };
     let barren = Cell::new(true);
     for split_from in SPLIT_FROM {
@@ -113,9 +114,12 @@ pub(crate) fn trim() {
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
     if barren.get() && left > bound {
-        let more = (left / 8).max((bound / 4).min(TRIM_BELOW / 4));
+        let more = (left / BARREN_SHARE).max((bound / TRIM_SHARE).min(BARREN_MOST));
         BARREN_BELOW.store(left + more, Ordering::Relaxed);
-        BARREN_UNTIL.store(now + (delay() / 4).max(10), Ordering::Relaxed);
+        BARREN_UNTIL.store(
+            now + (delay() / BARREN_DELAY_SHARE).max(10),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -304,10 +308,10 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     let mut cleaned = 0;
     while left != 0 {
         let slot = left.trailing_zeros() as usize;
-        let slots = (left >> slot).trailing_ones() as usize;
+        let slots = Slots::new((left >> slot).trailing_ones() as usize);
         let run = Superslab::bits(slot, slots);
         // SAFETY: these slots are free and the superslab is out of the lists, so nobody uses them or can claim them.
-        if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots * SLOT) }.is_ok() {
+        if unsafe { mapping::purge(base + (slot << SLOT_SHIFT), slots.bytes()) }.is_ok() {
             cleaned |= run;
         }
         left &= !run;
@@ -372,10 +376,12 @@ mod tests {
             let want = Want { slots, usage };
             obtain(knobs::get(), here(), want).expect("memory").claim
         };
-        let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS].map(|slots| (claim(slots), slots));
-        let free = |(claim, slots): (super::super::Claim, usize)| {
+        let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS]
+            .map(Slots::new)
+            .map(|slots| (claim(slots), slots));
+        let free = |(claim, slots): (super::super::Claim, Slots)| {
             // SAFETY: claimed above, and given up.
-            unsafe { release(claim.superslab, claim.slot, slots, slots * SLOT, 1) }
+            unsafe { release(claim.superslab, claim.slot, slots, slots.bytes(), 1) }
         };
         assert!(!free(whole) && !free(most), "3.5 MiB of 4");
         trim();

@@ -11,15 +11,12 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::ticket::{Ticket, TicketState};
 use super::work::Work;
+use crate::base::tuning::region::LINGER;
 use crate::os::sys;
 use crate::os::thread::{Process, process, spawn_for};
-
-/// How long the thread stays without work.
-const LINGER: Duration = Duration::from_secs(1);
 
 struct Job {
     work: Work,

@@ -6,19 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::tuning::pace::{AIM_NS, CALM_STEPS, FIRST, LONGEST_PAUSE_US, PAUSE_US, SMALLEST};
 use crate::os::mapping::HUGE_PAGE;
-
-/// The longest a step should take.
-pub(super) const AIM_NS: u64 = 400_000;
-const FIRST: usize = 256 << 10;
-/// The smallest step on OS pages: a call costs a few microseconds, so smaller steps would spend their time on calls.
-pub(super) const SMALLEST: usize = 128 << 10;
-/// Steps of less than half the aim in a row that make the next one larger. One of less than an eighth does so at once.
-const CALM_STEPS: u32 = 3;
-/// The pause between two steps, in which writers of the address space's lock get their turn: at least this long, or a quarter
-/// of what the step took.
-const PAUSE_US: u64 = 50;
-const LONGEST_PAUSE_US: u64 = 2000;
 
 /// A controller: `smallest <= step <= largest`, and `step` is `largest` or a power of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

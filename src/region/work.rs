@@ -14,6 +14,8 @@ use std::vec::Vec;
 
 use super::pace::Pace;
 use super::{Memory, into_io};
+use crate::base::tuning::budget::HOLDS_BYTES;
+use crate::base::tuning::region::{RETRIES, SYNC_STEP};
 use crate::os::achieved::huge_bytes;
 use crate::os::clock::now_ns;
 use crate::os::findings;
@@ -22,13 +24,6 @@ use crate::os::memory::populate_budget;
 use crate::os::prefault::{populate_supported, touch_within};
 use crate::os::sys::{self, Errno};
 use crate::os::tally;
-
-/// Bytes for which one reading of the budget holds: reading costs as much as populating a huge page.
-const BYTES_PER_BUDGET: usize = 64 * HUGE_PAGE;
-/// Bytes written back at a time: each step costs the file system a commit.
-const SYNC_STEP: usize = 64 << 20;
-/// How often one page may report "try again" before that is an error.
-const RETRIES: u32 = 1000;
 
 /// How an OS page is brought in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -301,7 +296,7 @@ impl Work {
     fn within_budget(&mut self, len: usize) -> bool {
         if len > self.budget_holds {
             self.budget = populate_budget();
-            self.budget_holds = BYTES_PER_BUDGET;
+            self.budget_holds = HOLDS_BYTES;
         }
         self.budget_holds = self.budget_holds.saturating_sub(len);
         let within = len <= self.budget;

@@ -5,12 +5,12 @@ use super::directory::DIRECTORY;
 use super::slab::Blocks;
 use super::superslab::Superslab;
 use crate::base::size_class::{self, Class};
-use crate::base::units::SLOT;
+use crate::base::units::{SLOT, Slots};
 
 /// Whether the addresses, all in slabs of `class` by their tags, are those of blocks of it.
 #[inline]
 pub(crate) fn all_start(blocks: &[*mut Block], class: Class) -> bool {
-    if size_class::slots(class) != 1 || size_class::is_run(class) {
+    if size_class::slots(class) != Slots::ONE || size_class::is_run(class) {
         return each_starts(blocks, class);
     }
     let size = size_class::size(class);
@@ -41,7 +41,7 @@ fn each_starts(blocks: &[*mut Block], class: Class) -> bool {
 pub(crate) fn is_start(block: *mut Block, class: Class) -> bool {
     let addr = block as usize;
     let blocks = Blocks::of(class);
-    if size_class::slots(class) == 1 && !size_class::is_run(class) {
+    if size_class::slots(class) == Slots::ONE && !size_class::is_run(class) {
         return blocks.index(addr % SLOT).is_some();
     }
     if !DIRECTORY.holds(addr) || DIRECTORY.tag(addr).class() != class {
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn starts_are_told_from_all_other_addresses() {
         let base = 0x7F12_3450_0000_usize;
-        let of_one_slot = |&class: &Class| size_class::slots(class) == 1;
+        let of_one_slot = |&class: &Class| size_class::slots(class) == Slots::ONE;
         for class in Class::all_of_slabs().filter(of_one_slot) {
             let size = size_class::size(class);
             // An interpreter, a thousand times as slow, looks at fewer.

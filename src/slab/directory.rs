@@ -10,7 +10,7 @@
 
 use crate::base::size_class::{CLASSES, Class};
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::base::units::{SLOT_SHIFT, SUPERSLAB, SUPERSLAB_SHIFT};
+use crate::base::units::{SLOT_SHIFT, SUPERSLAB, SUPERSLAB_SHIFT, Slots};
 use crate::os::lock::Lock;
 use crate::os::mapping::{self, Place};
 use crate::os::sys::{self, Errno};
@@ -258,8 +258,8 @@ impl Directory {
 
     /// Sets the tags of `slots` slots from `addr`. The range must be prepared, and the rules of who may change a tag
     /// (rules 1 to 3) are the caller's.
-    pub(crate) fn set(&self, addr: usize, slots: usize, tag: Tag) {
-        for slot in 0..slots {
+    pub(crate) fn set(&self, addr: usize, slots: Slots, tag: Tag) {
+        for slot in 0..slots.count() {
             self.word(addr + (slot << SLOT_SHIFT))
                 .store(tag.0, Ordering::Relaxed);
         }

@@ -33,7 +33,7 @@ fn an_index_is_for_one_address_at_a_time() {
         for other in [base, base + SPAN, base + 77 * SPAN] {
             assert_eq!(directory.enter(other), Ok(false), "{other:#x}");
         }
-        directory.set(base, 32, Tag::new(7, Class::new(3)));
+        directory.set(base, Slots::SUPERSLAB, Tag::new(7, Class::new(3)));
         for inside in [base, base + 1, base + SUPERSLAB - 1] {
             assert!(directory.holds(inside));
             assert_eq!(directory.own_tag(inside), Tag::new(7, Class::new(3)));
@@ -43,7 +43,7 @@ fn an_index_is_for_one_address_at_a_time() {
             assert_eq!(directory.own_tag(inside + SPAN), Tag::NONE);
         }
         assert!(!directory.holds(base - 1) && !directory.holds(base + SUPERSLAB));
-        directory.set(base, 32, Tag::NONE);
+        directory.set(base, Slots::SUPERSLAB, Tag::NONE);
         directory.leave(base);
         assert!(!directory.holds(base));
         assert_eq!(directory.enter(base + 77 * SPAN), Ok(true));
@@ -70,7 +70,7 @@ fn where_a_part_cannot_be_made_writable_a_new_one_takes_its_place() {
     fake::clear();
     fake::fail_kind_from(Call::Mprotect, 1, Errno::EPERM);
     assert_eq!(directory.enter(SUPERSLAB), Ok(true));
-    directory.set(SUPERSLAB, 1, Tag::new(7, Class::new(1)));
+    directory.set(SUPERSLAB, Slots::ONE, Tag::new(7, Class::new(1)));
     // A part that exists is not replaced, which would take its tags away.
     assert_eq!(directory.enter(2 * SUPERSLAB), Ok(true));
     assert_eq!(directory.own_tag(SUPERSLAB), Tag::new(7, Class::new(1)));
@@ -90,7 +90,7 @@ fn of_several_threads_that_enter_one_index_one_succeeds() {
                         let entered = directory.enter(addr) == Ok(true);
                         if entered {
                             assert!(directory.holds(addr));
-                            directory.set(addr, 1, Tag::new(n as u32 + 1, Class::new(1)));
+                            directory.set(addr, Slots::ONE, Tag::new(n as u32 + 1, Class::new(1)));
                             assert_eq!(
                                 directory.own_tag(addr),
                                 Tag::new(n as u32 + 1, Class::new(1))
@@ -107,7 +107,7 @@ fn of_several_threads_that_enter_one_index_one_succeeds() {
         let base = SUPERSLAB * (1 + round % 100);
         let holder = (0..3).find(|n| directory.holds(base + n * SPAN));
         let addr = base + holder.expect("one of them") * SPAN;
-        directory.set(addr, 1, Tag::NONE);
+        directory.set(addr, Slots::ONE, Tag::NONE);
         directory.leave(addr);
     }
 }

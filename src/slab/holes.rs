@@ -5,7 +5,6 @@
 
 use super::bits;
 use crate::base::size_class::{self, Class};
-use crate::base::units::SLOT;
 use crate::os::sys;
 
 /// Where a slab's blocks lie relative to OS pages. Pages are bits of a `u64`, counted from the slab's base.
@@ -22,7 +21,7 @@ pub(crate) type Pages = u64;
 const _: () = {
     let mut class = 1;
     while class < size_class::SLAB_CLASSES {
-        let pages = size_class::slots(Class::new(class)) * SLOT / (4 << 10);
+        let pages = size_class::slots(Class::new(class)).bytes() / (4 << 10);
         assert!(pages <= Pages::BITS as usize, "a bit for each page");
         class += 1;
     }

@@ -11,7 +11,7 @@ fn grids() -> impl Iterator<Item = Grid> {
     Class::all_of_slabs()
         .step_by(if cfg!(miri) { 31 } else { 1 })
         .flat_map(|class| {
-            assert!(slots(class) * SLOT <= 64 << 12);
+            assert!(slots(class).bytes() <= 64 << 12);
             [12, 14, 16].map(|page_shift| Grid {
                 size: size(class),
                 capacity: capacity(class),

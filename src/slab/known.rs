@@ -1,9 +1,7 @@
 //! What is known of a block that is watched by itself: a guarded one, or a large one.
 
+use crate::base::tuning::reports::WATCHED_CALLS;
 use crate::os::{clock, stack, thread};
-
-/// Return addresses kept of a call.
-const DEPTH: usize = 16;
 
 /// A call that allocated or freed a block. `thread` is 0 if the call is not known.
 #[derive(Clone, Copy)]
@@ -11,14 +9,14 @@ pub(crate) struct Call {
     pub(crate) thread: u32,
     pub(crate) at_ms: u64,
     /// Return addresses, newest first. 0 ends them.
-    pub(crate) frames: [usize; DEPTH],
+    pub(crate) frames: [usize; WATCHED_CALLS],
 }
 
 impl Call {
     pub(crate) const NONE: Call = Call {
         thread: 0,
         at_ms: 0,
-        frames: [0; DEPTH],
+        frames: [0; WATCHED_CALLS],
     };
 
     pub(crate) fn now() -> Call {

@@ -6,6 +6,7 @@
 
 use super::magazine::{Magazine, SIZE};
 use super::meta;
+use crate::base::tuning::magazines::TRY_AGAIN;
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping;
 use crate::os::sys;
@@ -14,8 +15,6 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Magazines that are mapped together.
 const TOGETHER: usize = u64::BITS as usize;
-/// Magazines that must be missed after a refused mapping before the next try.
-const TRY_AGAIN: u32 = 64;
 
 /// [`TOGETHER`] magazines, one bit each: which are free, and which of those may hold memory.
 struct Rack {

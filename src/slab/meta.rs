@@ -3,18 +3,14 @@
 //! of a mapping, so that the rest lies together. The `mmap` for the next 2 MiB happens under the arena's lock, a leaf. It
 //! populates nothing, so it is short.
 
-use crate::base::units::{CACHE_LINE, SUPERSLAB, round_up};
+use crate::base::tuning::addresses::{META, META_SMALL};
+use crate::base::units::{CACHE_LINE, round_up};
 use crate::os::huge;
 use crate::os::lock::Locked;
 use crate::os::mapping::{self, Mapping};
 use crate::os::memory;
 use crate::os::sys::{self, Errno};
 use core::ptr::NonNull;
-
-/// Bytes mapped at a time. Only what is used becomes resident.
-const CHUNK: usize = SUPERSLAB;
-/// The same where addresses are limited, or that much is refused.
-const SMALL_CHUNK: usize = 128 << 10;
 
 struct Arena {
     next: usize,
@@ -66,11 +62,11 @@ fn allocate_bytes(size: usize, align: usize, from: From) -> Option<NonNull<u8>> 
                 }
             };
         }
-        let least = round_up(size + align, SMALL_CHUNK)?;
+        let least = round_up(size + align, META_SMALL)?;
         let chunk = if memory::addresses_are_limited() {
-            SMALL_CHUNK
+            META_SMALL
         } else {
-            CHUNK
+            META
         };
         let map = map(chunk.max(least)).or_else(|_| map(least)).ok()?;
         arena.next = map.addr;

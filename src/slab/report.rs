@@ -8,7 +8,7 @@ use super::slab::Blocks;
 use super::superslab::Superslab;
 use super::tell::Report;
 use crate::base::size_class::{self, Class};
-use crate::base::units::SLOT;
+use crate::base::units::{SLOT, Slots};
 use crate::os::thread;
 
 /// The call `asked` named a block that is free already. A second free may come to light only later.
@@ -31,10 +31,10 @@ pub(crate) fn no_start(asked: &str, addr: *mut Block, class: Class) -> ! {
     let at = addr as usize;
     let slot = at - at % SLOT;
     let base = match size_class::slots(class) {
-        1 => slot,
+        Slots::ONE => slot,
         _ if !DIRECTORY.holds(at) => at,
         // The later slots of a run do not say where it begins.
-        slots if size_class::is_run(class) => (0..slots)
+        slots if size_class::is_run(class) => (0..slots.count())
             .map(|back| slot.wrapping_sub(back * SLOT))
             .find(|&start| check::is_start(start as *mut Block, class))
             .unwrap_or(at),

@@ -14,7 +14,8 @@ use super::bits;
 use super::holes::Pages;
 use super::superslab::UNIT;
 use crate::base::size_class::{self, CLASSES, Class, ClassByte};
-use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT};
+use crate::base::tuning::bins::CARVED_LEAST;
+use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, Slots};
 use core::sync::atomic::AtomicBool;
 use core::{ptr, slice};
 
@@ -73,9 +74,6 @@ const _: () = assert!(
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
-/// Fewest blocks for which carving stops at the end of a page. A class that gets fewer asks again soon.
-const FEW: usize = 8;
-
 /// What was taken from a slab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Taken {
@@ -105,7 +103,7 @@ impl Slab {
         let line = ((base >> SLOT_SHIFT) * (7 * 64 + 29)) % (SLOT / CACHE_LINE);
         // The used part of several slots is counted from the first on.
         let size = size_class::size(class);
-        let mut start = if size_class::slots(class) > 1 {
+        let mut start = if size_class::slots(class) > Slots::ONE {
             0
         } else {
             (line * CACHE_LINE / size) % capacity
@@ -271,7 +269,9 @@ impl Slab {
         let size = size_class::size(self.class.get());
         let first = self.base + self.start as usize * size;
         match (UNIT - first % UNIT) / size {
-            fit if fit >= FEW && self.carved == 0 && carve * size <= UNIT => fit.min(carve),
+            fit if fit >= CARVED_LEAST && self.carved == 0 && carve * size <= UNIT => {
+                fit.min(carve)
+            }
             _ => carve,
         }
     }

@@ -32,7 +32,7 @@ fn starts_are_told_from_all_other_addresses() {
         let (size, capacity) = (size_class::size(class), size_class::capacity(class));
         let blocks = Blocks::of(class);
         // Miri, a thousand times as slow, looks at fewer.
-        let some = (0..size_class::slots(class) * SLOT).step_by(if cfg!(miri) { 1009 } else { 1 });
+        let some = (0..size_class::slots(class).bytes()).step_by(if cfg!(miri) { 1009 } else { 1 });
         let far =
             (0..64).flat_map(|bit| [1 << bit, size.wrapping_shl(bit), usize::MAX - bit as usize]);
         for offset in some.chain(far) {
@@ -51,7 +51,7 @@ fn classes() -> impl Iterator<Item = Class> {
 #[test]
 fn take_and_give_keep_the_equation() {
     for class in classes() {
-        let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
+        let layout = Layout::from_size_align(size_class::slots(class).bytes(), SLOT).unwrap();
         // SAFETY: as many slots of memory of our own as the slab has, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;
@@ -115,7 +115,11 @@ fn a_slab_begins_with_a_single_page() {
             let fit = (UNIT - start % UNIT) / size;
             assert_eq!(
                 first.count,
-                if fit >= FEW { fit } else { UNIT / size },
+                if fit >= CARVED_LEAST {
+                    fit
+                } else {
+                    UNIT / size
+                },
                 "{class:?}"
             );
         }
@@ -141,7 +145,7 @@ unsafe fn all_out(base: usize, class: Class) -> (Slab, Vec<*mut Block>) {
 #[test]
 fn a_slab_with_holes_loses_no_block() {
     for class in classes() {
-        let layout = Layout::from_size_align(size_class::slots(class) * SLOT, SLOT).unwrap();
+        let layout = Layout::from_size_align(size_class::slots(class).bytes(), SLOT).unwrap();
         // SAFETY: as many slots of memory of our own as the slab has, freed below.
         unsafe {
             let base = alloc_zeroed(layout) as usize;

@@ -7,17 +7,14 @@ use super::meta;
 use super::slab::Slab;
 use crate::base::size_class::{self, Class};
 use crate::base::sync::atomic::Ordering;
-use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB};
+use crate::base::tuning::pool::LIGHT;
+use crate::base::units::{CACHE_LINE, SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
 use crate::os::numa::Node;
 use crate::os::prefault;
 use core::ptr::NonNull;
 
 /// Bytes by which the pool counts what is resident; a slot is sixteen of them, whatever the OS page.
 pub(crate) const UNIT: usize = 4 << 10;
-
-/// A slab of which at most so many [`UNIT`]s were handed out is *light*: a class of which a program has a few blocks takes a page
-/// or two of its slot.
-pub(crate) const LIGHT: u8 = 3;
 
 /// Most blocks of a slab.
 pub(super) const MOST_BLOCKS: usize = SLOT / size_class::SIZES[1] as usize;
@@ -172,8 +169,8 @@ impl Superslab {
     }
 
     /// Lowest run of `slots` free slots.
-    pub(crate) fn find_run(free: u32, slots: usize) -> Option<usize> {
-        let mut starts = free;
+    pub(crate) fn find_run(free: u32, slots: Slots) -> Option<usize> {
+        let (mut starts, slots) = (free, slots.count());
         let mut have = 1;
         while have < slots {
             let step = have.min(slots - have);
@@ -184,8 +181,8 @@ impl Superslab {
     }
 
     /// The bits of `slots` slots from `slot`.
-    pub(crate) fn bits(slot: usize, slots: usize) -> u32 {
-        (((1u64 << slots) - 1) as u32) << slot
+    pub(crate) fn bits(slot: usize, slots: Slots) -> u32 {
+        (((1u64 << slots.count()) - 1) as u32) << slot
     }
 
     /// The slab that a block of ours lies in. If it has several slots and blocks, each slot says where it begins. A run has its
@@ -248,8 +245,8 @@ impl Superslab {
     ///
     /// # Safety
     /// The caller claimed the slots and holds the lock of the heap they are for.
-    pub(crate) unsafe fn join(this: *mut Superslab, slot: usize, slots: usize) {
-        for back in 1..slots {
+    pub(crate) unsafe fn join(this: *mut Superslab, slot: usize, slots: Slots) {
+        for back in 1..slots.count() {
             // SAFETY: the caller has exclusive use of the slots.
             unsafe { (*this).slabs[slot + back].back = back as u8 };
         }
@@ -259,8 +256,8 @@ impl Superslab {
     ///
     /// # Safety
     /// Nothing of the slab is out, and the caller holds its owner's lock.
-    pub(crate) unsafe fn part(this: *mut Superslab, slot: usize, slots: usize) {
-        for back in 1..slots {
+    pub(crate) unsafe fn part(this: *mut Superslab, slot: usize, slots: Slots) {
+        for back in 1..slots.count() {
             // SAFETY: the caller has exclusive use of the slots.
             unsafe { (*this).slabs[slot + back].back = 0 };
         }
@@ -283,15 +280,16 @@ mod tests {
                 0xFFFF_0000,
                 0x7FFF_FFFE,
             ] {
+                let length = Slots::new(slots);
                 let expected = (0..=32 - slots)
-                    .find(|&at| free & Superslab::bits(at, slots) == Superslab::bits(at, slots));
+                    .find(|&at| free & Superslab::bits(at, length) == Superslab::bits(at, length));
                 assert_eq!(
-                    Superslab::find_run(free, slots),
+                    Superslab::find_run(free, length),
                     expected,
                     "free {free:#x} slots {slots}"
                 );
             }
         }
-        assert_eq!(Superslab::bits(0, 32), u32::MAX);
+        assert_eq!(Superslab::bits(0, Slots::new(32)), u32::MAX);
     }
 }

@@ -6,9 +6,10 @@ use core::fmt::{self, Write};
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
+use crate::base::tuning::reports::{CALLS, FIRST_MS, READER_MS};
 use crate::knobs;
 use crate::os::context::Registers;
-use crate::os::faults::{self, PATIENCE_MS};
+use crate::os::faults;
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
 use crate::os::stack::{self, End, UNCERTAIN};
@@ -80,7 +81,7 @@ impl<'a> Report<'a> {
         match REPORTER.compare_exchange(0, me, Relaxed, Relaxed) {
             Ok(_) => message::die_after(self.what, || sys::preserve_errno(|| self.tell(access))),
             Err(other) if other != me => {
-                for _ in 0..PATIENCE_MS / 10 {
+                for _ in 0..FIRST_MS / 10 {
                     sys::sleep_us(10_000);
                 }
                 message::die(self.what)
@@ -120,7 +121,7 @@ impl<'a> Report<'a> {
         room.out.to = [message::stderr(), file];
         room.out
             .line(format_args!("process {pid}, thread {}", thread::tid()));
-        let mut frames = [0; FRAMES];
+        let mut frames = [0; CALLS];
         let (what, walk) = match access {
             Some(at) => ("this access", stack::walk_from(at, &mut frames)),
             None => ("this call", stack::walk(&mut frames)),
@@ -155,11 +156,6 @@ impl<'a> Report<'a> {
     }
 }
 
-/// How long a reader may leave no room for a line before it gets no further ones, in milliseconds.
-const READER_MS: u64 = 1000;
-/// The most calls of a stack that are told.
-const FRAMES: usize = 48;
-
 /// What a report is made in: the stack of the thread may be small.
 struct Room {
     out: Out,
@@ -191,11 +187,11 @@ impl Room {
             return out.line(format_args!("{what}: not known"));
         }
         out.line(format_args!("{what}:"));
-        let mut starts = [0; FRAMES];
+        let mut starts = [0; CALLS];
         // On the stack in use the bit may be one of a damaged word.
         let mark = if is_now { 0 } else { UNCERTAIN };
         let searched = stack.iter().position(|&address| address & mark != 0);
-        let mut calls = [0; FRAMES];
+        let mut calls = [0; CALLS];
         let stack = clear(stack, mark, &mut calls);
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
             let call = address.wrapping_sub(1);
@@ -237,7 +233,7 @@ impl Room {
 }
 
 /// The addresses without the bit `mark`.
-fn clear<'a>(stack: &[usize], mark: usize, to: &'a mut [usize; FRAMES]) -> &'a [usize] {
+fn clear<'a>(stack: &[usize], mark: usize, to: &'a mut [usize; CALLS]) -> &'a [usize] {
     for (to, &address) in to.iter_mut().zip(stack) {
         *to = address & !mark;
     }

@@ -5,6 +5,7 @@
 //! magazine is available, a batch serves as well.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::magazines::STACK_TO;
 use crate::heap::cache::budget::first_limit;
 use crate::heap::data::bin::{Bin, may_be_magazine, room};
 use crate::heap::data::heap::{HeldHeap, Shared, Stack};
@@ -16,9 +17,6 @@ use crate::slab::magazine::{self, Magazine};
 use crate::slab::magazine_pool::MAGAZINES;
 use crate::slab::report;
 use core::{ptr, slice};
-
-/// Largest block whose address may be kept in a magazine. A batch of larger ones is short: one or two blocks name all of it.
-const MAGAZINE_TO: usize = 256;
 
 /// Pushes a batch.
 ///
@@ -225,7 +223,7 @@ fn give(empties: &mut Empties, count: u32) {
 
 /// Whether further blocks are worth a magazine: the stack already holds as much as a full one.
 fn is_large(stack: &Stack, class: Class) -> bool {
-    size_class::size(class) <= MAGAZINE_TO && stack.blocks as usize >= magazine::ROOM
+    size_class::size(class) <= STACK_TO && stack.blocks as usize >= magazine::ROOM
 }
 
 fn added(part: &mut Shared, class: Class, count: usize) {

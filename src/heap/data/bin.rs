@@ -7,6 +7,8 @@
 //! that takes many in a row does not wait for each to be read, and a block written long ago is not fetched again to be freed.
 
 use crate::base::size_class::{self, CLASSES, Class, SIZES};
+use crate::base::tuning::bins::{BYTES, FEW, FEW_BYTES, MOST, ROOM_LEAST};
+use crate::base::tuning::magazines::BIN_TO;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::slab::batch::{self, Block};
@@ -17,13 +19,6 @@ use core::{ptr, slice};
 #[path = "bin_places.rs"]
 mod places;
 
-/// Most blocks in a bin outside a magazine.
-const MOST_IN_BIN: usize = 256;
-/// Largest block whose bin may lie in a magazine, which halves the slow paths and copies no address.
-const IN_MAGAZINE_TO: usize = 64;
-/// Least room of a slab class's bin: a thread that frees what others allocate gathers so many.
-const ROOM_LEAST: usize = 16;
-
 /// A heap's free blocks of one class: last in, first out. `top` is the place of the newest. The two places below the oldest
 /// hold null. So one comparison of the two topmost places finds an empty bin, and a block that was freed twice in a row.
 #[repr(C)]
@@ -33,8 +28,8 @@ pub(crate) struct Bin {
     end: *mut *mut Block,
 }
 
-/// Most blocks of `class` in a bin outside a magazine: 16 KiB worth, at most 256; of larger blocks up to 8, as far as 64 KiB
-/// hold them, so that not every second free takes the slow path. No run: nobody can empty a sleeping thread's bins.
+/// Most blocks of `class` in a bin outside a magazine: [`BYTES`] worth, at most [`MOST`]; of larger blocks up to [`FEW`], as far as
+/// [`FEW_BYTES`] hold them. No run: nobody can empty a sleeping thread's bins.
 #[inline(always)]
 pub(crate) const fn bin_limit(class: Class) -> usize {
     LIMITS[class.index()] as usize
@@ -46,14 +41,14 @@ static LIMITS: [u16; CLASSES] = {
     let mut class = 1;
     while class < CLASSES && !size_class::is_run(Class::new(class)) {
         let size = SIZES[class] as usize;
-        let by_bytes = (16 << 10) / size;
-        let few = (64 << 10) / size;
-        let few = if few < 8 { few } else { 8 };
+        let by_bytes = BYTES / size;
+        let few = FEW_BYTES / size;
+        let few = if few < FEW { few } else { FEW };
         let limit = if by_bytes > few { by_bytes } else { few };
         limits[class] = if limit < 1 {
             1
-        } else if limit > MOST_IN_BIN {
-            MOST_IN_BIN as u16
+        } else if limit > MOST {
+            MOST as u16
         } else {
             limit as u16
         };
@@ -76,11 +71,11 @@ pub(crate) const fn room(class: Class) -> usize {
 
 /// Whether the bin of `class` may lie in a magazine.
 pub(crate) fn may_be_magazine(class: Class) -> bool {
-    class != Class::NONE && size_class::size(class) <= IN_MAGAZINE_TO
+    class != Class::NONE && size_class::size(class) <= BIN_TO
 }
 
 const _: () = assert!(
-    magazine::ROOM <= batch::MOST && MOST_IN_BIN <= batch::MOST,
+    magazine::ROOM <= batch::MOST && MOST <= batch::MOST,
     "the blocks of a bin become one batch"
 );
 

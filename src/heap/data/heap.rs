@@ -5,6 +5,7 @@
 
 use crate::base::demand::Epoch;
 use crate::base::size_class::{self, CLASSES, Class};
+use crate::base::tuning::bins::{CARVED, CARVED_LARGER, CARVED_TO};
 pub(crate) use crate::heap::data::attended::{IDLE, LIVE};
 
 use crate::heap::data::attended::Attended;
@@ -185,19 +186,16 @@ const _: () = assert!(
     "a heap is reached through its front"
 );
 
-/// Blocks carved at once: up to 4 KiB of them, of blocks above 1 KiB up to 8 KiB, at least one. They are few enough that a
-/// program pays only for what it is about to use. Four blocks up to 1 KiB are whole cache lines.
+/// Blocks carved at once: up to [`CARVED`] bytes of them, of blocks above [`CARVED_TO`] up to [`CARVED_LARGER`], at least one. Four
+/// of the former are whole cache lines.
 pub(crate) fn carve_count(class: Class) -> usize {
     let size = size_class::size(class);
-    if size <= 1024 {
-        (4096 / size) & !3
+    if size <= CARVED_TO {
+        (CARVED / size) & !3
     } else {
-        (8192 / size).max(1)
+        (CARVED_LARGER / size).max(1)
     }
 }
-
-/// What `slow::watch` may spend for one heap, in its units: about 35,000 instructions.
-pub(crate) const WATCHED: usize = 12 << 10;
 
 /// A heap of the registry. Those live as long as the process, so what any thread may use of one ([`Public`]) is safe to reach,
 /// and so is the guarded part through the lock. The private part is reached by [`HeapRef::ptr`].

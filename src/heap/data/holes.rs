@@ -1,6 +1,7 @@
 //! What a heap knows of the OS pages of its slabs that are going or gone, and how far its pass is.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::holes::TOGETHER;
 use crate::heap::data::class_set::Classes;
 use crate::knobs;
 use crate::slab::slab::Slab;
@@ -8,9 +9,6 @@ use crate::slab::slab_holes::Chance;
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-/// Slabs whose pages go at a time.
-pub(crate) const TOGETHER: usize = 16;
 
 /// A slab and its pages that are going.
 #[derive(Clone, Copy)]

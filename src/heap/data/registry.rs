@@ -1,9 +1,11 @@
 //! All heaps by id, the idle ones, and those whose threads may be gone.
 
 use crate::base::size_class::Class;
+use crate::base::tuning::idle_heaps::ENDING_LOOKS;
+use crate::base::tuning::watch;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::ending::Queue;
-use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, Shared, WATCHED};
+use crate::heap::data::heap::{Heap, HeapRef, IDLE, NOBODY, Shared};
 use crate::heap::data::rest;
 use crate::os::lock::{Lock, Locked};
 use crate::os::{sys, thread};
@@ -87,8 +89,6 @@ static IDLE_HEAPS: Locked<Idle> = Locked::new(Idle {
 });
 /// Length of the queue. A hint, so Relaxed.
 static ENDING: AtomicUsize = AtomicUsize::new(0);
-/// Queued heaps that a thread in need of a heap looks at.
-const LOOKS_AT: usize = 4;
 
 /// The heap of this id, if there is one.
 #[inline]
@@ -109,7 +109,7 @@ pub(crate) fn heap(id: u32) -> Option<HeapRef> {
 pub(crate) fn take_left() -> Option<HeapRef> {
     let mut idle = IDLE_HEAPS.lock();
     let gone = if ENDING.load(Ordering::Relaxed) > 0 {
-        idle.take_gone(LOOKS_AT)
+        idle.take_gone(ENDING_LOOKS)
     } else {
         None
     };
@@ -184,7 +184,7 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
         (*new).public.id = id;
         // Its first frees are looked at one by one, on the slow path (`slow::watch`).
         (*new).front.tag = Tag::of_owner(NOBODY).0;
-        (*new).watch = WATCHED;
+        (*new).watch = watch::BUDGET;
         Bin::init_all(HeapRef::of(heap));
         (*shelf)[id as usize % SHELF].store(new, Ordering::Release);
         HeapRef::of(heap)

@@ -4,16 +4,14 @@
 
 use crate::base::size_class;
 use crate::base::size_class::{CLASSES, Class, SIZES};
+use crate::base::tuning::others_blocks::{BATCH_BYTES, MOST_BATCHED, OWNERS};
 use crate::slab::batch::Block;
 use crate::slab::magazine;
 use crate::slab::magazine::Magazine;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-/// Most blocks in a batch for another heap.
-pub(crate) const MOST_BATCHED: usize = 64;
-
-/// Blocks in a batch for another heap: 8 KiB worth, at least 1 and at most [`MOST_BATCHED`].
+/// Blocks in a batch for another heap: [`BATCH_BYTES`] worth, at least 1 and at most [`MOST_BATCHED`].
 #[inline(always)]
 pub(crate) fn batch_limit(class: Class) -> usize {
     usize::from(LIMITS[class])
@@ -23,7 +21,7 @@ static LIMITS: [u16; CLASSES] = {
     let mut limits = [1; CLASSES];
     let mut class = 1;
     while class < CLASSES {
-        limits[class] = match (8 << 10) / SIZES[class] as usize {
+        limits[class] = match BATCH_BYTES / SIZES[class] as usize {
             0 => 1,
             blocks if blocks > MOST_BATCHED => MOST_BATCHED as u16,
             blocks => blocks as u16,
@@ -52,10 +50,8 @@ pub(crate) struct Outbox {
     pub(crate) refills: u32,
 }
 
-/// Rows of a `Sorter`, each for one owner and class.
-pub(crate) const OWNERS: usize = 8;
-
-/// The blocks in a `Sorter`'s rows. They lie in the heap, since a thread's stack may be small.
+/// The blocks in a `Sorter`'s rows, each of which is for one owner and class. They lie in the heap, since a thread's stack may be
+/// small.
 pub(crate) type Rows = [[MaybeUninit<*mut Block>; MOST_BATCHED]; OWNERS];
 
 /// What a heap knows of its budget. Under the lock; all-zero is nothing known.

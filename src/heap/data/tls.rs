@@ -11,6 +11,7 @@
 //!
 //! Elsewhere it is a `thread_local!`, which the compiler makes a descriptor on aarch64.
 
+use crate::base::tuning::LATE_FREES;
 use crate::heap::data::heap::{Front, HeapRef, StandIn};
 use crate::os::thread;
 
@@ -21,10 +22,8 @@ pub(crate) static EMPTY: StandIn = StandIn::new();
 const FRESH: usize = 0;
 /// Because it is one of the allocator's own threads, which never have a heap.
 const OURS: usize = 1;
-/// Because its heap was given up. Each block that it frees after that adds 1 to the stage, up to [`FREES`] of them.
+/// Because its heap was given up. Each block that it frees after that adds 1 to the stage, up to [`LATE_FREES`] of them.
 const ENDED: usize = 2;
-/// Blocks that such a thread frees before it gets a heap again: the C library frees a few of its own last of all.
-const FREES: usize = 3;
 
 #[cfg(target_arch = "x86_64")]
 mod access {
@@ -284,10 +283,10 @@ pub(crate) fn may_return_to_free(front: *mut Front) -> bool {
         return false;
     }
     let stage = access::stage();
-    if stage < ENDED + FREES {
+    if stage < ENDED + LATE_FREES {
         access::set_stage(stage + 1);
     }
-    stage == ENDED + FREES
+    stage == ENDED + LATE_FREES
 }
 
 /// The calling thread's heap, if it has one.

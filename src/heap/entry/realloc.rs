@@ -2,7 +2,7 @@
 //! guarded block moves, so that a use of its old address faults; it stays only if there is no memory for another and it shrinks.
 
 use crate::base::size_class::{self, CHECKED, Class, GUARDED, RUN_MAX};
-use crate::base::tuning::heap_cache::WORTH_A_MOVE;
+use crate::base::tuning::heap_cache::{WORTH_A_MOVE, WORTH_A_MOVE_SHARE};
 use crate::heap::cache::ceiling;
 use crate::heap::entry::{free_slow, hot, threadless};
 use crate::heap::upkeep::{shortage, tick};
@@ -116,7 +116,7 @@ fn moves(block: usize, new_size: usize, align: usize) -> bool {
     }
     let saved = size_class::of_layout(new_size, align)
         .map_or(0, |class| block.saturating_sub(size_class::size(class)));
-    saved >= WORTH_A_MOVE && saved >= block / 4
+    saved >= WORTH_A_MOVE && saved >= block / WORTH_A_MOVE_SHARE
 }
 
 /// Whether a block may serve a size it was shrunk to. Down to half of the block a free accepts the smaller layout.

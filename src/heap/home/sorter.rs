@@ -1,9 +1,10 @@
 //! Blocks of other heaps, sorted by owner and posted batch by batch.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::others_blocks::{MOST_BATCHED, OWNERS};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use crate::heap::data::state::{MOST_BATCHED, OWNERS, batch_limit};
+use crate::heap::data::state::batch_limit;
 use crate::heap::home::post::post;
 use crate::slab::batch::{Batch, Block};
 use crate::slab::directory::Tag;

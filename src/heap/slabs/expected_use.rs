@@ -2,9 +2,10 @@
 //! blocks in each of dozens of classes. Each such slab would keep a whole slot resident, neither used nor purged.
 
 use crate::base::size_class::{self, CLASSES, Class};
+use crate::base::tuning::pool::LIGHT;
 use crate::heap::data::heap::HeldHeap;
 use crate::pool::Usage;
-use crate::slab::superslab::{LIGHT, UNIT};
+use crate::slab::superslab::UNIT;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// How much of its slot a slab of the class used lately, in [`UNIT`]s, in any heap; 0 as long as none was full or went. Relaxed:

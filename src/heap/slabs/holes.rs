@@ -13,7 +13,7 @@ use crate::base::size_class::{self, Class};
 use crate::base::tuning::holes as tuning;
 use crate::base::units::{SLOT, SLOTS};
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared};
-use crate::heap::data::holes::{GREW, Going, TOGETHER, When};
+use crate::heap::data::holes::{GREW, Going, When};
 use crate::heap::slabs::slabs;
 use crate::os::sys;
 use crate::pool::{self, HugePage};
@@ -22,11 +22,6 @@ use crate::slab::slab::{Rest, Slab};
 use crate::slab::superslab::Superslab;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
-
-/// Slabs looked at under one hold of the lock.
-const LOOKS: usize = 256;
-/// Bytes by which what the account was told may be off.
-const SHOWN_WITHIN: usize = 16 << 10;
 
 /// The huge pages decided on last: one that is split, and one that stays whole.
 struct Decided {
@@ -39,7 +34,7 @@ pub(crate) fn show(part: &mut Shared) {
     let free = part.carved_bytes.saturating_sub(part.allocated_bytes);
     let state = &mut part.holes;
     state.unsettled = state.unsettled.min(free);
-    if state.unsettled.abs_diff(state.shown) >= SHOWN_WITHIN {
+    if state.unsettled.abs_diff(state.shown) >= tuning::SHOWN_WITHIN {
         account::change(Kind::Unsettled, state.shown, state.unsettled);
         if state.unsettled > state.shown {
             GREW.store(true, Relaxed);
@@ -60,7 +55,10 @@ pub(crate) unsafe fn gather(heap: &mut HeldHeap, when: When) -> bool {
             left: ptr::null_mut(),
         };
         let mut looks = 0;
-        while looks < LOOKS && heap.holes.count < TOGETHER && heap.holes.class != Class::NONE {
+        while looks < tuning::LOOKS
+            && heap.holes.count < tuning::TOGETHER
+            && heap.holes.class != Class::NONE
+        {
             let slab = heap.holes.at;
             if !slab.is_null() {
                 looks += 1;

@@ -5,7 +5,7 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
-use crate::base::tuning::heap_cache::{GROWN_SHARE, SLABS_PER_REFILL};
+use crate::base::tuning::heap_cache::{GROWN_SHARE, LISTED_SHARE, SLABS_PER_REFILL};
 use crate::base::units::SLOT;
 use crate::checked;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering;
 /// Fewest free blocks for which a slab is listed.
 #[inline]
 fn listed_from(capacity: usize) -> usize {
-    (capacity / 32).max(1)
+    (capacity / LISTED_SHARE).max(1)
 }
 
 /// The list for a slab: 0 for none, else 1 (fullest) to [`BUCKETS`].
@@ -260,7 +260,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         let slots = size_class::slots(class);
         let base = (*slab).base;
         heap.slab_count[class] -= 1;
-        heap.slab_bytes -= slots * SLOT;
+        heap.slab_bytes -= slots.bytes();
         DIRECTORY.set(base, slots, Tag::NONE);
         let superslab = DIRECTORY.descriptor(base).load(Ordering::Relaxed) as *mut Superslab;
         let slot = (base - (*superslab).base) / SLOT;
@@ -295,7 +295,7 @@ pub(crate) unsafe fn open(heap: &mut HeldHeap, claim: Claim, class: Class) {
         DIRECTORY.set(base, slots, Tag::new(heap.heap().id, class));
         checked::slab_opened();
         heap.slab_count[class] += 1;
-        heap.slab_bytes += slots * SLOT;
+        heap.slab_bytes += slots.bytes();
         relist(heap, slab);
     }
 }

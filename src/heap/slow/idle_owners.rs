@@ -11,7 +11,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::others_blocks::{
-    FULL, GATHERED_EACH, GATHERED_TO, SEARCH_EVERY, SEARCH_LESS, SEARCH_SELDOM,
+    FULL, GATHERED_EACH, GATHERED_TO, OWNERS, SEARCH_EVERY, SEARCH_LESS, SEARCH_SELDOM,
 };
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
@@ -71,7 +71,7 @@ pub(crate) unsafe fn gathers(heap: HeapRef, class: Class) -> Option<u32> {
     }
     // A row with one block more than fits would make one full message and one of a single block.
     let each = GATHERED_EACH.min(room(class) - 2);
-    Some(8 * each as u32)
+    Some((OWNERS * each) as u32)
 }
 
 /// How many gathered blocks of one owner make a message.

@@ -2,6 +2,7 @@
 //! in one visit to an owner for blocks of all classes.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::others_blocks::{IDLE_OWNERS, IN_PERSON};
 use crate::heap::cache::stack;
 use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::HeldHeap;
@@ -12,11 +13,6 @@ use crate::slab::batch::{self, Batch, Block};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::report::damaged;
 use core::ptr;
-
-/// Idle owners told apart at a time.
-const OWNERS: usize = 32;
-/// Blocks that return to their slabs together.
-const FEW: usize = 32;
 
 /// Whether the heap is idle. A hint: a thread may adopt it at any time, and gets back what is sent all the same.
 pub(crate) fn is_idle(owner: u32) -> bool {
@@ -32,7 +28,7 @@ struct Row {
 
 /// What is gathered for idle owners.
 pub(crate) struct Rows {
-    rows: [Row; OWNERS],
+    rows: [Row; IDLE_OWNERS],
     used: usize,
 }
 
@@ -41,7 +37,7 @@ impl Rows {
         rows: [Row {
             owner: 0,
             chain: ptr::null_mut(),
-        }; OWNERS],
+        }; IDLE_OWNERS],
         used: 0,
     };
 
@@ -95,7 +91,7 @@ impl Rows {
         count: usize,
         class: Class,
     ) -> usize {
-        let mut own = [ptr::null_mut(); FEW];
+        let mut own = [ptr::null_mut(); IN_PERSON];
         let (mut owned, mut stay) = (0, 0);
         // The heap's own blocks are not foreign, so nothing is posted.
         let none = &mut Sorter::new(heap, false);
@@ -110,7 +106,7 @@ impl Rows {
                 if tag.owner() == heap.heap().id {
                     own[owned] = block;
                     owned += 1;
-                    if owned == FEW {
+                    if owned == IN_PERSON {
                         open::blocks(heap, own.as_ptr(), owned, class, none);
                         owned = 0;
                     }
@@ -135,7 +131,7 @@ impl Rows {
             .iter()
             .position(|row| row.owner == owner);
         let index = found.unwrap_or_else(|| {
-            if self.used == OWNERS {
+            if self.used == IDLE_OWNERS {
                 self.visit_all(heap);
             }
             self.rows[self.used] = Row {
@@ -175,9 +171,9 @@ unsafe fn visit(owner: u32, chain: *mut Block, from: &mut HeldHeap) {
     let mut at = chain;
     while !at.is_null() {
         let class = post::class_of(at);
-        let mut addresses = [ptr::null_mut(); FEW];
+        let mut addresses = [ptr::null_mut(); IN_PERSON];
         let mut count = 0;
-        while !at.is_null() && count < FEW && post::class_of(at) == class {
+        while !at.is_null() && count < IN_PERSON && post::class_of(at) == class {
             addresses[count] = at;
             count += 1;
             // SAFETY: the chain is the caller's.

@@ -3,7 +3,6 @@
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
 use crate::base::tuning::others_blocks::{INBOX_PER_REFILL, RECYCLE_FROM};
-use crate::base::units::SLOT;
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
 use crate::heap::data::bin::{Bin, bin_limit, room};
@@ -238,7 +237,7 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
     for attempt in 0..3 {
         while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
             let fresh_memory = had.claim.clean;
-            let bytes = slots * SLOT * heap_cache::ROOM_FOR;
+            let bytes = slots.bytes() * heap_cache::ROOM_FOR;
             let mut held = heap.lock();
             // SAFETY: the heap is the calling thread's; the claim is ours and becomes a slab under the lock.
             let taken = unsafe {

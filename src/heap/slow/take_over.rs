@@ -1,7 +1,7 @@
 //! Taking over a slab with room from an idle heap.
 
 use crate::base::size_class::{self, Class};
-use crate::base::units::SLOT;
+use crate::base::tuning::idle_heaps::TAKE_OVER_LOOKS;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::registry;
@@ -13,7 +13,7 @@ use crate::slab::slab::Slab;
 /// Takes a slab with room in `class` over from an idle heap. Returns whether it did. No lock is held at the call.
 pub(crate) fn take_over(heap: HeapRef, class: Class) -> bool {
     let mut errands = Errands::NONE;
-    let found = registry::find_idle(class, 4, |from| {
+    let found = registry::find_idle(class, TAKE_OVER_LOOKS, |from| {
         // Registry before heap, a second heap by try only (ranks). Both heaps' locks are held while the owner changes (rule 3), and
         // a block on its way back looks at nothing but the owner.
         let mut mine = heap.lock();
@@ -45,12 +45,12 @@ unsafe fn hand_over(from: &mut HeldHeap, to: &mut HeldHeap, slab: *mut Slab, cla
         let (slots, allocated) = (size_class::slots(class), (*slab).allocated());
         let bytes = allocated * size_class::size(class);
         from.slab_count[class] -= 1;
-        from.slab_bytes -= slots * SLOT;
+        from.slab_bytes -= slots.bytes();
         from.allocated_blocks[class] -= allocated as u64;
         from.allocated_bytes -= bytes;
         from.carved_bytes -= (*slab).held_bytes();
         to.slab_count[class] += 1;
-        to.slab_bytes += slots * SLOT;
+        to.slab_bytes += slots.bytes();
         to.allocated_blocks[class] += allocated as u64;
         to.allocated_bytes += bytes;
         to.carved_bytes += (*slab).held_bytes();

@@ -6,6 +6,7 @@
 //! program, or early in a long one, is found where it is made.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::watch::{EACH, OPENED, TOGETHER};
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap, NOBODY};
 use crate::heap::data::state::Outbox;
@@ -20,12 +21,6 @@ use crate::slab::report;
 use crate::slab::slab::Blocks;
 use crate::slab::superslab::Superslab;
 use core::slice;
-
-/// What one look costs beside comparisons, of which [`TOGETHER`] cost one.
-const EACH: usize = 100;
-const TOGETHER: usize = 4;
-/// What it costs to read one address of a batch.
-const OPENED: usize = 4;
 
 /// Whether a block is among others. Takes what that costs off what is left. Half of each address is compared first, because
 /// processors compare four of those at once.

@@ -10,10 +10,10 @@
 //! refused, it serves the node that it happens to run on.
 
 use crate::base::tuning::ahead::{
-    DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US, QUICK_MS,
-    REFUSED_MS,
+    CLAIMED_SHARE, DRY_TO_START, FROM_SUPERSLABS, LEAST, LOOK_US, LOOKS_TO_LIVE, MOST, PAUSE_US,
+    QUICK_MS, REFUSED_MS, TIMES,
 };
-use crate::base::units::SLOTS;
+use crate::base::units::{SLOTS, Slots};
 use crate::heap::data::tls;
 use crate::knobs::{self, Prefault};
 use crate::os::{clock, findings, sys, thread};
@@ -93,12 +93,12 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let now = pool::counts().claimed_slots;
         let grown = now.saturating_sub(claimed);
         claimed = now;
-        still = if grown == 0 { still + 1 } else { 0 };
+        still = if grown == Slots::NONE { still + 1 } else { 0 };
         let wanted = target(grown, now);
-        if grown > 0 {
+        if grown > Slots::NONE {
             node = pool::serving(Node::of_number(DRY_NODE.load(Relaxed)));
         }
-        while grown > 0 && pool::ready(node, wanted) < wanted {
+        while grown > Slots::NONE && pool::ready(node, wanted) < wanted {
             let began = clock::now_ns();
             if !pool::stock(knobs, node) {
                 NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);
@@ -117,11 +117,10 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 }
 
 /// How many superslabs to keep ready if `grown` slots were taken since the last look, and `claimed` are in use.
-fn target(grown: usize, claimed: usize) -> usize {
-    // Four looks' worth: a look is short compared with populating.
-    let wish = (4 * grown).div_ceil(SLOTS);
-    let quarter = claimed / SLOTS / 4;
-    wish.min(quarter).clamp(LEAST, MOST)
+fn target(grown: Slots, claimed: Slots) -> usize {
+    let wish = (TIMES * grown.count()).div_ceil(SLOTS);
+    let share = claimed.superslabs() / CLAIMED_SHARE;
+    wish.min(share).clamp(LEAST, MOST)
 }
 
 /// In the child of a fork: the thread is gone; what it had ready is ready in the child.
@@ -138,6 +137,7 @@ mod tests {
 
     #[test]
     fn the_target_follows_growth_and_stays_within_a_quarter() {
+        let target = |grown, claimed| target(Slots::new(grown), Slots::new(claimed));
         assert_eq!(target(0, 0), LEAST);
         assert_eq!(target(SLOTS, 400 * SLOTS), 4);
         assert_eq!(target(1, 400 * SLOTS), LEAST);

@@ -11,6 +11,7 @@
 //! | 2 `GO` | it is to end |
 //! | 3 and up | forks that have it rest |
 
+use crate::base::tuning::helper::{FORK_MS, STEP_US, STEPS, WAITS};
 use crate::os::{sys, thread};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,14 +19,6 @@ const WORKING: u32 = 1;
 const PRESENT: u32 = 2;
 const GO: u32 = 4;
 const FORK: u32 = 8;
-
-/// How long a fork waits for the end of a round before it looks whether the thread sleeps: this many steps of [`STEP_US`].
-const STEPS: u32 = 1000;
-const STEP_US: u64 = 100;
-/// How many such waits a fork makes, and [`Helper::send_away`]. A busy machine may take seconds.
-const LOOKS: u32 = 100;
-/// How long the thread waits for the end of a fork before it looks again.
-const FORK_MS: u64 = 10;
 
 pub(crate) struct Helper {
     word: AtomicU32,
@@ -127,7 +120,7 @@ impl Helper {
     pub(crate) fn leaves_alone(&self) -> bool {
         self.hold();
         let mut asleep = 0;
-        for step in 0..LOOKS * STEPS {
+        for step in 0..WAITS * STEPS {
             // If it has this number before the threads are counted, and exists after, it is one of those counted.
             let tid = self.tid.load(Ordering::Relaxed);
             match thread::count() {
@@ -191,7 +184,7 @@ impl Helper {
         let relaxed = Ordering::Relaxed;
         // One that has said its last word may still be there for the kernel, or go on after all; and a copy of the process that
         // no handler of ours saw has the words of a thread that it does not have.
-        for _ in 0..LOOKS * STEPS {
+        for _ in 0..WAITS * STEPS {
             if self.word.fetch_update(relaxed, relaxed, unaware).is_ok() {
                 self.wake();
             }

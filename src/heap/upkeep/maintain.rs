@@ -6,7 +6,7 @@
 //! pool's under it, for a short time. It waits for a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
-use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUNDS_TO_LIVE, TURNED_AWAY};
+use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUND_MS, ROUNDS_TO_LIVE, TURNED_AWAY};
 use crate::checked;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::presence::Presence;
@@ -160,7 +160,7 @@ struct Rounds {
 
 impl Rounds {
     fn begin(delay: u64) -> Rounds {
-        let pause = (delay / 2).clamp(50, 1000);
+        let pause = (delay / 2).clamp(*ROUND_MS.start(), *ROUND_MS.end());
         Rounds {
             pause,
             most: (2 * delay / pause).max(ROUNDS_TO_LIVE),

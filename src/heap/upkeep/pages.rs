@@ -5,7 +5,7 @@ use crate::base::tuning::holes as tuning;
 use crate::base::units::SLOT;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use crate::heap::data::holes::{Going, TOGETHER, When};
+use crate::heap::data::holes::{Going, When};
 use crate::heap::data::{registry, rest};
 use crate::heap::home::drain;
 use crate::heap::slabs::holes::{gather, show};
@@ -16,9 +16,6 @@ use crate::pool;
 use crate::slab::holes::Pages;
 use crate::slab::slab_holes::runs;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-
-/// Heaps that one tick looks at.
-const PER_TICK: usize = 64;
 
 /// What a piece of a pass did.
 #[derive(Clone, Copy)]
@@ -55,7 +52,7 @@ fn some(heap: HeapRef, when: When) -> Piece {
     let mut errands = drain::release(held);
     let mut bytes = 0;
     if mine && count > 0 {
-        let mut gone = [0; TOGETHER];
+        let mut gone = [0; tuning::TOGETHER];
         for (gone, going) in gone.iter_mut().zip(&going[..count]) {
             // SAFETY: the slab is out of its heap's lists until `finish`, and no lock is held.
             *gone = unsafe { purge(going) };
@@ -93,7 +90,7 @@ unsafe fn purge(going: &Going) -> Pages {
 ///
 /// # Safety
 /// The calling thread gathered the slabs, and nobody restored them since.
-unsafe fn finish(heap: HeapRef, gone: &[Pages; TOGETHER], errands: &mut Errands) -> usize {
+unsafe fn finish(heap: HeapRef, gone: &[Pages; tuning::TOGETHER], errands: &mut Errands) -> usize {
     let mut bytes = 0;
     let mut held = heap.lock();
     let count = core::mem::take(&mut held.holes.count);
@@ -131,7 +128,7 @@ static TURN: AtomicUsize = AtomicUsize::new(0);
 /// Time has passed: goes on with the passes of a few heaps, for a bounded time. No lock may be held.
 pub(crate) fn tick(now: u64) {
     let until = clock::now_ns() + tuning::TICK_NS;
-    for heap in registry::in_turn(&TURN, PER_TICK) {
+    for heap in registry::in_turn(&TURN, tuning::PER_TICK) {
         while some(heap, When::Aged(now)).more {
             if clock::now_ns() >= until {
                 return;

@@ -1,0 +1,32 @@
+//! Huge pages under `HAKMEM_THP=auto`. *The rest* is memory that a huge page makes resident and nobody writes.
+
+use crate::base::units::{SLOTS, SUPERSLAB, Slots};
+
+/// Bytes. Blocks up to this size are assumed to be written when they are used: an OS page and the header that a page cache puts
+/// before it. Larger blocks are checked first. Guess.
+pub(crate) const WRITTEN_TO: usize = 4608;
+/// Slabs of one class that a heap must fill before its next ones may lie on huge pages. The rest is then at most one slab for
+/// this many full ones. Guess: fewer faults while a program grows than with 4 (measured with other settings of the rest).
+pub(crate) const FILLED_SLABS: usize = 2;
+/// Slots that must be known as written, or be in use by larger blocks that are checked, before a superslab asks for a huge
+/// page: the part of it that stays free is then at most an eighth of them. Guess.
+pub(crate) const KNOWN_SLOTS: Slots = Slots::new(8 * SLOTS);
+/// Sixteenths of what larger blocks have or leave free in a superslab that must be resident for it to count as dense: the rest
+/// of others like it is at most a fifteenth. Guess: less memory than with 14 (measured with other settings of the rest).
+pub(crate) const DENSE_SIXTEENTHS: usize = 15;
+/// Superslabs begun for larger blocks between one and the check of it: time for its blocks to be written. Guess.
+pub(crate) const LOOK_BEHIND: usize = 4;
+/// Most superslabs for larger blocks that are begun between two checks, once one was not dense. The pause begins with 1 and
+/// doubles. `faults/memory/sparse 1000 900` calls `mincore` 34 times with it and 495 times without. Guess.
+pub(crate) const MOST_PAUSED: u32 = 15;
+/// Most superslabs in a row that may be begun on huge pages for larger blocks. The next one lies on OS pages, so that its
+/// residency can be checked. The second is a divisor: at most this share of what larger blocks have may be unchecked. Guess:
+/// fewer faults while a program grows than with 16 and an eighth (measured with other settings of the rest).
+pub(crate) const UNSEEN_SUPERSLABS: usize = 32;
+pub(crate) const UNSEEN_SHARE: usize = 4;
+/// Bytes. Large blocks from this size on may ask for huge pages: the unused end of the last one is at most a sixteenth.
+pub(crate) const HUGE_PAGES_FROM: usize = 16 * SUPERSLAB;
+/// Large blocks on huge pages that are not known to be filled: at most this many, with at most this share (a divisor) of the
+/// bytes of those that are. One is allowed in any case. Guess.
+pub(crate) const UNPROVEN_BLOCKS: usize = 4;
+pub(crate) const UNPROVEN_SHARE: usize = 4;
