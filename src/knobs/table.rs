@@ -301,7 +301,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [256, 256, 256, 1],
         doc: doc(
-            "One slab in so many is checked, once 2 MiB of blocks were handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for or in front of the block, and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block, 0 none.",
+            "One slab in so many is checked, once 3 MiB of blocks were handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for or in front of the block, and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block, 0 none.",
             "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
             "1 to find a mistake that another line has hinted at, or in tests; 0, and HAKMEM_GUARD_EVERY=0, if processes must be alike to the byte.",
         ),
