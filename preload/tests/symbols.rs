@@ -63,6 +63,19 @@ fn needs_libc_alone_and_has_its_name_and_stays_loaded() {
     assert!(!dynamic.contains("TEXTREL"), "{dynamic}");
 }
 
+/// The loader writes to each OS page of what it relocates, in every process: texts that few processes read have no address there.
+#[test]
+fn a_start_relocates_two_os_pages() {
+    let segments = tool("readelf", &["-lW"]);
+    let relro = segments
+        .lines()
+        .find(|line| line.trim_start().starts_with("GNU_RELRO"))
+        .expect("what is relocated is read-only afterwards");
+    let size = relro.split_whitespace().nth(5).expect("its size in memory");
+    let size = u64::from_str_radix(size.trim_start_matches("0x"), 16).expect("hexadecimal");
+    assert!(size <= 8192, "{size} bytes: {relro}");
+}
+
 /// Initial-exec, so that no access is a call which might allocate, and little enough for a late dlopen.
 #[test]
 fn thread_local_storage_is_initial_exec_and_small() {

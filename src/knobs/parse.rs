@@ -12,7 +12,7 @@ pub(super) const AUTO: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// One of these words; raw is its position.
-    Words(&'static [&'static str]),
+    Words(Words),
     /// 0 or 1; raw is the number.
     Switch,
     /// A decimal number within these bounds.
@@ -23,14 +23,50 @@ pub(super) enum Kind {
     Path,
 }
 
-const SWITCH: &[&str] = &["0", "1"];
+const SWITCH: Words = Words("0 1");
+
+/// Some words, with a blank between each two. As texts of their own each would cost every start a relocation.
+#[derive(Clone, Copy)]
+pub(super) struct Words(pub(super) &'static str);
+
+impl Words {
+    pub(super) fn all(self) -> impl Iterator<Item = &'static str> {
+        self.0.split(' ')
+    }
+
+    /// Out of the way of a start that is given no word.
+    #[inline(never)]
+    fn position(self, text: &[u8]) -> Option<u32> {
+        self.all()
+            .position(|word| word.as_bytes() == text)
+            .map(|i| i as u32)
+    }
+}
+
+/// "auto, always or never".
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.all().count() - 1;
+        for (i, word) in self.all().enumerate() {
+            let before = if i == 0 {
+                ""
+            } else if i == last {
+                " or "
+            } else {
+                ", "
+            };
+            write!(f, "{before}{word}")?;
+        }
+        Ok(())
+    }
+}
 
 impl Kind {
     /// The raw value that `text` stands for, or `None` if it is not allowed.
     pub(super) fn parse(self, text: &[u8]) -> Option<u32> {
         match self {
-            Self::Words(words) => position(words, text),
-            Self::Switch => position(SWITCH, text),
+            Self::Words(words) => words.position(text),
+            Self::Switch => SWITCH.position(text),
             Self::NumberOrAuto { .. } if text == b"auto" => Some(AUTO),
             Self::Number { min, max } | Self::NumberOrAuto { min, max } => {
                 decimal(text).filter(|n| (min..=max).contains(n))
@@ -42,7 +78,7 @@ impl Kind {
     /// Whether a raw value set in code is within bounds.
     pub(super) fn allows(self, raw: u32) -> bool {
         match self {
-            Self::Words(words) => (raw as usize) < words.len(),
+            Self::Words(words) => (raw as usize) < words.all().count(),
             Self::Switch | Self::Path => raw <= 1,
             Self::Number { min, max } => (min..=max).contains(&raw),
             Self::NumberOrAuto { min, max } => raw == AUTO || (min..=max).contains(&raw),
@@ -52,7 +88,7 @@ impl Kind {
     /// The raw value in the spelling that [`parse`](Self::parse) reads.
     pub(super) fn show(self, raw: u32) -> impl fmt::Display {
         fmt::from_fn(move |f| match self {
-            Self::Words(words) => f.write_str(words.get(raw as usize).copied().unwrap_or("?")),
+            Self::Words(words) => f.write_str(words.all().nth(raw as usize).unwrap_or("?")),
             Self::NumberOrAuto { .. } if raw == AUTO => f.write_str("auto"),
             Self::Path => f.write_str(if raw == 0 { "stderr" } else { "a file" }),
             Self::Switch | Self::Number { .. } | Self::NumberOrAuto { .. } => write!(f, "{raw}"),
@@ -64,34 +100,13 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Words(words) => list(words, f),
-            Self::Switch => list(SWITCH, f),
+            Self::Words(words) => words.fmt(f),
+            Self::Switch => SWITCH.fmt(f),
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
             Self::NumberOrAuto { min, max } => write!(f, "auto or a number from {min} to {max}"),
             Self::Path => write!(f, "a path of 1 to {} bytes", PathBytes::MAX),
         }
     }
-}
-
-fn list(words: &[&str], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (i, word) in words.iter().enumerate() {
-        let before = if i == 0 {
-            ""
-        } else if i + 1 == words.len() {
-            " or "
-        } else {
-            ", "
-        };
-        write!(f, "{before}{word}")?;
-    }
-    Ok(())
-}
-
-fn position(words: &[&str], text: &[u8]) -> Option<u32> {
-    words
-        .iter()
-        .position(|word| word.as_bytes() == text)
-        .map(|i| i as u32)
 }
 
 /// Digits only: no sign, no blanks, no unit.
@@ -147,9 +162,17 @@ mod tests {
 
     #[test]
     fn words_are_matched_whole() {
-        let kind = Kind::Words(&["auto", "always", "never"]);
+        let kind = Kind::Words(Words("auto always never"));
         assert_eq!(kind.parse(b"always"), Some(1));
-        for bad in [&b"alway"[..], b"alwayss", b"Always", b" always", b"", b"1"] {
+        for bad in [
+            &b"alway"[..],
+            b"auto always",
+            b"alwayss",
+            b"Always",
+            b" always",
+            b"",
+            b"1",
+        ] {
             assert_eq!(kind.parse(bad), None, "{}", Shown(bad));
         }
         assert_eq!(Kind::Switch.parse(b"1"), Some(1));
@@ -186,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_parsed() {
-        for kind in [Kind::Words(&["x", "y"]), Kind::Switch, NUMBER, AUTO_NUMBER] {
+        for kind in [Kind::Words(Words("x y")), Kind::Switch, NUMBER, AUTO_NUMBER] {
             for raw in [0, 1, 3, 20, AUTO] {
                 if kind.allows(raw) {
                     assert_eq!(kind.parse(kind.show(raw).to_string().as_bytes()), Some(raw));
@@ -198,7 +221,7 @@ mod tests {
     #[test]
     fn expectations_read_as_a_sentence() {
         assert_eq!(
-            Kind::Words(&["auto", "always", "never"]).to_string(),
+            Kind::Words(Words("auto always never")).to_string(),
             "auto, always or never"
         );
         assert_eq!(Kind::Switch.to_string(), "0 or 1");

@@ -53,24 +53,28 @@ pub(super) struct Row {
     pub(super) kind: Kind,
     /// The raw default under each profile, in the order of [`Profile`]'s variants.
     pub(super) by_profile: [u32; 4],
-    /// What it does.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
-    )]
+    /// What env-knobs.md says of it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "empty: it is for a test alone"))]
+    pub(super) doc: Doc,
+}
+
+/// What a knob does, what that costs, and when to use it: for env-knobs.md alone, which a test compares. The library has none of it.
+#[cfg(test)]
+pub(super) struct Doc {
     pub(super) what: &'static str,
-    /// What that costs.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
-    )]
     pub(super) cost: &'static str,
-    /// When to use it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for env-knobs.md alone, which a test compares")
-    )]
     pub(super) when: &'static str,
+}
+#[cfg(not(test))]
+pub(super) struct Doc;
+
+#[cfg(test)]
+const fn doc(what: &'static str, cost: &'static str, when: &'static str) -> Doc {
+    Doc { what, cost, when }
+}
+#[cfg(not(test))]
+const fn doc(_what: &'static str, _cost: &'static str, _when: &'static str) -> Doc {
+    Doc
 }
 
 /// The default of `HAKMEM_GUARD_EVERY`; `docs/hardening.md` has what it costs.
@@ -97,9 +101,11 @@ pub(super) static TABLE: [Row; COUNT] = [
         name: "HAKMEM_PROFILE",
         kind: Kind::Words(Profile::WORDS),
         by_profile: all(Profile::Balanced as u32),
-        what: "Sets the defaults of the other knobs, as the table at the end shows.",
-        cost: "speed holds more memory. lean makes more system calls and page faults. hardened checks every block (HAKMEM_CHECK_ONE_IN=1), reuses blocks late and in random order, and zeroes freed ones.",
-        when: "First of all: speed if the machine is yours, lean if many processes share it, hardened if the program's input is hostile.",
+        doc: doc(
+            "Sets the defaults of the other knobs, as the table at the end shows.",
+            "speed holds more memory. lean makes more system calls and page faults. hardened checks every block (HAKMEM_CHECK_ONE_IN=1), reuses blocks late and in random order, and zeroes freed ones.",
+            "First of all: speed if the machine is yours, lean if many processes share it, hardened if the program's input is hostile.",
+        ),
     },
     Row {
         knob: Knob::Thp,
@@ -111,36 +117,44 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Never as u32,
             ThpPolicy::Auto as u32,
         ],
-        what: "Which memory asks for transparent huge pages. never: none. always: all. auto: what will be written. For blocks up to 4.5 KiB that is every slab in a heap that has filled others of the same size; for blocks up to 1 MiB, every slab once earlier blocks are found resident; both from 16 MiB of such slabs on. Blocks from 32 MiB on get them unless they were asked for zeroed, one at a time until earlier ones are found filled. Superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole get them too, except under map_populate, which populates too early.",
-        cost: "A huge page is resident as a whole. always adds up to 2 MiB for each superslab begun, auto a fraction of what is known to be written. never takes one page fault for each OS page.",
-        when: "always for processes that grow to GiBs and live long, never if every MiB counts.",
+        doc: doc(
+            "Which memory asks for transparent huge pages. never: none. always: all. auto: what will be written. For blocks up to 4.5 KiB that is every slab in a heap that has filled others of the same size; for blocks up to 1 MiB, every slab once earlier blocks are found resident; both from 16 MiB of such slabs on. Blocks from 32 MiB on get them unless they were asked for zeroed, one at a time until earlier ones are found filled. Superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole get them too, except under map_populate, which populates too early.",
+            "A huge page is resident as a whole. always adds up to 2 MiB for each superslab begun, auto a fraction of what is known to be written. never takes one page fault for each OS page.",
+            "always for processes that grow to GiBs and live long, never if every MiB counts.",
+        ),
     },
     Row {
         knob: Knob::Hugetlb,
         name: "HAKMEM_HUGETLB",
         kind: Kind::Words(Hugetlb::WORDS),
         by_profile: all(Hugetlb::Off as u32),
-        what: "Requests superslabs from the administrator's pool of huge pages (hugetlb). Always refused, with one line: a forked child that writes to such memory is killed if the pool is empty. HAKMEM_THP decides instead, and a second line says why if that gives OS pages only.",
-        cost: "None.",
-        when: "Never for blocks. A Region takes memory from the pool by Backing::Hugetlb.",
+        doc: doc(
+            "Requests superslabs from the administrator's pool of huge pages (hugetlb). Always refused, with one line: a forked child that writes to such memory is killed if the pool is empty. HAKMEM_THP decides instead, and a second line says why if that gives OS pages only.",
+            "None.",
+            "Never for blocks. A Region takes memory from the pool by Backing::Hugetlb.",
+        ),
     },
     Row {
         knob: Knob::Prefault,
         name: "HAKMEM_SS_PREFAULT",
         kind: Kind::Words(Prefault::WORDS),
         by_profile: all(Prefault::Off as u32),
-        what: "What is done to a new superslab before its first block. off: nothing. touch: one write to each OS page. memset: a write to every byte. map_populate: MAP_POPULATE. populate: MADV_POPULATE_WRITE. collapse: as populate, then MADV_COLLAPSE if huge pages were not asked for. async: a thread populates superslabs ahead of demand.",
-        cost: "The allocation that maps takes the page faults instead of the first use, and the whole superslab is resident. async starts a thread in a process that grows.",
-        when: "populate or async if the first touch must not stall. touch, memset and map_populate exist to be compared with.",
+        doc: doc(
+            "What is done to a new superslab before its first block. off: nothing. touch: one write to each OS page. memset: a write to every byte. map_populate: MAP_POPULATE. populate: MADV_POPULATE_WRITE. collapse: as populate, then MADV_COLLAPSE if huge pages were not asked for. async: a thread populates superslabs ahead of demand.",
+            "The allocation that maps takes the page faults instead of the first use, and the whole superslab is resident. async starts a thread in a process that grows.",
+            "populate or async if the first touch must not stall. touch, memset and map_populate exist to be compared with.",
+        ),
     },
     Row {
         knob: Knob::NoExplicitPrefault,
         name: "HAKMEM_NO_EXPLICIT_PREFAULT",
         kind: Kind::Switch,
         by_profile: all(0),
-        what: "1 turns HAKMEM_SS_PREFAULT=touch and memset into off. The other policies stay.",
-        cost: "None.",
-        when: "To measure what touching is worth without another change.",
+        doc: doc(
+            "1 turns HAKMEM_SS_PREFAULT=touch and memset into off. The other policies stay.",
+            "None.",
+            "To measure what touching is worth without another change.",
+        ),
     },
     Row {
         knob: Knob::Prewarm,
@@ -150,9 +164,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1_000_000,
         },
         by_profile: all(0),
-        what: "Superslabs (2 MiB each) that are mapped and populated before the first block is handed out.",
-        cost: "Time at start, 0.1 to 5 ms each, and 2 MiB of resident memory each, used or not.",
-        when: "If the program's size is known and its first requests must be as fast as later ones.",
+        doc: doc(
+            "Superslabs (2 MiB each) that are mapped and populated before the first block is handed out.",
+            "Time at start, 0.1 to 5 ms each, and 2 MiB of resident memory each, used or not.",
+            "If the program's size is known and its first requests must be as fast as later ones.",
+        ),
     },
     Row {
         knob: Knob::RetainMb,
@@ -162,9 +178,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [256, AUTO, AUTO, AUTO],
-        what: "MiB of freed memory that stay resident for the next use. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what the program often frees and takes again within the purge delay and a quarter of that besides. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
-        cost: "That much memory. Too little costs a purge and new page faults each time memory falls and rises.",
-        when: "A number for programs whose memory falls and rises more slowly than the purge delay; 0 or a few for processes that idle after a peak.",
+        doc: doc(
+            "MiB of freed memory that stay resident for the next use. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what the program often frees and takes again within the purge delay and a quarter of that besides. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "That much memory. Too little costs a purge and new page faults each time memory falls and rises.",
+            "A number for programs whose memory falls and rises more slowly than the purge delay; 0 or a few for processes that idle after a peak.",
+        ),
     },
     Row {
         knob: Knob::LargeCacheMb,
@@ -174,9 +192,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [1024, 256, 8, 256],
-        what: "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
-        cost: "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest.",
-        when: "Raise it for programs that allocate and free buffers of many MiB in a loop.",
+        doc: doc(
+            "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest.",
+            "Raise it for programs that allocate and free buffers of many MiB in a loop.",
+        ),
     },
     Row {
         knob: Knob::HeapCacheKb,
@@ -186,9 +206,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1 << 20,
         },
         by_profile: [AUTO, AUTO, 128, AUTO],
-        what: "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
-        cost: "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
-        when: "A number for thousands of threads, or if memory must go back at once when it falls.",
+        doc: doc(
+            "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
+            "A number for thousands of threads, or if memory must go back at once when it falls.",
+        ),
     },
     Row {
         knob: Knob::PurgeDelayMs,
@@ -198,63 +220,77 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 3_600_000,
         },
         by_profile: [10_000, 1000, 100, 1000],
-        what: "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees a large block, or one in 64 of those that find no block at hand. OS pages between live blocks wait for one to two such delays. Freed large blocks that lie side by side wait for the newest of them.",
-        cost: "A short delay purges what is needed again soon. A long one holds memory after a peak.",
-        when: "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
+        doc: doc(
+            "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees a large block, or one in 64 of those that find no block at hand. OS pages between live blocks wait for one to two such delays. Freed large blocks that lie side by side wait for the newest of them.",
+            "A short delay purges what is needed again soon. A long one holds memory after a peak.",
+            "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
+        ),
     },
     Row {
         knob: Knob::Background,
         name: "HAKMEM_BACKGROUND",
         kind: Kind::Number { min: 0, max: 2 },
         by_profile: all(1),
-        what: "The maintenance thread, which gives back idle memory after the purge delay even if the process makes no calls. 0 forbids it. 1 runs it in a process of several threads while more than 2 MiB lie idle, and in a process of one thread once more than 32 MiB do. 2 treats a process of one thread as one of several.",
-        cost: "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
-        when: "0 if a library must not start threads, for example under a filter of system calls that kills. 2 for programs of one thread that sleep with less than 32 MiB idle.",
+        doc: doc(
+            "The maintenance thread, which gives back idle memory after the purge delay even if the process makes no calls. 0 forbids it. 1 runs it in a process of several threads while more than 2 MiB lie idle, and in a process of one thread once more than 32 MiB do. 2 treats a process of one thread as one of several.",
+            "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
+            "0 if a library must not start threads, for example under a filter of system calls that kills. 2 for programs of one thread that sleep with less than 32 MiB idle.",
+        ),
     },
     Row {
         knob: Knob::Verbose,
         name: "HAKMEM_VERBOSE",
         kind: Kind::Switch,
         by_profile: all(0),
-        what: "1 prints every knob on stderr, with its value and where that came from. When something is first refused, it says why and what to do.",
-        cost: "A few lines at start, and a trial of one huge page when the first is asked for.",
-        when: "If a setting seems to have no effect.",
+        doc: doc(
+            "1 prints every knob on stderr, with its value and where that came from. When something is first refused, it says why and what to do.",
+            "A few lines at start, and a trial of one huge page when the first is asked for.",
+            "If a setting seems to have no effect.",
+        ),
     },
     Row {
         knob: Knob::Stats,
         name: "HAKMEM_STATS",
         kind: Kind::Words(StatsMode::WORDS),
         by_profile: all(StatsMode::Off as u32),
-        what: "Prints the statistics when the process exits. 1: about ten lines of text. full: the same with a table of the size classes. json: one JSON object.",
-        cost: "A walk over all slabs at exit.",
-        when: "To see what a program holds, and how much of it in huge pages.",
+        doc: doc(
+            "Prints the statistics when the process exits. 1: about ten lines of text. full: the same with a table of the size classes. json: one JSON object.",
+            "A walk over all slabs at exit.",
+            "To see what a program holds, and how much of it in huge pages.",
+        ),
     },
     Row {
         knob: Knob::StatsFile,
         name: "HAKMEM_STATS_FILE",
         kind: Kind::Path,
         by_profile: all(0),
-        what: "The file that HAKMEM_STATS prints to. It is made or overwritten; %p stands for the process id.",
-        cost: "None.",
-        when: "If stderr is not yours, if all descriptors are closed before the end, or with several processes.",
+        doc: doc(
+            "The file that HAKMEM_STATS prints to. It is made or overwritten; %p stands for the process id.",
+            "None.",
+            "If stderr is not yours, if all descriptors are closed before the end, or with several processes.",
+        ),
     },
     Row {
         knob: Knob::ReportFile,
         name: "HAKMEM_REPORT_FILE",
         kind: Kind::Path,
         by_profile: all(0),
-        what: "A file that gets the report too if a mistake of the program is found: what happened, and the calls that led to it. It is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
-        cost: "None.",
-        when: "If stderr is not kept, or closed by the program.",
+        doc: doc(
+            "A file that gets the report too if a mistake of the program is found: what happened, and the calls that led to it. It is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
+            "None.",
+            "If stderr is not kept, or closed by the program.",
+        ),
     },
     Row {
         knob: Knob::Deepbind,
         name: "HAKMEM_DEEPBIND",
         kind: Kind::Switch,
         by_profile: all(0),
-        what: "Under libhakmem.so, 1 keeps the flag RTLD_DEEPBIND of dlopen and dlmopen. 0 drops it: a library that is opened with it would call glibc's malloc and free, also for blocks of hakmem.",
-        cost: "With 1 a block that such a library exchanges with the program crashes it. With 0 the program's definition of a name comes before the library's own.",
-        when: "1 for a library that has names in common with the program and exchanges no blocks with it.",
+        doc: doc(
+            "Under libhakmem.so, 1 keeps the flag RTLD_DEEPBIND of dlopen and dlmopen. 0 drops it: a library that is opened with it would call glibc's malloc and free, also for blocks of hakmem.",
+            "With 1 a block that such a library exchanges with the program crashes it. With 0 the program's definition of a name comes before the library's own.",
+            "1 for a library that has names in common with the program and exchanges no blocks with it.",
+        ),
     },
     Row {
         knob: Knob::CheckOneIn,
@@ -264,9 +300,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1_000_000,
         },
         by_profile: [256, 256, 256, 1],
-        what: "One slab in so many is checked, once 2 MiB of blocks were handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for or in front of the block, and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block, 0 none.",
-        cost: "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path at first, later in each 256th. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
-        when: "1 to find a mistake that another line has hinted at, or in tests; 0, and HAKMEM_GUARD_EVERY=0, if processes must be alike to the byte.",
+        doc: doc(
+            "One slab in so many is checked, once 3 MiB of blocks were handed out: a second free, a free of a block's inside, a wrong size, a write past the size that was asked for or in front of the block, and a write after free end the process with a report, a write when its block is next freed, reallocated or given out again, or at exit. 1 checks every block, 0 none.",
+            "At most 256 KiB for all checked slabs together, and a checked block in each sixteenth slow path at first, later in each 256th. With 1, several times the instructions of each allocation, one lock for all threads, and 34 bytes and more for each block.",
+            "1 to find a mistake that another line has hinted at, or in tests; 0, and HAKMEM_GUARD_EVERY=0, if processes must be alike to the byte.",
+        ),
     },
     Row {
         knob: Knob::GuardEvery,
@@ -276,9 +314,11 @@ pub(super) static TABLE: [Row; COUNT] = [
             max: 1_000_000_000,
         },
         by_profile: all(GUARD_EVERY),
-        what: "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
-        cost: "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
-        when: "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself or a filter of system calls kills it for rt_sigaction.",
+        doc: doc(
+            "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
+            "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
+            "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself or a filter of system calls kills it for rt_sigaction.",
+        ),
     },
 ];
 
@@ -294,77 +334,5 @@ const _: () = {
 };
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::format;
-    use std::string::{String, ToString};
-    use std::vec::Vec;
-
-    #[test]
-    fn the_table_is_sound() {
-        for row in &TABLE {
-            assert!(row.name.starts_with("HAKMEM_") && !row.name.starts_with("HAKMEM_BENCH_"));
-            assert!(
-                row.by_profile.iter().all(|&raw| row.kind.allows(raw)),
-                "{}",
-                row.name
-            );
-            assert!(
-                TABLE.iter().filter(|other| other.name == row.name).count() == 1,
-                "{} twice",
-                row.name
-            );
-            for text in [row.what, row.cost, row.when] {
-                assert!(
-                    text.ends_with('.') && !text.contains('|') && !text.contains('\n'),
-                    "{}: {text}",
-                    row.name
-                );
-            }
-        }
-    }
-
-    /// What env-knobs.md must contain: a section for each knob, and the table of the profiles.
-    fn documented() -> [String; 2] {
-        let section = |row: &Row| {
-            let default = row.kind.show(row.by_profile[Profile::Balanced as usize]);
-            format!(
-                "### `{}`\n\n*Values:* {}. *Default:* {default}.\n\n{}\n\n- **What it costs.** {}\n- **When to use it.** {}\n",
-                row.name, row.kind, row.what, row.cost, row.when
-            )
-        };
-        let sections: Vec<String> = TABLE.iter().map(section).collect();
-        let mut profiles =
-            String::from("| Knob | speed | balanced | lean | hardened |\n|---|---|---|---|---|\n");
-        for row in TABLE
-            .iter()
-            .filter(|row| row.by_profile.iter().any(|&raw| raw != row.by_profile[0]))
-        {
-            let [speed, balanced, lean, hardened] =
-                row.by_profile.map(|raw| row.kind.show(raw).to_string());
-            profiles += &format!(
-                "| `{}` | {speed} | {balanced} | {lean} | {hardened} |\n",
-                row.name
-            );
-        }
-        [sections.join("\n"), profiles]
-    }
-
-    #[test]
-    fn env_knobs_md_has_the_rows_of_the_table() {
-        let file = include_str!("../../env-knobs.md");
-        for text in documented() {
-            assert!(
-                file.contains(&text),
-                "env-knobs.md should hold this:\n{text}"
-            );
-        }
-        assert_eq!(file.matches("### `HAKMEM_").count(), COUNT, "and no more");
-        let rows = file.lines().filter(|l| l.starts_with("| `")).count();
-        assert_eq!(
-            rows,
-            documented()[1].lines().count() - 2,
-            "of the profiles too"
-        );
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

@@ -2,6 +2,8 @@
 //! table, the parser and the print-out share one spelling.
 #![forbid(unsafe_code)]
 
+use super::parse::Words;
+
 /// What the defaults of the other knobs favour.
 ///
 /// ```
@@ -98,16 +100,17 @@ pub enum StatsMode {
 
 /// Gives an enum its words and the conversion from a position in the table to a value.
 macro_rules! words {
-    ($type:ident: $($variant:ident = $word:literal),+) => {
+    ($type:ident: $first:ident = $first_word:literal $(, $variant:ident = $word:literal)+) => {
         impl $type {
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const ALL: &'static [Self] = &[Self::$first $(, Self::$variant)+];
             /// The spelling of every variant, in the order of the variants.
-            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
+            pub(super) const WORDS: Words = Words(concat!($first_word $(, " ", $word)+));
 
             /// The variant at `raw`, or the first one if there is none, which the table's checks exclude.
             /// Comparisons, not a table: every start would fault in the table's page.
             pub(super) fn from_raw(raw: u32) -> Self {
                 match raw {
+                    raw if raw == Self::$first as u32 => Self::$first,
                     $(raw if raw == Self::$variant as u32 => Self::$variant,)+
                     _ => Self::ALL[0],
                 }
@@ -131,11 +134,11 @@ mod tests {
     fn words_and_variants_stand_in_the_same_order() {
         fn check<T: Copy + PartialEq + core::fmt::Debug>(
             all: &[T],
-            words: &[&str],
+            words: Words,
             from: fn(u32) -> T,
             raw: fn(T) -> u32,
         ) {
-            assert_eq!(all.len(), words.len());
+            assert_eq!(all.len(), words.all().count());
             for (i, &value) in all.iter().enumerate() {
                 assert_eq!(raw(value) as usize, i, "{value:?}");
                 assert_eq!(from(i as u32), value);

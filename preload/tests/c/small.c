@@ -1,9 +1,11 @@
 /* A process of a few blocks says what it holds, in KiB: what is resident of the library's code, of the library's file in all, and
-   what memory of its own the process has written. */
+   what memory of its own the process has written. With an argument, a forked child says so of itself. */
 #include "check.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* The figure of the line that begins with `name`; -1 if the line has another name. */
 static long figure(const char *line, const char *name) {
@@ -11,7 +13,24 @@ static long figure(const char *line, const char *name) {
     return strncmp(line, name, length) ? -1 : atol(line + length);
 }
 
-int main(void) {
+/* A child of a process that has blocks. The parent ends with it. */
+static void go_on_in_a_child(void) {
+    char *block = malloc(100);
+    CHECK(block);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child) {
+        int status;
+        CHECK(waitpid(child, &status, 0) == child);
+        _exit(status != 0);
+    }
+    free(block);
+}
+
+int main(int argc, char **argv) {
+    (void)argv;
+    if (argc > 1)
+        go_on_in_a_child();
     char *blocks[10];
     for (int i = 0; i < 10; i++) {
         blocks[i] = malloc(16 + i * 50);
