@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::fail::Fail;
-use crate::figures::{Group, Verdict, groups};
+use crate::figures::{Group, Measure, Verdict, groups};
 use crate::output;
 use crate::results::{BASE, CaseResult, OURS, Results};
 use crate::stats::{Ratio, median, ratio};
@@ -144,7 +144,13 @@ fn compared(old: &Results, new: &Results, allocator: &str, bound: f64) -> Compar
 fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     let case = |g: &Group| g.entry(allocator).map(|e| e.case.clone());
     let (Some(then), Some(now)) = (case(before), case(after)) else { unreachable!("both were found by the allocator") };
-    let change = ratio(&relative(after, &now), &relative(before, &then));
+    // The same clock on both sides.
+    let measure = if [before, after].iter().any(|g| g.measure == Measure::Processor) {
+        Measure::Processor
+    } else {
+        Measure::Elapsed
+    };
+    let change = ratio(&relative(after, &now, measure), &relative(before, &then, measure));
     let verdict = match &change {
         None if now.runs.is_empty() => Verdict::Failed,
         Some(r) if before.noise.is_some() || after.noise.is_some() || !r.value.is_finite() => Verdict::Noisy,
@@ -188,9 +194,9 @@ const COUNTS: [Count; 4] = [
 ];
 
 /// Speeds of a case, divided by the median of the base's in the same file.
-fn relative(group: &Group, case: &CaseResult) -> Vec<(usize, f64)> {
+fn relative(group: &Group, case: &CaseResult, measure: Measure) -> Vec<(usize, f64)> {
     let base = group.entry(BASE).filter(|_| case.allocator != BASE);
-    let speeds = |c: &CaseResult| group.measure.speeds(c);
+    let speeds = |c: &CaseResult| measure.speeds(c);
     let base = base.and_then(|b| median(&speeds(b.case).iter().map(|s| s.1).collect::<Vec<_>>())).unwrap_or(1.0);
     speeds(case).into_iter().map(|(round, v)| (round, v / base)).collect()
 }
@@ -224,6 +230,21 @@ mod tests {
         ] {
             assert_eq!(verdict(old, new, bound), wanted, "{bound}");
         }
+    }
+
+    #[test]
+    fn both_sides_are_measured_by_one_clock() {
+        // Processor time is the same everywhere. Elapsed time is noise on one side.
+        let ran = |speeds: &[f64]| {
+            let mut case = case(&spec("pair"), "hakmem", Warm, speeds);
+            case.runs.iter_mut().for_each(|r| r.user_secs = 0.2);
+            case
+        };
+        let (quiet, noisy) = (ran(&[20.0; 5]), ran(&[20.0, 60.0, 5.0, 20.0, 40.0]));
+        let found = compared(&results(vec![quiet]), &results(vec![noisy]), "hakmem", 0.05);
+        let change = found.rows[0].change.as_ref().expect("both ran");
+        assert!((change.value - 1.0).abs() < 1e-9, "{change:?}");
+        assert_eq!(found.rows[0].verdict, Verdict::Level);
     }
 
     #[test]
