@@ -21,12 +21,12 @@ pub(crate) enum End {
     Lost,
 }
 
-/// Addresses that searches have met, each at the place that its bits choose, with the answer of [`object::follows_call`] in the
-/// lowest bit. That takes a system call, and samples come from a few places of a program. Another object may lie there by now:
-/// reports say that such calls are doubtful.
+/// Addresses that steps without tables have met, each at the place that its bits choose, with the answer of
+/// [`object::follows_call`] in the lowest bit. That takes a system call, and samples come from a few places of a program. Another
+/// object may lie there by now: reports say that such calls are doubtful.
 static MET: [AtomicUsize; walks::MET] = [const { AtomicUsize::new(0) }; walks::MET];
 
-/// [`object::follows_call`], for an address below 2^63.
+/// [`object::follows_call`]. No object has an address from 2^63 on.
 fn follows_call(pc: usize) -> bool {
     let place = &MET[(pc ^ pc >> 6) % MET.len()];
     let met = place.load(Relaxed);
@@ -125,7 +125,7 @@ impl<'a> Frame<'a> {
             None => return None,
         };
         let asks = self.is_doubtful() && !rule.signal && object::knows_others();
-        if asks && object::follows_call(address(pc)) != Some(true) {
+        if asks && !follows_call(address(pc)) {
             return None;
         }
         // Without a frame pointer the next functions may still be found.

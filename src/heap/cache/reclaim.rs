@@ -3,7 +3,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::OTHERS;
-use crate::base::units::{SLOT, Slots};
+use crate::base::units::SLOT;
 use crate::heap::cache::budget::{amount, bound, demand, demand_of_all, forget, is_still};
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::bin::Bin;
@@ -36,8 +36,7 @@ unsafe fn held_by(heap: &mut HeldHeap, class: Class) -> usize {
         let live = heap.allocated_blocks[class].saturating_sub(free.into());
         // One slab is little to hold for a class that is in use at all.
         let slabs = u64::from(heap.slab_count[class]).saturating_sub(live.max(1));
-        let slots = Slots::new(slabs as usize * size_class::slots(class).count());
-        kept.max(slots.bytes())
+        kept.max(slabs as usize * size_class::slots(class).bytes())
     }
 }
 
