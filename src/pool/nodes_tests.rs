@@ -329,7 +329,8 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         .map(|_| take(knobs, SLOTS))
         .collect();
     let mut groups = 0;
-    // One call after the other; then every mapping but the first, until that leaves no memory for a descriptor.
+    // One call after the other; then every mapping but the first, until that leaves no memory for a descriptor. Where the
+    // kernel's first address is not aligned, more mappings than one are needed before the descriptors'.
     for n in 1..400 {
         while counts().purged > 0 {
             taken.push(take(knobs, SLOTS));
@@ -338,7 +339,7 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         fake::clear();
         match n {
             ..40 => fake::fail_nth(n, Errno::ENOMEM),
-            _ => fake::fail_kind_from(Call::Mmap, 2, Errno::ENOMEM),
+            _ => fake::fail_kind_from(Call::Mmap, 2 + n % 3, Errno::ENOMEM),
         }
         let had = obtain(knobs, here(), want(SLOTS));
         let calls = fake::calls();
@@ -352,7 +353,7 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         assert_eq!(after.in_use, taken.len());
         let together = (before / TOGETHER_SHARE).clamp(1, TOGETHER_MOST);
         if n >= 40 && (before + 1..before + together).contains(&after.mapped) {
-            assert_eq!(calls.of(Call::Munmap), 1, "the rest is unmapped");
+            assert!(calls.of(Call::Munmap) >= 1, "the rest is unmapped");
             break;
         }
         assert!(n < 399, "descriptors never ran out");
