@@ -329,8 +329,7 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
         .map(|_| take(knobs, SLOTS))
         .collect();
     let mut groups = 0;
-    // One call after the other; then every mapping but the first, until that leaves no memory for a descriptor. Where the
-    // kernel's first address is not aligned, more mappings than one are needed before the descriptors'.
+    // One call after the other; then every mapping but the first, or those that an aligned one takes, until a descriptor gets none.
     for n in 1..400 {
         while counts().purged > 0 {
             taken.push(take(knobs, SLOTS));
