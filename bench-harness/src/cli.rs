@@ -74,7 +74,7 @@ struct AllOptions {
     /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// An hour or more with every peer: the sizes of docs/performance.md, 7 rounds, exact figures and the times of single calls
+    /// An hour or more with every peer: the sizes of docs/performance.md, 7 rounds and exact figures
     #[arg(long)]
     full: bool,
     /// Only these workloads, separated by commas
@@ -227,8 +227,7 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
         _ => (Extent::Default, DEFAULT_ALLOCATORS.map(String::from).to_vec()),
     };
     if all.full {
-        // What takes an hour can spare the counts, where their tools are there, and one more run for single calls.
-        options.latency = true;
+        // What takes an hour can spare the counts, where their tools are there.
         let missing = subjects::check_tools("--exact", &TOOLS).err().filter(|_| !options.exact);
         options.exact = missing.is_none();
         missing.into_iter().for_each(|e| output::say(&format!("without exact figures: {e}\n")));

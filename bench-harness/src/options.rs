@@ -34,7 +34,7 @@ pub struct RunOptions {
     /// Also count instructions (valgrind) and system calls (strace), above the floor of null; all --full does
     #[arg(long)]
     pub exact: bool,
-    /// Also time single allocations and frees, in one further run of each allocator and series; all --full does
+    /// Also time single allocations and frees, in one further run of each allocator and series
     #[arg(long)]
     pub latency: bool,
     /// Do not touch the host's memory before measuring
