@@ -74,7 +74,7 @@ struct AllOptions {
     /// At most 90 seconds in all, on any machine: sizes and rounds are cut to fit
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// An hour or more with every peer: the sizes of docs/performance.md, 7 rounds and exact figures
+    /// An hour or more with every peer: the sizes of docs/performance.md, 5 rounds and exact figures
     #[arg(long)]
     full: bool,
     /// Only these workloads, separated by commas

@@ -20,7 +20,7 @@ pub const QUICK_LIMIT: f64 = 78.0;
 /// Seconds its runs are planned to take.
 const QUICK_BUDGET: f64 = 62.0;
 
-const FULL_RUNS: usize = 7;
+const FULL_RUNS: usize = LEAST_PAIRS;
 
 /// What one start of a process takes, whatever is done in it, in seconds.
 const START_SECS: f64 = 0.006;
