@@ -45,17 +45,17 @@ impl Store {
             }
             // By the raw pointer throughout: lists go through it too.
             let kind = (*slab).kind;
-            let class = &mut self.classes[kind.index()];
+            let group = &mut self.groups[kind.index()];
             if (*slab).fresh > 0 {
-                class.open.remove(slab);
+                group.open.remove(slab);
             } else if kind.is_run() {
                 self.runs.remove(slab);
                 self.run_bytes -= kind.stride();
             } else {
-                class.used.remove(slab);
+                group.used.remove(slab);
             }
-            class.freed -= usize::from((*slab).freed);
-            class.slabs -= 1;
+            group.freed -= usize::from((*slab).freed);
+            group.slabs -= 1;
             self.bytes -= kind.slots().bytes();
             // The tags go first (rule 2).
             DIRECTORY.set((*slab).claim.addr(), kind.slots(), Tag::NONE);
@@ -73,8 +73,8 @@ impl Store {
 
     /// Whether the next block of the kind lies on the node that the calling thread runs on.
     pub(super) fn is_near(&self, kind: Kind) -> bool {
-        let class = &self.classes[kind.index()];
-        let lists = [class.open.first(), class.used.first()];
+        let group = &self.groups[kind.index()];
+        let lists = [group.open.first(), group.used.first()];
         let next = lists.into_iter().find(|slab| !slab.is_null());
         // SAFETY: listed slabs are open, and the lock is held. A superslab's node does not change while a slot is claimed.
         next.is_none_or(|slab| unsafe { (*(*slab).claim.superslab).node == pool::here() })
@@ -121,7 +121,7 @@ impl Store {
     /// The first of the descriptors without a slab that have room for one of the kind.
     fn spare(&mut self, kind: Kind) -> &mut *mut Checked {
         let of = if mode::is_sampled() { 0 } else { kind.index() };
-        &mut self.classes[of].spare
+        &mut self.groups[of].spare
     }
 
     /// Makes claimed slots a slab of the kind.
@@ -130,10 +130,10 @@ impl Store {
         // SAFETY: a descriptor without a slab, under the lock; nobody else knows of the slots yet.
         unsafe {
             (*slab).open(kind, claim, random);
-            let class = &mut self.classes[kind.index()];
-            class.slabs += 1;
-            class.least = Store::least(kind);
-            class.open.push(slab);
+            let group = &mut self.groups[kind.index()];
+            group.slabs += 1;
+            group.least = Store::least(kind);
+            group.open.push(slab);
             self.bytes += kind.slots().bytes();
             DIRECTORY.set(
                 (*slab).claim.addr(),

@@ -1,6 +1,6 @@
 //! All checked slabs, under one lock: which block a request gets, what a freed one is compared with, and when a slab goes back.
 //!
-//! `allocated` and `freed` of a class are the sums over its slabs. A slab of several blocks is in its class's `open` list while
+//! `allocated` and `freed` of a group are the sums over its slabs. A slab of several blocks is in its group's `open` list while
 //! some of its blocks were never handed out, else in `used` while some wait, else in none; a slab of one block is in `open`
 //! until it is handed out, and in `runs` while it waits.
 
@@ -22,11 +22,11 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The slabs of one kind.
-pub(super) struct Class {
+pub(super) struct Group {
     pub(super) open: List,
     pub(super) used: List,
     /// Descriptors without a slab, linked by `next`: where all blocks are checked, those that had one of this kind; else
-    /// class 0 has all.
+    /// the first group has all.
     pub(super) spare: *mut Checked,
     pub(super) slabs: usize,
     pub(super) allocated: usize,
@@ -36,7 +36,7 @@ pub(super) struct Class {
 }
 
 pub(super) struct Store {
-    pub(super) classes: [Class; Kind::COUNT],
+    pub(super) groups: [Group; Kind::COUNT],
     /// Freed slabs of one block, oldest first, and their bytes.
     pub(super) runs: List,
     pub(super) run_bytes: usize,
@@ -58,8 +58,8 @@ pub(super) struct Store {
 unsafe impl Send for Store {}
 
 pub(super) static STORE: Locked<Store> = Locked::new(Store {
-    classes: [const {
-        Class {
+    groups: [const {
+        Group {
             open: List::new(),
             used: List::new(),
             spare: ptr::null_mut(),
@@ -164,13 +164,13 @@ impl Store {
     /// Blocks of the kind that wait before one of them is given out again.
     #[inline(always)]
     pub(super) fn keep(&self, kind: Kind) -> usize {
-        let class = &self.classes[kind.index()];
-        let share = class.allocated / tuning::SHARE;
+        let group = &self.groups[kind.index()];
+        let share = group.allocated / tuning::SHARE;
         let share = match mode::is_hardened() {
             true => tuning::HARDENED * share,
             false => share,
         };
-        class.least.max(share)
+        group.least.max(share)
     }
 
     /// How many blocks of the kind wait in any case.
@@ -207,9 +207,9 @@ impl Store {
             let size = record.size as usize;
             fill.poison(addr as *mut u8, size);
             found.push_freed(at);
-            let class = &mut self.classes[kind.index()];
-            class.allocated -= 1;
-            class.freed += 1;
+            let group = &mut self.groups[kind.index()];
+            group.allocated -= 1;
+            group.freed += 1;
             if kind.is_run() {
                 self.runs.push(slab);
                 self.run_bytes += kind.stride();
@@ -217,7 +217,7 @@ impl Store {
                 return self.shorten_runs(tuning::RUNS);
             }
             if (*slab).fresh == 0 && (*slab).freed == 1 {
-                class.used.push(slab);
+                group.used.push(slab);
             }
             if (*slab).allocated() == 0 {
                 return self.emptied(slab);
@@ -235,7 +235,7 @@ impl Store {
         // SAFETY: as in `give`.
         unsafe {
             let (kind, own) = ((*slab).kind, usize::from((*slab).freed));
-            let others = self.classes[kind.index()].freed - own;
+            let others = self.groups[kind.index()].freed - own;
             if (*slab).fresh == 0 && others >= self.keep(kind) {
                 left = self.retire(slab)?;
             }
@@ -250,17 +250,17 @@ impl Store {
     fn reclaim(&mut self, kind: Kind) -> Result<Left, Finding> {
         let mut left = Left::default();
         for _ in 0..tuning::LOOKS {
-            let class = &mut self.classes[kind.index()];
-            let slab = class.used.first();
+            let group = &mut self.groups[kind.index()];
+            let slab = group.used.first();
             // SAFETY: listed slabs are open, and the lock around `self` is held.
             unsafe {
-                if slab.is_null() || class.freed - usize::from((*slab).freed) < self.keep(kind) {
+                if slab.is_null() || group.freed - usize::from((*slab).freed) < self.keep(kind) {
                     break;
                 }
                 if (*slab).allocated() == 0 {
                     left = left.and(self.retire(slab)?);
                 } else {
-                    let used = &mut self.classes[kind.index()].used;
+                    let used = &mut self.groups[kind.index()].used;
                     used.remove(slab);
                     used.push(slab);
                 }
@@ -279,8 +279,8 @@ impl Store {
 
     #[inline(never)]
     fn show_some(&mut self, kind: Kind) {
-        let class = &self.classes[kind.index()];
-        let has = !class.open.first().is_null() || class.freed > self.keep(kind);
+        let group = &self.groups[kind.index()];
+        let has = !group.open.first().is_null() || group.freed > self.keep(kind);
         if ROOM[kind.index()].swap(has, Relaxed) != has {
             self.roomy = if has { self.roomy + 1 } else { self.roomy - 1 };
         }

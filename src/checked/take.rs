@@ -5,12 +5,12 @@ use super::record::{Event, State};
 use super::report::{Finding, What};
 use super::site::Call;
 use super::slab::Checked;
-use super::store::{Class, Need, Store, Taken};
+use super::store::{Group, Need, Store, Taken};
 use crate::base::account;
 use crate::base::tuning::checked as tuning;
 use core::ptr;
 
-impl Class {
+impl Group {
     /// A slab from whose queue the next block is taken; null if there is none. One in which few wait is passed over, for a while,
     /// so that those wait longer.
     ///
@@ -54,23 +54,23 @@ impl Store {
         need: Need,
     ) -> Result<Option<Taken>, Finding> {
         let keep = self.keep(kind);
-        let class = &mut self.classes[kind.index()];
-        let open = class.open.first();
+        let group = &mut self.groups[kind.index()];
+        let open = group.open.first();
         // SAFETY: listed slabs are open, and the lock around `self` is held.
         unsafe {
             // Freed slabs of one block count as well, but none of them is given out again.
-            let slab = match class.freed > keep || need == Need::Last && open.is_null() {
-                true => class.waited_longest(),
+            let slab = match group.freed > keep || need == Need::Last && open.is_null() {
+                true => group.waited_longest(),
                 false => ptr::null_mut(),
             };
             if !slab.is_null() {
                 let random = self.random();
                 let at = (*slab).pop_freed(random);
-                let class = &mut self.classes[kind.index()];
-                class.freed -= 1;
-                class.allocated += 1;
+                let group = &mut self.groups[kind.index()];
+                group.freed -= 1;
+                group.allocated += 1;
                 if (*slab).freed == 0 && (*slab).fresh == 0 {
-                    class.used.remove(slab);
+                    group.used.remove(slab);
                 }
                 self.unchanged(slab, at, "the reuse")?;
                 return Ok(Some(self.hand_out(slab, at, size, call, false)));
@@ -80,12 +80,12 @@ impl Store {
             }
             let at = (*open).pop_fresh();
             if (*open).fresh == 0 {
-                class.open.remove(open);
+                group.open.remove(open);
                 if (*open).freed > 0 {
-                    class.used.push(open);
+                    group.used.push(open);
                 }
             }
-            class.allocated += 1;
+            group.allocated += 1;
             Ok(Some(self.hand_out(open, at, size, call, true)))
         }
     }

@@ -313,11 +313,11 @@ fn what_was_kept_for_more_goes_as_there_is_less() {
     calls::trim();
     let kind = Kind::of(1000, 16).expect("a kind");
     let blocks: Vec<*mut u8> = (0..20_000).map(|_| alloc(1000, 16)).collect();
-    let held = store().classes[kind.index()].slabs;
+    let held = store().groups[kind.index()].slabs;
     blocks.into_iter().for_each(freed);
     let mut store = store();
     assert!(store.is_valid());
-    let left = store.classes[kind.index()].slabs;
+    let left = store.groups[kind.index()].slabs;
     let few = store.keep(kind) / kind.capacity() + 2;
     assert!(left <= few && held > 100, "{left} of {held} are left");
 }
@@ -366,13 +366,13 @@ fn the_walker_sees_planted_faults() {
     let mut store = store();
     assert!(store.is_valid());
     let kind = Kind::of(size, 16).expect("a kind");
-    let class = kind.index();
-    store.classes[class].allocated += 1;
+    let group = kind.index();
+    store.groups[group].allocated += 1;
     assert!(!store.is_valid());
-    store.classes[class].allocated -= 1;
-    store.classes[class].freed += 1;
+    store.groups[group].allocated -= 1;
+    store.groups[group].freed += 1;
     assert!(!store.is_valid());
-    store.classes[class].freed -= 1;
+    store.groups[group].freed -= 1;
     store.run_bytes += 1;
     assert!(!store.is_valid());
     store.run_bytes -= 1;

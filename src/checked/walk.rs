@@ -14,9 +14,9 @@ use crate::base::size_class::Class;
 pub(crate) fn each_class(mut found: impl FnMut(Class, u64, u64)) {
     let store = STORE.lock();
     for kind in Kind::all() {
-        let class = &store.classes[kind.index()];
-        if class.slabs > 0 {
-            found(kind.class(), class.slabs as u64, class.allocated as u64);
+        let group = &store.groups[kind.index()];
+        if group.slabs > 0 {
+            found(kind.class(), group.slabs as u64, group.allocated as u64);
         }
     }
 }
@@ -25,8 +25,8 @@ impl Store {
     /// Gives back the listed slabs of a kind of which nothing is allocated.
     pub(super) fn retire_empty(&mut self, kind: Kind) -> Result<Left, Finding> {
         let mut left = Left::default();
-        let class = &self.classes[kind.index()];
-        for first in [class.open.first(), class.used.first()] {
+        let group = &self.groups[kind.index()];
+        for first in [group.open.first(), group.used.first()] {
             let mut at = first;
             // SAFETY: listed slabs are open, and the lock around `self` is held.
             while let Some(slab) = unsafe { at.as_mut() } {
@@ -98,8 +98,8 @@ impl Store {
             *sum = (sum.0 + 1, sum.1 + of[1], sum.2 + of[2]);
         }
         for kind in Kind::all() {
-            let class = &self.classes[kind.index()];
-            ok &= sums[kind.index()] == (class.slabs, class.allocated, class.freed);
+            let group = &self.groups[kind.index()];
+            ok &= sums[kind.index()] == (group.slabs, group.allocated, group.freed);
         }
         ok && run_bytes == self.run_bytes
     }

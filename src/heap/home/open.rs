@@ -86,7 +86,7 @@ pub(crate) unsafe fn blocks(
     class: Class,
     sorter: &mut Sorter,
 ) {
-    let mut done = 0;
+    let (mut done, mut own) = (0, 0);
     // SAFETY: the caller owns the blocks; every address that was kept in one is checked against the directory.
     unsafe {
         while done < count {
@@ -109,7 +109,11 @@ pub(crate) unsafe fn blocks(
                 done += 1;
             }
             slabs::give(heap, addresses.add(done - 1), together, class);
+            own += together;
         }
+    }
+    if own > 0 {
+        slabs::given(heap, own, class);
     }
 }
 

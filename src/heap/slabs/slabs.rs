@@ -151,10 +151,11 @@ unsafe fn account(part: &mut Shared, slab: *mut Slab, class: Class, before: usiz
 }
 
 /// Puts the blocks at the `count` addresses up to and including `*last` back into their slab. If nothing of the slab is out then,
-/// it goes back to the pool, unless the heap may keep it.
+/// it goes back to the pool, unless the heap may keep it. [`given`] counts what one call or several gave.
 ///
 /// # Safety
 /// The caller owns the blocks, which lie in one slab of `heap`.
+#[inline]
 pub(crate) unsafe fn give(
     heap: &mut HeldHeap,
     last: *const *mut Block,
@@ -172,12 +173,17 @@ pub(crate) unsafe fn give(
         if let Err(block) = (*slab).give(last, count) {
             report::wrong(block, class);
         }
-        let bytes = count * size_class::size(class);
-        heap.allocated_blocks[class] -= count as u64;
-        heap.allocated_bytes -= bytes;
-        heap.holes.given(class, bytes);
         settle(heap, slab);
     }
+}
+
+/// Counts blocks that returned to slabs, before the lock is released.
+#[inline]
+pub(crate) fn given(heap: &mut HeldHeap, count: usize, class: Class) {
+    let bytes = count * size_class::size(class);
+    heap.allocated_blocks[class] -= count as u64;
+    heap.allocated_bytes -= bytes;
+    heap.holes.given(class, bytes);
 }
 
 /// Puts a slab to which blocks came back into the list it belongs to, or gives it back to the pool.

@@ -267,7 +267,14 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
         match attempt {
             // Address space may be held by what is cached: give it up and try again.
             0 => large::purge_all(),
-            1 => flush(heap),
+            1 => {
+                flush(heap);
+                // SAFETY: the heap is the calling thread's.
+                let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };
+                if let Some(fresh) = taken {
+                    return fresh;
+                }
+            }
             _ => {}
         }
     }

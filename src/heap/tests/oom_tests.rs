@@ -2,6 +2,7 @@
 //! there is no such call. Blocks keep their contents through it all, and everything works again afterwards.
 
 use crate::base::size_class;
+use crate::base::tuning::others_blocks::INBOX_PER_REFILL;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::tls;
 use crate::heap::data::torn::TORN;
@@ -320,4 +321,43 @@ fn single_slots_serve_where_there_is_nothing_else() {
         maintain::purge_now();
     };
     thread::spawn(body).join().expect("free slots are used");
+}
+
+/// More batches wait in the inbox than a refill opens, and the one that is needed came first.
+#[test]
+fn what_waits_behind_others_in_the_inbox_serves_where_there_is_nothing_else() {
+    const SIZE: usize = 20_000;
+    let refuse = || fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
+    let freed_by_another = move |blocks: Vec<(usize, usize)>| {
+        let free = move || {
+            refuse();
+            for (ptr, size) in blocks {
+                // SAFETY: live, and freed once.
+                unsafe { hot::dealloc(ptr as *mut u8, size, 16) };
+            }
+            fake::clear();
+        };
+        thread::spawn(free).join().expect("frees");
+    };
+    let body = move || {
+        fake::clear();
+        let taken = |size: usize| (hot::alloc(size, 16, None) as usize, size);
+        let others = (1..=INBOX_PER_REFILL + 4).map(|i| taken(16 * i));
+        let others: Vec<_> = others.flat_map(|first| [first, taken(first.1)]).collect();
+        let mut blocks: Vec<_> = (0..200).map(|_| taken(SIZE)).collect();
+        refuse();
+        blocks.extend(core::iter::repeat_with(|| taken(SIZE)).take_while(|block| block.0 != 0));
+        freed_by_another(blocks.drain(..1).collect());
+        freed_by_another(others.iter().copied().step_by(2).collect());
+        let again = taken(SIZE);
+        fake::clear();
+        assert_ne!(again.0, 0, "one is free");
+        let rest = others.iter().copied().skip(1).step_by(2);
+        for (ptr, size) in blocks.into_iter().chain(rest).chain([again]) {
+            // SAFETY: live, and freed once.
+            unsafe { hot::dealloc(ptr as *mut u8, size, 16) };
+        }
+        maintain::purge_now();
+    };
+    thread::spawn(body).join().expect("it is found");
 }
