@@ -118,7 +118,7 @@
 //! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; whether a thread that goes on after its end is still there |
 //! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked or guarded block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
-//! | `openat`, `read`, `close` | the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
+//! | `openat`, `read`, `close` | the system's policy of huge pages; the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |
 //! | `newfstatat`, `fstat`, `write` | the messages to stderr, and whether descriptor 2 still is stderr; the C library uses one of the first two |

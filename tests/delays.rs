@@ -61,7 +61,7 @@ fn waits(store: Store, by_large: bool) -> bool {
         beside.push(Block::new(&HAKMEM, 20 * MIB));
     }
     let blocks = store.fill();
-    // Freed mappings join their neighbours, and wait as long as the newest of them.
+    // Freed mappings join their neighbours, and the joined one waits from the mean of the times of their frees, by length.
     let far = |block: &Block| block.addr.abs_diff(blocks[0].addr) > 2 * FREED;
     let (mut far, near): (Vec<_>, Vec<_>) = large.into_iter().partition(far);
     let mut call = || {

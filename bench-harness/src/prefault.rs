@@ -15,8 +15,9 @@ use crate::{runner, subjects, workloads};
 
 pub const PREFAULT: Experiment = Experiment {
     name: "prefault",
-    explained: "Prefault inside the clock moves page faults and gains nothing but by huge pages; before the clock it does. \
-                cpu_vs_floor: processor time against the same writes on a bare mapping, piece by piece in turns.",
+    explained: "Prefault inside the clock moves page faults and gains nothing but by huge pages or on another thread \
+                (async); before the clock it does. cpu_vs_floor: processor time against the same writes on a bare \
+                mapping, piece by piece in turns.",
     bytes: 1 << 30,
     quick_bytes: 32 << 20,
     rows,

@@ -9,7 +9,7 @@
 //! [`CHECKED`](crate::base::size_class::CHECKED), which no heap's tag has: every free of such a block leaves the fast path by
 //! the comparison that all frees make, so that checked blocks cost nobody else an instruction. A [`Record`](record::Record)
 //! beside the slab, not in it, has the state of each block, the size that was asked for, and the calls that allocated and freed
-//! it. At least one byte behind each block holds a canary. A freed block holds a pattern, which is compared before the block is
+//! it. At least eight bytes behind each block hold a canary. A freed block holds a pattern, which is compared before the block is
 //! given out again. The block that waited longest comes first; in the hardened profile, one of the half that waited longer.
 //!
 //! All state is under one lock ([`store`]), which ranks between the heaps' and the pools'. Nothing is mapped under it but

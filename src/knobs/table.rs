@@ -118,7 +118,7 @@ pub(super) static TABLE: [Row; COUNT] = [
             ThpPolicy::Auto as u32,
         ],
         doc: doc(
-            "Which memory asks for transparent huge pages. never: none. always: all. auto: what will be written. For blocks up to 4.5 KiB that is every slab in a heap that has filled others of the same size; for blocks up to 1 MiB, every slab once earlier blocks are found resident; both from 16 MiB of such slabs on. Blocks from 32 MiB on get them unless they were asked for zeroed, one at a time until earlier ones are found filled. Superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole get them too, except under map_populate, which populates too early.",
+            "Which memory asks for transparent huge pages. never: none. always: all. auto: what will be written. For blocks up to 4.5 KiB that is every slab in a heap that has filled others of the same size; for blocks up to 1 MiB, most slabs once earlier blocks are found resident; both from 16 MiB of such slabs on. Blocks from 32 MiB on get them unless they were asked for zeroed, one at a time until earlier ones are found filled. Superslabs that HAKMEM_SS_PREFAULT or prewarming makes resident as a whole get them too, except under map_populate, which populates too early. If the system gives huge pages unasked, other superslabs opt out; large blocks (above 1 MiB) do not.",
             "A huge page is resident as a whole. always adds up to 2 MiB for each superslab begun, auto a fraction of what is known to be written. never takes one page fault for each OS page.",
             "always for processes that grow to GiBs and live long, never if every MiB counts.",
         ),
@@ -179,9 +179,9 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [256, AUTO, AUTO, AUTO],
         doc: doc(
-            "MiB of freed memory that stay resident for the next use. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what the program often frees and takes again within the purge delay and a quarter of that besides. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "MiB of freed memory that stay resident for the next use until HAKMEM_PURGE_DELAY_MS has passed. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what was prewarmed, or what the program often frees and takes again within the delay and a quarter of that besides. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
             "That much memory. Too little costs a purge and new page faults each time memory falls and rises.",
-            "A number for programs whose memory falls and rises more slowly than the purge delay; 0 or a few for processes that idle after a peak.",
+            "A number if not even the first falls of memory may go back: auto learns from them. With a longer HAKMEM_PURGE_DELAY_MS if memory falls and rises more slowly. 0 or a few for processes that idle after a peak.",
         ),
     },
     Row {
@@ -193,8 +193,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [1024, 256, 8, 256],
         doc: doc(
-            "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB or half of what is live in large blocks stay. It is more if the program frees and takes more again within the purge delay, and less if HAKMEM_BACKGROUND forbids the maintenance thread.",
-            "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest.",
+            "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB stay or, if that is more, half of what is live in large blocks. If the program frees and takes more again within the purge delay, that stays, or less of it if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest. If that thread is forbidden, one call gives back all.",
             "Raise it for programs that allocate and free buffers of many MiB in a loop.",
         ),
     },
@@ -207,7 +207,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [AUTO, AUTO, 128, AUTO],
         doc: doc(
-            "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. What is free in its slabs counts. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
             "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
             "A number for thousands of threads, or if memory must go back at once when it falls.",
         ),
@@ -221,9 +221,9 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [10_000, 1000, 100, 1000],
         doc: doc(
-            "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees a large block, or one in 64 of those that find no block at hand. OS pages between live blocks wait for one to two such delays. Freed large blocks that lie side by side wait for the newest of them.",
+            "Milliseconds that retained memory waits, unused, before it goes back to the system. Time is counted in quarters of the delay, so the wait may be a quarter longer. After that the maintenance thread (HAKMEM_BACKGROUND) gives it back, or a call of the program: the first that frees or resizes a large block, one in 64 of those that find no block at hand or no room for a freed one, or the end of a thread. OS pages between live blocks wait for one to two such delays. Freed large blocks that lie side by side wait as one, from the mean of the times of their frees, weighted by length.",
             "A short delay purges what is needed again soon. A long one holds memory after a peak.",
-            "Together with HAKMEM_SS_RETAIN_MB; 0 gives back at once.",
+            "Together with HAKMEM_SS_RETAIN_MB. 0 gives back at once what exceeds that, and large blocks; the rest goes with a later call.",
         ),
     },
     Row {
@@ -232,8 +232,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         kind: Kind::Number { min: 0, max: 2 },
         by_profile: all(1),
         doc: doc(
-            "The maintenance thread, which gives back idle memory after the purge delay even if the process makes no calls. 0 forbids it. 1 runs it in a process of several threads while more than 2 MiB lie idle, and in a process of one thread once more than 32 MiB do. 2 treats a process of one thread as one of several.",
-            "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
+            "The maintenance thread, which gives back idle memory after the purge delay even if the process makes no calls. 0 forbids it. 1 runs it in a process that has had several threads while more than 2 MiB lie idle, and in a process of one thread once more than 32 MiB do. 2 treats a process of one thread as one of several.",
+            "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else as much as is live, and at least 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
             "0 if a library must not start threads, for example under a filter of system calls that kills. 2 for programs of one thread that sleep with less than 32 MiB idle.",
         ),
     },

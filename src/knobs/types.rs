@@ -35,7 +35,7 @@ pub enum ThpPolicy {
     Auto,
     /// All, from the first superslab on.
     Always,
-    /// None. Superslabs opt out, in case the system gives huge pages unasked.
+    /// None. Superslabs opt out, in case the system gives huge pages unasked. Large blocks do not.
     Never,
 }
 

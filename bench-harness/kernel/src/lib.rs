@@ -51,7 +51,9 @@ pub const EXPERIMENTS: [Experiment; 4] = [
     },
     Experiment {
         name: "populate-order",
-        explained: "Map, align, advise, populate: in this order nothing is left to the first touch, in any other something is.",
+        explained: "Map, align, advise, populate: in this order all is there before the first touch, on huge pages, with a \
+                    fault for each. Any other leaves something to the first touch or on OS pages, or has a fault for \
+                    each of those.",
         bytes: 512 << 20,
         quick_bytes: 32 << 20,
         rows: populate_order::rows,

@@ -25,7 +25,7 @@ Runs the program with its memory from libhakmem.so.
   --profile NAME  set HAKMEM_PROFILE
   --library       print the path of the library and exit
   --help, --version
-The library is HAKMEM_RUN_LIBRARY, or lies beside this program, or in ../lib beside it, or where the loader looks.";
+The library is HAKMEM_RUN_LIBRARY, or lies beside this program, or in ../lib beside it, or in a system directory.";
 
 /// Exit codes as a shell's: the program cannot be run, or is not found.
 const CANNOT_RUN: u8 = 126;
