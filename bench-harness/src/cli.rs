@@ -7,7 +7,7 @@ use std::time::Instant;
 use bench_kernel::doctor::PROBLEM;
 use bench_subject::one_line;
 use bench_subject::spec::Spec;
-use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use itertools::Itertools;
 
 use crate::exact::TOOLS;
@@ -18,7 +18,7 @@ use crate::results::FLOOR;
 use crate::session::Request;
 use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
 use crate::suite::Extent;
-use crate::workloads::{self, Param, WORKLOADS, Workload};
+use crate::workloads::{self, WORKLOADS, Workload};
 use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
@@ -138,36 +138,8 @@ fn command() -> Command {
 }
 
 fn workload(row: &'static Workload) -> Command {
-    let args = row.params.iter().map(argument);
-    RunOptions::augment_args(Command::new(&row.name)).about(&row.about).long_about(None).max_term_width(100).args(args)
-}
-
-fn argument(param: &'static Param) -> Arg {
-    let value = param.name.to_uppercase().replace('-', "_");
-    let mut help = param.help.clone();
-    if !param.words.is_empty() {
-        help += &format!(": {}", param.words.join(", "));
-    }
-    if let Some(variable) = &param.variable {
-        help += &format!(" ({variable})");
-    }
-    if !help.contains("[default") {
-        help += &format!(" [default: {}]", param.default().to_string().trim_matches('"'));
-    }
-    // -1 is a value that is refused, not an option that nobody knows.
-    let arg = Arg::new(&param.name).allow_negative_numbers(true).value_name(value).help(help);
-    if param.option { arg.long(&param.name) } else { arg }
-}
-
-/// The workload a command asks for.
-fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
-    let given = |param: &Param| {
-        let name = param.option.then(|| format!("--{}", param.name));
-        Some(name.into_iter().chain([matches.get_one::<String>(&param.name)?.clone()]))
-    };
-    let words: Vec<String> = row.params.iter().filter_map(given).flatten().collect();
-    let words = std::iter::once(&row.name).chain(&words).map(String::as_str);
-    workloads::parse(words, variable).map_err(Fail::usage)
+    let command = RunOptions::augment_args(Command::new(&row.name)).about(&row.about).long_about(None);
+    command.max_term_width(100).args(row.arguments())
 }
 
 /// A variable of the environment; one that is empty is not set.
@@ -180,12 +152,13 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
     if let Some((name, matches)) = matches.subcommand()
         && let Some(row) = workloads::find(name)
     {
-        return measure(vec![asked(row, matches)?], RunOptions::from_arg_matches(matches).map_err(clap)?);
+        let spec = row.asked(matches, variable).map_err(Fail::usage)?;
+        return measure(vec![spec], RunOptions::from_arg_matches(matches).map_err(clap)?);
     }
     let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
     match cli.command {
         None => {
-            let case = |line: &str| workloads::parse(line.split(' '), variable).map_err(Fail::usage);
+            let case = |line: &str| workloads::parse(line, variable).map_err(Fail::usage);
             measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
@@ -293,21 +266,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn commands_and_parameters_agree() {
-        let of = |line: &str| {
-            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
-            let (name, matches) = matches.subcommand().unwrap();
-            let row = workloads::find(name).unwrap();
-            (asked(row, matches).unwrap(), RunOptions::from_arg_matches(matches).unwrap())
-        };
-        for row in WORKLOADS.iter() {
-            assert_eq!(of(&format!("bench-harness {}", row.name)).0, row.usual());
-        }
-        let (spec, options) = of("bench-harness batch 5 6 --order lifo --runs 3");
-        assert_eq!(Ok(spec), workloads::of("batch 5 6 --order lifo"));
-        assert_eq!(options.runs, Some(3));
     }
 }
