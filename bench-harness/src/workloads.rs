@@ -245,7 +245,7 @@ pub fn memory(spec: &Spec) -> u64 {
 
 /// Whether it can be run with that allocator in that series.
 pub fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
-    find(&spec.workload).is_some_and(|row| row.series.contains(&series) && (row.floor || allocator != NULL.name()))
+    find(&spec.workload).is_some_and(|row| row.series.contains(&series) && (row.floor || allocator != NULL.name))
 }
 
 /// Makes the timed part that many times as long, or as near as can be had.

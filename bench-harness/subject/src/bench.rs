@@ -145,7 +145,7 @@ impl Bench {
         let (aged_kib, failed_allocs, latency) = (age::kept_kib(), raw::refused(), latency::found());
         match all_damaged() {
             // The blocks of null go with their slots, whose numbers some workloads change.
-            n if n > 0 && self.alloc.name() != "null" => {
+            n if n > 0 && self.alloc.name != "null" => {
                 Err(format!("verification failed: {n} blocks lost their contents or their alignment"))
             }
             _ => Ok(Run { aged_kib, failed_allocs, latency, ..self.run }),

@@ -25,32 +25,25 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The `main` of an executable that measures one allocator: its name and an expression that is a `&'static` of it, how it
+/// The `main` of an executable that measures one allocator: its name and an expression that is a `&'static` of it; how it
 /// takes units of memory ahead of time, and what prepares its real programs, where it has any.
 #[macro_export]
 macro_rules! subject {
-    ($name:literal, $allocator:expr) => {
-        $crate::subject!($name, $allocator, |_| 0);
-    };
-    ($name:literal, $allocator:expr, $prewarm:expr) => {
-        $crate::subject!($name, $allocator, $prewarm, None);
-    };
-    ($name:literal, $allocator:expr, $prewarm:expr, $prepare:expr) => {
+    ($name:literal, $allocator:expr $(, prewarm: $prewarm:expr)? $(, programs: $prepare:expr)?) => {
         struct Subject;
         impl $crate::raw::Subject for Subject {
             const NAME: &'static str = $name;
             fn allocator() -> &'static (impl std::alloc::GlobalAlloc + 'static) {
                 $allocator
             }
-            fn prewarm(n: usize) -> usize {
-                let prewarm: fn(usize) -> usize = $prewarm;
-                prewarm(n)
-            }
+            $(fn prewarm(n: usize) -> usize {
+                $prewarm(n)
+            })?
         }
         static SUBJECT: $crate::raw::RawAllocator = $crate::raw::RawAllocator::of::<Subject>();
 
         fn main() {
-            $crate::child::main(&SUBJECT, $prepare)
+            $crate::child::main(&SUBJECT, None::<$crate::program::Prepare>$(.or(Some($prepare)))?)
         }
     };
 }
