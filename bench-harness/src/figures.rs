@@ -52,6 +52,11 @@ pub enum Verdict {
     Failed,
 }
 
+/// How often it was met.
+pub fn count(verdicts: &[Verdict], wanted: Verdict) -> usize {
+    verdicts.iter().filter(|v| **v == wanted).count()
+}
+
 #[derive(Debug)]
 pub struct Entry<'a> {
     pub case: &'a CaseResult,

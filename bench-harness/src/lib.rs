@@ -6,7 +6,7 @@
 //!
 //! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
 //! measured · `workloads`: their table · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`,
-//! `figures`, `standings`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
+//! `figures`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
 //! `plan`, `suite`, `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own ·
 //! `options`, `cli`: what can be asked.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -36,7 +36,6 @@ mod resume;
 mod runner;
 mod session;
 mod smoke;
-mod standings;
 mod stats;
 mod subjects;
 mod suite;

@@ -12,11 +12,10 @@ use itertools::Itertools;
 use serde_json::Value;
 
 use crate::fail::Fail;
-use crate::figures::{self, Entry, Group, Verdict};
+use crate::figures::{self, Entry, Group, Verdict, count};
 use crate::finding::Finding;
 use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
-use crate::standings::standings;
 use crate::stats::geometric_mean;
 use crate::{markdown, report, table, text, workloads};
 
@@ -86,7 +85,7 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
             return Err(Fail::usage(format!("{}: shows no figures; expected \"{MARK}NAME -->\"", path.display())));
         }
         let filled = fill(&text, |name| match name.split_once(": ").unwrap_or((name, "")) {
-            ("claim", _) => Ok(claim(&groups)),
+            ("claim", _) => Ok(claim(&finding)),
             ("speed", _) => Ok(speed(&results, &groups, &finding)?),
             ("losses", _) => Ok(losses(&groups)),
             ("series", _) => Ok(by_series(&groups)),
@@ -128,14 +127,13 @@ fn machine(results: &Results) -> String {
 }
 
 /// How fast each allocator is in one figure, the fastest first.
-fn claim(groups: &[Group]) -> String {
-    let standings = standings(groups);
-    let means = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
+fn claim(finding: &Finding) -> String {
+    let means = finding.standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
     let means = means.sorted_by(|a, b| b.1.total_cmp(&a.1)).collect_vec();
     let told = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).join(", ");
-    let (count, all) = means.first().map_or((0, 0), |(s, _)| (s.ratios.len(), s.places.total()));
+    let (counting, all) = means.first().map_or((0, 0), |(s, _)| (s.ratios.len(), s.places.len()));
     format!(
-        "Operations per second against system malloc, geometric mean of the {count} of {all} measurements that are not too noisy: {told}."
+        "Operations per second against system malloc, geometric mean of the {counting} of {all} measurements that are not too noisy: {told}."
     )
 }
 
@@ -242,8 +240,7 @@ fn losses(groups: &[Group]) -> String {
 fn by_series(groups: &[Group]) -> String {
     let of = |what: &str, is: &dyn Fn(&Group) -> bool| {
         let own: Vec<_> = groups.iter().filter(|g| is(g)).filter_map(|g| g.entry(OURS)?.place).collect();
-        let count = |verdict| own.iter().filter(|p| **p == verdict).count();
-        let (first, behind) = (count(Verdict::Faster), count(Verdict::Slower));
+        let (first, behind) = (count(&own, Verdict::Faster), count(&own, Verdict::Slower));
         format!("of {} {what} it is first in {first} and behind in {behind}", own.len())
     };
     let series = Series::ALL.map(|series| of(&format!("{series} measurements"), &|g| g.series == series));

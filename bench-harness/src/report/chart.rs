@@ -8,8 +8,8 @@ use itertools::Itertools;
 use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
-use crate::figures::{Entry, Group, Verdict};
-use crate::standings::Standing;
+use crate::figures::{Entry, Group, Verdict, count};
+use crate::finding::Standing;
 use crate::stats::Ratio;
 use crate::text;
 
@@ -166,7 +166,7 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
     let rated = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?)));
     let row = |(s, mean): (&Standing, &Ratio)| Row {
         name: s.name.clone(),
-        words: format!("{}, fastest in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
+        words: format!("{}, fastest in {}", text::times(mean.value), count(&s.places, Verdict::Faster)),
         dots: s.ratios.clone(),
         middle: mean.value,
         interval: mean.interval,

@@ -4,9 +4,8 @@ use bench_subject::record::Series;
 use maud::{Markup, html};
 
 use crate::figures::{Group, Verdict};
-use crate::finding;
+use crate::finding::{self, Standing};
 use crate::results::BASE;
-use crate::standings::Standing;
 use crate::stats::{Ratio, geometric_mean, ratio};
 use crate::text;
 
