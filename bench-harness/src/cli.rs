@@ -15,7 +15,6 @@ use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
 use crate::results::FLOOR;
-use crate::session::Request;
 use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
 use crate::suite::Extent;
 use crate::workloads::{self, WORKLOADS, Workload};
@@ -189,7 +188,7 @@ fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
         Entry { spec, series, runs: options.runs.unwrap_or(5) as usize, secs: None }
     };
     let entries = specs.into_iter().map(entry).collect();
-    session::measure(Request { entries, allocators, estimate: false, quick: false }, &options)
+    session::measure(entries, &allocators, None, &options)
 }
 
 fn measure_all(all: AllOptions) -> Result<(), Fail> {
@@ -217,7 +216,7 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
         output::say(&format!("without the real programs: {why}\n"));
         entries.retain(|e| !unbuilt(e));
     }
-    session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
+    session::measure(entries, &allocators, Some(extent), &options)
 }
 
 fn experiments() -> impl Iterator<Item = bench_kernel::Experiment> {

@@ -123,12 +123,8 @@ fn syscalls(command: Command, limit: Duration) -> Result<(i64, u64), String> {
     let command = under("strace", &["-f", "-qq", "-c", "-U", "calls,name", "-o", &path, "--"], &command);
     let run: Run = answered(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
     let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
-    Ok((total(&text).ok_or("strace printed no total")?, run.ops))
-}
-
-/// The number in strace's line `  567 total`.
-fn total(text: &str) -> Option<i64> {
-    text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok())
+    let total = text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok());
+    Ok((total.ok_or("strace printed no total")?, run.ops))
 }
 
 #[cfg(test)]

@@ -36,7 +36,10 @@ impl Entry {
 pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
     let of = |entry: &Entry| -> Vec<CaseResult> {
         let all = entry.series.iter().flat_map(|&s| allocators.iter().map(move |a| (s, a)));
-        let taken = all.filter(|(series, allocator)| takes(&entry.spec, allocator, *series));
+        // What stands for a program under preloaded libraries is in no table.
+        let taken = all.filter(|(series, allocator)| {
+            entry.spec.workload == PRELOAD || workloads::takes(&entry.spec, allocator, *series)
+        });
         let case = |(series, allocator): (Series, &String)| CaseResult {
             planned: entry.runs,
             secs: entry.secs,
@@ -45,11 +48,6 @@ pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
         taken.map(case).collect()
     };
     entries.iter().flat_map(of).collect()
-}
-
-/// Whether there are such runs; what stands for a program under preloaded libraries is in no table.
-fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
-    spec.workload == PRELOAD || workloads::takes(spec, allocator, series)
 }
 
 /// One child process to be.

@@ -113,7 +113,11 @@ pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Re
     let Some(status) = finished.status else {
         return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
     };
-    success(status, &finished.stderr)?;
+    match status.signal() {
+        _ if status.success() => {}
+        Some(signal) => return Err(format!("crashed: signal {signal}{}", last_said(&finished.stderr))),
+        None => return Err(format!("exit code {}{}", status.code().unwrap_or(-1), last_said(&finished.stderr))),
+    }
     let line = finished.stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
     serde_json::from_str(line).map_err(|_| {
         let shown: String = line.chars().take(60).collect();
@@ -125,13 +129,4 @@ pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Re
 fn last_said(stderr: &str) -> String {
     let said = stderr.lines().rev().find(|l| !l.trim().is_empty());
     said.map_or(String::new(), |l| format!(": {}", one_line(l).chars().take(200).collect::<String>()))
-}
-
-/// An error, with what it said last, where a process did not end well.
-fn success(status: ExitStatus, stderr: &str) -> Result<(), String> {
-    match (status.success(), status.signal()) {
-        (true, _) => Ok(()),
-        (_, Some(signal)) => Err(format!("crashed: signal {signal}{}", last_said(stderr))),
-        (_, None) => Err(format!("exit code {}{}", status.code().unwrap_or(-1), last_said(stderr))),
-    }
 }

@@ -15,6 +15,7 @@ use crate::output::{self, Target};
 use crate::plan::{self, Entry, Job};
 use crate::results::{CaseResult, FLOOR, Results, compare_checksums};
 use crate::runner::{self, Outcome};
+use crate::suite::Extent;
 use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text, workloads};
 
 /// How often the results file is written while it is measured.
@@ -23,31 +24,26 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is said how far the measurement is. Nothing runs in between: a thread that redraws would be measured as well.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// What is to be measured, and for how long.
-#[derive(Debug)]
-pub struct Request {
-    pub entries: Vec<Entry>,
-    pub allocators: Vec<String>,
-    /// Whether the time it will take is said beforehand.
-    pub estimate: bool,
-    /// Whether rounds and sizes are cut so that it ends within [`suite::QUICK_LIMIT`] seconds.
-    pub quick: bool,
-}
-
-/// Checks everything, measures, prints the table and writes the files.
-pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
-    for entry in &mut request.entries {
+/// Checks everything, measures, prints the table and writes the files. `all` is the plan that the entries are of, if they are
+/// of one: it says beforehand how long it will take, and cuts itself where it is to be quick.
+pub fn measure(
+    mut entries: Vec<Entry>,
+    allocators: &[String],
+    all: Option<Extent>,
+    options: &RunOptions,
+) -> Result<(), Fail> {
+    for entry in &mut entries {
         if let Some(share) = options.scale_by {
             entry.scale(share);
         }
         workloads::check(&entry.spec).map_err(Fail::usage)?;
     }
-    check_takes(&request)?;
+    check_takes(&entries, allocators)?;
     if options.exact {
         subjects::check_tools("--exact", &exact::TOOLS)?;
     }
     let kept = Kept::new(&options.files)?;
-    let Request { mut entries, allocators, estimate, quick } = request;
+    let (estimate, quick) = (all.is_some(), all == Some(Extent::Quick));
     // Exact figures are those above the floor, whether it is asked for or not.
     let floor = options.exact.then(|| FLOOR.to_owned());
     let started: Vec<_> = allocators.iter().cloned().chain(floor).collect();
@@ -58,10 +54,10 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     let start = Instant::now();
     let factor = if estimate { suite::calibrate() } else { 1.0 };
     if quick {
-        suite::cut(&mut entries, &allocators, factor);
+        suite::cut(&mut entries, allocators, factor);
     }
     let peak = entries.iter().map(|e| workloads::memory(&e.spec)).max().unwrap_or(0);
-    let cases = plan::cases(&entries, &allocators);
+    let cases = plan::cases(&entries, allocators);
     let program = |c: &CaseResult| (c.allocator.clone(), subjects::workspace(&c.spec).executable(&c.allocator));
     let programs = cases.iter().map(program).collect();
     let mut session = kept.session(cases, programs, &options.files)?;
@@ -93,20 +89,20 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
 }
 
 /// Refuses combinations of which none can be run.
-fn check_takes(request: &Request) -> Result<(), Fail> {
-    for entry in &request.entries {
+fn check_takes(entries: &[Entry], allocators: &[String]) -> Result<(), Fail> {
+    for entry in entries {
         let (spec, name) = (&entry.spec, &entry.spec.workload);
         let takes = |a: &String| entry.series.iter().any(|&s| workloads::takes(spec, a, s));
-        if !request.allocators.iter().any(takes) {
+        if !allocators.iter().any(takes) {
             let own: Vec<&str> = workloads::find(name).iter().flat_map(|r| &r.series).map(|s| s.name()).collect();
             return Err(Fail::usage(format!(
                 "{name}: none of {} can be measured in the series asked for; expected a series of {} and an allocator that \
                  serves",
-                request.allocators.join(", "),
+                allocators.join(", "),
                 own.join(", ")
             )));
         }
-        subjects::check_program(spec, request.allocators.iter().filter(|a| takes(a)))?;
+        subjects::check_program(spec, allocators.iter().filter(|a| takes(a)))?;
     }
     Ok(())
 }

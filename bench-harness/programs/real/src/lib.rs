@@ -73,11 +73,6 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_program_is_an_error() {
-        assert!(prepare("word processor", 1.0).is_err());
-    }
-
-    #[test]
     fn a_wrong_result_is_an_error() {
         assert_eq!(expect("their number", 3, 4).unwrap_err(), "wrong result: their number is 3, expected 4");
     }
