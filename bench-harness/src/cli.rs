@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bench_kernel::doctor::PROBLEM;
 use bench_subject::one_line;
-use bench_subject::spec::Spec;
+use bench_subject::record::Spec;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use itertools::Itertools;
 

@@ -6,8 +6,7 @@
 //! has something of everything. What is planned stands in the results from the start, so that whoever goes on with a file
 //! knows what is missing.
 
-use bench_subject::record::Series;
-use bench_subject::spec::Spec;
+use bench_subject::record::{Series, Spec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

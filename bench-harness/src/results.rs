@@ -5,8 +5,7 @@
 use std::path::Path;
 
 use bench_subject::latency::Latency;
-use bench_subject::record::{Run, Series};
-use bench_subject::spec::Spec;
+use bench_subject::record::{Run, Series, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::fail::Fail;

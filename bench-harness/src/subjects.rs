@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use bench_subject::spec::Spec;
+use bench_subject::record::Spec;
 
 use crate::fail::Fail;
 use crate::output;

@@ -4,8 +4,7 @@
 use std::sync::LazyLock;
 
 use bench_subject::raw::NULL;
-use bench_subject::record::Series;
-use bench_subject::spec::Spec;
+use bench_subject::record::{Series, Spec};
 use clap::{Arg, ArgMatches, Command};
 use regex::{Captures, Regex};
 use serde::Deserialize;

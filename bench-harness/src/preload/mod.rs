@@ -13,8 +13,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bench_subject::record::{Run, Series};
-use bench_subject::spec::Spec;
+use bench_subject::record::{Run, Series, Spec};
 use serde_json::json;
 
 use crate::fail::Fail;

@@ -3,7 +3,7 @@
 //!
 //! `raw` is the boundary through which the allocator is called, `blocks` what is held of it, `workloads` what is done with it,
 //! `bench` holds the clock, `age` fragments the heap before it, `memory` and `rng` never ask the allocator under test,
-//! `spec` and `record` are the JSON between parent and child, `child` is the life of such a process.
+//! `record` is the JSON between parent and child, `child` is the life of such a process.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod age;
@@ -17,7 +17,6 @@ pub mod program;
 pub mod raw;
 pub mod record;
 pub mod rng;
-pub mod spec;
 pub mod workloads;
 
 /// Joins several lines into one, so that a message is always one line.
