@@ -35,10 +35,7 @@ impl Entry {
 pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
     let of = |entry: &Entry| -> Vec<CaseResult> {
         let all = entry.series.iter().flat_map(|&s| allocators.iter().map(move |a| (s, a)));
-        // What stands for a program under preloaded libraries is in no table.
-        let taken = all.filter(|(series, allocator)| {
-            entry.spec.workload == PRELOAD || workloads::takes(&entry.spec, allocator, *series)
-        });
+        let taken = all.filter(|(series, allocator)| workloads::takes(&entry.spec, allocator, *series));
         let case = |(series, allocator): (Series, &String)| CaseResult {
             planned: entry.runs,
             secs: entry.secs,

@@ -48,11 +48,6 @@ pub struct Exact {
     pub syscall_ops: Option<u64>,
 }
 
-impl Exact {
-    /// Of a floor that does not run.
-    pub const NOTHING: Exact = Exact { instructions_per_op: Some(0.0), syscalls: Some(0), syscall_ops: None };
-}
-
 /// All runs of one allocator in one series of one workload.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CaseResult {

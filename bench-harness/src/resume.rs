@@ -18,11 +18,10 @@ pub fn earlier(json: Option<&Path>, resume: bool) -> Result<Option<Results>, Fai
             "it has the runs of an interrupted measurement: add --resume to go on with it, or delete it to start anew",
         ),
         (_, false) => Ok(None),
-        (Err(e), true) => Err(e),
         (Ok(r), true) if r.complete => {
             refuse("it is complete: there is nothing to go on with; delete it to start anew")
         }
-        (Ok(r), true) => Ok(Some(r)),
+        (earlier, true) => earlier.map(Some),
     }
 }
 

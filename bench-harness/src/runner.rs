@@ -11,18 +11,10 @@ use bench_subject::bench::SPAWNED_VARIABLE;
 use bench_subject::measure::now_ns;
 use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
-use serde::de::DeserializeOwned;
 use wait_timeout::ChildExt;
 
 use crate::fail::Fail;
-use crate::{interrupt, subjects};
-
-/// A finished child: the run or why there is none, and what it wrote to stderr.
-#[derive(Debug)]
-pub struct Outcome {
-    pub run: Result<Run, String>,
-    pub messages: String,
-}
+use crate::{interrupt, output, subjects};
 
 /// This program, for children that are it as well.
 pub fn own() -> Result<PathBuf, Fail> {
@@ -36,17 +28,17 @@ pub fn child(allocator: &str, order: &Order) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Runs one order and waits for it, at most `limit`; `variables` are set in its environment.
-pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, &str)]) -> Outcome {
-    let finished = child(allocator, order).and_then(|mut command| {
-        command.envs(variables.iter().copied());
-        command.env(SPAWNED_VARIABLE, now_ns().to_string());
-        run_limited(command, limit)
-    });
-    match finished {
-        Ok(finished) => Outcome { run: answered(&finished, limit), messages: finished.stderr },
-        Err(error) => Outcome { run: Err(error), messages: String::new() },
+/// Runs one order and waits for it, at most `limit`; `variables` are set in its environment. What a child that ended well
+/// wrote to stderr is for the person at the terminal.
+pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, &str)]) -> Result<Run, String> {
+    let mut command = child(allocator, order)?;
+    command.envs(variables.iter().copied()).env(SPAWNED_VARIABLE, now_ns().to_string());
+    let finished = run_limited(command, limit)?;
+    let run = answered(&finished, limit)?;
+    if !finished.stderr.trim().is_empty() {
+        output::say(&finished.stderr);
     }
+    Ok(run)
 }
 
 #[derive(Debug)]
@@ -109,7 +101,7 @@ fn whole(file: &mut File) -> Result<String, String> {
 }
 
 /// What a child answers in the last line of its output.
-pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Result<T, String> {
+pub fn answered(finished: &Finished, limit: Duration) -> Result<Run, String> {
     let Some(status) = finished.status else {
         return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
     };

@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
-use bench_subject::record::Order;
+use bench_subject::record::{Order, Run};
 
 use crate::fail::Fail;
 use crate::options::{Files, RunOptions};
 use crate::output::{self, Target};
 use crate::plan::{self, Entry, Job};
 use crate::results::{CaseResult, FLOOR, Results, compare_checksums};
-use crate::runner::{self, Outcome};
 use crate::suite::Extent;
-use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text, workloads};
+use crate::{exact, figures, host_warm, interrupt, resume, runner, subjects, suite, table, text, workloads};
 
 /// How often the results file is written while it is measured.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -153,7 +152,7 @@ pub struct Session {
 }
 
 /// Runs a case, single calls timed or not, for at most so long.
-pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Outcome;
+pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Result<Run, String>;
 
 impl Session {
     /// The jobs whose runs are not there yet.
@@ -181,23 +180,19 @@ impl Session {
                 output::say(&format!("{i} of {} runs, {} left: {what}\n", jobs.len(), text::about(left)));
             }
             let began = Instant::now();
-            let outcome = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
+            let run = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
             // What was being ended measured nothing, nor was a run hung whose time was up.
-            if interrupt::asked() || outcome.run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
+            if interrupt::asked() || run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
                 return;
             }
             self.expected += suite::secs(case.secs, case.series);
             self.taken += began.elapsed().as_secs_f64();
-            match (&outcome.run, job.latency) {
-                (Ok(_), _) if !outcome.messages.trim().is_empty() => output::say(&outcome.messages),
-                (Err(e), true) => output::say(&format!("latency: {what}: {e}\n")),
-                _ => {}
-            }
             let case = &mut self.results.results[job.case];
-            match outcome.run {
-                // A sampling run that failed leaves its case without times.
-                run if job.latency => case.latency = run.ok().and_then(|r| r.latency),
-                run => case.add(job.round, run),
+            match run {
+                run if !job.latency => case.add(job.round, run),
+                Ok(run) => case.latency = run.latency,
+                // Its case is left without times.
+                Err(e) => output::say(&format!("latency: {what}: {e}\n")),
             }
             if self.saved.elapsed() > SAVE_EVERY {
                 self.saved = Instant::now();

@@ -48,7 +48,7 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let mut bad = Vec::new();
     for case in &cases {
         let order = Order { spec: case.spec.clone(), series: case.series };
-        let once = || runner::run(&case.allocator, &order, LIMIT, &[]).run.and_then(|run| sound(&run));
+        let once = || runner::run(&case.allocator, &order, LIMIT, &[]).and_then(|run| sound(&run));
         let name = format!("{} on {} ({})", case.allocator, case.spec.workload, case.series);
         let rival = RIVALS.contains(&case.allocator.as_str());
         let again = |e: String| {
