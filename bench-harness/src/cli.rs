@@ -99,7 +99,6 @@ struct Experiment {
     no_host_warm: bool,
 }
 
-/// What is compared unless something else is asked for.
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.

@@ -176,7 +176,6 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
 /// What is counted of a case and not timed.
 struct Count {
     what: &'static str,
-    /// Digits behind the point.
     digits: usize,
     of: fn(&CaseResult) -> Option<f64>,
     /// Of what is exact: the rounding. More of it is a fault by itself. Threads and the clock have a hand in the others: a tenth

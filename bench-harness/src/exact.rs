@@ -17,7 +17,6 @@ use crate::{interrupt, output, workloads};
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
 
-/// The tools of the exact figures.
 pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "strace")];
 
 /// Fills in the exact figures of every case, as many measurements at a time as there are processors: what else runs changes no

@@ -12,7 +12,6 @@ use crate::probe;
 pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
-    /// Total memory in MiB.
     pub memory_mib: u64,
     pub kernel: String,
     pub arch: String,

@@ -10,7 +10,6 @@ use tempfile::NamedTempFile;
 
 use crate::fail::Fail;
 
-/// A file to be written.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub path: PathBuf,

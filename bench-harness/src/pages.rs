@@ -28,7 +28,6 @@ const CHART: &str = "docs/speed.svg";
 /// What stands in front of the name of figures in a page.
 const MARK: &str = "<!-- figures: ";
 
-/// The pages that show figures.
 const PAGES: [&str; 6] = [
     "README.md",
     "docs/performance.md",

@@ -26,7 +26,6 @@ pub const FLOOR: &str = "null";
 /// What stands for a workload where any program runs under preloaded libraries.
 pub const PRELOAD: &str = "preload";
 
-/// A run that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The round it belonged to, from 0.

@@ -83,7 +83,6 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
     Ok(Finished { status, stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
 }
 
-/// Where a child writes to.
 fn memory_file() -> Result<File, String> {
     bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"))
 }

@@ -34,10 +34,8 @@ pub struct Workspace {
     variable: &'static str,
 }
 
-/// The workloads, once per allocator.
 pub const WORKLOADS: Workspace = Workspace { folder: "peers", prefix: "subject", variable: "HAKMEM_BENCH_PEERS" };
 
-/// The real programs, once per allocator.
 pub const PROGRAMS: Workspace = Workspace { folder: "programs", prefix: "program", variable: "HAKMEM_BENCH_PROGRAMS" };
 
 fn root() -> &'static Path {

@@ -80,7 +80,6 @@ fn middle<'a>(head: &str, says: &'static str, digits: usize, of: fn(&Run) -> f64
     column(head, says, move |e| format!("{:.digits$}", e.case.middle(of).unwrap_or(0.0)))
 }
 
-/// A figure, or a dash.
 fn or_dash(figure: Option<String>) -> String {
     figure.unwrap_or("–".to_owned())
 }

@@ -9,7 +9,6 @@ use std::process::Command;
 use common::{ended, harness, json, refused};
 use serde_json::Value;
 
-/// Compiles a C file in that folder.
 fn compiled(dir: &Path, name: &str, source: &str, flags: &[&str]) -> PathBuf {
     let file = dir.join(format!("{name}.c"));
     std::fs::write(&file, source).unwrap();
@@ -18,7 +17,6 @@ fn compiled(dir: &Path, name: &str, source: &str, flags: &[&str]) -> PathBuf {
     dir.join(name)
 }
 
-/// A library that does nothing.
 fn idle(dir: &Path) -> String {
     format!("idle={}", compiled(dir, "idle.so", "int nothing;\n", &["-shared", "-fPIC"]).display())
 }

@@ -177,7 +177,6 @@ fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<f64>> {
     })
 }
 
-/// The event loop.
 struct Loop {
     start: Instant,
     answered: u32,

@@ -23,7 +23,6 @@ const AXIS: f64 = 36.0;
 
 pub type Color<'a> = &'a dyn Fn(&str) -> usize;
 
-/// What a chart is about.
 struct Chart<'a> {
     heading: &'a str,
     /// How to read it.
@@ -55,7 +54,6 @@ impl Row {
     }
 }
 
-/// A place across.
 fn across(per_cent: f64) -> String {
     format!("{per_cent:.2}%")
 }
@@ -138,7 +136,6 @@ pub fn all(group: &Group, color: Color) -> Vec<Markup> {
     [time(group, color), ratios(group, color)].into_iter().flatten().collect()
 }
 
-/// Time per operation of each run, and the floor below it.
 fn time(group: &Group, color: Color) -> Option<Markup> {
     let floor = if group.floor.is_some() { " Dashed: the floor, what the harness costs with null." } else { "" };
     let hint = format!("The median, and a pale dot for every run; further left is better.{floor}");
@@ -150,7 +147,6 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
     })
 }
 
-/// Speed relative to system malloc, each with its interval.
 fn ratios(group: &Group, color: Color) -> Option<Markup> {
     let hint = "With the 95 % interval; further right is better; = no measurable difference.";
     let unit = format!("times system malloc, by {}", group.measure.words());

@@ -84,7 +84,6 @@ fn tint(times: f64, is_difference: bool, steps: [f64; 2]) -> String {
     }
 }
 
-/// A ratio of speeds with its interval.
 fn of_ratio(r: &Ratio, mark: &str, counts: bool) -> Cell {
     let below = r.interval.map(|(low, high)| format!("{}–{}", text::bare_ratio(low), text::bare_ratio(high)));
     Cell {
@@ -148,7 +147,6 @@ pub fn aged(group: &Group, groups: &[Group], allocator: &str) -> Option<Cell> {
     Some(of_ratio(&r, mark, group.noise.is_none()))
 }
 
-/// One sentence about what ageing does to each allocator's speed.
 pub fn aged_sentence(groups: &[Group], allocators: &[String]) -> Option<String> {
     let aged = || groups.iter().filter(|g| g.series == Series::Aged && g.noise.is_none());
     let of = |name: &String| {

@@ -22,9 +22,7 @@ fn clock(which: libc::clockid_t) -> u64 {
 pub struct Usage {
     pub minor: u64,
     pub major: u64,
-    /// Seconds in user mode.
     pub user_secs: f64,
-    /// Seconds in the kernel.
     pub sys_secs: f64,
 }
 
@@ -66,7 +64,6 @@ impl Usage {
     }
 }
 
-/// Resident memory now, in KiB.
 pub fn rss_kib() -> u64 {
     status_kib(b"VmRSS:")
 }
@@ -84,7 +81,6 @@ pub fn forget_peak() {
     }
 }
 
-/// Nanoseconds of processor time this thread has had.
 pub fn thread_cpu_ns() -> u64 {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }

@@ -62,7 +62,6 @@ impl RawAllocator {
         (self.prepare)(slots, max_size)
     }
 
-    /// Takes and populates `n` superslabs; allocators without them answer 0.
     pub fn prewarm(&self, n: usize) -> usize {
         (self.prewarm)(n)
     }

@@ -130,7 +130,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// Seconds of processor time in the timed part.
     pub fn cpu_secs(&self) -> f64 {
         self.user_secs + self.sys_secs
     }

@@ -62,7 +62,6 @@ pub fn refused(command: &mut Command, wanted: &str) {
     assert!(out.is_empty(), "{command:?}: {out}");
 }
 
-/// An executable script.
 pub fn script(path: &Path, body: &str) {
     std::fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -50,7 +50,6 @@ impl Server<'_> {
         self.sets[set].lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// One turn of one set.
     fn turn(&self, set: usize, number: u64) {
         let mut slots = self.set(set);
         let mut generator = XorShift64::new(self.seed, number * self.threads as u64 + set as u64);
