@@ -1,6 +1,6 @@
 //! Where and how something was measured: the `machine` object of every results file.
 
-use bench_kernel::system::{chosen, field, meminfo_kib};
+use bench_kernel::system::{self, chosen, field, meminfo_kib};
 use itertools::Itertools;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,7 @@ pub struct Machine {
 }
 
 pub fn describe() -> Machine {
+    let read = |path| system::read(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     // SAFETY: sysconf only answers a number.
     let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -90,8 +91,4 @@ impl Machine {
         };
         both.filter_map(differs).next()
     }
-}
-
-fn read(path: &str) -> String {
-    bench_kernel::system::read(path).unwrap_or_default()
 }

@@ -116,7 +116,7 @@ pub struct Results {
     /// Always [`SCHEMA`].
     pub schema: u32,
     /// Whether everything planned was measured; false where the measurement is going on or was interrupted.
-    #[serde(default = "yes")]
+    #[serde(default = "workloads::yes")]
     pub complete: bool,
     /// How many runs the plan has, failed ones included and those that time single calls left out; 0 in files that do not
     /// say.
@@ -133,10 +133,6 @@ pub struct Results {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<(String, String)>,
     pub results: Vec<CaseResult>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -178,7 +174,7 @@ impl Results {
                 for (i, run) in case.runs.iter().enumerate() {
                     let round = case.rounds.get(i).copied().unwrap_or(i);
                     lines.serialize((
-                        (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series.name(), round),
+                        (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series, round),
                         (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
                         (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
                         (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),

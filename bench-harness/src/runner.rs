@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,7 @@ use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
 use wait_timeout::ChildExt;
 
-use crate::fail::Fail;
 use crate::{interrupt, output, subjects};
-
-/// This program, for children that are it as well.
-pub fn own() -> Result<PathBuf, Fail> {
-    std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))
-}
 
 /// The command of the child that does this order on this allocator.
 pub fn child(allocator: &str, order: &Order) -> Result<Command, String> {
@@ -55,7 +48,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted. Its output goes to
 /// files in memory: nobody has to read while it is being timed.
 pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
-    let (mut stdout, mut stderr) = (memory_file()?, memory_file()?);
+    let file = || bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"));
+    let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
+    let (mut stdout, mut stderr) = (file()?, file()?);
     command.stdin(Stdio::null()).stdout(handed(&stdout)?).stderr(handed(&stderr)?);
     let group = interrupt::watched();
     if group {
@@ -81,15 +76,6 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
         let _ = child.wait();
     }
     Ok(Finished { status, stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
-}
-
-fn memory_file() -> Result<File, String> {
-    bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"))
-}
-
-/// The file as the output of a child.
-fn handed(file: &File) -> Result<Stdio, String> {
-    file.try_clone().map(Stdio::from).map_err(|e| e.to_string())
 }
 
 /// What was written to it.

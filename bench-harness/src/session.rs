@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
 use bench_subject::record::{Order, Run};
+use itertools::Itertools;
 
 use crate::fail::Fail;
 use crate::options::{Files, RunOptions};
@@ -93,12 +94,11 @@ fn check_takes(entries: &[Entry], allocators: &[String]) -> Result<(), Fail> {
         let (spec, name) = (&entry.spec, &entry.spec.workload);
         let takes = |a: &String| entry.series.iter().any(|&s| workloads::takes(spec, a, s));
         if !allocators.iter().any(takes) {
-            let own: Vec<&str> = workloads::find(name).iter().flat_map(|r| &r.series).map(|s| s.name()).collect();
+            let own = workloads::find(name).iter().flat_map(|r| &r.series).join(", ");
             return Err(Fail::usage(format!(
-                "{name}: none of {} can be measured in the series asked for; expected a series of {} and an allocator that \
-                 serves",
-                allocators.join(", "),
-                own.join(", ")
+                "{name}: none of {} can be measured in the series asked for; expected a series of {own} and an allocator \
+                 that serves",
+                allocators.join(", ")
             )));
         }
         subjects::check_program(spec, allocators.iter().filter(|a| takes(a)))?;

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::fail::Fail;
 use crate::options::Files;
 use crate::results::{CaseResult, PRELOAD};
-use crate::runner::{answered, own, run_limited};
+use crate::runner::{answered, run_limited};
 use crate::session::{Kept, Session};
 use crate::{interrupt, output, text};
 use library::Library;
@@ -57,7 +57,8 @@ pub struct Options {
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
     let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
-    let starter = Starter { order: order(options)?, own: own()?, options };
+    let own = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
+    let starter = Starter { order: order(options)?, own, options };
     let kept = Kept::new(&options.files)?;
     interrupt::watch();
     let program = json!(bench_subject::one_line(&options.program.join(" ")));

@@ -63,19 +63,15 @@ pub enum Series {
 
 impl Series {
     pub const ALL: [Series; 3] = [Series::Warm, Series::Cold, Series::Aged];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Series::Warm => "warm",
-            Series::Cold => "cold",
-            Series::Aged => "aged",
-        }
-    }
 }
 
 impl std::fmt::Display for Series {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Series::Warm => "warm",
+            Series::Cold => "cold",
+            Series::Aged => "aged",
+        })
     }
 }
 
