@@ -5,7 +5,6 @@
 use std::time::Instant;
 
 use bench_kernel::doctor::PROBLEM;
-use bench_subject::one_line;
 use bench_subject::record::Spec;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use itertools::Itertools;
@@ -105,29 +104,24 @@ const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 const REPORT_CASES: [&str; 2] = ["random-mixed 1000000 256 42", "random-mixed 10000000 8192 1234567"];
 
 pub fn main() -> ! {
-    let code = match command().try_get_matches().map(dispatch) {
-        Ok(Ok(())) => 0,
-        Ok(Err(fail)) => {
-            output::say(&format!("bench-harness: {fail}\n"));
-            fail.code
-        }
-        Err(e) if !e.use_stderr() => {
-            // --help and --version; a closed stdout is nobody's problem.
-            let _ = e.print();
-            0
-        }
-        Err(e) => {
-            output::say(&format!("bench-harness: {}\n", usage_line(&e.render().to_string())));
-            2
-        }
-    };
-    std::process::exit(code)
+    let asked = command().try_get_matches();
+    if let Some(shown) = asked.as_ref().err().filter(|e| !e.use_stderr()) {
+        // --help and --version; a closed stdout is nobody's problem.
+        let _ = shown.print();
+        std::process::exit(0)
+    }
+    let ended = asked.map_err(refused).and_then(dispatch);
+    if let Err(fail) = &ended {
+        output::say(&format!("bench-harness: {fail}\n"));
+    }
+    std::process::exit(ended.map_or_else(|fail| fail.code, |()| 0))
 }
 
-/// clap's message without tips and usage, in one line.
-fn usage_line(text: &str) -> String {
-    let text = text.split("\n\n").next().unwrap_or(text);
-    format!("{} (--help shows what is expected)", one_line(text.trim_start_matches("error:")))
+/// clap's message without tips and usage.
+fn refused(e: clap::Error) -> Fail {
+    let text = e.render().to_string();
+    let message = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error:");
+    Fail::usage(format!("{} (--help shows what is expected)", message.trim()))
 }
 
 /// The command line: what is declared above, and a command for every workload.
@@ -146,14 +140,13 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
-    let clap = |e: clap::Error| Fail::usage(usage_line(&e.render().to_string()));
     if let Some((name, matches)) = matches.subcommand()
         && let Some(row) = workloads::find(name)
     {
         let spec = row.asked(matches, variable).map_err(Fail::usage)?;
-        return measure(vec![spec], RunOptions::from_arg_matches(matches).map_err(clap)?);
+        return measure(vec![spec], RunOptions::from_arg_matches(matches).map_err(refused)?);
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
     match cli.command {
         None => {
             let case = |line: &str| workloads::parse(line, variable).map_err(Fail::usage);

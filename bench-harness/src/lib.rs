@@ -4,7 +4,7 @@
 //! shuffled by the seed. A child is an executable that links `bench_subject` and its allocator (`subjects` finds and builds
 //! them). Files use only what stands above them here; a test holds them to it.
 //!
-//! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
+//! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`: where it is
 //! measured · `workloads`: their table · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`,
 //! `figures`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
 //! `plan`, `suite`, `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own ·
@@ -29,7 +29,6 @@ mod paths;
 mod plan;
 mod prefault;
 mod preload;
-mod probe;
 mod report;
 mod results;
 mod resume;

@@ -164,26 +164,23 @@ impl Results {
     }
 
     /// A line for each run.
-    pub fn csv(&self) -> Result<String, Fail> {
-        let lines = || -> Result<String, Box<dyn std::error::Error>> {
-            let mut lines = csv::Writer::from_writer(Vec::new());
-            let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
-                        minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
-            lines.write_record(head.split(' '))?;
-            for case in &self.results {
-                for (i, run) in case.runs.iter().enumerate() {
-                    let round = case.rounds.get(i).copied().unwrap_or(i);
-                    lines.serialize((
-                        (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series, round),
-                        (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
-                        (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
-                        (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
-                    ))?;
-                }
+    pub fn csv(&self) -> Result<String, Box<dyn std::error::Error>> {
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
+                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
+        lines.write_record(head.split(' '))?;
+        for case in &self.results {
+            for (i, run) in case.runs.iter().enumerate() {
+                let round = case.rounds.get(i).copied().unwrap_or(i);
+                lines.serialize((
+                    (&case.spec.workload, workloads::label(&case.spec), &case.allocator, case.series, round),
+                    (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
+                    (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
+                    (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
+                ))?;
             }
-            Ok(String::from_utf8(lines.into_inner()?)?)
-        };
-        lines().map_err(|e| Fail::run(format!("results as CSV: {e}")))
+        }
+        Ok(String::from_utf8(lines.into_inner()?)?)
     }
 }
 

@@ -237,7 +237,9 @@ impl Session {
             self.results.results.iter_mut().for_each(|case| (case.planned, case.secs) = (0, None));
         }
         // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-        let csv = self.csv.as_ref().map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
+        let csv = self.csv.as_ref().map_or(Ok(()), |csv| {
+            csv.write(&self.results.csv().map_err(|e| Fail::run(format!("results as CSV: {e}")))?)
+        });
         let written = self.save().and(csv);
         output::show(&shown).and(written)?;
         if interrupted {
