@@ -46,7 +46,7 @@ pub struct Machine {
 }
 
 pub fn describe() -> Machine {
-    let read = |path| system::read(path).unwrap_or_default();
+    let read = |path: &str| system::read(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     // SAFETY: sysconf only answers a number.
     let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
