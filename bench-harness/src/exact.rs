@@ -11,7 +11,7 @@ use std::time::Duration;
 use bench_subject::record::Order;
 
 use crate::results::{CaseResult, Exact, FLOOR};
-use crate::runner::{answered, child, run_limited};
+use crate::runner::{child, run_limited};
 use crate::{interrupt, output, workloads};
 
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
@@ -105,11 +105,10 @@ pub fn instructions(command: Command, limit: Duration) -> Result<(u64, u64), Str
         "--",
     ];
     let finished = run_limited(under("valgrind", &arguments, &command), limit.max(Duration::from_secs(600)))?;
-    let run = answered(&finished, limit)?;
     let found = finished.stderr.lines().find_map(|l| l.split_once("Collected : ")?.1.trim().parse().ok());
     match found {
         Some(0) => Err("valgrind counted nothing: the timed part was not found".to_owned()),
-        Some(count) => Ok((count, run.ops)),
+        Some(count) => Ok((count, finished.run.ops)),
         None => Err("valgrind printed no count".to_owned()),
     }
 }
@@ -119,10 +118,10 @@ fn syscalls(command: Command, limit: Duration) -> Result<(i64, u64), String> {
     let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     let path = file.path().to_string_lossy().into_owned();
     let command = under("strace", &["-f", "-qq", "-c", "-U", "calls,name", "-o", &path, "--"], &command);
-    let run = answered(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
+    let finished = run_limited(command, limit.max(Duration::from_secs(120)))?;
     let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
     let total = text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok());
-    Ok((total.ok_or("strace printed no total")?, run.ops))
+    Ok((total.ok_or("strace printed no total")?, finished.run.ops))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench_subject::bench::SPAWNED_VARIABLE;
@@ -27,17 +27,16 @@ pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, 
     let mut command = child(allocator, order)?;
     command.envs(variables.iter().copied()).env(SPAWNED_VARIABLE, now_ns().to_string());
     let finished = run_limited(command, limit)?;
-    let run = answered(&finished, limit)?;
     if !finished.stderr.trim().is_empty() {
         output::say(&finished.stderr);
     }
-    Ok(run)
+    Ok(finished.run)
 }
 
+/// A child's run, and all that it wrote.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit, or nothing when it was killed at the time limit.
-    pub status: Option<ExitStatus>,
+    pub run: Run,
     pub stdout: String,
     pub stderr: String,
 }
@@ -45,8 +44,8 @@ pub struct Finished {
 /// How long an interruption of the harness may go unnoticed while a child runs.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted. Its output goes to
-/// files in memory: nobody has to read while it is being timed.
+/// Runs a command without stdin, which answers in the last line of its output, and kills it at the time limit, or when the
+/// harness itself is interrupted. Its output goes to files in memory: nobody has to read while it is being timed.
 pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
     let file = || bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"));
     let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
@@ -75,7 +74,24 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
         let _ = child.kill();
         let _ = child.wait();
     }
-    Ok(Finished { status, stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
+    let (stdout, stderr) = (whole(&mut stdout)?, whole(&mut stderr)?);
+    let failure = match status {
+        Some(status) if status.success() => None,
+        Some(status) => Some(match status.signal() {
+            Some(signal) => format!("crashed: signal {signal}"),
+            None => format!("exit code {}", status.code().unwrap_or(-1)),
+        }),
+        None => Some(format!("hung: killed after {} s", limit.as_secs())),
+    };
+    if let Some(failure) = failure {
+        return Err(failure + &last_said(&stderr));
+    }
+    let line = stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
+    let run = serde_json::from_str(line).map_err(|_| {
+        let shown: String = line.chars().take(60).collect();
+        format!("answered {shown:?} instead of a result")
+    })?;
+    Ok(Finished { run, stdout, stderr })
 }
 
 /// What was written to it.
@@ -83,23 +99,6 @@ fn whole(file: &mut File) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|e| format!("its output: {e}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// What a child answers in the last line of its output.
-pub fn answered(finished: &Finished, limit: Duration) -> Result<Run, String> {
-    let Some(status) = finished.status else {
-        return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
-    };
-    match status.signal() {
-        _ if status.success() => {}
-        Some(signal) => return Err(format!("crashed: signal {signal}{}", last_said(&finished.stderr))),
-        None => return Err(format!("exit code {}{}", status.code().unwrap_or(-1), last_said(&finished.stderr))),
-    }
-    let line = finished.stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
-    serde_json::from_str(line).map_err(|_| {
-        let shown: String = line.chars().take(60).collect();
-        format!("answered {shown:?} instead of a result")
-    })
 }
 
 /// The last line of what a process wrote to stderr, as the end of a sentence.

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::fail::Fail;
 use crate::options::Files;
 use crate::results::{CaseResult, PRELOAD};
-use crate::runner::{answered, run_limited};
+use crate::runner::run_limited;
 use crate::session::{Kept, Session};
 use crate::{interrupt, output, text};
 use library::Library;
@@ -141,9 +141,8 @@ impl Starter<'_> {
             command.env("LD_DEBUG", "files").env("LD_DEBUG_OUTPUT", scratch.join("loader"));
         }
         let finished = run_limited(command, limit)?;
-        let run = answered(&finished, limit)?;
         let figures = self.options.metric_from.iter().map(|wanted| run::figure(&finished.stdout, wanted));
-        Ok(Run { metrics: figures.collect::<Result<_, _>>()?, ..run })
+        Ok(Run { metrics: figures.collect::<Result<_, _>>()?, ..finished.run })
     }
 
     /// Runs it once under each library, untimed.
