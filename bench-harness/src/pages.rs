@@ -164,7 +164,7 @@ fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<Strin
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
     let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)).collect());
     rows.push(row("six real programs: JSON, regex, index, images, server, store".to_owned(), &speed));
-    let peak = |group: &Group, name: &str| Some(group.entry(name)?.peak_kib?.median);
+    let peak = |group: &Group, name: &str| group.entry(name)?.peak_kib;
     let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)).collect());
     rows.push(row(format!("**peak memory**, all {} measurements (less is better)", groups.len()), &peak));
     let head = row("times as fast as system malloc".to_owned(), &String::clone);
@@ -256,9 +256,7 @@ fn by_series(groups: &[Group]) -> String {
 /// The most memory resident: measurement × allocator, in MiB.
 fn peaks(groups: &[Group]) -> String {
     let names = figures::ranked(groups);
-    let mib = |g: &Group, n: &String| {
-        g.entry(n).and_then(|e| e.peak_kib).map_or("–".to_owned(), |p| text::bare_mib(p.median))
-    };
+    let mib = |g: &Group, n: &String| g.entry(n).and_then(|e| e.peak_kib).map_or("–".to_owned(), text::bare_mib);
     let row = |g: &Group| [vec![g.words()], names.iter().map(|n| mib(g, n)).collect()].concat();
     markdown::table(&[vec!["MiB at the peak".to_owned()], names.clone()].concat(), true, groups.iter().map(row))
 }
@@ -276,7 +274,7 @@ fn preloaded(kept: &Path, programs: &str) -> Result<String, Fail> {
     let libraries = libraries.unique().collect_vec();
     let row = |(words, group): &(&String, Group)| {
         let mark = if group.noise.is_some() { "~ " } else { "" };
-        let peak = |name| Some(group.entry(name)?.peak_kib?.median);
+        let peak = |name| group.entry(name)?.peak_kib;
         let peak = peak(OURS).zip(peak(BASE)).map_or("–".to_owned(), |(own, base)| text::bare_ratio(own / base));
         let speeds = libraries.iter().map(|n| markdown::place(group.entry(n))).collect();
         [vec![format!("{mark}{words}")], speeds, vec![peak]].concat()

@@ -142,7 +142,7 @@ fn time(group: &Group, color: Color) -> Option<Markup> {
     let (heading, unit) = ("Time per operation", "elapsed time of one operation");
     let chart = Chart { heading, hint: &hint, unit, line: group.floor, tick: text::tick_duration };
     of_group(group, color, &chart, |e| {
-        let middle = e.time?.median;
+        let middle = e.time?;
         Some(Row { words: text::duration(middle), dots: e.times.clone(), middle, ..Row::default() })
     })
 }

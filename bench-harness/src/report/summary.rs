@@ -106,7 +106,7 @@ pub fn speed(group: &Group, allocator: &str) -> Option<Cell> {
     let mut cell = match &entry.ratio {
         _ if allocator == BASE => plain(format!("{mark}1"), ""),
         Some(r) => of_ratio(r, mark, group.noise.is_none()),
-        None => plain(text::duration(time.median), ""),
+        None => plain(text::duration(time), ""),
     };
     cell.class += first;
     Some(cell)
@@ -116,9 +116,9 @@ pub fn speed(group: &Group, allocator: &str) -> Option<Cell> {
 pub fn memory(group: &Group, allocator: &str) -> Option<Cell> {
     const STEPS: [f64; 2] = [1.3, 2.0];
     let entry = group.entry(allocator)?;
-    let peak = entry.peak_kib?.median;
+    let peak = entry.peak_kib?;
     let ranked = group.entries.iter().filter(|e| !e.is_floor());
-    let least = ranked.filter_map(|e| Some(e.peak_kib?.median)).fold(f64::INFINITY, f64::min);
+    let least = ranked.filter_map(|e| e.peak_kib).fold(f64::INFINITY, f64::min);
     let less = 1.0 / group.peak_to_others(allocator).unwrap_or(1.0);
     Some(Cell {
         text: text::bare_mib(peak),
