@@ -88,7 +88,7 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
             ("speed", _) => Ok(speed(&results, &groups, &finding)?),
             ("losses", _) => Ok(losses(&groups)),
             ("series", _) => Ok(by_series(&groups)),
-            ("everything", _) => Ok(everything(&groups, &finding)),
+            ("everything", _) => Ok(markdown::matrix(&groups, &finding)),
             ("behind", _) => Ok(behind(&groups)),
             ("peaks", _) => Ok(peaks(&groups)),
             ("preload", programs) => preloaded(&kept, programs),
@@ -189,12 +189,6 @@ fn cell(group: &Group, name: &str) -> String {
         (_, Some(Verdict::Level)) => format!("{mark}= {value}"),
         _ => format!("{mark}{value}"),
     }
-}
-
-/// The table of all measurements, without the first sentence of the finding, which stands in the README.
-fn everything(groups: &[Group], finding: &Finding) -> String {
-    let text = markdown::matrix(groups, finding);
-    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
 }
 
 /// Ours, and who is fastest, where somebody is measurably faster than ours.

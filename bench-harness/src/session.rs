@@ -228,7 +228,7 @@ impl Session {
         let warnings: Vec<String> =
             cut.into_iter().chain(subjects::which_before()).chain(self.results.notes()).collect();
         let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
-        let shown = table::warnings(&warnings) + &measured;
+        let shown = warnings.iter().map(|w| format!("warning: {w}\n")).collect::<String>() + &measured;
         self.results.warnings = warnings;
         self.results.complete = !interrupted;
         if !interrupted {
