@@ -43,17 +43,13 @@ enum Ask {
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
     /// Rival allocators: build what measures them
-    Peers {
-        #[command(subcommand)]
-        command: BuildCommand,
-    },
+    #[command(subcommand)]
+    Peers(BuildCommand),
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
     /// Real programs, each with every allocator as its global one: build them
-    Programs {
-        #[command(subcommand)]
-        command: BuildCommand,
-    },
+    #[command(subcommand)]
+    Programs(BuildCommand),
     /// Any program under several preloaded allocators: bench-harness preload -- program args…
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
@@ -153,8 +149,8 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
             measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
-        Some(Ask::Programs { command }) => subjects::dispatch(&PROGRAMS, command),
-        Some(Ask::Peers { command }) => subjects::dispatch(&SUBJECTS, command),
+        Some(Ask::Programs(command)) => subjects::dispatch(&PROGRAMS, command),
+        Some(Ask::Peers(command)) => subjects::dispatch(&SUBJECTS, command),
         Some(Ask::Report(report)) => crate::report::run(&report),
         Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Ask::Pages(pages)) => crate::pages::run(&pages),

@@ -17,8 +17,7 @@ pub struct Workload {
     pub name: String,
     pub about: String,
     label: String,
-    #[serde(default = "usual_memory")]
-    memory: String,
+    memory: Option<String>,
     pub params: Vec<Param>,
     #[serde(default)]
     order: Vec<[String; 2]>,
@@ -60,10 +59,6 @@ pub struct Param {
     #[serde(default)]
     longer: bool,
     pub help: String,
-}
-
-fn usual_memory() -> String {
-    "268435456".to_owned()
 }
 
 fn all_series() -> Vec<Series> {
@@ -239,7 +234,7 @@ fn product(spec: &Spec, text: &str) -> f64 {
 
 /// Roughly the most bytes one run holds.
 pub fn memory(spec: &Spec) -> u64 {
-    find(&spec.workload).map_or(0, |row| product(spec, &row.memory) as u64)
+    find(&spec.workload).map_or(0, |row| product(spec, row.memory.as_deref().unwrap_or("268435456")) as u64)
 }
 
 /// Whether it can be run with that allocator in that series.
