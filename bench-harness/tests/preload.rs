@@ -103,7 +103,6 @@ fn wrong_requests_get_one_line_and_code_2() {
         ("--libraries =/x.so -- true", "unknown library"),
         ("--libraries glibc,glibc -- true", "named twice"),
         ("--hakmem /nonexistent/libhakmem.so -- true", "/nonexistent/libhakmem.so: cannot be preloaded"),
-        ("--libraries glibc --runs 0 -- true", "--runs <N>"),
         ("--libraries glibc --metric-from (a)(b) -- true", "2 groups"),
         ("--libraries glibc --metric-from ( -- true", "unclosed group"),
         ("--libraries glibc --stdin /nonexistent -- true", "--stdin /nonexistent"),
