@@ -25,8 +25,8 @@ pub fn earlier(json: Option<&Path>, resume: bool) -> Result<Option<Results>, Fai
     }
 }
 
-/// The results so far, if they are of this very command with these programs on this machine.
-pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results, Fail> {
+/// Refuses results that are not of this very command with these programs on this machine.
+pub fn check(earlier: &Results, marks: &[(String, String)]) -> Result<(), Fail> {
     let refuse = |why: String| Err(Fail::usage(format!("--resume: {why}; delete the file to start anew")));
     let now = machine::describe();
     let asked = |m: &Machine| m.command.iter().skip(1).filter(|w| *w != "--resume").cloned().collect::<Vec<_>>();
@@ -41,7 +41,7 @@ pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results,
     }
     match marks.iter().find(|m| !earlier.programs.contains(m)) {
         Some((name, _)) => refuse(format!("the program of {name} was built anew")),
-        None => Ok(earlier),
+        None => Ok(()),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn measure(
     if options.exact {
         subjects::check_tools("--exact", &exact::TOOLS)?;
     }
-    let kept = Kept::new(&options.files)?;
+    let mut session = Session::new(&options.files)?;
     let (estimate, quick) = (all.is_some(), all == Some(Extent::Quick));
     // Exact figures are those above the floor, whether it is asked for or not.
     let floor = options.exact.then(|| FLOOR.to_owned());
@@ -60,7 +60,7 @@ pub fn measure(
     let cases = plan::cases(&entries, allocators);
     let program = |c: &CaseResult| (c.allocator.clone(), subjects::workspace(&c.spec).executable(&c.allocator));
     let programs = cases.iter().map(program).collect();
-    let mut session = kept.session(cases, programs, &options.files)?;
+    session.begin(cases, programs, options.files.drift_bound)?;
     session.taken = factor;
     session.deadline = quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
     let left = session.left(options.latency);
@@ -106,40 +106,10 @@ fn check_takes(entries: &[Entry], allocators: &[String]) -> Result<(), Fail> {
     Ok(())
 }
 
-/// Where a measurement is kept, and what an interrupted one left there.
-pub struct Kept {
-    json: Option<Target>,
-    csv: Option<Target>,
-    earlier: Option<Results>,
-}
-
-impl Kept {
-    /// Refuses files that cannot be written or must not be overwritten.
-    pub fn new(files: &Files) -> Result<Kept, Fail> {
-        let json = files.json.as_deref().map(Target::new).transpose()?;
-        let csv = files.csv.as_deref().map(Target::new).transpose()?;
-        Ok(Kept { earlier: resume::earlier(files.json.as_deref(), files.resume)?, json, csv })
-    }
-
-    /// The measurement of these cases, or the one that was interrupted; `programs` are what it starts, for each allocator.
-    pub fn session(
-        self,
-        cases: Vec<CaseResult>,
-        programs: Vec<(String, PathBuf)>,
-        files: &Files,
-    ) -> Result<Session, Fail> {
-        let marks = resume::marks(programs);
-        let results = match self.earlier {
-            Some(earlier) => resume::going_on(earlier, &marks)?,
-            None => Results::new(cases, marks, files.drift_bound),
-        };
-        let (json, csv, now) = (self.json, self.csv, Instant::now());
-        Ok(Session { results, deadline: None, expected: 1.0, taken: 1.0, json, csv, saved: now, said: now })
-    }
-}
-
 pub struct Session {
+    /// What was measured so far; before it begins, what an interrupted measurement left.
     pub results: Results,
+    resumed: bool,
     deadline: Option<Instant>,
     /// Seconds that the runs so far were expected to take by the table and have taken; a second is there from the start, so
     /// that the first runs do not throw everything over.
@@ -155,6 +125,33 @@ pub struct Session {
 pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Result<Run, String>;
 
 impl Session {
+    /// Refuses files that cannot be written or must not be overwritten.
+    pub fn new(files: &Files) -> Result<Session, Fail> {
+        let json = files.json.as_deref().map(Target::new).transpose()?;
+        let csv = files.csv.as_deref().map(Target::new).transpose()?;
+        let earlier = resume::earlier(files.json.as_deref(), files.resume)?;
+        let (resumed, results, now) = (earlier.is_some(), earlier.unwrap_or_default(), Instant::now());
+        Ok(Session { results, resumed, deadline: None, expected: 1.0, taken: 1.0, json, csv, saved: now, said: now })
+    }
+
+    /// Begins with these cases, or goes on with those of an interrupted measurement; `programs` are what it starts, for each
+    /// allocator.
+    pub fn begin(
+        &mut self,
+        cases: Vec<CaseResult>,
+        programs: Vec<(String, PathBuf)>,
+        noise_bound: f64,
+    ) -> Result<(), Fail> {
+        let marks = resume::marks(programs);
+        if !self.resumed {
+            self.results = Results::new(cases, marks, noise_bound);
+        } else {
+            resume::check(&self.results, &marks)?;
+        }
+        (self.saved, self.said) = (Instant::now(), Instant::now());
+        Ok(())
+    }
+
     /// The jobs whose runs are not there yet.
     pub fn left(&self, latency: bool) -> Vec<Job> {
         let cases = &self.results.results;

@@ -20,7 +20,7 @@ use crate::fail::Fail;
 use crate::options::Files;
 use crate::results::{CaseResult, PRELOAD};
 use crate::runner::run_limited;
-use crate::session::{Kept, Session};
+use crate::session::Session;
 use crate::{interrupt, output, text};
 use library::Library;
 use run::Order;
@@ -59,7 +59,7 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
     let own = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
     let starter = Starter { order: order(options)?, own, options };
-    let kept = Kept::new(&options.files)?;
+    let mut session = Session::new(&options.files)?;
     interrupt::watch();
     let program = json!(bench_subject::one_line(&options.program.join(" ")));
     let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), program)]) };
@@ -71,7 +71,7 @@ pub fn compare(options: &Options) -> Result<(), Fail> {
     let path = |l: &Library| {
         (l.name.clone(), l.path.clone().unwrap_or_else(|| which::which(&options.program[0]).unwrap_or_default()))
     };
-    let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
+    session.begin(cases, libraries.iter().map(path).collect(), options.files.drift_bound)?;
     // Figures of an interrupted measurement are worked out anew.
     session.results.results.retain(|case| case.planned > 0);
     let limit = Duration::from_secs(options.files.time_limit.unwrap_or(600));
