@@ -143,10 +143,9 @@ impl Session {
         noise_bound: f64,
     ) -> Result<(), Fail> {
         let marks = resume::marks(programs);
-        if !self.resumed {
-            self.results = Results::new(cases, marks, noise_bound);
-        } else {
-            resume::check(&self.results, &marks)?;
+        match self.resumed {
+            true => resume::check(&self.results, &marks)?,
+            false => self.results = Results::new(cases, marks, noise_bound),
         }
         (self.saved, self.said) = (Instant::now(), Instant::now());
         Ok(())
