@@ -218,8 +218,8 @@ fn the_allocator_of_another_checkout_is_measured_as_before() {
     let warning = json(&file)["warnings"][0].as_str().unwrap().to_owned();
     let commit = warning.strip_prefix(&which).unwrap_or_else(|| panic!("{warning}"));
     assert!(commit.starts_with("HEAD ") || commit == "not a git checkout", "{commit}");
-    let compared = harness("compare --bound 99").arg(&file).output().unwrap().stdout;
-    assert!(String::from_utf8_lossy(&compared).contains("pair 4242 B, cold"), "{compared:?}");
+    let compared = harness("compare --bound 99").arg(&file).output().unwrap();
+    assert!(String::from_utf8_lossy(&compared.stdout).contains("pair 4242 B, cold"), "{compared:?}");
     refused(harness("compare --allocator system").arg(&file), "--allocator system: expected two files");
     let mut lone = json(&file);
     lone["results"].as_array_mut().unwrap().pop();

@@ -48,8 +48,8 @@ fn programs_are_compared_and_served() {
             assert!(runs.len() == 3 && number("minor_faults_timed") > 10.0 && number("max_rss_kib") > 500.0);
         }
         assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 10);
-        let same = harness("compare").args([&file, &file]).output().unwrap().stdout;
-        assert!(String::from_utf8_lossy(&same).contains("1 measurement: "), "{same:?}");
+        let same = harness("compare").args([&file, &file]).output().unwrap();
+        assert!(String::from_utf8_lossy(&same.stdout).contains("1 measurement: "), "{same:?}");
     }
 }
 

@@ -27,13 +27,8 @@ fn the_report_renders_on_a_desktop_and_a_phone() {
     let Some(browser) = browser() else { return };
     let chromium = |arguments: &[&str]| {
         let mut command = Command::new(&browser);
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--virtual-time-budget=2000",
-        ]);
+        let usual = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=2000";
+        command.args(usual.split(' '));
         command.arg(format!("--user-data-dir={}", dir.path().join("profile").display()));
         let (dom, err) = ended(command.args(arguments).arg(format!("file://{}", html.display())), 0);
         // Its own policy would say so here if the page wanted to load or run anything.
