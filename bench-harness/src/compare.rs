@@ -145,12 +145,8 @@ fn compared(old: &Results, new: &Results, allocator: &str, bound: f64) -> Compar
 }
 
 fn row([before, after]: [&Group; 2], [then, now]: [&CaseResult; 2], bound: f64) -> Row {
-    // The same clock on both sides.
-    let measure = if [before, after].iter().any(|g| g.measure == Measure::Processor) {
-        Measure::Processor
-    } else {
-        Measure::Elapsed
-    };
+    // The same clock on both sides: the one that is no noise on either.
+    let measure = before.measure.max(after.measure);
     let change = ratio(&relative(after, now, measure), &relative(before, then, measure));
     let verdict = match &change {
         None if now.runs.is_empty() => Verdict::Failed,

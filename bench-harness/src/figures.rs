@@ -14,7 +14,8 @@ use crate::{noise, workloads};
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The later one counts where the earlier one is noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     Elapsed,
     /// Processor time, user and system, of all threads.
