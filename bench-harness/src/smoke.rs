@@ -55,9 +55,8 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
             output::say(&format!("smoke: {name}: {e}\n"));
             if rival && !e.ends_with(REFUSED) { once() } else { Err(e) }
         };
-        match once().or_else(again) {
-            Err(e) if !(rival && e.ends_with(REFUSED)) => bad.push(name),
-            _ => {}
+        if once().or_else(again).is_err_and(|e| !(rival && e.ends_with(REFUSED))) {
+            bad.push(name);
         }
     }
     println!("smoke: {} of {} runs gave a result on {}", cases.len() - bad.len(), cases.len(), allocators.join(", "));
