@@ -59,12 +59,11 @@ pub fn run(pages: &Pages) -> Result<(), Fail> {
             }
         }
     }
-    match pages.check && differ > 0 {
-        true => {
-            Err(Fail::run("pages: these files differ from the kept results; `bench-harness pages` writes them anew"))
-        }
-        false => Ok(()),
+    if pages.check && differ > 0 {
+        let line = "pages: these files differ from the kept results; `bench-harness pages` writes them anew";
+        return Err(Fail::run(line));
     }
+    Ok(())
 }
 
 /// The files as they should be.
