@@ -178,11 +178,7 @@ impl Workload {
     }
 
     /// What a command line asks for; `environment` answers for variables.
-    pub fn asked(
-        &self,
-        matches: &ArgMatches,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Spec, String> {
+    pub fn asked(&self, matches: &ArgMatches, environment: impl Fn(&str) -> Option<String>) -> Result<Spec, String> {
         let mut spec = self.usual();
         for param in &self.params {
             let set = param.variable.as_ref().and_then(|v| Some((format!("{v}="), environment(v)?)));
