@@ -34,6 +34,7 @@ impl Bench {
 
     /// Tells the allocator what is coming and notes what is resident. Called once the bookkeeping is resident and before the
     /// first allocation.
+    #[inline(never)]
     pub fn begin(&mut self, slots: usize, max_size: usize) -> Result<&'static RawAllocator, String> {
         self.alloc.prepare(slots, max_size)?;
         self.start()?;

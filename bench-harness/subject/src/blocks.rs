@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::memory::Table;
+use crate::memory::{Table, Zeroed};
 use crate::raw::{ALIGN, RawAllocator};
 use crate::rng::XorShift64;
 
 /// A block that is held, or none. Whoever sets the fields promises what the methods rest on: a slot that is not empty has a
 /// live block of at least one byte, which came from the allocator under test with this size and nobody else frees.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Slot {
     /// The block, or null when the slot is empty.
@@ -19,6 +19,8 @@ pub struct Slot {
     /// The size that was asked for; a sized free needs it, as in a Rust program.
     pub size: usize,
 }
+// SAFETY: null pointer, size zero.
+unsafe impl Zeroed for Slot {}
 // SAFETY: the block is whoever's who holds the slot; a slot is only an address and a number.
 unsafe impl Send for Slot {}
 

@@ -78,41 +78,52 @@ pub fn advise(addr: usize, len: usize, advice: i32) -> io::Result<()> {
     }
 }
 
-/// A fixed array from mmap, resident from the start.
+/// Types for which all bytes zero is a valid value.
+///
+/// # Safety
+/// The implementer promises exactly that, and that the type needs no drop.
+pub unsafe trait Zeroed: Copy {}
+// SAFETY: zero is a number.
+unsafe impl Zeroed for u32 {}
+// SAFETY: zero is a number.
+unsafe impl Zeroed for usize {}
+// SAFETY: zeros are numbers.
+unsafe impl Zeroed for [usize; 2] {}
+// SAFETY: a line of zeros.
+unsafe impl Zeroed for [u64; 8] {}
+// SAFETY: the null pointer is a valid raw pointer.
+unsafe impl Zeroed for *mut u8 {}
+
+/// A fixed array from mmap, all zero at first and resident from the start.
 #[derive(Debug)]
-pub struct Table<T: Copy> {
+pub struct Table<T: Zeroed> {
     memory: Mapping,
     len: usize,
     elements: std::marker::PhantomData<T>,
 }
 
 // SAFETY: the table owns its mapping; access follows the usual rules of `&` and `&mut`. Addresses in it are the owner's.
-unsafe impl<T: Copy> Send for Table<T> {}
+unsafe impl<T: Zeroed> Send for Table<T> {}
 // SAFETY: as above.
-unsafe impl<T: Copy> Sync for Table<T> {}
+unsafe impl<T: Zeroed> Sync for Table<T> {}
 
-impl<T: Copy + Default> Table<T> {
+impl<T: Zeroed> Table<T> {
     pub fn new(len: usize) -> Result<Self, String> {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b <= isize::MAX as usize);
         let bytes = bytes.ok_or_else(|| format!("a table of {len} elements is too large"))?.max(1);
-        let memory = Mapping::anonymous(bytes, libc::MAP_POPULATE)?;
-        for i in 0..len {
-            // SAFETY: the mapping has room for `len` elements, and nobody else has it.
-            unsafe { (memory.addr as *mut T).add(i).write(T::default()) };
-        }
-        Ok(Self { memory, len, elements: std::marker::PhantomData })
+        Ok(Self { memory: Mapping::anonymous(bytes, libc::MAP_POPULATE)?, len, elements: std::marker::PhantomData })
     }
 }
 
-impl<T: Copy> Deref for Table<T> {
+impl<T: Zeroed> Deref for Table<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: the mapping has `len` elements since `new`, and it lives as long as `self`.
+        // SAFETY: the mapping has room for `len` elements, zero is valid for T, and it lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.memory.addr as *const T, self.len) }
     }
 }
 
-impl<T: Copy> DerefMut for Table<T> {
+impl<T: Zeroed> DerefMut for Table<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.memory.addr as *mut T, self.len) }

@@ -51,6 +51,7 @@ impl Held {
     }
 
     /// Frees all before it.
+    #[inline(never)]
     fn free_then_rest(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
         release(self.alloc, &mut self.slots);
         self.rest(s, bench)
