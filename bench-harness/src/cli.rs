@@ -5,9 +5,8 @@
 use std::time::Instant;
 
 use bench_kernel::doctor::PROBLEM;
-use bench_subject::one_line;
-use bench_subject::spec::Spec;
-use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use bench_subject::record::Spec;
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use itertools::Itertools;
 
 use crate::exact::TOOLS;
@@ -15,10 +14,9 @@ use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
 use crate::results::FLOOR;
-use crate::session::Request;
 use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
 use crate::suite::Extent;
-use crate::workloads::{self, Param, WORKLOADS, Workload};
+use crate::workloads::{self, WORKLOADS, Workload};
 use crate::{host_warm, output, session, subjects, suite};
 
 /// Measures memory allocators against each other.
@@ -45,17 +43,13 @@ enum Ask {
     /// Instructions of every path of our allocator, exact: print, compare with a table, or write one
     Paths(crate::paths::Paths),
     /// Rival allocators: build what measures them
-    Peers {
-        #[command(subcommand)]
-        command: BuildCommand,
-    },
+    #[command(subcommand)]
+    Peers(BuildCommand),
     /// Every workload once on every allocator, as small as it goes: whether each can do each
     Smoke(crate::smoke::Smoke),
     /// Real programs, each with every allocator as its global one: build them
-    Programs {
-        #[command(subcommand)]
-        command: BuildCommand,
-    },
+    #[command(subcommand)]
+    Programs(BuildCommand),
     /// Any program under several preloaded allocators: bench-harness preload -- program args…
     Preload(crate::preload::Options),
     /// One self-contained HTML page of a results file, with charts
@@ -100,36 +94,30 @@ struct Experiment {
     no_host_warm: bool,
 }
 
-/// What is compared unless something else is asked for.
 const DEFAULT_ALLOCATORS: [&str; 2] = ["system", "hakmem"];
 
 /// What a bare `bench-harness` runs: the report's case and the reference program's default.
 const REPORT_CASES: [&str; 2] = ["random-mixed 1000000 256 42", "random-mixed 10000000 8192 1234567"];
 
 pub fn main() -> ! {
-    let code = match command().try_get_matches().map(dispatch) {
-        Ok(Ok(())) => 0,
-        Ok(Err(fail)) => {
-            output::say(&format!("bench-harness: {fail}\n"));
-            fail.code
-        }
-        Err(e) if !e.use_stderr() => {
-            // --help and --version; a closed stdout is nobody's problem.
-            let _ = e.print();
-            0
-        }
-        Err(e) => {
-            output::say(&format!("bench-harness: {}\n", usage_line(&e.render().to_string())));
-            2
-        }
-    };
-    std::process::exit(code)
+    let asked = command().try_get_matches();
+    if let Some(shown) = asked.as_ref().err().filter(|e| !e.use_stderr()) {
+        // --help and --version; a closed stdout is nobody's problem.
+        let _ = shown.print();
+        std::process::exit(0)
+    }
+    let ended = asked.map_err(refused).and_then(dispatch);
+    if let Err(fail) = &ended {
+        output::say(&format!("bench-harness: {fail}\n"));
+    }
+    std::process::exit(ended.map_or_else(|fail| fail.code, |()| 0))
 }
 
-/// clap's message without tips and usage, in one line.
-fn usage_line(text: &str) -> String {
-    let text = text.split("\n\n").next().unwrap_or(text);
-    format!("{} (--help shows what is expected)", one_line(text.trim_start_matches("error:")))
+/// clap's message without tips and usage.
+fn refused(e: clap::Error) -> Fail {
+    let text = e.render().to_string();
+    let message = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error:");
+    Fail::usage(format!("{} (--help shows what is expected)", message.trim()))
 }
 
 /// The command line: what is declared above, and a command for every workload.
@@ -138,36 +126,8 @@ fn command() -> Command {
 }
 
 fn workload(row: &'static Workload) -> Command {
-    let args = row.params.iter().map(argument);
-    RunOptions::augment_args(Command::new(&row.name)).about(&row.about).long_about(None).max_term_width(100).args(args)
-}
-
-fn argument(param: &'static Param) -> Arg {
-    let value = param.name.to_uppercase().replace('-', "_");
-    let mut help = param.help.clone();
-    if !param.words.is_empty() {
-        help += &format!(": {}", param.words.join(", "));
-    }
-    if let Some(variable) = &param.variable {
-        help += &format!(" ({variable})");
-    }
-    if !help.contains("[default") {
-        help += &format!(" [default: {}]", param.default().to_string().trim_matches('"'));
-    }
-    // -1 is a value that is refused, not an option that nobody knows.
-    let arg = Arg::new(&param.name).allow_negative_numbers(true).value_name(value).help(help);
-    if param.option { arg.long(&param.name) } else { arg }
-}
-
-/// The workload a command asks for.
-fn asked(row: &'static Workload, matches: &ArgMatches) -> Result<Spec, Fail> {
-    let given = |param: &Param| {
-        let name = param.option.then(|| format!("--{}", param.name));
-        Some(name.into_iter().chain([matches.get_one::<String>(&param.name)?.clone()]))
-    };
-    let words: Vec<String> = row.params.iter().filter_map(given).flatten().collect();
-    let words = std::iter::once(&row.name).chain(&words).map(String::as_str);
-    workloads::parse(words, variable).map_err(Fail::usage)
+    let command = RunOptions::augment_args(Command::new(&row.name)).about(&row.about).long_about(None);
+    command.max_term_width(100).args(row.arguments())
 }
 
 /// A variable of the environment; one that is empty is not set.
@@ -176,21 +136,21 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
-    let clap = |e: clap::Error| Fail::usage(usage_line(&e.render().to_string()));
     if let Some((name, matches)) = matches.subcommand()
         && let Some(row) = workloads::find(name)
     {
-        return measure(vec![asked(row, matches)?], RunOptions::from_arg_matches(matches).map_err(clap)?);
+        let spec = row.asked(matches, variable).map_err(Fail::usage)?;
+        return measure(vec![spec], RunOptions::from_arg_matches(matches).map_err(refused)?);
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(clap)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
     match cli.command {
         None => {
-            let case = |line: &str| workloads::parse(line.split(' '), variable).map_err(Fail::usage);
+            let case = |line: &str| workloads::parse(line, variable).map_err(Fail::usage);
             measure(REPORT_CASES.map(case).into_iter().collect::<Result<_, _>>()?, cli.options)
         }
         Some(Ask::All(options)) => measure_all(options),
-        Some(Ask::Programs { command }) => subjects::dispatch(&PROGRAMS, command),
-        Some(Ask::Peers { command }) => subjects::dispatch(&SUBJECTS, command),
+        Some(Ask::Programs(command)) => subjects::dispatch(&PROGRAMS, command),
+        Some(Ask::Peers(command)) => subjects::dispatch(&SUBJECTS, command),
         Some(Ask::Report(report)) => crate::report::run(&report),
         Some(Ask::Smoke(smoke)) => crate::smoke::run(&smoke),
         Some(Ask::Pages(pages)) => crate::pages::run(&pages),
@@ -216,7 +176,7 @@ fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
         Entry { spec, series, runs: options.runs.unwrap_or(5) as usize, secs: None }
     };
     let entries = specs.into_iter().map(entry).collect();
-    session::measure(Request { entries, allocators, estimate: false, quick: false }, &options)
+    session::measure(entries, &allocators, None, &options)
 }
 
 fn measure_all(all: AllOptions) -> Result<(), Fail> {
@@ -244,7 +204,7 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
         output::say(&format!("without the real programs: {why}\n"));
         entries.retain(|e| !unbuilt(e));
     }
-    session::measure(Request { entries, allocators, estimate: true, quick: extent == Extent::Quick }, &options)
+    session::measure(entries, &allocators, Some(extent), &options)
 }
 
 fn experiments() -> impl Iterator<Item = bench_kernel::Experiment> {
@@ -293,21 +253,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn commands_and_parameters_agree() {
-        let of = |line: &str| {
-            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
-            let (name, matches) = matches.subcommand().unwrap();
-            let row = workloads::find(name).unwrap();
-            (asked(row, matches).unwrap(), RunOptions::from_arg_matches(matches).unwrap())
-        };
-        for row in WORKLOADS.iter() {
-            assert_eq!(of(&format!("bench-harness {}", row.name)).0, row.usual());
-        }
-        let (spec, options) = of("bench-harness batch 5 6 --order lifo --runs 3");
-        assert_eq!(Ok(spec), workloads::of("batch 5 6 --order lifo"));
-        assert_eq!(options.runs, Some(3));
     }
 }

@@ -133,7 +133,10 @@ fn compared(old: &Results, new: &Results, allocator: &str, bound: f64) -> Compar
     let alone = |mine: &[Group], others: &[Group]| -> Vec<String> {
         mine.iter().filter(|g| of(g).is_some() && partner(others, g).is_none()).map(Group::words).collect()
     };
-    let row = |g: &Group| Some(row(&before[partner(&before, g)?], g, allocator, bound));
+    let row = |g: &Group| {
+        let then = &before[partner(&before, g)?];
+        Some(row([then, g], [then.entry(allocator)?.case, g.entry(allocator)?.case], bound))
+    };
     Compared {
         rows: after.iter().filter(|g| of(g).is_some()).filter_map(row).collect(),
         only_old: alone(&before, &after),
@@ -141,16 +144,10 @@ fn compared(old: &Results, new: &Results, allocator: &str, bound: f64) -> Compar
     }
 }
 
-fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
-    let case = |g: &Group| g.entry(allocator).map(|e| e.case.clone());
-    let (Some(then), Some(now)) = (case(before), case(after)) else { unreachable!("both were found by the allocator") };
-    // The same clock on both sides.
-    let measure = if [before, after].iter().any(|g| g.measure == Measure::Processor) {
-        Measure::Processor
-    } else {
-        Measure::Elapsed
-    };
-    let change = ratio(&relative(after, &now, measure), &relative(before, &then, measure));
+fn row([before, after]: [&Group; 2], [then, now]: [&CaseResult; 2], bound: f64) -> Row {
+    // The same clock on both sides: the one that is no noise on either.
+    let measure = before.measure.max(after.measure);
+    let change = ratio(&relative(after, now, measure), &relative(before, then, measure));
     let verdict = match &change {
         None if now.runs.is_empty() => Verdict::Failed,
         Some(r) if before.noise.is_some() || after.noise.is_some() || !r.value.is_finite() => Verdict::Noisy,
@@ -163,7 +160,7 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
     // Calls of runs of another length are another number.
     let same_length = then.exact.syscall_ops == now.exact.syscall_ops;
     for Count { what, digits, of, rounding } in COUNTS.iter().filter(|c| c.what != CALLS || same_length) {
-        if let (Some(a), Some(b)) = (of(&then), of(&now))
+        if let (Some(a), Some(b)) = (of(then), of(now))
             && (a - b).abs() > rounding.unwrap_or((0.1 * a.max(b)).max(1.0))
         {
             row.exact.push(format!("{a:.digits$} → {b:.digits$} {what}"));
@@ -176,7 +173,6 @@ fn row(before: &Group, after: &Group, allocator: &str, bound: f64) -> Row {
 /// What is counted of a case and not timed.
 struct Count {
     what: &'static str,
-    /// Digits behind the point.
     digits: usize,
     of: fn(&CaseResult) -> Option<f64>,
     /// Of what is exact: the rounding. More of it is a fault by itself. Threads and the clock have a hand in the others: a tenth

@@ -8,16 +8,15 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use bench_subject::record::{Order, Run};
+use bench_subject::record::Order;
 
 use crate::results::{CaseResult, Exact, FLOOR};
-use crate::runner::{answered, child, run_limited};
+use crate::runner::{child, run_limited};
 use crate::{interrupt, output, workloads};
 
 /// The most operations whose instructions are counted: valgrind is some fifty times slower than the processor.
 const MOST_OPS: u64 = 200_000;
 
-/// The tools of the exact figures.
 pub const TOOLS: [(&str, &str); 2] = [("valgrind", "valgrind"), ("strace", "strace")];
 
 /// Fills in the exact figures of every case, as many measurements at a time as there are processors: what else runs changes no
@@ -53,19 +52,18 @@ fn count_group(group: &mut [CaseResult], limit: Duration) {
     };
     let mut order = Order { spec: group[0].spec.clone(), series: group[0].series };
     workloads::scale(&mut order.spec, (MOST_OPS as f64 / ops.max(1) as f64).min(1.0));
-    let floor = workloads::takes(&order.spec, FLOOR, order.series).then(|| counted(FLOOR, &order, limit));
+    let floor = match workloads::takes(&order.spec, FLOOR, order.series) {
+        true => counted(FLOOR, &order, limit),
+        false => Exact { instructions_per_op: Some(0.0), syscalls: Some(0), syscall_ops: None },
+    };
     for case in group.iter_mut().filter(|c| !c.runs.is_empty()) {
-        case.exact = match floor {
-            Some(floor) if case.allocator == FLOOR => floor,
-            floor => {
-                let (own, floor) = (counted(&case.allocator, &order, limit), floor.unwrap_or(Exact::NOTHING));
-                Exact {
-                    instructions_per_op: own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f),
-                    syscalls: own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f),
-                    syscall_ops: own.syscall_ops,
-                }
-            }
-        };
+        case.exact = floor;
+        if case.allocator != FLOOR {
+            let own = counted(&case.allocator, &order, limit);
+            let instructions_per_op = own.instructions_per_op.zip(floor.instructions_per_op).map(|(o, f)| o - f);
+            let syscalls = own.syscalls.zip(floor.syscalls).map(|(o, f)| o - f);
+            case.exact = Exact { instructions_per_op, syscalls, syscall_ops: own.syscall_ops };
+        }
     }
 }
 
@@ -107,11 +105,10 @@ pub fn instructions(command: Command, limit: Duration) -> Result<(u64, u64), Str
         "--",
     ];
     let finished = run_limited(under("valgrind", &arguments, &command), limit.max(Duration::from_secs(600)))?;
-    let run: Run = answered(&finished, limit)?;
     let found = finished.stderr.lines().find_map(|l| l.split_once("Collected : ")?.1.trim().parse().ok());
     match found {
         Some(0) => Err("valgrind counted nothing: the timed part was not found".to_owned()),
-        Some(count) => Ok((count, run.ops)),
+        Some(count) => Ok((count, finished.run.ops)),
         None => Err("valgrind printed no count".to_owned()),
     }
 }
@@ -121,14 +118,10 @@ fn syscalls(command: Command, limit: Duration) -> Result<(i64, u64), String> {
     let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     let path = file.path().to_string_lossy().into_owned();
     let command = under("strace", &["-f", "-qq", "-c", "-U", "calls,name", "-o", &path, "--"], &command);
-    let run: Run = answered(&run_limited(command, limit.max(Duration::from_secs(120)))?, limit)?;
+    let finished = run_limited(command, limit.max(Duration::from_secs(120)))?;
     let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
-    Ok((total(&text).ok_or("strace printed no total")?, run.ops))
-}
-
-/// The number in strace's line `  567 total`.
-fn total(text: &str) -> Option<i64> {
-    text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok())
+    let total = text.lines().find_map(|l| l.trim().strip_suffix("total")?.trim().parse().ok());
+    Ok((total.ok_or("strace printed no total")?, finished.run.ops))
 }
 
 #[cfg(test)]

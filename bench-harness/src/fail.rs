@@ -9,19 +9,16 @@ use bench_subject::one_line;
 /// One line for the person at the terminal, and the exit code that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fail {
-    /// The exit code: 2 for a wrong request, 1 for a failed measurement.
     pub code: i32,
     /// The line, without the program's name and without a line break.
     pub line: String,
 }
 
 impl Fail {
-    /// A wrong request: exit code 2.
     pub fn usage(line: impl Into<String>) -> Self {
         Self { code: 2, line: one_line(&line.into()) }
     }
 
-    /// A measurement that could not be made: exit code 1.
     pub fn run(line: impl Into<String>) -> Self {
         Self { code: 1, line: one_line(&line.into()) }
     }

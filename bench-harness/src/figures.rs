@@ -14,7 +14,8 @@ use crate::{noise, workloads};
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The later one counts where the earlier one is noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     Elapsed,
     /// Processor time, user and system, of all threads.
@@ -52,11 +53,16 @@ pub enum Verdict {
     Failed,
 }
 
+/// How often it was met.
+pub fn count(verdicts: &[Verdict], wanted: Verdict) -> usize {
+    verdicts.iter().filter(|v| **v == wanted).count()
+}
+
 #[derive(Debug)]
 pub struct Entry<'a> {
     pub case: &'a CaseResult,
-    /// Seconds per operation: median, fastest, slowest.
-    pub time: Option<Summary>,
+    /// Seconds per operation of the median run.
+    pub time: Option<f64>,
     /// Seconds per operation of each run.
     pub times: Vec<f64>,
     /// Speed relative to system malloc, by the measurement's measure.
@@ -66,7 +72,7 @@ pub struct Entry<'a> {
     /// How it stands to all others; nothing for the floor, and where there are no others.
     pub place: Option<Verdict>,
     /// The most KiB resident.
-    pub peak_kib: Option<Summary>,
+    pub peak_kib: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -106,7 +112,7 @@ impl Entry<'_> {
 impl<'a> Group<'a> {
     /// Seconds per operation above the floor; nothing where the floor did not run.
     pub fn above_floor(&self, entry: &Entry) -> Option<f64> {
-        Some((entry.time?.median - self.floor?).max(0.0)).filter(|_| !entry.is_floor())
+        Some((entry.time? - self.floor?).max(0.0)).filter(|_| !entry.is_floor())
     }
 
     pub fn entry(&self, allocator: &str) -> Option<&Entry<'a>> {
@@ -115,9 +121,9 @@ impl<'a> Group<'a> {
 
     /// Peak memory of an allocator relative to the median of all others that are ranked.
     pub fn peak_to_others(&self, allocator: &str) -> Option<f64> {
-        let own = self.entry(allocator)?.peak_kib?.median;
+        let own = self.entry(allocator)?.peak_kib?;
         let others = self.entries.iter().filter(|e| !e.is_floor() && e.name() != allocator);
-        let others: Vec<f64> = others.filter_map(|e| Some(e.peak_kib?.median)).collect();
+        let others: Vec<f64> = others.filter_map(|e| e.peak_kib).collect();
         Some(own / median(&others)?)
     }
 
@@ -159,7 +165,7 @@ fn group<'a>(index: usize, cases: &[&'a CaseResult], bound: f64) -> Group<'a> {
     let (measure, noise) = measure_of(cases, bound);
     let mut entries: Vec<Entry> = cases.iter().map(|case| entry(case, cases, measure)).collect();
     judge(&mut entries, measure, noise.is_some());
-    let floor = entries.iter().find(|e| e.is_floor()).and_then(|e| Some(e.time?.median));
+    let floor = entries.iter().find(|e| e.is_floor()).and_then(|e| e.time);
     Group {
         id: format!("m{}", index + 1),
         name: &cases[0].spec.workload,
@@ -193,15 +199,14 @@ fn measure_of(cases: &[&CaseResult], bound: f64) -> (Measure, Option<String>) {
 fn entry<'a>(case: &'a CaseResult, cases: &[&'a CaseResult], measure: Measure) -> Entry<'a> {
     let times: Vec<f64> = case.values(|r| Some(1.0 / r.ops_per_sec)).iter().map(|v| v.1).collect();
     let base = cases.iter().find(|c| c.allocator == BASE && case.allocator != BASE && case.allocator != FLOOR);
-    let peaks: Vec<f64> = case.runs.iter().map(|r| r.max_rss_kib as f64).collect();
     Entry {
         case,
-        time: Summary::of(&times),
+        time: median(&times),
         times,
         ratio: base.and_then(|base| ratio(&measure.speeds(case), &measure.speeds(base))),
         verdict: None,
         place: None,
-        peak_kib: Summary::of(&peaks).filter(|s| s.median > 0.0),
+        peak_kib: case.middle(|r| r.max_rss_kib as f64).filter(|kib| *kib > 0.0),
     }
 }
 

@@ -1,10 +1,40 @@
-//! The finding: what came out, by how much, and how sure, in a sentence or two.
+//! The finding: how each allocator did over all measurements of a file; what came out, by how much, and how sure, in a
+//! sentence or two.
 
-use crate::figures::{Group, Measure, Verdict};
+use crate::figures::{Entry, Group, Measure, Verdict, count, ranked};
 use crate::results::{BASE, OURS};
-use crate::standings::{Count, Standing, standings};
-use crate::stats::Ratio;
+use crate::stats::{Both, Ratio, mean_ratio};
 use crate::text::{self, counted};
+
+/// How an allocator did over all measurements.
+#[derive(Debug)]
+pub struct Standing {
+    pub name: String,
+    /// Its places and its verdicts in the measurements that have one.
+    pub places: Vec<Verdict>,
+    pub verdicts: Vec<Verdict>,
+    /// Its ratios to system malloc in the measurements that count.
+    pub ratios: Vec<f64>,
+    pub mean: Option<Ratio>,
+}
+
+fn standing(groups: &[Group], name: String) -> Standing {
+    let entries = || groups.iter().filter_map(|g| g.entry(&name));
+    let counting = || {
+        let judged = |e: &&Entry| matches!(e.verdict, Some(Verdict::Faster | Verdict::Level | Verdict::Slower));
+        groups.iter().filter_map(|g| Some((g, g.entry(&name)?, g.entry(BASE)?))).filter(move |(_, e, _)| judged(e))
+    };
+    let both = |(g, own, base): (&Group, &Entry, &Entry)| -> Both {
+        (g.measure.speeds(own.case), g.measure.speeds(base.case))
+    };
+    Standing {
+        places: entries().filter_map(|e| e.place).collect(),
+        verdicts: entries().filter_map(|e| e.verdict).collect(),
+        ratios: counting().filter_map(|(_, e, _)| Some(e.ratio?.value)).collect(),
+        mean: mean_ratio(&counting().map(both).collect::<Vec<_>>()),
+        name,
+    }
+}
 
 /// What all measurements together come to.
 #[derive(Debug)]
@@ -18,14 +48,14 @@ pub struct Finding {
 
 impl Finding {
     pub fn of(groups: &[Group]) -> Finding {
-        let standings = standings(groups);
+        let standings: Vec<_> = ranked(groups).into_iter().map(|name| standing(groups, name)).collect();
         let (title, against_base) = match subject(&standings) {
             None => ("Nothing was measured that could be compared".to_owned(), None),
             Some(s) if standings.len() == 2 => (against_base(s, groups), None),
             Some(s) => {
-                let (first, of) = (s.places.of(Verdict::Faster), counted(s.places.total(), "measurement"));
+                let (first, of) = (count(&s.places, Verdict::Faster), counted(s.places.len(), "measurement"));
                 let title = format!("{} is measurably first in {first} of {of}{}", s.name, rest_of_places(&s.places));
-                (title, (standings.len() > 2 && s.verdicts.total() > 0).then(|| against_base(s, groups)))
+                (title, (standings.len() > 2 && !s.verdicts.is_empty()).then(|| against_base(s, groups)))
             }
         };
         Finding { standings, title, against_base }
@@ -38,32 +68,31 @@ impl Finding {
 
 /// The allocator that sentences are about: ours where it takes part, else whoever is first most often.
 pub fn subject(standings: &[Standing]) -> Option<&Standing> {
-    let measured = |s: &&Standing| s.places.total() > 0 || s.verdicts.total() > 0;
+    let measured = |s: &&Standing| !s.places.is_empty() || !s.verdicts.is_empty();
     let ours = standings.iter().find(|s| s.name == OURS && measured(s));
-    ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| s.places.of(Verdict::Faster)))
+    ours.or_else(|| standings.iter().filter(measured).max_by_key(|s| count(&s.places, Verdict::Faster)))
 }
 
 const UNDECIDED: (Verdict, &str) = (Verdict::Noisy, "too noisy or too few runs to tell");
 const FAILED: (Verdict, &str) = (Verdict::Failed, "failed");
 
 /// What is not first, as far as there is any.
-fn rest_of_places(c: &Count) -> String {
+fn rest_of_places(places: &[Verdict]) -> String {
     let all = [(Verdict::Level, "level with the fastest"), (Verdict::Slower, "behind"), UNDECIDED, FAILED];
-    let said = |(verdict, words)| (c.of(verdict) > 0).then(|| format!(", {words} in {}", c.of(verdict)));
-    all.into_iter().filter_map(said).collect()
+    let met = all.into_iter().map(|(verdict, words)| (count(places, verdict), words)).filter(|(n, _)| *n > 0);
+    met.map(|(n, words)| format!(", {words} in {n}")).collect()
 }
 
 /// What, by how much, how sure: against system malloc.
 fn against_base(s: &Standing, groups: &[Group]) -> String {
-    let (c, name) = (s.verdicts, &s.name);
+    let (name, total) = (&s.name, s.verdicts.len());
     let decided = [(Verdict::Faster, "faster"), (Verdict::Level, "level"), (Verdict::Slower, "slower")];
-    let words =
-        decided.into_iter().chain([UNDECIDED, FAILED]).map(|(verdict, word)| format!("{word} in {}", c.of(verdict)));
-    let counts = words.collect::<Vec<_>>().join(", ");
-    let all = counted(c.total(), "measurement");
+    let met = |(verdict, word)| format!("{word} in {}", count(&s.verdicts, verdict));
+    let counts = decided.into_iter().chain([UNDECIDED, FAILED]).map(met).collect::<Vec<_>>().join(", ");
+    let all = counted(total, "measurement");
     let over = match s.ratios.len() {
-        _ if c.total() == 0 => return format!("{name} was measured alone: there is nothing to compare it with"),
-        n if n == c.total() => all.clone(),
+        _ if total == 0 => return format!("{name} was measured alone: there is nothing to compare it with"),
+        n if n == total => all.clone(),
         n => format!("the {n} of {all} that count"),
     };
     match s.mean {

@@ -4,9 +4,9 @@
 //! shuffled by the seed. A child is an executable that links `bench_subject` and its allocator (`subjects` finds and builds
 //! them). Files use only what stands above them here; a test holds them to it.
 //!
-//! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`, `probe`: where it is
+//! `fail`, `interrupt`, `output`: ends, signals, files · `stats`: medians and intervals · `machine`: where it is
 //! measured · `workloads`: their table · `results`: what is kept · `runner`, `subjects`, `host_warm`: children · `noise`,
-//! `figures`, `standings`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
+//! `figures`, `finding`: what it means · `table`, `report`, `markdown`, `pages`, `compare`: how it is said ·
 //! `plan`, `suite`, `exact`, `resume`, `session`: measuring · `paths`, `smoke`, `prefault`, `preload`: commands of their own ·
 //! `options`, `cli`: what can be asked.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -29,14 +29,12 @@ mod paths;
 mod plan;
 mod prefault;
 mod preload;
-mod probe;
 mod report;
 mod results;
 mod resume;
 mod runner;
 mod session;
 mod smoke;
-mod standings;
 mod stats;
 mod subjects;
 mod suite;

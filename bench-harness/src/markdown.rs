@@ -13,7 +13,8 @@ pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<Stri
     rows.fold(text, |text, row| text + &line(&row))
 }
 
-/// Measurement × allocator; bold where it is measurably faster than every other.
+/// Measurement × allocator, bold where it is measurably faster than every other; above it the finding without its title, which
+/// stands in the README.
 pub fn matrix(groups: &[Group], finding: &Finding) -> String {
     let names = figures::ranked(groups);
     let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
@@ -22,7 +23,7 @@ pub fn matrix(groups: &[Group], finding: &Finding) -> String {
         let title = format!("{mark}{}", cell(&group.words()));
         [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
     };
-    let text = finding.sentences().iter().map(|s| cell(s) + "\n").collect::<String>() + "\n";
+    let text = finding.sentences().iter().skip(1).map(|s| cell(s) + "\n").collect::<String>() + "\n";
     text + &table(&head, false, groups.iter().map(row))
         + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
            than every other. ~: the machine was not quiet, and the row does not count.\n"

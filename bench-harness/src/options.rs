@@ -72,7 +72,7 @@ fn between<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f64, String>
 }
 
 fn series(text: &str) -> Result<Series, String> {
-    let found = Series::ALL.into_iter().find(|s| s.name() == text);
+    let found = Series::ALL.into_iter().find(|s| s.to_string() == text);
     found.ok_or_else(|| "expected warm, cold or aged".to_owned())
 }
 

@@ -12,11 +12,10 @@ use itertools::Itertools;
 use serde_json::Value;
 
 use crate::fail::Fail;
-use crate::figures::{self, Entry, Group, Verdict};
+use crate::figures::{self, Entry, Group, Verdict, count};
 use crate::finding::Finding;
 use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
-use crate::standings::standings;
 use crate::stats::geometric_mean;
 use crate::{markdown, report, table, text, workloads};
 
@@ -29,7 +28,6 @@ const CHART: &str = "docs/speed.svg";
 /// What stands in front of the name of figures in a page.
 const MARK: &str = "<!-- figures: ";
 
-/// The pages that show figures.
 const PAGES: [&str; 6] = [
     "README.md",
     "docs/performance.md",
@@ -61,12 +59,11 @@ pub fn run(pages: &Pages) -> Result<(), Fail> {
             }
         }
     }
-    match pages.check && differ > 0 {
-        true => {
-            Err(Fail::run("pages: these files differ from the kept results; `bench-harness pages` writes them anew"))
-        }
-        false => Ok(()),
+    if pages.check && differ > 0 {
+        let line = "pages: these files differ from the kept results; `bench-harness pages` writes them anew";
+        return Err(Fail::run(line));
     }
+    Ok(())
 }
 
 /// The files as they should be.
@@ -86,11 +83,11 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
             return Err(Fail::usage(format!("{}: shows no figures; expected \"{MARK}NAME -->\"", path.display())));
         }
         let filled = fill(&text, |name| match name.split_once(": ").unwrap_or((name, "")) {
-            ("claim", _) => Ok(claim(&groups)),
+            ("claim", _) => Ok(claim(&finding)),
             ("speed", _) => Ok(speed(&results, &groups, &finding)?),
             ("losses", _) => Ok(losses(&groups)),
             ("series", _) => Ok(by_series(&groups)),
-            ("everything", _) => Ok(everything(&groups, &finding)),
+            ("everything", _) => Ok(markdown::matrix(&groups, &finding)),
             ("behind", _) => Ok(behind(&groups)),
             ("peaks", _) => Ok(peaks(&groups)),
             ("preload", programs) => preloaded(&kept, programs),
@@ -128,14 +125,13 @@ fn machine(results: &Results) -> String {
 }
 
 /// How fast each allocator is in one figure, the fastest first.
-fn claim(groups: &[Group]) -> String {
-    let standings = standings(groups);
-    let means = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
+fn claim(finding: &Finding) -> String {
+    let means = finding.standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
     let means = means.sorted_by(|a, b| b.1.total_cmp(&a.1)).collect_vec();
     let told = means.iter().map(|(s, mean)| format!("**{}** {}", s.name, text::times(*mean))).join(", ");
-    let (count, all) = means.first().map_or((0, 0), |(s, _)| (s.ratios.len(), s.places.total()));
+    let (counting, all) = means.first().map_or((0, 0), |(s, _)| (s.ratios.len(), s.places.len()));
     format!(
-        "Operations per second against system malloc, geometric mean of the {count} of {all} measurements that are not too noisy: {told}."
+        "Operations per second against system malloc, geometric mean of the {counting} of {all} measurements that are not too noisy: {told}."
     )
 }
 
@@ -167,7 +163,7 @@ fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<Strin
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
     let speed = |n: &String| mean(programs().filter_map(|g| Some(g.entry(n)?.ratio.as_ref()?.value)).collect());
     rows.push(row("six real programs: JSON, regex, index, images, server, store".to_owned(), &speed));
-    let peak = |group: &Group, name: &str| Some(group.entry(name)?.peak_kib?.median);
+    let peak = |group: &Group, name: &str| group.entry(name)?.peak_kib;
     let peak = |n: &String| mean(groups.iter().filter_map(|g| Some(peak(g, n)? / peak(g, BASE)?)).collect());
     rows.push(row(format!("**peak memory**, all {} measurements (less is better)", groups.len()), &peak));
     let head = row("times as fast as system malloc".to_owned(), &String::clone);
@@ -192,12 +188,6 @@ fn cell(group: &Group, name: &str) -> String {
         (_, Some(Verdict::Level)) => format!("{mark}= {value}"),
         _ => format!("{mark}{value}"),
     }
-}
-
-/// The table of all measurements, without the first sentence of the finding, which stands in the README.
-fn everything(groups: &[Group], finding: &Finding) -> String {
-    let text = markdown::matrix(groups, finding);
-    text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest).to_owned()
 }
 
 /// Ours, and who is fastest, where somebody is measurably faster than ours.
@@ -242,8 +232,7 @@ fn losses(groups: &[Group]) -> String {
 fn by_series(groups: &[Group]) -> String {
     let of = |what: &str, is: &dyn Fn(&Group) -> bool| {
         let own: Vec<_> = groups.iter().filter(|g| is(g)).filter_map(|g| g.entry(OURS)?.place).collect();
-        let count = |verdict| own.iter().filter(|p| **p == verdict).count();
-        let (first, behind) = (count(Verdict::Faster), count(Verdict::Slower));
+        let (first, behind) = (count(&own, Verdict::Faster), count(&own, Verdict::Slower));
         format!("of {} {what} it is first in {first} and behind in {behind}", own.len())
     };
     let series = Series::ALL.map(|series| of(&format!("{series} measurements"), &|g| g.series == series));
@@ -260,9 +249,7 @@ fn by_series(groups: &[Group]) -> String {
 /// The most memory resident: measurement × allocator, in MiB.
 fn peaks(groups: &[Group]) -> String {
     let names = figures::ranked(groups);
-    let mib = |g: &Group, n: &String| {
-        g.entry(n).and_then(|e| e.peak_kib).map_or("–".to_owned(), |p| text::bare_mib(p.median))
-    };
+    let mib = |g: &Group, n: &String| g.entry(n).and_then(|e| e.peak_kib).map_or("–".to_owned(), text::bare_mib);
     let row = |g: &Group| [vec![g.words()], names.iter().map(|n| mib(g, n)).collect()].concat();
     markdown::table(&[vec!["MiB at the peak".to_owned()], names.clone()].concat(), true, groups.iter().map(row))
 }
@@ -280,7 +267,7 @@ fn preloaded(kept: &Path, programs: &str) -> Result<String, Fail> {
     let libraries = libraries.unique().collect_vec();
     let row = |(words, group): &(&String, Group)| {
         let mark = if group.noise.is_some() { "~ " } else { "" };
-        let peak = |name| Some(group.entry(name)?.peak_kib?.median);
+        let peak = |name| group.entry(name)?.peak_kib;
         let peak = peak(OURS).zip(peak(BASE)).map_or("–".to_owned(), |(own, base)| text::bare_ratio(own / base));
         let speeds = libraries.iter().map(|n| markdown::place(group.entry(n))).collect();
         [vec![format!("{mark}{words}")], speeds, vec![peak]].concat()

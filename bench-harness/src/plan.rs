@@ -6,8 +6,7 @@
 //! has something of everything. What is planned stands in the results from the start, so that whoever goes on with a file
 //! knows what is missing.
 
-use bench_subject::record::Series;
-use bench_subject::spec::Spec;
+use bench_subject::record::{Series, Spec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -36,7 +35,7 @@ impl Entry {
 pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
     let of = |entry: &Entry| -> Vec<CaseResult> {
         let all = entry.series.iter().flat_map(|&s| allocators.iter().map(move |a| (s, a)));
-        let taken = all.filter(|(series, allocator)| takes(&entry.spec, allocator, *series));
+        let taken = all.filter(|(series, allocator)| workloads::takes(&entry.spec, allocator, *series));
         let case = |(series, allocator): (Series, &String)| CaseResult {
             planned: entry.runs,
             secs: entry.secs,
@@ -45,11 +44,6 @@ pub fn cases(entries: &[Entry], allocators: &[String]) -> Vec<CaseResult> {
         taken.map(case).collect()
     };
     entries.iter().flat_map(of).collect()
-}
-
-/// Whether there are such runs; what stands for a program under preloaded libraries is in no table.
-fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
-    spec.workload == PRELOAD || workloads::takes(spec, allocator, series)
 }
 
 /// One child process to be.

@@ -66,8 +66,8 @@ fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String> {
                 say(&format!("round {} of {rounds}, case {} of {count}", round + 1, i + 1));
             }
             let variables = [("HAKMEM_SS_PREFAULT", case.policy), ("HAKMEM_THP", case.thp)];
-            let outcome = runner::run(OURS, &case.order, Duration::from_secs(600), &variables);
-            case.runs.push(outcome.run.map_err(|e| format!("{} {}: {e}", case.policy, case.thp))?);
+            let run = runner::run(OURS, &case.order, Duration::from_secs(600), &variables);
+            case.runs.push(run.map_err(|e| format!("{} {}: {e}", case.policy, case.thp))?);
         }
     }
     Ok(cases.iter().map(shown).collect())

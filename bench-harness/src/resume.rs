@@ -18,16 +18,15 @@ pub fn earlier(json: Option<&Path>, resume: bool) -> Result<Option<Results>, Fai
             "it has the runs of an interrupted measurement: add --resume to go on with it, or delete it to start anew",
         ),
         (_, false) => Ok(None),
-        (Err(e), true) => Err(e),
         (Ok(r), true) if r.complete => {
             refuse("it is complete: there is nothing to go on with; delete it to start anew")
         }
-        (Ok(r), true) => Ok(Some(r)),
+        (earlier, true) => earlier.map(Some),
     }
 }
 
-/// The results so far, if they are of this very command with these programs on this machine.
-pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results, Fail> {
+/// Refuses results that are not of this very command with these programs on this machine.
+pub fn check(earlier: &Results, marks: &[(String, String)]) -> Result<(), Fail> {
     let refuse = |why: String| Err(Fail::usage(format!("--resume: {why}; delete the file to start anew")));
     let now = machine::describe();
     let asked = |m: &Machine| m.command.iter().skip(1).filter(|w| *w != "--resume").cloned().collect::<Vec<_>>();
@@ -42,7 +41,7 @@ pub fn going_on(earlier: Results, marks: &[(String, String)]) -> Result<Results,
     }
     match marks.iter().find(|m| !earlier.programs.contains(m)) {
         Some((name, _)) => refuse(format!("the program of {name} was built anew")),
-        None => Ok(earlier),
+        None => Ok(()),
     }
 }
 

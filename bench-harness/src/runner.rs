@@ -3,31 +3,16 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench_subject::bench::SPAWNED_VARIABLE;
 use bench_subject::measure::now_ns;
 use bench_subject::one_line;
 use bench_subject::record::{Order, Run};
-use serde::de::DeserializeOwned;
 use wait_timeout::ChildExt;
 
-use crate::fail::Fail;
-use crate::{interrupt, subjects};
-
-/// A finished child: the run or why there is none, and what it wrote to stderr.
-#[derive(Debug)]
-pub struct Outcome {
-    pub run: Result<Run, String>,
-    pub messages: String,
-}
-
-/// This program, for children that are it as well.
-pub fn own() -> Result<PathBuf, Fail> {
-    std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))
-}
+use crate::{interrupt, output, subjects};
 
 /// The command of the child that does this order on this allocator.
 pub fn child(allocator: &str, order: &Order) -> Result<Command, String> {
@@ -36,23 +21,22 @@ pub fn child(allocator: &str, order: &Order) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Runs one order and waits for it, at most `limit`; `variables` are set in its environment.
-pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, &str)]) -> Outcome {
-    let finished = child(allocator, order).and_then(|mut command| {
-        command.envs(variables.iter().copied());
-        command.env(SPAWNED_VARIABLE, now_ns().to_string());
-        run_limited(command, limit)
-    });
-    match finished {
-        Ok(finished) => Outcome { run: answered(&finished, limit), messages: finished.stderr },
-        Err(error) => Outcome { run: Err(error), messages: String::new() },
+/// Runs one order and waits for it, at most `limit`; `variables` are set in its environment. What a child that ended well
+/// wrote to stderr is for the person at the terminal.
+pub fn run(allocator: &str, order: &Order, limit: Duration, variables: &[(&str, &str)]) -> Result<Run, String> {
+    let mut command = child(allocator, order)?;
+    command.envs(variables.iter().copied()).env(SPAWNED_VARIABLE, now_ns().to_string());
+    let finished = run_limited(command, limit)?;
+    if !finished.stderr.trim().is_empty() {
+        output::say(&finished.stderr);
     }
+    Ok(finished.run)
 }
 
+/// A child's run, and all that it wrote.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit, or nothing when it was killed at the time limit.
-    pub status: Option<ExitStatus>,
+    pub run: Run,
     pub stdout: String,
     pub stderr: String,
 }
@@ -60,10 +44,12 @@ pub struct Finished {
 /// How long an interruption of the harness may go unnoticed while a child runs.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs a command without stdin and kills it at the time limit, or when the harness itself is interrupted. Its output goes to
-/// files in memory: nobody has to read while it is being timed.
+/// Runs a command without stdin, which answers in the last line of its output, and kills it at the time limit, or when the
+/// harness itself is interrupted. Its output goes to files in memory: nobody has to read while it is being timed.
 pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, String> {
-    let (mut stdout, mut stderr) = (memory_file()?, memory_file()?);
+    let file = || bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"));
+    let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
+    let (mut stdout, mut stderr) = (file()?, file()?);
     command.stdin(Stdio::null()).stdout(handed(&stdout)?).stderr(handed(&stderr)?);
     let group = interrupt::watched();
     if group {
@@ -88,17 +74,24 @@ pub fn run_limited(mut command: Command, limit: Duration) -> Result<Finished, St
         let _ = child.kill();
         let _ = child.wait();
     }
-    Ok(Finished { status, stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
-}
-
-/// Where a child writes to.
-fn memory_file() -> Result<File, String> {
-    bench_subject::memory::file().map_err(|e| format!("a file in memory: {e}"))
-}
-
-/// The file as the output of a child.
-fn handed(file: &File) -> Result<Stdio, String> {
-    file.try_clone().map(Stdio::from).map_err(|e| e.to_string())
+    let (stdout, stderr) = (whole(&mut stdout)?, whole(&mut stderr)?);
+    let failure = match status {
+        Some(status) if status.success() => None,
+        Some(status) => Some(match status.signal() {
+            Some(signal) => format!("crashed: signal {signal}"),
+            None => format!("exit code {}", status.code().unwrap_or(-1)),
+        }),
+        None => Some(format!("hung: killed after {} s", limit.as_secs())),
+    };
+    if let Some(failure) = failure {
+        return Err(failure + &last_said(&stderr));
+    }
+    let line = stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
+    let run = serde_json::from_str(line).map_err(|_| {
+        let shown: String = line.chars().take(60).collect();
+        format!("answered {shown:?} instead of a result")
+    })?;
+    Ok(Finished { run, stdout, stderr })
 }
 
 /// What was written to it.
@@ -108,30 +101,8 @@ fn whole(file: &mut File) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What a child answers in the last line of its output.
-pub fn answered<T: DeserializeOwned>(finished: &Finished, limit: Duration) -> Result<T, String> {
-    let Some(status) = finished.status else {
-        return Err(format!("hung: killed after {} s{}", limit.as_secs(), last_said(&finished.stderr)));
-    };
-    success(status, &finished.stderr)?;
-    let line = finished.stdout.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
-    serde_json::from_str(line).map_err(|_| {
-        let shown: String = line.chars().take(60).collect();
-        format!("answered {shown:?} instead of a result")
-    })
-}
-
 /// The last line of what a process wrote to stderr, as the end of a sentence.
 fn last_said(stderr: &str) -> String {
     let said = stderr.lines().rev().find(|l| !l.trim().is_empty());
     said.map_or(String::new(), |l| format!(": {}", one_line(l).chars().take(200).collect::<String>()))
-}
-
-/// An error, with what it said last, where a process did not end well.
-fn success(status: ExitStatus, stderr: &str) -> Result<(), String> {
-    match (status.success(), status.signal()) {
-        (true, _) => Ok(()),
-        (_, Some(signal)) => Err(format!("crashed: signal {signal}{}", last_said(stderr))),
-        (_, None) => Err(format!("exit code {}{}", status.code().unwrap_or(-1), last_said(stderr))),
-    }
 }

@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bench_subject::latency::VARIABLE as LATENCY;
-use bench_subject::record::Order;
+use bench_subject::record::{Order, Run};
+use itertools::Itertools;
 
 use crate::fail::Fail;
 use crate::options::{Files, RunOptions};
 use crate::output::{self, Target};
 use crate::plan::{self, Entry, Job};
 use crate::results::{CaseResult, FLOOR, Results, compare_checksums};
-use crate::runner::{self, Outcome};
-use crate::{exact, figures, host_warm, interrupt, resume, subjects, suite, table, text, workloads};
+use crate::suite::Extent;
+use crate::{exact, figures, host_warm, interrupt, resume, runner, subjects, suite, table, text, workloads};
 
 /// How often the results file is written while it is measured.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -23,31 +24,26 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is said how far the measurement is. Nothing runs in between: a thread that redraws would be measured as well.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// What is to be measured, and for how long.
-#[derive(Debug)]
-pub struct Request {
-    pub entries: Vec<Entry>,
-    pub allocators: Vec<String>,
-    /// Whether the time it will take is said beforehand.
-    pub estimate: bool,
-    /// Whether rounds and sizes are cut so that it ends within [`suite::QUICK_LIMIT`] seconds.
-    pub quick: bool,
-}
-
-/// Checks everything, measures, prints the table and writes the files.
-pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
-    for entry in &mut request.entries {
+/// Checks everything, measures, prints the table and writes the files. `all` is the plan that the entries are of, if they are
+/// of one: it says beforehand how long it will take, and cuts itself where it is to be quick.
+pub fn measure(
+    mut entries: Vec<Entry>,
+    allocators: &[String],
+    all: Option<Extent>,
+    options: &RunOptions,
+) -> Result<(), Fail> {
+    for entry in &mut entries {
         if let Some(share) = options.scale_by {
             entry.scale(share);
         }
         workloads::check(&entry.spec).map_err(Fail::usage)?;
     }
-    check_takes(&request)?;
+    check_takes(&entries, allocators)?;
     if options.exact {
         subjects::check_tools("--exact", &exact::TOOLS)?;
     }
-    let kept = Kept::new(&options.files)?;
-    let Request { mut entries, allocators, estimate, quick } = request;
+    let mut session = Session::new(&options.files)?;
+    let (estimate, quick) = (all.is_some(), all == Some(Extent::Quick));
     // Exact figures are those above the floor, whether it is asked for or not.
     let floor = options.exact.then(|| FLOOR.to_owned());
     let started: Vec<_> = allocators.iter().cloned().chain(floor).collect();
@@ -58,13 +54,13 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
     let start = Instant::now();
     let factor = if estimate { suite::calibrate() } else { 1.0 };
     if quick {
-        suite::cut(&mut entries, &allocators, factor);
+        suite::cut(&mut entries, allocators, factor);
     }
     let peak = entries.iter().map(|e| workloads::memory(&e.spec)).max().unwrap_or(0);
-    let cases = plan::cases(&entries, &allocators);
+    let cases = plan::cases(&entries, allocators);
     let program = |c: &CaseResult| (c.allocator.clone(), subjects::workspace(&c.spec).executable(&c.allocator));
     let programs = cases.iter().map(program).collect();
-    let mut session = kept.session(cases, programs, &options.files)?;
+    session.begin(cases, programs, options.files.drift_bound)?;
     session.taken = factor;
     session.deadline = quick.then(|| start + Duration::from_secs_f64(suite::QUICK_LIMIT));
     let left = session.left(options.latency);
@@ -93,58 +89,27 @@ pub fn measure(mut request: Request, options: &RunOptions) -> Result<(), Fail> {
 }
 
 /// Refuses combinations of which none can be run.
-fn check_takes(request: &Request) -> Result<(), Fail> {
-    for entry in &request.entries {
+fn check_takes(entries: &[Entry], allocators: &[String]) -> Result<(), Fail> {
+    for entry in entries {
         let (spec, name) = (&entry.spec, &entry.spec.workload);
         let takes = |a: &String| entry.series.iter().any(|&s| workloads::takes(spec, a, s));
-        if !request.allocators.iter().any(takes) {
-            let own: Vec<&str> = workloads::find(name).iter().flat_map(|r| &r.series).map(|s| s.name()).collect();
+        if !allocators.iter().any(takes) {
+            let own = workloads::find(name).iter().flat_map(|r| &r.series).join(", ");
             return Err(Fail::usage(format!(
-                "{name}: none of {} can be measured in the series asked for; expected a series of {} and an allocator that \
-                 serves",
-                request.allocators.join(", "),
-                own.join(", ")
+                "{name}: none of {} can be measured in the series asked for; expected a series of {own} and an allocator \
+                 that serves",
+                allocators.join(", ")
             )));
         }
-        subjects::check_program(spec, request.allocators.iter().filter(|a| takes(a)))?;
+        subjects::check_program(spec, allocators.iter().filter(|a| takes(a)))?;
     }
     Ok(())
 }
 
-/// Where a measurement is kept, and what an interrupted one left there.
-pub struct Kept {
-    json: Option<Target>,
-    csv: Option<Target>,
-    earlier: Option<Results>,
-}
-
-impl Kept {
-    /// Refuses files that cannot be written or must not be overwritten.
-    pub fn new(files: &Files) -> Result<Kept, Fail> {
-        let json = files.json.as_deref().map(Target::new).transpose()?;
-        let csv = files.csv.as_deref().map(Target::new).transpose()?;
-        Ok(Kept { earlier: resume::earlier(files.json.as_deref(), files.resume)?, json, csv })
-    }
-
-    /// The measurement of these cases, or the one that was interrupted; `programs` are what it starts, for each allocator.
-    pub fn session(
-        self,
-        cases: Vec<CaseResult>,
-        programs: Vec<(String, PathBuf)>,
-        files: &Files,
-    ) -> Result<Session, Fail> {
-        let marks = resume::marks(programs);
-        let results = match self.earlier {
-            Some(earlier) => resume::going_on(earlier, &marks)?,
-            None => Results::new(cases, marks, files.drift_bound),
-        };
-        let (json, csv, now) = (self.json, self.csv, Instant::now());
-        Ok(Session { results, deadline: None, expected: 1.0, taken: 1.0, json, csv, saved: now, said: now })
-    }
-}
-
 pub struct Session {
+    /// What was measured so far; before it begins, what an interrupted measurement left.
     pub results: Results,
+    resumed: bool,
     deadline: Option<Instant>,
     /// Seconds that the runs so far were expected to take by the table and have taken; a second is there from the start, so
     /// that the first runs do not throw everything over.
@@ -157,9 +122,35 @@ pub struct Session {
 }
 
 /// Runs a case, single calls timed or not, for at most so long.
-pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Outcome;
+pub type Start<'a> = &'a dyn Fn(&CaseResult, bool, Duration) -> Result<Run, String>;
 
 impl Session {
+    /// Refuses files that cannot be written or must not be overwritten.
+    pub fn new(files: &Files) -> Result<Session, Fail> {
+        let json = files.json.as_deref().map(Target::new).transpose()?;
+        let csv = files.csv.as_deref().map(Target::new).transpose()?;
+        let earlier = resume::earlier(files.json.as_deref(), files.resume)?;
+        let (resumed, results, now) = (earlier.is_some(), earlier.unwrap_or_default(), Instant::now());
+        Ok(Session { results, resumed, deadline: None, expected: 1.0, taken: 1.0, json, csv, saved: now, said: now })
+    }
+
+    /// Begins with these cases, or goes on with those of an interrupted measurement; `programs` are what it starts, for each
+    /// allocator.
+    pub fn begin(
+        &mut self,
+        cases: Vec<CaseResult>,
+        programs: Vec<(String, PathBuf)>,
+        noise_bound: f64,
+    ) -> Result<(), Fail> {
+        let marks = resume::marks(programs);
+        match self.resumed {
+            true => resume::check(&self.results, &marks)?,
+            false => self.results = Results::new(cases, marks, noise_bound),
+        }
+        (self.saved, self.said) = (Instant::now(), Instant::now());
+        Ok(())
+    }
+
     /// The jobs whose runs are not there yet.
     pub fn left(&self, latency: bool) -> Vec<Job> {
         let cases = &self.results.results;
@@ -185,23 +176,19 @@ impl Session {
                 output::say(&format!("{i} of {} runs, {} left: {what}\n", jobs.len(), text::about(left)));
             }
             let began = Instant::now();
-            let outcome = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
+            let run = start(case, job.latency, limit.min(rest.unwrap_or(limit)));
             // What was being ended measured nothing, nor was a run hung whose time was up.
-            if interrupt::asked() || outcome.run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
+            if interrupt::asked() || run.is_err() && rest.is_some_and(|r| began.elapsed() >= r) {
                 return;
             }
             self.expected += suite::secs(case.secs, case.series);
             self.taken += began.elapsed().as_secs_f64();
-            match (&outcome.run, job.latency) {
-                (Ok(_), _) if !outcome.messages.trim().is_empty() => output::say(&outcome.messages),
-                (Err(e), true) => output::say(&format!("latency: {what}: {e}\n")),
-                _ => {}
-            }
             let case = &mut self.results.results[job.case];
-            match outcome.run {
-                // A sampling run that failed leaves its case without times.
-                run if job.latency => case.latency = run.ok().and_then(|r| r.latency),
-                run => case.add(job.round, run),
+            match run {
+                run if !job.latency => case.add(job.round, run),
+                Ok(run) => case.latency = run.latency,
+                // Its case is left without times.
+                Err(e) => output::say(&format!("latency: {what}: {e}\n")),
             }
             if self.saved.elapsed() > SAVE_EVERY {
                 self.saved = Instant::now();
@@ -237,7 +224,7 @@ impl Session {
         let warnings: Vec<String> =
             cut.into_iter().chain(subjects::which_before()).chain(self.results.notes()).collect();
         let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
-        let shown = table::warnings(&warnings) + &measured;
+        let shown = warnings.iter().map(|w| format!("warning: {w}\n")).collect::<String>() + &measured;
         self.results.warnings = warnings;
         self.results.complete = !interrupted;
         if !interrupted {
@@ -246,7 +233,9 @@ impl Session {
             self.results.results.iter_mut().for_each(|case| (case.planned, case.secs) = (0, None));
         }
         // Files first: whoever reads the table may be gone. A file that cannot be written does not take the table with it.
-        let csv = self.csv.as_ref().map_or(Ok(()), |csv| csv.write(&self.results.csv()?));
+        let csv = self.csv.as_ref().map_or(Ok(()), |csv| {
+            csv.write(&self.results.csv().map_err(|e| Fail::run(format!("results as CSV: {e}")))?)
+        });
         let written = self.save().and(csv);
         output::show(&shown).and(written)?;
         if interrupted {

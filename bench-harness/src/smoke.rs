@@ -48,16 +48,15 @@ pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let mut bad = Vec::new();
     for case in &cases {
         let order = Order { spec: case.spec.clone(), series: case.series };
-        let once = || runner::run(&case.allocator, &order, LIMIT, &[]).run.and_then(|run| sound(&run));
+        let once = || runner::run(&case.allocator, &order, LIMIT, &[]).and_then(|run| sound(&run));
         let name = format!("{} on {} ({})", case.allocator, case.spec.workload, case.series);
         let rival = RIVALS.contains(&case.allocator.as_str());
         let again = |e: String| {
             output::say(&format!("smoke: {name}: {e}\n"));
             if rival && !e.ends_with(REFUSED) { once() } else { Err(e) }
         };
-        match once().or_else(again) {
-            Err(e) if !(rival && e.ends_with(REFUSED)) => bad.push(name),
-            _ => {}
+        if once().or_else(again).is_err_and(|e| !(rival && e.ends_with(REFUSED))) {
+            bad.push(name);
         }
     }
     println!("smoke: {} of {} runs gave a result on {}", cases.len() - bad.len(), cases.len(), allocators.join(", "));

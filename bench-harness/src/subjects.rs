@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use bench_subject::spec::Spec;
+use bench_subject::record::Spec;
 
 use crate::fail::Fail;
 use crate::output;
@@ -34,10 +34,8 @@ pub struct Workspace {
     variable: &'static str,
 }
 
-/// The workloads, once per allocator.
 pub const WORKLOADS: Workspace = Workspace { folder: "peers", prefix: "subject", variable: "HAKMEM_BENCH_PEERS" };
 
-/// The real programs, once per allocator.
 pub const PROGRAMS: Workspace = Workspace { folder: "programs", prefix: "program", variable: "HAKMEM_BENCH_PROGRAMS" };
 
 fn root() -> &'static Path {

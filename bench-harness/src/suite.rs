@@ -121,8 +121,8 @@ pub fn calibrate() -> f64 {
     let order = Order { spec, series: Series::Warm };
     let one = |_| {
         let start = Instant::now();
-        let outcome = runner::run(BASE, &order, Duration::from_secs(10), &[]);
-        outcome.run.is_ok().then(|| start.elapsed().as_secs_f64() / CALIBRATION_SECS)
+        let run = runner::run(BASE, &order, Duration::from_secs(10), &[]);
+        run.is_ok().then(|| start.elapsed().as_secs_f64() / CALIBRATION_SECS)
     };
     (0..3).filter_map(one).reduce(f64::min).unwrap_or(1.0)
 }

@@ -35,11 +35,6 @@ pub fn render(groups: &[Group]) -> String {
     blocks + &legend(groups) + "\n" + &Finding::of(groups).sentences().join("\n") + "\n"
 }
 
-/// What a reader has to know before believing a figure, a line each.
-pub fn warnings(warnings: &[String]) -> String {
-    warnings.iter().map(|w| format!("warning: {w}\n")).collect()
-}
-
 fn block(group: &Group) -> String {
     let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
     let each = text::counted(runs, "run");
@@ -80,7 +75,6 @@ fn middle<'a>(head: &str, says: &'static str, digits: usize, of: fn(&Run) -> f64
     column(head, says, move |e| format!("{:.digits$}", e.case.middle(of).unwrap_or(0.0)))
 }
 
-/// A figure, or a dash.
 fn or_dash(figure: Option<String>) -> String {
     figure.unwrap_or("–".to_owned())
 }

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use bench_subject::raw::NULL;
-use bench_subject::record::Series;
-use bench_subject::spec::Spec;
+use bench_subject::record::{Series, Spec};
+use clap::{Arg, ArgMatches, Command};
 use regex::{Captures, Regex};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,8 +17,7 @@ pub struct Workload {
     pub name: String,
     pub about: String,
     label: String,
-    #[serde(default = "usual_memory")]
-    memory: String,
+    memory: Option<String>,
     pub params: Vec<Param>,
     #[serde(default)]
     order: Vec<[String; 2]>,
@@ -62,15 +61,11 @@ pub struct Param {
     pub help: String,
 }
 
-fn usual_memory() -> String {
-    "268435456".to_owned()
-}
-
 fn all_series() -> Vec<Series> {
     Series::ALL.to_vec()
 }
 
-fn yes() -> bool {
+pub fn yes() -> bool {
     true
 }
 
@@ -119,7 +114,7 @@ impl Param {
         self.most.unwrap_or(f64::INFINITY)
     }
 
-    /// The value a word of a command line or of the environment stands for.
+    /// The value a word of a command line or of the environment stands for; an error says what was expected.
     fn parse(&self, text: &str) -> Result<Value, String> {
         let (least, most) = (self.least(), self.most());
         let value = match self.default() {
@@ -127,14 +122,35 @@ impl Param {
             default if default.is_f64() => text.parse().ok().filter(|s| (least..=most).contains(s)).map(|s| json!(s)),
             _ => text.parse().ok().filter(|n| (least..=most).contains(&(*n as f64)) && self.fits(*n)).map(|n| json!(n)),
         };
-        let wanted = || match &self.is {
-            Some(kind) => kind.clone(),
-            None if !self.words.is_empty() => format!("one of {}", self.words.join(", ")),
-            None if self.most.is_none() => format!("a number of at least {least}"),
-            None => format!("a number from {least} to {most}"),
-        };
-        let told = if self.option { "--" } else { "" };
-        value.ok_or_else(|| format!("{told}{} {text}: expected {}", self.name, wanted()))
+        value.ok_or_else(|| match &self.is {
+            Some(kind) => format!("expected {kind}"),
+            None if !self.words.is_empty() => format!("expected one of {}", self.words.join(", ")),
+            None if self.most.is_none() => format!("expected a number of at least {least}"),
+            None => format!("expected a number from {least} to {most}"),
+        })
+    }
+
+    /// It as a command line has it.
+    fn argument(&self) -> Arg {
+        let value = self.name.to_uppercase().replace('-', "_");
+        let mut help = self.help.clone();
+        if !self.words.is_empty() {
+            help += &format!(": {}", self.words.join(", "));
+        }
+        if let Some(variable) = &self.variable {
+            help += &format!(" ({variable})");
+        }
+        if !help.contains("[default") {
+            help += &format!(" [default: {}]", self.default().to_string().trim_matches('"'));
+        }
+        // -1 is a value that is refused, not an option that nobody knows.
+        let arg = Arg::new(&self.name).allow_negative_numbers(true).value_name(value).help(help);
+        if self.option { arg.long(&self.name) } else { arg }
+    }
+
+    /// How messages name it.
+    fn told(&self) -> String {
+        if self.option { format!("--{} ", self.name) } else { format!("{} ", self.name) }
     }
 
     fn fits(&self, n: u64) -> bool {
@@ -156,50 +172,46 @@ impl Workload {
     fn param(&self, name: &str) -> Option<&Param> {
         self.params.iter().find(|p| p.name == name)
     }
-}
 
-/// What this line asks for, whatever the environment says.
-pub fn of(line: &str) -> Result<Spec, String> {
-    parse(line.split_whitespace(), |_| None)
-}
-
-/// What a command line asks for: the workload's name and the words after it. `environment` answers for variables.
-pub fn parse<'a>(
-    words: impl IntoIterator<Item = &'a str>,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<Spec, String> {
-    let mut words = words.into_iter();
-    let name = words.next().ok_or("a workload's name is missing")?;
-    let row = find(name).ok_or_else(|| format!("unknown workload {name:?}"))?;
-    let mut spec = row.usual();
-    for param in &row.params {
-        if let Some((name, text)) = param.variable.as_ref().and_then(|v| Some((v, environment(v)?))) {
-            let value = param.parse(&text).map_err(|e| match e.rsplit_once(": ") {
-                Some((_, wanted)) => format!("{name}={text}: {wanted}"),
-                None => e,
-            })?;
-            spec.params.insert(param.key(), value);
-        }
+    pub fn arguments(&self) -> impl Iterator<Item = Arg> {
+        self.params.iter().map(Param::argument)
     }
-    let mut places = row.params.iter().filter(|p| !p.option);
-    while let Some(word) = words.next() {
-        let (param, text) = match word.strip_prefix("--") {
-            Some(option) => {
-                let known = row.param(option).filter(|p| p.option);
-                let known = known.ok_or_else(|| format!("{name} has no parameter {word}"))?;
-                (known, words.next().ok_or_else(|| format!("{word}: its value is missing"))?)
+
+    /// What a command line asks for; `environment` answers for variables.
+    pub fn asked(&self, matches: &ArgMatches, environment: impl Fn(&str) -> Option<String>) -> Result<Spec, String> {
+        let mut spec = self.usual();
+        for param in &self.params {
+            let set = param.variable.as_ref().and_then(|v| Some((format!("{v}="), environment(v)?)));
+            let given = matches.get_one::<String>(&param.name).map(|text| (param.told(), text.clone()));
+            for (told, text) in set.into_iter().chain(given) {
+                let value = param.parse(&text).map_err(|e| format!("{told}{text}: {e}"))?;
+                spec.params.insert(param.key(), value);
             }
-            None => (places.next().ok_or_else(|| format!("{name}: unexpected argument '{word}'"))?, word),
-        };
-        spec.params.insert(param.key(), param.parse(text)?);
+        }
+        check(&spec).map(|()| spec)
     }
-    check(&spec).map(|()| spec)
+}
+
+/// What this line asks for, a workload's name and its parameters, whatever the environment says.
+pub fn of(line: &str) -> Result<Spec, String> {
+    parse(line, |_| None)
+}
+
+/// The same with `environment` answering for variables.
+pub fn parse(line: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Spec, String> {
+    let row = line.split(' ').next().and_then(find).ok_or_else(|| format!("unknown workload in {line:?}"))?;
+    let command = Command::new(&row.name).args(row.arguments());
+    let matches = command.try_get_matches_from(line.split_whitespace()).map_err(|e| e.to_string())?;
+    row.asked(&matches, environment)
 }
 
 /// Refuses values that cannot be run.
 pub fn check(spec: &Spec) -> Result<(), String> {
     let row = find(&spec.workload).ok_or_else(|| format!("unknown workload {:?}", spec.workload))?;
-    row.params.iter().try_for_each(|param| param.parse(&spec.word(&param.name)).map(|_| ()))?;
+    for param in &row.params {
+        let word = spec.word(&param.name);
+        param.parse(&word).map_err(|e| format!("{}{word}: {e}", param.told()))?;
+    }
     // Sizes of which a row has none are both 0.
     for [low, high] in row.order.iter().chain([&["min-size".to_owned(), "max-size".to_owned()]]) {
         let (l, h) = (product(spec, low), product(spec, high));
@@ -218,12 +230,12 @@ fn product(spec: &Spec, text: &str) -> f64 {
 
 /// Roughly the most bytes one run holds.
 pub fn memory(spec: &Spec) -> u64 {
-    find(&spec.workload).map_or(0, |row| product(spec, &row.memory) as u64)
+    find(&spec.workload).map_or(0, |row| product(spec, row.memory.as_deref().unwrap_or("268435456")) as u64)
 }
 
 /// Whether it can be run with that allocator in that series.
 pub fn takes(spec: &Spec, allocator: &str, series: Series) -> bool {
-    find(&spec.workload).is_some_and(|row| row.series.contains(&series) && (row.floor || allocator != NULL.name()))
+    find(&spec.workload).is_some_and(|row| row.series.contains(&series) && (row.floor || allocator != NULL.name))
 }
 
 /// Makes the timed part that many times as long, or as near as can be had.

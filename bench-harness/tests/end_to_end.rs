@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{harness, json, measured, run, text};
+use common::{ended, harness, json, measured, refused};
 use serde_json::Value;
 
 #[test]
@@ -53,10 +53,9 @@ fn cold_faults_inside_the_clock_and_warm_does_not() {
 fn every_workload_runs_on_our_own_allocators_in_every_series() {
     let rows = || bench_harness::workloads::WORKLOADS.iter().filter(|w| !w.name.starts_with("program-"));
     let names: Vec<&str> = rows().map(|w| w.name.as_str()).collect();
-    let output = run(&format!("smoke --allocators system,hakmem,null --workloads {}", names.join(",")));
+    let command = format!("smoke --allocators system,hakmem,null --workloads {}", names.join(","));
+    let (said, _) = ended(&mut harness(&command), 0);
     let runs: usize = rows().map(|w| w.series.len() * if w.floor { 3 } else { 2 }).sum();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let said = text(&output.stdout);
     assert!(said.starts_with(&format!("smoke: {runs} of {runs} runs gave a result on ")), "{said}");
 }
 
@@ -103,8 +102,8 @@ fn operations_are_counted_as_documented() {
 fn the_table_names_what_was_measured_and_ends_in_a_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let csv = dir.path().join("runs.csv");
-    let output = run(&format!("random-mixed 20000 256 42 --runs 3 --no-host-warm --csv {}", csv.display()));
-    let table = text(&output.stdout);
+    let mut command = harness("random-mixed 20000 256 42 --runs 3 --no-host-warm --csv");
+    let (table, _) = ended(command.arg(&csv), 0);
     for wanted in
         ["random-mixed 256 slots, 20 k operations, warm: 3 runs each", ", cold: ", ", aged: ", "ratio to system"]
     {
@@ -124,8 +123,7 @@ fn the_environment_stands_in_for_sizes_and_passes() {
     let file = dir.path().join("r.json");
     let variables = [("MIN_SIZE", "32"), ("MAX_SIZE", "64"), ("PREFAULT", "7"), ("WARMUP", "9"), ("PREWARM", "")];
     let mut command = harness("random-mixed 1000 16 5 --runs 1 --no-host-warm --json");
-    command.arg(&file).envs(variables.map(|(n, v)| (format!("HAKMEM_BENCH_{n}"), v)));
-    assert!(command.output().unwrap().status.success());
+    ended(command.arg(&file).envs(variables.map(|(n, v)| (format!("HAKMEM_BENCH_{n}"), v))), 0);
     let params = &json(&file)["results"][0]["params"];
     for (name, value) in [("min_size", 32), ("max_size", 64), ("prefault", 7), ("warmup", 9), ("prewarm", 0)] {
         assert_eq!(params[name], value, "{name}");
@@ -134,16 +132,15 @@ fn the_environment_stands_in_for_sizes_and_passes() {
 
 #[test]
 fn memory_is_read_again_at_rest_and_host_memory_is_warmed() {
-    let output = run("memory-sparse 10 --rest 0 --runs 1 --series cold --allocators system");
-    assert!(output.status.success() && text(&output.stdout).contains("at rest"), "{}", text(&output.stdout));
-    let err = text(&output.stderr);
+    let (out, err) = ended(&mut harness("memory-sparse 10 --rest 0 --runs 1 --series cold --allocators system"), 0);
+    assert!(out.contains("at rest"), "{out}");
     assert!(err.contains("host memory: 512 MiB touched"), "{err}");
 }
 
 #[test]
 fn instructions_and_system_calls_are_counted_above_the_floor() {
     if ["valgrind", "strace"].iter().any(|t| Command::new(t).arg("--version").output().is_err()) {
-        common::refused(&mut harness("pair 48 1000 --exact --runs 1"), "expected it to be installed");
+        refused(&mut harness("pair 48 1000 --exact --runs 1"), "expected it to be installed");
         return;
     }
     let v = measured("pair 48 20000 --runs 1 --series warm --exact --allocators hakmem,null");
@@ -171,14 +168,11 @@ fn results_files_are_compared() {
     quiet["machine"]["cpu"] = "Another".into();
     write(&elsewhere, &quiet);
 
-    let compare = |a, b, flags: &[&str]| harness("compare").args([a, b]).args(flags).output().unwrap();
-    assert!(compare(&old, &old, &[]).status.success());
-    let slower = compare(&old, &new, &[]);
-    assert_eq!(slower.status.code(), Some(1), "{}", text(&slower.stdout));
-    assert!(text(&slower.stdout).contains("SLOWER") && text(&slower.stderr).contains("1 of 1 measurement: slower by"));
-    let across = compare(&elsewhere, &old, &[]);
-    assert!(across.status.code() == Some(2) && text(&across.stderr).contains("different machines: the processor is "));
-    assert!(compare(&elsewhere, &old, &["--across-machines"]).status.success());
+    ended(harness("compare").args([&old, &old]), 0);
+    let (out, err) = ended(harness("compare").args([&old, &new]), 1);
+    assert!(out.contains("SLOWER") && err.contains("1 of 1 measurement: slower by"), "{out}{err}");
+    refused(harness("compare").args([&elsewhere, &old]), "different machines: the processor is ");
+    ended(harness("compare --across-machines").args([&elsewhere, &old]), 0);
 }
 
 /// The other checkout is this one but for its allocator, which says what it is whenever memory is prepared.
@@ -216,9 +210,8 @@ fn the_allocator_of_another_checkout_is_measured_as_before() {
     common::script(&dir.path().join("cargo"), &format!("{quick}\nexec '{}' \"$@\"", env!("CARGO")));
     let path = std::env::var("PATH").unwrap();
     command.env("PATH", format!("{}:{path}", dir.path().display()));
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).matches("the other allocator").count() >= 5, "{}", text(&output.stderr));
+    let (_, err) = ended(&mut command, 0);
+    assert!(err.matches("the other allocator").count() >= 5, "{err}");
     let case = |i: usize| json(&file)["results"][i]["allocator"].clone();
     assert_eq!([case(0), case(1), case(2)], ["system", "hakmem", "before"]);
     let which = format!("before is the allocator of {}, ", other.canonicalize().unwrap().display());
@@ -226,14 +219,14 @@ fn the_allocator_of_another_checkout_is_measured_as_before() {
     let commit = warning.strip_prefix(&which).unwrap_or_else(|| panic!("{warning}"));
     assert!(commit.starts_with("HEAD ") || commit == "not a git checkout", "{commit}");
     let compared = harness("compare --bound 99").arg(&file).output().unwrap();
-    assert!(text(&compared.stdout).contains("pair 4242 B, cold"), "{}", text(&compared.stderr));
-    common::refused(harness("compare --allocator system").arg(&file), "--allocator system: expected two files");
+    assert!(String::from_utf8_lossy(&compared.stdout).contains("pair 4242 B, cold"), "{compared:?}");
+    refused(harness("compare --allocator system").arg(&file), "--allocator system: expected two files");
     let mut lone = json(&file);
     lone["results"].as_array_mut().unwrap().pop();
     std::fs::write(&file, lone.to_string()).unwrap();
-    common::refused(harness("compare").arg(&file), "both.json has no allocator before: measure with --before DIR");
-    common::refused(harness("pair --before").arg(&other), "subject-before is not there");
-    common::refused(&mut harness("pair --before /nonexistent"), "--before /nonexistent: No such file");
+    refused(harness("compare").arg(&file), "both.json has no allocator before: measure with --before DIR");
+    refused(harness("pair --before").arg(&other), "subject-before is not there");
+    refused(&mut harness("pair --before /nonexistent"), "--before /nonexistent: No such file");
 }
 
 #[test]
@@ -254,14 +247,13 @@ fn single_calls_are_timed_in_a_run_of_their_own() {
 fn an_experiment_has_its_rows() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rows.json");
-    let output = run(&format!("experiment prefault --quick --no-host-warm --json {}", file.display()));
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (table, _) = ended(harness("experiment prefault --quick --no-host-warm --json").arg(&file), 0);
     let value = json(&file);
     assert_eq!(value["experiment"], "prefault");
     let rows = value["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2 * 3 * 3 * 2);
     assert!(rows.iter().all(|r| ["cpu_secs", "faults_timed"].iter().all(|k| r[k].is_number())), "{rows:?}");
-    assert!(text(&output.stdout).lines().count() > rows.len());
+    assert!(table.lines().count() > rows.len());
     let growth = || rows.iter().filter(|r| r["workload"] == "growth");
     assert!(growth().all(|r| r["cpu_vs_floor"].as_f64().unwrap() > 0.0));
     // Prewarmed memory is written without a fault, whatever brought it in.
@@ -274,9 +266,9 @@ fn an_experiment_has_its_rows() {
 
 #[test]
 fn the_doctor_answers_in_lines() {
-    let output = run("doctor");
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
-    let said = text(&output.stdout);
+    let output = harness("doctor").output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
     for check in ["kernel", "huge-pages", "prefault", "sysfs", "limits", "memory"] {
         assert!(said.lines().any(|l| l.split_whitespace().nth(1) == Some(check)), "{check}:\n{said}");
     }

@@ -14,15 +14,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn uses(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let used = Regex::new(r"crate::(?:\{([^}]*)\}|(\w+))").unwrap();
     let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in files(root) {
+    let others = ["lib.rs", "main.rs", "tests.rs"];
+    let is_module = |p: &PathBuf| p.extension().is_some_and(|e| e == "rs") && !others.iter().any(|o| p.ends_with(o));
+    for path in files(root).into_iter().filter(is_module) {
         let first = path.strip_prefix(root).unwrap().iter().next().unwrap().to_string_lossy().into_owned();
         let module = first.trim_end_matches(".rs").to_owned();
-        if ["lib", "main"].contains(&module.as_str())
-            || path.ends_with("tests.rs")
-            || !path.to_string_lossy().ends_with(".rs")
-        {
-            continue;
-        }
         let text = std::fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         let code: String = code.lines().filter(|l| !l.trim_start().starts_with("//")).collect();

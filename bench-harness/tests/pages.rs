@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{harness, text};
+use common::{ended, harness};
 use regex::Regex;
 
 fn root() -> PathBuf {
@@ -22,9 +22,8 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn figures_are_those_of_the_kept_results() {
-    let output = harness("pages").arg("--check").arg("--root").arg(root()).output().unwrap();
-    let (said, line) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && said.is_empty(), "{said}{line}");
+    let (said, _) = ended(harness("pages --check --root").arg(root()), 0);
+    assert!(said.is_empty(), "{said}");
 }
 
 /// Where the links of a page lead that stay in the repository: the file, and what stands behind a `#`.

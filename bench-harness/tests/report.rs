@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use common::{harness, json, measured, refused, text};
+use common::{ended, harness, json, measured, refused};
 
 #[test]
 fn the_report_renders_on_a_desktop_and_a_phone() {
@@ -20,26 +20,20 @@ fn the_report_renders_on_a_desktop_and_a_phone() {
     // random-mixed in all series, with every rival.
     kept["results"].as_array_mut().unwrap().truncate(6 * 8);
     std::fs::write(&part, kept.to_string()).unwrap();
-    let output = harness("report").arg(&part).arg("-o").arg(&html).output().unwrap();
-    assert_eq!(text(&output.stdout), format!("{}\n", html.display()), "{}", text(&output.stderr));
+    let (said, _) = ended(harness("report").arg(&part).arg("-o").arg(&html), 0);
+    assert_eq!(said, format!("{}\n", html.display()));
     let page = std::fs::read_to_string(&html).unwrap();
     assert!(page.contains("<title>hakmem is measurably first in ") && page.matches("<article").count() >= 6);
     let Some(browser) = browser() else { return };
     let chromium = |arguments: &[&str]| {
         let mut command = Command::new(&browser);
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--virtual-time-budget=2000",
-        ]);
+        let usual = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=2000";
+        command.args(usual.split(' '));
         command.arg(format!("--user-data-dir={}", dir.path().join("profile").display()));
-        let output = command.args(arguments).arg(format!("file://{}", html.display())).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        let (dom, err) = ended(command.args(arguments).arg(format!("file://{}", html.display())), 0);
         // Its own policy would say so here if the page wanted to load or run anything.
-        assert!(!text(&output.stderr).contains("Refused to"), "{}", text(&output.stderr));
-        text(&output.stdout)
+        assert!(!err.contains("Refused to"), "{err}");
+        dom
     };
     let shot = dir.path().join("shot.png");
     for (width, height) in [(1400, 1500), (390, 1500)] {

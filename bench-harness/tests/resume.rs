@@ -5,7 +5,7 @@ mod common;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{harness, json, refused, script, text};
+use common::{ended, harness, json, refused, script, written};
 use serde_json::Value;
 
 const PLAN: &str = "all --quick --only random-mixed,pair,batch --allocators system,hakmem --series warm,cold --runs 12 --scale \
@@ -46,9 +46,7 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
         command
     };
     // The calibration starts children as well: some have to have come and gone.
-    let output = interrupted(&mut command(), "INT", 40);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(130), "{err}");
+    let (out, err) = written(&interrupted(&mut command(), "INT", 40), 130);
     let last = err.lines().last().unwrap();
     assert!(last.starts_with("bench-harness: interrupted after ") && last.contains("--resume goes on"), "{err}");
     assert!(out.contains("warning: interrupted: ") && out.contains("ratio to system"), "{out}");
@@ -60,15 +58,11 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
     // Without being told, it is not mixed with runs of another time; nor is another plan.
     refused(&mut command(), "add --resume to go on with it");
     let mut other = harness(&PLAN.replace("--runs 12", "--runs 13"));
-    let err = text(&other.arg(&file).arg("--resume").output().unwrap().stderr);
-    assert!(err.contains("--resume: the file is of another command: all --quick"), "{err}");
+    other.arg(&file).arg("--resume");
+    refused(&mut other, "--resume: the file is of another command: all --quick");
 
-    let output = command().arg("--resume").output().unwrap();
-    let err = text(&output.stderr);
-    assert!(
-        output.status.success() && err.contains(&format!("resumed: {had} of {PLANNED} runs are there already")),
-        "{err}"
-    );
+    let (_, err) = ended(command().arg("--resume"), 0);
+    assert!(err.contains(&format!("resumed: {had} of {PLANNED} runs are there already")), "{err}");
     let whole = json(&file);
     assert_eq!((&whole["complete"], runs(&whole)), (&true.into(), PLANNED));
     for case in whole["results"].as_array().unwrap() {
@@ -77,8 +71,7 @@ fn an_interrupted_measurement_is_kept_and_resumed() {
         assert_eq!(rounds, (0..12).collect::<Vec<_>>(), "every round once");
     }
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
-    let err = text(&command().arg("--resume").output().unwrap().stderr);
-    assert!(err.contains("it is complete"), "{err}");
+    refused(command().arg("--resume"), "it is complete");
 }
 
 #[test]
@@ -87,8 +80,7 @@ fn what_had_no_run_is_not_shown() {
     script(&subjects.path().join("subject-hakmem"), "exec sleep 60");
     let mut command = harness("pair 48 1000 --runs 3 --allocators hakmem --series warm --no-host-warm");
     let output = interrupted(command.env("HAKMEM_BENCH_PEERS", subjects.path()), "TERM", 1);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(130), "{err}");
+    let (out, err) = written(&output, 130);
     assert!(!out.contains("ratio to system") && out.contains("interrupted: 0 of 3"), "{out}");
     assert!(err.contains("nothing was kept on disk"), "{err}");
 }

@@ -59,7 +59,7 @@ fn scratch(bytes: usize) -> io::Result<File> {
 }
 
 fn measure(backing: &str, pages: &str, mode: &str, region: &Region, file: Option<File>) -> io::Result<Row> {
-    let mut lp = Loop::new();
+    let mut lp = Loop { start: Instant::now(), answered: 0, late: Vec::new() };
     let (mut secs, mut use_secs) = (0.0, 0.0);
     let mut maps = with_mapper(|| {
         // A few ticks of peace, so that the timer runs when the work begins.
@@ -177,7 +177,6 @@ fn with_mapper(body: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<f64>> {
     })
 }
 
-/// The event loop.
 struct Loop {
     start: Instant,
     answered: u32,
@@ -186,10 +185,6 @@ struct Loop {
 }
 
 impl Loop {
-    fn new() -> Loop {
-        Loop { start: Instant::now(), answered: 0, late: Vec::new() }
-    }
-
     /// Waits for the next tick and answers it; those that went by meanwhile are answered with it.
     fn turn(&mut self) {
         let due = TICK * (self.answered + 1);

@@ -4,8 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::fail::Fail;
 use crate::results::{BASE, OURS};
 
@@ -68,35 +66,21 @@ fn usable(path: &Path) -> Result<PathBuf, Fail> {
     }
 }
 
-/// Where the loader leaves its files during one run; removed when dropped.
-#[derive(Debug)]
-pub struct Scratch(TempDir);
-
-impl Scratch {
-    pub fn new() -> Result<Self, Fail> {
-        let made = tempfile::Builder::new().prefix("bench-harness-preload-").tempdir();
-        made.map(Self).map_err(|e| Fail::usage(format!("a directory for temporary files: {e}")))
-    }
-
-    /// What the environment of the run has to have.
-    pub fn variables(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![("LD_DEBUG", "files".into()), ("LD_DEBUG_OUTPUT", self.0.path().join("loader"))]
-    }
-
-    /// Fails if the library was not loaded into any process of the run.
-    pub fn verdict(&self, library: &Library, program: &str) -> Result<(), Fail> {
-        let Some(path) = &library.path else { return Ok(()) };
+impl Library {
+    /// Fails if it was not loaded into any process of a run whose loader left its word there.
+    pub fn verdict(&self, scratch: &Path, program: &str) -> Result<(), Fail> {
+        let Some(path) = &self.path else { return Ok(()) };
         let loaded = format!("calling init: {}", path.display());
         let says = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().any(|l| l.trim_end().ends_with(&loaded));
         // A directory of our own that has vanished holds nothing, and that is what will be reported.
-        let mut files = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let mut files = fs::read_dir(scratch).into_iter().flatten().flatten();
         if files.any(|file| fs::read(file.path()).is_ok_and(|bytes| says(&bytes))) {
             return Ok(());
         }
         Err(Fail::usage(format!(
             "{}: {} was not loaded into {program}; expected a shared object of this machine, and a program into which the loader \
              preloads it: no static one, no setuid one, none that clears its environment",
-            library.name,
+            self.name,
             path.display()
         )))
     }

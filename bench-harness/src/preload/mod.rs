@@ -9,22 +9,20 @@ mod library;
 mod run;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bench_subject::record::{Run, Series};
-use bench_subject::spec::Spec;
+use bench_subject::record::{Run, Series, Spec};
 use serde_json::json;
 
 use crate::fail::Fail;
 use crate::options::Files;
-use crate::plan::{self, Entry};
 use crate::results::{CaseResult, PRELOAD};
-use crate::runner::{Outcome, answered, own, run_limited};
-use crate::session::{Kept, Session};
+use crate::runner::run_limited;
+use crate::session::Session;
 use crate::{interrupt, output, text};
-use library::{Library, Scratch};
+use library::Library;
 use run::Order;
 
 pub use library::ours as own_library;
@@ -59,26 +57,30 @@ pub struct Options {
 /// Compares, prints the table and writes the files.
 pub fn compare(options: &Options) -> Result<(), Fail> {
     let libraries = library::parse(&options.libraries, options.hakmem.as_deref())?;
-    let starter = Starter { order: order(options)?, own: own()?, options };
-    let kept = Kept::new(&options.files)?;
+    let own = std::env::current_exe().map_err(|e| Fail::run(format!("the path of this program: {e}")))?;
+    let starter = Starter { order: order(options)?, own, options };
+    let mut session = Session::new(&options.files)?;
     interrupt::watch();
     let program = json!(bench_subject::one_line(&options.program.join(" ")));
     let spec = Spec { workload: PRELOAD.to_owned(), params: BTreeMap::from([("program".to_owned(), program)]) };
-    let entry = Entry { spec, series: vec![Series::Cold], runs: options.runs as usize, secs: None };
-    let names: Vec<String> = libraries.iter().map(|l| l.name.clone()).collect();
-    let cases = plan::cases(&[entry], &names);
+    let case = |l: &Library| CaseResult {
+        planned: options.runs as usize,
+        ..CaseResult::new(spec.clone(), &l.name, Series::Cold)
+    };
+    let cases = libraries.iter().map(case).collect();
     let path = |l: &Library| {
         (l.name.clone(), l.path.clone().unwrap_or_else(|| which::which(&options.program[0]).unwrap_or_default()))
     };
-    let mut session = kept.session(cases, libraries.iter().map(path).collect(), &options.files)?;
+    session.begin(cases, libraries.iter().map(path).collect(), options.files.drift_bound)?;
     // Figures of an interrupted measurement are worked out anew.
     session.results.results.retain(|case| case.planned > 0);
-    starter.check(&libraries, &mut session)?;
+    let limit = Duration::from_secs(options.files.time_limit.unwrap_or(600));
+    starter.check(&libraries, &mut session, limit)?;
     let left = session.left(false);
     output::say(&format!("estimate: {} for {} runs\n", text::about(session.time_left(&left)), left.len()));
-    session.run(&left, starter.limit(), &|case, _, limit| {
+    session.run(&left, limit, &|case, _, limit| {
         let library = libraries.iter().find(|l| l.name == case.allocator);
-        starter.start(library.and_then(|l| l.path.clone()), Vec::new(), limit)
+        starter.start(library.and_then(|l| l.path.clone()), None, limit)
     });
     let figures: Vec<_> = options.metric_from.iter().enumerate().map(|(i, m)| of_metric(&session, i, m)).collect();
     session.results.results.extend(figures.into_iter().flatten());
@@ -130,36 +132,33 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn limit(&self) -> Duration {
-        Duration::from_secs(self.options.files.time_limit.unwrap_or(600))
-    }
-
-    fn start(&self, preload: Option<PathBuf>, variables: Vec<(&'static str, PathBuf)>, limit: Duration) -> Outcome {
+    /// One run; where there is a place for it, the loader leaves its word there.
+    fn start(&self, preload: Option<PathBuf>, scratch: Option<&Path>, limit: Duration) -> Result<Run, String> {
         let mut command = Command::new(&self.own);
         let order = Order { preload, ..self.order.clone() };
-        command.args(["preload-child", &json!(order).to_string()]).envs(variables);
-        let run = run_limited(command, limit).and_then(|finished| {
-            let mut run: Run = answered(&finished, limit)?;
-            let figures = self.options.metric_from.iter().map(|wanted| run::figure(&finished.stdout, wanted));
-            run.metrics = figures.collect::<Result<_, _>>()?;
-            Ok(run)
-        });
-        Outcome { run, messages: String::new() }
+        command.args(["preload-child", &json!(order).to_string()]);
+        if let Some(scratch) = scratch {
+            command.env("LD_DEBUG", "files").env("LD_DEBUG_OUTPUT", scratch.join("loader"));
+        }
+        let finished = run_limited(command, limit)?;
+        let figures = self.options.metric_from.iter().map(|wanted| run::figure(&finished.stdout, wanted));
+        Ok(Run { metrics: figures.collect::<Result<_, _>>()?, ..finished.run })
     }
 
     /// Runs it once under each library, untimed.
-    fn check(&self, libraries: &[Library], session: &mut Session) -> Result<(), Fail> {
+    fn check(&self, libraries: &[Library], session: &mut Session, limit: Duration) -> Result<(), Fail> {
         let name = &self.order.program[0];
         for (i, library) in libraries.iter().enumerate() {
-            let scratch = Scratch::new()?;
+            let scratch = tempfile::Builder::new().prefix("bench-harness-preload-").tempdir();
+            let scratch = scratch.map_err(|e| Fail::usage(format!("a directory for temporary files: {e}")))?;
             let start = Instant::now();
-            let outcome = self.start(library.path.clone(), scratch.variables(), self.limit());
+            let run = self.start(library.path.clone(), Some(scratch.path()), limit);
             if interrupt::asked() {
                 return Ok(());
             }
             session.results.results[i].secs = Some(start.elapsed().as_secs_f64());
-            match outcome.run {
-                Ok(_) => scratch.verdict(library, name)?,
+            match run {
+                Ok(_) => library.verdict(scratch.path(), name)?,
                 // The series will fail the same way and be reported then; whether the library was there is not known.
                 Err(e) => output::say(&format!("{name} under {}, untimed: {e}\n", library.name)),
             }

@@ -8,8 +8,8 @@ use itertools::Itertools;
 use maud::{Markup, PreEscaped, html};
 
 use super::scale::Log;
-use crate::figures::{Entry, Group, Verdict};
-use crate::standings::Standing;
+use crate::figures::{Entry, Group, Verdict, count};
+use crate::finding::Standing;
 use crate::stats::Ratio;
 use crate::text;
 
@@ -23,7 +23,6 @@ const AXIS: f64 = 36.0;
 
 pub type Color<'a> = &'a dyn Fn(&str) -> usize;
 
-/// What a chart is about.
 struct Chart<'a> {
     heading: &'a str,
     /// How to read it.
@@ -55,7 +54,6 @@ impl Row {
     }
 }
 
-/// A place across.
 fn across(per_cent: f64) -> String {
     format!("{per_cent:.2}%")
 }
@@ -138,19 +136,17 @@ pub fn all(group: &Group, color: Color) -> Vec<Markup> {
     [time(group, color), ratios(group, color)].into_iter().flatten().collect()
 }
 
-/// Time per operation of each run, and the floor below it.
 fn time(group: &Group, color: Color) -> Option<Markup> {
     let floor = if group.floor.is_some() { " Dashed: the floor, what the harness costs with null." } else { "" };
     let hint = format!("The median, and a pale dot for every run; further left is better.{floor}");
     let (heading, unit) = ("Time per operation", "elapsed time of one operation");
     let chart = Chart { heading, hint: &hint, unit, line: group.floor, tick: text::tick_duration };
     of_group(group, color, &chart, |e| {
-        let middle = e.time?.median;
+        let middle = e.time?;
         Some(Row { words: text::duration(middle), dots: e.times.clone(), middle, ..Row::default() })
     })
 }
 
-/// Speed relative to system malloc, each with its interval.
 fn ratios(group: &Group, color: Color) -> Option<Markup> {
     let hint = "With the 95 % interval; further right is better; = no measurable difference.";
     let unit = format!("times system malloc, by {}", group.measure.words());
@@ -166,7 +162,7 @@ fn rated(standings: &[Standing]) -> Vec<Row> {
     let rated = standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?)));
     let row = |(s, mean): (&Standing, &Ratio)| Row {
         name: s.name.clone(),
-        words: format!("{}, fastest in {}", text::times(mean.value), s.places.of(Verdict::Faster)),
+        words: format!("{}, fastest in {}", text::times(mean.value), count(&s.places, Verdict::Faster)),
         dots: s.ratios.clone(),
         middle: mean.value,
         interval: mean.interval,

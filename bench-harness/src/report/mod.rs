@@ -20,10 +20,9 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 use crate::fail::Fail;
 use crate::figures::{self, Group, Verdict};
-use crate::finding::Finding;
+use crate::finding::{Finding, Standing};
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
-use crate::standings::Standing;
 use crate::{text, workloads};
 use summary::Matrix;
 

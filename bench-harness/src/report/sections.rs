@@ -7,7 +7,6 @@ use crate::figures::Group;
 use crate::machine::Machine;
 use crate::{table, text};
 
-/// One measurement: its charts, its figures and its failures.
 pub fn measurement(group: &Group, color: Color) -> Markup {
     let charts = chart::all(group, color);
     let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);

@@ -4,9 +4,8 @@ use bench_subject::record::Series;
 use maud::{Markup, html};
 
 use crate::figures::{Group, Verdict};
-use crate::finding;
+use crate::finding::{self, Standing};
 use crate::results::BASE;
-use crate::standings::Standing;
 use crate::stats::{Ratio, geometric_mean, ratio};
 use crate::text;
 
@@ -85,7 +84,6 @@ fn tint(times: f64, is_difference: bool, steps: [f64; 2]) -> String {
     }
 }
 
-/// A ratio of speeds with its interval.
 fn of_ratio(r: &Ratio, mark: &str, counts: bool) -> Cell {
     let below = r.interval.map(|(low, high)| format!("{}–{}", text::bare_ratio(low), text::bare_ratio(high)));
     Cell {
@@ -108,7 +106,7 @@ pub fn speed(group: &Group, allocator: &str) -> Option<Cell> {
     let mut cell = match &entry.ratio {
         _ if allocator == BASE => plain(format!("{mark}1"), ""),
         Some(r) => of_ratio(r, mark, group.noise.is_none()),
-        None => plain(text::duration(time.median), ""),
+        None => plain(text::duration(time), ""),
     };
     cell.class += first;
     Some(cell)
@@ -118,9 +116,9 @@ pub fn speed(group: &Group, allocator: &str) -> Option<Cell> {
 pub fn memory(group: &Group, allocator: &str) -> Option<Cell> {
     const STEPS: [f64; 2] = [1.3, 2.0];
     let entry = group.entry(allocator)?;
-    let peak = entry.peak_kib?.median;
+    let peak = entry.peak_kib?;
     let ranked = group.entries.iter().filter(|e| !e.is_floor());
-    let least = ranked.filter_map(|e| Some(e.peak_kib?.median)).fold(f64::INFINITY, f64::min);
+    let least = ranked.filter_map(|e| e.peak_kib).fold(f64::INFINITY, f64::min);
     let less = 1.0 / group.peak_to_others(allocator).unwrap_or(1.0);
     Some(Cell {
         text: text::bare_mib(peak),
@@ -149,7 +147,6 @@ pub fn aged(group: &Group, groups: &[Group], allocator: &str) -> Option<Cell> {
     Some(of_ratio(&r, mark, group.noise.is_none()))
 }
 
-/// One sentence about what ageing does to each allocator's speed.
 pub fn aged_sentence(groups: &[Group], allocators: &[String]) -> Option<String> {
     let aged = || groups.iter().filter(|g| g.series == Series::Aged && g.noise.is_none());
     let of = |name: &String| {

@@ -85,12 +85,8 @@ fn the_title_is_the_finding_and_aged_stands_beside_warm() {
 #[test]
 fn noise_is_one_line_and_a_mark_on_its_row() {
     let wild = [10.0, 30.0, 5.0, 40.0, 10.0];
-    let mut file = results(vec![
-        case(&spec("pair"), "system", Series::Warm, &wild),
-        case(&spec("pair"), "hakmem", Series::Warm, &wild),
-        case(&spec("batch"), "system", Series::Warm, &wild),
-        case(&spec("batch"), "hakmem", Series::Warm, &wild),
-    ]);
+    let both = |workload| ["system", "hakmem"].map(|name| case(&spec(workload), name, Series::Warm, &wild));
+    let mut file = results([both("pair"), both("batch")].concat());
     file.warnings = vec![
         "pair 48 B, warm: system's own runs spread over 90 % of their median: it does not count".to_owned(),
         "Something else.".to_owned(),
@@ -129,35 +125,29 @@ fn what_a_reader_must_know_is_said() {
 
 #[test]
 fn hostile_text_stays_text() {
-    const HOSTILE: [&str; 5] = [
-        "<script>alert(1)</script>",
-        "\"><img src=x onerror=alert(1)>",
-        "</style></title><iframe srcdoc='x'>",
-        "' onload='alert(1)",
-        "&lt;b&gt; \u{202e}\0\r\n]]>--><!--",
-    ];
-    for text in HOSTILE.map(str::to_owned) {
-        let mut file = full();
-        file.results.truncate(8);
-        file.warnings = vec![text.clone()];
-        file.machine = Machine {
-            cpu: text.clone(),
-            kernel: text.clone(),
-            thp: text.clone(),
-            command: ["bench-harness", &text, "--order-seed", &text].map(str::to_owned).to_vec(),
-            environment: vec![format!("HAKMEM_X={text}"), text.clone()],
-            ..file.machine
-        };
-        for case in file.results.iter_mut().filter(|c| c.allocator == "jemalloc") {
-            case.allocator = text.clone();
-            case.add(usize::MAX, Err(text.clone()));
-        }
-        file.results[0].spec.workload = text.clone();
-        let page = page(&file);
-        assert_self_contained(&page);
-        let shown = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-        assert!(page.contains(&shown), "{text:?} is not shown");
+    let text = "</style></title><script>alert(1)</script>\"><img src=x onerror=alert(1)>' onload='alert(1) &lt;b&gt; \
+                \u{202e}\0\r\n]]>--><!--"
+        .to_owned();
+    let mut file = full();
+    file.results.truncate(8);
+    file.warnings = vec![text.clone()];
+    file.machine = Machine {
+        cpu: text.clone(),
+        kernel: text.clone(),
+        thp: text.clone(),
+        command: ["bench-harness", &text, "--order-seed", &text].map(str::to_owned).to_vec(),
+        environment: vec![format!("HAKMEM_X={text}"), text.clone()],
+        ..file.machine
+    };
+    for case in file.results.iter_mut().filter(|c| c.allocator == "jemalloc") {
+        case.allocator = text.clone();
+        case.add(usize::MAX, Err(text.clone()));
     }
+    file.results[0].spec.workload = text.clone();
+    let page = page(&file);
+    assert_self_contained(&page);
+    let shown = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    assert!(page.contains(&shown), "{text:?} is not shown");
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Bench {
 
     /// Tells the allocator what is coming and notes what is resident. Called once the bookkeeping is resident and before the
     /// first allocation.
+    #[inline(never)]
     pub fn begin(&mut self, slots: usize, max_size: usize) -> Result<&'static RawAllocator, String> {
         self.alloc.prepare(slots, max_size)?;
         self.start()?;
@@ -145,7 +146,7 @@ impl Bench {
         let (aged_kib, failed_allocs, latency) = (age::kept_kib(), raw::refused(), latency::found());
         match all_damaged() {
             // The blocks of null go with their slots, whose numbers some workloads change.
-            n if n > 0 && self.alloc.name() != "null" => {
+            n if n > 0 && self.alloc.name != "null" => {
                 Err(format!("verification failed: {n} blocks lost their contents or their alignment"))
             }
             _ => Ok(Run { aged_kib, failed_allocs, latency, ..self.run }),

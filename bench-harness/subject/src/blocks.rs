@@ -69,7 +69,6 @@ impl Slot {
         }
     }
 
-    /// Writes the last byte.
     #[inline(always)]
     pub fn mark_end(&self, mark: u8) {
         if !self.is_empty() {

@@ -22,11 +22,8 @@ const EVERY: u32 = 61;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     pub samples: u64,
-    /// Half of them took at most this.
     pub p50_ns: u64,
-    /// 99 in 100 took at most this.
     pub p99_ns: u64,
-    /// 999 in 1000 took at most this.
     pub p999_ns: u64,
     pub worst_ns: u64,
 }

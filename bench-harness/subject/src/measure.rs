@@ -1,5 +1,8 @@
 //! What a child can know about itself: clock, getrusage, resident memory. Nothing here allocates.
 
+use std::fs::File;
+use std::io::{Read, Write};
+
 /// Seconds and nanoseconds of the monotonic clock, as nanoseconds.
 #[inline]
 pub fn now_ns() -> u64 {
@@ -19,9 +22,7 @@ fn clock(which: libc::clockid_t) -> u64 {
 pub struct Usage {
     pub minor: u64,
     pub major: u64,
-    /// Seconds in user mode.
     pub user_secs: f64,
-    /// Seconds in the kernel.
     pub sys_secs: f64,
 }
 
@@ -63,7 +64,6 @@ impl Usage {
     }
 }
 
-/// Resident memory now, in KiB.
 pub fn rss_kib() -> u64 {
     status_kib(b"VmRSS:")
 }
@@ -76,17 +76,11 @@ pub fn peak_rss_kib() -> u64 {
 
 /// Forgets the most that was ever resident: from now on it counts anew. Where the kernel refuses, it counts from the start.
 pub fn forget_peak() {
-    // SAFETY: plain system calls on a descriptor of our own and a byte of our own.
-    unsafe {
-        let fd = libc::open(c"/proc/self/clear_refs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if fd >= 0 {
-            libc::write(fd, c"5".as_ptr().cast(), 1);
-            libc::close(fd);
-        }
+    if let Ok(mut file) = File::options().write(true).open("/proc/self/clear_refs") {
+        let _ = file.write_all(b"5");
     }
 }
 
-/// Nanoseconds of processor time this thread has had.
 pub fn thread_cpu_ns() -> u64 {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
@@ -94,16 +88,7 @@ pub fn thread_cpu_ns() -> u64 {
 /// One field of /proc/self/status, 0 where it cannot be read.
 fn status_kib(field: &[u8]) -> u64 {
     let mut buffer = [0u8; 4096];
-    // SAFETY: plain system calls on a descriptor of our own and a buffer of known length.
-    let length = unsafe {
-        let fd = libc::open(c"/proc/self/status".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if fd < 0 {
-            return 0;
-        }
-        let n = libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len());
-        libc::close(fd);
-        n.max(0) as usize
-    };
+    let length = File::open("/proc/self/status").and_then(|mut file| file.read(&mut buffer)).unwrap_or(0);
     field_kib(&buffer[..length], field)
 }
 

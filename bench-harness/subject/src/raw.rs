@@ -30,7 +30,7 @@ pub struct Calls {
 
 #[derive(Debug, Clone, Copy)]
 pub struct RawAllocator {
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     pub(crate) prepare: fn(usize, usize) -> Result<(), String>,
     pub(crate) prewarm: fn(usize) -> usize,
     /// The calls themselves, for those who pass them on.
@@ -44,7 +44,9 @@ pub trait Subject {
     fn allocator() -> &'static (impl GlobalAlloc + 'static);
 
     /// Takes and populates `n` units of memory ahead of time; how many it took. Most allocators have no such thing.
-    fn prewarm(n: usize) -> usize;
+    fn prewarm(_n: usize) -> usize {
+        0
+    }
 }
 
 impl RawAllocator {
@@ -54,17 +56,12 @@ impl RawAllocator {
         Self { name: S::NAME, prepare: |_, _| Ok(()), prewarm: S::prewarm, calls }
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// Tells the allocator before the first allocation how many slots the workload has, and how large a block is at most; only
     /// `null` cares.
     pub fn prepare(&self, slots: usize, max_size: usize) -> Result<(), String> {
         (self.prepare)(slots, max_size)
     }
 
-    /// Takes and populates `n` superslabs; allocators without them answer 0.
     pub fn prewarm(&self, n: usize) -> usize {
         (self.prewarm)(n)
     }
@@ -237,9 +234,6 @@ pub(crate) mod tests {
         const NAME: &'static str = "counted";
         fn allocator() -> &'static (impl GlobalAlloc + 'static) {
             &Counted
-        }
-        fn prewarm(_: usize) -> usize {
-            0
         }
     }
 

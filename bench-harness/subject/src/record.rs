@@ -1,8 +1,53 @@
 //! What a run is asked to do and what it reports: the JSON between parent and child.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::spec::Spec;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Any workload with its parameters; in JSON `"workload": name, "params": {…}`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    pub workload: String,
+    /// Its parameters by their names in JSON. Null stands in files of older versions for a default.
+    pub params: BTreeMap<String, Value>,
+}
+
+impl Spec {
+    /// A parameter by its name in commands; 0 for one that is not there.
+    pub fn value(&self, name: &str) -> Value {
+        self.params.get(&name.replace('-', "_")).filter(|v| !v.is_null()).cloned().unwrap_or(json!(0))
+    }
+
+    pub fn n(&self, name: &str) -> u64 {
+        let value = self.value(name);
+        value.as_u64().unwrap_or_else(|| value.as_f64().unwrap_or(0.0) as u64)
+    }
+
+    /// The same as an index or a number of bytes.
+    pub fn size(&self, name: &str) -> usize {
+        self.n(name) as usize
+    }
+
+    pub fn share(&self, name: &str) -> f64 {
+        self.value(name).as_f64().unwrap_or(0.0)
+    }
+
+    pub fn is(&self, name: &str, word: &str) -> bool {
+        self.value(name) == word
+    }
+
+    /// The same as a command line gives it.
+    pub fn word(&self, name: &str) -> String {
+        let value = self.value(name);
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// The name of the real program that is run, if it is one, in an executable of its own.
+    pub fn program(&self) -> Option<&str> {
+        self.workload.strip_prefix("program-")
+    }
+}
 
 /// What the heap is like when the clock starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,19 +63,15 @@ pub enum Series {
 
 impl Series {
     pub const ALL: [Series; 3] = [Series::Warm, Series::Cold, Series::Aged];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Series::Warm => "warm",
-            Series::Cold => "cold",
-            Series::Aged => "aged",
-        }
-    }
 }
 
 impl std::fmt::Display for Series {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Series::Warm => "warm",
+            Series::Cold => "cold",
+            Series::Aged => "aged",
+        })
     }
 }
 
@@ -85,7 +126,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// Seconds of processor time in the timed part.
     pub fn cpu_secs(&self) -> f64 {
         self.user_secs + self.sys_secs
     }

@@ -14,8 +14,7 @@ pub fn built() -> &'static str {
     BUILT.get_or_init(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bench-harness"));
         let line = "pair 48 10 --runs 1 --series warm --no-host-warm --allocators system,hakmem,null";
-        let output = command.args(line.split(' ')).env_remove("HAKMEM_BENCH_PEERS").output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        ended(command.args(line.split(' ')).env_remove("HAKMEM_BENCH_PEERS"), 0);
         format!("{}/peers/target/release", env!("CARGO_MANIFEST_DIR"))
     })
 }
@@ -31,17 +30,18 @@ pub fn harness(arguments: &str) -> Command {
     command
 }
 
-/// Its whole run.
-pub fn run(arguments: &str) -> Output {
-    harness(arguments).output().unwrap()
+/// Runs it; what it wrote to stdout and to stderr. Fails unless it ends with that code.
+pub fn ended(command: &mut Command, code: i32) -> (String, String) {
+    written(&command.output().unwrap(), code)
 }
 
-/// What it wrote.
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The same of a run that is over.
+pub fn written(output: &Output, code: i32) -> (String, String) {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    (out, err)
 }
 
-/// A file as JSON.
 pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -50,22 +50,18 @@ pub fn json(path: &Path) -> Value {
 pub fn measured(arguments: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("results.json");
-    let output = run(&format!("{arguments} --no-host-warm --json {}", file.display()));
-    assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
+    ended(&mut harness(&format!("{arguments} --no-host-warm --json {}", file.display())), 0);
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "something was left beside the results");
     json(&file)
 }
 
 /// Fails unless the command is refused by one line that has `wanted`, and code 2.
 pub fn refused(command: &mut Command, wanted: &str) {
-    let output = command.output().unwrap();
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{command:?}: {err}");
+    let (out, err) = ended(command, 2);
     assert!(err.lines().count() == 1 && err.starts_with("bench-harness: ") && err.contains(wanted), "{wanted}: {err}");
-    assert!(output.stdout.is_empty(), "{command:?}: {}", text(&output.stdout));
+    assert!(out.is_empty(), "{command:?}: {out}");
 }
 
-/// An executable script.
 pub fn script(path: &Path, body: &str) {
     std::fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

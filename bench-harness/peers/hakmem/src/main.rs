@@ -2,4 +2,4 @@
 
 static HAKMEM: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
 
-bench_subject::subject!("hakmem", &HAKMEM, hakmem_alloc::prewarm);
+bench_subject::subject!("hakmem", &HAKMEM, prewarm: hakmem_alloc::prewarm);

@@ -1,6 +1,3 @@
 //! The real programs on this repository's allocator.
 
-#[global_allocator]
-static GLOBAL: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
-
-bench_programs::on!(&GLOBAL);
+bench_programs::on!(hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new());

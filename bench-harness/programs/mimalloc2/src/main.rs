@@ -1,6 +1,3 @@
 //! The real programs on mimalloc, version 2.
 
-#[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-bench_programs::on!(&GLOBAL);
+bench_programs::on!(mimalloc::MiMalloc = mimalloc::MiMalloc);

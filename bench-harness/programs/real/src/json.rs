@@ -88,13 +88,11 @@ fn work(text: &str) -> Result<Outcome, String> {
     Ok(Outcome { units: 4 * text.len() as u64, checksum: checksum.finish() })
 }
 
-/// Parsed into a tree and printed.
 fn as_values(text: &str) -> Result<String, String> {
     let tree: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     serde_json::to_string(&tree).map_err(|e| e.to_string())
 }
 
-/// Parsed into structs, grouped by city, and printed.
 fn as_records(text: &str) -> Result<(String, Vec<(String, u64)>), String> {
     let records: Vec<Record> = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let mut groups: HashMap<String, Vec<&Record>> = HashMap::new();

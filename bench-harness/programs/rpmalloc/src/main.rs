@@ -1,6 +1,3 @@
 //! The real programs on rpmalloc.
 
-#[global_allocator]
-static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
-
-bench_programs::on!(&GLOBAL);
+bench_programs::on!(rpmalloc::RpMalloc = rpmalloc::RpMalloc);

@@ -1,6 +1,3 @@
 //! The real programs on snmalloc.
 
-#[global_allocator]
-static GLOBAL: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
-
-bench_programs::on!(&GLOBAL);
+bench_programs::on!(snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc);

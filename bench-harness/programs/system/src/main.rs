@@ -1,6 +1,3 @@
 //! The real programs on system malloc.
 
-#[global_allocator]
-static GLOBAL: std::alloc::System = std::alloc::System;
-
-bench_programs::on!(&GLOBAL);
+bench_programs::on!(std::alloc::System = std::alloc::System);

@@ -11,7 +11,6 @@ use rand::seq::SliceRandom;
 
 use super::prelude::*;
 
-/// Bytes of the largest block.
 fn max_size(s: &Spec) -> usize {
     s.size("size").max(s.size("max-size"))
 }

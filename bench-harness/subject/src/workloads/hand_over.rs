@@ -30,16 +30,8 @@ pub fn run(s: &Spec, bench: &mut Bench) -> Result<(), String> {
     let sizes = (s.size("min-size"), s.size("max-size"));
     let sets = tables(threads, live)?.into_iter().map(Mutex::new).collect();
     let alloc = bench.begin(live * threads, sizes.1)?;
-    let server = Server {
-        alloc,
-        sets,
-        threads,
-        live,
-        sizes,
-        replacements: s.n("replacements"),
-        turns: s.n("turns"),
-        seed: s.n("seed"),
-    };
+    let (replacements, turns, seed) = (s.n("replacements"), s.n("turns"), s.n("seed"));
+    let server = Server { alloc, sets, threads, live, sizes, replacements, turns, seed };
     if s.is("mode", "larson") {
         server.larson(bench)
     } else {
@@ -58,7 +50,6 @@ impl Server<'_> {
         self.sets[set].lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// One turn of one set.
     fn turn(&self, set: usize, number: u64) {
         let mut slots = self.set(set);
         let mut generator = XorShift64::new(self.seed, number * self.threads as u64 + set as u64);

@@ -43,18 +43,18 @@ impl Held {
         (0..self.slots.len()).for_each(|i| self.put(i));
     }
 
-    /// Frees them after a rest, in which all of them are held.
-    fn rest_then_free(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
+    /// Frees what is held after a rest.
+    fn rest(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
         bench.rest(s.n("rest"));
         release(self.alloc, &mut self.slots);
         Ok(())
     }
 
-    /// Frees them before a rest, in which nothing is held.
+    /// Frees all before it.
+    #[inline(never)]
     fn free_then_rest(mut self, s: &Spec, bench: &mut Bench) -> Result<(), String> {
         release(self.alloc, &mut self.slots);
-        bench.rest(s.n("rest"));
-        Ok(())
+        self.rest(s, bench)
     }
 }
 
@@ -185,7 +185,7 @@ pub fn shrink(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         held.slots.len() as u64
     });
     // What is kept is what counts at rest.
-    held.rest_then_free(s, bench)
+    held.rest(s, bench)
 }
 
 pub fn aligned(s: &Spec, bench: &mut Bench) -> Result<(), String> {
@@ -242,5 +242,5 @@ pub fn survivors(s: &Spec, bench: &mut Bench) -> Result<(), String> {
         }
         2 * held.slots.len() as u64
     });
-    held.rest_then_free(s, bench)
+    held.rest(s, bench)
 }

@@ -29,8 +29,8 @@ mod prelude {
     pub use crate::blocks::*;
     pub use crate::memory::Table;
     pub use crate::raw::RawAllocator;
+    pub use crate::record::Spec;
     pub use crate::rng::XorShift64;
-    pub use crate::spec::Spec;
 }
 
 /// What is done: an error where it cannot be, or came out wrong.

@@ -68,7 +68,7 @@ pub const PATHS: [Path; 23] = [
 pub fn child(alloc: &'static RawAllocator, order: &str) -> Result<String, String> {
     let order: PathOrder = serde_json::from_str(order).map_err(|e| e.to_string())?;
     let path = PATHS.iter().find(|p| p.name == order.path).ok_or_else(|| format!("unknown path {:?}", order.path))?;
-    let alloc = if order.c && alloc.name() != "null" { &C } else { alloc };
+    let alloc = if order.c && alloc.name != "null" { &C } else { alloc };
     alloc.prepare(MANY, LARGEST)?;
     // An allocator may look at a thread's first frees more closely, or learn from them: what is counted is what comes later.
     for _ in 0..1000 {

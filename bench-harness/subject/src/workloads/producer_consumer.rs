@@ -82,7 +82,6 @@ impl Producer<'_> {
     }
 }
 
-/// Reads and frees so many blocks.
 #[inline(never)]
 fn consume(alloc: &RawAllocator, receiver: &Receiver<Packet>, count: usize) {
     for mut packet in receiver.iter().take(count.div_ceil(PACKET)) {
