@@ -92,7 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn links_stay_links() {
+    fn devices_are_refused_and_links_stay_links() {
+        let error = Target::new(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(error.line, "/dev/null: cannot be written: it is no file");
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         fs::write(&file, "old").unwrap();

@@ -234,4 +234,16 @@ pub(crate) mod tests {
         let noise_bound = crate::noise::bound();
         Results { schema: SCHEMA, complete: true, noise_bound, results: cases, ..Results::default() }
     }
+
+    #[test]
+    fn csv_quotes_what_has_to_be_quoted() {
+        let mut odd = case(&spec("pair"), "a \"b\", c", Series::Aged, &[1.0, 2.0]);
+        odd.runs[0].rss_after_kib = Some(7);
+        let text = results(vec![odd]).csv().unwrap();
+        let mut lines = csv::Reader::from_reader(text.as_bytes());
+        let rows: Vec<csv::StringRecord> = lines.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((&rows[0][1], &rows[0][2], &rows[0][3]), ("48 B", "a \"b\", c", "aged"));
+        assert_eq!((&rows[0][16], &rows[1][16]), ("7", ""));
+    }
 }

@@ -118,4 +118,12 @@ mod tests {
         assert_eq!([1e-8, 2.5e-3, 100.0].map(tick_duration), ["10 ns", "2.5 ms", "100 s"]);
         assert_eq!(all, ["1.23 ns", "45.7 ns", "1000 ns", "12.3 µs", "2.50 ms", "3.00 s", "0 ns"]);
     }
+
+    #[test]
+    fn dates_are_said_to_the_minute() {
+        assert_eq!(utc(0), None);
+        assert_eq!(utc(951_782_400).unwrap(), "2000-02-29 00:00 UTC");
+        assert_eq!(utc(1_795_219_260).unwrap(), "2026-11-21 00:01 UTC");
+        assert_eq!(utc(u64::MAX), None);
+    }
 }

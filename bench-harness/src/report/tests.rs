@@ -125,29 +125,35 @@ fn what_a_reader_must_know_is_said() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let text = "</style></title><script>alert(1)</script>\"><img src=x onerror=alert(1)>' onload='alert(1) &lt;b&gt; \
-                \u{202e}\0\r\n]]>--><!--"
-        .to_owned();
-    let mut file = full();
-    file.results.truncate(8);
-    file.warnings = vec![text.clone()];
-    file.machine = Machine {
-        cpu: text.clone(),
-        kernel: text.clone(),
-        thp: text.clone(),
-        command: ["bench-harness", &text, "--order-seed", &text].map(str::to_owned).to_vec(),
-        environment: vec![format!("HAKMEM_X={text}"), text.clone()],
-        ..file.machine
-    };
-    for case in file.results.iter_mut().filter(|c| c.allocator == "jemalloc") {
-        case.allocator = text.clone();
-        case.add(usize::MAX, Err(text.clone()));
+    const HOSTILE: [&str; 5] = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "</style></title><iframe srcdoc='x'>",
+        "' onload='alert(1)",
+        "&lt;b&gt; \u{202e}\0\r\n]]>--><!--",
+    ];
+    for text in HOSTILE.map(str::to_owned) {
+        let mut file = full();
+        file.results.truncate(8);
+        file.warnings = vec![text.clone()];
+        file.machine = Machine {
+            cpu: text.clone(),
+            kernel: text.clone(),
+            thp: text.clone(),
+            command: ["bench-harness", &text, "--order-seed", &text].map(str::to_owned).to_vec(),
+            environment: vec![format!("HAKMEM_X={text}"), text.clone()],
+            ..file.machine
+        };
+        for case in file.results.iter_mut().filter(|c| c.allocator == "jemalloc") {
+            case.allocator = text.clone();
+            case.add(usize::MAX, Err(text.clone()));
+        }
+        file.results[0].spec.workload = text.clone();
+        let page = page(&file);
+        assert_self_contained(&page);
+        let shown = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        assert!(page.contains(&shown), "{text:?} is not shown");
     }
-    file.results[0].spec.workload = text.clone();
-    let page = page(&file);
-    assert_self_contained(&page);
-    let shown = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    assert!(page.contains(&shown), "{text:?} is not shown");
 }
 
 #[test]
