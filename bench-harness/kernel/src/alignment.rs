@@ -11,7 +11,7 @@ use bench_subject::memory::{ANONYMOUS, HUGE, Mapping, RW};
 use hakmem_alloc::region::Region;
 use serde_json::json;
 
-use crate::maps::{collapsed_memfd, huge_bytes, measured, placed};
+use crate::maps::{collapsed_memfd, huge_bytes, measured, placed, touch};
 use crate::{Row, failed};
 
 const PLACEMENTS: [(&str, usize); 3] = [("aligned", 0), ("off_64k", 64 << 10), ("off_4k", 4 << 10)];
@@ -41,7 +41,7 @@ pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String>
 }
 
 fn touched(placement: &str, backing: &str, map: &Mapping) -> Row {
-    let ((), secs, faults) = measured(|| map.touch(0, map.len, 4096));
+    let ((), secs, faults) = measured(|| touch(map));
     json!({
         "placement": placement, "backing": backing, "bytes": map.len, "minor_faults": faults,
         "huge_bytes": huge_bytes(map.addr, map.len), "cpu_secs": secs,

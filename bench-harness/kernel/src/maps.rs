@@ -19,6 +19,11 @@ pub(crate) fn placed(len: usize, off: usize, prot: i32, flags: i32, fd: i32) -> 
     Mapping::new(start, len, prot, flags | libc::MAP_FIXED, fd)
 }
 
+/// Writes one byte into every 4 KiB.
+pub(crate) fn touch(map: &Mapping) {
+    map.touch(0, map.len, 4096);
+}
+
 /// Bytes of a range in huge pages, by the kernel's account.
 pub(crate) fn huge_bytes(addr: usize, len: usize) -> u64 {
     const FIELDS: [&str; 3] = ["AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:"];

@@ -8,7 +8,7 @@ use bench_subject::memory::{ANONYMOUS, Mapping, RW};
 use serde_json::json;
 
 use crate::Row;
-use crate::maps::{COLLAPSE, POPULATE_WRITE, huge_bytes, measured, placed, resident};
+use crate::maps::{COLLAPSE, POPULATE_WRITE, huge_bytes, measured, placed, resident, touch};
 
 /// How a mapping is made: bytes off alignment, protection and flags at first; it is made writable; then what it is advised.
 struct Order(&'static str, usize, i32, i32, &'static [i32]);
@@ -58,7 +58,7 @@ pub(crate) fn rows(bytes: usize, say: &dyn Fn(&str)) -> Result<Vec<Row>, String>
             }
         };
         let (resident, huge) = (resident(&map), huge_bytes(map.addr, map.len));
-        let ((), touch_secs, at_touch) = measured(|| map.touch(0, map.len, 4096));
+        let ((), touch_secs, at_touch) = measured(|| touch(&map));
         rows.push(json!({
             "order": order, "bytes": bytes, "faults_before": before, "resident_before": resident,
             "huge_before": huge, "cpu_secs_before": secs, "faults_at_touch": at_touch,
