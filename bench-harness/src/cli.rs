@@ -14,7 +14,7 @@ use crate::fail::Fail;
 use crate::options::RunOptions;
 use crate::plan::Entry;
 use crate::results::FLOOR;
-use crate::subjects::{BuildCommand, OWN, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
+use crate::subjects::{BuildCommand, PROGRAMS, RIVALS, WORKLOADS as SUBJECTS};
 use crate::suite::Extent;
 use crate::workloads::{self, WORKLOADS, Workload};
 use crate::{host_warm, output, session, subjects, suite};
@@ -165,7 +165,7 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
 
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
     let known = match specs.iter().all(|s| s.program().is_some()) {
-        true => OWN.into_iter().chain(RIVALS).map(String::from).collect(),
+        true => subjects::all().map(String::from).collect(),
         false => subjects::known(),
     };
     let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;

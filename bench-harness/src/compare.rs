@@ -20,7 +20,7 @@ use crate::{table, text};
 pub struct Compare {
     /// The older results
     pub old: PathBuf,
-    /// The newer results [default: the same file, measured with --before, whose allocator before is the older one]
+    /// The newer results [default: the same file, whose allocator before is the older one]
     pub new: Option<PathBuf>,
     /// The allocator to look at
     #[arg(long, default_value = "hakmem")]
@@ -46,7 +46,9 @@ pub fn run(compare: &Compare) -> Result<(), Fail> {
         }
         if !old.results.iter().any(|c| c.allocator == BEFORE) {
             let file = compare.old.display();
-            let line = format!("{file} has no allocator {BEFORE}: measure with --before DIR, or name two files");
+            let line = format!(
+                "{file} has no allocator {BEFORE}: measure with --allocators {OURS},{BEFORE}=EXECUTABLE, or name two files"
+            );
             return Err(Fail::usage(line));
         }
         old.results.retain(|c| c.allocator != OURS);

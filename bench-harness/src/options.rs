@@ -8,18 +8,16 @@ use itertools::Itertools;
 
 use crate::fail::Fail;
 use crate::noise;
-use crate::subjects::{self, BEFORE};
+use crate::subjects;
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Measuring")]
 pub struct RunOptions {
     /// Allocators to compare, separated by commas: system, hakmem, null, and peers once built (mimalloc, mimalloc2, jemalloc,
-    /// snmalloc, rpmalloc) [default: system,hakmem; of all --quick and --full every one that is built]
+    /// snmalloc, rpmalloc); NAME=EXECUTABLE is one of these as another checkout built it [default: system,hakmem; of all --quick
+    /// and --full every one that is built]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub allocators: Option<Vec<String>>,
-    /// Also measure the allocator of another checkout of this repository, under the name before, with the workloads of this one
-    #[arg(long, value_name = "DIR")]
-    pub before: Option<PathBuf>,
     /// Runs of each allocator in each series; fewer than 5 give no verdict [default: 5; of all --quick and --full as many as
     /// fit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -82,11 +80,8 @@ impl RunOptions {
         self.series.as_ref().map(|list| list.iter().copied().unique().collect())
     }
 
-    /// The allocators asked for, each once, or `default`, and that of the other checkout. Refuses what is not among `known`.
+    /// The allocators asked for, each once, or `default`. Refuses what is not among `known`.
     pub fn allocators(&self, known: &[String], default: &[String]) -> Result<Vec<String>, Fail> {
-        let names = self.allocators.as_deref().unwrap_or(default);
-        subjects::check_names(names, known)?;
-        let before = self.before.as_deref().map(|dir| subjects::measure_before(dir).map(|()| BEFORE.to_owned()));
-        Ok(names.iter().unique().cloned().chain(before.transpose()?).collect())
+        subjects::named(self.allocators.as_deref().unwrap_or(default), known)
     }
 }

@@ -222,7 +222,7 @@ impl Session {
         });
         let groups = figures::groups(&self.results);
         let warnings: Vec<String> =
-            cut.into_iter().chain(subjects::which_before()).chain(self.results.notes()).collect();
+            cut.into_iter().chain(subjects::which_given()).chain(self.results.notes()).collect();
         let measured = if groups.is_empty() { String::new() } else { table::render(&groups) };
         let shown = warnings.iter().map(|w| format!("warning: {w}\n")).collect::<String>() + &measured;
         self.results.warnings = warnings;

@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::fail::Fail;
 use crate::results::FLOOR;
-use crate::subjects::{self, OWN, RIVALS};
+use crate::subjects::{self, RIVALS};
 use crate::suite::{self, Extent};
 use crate::{output, plan, runner};
 
@@ -34,7 +34,7 @@ pub struct Smoke {
 
 /// Runs them all; fails with code 1 and the names of the pairs that gave no result.
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
-    let all = || OWN.into_iter().chain(RIVALS).map(String::from).collect();
+    let all = || subjects::all().map(String::from).collect();
     let allocators: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
     let mut entries = suite::entries(Extent::Smoke, &smoke.workloads, None, None)?;
     subjects::check_names(&allocators, &subjects::known())?;

@@ -4,12 +4,12 @@
 //! looks at all that take part before every measurement, which takes a moment where nothing changed, so that nothing outdated
 //! is ever measured. What needs no C (system malloc, ours, the floor) is built when it is needed, the others when asked for.
 
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use bench_subject::record::Spec;
+use itertools::Itertools;
 
 use crate::fail::Fail;
 use crate::output;
@@ -21,11 +21,20 @@ pub const OWN: [&str; 3] = [BASE, OURS, FLOOR];
 /// The rivals, in the order reports show them.
 pub const RIVALS: [&str; 5] = ["mimalloc", "mimalloc2", "jemalloc", "snmalloc", "rpmalloc"];
 
-/// Ours as another checkout has it.
+/// All of them, built or not.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(RIVALS)
+}
+
+/// What ours is called as another commit has it, where the command line gives an executable of that one.
 pub const BEFORE: &str = "before";
 
-/// Where that one is built, and a sentence that says which it is.
-static BEFORE_TREE: OnceLock<(PathBuf, String)> = OnceLock::new();
+/// Executables that the command line gives, by the names it gives them.
+static GIVEN: OnceLock<Vec<(String, PathBuf)>> = OnceLock::new();
+
+fn given(name: &str) -> Option<&'static Path> {
+    GIVEN.get()?.iter().find(|(known, _)| known == name).map(|(_, path)| path.as_path())
+}
 
 pub struct Workspace {
     folder: &'static str,
@@ -47,35 +56,27 @@ impl Workspace {
         std::env::var_os(self.variable).map(PathBuf::from)
     }
 
-    /// The folder where cargo runs for that allocator, where it builds, and the package's name.
-    fn package(&self, name: &str) -> (PathBuf, PathBuf, String) {
-        let tree = BEFORE_TREE.get().filter(|_| name == BEFORE).map(|(tree, _)| tree);
-        let folder = tree.map_or(root().to_owned(), |t| t.join("bench-harness")).join(self.folder);
-        let target = tree.map_or(folder.join("target"), |t| t.join("target").join(self.folder));
-        (folder, target, format!("{}-{}", self.prefix, if tree.is_some() { OURS } else { name }))
-    }
-
     /// The executable with that allocator, whether it is there or not.
     pub fn executable(&self, name: &str) -> PathBuf {
-        let (_, target, package) = self.package(name);
-        match self.elsewhere() {
-            Some(folder) => folder.join(format!("{}-{name}", self.prefix)),
-            None => target.join("release").join(package),
+        match (given(name), self.elsewhere()) {
+            (Some(path), _) => path.to_owned(),
+            (_, Some(folder)) => folder.join(format!("{}-{name}", self.prefix)),
+            _ => root().join(self.folder).join("target/release").join(format!("{}-{name}", self.prefix)),
         }
     }
 
-    /// Whether it can be started; what is built from another checkout always can, before it is needed.
+    /// Whether it can be started.
     pub fn is_built(&self, name: &str) -> bool {
-        name == BEFORE && self.elsewhere().is_none() || self.executable(name).is_file()
+        let own = |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(self.prefix));
+        given(name).map_or_else(|| self.executable(name).is_file(), own)
     }
 
     /// Builds one package: built together, features of the two mimallocs would be united. False where cargo failed.
     fn cargo(&self, name: &str, quiet: bool) -> Result<bool, Fail> {
-        let (folder, target, package) = self.package(name);
         let mut command = Command::new("cargo");
-        // By the manifest: the other checkout's folder is reached by a link, which a current directory would resolve.
-        command.args(["build", "--release", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
-        command.arg("--target-dir").arg(target).args(quiet.then_some("--quiet")).args(["--package", &package]);
+        command.args(["build", "--release", "--locked"]).args(quiet.then_some("--quiet"));
+        command.args(["--package", &format!("{}-{name}", self.prefix)]);
+        command.arg("--target-dir").arg(root().join(self.folder).join("target"));
         // Built incrementally, they would have other instructions.
         command.env_remove("CARGO_INCREMENTAL");
         let status = command.current_dir(root().join(self.folder)).status();
@@ -103,63 +104,31 @@ pub fn known() -> Vec<String> {
     OWN.into_iter().chain(rivals).map(String::from).collect()
 }
 
-/// Has [`BEFORE`] built from the allocator of that checkout and the workloads of this one, so that both run the same: in a
-/// tree of links to the checkout, in which `bench-harness` is this one.
-pub fn measure_before(checkout: &Path) -> Result<(), Fail> {
-    let refuse = |e: &dyn std::fmt::Display| Fail::usage(format!("--before {}: {e}", checkout.display()));
-    let checkout = checkout.canonicalize().map_err(|e| refuse(&e))?;
-    if !checkout.join("src/lib.rs").is_file() {
-        return Err(refuse(&"it has no src/lib.rs; expected a checkout of this repository"));
-    }
-    let elsewhere = WORKLOADS.elsewhere().map(|_| WORKLOADS.executable(BEFORE));
-    if let Some(missing) = elsewhere.as_ref().filter(|file| !file.is_file()) {
-        return Err(refuse(&format!("{} is set and {} is not there", WORKLOADS.variable, missing.display())));
-    }
-    // A tree for each checkout, whatever their names: cargo tells files apart by their age, and would take one tree's for the
-    // other's. Without %, of which lld makes something else.
-    let name = checkout.to_str().ok_or_else(|| refuse(&"its path is not UTF-8"))?;
-    let tree = root().join("peers/target/before").join(name.replace('_', "__").replace('/', "_-"));
-    link(&checkout, &tree).map_err(|e| refuse(&e))?;
-    let which = match elsewhere {
-        Some(file) => format!("{BEFORE} is {}", file.display()),
-        None => format!("{BEFORE} is the allocator of {name}, {}", head(&checkout)),
-    };
-    output::say(&format!("{which}\n"));
-    BEFORE_TREE.get_or_init(|| (tree, which));
-    Ok(())
-}
-
-/// A sentence about [`BEFORE`], where it is measured.
-pub fn which_before() -> Option<String> {
-    BEFORE_TREE.get().map(|(_, which)| which.clone())
-}
-
-/// Makes the tree have links to what is in the checkout, but for its harness, and no others.
-fn link(checkout: &Path, tree: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(tree)?;
-    let inside = |folder: &Path| -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
-    };
-    let mut wanted = inside(checkout)?;
-    wanted.retain(|p| !p.ends_with("target") && !p.ends_with("bench-harness"));
-    wanted.push(root().to_owned());
-    for old in inside(tree)?.into_iter().filter(|p| p.is_symlink()) {
-        match wanted.iter().position(|path| std::fs::read_link(&old).is_ok_and(|to| to == *path)) {
-            Some(there) => drop(wanted.swap_remove(there)),
-            None => std::fs::remove_file(old)?,
+/// The names of a list, each once, of which some may be `NAME=EXECUTABLE`: an allocator whose executable is given. Refuses what
+/// is not among `known`, or not there.
+pub fn named(list: &[String], known: &[String]) -> Result<Vec<String>, Fail> {
+    let mut executables = Vec::new();
+    for (name, path) in list.iter().filter_map(|word| word.split_once('=')) {
+        let refuse = |why: &dyn std::fmt::Display| Err(Fail::usage(format!("{name}={path}: {why}")));
+        match Path::new(path).canonicalize() {
+            _ if name.is_empty() || all().any(|own| own == name) => return refuse(&"expected a name of its own"),
+            Ok(found) if found.is_file() => executables.push((name.to_owned(), found)),
+            Ok(_) => return refuse(&"it is no executable"),
+            Err(e) => return refuse(&e),
         }
     }
-    wanted.iter().try_for_each(|path| symlink(path, tree.join(path.file_name().unwrap_or_default())))
+    let names: Vec<String> =
+        list.iter().map(|word| word.split('=').next().unwrap_or(word).to_owned()).unique().collect();
+    let own: Vec<_> =
+        names.iter().filter(|name| !executables.iter().any(|(given, _)| given == *name)).cloned().collect();
+    check_names(&own, known)?;
+    GIVEN.get_or_init(|| executables);
+    Ok(names)
 }
 
-/// The commit that is checked out there, in words.
-fn head(checkout: &Path) -> String {
-    let mut git = Command::new("git");
-    git.arg("-C").arg(checkout).args(["rev-parse", "--short", "HEAD"]).env_remove("GIT_DIR");
-    // Not that of a repository around it.
-    let answer = git.output().ok().filter(|o| o.status.success() && checkout.join(".git").exists());
-    let commit = answer.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-    commit.map_or("not a git checkout".to_owned(), |commit| format!("HEAD {commit}"))
+/// A sentence about each executable that was given.
+pub fn which_given() -> impl Iterator<Item = String> {
+    GIVEN.get().into_iter().flatten().map(|(name, path)| format!("{name} is {}", path.display()))
 }
 
 /// The workspace that has the executable for a workload.
@@ -171,7 +140,8 @@ pub fn workspace(spec: &Spec) -> &'static Workspace {
 pub fn prepare(cases: &[CaseResult]) -> Result<(), Fail> {
     for workspace in [&WORKLOADS, &PROGRAMS].into_iter().filter(|w| w.elsewhere().is_none()) {
         let own = cases.iter().filter(|c| self::workspace(&c.spec).folder == workspace.folder);
-        let names: std::collections::BTreeSet<&str> = own.map(|c| c.allocator.as_str()).collect();
+        let names: std::collections::BTreeSet<&str> =
+            own.map(|c| c.allocator.as_str()).filter(|name| given(name).is_none()).collect();
         workspace.build(&names.into_iter().collect::<Vec<_>>(), true)?;
     }
     Ok(())
@@ -221,7 +191,7 @@ pub enum BuildCommand {
 
 pub fn dispatch(workspace: &Workspace, BuildCommand::Build { names }: BuildCommand) -> Result<(), Fail> {
     let floor = workspace.folder == WORKLOADS.folder;
-    let all: Vec<&str> = OWN.into_iter().filter(|n| floor || *n != FLOOR).chain(RIVALS).collect();
+    let all: Vec<&str> = all().filter(|n| floor || *n != FLOOR).collect();
     if let Some(unknown) = names.iter().find(|n| !all.contains(&n.as_str())) {
         return Err(Fail::usage(format!("unknown peer {unknown:?}: expected any of {}", all.join(", "))));
     }
@@ -236,27 +206,6 @@ pub fn dispatch(workspace: &Workspace, BuildCommand::Build { names }: BuildComma
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tree_of_another_checkout_follows_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let [checkout, tree] = ["checkout", "tree"].map(|name| dir.path().join(name));
-        let file = |name: &str| std::fs::write(checkout.join(name), "").unwrap();
-        let leads = |name: &str| std::fs::read_link(tree.join(name)).ok();
-        std::fs::create_dir_all(checkout.join("bench-harness")).unwrap();
-        std::fs::create_dir_all(tree.join("target")).unwrap();
-        ["kept", "gone"].into_iter().for_each(file);
-        symlink("/elsewhere", tree.join("kept")).unwrap();
-        link(&checkout, &tree).unwrap();
-        assert_eq!((leads("kept"), leads("gone")), (Some(checkout.join("kept")), Some(checkout.join("gone"))));
-        std::fs::remove_file(checkout.join("gone")).unwrap();
-        file("new");
-        link(&checkout, &tree).unwrap();
-        assert_eq!((leads("kept"), leads("gone")), (Some(checkout.join("kept")), None));
-        assert_eq!((leads("new"), leads("bench-harness")), (Some(checkout.join("new")), Some(root().to_owned())));
-        assert!(tree.join("target").is_dir());
-        assert_eq!(head(&checkout), "not a git checkout");
-    }
 
     #[test]
     fn programs_and_peers_measure_the_same_allocators() {

@@ -175,58 +175,32 @@ fn results_files_are_compared() {
     ended(harness("compare --across-machines").args([&elsewhere, &old]), 0);
 }
 
-/// The other checkout is this one but for its allocator, which says what it is whenever memory is prepared.
 #[test]
-fn the_allocator_of_another_checkout_is_measured_as_before() {
-    // Always the same place, so that cargo builds it once.
-    let other = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-checkout");
-    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::create_dir_all(other.join("src")).unwrap();
-    for entry in std::fs::read_dir(here).unwrap().map(Result::unwrap).filter(|e| e.file_name() != "src") {
-        // It is there already after the first time.
-        let _ = std::os::unix::fs::symlink(entry.path(), other.join(entry.file_name()));
-    }
-    let allocator = "use std::alloc::*; pub struct Hakmem;
-        impl Hakmem { pub const fn new() -> Self { Hakmem } }
-        pub fn prewarm(_: usize) -> usize { 0 }
-        unsafe impl GlobalAlloc for Hakmem {
-            unsafe fn alloc(&self, l: Layout) -> *mut u8 {
-                if l.size() == 4242 { eprintln!(\"the other allocator\") }
-                unsafe { System.alloc(l) }
-            }
-            unsafe fn dealloc(&self, p: *mut u8, l: Layout) { unsafe { System.dealloc(p, l) } }
-        }";
-    let lib = other.join("src/lib.rs");
-    if std::fs::read_to_string(&lib).ok().as_deref() != Some(allocator) {
-        std::fs::write(lib, allocator).unwrap();
-    }
+fn an_executable_of_another_checkout_is_measured_under_its_name() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("both.json");
-    let mut command = harness("pair 4242 2 --runs 5 --series cold --no-host-warm --before");
-    command.arg(&other).arg("--json").arg(&file).env_remove("HAKMEM_BENCH_PEERS");
-    // Its executable is built quickly. The others are not built anew: other tests run them meanwhile.
-    let quick = "case \"$*\" in */target/before/*)
-        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1;; esac";
-    common::script(&dir.path().join("cargo"), &format!("{quick}\nexec '{}' \"$@\"", env!("CARGO")));
-    let path = std::env::var("PATH").unwrap();
-    command.env("PATH", format!("{}:{path}", dir.path().display()));
-    let (_, err) = ended(&mut command, 0);
-    assert!(err.matches("the other allocator").count() >= 5, "{err}");
+    let [file, other] = ["both.json", "subject-hakmem"].map(|name| dir.path().join(name));
+    common::script(&other, &format!("echo the other allocator >&2; exec {}/subject-hakmem \"$1\"", common::built()));
+    let with = |list: &str| harness(&format!("pair 4242 2 --runs 5 --series cold --no-host-warm --allocators {list}"));
+    let before = format!("before={}", other.display());
+    let (_, err) = ended(with(&format!("system,hakmem,{before}")).arg("--json").arg(&file), 0);
+    assert_eq!(err.matches("the other allocator").count(), 5, "{err}");
     let case = |i: usize| json(&file)["results"][i]["allocator"].clone();
     assert_eq!([case(0), case(1), case(2)], ["system", "hakmem", "before"]);
-    let which = format!("before is the allocator of {}, ", other.canonicalize().unwrap().display());
-    let warning = json(&file)["warnings"][0].as_str().unwrap().to_owned();
-    let commit = warning.strip_prefix(&which).unwrap_or_else(|| panic!("{warning}"));
-    assert!(commit.starts_with("HEAD ") || commit == "not a git checkout", "{commit}");
+    assert_eq!(json(&file)["warnings"][0], format!("before is {}", other.canonicalize().unwrap().display()));
     let compared = harness("compare --bound 99").arg(&file).output().unwrap();
     assert!(String::from_utf8_lossy(&compared.stdout).contains("pair 4242 B, cold"), "{compared:?}");
     refused(harness("compare --allocator system").arg(&file), "--allocator system: expected two files");
     let mut lone = json(&file);
     lone["results"].as_array_mut().unwrap().pop();
     std::fs::write(&file, lone.to_string()).unwrap();
-    refused(harness("compare").arg(&file), "both.json has no allocator before: measure with --before DIR");
-    refused(harness("pair --before").arg(&other), "subject-before is not there");
-    refused(&mut harness("pair --before /nonexistent"), "--before /nonexistent: No such file");
+    refused(
+        harness("compare").arg(&file),
+        "both.json has no allocator before: measure with --allocators hakmem,before=",
+    );
+    refused(&mut with("hakmem,before=/nonexistent"), "before=/nonexistent: No such file");
+    refused(&mut with("hakmem=/bin/true"), "hakmem=/bin/true: expected a name of its own");
+    refused(&mut with("before=/tmp"), "before=/tmp: it is no executable");
+    refused(&mut with(&before.replace("before", "=")), "expected a name of its own");
 }
 
 #[test]
