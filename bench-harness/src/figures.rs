@@ -130,6 +130,11 @@ impl<'a> Group<'a> {
     pub fn words(&self) -> String {
         format!("{} {}, {}", self.name, self.title, self.series)
     }
+
+    /// What a table says behind a row that is judged by another time than most.
+    pub fn clock(&self) -> &'static str {
+        if self.measure == Measure::Processor { " (processor time)" } else { "" }
+    }
 }
 
 /// All measurements of a file that have a run or a failure, in its order.
@@ -306,6 +311,7 @@ mod tests {
         let file = results(cases);
         let groups = groups(&file);
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
+        assert_eq!(groups[0].clock(), " (processor time)");
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
     }

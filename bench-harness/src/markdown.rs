@@ -20,7 +20,7 @@ pub fn matrix(groups: &[Group], finding: &Finding) -> String {
     let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
     let row = |group: &Group| {
         let mark = if group.noise.is_some() { "~ " } else { "" };
-        let title = format!("{mark}{}", cell(&group.words()));
+        let title = format!("{mark}{}{}", cell(&group.words()), group.clock());
         [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
     };
     let text = finding.sentences().iter().skip(1).map(|s| cell(s) + "\n").collect::<String>() + "\n";

@@ -157,7 +157,7 @@ fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<Strin
         let group = groups.iter().rev().filter(fits).max_by_key(|g| g.series == wanted);
         let group = group.ok_or_else(|| Fail::usage(format!("{RESULTS}: no {name} with \"{part}\" in its title")))?;
         let heap = if group.series == Series::Aged { ", aged heap" } else { "" };
-        rows.push(row(format!("{words}{heap}"), &|n| cell(group, n)));
+        rows.push(row(format!("{words}{heap}{}", group.clock()), &|n| cell(group, n)));
     }
     let mean = |values: Vec<f64>| geometric_mean(&values).map_or("–".to_owned(), text::bare_ratio);
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
@@ -206,7 +206,11 @@ fn speed_of(entry: &Entry) -> f64 {
 fn behind(groups: &[Group]) -> String {
     let row = |group: &Group| {
         let [ours, first] = ahead(group)?;
-        Some(vec![group.words(), table::ratio(ours), format!("{} {}", first.name(), table::ratio(first))])
+        Some(vec![
+            group.words() + group.clock(),
+            table::ratio(ours),
+            format!("{} {}", first.name(), table::ratio(first)),
+        ])
     };
     let head = ["measurement", OURS, "the fastest"].map(str::to_owned);
     markdown::table(&head, false, groups.iter().filter_map(row))

@@ -75,6 +75,11 @@ fn middle<'a>(head: &str, says: &'static str, digits: usize, of: fn(&Run) -> f64
     column(head, says, move |e| format!("{:.digits$}", e.case.middle(of).unwrap_or(0.0)))
 }
 
+/// From the slowest to the fastest run; one run has no range.
+fn range(s: &Summary) -> String {
+    if s.min < s.max { format!("({}–{})", short(s.min), short(s.max)) } else { String::new() }
+}
+
 fn or_dash(figure: Option<String>) -> String {
     figure.unwrap_or("–".to_owned())
 }
@@ -90,7 +95,7 @@ fn columns<'a>(group: &'a Group) -> Vec<Column<'a>> {
         column(unit, "ops/s: operations per second, the median run with the slowest and the fastest", move |e| {
             short(speeds(e).median)
         }),
-        column("(min–max)", "", move |e| format!("({}–{})", short(speeds(e).min), short(speeds(e).max))),
+        column("(min–max)", "", move |e| range(&speeds(e))),
         column(
             "ratio to system",
             "ratio: by the time the block names, with its 95 % interval; \"=\" where it is no measurable difference",
@@ -151,7 +156,7 @@ pub fn notes(entry: &Entry) -> Vec<String> {
         ));
     }
     if let Some((s, unit)) = entry.figure() {
-        lines.push(format!("{} {unit} ({}–{})", short(s.median), short(s.min), short(s.max)));
+        lines.push(format!("{} {unit} {}", short(s.median), range(&s)).trim_end().to_owned());
     }
     let refused = case.runs.iter().fold(0u64, |n, r| n.saturating_add(r.failed_allocs));
     lines.extend((refused > 0).then(|| format!("{refused} allocations were refused")));
@@ -204,5 +209,7 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
         }
+        let lone = shown(vec![case(&spec("pair"), "system", Warm, &[10.0])]);
+        assert!(lone.contains(" 10.0 ") && !lone.contains("10.0–"), "one run has no range:\n{lone}");
     }
 }

@@ -67,7 +67,7 @@ fn row_head(group: &Group) -> Markup {
             a href={ "#" (group.id) } { (group.name) }
             " " span.series { (group.series) }
             @if group.noise.is_some() { " " span.noise { "~ noisy" } }
-            span.params { (group.title) }
+            span.params { (group.title) (group.clock()) }
         }
     }
 }
