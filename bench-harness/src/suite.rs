@@ -99,15 +99,17 @@ fn expected_secs(entries: &[Entry], allocators: &[String], factor: f64) -> f64 {
     cases(entries, allocators).iter().map(of).sum()
 }
 
-/// Cuts the timed parts, then the rounds, until `--quick` fits its budget on this machine.
+/// Cuts the timed parts, then the rounds, until `--quick` fits its budget on this machine: fewer rounds give no verdict.
 pub fn cut(entries: &mut [Entry], allocators: &[String], factor: f64) {
     const LEAST_SHARE: f64 = 0.05;
-    let over = expected_secs(entries, allocators, factor) / QUICK_BUDGET;
-    if over > 1.0 {
-        let share = (1.0 / over).max(LEAST_SHARE);
+    let too_long = |entries: &[Entry]| expected_secs(entries, allocators, factor) > QUICK_BUDGET;
+    let (whole, mut share) = (entries.to_vec(), 1.0);
+    while too_long(entries) && share > LEAST_SHARE {
+        share *= 0.9;
+        entries.clone_from_slice(&whole);
         entries.iter_mut().for_each(|e| e.scale(share));
     }
-    while expected_secs(entries, allocators, factor) > QUICK_BUDGET && entries.iter().any(|e| e.runs > 1) {
+    while too_long(entries) && entries.iter().any(|e| e.runs > 1) {
         entries.iter_mut().for_each(|e| e.runs = (e.runs - 1).max(1));
     }
 }
@@ -143,10 +145,9 @@ mod tests {
                 assert!(secs <= QUICK_BUDGET || least, "{} allocators, {factor}: {secs} s", allocators.len());
                 plan.iter().for_each(|e| workloads::check(&e.spec).unwrap());
                 let enough = plan.iter().any(|e| e.runs == LEAST_PAIRS);
-                assert!(
-                    enough || factor > 1.0 || allocators.len() > 2,
-                    "a usual machine has enough rounds for a verdict"
-                );
+                // Of a machine as loaded as a shared one is, too, and with all rivals on a usual one.
+                let needed = factor <= if allocators.len() > 2 { 1.0 } else { 4.0 };
+                assert!(enough || !needed, "{} allocators, {factor}: too few rounds for a verdict", allocators.len());
             }
         }
     }
