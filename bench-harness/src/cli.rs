@@ -164,11 +164,8 @@ fn dispatch(matches: ArgMatches) -> Result<(), Fail> {
 }
 
 fn measure(specs: Vec<Spec>, options: RunOptions) -> Result<(), Fail> {
-    let known = match specs.iter().all(|s| s.program().is_some()) {
-        true => subjects::all().map(String::from).collect(),
-        false => subjects::known(),
-    };
-    let allocators = options.allocators(&known, &DEFAULT_ALLOCATORS.map(String::from))?;
+    let programs_alone = specs.iter().all(|s| s.program().is_some());
+    let allocators = options.allocators(&DEFAULT_ALLOCATORS.map(String::from), programs_alone)?;
     let asked = options.series();
     let entry = |spec: Spec| {
         let series =
@@ -192,7 +189,7 @@ fn measure_all(all: AllOptions) -> Result<(), Fail> {
         options.exact = missing.is_none();
         missing.into_iter().for_each(|e| output::say(&format!("without exact figures: {e}\n")));
     }
-    let allocators = options.allocators(&subjects::known(), &known)?;
+    let allocators = options.allocators(&known, false)?;
     let missing: Vec<_> = RIVALS.into_iter().filter(|n| !known.iter().any(|k| k == n)).collect();
     if extent != Extent::Default && options.allocators.is_none() && !missing.is_empty() {
         output::say(&format!("without {}: not built (bench-harness peers build builds them)\n", missing.join(", ")));

@@ -80,8 +80,8 @@ impl RunOptions {
         self.series.as_ref().map(|list| list.iter().copied().unique().collect())
     }
 
-    /// The allocators asked for, each once, or `default`. Refuses what is not among `known`.
-    pub fn allocators(&self, known: &[String], default: &[String]) -> Result<Vec<String>, Fail> {
-        subjects::named(self.allocators.as_deref().unwrap_or(default), known)
+    /// The allocators asked for, each once, or `default`.
+    pub fn allocators(&self, default: &[String], programs_alone: bool) -> Result<Vec<String>, Fail> {
+        subjects::named(self.allocators.as_deref().unwrap_or(default), programs_alone)
     }
 }

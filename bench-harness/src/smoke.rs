@@ -35,9 +35,9 @@ pub struct Smoke {
 /// Runs them all; fails with code 1 and the names of the pairs that gave no result.
 pub fn run(smoke: &Smoke) -> Result<(), Fail> {
     let all = || subjects::all().map(String::from).collect();
-    let allocators: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
+    let asked: Vec<String> = if smoke.allocators.is_empty() { all() } else { smoke.allocators.clone() };
     let mut entries = suite::entries(Extent::Smoke, &smoke.workloads, None, None)?;
-    subjects::check_names(&allocators, &subjects::known())?;
+    let allocators = subjects::named(&asked, false)?;
     for entry in &mut entries {
         entry.scale(SHARE);
         // A program that is not built with all of them is refused and not left out, as a peer is.

@@ -104,26 +104,32 @@ pub fn known() -> Vec<String> {
     OWN.into_iter().chain(rivals).map(String::from).collect()
 }
 
-/// The names of a list, each once, of which some may be `NAME=EXECUTABLE`: an allocator whose executable is given. Refuses what
-/// is not among `known`, or not there.
-pub fn named(list: &[String], known: &[String]) -> Result<Vec<String>, Fail> {
-    let mut executables = Vec::new();
-    for (name, path) in list.iter().filter_map(|word| word.split_once('=')) {
-        let refuse = |why: &dyn std::fmt::Display| Err(Fail::usage(format!("{name}={path}: {why}")));
-        match Path::new(path).canonicalize() {
-            _ if name.is_empty() || all().any(|own| own == name) => return refuse(&"expected a name of its own"),
-            Ok(found) if found.is_file() => executables.push((name.to_owned(), found)),
-            Ok(_) => return refuse(&"it is no executable"),
-            Err(e) => return refuse(&e),
-        }
+/// The names of a list, each once. `NAME=EXECUTABLE` is an allocator whose executable is given. Refuses what is not known, not
+/// there, or not built yet, which real programs alone do not need.
+pub fn named(list: &[String], programs_alone: bool) -> Result<Vec<String>, Fail> {
+    let (mut names, mut executables) = (Vec::new(), Vec::new());
+    for word in list {
+        let (name, path) = word.split_once('=').map_or((word.as_str(), None), |(name, path)| (name, Some(path)));
+        let own = all().any(|known| known == name);
+        let missing = RIVALS.contains(&name) && !programs_alone && !WORKLOADS.is_built(name);
+        let wrong = match path.map(|path| Path::new(path).canonicalize()) {
+            Some(_) if own || name.is_empty() => format!("{word}: expected a name of its own"),
+            Some(Ok(path)) if !path.is_file() => format!("{word}: it is no executable"),
+            Some(Err(e)) => format!("{word}: {e}"),
+            None if missing => {
+                format!("{name} is a peer that is not built yet: run bench-harness peers build {name}")
+            }
+            None if !own => format!("unknown allocator {name:?}: expected any of {}", known().join(", ")),
+            found => {
+                names.push(name.to_owned());
+                executables.extend(found.and_then(Result::ok).map(|path| (name.to_owned(), path)));
+                continue;
+            }
+        };
+        return Err(Fail::usage(wrong));
     }
-    let names: Vec<String> =
-        list.iter().map(|word| word.split('=').next().unwrap_or(word).to_owned()).unique().collect();
-    let own: Vec<_> =
-        names.iter().filter(|name| !executables.iter().any(|(given, _)| given == *name)).cloned().collect();
-    check_names(&own, known)?;
     GIVEN.get_or_init(|| executables);
-    Ok(names)
+    Ok(names.into_iter().unique().collect())
 }
 
 /// A sentence about each executable that was given.
@@ -165,17 +171,6 @@ pub fn check_program<'a>(spec: &Spec, mut allocators: impl Iterator<Item = &'a S
             let line = format!("{name} is not built with {missing} yet: run bench-harness programs build {missing}");
             Err(Fail::usage(line))
         }
-        None => Ok(()),
-    }
-}
-
-/// Refuses names that are not known, or not built yet.
-pub fn check_names(names: &[String], known: &[String]) -> Result<(), Fail> {
-    match names.iter().find(|n| !known.contains(n)) {
-        Some(name) if RIVALS.contains(&name.as_str()) => {
-            Err(Fail::usage(format!("{name} is a peer that is not built yet: run bench-harness peers build {name}")))
-        }
-        Some(name) => Err(Fail::usage(format!("unknown allocator {name:?}: expected any of {}", known.join(", ")))),
         None => Ok(()),
     }
 }
