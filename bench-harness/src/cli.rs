@@ -221,7 +221,7 @@ fn run_experiment(asked: &Experiment) -> Result<(), Fail> {
     let say = |text: &str| output::say(&format!("{}: {text}\n", experiment.name));
     let rows = (experiment.rows)(bytes, &say).map_err(Fail::run)?;
     let columns = rows.iter().filter_map(|r| r.as_object()).flat_map(|r| r.keys()).unique().cloned().collect_vec();
-    let lines = rows.iter().map(|r| columns.iter().map(|c| bench_kernel::cell(r.get(c))).collect()).collect();
+    let lines = rows.iter().map(|r| columns.iter().map(|c| crate::text::cell(r.get(c))).collect()).collect();
     output::show(&(crate::table::plain(&columns, lines, columns.len()) + experiment.explained + "\n"))?;
     output::say(&format!("{:.0} s\n", start.elapsed().as_secs_f64()));
     match file {

@@ -295,17 +295,8 @@ fn of_experiment(kept: &Path, name: &str, columns: &str) -> Result<String, Fail>
         let meant = |f: &&str| f.split_once(" = ").is_some_and(|(c, value)| row[c] == value);
         columns.iter().all(|(c, _)| !row[*c].is_null()) && filters.iter().all(meant)
     };
-    let shown = |value: &Value| match value {
-        Value::String(s) => s.replace('|', "\\|"),
-        Value::Number(n) => match n.as_f64().unwrap_or_default() {
-            v if !n.is_f64() => text::count(v),
-            v if v < 0.1 => format!("{v:.4}"),
-            v => text::short(v),
-        },
-        other => other.to_string(),
-    };
     let head: Vec<String> = columns.iter().map(|(_, head)| (*head).to_owned()).collect();
-    let cells = |row: &Value| columns.iter().map(|(column, _)| shown(&row[*column])).collect();
+    let cells = |row: &Value| columns.iter().map(|(c, _)| text::cell(row.get(*c)).replace('|', "\\|")).collect();
     let text = markdown::table(&head, false, rows.iter().filter(wanted).map(cells));
     let machine = &file["machine"];
     let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();

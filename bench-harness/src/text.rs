@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::stats::Ratio;
 
 /// A duration in the unit that suits it, with three digits.
@@ -107,9 +109,32 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// A value of JSON as a cell of a table; blank where a row has no such column.
+pub fn cell(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::Null) => "not available".to_owned(),
+        Some(Value::String(s)) => s.clone(),
+        Some(Value::Number(n)) => match n.as_f64().unwrap_or_default() {
+            v if !n.is_f64() => count(v),
+            v if v < 0.1 => format!("{v:.4}"),
+            v => short(v),
+        },
+        Some(other) => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn cells_have_what_json_has() {
+        let all = [json!(null), json!(0.5), json!(0.00971), json!(7), json!(524_288), json!("x"), json!(true)];
+        let shown = all.iter().map(Some).chain([None]).map(cell).collect::<Vec<_>>();
+        assert_eq!(shown, ["not available", "0.500", "0.0097", "7", "524\u{202f}288", "x", "true", ""]);
+    }
 
     #[test]
     fn durations_have_three_digits() {

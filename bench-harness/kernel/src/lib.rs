@@ -68,17 +68,6 @@ pub const EXPERIMENTS: [Experiment; 4] = [
     },
 ];
 
-/// A value as a cell of a table; blank where a row has no such column.
-pub fn cell(value: Option<&Value>) -> String {
-    match value {
-        None => String::new(),
-        Some(Value::Null) => "not available".to_owned(),
-        Some(Value::String(s)) => s.clone(),
-        Some(Value::Number(n)) if n.is_f64() => format!("{:.3}", n.as_f64().unwrap_or(0.0)),
-        Some(other) => other.to_string(),
-    }
-}
-
 /// The median of at least one value; of an even number, the mean of the middle two.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -95,13 +84,9 @@ fn failed(what: &str) -> impl Fn(std::io::Error) -> String + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn cells_and_medians() {
-        let shown =
-            [None, Some(json!(null)), Some(json!(0.5)), Some(json!(7)), Some(json!("x"))].map(|v| cell(v.as_ref()));
-        assert_eq!(shown, ["", "not available", "0.500", "7", "x"]);
+    fn medians() {
         assert_eq!((median(&[9.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 100.0])), (Some(2.0), Some(3.0)));
         assert_eq!((median(&[]), median(&[3.0])), (None, Some(3.0)));
     }
