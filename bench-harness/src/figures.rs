@@ -9,7 +9,7 @@ use itertools::Itertools;
 
 use crate::results::{BASE, CaseResult, FLOOR, OURS, Results};
 use crate::stats::{LEAST_PAIRS, Ratio, Summary, is_more, median, ratio};
-use crate::{noise, workloads};
+use crate::{noise, text, workloads};
 
 /// Processor time below which the kernel's account is too coarse, in seconds.
 const LEAST_CPU: f64 = 0.005;
@@ -131,9 +131,16 @@ impl<'a> Group<'a> {
         format!("{} {}, {}", self.name, self.title, self.series)
     }
 
-    /// What a table says behind a row that is judged by another time than most.
-    pub fn clock(&self) -> &'static str {
-        if self.measure == Measure::Processor { " (processor time)" } else { "" }
+    /// How often it was measured, and by which time it is judged.
+    pub fn how(&self) -> String {
+        let runs = self.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
+        format!("{} each, by {}", text::counted(runs, "run"), self.measure.words())
+    }
+
+    /// The head of a row with its mark where it does not count, and with its time where that is another than most rows'.
+    pub fn marked(&self, head: &str) -> String {
+        let noisy = if self.noise.is_some() { "~ " } else { "" };
+        format!("{noisy}{head}{}", if self.measure == Measure::Processor { " (processor time)" } else { "" })
     }
 }
 
@@ -300,7 +307,7 @@ mod tests {
         {
             let file = results(cases.clone());
             let groups = groups(&file);
-            assert!(groups[0].noise.as_ref().unwrap().contains("spread"));
+            assert!(groups[0].noise.as_ref().unwrap().contains("spread") && groups[0].marked("row") == "~ row");
             let hakmem = groups[0].entry("hakmem").unwrap();
             assert_eq!((hakmem.verdict, hakmem.place), (Some(Verdict::Noisy), Some(Verdict::Noisy)));
         }
@@ -311,7 +318,7 @@ mod tests {
         let file = results(cases);
         let groups = groups(&file);
         assert_eq!((groups[0].measure, &groups[0].noise), (Measure::Processor, &None));
-        assert_eq!(groups[0].clock(), " (processor time)");
+        assert_eq!(groups[0].marked("row"), "row (processor time)");
         let hakmem = groups[0].entry("hakmem").unwrap();
         assert_eq!((hakmem.ratio.unwrap().value, hakmem.verdict), (2.0, Some(Verdict::Faster)));
     }

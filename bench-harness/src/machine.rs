@@ -10,6 +10,7 @@ use itertools::Itertools;
 use serde::{Deserialize, Serialize};
 
 use crate::stats::median;
+use crate::text;
 
 /// The machine, the settings that matter, and the command. What cannot be read is left empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,20 @@ impl Machine {
     pub fn probed(self) -> Machine {
         let (fault_ns, huge_fault_ns) = fault_ns();
         Machine { fault_ns, huge_fault_ns, memory_latency_ns: memory_latency_ns(), ..self }
+    }
+
+    /// When it was measured, and where, as far as it is known.
+    pub fn words(&self) -> String {
+        let day = text::utc(self.unix_time).and_then(|t| t.split(' ').next().map(str::to_owned));
+        let kernel = self.kernel.split('-').next().filter(|k| !k.is_empty());
+        let parts = [
+            day,
+            Some(self.cpu.replace("(R)", "")).filter(|cpu| !cpu.is_empty()),
+            (self.cpus > 0).then(|| text::counted(self.cpus, "processor")),
+            self.virtual_machine.then(|| "a virtual machine".to_owned()),
+            kernel.map(|k| format!("Linux {k}")),
+        ];
+        parts.iter().flatten().join(", ")
     }
 
     /// What makes figures of `other` no figures of this machine, in words.

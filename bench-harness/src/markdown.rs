@@ -18,24 +18,21 @@ pub fn table(head: &[String], numbers: bool, rows: impl Iterator<Item = Vec<Stri
 pub fn matrix(groups: &[Group], finding: &Finding) -> String {
     let names = figures::ranked(groups);
     let head = [vec!["measurement".to_owned()], names.iter().map(|n| cell(n)).collect()].concat();
-    let row = |group: &Group| {
-        let mark = if group.noise.is_some() { "~ " } else { "" };
-        let title = format!("{mark}{}{}", cell(&group.words()), group.clock());
-        [vec![title], names.iter().map(|n| place(group.entry(n))).collect()].concat()
-    };
+    let place = |group: &Group, name: &String| place(group.entry(name), crate::table::ratio);
+    let row = |g: &Group| [vec![g.marked(&cell(&g.words()))], names.iter().map(|n| place(g, n)).collect()].concat();
     let text = finding.sentences().iter().skip(1).map(|s| cell(s) + "\n").collect::<String>() + "\n";
     text + &table(&head, false, groups.iter().map(row))
         + "\nRatios to system malloc, 95 % interval in brackets; \"=\": no measurable difference. Bold: first, measurably faster \
            than every other. ~: the machine was not quiet, and the row does not count.\n"
 }
 
-/// How a cell says it.
-pub fn place(entry: Option<&Entry>) -> String {
+/// What stands in a cell, of which `ratio` says the ratio.
+pub fn place(entry: Option<&Entry>, ratio: fn(&Entry) -> String) -> String {
     match entry {
         None => "–".to_owned(),
         Some(e) if e.time.is_none() => "failed".to_owned(),
-        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", crate::table::ratio(e)),
-        Some(e) => crate::table::ratio(e),
+        Some(e) if e.place == Some(Verdict::Faster) => format!("**{}**", ratio(e)),
+        Some(e) => ratio(e),
     }
 }
 

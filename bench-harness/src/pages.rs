@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::fail::Fail;
 use crate::figures::{self, Entry, Group, Verdict, count};
 use crate::finding::Finding;
+use crate::machine::Machine;
 use crate::output::{self, Target, read};
 use crate::results::{BASE, OURS, Results};
 use crate::stats::geometric_mean;
@@ -73,7 +74,7 @@ fn made(root: &Path) -> Result<Vec<(PathBuf, String)>, Fail> {
     let groups = figures::groups(&results);
     let finding = Finding::of(&groups);
     let mut files = vec![
-        (root.join(CHART), report::picture(&groups, &finding, &machine(&results))),
+        (root.join(CHART), report::picture(&groups, &finding, &results.machine.words())),
         (kept.join("full.html"), report::page(&results)),
     ];
     for page in PAGES {
@@ -116,14 +117,6 @@ fn fill(text: &str, of: impl Fn(&str) -> Result<String, Fail>) -> Result<String,
     Ok(filled)
 }
 
-/// Where and when it was measured.
-fn machine(results: &Results) -> String {
-    let m = &results.machine;
-    let day = text::utc(m.unix_time).and_then(|t| t.split(' ').next().map(str::to_owned)).unwrap_or_default();
-    let cpu = m.cpu.replace("(R)", "");
-    format!("{day}, {cpu}, {} processors, Linux {}", m.cpus, m.kernel.split('-').next().unwrap_or_default())
-}
-
 /// How fast each allocator is in one figure, the fastest first.
 fn claim(finding: &Finding) -> String {
     let means = finding.standings.iter().filter_map(|s| Some((s, s.mean.as_ref()?.value)));
@@ -157,7 +150,7 @@ fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<Strin
         let group = groups.iter().rev().filter(fits).max_by_key(|g| g.series == wanted);
         let group = group.ok_or_else(|| Fail::usage(format!("{RESULTS}: no {name} with \"{part}\" in its title")))?;
         let heap = if group.series == Series::Aged { ", aged heap" } else { "" };
-        rows.push(row(format!("{words}{heap}{}", group.clock()), &|n| cell(group, n)));
+        rows.push(row(group.marked(&format!("{words}{heap}")), &|n| markdown::place(group.entry(n), bare)));
     }
     let mean = |values: Vec<f64>| geometric_mean(&values).map_or("–".to_owned(), text::bare_ratio);
     let programs = || groups.iter().filter(|g| g.name.starts_with("program-") && g.noise.is_none());
@@ -172,22 +165,14 @@ fn speed(results: &Results, groups: &[Group], finding: &Finding) -> Result<Strin
          quiet. The last two rows are geometric means. mimalloc is version 3, mimalloc2 version 2.\n\n{}.\nMeasured on {}.\n",
         markdown::table(&head, true, rows.into_iter()),
         finding.title,
-        machine(results)
+        results.machine.words()
     ))
 }
 
-/// An allocator's speed in a measurement, without its interval.
-fn cell(group: &Group, name: &str) -> String {
-    let Some((entry, ratio)) = group.entry(name).and_then(|e| Some((e, e.ratio.as_ref()?))) else {
-        return "–".to_owned();
-    };
-    let mark = if group.noise.is_some() { "~ " } else { "" };
-    let value = text::bare_ratio(ratio.value);
-    match (entry.place, entry.verdict) {
-        (Some(Verdict::Faster), _) => format!("**{value}**"),
-        (_, Some(Verdict::Level)) => format!("{mark}= {value}"),
-        _ => format!("{mark}{value}"),
-    }
+/// An allocator's ratio without its interval.
+fn bare(entry: &Entry) -> String {
+    let mark = if entry.verdict == Some(Verdict::Level) { "= " } else { "" };
+    entry.ratio.as_ref().map_or("–".to_owned(), |r| mark.to_owned() + &text::bare_ratio(r.value))
 }
 
 /// Ours, and who is fastest, where somebody is measurably faster than ours.
@@ -207,7 +192,7 @@ fn behind(groups: &[Group]) -> String {
     let row = |group: &Group| {
         let [ours, first] = ahead(group)?;
         Some(vec![
-            group.words() + group.clock(),
+            group.marked(&group.words()),
             table::ratio(ours),
             format!("{} {}", first.name(), table::ratio(first)),
         ])
@@ -270,16 +255,15 @@ fn preloaded(kept: &Path, programs: &str) -> Result<String, Fail> {
     let libraries = groups.iter().flat_map(|(_, g)| &g.entries).map(|e| e.name()).filter(|n| *n != BASE);
     let libraries = libraries.unique().collect_vec();
     let row = |(words, group): &(&String, Group)| {
-        let mark = if group.noise.is_some() { "~ " } else { "" };
         let peak = |name| group.entry(name)?.peak_kib;
         let peak = peak(OURS).zip(peak(BASE)).map_or("–".to_owned(), |(own, base)| text::bare_ratio(own / base));
-        let speeds = libraries.iter().map(|n| markdown::place(group.entry(n))).collect();
-        [vec![format!("{mark}{words}")], speeds, vec![peak]].concat()
+        let speeds = libraries.iter().map(|n| markdown::place(group.entry(n), table::ratio)).collect();
+        [vec![group.marked(words)], speeds, vec![peak]].concat()
     };
     let head =
         [vec!["program"], libraries.clone(), vec!["peak memory of hakmem"]].concat().into_iter().map(str::to_owned);
     let table = markdown::table(&head.collect_vec(), false, groups.iter().map(row));
-    Ok(format!("{table}\nMeasured on {}.\n", files.first().map_or(String::new(), |(_, file)| machine(file))))
+    Ok(format!("{table}\nMeasured on {}.\n", files.first().map_or(String::new(), |(_, file)| file.machine.words())))
 }
 
 /// `column as head, …`: these columns of an experiment's rows, where they have all of them. `column = value` shows only rows
@@ -298,7 +282,6 @@ fn of_experiment(kept: &Path, name: &str, columns: &str) -> Result<String, Fail>
     let head: Vec<String> = columns.iter().map(|(_, head)| (*head).to_owned()).collect();
     let cells = |row: &Value| columns.iter().map(|(c, _)| text::cell(row.get(*c)).replace('|', "\\|")).collect();
     let text = markdown::table(&head, false, rows.iter().filter(wanted).map(cells));
-    let machine = &file["machine"];
-    let told = |of: &str| machine[of].as_str().unwrap_or_default().split('-').next().unwrap_or_default().to_owned();
-    Ok(text + &format!("\n{}, Linux {}, transparent huge pages on `{}`.\n", told("cpu"), told("kernel"), told("thp")))
+    let machine: Machine = serde_json::from_value(file["machine"].clone()).unwrap_or_default();
+    Ok(text + &format!("\n{}, transparent huge pages on `{}`.\n", machine.words(), machine.thp))
 }

@@ -36,9 +36,7 @@ pub fn render(groups: &[Group]) -> String {
 }
 
 fn block(group: &Group) -> String {
-    let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
-    let each = text::counted(runs, "run");
-    let mut text = format!("{}: {each} each, by {}\n", group.words(), group.measure.words());
+    let mut text = format!("{}: {}\n", group.words(), group.how());
     if let Some(noise) = &group.noise {
         text += &format!("  noisy, does not count: {noise}\n");
     }

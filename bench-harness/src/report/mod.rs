@@ -23,7 +23,7 @@ use crate::figures::{self, Group, Verdict};
 use crate::finding::{Finding, Standing};
 use crate::output::Target;
 use crate::results::{BASE, FLOOR, OURS, Results};
-use crate::{text, workloads};
+use crate::workloads;
 use summary::Matrix;
 
 const STYLE: &str = include_str!("style.css");
@@ -89,7 +89,7 @@ pub fn page(results: &Results) -> String {
                 header {
                     h1 { (title) }
                     @for sentence in sentences.iter().skip(1) { p.lead { (sentence) } }
-                    p.dim { (subtitle(results)) }
+                    p.dim { (results.machine.words()) }
                     @for note in &notes { p.note { (note) } }
                 }
                 main {
@@ -158,19 +158,6 @@ fn color_of(name: &str, allocators: &[String]) -> usize {
         let strangers = allocators.iter().filter(|n| known(n).is_none());
         2 + strangers.take_while(|n| *n != name).count() % (COLORS.len() - 3)
     })
-}
-
-fn subtitle(results: &Results) -> String {
-    let m = &results.machine;
-    let when = |is: bool, text: String| if is { text } else { String::new() };
-    let parts = [
-        m.cpu.clone(),
-        when(m.cpus > 0, format!("{} processors", m.cpus)),
-        when(m.virtual_machine, "a virtual machine".to_owned()),
-        when(!m.kernel.is_empty(), format!("Linux {}", m.kernel)),
-        text::utc(m.unix_time).unwrap_or_default(),
-    ];
-    parts.iter().filter(|p| !p.is_empty()).join(" · ")
 }
 
 /// What a reader has to know before believing a figure, a line each: one for all rows that are noisy, which carry a mark.

@@ -9,11 +9,10 @@ use crate::{table, text};
 
 pub fn measurement(group: &Group, color: Color) -> Markup {
     let charts = chart::all(group, color);
-    let runs = group.entries.iter().map(|e| e.case.runs.len()).max().unwrap_or(0);
     html! {
         article id=(group.id) {
             h3 { (group.title) " " span.series { (group.series) }
-                span.dim { (text::counted(runs, "run")) " each, judged by " (group.measure.words()) } }
+                span.dim { (group.how()) } }
             @if let Some(noise) = &group.noise { p.noise { "~ Does not count: " (noise) "." } }
             @for entry in &group.entries {
                 @for note in table::notes(entry) { p.failure[!entry.case.failures.is_empty()] { strong { (entry.name()) } " " (note) } }

@@ -3,7 +3,7 @@
 use bench_subject::record::Series;
 use maud::{Markup, html};
 
-use crate::figures::{Group, Verdict};
+use crate::figures::{Group, Measure, Verdict};
 use crate::finding::{self, Standing};
 use crate::results::BASE;
 use crate::stats::{Ratio, geometric_mean, ratio};
@@ -67,7 +67,7 @@ fn row_head(group: &Group) -> Markup {
             a href={ "#" (group.id) } { (group.name) }
             " " span.series { (group.series) }
             @if group.noise.is_some() { " " span.noise { "~ noisy" } }
-            span.params { (group.title) (group.clock()) }
+            span.params { (group.title) @if group.measure == Measure::Processor { " (processor time)" } }
         }
     }
 }
