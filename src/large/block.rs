@@ -1,5 +1,6 @@
 //! One large block: its descriptor, its allocation and its end.
 
+use super::borrow;
 use super::cache::{self, Change};
 use super::closed;
 use super::descriptor::{
@@ -51,6 +52,9 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         new_descriptor()
     }?;
     let servable = may_serve(len, zeroed);
+    if servable {
+        borrow::borrow(size + offset);
+    }
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };

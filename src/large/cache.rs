@@ -110,6 +110,11 @@ fn most() -> usize {
     (knobs::get().large_cache_mb as usize) << 20
 }
 
+/// Whether a mapping of `len` bytes may be cached.
+pub(super) fn may_hold(len: usize) -> bool {
+    len <= most()
+}
+
 fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
@@ -146,20 +151,25 @@ pub(super) fn has_any(huge: bool) -> bool {
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
 /// may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: &Run, huge: bool, now: u64) {
-    if run.map.len > most() {
+    if !may_hold(run.map.len) {
         release(*run, huge);
         return;
     }
-    let mut cache = CACHE.lock();
-    let no_room = cache.cached(|cached| cached.put(Entry::new(*run, huge, now)));
-    let over = cache.over();
-    drop(cache);
-    if let Some(entry) = no_room {
-        release(entry.run, entry.huge());
-    }
+    put(*run, huge, now);
+    let over = CACHE.lock().over();
     if over > 0 {
         give_back(at_once(over), |cache, _| cache.over());
     }
+}
+
+/// Caches a run and returns whether there is room for it. If there is none, it goes back.
+pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
+    let entry = Entry::new(run, huge, now);
+    let no_room = CACHE.lock().cached(|cached| cached.put(entry));
+    if let Some(entry) = no_room {
+        release(entry.run, entry.huge());
+    }
+    no_room.is_none()
 }
 
 /// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that

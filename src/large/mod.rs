@@ -9,6 +9,7 @@
 //! a freed block's addresses have no access for a while ([`closed`]).
 
 mod block;
+mod borrow;
 mod cache;
 #[cfg(all(test, not(loom)))]
 mod cache_tests;
@@ -26,6 +27,7 @@ mod runs;
 mod seen;
 
 pub(crate) use block::{alloc, free, usable_size};
+pub(crate) use borrow::lend;
 pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all, reclaim};
 pub(crate) use closed::{closed_lock, is_closed, try_closed};
 pub(crate) use descriptor::descriptor_lock;

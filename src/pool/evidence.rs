@@ -174,6 +174,11 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
     pool.larger.may_begin(&pool.counts)
 }
 
+/// Whether nearly all OS pages of a superslab's worth of memory are resident.
+pub(crate) fn is_resident(base: usize) -> bool {
+    are_resident(base, u32::MAX)
+}
+
 /// Whether nearly all OS pages of the slots in `bits` are resident.
 fn are_resident(base: usize, bits: u32) -> bool {
     // One byte for each OS page; none is smaller than 4 KiB.

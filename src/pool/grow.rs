@@ -1,12 +1,13 @@
 //! Taking superslabs from the kernel.
 
 use super::place::lock;
-use super::{Claim, NONE, Pool, Want, claim, evidence, purge};
+use super::{Claim, NONE, Pool, Usage, Want, claim, evidence, purge, recount};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::addresses::PREWARM_SPARES;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
+use crate::os::clock;
 use crate::os::huge;
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::memory;
@@ -25,9 +26,13 @@ pub(crate) struct Obtained {
     pub(crate) mapped: bool,
 }
 
-/// Claims slots for a thread on the node: from its pool, else from the kernel, else from another node's pool. No lock may be
-/// held.
-pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> {
+/// Gives a superslab's worth of memory, on huge pages or not as asked if it can: its address, which it has entered into the
+/// directory, and whether it is on huge pages.
+pub(crate) type Lender = fn(huge: bool) -> Option<(usize, bool)>;
+
+/// Claims slots for a thread on the node: from its pool, else from what `lender` has, else from the kernel, else from another
+/// node's pool. No lock may be held.
+pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want, lender: Lender) -> Option<Obtained> {
     let had = |claim| Obtained {
         claim,
         mapped: false,
@@ -36,6 +41,9 @@ pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> 
         return Some(had(claim));
     }
     let dense = evidence::is_dense(knobs.thp, node, want.usage);
+    if let Some(claim) = borrow(knobs, node, dense, want, lender) {
+        return Some(had(claim));
+    }
     if let Some(claim) = reopen(node, dense, want) {
         return Some(had(claim));
     }
@@ -56,6 +64,33 @@ pub(super) fn elsewhere(thp: ThpPolicy, node: Node, dense: bool, want: Want) -> 
     numa::all()
         .filter(|other| *other != node)
         .find_map(|other| claim(other, thp, want).or_else(|| reopen(other, dense, want)))
+}
+
+/// Claims from a superslab of memory that the lender had. None of it serves slabs of which a page or two will be used, nor does any
+/// where superslabs are to lie on their thread's node or to be populated.
+fn borrow(knobs: &Knobs, node: Node, dense: bool, want: Want, lender: Lender) -> Option<Claim> {
+    if want.usage == Usage::Light || numa::count() > 1 || knobs.prefault != Prefault::Off {
+        return None;
+    }
+    let descriptor = descriptor(node)?.as_ptr();
+    let Some((base, huge)) = lender(dense) else {
+        put_spare(node, descriptor);
+        return None;
+    };
+    if !huge {
+        // As all superslabs do. SAFETY: advice on memory that is the pool's from here on.
+        let _ = unsafe { huge::refuse(base, SUPERSLAB) };
+    }
+    DIRECTORY
+        .descriptor(base)
+        .store(descriptor as usize, WordOrdering::Relaxed);
+    let mut pool = lock(node);
+    // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
+    unsafe {
+        (*descriptor).ahead = false;
+        pool.add(descriptor, node, base, huge, Memory::Used);
+        Some(pool.claim_in(descriptor, 0, want))
+    }
 }
 
 /// Claims from an empty superslab of the pool without memory, and first settles which pages it gets.
@@ -168,7 +203,12 @@ pub(super) fn acquire(
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
         (*descriptor).ahead = matches!(begin, Begin::AheadOfDemand);
-        pool.add(descriptor, node, map.addr, huge, populated);
+        let memory = if populated {
+            Memory::Populated
+        } else {
+            Memory::None
+        };
+        pool.add(descriptor, node, map.addr, huge, memory);
         let claim = match begin {
             Begin::For(want, _) => {
                 pool.began(descriptor, huge, want.usage);
@@ -180,8 +220,18 @@ pub(super) fn acquire(
     }
 }
 
+/// What memory a superslab has that the pool gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    None,
+    /// Brought in ahead of use.
+    Populated,
+    /// Another store's, with whatever was written there.
+    Used,
+}
+
 impl Pool {
-    /// Lists a superslab that was just mapped.
+    /// Lists a superslab that the pool gets.
     ///
     /// # Safety
     /// The caller holds the lock around `self`. The descriptor is in no list, and no other thread refers to it.
@@ -191,21 +241,26 @@ impl Pool {
         node: Node,
         base: usize,
         huge: bool,
-        populated: bool,
+        memory: Memory,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             (*descriptor).base = base;
             (*descriptor).node = node;
             (*descriptor).free = u32::MAX;
-            (*descriptor).dirty = 0;
+            let (dirty, resident) = match memory {
+                Memory::None => (0, 0),
+                Memory::Populated => (0, SLOT / UNIT),
+                Memory::Used => (u32::MAX, SLOT / UNIT),
+            };
+            (*descriptor).dirty = dirty;
+            (*descriptor).dirty_since = clock::now_ms();
             ((*descriptor).filled, (*descriptor).larger) = (0, 0);
-            let resident = if populated { SLOT / UNIT } else { 0 };
             (*descriptor).touched = [resident as u8; SLOTS];
-            (*descriptor).held = 0;
+            recount(descriptor);
             (*descriptor).huge = huge;
             (*descriptor).split = false;
-            (*descriptor).populated = populated;
+            (*descriptor).populated = memory == Memory::Populated;
             (*descriptor).in_dirty = false;
             (*descriptor).in_list = false;
             (*descriptor).state = State::Pooled;
@@ -266,7 +321,7 @@ fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
         // SAFETY: the lock is held; the descriptor came from the spare list or is fresh.
         unsafe {
             (*spare).ahead = false;
-            pool.add(spare, node, base, huge, false);
+            pool.add(spare, node, base, huge, Memory::None);
         }
     }
     Mapping {

@@ -74,7 +74,9 @@ fn want(slots: usize) -> Want {
 
 /// As a heap does.
 fn take(knobs: &Knobs, count: usize) -> Taken {
-    let claim = obtain(knobs, here(), want(count)).expect("memory").claim;
+    let claim = obtain(knobs, here(), want(count), |_| None)
+        .expect("memory")
+        .claim;
     Taken { claim, count }
 }
 
@@ -149,7 +151,7 @@ fn other_nodes_serve_when_the_kernel_refuses() {
             "others have some, but not here"
         );
         fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-        core::iter::from_fn(|| obtain(knobs::get(), node, want(8)))
+        core::iter::from_fn(|| obtain(knobs::get(), node, want(8), |_| None))
             .inspect(|had| assert!(!had.mapped))
             .map(|Obtained { claim, .. }| Taken { claim, count: 8 })
             .collect::<Vec<_>>()
@@ -340,7 +342,7 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
             ..40 => fake::fail_nth(n, Errno::ENOMEM),
             _ => fake::fail_kind_from(Call::Mmap, 2 + n / 200 * (n % 3), Errno::ENOMEM),
         }
-        let had = obtain(knobs, here(), want(SLOTS));
+        let had = obtain(knobs, here(), want(SLOTS), |_| None);
         let (unmapped, after) = (fake::calls().of(Call::Munmap), counts());
         fake::clear();
         groups += u32::from(after.mapped > before + 1);

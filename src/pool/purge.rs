@@ -374,7 +374,9 @@ mod tests {
         let claim = |slots| {
             let usage = Usage::Larger;
             let want = Want { slots, usage };
-            obtain(knobs::get(), here(), want).expect("memory").claim
+            obtain(knobs::get(), here(), want, |_| None)
+                .expect("memory")
+                .claim
         };
         let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS]
             .map(Slots::new)

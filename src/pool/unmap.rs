@@ -46,6 +46,22 @@ impl Pool {
     pub(super) fn kept_mapped(&self) -> usize {
         (KEEP_MAPPED / numa::count()).max(self.counts.in_use / 2)
     }
+
+    /// A superslab in flight is the pool's no more: its descriptor is free for another.
+    ///
+    /// # Safety
+    /// The caller holds the lock around `self`. The superslab is in flight, and its memory somebody else's or gone.
+    pub(super) unsafe fn forget(&mut self, superslab: *mut Superslab) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.in_flight.remove(superslab);
+            self.counts.mapped -= 1;
+            self.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
+            (*superslab).state = State::Unmapped;
+            (*superslab).list.next = self.spare;
+        }
+        self.spare = superslab;
+    }
 }
 
 /// Unmaps a superslab, and returns whether it went. The lock is released for the system call.
@@ -70,13 +86,8 @@ pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, 
         }
         let mut pool = lock(node);
         if gone {
-            pool.in_flight.remove(superslab);
-            pool.counts.mapped -= 1;
             pool.counts.returned += (units(superslab, u32::MAX) * UNIT) as u64;
-            pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-            (*superslab).state = State::Unmapped;
-            (*superslab).list.next = pool.spare;
-            pool.spare = superslab;
+            pool.forget(superslab);
         } else {
             // munmap can fail when the map count is at its limit: the superslab stays as it was (rule 14 of `docs/design.md`).
             DIRECTORY
