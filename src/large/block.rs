@@ -1,11 +1,11 @@
 //! One large block: its descriptor, its allocation and its end.
 
-use super::borrow;
 use super::cache::{self, Change};
 use super::closed;
 use super::descriptor::{
     Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_checked, new_descriptor,
 };
+use super::exchange;
 use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
@@ -53,7 +53,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     }?;
     let servable = may_serve(len, zeroed);
     if servable {
-        borrow::borrow(size + offset);
+        exchange::borrow(size + offset);
     }
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.

@@ -1,13 +1,13 @@
 //! Taking superslabs from the kernel.
 
+use super::exchange::{Lender, Memory, borrow};
 use super::place::lock;
-use super::{Claim, NONE, Pool, Usage, Want, claim, evidence, purge, recount};
+use super::{Claim, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::addresses::PREWARM_SPARES;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
+use crate::base::units::{SUPERSLAB, Slots};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
-use crate::os::clock;
 use crate::os::huge;
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::memory;
@@ -16,7 +16,7 @@ use crate::os::prefault;
 use crate::os::sys::{self, Errno};
 use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::superslab::{State, Superslab, UNIT};
+use crate::slab::superslab::{State, Superslab};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -25,10 +25,6 @@ pub(crate) struct Obtained {
     pub(crate) claim: Claim,
     pub(crate) mapped: bool,
 }
-
-/// Gives a superslab's worth of memory, on huge pages or not as asked if it can: its address, which it has entered into the
-/// directory, and whether it is on huge pages.
-pub(crate) type Lender = fn(huge: bool) -> Option<(usize, bool)>;
 
 /// Claims slots for a thread on the node: from its pool, else from what `lender` has, else from the kernel, else from another
 /// node's pool. No lock may be held.
@@ -64,33 +60,6 @@ pub(super) fn elsewhere(thp: ThpPolicy, node: Node, dense: bool, want: Want) -> 
     numa::all()
         .filter(|other| *other != node)
         .find_map(|other| claim(other, thp, want).or_else(|| reopen(other, dense, want)))
-}
-
-/// Claims from a superslab of memory that the lender had. None of it serves slabs of which a page or two will be used, nor does any
-/// where superslabs are to lie on their thread's node or to be populated.
-fn borrow(knobs: &Knobs, node: Node, dense: bool, want: Want, lender: Lender) -> Option<Claim> {
-    if want.usage == Usage::Light || numa::count() > 1 || knobs.prefault != Prefault::Off {
-        return None;
-    }
-    let descriptor = descriptor(node)?.as_ptr();
-    let Some((base, huge)) = lender(dense) else {
-        put_spare(node, descriptor);
-        return None;
-    };
-    if !huge {
-        // As all superslabs do. SAFETY: advice on memory that is the pool's from here on.
-        let _ = unsafe { huge::refuse(base, SUPERSLAB) };
-    }
-    DIRECTORY
-        .descriptor(base)
-        .store(descriptor as usize, WordOrdering::Relaxed);
-    let mut pool = lock(node);
-    // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
-    unsafe {
-        (*descriptor).ahead = false;
-        pool.add(descriptor, node, base, huge, Memory::Used);
-        Some(pool.claim_in(descriptor, 0, want))
-    }
 }
 
 /// Claims from an empty superslab of the pool without memory, and first settles which pages it gets.
@@ -217,57 +186,6 @@ pub(super) fn acquire(
             Begin::OnRequest | Begin::AheadOfDemand => None,
         };
         Ok(Acquired { claim, populated })
-    }
-}
-
-/// What memory a superslab has that the pool gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Memory {
-    None,
-    /// Brought in ahead of use.
-    Populated,
-    /// Another store's, with whatever was written there.
-    Used,
-}
-
-impl Pool {
-    /// Lists a superslab that the pool gets.
-    ///
-    /// # Safety
-    /// The caller holds the lock around `self`. The descriptor is in no list, and no other thread refers to it.
-    unsafe fn add(
-        &mut self,
-        descriptor: *mut Superslab,
-        node: Node,
-        base: usize,
-        huge: bool,
-        memory: Memory,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            (*descriptor).base = base;
-            (*descriptor).node = node;
-            (*descriptor).free = u32::MAX;
-            let (dirty, resident) = match memory {
-                Memory::None => (0, 0),
-                Memory::Populated => (0, SLOT / UNIT),
-                Memory::Used => (u32::MAX, SLOT / UNIT),
-            };
-            (*descriptor).dirty = dirty;
-            (*descriptor).dirty_since = clock::now_ms();
-            ((*descriptor).filled, (*descriptor).larger) = (0, 0);
-            (*descriptor).touched = [resident as u8; SLOTS];
-            recount(descriptor);
-            (*descriptor).huge = huge;
-            (*descriptor).split = false;
-            (*descriptor).populated = memory == Memory::Populated;
-            (*descriptor).in_dirty = false;
-            (*descriptor).in_list = false;
-            (*descriptor).state = State::Pooled;
-            self.counts.mapped += 1;
-            self.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
-            self.relist(descriptor, NONE);
-        }
     }
 }
 
@@ -406,7 +324,7 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
     }
 }
 
-fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
+pub(super) fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
     let mut pool = lock(node);
     if let Some(spare) = NonNull::new(pool.spare) {
         // SAFETY: spare descriptors are linked by `list.next` and belong to the lock's holder.
@@ -417,7 +335,7 @@ fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
     Superslab::allocate()
 }
 
-fn put_spare(node: Node, descriptor: *mut Superslab) {
+pub(super) fn put_spare(node: Node, descriptor: *mut Superslab) {
     let mut pool = lock(node);
     // SAFETY: the caller abandons the descriptor, and no superslab is mapped for it.
     unsafe {

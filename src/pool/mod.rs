@@ -16,9 +16,9 @@
 
 mod account;
 mod evidence;
+mod exchange;
 mod grow;
 mod holes;
-mod lend;
 mod lists;
 #[cfg(test)]
 mod nodes_tests;
@@ -30,9 +30,9 @@ mod unmap;
 
 pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use evidence::{Usage, is_resident};
+pub(crate) use exchange::lend;
 pub(crate) use grow::{obtain, prewarm};
 pub(crate) use holes::{HugePage, gave_back, huge_page, leave_huge_page};
-pub(crate) use lend::lend;
 pub(crate) use place::{counts, fork_locks, is_valid};
 pub(crate) use purge::{decay, purge_all, reclaim, restore_in_flight, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};

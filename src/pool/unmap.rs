@@ -8,7 +8,7 @@ use crate::base::units::SUPERSLAB;
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::numa;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::{State, Superslab, UNIT};
+use crate::slab::superslab::{Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of calls of [`unmap_empty`] so far. Each marks the superslabs whose unmapping the kernel refused with it. It orders
@@ -45,22 +45,6 @@ impl Pool {
     /// How many wholly free superslabs without memory may stay mapped.
     pub(super) fn kept_mapped(&self) -> usize {
         (KEEP_MAPPED / numa::count()).max(self.counts.in_use / 2)
-    }
-
-    /// A superslab in flight is the pool's no more: its descriptor is free for another.
-    ///
-    /// # Safety
-    /// The caller holds the lock around `self`. The superslab is in flight, and its memory somebody else's or gone.
-    pub(super) unsafe fn forget(&mut self, superslab: *mut Superslab) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            self.in_flight.remove(superslab);
-            self.counts.mapped -= 1;
-            self.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-            (*superslab).state = State::Unmapped;
-            (*superslab).list.next = self.spare;
-        }
-        self.spare = superslab;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory that changes between the cache of large blocks and the pool: see `pool::lend`.
+//! Memory that changes between the cache of large blocks and the pool: see `pool::exchange`.
 
 use super::cache;
 use super::run::Run;
