@@ -52,7 +52,8 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         new_descriptor()
     }?;
     let servable = may_serve(len, zeroed);
-    if servable {
+    // A zeroed block may stay untouched, and would be cleared where it is resident.
+    if servable && !zeroed {
         exchange::borrow(size + offset);
     }
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {

@@ -110,9 +110,10 @@ fn most() -> usize {
     (knobs::get().large_cache_mb as usize) << 20
 }
 
-/// Whether a mapping of `len` bytes may be cached.
-pub(super) fn may_hold(len: usize) -> bool {
-    len <= most()
+/// Whether a mapping of `len` bytes may be cached, and as many more bytes as that were live within the last purge delay.
+pub(super) fn comes_again(len: usize) -> bool {
+    let cache = CACHE.lock();
+    len <= most() && cache.servable.saturating_add(len) <= cache.demand.peak()
 }
 
 fn delay() -> u64 {
@@ -151,12 +152,17 @@ pub(super) fn has_any(huge: bool) -> bool {
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
 /// may ([`at_once`]). No lock may be held.
 pub(super) fn keep(run: &Run, huge: bool, now: u64) {
-    if !may_hold(run.map.len) {
+    if run.map.len > most() {
         release(*run, huge);
         return;
     }
-    put(*run, huge, now);
-    let over = CACHE.lock().over();
+    let mut cache = CACHE.lock();
+    let no_room = cache.cached(|cached| cached.put(Entry::new(*run, huge, now)));
+    let over = cache.over();
+    drop(cache);
+    if let Some(entry) = no_room {
+        release(entry.run, entry.huge());
+    }
     if over > 0 {
         give_back(at_once(over), |cache, _| cache.over());
     }

@@ -1,6 +1,7 @@
 //! Memory that changes between the cache of large blocks and the pool: see `pool::exchange`.
 
 use super::cache;
+use super::parts;
 use super::run::Run;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{HUGE_REST_SHARE, LOOKS};
@@ -11,15 +12,15 @@ use crate::pool;
 use crate::slab::directory::DIRECTORY;
 
 /// Gives a superslab's worth of what is cached to the pool: its address, entered into the directory, and whether it is on huge
-/// pages, as is asked for if there is any such. What is hardly resident, as behind a block's end, goes back instead. No lock may be
-/// held.
+/// pages. If they are asked for, nothing else serves. What is hardly resident, as behind a block's end, goes back instead. No lock
+/// may be held.
 pub(crate) fn lend(huge: bool) -> Option<(usize, bool)> {
     for _ in 0..LOOKS {
-        if cache::cached_bytes() < SUPERSLAB {
-            return None;
-        }
         let suited = cache::longest(SUPERSLAB, Some(huge));
-        let entry = suited.or_else(|| cache::longest(SUPERSLAB, None))?;
+        let entry = match suited {
+            None if !huge => cache::longest(SUPERSLAB, None),
+            suited => suited,
+        }?;
         let (run, huge) = (entry.run, entry.huge());
         if !pool::is_resident(run.map.addr) {
             cache::release(run, huge);
@@ -36,17 +37,19 @@ pub(crate) fn lend(huge: bool) -> Option<(usize, bool)> {
     None
 }
 
-/// Has the pool's free superslabs cached until `len` bytes are, but for less than one, if it seems to have as many. No lock may be
-/// held.
+/// Has the pool's free superslabs cached, of one kind of pages, until `len` bytes are, but for less than one: if that many blocks
+/// were live a while ago, and the pool seems to have what is missing. No lock may be held.
 pub(super) fn borrow(len: usize) {
     let missing = len.saturating_sub(cache::cached_bytes());
-    if missing < SUPERSLAB || account::of(Kind::FreeSlots) < missing || !cache::may_hold(len) {
+    let has = missing >= SUPERSLAB && account::of(Kind::FreeSlots) >= missing;
+    if !has || !parts::may_move() || !cache::comes_again(len) {
         return;
     }
     let now = clock::now_ms();
     // Of a huge page behind the block's end all is resident.
     let rest = len.next_multiple_of(SUPERSLAB) - len;
     let may_be_huge = rest <= len / HUGE_REST_SHARE;
+    let mut first = None;
     for _ in 0..missing / SUPERSLAB {
         let Some((map, huge)) = pool::lend(may_be_huge) else {
             break;
@@ -54,7 +57,8 @@ pub(super) fn borrow(len: usize) {
         if huge {
             cache::account_huge(SUPERSLAB as isize);
         }
-        if !cache::put(Run::new(map), huge, now) {
+        let has_room = cache::put(Run::new(map), huge, now);
+        if !has_room || *first.get_or_insert(huge) != huge {
             break;
         }
     }

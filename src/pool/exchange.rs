@@ -2,8 +2,9 @@
 //! small and large blocks take turns does not fault in for the one what the other freed a moment before.
 
 use super::grow::{descriptor, put_spare};
-use super::place::lock;
-use super::{Claim, NONE, Pool, Usage, Want, recount};
+use super::place::{Held, lock};
+use super::{Claim, NONE, Pool, Usage, Want, purge, recount};
+use crate::base::account::{self, Kind};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{LOOKS, WORTH_LENDING};
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
@@ -15,14 +16,14 @@ use crate::os::numa::{self, Node};
 use crate::slab::directory::DIRECTORY;
 use crate::slab::superslab::{State, Superslab, UNIT};
 
-/// A superslab's memory, which the pool has no more and the directory does not name, and whether huge pages were asked for, as they
-/// may be if `may_be_huge`. No lock may be held.
+/// The memory of a superslab of the calling thread's node, which the pool has no more and the directory does not name, and whether
+/// huge pages were asked for, as they may be if `may_be_huge`. What a knob or prewarming reserves stays. No lock may be held.
 pub(crate) fn lend(may_be_huge: bool) -> Option<(Mapping, bool)> {
-    numa::all().find_map(|node| lend_of(node, may_be_huge))
-}
-
-fn lend_of(node: Node, may_be_huge: bool) -> Option<(Mapping, bool)> {
+    let node = numa::here();
     let mut pool = lock(node);
+    if pool.whole().dirty_bytes < purge::reserved() + SUPERSLAB {
+        return None;
+    }
     // SAFETY: listed superslabs are alive while the lock is held. No slot of one that is found is claimed, so `take_out` makes it
     // ours alone; what was populated ahead of use stays.
     unsafe {
@@ -46,8 +47,9 @@ fn lend_of(node: Node, may_be_huge: bool) -> Option<(Mapping, bool)> {
 /// directory, and whether it is on huge pages.
 pub(crate) type Lender = fn(huge: bool) -> Option<(usize, bool)>;
 
-/// Claims from a superslab of memory that the lender had. None of it serves slabs of which a page or two will be used, nor does any
-/// where superslabs are to lie on their thread's node or to be populated.
+/// Claims from a superslab of memory that the lender has, if as many more slots were claimed within the last purge delay: what grows
+/// anew would fault in for large blocks what it saves. None of it serves slabs of which a page or two will be used, nor does any where
+/// superslabs are to lie on their thread's node or to be populated.
 pub(super) fn borrow(
     knobs: &Knobs,
     node: Node,
@@ -56,6 +58,11 @@ pub(super) fn borrow(
     lender: Lender,
 ) -> Option<Claim> {
     if want.usage == Usage::Light || numa::count() > 1 || knobs.prefault != Prefault::Off {
+        return None;
+    }
+    let comes_again =
+        |pool: Held| pool.counts.claimed_slots.bytes() + SUPERSLAB <= pool.demand.peak();
+    if account::of(Kind::Cached) < SUPERSLAB || !comes_again(lock(node)) {
         return None;
     }
     let descriptor = descriptor(node)?.as_ptr();
@@ -174,7 +181,8 @@ mod tests {
         }
         numa::init();
         DIRECTORY.init(0, None).expect("a directory");
-        set_retain(Some(64), 1000);
+        set_retain(None, 3_600_000);
+        purge::RETAIN_LEAST.store(64 << 20, Relaxed);
         let slots = Slots::new(SLOTS);
         let usage = Usage::Larger;
         let claim = || {
@@ -207,14 +215,22 @@ mod tests {
         let first = claim();
         assert_ne!(first.addr(), addr);
         LENT.store(addr, Relaxed);
+        account::change(Kind::Cached, 0, SUPERSLAB);
         let back = claim();
         assert_eq!(back.addr(), addr);
         assert!(!back.clean && DIRECTORY.holds(addr));
         // SAFETY: claimed above.
         assert_eq!(unsafe { (addr as *const u8).read() }, 7);
         assert_eq!(counts().mapped, mapped);
+        // What grows anew comes from the kernel.
+        LENT.store(addr, Relaxed);
+        let more = claim();
+        assert!(more.clean && LENT.load(Relaxed) == addr);
+        free(more, 0);
         free(back, 0);
         assert_eq!(counts().dirty_bytes, SUPERSLAB, "all of it was in use");
+        set_retain(Some(1), 3_600_000);
+        assert_eq!(lend(true), None, "a knob reserves some of it");
         assert!(is_valid() && purge_all() >= SUPERSLAB);
     }
 }

@@ -66,8 +66,10 @@ pub(crate) mod pool {
     pub(crate) const LOOKS: usize = 8;
     /// Superslabs that are searched for a run that must be resident, or must not be. Guess.
     pub(crate) const LOOKS_CHOOSY: usize = 24;
-    /// Units of 4 KiB of a superslab that large blocks get, at least: three quarters of it. Guess: the rest counts as resident too.
-    pub(crate) const WORTH_LENDING: u16 = 384;
+    /// Sixteenths of a superslab that hold memory, at least, where it changes between the pool and large blocks; and as many units of
+    /// 4 KiB. Guess: the rest counts as resident too.
+    pub(crate) const LENDING_SIXTEENTHS: usize = 12;
+    pub(crate) const WORTH_LENDING: u16 = 32 * LENDING_SIXTEENTHS as u16;
     /// Retained bytes from which a claim searches for resident slots first. Guess: a slot.
     pub(crate) const WORTH_A_LOOK: usize = 64 << 10;
     /// A trim stops below the bound, by the share of it given by the divisor, but at most by so many bytes. Guesses.
