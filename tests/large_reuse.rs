@@ -318,3 +318,51 @@ fn zeroed_matrices_are_taken_again_once_one_was_filled() {
         "what was not touched is brought in: {sparse}"
     );
 }
+
+/// 60 MiB of blocks of one size, all filled and freed, then of the other, by turns.
+fn sizes_by_turns(sizes: [usize; 2]) {
+    let turn = |turn: usize| {
+        let size = sizes[turn % 2];
+        let blocks: Vec<_> = (0..60 * MIB / size)
+            .map(|_| Block::new(&HAKMEM, size))
+            .collect();
+        blocks.iter().for_each(|block| fill(block, turn));
+        for block in blocks {
+            check(&block, turn, size);
+            block.free(&HAKMEM);
+        }
+    };
+    (0..8).for_each(turn);
+    let before = mem::thread_faults();
+    (8..16).for_each(turn);
+    child::report("faults", mem::thread_faults() - before);
+    hakmem_alloc::purge();
+    let stats = hakmem_alloc::stats();
+    assert_eq!(
+        (stats.large.cached_bytes, stats.superslabs.retained),
+        (0, 0)
+    );
+}
+
+/// Large blocks take the memory of freed smaller ones, and the other way round.
+#[test]
+fn blocks_below_and_above_1_mib_take_each_others_memory() {
+    const TEST: &str = "blocks_below_and_above_1_mib_take_each_others_memory";
+    const PAIRS: [[usize; 2]; 3] = [[300_000, 20 * MIB], [20_000, 4 * MIB], [300_000, 4 * MIB]];
+    if let Some(case) = child::case() {
+        return sizes_by_turns(PAIRS[case.parse::<usize>().expect("an index")]);
+    }
+    for (index, pair) in PAIRS.iter().enumerate() {
+        let ended = Child::of(TEST, &index.to_string())
+            .env("HAKMEM_THP", "never")
+            .env("HAKMEM_PURGE_DELAY_MS", "60000")
+            .run();
+        let faults: usize = ended.success().value("faults");
+        let pages = 8 * 60 * MIB / mem::page_size();
+        println!("{pair:?}: {faults} faults in {pages} pages");
+        assert!(
+            faults <= pages / 2,
+            "{pair:?}: {faults} faults in {pages} pages"
+        );
+    }
+}

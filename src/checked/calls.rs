@@ -119,7 +119,7 @@ pub(super) fn open(kind: Kind, most: usize) -> bool {
         slots: kind.slots(),
         usage: Usage::Few,
     };
-    let claimed = pool::obtain(knobs::get(), pool::here(), want);
+    let claimed = pool::obtain(knobs::get(), pool::here(), want, |_| None);
     let was_claimed = claimed.is_some();
     let mut store = STORE.lock();
     match claimed {

@@ -5,6 +5,7 @@ use super::closed;
 use super::descriptor::{
     Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_checked, new_descriptor,
 };
+use super::exchange;
 use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
@@ -51,6 +52,10 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         new_descriptor()
     }?;
     let servable = may_serve(len, zeroed);
+    // A zeroed block may stay untouched, and would be cleared where it is resident.
+    if servable && !zeroed {
+        exchange::borrow(size + offset);
+    }
     let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };

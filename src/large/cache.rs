@@ -110,6 +110,12 @@ fn most() -> usize {
     (knobs::get().large_cache_mb as usize) << 20
 }
 
+/// Whether a mapping of `len` bytes may be cached, and as many more bytes as that were live within the last purge delay.
+pub(super) fn comes_again(len: usize) -> bool {
+    let cache = CACHE.lock();
+    len <= most() && cache.servable.saturating_add(len) <= cache.demand.peak()
+}
+
 fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
@@ -160,6 +166,16 @@ pub(super) fn keep(run: &Run, huge: bool, now: u64) {
     if over > 0 {
         give_back(at_once(over), |cache, _| cache.over());
     }
+}
+
+/// Caches a run and returns whether there is room for it. If there is none, it goes back.
+pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
+    let entry = Entry::new(run, huge, now);
+    let no_room = CACHE.lock().cached(|cached| cached.put(entry));
+    if let Some(entry) = no_room {
+        release(entry.run, entry.huge());
+    }
+    no_room.is_none()
 }
 
 /// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that

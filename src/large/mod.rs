@@ -16,6 +16,7 @@ mod closed;
 #[cfg(all(test, not(loom)))]
 mod closed_tests;
 mod descriptor;
+mod exchange;
 mod guard;
 #[cfg(all(test, not(loom)))]
 mod guard_tests;
@@ -26,9 +27,11 @@ mod runs;
 mod seen;
 
 pub(crate) use block::{alloc, free, usable_size};
+
 pub(crate) use cache::{cached_bytes, counts, decay, fork_lock, purge_all, reclaim};
 pub(crate) use closed::{closed_lock, is_closed, try_closed};
 pub(crate) use descriptor::descriptor_lock;
+pub(crate) use exchange::lend;
 pub(crate) use guard::unless_unknown;
 pub(crate) use resize::realloc;
 pub(crate) use seen::seen_lock;

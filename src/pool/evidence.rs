@@ -8,6 +8,7 @@
 use super::place::lock;
 use super::{Counts, Pool};
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::pool::LENDING_SIXTEENTHS;
 use crate::base::tuning::{
     DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE,
     UNSEEN_SUPERSLABS, WRITTEN_TO,
@@ -166,7 +167,7 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
             // No lock is held during the system call. If the superslab goes meanwhile, another mapping or nothing is examined:
             // the guess may be wrong then, and nothing worse follows.
             drop(pool);
-            let dense = are_resident(base, slots);
+            let dense = are_resident(base, slots, DENSE_SIXTEENTHS);
             pool = lock(node);
             pool.larger.found(dense);
         }
@@ -174,8 +175,13 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
     pool.larger.may_begin(&pool.counts)
 }
 
-/// Whether nearly all OS pages of the slots in `bits` are resident.
-fn are_resident(base: usize, bits: u32) -> bool {
+/// Whether three quarters of a superslab's worth of memory are resident.
+pub(crate) fn is_resident(base: usize) -> bool {
+    are_resident(base, u32::MAX, LENDING_SIXTEENTHS)
+}
+
+/// Whether so many sixteenths of the OS pages of the slots in `bits` are resident.
+fn are_resident(base: usize, bits: u32, sixteenths: usize) -> bool {
     // One byte for each OS page; none is smaller than 4 KiB.
     let mut pages = [0u8; SUPERSLAB / 4096];
     if sys::mincore(base, SUPERSLAB, &mut pages).is_err() {
@@ -188,7 +194,7 @@ fn are_resident(base: usize, bits: u32) -> bool {
         .flat_map(|(_, pages)| pages)
         .filter(|page| **page & 1 != 0)
         .count();
-    resident * 16 >= bits.count_ones() as usize * per_slot * DENSE_SIXTEENTHS
+    resident * 16 >= bits.count_ones() as usize * per_slot * sixteenths
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,11 +1,12 @@
 //! Taking superslabs from the kernel.
 
+use super::exchange::{Lender, Memory, borrow};
 use super::place::lock;
-use super::{Claim, NONE, Pool, Want, claim, evidence, purge};
+use super::{Claim, Want, claim, evidence, purge};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::addresses::PREWARM_SPARES;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
-use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
+use crate::base::units::{SUPERSLAB, Slots};
 use crate::knobs::{Knobs, Prefault, ThpPolicy};
 use crate::os::huge;
 use crate::os::mapping::{self, Mapping, Place};
@@ -15,7 +16,7 @@ use crate::os::prefault;
 use crate::os::sys::{self, Errno};
 use crate::os::trial;
 use crate::slab::directory::{DIRECTORY, Tag};
-use crate::slab::superslab::{State, Superslab, UNIT};
+use crate::slab::superslab::{State, Superslab};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -25,9 +26,9 @@ pub(crate) struct Obtained {
     pub(crate) mapped: bool,
 }
 
-/// Claims slots for a thread on the node: from its pool, else from the kernel, else from another node's pool. No lock may be
-/// held.
-pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> {
+/// Claims slots for a thread on the node: from its pool, else from what `lender` has, else from the kernel, else from another
+/// node's pool. No lock may be held.
+pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want, lender: Lender) -> Option<Obtained> {
     let had = |claim| Obtained {
         claim,
         mapped: false,
@@ -36,6 +37,9 @@ pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want) -> Option<Obtained> 
         return Some(had(claim));
     }
     let dense = evidence::is_dense(knobs.thp, node, want.usage);
+    if let Some(claim) = borrow(knobs, node, dense, want, lender) {
+        return Some(had(claim));
+    }
     if let Some(claim) = reopen(node, dense, want) {
         return Some(had(claim));
     }
@@ -168,7 +172,12 @@ pub(super) fn acquire(
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
         (*descriptor).ahead = matches!(begin, Begin::AheadOfDemand);
-        pool.add(descriptor, node, map.addr, huge, populated);
+        let memory = if populated {
+            Memory::Populated
+        } else {
+            Memory::None
+        };
+        pool.add(descriptor, node, map.addr, huge, memory);
         let claim = match begin {
             Begin::For(want, _) => {
                 pool.began(descriptor, huge, want.usage);
@@ -177,42 +186,6 @@ pub(super) fn acquire(
             Begin::OnRequest | Begin::AheadOfDemand => None,
         };
         Ok(Acquired { claim, populated })
-    }
-}
-
-impl Pool {
-    /// Lists a superslab that was just mapped.
-    ///
-    /// # Safety
-    /// The caller holds the lock around `self`. The descriptor is in no list, and no other thread refers to it.
-    unsafe fn add(
-        &mut self,
-        descriptor: *mut Superslab,
-        node: Node,
-        base: usize,
-        huge: bool,
-        populated: bool,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            (*descriptor).base = base;
-            (*descriptor).node = node;
-            (*descriptor).free = u32::MAX;
-            (*descriptor).dirty = 0;
-            ((*descriptor).filled, (*descriptor).larger) = (0, 0);
-            let resident = if populated { SLOT / UNIT } else { 0 };
-            (*descriptor).touched = [resident as u8; SLOTS];
-            (*descriptor).held = 0;
-            (*descriptor).huge = huge;
-            (*descriptor).split = false;
-            (*descriptor).populated = populated;
-            (*descriptor).in_dirty = false;
-            (*descriptor).in_list = false;
-            (*descriptor).state = State::Pooled;
-            self.counts.mapped += 1;
-            self.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
-            self.relist(descriptor, NONE);
-        }
     }
 }
 
@@ -266,7 +239,7 @@ fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
         // SAFETY: the lock is held; the descriptor came from the spare list or is fresh.
         unsafe {
             (*spare).ahead = false;
-            pool.add(spare, node, base, huge, false);
+            pool.add(spare, node, base, huge, Memory::None);
         }
     }
     Mapping {
@@ -351,7 +324,7 @@ fn run_prefault(map: Mapping, how: Prefault, huge: bool) -> bool {
     }
 }
 
-fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
+pub(super) fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
     let mut pool = lock(node);
     if let Some(spare) = NonNull::new(pool.spare) {
         // SAFETY: spare descriptors are linked by `list.next` and belong to the lock's holder.
@@ -362,7 +335,7 @@ fn descriptor(node: Node) -> Option<NonNull<Superslab>> {
     Superslab::allocate()
 }
 
-fn put_spare(node: Node, descriptor: *mut Superslab) {
+pub(super) fn put_spare(node: Node, descriptor: *mut Superslab) {
     let mut pool = lock(node);
     // SAFETY: the caller abandons the descriptor, and no superslab is mapped for it.
     unsafe {

@@ -180,6 +180,17 @@ impl ByFree {
         Some(self.heads[PLAIN][BARE]).filter(|head| !head.is_null())
     }
 
+    /// The wholly free superslabs that hold memory: those in which touching a page makes no other resident, and the others behind
+    /// them if `all` are wanted.
+    ///
+    /// # Safety
+    /// As for [`ByFree::empties`].
+    pub(super) unsafe fn with_memory(&self, all: bool) -> impl Iterator<Item = *mut Superslab> {
+        let kinds = [PLAIN, SPREADING].into_iter().take(1 + usize::from(all));
+        // SAFETY: the caller's promise.
+        kinds.flat_map(|kind| unsafe { self.walk(kind, SLOTS) })
+    }
+
     /// The wholly free superslabs that hold memory, except those on huge pages.
     ///
     /// # Safety

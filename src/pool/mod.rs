@@ -16,6 +16,7 @@
 
 mod account;
 mod evidence;
+mod exchange;
 mod grow;
 mod holes;
 mod lists;
@@ -28,7 +29,8 @@ mod stock;
 mod unmap;
 
 pub(crate) use crate::os::numa::{Node, here};
-pub(crate) use evidence::Usage;
+pub(crate) use evidence::{Usage, is_resident};
+pub(crate) use exchange::lend;
 pub(crate) use grow::{obtain, prewarm};
 pub(crate) use holes::{HugePage, gave_back, huge_page, leave_huge_page};
 pub(crate) use place::{counts, fork_locks, is_valid};

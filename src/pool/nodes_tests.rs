@@ -1,6 +1,5 @@
 //! Pools of several nodes, pretended, each test in a process of its own: the counts are all its doing.
 
-use super::grow::Obtained;
 use super::*;
 use crate::base::account;
 use crate::base::tuning::pool::{SPARE_SHARE, TOGETHER_MOST, TOGETHER_SHARE};
@@ -74,7 +73,8 @@ fn want(slots: usize) -> Want {
 
 /// As a heap does.
 fn take(knobs: &Knobs, count: usize) -> Taken {
-    let claim = obtain(knobs, here(), want(count)).expect("memory").claim;
+    let had = obtain(knobs, here(), want(count), |_| None);
+    let claim = had.expect("memory").claim;
     Taken { claim, count }
 }
 
@@ -149,9 +149,9 @@ fn other_nodes_serve_when_the_kernel_refuses() {
             "others have some, but not here"
         );
         fake::fail_kind_from(Call::Mmap, 1, Errno::ENOMEM);
-        core::iter::from_fn(|| obtain(knobs::get(), node, want(8)))
+        core::iter::from_fn(|| obtain(knobs::get(), node, want(8), |_| None))
             .inspect(|had| assert!(!had.mapped))
-            .map(|Obtained { claim, .. }| Taken { claim, count: 8 })
+            .map(|super::grow::Obtained { claim, .. }| Taken { claim, count: 8 })
             .collect::<Vec<_>>()
     });
     assert_eq!(mapped(), [0, 1, 1, 0]);
@@ -340,12 +340,12 @@ fn what_is_refused_of_superslabs_mapped_together_is_not_lost() {
             ..40 => fake::fail_nth(n, Errno::ENOMEM),
             _ => fake::fail_kind_from(Call::Mmap, 2 + n / 200 * (n % 3), Errno::ENOMEM),
         }
-        let had = obtain(knobs, here(), want(SLOTS));
+        let had = obtain(knobs, here(), want(SLOTS), |_| None);
         let (unmapped, after) = (fake::calls().of(Call::Munmap), counts());
         fake::clear();
         groups += u32::from(after.mapped > before + 1);
-        let count = SLOTS;
-        taken.extend(had.map(|Obtained { claim, .. }| Taken { claim, count }));
+        let (count, had) = (SLOTS, had.map(|had| had.claim));
+        taken.extend(had.map(|claim| Taken { claim, count }));
         assert!(is_valid());
         assert_eq!(after.mapped, after.in_use + after.purged);
         assert_eq!(after.in_use, taken.len());

@@ -123,13 +123,18 @@ pub(crate) fn trim() {
     }
 }
 
+/// Bytes of free slots that stay because a knob or prewarming says so.
+pub(super) fn reserved() -> usize {
+    match RETAIN_FIXED.load(Ordering::Relaxed) {
+        0 => PREWARMED.load(Ordering::Relaxed),
+        _ => RETAIN_LEAST.load(Ordering::Relaxed),
+    }
+}
+
 /// Purges about `bytes`, freed longest ago first. Returns how many went. What a knob or prewarming reserves stays. No lock may
 /// be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
-    let asked_for = match RETAIN_FIXED.load(Ordering::Relaxed) {
-        0 => PREWARMED.load(Ordering::Relaxed),
-        _ => RETAIN_LEAST.load(Ordering::Relaxed),
-    };
+    let asked_for = reserved();
     let got = Cell::new(0);
     for split_from in SPLIT_FROM {
         purge_while(
@@ -374,7 +379,9 @@ mod tests {
         let claim = |slots| {
             let usage = Usage::Larger;
             let want = Want { slots, usage };
-            obtain(knobs::get(), here(), want).expect("memory").claim
+            obtain(knobs::get(), here(), want, |_| None)
+                .expect("memory")
+                .claim
         };
         let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS]
             .map(Slots::new)

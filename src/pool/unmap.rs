@@ -8,7 +8,7 @@ use crate::base::units::SUPERSLAB;
 use crate::os::mapping::{self, Mapping, Place};
 use crate::os::numa;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::{State, Superslab, UNIT};
+use crate::slab::superslab::{Superslab, UNIT};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of calls of [`unmap_empty`] so far. Each marks the superslabs whose unmapping the kernel refused with it. It orders
@@ -70,13 +70,8 @@ pub(super) unsafe fn unmap(mut pool: Held, superslab: *mut Superslab) -> (Held, 
         }
         let mut pool = lock(node);
         if gone {
-            pool.in_flight.remove(superslab);
-            pool.counts.mapped -= 1;
             pool.counts.returned += (units(superslab, u32::MAX) * UNIT) as u64;
-            pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-            (*superslab).state = State::Unmapped;
-            (*superslab).list.next = pool.spare;
-            pool.spare = superslab;
+            pool.forget(superslab);
         } else {
             // munmap can fail when the map count is at its limit: the superslab stays as it was (rule 14 of `docs/design.md`).
             DIRECTORY

@@ -66,6 +66,10 @@ pub(crate) mod pool {
     pub(crate) const LOOKS: usize = 8;
     /// Superslabs that are searched for a run that must be resident, or must not be. Guess.
     pub(crate) const LOOKS_CHOOSY: usize = 24;
+    /// Sixteenths of a superslab that hold memory, at least, where it changes between the pool and large blocks; and as many units of
+    /// 4 KiB. Guess: the rest counts as resident too.
+    pub(crate) const LENDING_SIXTEENTHS: usize = 12;
+    pub(crate) const WORTH_LENDING: u16 = 32 * LENDING_SIXTEENTHS as u16;
     /// Retained bytes from which a claim searches for resident slots first. Guess: a slot.
     pub(crate) const WORTH_A_LOOK: usize = 64 << 10;
     /// A trim stops below the bound, by the share of it given by the divisor, but at most by so many bytes. Guesses.
@@ -127,6 +131,10 @@ pub(crate) mod large {
     pub(crate) const CLEARED_MOST: usize = 16 << 20;
     /// Most cached runs. Guess: searching them takes less time than the fault it saves.
     pub(crate) const CACHED_RUNS: usize = 96;
+    /// Cached pieces of a superslab's length that are looked at until one is resident, which the pool then gets. Guess.
+    pub(crate) const LOOKS: usize = 8;
+    /// Divisor: a block gets the pool's superslabs on huge pages if at most this share of it lies behind its end in the last. Guess.
+    pub(crate) const HUGE_REST_SHARE: usize = 8;
     /// Most parts of one run. Guess.
     pub(crate) const PARTS: usize = 16;
     /// Most parts beyond the first that all live blocks may have together. Each is one of the mappings of which a process may

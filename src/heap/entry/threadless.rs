@@ -10,9 +10,9 @@ use crate::heap::home::drain;
 use crate::heap::slabs::{expected_use, slabs};
 use crate::heap::thread::attach;
 use crate::heap::upkeep::{maintain, shortage};
-use crate::knobs;
 use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
+use crate::{knobs, large};
 use core::ptr;
 
 /// The number of the calling thread, for the records of checked blocks. The first call of each thread counts as its first
@@ -60,7 +60,12 @@ pub(crate) fn alloc(class: Class) -> Fresh {
             }
             Err(usage) => usage,
         };
-        match pool::obtain(knobs::get(), pool::here(), Want { slots, usage }) {
+        match pool::obtain(
+            knobs::get(),
+            pool::here(),
+            Want { slots, usage },
+            large::lend,
+        ) {
             // SAFETY: the claim is ours.
             Some(had) => unsafe { slabs::open(&mut heap.lock(), had.claim, class) },
             None if relieved => return Fresh::NULL,

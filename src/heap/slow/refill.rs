@@ -235,7 +235,7 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
     // One node for all tries: even if the thread is moved meanwhile, it claims from the node that it had grow.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
-        while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }) {
+        while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }, large::lend) {
             let fresh_memory = had.claim.clean;
             let bytes = slots.bytes() * heap_cache::ROOM_FOR;
             let mut held = heap.lock();
