@@ -21,21 +21,25 @@ pub(crate) mod sites {
     pub(crate) const CHUNK: usize = 256;
     pub(crate) const CHUNKS: usize = 128;
     /// Chains of the table. Guess.
-    pub(crate) const CHAINS: usize = 1024;
+    pub(crate) const CHAINS: usize = 4096;
 }
 
 /// Walks of a stack: what is kept of earlier ones, and how far a search goes.
 pub(crate) mod walks {
     /// Walks that are kept, in the order in which they were made, so that few take little memory. A program has some hundred calls
     /// that lead to an allocation or a free. Guess.
-    pub(crate) const KEPT: usize = 1024;
+    pub(crate) const KEPT: usize = 4096;
     /// Walks from the same place and depth of the stack share a row. Of 32,000 calls `git log -p` makes 625 walks anew, and between
     /// 690 and 1,730 with 256 rows, by what shares one. A compiler makes most of its walks anew: 198,000 of 272,000, and still
     /// 77,000 with 32 times as many kept.
-    pub(crate) const ROWS: usize = 1024;
+    pub(crate) const ROWS: usize = 2048;
     pub(crate) const WAYS: usize = 8;
-    /// Most words of the stack that a kept walk reads, a multiple of 4. Guess.
-    pub(crate) const WORDS: usize = 40;
+    /// The newest calls by which stacks are told apart in libhakmem.so; the older ones are those of the first such stack. Guess.
+    pub(crate) const TOLD: usize = 4;
+    /// Most return addresses that a kept walk is told by, a multiple of 4.
+    pub(crate) const WORDS: usize = super::reports::CHECKED_CALLS;
+    /// Most calls that a walk by tables alone follows, those of libhakmem.so included. Guess.
+    pub(crate) const STEPS: usize = 40;
     /// Rows of the table of steps. A compiler that allocates from ever new places has some thousand addresses on its stacks. Guess.
     pub(crate) const STEP_ROWS: usize = 8192;
     /// Rows of the table of rules, and rules of a row. A program has some hundred calls that lead to an allocation. Of so many, two
