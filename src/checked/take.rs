@@ -72,7 +72,7 @@ impl Store {
                 if (*slab).freed == 0 && (*slab).fresh == 0 {
                     group.used.remove(slab);
                 }
-                self.unchanged(slab, at, "the reuse")?;
+                self.unchanged(slab, at, (*slab).front(at), "the reuse")?;
                 return Ok(Some(self.hand_out(slab, at, size, call, false)));
             }
             if open.is_null() {
@@ -128,17 +128,18 @@ impl Store {
         }
     }
 
-    /// Checks that a block that waits is as it was left, for `asked`.
+    /// Checks that a block that waits is as it was left, and the word of `front` before it, for `asked`.
     #[inline]
     pub(super) unsafe fn unchanged(
         &mut self,
         slab: *mut Checked,
         at: usize,
+        front: *mut u8,
         asked: &'static str,
     ) -> Result<(), Finding> {
         // SAFETY: the lock is held; the block is one that waits.
         unsafe {
-            if self.is_whole(slab, at, true) {
+            if self.is_whole(slab, at, (*slab).block(at), front, true) {
                 return Ok(());
             }
             self.changed(slab, at, asked)

@@ -56,7 +56,7 @@ impl Store {
                 let block = (*slab).block(at) as usize;
                 match (*slab).record(at).state {
                     State::Fresh => {}
-                    State::Freed => self.unchanged(slab, at, ASKED)?,
+                    State::Freed => self.unchanged(slab, at, (*slab).front(at), ASKED)?,
                     State::Allocated => self.damage_beside(slab, at, ASKED, block)?,
                 }
             }
