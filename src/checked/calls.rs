@@ -23,7 +23,7 @@ pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
     let mut store = STORE.lock();
     let call = Call::here(thread, &mut store.walks, Place::Alloc);
-    let taken = store.take(kind, size, &call, Need::Usual);
+    let taken = store.take_here(kind, size, &call, Need::Usual);
     drop(store);
     match taken {
         Ok(Some(taken)) => Some(taken),
@@ -144,7 +144,7 @@ pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
         fetch(unsafe { (*slab).record(at) });
     }
     let call = Call::here(thread, &mut store.walks, Place::Free);
-    let outcome = store.give(ptr as usize, found, named, &call);
+    let outcome = store.give_found(ptr as usize, found, named, &call);
     drop(store);
     match outcome {
         Ok(left) => {

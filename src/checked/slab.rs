@@ -243,8 +243,11 @@ impl Checked {
     /// waited longer.
     pub(super) fn pop_freed(&mut self, random: u64) -> usize {
         let first = self.place(0);
-        let half = u64::from(self.freed).div_ceil(2);
-        let chosen = self.place((random % half) as usize);
+        // A division takes longer than all else here.
+        let chosen = match random {
+            0 => first,
+            _ => self.place((random % u64::from(self.freed).div_ceil(2)) as usize),
+        };
         // SAFETY: both are places of the queue that hold blocks.
         let at = unsafe {
             let at = *chosen;

@@ -46,7 +46,7 @@ impl Store {
             for at in 0..(*slab).handed_out() {
                 let waits = (*slab).record(at).state == State::Freed;
                 if waits {
-                    self.unchanged(slab, at, front, "the return")?;
+                    self.unchanged_behind(front, slab, at, "the return")?;
                 }
                 front = if waits {
                     ptr::null_mut()

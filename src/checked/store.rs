@@ -190,7 +190,7 @@ impl Store {
 
     /// The program frees the block that was `found` at `addr`, of `named` bytes if it says so.
     #[inline(always)]
-    pub(super) fn give(
+    pub(super) fn give_found(
         &mut self,
         addr: usize,
         found: Located,

@@ -44,9 +44,21 @@ impl Group {
 }
 
 impl Store {
-    /// A block of the kind for `size` bytes, if there is one without opening a slab.
+    /// As [`Store::take_here`], for callers that are not worth a copy of it.
     #[inline(never)]
     pub(super) fn take(
+        &mut self,
+        kind: Kind,
+        size: usize,
+        call: &Call,
+        need: Need,
+    ) -> Result<Option<Taken>, Finding> {
+        self.take_here(kind, size, call, need)
+    }
+
+    /// A block of the kind for `size` bytes, if there is one without opening a slab.
+    #[inline(always)]
+    pub(super) fn take_here(
         &mut self,
         kind: Kind,
         size: usize,
@@ -72,7 +84,7 @@ impl Store {
                 if (*slab).freed == 0 && (*slab).fresh == 0 {
                     group.used.remove(slab);
                 }
-                self.unchanged(slab, at, (*slab).front(at), "the reuse")?;
+                self.unchanged(slab, at, "the reuse")?;
                 return Ok(Some(self.hand_out(slab, at, size, call, false)));
             }
             if open.is_null() {
@@ -128,13 +140,25 @@ impl Store {
         }
     }
 
-    /// Checks that a block that waits is as it was left, and the word of `front` before it, for `asked`.
+    /// Checks that a block that waits is as it was left, for `asked`.
     #[inline]
     pub(super) unsafe fn unchanged(
         &mut self,
         slab: *mut Checked,
         at: usize,
+        asked: &'static str,
+    ) -> Result<(), Finding> {
+        // SAFETY: as below.
+        unsafe { self.unchanged_behind((*slab).front(at), slab, at, asked) }
+    }
+
+    /// As [`Store::unchanged`], with `front` as of [`Checked::front`], or null if the word there was compared.
+    #[inline]
+    pub(super) unsafe fn unchanged_behind(
+        &mut self,
         front: *mut u8,
+        slab: *mut Checked,
+        at: usize,
         asked: &'static str,
     ) -> Result<(), Finding> {
         // SAFETY: the lock is held; the block is one that waits.

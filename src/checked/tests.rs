@@ -42,9 +42,7 @@ fn alloc(size: usize, align: usize) -> *mut u8 {
 
 /// What the program is told about a free.
 fn free_says(block: *mut u8, named: Option<usize>) -> String {
-    let mut store = store();
-    let found = store.locate(block as usize);
-    match store.give(block as usize, found, named, &Call::by(9)) {
+    match store().give(block as usize, named, &Call::by(9)) {
         Ok(_) => String::from("nothing"),
         Err(finding) => format!("{finding}"),
     }
@@ -136,15 +134,11 @@ fn every_byte_behind_a_block_and_in_a_freed_one_is_guarded() {
             let (slab, number) = found(&mut store, block);
             // SAFETY: the block waits, and the lock is held.
             unsafe {
-                assert!(
-                    store
-                        .unchanged(slab, number, (*slab).front(number), "the test")
-                        .is_ok()
-                );
+                assert!(store.unchanged(slab, number, "the test").is_ok());
                 let was = at.read();
                 at.write(was ^ 0x80);
                 let finding = store
-                    .unchanged(slab, number, (*slab).front(number), "the test")
+                    .unchanged(slab, number, "the test")
                     .expect_err("a changed byte");
                 let What::Written(damage) = finding.what else {
                     panic!("{finding}");
@@ -398,15 +392,9 @@ fn the_walker_sees_planted_faults() {
     }
     // SAFETY: the block is this test's.
     unsafe { store.fill().guard(block, size, kind.stride()) };
-    let found = store.locate(block as usize);
-    assert!(
-        store
-            .give(block as usize, found, None, &Call::by(7))
-            .is_ok()
-    );
+    assert!(store.give(block as usize, None, &Call::by(7)).is_ok());
     let again = store.take(kind, size, &Call::by(7), Need::Last);
     let again = again.unwrap_or_else(|finding| panic!("{finding}"));
     let again = again.expect("one waits").ptr as usize;
-    let found = store.locate(again);
-    assert!(store.give(again, found, Some(size), &Call::by(7)).is_ok());
+    assert!(store.give(again, Some(size), &Call::by(7)).is_ok());
 }

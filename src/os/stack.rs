@@ -125,6 +125,7 @@ fn capture_anew<const N: usize>(
     let mut calls = [0; N];
     let mut found = Found {
         first: 0,
+        second: 0,
         at: [0; N],
         count: 0,
         certain: true,
@@ -132,6 +133,8 @@ fn capture_anew<const N: usize>(
     let walk = follow_noting(frame, &mut calls, 0, |i, frame| {
         if found.first == 0 {
             found.first = frame.back;
+        } else if found.second == 0 {
+            found.second = frame.back;
         }
         if let Some(place) = found.at.get_mut(i) {
             *place = frame.back;

@@ -10,7 +10,7 @@ use super::reads::{Words, read};
 use super::steps::Steps;
 use super::sys;
 use crate::base::tuning::walks::{KEPT, ROWS, WAYS, WORDS};
-use crate::base::units;
+use crate::base::units::row;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::Release;
@@ -39,8 +39,9 @@ struct Kept {
 
 /// A walk that was made by any rule: where its calls return to, in order.
 pub(super) struct Found<const N: usize> {
-    /// Where the place of this crate has its return address.
+    /// Where the place of this crate has its return address, and its caller its own.
     pub(super) first: usize,
+    pub(super) second: usize,
     pub(super) at: [usize; N],
     /// How many calls are to be compared.
     pub(super) count: usize,
@@ -66,11 +67,11 @@ impl Table {
         1 + self.next % (KEPT - 1)
     }
 
-    /// That one has a walk now, from a depth of the stack by code that returns to `back`.
+    /// That one has a walk now, in that row.
     #[inline]
-    fn enter(&mut self, sp: usize, back: usize) {
+    fn enter(&mut self, row: usize) {
         let which = self.next();
-        let ways = &mut self.rows[row(sp, back)];
+        let ways = &mut self.rows[row];
         ways.copy_within(..WAYS - 1, 1);
         ways[0] = which as u16;
         self.next += 1;
@@ -83,6 +84,8 @@ struct Start {
     pc: usize,
     /// How far above the stack pointer.
     by: usize,
+    /// The same of its caller's, if that is in libhakmem.so; else of its own.
+    by_next: usize,
 }
 
 /// The table, once it is mapped: most programs need none.
@@ -98,7 +101,13 @@ impl Walks {
     pub(crate) const fn new() -> Walks {
         Walks {
             table: ptr::null_mut(),
-            starts: [const { Start { pc: 0, by: 0 } }; STARTS],
+            starts: [const {
+                Start {
+                    pc: 0,
+                    by: 0,
+                    by_next: 0,
+                }
+            }; STARTS],
         }
     }
 
@@ -106,12 +115,8 @@ impl Walks {
     /// which tables lead can be read. Nothing else is.
     #[inline(always)]
     pub(super) fn find(&mut self, place: usize, start: Registers, end: usize) -> Option<u32> {
-        let back = self.back(place, start)?;
-        if back >= end {
-            return None;
-        }
-        // SAFETY: the word lies in what can be read.
-        self.find_if(start.sp, unsafe { read(back) }, |kept| {
+        let row = self.row(place, start, |at| at < end)?;
+        self.find_if(start.sp, row, |kept| {
             // SAFETY: the words lie in what can be read.
             kept.highest < end && unsafe { kept.words.are_there(usize::from(kept.count), start.sp) }
         })
@@ -125,12 +130,8 @@ impl Walks {
         known: Range<usize>,
         mut may_read: impl FnMut(usize) -> bool,
     ) -> Option<u32> {
-        let back = self.back(place, start)?;
-        if !known.contains(&back) && !may_read(back) {
-            return None;
-        }
-        // SAFETY: as the caller says.
-        self.find_if(start.sp, unsafe { read(back) }, |kept| {
+        let row = self.row(place, start, |at| known.contains(&at) || may_read(at))?;
+        self.find_if(start.sp, row, |kept| {
             // In the order of the walk: each address follows from the words before.
             kept.words.all(usize::from(kept.count), |by, word| {
                 let at = start.sp.wrapping_add_signed(by as i32 as isize);
@@ -141,24 +142,32 @@ impl Walks {
         })
     }
 
-    /// Where the return address of the place lies, if a walk from there was kept: the table is mapped then.
+    /// The row of a walk, if one from its place was kept: the table is mapped then. Walks from the same depth of the stack by the
+    /// same code share one.
     #[inline(always)]
-    fn back(&self, place: usize, start: Registers) -> Option<usize> {
-        let Start { pc, by } = self.starts[place];
-        (pc == start.pc).then(|| start.sp.wrapping_add(by))
+    fn row(
+        &self,
+        place: usize,
+        start: Registers,
+        mut may_read: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let Start { pc, by, by_next } = self.starts[place];
+        let [back, next] = [by, by_next].map(|by| start.sp.wrapping_add(by));
+        if pc != start.pc || !may_read(back) || !may_read(next) {
+            return None;
+        }
+        // SAFETY: both can be read.
+        let [back, next] = [back, next].map(|at| unsafe { read(at) });
+        let mixed = start.sp ^ back.rotate_left(20) ^ next.rotate_left(40);
+        Some(row(mixed, ROWS))
     }
 
-    /// `back` is the return address, and the table is mapped.
+    /// The table is mapped.
     #[inline(always)]
-    fn find_if(
-        &mut self,
-        sp: usize,
-        back: usize,
-        mut is: impl FnMut(&Kept) -> bool,
-    ) -> Option<u32> {
+    fn find_if(&mut self, sp: usize, row: usize, mut is: impl FnMut(&Kept) -> bool) -> Option<u32> {
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
-        let ways = &mut table.rows[row(sp, back)];
+        let ways = &mut table.rows[row];
         for way in 0..WAYS {
             let which = ways[way];
             let kept = &table.kept[usize::from(which) % KEPT];
@@ -185,9 +194,9 @@ impl Walks {
         known: impl Fn(&[usize; N]) -> u32,
         enter: impl Fn(&[usize; N]) -> u32,
     ) -> Option<u32> {
-        let back = self.back(place, start).filter(|&back| back < end)?;
-        // SAFETY: mapped and zeroed, and `self` is the only way to it. The word lies in what can be read.
-        let (table, back) = unsafe { (&mut *self.table, read(back)) };
+        let row = self.row(place, start, |at| at < end)?;
+        // SAFETY: mapped and zeroed, and `self` is the only way to it.
+        let table = unsafe { &mut *self.table };
         let kept = &mut table.kept[table.next()];
         kept.sp = 0;
         compiler_fence(Release);
@@ -211,7 +220,7 @@ impl Walks {
         kept.highest = start.sp + kept.words.last(count);
         compiler_fence(Release);
         kept.sp = start.sp;
-        table.enter(start.sp, back);
+        table.enter(row);
         Some(number)
     }
 
@@ -223,14 +232,18 @@ impl Walks {
         found: &Found<N>,
         number: u32,
     ) {
-        let Some(places @ &[_, ..]) = found.at.get(..found.count.min(WORDS)) else {
+        let Some(places @ [_, ..]) = found.at.get(..found.count.min(WORDS)) else {
             return;
         };
         let by = |at: usize| i32::try_from(at.wrapping_sub(start.sp) as isize).ok();
         // A return address that is further away is none of this crate's: a frame pointer led there.
-        let start_by = found.first.wrapping_sub(start.sp);
+        let next = match places[0] == found.first {
+            true => found.first,
+            false => found.second,
+        };
+        let [start_by, by_next] = [found.first, next].map(|at| at.wrapping_sub(start.sp));
         let is_there = |&at: &usize| at != 0 && by(at).is_some();
-        if start_by >= FRAME || !places.iter().all(is_there) {
+        if start_by.max(by_next) >= FRAME || !places.iter().all(is_there) {
             return;
         }
         if self.table.is_null() {
@@ -245,6 +258,11 @@ impl Walks {
         self.starts[place] = Start {
             pc: start.pc,
             by: start_by,
+            by_next,
+        };
+        // The walk has read both.
+        let Some(row) = self.row(place, start, |_| true) else {
+            return;
         };
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
@@ -264,15 +282,8 @@ impl Walks {
         kept.highest = highest.copied().unwrap_or(usize::MAX);
         compiler_fence(Release);
         kept.sp = start.sp;
-        // SAFETY: the walk has read it.
-        table.enter(start.sp, unsafe { read(found.first) });
+        table.enter(row);
     }
-}
-
-/// The row for walks from a depth of the stack by code that returns to `back`.
-#[inline(always)]
-fn row(sp: usize, back: usize) -> usize {
-    units::row(sp ^ back.rotate_left(20), ROWS)
 }
 
 #[cfg(all(test, not(any(loom, miri))))]
@@ -286,6 +297,7 @@ mod tests {
         let map = mapping::map_aligned(sys::page_size(), sys::page_size(), None).expect("maps");
         let mut found = Found {
             first: map.addr,
+            second: 0,
             at: [map.addr],
             count: 1,
             certain: true,

@@ -28,12 +28,12 @@ pub(crate) mod sites {
 pub(crate) mod walks {
     /// Walks that are kept, in the order in which they were made, so that few take little memory. A program has some hundred calls
     /// that lead to an allocation or a free. Guess.
-    pub(crate) const KEPT: usize = 4096;
+    pub(crate) const KEPT: usize = 8192;
     /// Walks from the same place and depth of the stack share a row. Of 32,000 calls `git log -p` makes 625 walks anew, and between
     /// 690 and 1,730 with 256 rows, by what shares one. A compiler makes most of its walks anew: 198,000 of 272,000, and still
     /// 77,000 with 32 times as many kept.
-    pub(crate) const ROWS: usize = 2048;
-    pub(crate) const WAYS: usize = 8;
+    pub(crate) const ROWS: usize = 4096;
+    pub(crate) const WAYS: usize = 4;
     /// The newest calls by which stacks are told apart in libhakmem.so; the older ones are those of the first such stack. Guess.
     pub(crate) const TOLD: usize = 4;
     /// Most return addresses that a kept walk is told by, a multiple of 4.
