@@ -12,6 +12,7 @@ use crate::base::tuning::magazines::BIN_TO;
 use crate::base::units::fetch;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{StandIn, or_nothing};
+use crate::heap::data::state::OUTBOX_FIRST;
 use crate::slab::batch::{self, Block};
 use crate::slab::magazine::{self, Magazine};
 use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
@@ -79,6 +80,18 @@ const _: () = assert!(
     magazine::ROOM <= batch::MOST && MOST <= batch::MOST,
     "the blocks of a bin become one batch"
 );
+
+const _: () = {
+    let mut class = 1;
+    while class < CLASSES {
+        let posted = OUTBOX_FIRST[class + 1] - OUTBOX_FIRST[class];
+        assert!(
+            posted as usize <= room(Class::new(class)),
+            "a message fits into the bin of its class: more would be taken for a damaged batch"
+        );
+        class += 1;
+    }
+};
 
 impl Bin {
     /// The place of the newest block; in an empty bin, one that holds null. Other threads read it to count blocks (statistics,
