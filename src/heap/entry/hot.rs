@@ -103,13 +103,6 @@ fn alloc_slow(class: Class, size: usize, align: usize, caller: Option<&Caller>) 
     {
         return fresh;
     }
-    alloc_unchecked(class, size, align, caller)
-}
-
-/// As [`alloc_slow`], if not every block is checked, or this one is not to be.
-#[cold]
-#[inline(never)]
-fn alloc_unchecked(class: Class, size: usize, align: usize, caller: Option<&Caller>) -> Fresh {
     let class = class.max(Class::new(1));
     let fresh = sys::preserve_errno(|| {
         heed(caller);
