@@ -150,42 +150,6 @@ fn a_call_that_is_kept_was_found_in_the_stack() {
     );
 }
 
-/// Calls that are kept of each block are told apart by the newest four, and the report says of the others whose they are.
-#[test]
-fn the_newest_calls_are_the_block_s_own_and_older_ones_may_be_another_s() {
-    let program = program_of(
-        "alike.c",
-        "alike",
-        &["-fasynchronous-unwind-tables", "-fomit-frame-pointer"],
-    );
-    let mut command = command(&program, OURS);
-    let ended = run(
-        command.env("HAKMEM_CHECK_ONE_IN", "1"),
-        Duration::from_secs(30),
-    );
-    assert_eq!(ended.signal(), Some(6), "{ended:?}");
-    let (_, before) = ended
-        .stderr
-        .split_once("the free before:")
-        .expect("two stacks");
-    let (before, allocation) = before.split_once("the allocation:").expect("three");
-    let says = "(from #4 on as of the first call that had the same 4: this one may have others)";
-    assert!(before.contains(says), "{ended:?}");
-    // main is among the four newest there.
-    assert!(allocation.contains("#0 "), "{ended:?}");
-    let before = Ended {
-        stderr: before.to_string(),
-        ..ended
-    };
-    let calls = names(&program, &before);
-    // The program prints where `first` is in place of `outer`, which lies behind `middle`, as `same` does.
-    assert_eq!(
-        calls[..6],
-        ["inner", "middle", "middle", "middle", "outer", "main"],
-        "{before:?}"
-    );
-}
-
 #[test]
 fn frame_pointers_lead_on_where_there_are_no_tables() {
     let program = program("pointers", &FRAME_POINTERS);

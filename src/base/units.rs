@@ -106,18 +106,6 @@ pub(crate) const fn row(word: usize, rows: usize) -> usize {
     ((word as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as usize % rows
 }
 
-/// Prefetches a cache line for writing: whoever comes to it would wait for each of many in a row. Any address will do, null too.
-#[inline(always)]
-pub(crate) fn fetch<T>(at: *mut T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint, which never faults.
-    unsafe {
-        core::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = at;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

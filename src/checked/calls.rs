@@ -7,7 +7,7 @@ use super::site::{Call, Place};
 use super::store::{Need, STORE, Taken, has_room};
 use super::table;
 use crate::base::tuning::checked as tuning;
-use crate::base::units::{Slots, fetch};
+use crate::base::units::Slots;
 use crate::knobs;
 use crate::large;
 use crate::os::lock::Lock;
@@ -23,7 +23,7 @@ pub(crate) fn alloc(size: usize, align: usize, thread: u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
     let mut store = STORE.lock();
     let call = Call::here(thread, &mut store.walks, Place::Alloc);
-    let taken = store.take_here(kind, size, &call, Need::Usual);
+    let taken = store.take(kind, size, &call, Need::Usual);
     drop(store);
     match taken {
         Ok(Some(taken)) => Some(taken),
@@ -135,16 +135,8 @@ pub(super) fn open(kind: Kind, most: usize) -> bool {
 #[inline(always)]
 pub(crate) fn free(ptr: *mut u8, named: Option<usize>, thread: u32) -> bool {
     let mut store = STORE.lock();
-    // Programs free blocks that they have not touched for long: what belongs to this one is on its way while the calls are found.
-    fetch(ptr.wrapping_sub(1));
-    fetch(ptr);
-    let found = store.locate(ptr as usize);
-    if let Ok((slab, at)) = found {
-        // SAFETY: an open slab, under the lock.
-        fetch(unsafe { (*slab).record(at) });
-    }
     let call = Call::here(thread, &mut store.walks, Place::Free);
-    let outcome = store.give_found(ptr as usize, found, named, &call);
+    let outcome = store.give(ptr as usize, named, &call);
     drop(store);
     match outcome {
         Ok(left) => {

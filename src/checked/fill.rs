@@ -80,14 +80,11 @@ impl Fill {
         let (first, end) = Self::words(size, stride);
         // SAFETY: the end is at most `stride`, and behind the word with the first byte that is not the program's.
         unsafe {
-            let words = block.cast::<u64>();
-            let (mine, last) = (behind(size), stride / WORD - 1);
-            words.add(first).write(shared & !mine | word & mine);
-            match is_short(first, last) {
-                true => words.add((first + 1).min(last)).write(word),
-                false => fill(words.add(first + 1), words.add(end), word),
-            }
-            words.add(last).write(word);
+            let at = block.cast::<u64>().add(first);
+            let mine = behind(size);
+            at.write(shared & !mine | word & mine);
+            fill(at.add(1), block.cast::<u64>().add(end), word);
+            self.close(block, stride);
         }
     }
 
@@ -179,11 +176,7 @@ impl Fill {
             } else {
                 wrong |= shared & behind(size);
             }
-            let last = stride / WORD - 1;
-            wrong |= match is_short(first, last) {
-                true => words.add((first + 1).min(last)).read() ^ word,
-                false => differs(words.add(first + 1), words.add(end), word),
-            };
+            wrong |= differs(words.add(first + 1), words.add(end), word);
             if !before.is_null() {
                 // A word in front of a block is the last of what is another's.
                 wrong |= words.sub(1).read() ^ self.canary(before);
@@ -217,12 +210,6 @@ impl Fill {
         // SAFETY: the caller's promise.
         damage(0..size, |at| unsafe { block.add(at).read() } == byte)
     }
-}
-
-/// Whether a canary has at most one word between its first and its last: that of every size class up to a kilobyte.
-#[inline]
-fn is_short(first: usize, last: usize) -> bool {
-    last - first <= 2
 }
 
 /// The last word of the `stride` bytes from a block on, which need not all be memory.

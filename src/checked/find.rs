@@ -15,7 +15,7 @@ use core::ptr;
 impl Store {
     /// The block that begins at an address. Else the slab, if there is one, and where the address lies in it.
     #[inline(always)]
-    pub(super) fn locate(&mut self, addr: usize) -> Located {
+    fn locate(&mut self, addr: usize) -> Result<(*mut Checked, usize), Option<Inside>> {
         // The tag may be that of another address: the slab says whether this one is in it.
         let tag = DIRECTORY.tag(addr);
         let slab = match tag.class() == CHECKED {
@@ -57,33 +57,26 @@ impl Store {
     ) -> Result<(), Finding> {
         // SAFETY: the caller's promise.
         unsafe {
-            if self.is_whole(slab, at, addr as *mut u8, (*slab).front(at), false) {
+            if self.is_whole(slab, at, false) {
                 return Ok(());
             }
             self.damage_beside(slab, at, asked, addr)
         }
     }
 
-    /// Whether nothing was written behind a block that is or was allocated, nor into the word of `front` before it, as of
-    /// [`Checked::front`], nor, if it is `freed`, into it.
+    /// Whether nothing was written behind a block that is or was allocated and in front of it, nor, if it is `freed`, into it.
     ///
     /// # Safety
-    /// As for [`Store::beside`]; `block` is where it begins.
+    /// As for [`Store::beside`].
     #[inline(always)]
-    pub(super) unsafe fn is_whole(
-        &mut self,
-        slab: *mut Checked,
-        at: usize,
-        block: *mut u8,
-        front: *mut u8,
-        freed: bool,
-    ) -> bool {
+    pub(super) unsafe fn is_whole(&mut self, slab: *mut Checked, at: usize, freed: bool) -> bool {
         let fill = self.fill();
         // SAFETY: the caller's promise.
         unsafe {
             let found = &mut *slab;
             let size = found.record(at).size as usize;
-            fill.is_whole(block, size, found.extent(size), front, freed)
+            let (block, extent) = (found.block(at), found.extent(size));
+            fill.is_whole(block, size, extent, found.front(at), freed)
         }
     }
 
@@ -147,14 +140,14 @@ impl Store {
         }
     }
 
-    /// Whether the block that was found at an address is allocated, for the call `asked`, and nothing was written beside it.
+    /// Finds the allocated block at an address, for the call `asked`, and whether nothing was written beside it.
     #[inline(always)]
     fn in_use(
         &mut self,
         addr: usize,
-        found: Located,
         asked: &'static str,
     ) -> Result<(*mut Checked, usize), Finding> {
+        let found = self.locate(addr);
         let (slab, at) = found.map_err(|inside| Store::nowhere(addr, asked, inside))?;
         // SAFETY: an open slab, under the lock.
         unsafe {
@@ -173,11 +166,10 @@ impl Store {
     pub(super) fn of_size(
         &mut self,
         addr: usize,
-        found: Located,
         asked: &'static str,
         named: Option<usize>,
     ) -> Result<(*mut Checked, usize), Finding> {
-        let (slab, at) = self.in_use(addr, found, asked)?;
+        let (slab, at) = self.in_use(addr, asked)?;
         // SAFETY: as there.
         let found = unsafe { &mut *slab };
         match named {
@@ -196,8 +188,7 @@ impl Store {
         asked: &'static str,
         named: Option<usize>,
     ) -> Result<(*mut Checked, usize), Finding> {
-        let found = self.locate(addr);
-        self.of_size(addr, found, asked, named)
+        self.of_size(addr, asked, named)
     }
 
     /// Bytes that were asked for when the block at an address was allocated, for the call `asked`.
@@ -232,11 +223,8 @@ impl Store {
     }
 }
 
-/// What [`Store::locate`] found: the slab of a block that begins at the address, and which one that is.
-pub(super) type Located = Result<(*mut Checked, usize), Option<Inside>>;
-
 /// An address in a block, `by` bytes behind its start.
-pub(super) struct Inside {
+struct Inside {
     slab: *mut Checked,
     at: usize,
     by: usize,

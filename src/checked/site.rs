@@ -5,7 +5,7 @@
 use super::mode::{Mode, mode};
 use crate::base::tuning::reports::CHECKED_CALLS;
 use crate::base::tuning::sites::{CHAINS, CHUNK, CHUNKS};
-use crate::os::stack::{self, OF_ANOTHER};
+use crate::os::stack;
 use crate::os::sys::ErrnoGuard;
 use crate::os::walked::Walks;
 use crate::slab::meta;
@@ -34,7 +34,7 @@ impl Call {
     pub(super) fn here(thread: u32, walks: &mut Walks, place: Place) -> Call {
         let site = match mode() {
             // Most calls come from where others came from.
-            Mode::All => stack::capture_again(walks, place as usize, known, enter),
+            Mode::All => stack::capture_again(walks, place as usize, enter),
             _ => Call::once(),
         };
         Call { thread, site }
@@ -51,10 +51,7 @@ impl Call {
         let _errno = ErrnoGuard::new();
         let mut frames = [0; CHECKED_CALLS];
         stack::capture(&mut frames);
-        match known(&frames, CHECKED_CALLS) {
-            0 => enter(&frames, CHECKED_CALLS),
-            number => number,
-        }
+        enter(&frames)
     }
 
     #[cfg(test)]
@@ -79,47 +76,35 @@ static CHUNK_AT: [AtomicPtr<Site>; CHUNKS] =
 static CHAIN: [AtomicU32; CHAINS] = [const { AtomicU32::new(0) }; CHAINS];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// The chain of the sites whose `told` newest return addresses are these.
-#[inline]
-fn chain(frames: &[usize; CHECKED_CALLS], told: usize) -> &'static AtomicU32 {
+/// The number of the site with these return addresses; 0 if there are none, or no room for them. The caller holds the store's
+/// lock, which orders all writes here: Relaxed, but for what readers without it follow.
+#[inline(never)]
+fn enter(frames: &[usize; CHECKED_CALLS]) -> u32 {
+    if frames[0] == 0 {
+        return 0;
+    }
     let mut hash = 0;
-    for &frame in &frames[..told] {
+    for &frame in frames {
         hash = (hash ^ frame as u64)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)
             .rotate_left(23);
     }
     let hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    &CHAIN[(hash >> 48) as usize % CHAINS]
-}
-
-/// The number of the site with these return addresses, of which the `told` newest tell it from others; 0 if there is none. The
-/// caller holds the store's lock, which orders all writes here: Relaxed, but for what readers without it follow.
-#[inline(never)]
-fn known(frames: &[usize; CHECKED_CALLS], told: usize) -> u32 {
-    let mut at = chain(frames, told).load(Ordering::Relaxed);
+    let chain = &CHAIN[(hash >> 54) as usize % CHAINS];
+    let mut at = chain.load(Ordering::Relaxed);
     while let Some(site) = get(at) {
-        let pairs = site.frames.iter().zip(frames).take(told);
-        if pairs.fold(0, |wrong, (one, other)| wrong | (one ^ other)) == 0 {
+        if site.frames == *frames {
             return at;
         }
         at = site.next;
     }
-    0
-}
-
-/// Enters a site that is not [`known`], and returns its number; 0 if it has no calls, or if there is no room for it.
-#[cold]
-#[inline(never)]
-fn enter(frames: &[usize; CHECKED_CALLS], told: usize) -> u32 {
-    if frames[0] == 0 {
-        return 0;
-    }
-    let mut frames = *frames;
-    let older = frames[told..].iter_mut().filter(|frame| **frame != 0);
-    older.for_each(|frame| *frame |= OF_ANOTHER);
-    let chain = chain(&frames, told);
-    let next = chain.load(Ordering::Relaxed);
-    add(Site { next, frames }, chain)
+    add(
+        Site {
+            next: chain.load(Ordering::Relaxed),
+            frames: *frames,
+        },
+        chain,
+    )
 }
 
 #[cold]

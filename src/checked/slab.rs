@@ -130,7 +130,7 @@ impl Checked {
     /// means as they lie.
     pub(super) fn open(&mut self, kind: Kind, claim: Claim, random: u64) {
         // Records of blocks that were never handed out are as they were made.
-        for at in 0..self.handed_out() {
+        for at in 0..self.touched.div_ceil(self.stride) {
             self.record(at).state = State::Fresh;
         }
         self.kind = kind;
@@ -154,11 +154,6 @@ impl Checked {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// Blocks from the first to the last that was ever handed out.
-    pub(super) fn handed_out(&self) -> usize {
-        self.touched.div_ceil(self.stride)
     }
 
     pub(super) fn allocated(&self) -> usize {
@@ -243,11 +238,8 @@ impl Checked {
     /// waited longer.
     pub(super) fn pop_freed(&mut self, random: u64) -> usize {
         let first = self.place(0);
-        // A division takes longer than all else here.
-        let chosen = match random {
-            0 => first,
-            _ => self.place((random % u64::from(self.freed).div_ceil(2)) as usize),
-        };
+        let half = u64::from(self.freed).div_ceil(2);
+        let chosen = self.place((random % half) as usize);
         // SAFETY: both are places of the queue that hold blocks.
         let at = unsafe {
             let at = *chosen;
@@ -271,7 +263,6 @@ impl Checked {
     }
 
     /// The block before which `before` others wait.
-    #[cfg(test)]
     pub(super) fn waiting_at(&self, before: usize) -> usize {
         debug_assert!(before < usize::from(self.freed));
         // SAFETY: a place of the queue that holds a block.

@@ -2,7 +2,6 @@
 
 use super::geometry::Kind;
 use super::mode;
-use super::record::State;
 use super::report::Finding;
 use super::slab::{self, Checked};
 use super::store::{Left, Store};
@@ -13,7 +12,6 @@ use crate::base::tuning::checked as tuning;
 use crate::os::clock;
 use crate::pool::{self, Claim};
 use crate::slab::directory::{DIRECTORY, Tag};
-use core::ptr;
 
 impl Store {
     /// Lets freed slabs of one block go, oldest first, until those that wait have at most `most` bytes, or
@@ -41,18 +39,9 @@ impl Store {
         // SAFETY: the caller's promise.
         unsafe {
             debug_assert!((*slab).allocated() == 0 && (*slab).in_list);
-            // As they lie. The word in front of a block that waits is the last of another that does, but for some.
-            let mut front = (*slab).front(0);
-            for at in 0..(*slab).handed_out() {
-                let waits = (*slab).record(at).state == State::Freed;
-                if waits {
-                    self.unchanged_behind(front, slab, at, "the return")?;
-                }
-                front = if waits {
-                    ptr::null_mut()
-                } else {
-                    (*slab).block(at)
-                };
+            for before in 0..usize::from((*slab).freed) {
+                let at = (*slab).waiting_at(before);
+                self.unchanged(slab, at, "the return")?;
             }
             // By the raw pointer throughout: lists go through it too.
             let kind = (*slab).kind;

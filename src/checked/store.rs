@@ -5,7 +5,6 @@
 //! until it is handed out, and in `runs` while it waits.
 
 use super::fill::Fill;
-use super::find::Located;
 use super::geometry::Kind;
 use super::list::List;
 use super::mode::{self, Mode};
@@ -188,16 +187,15 @@ impl Store {
         least
     }
 
-    /// The program frees the block that was `found` at `addr`, of `named` bytes if it says so.
+    /// The program frees the block at `addr`, of `named` bytes if it says so.
     #[inline(always)]
-    pub(super) fn give_found(
+    pub(super) fn give(
         &mut self,
         addr: usize,
-        found: Located,
         named: Option<usize>,
         call: &Call,
     ) -> Result<Left, Finding> {
-        let (slab, at) = self.of_size(addr, found, "free", named)?;
+        let (slab, at) = self.of_size(addr, "free", named)?;
         let fill = self.fill();
         // SAFETY: an open slab, under the lock; the block is the program's to give.
         unsafe {

@@ -44,21 +44,9 @@ impl Group {
 }
 
 impl Store {
-    /// As [`Store::take_here`], for callers that are not worth a copy of it.
+    /// A block of the kind for `size` bytes, if there is one without opening a slab.
     #[inline(never)]
     pub(super) fn take(
-        &mut self,
-        kind: Kind,
-        size: usize,
-        call: &Call,
-        need: Need,
-    ) -> Result<Option<Taken>, Finding> {
-        self.take_here(kind, size, call, need)
-    }
-
-    /// A block of the kind for `size` bytes, if there is one without opening a slab.
-    #[inline(always)]
-    pub(super) fn take_here(
         &mut self,
         kind: Kind,
         size: usize,
@@ -148,22 +136,9 @@ impl Store {
         at: usize,
         asked: &'static str,
     ) -> Result<(), Finding> {
-        // SAFETY: as below.
-        unsafe { self.unchanged_behind((*slab).front(at), slab, at, asked) }
-    }
-
-    /// As [`Store::unchanged`], with `front` as of [`Checked::front`], or null if the word there was compared.
-    #[inline]
-    pub(super) unsafe fn unchanged_behind(
-        &mut self,
-        front: *mut u8,
-        slab: *mut Checked,
-        at: usize,
-        asked: &'static str,
-    ) -> Result<(), Finding> {
         // SAFETY: the lock is held; the block is one that waits.
         unsafe {
-            if self.is_whole(slab, at, (*slab).block(at), front, true) {
+            if self.is_whole(slab, at, true) {
                 return Ok(());
             }
             self.changed(slab, at, asked)

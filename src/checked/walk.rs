@@ -3,8 +3,6 @@
 use super::geometry::Kind;
 use super::record::State;
 use super::report::Finding;
-#[cfg(test)]
-use super::site::Call;
 use super::slab::Checked;
 use super::store::{Left, STORE, Store};
 #[cfg(test)]
@@ -64,18 +62,6 @@ impl Store {
             }
             Ok(())
         }
-    }
-
-    /// As [`Store::give_found`], of what is at an address.
-    #[cfg(test)]
-    pub(super) fn give(
-        &mut self,
-        addr: usize,
-        named: Option<usize>,
-        call: &Call,
-    ) -> Result<Left, Finding> {
-        let found = self.locate(addr);
-        self.give_found(addr, found, named, call)
     }
 
     /// Debug walker: the counts are the sums, every block in a queue is freed, and a slab is in a list exactly if some of its

@@ -4,7 +4,7 @@
 use super::context::{Registers, registers_here};
 use super::frame::{Base, Cfa, Place, Rule};
 use super::object;
-use super::reads::address;
+use super::reads::{Reads, address};
 use super::rules::{Tables, rule};
 use super::stack_in_use::Known;
 use crate::base::tuning::walks;
@@ -42,7 +42,7 @@ fn follows_call(pc: usize) -> bool {
 }
 
 /// The registers that one function of the stack runs with.
-pub(super) struct Frame {
+pub(super) struct Frame<'a> {
     pub(super) pc: usize,
     pub(super) sp: usize,
     pub(super) fp: usize,
@@ -54,14 +54,14 @@ pub(super) struct Frame {
     pub(super) certain: bool,
     pub(super) tables: Tables,
     pub(super) known: Known,
-    /// Where `pc` was read; 0 if it was in a register.
-    pub(super) back: usize,
+    /// Is told of each word that a step depends on.
+    pub(super) reads: Option<&'a mut Reads>,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// The calling function's own.
     #[inline(always)]
-    pub(super) fn here() -> Frame {
+    pub(super) fn here() -> Frame<'a> {
         let at = registers_here();
         Frame {
             known: Known::stack(at.sp),
@@ -70,7 +70,7 @@ impl Frame {
     }
 
     #[inline(always)]
-    pub(super) fn at(Registers { pc, sp, fp, link }: Registers) -> Frame {
+    pub(super) fn at(Registers { pc, sp, fp, link }: Registers) -> Frame<'a> {
         Frame {
             pc,
             sp,
@@ -81,7 +81,7 @@ impl Frame {
             tables: Tables::All,
             // The stack pointer is the program's, and may be anything.
             known: Known::NOTHING,
-            back: 0,
+            reads: None,
         }
     }
 
@@ -110,7 +110,7 @@ impl Frame {
             Cfa::At(of, offset) => self.base(of, offset),
             Cfa::In(of, offset) => {
                 let at = self.base(of, offset);
-                self.known.word(at)?
+                self.word(at)?
             }
             Cfa::Unknown => return None,
         };
@@ -119,9 +119,9 @@ impl Frame {
         if !grows && !rule.signal || !self.certain && !self.is_near(cfa) {
             return None;
         }
-        let (back, pc) = match self.place(rule.pc, cfa) {
-            Some(at) => (at, self.known.word(at)?),
-            None if rule.pc == Place::Same => (0, self.link),
+        let pc = match self.place(rule.pc, cfa) {
+            Some(at) => self.word(at)?,
+            None if rule.pc == Place::Same => self.link,
             None => return None,
         };
         let asks = self.is_doubtful() && !rule.signal && object::knows_others();
@@ -130,11 +130,14 @@ impl Frame {
         }
         // Without a frame pointer the next functions may still be found.
         let fp = match self.place(rule.fp, cfa) {
-            Some(at) => self.known.word(at).unwrap_or(0),
+            Some(at) => self.frame_pointer(at).unwrap_or(0),
             None if rule.fp == Place::Same => self.fp,
-            None => 0,
+            None => {
+                self.tell(|reads| reads.set_frame_pointer(None));
+                0
+            }
         };
-        self.leave_to(back, pc, cfa, fp);
+        self.leave_to(pc, cfa, fp);
         self.exact = rule.signal;
         Some(())
     }
@@ -145,16 +148,18 @@ impl Frame {
             return None;
         }
         self.leave_certainty();
-        let fp = self.known.word(self.fp)?;
-        let back = self.fp.checked_add(8)?;
-        let pc = self.known.word(back)?;
+        let at = self.base(Base::Fp, 0);
+        let fp = self.frame_pointer(at)?;
+        let pc = self.word(at.checked_add(8)?)?;
         // Code that keeps no frame pointers may have called the first function that does, with anything in the register.
         let pc = address(pc);
         let goes_on = fp == 0 || fp > self.fp;
         if !goes_on && object::unwind_table(pc.wrapping_sub(1)).is_none() {
             return None;
         }
-        self.leave_to(back, pc, self.fp + 16, fp);
+        // Whether it goes on depends on the word.
+        self.tell(|reads| reads.use_frame_pointer(fp));
+        self.leave_to(pc, self.fp + 16, fp);
         self.exact = false;
         Some(())
     }
@@ -178,7 +183,7 @@ impl Frame {
             // Most words are small numbers or point into the stack.
             let may_be_code = (1 << 16..1 << 47).contains(&pc) && !self.is_near(pc);
             if may_be_code && follows_call(pc) {
-                self.leave_to(at, pc, at + 8, self.fp);
+                self.leave_to(pc, at + 8, self.fp);
                 self.exact = false;
                 return Some(());
             }
@@ -191,23 +196,52 @@ impl Frame {
         if self.certain {
             self.certain = false;
             self.known = Known::NOTHING;
+            self.tell(|reads| reads.certain = false);
         }
     }
 
-    fn base(&self, base: Base, offset: i32) -> usize {
+    fn base(&mut self, base: Base, offset: i32) -> usize {
         let register = match base {
             Base::Sp => self.sp,
-            Base::Fp => self.fp,
+            Base::Fp => {
+                let fp = self.fp;
+                self.tell(|reads| reads.use_frame_pointer(fp));
+                fp
+            }
         };
         register.wrapping_add_signed(offset as isize)
     }
 
     /// Where a register was stored, if it was.
-    fn place(&self, place: Place, cfa: usize) -> Option<usize> {
+    fn place(&mut self, place: Place, cfa: usize) -> Option<usize> {
         match place {
             Place::Cfa(offset) => Some(cfa.wrapping_add_signed(offset as isize)),
             Place::At(of, offset) => Some(self.base(of, offset)),
             Place::Same | Place::Nowhere | Place::Unknown => None,
+        }
+    }
+
+    /// A word that the step depends on.
+    fn word(&mut self, at: usize) -> Option<usize> {
+        let word = self.known.word(at)?;
+        self.tell(|reads| reads.note(at, word));
+        Some(word)
+    }
+
+    /// The word that is the caller's frame pointer.
+    fn frame_pointer(&mut self, at: usize) -> Option<usize> {
+        let word = self.known.word(at);
+        self.tell(|reads| match word {
+            Some(word) => reads.set_frame_pointer(Some([at, word])),
+            None => reads.give_up(),
+        });
+        word
+    }
+
+    #[inline]
+    fn tell(&mut self, tell: impl FnOnce(&mut Reads)) {
+        if let Some(reads) = self.reads.as_deref_mut() {
+            tell(reads);
         }
     }
 
@@ -217,9 +251,9 @@ impl Frame {
         (0..1 << 20).contains(&at.wrapping_sub(self.sp))
     }
 
-    fn leave_to(&mut self, back: usize, pc: usize, sp: usize, fp: usize) {
+    fn leave_to(&mut self, pc: usize, sp: usize, fp: usize) {
         // A word that is too small for an address ends a stack that was made by hand.
         self.pc = if address(pc) < 4096 { 0 } else { address(pc) };
-        (self.back, self.sp, self.fp, self.link) = (back, sp, fp, 0);
+        (self.sp, self.fp, self.link) = (sp, fp, 0);
     }
 }

@@ -9,11 +9,12 @@
 pub(crate) use super::caller::End;
 use super::caller::Frame;
 use super::context::{Registers, registers_here};
+use super::reads::Reads;
 use super::rules::{self, Tables};
 use super::stack_in_use::Known;
-use super::walked::{Found, Walks};
+use super::walked::Walks;
 use super::{object, sys};
-use crate::base::tuning::walks::{SEARCHED_CALLS, TOLD};
+use crate::base::tuning::walks::SEARCHED_CALLS;
 
 /// A stack that was walked.
 #[derive(Clone, Copy, Debug)]
@@ -56,23 +57,20 @@ pub(crate) fn read_all_tables() {
 
 /// A bit of no address in user space. It is set of a call that [`capture`] found not by tables alone.
 pub(crate) const UNCERTAIN: usize = 1 << 63;
-/// The same of a call that need not have been there: the newer ones are those of another walk too.
-pub(crate) const OF_ANOTHER: usize = 1 << 62;
 
-/// The number of the calls that [`walk`] finds, where 0 is none: as `known` says of the `told` newest of them, or else as `enter`
-/// says of all. For calls that come from the same places again and again: a walk like one before is not made again. Zeros end what
-/// both are asked about. Each call in this crate has a `place` of its own.
+/// The number that `enter` gives to what [`walk`] finds. For calls that come from the same places again and again: a walk like
+/// one before is not made again, nor `enter` asked. Zeros end what that is asked about. Each call in this crate has a `place` of its
+/// own.
 #[inline(always)]
 pub(crate) fn capture_again<const N: usize>(
     walks: &mut Walks,
     place: usize,
-    known: impl Fn(&[usize; N], usize) -> u32 + Copy,
-    enter: impl Fn(&[usize; N], usize) -> u32 + Copy,
+    enter: impl Fn(&[usize; N]) -> u32 + Copy,
 ) -> u32 {
     let at = registers_here();
     match walks.find(place, at, Known::end_above(at.sp)) {
         Some(number) => number,
-        None => capture_by_tables(at, walks, place, known, enter),
+        None => capture_by_tables(at, walks, place, enter),
     }
 }
 
@@ -82,20 +80,12 @@ fn capture_by_tables<const N: usize>(
     at: Registers,
     walks: &mut Walks,
     place: usize,
-    known: impl Fn(&[usize; N], usize) -> u32 + Copy,
-    enter: impl Fn(&[usize; N], usize) -> u32 + Copy,
+    enter: impl Fn(&[usize; N]) -> u32 + Copy,
 ) -> u32 {
-    // In a program that contains this crate, the newest calls are its own.
-    let told = if object::library().is_some() { TOLD } else { N };
-    let known = move |calls: &_| known(calls, told);
-    let enter = move |calls: &_| enter(calls, told);
     let end = Known::end_of_first(at.sp);
-    match end.and_then(|end| walks.make(place, at, end, told, known, enter)) {
+    match end.and_then(|end| walks.make(place, at, end, enter)) {
         Some(number) => number,
-        None => capture_anew(at, walks, place, told, |calls| match known(calls) {
-            0 => enter(calls),
-            number => number,
-        }),
+        None => capture_anew(at, walks, place, enter),
     }
 }
 
@@ -106,7 +96,6 @@ fn capture_anew<const N: usize>(
     at: Registers,
     walks: &mut Walks,
     place: usize,
-    told: usize,
     enter: impl FnOnce(&[usize; N]) -> u32,
 ) -> u32 {
     let known = Known::stack(at.sp);
@@ -118,36 +107,19 @@ fn capture_anew<const N: usize>(
     let _errno = sys::ErrnoGuard::new();
     // Until then frame pointers lead where tables would not.
     let is_known = object::is_known();
+    let mut reads = Reads::new();
     let frame = Frame {
         known,
+        reads: Some(&mut reads),
         ..Frame::at(at)
     };
     let mut calls = [0; N];
-    let mut found = Found {
-        first: 0,
-        second: 0,
-        at: [0; N],
-        count: 0,
-        certain: true,
-    };
-    let walk = follow_noting(frame, &mut calls, 0, |i, frame| {
-        if found.first == 0 {
-            found.first = frame.back;
-        } else if found.second == 0 {
-            found.second = frame.back;
-        }
-        if let Some(place) = found.at.get_mut(i) {
-            *place = frame.back;
-        }
-        found.certain &= frame.certain || i >= told;
-    });
+    let walk = follow(frame, &mut calls, 0);
     // A damaged stack may hold any address.
-    let mark = UNCERTAIN | OF_ANOTHER;
-    calls.iter_mut().for_each(|call| *call &= !mark);
+    calls.iter_mut().for_each(|call| *call &= !UNCERTAIN);
     let number = enter(&calls);
-    found.count = walk.count.min(told);
-    if is_known && (walk.end != End::Lost || walk.count > told) {
-        walks.keep(place, at, &found, number);
+    if is_known && walk.end != End::Lost {
+        walks.keep(place, at, &reads, number);
     }
     number
 }
@@ -177,18 +149,7 @@ pub(crate) fn walk_from(at: Registers, to: &mut [usize]) -> Walk {
 
 /// Stores the callers of a frame behind what is `stored`.
 #[inline(never)]
-fn follow(frame: Frame, to: &mut [usize], stored: usize) -> Walk {
-    follow_noting(frame, to, stored, |_, _| {})
-}
-
-/// As [`follow`]. Tells of each step to a caller, and which place the caller has unless it is left out.
-#[inline(always)]
-fn follow_noting(
-    mut frame: Frame,
-    to: &mut [usize],
-    stored: usize,
-    mut note: impl FnMut(usize, &Frame),
-) -> Walk {
+fn follow(mut frame: Frame<'_>, to: &mut [usize], stored: usize) -> Walk {
     let own = object::library();
     let mut walk = Walk {
         count: stored,
@@ -201,7 +162,6 @@ fn follow_noting(
             walk.end = end;
             break;
         }
-        note(walk.count, &frame);
         if own.as_ref().is_some_and(|own| own.contains(&frame.pc)) {
             continue;
         }

@@ -111,18 +111,12 @@ fn found_again() -> [usize; 12] {
         std::sync::Mutex::new(std::vec::Vec::new());
     static WALKS: std::sync::Mutex<Walks> = std::sync::Mutex::new(Walks::new());
     let mut walks = WALKS.lock().expect("no panic");
-    let known = |calls: &[usize; 12], told: usize| {
-        let found = FOUND.lock().expect("no panic");
-        let at = found.iter().position(|one| one[..told] == calls[..told]);
-        at.map_or(0, |at| at as u32 + 1)
-    };
-    let enter = |calls: &[usize; 12], _| {
+    let number = capture_again(&mut walks, 0, |calls: &[usize; 12]| {
         let mut found = FOUND.lock().expect("no panic");
         found.push(*calls);
-        found.len() as u32
-    };
-    let number = capture_again(&mut walks, 0, known, enter);
-    FOUND.lock().expect("no panic")[number as usize - 1]
+        found.len() as u32 - 1
+    });
+    FOUND.lock().expect("no panic")[number as usize]
 }
 
 /// A walk from here, and the same by what was kept. Both begin with the call that stands here, which differs.
@@ -172,7 +166,7 @@ fn what_is_kept_is_what_would_be_found() {
     assert_eq!(differ, 0);
 }
 
-fn frame(sp: usize, fp: usize) -> Frame {
+fn frame(sp: usize, fp: usize) -> Frame<'static> {
     // No object has code there, so the frame pointer is followed.
     Frame {
         pc: 4096,
@@ -182,7 +176,7 @@ fn frame(sp: usize, fp: usize) -> Frame {
         exact: true,
         certain: true,
         tables: Tables::All,
-        back: 0,
+        reads: None,
         known: Known { from: sp, to: sp },
     }
 }
@@ -238,42 +232,34 @@ fn a_frame_pointer_leads_up_and_never_into_what_cannot_be_read() {
     }
 }
 
-/// Both walks from here, the one by steps up to `end`. Whether they find the same calls, as many as are asked for, and where each
-/// returns to; `None` if there is no walk by steps.
+/// Both walks from here, the one by steps up to `end`. Whether they find the same calls and note the same words;
+/// `None` if there is no walk by steps.
 #[inline(never)]
 fn same_by_steps(steps: &mut Steps, end: usize) -> Option<bool> {
     let at = registers_here();
-    let mut same = true;
-    for most in [3, 8] {
-        let (mut calls, mut places) = ([[0; 8]; 2], [0; 8]);
-        let known = Frame {
-            known: Known::stack(at.sp),
-            ..Frame::at(at)
-        };
-        follow_noting(known, &mut calls[0][..most], 0, |i, frame| {
-            if let Some(place) = places.get_mut(i) {
-                *place = frame.back;
-            }
-        });
-        // SAFETY: zeros are words; from here to the test's frame all is stack in use.
-        unsafe {
-            let mut words: Words = core::mem::zeroed();
-            let count = steps.walk(at, end, most, &mut calls[1], &mut words)?;
-            words.fill_group(count);
-            let mut others = places.iter();
-            let is_next = |by: u32, word| {
-                let place = at.sp + by as usize;
-                others.next() == Some(&place) && *(place as *const usize) == word
-            };
-            // The library's own calls come first, and are left out in it alone.
-            same &= calls[0] == calls[1]
-                && count == most
-                && at.sp + words.last(count) < end
-                && words.all(count, is_next)
-                && words.are_there(count, at.sp);
-        }
+    let (mut calls, mut reads) = ([[0; 8]; 2], Reads::new());
+    let known = Frame {
+        known: Known::stack(at.sp),
+        reads: Some(&mut reads),
+        ..Frame::at(at)
+    };
+    follow(known, &mut calls[0], 0);
+    // SAFETY: zeros are words; from here to the test's frame all is stack in use.
+    unsafe {
+        let mut words: Words = core::mem::zeroed();
+        let walked = steps.walk(at, end, &mut calls[1], &mut words);
+        walked.map(|walked| {
+            words.fill_group(walked.count);
+            // The other walk makes another step before it ends.
+            let mut others = reads.words[..reads.count].iter();
+            let is_next = |by: u32, word| others.next() == Some(&[at.sp + by as usize, word]);
+            calls[0] == calls[1]
+                && walked.count >= 8
+                && walked.end <= end
+                && words.all(walked.count, is_next)
+                && words.are_there(walked.count, at.sp)
+        })
     }
-    Some(same)
 }
 
 /// What needs a stack pointer that the compiler aligns: it finds the frame by the frame pointer.

@@ -8,15 +8,25 @@ use super::object;
 use super::reads::{Words, address, read};
 use super::rules::{self, BACK, LOST, OF_FP, REACH, SAVED, SET, Tables, bytes, rule};
 use super::sys::ErrnoGuard;
-use crate::base::tuning::walks::{STEP_ROWS, STEPS, WORDS};
+use crate::base::tuning::walks::{STEP_ROWS, WORDS};
 use crate::base::units::row;
 
 /// Rules in one word, by the address. Zeros are a table without entries.
 pub(super) struct Steps([[u64; 2]; STEP_ROWS]);
 
+/// What a walk found out besides its calls.
+pub(super) struct Walked {
+    /// How many words it read.
+    pub(super) count: usize,
+    /// Whether the frame pointer at the start matters.
+    pub(super) needs_fp: bool,
+    /// The end of the last frame: all words lie below.
+    pub(super) end: usize,
+}
+
 impl Steps {
-    /// Stores the calls that led to `start`, newest first, up to `most`, and notes where each return address lies. Those of
-    /// libhakmem.so are left out. Returns how many there are; `None` if a rule is rare, missing or leads anywhere but up the stack.
+    /// Stores the calls that led to `start`, newest first, and notes all words that this depends on. Those of libhakmem.so are left
+    /// out. `None` if a rule is rare, missing or leads anywhere but up the stack.
     ///
     /// # Safety
     /// All words from the stack pointer up to `end` can be read.
@@ -25,17 +35,19 @@ impl Steps {
         &mut self,
         start: Registers,
         end: usize,
-        most: usize,
         calls: &mut [usize; N],
         words: &mut Words,
-    ) -> Option<usize> {
+    ) -> Option<Walked> {
         let (mut at, mut sp, mut fp) = (start.pc, start.sp, start.fp);
-        let most = most.min(N).min(WORDS);
-        let mut count = 0;
+        let (mut count, mut noted) = (0, 0);
+        // Where the frame pointer was read; 0 if it was not, or is noted.
+        let mut fp_at = 0;
+        let (mut has_first_fp, mut needs_fp) = (true, false);
         if !sp.is_multiple_of(8) {
             return None;
         }
-        for _ in 0..STEPS {
+        // Each step notes two words at most.
+        while noted + 2 <= WORDS {
             // The first word is the address combined with the second, so that half an entry fits no address.
             let [mixed, packed] = self.0[row(at, STEP_ROWS)];
             let step = match mixed ^ packed == at as u64 {
@@ -44,8 +56,12 @@ impl Steps {
             };
             calls[count] = at + 1;
             count += usize::from(step & OWN == 0);
-            if count == most {
-                return Some(count);
+            if count == N {
+                return Some(Walked {
+                    count: noted,
+                    needs_fp,
+                    end: sp,
+                });
             }
             let mut base = sp;
             if step & OF_FP != 0 {
@@ -53,12 +69,22 @@ impl Steps {
                     if step & OWN != 0 {
                         calls[count] = 0;
                     }
-                    return Some(count);
+                    return Some(Walked {
+                        count: noted,
+                        needs_fp,
+                        end: sp,
+                    });
                 }
                 if fp < sp || fp > end || !fp.is_multiple_of(8) {
                     return None;
                 }
                 base = fp;
+                needs_fp |= has_first_fp;
+                if fp_at != 0 {
+                    words.note(noted, fp_at - start.sp, fp);
+                    noted += 1;
+                }
+                (fp_at, has_first_fp) = (0, false);
             }
             let cfa = base + bytes(step, REACH);
             if cfa > end {
@@ -67,12 +93,14 @@ impl Steps {
             let back = cfa - bytes(step, BACK);
             // SAFETY: it and the next lie in the frame, from the stack pointer up to `cfa`, as `pack` allows no other rules.
             let pc = unsafe { read(back) };
-            // The next one's place, if it is not left out.
-            words.note(count, back - start.sp, pc);
+            words.note(noted, back - start.sp, pc);
+            noted += 1;
             let saved = bytes(step, SAVED);
             if saved != 0 {
+                fp_at = cfa - saved;
                 // SAFETY: as above.
-                fp = unsafe { read(cfa - saved) };
+                fp = unsafe { read(fp_at) };
+                has_first_fp = false;
             }
             sp = cfa;
             at = address(pc).wrapping_sub(1);

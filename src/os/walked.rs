@@ -1,16 +1,15 @@
-//! Walks that were made before, each with a number that the caller has for what it found. A walk from the same depth of the stack
-//! whose return addresses are all still there is not made again. A word is compared in five instructions, where a step by tables
-//! takes some fifty ([`Steps`]) and any other some 150.
+//! Walks that were made before, each with a number that the caller has for what it found. What a walk from the same registers finds
+//! depends on the words of the stack that it reads: one whose words are all still there is not made again. A word is compared in
+//! five instructions, where a step by tables takes some fifty ([`Steps`]) and any other some 150.
 //!
 //! An object that is loaded where another one was may be given that one's walks, as it may be given its rules. So may a stack that
 //! lies where another one did, and ends earlier: what was read then may be gone now.
 
 use super::context::Registers;
-use super::reads::{Words, read};
+use super::reads::{Reads, Words, read};
 use super::steps::Steps;
 use super::sys;
-use crate::base::tuning::walks::{KEPT, ROWS, WAYS, WORDS};
-use crate::base::units::row;
+use crate::base::tuning::walks::{KEPT, ROWS, WAYS};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::Release;
@@ -26,35 +25,35 @@ struct Kept {
     /// The stack pointer at the start. 0 if there is nothing here, or not all of it yet: a signal handler or a fork may come
     /// while it is written.
     sp: usize,
-    /// An address not below any of its words, if all are above the start; else the greatest there is.
-    highest: usize,
-    number: u32,
+    /// The other registers at the start.
+    pc: usize,
+    link: usize,
+    fp: usize,
+    /// Whether the frame pointer at the start matters.
+    needs_fp: bool,
+    /// As of [`Reads`].
+    certain: bool,
     /// How many words there are.
     count: u8,
-    /// Whether tables alone led to each.
-    certain: bool,
-    /// The return addresses of the calls.
+    number: u32,
+    /// An address not below any of theirs, if all are above the start; else the greatest there is.
+    highest: usize,
     words: Words,
 }
 
-/// A walk that was made by any rule: where its calls return to, in order.
-pub(super) struct Found<const N: usize> {
-    /// Where the place of this crate has its return address, and its caller its own.
-    pub(super) first: usize,
-    pub(super) second: usize,
-    pub(super) at: [usize; N],
-    /// How many calls are to be compared.
-    pub(super) count: usize,
-    /// As of [`Kept`].
-    pub(super) certain: bool,
+#[derive(Clone, Copy)]
+struct Row {
+    /// The way that was found last, from which the next search begins.
+    last: u16,
+    /// Which of the kept; 0 for none.
+    ways: [u16; WAYS],
 }
 
 /// Zeros are a table without entries.
 struct Table {
-    /// Which is kept next.
+    /// Which is kept next, and which place of a row is written next.
     next: usize,
-    /// Which of the kept belong to a row, the one that was found last first; 0 for none.
-    rows: [[u16; WAYS]; ROWS],
+    rows: [Row; ROWS],
     kept: [Kept; KEPT],
     steps: Steps,
 }
@@ -67,13 +66,13 @@ impl Table {
         1 + self.next % (KEPT - 1)
     }
 
-    /// That one has a walk now, in that row.
+    /// That one has a walk now, from a depth of the stack by code that returns to `back`.
     #[inline]
-    fn enter(&mut self, row: usize) {
+    fn enter(&mut self, sp: usize, back: usize) {
         let which = self.next();
-        let ways = &mut self.rows[row];
-        ways.copy_within(..WAYS - 1, 1);
-        ways[0] = which as u16;
+        let ways = &mut self.rows[row(sp, back)].ways;
+        let free = ways.iter().position(|&way| way == 0);
+        ways[free.unwrap_or(self.next % WAYS)] = which as u16;
         self.next += 1;
     }
 }
@@ -84,8 +83,6 @@ struct Start {
     pc: usize,
     /// How far above the stack pointer.
     by: usize,
-    /// The same of its caller's, if that is in libhakmem.so; else of its own.
-    by_next: usize,
 }
 
 /// The table, once it is mapped: most programs need none.
@@ -101,13 +98,7 @@ impl Walks {
     pub(crate) const fn new() -> Walks {
         Walks {
             table: ptr::null_mut(),
-            starts: [const {
-                Start {
-                    pc: 0,
-                    by: 0,
-                    by_next: 0,
-                }
-            }; STARTS],
+            starts: [const { Start { pc: 0, by: 0 } }; STARTS],
         }
     }
 
@@ -115,8 +106,12 @@ impl Walks {
     /// which tables lead can be read. Nothing else is.
     #[inline(always)]
     pub(super) fn find(&mut self, place: usize, start: Registers, end: usize) -> Option<u32> {
-        let row = self.row(place, start, |at| at < end)?;
-        self.find_if(start.sp, row, |kept| {
+        let back = self.back(place, start)?;
+        if back >= end {
+            return None;
+        }
+        // SAFETY: the word lies in what can be read.
+        self.find_if(start, unsafe { read(back) }, |kept| {
             // SAFETY: the words lie in what can be read.
             kept.highest < end && unsafe { kept.words.are_there(usize::from(kept.count), start.sp) }
         })
@@ -130,8 +125,12 @@ impl Walks {
         known: Range<usize>,
         mut may_read: impl FnMut(usize) -> bool,
     ) -> Option<u32> {
-        let row = self.row(place, start, |at| known.contains(&at) || may_read(at))?;
-        self.find_if(start.sp, row, |kept| {
+        let back = self.back(place, start)?;
+        if !known.contains(&back) && !may_read(back) {
+            return None;
+        }
+        // SAFETY: as the caller says.
+        self.find_if(start, unsafe { read(back) }, |kept| {
             // In the order of the walk: each address follows from the words before.
             kept.words.all(usize::from(kept.count), |by, word| {
                 let at = start.sp.wrapping_add_signed(by as i32 as isize);
@@ -142,108 +141,78 @@ impl Walks {
         })
     }
 
-    /// The row of a walk, if one from its place was kept: the table is mapped then. Walks from the same depth of the stack by the
-    /// same code share one.
+    /// Where the return address of the place lies, if a walk from there was kept: the table is mapped then.
     #[inline(always)]
-    fn row(
-        &self,
-        place: usize,
-        start: Registers,
-        mut may_read: impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
-        let Start { pc, by, by_next } = self.starts[place];
-        let [back, next] = [by, by_next].map(|by| start.sp.wrapping_add(by));
-        if pc != start.pc || !may_read(back) || !may_read(next) {
-            return None;
-        }
-        // SAFETY: both can be read.
-        let [back, next] = [back, next].map(|at| unsafe { read(at) });
-        let mixed = start.sp ^ back.rotate_left(20) ^ next.rotate_left(40);
-        Some(row(mixed, ROWS))
+    fn back(&self, place: usize, start: Registers) -> Option<usize> {
+        let Start { pc, by } = self.starts[place];
+        (pc == start.pc).then(|| start.sp.wrapping_add(by))
     }
 
-    /// The table is mapped.
+    /// `back` is the return address, and the table is mapped.
     #[inline(always)]
-    fn find_if(&mut self, sp: usize, row: usize, mut is: impl FnMut(&Kept) -> bool) -> Option<u32> {
+    fn find_if(
+        &mut self,
+        start: Registers,
+        back: usize,
+        mut is: impl FnMut(&Kept) -> bool,
+    ) -> Option<u32> {
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
-        let ways = &mut table.rows[row];
-        for way in 0..WAYS {
-            let which = ways[way];
-            let kept = &table.kept[usize::from(which) % KEPT];
-            if kept.sp == sp && is(kept) {
-                if way > 0 {
-                    ways.copy_within(..way, 1);
-                    ways[0] = which;
-                }
+        let row = &mut table.rows[row(start.sp, back)];
+        for _ in 0..WAYS {
+            let kept = &table.kept[usize::from(row.ways[usize::from(row.last) % WAYS]) % KEPT];
+            let is_same = (kept.sp, kept.pc) == (start.sp, start.pc)
+                && (cfg!(target_arch = "x86_64") || kept.link == start.link)
+                && (!kept.needs_fp || kept.fp == start.fp);
+            if is_same && is(kept) {
                 return Some(kept.number);
             }
+            row.last = row.last.wrapping_add(1);
         }
         None
     }
 
-    /// Makes a walk to which tables alone lead, and keeps it with the number that `known` gives to its newest `told` calls, or
-    /// else `enter` to all. `None` if it is not such a walk, or the first of its place. The stack can be read up to `end`.
+    /// Makes a walk to which tables alone lead, and keeps it with the number that `enter` gives to its calls. `None` if it is not
+    /// such a walk, or the first of its place. The stack can be read up to `end`.
     #[inline]
     pub(super) fn make<const N: usize>(
         &mut self,
         place: usize,
         start: Registers,
         end: usize,
-        told: usize,
-        known: impl Fn(&[usize; N]) -> u32,
         enter: impl Fn(&[usize; N]) -> u32,
     ) -> Option<u32> {
-        let row = self.row(place, start, |at| at < end)?;
-        // SAFETY: mapped and zeroed, and `self` is the only way to it.
-        let table = unsafe { &mut *self.table };
+        let back = self.back(place, start).filter(|&back| back < end)?;
+        // SAFETY: mapped and zeroed, and `self` is the only way to it. The word lies in what can be read.
+        let (table, back) = unsafe { (&mut *self.table, read(back)) };
         let kept = &mut table.kept[table.next()];
         kept.sp = 0;
         compiler_fence(Release);
         let mut calls = [0; N];
-        let (steps, words) = (&mut table.steps, &mut kept.words);
-        // SAFETY: the caller's promise, here and below.
-        let count = unsafe { steps.walk(start, end, told, &mut calls, words) }?;
-        let mut number = known(&calls);
-        if number == 0 {
-            if count == told && told < N {
-                // SAFETY: as above.
-                unsafe { steps.walk(start, end, N, &mut calls, words) }?;
-            }
-            number = enter(&calls);
-        }
-        if count == 0 {
-            return Some(number);
-        }
-        kept.words.fill_group(count);
-        (kept.number, kept.certain, kept.count) = (number, true, count as u8);
-        kept.highest = start.sp + kept.words.last(count);
+        // SAFETY: the caller's promise.
+        let walked = unsafe { table.steps.walk(start, end, &mut calls, &mut kept.words) }?;
+        kept.words.fill_group(walked.count);
+        (kept.pc, kept.link) = (start.pc, start.link);
+        (kept.needs_fp, kept.fp) = (walked.needs_fp, start.fp);
+        (kept.certain, kept.count) = (true, walked.count as u8);
+        kept.highest = walked.end - 1;
+        let number = enter(&calls);
+        kept.number = number;
         compiler_fence(Release);
         kept.sp = start.sp;
-        table.enter(row);
+        table.enter(start.sp, back);
         Some(number)
     }
 
     /// Keeps a walk, with the number of what it found.
-    pub(super) fn keep<const N: usize>(
-        &mut self,
-        place: usize,
-        start: Registers,
-        found: &Found<N>,
-        number: u32,
-    ) {
-        let Some(places @ [_, ..]) = found.at.get(..found.count.min(WORDS)) else {
+    pub(super) fn keep(&mut self, place: usize, start: Registers, reads: &Reads, number: u32) {
+        let Some(words @ &[[first, back], ..]) = reads.words.get(..reads.count) else {
             return;
         };
         let by = |at: usize| i32::try_from(at.wrapping_sub(start.sp) as isize).ok();
         // A return address that is further away is none of this crate's: a frame pointer led there.
-        let next = match places[0] == found.first {
-            true => found.first,
-            false => found.second,
-        };
-        let [start_by, by_next] = [found.first, next].map(|at| at.wrapping_sub(start.sp));
-        let is_there = |&at: &usize| at != 0 && by(at).is_some();
-        if start_by.max(by_next) >= FRAME || !places.iter().all(is_there) {
+        let start_by = first.wrapping_sub(start.sp);
+        if start_by >= FRAME || words.iter().any(|&[at, _]| by(at).is_none()) {
             return;
         }
         if self.table.is_null() {
@@ -258,32 +227,33 @@ impl Walks {
         self.starts[place] = Start {
             pc: start.pc,
             by: start_by,
-            by_next,
-        };
-        // The walk has read both.
-        let Some(row) = self.row(place, start, |_| true) else {
-            return;
         };
         // SAFETY: mapped and zeroed, and `self` is the only way to it.
         let table = unsafe { &mut *self.table };
         let kept = &mut table.kept[table.next()];
         kept.sp = 0;
         compiler_fence(Release);
-        for (i, &at) in places.iter().enumerate() {
-            // SAFETY: the walk has read them.
-            let word = unsafe { read(at) };
+        for (i, &[at, word]) in words.iter().enumerate() {
             kept.words.note(i, by(at).unwrap_or(0) as usize, word);
         }
-        kept.words.fill_group(places.len());
-        let is_above = found.certain && places.iter().all(|&at| at >= start.sp);
-        kept.number = number;
-        (kept.certain, kept.count) = (found.certain, places.len() as u8);
-        let highest = places.iter().max().filter(|_| is_above);
-        kept.highest = highest.copied().unwrap_or(usize::MAX);
+        kept.words.fill_group(words.len());
+        let places = || words.iter().map(|word| word[0]);
+        let is_above = reads.certain && places().all(|at| at >= start.sp);
+        (kept.pc, kept.link) = (start.pc, start.link);
+        (kept.needs_fp, kept.fp) = (reads.first.is_some(), reads.first.unwrap_or(0));
+        (kept.certain, kept.count, kept.number) = (reads.certain, words.len() as u8, number);
+        kept.highest = places().max().filter(|_| is_above).unwrap_or(usize::MAX);
         compiler_fence(Release);
         kept.sp = start.sp;
-        table.enter(row);
+        table.enter(start.sp, back);
     }
+}
+
+/// The row for walks from a depth of the stack by code that returns to `back`.
+#[inline(always)]
+fn row(sp: usize, back: usize) -> usize {
+    let mixed = (sp ^ back.rotate_left(20)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 48) % ROWS
 }
 
 #[cfg(all(test, not(any(loom, miri))))]
@@ -295,15 +265,10 @@ mod tests {
     #[test]
     fn what_is_gone_is_not_read() {
         let map = mapping::map_aligned(sys::page_size(), sys::page_size(), None).expect("maps");
-        let mut found = Found {
-            first: map.addr,
-            second: 0,
-            at: [map.addr],
-            count: 1,
-            certain: true,
-        };
+        let mut reads = Reads::new();
         // SAFETY: the test's own memory.
         unsafe { ptr::with_exposed_provenance_mut::<usize>(map.addr).write(11) };
+        reads.note(map.addr, 11);
         let start = Registers {
             pc: 1,
             sp: map.addr - 8,
@@ -312,7 +277,7 @@ mod tests {
         };
         let known = || map.addr..map.addr + 8;
         let mut walks = Walks::new();
-        walks.keep(0, start, &found, 5);
+        walks.keep(0, start, &reads, 5);
         assert_eq!(walks.find(0, start, known().end), Some(5));
         assert_eq!(walks.find(0, start, map.addr), None);
         assert_eq!(walks.find_anywhere(0, start, 0..0, readable::is), Some(5));
@@ -322,13 +287,9 @@ mod tests {
             walks.find_anywhere(0, from_elsewhere, known(), |_| true),
             None
         );
-        found.certain = false;
-        let by_frame_pointers = Registers {
-            pc: 40,
-            sp: start.sp - 8,
-            ..start
-        };
-        walks.keep(1, by_frame_pointers, &found, 6);
+        reads.certain = false;
+        let by_frame_pointers = Registers { pc: 40, ..start };
+        walks.keep(1, by_frame_pointers, &reads, 6);
         let mut find =
             |may_read: bool| walks.find_anywhere(1, by_frame_pointers, known(), |_| may_read);
         assert_eq!(find(false), None);

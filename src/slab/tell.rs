@@ -12,7 +12,7 @@ use crate::os::context::Registers;
 use crate::os::faults;
 use crate::os::message::{self, message};
 use crate::os::modules::{At, Maps, Module, Quoted};
-use crate::os::stack::{self, End, OF_ANOTHER, UNCERTAIN};
+use crate::os::stack::{self, End, UNCERTAIN};
 use crate::os::{sys, thread};
 
 /// What to do about a mistake of which no more is known.
@@ -189,15 +189,10 @@ impl Room {
         out.line(format_args!("{what}:"));
         let mut starts = [0; CALLS];
         // On the stack in use the bit may be one of a damaged word.
-        let marks = if is_now { 0 } else { UNCERTAIN | OF_ANOTHER };
-        let first = |mark| {
-            stack
-                .iter()
-                .position(|&address| address & marks & mark != 0)
-        };
-        let (searched, of_another) = (first(UNCERTAIN), first(OF_ANOTHER));
+        let mark = if is_now { 0 } else { UNCERTAIN };
+        let searched = stack.iter().position(|&address| address & mark != 0);
         let mut calls = [0; CALLS];
-        let stack = clear(stack, marks, &mut calls);
+        let stack = clear(stack, mark, &mut calls);
         for (i, (&address, start)) in stack.iter().zip(&mut starts).enumerate() {
             let call = address.wrapping_sub(1);
             let known = module.find(call, maps);
@@ -217,11 +212,6 @@ impl Room {
         if let Some(from) = searched {
             out.line(format_args!(
                 "  (from #{from} on not by unwind tables alone: calls that have returned may be among them; HAKMEM_CHECK_ONE_IN=1 reads all tables)"
-            ));
-        }
-        if let Some(from) = of_another {
-            out.line(format_args!(
-                "  (from #{from} on as of the first call that had the same {from}: this one may have others)"
             ));
         }
         for (i, &start) in starts.iter().enumerate() {

@@ -21,26 +21,21 @@ pub(crate) mod sites {
     pub(crate) const CHUNK: usize = 256;
     pub(crate) const CHUNKS: usize = 128;
     /// Chains of the table. Guess.
-    pub(crate) const CHAINS: usize = 4096;
+    pub(crate) const CHAINS: usize = 1024;
 }
 
 /// Walks of a stack: what is kept of earlier ones, and how far a search goes.
 pub(crate) mod walks {
-    /// Walks that are kept, in the order in which they were made, so that few take little memory. `git log -p` keeps 1,400, and a
-    /// compiler more than there is room for. One takes 176 bytes.
-    pub(crate) const KEPT: usize = 8192;
-    /// Walks from the same place and depth of the stack share a row. A compiler (`cc1` on 40 functions) makes 83,000 of 272,000 walks
-    /// anew. When a row was chosen by one return address, not two, it made 101,500 anew, and 112,500 with half as many rows and kept
-    /// walks and twice as many ways, which took 25 of 550 million instructions more.
-    pub(crate) const ROWS: usize = 4096;
-    pub(crate) const WAYS: usize = 4;
-    /// The newest calls by which stacks are told apart in libhakmem.so; the older ones are those of the first such stack. Guess: with
-    /// all twelve, the compiler made 199,000 walks anew, and took 750 million instructions in place of 500.
-    pub(crate) const TOLD: usize = 4;
-    /// Most return addresses that a kept walk is told by, a multiple of 4.
-    pub(crate) const WORDS: usize = super::reports::CHECKED_CALLS;
-    /// Most calls that a walk by tables alone follows, those of libhakmem.so included. Guess.
-    pub(crate) const STEPS: usize = 40;
+    /// Walks that are kept, in the order in which they were made, so that few take little memory. A program has some hundred calls
+    /// that lead to an allocation or a free. Guess.
+    pub(crate) const KEPT: usize = 1024;
+    /// Walks from the same place and depth of the stack share a row. Of 32,000 calls `git log -p` makes 625 walks anew, and between
+    /// 690 and 1,730 with 256 rows, by what shares one. A compiler makes most of its walks anew: 198,000 of 272,000, and still
+    /// 77,000 with 32 times as many kept.
+    pub(crate) const ROWS: usize = 1024;
+    pub(crate) const WAYS: usize = 8;
+    /// Most words of the stack that a kept walk reads, a multiple of 4. Guess.
+    pub(crate) const WORDS: usize = 40;
     /// Rows of the table of steps. A compiler that allocates from ever new places has some thousand addresses on its stacks. Guess.
     pub(crate) const STEP_ROWS: usize = 8192;
     /// Rows of the table of rules, and rules of a row. A program has some hundred calls that lead to an allocation. Of so many, two

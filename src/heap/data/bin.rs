@@ -9,7 +9,6 @@
 use crate::base::size_class::{self, CLASSES, Class, SIZES};
 use crate::base::tuning::bins::{BYTES, FEW, FEW_BYTES, MOST, ROOM_LEAST};
 use crate::base::tuning::magazines::BIN_TO;
-use crate::base::units::fetch;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::heap::data::state::OUTBOX_FIRST;
@@ -337,6 +336,19 @@ impl Bin {
             true
         }
     }
+}
+
+/// Prefetches for writing the first cache line of the block that is given out next. Its user comes to it sooner or later, and
+/// would wait for each of many in a row. Any address will do, null too.
+#[inline(always)]
+fn fetch(block: *mut Block) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        core::arch::asm!("prefetchw byte ptr [{}]", in(reg) block, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
 }
 
 const _: () = assert!(
