@@ -3,8 +3,7 @@
 
 use super::grow::{descriptor, put_spare};
 use super::place::{Held, lock};
-use super::{Claim, NONE, Pool, Usage, Want, purge, recount};
-use crate::base::account::{self, Kind};
+use super::{Account, Claim, NONE, Pool, Usage, Want, purge, recount};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{LOOKS, WORTH_LENDING};
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
@@ -50,6 +49,8 @@ pub(crate) type Lender = fn(huge: bool) -> Option<(usize, bool)>;
 /// Claims from a superslab of memory that the lender has, if as many more slots were claimed within the last purge delay: what grows
 /// anew would fault in for large blocks what it saves. None of it serves slabs of which a page or two will be used, nor does any where
 /// superslabs are to lie on their thread's node or to be populated.
+#[cold]
+#[inline(never)]
 pub(super) fn borrow(
     knobs: &Knobs,
     node: Node,
@@ -62,7 +63,7 @@ pub(super) fn borrow(
     }
     let comes_again =
         |pool: Held| pool.counts.claimed_slots.bytes() + SUPERSLAB <= pool.demand.peak();
-    if account::of(Kind::Cached) < SUPERSLAB || !comes_again(lock(node)) {
+    if !comes_again(lock(node)) {
         return None;
     }
     let descriptor = descriptor(node)?.as_ptr();
@@ -81,23 +82,14 @@ pub(super) fn borrow(
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
         (*descriptor).ahead = false;
-        pool.add(descriptor, node, base, huge, Memory::Used);
+        pool.add(descriptor, node, base, huge, false);
+        pool.fill(descriptor);
         Some(pool.claim_in(descriptor, 0, want))
     }
 }
 
-/// What memory a superslab has that the pool gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
-    None,
-    /// Brought in ahead of use.
-    Populated,
-    /// Another store's, with whatever was written there.
-    Used,
-}
-
 impl Pool {
-    /// Lists a superslab that the pool gets.
+    /// Lists a superslab that was just mapped.
     ///
     /// # Safety
     /// The caller holds the lock around `self`. The descriptor is in no list, and no other thread refers to it.
@@ -107,32 +99,44 @@ impl Pool {
         node: Node,
         base: usize,
         huge: bool,
-        memory: Memory,
+        populated: bool,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             (*descriptor).base = base;
             (*descriptor).node = node;
             (*descriptor).free = u32::MAX;
-            let (dirty, resident) = match memory {
-                Memory::None => (0, 0),
-                Memory::Populated => (0, SLOT / UNIT),
-                Memory::Used => (u32::MAX, SLOT / UNIT),
-            };
-            (*descriptor).dirty = dirty;
-            (*descriptor).dirty_since = clock::now_ms();
+            (*descriptor).dirty = 0;
             ((*descriptor).filled, (*descriptor).larger) = (0, 0);
+            let resident = if populated { SLOT / UNIT } else { 0 };
             (*descriptor).touched = [resident as u8; SLOTS];
-            recount(descriptor);
+            (*descriptor).held = 0;
             (*descriptor).huge = huge;
             (*descriptor).split = false;
-            (*descriptor).populated = memory == Memory::Populated;
+            (*descriptor).populated = populated;
             (*descriptor).in_dirty = false;
             (*descriptor).in_list = false;
             (*descriptor).state = State::Pooled;
             self.counts.mapped += 1;
             self.counts.huge_requested += if huge { SUPERSLAB } else { 0 };
             self.relist(descriptor, NONE);
+        }
+    }
+
+    /// All of a superslab, which is listed and wholly free, holds what another store wrote there.
+    ///
+    /// # Safety
+    /// The caller holds the lock around `self`, and the superslab is listed in it.
+    unsafe fn fill(&mut self, superslab: *mut Superslab) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let was = Account::of(superslab);
+            self.by_free.remove(superslab);
+            (*superslab).dirty = u32::MAX;
+            (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];
+            recount(superslab);
+            (*superslab).dirty_since = clock::now_ms();
+            self.relist(superslab, was);
         }
     }
 
@@ -156,6 +160,7 @@ impl Pool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::base::account::{self, Kind};
     use crate::base::units::Slots;
     use crate::knobs;
     use crate::os::fake;

@@ -1,8 +1,9 @@
 //! Taking superslabs from the kernel.
 
-use super::exchange::{Lender, Memory, borrow};
+use super::exchange::{Lender, borrow};
 use super::place::lock;
 use super::{Claim, Want, claim, evidence, purge};
+use crate::base::account::{self, Kind};
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::addresses::PREWARM_SPARES;
 use crate::base::tuning::pool::{TOGETHER_MOST, TOGETHER_SHARE};
@@ -37,7 +38,10 @@ pub(crate) fn obtain(knobs: &Knobs, node: Node, want: Want, lender: Lender) -> O
         return Some(had(claim));
     }
     let dense = evidence::is_dense(knobs.thp, node, want.usage);
-    if let Some(claim) = borrow(knobs, node, dense, want, lender) {
+    // Looked at here, so that no start runs the code that borrows.
+    if account::of(Kind::Cached) >= SUPERSLAB
+        && let Some(claim) = borrow(knobs, node, dense, want, lender)
+    {
         return Some(had(claim));
     }
     if let Some(claim) = reopen(node, dense, want) {
@@ -172,12 +176,7 @@ pub(super) fn acquire(
     // SAFETY: the descriptor came from the spare list or is fresh: it is in no list, and no other thread refers to it.
     unsafe {
         (*descriptor).ahead = matches!(begin, Begin::AheadOfDemand);
-        let memory = if populated {
-            Memory::Populated
-        } else {
-            Memory::None
-        };
-        pool.add(descriptor, node, map.addr, huge, memory);
+        pool.add(descriptor, node, map.addr, huge, populated);
         let claim = match begin {
             Begin::For(want, _) => {
                 pool.began(descriptor, huge, want.usage);
@@ -239,7 +238,7 @@ fn split_off(node: Node, map: Mapping, huge: bool) -> Mapping {
         // SAFETY: the lock is held; the descriptor came from the spare list or is fresh.
         unsafe {
             (*spare).ahead = false;
-            pool.add(spare, node, base, huge, Memory::None);
+            pool.add(spare, node, base, huge, false);
         }
     }
     Mapping {
