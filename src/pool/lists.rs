@@ -191,15 +191,6 @@ impl ByFree {
         kinds.flat_map(|kind| unsafe { self.walk(kind, SLOTS) })
     }
 
-    /// The wholly free superslabs that hold memory, except those on huge pages.
-    ///
-    /// # Safety
-    /// As for [`ByFree::empties`].
-    pub(super) unsafe fn residents(&self) -> impl Iterator<Item = *mut Superslab> {
-        // SAFETY: the caller's promise.
-        unsafe { self.walk(PLAIN, SLOTS) }
-    }
-
     unsafe fn walk(
         &self,
         kind: usize,

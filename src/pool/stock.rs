@@ -62,7 +62,7 @@ impl Pool {
         // SAFETY: listed superslabs are alive while the lock around `self` is held, and so is their list.
         unsafe {
             self.by_free
-                .residents()
+                .with_memory(false)
                 .filter(|at| (**at).populated && (**at).dirty == 0)
         }
     }
