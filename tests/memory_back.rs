@@ -165,8 +165,12 @@ fn play(case: &str) -> usize {
                 })
                 .collect(),
             );
-            let held = mem::rss() - before;
+            clock::pass(FORGOTTEN);
+            free(take(MIB, 8, mixed));
+            // One call gives back some of it, and the maintenance thread the rest.
             let bytes = live.len() * 64 * KIB;
+            let bound = before + bytes + bytes / 8 + 16 * MIB;
+            let held = mem::wait_for_rss(bound, Duration::from_secs(6)) - before;
             free(live);
             held.saturating_sub(bytes)
         }
@@ -186,7 +190,7 @@ fn play(case: &str) -> usize {
             (0..6).for_each(|i| free(shuffled(take(100 * MIB, 20 + i, mixed), i)));
             clock::pass(FORGOTTEN);
             free(take(4 * MIB, 8, mixed));
-            mem::rss().saturating_sub(before)
+            given_back(before)
         }
         "zeroed" => {
             // Blocks the cache would not serve teach it nothing: it does not grow with each of them.
@@ -252,7 +256,7 @@ fn play(case: &str) -> usize {
     }
 }
 
-/// What is left of large blocks: one call unmaps some of them, and the maintenance thread the others.
+/// What is left of much: one call gives back some of it, and the maintenance thread the rest.
 fn given_back(before: usize) -> usize {
     mem::wait_for_rss(before + 8 * MIB, Duration::from_secs(6)).saturating_sub(before)
 }

@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use super::tuning::{ceiling, retention};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What bytes are held for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,15 +124,34 @@ pub(crate) fn peak_ever() -> usize {
     PEAK_EVER.load(Relaxed).max(resident())
 }
 
-/// Whether a thread of the allocator's own may be started, which sees time pass.
-static WATCHED: AtomicBool = AtomicBool::new(false);
+/// Idle bytes from which a thread of the allocator's own sees time pass; `usize::MAX` if it may not be started.
+static WATCHED_FROM: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-pub(crate) fn set_watched(watched: bool) {
-    WATCHED.store(watched, Relaxed);
+pub(crate) fn set_watched(from: Option<usize>) {
+    WATCHED_FROM.store(from.unwrap_or(usize::MAX), Relaxed);
 }
 
 pub(crate) fn is_watched() -> bool {
-    WATCHED.load(Relaxed)
+    WATCHED_FROM.load(Relaxed) != usize::MAX
+}
+
+/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
+/// no call takes long. If that thread may not start, one call gives back all.
+pub(crate) fn at_once(over: usize) -> usize {
+    if is_watched() {
+        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
+    } else {
+        over
+    }
+}
+
+/// How many of `bytes` that were in use within the last purge delay, and are not now, a store may keep until the delay ends: all
+/// of them if they are so many that a thread sees it end.
+pub(crate) fn until_the_delay_ends(bytes: usize) -> usize {
+    match bytes > WATCHED_FROM.load(Relaxed) {
+        true => bytes,
+        false => 0,
+    }
 }
 
 /// How many of the `bytes` that the program's demand is worth a store may keep idle; `floor` is the least. All of them if a

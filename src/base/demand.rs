@@ -50,11 +50,6 @@ impl Epoch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Price(pub(crate) usize);
 
-impl Price {
-    /// Nothing is ever worth it.
-    pub(crate) const NEVER: Price = Price(usize::MAX);
-}
-
 /// What happened within one epoch.
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -133,6 +128,11 @@ impl Demand {
     /// Most bytes live within the window.
     pub(crate) fn peak(&self) -> usize {
         self.most_of(|span| span.most)
+    }
+
+    /// Bytes by which usage lies below the window's peak.
+    pub(crate) fn fallen(&self) -> usize {
+        self.peak().saturating_sub(self.live)
     }
 
     /// Bytes the store may keep idle: `base`, or the largest dip if the bytes that came back are worth `price`.
@@ -270,7 +270,6 @@ mod tests {
             assert_eq!(story.allows(1, Price(back)), 50);
             assert_eq!(story.allows(1, Price(back + 1)), 1);
         }
-        assert_eq!(story.allows(1, Price::NEVER), 1);
         story.after(2 * DELAY);
         assert_eq!(story.allows(1, Price(1)), 1, "paid long ago");
     }

@@ -179,9 +179,9 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [256, AUTO, AUTO, AUTO],
         doc: doc(
-            "MiB of freed memory that stay resident for the next use until HAKMEM_PURGE_DELAY_MS has passed. auto is an eighth of what is in use and at least half a MiB, or, if that is more, what was prewarmed, or what the program often frees and takes again within the delay and a quarter of that besides. It is less if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "MiB of freed memory that stay resident for the next use until HAKMEM_PURGE_DELAY_MS has passed. auto is an eighth of what is in use and at least half a MiB, or, if that is more: what was prewarmed; what the program often frees and takes again within the delay, and a quarter of that besides; or by how much memory fell within the delay, if that is enough to start the maintenance thread (HAKMEM_BACKGROUND). It is less if that thread is forbidden.",
             "That much memory. Too little costs a purge and new page faults each time memory falls and rises.",
-            "A number if not even the first falls of memory may go back: auto learns from them. With a longer HAKMEM_PURGE_DELAY_MS if memory falls and rises more slowly. 0 or a few for processes that idle after a peak.",
+            "A number if not even the first small falls of memory may go back: auto learns from them. With a longer HAKMEM_PURGE_DELAY_MS if memory falls and rises more slowly. 0 or a few for processes that idle after a peak.",
         ),
     },
     Row {
@@ -193,8 +193,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [1024, 256, 8, 256],
         doc: doc(
-            "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB stay or, if that is more, half of what is live in large blocks. If the program frees and takes more again within the purge delay, that stays, or less of it if HAKMEM_BACKGROUND forbids the maintenance thread.",
-            "Up to that much memory until the purge delay has passed. After a fall by much more it takes a little longer: one call gives back 24 MiB or a quarter of the excess, and later calls or the maintenance thread the rest. If that thread is forbidden, one call gives back all.",
+            "The most MiB of freed large blocks (above 1 MiB) that stay resident for the next ones. Within that, 6 MiB stay or, if that is more, half of what is live in large blocks. More stays until the purge delay ends: what the program frees and takes again within it, and by how much the live large blocks fell, if that is enough to start the maintenance thread (HAKMEM_BACKGROUND). It is less if that thread is forbidden.",
+            "Up to that much memory until the purge delay has passed. After a large fall it takes a little longer: one call gives back 24 MiB or a quarter of what is cached, and later calls or the maintenance thread the rest. If that thread is forbidden, one call gives back all.",
             "Raise it for programs that allocate and free buffers of many MiB in a loop.",
         ),
     },

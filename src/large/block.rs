@@ -244,7 +244,7 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     if block.checked && unsafe { close(descriptor, huge) } {
         return;
     }
-    cache::keep(run, huge, now);
+    cache::keep(run, run.map.len - held.bytes, huge, now);
     // SAFETY: as above; this is the end.
     unsafe { drop_descriptor(descriptor) };
 }

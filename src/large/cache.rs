@@ -3,15 +3,15 @@
 //! mapping that is unmapped from between two others leaves the process with one more, and it may have some 65,000
 //! (`vm.max_map_count`).
 //!
-//! The bound is half of what is live, at least 6 MiB, or the recent largest dip ([`Demand`]): a program that frees buffers and
-//! allocates others does not fault in what it freed a moment before. If no thread sees time pass, the bound is small
+//! The bound is half of what is live, at least 6 MiB, or the recent largest dip or fall ([`Demand`]): a program that frees buffers
+//! and allocates others does not fault in what it freed a moment before. If no thread sees time pass, the bound is small
 //! (`account::seen`). Without a purge delay nothing stays.
 
 use super::closed;
 use super::run::Run;
 use super::runs::{Entry, Runs};
 use crate::base::account::{self, Kind};
-use crate::base::demand::{Demand, Epoch, Price};
+use crate::base::demand::{Demand, Epoch};
 use crate::base::tuning::large::CACHED_RUNS;
 use crate::base::tuning::retention;
 use crate::knobs;
@@ -63,9 +63,9 @@ static CACHE: Locked<Cache> = Locked::new(Cache {
 impl Cache {
     /// Changes the cached runs, and the account with them.
     fn cached<R>(&mut self, change: impl FnOnce(&mut Runs) -> R) -> R {
-        let was = self.cached.bytes();
+        let was = self.cached.resident();
         let answer = change(&mut self.cached);
-        account::change(Kind::Cached, was, self.cached.bytes());
+        account::change(Kind::Cached, was, self.cached.resident());
         answer
     }
 
@@ -86,22 +86,19 @@ impl Cache {
     }
 
     fn bound(&self) -> usize {
-        let knobs = knobs::get();
-        let (base, price) = match knobs.purge_delay_ms {
-            0 => (0, Price::NEVER),
-            _ => {
-                let share = self.counts.live_bytes / retention::LARGE_SHARE;
-                (share.max(retention::LARGE_LEAST), retention::WORTH)
-            }
-        };
-        let dip = self.demand.allow(base, price);
+        if delay() == 0 {
+            return 0;
+        }
+        let share = self.counts.live_bytes / retention::LARGE_SHARE;
+        let base = share.max(retention::LARGE_LEAST);
+        let dip = self.demand.allow(base, retention::WORTH);
+        let fallen = self.demand.peak().saturating_sub(self.counts.live_bytes);
         // If blocks of a few sizes take turns, the largest of them needs more than the dip.
-        let allowed = if dip > base {
-            dip.max(self.demand.peak().saturating_sub(self.counts.live_bytes))
-        } else {
-            dip
+        let fallen = match dip > base {
+            true => fallen,
+            false => account::until_the_delay_ends(fallen),
         };
-        account::seen(most().min(allowed), retention::LARGE_UNSEEN)
+        account::seen(most().min(dip.max(fallen)), retention::LARGE_UNSEEN)
     }
 }
 
@@ -150,42 +147,33 @@ pub(super) fn has_any(huge: bool) -> bool {
 }
 
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
-/// may ([`at_once`]). No lock may be held.
-pub(super) fn keep(run: &Run, huge: bool, now: u64) {
+/// may ([`account::at_once`]). `bare` bytes of it hold no memory. No lock may be held.
+pub(super) fn keep(run: &Run, bare: usize, huge: bool, now: u64) {
     if run.map.len > most() {
         release(*run, huge);
         return;
     }
+    let entry = Entry::new(*run, bare, huge, now);
     let mut cache = CACHE.lock();
-    let no_room = cache.cached(|cached| cached.put(Entry::new(*run, huge, now)));
+    let no_room = cache.cached(|cached| cached.put(entry));
     let over = cache.over();
     drop(cache);
     if let Some(entry) = no_room {
         release(entry.run, entry.huge());
     }
     if over > 0 {
-        give_back(at_once(over), |cache, _| cache.over());
+        give_back(account::at_once(over), |cache, _| cache.over());
     }
 }
 
 /// Caches a run and returns whether there is room for it. If there is none, it goes back.
 pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
-    let entry = Entry::new(run, huge, now);
+    let entry = Entry::new(run, 0, huge, now);
     let no_room = CACHE.lock().cached(|cached| cached.put(entry));
     if let Some(entry) = no_room {
         release(entry.run, entry.huge());
     }
     no_room.is_none()
-}
-
-/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
-/// no call takes long. If that thread may not start, one call gives back all.
-fn at_once(over: usize) -> usize {
-    if account::is_watched() {
-        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
-    } else {
-        over
-    }
 }
 
 /// Gives back the oldest entries: of each as many bytes as `wanted` returns, until that is 0 or `most` bytes were tried.
@@ -245,7 +233,7 @@ pub(super) fn went(bytes: usize, huge: bool) {
 
 /// Keeps the addresses of a run without memory. Returns the run if there is no room.
 fn put_addresses(run: Run) -> Option<Run> {
-    let no_room = CACHE.lock().addresses.put(Entry::new(run, false, 0));
+    let no_room = CACHE.lock().addresses.put(Entry::new(run, 0, false, 0));
     Some(no_room?.run)
 }
 
@@ -289,7 +277,7 @@ pub(super) fn unmap(run: Run, huge: bool) -> bool {
         return true;
     }
     let mut cache = CACHE.lock();
-    let again = Entry::new(run, huge, clock::now_ms());
+    let again = Entry::new(run, 0, huge, clock::now_ms());
     let kept = cache.cached(|cached| cached.put(again)).is_none();
     if huge && !kept {
         let counts = &mut cache.counts;
@@ -305,7 +293,7 @@ pub(crate) fn decay(now: u64) -> usize {
     if cached == 0 {
         return 0;
     }
-    give_back(at_once(cached), |cache, entry| {
+    give_back(account::at_once(cached), |cache, entry| {
         if entry.since.saturating_add(delay()) <= now {
             entry.run.map.len
         } else {

@@ -57,7 +57,7 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
             run = run.divide(len).1;
         }
         if run.map.len > 0 {
-            cache::keep(&run, entry.huge(), clock::now_ms());
+            cache::keep(&run, 0, entry.huge(), clock::now_ms());
             break;
         }
     }
@@ -119,7 +119,7 @@ pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
 fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
     let now = clock::now_ms();
     if moved.map.len > 0 {
-        cache::keep(&moved, huge, now);
+        cache::keep(&moved, 0, huge, now);
     }
     if behind.len > 0 {
         cache::release(Run::new(behind), false);
@@ -127,7 +127,7 @@ fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
     let tried = left.parts.each().next().map_or(0, |(len, _)| len);
     let failed = if tried < left.map.len {
         let (failed, untried) = left.divide(tried);
-        cache::keep(&untried, huge, now);
+        cache::keep(&untried, 0, huge, now);
         failed
     } else {
         left

@@ -182,7 +182,7 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         return moved.join(&gathered.run).or_else(|| memory_is_lost());
     }
     DIRECTORY.leave(target.addr);
-    cache::keep(&gathered.run, thp, clock::now_ms());
+    cache::keep(&gathered.run, 0, thp, clock::now_ms());
     if moved.map.len == 0 {
         return None;
     }

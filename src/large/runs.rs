@@ -10,12 +10,28 @@ pub(super) struct Entry {
     pages: Pages,
     /// Milliseconds of the clock.
     pub(super) since: u64,
+    /// Bytes of it that hold no memory.
+    bare: usize,
 }
 
 impl Entry {
-    pub(super) fn new(run: Run, huge: bool, since: u64) -> Entry {
+    pub(super) fn new(run: Run, bare: usize, huge: bool, since: u64) -> Entry {
         let pages = if huge { Pages::Huge } else { Pages::Small };
-        Entry { run, pages, since }
+        Entry {
+            run,
+            pages,
+            since,
+            bare,
+        }
+    }
+
+    /// Its first `len` bytes, and the rest. Each counts as bare in the same share.
+    fn divide(self, len: usize) -> (Entry, Entry) {
+        let of_each = self.bare / (self.run.map.len / SUPERSLAB);
+        let share = of_each * (len / SUPERSLAB);
+        let (first, rest) = self.run.divide(len);
+        let part = |run, bare| Entry { run, bare, ..self };
+        (part(first, share), part(rest, self.bare - share))
     }
 
     /// Whether huge pages were requested for it.
@@ -38,6 +54,7 @@ pub(super) struct Runs {
     /// Where the used part of the table ends. Most processes use a few entries, and each takes four cache lines.
     end: usize,
     bytes: usize,
+    bare: usize,
 }
 
 impl Runs {
@@ -45,6 +62,7 @@ impl Runs {
         entries: [None; CACHED_RUNS],
         end: 0,
         bytes: 0,
+        bare: 0,
     };
 
     /// The sum of the lengths.
@@ -52,9 +70,15 @@ impl Runs {
         self.bytes
     }
 
+    /// Bytes that hold memory.
+    pub(super) fn resident(&self) -> usize {
+        self.bytes - self.bare
+    }
+
     pub(super) fn take(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries[index].take()?;
         self.bytes -= entry.run.map.len;
+        self.bare -= entry.bare;
         while self.end > 0 && self.entries[self.end - 1].is_none() {
             self.end -= 1;
         }
@@ -69,6 +93,7 @@ impl Runs {
             let weighted = |part: &Entry| u128::from(part.since) * part.run.map.len as u128;
             let sum = weighted(&entry) + weighted(&other);
             entry.since = (sum / run.map.len as u128) as u64;
+            entry.bare += other.bare;
             entry.run = run;
         }
         let free = self.used().position(Option::is_none).unwrap_or(self.end);
@@ -76,6 +101,7 @@ impl Runs {
             return Some(entry);
         };
         self.bytes += entry.run.map.len;
+        self.bare += entry.bare;
         *place = Some(entry);
         self.end = self.end.max(free + 1);
         None
@@ -88,11 +114,11 @@ impl Runs {
         if gone == 0 || gone >= len {
             return entry;
         }
-        let (kept, gone) = entry.run.divide(len - gone);
+        let (kept, gone) = entry.divide(len - gone);
         // There is room, because the entry was taken out.
-        let none = self.put(Entry { run: kept, ..entry });
+        let none = self.put(kept);
         debug_assert!(none.is_none(), "an entry was taken out just now");
-        Entry { run: gone, ..entry }
+        gone
     }
 
     /// The used part of the table.
@@ -189,19 +215,18 @@ impl Runs {
     fn cut(&mut self, index: usize, offset: usize, len: usize) -> Option<Entry> {
         let mut entry = self.take(index)?;
         if offset > 0 {
-            let (head, run) = entry.run.divide(offset);
-            let before = Entry { run: head, ..entry };
+            let (before, behind) = entry.divide(offset);
             // There is room, because the entry was taken out.
             let none = self.put(before);
             debug_assert!(none.is_none(), "an entry was taken out just now");
-            entry.run = run;
+            entry = behind;
         }
         if entry.run.map.len == len {
             return Some(entry);
         }
-        let (run, rest) = entry.run.divide(len);
-        let kept = self.put(Entry { run: rest, ..entry }).is_none();
-        Some(if kept { Entry { run, ..entry } } else { entry })
+        let (first, rest) = entry.divide(len);
+        let kept = self.put(rest).is_none();
+        Some(if kept { first } else { entry })
     }
 }
 
@@ -234,7 +259,8 @@ mod tests {
                             addr,
                             len: len * SUPERSLAB,
                         };
-                        let refused = runs.put(Entry::new(Run::new(map), false, 0)).is_some();
+                        let entry = Entry::new(Run::new(map), which % SUPERSLAB, false, 0);
+                        let refused = runs.put(entry).is_some();
                         assert_eq!(refused, count == CACHED_RUNS);
                         seen_full |= refused;
                     }
@@ -261,6 +287,10 @@ mod tests {
             assert!(behind.iter().all(Option::is_none));
             let bytes: usize = runs.entries.iter().flatten().map(|e| e.run.map.len).sum();
             assert_eq!(bytes, runs.bytes());
+            let parts = || runs.entries.iter().flatten();
+            assert!(parts().all(|e| e.bare < e.run.map.len));
+            let bare: usize = parts().map(|e| e.bare).sum();
+            assert_eq!(bytes - bare, runs.resident());
         }
         assert!(seen_full || cfg!(miri));
     }

@@ -169,7 +169,8 @@ fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     }
 }
 
-/// Gives slots back. The first `used` bytes of them were handed out at some time. The caller has already cleared their tags.
+/// Gives slots back. The first `used` bytes of them were handed out at some time. The caller has already cleared their tags. They
+/// have been idle since `since`, in milliseconds.
 /// Returns whether more is retained than the bound allows: then the caller calls [`trim`] once it holds no lock.
 ///
 /// # Safety
@@ -180,7 +181,7 @@ pub(crate) unsafe fn release(
     slot: usize,
     slots: Slots,
     used: usize,
-    now: u64,
+    since: u64,
 ) -> bool {
     let bits = Superslab::bits(slot, slots);
     // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
@@ -211,14 +212,14 @@ pub(crate) unsafe fn release(
         (*superslab).held += units(superslab, bits) as u16;
         (*superslab).free |= bits;
         if !(*superslab).in_dirty {
-            (*superslab).dirty_since = now;
+            (*superslab).dirty_since = since;
         }
         pool.counts.claimed_slots -= slots;
         pool.counts.filled_slots -= Slots::in_bits((*superslab).filled & bits);
         pool.counts.larger_slots -= Slots::in_bits((*superslab).larger & bits);
         (*superslab).filled &= !bits;
         (*superslab).larger &= !bits;
-        pool.note_demand(now);
+        pool.note_demand(since);
         if pooled {
             pool.relist(superslab, was);
         }

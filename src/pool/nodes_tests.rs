@@ -195,7 +195,7 @@ fn the_bound_is_one_for_all_nodes_and_the_oldest_go_first() {
 #[test]
 fn an_allowance_of_one_node_counts_once_for_the_process() {
     alone!(an_allowance_of_one_node_counts_once_for_the_process, NODES);
-    account::set_watched(true);
+    account::set_watched(Some(0));
     let now = Epoch::at(clock::now_ms(), 1000);
     for (place, bytes) in [(0, 80 << 20), (2, 100 << 20)] {
         on(place, || {

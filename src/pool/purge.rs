@@ -5,7 +5,6 @@ use super::place::{Held, Whole, lock};
 use super::unmap::unmap;
 use super::{Account, Pool, counts, recount, units};
 use crate::base::account::{self, Kind};
-use crate::base::demand::Price;
 use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{
     BARREN_DELAY_SHARE, BARREN_MOST, BARREN_SHARE, IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE,
@@ -75,12 +74,12 @@ impl Pool {
     /// Bytes of free memory that the program's demand justifies retaining. What is free lies in pieces, and what a program takes
     /// again does not fit into the same ones, so some are to spare.
     pub(super) fn allowance(&self) -> usize {
-        let price = match delay() {
-            0 => Price::NEVER,
-            _ => retention::WORTH,
-        };
-        let dip = self.demand.allow(0, price);
-        dip + dip / SPARE_SHARE
+        if delay() == 0 {
+            return 0;
+        }
+        let dip = self.demand.allow(0, retention::WORTH);
+        let fallen = account::until_the_delay_ends(self.demand.fallen());
+        fallen.max(dip + dip / SPARE_SHARE)
     }
 }
 
@@ -146,14 +145,21 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
     got.get()
 }
 
-/// Purges what has been free for longer than the delay. No lock may be held.
-pub(crate) fn decay(now: u64) {
+/// Purges what has been free for longer than the delay, as far as one call may. Returns how many bytes went. No lock may be held.
+pub(crate) fn decay(now: u64) -> usize {
     let delay = delay();
+    let most = account::at_once(account::of(Kind::FreeSlots));
+    let got = Cell::new(0);
     // SAFETY: `purge_while` calls it for listed superslabs, under the pool's lock.
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
-    purge_while(SPLIT_AGED_FROM, &|_, superslab| aged(superslab), &|_| {});
+    purge_while(
+        SPLIT_AGED_FROM,
+        &|_, superslab| got.get() < most && aged(superslab),
+        &|some| got.set(got.get() + some),
+    );
+    got.get()
 }
 
 /// Purges everything it can, including what was populated ahead of use. Returns the bytes given back. No lock may be held.

@@ -49,11 +49,18 @@ pub(crate) fn noticed() {
     let process = thread::pid();
     let knobs = knobs::get();
     if thread::note_process(process) {
-        account::set_watched(knobs.background);
+        note_watched(knobs.background);
     }
     if knobs.background_alone || registry::live_count() >= 2 || thread::tid() != process {
         MANY.store(true, Ordering::Relaxed);
+        note_watched(account::is_watched());
     }
+}
+
+/// The thread may be started, or not.
+#[inline(never)]
+fn note_watched(may: bool) {
+    account::set_watched(may.then(from));
 }
 
 /// Calls `call` while the process has no maintenance thread.
@@ -89,7 +96,7 @@ fn start() {
     HELPER.starts();
     let started = thread::spawn(run);
     note_start(started);
-    account::set_watched(started);
+    note_watched(started);
     if !started {
         HELPER.goes();
         THREAD.is_not();
@@ -201,7 +208,7 @@ fn round() {
     pages::run(now);
     tick::pass(now);
     // Nobody waits for this thread.
-    while large::decay(now) > 0 {}
+    while pool::decay(now) + large::decay(now) > 0 {}
 }
 
 /// Gives back everything that can be given back at once. Returns the bytes.
@@ -233,7 +240,7 @@ pub(crate) fn after_fork() {
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);
-        account::set_watched(knobs.background);
+        note_watched(knobs.background);
     }
 }
 
