@@ -176,8 +176,8 @@ pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
     no_room.is_none()
 }
 
-/// Gives back the oldest entries: of each as many bytes as `wanted` returns, until that is 0 or `most` bytes were tried.
-/// Returns how many bytes went. No lock may be held.
+/// Gives back the oldest entries: of each as many bytes of addresses as `wanted` returns, until that is 0 or `most` bytes of memory
+/// were tried. Returns how many bytes of memory went. No lock may be held.
 fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
     let (mut tried, mut gone) = (0, 0);
     // Bounded, because what the kernel refuses is put back, to be tried again later.
@@ -186,7 +186,7 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
         let Some((index, entry)) = cache.cached.oldest() else {
             break;
         };
-        let bytes = wanted(&cache, entry).min(most - tried);
+        let bytes = wanted(&cache, entry).min(entry.holding(most - tried));
         let divide = |cached: &mut Runs| {
             let entry = cached.take(index)?;
             Some(cached.keep_but(entry, bytes))
@@ -195,10 +195,10 @@ fn give_back(most: usize, wanted: impl Fn(&Cache, &Entry) -> usize) -> usize {
             break;
         };
         drop(cache);
-        let len = entry.run.map.len;
-        tried = tried.saturating_add(len).min(most);
+        let held = entry.held();
+        tried = tried.saturating_add(held).min(most);
         if release(entry.run, entry.huge()) {
-            gone += len;
+            gone += held;
         }
     }
     gone

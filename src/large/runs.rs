@@ -25,6 +25,18 @@ impl Entry {
         }
     }
 
+    /// Bytes of it that hold memory.
+    pub(super) fn held(&self) -> usize {
+        self.run.map.len - self.bare
+    }
+
+    /// Bytes of addresses that hold `bytes` of its memory.
+    pub(super) fn holding(&self, bytes: usize) -> usize {
+        let superslabs = self.run.map.len / SUPERSLAB;
+        let each = SUPERSLAB - self.bare / superslabs;
+        bytes.div_ceil(each).min(superslabs) * SUPERSLAB
+    }
+
     /// Its first `len` bytes, and the rest. Each counts as bare in the same share.
     fn divide(self, len: usize) -> (Entry, Entry) {
         let of_each = self.bare / (self.run.map.len / SUPERSLAB);

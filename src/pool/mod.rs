@@ -19,6 +19,7 @@ mod evidence;
 mod exchange;
 mod grow;
 mod holes;
+mod in_flight;
 mod lists;
 #[cfg(test)]
 mod nodes_tests;
@@ -33,8 +34,9 @@ pub(crate) use evidence::{Usage, is_resident};
 pub(crate) use exchange::lend;
 pub(crate) use grow::{obtain, prewarm};
 pub(crate) use holes::{HugePage, gave_back, huge_page, leave_huge_page};
+pub(crate) use in_flight::restore_in_flight;
 pub(crate) use place::{counts, fork_locks, is_valid};
-pub(crate) use purge::{decay, purge_all, reclaim, restore_in_flight, set_retain, trim};
+pub(crate) use purge::{decay, purge_all, reclaim, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};
 pub(crate) use unmap::unmap_empty;
 
