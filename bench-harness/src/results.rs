@@ -163,11 +163,13 @@ impl Results {
         floored.then(|| "RSS: no less can be told than what the process held before it became the program".to_owned())
     }
 
-    /// A line for each run.
+    /// A line for each run, with the machine it ran on.
     pub fn csv(&self) -> Result<String, Box<dyn std::error::Error>> {
         let mut lines = csv::Writer::from_writer(Vec::new());
         let head = "workload params allocator series round ops_per_sec secs ops minor_faults_timed major_faults_timed \
-                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib";
+                    minor_faults_total max_rss_kib user_secs sys_secs rss_start_kib rss_end_kib rss_after_kib \
+                    cpu thp fault_ns huge_fault_ns memory_latency_ns";
+        let on = &self.machine;
         lines.write_record(head.split(' '))?;
         for case in &self.results {
             for (i, run) in case.runs.iter().enumerate() {
@@ -177,6 +179,7 @@ impl Results {
                     (run.ops_per_sec, run.secs, run.ops, run.minor_faults_timed, run.major_faults_timed),
                     (run.minor_faults_total, run.max_rss_kib, run.user_secs, run.sys_secs),
                     (run.rss_start_kib, run.rss_end_kib, run.rss_after_kib),
+                    (&on.cpu, &on.thp, on.fault_ns, on.huge_fault_ns, on.memory_latency_ns),
                 ))?;
             }
         }
@@ -239,11 +242,14 @@ pub(crate) mod tests {
     fn csv_quotes_what_has_to_be_quoted() {
         let mut odd = case(&spec("pair"), "a \"b\", c", Series::Aged, &[1.0, 2.0]);
         odd.runs[0].rss_after_kib = Some(7);
-        let text = results(vec![odd]).csv().unwrap();
+        let mut results = results(vec![odd]);
+        (results.machine.cpu, results.machine.fault_ns) = ("Model 1, new".to_owned(), Some(0.5));
+        let text = results.csv().unwrap();
         let mut lines = csv::Reader::from_reader(text.as_bytes());
         let rows: Vec<csv::StringRecord> = lines.records().map(Result::unwrap).collect();
         assert_eq!(rows.len(), 2);
         assert_eq!((&rows[0][1], &rows[0][2], &rows[0][3]), ("48 B", "a \"b\", c", "aged"));
         assert_eq!((&rows[0][16], &rows[1][16]), ("7", ""));
+        assert_eq!((&rows[1][17], &rows[1][19], &rows[1][20]), ("Model 1, new", "0.5", ""));
     }
 }
