@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use super::tuning::{ceiling, retention};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What bytes are held for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,23 +135,38 @@ pub(crate) fn is_watched() -> bool {
     WATCHED_FROM.load(Relaxed) != usize::MAX
 }
 
-/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
-/// no call takes long. If that thread may not start, one call gives back all.
-pub(crate) fn at_once(over: usize) -> usize {
-    if is_watched() {
-        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
+/// Most bytes that a store keeps because they fell: all of them while the thread is there, else as many as start it.
+static FALL_MOST: AtomicUsize = AtomicUsize::new(retention::FALL_UNSEEN);
+/// Whether a store kept any since the thread last ended.
+static FELL: AtomicBool = AtomicBool::new(false);
+
+/// The thread is there, or not any more.
+pub(crate) fn set_seen(seen: bool) {
+    let most = if seen {
+        usize::MAX
     } else {
-        over
-    }
+        retention::FALL_UNSEEN
+    };
+    FALL_MOST.store(most, Relaxed);
 }
 
-/// How many of `bytes` that were in use within the last purge delay, and are not now, a store may keep until the delay ends: all
-/// of them if they are so many that a thread sees it end.
+/// How many of `bytes` that were in use within the last purge delay, and are not now, a store may keep until the delay ends.
 pub(crate) fn until_the_delay_ends(bytes: usize) -> usize {
-    match bytes > WATCHED_FROM.load(Relaxed) {
-        true => bytes,
-        false => 0,
+    if bytes <= WATCHED_FROM.load(Relaxed) {
+        return 0;
     }
+    FELL.store(true, Relaxed);
+    bytes.min(FALL_MOST.load(Relaxed))
+}
+
+/// Whether a store keeps what fell, so that the thread is to come for little as well.
+pub(crate) fn fell() -> bool {
+    FELL.load(Relaxed)
+}
+
+/// Nothing that fell is left.
+pub(crate) fn fell_no_more() {
+    FELL.store(false, Relaxed);
 }
 
 /// How many of the `bytes` that the program's demand is worth a store may keep idle; `floor` is the least. All of them if a

@@ -147,7 +147,7 @@ pub(super) fn has_any(huge: bool) -> bool {
 }
 
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call
-/// may ([`account::at_once`]). `bare` bytes of it hold no memory. No lock may be held.
+/// may ([`at_once`]). `bare` bytes of it hold no memory. No lock may be held.
 pub(super) fn keep(run: &Run, bare: usize, huge: bool, now: u64) {
     if run.map.len > most() {
         release(*run, huge);
@@ -162,7 +162,7 @@ pub(super) fn keep(run: &Run, bare: usize, huge: bool, now: u64) {
         release(entry.run, entry.huge());
     }
     if over > 0 {
-        give_back(account::at_once(over), |cache, _| cache.over());
+        give_back(at_once(over), |cache, _| cache.over());
     }
 }
 
@@ -174,6 +174,16 @@ pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
         release(entry.run, entry.huge());
     }
     no_room.is_none()
+}
+
+/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
+/// no call takes long. If that thread may not start, one call gives back all.
+fn at_once(over: usize) -> usize {
+    if account::is_watched() {
+        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
+    } else {
+        usize::MAX
+    }
 }
 
 /// Gives back the oldest entries: of each as many bytes of addresses as `wanted` returns, until that is 0 or `most` bytes of memory
@@ -293,7 +303,7 @@ pub(crate) fn decay(now: u64) -> usize {
     if cached == 0 {
         return 0;
     }
-    give_back(account::at_once(cached), |cache, entry| {
+    give_back(at_once(cached), |cache, entry| {
         if entry.since.saturating_add(delay()) <= now {
             entry.run.map.len
         } else {

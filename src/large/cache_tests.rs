@@ -96,6 +96,7 @@ fn one_call_gives_back_so_much_and_the_next_ones_go_on() {
     let small = block(2 << 20);
     for watched in [true, false] {
         account::set_watched(watched.then_some(0));
+        account::set_seen(watched);
         let large = if watched { large } else { block(60 << 20) };
         let before = counts().returned;
         // SAFETY: each block is freed once.

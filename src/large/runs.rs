@@ -306,4 +306,56 @@ mod tests {
         }
         assert!(seen_full || cfg!(miri));
     }
+
+    /// Joined and cut at random, the pieces have the addresses and the bare bytes that were put in.
+    #[test]
+    fn no_byte_is_lost_where_runs_are_joined_and_cut() {
+        const SUPERSLABS: usize = 400;
+        let mut runs = Runs::NONE;
+        let mut random = 7u64;
+        let piece = |i: usize| Mapping {
+            addr: (1000 + 4 * i) * SUPERSLAB,
+            len: 4 * SUPERSLAB,
+        };
+        let whole = |i| Entry::new(Run::new(piece(i)), 0, false, 0);
+        let mut taken: std::vec::Vec<_> = (0..SUPERSLABS / 4).map(whole).collect();
+        let (mut joins, mut cuts) = (0, 0);
+        for _ in 0..if cfg!(miri) { 500 } else { 50_000 } {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let (what, which) = ((random >> 33) % 6, (random >> 40) as usize);
+            let few = (1 + which % 9) * SUPERSLAB;
+            let count = runs.entries.iter().flatten().count();
+            let got = match what {
+                0 | 1 if !taken.is_empty() => {
+                    let mut entry = taken.swap_remove(which % taken.len());
+                    if what == 0 {
+                        entry.bare = (random >> 13) as usize % (SUPERSLAB - 4096);
+                    }
+                    let refused = runs.put(entry);
+                    let now = runs.entries.iter().flatten().count();
+                    joins += usize::from(refused.is_none() && now <= count);
+                    refused
+                }
+                2 => runs.best(few, SUPERSLAB << (which % 3)),
+                3 => runs.longest(few, None),
+                4 => runs.oldest().map(|(index, _)| index).map(|index| {
+                    let entry = runs.take(index).expect("it is there");
+                    runs.keep_but(entry, few)
+                }),
+                _ => runs.from((1000 + which % SUPERSLABS) * SUPERSLAB, few),
+            };
+            cuts += usize::from(what > 1 && got.is_some());
+            taken.extend(got);
+            let all = || runs.entries.iter().flatten();
+            let mut every = all().chain(&taken);
+            assert!(every.all(|e| e.bare < e.run.map.len));
+            assert_eq!(all().map(|e| e.run.map.len).sum::<usize>(), runs.bytes);
+            assert_eq!(all().map(|e| e.bare).sum::<usize>(), runs.bare);
+            let outside: usize = taken.iter().map(|e| e.run.map.len).sum();
+            assert_eq!(runs.bytes + outside, SUPERSLABS * SUPERSLAB);
+        }
+        assert!(joins > 0 && cuts > 0, "{joins} joins, {cuts} cuts");
+    }
 }

@@ -171,8 +171,7 @@ fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     }
 }
 
-/// Gives slots back. The first `used` bytes of them were handed out at some time. The caller has already cleared their tags. They
-/// have been idle since `since`, in milliseconds.
+/// Gives slots back. The first `used` bytes of them were handed out at some time. The caller has already cleared their tags.
 /// Returns whether more is retained than the bound allows: then the caller calls [`trim`] once it holds no lock.
 ///
 /// # Safety
@@ -183,7 +182,7 @@ pub(crate) unsafe fn release(
     slot: usize,
     slots: Slots,
     used: usize,
-    since: u64,
+    now: u64,
 ) -> bool {
     let bits = Superslab::bits(slot, slots);
     // SAFETY: the superslab stays mapped while a slot of it is claimed, and its node with it.
@@ -214,14 +213,14 @@ pub(crate) unsafe fn release(
         (*superslab).held += units(superslab, bits) as u16;
         (*superslab).free |= bits;
         if !(*superslab).in_dirty {
-            (*superslab).dirty_since = since;
+            (*superslab).dirty_since = now;
         }
         pool.counts.claimed_slots -= slots;
         pool.counts.filled_slots -= Slots::in_bits((*superslab).filled & bits);
         pool.counts.larger_slots -= Slots::in_bits((*superslab).larger & bits);
         (*superslab).filled &= !bits;
         (*superslab).larger &= !bits;
-        pool.note_demand(since);
+        pool.note_demand(now);
         if pooled {
             pool.relist(superslab, was);
         }

@@ -7,7 +7,7 @@ use super::{Account, Pool, counts, recount, units};
 use crate::base::account::{self, Kind};
 use crate::base::tuning::pool::{
     BARREN_DELAY_SHARE, BARREN_MOST, BARREN_SHARE, IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE,
-    SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW, TRIM_SHARE,
+    SPLIT_AGED_FROM, SPLIT_FROM, TRIM_AT_ONCE, TRIM_BELOW, TRIM_SHARE,
 };
 use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SUPERSLAB, Slots};
@@ -81,8 +81,17 @@ impl Pool {
     }
 }
 
+/// How many bytes one call of the program gives back: `most` if the maintenance thread may give back the rest.
+fn at_once(most: usize) -> usize {
+    if account::is_watched() {
+        most
+    } else {
+        usize::MAX
+    }
+}
+
 /// If more is retained than the bound, purges, oldest first, until a share of the bound below it ([`TRIM_SHARE`]), but at most
-/// [`TRIM_BELOW`] below it. No lock may be held.
+/// [`TRIM_BELOW`] below it, and as far as one call may. No lock may be held.
 pub(crate) fn trim() {
     let now = clock::now_ms();
     {
@@ -100,17 +109,18 @@ pub(crate) fn trim() {
         let bound = bound(&whole);
         whole.dirty_bytes > bound - (bound / TRIM_SHARE).min(TRIM_BELOW)
     };
-    let barren = Cell::new(true);
+    let most = at_once(TRIM_AT_ONCE);
+    let got = Cell::new(0);
     for split_from in SPLIT_FROM {
-        purge_while(split_from, &|pool, _| over(pool), &|bytes| {
-            if bytes > 0 {
-                barren.set(false);
-            }
-        });
+        purge_while(
+            split_from,
+            &|pool, _| got.get() < most && over(pool),
+            &|some| got.set(got.get() + some),
+        );
     }
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
-    if barren.get() && left > bound {
+    if got.get() == 0 && left > bound {
         let more = (left / BARREN_SHARE).max((bound / TRIM_SHARE).min(BARREN_MOST));
         BARREN_BELOW.store(left + more, Ordering::Relaxed);
         BARREN_UNTIL.store(
@@ -146,7 +156,10 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
 /// Purges what has been free for longer than the delay, as far as one call may. Returns how many bytes went. No lock may be held.
 pub(crate) fn decay(now: u64) -> usize {
     let delay = delay();
-    let most = account::at_once(account::of(Kind::FreeSlots));
+    for node in numa::all() {
+        lock(node).note_demand(now);
+    }
+    let most = at_once(retention::UNMAPPED_AT_ONCE);
     let got = Cell::new(0);
     // SAFETY: `purge_while` calls it for listed superslabs, under the pool's lock.
     let aged = |superslab: *mut Superslab| unsafe {

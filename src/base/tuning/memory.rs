@@ -21,6 +21,8 @@ pub(crate) mod retention {
     /// Bytes of addresses without memory that are kept of freed large blocks, or as many as are live in large blocks if that is
     /// more. Unmapping between two other mappings costs the process one mapping (`vm.max_map_count`). Guess.
     pub(crate) const ADDRESSES: usize = 64 << 20;
+    /// Bytes that a store keeps of what fell while the maintenance thread is not there: twice what it comes for once something fell.
+    pub(crate) const FALL_UNSEEN: usize = 2 * helper::FROM;
     /// Bytes behind the ends of all live large blocks together that may be resident; or the share of the live large blocks'
     /// bytes given by the divisor below, if that is more. With a thirty-second the harness's `huge 400` faults 3,511 times,
     /// with an eighth 1,116. Phases of large blocks of two sizes peak at 219 MiB with an eighth, and at 210 with a sixteenth (no
@@ -71,6 +73,8 @@ pub(crate) mod pool {
     /// 4 KiB. Guess: the rest counts as resident too.
     pub(crate) const LENDING_SIXTEENTHS: usize = 12;
     pub(crate) const WORTH_LENDING: u16 = 32 * LENDING_SIXTEENTHS as u16;
+    /// Bytes that one trim gives back if the maintenance thread may give back the rest. Guess: 2 to 3 ms.
+    pub(crate) const TRIM_AT_ONCE: usize = 16 << 20;
     /// Retained bytes from which a claim searches for resident slots first. Guess: a slot.
     pub(crate) const WORTH_A_LOOK: usize = 64 << 10;
     /// A trim stops below the bound, by the share of it given by the divisor, but at most by so many bytes. Guesses.

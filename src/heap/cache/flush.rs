@@ -167,7 +167,6 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         bytes: 0,
         done: true,
     };
-    let aged = core::mem::replace(&mut heap.aged, true);
     for class in core::mem::replace(&mut heap.shrinking, Class::NONE).onward() {
         let mut surplus = heap.stacks[class].low.min(heap.stacks[class].blocks);
         let mut gone = 0;
@@ -191,7 +190,6 @@ pub(crate) fn shrink_unneeded(heap: &mut HeldHeap, most: u32, sorter: &mut Sorte
         }
         heap.stacks[class].low = heap.stacks[class].blocks;
     }
-    heap.aged = aged;
     budget::unneeded(heap, shrunk.bytes);
     if shrunk.done {
         budget::looked(heap);

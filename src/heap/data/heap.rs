@@ -112,8 +112,6 @@ pub(crate) struct Shared {
     /// How many rounds of returning unneeded blocks are left, and the class at which the round goes on.
     pub(crate) shrinks_left: u8,
     pub(crate) shrinking: Class,
-    /// Whether what goes back to the pool now has been idle for a purge delay.
-    pub(crate) aged: bool,
     pub(crate) drained: u64,
     /// OS pages of slabs that are going or gone (`slabs::holes`).
     pub(crate) holes: holes::State,

@@ -278,8 +278,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         heap.carved_bytes -= (*slab).held_bytes();
         account::change(Kind::Blocks, (*slab).held_bytes(), 0);
         (*slab).close();
-        let since = if heap.aged { 0 } else { clock::now_ms() };
-        let over = pool::release(superslab, slot, slots, used, since);
+        let over = pool::release(superslab, slot, slots, used, clock::now_ms());
         heap.errands.trim_if(over);
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn noticed() {
 /// The thread may be started, or not.
 #[inline(never)]
 fn note_watched(may: bool) {
-    account::set_watched(may.then(from));
+    account::set_watched(may.then(falls_from));
 }
 
 /// Calls `call` while the process has no maintenance thread.
@@ -75,8 +75,13 @@ pub(crate) fn without_helper<R>(call: impl FnOnce() -> R) -> R {
 static TURN_AWAY: AtomicU32 = AtomicU32::new(0);
 static NEXT_TURNED_AWAY: AtomicU32 = AtomicU32::new(*TURNED_AWAY.start());
 
-/// Idle bytes from which the thread is started.
+/// Idle bytes from which the thread is started: few as well if a store keeps what fell for the thread to see to.
 fn from() -> usize {
+    if account::fell() { FROM } else { falls_from() }
+}
+
+/// Bytes of a fall from which the thread sees to it.
+fn falls_from() -> usize {
     match MANY.load(Ordering::Relaxed) {
         true => FROM,
         false => FROM_ALONE,
@@ -129,15 +134,21 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // Whatever the C library allocates for this thread comes from the threadless heap.
     tls::set_dead();
     HELPER.came();
+    account::set_seen(true);
     loop {
         let left = work();
         let sent_away = HELPER.goes();
+        account::set_seen(false);
+        if !sent_away {
+            account::fell_no_more();
+        }
         // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
         let wanted = || !sent_away && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
             return ptr::null_mut();
         }
         HELPER.stays();
+        account::set_seen(true);
     }
 }
 
@@ -237,6 +248,7 @@ pub(crate) fn purge_now() -> usize {
 pub(crate) fn after_fork() {
     THREAD.is_not();
     HELPER.after_fork();
+    account::set_seen(false);
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);

@@ -33,7 +33,6 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
     let mut done = true;
     drain::drain_locked(&mut held);
     let mut sorter = Sorter::new(&held, false);
-    held.aged = true;
     if heap.attended().is_idle() {
         // SAFETY: the state changes only under the lock.
         unsafe { idle_cache::look(&mut held, &mut sorter) };
@@ -46,7 +45,6 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
             slabs::retire_empty(&mut held);
         }
     }
-    held.aged = false;
     sorter.post_all(&mut held);
     budget::show(&mut held);
     errands.add(drain::release(held));
