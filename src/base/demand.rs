@@ -81,6 +81,8 @@ impl Span {
 pub(crate) struct Demand {
     live: usize,
     at: Epoch,
+    /// Whether usage ever fell, for [`Demand::rise`].
+    fell: bool,
     /// The current epoch first, older ones after it.
     spans: [Span; SPANS],
 }
@@ -89,10 +91,24 @@ impl Demand {
     pub(crate) const NONE: Demand = Demand {
         live: 0,
         at: Epoch(0),
+        fell: false,
         spans: [Span::NONE; SPANS],
     };
 
-    /// `bytes` are live from now on.
+    /// `bytes` are live from now on, no fewer than before. The clock is asked only if usage ever fell: without a fall there is no
+    /// dip, and what is live is the peak of every epoch from now on, whenever it rose. So a small program reads no clock.
+    pub(crate) fn rise(&mut self, bytes: usize, now: impl FnOnce() -> Epoch) {
+        let at = if self.fell { now() } else { self.at };
+        self.live(bytes, at);
+    }
+
+    /// `bytes` are live from now on, no more than before.
+    pub(crate) fn fall(&mut self, bytes: usize, at: Epoch) {
+        self.fell = true;
+        self.live(bytes, at);
+    }
+
+    /// `bytes` are live from now on. Whoever calls this alone never calls [`Demand::rise`].
     pub(crate) fn live(&mut self, bytes: usize, at: Epoch) {
         self.advance(at);
         let peak = self.peak();
@@ -194,6 +210,37 @@ mod tests {
             story.live(bytes).after(100);
         }
         assert_eq!(story.allows(7, CHEAP), 7);
+    }
+
+    /// Growth is counted in the epoch of the last call that told the time. What was there from then on is the same as with the
+    /// clock read each time.
+    #[test]
+    fn growth_needs_no_clock() {
+        for pause in [0, 100, DELAY / 4, DELAY, 3 * DELAY] {
+            let (mut read, mut unread) = (Story::new(), Story::new());
+            for bytes in [10, 50, 50, 200, 210] {
+                read.live(bytes);
+                let at = || panic!("usage never fell");
+                unread.demand.rise(bytes, at);
+                assert_eq!(read.demand.peak(), unread.demand.peak());
+                read.now += pause;
+                unread.now = read.now;
+            }
+            for bytes in [150, 40, 180, 205, 300, 290] {
+                for story in [&mut read, &mut unread] {
+                    let at = Epoch::at(story.now, DELAY);
+                    match bytes < story.demand.live {
+                        true => story.demand.fall(bytes, at),
+                        false => story.demand.rise(bytes, || at),
+                    }
+                }
+                assert_eq!(read.demand.peak(), unread.demand.peak(), "{pause} {bytes}");
+                let (one, other) = (read.allows(0, CHEAP), unread.allows(0, CHEAP));
+                assert_eq!(one, other, "{pause} {bytes}");
+                read.after(pause);
+                unread.after(pause);
+            }
+        }
     }
 
     #[test]

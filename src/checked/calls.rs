@@ -192,14 +192,24 @@ pub(crate) fn trim() -> bool {
 /// itself may hold it, if a handler of a signal ends the process.
 pub(crate) fn sweep() {
     for number in 0..table::count() {
-        let Some(mut store) = STORE.try_lock() else {
+        if !sweep_one(number) {
             return;
-        };
-        // SAFETY: descriptors live for ever, and the lock is held.
-        let seen = unsafe { store.look_over(table::get(number)) };
-        drop(store);
-        seen.unwrap_or_else(|finding| report::end(finding));
+        }
     }
+}
+
+/// Not inlined: every process that ends calls [`sweep`], and few have checked blocks.
+#[cold]
+#[inline(never)]
+fn sweep_one(number: u32) -> bool {
+    let Some(mut store) = STORE.try_lock() else {
+        return false;
+    };
+    // SAFETY: descriptors live for ever, and the lock is held.
+    let seen = unsafe { store.look_over(table::get(number)) };
+    drop(store);
+    seen.unwrap_or_else(|finding| report::end(finding));
+    true
 }
 
 /// For fork: the lock of all checked blocks.

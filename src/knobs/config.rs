@@ -16,7 +16,10 @@ use super::types::{Hugetlb, Prefault, Profile, StatsMode, ThpPolicy};
 /// reported on stderr and ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    pub(super) raw: [Option<u32>; COUNT],
+    raw: [u32; COUNT],
+    /// Which of `raw` are set, a bit for each. Of a set of optional numbers twice as large, a start would copy it by the C
+    /// library's function, which lies on pages of its own.
+    set: u32,
     pub(super) files: [Option<&'static str>; FILES],
 }
 
@@ -29,13 +32,15 @@ impl Config {
     /// ```
     pub const fn new() -> Self {
         Self {
-            raw: [None; COUNT],
+            raw: [0; COUNT],
+            set: 0,
             files: [None; FILES],
         }
     }
 
     const fn set(mut self, knob: Knob, raw: u32) -> Self {
-        self.raw[knob as usize] = Some(raw);
+        self.raw[knob as usize] = raw;
+        self.set |= 1 << knob as u32;
         self
     }
 
@@ -50,6 +55,12 @@ impl Config {
     /// this far, so the replaced number stays out of range.
     const fn set_number(self, knob: Knob, number: u32) -> Self {
         self.set(knob, if number == AUTO { AUTO - 1 } else { number })
+    }
+
+    /// What the knob is set to.
+    pub(super) fn raw(&self, knob: Knob) -> Option<u32> {
+        let set = self.set & 1 << knob as u32 != 0;
+        set.then_some(self.raw[knob as usize])
     }
 
     /// `HAKMEM_PROFILE`: the defaults of the settings that are left out.

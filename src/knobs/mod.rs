@@ -14,6 +14,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,8 +44,8 @@ enum Source {
     Profile,
 }
 
-/// The value of every knob. Invariant: each is within its row's bounds.
-#[derive(Clone, Copy)]
+/// The value of every knob. Invariant: each is within its row's bounds. It is large, and made in its place.
+#[cfg_attr(test, derive(Clone, Copy))]
 pub(crate) struct Knobs {
     pub(crate) profile: Profile,
     pub(crate) thp: ThpPolicy,
@@ -80,73 +81,103 @@ pub(crate) struct Knobs {
 }
 
 impl Knobs {
-    /// The result of `config` and `env`. `report` is called once for each complaint.
-    pub(crate) fn load(config: &Config, env: Environ<'_>, report: Report<'_>) -> Self {
+    /// Before [`Knobs::load`].
+    const NONE: Knobs = Knobs {
+        profile: Profile::Balanced,
+        thp: ThpPolicy::Auto,
+        hugetlb: Hugetlb::Off,
+        prefault: Prefault::Off,
+        prewarm: 0,
+        retain_mb: None,
+        large_cache_mb: 0,
+        heap_cache_kb: None,
+        purge_delay_ms: 0,
+        background: false,
+        background_alone: false,
+        verbose: false,
+        stats: StatsMode::Off,
+        deepbind: false,
+        files: [None; FILES],
+        check_one_in: 0,
+        hardened: false,
+        guard_every: 0,
+        raw: [0; COUNT],
+        sources: [Source::Profile; COUNT],
+    };
+
+    /// Makes [`Knobs::NONE`] the result of `config` and `env`. `report` is called once for each complaint.
+    fn load(&mut self, config: &Config, env: Environ<'_>, report: Report<'_>) {
         let mut said = [None; COUNT];
-        let mut files = config.files.map(|path| PathBytes::new(path?.as_bytes()));
-        let coded_files = files.map(|path| path.map(|_| 1));
+        let mut coded_files = [None; FILES];
+        for (at, path) in config.files.iter().enumerate() {
+            if let Some(path) = path
+                && PathBytes::allows(path.as_bytes())
+            {
+                self.set_file(at, path.as_bytes());
+                coded_files[at] = Some(1);
+            }
+        }
         first_of_each(&env, &mut |row, value| {
             said[row.knob as usize] = row.kind.parse(value);
-            if let (Some(at), Some(path)) = (row.knob.file(), PathBytes::new(value)) {
-                files[at] = Some(path);
+            if let Some(at) = row.knob.file()
+                && PathBytes::allows(value)
+            {
+                self.set_file(at, value);
             }
         });
 
         let coded = |row: &Row| match row.knob.file() {
             Some(at) => coded_files[at],
-            None => config.raw[row.knob as usize].filter(|&raw| row.kind.allows(raw)),
+            None => config.raw(row.knob).filter(|&raw| row.kind.allows(raw)),
         };
 
-        let mut raw = [0; COUNT];
-        let mut sources = [Source::Profile; COUNT];
         let mut profile = Profile::Balanced;
         // The profile's own row comes first, so that the later rows find their column.
         for row in &TABLE {
             let i = row.knob as usize;
-            (raw[i], sources[i]) = match (said[i], coded(row)) {
+            (self.raw[i], self.sources[i]) = match (said[i], coded(row)) {
                 (Some(value), _) => (value, Source::Environment),
                 (None, Some(value)) => (value, Source::Code),
                 (None, None) => (row.by_profile[profile as usize], Source::Profile),
             };
             if row.knob == Knob::Profile {
-                profile = Profile::from_raw(raw[i]);
+                profile = Profile::from_raw(self.raw[i]);
             }
         }
-        let mut knobs = Self::from_raw(raw, sources);
-        knobs.files = files;
-        knobs.complain(config, &env, report);
-        knobs
+        self.set_from_raw();
+        self.complain(config, &env, report);
     }
 
-    fn from_raw(raw: [u32; COUNT], sources: [Source; COUNT]) -> Self {
+    #[cold]
+    #[inline(never)]
+    fn set_file(&mut self, at: usize, path: &[u8]) {
+        self.files[at] = PathBytes::new(path);
+    }
+
+    fn set_from_raw(&mut self) {
+        let raw = self.raw;
         let value = |knob: Knob| raw[knob as usize];
         let no_explicit_prefault = value(Knob::NoExplicitPrefault) != 0;
-        let prefault = match Prefault::from_raw(value(Knob::Prefault)) {
+        self.profile = Profile::from_raw(value(Knob::Profile));
+        self.thp = ThpPolicy::from_raw(value(Knob::Thp));
+        self.hugetlb = Hugetlb::from_raw(value(Knob::Hugetlb));
+        self.prefault = match Prefault::from_raw(value(Knob::Prefault)) {
             Prefault::Touch | Prefault::Memset if no_explicit_prefault => Prefault::Off,
             other => other,
         };
-        Self {
-            profile: Profile::from_raw(value(Knob::Profile)),
-            thp: ThpPolicy::from_raw(value(Knob::Thp)),
-            hugetlb: Hugetlb::from_raw(value(Knob::Hugetlb)),
-            prefault,
-            prewarm: value(Knob::Prewarm),
-            retain_mb: Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO),
-            large_cache_mb: value(Knob::LargeCacheMb),
-            heap_cache_kb: Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO),
-            purge_delay_ms: value(Knob::PurgeDelayMs),
-            background: value(Knob::Background) != 0,
-            background_alone: value(Knob::Background) > 1,
-            verbose: value(Knob::Verbose) != 0,
-            stats: StatsMode::from_raw(value(Knob::Stats)),
-            files: [None; FILES],
-            deepbind: value(Knob::Deepbind) != 0,
-            check_one_in: value(Knob::CheckOneIn),
-            hardened: Profile::from_raw(value(Knob::Profile)) == Profile::Hardened,
-            guard_every: value(Knob::GuardEvery),
-            raw,
-            sources,
-        }
+        self.prewarm = value(Knob::Prewarm);
+        self.retain_mb = Some(value(Knob::RetainMb)).filter(|&mb| mb != AUTO);
+        self.large_cache_mb = value(Knob::LargeCacheMb);
+        self.heap_cache_kb = Some(value(Knob::HeapCacheKb)).filter(|&kb| kb != AUTO);
+        self.purge_delay_ms = value(Knob::PurgeDelayMs);
+        self.background = value(Knob::Background) != 0;
+        self.background_alone = value(Knob::Background) > 1;
+        self.verbose = value(Knob::Verbose) != 0;
+        self.stats = StatsMode::from_raw(value(Knob::Stats));
+        self.deepbind = value(Knob::Deepbind) != 0;
+        self.check_one_in = value(Knob::CheckOneIn);
+        self.hardened = self.profile == Profile::Hardened;
+        self.guard_every = value(Knob::GuardEvery);
     }
 
     /// The path that statistics go to; `None` means stderr.
@@ -166,7 +197,7 @@ impl Knobs {
     /// Reports what was not understood. It reads the environment again, because only now it is known what holds instead.
     fn complain(&self, config: &Config, env: &Environ<'_>, report: Report<'_>) {
         for row in &TABLE {
-            if let Some(bad) = config.raw[row.knob as usize].filter(|&raw| !row.kind.allows(raw)) {
+            if let Some(bad) = config.raw(row.knob).filter(|&raw| !row.kind.allows(raw)) {
                 report(format_args!(
                     "{}={bad} set in code: expected {}; using {}",
                     row.name,
@@ -175,7 +206,7 @@ impl Knobs {
                 ));
             }
             if let Some(path) = row.knob.file().and_then(|at| config.files[at])
-                && PathBytes::new(path.as_bytes()).is_none()
+                && !PathBytes::allows(path.as_bytes())
             {
                 let path = Shown(path.as_bytes());
                 report(format_args!(
@@ -297,7 +328,24 @@ fn first_of_each(env: &Environ<'_>, visit: &mut dyn FnMut(&Row, &[u8])) {
     });
 }
 
-static KNOBS: Once<(Config, Knobs)> = Once::new();
+/// What was read, and the configuration that it was read with.
+struct Known {
+    config: Config,
+    knobs: Knobs,
+}
+
+/// Where what is read goes. It is not moved there, since a start would call the C library's `memcpy`, which lies on pages of
+/// its own, and use a page more of the stack.
+struct Place(UnsafeCell<Known>);
+
+// SAFETY: whoever initialises `KNOBS` is the only one to write, and others read what it leads to.
+unsafe impl Sync for Place {}
+
+static PLACE: Place = Place(UnsafeCell::new(Known {
+    config: Config::new(),
+    knobs: Knobs::NONE,
+}));
+static KNOBS: Once<&'static Known> = Once::new();
 /// Held while the knobs are read, so that no thread spins on `KNOBS`, and no fork leaves it half done in the child.
 static READING: Lock = Lock::new();
 /// Whether a second, different configuration was reported. Once is enough.
@@ -306,15 +354,16 @@ static MENTIONED: AtomicBool = AtomicBool::new(false);
 /// The knobs of this process. The first call reads them, with `config` as the program's settings, and must come before the
 /// first mapping. A later call with another configuration changes nothing. Leaves `errno` alone.
 pub(crate) fn init(config: &Config) -> &'static Knobs {
-    let (first, knobs) = match KNOBS.get() {
+    let known = match KNOBS.get() {
         Some(known) => known,
         None => sys::preserve_errno(|| {
             let _reading = READING.lock();
-            KNOBS.call_once(|| (*config, read(config)))
+            KNOBS.call_once(|| read(config))
         }),
     };
+    let knobs = &known.knobs;
     // Relaxed: the flag only limits the number of messages.
-    if knobs.verbose && first != config && !MENTIONED.swap(true, Ordering::Relaxed) {
+    if knobs.verbose && known.config != *config && !MENTIONED.swap(true, Ordering::Relaxed) {
         message!(
             "another allocator static asks for other settings; those of the first one used hold"
         );
@@ -322,33 +371,38 @@ pub(crate) fn init(config: &Config) -> &'static Knobs {
     knobs
 }
 
+/// Called once, by whoever initialises [`KNOBS`].
 #[cold]
-fn read(config: &Config) -> Knobs {
+fn read(config: &Config) -> &'static Known {
+    // SAFETY: nothing else refers to it before this returns.
+    let known = unsafe { &mut *PLACE.0.get() };
+    known.config = *config;
+    let knobs = &mut known.knobs;
     // The program cannot have changed its descriptors before its first allocation.
     message::remember_stderr();
     let mut say = |line: fmt::Arguments<'_>| message!("{line}");
     let privileged = sys::getauxval(libc::AT_SECURE as usize) != 0;
-    let knobs = Environ::of_process(privileged, |env| Knobs::load(config, env, &mut say));
+    Environ::of_process(privileged, |env| knobs.load(config, env, &mut say));
     if knobs.verbose {
         knobs.print(&mut say);
         findings::listen();
     } else if knobs.hugetlb != Hugetlb::Off {
         findings::listen_for_huge_pages();
     }
-    knobs
+    known
 }
 
 /// The knobs after [`init`]. If it was not called, those of a program that sets nothing in code.
 pub(crate) fn get() -> &'static Knobs {
     match KNOBS.get() {
-        Some((_, knobs)) => knobs,
+        Some(known) => &known.knobs,
         None => init(&Config::new()),
     }
 }
 
 /// The knobs, if they were read. Takes no lock.
 pub(crate) fn known() -> Option<&'static Knobs> {
-    KNOBS.get().map(|(_, knobs)| knobs)
+    KNOBS.get().map(|known| &known.knobs)
 }
 
 /// For a fork: the lock under which the knobs are read.

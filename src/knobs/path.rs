@@ -22,9 +22,14 @@ impl PathBytes {
         len: 0,
     };
 
+    /// Whether `path` can be one: it is not empty, fits, and has no zero byte.
+    pub(super) fn allows(path: &[u8]) -> bool {
+        !path.is_empty() && path.len() <= Self::MAX && !path.contains(&0)
+    }
+
     /// A copy of `path`, or `None` if it is empty, too long or holds a zero byte.
     pub(crate) fn new(path: &[u8]) -> Option<Self> {
-        if path.is_empty() || path.len() > Self::MAX || path.contains(&0) {
+        if !Self::allows(path) {
             return None;
         }
         let mut copy = Self::EMPTY;

@@ -11,7 +11,8 @@ use super::*;
 fn load(config: Config, env: &[&str]) -> (Knobs, Vec<String>) {
     let env: Vec<&[u8]> = env.iter().map(|entry| entry.as_bytes()).collect();
     let mut lines = Vec::new();
-    let knobs = Knobs::load(&config, Environ::Fake(&env), &mut |line| {
+    let mut knobs = Knobs::NONE;
+    knobs.load(&config, Environ::Fake(&env), &mut |line| {
         lines.push(line.to_string())
     });
     (knobs, lines)

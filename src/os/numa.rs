@@ -49,9 +49,11 @@ static LISTED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 struct Ids([u64; WORDS]);
 
 impl Ids {
-    /// Parses a list in the kernel's format: `0`, `0-3`, `0,2-5`. `None` for anything else.
-    fn parse(text: &[u8]) -> Option<Ids> {
-        let mut ids = Ids([0; WORDS]);
+    const NONE: Ids = Ids([0; WORDS]);
+
+    /// Adds a list in the kernel's format: `0`, `0-3`, `0,2-5`. `None` for anything else.
+    #[inline(always)]
+    fn add(&mut self, text: &[u8]) -> Option<()> {
         for range in text.trim_ascii().split(|byte| *byte == b',') {
             let mut ends = range.splitn(2, |byte| *byte == b'-');
             let first = id(ends.next()?)?;
@@ -63,10 +65,10 @@ impl Ids {
                 return None;
             }
             for id in first..=last {
-                ids.0[id / 64] |= 1 << (id % 64);
+                self.0[id / 64] |= 1 << (id % 64);
             }
         }
-        Some(ids)
+        Some(())
     }
 
     fn len(&self) -> usize {
@@ -98,7 +100,7 @@ fn id(text: &[u8]) -> Option<usize> {
 }
 
 fn listed() -> Ids {
-    let mut ids = Ids([0; WORDS]);
+    let mut ids = Ids::NONE;
     for (word, listed) in ids.0.iter_mut().zip(&LISTED) {
         *word = listed.load(Relaxed);
     }
@@ -111,33 +113,48 @@ static HAS_CPU: [u8; 34] = *b"/sys/devices/system/node/has_cpu\0\0";
 
 /// Counts the nodes, before anything is mapped and while no other thread is in the allocator.
 pub(crate) fn init() {
-    // A node without CPUs (CXL memory, say) has no threads and does not count. Kernels without NUMA have neither list.
-    let mut buf = [0u8; 512];
-    let read = |path, buf: &mut [u8; 512]| {
-        let n = sys::read_line(path, buf).unwrap_or(0);
-        let text = buf.get(..n).unwrap_or(&[]);
-        // A list that fills the buffer may have been cut.
-        Ids::parse(text).filter(|_| text.len() < 512)
-    };
-    let ids = pretended()
-        .or_else(|| read(CStr::from_bytes_until_nul(&HAS_CPU).ok()?, &mut buf))
-        .or_else(|| read(c"/sys/devices/system/node/online", &mut buf));
-    if let Some(ids) = ids {
-        for (word, listed) in ids.0.iter().zip(&LISTED) {
-            listed.store(*word, Relaxed);
-        }
-        COUNT.store(ids.len().clamp(1, MOST), Relaxed);
+    #[cfg(test)]
+    if super::fake::nodes().is_some_and(|list| note(list.as_bytes())) {
+        return;
+    }
+    // A node without CPUs (CXL memory, say) has no threads and does not count. Few lists are longer than this.
+    if !has_cpu().is_some_and(note_file::<64>) {
+        look_further();
     }
 }
 
-#[cfg(not(test))]
-fn pretended() -> Option<Ids> {
-    None
+fn has_cpu() -> Option<&'static CStr> {
+    CStr::from_bytes_until_nul(&HAS_CPU).ok()
 }
 
-#[cfg(test)]
-fn pretended() -> Option<Ids> {
-    Ids::parse(super::fake::nodes()?.as_bytes())
+/// For a list that is long, and for kernels that lack it. Those without NUMA have neither file.
+#[cold]
+#[inline(never)]
+fn look_further() {
+    let _ = has_cpu().is_some_and(note_file::<512>)
+        || note_file::<512>(c"/sys/devices/system/node/online");
+}
+
+/// Notes the list in a file of one line, shorter than `ROOM`. Returns whether there is one.
+#[inline(always)]
+fn note_file<const ROOM: usize>(path: &CStr) -> bool {
+    let mut buf = [0u8; ROOM];
+    let n = sys::read_line(path, &mut buf).unwrap_or(0);
+    // A list that fills the buffer may have been cut.
+    n < ROOM && note(buf.get(..n).unwrap_or(&[]))
+}
+
+/// Notes the nodes of this list. Returns whether it is one.
+fn note(text: &[u8]) -> bool {
+    let mut ids = Ids::NONE;
+    if ids.add(text).is_none() {
+        return false;
+    }
+    for (word, listed) in ids.0.iter().zip(&LISTED) {
+        listed.store(*word, Relaxed);
+    }
+    COUNT.store(ids.len().clamp(1, MOST), Relaxed);
+    true
 }
 
 /// How many nodes are told apart, at least 1.
@@ -188,7 +205,8 @@ mod tests {
     use std::vec::Vec;
 
     fn parse(text: &str) -> Option<Vec<usize>> {
-        let ids = Ids::parse(text.as_bytes())?;
+        let mut ids = Ids::NONE;
+        ids.add(text.as_bytes())?;
         let all: Vec<usize> = (0..IDS)
             .filter(|id| ids.0[id / 64] & 1 << (id % 64) != 0)
             .collect();
@@ -230,7 +248,8 @@ mod tests {
 
     #[test]
     fn nodes_are_known_by_their_place_and_share_from_the_ninth_on() {
-        let ids = Ids::parse(b"0,8,16-18,64,100-105").expect("a list");
+        let mut ids = Ids::NONE;
+        ids.add(b"0,8,16-18,64,100-105").expect("a list");
         assert_eq!(ids.len(), 12);
         let place = |id| place_of(id, &ids, MOST).index();
         assert_eq!([place(0), place(8), place(16), place(18)], [0, 1, 2, 4]);

@@ -267,7 +267,9 @@ impl Pool {
                 }
                 Usage::Light | Usage::Few => {}
             }
-            self.note_demand(clock::now_ms());
+            let bytes = self.counts.claimed_slots.bytes();
+            self.demand
+                .rise(bytes, || Epoch::at(clock::now_ms(), purge::delay()));
             self.relist(superslab, was);
             Claim {
                 superslab,
@@ -277,10 +279,10 @@ impl Pool {
         }
     }
 
-    /// Records that the number of claimed slots has changed.
+    /// Records that fewer slots are claimed.
     fn note_demand(&mut self, now: u64) {
         let bytes = self.counts.claimed_slots.bytes();
-        self.demand.live(bytes, Epoch::at(now, purge::delay()));
+        self.demand.fall(bytes, Epoch::at(now, purge::delay()));
     }
 
     /// Puts a superslab into the lists its bits ask for and updates the counts. The superslab is in no list by free slots;

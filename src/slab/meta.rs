@@ -29,6 +29,16 @@ pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
     allocate_bytes(size_of::<T>(), align_of::<T>(), From::Start).map(NonNull::cast)
 }
 
+/// The same on OS pages of its own, if these have 4 KiB: what is touched of it, and of what comes after it, lies on as few as it
+/// can.
+pub(crate) fn allocate_apart<T>() -> Option<NonNull<T>> {
+    let size = size_of::<T>().next_multiple_of(APART);
+    allocate_bytes(size, APART, From::Start).map(NonNull::cast)
+}
+
+/// A layout, so that no question to the kernel decides it.
+const APART: usize = 4 << 10;
+
 /// The same for a `T` of which most stays untouched.
 pub(crate) fn allocate_sparse<T>() -> Option<NonNull<T>> {
     allocate_bytes(size_of::<T>(), align_of::<T>(), From::End).map(NonNull::cast)

@@ -74,9 +74,14 @@ pub(crate) fn bound_by_limit(heap: &mut HeldHeap, class: Class, sorter: &mut Sor
 pub(crate) fn missed(heap: &mut HeldHeap, class: Class, want: usize) {
     budget::missed(heap, class, want);
     let stack = &mut heap.stacks[class];
-    let walked = core::mem::take(&mut stack.walked);
+    let walked = stack.walked;
+    // A small process has no stacks: its refills leave their memory unwritten.
+    if walked == 0 {
+        return;
+    }
+    stack.walked = 0;
     // The pool has the memory of a run for any class that wants it, and retains as much as the program takes again.
-    if walked > 0 && !size_class::is_run(class) {
+    if !size_class::is_run(class) {
         let most = (CLASS_MOST / size_class::size(class)) as u32;
         stack.limit = stack
             .limit

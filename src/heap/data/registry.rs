@@ -169,16 +169,21 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
         // Release pairs with the Acquire in `heap`. Zeroed memory is a shelf of nulls.
         shelf_slot.store(shelf, Ordering::Release);
     }
-    let heap = meta::allocate::<Heap>()?;
+    // A small process has no use for the threadless heap.
+    let heap = match id {
+        SHARED_ID => meta::allocate::<Heap>()?,
+        _ => meta::allocate_apart::<Heap>()?,
+    };
     // SAFETY: fresh zeroed memory, which is a valid heap but for its id, tag and bins.
     let heap = unsafe {
         let new = heap.as_ptr();
         // Each thread comes to what lies before the large tables. A page that is read before it is written takes two faults.
-        // A small process has no use for the threadless heap.
-        let used = offset_of!(Heap, shared) + offset_of!(Shared, slabs);
         if id != SHARED_ID {
-            for at in (0..used).step_by(sys::page_size()).chain([used - 1]) {
+            let page = sys::page_size();
+            let mut at = 0;
+            while at < offset_of!(Heap, shared) + offset_of!(Shared, slabs) {
                 new.cast::<u8>().add(at).write_volatile(0);
+                at += page;
             }
         }
         (*new).public.id = id;
