@@ -6,18 +6,16 @@ use super::unmap::unmap;
 use super::{Account, Pool, counts, recount, units};
 use crate::base::account::{self, Kind};
 use crate::base::demand::Price;
-use crate::base::sync::atomic::Ordering as WordOrdering;
 use crate::base::tuning::pool::{
     BARREN_DELAY_SHARE, BARREN_MOST, BARREN_SHARE, IN_USE_SHARE, RETAINED_LEAST, SPARE_SHARE,
     SPLIT_AGED_FROM, SPLIT_FROM, TRIM_BELOW, TRIM_SHARE,
 };
 use crate::base::tuning::retention;
-use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
-use crate::os::clock;
-use crate::os::mapping::{self, Place};
+use crate::base::units::{SLOT, SLOT_SHIFT, SUPERSLAB, Slots};
+use crate::os::mapping;
 use crate::os::numa::{self, Node};
-use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::{State, Superslab, UNIT};
+use crate::os::{clock, huge};
+use crate::slab::superslab::{Superslab, UNIT};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -238,9 +236,12 @@ unsafe fn purge_one(
         } else {
             free & (*superslab).dirty
         };
+        let may_leave = whole && pool.may_leave_huge();
         pool.take_out(superslab);
         drop(pool);
         let cleaned = purge_bits(base, free, bits);
+        let splits = whole && cleaned != 0 && cleaned != u32::MAX;
+        let refused = splits && may_leave && huge::refuse(base, SUPERSLAB).is_ok();
         let mut pool = lock(node);
         let bytes = units(superslab, cleaned) * UNIT;
         pool.counts.returned += bytes as u64;
@@ -256,7 +257,11 @@ unsafe fn purge_one(
                 }
             }
             (*superslab).populated = false;
-            (*superslab).split = cleaned != u32::MAX;
+        }
+        if splits {
+            pool.split(superslab, refused);
+        } else if cleaned == u32::MAX && (*superslab).huge {
+            (*superslab).split = false;
         }
         recount(superslab);
         pool.put_back(superslab);
@@ -324,49 +329,14 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
     cleaned
 }
 
-/// In the child of a fork, with the lock taken over: restores the superslabs in flight, whose threads are gone. All of their
-/// slots count as dirty (rule 13 of `docs/design.md`).
-///
-/// # Safety
-/// The calling thread is the only one of the process, and the pools' locks have been reset.
-pub(crate) unsafe fn restore_in_flight() {
-    for node in numa::all() {
-        // SAFETY: as the caller promises.
-        unsafe { restore_one(&mut lock(node)) };
-    }
-}
-
-unsafe fn restore_one(pool: &mut Pool) {
-    while let Some(superslab) = pool.in_flight.first() {
-        // SAFETY: no other thread is left to use it. An unmap in flight may or may not have happened, and the address may be
-        // another mapping's by now: a superslab whose descriptor word is not its own is abandoned.
-        unsafe {
-            let base = (*superslab).base;
-            let descriptor = DIRECTORY.descriptor(base).load(WordOrdering::Relaxed);
-            if descriptor != superslab as usize {
-                if descriptor == 0 && DIRECTORY.holds(base) {
-                    DIRECTORY.leave(base);
-                }
-                pool.in_flight.remove(superslab);
-                pool.counts.mapped -= 1;
-                pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-                (*superslab).state = State::Unmapped;
-            } else {
-                (*superslab).dirty = u32::MAX;
-                recount(superslab);
-                pool.put_back(superslab);
-            }
-        }
-    }
-    const { assert!(SLOTS == 32, "a bit of a u32 for every slot") };
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::base::units::SLOTS;
     use crate::knobs;
     use crate::os::fake;
     use crate::pool::{Usage, Want, here, obtain, release};
+    use crate::slab::directory::DIRECTORY;
 
     #[test]
     fn a_trim_within_the_bound_gives_back_nothing() {
