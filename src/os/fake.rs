@@ -68,6 +68,7 @@ std::thread_local! {
     static COUNTS: Cell<Counts> = const { Cell::new(Counts([0; KINDS])) };
     static MISPLACED: Cell<u32> = const { Cell::new(0) };
     static NODE: Cell<Option<usize>> = const { Cell::new(None) };
+    static ADVISED: Cell<[u32; 32]> = const { Cell::new([0; 32]) };
 }
 
 fn plan(kind: Option<Call>, n: u32, every_later_one_too: bool, errno: Errno) {
@@ -177,6 +178,12 @@ pub(crate) fn clear() {
     PLAN.set(None);
     MISPLACED.set(0);
     COUNTS.set(Counts([0; KINDS]));
+    ADVISED.set([0; 32]);
+}
+
+/// How often the calling thread gave this advice since [`clear`].
+pub(crate) fn advised(advice: i32) -> u32 {
+    ADVISED.get()[advice as usize]
 }
 
 /// The calls of the calling thread since [`clear`].
@@ -258,6 +265,11 @@ pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), 
 }
 
 pub(crate) unsafe fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
+    let mut advised = ADVISED.get();
+    if let Some(count) = advised.get_mut(advice as usize) {
+        *count += 1;
+        ADVISED.set(advised);
+    }
     enter(Call::Madvise)?;
     // SAFETY: as the caller promises.
     unsafe { linux::madvise(addr, len, advice) }

@@ -118,7 +118,8 @@ impl Larger {
         let seen = unsafe { seen.as_ref() };
         let full = seen.larger.count_ones() as usize * 2 > SLOTS;
         let bits = seen.larger | seen.free;
-        (seen.state == State::Pooled && !seen.huge && full).then_some((seen.base, bits))
+        let begun_on_os_pages = !seen.huge && !seen.split;
+        (seen.state == State::Pooled && begun_on_os_pages && full).then_some((seen.base, bits))
     }
 
     /// Whether the next one may be begun on huge pages.

@@ -140,17 +140,29 @@ impl Pool {
         }
     }
 
-    /// A superslab in flight is the pool's no more: its descriptor is free for another.
+    /// A superslab in flight is the pool's no more.
+    ///
+    /// # Safety
+    /// As for [`Pool::forget`].
+    pub(super) unsafe fn went(&mut self, superslab: *mut Superslab) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.in_flight.remove(superslab);
+            self.counts.mapped -= 1;
+            self.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
+            self.counts.left_huge -= usize::from((*superslab).has_left());
+            (*superslab).state = State::Unmapped;
+        }
+    }
+
+    /// The same, for good: its descriptor is free for another.
     ///
     /// # Safety
     /// The caller holds the lock around `self`. The superslab is in flight, and its memory somebody else's or gone.
     pub(super) unsafe fn forget(&mut self, superslab: *mut Superslab) {
         // SAFETY: the caller's promise.
         unsafe {
-            self.in_flight.remove(superslab);
-            self.counts.mapped -= 1;
-            self.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-            (*superslab).state = State::Unmapped;
+            self.went(superslab);
             (*superslab).list.next = self.spare;
         }
         self.spare = superslab;

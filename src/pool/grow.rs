@@ -83,7 +83,8 @@ fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
             };
             pool = lock(node);
             if taken.is_ok() {
-                (*superslab).huge = dense;
+                pool.counts.left_huge -= usize::from((*superslab).has_left());
+                ((*superslab).huge, (*superslab).split) = (dense, false);
                 let [more, less] = [dense, !dense].map(|huge| if huge { SUPERSLAB } else { 0 });
                 pool.counts.huge_requested = pool.counts.huge_requested + more - less;
             }

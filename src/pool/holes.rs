@@ -1,9 +1,11 @@
 //! OS pages of slots in use that go back to the kernel, from the pool's side.
 
+use super::Pool;
 use super::account::{Account, recount};
 use super::place::{Held, lock};
+use crate::base::tuning::pool::LEFT_MOST;
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB, Slots};
-use crate::os::{clock, huge};
+use crate::os::{clock, huge, numa};
 use crate::slab::superslab::{State, Superslab, UNIT};
 
 /// Whether a superslab lies on a huge page.
@@ -24,6 +26,31 @@ impl HugePage {
             (false, _) => HugePage::No,
             (true, true) => HugePage::Split,
             (true, false) => HugePage::Whole,
+        }
+    }
+}
+
+impl Pool {
+    /// Whether one more superslab may refuse huge pages because it is split. Each may cost two mappings.
+    pub(super) fn may_leave_huge(&self) -> bool {
+        self.counts.left_huge < LEFT_MOST / numa::count()
+    }
+
+    /// Records that a purge split a superslab on huge pages, and whether it refuses them since. If it does not, the kernel may
+    /// fill the holes when it next collects huge pages (`khugepaged`).
+    ///
+    /// # Safety
+    /// The caller holds the lock around `self`, and the superslab is this pool's and in no list by free slots.
+    pub(super) unsafe fn split(&mut self, superslab: *mut Superslab, refused: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*superslab).split = true;
+            // Another thread may have done it.
+            if refused && (*superslab).huge {
+                (*superslab).huge = false;
+                self.counts.huge_requested -= SUPERSLAB;
+                self.counts.left_huge += 1;
+            }
         }
     }
 }
@@ -51,7 +78,8 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
         if huge_page(superslab) == HugePage::No {
             return;
         }
-        let refused = huge::refuse((*superslab).base, SUPERSLAB).is_ok();
+        let may_leave = lock((*superslab).node).may_leave_huge();
+        let refused = may_leave && huge::refuse((*superslab).base, SUPERSLAB).is_ok();
         let mut pool = lock((*superslab).node);
         let huge = HugePage::of(superslab);
         if huge == HugePage::No {
@@ -59,12 +87,7 @@ pub(crate) unsafe fn leave_huge_page(superslab: *mut Superslab) {
             return;
         }
         let was = unlist(&mut pool, superslab);
-        if refused {
-            (*superslab).huge = false;
-            pool.counts.huge_requested -= SUPERSLAB;
-        } else {
-            (*superslab).split = true;
-        }
+        pool.split(superslab, refused);
         if huge == HugePage::Whole {
             // All of it is resident, whatever part was used.
             (*superslab).touched = [(SLOT / UNIT) as u8; SLOTS];

@@ -17,24 +17,26 @@
 mod account;
 mod evidence;
 mod exchange;
+mod forked;
 mod grow;
 mod holes;
-mod in_flight;
 mod lists;
 #[cfg(test)]
 mod nodes_tests;
 mod pass;
 mod place;
 mod purge;
+#[cfg(all(test, not(loom)))]
+mod split_tests;
 mod stock;
 mod unmap;
 
 pub(crate) use crate::os::numa::{Node, here};
 pub(crate) use evidence::{Usage, is_resident};
 pub(crate) use exchange::lend;
+pub(crate) use forked::restore_in_flight;
 pub(crate) use grow::{obtain, prewarm};
 pub(crate) use holes::{HugePage, gave_back, huge_page, leave_huge_page};
-pub(crate) use in_flight::restore_in_flight;
 pub(crate) use place::{counts, fork_locks, is_valid};
 pub(crate) use purge::{decay, purge_all, reclaim, set_retain, trim};
 pub(crate) use stock::{ready, serving, stock, unstock};
@@ -90,6 +92,8 @@ pub(crate) struct Counts {
     pub(crate) dirty_bytes: usize,
     /// Bytes for which huge pages were requested.
     pub(crate) huge_requested: usize,
+    /// Superslabs that refuse huge pages since a purge split them.
+    pub(crate) left_huge: usize,
     /// Bytes given back to the kernel since the start.
     pub(crate) returned: u64,
 }
@@ -105,6 +109,7 @@ impl Counts {
         larger_slots: Slots::NONE,
         dirty_bytes: 0,
         huge_requested: 0,
+        left_huge: 0,
         returned: 0,
     };
 

@@ -124,6 +124,7 @@ pub(crate) fn counts() -> Counts {
             larger_slots: sum.larger_slots + counts.larger_slots,
             dirty_bytes: sum.dirty_bytes + counts.dirty_bytes,
             huge_requested: sum.huge_requested + counts.huge_requested,
+            left_huge: sum.left_huge + counts.left_huge,
             returned: sum.returned + counts.returned,
         }
     })
@@ -142,7 +143,7 @@ pub(crate) fn is_valid() -> bool {
 
 fn is_one_valid(pool: &Held) -> bool {
     let mut sum = NONE;
-    let mut ok = true;
+    let (mut ok, mut left_huge) = (true, 0);
     // SAFETY: the lock is held.
     unsafe {
         pool.by_free.for_each(|superslab, in_its_list| {
@@ -154,6 +155,7 @@ fn is_one_valid(pool: &Held) -> bool {
             sum.dirty_bytes += is.dirty_bytes;
             sum.retained += is.retained;
             sum.purged += is.purged;
+            left_huge += usize::from((*superslab).has_left());
         });
         let (mut turn, mut queued) = (0, 0);
         let mut at = pool.dirty.first();
@@ -173,6 +175,8 @@ fn is_one_valid(pool: &Held) -> bool {
         && sum.dirty_bytes == pool.counts.dirty_bytes
         && sum.retained == pool.counts.retained
         && sum.purged == pool.counts.purged
+        // The full ones are not listed.
+        && (left_huge..=pool.counts.mapped).contains(&pool.counts.left_huge)
         && pool.counts.in_use * SLOTS
             >= pool
                 .counts
@@ -189,10 +193,11 @@ mod tests {
     #[test]
     fn the_walker_sees_planted_faults() {
         type Fault = fn(&mut Pool, isize);
-        let faults: [Fault; 3] = [
+        let faults: [Fault; 4] = [
             |pool, by| pool.counts.dirty_bytes = pool.counts.dirty_bytes.wrapping_add_signed(by),
             |pool, by| pool.counts.retained = pool.counts.retained.wrapping_add_signed(by),
             |pool, by| pool.counts.purged = pool.counts.purged.wrapping_add_signed(by),
+            |pool, by| pool.counts.left_huge = pool.counts.left_huge.wrapping_sub_signed(by << 20),
         ];
         let mut pool = lock(numa::all().next().expect("a node"));
         assert!(is_one_valid(&pool));

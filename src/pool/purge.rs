@@ -11,9 +11,9 @@ use crate::base::tuning::pool::{
 };
 use crate::base::tuning::retention;
 use crate::base::units::{SLOT, SLOT_SHIFT, SUPERSLAB, Slots};
-use crate::os::clock;
 use crate::os::mapping;
 use crate::os::numa::{self, Node};
+use crate::os::{clock, huge};
 use crate::slab::superslab::{Superslab, UNIT};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -255,9 +255,12 @@ unsafe fn purge_one(
         } else {
             free & (*superslab).dirty
         };
+        let may_leave = whole && pool.may_leave_huge();
         pool.take_out(superslab);
         drop(pool);
         let cleaned = purge_bits(base, free, bits);
+        let splits = whole && cleaned != 0 && cleaned != u32::MAX;
+        let refused = splits && may_leave && huge::refuse(base, SUPERSLAB).is_ok();
         let mut pool = lock(node);
         let bytes = units(superslab, cleaned) * UNIT;
         pool.counts.returned += bytes as u64;
@@ -273,7 +276,11 @@ unsafe fn purge_one(
                 }
             }
             (*superslab).populated = false;
-            (*superslab).split = cleaned != u32::MAX;
+        }
+        if splits {
+            pool.split(superslab, refused);
+        } else if cleaned == u32::MAX && (*superslab).huge {
+            (*superslab).split = false;
         }
         recount(superslab);
         pool.put_back(superslab);

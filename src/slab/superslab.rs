@@ -51,7 +51,8 @@ pub(crate) struct Superslab {
     pub(crate) node: Node,
     /// Whether huge pages were asked for.
     pub(crate) huge: bool,
-    /// A huge page that a partial purge has split: slots of it come and go in small pages.
+    /// A huge page that a partial purge has split: slots of it come and go in small pages. If `huge` is no longer set, it refuses
+    /// huge pages since then.
     pub(crate) split: bool,
     /// Whether the pages were populated ahead of use and should stay.
     pub(crate) populated: bool,
@@ -148,6 +149,11 @@ impl Superslab {
     /// Whether it is one huge page, or will be when it is touched.
     pub(crate) fn is_whole(&self) -> bool {
         self.huge && !self.split
+    }
+
+    /// Whether it refuses huge pages since it was split.
+    pub(crate) fn has_left(&self) -> bool {
+        self.split && !self.huge
     }
 
     /// Whether touching a page of it may make pages resident that nobody asked for.

@@ -92,6 +92,9 @@ pub(crate) mod pool {
     pub(crate) const SPLIT_FROM: [u32; 4] = [32, 24, 12, 4];
     /// The same for slots that stayed free for the whole delay. Guess.
     pub(crate) const SPLIT_AGED_FROM: u32 = 12;
+    /// Most superslabs that refuse huge pages since a purge split them, shared between the nodes. Each may cost two of the mappings
+    /// of which a process may have some 65,000 (`vm.max_map_count`). Guess: a quarter of them.
+    pub(crate) const LEFT_MOST: usize = 8192;
     /// Wholly free, purged superslabs that stay mapped: this many, shared between the nodes, or half as many as the node's pool
     /// has in use if that is more. Guess.
     pub(crate) const KEEP_MAPPED: usize = 16;

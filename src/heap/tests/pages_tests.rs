@@ -4,6 +4,7 @@
 use super::*;
 use crate::base::account::{self, Kind};
 use crate::base::size_class::Class;
+use crate::base::units::SUPERSLAB;
 use crate::heap::cache::flush;
 use crate::heap::data::tls;
 use crate::heap::entry::hot;
@@ -309,6 +310,8 @@ fn a_huge_page_is_split_where_much_of_it_is_free() {
     assert!(went > 0, "those that were held are seen again");
     let left = pool::counts().huge_requested;
     assert!(left < huge / 4, "{left} of {huge} bytes");
+    let refuse = pool::counts().left_huge * SUPERSLAB;
+    assert_eq!(refuse, huge - left, "those that were split");
     assert!(pool::is_valid());
     free(kept);
     return_all();

@@ -1,13 +1,12 @@
-//! Superslabs in flight, whose threads a fork left behind.
+//! The pools in the child of a fork.
 
 use super::place::lock;
 use super::{Pool, recount};
 use crate::base::sync::atomic::Ordering;
-use crate::base::units::{SLOTS, SUPERSLAB};
+use crate::base::units::SLOTS;
 use crate::os::mapping::Place;
 use crate::os::numa;
 use crate::slab::directory::DIRECTORY;
-use crate::slab::superslab::State;
 
 /// In the child of a fork, with the lock taken over: restores the superslabs in flight, whose threads are gone. All of their
 /// slots count as dirty (rule 13 of `docs/design.md`).
@@ -32,10 +31,7 @@ unsafe fn restore_one(pool: &mut Pool) {
                 if descriptor == 0 && DIRECTORY.holds(base) {
                     DIRECTORY.leave(base);
                 }
-                pool.in_flight.remove(superslab);
-                pool.counts.mapped -= 1;
-                pool.counts.huge_requested -= if (*superslab).huge { SUPERSLAB } else { 0 };
-                (*superslab).state = State::Unmapped;
+                pool.went(superslab);
             } else {
                 (*superslab).dirty = u32::MAX;
                 recount(superslab);
