@@ -210,7 +210,7 @@ mod tests {
         };
         let free = |claim: crate::pool::Claim, used| {
             // SAFETY: claimed here, and given up.
-            assert!(!unsafe { release(claim.superslab, claim.slot, slots, used, 1) });
+            assert!(!unsafe { release(claim.superslab, claim.slot, slots, used, clock::now_ms()) });
         };
         let (little, much) = (claim(), claim());
         assert!(little.clean && much.clean);

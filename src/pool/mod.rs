@@ -284,6 +284,11 @@ impl Pool {
         }
     }
 
+    /// Records that time has passed.
+    fn note_time(&mut self, now: u64) {
+        self.demand.advance(Epoch::at(now, purge::delay()));
+    }
+
     /// Records that fewer slots are claimed.
     fn note_demand(&mut self, now: u64) {
         let bytes = self.counts.claimed_slots.bytes();

@@ -157,7 +157,7 @@ pub(crate) fn reclaim(bytes: usize) -> usize {
 pub(crate) fn decay(now: u64) -> usize {
     let delay = delay();
     for node in numa::all() {
-        lock(node).note_demand(now);
+        lock(node).note_time(now);
     }
     let most = at_once(retention::UNMAPPED_AT_ONCE);
     let got = Cell::new(0);
