@@ -130,9 +130,8 @@ fn play(case: &str) -> usize {
             let at_once = mem::rss().saturating_sub(before);
             child::report("at once", at_once);
             clock::pass(FORGOTTEN);
-            // A process of one thread has nobody to do this but its own slow paths.
             free(take(MIB, 8, mixed));
-            mem::rss().saturating_sub(before)
+            given_back(before)
         }
         "buffers" => {
             let buffers: Vec<_> = (0..20)
@@ -152,7 +151,7 @@ fn play(case: &str) -> usize {
             ));
             clock::pass(FORGOTTEN);
             free(take(MIB, 8, mixed));
-            mem::rss().saturating_sub(before)
+            given_back(before)
         }
         "sparse" => {
             // Every second run of a grown heap, so that no superslab runs empty or nearly so.

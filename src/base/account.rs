@@ -137,7 +137,7 @@ pub(crate) fn is_watched() -> bool {
 
 /// Most bytes that a store keeps because they fell: all of them while the thread is there, else as many as start it.
 static FALL_MOST: AtomicUsize = AtomicUsize::new(retention::FALL_UNSEEN);
-/// Whether a store kept any since the thread last ended.
+/// Whether a store may keep what fell, as of the last look since the thread's last round began.
 static FELL: AtomicBool = AtomicBool::new(false);
 
 /// The thread is there, or not any more.
@@ -164,7 +164,7 @@ pub(crate) fn fell() -> bool {
     FELL.load(Relaxed)
 }
 
-/// Nothing that fell is left.
+/// Until a store looks again, nothing fell.
 pub(crate) fn fell_no_more() {
     FELL.store(false, Relaxed);
 }

@@ -89,6 +89,10 @@ fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
                 pool.counts.huge_requested = pool.counts.huge_requested + more - less;
             }
             pool.put_back(superslab);
+        } else if !dense {
+            // It is empty, so nothing is split.
+            pool.counts.left_huge -= usize::from((*superslab).has_left());
+            (*superslab).split = false;
         }
         pool.began(superslab, (*superslab).huge, want.usage);
         Some(pool.claim_in(superslab, 0, want))

@@ -72,7 +72,7 @@ impl Pool {
     /// Bytes of free memory that the program's demand justifies retaining. What is free lies in pieces, and what a program takes
     /// again does not fit into the same ones, so some are to spare.
     pub(super) fn allowance(&self) -> usize {
-        if delay() == 0 {
+        if delay() == 0 || RETAIN_FIXED.load(Ordering::Relaxed) != 0 {
             return 0;
         }
         let dip = self.demand.allow(0, retention::WORTH);
@@ -91,8 +91,8 @@ fn at_once(most: usize) -> usize {
 }
 
 /// If more is retained than the bound, purges, oldest first, until a share of the bound below it ([`TRIM_SHARE`]), but at most
-/// [`TRIM_BELOW`] below it, and as far as one call may. No lock may be held.
-pub(crate) fn trim() {
+/// [`TRIM_BELOW`] below it, and as far as one call may. Returns how many bytes went. No lock may be held.
+pub(crate) fn trim() -> usize {
     let now = clock::now_ms();
     {
         let whole = lock(Node::FIRST).whole();
@@ -101,7 +101,7 @@ pub(crate) fn trim() {
         let barren = now < BARREN_UNTIL.load(Ordering::Relaxed)
             && whole.dirty_bytes < BARREN_BELOW.load(Ordering::Relaxed);
         if enough || barren {
-            return;
+            return 0;
         }
     }
     let over = |pool: &Held| {
@@ -128,6 +128,7 @@ pub(crate) fn trim() {
             Ordering::Relaxed,
         );
     }
+    got.get()
 }
 
 /// Bytes of free slots that stay because a knob or prewarming says so.

@@ -1,9 +1,10 @@
 //! The maintenance thread: gives back what a program that falls silent would keep.
 //!
 //! It is started when much lies idle: more than [`FROM`] in a process of several threads, more than [`FROM_ALONE`] in a process
-//! of one, which then gets a second thread ([`helper`](super::helper) says what that changes for it). It ends when there is
-//! nothing left to do, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the
-//! pool's under it, for a short time. It waits for a busy heap only to put back what it took out of that heap's lists.
+//! of one, or more than [`FROM`] after a fall by more than that. Such a process then gets a second thread
+//! ([`helper`](super::helper) says what that changes for it). It ends when there is nothing left to do, and a fork's child starts
+//! its own when it needs one. It never has a heap. It holds a heap's lock, and the pool's under it, for a short time. It waits for
+//! a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUND_MS, ROUNDS_TO_LIVE, TURNED_AWAY};
@@ -139,9 +140,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let left = work();
         let sent_away = HELPER.goes();
         account::set_seen(false);
-        if !sent_away {
-            account::fell_no_more();
-        }
         // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
         let wanted = || !sent_away && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
@@ -213,13 +211,15 @@ fn settle_all() -> Errands {
 }
 
 fn round() {
+    // The stores say so again if it is still so.
+    account::fell_no_more();
     give_up::give_up_gone();
     settle_all().run();
     let now = clock::now_ms();
     pages::run(now);
     tick::pass(now);
-    // Nobody waits for this thread.
-    while pool::decay(now) + large::decay(now) > 0 {}
+    // Nobody waits for this thread. What fell before the delay began raises the bounds no more.
+    while pool::decay(now) + large::decay(now) + pool::trim() > 0 {}
 }
 
 /// Gives back everything that can be given back at once. Returns the bytes.
