@@ -17,12 +17,19 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(run: Run, bare: usize, huge: bool, since: u64) -> Entry {
         let pages = if huge { Pages::Huge } else { Pages::Small };
+        let bare = Entry::bare_of(&run, bare);
         Entry {
             run,
             pages,
             since,
             bare,
         }
+    }
+
+    /// `bytes` of a run as bare ones: fewer than all, since one that holds nothing would never seem worth giving back.
+    fn bare_of(run: &Run, bytes: usize) -> usize {
+        let len = run.map.len;
+        bytes.min(len - len / 512)
     }
 
     /// Bytes of it that hold memory.
@@ -42,7 +49,11 @@ impl Entry {
         let of_each = self.bare / (self.run.map.len / SUPERSLAB);
         let share = of_each * (len / SUPERSLAB);
         let (first, rest) = self.run.divide(len);
-        let part = |run, bare| Entry { run, bare, ..self };
+        let part = |run, bare| Entry {
+            run,
+            bare: Entry::bare_of(&run, bare),
+            ..self
+        };
         (part(first, share), part(rest, self.bare - share))
     }
 
@@ -331,7 +342,8 @@ mod tests {
                 0 | 1 if !taken.is_empty() => {
                     let mut entry = taken.swap_remove(which % taken.len());
                     if what == 0 {
-                        entry.bare = (random >> 13) as usize % (SUPERSLAB - 4096);
+                        let bare = (random >> 13) as usize % (entry.run.map.len + 1);
+                        entry.bare = Entry::bare_of(&entry.run, bare);
                     }
                     let refused = runs.put(entry);
                     let now = runs.entries.iter().flatten().count();
@@ -350,7 +362,7 @@ mod tests {
             taken.extend(got);
             let all = || runs.entries.iter().flatten();
             let mut every = all().chain(&taken);
-            assert!(every.all(|e| e.bare < e.run.map.len));
+            assert!(every.all(|e| e.bare < e.run.map.len && e.holding(1) > 0));
             assert_eq!(all().map(|e| e.run.map.len).sum::<usize>(), runs.bytes);
             assert_eq!(all().map(|e| e.bare).sum::<usize>(), runs.bare);
             let outside: usize = taken.iter().map(|e| e.run.map.len).sum();
