@@ -135,28 +135,34 @@ pub(crate) fn is_watched() -> bool {
     WATCHED_FROM.load(Relaxed) != usize::MAX
 }
 
-/// Most bytes that a store keeps because they fell: all of them while the thread is there, else as many as start it.
-static FALL_MOST: AtomicUsize = AtomicUsize::new(retention::FALL_UNSEEN);
+/// How many bytes one call of the program gives back: `most`, so that no call takes long, if later calls or the thread give back
+/// the rest. If it may not start, all.
+pub(crate) fn at_once(most: usize) -> usize {
+    if is_watched() { most } else { usize::MAX }
+}
+
+/// Whether the thread is there.
+static SEEN: AtomicBool = AtomicBool::new(false);
 /// Whether a store may keep what fell, as of the last look since the thread's last round began.
 static FELL: AtomicBool = AtomicBool::new(false);
 
 /// The thread is there, or not any more.
 pub(crate) fn set_seen(seen: bool) {
-    let most = if seen {
-        usize::MAX
-    } else {
-        retention::FALL_UNSEEN
-    };
-    FALL_MOST.store(most, Relaxed);
+    SEEN.store(seen, Relaxed);
 }
 
-/// How many of `bytes` that were in use within the last purge delay, and are not now, a store may keep until the delay ends.
+/// How many of `bytes` that were in use within the last purge delay, and are not now, a store may keep until the delay ends: all
+/// of them while the thread is there, else as many as start it.
 pub(crate) fn until_the_delay_ends(bytes: usize) -> usize {
     if bytes <= WATCHED_FROM.load(Relaxed) {
         return 0;
     }
     FELL.store(true, Relaxed);
-    bytes.min(FALL_MOST.load(Relaxed))
+    if SEEN.load(Relaxed) {
+        bytes
+    } else {
+        bytes.min(retention::FALL_UNSEEN)
+    }
 }
 
 /// Whether a store keeps what fell, so that the thread is to come for little as well.

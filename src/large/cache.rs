@@ -176,14 +176,9 @@ pub(super) fn put(run: Run, huge: bool, now: u64) -> bool {
     no_room.is_none()
 }
 
-/// How many bytes of `over` one call of the program gives back. Later calls or the maintenance thread give back the rest, so that
-/// no call takes long. If that thread may not start, one call gives back all.
+/// How many bytes of `over` one call of the program gives back.
 fn at_once(over: usize) -> usize {
-    if account::is_watched() {
-        retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE)
-    } else {
-        usize::MAX
-    }
+    account::at_once(retention::UNMAPPED_AT_ONCE.max(over / retention::UNMAPPED_SHARE))
 }
 
 /// Gives back the oldest entries: of each as many bytes of addresses as `wanted` returns, until that is 0 or `most` bytes of memory

@@ -15,7 +15,6 @@ use crate::os::mapping;
 use crate::os::numa::{self, Node};
 use crate::os::{clock, huge};
 use crate::slab::superslab::{Superslab, UNIT};
-use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Least bytes of free memory kept resident.
@@ -81,15 +80,6 @@ impl Pool {
     }
 }
 
-/// How many bytes one call of the program gives back: `most` if the maintenance thread may give back the rest.
-fn at_once(most: usize) -> usize {
-    if account::is_watched() {
-        most
-    } else {
-        usize::MAX
-    }
-}
-
 /// If more is retained than the bound, purges, oldest first, until a share of the bound below it ([`TRIM_SHARE`]), but at most
 /// [`TRIM_BELOW`] below it, and as far as one call may. Returns how many bytes went. No lock may be held.
 pub(crate) fn trim() -> usize {
@@ -109,18 +99,11 @@ pub(crate) fn trim() -> usize {
         let bound = bound(&whole);
         whole.dirty_bytes > bound - (bound / TRIM_SHARE).min(TRIM_BELOW)
     };
-    let most = at_once(TRIM_AT_ONCE);
-    let got = Cell::new(0);
-    for split_from in SPLIT_FROM {
-        purge_while(
-            split_from,
-            &|pool, _| got.get() < most && over(pool),
-            &|some| got.set(got.get() + some),
-        );
-    }
+    let most = account::at_once(TRIM_AT_ONCE);
+    let got = purge_while(&SPLIT_FROM, &|pool, _, got| got < most && over(pool));
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
-    if got.get() == 0 && left > bound {
+    if got == 0 && left > bound {
         let more = (left / BARREN_SHARE).max((bound / TRIM_SHARE).min(BARREN_MOST));
         BARREN_BELOW.store(left + more, Ordering::Relaxed);
         BARREN_UNTIL.store(
@@ -128,7 +111,7 @@ pub(crate) fn trim() -> usize {
             Ordering::Relaxed,
         );
     }
-    got.get()
+    got
 }
 
 /// Bytes of free slots that stay because a knob or prewarming says so.
@@ -143,15 +126,9 @@ pub(super) fn reserved() -> usize {
 /// be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
     let asked_for = reserved();
-    let got = Cell::new(0);
-    for split_from in SPLIT_FROM {
-        purge_while(
-            split_from,
-            &|pool, _| got.get() < bytes && pool.whole().dirty_bytes > asked_for,
-            &|some| got.set(got.get() + some),
-        );
-    }
-    got.get()
+    purge_while(&SPLIT_FROM, &|pool, _, got| {
+        got < bytes && pool.whole().dirty_bytes > asked_for
+    })
 }
 
 /// Purges what has been free for longer than the delay, as far as one call may. Returns how many bytes went. No lock may be held.
@@ -160,18 +137,14 @@ pub(crate) fn decay(now: u64) -> usize {
     for node in numa::all() {
         lock(node).note_time(now);
     }
-    let most = at_once(retention::UNMAPPED_AT_ONCE);
-    let got = Cell::new(0);
+    let most = account::at_once(retention::UNMAPPED_AT_ONCE);
     // SAFETY: `purge_while` calls it for listed superslabs, under the pool's lock.
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
-    purge_while(
-        SPLIT_AGED_FROM,
-        &|_, superslab| got.get() < most && aged(superslab),
-        &|some| got.set(got.get() + some),
-    );
-    got.get()
+    purge_while(&[SPLIT_AGED_FROM], &|_, superslab, got| {
+        got < most && aged(superslab)
+    })
 }
 
 /// Purges everything it can, including what was populated ahead of use. Returns the bytes given back. No lock may be held.
@@ -180,20 +153,25 @@ pub(crate) fn purge_all() -> usize {
     for node in numa::all() {
         lock(node).give_up_populated();
     }
-    purge_while(1, &|_, _| true, &|_| {});
+    purge_while(&[1], &|_, _, _| true);
     (counts().returned - before) as usize
 }
 
-/// Purges the dirty superslabs of all nodes, oldest first, each once, for as long as `go_on` returns true. One on a huge page
-/// is split only if at least `split_from` of its slots are free; otherwise it keeps its place in the queue. `gone` is called
-/// with the bytes that each purge gave back. No lock may be held.
+/// Whether to go on with this superslab, the next one, after so many bytes have gone.
+type GoOn<'a> = &'a dyn Fn(&Held, *mut Superslab, usize) -> bool;
+
+/// Purges the dirty superslabs of all nodes, once for each number in `split_from`: oldest first, each once, for as long as `go_on`
+/// returns true. One on a huge page is split only if at least that many of its slots are free; otherwise it keeps its place in the
+/// queue. Returns how many bytes went. No lock may be held.
 ///
-/// One copy serves all callers: each purge is a system call, beside which two calls through pointers are nothing.
-fn purge_while(
-    split_from: u32,
-    go_on: &dyn Fn(&Held, *mut Superslab) -> bool,
-    gone: &dyn Fn(usize),
-) {
+/// One copy serves all callers: each purge is a system call, beside which a call through a pointer is nothing.
+fn purge_while(split_from: &[u32], go_on: GoOn<'_>) -> usize {
+    let pass = |gone, &split_from| purge_pass(split_from, go_on, gone);
+    split_from.iter().fold(0, pass)
+}
+
+/// One pass, after `gone` bytes have gone. Returns how many have then.
+fn purge_pass(split_from: u32, go_on: GoOn<'_>, mut gone: usize) -> usize {
     let mut passes = [const { Pass::NONE }; numa::MOST];
     for node in numa::all().skip(1) {
         passes[node.index()] = Pass::begin(&lock(node));
@@ -209,31 +187,30 @@ fn purge_while(
         let Some(superslab) = pass.look(&pool) else {
             continue;
         };
-        if !go_on(&pool, superslab) {
-            return;
+        if !go_on(&pool, superslab, gone) {
+            break;
         }
         // SAFETY: listed, and the lock is held.
         unsafe {
             pass.step(&pool, superslab);
             let whole = (*superslab).is_whole();
             if !whole || (*superslab).free.count_ones() >= split_from {
-                pool = purge_one(pool, superslab, whole, gone);
+                let bytes;
+                (pool, bytes) = purge_one(pool, superslab, whole);
+                gone += bytes;
             }
         }
         pass.look(&pool);
     }
+    gone
 }
 
-/// Purges what it can of a superslab, and releases the lock for the system call. `whole`: the superslab is one huge page.
+/// Purges what it can of a superslab, and releases the lock for the system call. `whole`: the superslab is one huge page. Returns
+/// how many bytes went.
 ///
 /// # Safety
 /// The superslab is listed in the pool.
-unsafe fn purge_one(
-    mut pool: Held,
-    superslab: *mut Superslab,
-    whole: bool,
-    gone: &dyn Fn(usize),
-) -> Held {
+unsafe fn purge_one(mut pool: Held, superslab: *mut Superslab, whole: bool) -> (Held, usize) {
     // SAFETY: it is listed, and the lock is held. From `take_out` on only this thread changes it, except for slots being
     // released.
     unsafe {
@@ -244,8 +221,7 @@ unsafe fn purge_one(
             let bytes = units(superslab, u32::MAX) * UNIT;
             let (held, unmapped) = unmap(pool, superslab);
             if unmapped {
-                gone(bytes);
-                return held;
+                return (held, bytes);
             }
             // The kernel refused. The superslab is listed and wholly free, as before: the lock was taken before it was listed.
             pool = held;
@@ -265,7 +241,6 @@ unsafe fn purge_one(
         let mut pool = lock(node);
         let bytes = units(superslab, cleaned) * UNIT;
         pool.counts.returned += bytes as u64;
-        gone(bytes);
         (*superslab).dirty &= !cleaned;
         if cleaned != 0 {
             for (slot, touched) in (*superslab).touched.iter_mut().enumerate() {
@@ -285,7 +260,7 @@ unsafe fn purge_one(
         }
         recount(superslab);
         pool.put_back(superslab);
-        pool
+        (pool, bytes)
     }
 }
 
