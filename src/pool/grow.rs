@@ -83,16 +83,14 @@ fn reopen(node: Node, dense: bool, want: Want) -> Option<Claim> {
             };
             pool = lock(node);
             if taken.is_ok() {
-                pool.counts.left_huge -= usize::from((*superslab).has_left());
-                ((*superslab).huge, (*superslab).split) = (dense, false);
+                pool.is_whole_again(superslab);
+                (*superslab).huge = dense;
                 let [more, less] = [dense, !dense].map(|huge| if huge { SUPERSLAB } else { 0 });
                 pool.counts.huge_requested = pool.counts.huge_requested + more - less;
             }
             pool.put_back(superslab);
         } else if !dense {
-            // It is empty, so nothing is split.
-            pool.counts.left_huge -= usize::from((*superslab).has_left());
-            (*superslab).split = false;
+            pool.is_whole_again(superslab);
         }
         pool.began(superslab, (*superslab).huge, want.usage);
         Some(pool.claim_in(superslab, 0, want))

@@ -53,6 +53,18 @@ impl Pool {
             }
         }
     }
+
+    /// Records that nothing is split of a superslab any more, since it is empty.
+    ///
+    /// # Safety
+    /// The caller holds the lock around `self`, and the superslab is this pool's.
+    pub(super) unsafe fn is_whole_again(&mut self, superslab: *mut Superslab) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.counts.left_huge -= usize::from((*superslab).has_left());
+            (*superslab).split = false;
+        }
+    }
 }
 
 /// Whether the superslab lies on a huge page.
