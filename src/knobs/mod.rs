@@ -111,18 +111,13 @@ impl Knobs {
         let mut said = [None; COUNT];
         let mut coded_files = [None; FILES];
         for (at, path) in config.files.iter().enumerate() {
-            if let Some(path) = path
-                && PathBytes::allows(path.as_bytes())
-            {
-                self.set_file(at, path.as_bytes());
-                coded_files[at] = Some(1);
+            if let Some(path) = path {
+                coded_files[at] = self.set_file(at, path.as_bytes()).then_some(1);
             }
         }
         first_of_each(&env, &mut |row, value| {
             said[row.knob as usize] = row.kind.parse(value);
-            if let Some(at) = row.knob.file()
-                && PathBytes::allows(value)
-            {
+            if let Some(at) = row.knob.file() {
                 self.set_file(at, value);
             }
         });
@@ -149,10 +144,16 @@ impl Knobs {
         self.complain(config, &env, report);
     }
 
+    /// Sets a file, unless `path` cannot be one. Returns whether it can.
     #[cold]
     #[inline(never)]
-    fn set_file(&mut self, at: usize, path: &[u8]) {
-        self.files[at] = PathBytes::new(path);
+    fn set_file(&mut self, at: usize, path: &[u8]) -> bool {
+        let file = PathBytes::new(path);
+        let allowed = file.is_some();
+        if allowed {
+            self.files[at] = file;
+        }
+        allowed
     }
 
     fn set_from_raw(&mut self) {
