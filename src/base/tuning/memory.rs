@@ -15,7 +15,8 @@ pub(crate) mod retention {
     pub(crate) const LARGE_SHARE: usize = 2;
     /// Most bytes of freed large blocks that one call of the program gives back, and of free slots that one tick does, if the
     /// maintenance thread may give back the rest; or, of large blocks, the share of what is due given by the divisor below, if that
-    /// is more, so that programs that free block after block do not fall behind. Unmapping 60 MiB of OS pages takes 9 to 10 ms (AMD EPYC); most blocks are smaller than this. The share is a guess.
+    /// is more, so that programs that free block after block do not fall behind. Unmapping 60 MiB of OS pages takes 9 to 10 ms
+    /// (AMD EPYC); most blocks are smaller than this. The share is a guess.
     pub(crate) const UNMAPPED_AT_ONCE: usize = 24 << 20;
     pub(crate) const UNMAPPED_SHARE: usize = 4;
     /// Bytes of addresses without memory that are kept of freed large blocks, or as many as are live in large blocks if that is

@@ -7,9 +7,10 @@ pub(crate) mod helper {
     /// Idle bytes from which a process of several threads starts the thread. The thread ends if fewer are left, or if nothing
     /// more can go. `tests/at_rest` ("hand-over 8") rests at 2.7 to 4.3 MiB with 2 MiB, and at 9.1 to 11.1 with 6.
     pub(crate) const FROM: usize = 2 << 20;
-    /// The same for a process of one thread, and by how much its memory falls if the thread is to come for little. A silent one keeps this much for ever; a lower value would start the thread in
-    /// programs that need none. Guess, between what programs free and take again while they start (22 MiB for the harness's
-    /// `burst 10000`) and the 36 MiB that a process may keep after bursts of 200 MiB.
+    /// The same for a process of one thread, and by how much its memory falls if the thread is to come for little. A silent one
+    /// keeps this much for ever; a lower value would start the thread in programs that need none. Guess, between what programs free
+    /// and take again while they start (22 MiB for the harness's `burst 10000`) and the 36 MiB that a process may keep after bursts
+    /// of 200 MiB.
     pub(crate) const FROM_ALONE: usize = 32 << 20;
     /// It ends after this many rounds in which it got nothing and nothing changed, or after the rounds of two purge delays if
     /// those are more. Guess.
