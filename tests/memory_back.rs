@@ -129,9 +129,7 @@ fn play(case: &str) -> usize {
             free(shuffled(take(300 * MIB, 6, sizes), 7));
             let at_once = mem::rss().saturating_sub(before);
             child::report("at once", at_once);
-            clock::pass(FORGOTTEN);
-            free(take(MIB, 8, mixed));
-            given_back(before)
+            given_back_after_the_delay(before)
         }
         "buffers" => {
             let buffers: Vec<_> = (0..20)
@@ -139,9 +137,7 @@ fn play(case: &str) -> usize {
                 .collect();
             buffers.iter().for_each(Block::touch);
             free(buffers);
-            clock::pass(FORGOTTEN);
-            free(take(MIB, 8, mixed));
-            given_back(before)
+            given_back_after_the_delay(before)
         }
         "runs" => {
             // Blocks of 64 KiB to 1 MiB: runs of slots.
@@ -149,9 +145,7 @@ fn play(case: &str) -> usize {
                 take(400 * MIB, 9, |rng| rng.random_range(64 * KIB..MIB)),
                 10,
             ));
-            clock::pass(FORGOTTEN);
-            free(take(MIB, 8, mixed));
-            given_back(before)
+            given_back_after_the_delay(before)
         }
         "sparse" => {
             // Every second run of a grown heap, so that no superslab runs empty or nearly so.
@@ -258,6 +252,13 @@ fn play(case: &str) -> usize {
 /// What is left of much: one call gives back some of it, and the maintenance thread the rest.
 fn given_back(before: usize) -> usize {
     mem::wait_for_rss(before + 8 * MIB, Duration::from_secs(6)).saturating_sub(before)
+}
+
+/// The same once the purge delay has passed, and the program made a few calls.
+fn given_back_after_the_delay(before: usize) -> usize {
+    clock::pass(FORGOTTEN);
+    free(take(MIB, 8, mixed));
+    given_back(before)
 }
 
 fn shuffled(mut blocks: Vec<Block>, seed: u64) -> Vec<Block> {
