@@ -1,5 +1,5 @@
-//! Takes back what heaps keep because of what they learnt (`budget`): for other sizes of the same program, for threads that grow
-//! while the heap's own does nothing, and for requests that find no memory.
+//! Takes back what heaps keep because of what they learnt (`budget`): for other sizes of the same program, and for threads that
+//! grow while the heap's own does nothing.
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::OTHERS;
@@ -117,27 +117,4 @@ fn reclaim_if_still(heap: HeapRef, bytes: usize, now: u64, errands: &mut Errands
     budget::show(&mut held);
     errands.add(drain::release(held));
     reclaims
-}
-
-/// For want of memory: if any heap keeps more because of what it learnt, returns blocks from the stacks of all heaps whose locks
-/// are free to their slabs. The result is whether any had learnt. No lock may be held.
-#[cold]
-pub(crate) fn from_all_heaps() -> bool {
-    if demand_of_all() == 0 {
-        return false;
-    }
-    let mut errands = Errands::NONE;
-    for heap in registry::all() {
-        let Some(mut held) = heap.try_lock() else {
-            continue;
-        };
-        let mut sorter = Sorter::new(&held, false);
-        flush::flush_all(&mut held, &mut sorter);
-        sorter.post_all(&mut held);
-        forget(&mut held);
-        budget::show(&mut held);
-        errands.add(drain::release(held));
-    }
-    errands.run();
-    true
 }

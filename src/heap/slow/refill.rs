@@ -25,7 +25,7 @@ use core::ptr;
 /// # Safety
 /// `heap` is the calling thread's; no lock is held.
 pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
-    // SAFETY: bins and `out` are the thread's own; the rest is under the lock.
+    // SAFETY: bins and outboxes are the thread's own; the rest is under the lock.
     unsafe {
         debug_assert!(
             Bin::count(heap, class) == 0,
@@ -268,9 +268,12 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
             // Address space may be held by what is cached: give it up and try again.
             0 => large::purge_all(),
             1 => {
-                flush(heap);
                 // SAFETY: the heap is the calling thread's.
-                let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };
+                let taken = unsafe {
+                    flush(heap);
+                    take_over::take_over(heap, class);
+                    from_slabs(&mut heap.lock(), class, want)
+                };
                 if let Some(fresh) = taken {
                     return fresh;
                 }
@@ -287,14 +290,20 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
     Fresh::NULL
 }
 
-/// For want of memory: empties the heap's inbox and stacks into the slabs, and takes back what others keep.
+/// For want of memory: empties the heap's inbox, stacks and bins into the slabs, and takes back what all heaps keep.
+///
+/// # Safety
+/// The heap is the calling thread's.
 #[cold]
 #[inline(never)]
-fn flush(heap: HeapRef) {
+unsafe fn flush(heap: HeapRef) {
     let mut held = heap.lock();
     let mut sorter = Sorter::new(&held, true);
     open_pending(&mut held, usize::MAX, &mut sorter);
-    flush::flush_all(&mut held, &mut sorter);
+    for class in Class::all() {
+        // SAFETY: the caller's promise.
+        unsafe { flush::empty(&mut held, class, &mut sorter) };
+    }
     drain::post_all(&mut held, &mut sorter);
     held.unlock().run();
     shortage::relieve(0);

@@ -100,7 +100,7 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
 pub(crate) fn end(heap: &mut HeldHeap, ended: Ended) {
     let left = core::mem::take(&mut heap.keep_left);
     match ended {
-        // Other heaps may not take its slabs over: its bins would then hold foreign blocks.
+        // Other heaps take no slabs over from a warm heap: its bins would then hold foreign blocks.
         Ended::Whole { held } => {
             heap.kept = held;
             heap.heap().rest.store(WHOLE, Relaxed);
@@ -159,20 +159,34 @@ pub(crate) fn forget(heap: &mut HeldHeap) {
 /// The heap is idle. Then no thread uses the private part: one that ended has released the lock, and one that adopts the heap takes
 /// it first.
 pub(crate) unsafe fn look(heap: &mut HeldHeap, sorter: &mut Sorter) {
-    // A thread that a fork left behind may have learnt.
-    budget::forget(heap);
-    let torn = torn::was_torn(heap);
-    let rest = heap.heap().rest.load(Relaxed);
-    if rest == WHOLE && !torn {
-        heap.heap().rest.store(LOOKED, Relaxed);
+    let (rest, torn) = (&heap.heap().rest, &heap.heap().torn);
+    if rest.load(Relaxed) == WHOLE && !torn.load(Relaxed) {
+        rest.store(LOOKED, Relaxed);
         return;
     }
-    if rest != EMPTY || torn {
+    // SAFETY: the caller's promise.
+    unsafe { empty(heap, sorter) };
+}
+
+/// Whether an idle heap keeps anything in its bins or stacks, or slabs for another thread.
+pub(crate) fn keeps(heap: &HeldHeap) -> bool {
+    heap.heap().rest.load(Relaxed) != EMPTY || heap.heap().torn.load(Relaxed)
+}
+
+/// Returns all that an idle heap keeps, and notes in which classes its slabs have room.
+///
+/// # Safety
+/// As for [`look`].
+pub(crate) unsafe fn empty(heap: &mut HeldHeap, sorter: &mut Sorter) {
+    // A thread that a fork left behind may have learnt.
+    budget::forget(heap);
+    if torn::was_torn(heap) || heap.heap().rest.load(Relaxed) != EMPTY {
         // SAFETY: the caller's promise.
         unsafe { return_blocks(heap, sorter) };
     }
     forget(heap);
     slabs::retire_empty(heap);
+    slabs::note_idle_classes(heap);
 }
 
 /// Returns what idle heaps have kept for too long. No lock may be held.

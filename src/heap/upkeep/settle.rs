@@ -14,8 +14,7 @@ use crate::heap::upkeep::idle_cache;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Puts a heap in order, unless its lock is held. Drains its inbox. Of a live heap, returns what the stacks did not need and
-/// gives back empty slabs. Looks at an idle heap (`idle_cache::look`), and notes in which classes its slabs have room. The caller
-/// holds no lock.
+/// gives back empty slabs. Looks at an idle heap (`idle_cache::look`). The caller holds no lock.
 pub(crate) fn settle(heap: HeapRef) -> Errands {
     let mut errands = Errands::NONE;
     while settle_some(heap, &mut errands) {
@@ -36,7 +35,6 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
     if heap.attended().is_idle() {
         // SAFETY: the state changes only under the lock.
         unsafe { idle_cache::look(&mut held, &mut sorter) };
-        slabs::note_idle_classes(&held);
     } else {
         done = flush::shrink_unneeded(&mut held, AT_ONCE, &mut sorter).done;
         if done {
@@ -52,15 +50,13 @@ fn settle_some(heap: HeapRef, errands: &mut Errands) -> bool {
 }
 
 /// Returns what the threads held that a fork left behind, of up to `most` heaps: a few at a tick, one for each slab by which a
-/// class grows into fresh memory, and all before memory is refused. So a child that soon ends or becomes another program does not
-/// copy their pages, and one that stays has their memory. Returns whether there were any. No lock may be held.
+/// class grows into fresh memory. So a child that soon ends or becomes another program does not copy their pages, and one that
+/// stays has their memory. No lock may be held.
 #[inline]
-pub(crate) fn recover(most: usize) -> bool {
-    let any = TORN.load(Ordering::Relaxed) > 0;
-    if any {
+pub(crate) fn recover(most: usize) {
+    if TORN.load(Ordering::Relaxed) > 0 {
         recover_some(most);
     }
-    any
 }
 
 /// The heap whose turn it is, so that no call passes again those that are done. A hint, so Relaxed.
