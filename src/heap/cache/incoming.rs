@@ -11,13 +11,15 @@ pub(crate) fn has_post(heap: &HeldHeap) -> bool {
 }
 
 /// Puts up to `most` batches from the inbox onto the stacks, still closed: only their headers are read. Bounds each stack that
-/// grew.
+/// grew. What is posted after the inbox was taken is for the next call: the lock is not held for as long as others keep posting.
 pub(crate) fn open_pending(heap: &mut HeldHeap, most: usize, sorter: &mut Sorter) {
     // SAFETY: batches in the inbox were given up by those who posted them.
     unsafe {
+        let mut gathered = false;
         for _ in 0..most {
-            if heap.pending.is_none() {
+            if heap.pending.is_none() && !gathered {
                 open::gather_pending(heap);
+                gathered = true;
             }
             let Some((batch, class)) = open::next_pending(heap) else {
                 return;
