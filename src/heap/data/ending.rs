@@ -96,11 +96,8 @@ impl Queue {
     }
 
     fn pop_gone(&mut self, most: usize, is_gone: impl Fn(u32) -> bool) -> Option<*mut Ending> {
-        for _ in 0..most {
+        for _ in 0..most.min(self.len) {
             let heap = self.first;
-            if heap.is_null() {
-                return None;
-            }
             // SAFETY: as in `push`.
             unsafe {
                 self.first = (*heap).next.get();

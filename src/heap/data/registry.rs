@@ -203,7 +203,9 @@ fn create(_locked: &mut Idle) -> Option<HeapRef> {
 /// # Safety
 /// The heap's thread is gone or uses it no more, and it is in no list: else two threads get it.
 pub(crate) unsafe fn publish_idle(heap: HeapRef) {
-    IDLE_HEAPS.lock().push(heap);
+    let mut idle = IDLE_HEAPS.lock();
+    idle.push(heap);
+    // Under the lock: whoever takes the heap counts it after this.
     IDLE_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 

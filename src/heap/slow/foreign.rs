@@ -67,8 +67,9 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
             let _errno = ErrnoGuard::new();
             let batch = Batch::of(from.add(count - 1), count, size_class::size(class));
             post_now(owner, batch).run();
-            maintain::wake_if_grown();
-            return gather_end(block, heap, tag);
+            // Before the maintenance thread may be started, for the reason given below.
+            gather_end(block, heap, tag);
+            return maintain::wake_if_grown();
         }
         *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
         let mut few = [ptr::null_mut(); TURN_WORTH];
@@ -90,7 +91,7 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
 #[inline(never)]
 unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
     let class = tag.class();
-    // SAFETY: `out` is the thread's own; the caller's promises.
+    // SAFETY: the outbox is the thread's own; the caller's promises.
     unsafe {
         heap.gathered.add(class);
         if let Some(batch) = Outbox::add_end(heap, class, block, tag.owner()) {
