@@ -29,7 +29,7 @@ struct hakmem_stats {
     uint64_t returned_bytes;            /* given back to the system so far */
     uint64_t superslabs_mapped;         /* superslabs, 2 MiB each */
     uint64_t superslabs_in_use;
-    uint64_t superslabs_retained;       /* empty and resident */
+    uint64_t superslabs_retained;       /* empty, at least a part of it resident */
     uint64_t superslabs_purged;         /* empty and given back */
     uint64_t slabs;
     uint64_t large_live_blocks;         /* large blocks: above 1 MiB */

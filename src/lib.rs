@@ -72,14 +72,15 @@
 //!
 //! - An allocation that fails returns null: memory is out, a limit forbids it, or the size is above `isize::MAX`. If the
 //!   machine has memory and a limit forbids it, one line on stderr names the limit. Nothing panics or unwinds. At alignments of
-//!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB, and each block takes one
+//!   64 GiB and more there are few blocks: the allocator's table of addresses spans 4 to 16 TiB (less under `RLIMIT_AS`), and each block takes one
 //!   multiple of the alignment within the span, but not the first: 63 blocks at 64 GiB if the span is 4 TiB, and none at an
 //!   alignment of the whole span.
 //! - A free or realloc of what is not a block in use ends the process if the allocator notices: a report on stderr, whose
 //!   first line names the address, then SIGABRT. It notices addresses of the stack, of statics and of other allocators, large
-//!   blocks freed twice, addresses inside large blocks, blocks freed after their memory went back, and layouts of another size
-//!   class (except a smaller one down to half of the block's, because a shrink may stay in place). The size of a large block must
-//!   be at least the one that was asked for, and at most its usable size. The word in front of a large block is checked when
+//!   blocks freed twice, addresses inside large blocks, blocks freed after their memory went back, and, in a free, layouts of
+//!   another size class (except a smaller one down to half of the block's, because a shrink may stay in place). The size of a
+//!   large block must be at least the one that was asked for, and at most its usable size; a realloc to 1 MiB or less does not
+//!   look at it. The word in front of a large block is checked when
 //!   the block is freed or reallocated, unless it is aligned beyond a cache line, or was fresh from the kernel where a huge page
 //!   may come.
 //! - A write to a freed block is noticed if it hits a word that the allocator keeps there, as it does in some of the blocks that
@@ -113,11 +114,12 @@
 //! | call | for what |
 //! |---|---|
 //! | `mmap`, `munmap`, `mremap`, `mprotect`, `madvise` | memory that is taken, resized and given back |
-//! | `rt_sigaction` | the first guarded block: a handler of SIGSEGV |
+//! | `rt_sigaction` | the first guarded block, or if every block is checked the first free of a large one: a handler of SIGSEGV |
 //! | `mincore` | whether memory was written, before huge pages are asked for, where a block is zeroed, and before small blocks get what a large one freed |
 //! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; whether a thread that goes on after its end is still there |
 //! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked or guarded block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
+//! | `nanosleep` | a pause of `purge` and `malloc_trim` if there is much to do; a fork that waits for another thread's fork |
 //! | `openat`, `read`, `close` | the system's policy of huge pages; the limits and the free memory of the machine before anything is prefaulted, or if memory is refused; `stats()`, but not `stats_quick()` |
 //! | `sysinfo`, `prlimit64` | why memory was refused, which one line says |
 //! | `getcpu` | the node of the thread, on machines of several NUMA nodes |

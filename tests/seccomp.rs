@@ -375,13 +375,14 @@ mod killing {
     }
 
     /// Calls of the table that this workload, where nobody waits or fails, does not make on every machine and at every address.
-    const AT_TIMES: [&str; 11] = [
+    const AT_TIMES: [&str; 12] = [
         "fstat",
         "futex",
         "getcpu",
         "getpid",
         "gettid",
         "mprotect",
+        "nanosleep",
         "newfstatat",
         "prlimit64",
         "rt_sigprocmask",

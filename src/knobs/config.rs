@@ -153,7 +153,7 @@ impl Config {
         self.set(Knob::LargeCacheMb, mb)
     }
 
-    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free blocks that the heap of one thread may keep beside its slabs.
+    /// `HAKMEM_HEAP_CACHE_KB`: KiB of free memory that the heap of one thread may hold.
     ///
     /// ```
     /// use hakmem_alloc::{Config, Hakmem};

@@ -59,7 +59,7 @@ pub(crate) struct Knobs {
     pub(crate) retain_mb: Option<u32>,
     /// Most MiB of freed large blocks that stay resident.
     pub(crate) large_cache_mb: u32,
-    /// KiB of free blocks that one heap may keep beside its slabs; `None` means the adaptive budget.
+    /// KiB of free memory that one heap may hold; `None` means the adaptive budget.
     pub(crate) heap_cache_kb: Option<u32>,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background: bool,

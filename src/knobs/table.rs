@@ -207,7 +207,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: [AUTO, AUTO, 128, AUTO],
         doc: doc(
-            "KiB of free blocks that the heap of one thread may keep beside its slabs, all size classes together. What is free in its slabs counts. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
+            "KiB of free memory that the heap of one thread may hold, on its stacks and in its slabs together, of all size classes. Beyond that, blocks go from its stacks to their slabs. If an eighth of what is live in the heap is more, that is the bound. More than 8 threads share 8 times the number, at least 128 KiB each. auto is 4096 (16384 under HAKMEM_PROFILE=speed), and on top of that what the program frees and takes again, or less of that if HAKMEM_BACKGROUND forbids the maintenance thread.",
             "Up to that much for each thread, and the slabs that those blocks pin. Each block beyond a small number goes to its slab and back.",
             "A number for thousands of threads, or if memory must go back at once when it falls.",
         ),
@@ -265,7 +265,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         kind: Kind::Path,
         by_profile: all(0),
         doc: doc(
-            "The file that HAKMEM_STATS prints to. It is made or overwritten; %p stands for the process id.",
+            "The file that HAKMEM_STATS prints to, in place of stderr. It is made or overwritten; %p stands for the process id.",
             "None.",
             "If stderr is not yours, if all descriptors are closed before the end, or with several processes.",
         ),
@@ -276,7 +276,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         kind: Kind::Path,
         by_profile: all(0),
         doc: doc(
-            "A file that gets the report too if a mistake of the program is found: what happened, and the calls that led to it. It is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
+            "A file that gets the report if a mistake of the program is found: what happened, and the calls that led to it. stderr gets it in any case. The file is made if there is none, and appended to; %p stands for the process id. It is opened when there is something to report, so a relative path is one from the program's folder at that time.",
             "None.",
             "If stderr is not kept, or closed by the program.",
         ),

@@ -78,7 +78,7 @@ pub struct SuperslabStats {
     pub mapped: u64,
     /// Those with at least one slab in use.
     pub in_use: u64,
-    /// Empty ones that are still resident.
+    /// Empty ones of which at least a part is still resident.
     pub retained: u64,
     /// Empty ones whose memory was given back and whose address space is kept.
     pub purged: u64,

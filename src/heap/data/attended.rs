@@ -1,5 +1,5 @@
-//! Who opens what is posted to a heap. While the heap's thread lives, that thread does. Once the heap is idle, the poster does,
-//! if it gets the lock. Otherwise the lock's holder does after releasing it. So no batch stays behind.
+//! Who opens what is posted to a heap. While the heap's thread lives, that thread does, and others may. Once the heap is idle, the
+//! poster does, if it gets the lock. Otherwise the lock's holder does after releasing it. So no batch stays behind.
 
 use crate::base::sync::atomic::{AtomicU32, Ordering, fence};
 use crate::os::lock::{Guard, Lock};

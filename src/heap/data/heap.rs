@@ -134,8 +134,8 @@ pub(crate) struct Public {
     pub(crate) id: u32,
     /// Classes in which an idle heap may have slabs with room: a hint for `take_over`.
     pub(crate) idle_classes: Classes,
-    /// Since a thread last ended: `gathered` has the classes whose outbox was used, `mixed` those in whose bin or stack foreign
-    /// blocks may lie. The thread's alone.
+    /// Since a thread last ended: `gathered` has the classes whose outbox was used, `mixed` those in whose bin or stack blocks may
+    /// lie that were foreign when they came. The thread's alone.
     pub(crate) gathered: Classes,
     pub(crate) mixed: Classes,
     /// What became of an idle heap's bins (`rest`). A hint to all but the lock's holder.
@@ -292,7 +292,7 @@ impl HeldHeap {
         }
     }
 
-    /// Releases the lock. The heap may not be idle: of those, `drain::release` looks into the inbox again.
+    /// Releases the lock. If the heap may be idle, the caller looks into its inbox again, as `drain::release` does.
     #[inline]
     pub(crate) fn unlock(self) -> Errands {
         drop(self.guard);

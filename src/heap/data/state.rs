@@ -101,7 +101,7 @@ pub(crate) struct IdleOwners {
     pub(crate) left: isize,
     /// The `left` that the last look set.
     pub(crate) look_at: usize,
-    /// Bytes held in classes with foreign blocks after the last look, from the second on (`idle_owners::held`).
+    /// Bytes held in classes with foreign blocks after the last look, from the second on (`idle_owners::bytes_held`).
     pub(crate) held: usize,
     /// Bytes returned to slabs for lack of room since then.
     pub(crate) returned: usize,

@@ -11,7 +11,7 @@ pub(crate) struct Caller {
     pub(crate) config: Config,
     /// Called once the allocator works.
     pub(crate) when_ready: fn(),
-    /// Called before null is returned to this caller.
+    /// Called before an allocation of this caller returns null; a failed realloc does not call it.
     pub(crate) when_null: Option<fn()>,
 }
 

@@ -123,7 +123,7 @@ unsafe fn in_use(heap: HeapRef, block: *mut Block, tag: Tag, asked: &str) {
         report::no_start(asked, block, class);
     }
     let _errno = ErrnoGuard::new();
-    // SAFETY: bin and `out` are the calling thread's; the rest is looked at under its heap's lock.
+    // SAFETY: bin and outbox are the calling thread's; the rest is looked at under its heap's lock.
     unsafe {
         let mut left = (*heap.ptr()).watch.saturating_sub(EACH);
         // A free of a run needs no look: `run_freed` checks each.
