@@ -169,8 +169,12 @@ fn notes(results: &Results, groups: &[Group]) -> Vec<String> {
     let failed: usize = results.results.iter().map(|c| c.failures.len()).sum();
     let done: usize = results.results.iter().map(|c| c.runs.len()).sum::<usize>() + failed;
     if !results.complete {
-        let planned = results.planned_runs.max(done);
-        notes.push(format!("The measurement was interrupted: {done} of {planned} runs were made."));
+        let planned = results.planned_runs;
+        let made = match done < planned {
+            true => format!("{done} of {planned} runs were made"),
+            false => "all runs were made, but not all instructions were counted".to_owned(),
+        };
+        notes.push(format!("The measurement was interrupted: {made}."));
     }
     if noisy > 0 {
         let of = groups.len();

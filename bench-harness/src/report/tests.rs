@@ -121,6 +121,8 @@ fn what_a_reader_must_know_is_said() {
     ] {
         assert!(page.contains(wanted), "{wanted}");
     }
+    file.planned_runs = 1;
+    assert!(self::page(&file).contains("interrupted: all runs were made, but not all instructions"));
 }
 
 #[test]
