@@ -224,17 +224,18 @@ unsafe fn from_slabs(heap: &mut HeldHeap, class: Class, want: usize) -> Option<F
 /// A block from a slab of an idle heap, or from a new one: the heap has no slab with room.
 #[inline(never)]
 unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
-    if take_over::take_over(heap, class) {
-        // SAFETY: the heap is the calling thread's.
-        let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };
-        if let Some(fresh) = taken {
-            return fresh;
-        }
-    }
-    let usage = expected_use::usage(&heap.lock(), class);
     // One node for all tries: even if the thread is moved meanwhile, it claims from the node that it had grow.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
+        // Before the last try the heap's own slabs got back what it kept.
+        if take_over::take_over(heap, class) || attempt == 2 {
+            // SAFETY: the heap is the calling thread's.
+            let taken = unsafe { from_slabs(&mut heap.lock(), class, want) };
+            if let Some(fresh) = taken {
+                return fresh;
+            }
+        }
+        let usage = expected_use::usage(&heap.lock(), class);
         while let Some(had) = pool::obtain(knobs::get(), node, Want { slots, usage }, large::lend) {
             let fresh_memory = had.claim.clean;
             let bytes = slots.bytes() * heap_cache::ROOM_FOR;
@@ -267,17 +268,8 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
         match attempt {
             // Address space may be held by what is cached: give it up and try again.
             0 => large::purge_all(),
-            1 => {
-                // SAFETY: the heap is the calling thread's.
-                let taken = unsafe {
-                    flush(heap);
-                    take_over::take_over(heap, class);
-                    from_slabs(&mut heap.lock(), class, want)
-                };
-                if let Some(fresh) = taken {
-                    return fresh;
-                }
-            }
+            // SAFETY: the heap is the calling thread's.
+            1 => unsafe { flush(heap) },
             _ => {}
         }
     }
