@@ -9,7 +9,7 @@ use super::exchange;
 use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
-use super::seen;
+use super::seen::{self, Extent};
 use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
@@ -46,6 +46,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     };
     let least = if checked { LEAST } else { 0 };
     let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
+    let used = size + offset + least;
     let descriptor = if checked {
         new_checked()
     } else {
@@ -54,9 +55,9 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     let servable = may_serve(len, zeroed);
     // A zeroed block may stay untouched, and would be cleared where it is resident.
     if servable && !zeroed {
-        exchange::borrow(size + offset);
+        exchange::borrow(size + offset, seen::end_fits(block_at(0, used, zeroed)));
     }
-    let Some(Obtained { run, huge, zero }) = obtain(len, align.max(SUPERSLAB), zeroed) else {
+    let Some(Obtained { run, huge, zero }) = obtain(len, used, align.max(SUPERSLAB), zeroed) else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
@@ -92,9 +93,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         })
     };
     run.count_in();
-    if huge {
-        seen::came(run.map);
-    }
     let change = Change {
         blocks: 1,
         bytes: run.map.len as isize,
@@ -139,10 +137,11 @@ fn may_serve(len: usize, zeroed: bool) -> bool {
     !zeroed || len <= CLEARED_MOST || seen::zeroed_are_filled()
 }
 
-/// A mapping of at least `len` bytes, from the cache or the kernel.
-fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
+/// A mapping of at least `len` bytes, of which the block needs `used`, from the cache or the kernel.
+fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtained> {
+    let only = (!seen::end_fits(block_at(0, used, zeroed))).then_some(false);
     if may_serve(len, zeroed)
-        && let Some(entry) = cache::find(len, align)
+        && let Some(entry) = cache::find(len, align, only)
     {
         // Cached memory is not in the directory, because it may be cut and joined, and another block may have its index
         // meanwhile. Then it is unmapped: the next request would find it again.
@@ -162,26 +161,34 @@ fn obtain(len: usize, align: usize, zeroed: bool) -> Option<Obtained> {
         && parts::may_gather()
         && let Some(map) = map_new(len, align)
     {
-        match parts::gather(map, PARTS, None) {
+        match parts::gather(map, PARTS, only) {
             Some(gathered) if gathered.fresh < map.len => {
+                let run = gathered.run;
+                let huge = gathered.huge
+                    || gathered.fresh > 0
+                        && seen::ask_for_new(run.map, block_at(run.map.addr, used, zeroed));
                 return Some(Obtained {
-                    run: gathered.run,
-                    huge: gathered.huge,
+                    run,
+                    huge,
                     zero: false,
                 });
             }
             // Another thread has taken what was cached.
-            Some(_) => return Some(obtain_fresh(Run::new(map), zeroed)),
+            Some(_) => return Some(obtain_fresh(Run::new(map), used, zeroed)),
             None => DIRECTORY.leave(map.addr),
         }
     }
-    Some(obtain_fresh(fresh(len, align)?, zeroed))
+    Some(obtain_fresh(fresh(len, align)?, used, zeroed))
 }
 
-fn obtain_fresh(run: Run, zeroed: bool) -> Obtained {
+fn block_at(addr: usize, len: usize, zeroed: bool) -> Extent {
+    Extent { addr, len, zeroed }
+}
+
+fn obtain_fresh(run: Run, used: usize, zeroed: bool) -> Obtained {
     Obtained {
         run,
-        huge: seen::ask_for_new(run.map, zeroed),
+        huge: seen::ask_for_new(run.map, block_at(run.map.addr, used, zeroed)),
         zero: true,
     }
 }
@@ -225,7 +232,7 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     unsafe { block.check("free", named) };
     let (run, held) = (&block.run, block.held);
     if block.shows {
-        seen::zeroed_went(run.map);
+        seen::zeroed_went(block.extent());
     }
     DIRECTORY.leave(run.map.addr);
     let now = clock::now_ms();
@@ -239,7 +246,7 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     account::change(Kind::Tails, held.tail, 0);
     cache::account(change, now);
     run.count_out();
-    let huge = block.huge && seen::went(run.map);
+    let huge = seen::went(run.map, block.extent(), block.huge);
     // SAFETY: as above.
     if block.checked && unsafe { close(descriptor, huge) } {
         return;
@@ -319,19 +326,26 @@ pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
 #[inline(never)]
 pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
+    // Of a huge page that a block ends in, the rest becomes resident with it.
+    let rest = if huge {
+        end.next_multiple_of(page).min(map.end()) - end
+    } else {
+        0
+    };
+    account::change(Kind::Tails, 0, rest);
     let end = end.next_multiple_of(page).min(map.end());
     let (bytes, tail) = (end - map.addr, map.end() - end);
     if tail == 0 || !used {
-        return Held { bytes, tail: 0 };
+        return Held { bytes, tail: rest };
     }
     let most = retention::TAILS.max(account::of(Kind::Large) / retention::TAILS_SHARE);
     // SAFETY: the pages belong to the block and lie behind what its owner requested.
     if account::of(Kind::Tails) + tail > most && unsafe { mapping::purge(end, tail) }.is_ok() {
-        return Held { bytes, tail: 0 };
+        return Held { bytes, tail: rest };
     }
     account::change(Kind::Tails, 0, tail);
     Held {
         bytes: map.len,
-        tail,
+        tail: rest + tail,
     }
 }

@@ -117,17 +117,18 @@ fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
 
-/// A cached mapping for about `len` bytes at `align`, cut from the smallest one that fits; the rest stays cached.
-pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
+/// A cached mapping for about `len` bytes at `align`, cut from the smallest one that fits; the rest stays cached. `huge` restricts
+/// it to those with or without huge pages.
+pub(super) fn find(len: usize, align: usize, huge: Option<bool>) -> Option<Entry> {
     if cached_bytes() == 0 {
         return None;
     }
-    CACHE.lock().cached(|cached| cached.best(len, align))
+    CACHE.lock().cached(|cached| cached.best(len, align, huge))
 }
 
 /// Kept addresses for about `len` bytes at `align`. They read as zero.
 pub(super) fn find_addresses(len: usize, align: usize) -> Option<Run> {
-    Some(CACHE.lock().addresses.best(len, align)?.run)
+    Some(CACHE.lock().addresses.best(len, align, None)?.run)
 }
 
 /// Kept addresses for `len` bytes from `addr` on.

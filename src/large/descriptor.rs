@@ -1,6 +1,7 @@
 //! The descriptors of large blocks.
 
 use super::run::Run;
+use super::seen::Extent;
 use crate::base::size_class::LARGE;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -32,6 +33,18 @@ pub(super) struct Descriptor {
     /// Which part of its memory may be resident.
     pub(super) held: Held,
     pub(super) next_free: *mut Descriptor,
+}
+
+impl Descriptor {
+    /// From the beginning of its mapping to the end of what the program asked for.
+    pub(super) fn extent(&self) -> Extent {
+        let addr = self.run.map.addr;
+        Extent {
+            addr,
+            len: self.start - addr + self.size.load(Relaxed),
+            zeroed: false,
+        }
+    }
 }
 
 /// The call that allocated a checked block, and the one that freed it once it is closed.

@@ -4,7 +4,7 @@ use super::cache;
 use super::parts;
 use super::run::Run;
 use crate::base::account::{self, Kind};
-use crate::base::tuning::large::{HUGE_REST_SHARE, LOOKS};
+use crate::base::tuning::large::LOOKS;
 use crate::base::units::SUPERSLAB;
 use crate::os::clock;
 use crate::os::mapping::Place;
@@ -38,17 +38,14 @@ pub(crate) fn lend(huge: bool) -> Option<(usize, bool)> {
 }
 
 /// Has the pool's free superslabs cached, of one kind of pages, until `len` bytes are, but for less than one: if that many blocks
-/// were live a while ago, and the pool seems to have what is missing. No lock may be held.
-pub(super) fn borrow(len: usize) {
+/// were live a while ago, and the pool seems to have what is missing. `may_be_huge`: also what is on huge pages. No lock may be held.
+pub(super) fn borrow(len: usize, may_be_huge: bool) {
     let missing = len.saturating_sub(cache::cached_bytes());
     let has = missing >= SUPERSLAB && account::of(Kind::FreeSlots) >= missing;
     if !has || !parts::may_move() || !cache::comes_again(len) {
         return;
     }
     let now = clock::now_ms();
-    // Of a huge page behind the block's end all is resident.
-    let rest = len.next_multiple_of(SUPERSLAB) - len;
-    let may_be_huge = rest <= len / HUGE_REST_SHARE;
     let mut first = None;
     for _ in 0..missing / SUPERSLAB {
         let Some((map, huge)) = pool::lend(may_be_huge) else {

@@ -2,7 +2,7 @@
 
 use super::descriptor::{Descriptor, descriptor_of};
 use super::{alloc, free, realloc};
-use crate::base::tuning::HUGE_PAGES_FROM;
+use crate::base::tuning::UNSEEN_BLOCK;
 use crate::base::units::SUPERSLAB;
 use crate::os::fake::{self, Call};
 use crate::os::huge::{Thp, system_thp};
@@ -48,7 +48,7 @@ fn the_word_makes_no_huge_page_resident() {
         return;
     }
     begin();
-    let (small, long) = (3 << 20, 2 * HUGE_PAGES_FROM);
+    let (small, long) = (3 << 20, 2 * UNSEEN_BLOCK);
     let fresh = |size| alloc(size, 16, false, false).expect("memory").ptr;
     let block = fresh(small);
     untouched(block, "short");

@@ -25,6 +25,8 @@ mod resize;
 mod run;
 mod runs;
 mod seen;
+#[cfg(all(test, not(loom)))]
+mod seen_tests;
 
 pub(crate) use block::{alloc, free, usable_size};
 

@@ -16,16 +16,21 @@ pub(super) struct Gathered {
 }
 
 /// Fills `target`, which was just mapped and whose address no other thread has, with cached memory, longest first, in at most
-/// `room` parts. `huge` restricts it to memory with or without huge pages. `None` if it failed: what is left of the target is
-/// cached or given back.
-pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Option<Gathered> {
+/// `room` parts. For a block on OS pages (`Some(false)`) only memory without huge pages serves. Otherwise, if some of it has
+/// them, or the block does, all of it asks for them. `None` if it failed: what is left of the target is cached or given back.
+pub(super) fn gather(target: Mapping, room: usize, pages: Option<bool>) -> Option<Gathered> {
     let mut parts = Parts::NONE;
     let mut done = 0;
+    let mut huge = pages == Some(true);
     while done < target.len && parts.count + 1 < room {
-        let Some(entry) = cache::longest(target.len - done, huge) else {
+        let only = pages.filter(|huge| !huge);
+        let Some(entry) = cache::longest(target.len - done, only) else {
             break;
         };
-        huge = Some(entry.huge());
+        if entry.huge() && !huge {
+            ask(target.addr, done);
+            huge = true;
+        }
         let mut run = entry.run;
         while parts.count + 1 < room {
             let Some((len, _)) = run.parts.each().next() else {
@@ -45,8 +50,11 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
                     addr: target.addr + done + len,
                     len: target.len - done - len,
                 };
-                give_up(moved, behind, run, entry.huge());
+                give_up((moved, huge), behind, (run, entry.huge()));
                 return None;
+            }
+            if huge && !entry.huge() {
+                ask(target.addr + done, len);
             }
             parts.push(len, new_origin());
             done += len;
@@ -61,13 +69,11 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
             break;
         }
     }
-    let (fresh, huge) = (target.len - done, huge.unwrap_or(false));
+    let fresh = target.len - done;
     if fresh > 0 {
         parts.push(fresh, new_origin());
         if huge {
-            // SAFETY: advice on the caller's mapping. A refusal leaves OS pages there; the request is counted with its block.
-            let _ = unsafe { huge::advise(target.addr + done, fresh) };
-            cache::account_huge(fresh as isize);
+            ask(target.addr + done, fresh);
         }
     }
     Some(Gathered {
@@ -75,6 +81,15 @@ pub(super) fn gather(target: Mapping, room: usize, mut huge: Option<bool>) -> Op
         huge,
         fresh,
     })
+}
+
+/// Requests huge pages for part of a new block, and counts that. A refusal leaves OS pages there.
+fn ask(addr: usize, len: usize) {
+    if len > 0 {
+        // SAFETY: advice on the caller's mapping.
+        let _ = unsafe { huge::advise(addr, len) };
+        cache::account_huge(len as isize);
+    }
 }
 
 /// Moves a run over `target`, which is as long and was just mapped. Returns what was moved before the kernel refused a part.
@@ -116,10 +131,10 @@ pub(super) fn move_run(run: &Run, target: Mapping) -> Run {
 /// not be moved goes back to the kernel, because the next block would try it again. The address it could not be moved to counts
 /// as stranded.
 #[cold]
-fn give_up(moved: Run, behind: Mapping, left: Run, huge: bool) {
+fn give_up((moved, all_huge): (Run, bool), behind: Mapping, (left, huge): (Run, bool)) {
     let now = clock::now_ms();
     if moved.map.len > 0 {
-        cache::keep(&moved, 0, huge, now);
+        cache::keep(&moved, 0, all_huge, now);
     }
     if behind.len > 0 {
         cache::release(Run::new(behind), false);

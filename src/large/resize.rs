@@ -9,7 +9,6 @@ use super::parts;
 use super::run::Run;
 use super::seen;
 use crate::base::account::{self, Kind};
-use crate::base::tuning::HUGE_PAGES_FROM;
 use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
@@ -48,8 +47,8 @@ pub(crate) unsafe fn realloc(
     let len = new_size
         .checked_add(offset + least)
         .and_then(|len| round_up(len, SUPERSLAB));
-    let filled =
-        !thp && len > Some(map.len) && len >= Some(HUGE_PAGES_FROM) && seen::is_filled(map);
+    let was = block.extent();
+    let filled = !thp && len > Some(map.len) && seen::is_filled(was);
     let mut fresh = 0;
     if len != Some(map.len) {
         let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
@@ -79,12 +78,13 @@ pub(crate) unsafe fn realloc(
     };
     account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
-    if thp {
-        seen::moved(map, new);
-    } else if filled {
-        block.huge = seen::ask_for_grown(new, map.len);
-    }
     resized(block, start, new_size);
+    block.start = start;
+    let extent = block.extent();
+    seen::moved(map.addr, extent, thp);
+    if filled {
+        block.huge = seen::ask_for_grown(new, extent, was);
+    }
     publish(start, descriptor);
     Some(start as *mut u8)
 }
@@ -159,7 +159,12 @@ fn grow_in_place(run: &Run, len: usize, thp: bool) -> Option<Run> {
 /// block was not moved.
 fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
     // The kernel grows one mapping by itself. A block of several mappings is moved part by part.
-    let worth = !run.is_whole() || cache::has_any(thp);
+    let worth = !run.is_whole()
+        || if thp {
+            cache::cached_bytes() > 0
+        } else {
+            cache::has_any(false)
+        };
     if !worth || !parts::may_move() || !run.may_join() {
         return None;
     }

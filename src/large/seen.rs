@@ -1,79 +1,101 @@
 //! Which large blocks lie on huge pages under `HAKMEM_THP=auto`, and whether they turned out to be filled.
 //!
-//! Memory that is not requested zeroed is nearly always filled from the front, but nobody can know when it is handed out. So a
-//! block on huge pages is *unproven* until its OS pages are found resident. One block may always be unproven, and more in
-//! proportion to what is proven: a program that touches only a few pages of its blocks pays for one of them.
+//! Memory that is not requested zeroed is nearly always filled from the front, and zeroed memory often is not; nobody can know when
+//! it is handed out. So of each kind a block on OS pages is looked at first, and huge pages follow for blocks not much longer than
+//! what was found filled. A block on huge pages is *unproven* until its OS pages are found resident. That holds for a long one that
+//! has them without evidence, too. One block may always be unproven, and more in proportion to what was found filled: a program
+//! that touches only a few pages of its blocks pays for one of them.
 
 use super::cache;
-use crate::base::tuning::{DENSE_SIXTEENTHS, HUGE_PAGES_FROM, UNPROVEN_BLOCKS, UNPROVEN_SHARE};
+use crate::base::account::{self, Kind};
+use crate::base::tuning::{
+    DENSE_SIXTEENTHS, END_SHARE, ENDS_SHARE, EXPECTED, UNPROVEN_BLOCKS, UNPROVEN_SHARE,
+    UNSEEN_BLOCK,
+};
 use crate::base::units::SUPERSLAB;
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::{self, Mapping};
 use crate::os::{huge, sys};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The live blocks on huge pages. `bytes` is the sum over all; `unproven` holds some of them.
+/// A live block: from the beginning of its mapping to its own end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Extent {
+    pub(super) addr: usize,
+    pub(super) len: usize,
+    pub(super) zeroed: bool,
+}
+
+impl Extent {
+    /// Bytes of its last huge page behind its end.
+    fn end(self) -> usize {
+        self.len.next_multiple_of(SUPERSLAB) - self.len
+    }
+}
+
+/// What is known. Of two elements the second is of zeroed blocks.
 struct Seen {
-    bytes: usize,
-    unproven: [Option<Mapping>; UNPROVEN_BLOCKS],
+    /// Bytes of blocks found filled, since one was found that was not.
+    filled: [usize; 2],
+    /// Live blocks on huge pages that were not found filled.
+    unproven: [Option<Extent>; UNPROVEN_BLOCKS],
+    /// A live block on OS pages, which was not found filled. They are those at [`WATCHED`].
+    watched: [Option<Extent>; 2],
 }
 
 // The answers are used without the lock. If a block goes meanwhile and another takes its place, the guess is wrong at worst.
 static SEEN: Locked<Seen> = Locked::new(Seen::NONE);
 
+/// The addresses of the blocks on OS pages that are watched, or 0. A block's owner compares them with its own, which it wrote
+/// itself if it is there: Relaxed.
+static WATCHED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
 impl Seen {
     const NONE: Seen = Seen {
-        bytes: 0,
+        filled: [0; 2],
         unproven: [None; UNPROVEN_BLOCKS],
+        watched: [None; 2],
     };
 
-    /// Ends the block's being unproven: it was found filled, or has no huge pages. It may have been freed meanwhile.
-    fn settle(&mut self, map: Mapping) {
-        let _ = self.take(map);
-    }
-
-    /// Admits a block as unproven, if one more may be. If huge pages are granted, [`Seen::came`] follows.
-    fn admit(&mut self, map: Mapping) -> bool {
-        if map.len < HUGE_PAGES_FROM {
-            return false;
-        }
-        let unproven: usize = self.unproven.iter().flatten().map(|map| map.len).sum();
-        let proven = self.bytes.saturating_sub(unproven);
-        let fits = unproven == 0 || unproven + map.len <= proven / UNPROVEN_SHARE;
+    /// Admits a block as unproven, if one more may be. `live`: bytes of large blocks.
+    fn admit(&mut self, block: Extent, live: usize) -> bool {
+        let unproven: usize = self.unproven.iter().flatten().map(|block| block.len).sum();
+        let filled = self.filled[usize::from(block.zeroed)];
+        let unseen = block.len >= UNSEEN_BLOCK && !block.zeroed;
+        let expected = unseen || block.len <= EXPECTED * filled;
+        let most = filled.min(live) / UNPROVEN_SHARE;
+        let fits = unproven == 0 && expected || unproven + block.len <= most;
         let free = self.unproven.iter().position(Option::is_none);
         let Some(place) = free.filter(|_| fits) else {
             return false;
         };
-        self.unproven[place] = Some(map);
+        self.unproven[place] = Some(block);
         true
     }
 
-    /// Counts a block that lies on huge pages from now on.
-    fn came(&mut self, map: Mapping) {
-        self.bytes += map.len;
+    /// Ends a block's being unproven or watched, and returns it if it was.
+    fn take(&mut self, addr: usize) -> Option<Extent> {
+        let blocks = self.unproven.iter_mut().chain(&mut self.watched);
+        let mut taken = blocks.filter(|at| at.is_some_and(|block| block.addr == addr));
+        taken.next()?.take()
     }
 
-    /// Removes a block on huge pages. Returns whether it was proven.
-    fn went(&mut self, map: Mapping) -> bool {
-        self.bytes -= map.len;
-        !self.take(map)
-    }
-
-    /// Records the new address or length of a block on huge pages.
-    fn moved(&mut self, from: Mapping, to: Mapping) {
-        if let Some(place) = self.unproven.iter_mut().find(|at| **at == Some(from)) {
-            *place = Some(to);
+    /// Records the new address and length of a block.
+    fn moved(&mut self, addr: usize, to: Extent) {
+        let mut blocks = self.unproven.iter_mut();
+        if let Some(block) = blocks.find(|at| at.is_some_and(|block| block.addr == addr)) {
+            *block = Some(to);
         }
-        self.bytes = self.bytes - from.len + to.len;
     }
 
-    fn take(&mut self, map: Mapping) -> bool {
-        let mut unproven = self.unproven.iter_mut();
-        unproven
-            .find(|at| **at == Some(map))
-            .and_then(Option::take)
-            .is_some()
+    /// Notes whether a block that was unproven or watched, or grew, was found `filled`.
+    fn found(&mut self, block: Extent, filled: bool) {
+        let sum = &mut self.filled[usize::from(block.zeroed)];
+        *sum = match filled {
+            true => sum.saturating_add(block.len),
+            false => 0,
+        };
     }
 }
 
@@ -82,44 +104,78 @@ pub(crate) fn seen_lock() -> &'static Lock {
     SEEN.raw()
 }
 
-/// Requests huge pages for a new block, if the policy does. Returns whether the kernel accepted the request.
-pub(super) fn ask_for_new(map: Mapping, zeroed: bool) -> bool {
+/// Requests huge pages for a new block in fresh memory, if the policy does. Returns whether the kernel accepted the request.
+pub(super) fn ask_for_new(map: Mapping, block: Extent) -> bool {
     match knobs::get().thp {
         ThpPolicy::Always => ask(map),
-        ThpPolicy::Auto => !zeroed && ask_unproven(map),
+        ThpPolicy::Auto => ask_unproven(map, block),
         ThpPolicy::Never => false,
     }
 }
 
-/// The same for a block that has grown. It was filled when it had `filled` bytes; at twice that it counts as proven.
-pub(super) fn ask_for_grown(map: Mapping, filled: usize) -> bool {
-    let asked = match knobs::get().thp {
-        ThpPolicy::Always | ThpPolicy::Never => false,
-        ThpPolicy::Auto if map.len <= 2 * filled => ask(map),
-        ThpPolicy::Auto => ask_unproven(map),
-    };
-    if asked {
-        came(map);
-    }
-    asked
-}
-
-fn ask_unproven(map: Mapping) -> bool {
-    if map.len < HUGE_PAGES_FROM {
+/// The same for a block that has grown. It was filled when it was `filled`; not much longer than that it counts as proven.
+pub(super) fn ask_for_grown(map: Mapping, block: Extent, filled: Extent) -> bool {
+    if knobs::get().thp != ThpPolicy::Auto {
         return false;
     }
-    let unproven = SEEN.lock().unproven;
-    for block in unproven.into_iter().flatten() {
+    SEEN.lock().found(filled, true);
+    if block.len > EXPECTED * filled.len {
+        return ask_unproven(map, block);
+    }
+    end_fits(block) && ask(map)
+}
+
+/// Whether a block may be on huge pages, judging by its end: what they make resident behind that, and behind the ends of all large
+/// blocks, stays small.
+pub(super) fn end_fits(block: Extent) -> bool {
+    if knobs::get().thp == ThpPolicy::Always {
+        return true;
+    }
+    let most = (account::resident() + block.len) / ENDS_SHARE;
+    block.end() <= block.len / END_SHARE && account::of(Kind::Tails) + block.end() <= most
+}
+
+fn ask_unproven(map: Mapping, block: Extent) -> bool {
+    let (unproven, watched) = {
+        let seen = SEEN.lock();
+        (seen.unproven, seen.watched)
+    };
+    for block in unproven.into_iter().chain(watched).flatten() {
         if is_filled(block) {
-            SEEN.lock().settle(block);
+            settle(block.addr, true);
         }
     }
-    let admitted = SEEN.lock().admit(map);
+    let admitted = end_fits(block) && SEEN.lock().admit(block, account::of(Kind::Large));
     let taken = admitted && ask(map);
     if admitted && !taken {
-        SEEN.lock().settle(map);
+        SEEN.lock().take(block.addr);
+    }
+    if !taken {
+        let kind = usize::from(block.zeroed);
+        let mut seen = SEEN.lock();
+        if seen.watched[kind].is_none() {
+            seen.watched[kind] = Some(block);
+            WATCHED[kind].store(block.addr, Ordering::Relaxed);
+        }
     }
     taken
+}
+
+/// Ends a block's being unproven or watched, and notes what was found. It may have been freed meanwhile.
+fn settle(addr: usize, filled: bool) {
+    let mut seen = SEEN.lock();
+    if let Some(block) = seen.take(addr) {
+        seen.found(block, filled);
+    }
+    forget(addr);
+}
+
+/// The block is watched no more. The caller holds the lock of [`SEEN`].
+fn forget(addr: usize) {
+    let watched = WATCHED
+        .iter()
+        .filter(|at| at.load(Ordering::Relaxed) == addr);
+    watched.for_each(|at| at.store(0, Ordering::Relaxed));
 }
 
 /// Requests huge pages. Returns whether the kernel accepted the request.
@@ -132,20 +188,41 @@ fn ask(map: Mapping) -> bool {
     taken
 }
 
-/// Counts a block on huge pages that is handed out.
-pub(super) fn came(map: Mapping) {
-    SEEN.lock().came(map);
+/// Records that a block from `addr` on has moved or changed its length.
+pub(super) fn moved(addr: usize, to: Extent, huge: bool) {
+    if huge {
+        SEEN.lock().moved(addr, to);
+    } else if is_watched(addr) {
+        let _ = SEEN.lock().take(addr);
+        forget(addr);
+    }
 }
 
-/// Records the new address or length of a block on huge pages.
-pub(super) fn moved(from: Mapping, to: Mapping) {
-    SEEN.lock().moved(from, to);
+fn is_watched(addr: usize) -> bool {
+    WATCHED.iter().any(|at| at.load(Ordering::Relaxed) == addr)
 }
 
-/// Removes a freed block on huge pages. Returns whether its memory keeps them: a block that was never filled gives them up.
-pub(super) fn went(map: Mapping) -> bool {
-    let proven = SEEN.lock().went(map);
-    if proven || is_filled(map) {
+/// Removes a freed block. Returns whether its memory keeps its huge pages, if it has them: a block that was never filled gives
+/// them up.
+pub(super) fn went(map: Mapping, block: Extent, huge: bool) -> bool {
+    if !huge {
+        if is_watched(block.addr) {
+            settle(block.addr, is_filled(block));
+        }
+        return false;
+    }
+    let unproven = SEEN
+        .lock()
+        .unproven
+        .iter()
+        .flatten()
+        .any(|at| at.addr == block.addr);
+    if !unproven {
+        return true;
+    }
+    let filled = is_filled(block);
+    settle(block.addr, filled);
+    if filled {
         return true;
     }
     // SAFETY: advice on a whole mapping of our own.
@@ -159,9 +236,9 @@ pub(super) fn went(map: Mapping) -> bool {
 /// Whether the last long zeroed block that was freed was filled. A guess about the next one: Relaxed.
 static ZEROED_FILLED: AtomicBool = AtomicBool::new(false);
 
-/// A long zeroed block in `map` is freed.
-pub(super) fn zeroed_went(map: Mapping) {
-    ZEROED_FILLED.store(is_filled(map), Ordering::Relaxed);
+/// A long zeroed block is freed.
+pub(super) fn zeroed_went(block: Extent) {
+    ZEROED_FILLED.store(is_filled(block), Ordering::Relaxed);
 }
 
 /// Whether long zeroed blocks are expected to be filled.
@@ -172,18 +249,15 @@ pub(super) fn zeroed_are_filled() -> bool {
 /// How many OS pages of a block are sampled.
 const SAMPLES: usize = 16;
 
-/// Whether a block in `map` is filled, judging by an OS page in the middle of each sixteenth. The first page of all is resident
-/// where the word in front of the block was written. Its end may lie anywhere in the last superslab.
+/// Whether a block is filled, judging by an OS page in the middle of each sixteenth. The first page of all is resident where the
+/// word in front of the block was written.
 #[inline(never)]
-pub(super) fn is_filled(map: Mapping) -> bool {
+pub(super) fn is_filled(block: Extent) -> bool {
     let page = sys::page_size();
-    let len = map.len.saturating_sub(SUPERSLAB).max(page);
-    let part = len / SAMPLES;
+    let part = block.len / SAMPLES;
     let samples = (0..SAMPLES).map(|sample| (part * sample + part / 2) & !(page - 1));
-    let resident = samples
-        .filter(|offset| mapping::is_resident(map.addr + offset))
-        .count();
-    resident >= DENSE_SIXTEENTHS
+    let mut missing = samples.filter(|offset| !mapping::is_resident(block.addr + offset));
+    missing.nth(SAMPLES - DENSE_SIXTEENTHS).is_none()
 }
 
 const _: () = assert!(SAMPLES == 16, "samples are counted in sixteenths");
@@ -193,45 +267,47 @@ mod tests {
     use super::*;
     use crate::os::mapping::{map_aligned, unmap};
 
-    fn block(index: usize, len: usize) -> Mapping {
-        Mapping {
+    fn block(index: usize, len: usize) -> Extent {
+        Extent {
             addr: (1 + index) << 32,
             len,
+            zeroed: false,
         }
     }
 
     #[test]
     fn the_middle_of_each_sixteenth_is_looked_at() {
-        let map = map_aligned(17 * SUPERSLAB, SUPERSLAB, None).expect("maps");
+        let map = map_aligned(16 * SUPERSLAB, SUPERSLAB, None).expect("maps");
+        let Mapping { addr, len } = map;
+        let zeroed = false;
         // SAFETY: mapped here, and touched within.
         unsafe {
-            huge::refuse(map.addr, map.len).expect("refused");
-            let touch = |at: usize| ((map.addr + at) as *mut u8).write(1);
+            huge::refuse(addr, len).expect("refused");
+            let touch = |at: usize| ((addr + at) as *mut u8).write(1);
             // As by the word in front of a block.
             touch(0);
-            (1..DENSE_SIXTEENTHS).for_each(|part| touch(part * SUPERSLAB + SUPERSLAB / 2));
-            assert!(!is_filled(map));
+            (2..16).for_each(|part| touch(part * SUPERSLAB + SUPERSLAB / 2));
+            assert!(!is_filled(Extent { addr, len, zeroed }));
             touch(SUPERSLAB / 2);
-            assert!(is_filled(map));
+            assert!(
+                is_filled(Extent { addr, len, zeroed }),
+                "one may be missing"
+            );
             unmap(map).expect("unmaps");
         }
     }
 
     #[test]
-    fn one_block_may_be_unproven_and_more_by_what_is_proven() {
-        let least = HUGE_PAGES_FROM;
+    fn one_block_may_be_unproven_and_more_by_what_was_found_filled() {
+        let least = UNSEEN_BLOCK;
         let mut seen = Seen::NONE;
-        let admit = |seen: &mut Seen, map| {
-            let admitted = seen.admit(map);
-            if admitted {
-                seen.came(map);
-            }
-            admitted
-        };
-        assert!(!admit(&mut seen, block(0, least - SUPERSLAB)), "too short");
-        assert!(admit(&mut seen, block(0, 100 * least)));
+        let admit = |seen: &mut Seen, block| seen.admit(block, usize::MAX);
+        assert!(!admit(&mut seen, block(0, least - 1)), "nothing was found");
+        assert!(admit(&mut seen, block(0, 100 * least)), "long");
         assert!(!admit(&mut seen, block(1, least)), "one at a time");
-        seen.settle(block(0, 100 * least));
+        let long = block(0, 100 * least);
+        assert_eq!(seen.take(long.addr), Some(long));
+        seen.found(long, true);
         // A quarter of a hundred, and no more blocks than there are places.
         assert!(admit(&mut seen, block(1, 20 * least)));
         assert!(!admit(&mut seen, block(2, 6 * least)));
@@ -239,12 +315,29 @@ mod tests {
             assert!(admit(&mut seen, block(index, least)));
         }
         assert!(!admit(&mut seen, block(9, least)), "no place");
-        assert!(!seen.went(block(1, 20 * least)));
-        seen.moved(block(2, least), block(20, 2 * least));
-        assert!(!seen.went(block(20, 2 * least)), "still unproven");
-        assert!(seen.went(block(0, 100 * least)));
-        (3..UNPROVEN_BLOCKS + 1).for_each(|index| assert!(!seen.went(block(index, least))));
-        assert_eq!(seen.bytes, 0);
-        assert!(admit(&mut seen, block(1, least)), "as at first");
+        seen.moved(block(2, least).addr, block(20, 2 * least));
+        assert_eq!(seen.take(block(2, least).addr), None, "it is elsewhere");
+        for index in [20, 1].into_iter().chain(3..UNPROVEN_BLOCKS + 1) {
+            assert!(seen.take(block(index, 1).addr).is_some());
+        }
+        seen.found(block(1, 1), false);
+        assert!(!admit(&mut seen, block(1, least - 1)), "one was not filled");
+        seen.found(block(1, 1000), true);
+        assert!(!admit(&mut seen, block(1, EXPECTED * 1000 + 1)));
+        let zeroed = |len| Extent {
+            zeroed: true,
+            ..block(2, len)
+        };
+        assert!(
+            !admit(&mut seen, zeroed(least)),
+            "nothing was found of these"
+        );
+        seen.found(zeroed(least), true);
+        assert!(admit(&mut seen, zeroed(least)));
+        assert!(seen.take(zeroed(least).addr).is_some());
+        assert!(
+            admit(&mut seen, block(1, EXPECTED * 1000)),
+            "a table that doubles"
+        );
     }
 }

@@ -142,8 +142,6 @@ pub(crate) mod large {
     pub(crate) const CACHED_RUNS: usize = 96;
     /// Cached pieces of a superslab's length that are looked at until one is resident, which the pool then gets. Guess.
     pub(crate) const LOOKS: usize = 8;
-    /// Divisor: a block gets the pool's superslabs on huge pages if at most this share of it lies behind its end in the last. Guess.
-    pub(crate) const HUGE_REST_SHARE: usize = 8;
     /// Most parts of one run. Guess.
     pub(crate) const PARTS: usize = 16;
     /// Most parts beyond the first that all live blocks may have together. Each is one of the mappings of which a process may

@@ -1,0 +1,83 @@
+//! Blocks on OS pages are evidence for those that follow.
+
+use super::descriptor::descriptor_of;
+use super::{alloc, free, purge_all, realloc};
+use crate::base::units::SUPERSLAB;
+use crate::os::fake;
+use crate::os::huge::{Thp, system_thp};
+use crate::os::sys;
+use crate::slab::directory::DIRECTORY;
+use std::eprintln;
+
+fn begin() {
+    DIRECTORY
+        .init(sys::machine_total(), None)
+        .expect("a directory");
+}
+
+/// A block in fresh memory, and whether it asked for huge pages.
+fn fresh(size: usize) -> (*mut u8, bool) {
+    purge_all();
+    let ptr = alloc(size, 16, false, false).expect("memory").ptr;
+    // SAFETY: a block in use has a descriptor.
+    (ptr, unsafe { (*descriptor_of(ptr as usize)).huge })
+}
+
+#[test]
+fn blocks_are_on_huge_pages_once_others_were_found_filled() {
+    if !fake::alone("large::seen_tests::blocks_are_on_huge_pages_once_others_were_found_filled") {
+        return;
+    }
+    begin();
+    if system_thp() == Thp::Never {
+        eprintln!("no huge pages here: none may be asked for");
+    }
+    let has = system_thp() != Thp::Never;
+    // It leaves little of its last huge page.
+    let size = 4 * SUPERSLAB - SUPERSLAB / 8;
+    // SAFETY: blocks in use of that size, each freed once.
+    unsafe {
+        let (first, huge) = fresh(size);
+        assert!(!huge, "nothing is known");
+        let (second, huge) = fresh(size);
+        assert!(!huge, "the first is empty");
+        first.write_bytes(1, size);
+        let (third, huge) = fresh(size);
+        assert_eq!(huge, has, "the first is filled");
+        let (fourth, huge) = fresh(size);
+        assert!(!huge, "the third is empty");
+        free(third, Some(size));
+        let (fifth, huge) = fresh(size);
+        assert!(!huge, "it was empty when it went");
+        fourth.write_bytes(1, size);
+        free(fourth, Some(size));
+        let (sixth, huge) = fresh(size);
+        assert_eq!(huge, has, "the fourth was filled when it went");
+        for block in [first, second, fifth, sixth] {
+            free(block, Some(size));
+        }
+    }
+}
+
+#[test]
+fn a_block_that_was_filled_when_it_grew_is_on_huge_pages() {
+    if !fake::alone("large::seen_tests::a_block_that_was_filled_when_it_grew_is_on_huge_pages") {
+        return;
+    }
+    begin();
+    let has = system_thp() != Thp::Never;
+    let (half, size) = (2 * SUPERSLAB - SUPERSLAB / 8, 4 * SUPERSLAB - SUPERSLAB / 8);
+    // SAFETY: a block in use of those sizes, freed once.
+    unsafe {
+        for filled in [false, true] {
+            let (block, _) = fresh(half);
+            if filled {
+                block.write_bytes(1, half);
+            }
+            let block = realloc(block, half, 16, size).expect("memory");
+            let huge = (*descriptor_of(block as usize)).huge;
+            assert_eq!(huge, filled && has, "filled: {filled}");
+            free(block, Some(size));
+        }
+    }
+}
