@@ -1,7 +1,7 @@
 //! Whether memory will be written, so that a huge page makes nothing else resident. `HAKMEM_THP=auto` follows this evidence.
 //!
 //! Small blocks are written when they are used. Only the end of a heap's last slab of a class stays unwritten, so a class that
-//! has filled a few slabs may continue on huge pages. Larger blocks may stay untouched: they get huge pages once those handed
+//! has filled a slab may continue on huge pages. Larger blocks may stay untouched: they get huge pages once those handed
 //! out before are found resident. Some of their superslabs always stay on OS pages, so that residency can still be measured.
 //! All other slots lie on OS pages, where only touched pages are resident.
 
@@ -10,8 +10,8 @@ use super::{Counts, Pool};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::pool::LENDING_SIXTEENTHS;
 use crate::base::tuning::{
-    DENSE_SIXTEENTHS, FILLED_SLABS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE,
-    UNSEEN_SUPERSLABS, WRITTEN_TO,
+    DENSE_SIXTEENTHS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE, UNSEEN_SUPERSLABS,
+    WRITTEN_TO,
 };
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::ThpPolicy;
@@ -25,9 +25,9 @@ use core::ptr;
 pub(crate) enum Usage {
     /// A few blocks, of which an OS page or two will be written.
     Light,
-    /// Blocks that are written when they are used, of a class that has filled too few slabs yet.
+    /// Blocks that are written when they are used, of a class that has filled no slab yet.
     Few,
-    /// The same, of a class that has filled enough.
+    /// The same, of a class that has filled one.
     Filled,
     /// Blocks that may stay untouched.
     Larger,
@@ -41,7 +41,7 @@ impl Usage {
             Usage::Light
         } else if size_class::size(class) > WRITTEN_TO {
             Usage::Larger
-        } else if slabs < FILLED_SLABS {
+        } else if slabs == 0 {
             Usage::Few
         } else {
             Usage::Filled
