@@ -57,11 +57,14 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     if servable && !zeroed {
         exchange::borrow(size + offset, seen::end_fits(block_at(0, used, zeroed)));
     }
-    let Some(Obtained { run, huge, zero }) = obtain(len, used, align.max(SUPERSLAB), zeroed) else {
+    let obtained = obtain(len, used, align.max(SUPERSLAB), zeroed);
+    let Some(Obtained { run, huge, zero }) = obtained else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
+    // Cached memory on huge pages would keep more behind the block's end than a new block may.
+    let huge = huge && (zero || !seen::leaves(run.map, block_at(run.map.addr, used, zeroed)));
     let addr = run.map.addr + offset;
     // A word on a huge page that nobody touched would make all of that resident.
     let marked = !checked && offset > 0 && !(zero && on_huge_page(huge));
@@ -139,9 +142,8 @@ fn may_serve(len: usize, zeroed: bool) -> bool {
 
 /// A mapping of at least `len` bytes, of which the block needs `used`, from the cache or the kernel.
 fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtained> {
-    let only = (!seen::end_fits(block_at(0, used, zeroed))).then_some(false);
     if may_serve(len, zeroed)
-        && let Some(entry) = cache::find(len, align, only)
+        && let Some(entry) = cache::find(len, align)
     {
         // Cached memory is not in the directory, because it may be cut and joined, and another block may have its index
         // meanwhile. Then it is unmapped: the next request would find it again.
@@ -161,7 +163,7 @@ fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtaine
         && parts::may_gather()
         && let Some(map) = map_new(len, align)
     {
-        match parts::gather(map, PARTS, only) {
+        match parts::gather(map, PARTS, false) {
             Some(gathered) if gathered.fresh < map.len => {
                 let run = gathered.run;
                 let huge = gathered.huge

@@ -117,18 +117,17 @@ fn delay() -> u64 {
     u64::from(knobs::get().purge_delay_ms)
 }
 
-/// A cached mapping for about `len` bytes at `align`, cut from the smallest one that fits; the rest stays cached. `huge` restricts
-/// it to those with or without huge pages.
-pub(super) fn find(len: usize, align: usize, huge: Option<bool>) -> Option<Entry> {
+/// A cached mapping for about `len` bytes at `align`, cut from the smallest one that fits; the rest stays cached.
+pub(super) fn find(len: usize, align: usize) -> Option<Entry> {
     if cached_bytes() == 0 {
         return None;
     }
-    CACHE.lock().cached(|cached| cached.best(len, align, huge))
+    CACHE.lock().cached(|cached| cached.best(len, align))
 }
 
 /// Kept addresses for about `len` bytes at `align`. They read as zero.
 pub(super) fn find_addresses(len: usize, align: usize) -> Option<Run> {
-    Some(CACHE.lock().addresses.best(len, align, None)?.run)
+    Some(CACHE.lock().addresses.best(len, align)?.run)
 }
 
 /// Kept addresses for `len` bytes from `addr` on.
@@ -140,11 +139,6 @@ pub(super) fn find_behind(addr: usize, len: usize) -> Option<Run> {
 /// restricts it to those with or without huge pages.
 pub(super) fn longest(most: usize, huge: Option<bool>) -> Option<Entry> {
     CACHE.lock().cached(|cached| cached.longest(most, huge))
-}
-
-/// Whether any cached mapping is with huge pages, or without.
-pub(super) fn has_any(huge: bool) -> bool {
-    CACHE.lock().cached.has_any(huge)
 }
 
 /// Keeps a freed mapping, unless it is longer than the knob's bound, and gives back what exceeds the bound, as far as one call

@@ -16,15 +16,13 @@ pub(super) struct Gathered {
 }
 
 /// Fills `target`, which was just mapped and whose address no other thread has, with cached memory, longest first, in at most
-/// `room` parts. For a block on OS pages (`Some(false)`) only memory without huge pages serves. Otherwise, if some of it has
-/// them, or the block does, all of it asks for them. `None` if it failed: what is left of the target is cached or given back.
-pub(super) fn gather(target: Mapping, room: usize, pages: Option<bool>) -> Option<Gathered> {
+/// `room` parts. If some of it is on huge pages, or `huge` is true, all of it asks for them. `None` if it failed: what is left of
+/// the target is cached or given back.
+pub(super) fn gather(target: Mapping, room: usize, mut huge: bool) -> Option<Gathered> {
     let mut parts = Parts::NONE;
     let mut done = 0;
-    let mut huge = pages == Some(true);
     while done < target.len && parts.count + 1 < room {
-        let only = pages.filter(|huge| !huge);
-        let Some(entry) = cache::longest(target.len - done, only) else {
+        let Some(entry) = cache::longest(target.len - done, None) else {
             break;
         };
         if entry.huge() && !huge {
@@ -83,8 +81,8 @@ pub(super) fn gather(target: Mapping, room: usize, pages: Option<bool>) -> Optio
     })
 }
 
-/// Requests huge pages for part of a new block, and counts that. A refusal leaves OS pages there.
-fn ask(addr: usize, len: usize) {
+/// Requests huge pages for part of a block, and counts that. A refusal leaves OS pages there.
+pub(super) fn ask(addr: usize, len: usize) {
     if len > 0 {
         // SAFETY: advice on the caller's mapping.
         let _ = unsafe { huge::advise(addr, len) };

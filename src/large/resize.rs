@@ -49,7 +49,7 @@ pub(crate) unsafe fn realloc(
         .and_then(|len| round_up(len, SUPERSLAB));
     let was = block.extent();
     let filled = !thp && len > Some(map.len) && seen::is_filled(was);
-    let mut fresh = 0;
+    let (mut fresh, mut huge) = (0, thp);
     if len != Some(map.len) {
         let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
         let Some(changed) = changed else {
@@ -58,7 +58,7 @@ pub(crate) unsafe fn realloc(
         };
         block.run.count_out();
         changed.run.count_in();
-        fresh = changed.fresh;
+        (fresh, huge) = (changed.fresh, changed.huge);
         block.run = changed.run;
     }
     let new = block.run.map;
@@ -67,7 +67,11 @@ pub(crate) unsafe fn realloc(
     }
     let start = new.addr + offset;
     let end = start + new_size + if checked { BEHIND } else { 0 };
-    let held = held(new, end.min(new.end()), thp, new_size < room);
+    resized(block, start, new_size);
+    block.start = start;
+    seen::moved(map.addr, block.extent(), thp);
+    block.huge = huge || filled && seen::ask_for_grown(new, block.extent(), was);
+    let held = held(new, end.min(new.end()), block.huge, new_size < room);
     let before = core::mem::replace(&mut block.held, held);
     let change = Change {
         blocks: 0,
@@ -78,13 +82,6 @@ pub(crate) unsafe fn realloc(
     };
     account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
-    resized(block, start, new_size);
-    block.start = start;
-    let extent = block.extent();
-    seen::moved(map.addr, extent, thp);
-    if filled {
-        block.huge = seen::ask_for_grown(new, extent, was);
-    }
     publish(start, descriptor);
     Some(start as *mut u8)
 }
@@ -98,30 +95,38 @@ fn resized(block: &Descriptor, start: usize, new_size: usize) {
     }
 }
 
-/// A block's memory after a change of its length, and how many of its bytes inherit the block's request for huge pages and are
-/// not counted yet.
+/// A block's memory after a change of its length.
 struct Changed {
     run: Run,
+    /// Whether it asks for huge pages.
+    huge: bool,
+    /// How many of its bytes inherit the block's request for them and are not counted yet.
     fresh: usize,
 }
 
 /// Makes a block's memory `len` bytes long, which it is not.
 fn change_length(run: &Run, len: usize, align: usize, thp: bool) -> Option<Changed> {
     let map = run.map;
+    let with = |run, huge| Changed {
+        run,
+        huge,
+        fresh: 0,
+    };
     if len < map.len {
         // To the kernel, not to the cache: a buffer that shrinks to what it holds is done growing.
         let (run, behind) = run.divide(len);
         cache::release(behind, thp);
-        return Some(Changed { run, fresh: 0 });
+        return Some(with(run, thp));
     }
-    if let Some(run) = extend(run, len, align, thp) {
-        return Some(Changed { run, fresh: 0 });
+    if let Some((run, huge)) = extend(run, len, align, thp) {
+        return Some(with(run, huge));
     }
     if let Some(run) = grow_in_place(run, len, thp) {
-        return Some(Changed { run, fresh: 0 });
+        return Some(with(run, thp));
     }
     let grown = |run| Changed {
         run,
+        huge: thp,
         fresh: len - map.len,
     };
     if !run.is_whole() {
@@ -156,15 +161,10 @@ fn grow_in_place(run: &Run, len: usize, thp: bool) -> Option<Run> {
 }
 
 /// Grows a block by cached memory: its own memory moves to a new place, and cached memory follows behind it. `None` if the
-/// block was not moved.
-fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
+/// block was not moved. Returns whether it asks for huge pages: if some of the cached memory does, all of the block does.
+fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<(Run, bool)> {
     // The kernel grows one mapping by itself. A block of several mappings is moved part by part.
-    let worth = !run.is_whole()
-        || if thp {
-            cache::cached_bytes() > 0
-        } else {
-            cache::has_any(false)
-        };
+    let worth = !run.is_whole() || cache::cached_bytes() > 0;
     if !worth || !parts::may_move() || !run.may_join() {
         return None;
     }
@@ -177,23 +177,28 @@ fn extend(run: &Run, len: usize, align: usize, thp: bool) -> Option<Run> {
         addr: front.end(),
         len: len - front.len,
     };
-    let Some(gathered) = parts::gather(tail, run.room(), Some(thp)) else {
+    let Some(gathered) = parts::gather(tail, run.room(), thp) else {
         DIRECTORY.leave(target.addr);
         cache::release(Run::new(front), false);
         return None;
     };
     let moved = parts::move_run(run, front);
     if moved.map.len == front.len {
-        return moved.join(&gathered.run).or_else(|| memory_is_lost());
+        if gathered.huge && !thp {
+            parts::ask(front.addr, front.len);
+        }
+        let grown = moved.join(&gathered.run).or_else(|| memory_is_lost());
+        return grown.map(|run| (run, gathered.huge));
     }
     DIRECTORY.leave(target.addr);
-    cache::keep(&gathered.run, 0, thp, clock::now_ms());
+    cache::keep(&gathered.run, 0, gathered.huge, clock::now_ms());
     if moved.map.len == 0 {
         return None;
     }
     // Part of the block moved, and the kernel refuses the rest: both places are copied into a new one.
     let left = run.divide(moved.map.len).1;
-    copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost())
+    let copied = copy_to_new(&[moved, left], len, align, thp).or_else(|| memory_is_lost());
+    copied.map(|run| (run, thp))
 }
 
 /// Copies a block that the kernel would not move. What was copied goes back at once: otherwise the block would be resident

@@ -185,31 +185,25 @@ impl Runs {
         (offset.checked_add(len)? <= map.len).then_some(offset)
     }
 
-    /// Takes about `len` bytes at `align` from the shortest entry that has them. `huge` restricts it to entries with or without
-    /// huge pages.
-    pub(super) fn best(&mut self, len: usize, align: usize, huge: Option<bool>) -> Option<Entry> {
+    /// Takes about `len` bytes at `align` from the shortest entry that has them.
+    pub(super) fn best(&mut self, len: usize, align: usize) -> Option<Entry> {
         if self.bytes < len {
             return None;
         }
         let (best, offset) = (0..self.end)
-            .filter(|&index| self.suits(index, huge))
             .filter_map(|index| Some((index, self.offset(index, len, align)?)))
             .min_by_key(|&(index, _)| self.len(index))?;
         self.cut(best, offset, len)
     }
 
-    fn suits(&self, index: usize, huge: Option<bool>) -> bool {
-        let entry = self.entries[index].as_ref();
-        entry.is_some_and(|entry| huge.is_none_or(|huge| entry.huge() == huge))
-    }
-
     /// Takes the longest entry below `most` bytes; if there are longer ones, `most` bytes of the shortest of those. `huge`
     /// restricts it to entries with or without huge pages.
     pub(super) fn longest(&mut self, most: usize, huge: Option<bool>) -> Option<Entry> {
+        let suits = |entry: &Entry| huge.is_none_or(|huge| entry.huge() == huge);
         // Lengths of at least `most` rank before shorter ones, the smallest of them first.
         let rank = |len: usize| if len < most { len } else { usize::MAX - len };
         let best = (0..self.end)
-            .filter(|&index| self.suits(index, huge))
+            .filter(|&index| self.entries[index].as_ref().is_some_and(suits))
             .max_by_key(|&index| rank(self.len(index)))?;
         if self.len(best) <= most {
             return self.take(best);
@@ -232,12 +226,6 @@ impl Runs {
         let mut entries = self.used();
         let found = entries.position(|entry| entry.as_ref().is_some_and(begins));
         self.cut(found?, 0, len)
-    }
-
-    /// Whether any entry is with huge pages, or without.
-    pub(super) fn has_any(&self, huge: bool) -> bool {
-        let mut entries = self.used().flatten();
-        entries.any(|entry| entry.huge() == huge)
     }
 
     /// Takes `len` bytes of an entry from `offset` on. The rest stays in the table if there is room; otherwise it is taken too.
@@ -303,7 +291,7 @@ mod tests {
                     let fits = all().filter(|e| e.run.map.len >= len);
                     let shortest = fits.map(|e| e.run.map.len).min();
                     let before = runs.bytes();
-                    let found = runs.best(len, SUPERSLAB, None).map(|e| e.run.map.len);
+                    let found = runs.best(len, SUPERSLAB).map(|e| e.run.map.len);
                     assert_eq!(found, shortest.map(|_| len));
                     assert_eq!(runs.bytes(), before - found.unwrap_or(0));
                     // The shortest that fits is the one that is cut.
@@ -356,7 +344,7 @@ mod tests {
                     joins += usize::from(refused.is_none() && now <= count);
                     refused
                 }
-                2 => runs.best(few, SUPERSLAB << (which % 3), None),
+                2 => runs.best(few, SUPERSLAB << (which % 3)),
                 3 => runs.longest(few, None),
                 4 => runs.oldest().map(|(index, _)| index).map(|index| {
                     let entry = runs.take(index).expect("it is there");

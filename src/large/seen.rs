@@ -178,6 +178,21 @@ fn forget(addr: usize) {
     watched.for_each(|at| at.store(0, Ordering::Relaxed));
 }
 
+/// Refuses huge pages for a block if it may not be on them for its end. What is on one stays, but its end may go back alone.
+/// Returns whether the kernel accepted the refusal.
+pub(super) fn leaves(map: Mapping, block: Extent) -> bool {
+    !end_fits(block) && refuse(map)
+}
+
+fn refuse(map: Mapping) -> bool {
+    // SAFETY: advice on a whole mapping of our own.
+    let refused = unsafe { huge::refuse(map.addr, map.len) }.is_ok();
+    if refused {
+        cache::account_huge(-(map.len as isize));
+    }
+    refused
+}
+
 /// Requests huge pages. Returns whether the kernel accepted the request.
 fn ask(map: Mapping) -> bool {
     // SAFETY: advice on a whole mapping of our own. A refusal leaves OS pages.
@@ -222,15 +237,7 @@ pub(super) fn went(map: Mapping, block: Extent, huge: bool) -> bool {
     }
     let filled = is_filled(block);
     settle(block.addr, filled);
-    if filled {
-        return true;
-    }
-    // SAFETY: advice on a whole mapping of our own.
-    let refused = unsafe { huge::refuse(map.addr, map.len) }.is_ok();
-    if refused {
-        cache::account_huge(-(map.len as isize));
-    }
-    !refused
+    filled || !refuse(map)
 }
 
 /// Whether the last long zeroed block that was freed was filled. A guess about the next one: Relaxed.

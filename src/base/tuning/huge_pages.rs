@@ -29,10 +29,11 @@ pub(crate) const UNSEEN_BLOCK: usize = 16 * SUPERSLAB;
 /// a few bytes more than twice.
 pub(crate) const EXPECTED: usize = 3;
 /// Divisors: what a huge page makes resident behind the end of a large block is at most this share of the block, and behind those
-/// of all together the second of what the process holds. With a thirty-second for all, `program-regex` faults 21,200 times instead
-/// of 5,400; with no bound for each, phases of 200 MiB in blocks of 4 MiB peak at 214 MiB instead of 202.
+/// of all together the second of what the process holds. With a twenty-fourth for all, `program-regex` faults 16,800 times instead
+/// of 7,000; with a sixteenth, phases of 200 MiB in blocks of 20 MiB and 4 MiB peak at 215.7 MiB instead of 213.7; with no bound
+/// for each, such in blocks of 4 MiB at 214 instead of 202.
 pub(crate) const END_SHARE: usize = 4;
-pub(crate) const ENDS_SHARE: usize = 16;
+pub(crate) const ENDS_SHARE: usize = 20;
 /// Large blocks on huge pages that are not known to be filled: at most this many, with at most this share (a divisor) of the
 /// bytes found filled. One is allowed in any case. Guess.
 pub(crate) const UNPROVEN_BLOCKS: usize = 4;
