@@ -30,12 +30,14 @@ pub(crate) enum Kind {
     Cached,
     /// Memory behind the ends of live large blocks that may be resident. It is counted among [`Kind::Large`] as well.
     Tails,
+    /// What huge pages hold behind the ends of live large blocks. It is counted among [`Kind::Large`] as well.
+    Ends,
     /// Free blocks that came back to slabs in use since those were last searched for OS pages to give back. They are counted
     /// among [`Kind::Blocks`] as well.
     Unsettled,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 static BYTES: [AtomicUsize; KINDS] = [const { AtomicUsize::new(0) }; KINDS];
 

@@ -5,11 +5,12 @@ use super::closed;
 use super::descriptor::{
     Descriptor, Held, TAG, descriptor_of, drop_descriptor, new_checked, new_descriptor,
 };
+use super::evidence::{Asked, Extent};
 use super::exchange;
 use super::guard::{self, LEAST, not_in_use};
 use super::parts;
 use super::run::Run;
-use super::seen::{self, Extent};
+use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{CLEARED_MOST, COLOURS, PARTS};
 use crate::base::tuning::retention;
@@ -46,7 +47,11 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     };
     let least = if checked { LEAST } else { 0 };
     let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
-    let used = size + offset + least;
+    let block = Extent {
+        addr: 0,
+        len: size.max(1) + offset + least,
+        asked: Asked::new(zeroed),
+    };
     let descriptor = if checked {
         new_checked()
     } else {
@@ -55,16 +60,16 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     let servable = may_serve(len, zeroed);
     // A zeroed block may stay untouched, and would be cleared where it is resident.
     if servable && !zeroed {
-        exchange::borrow(size + offset, seen::end_fits(block_at(0, used, zeroed)));
+        exchange::borrow(size + offset, seen::end_fits(block));
     }
-    let obtained = obtain(len, used, align.max(SUPERSLAB), zeroed);
+    let obtained = obtain(len, block, align.max(SUPERSLAB), zeroed);
     let Some(Obtained { run, huge, zero }) = obtained else {
         // SAFETY: it was never published.
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
     // Cached memory on huge pages would keep more behind the block's end than a new block may.
-    let huge = huge && (zero || !seen::leaves(run.map, block_at(run.map.addr, used, zeroed)));
+    let huge = huge && (zero || !seen::leaves(run.map, block.at(run.map)));
     let addr = run.map.addr + offset;
     // A word on a huge page that nobody touched would make all of that resident.
     let marked = !checked && offset > 0 && !(zero && on_huge_page(huge));
@@ -89,6 +94,8 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
             marked,
             calls: (*descriptor).calls,
             huge,
+            fresh: zero,
+            asked: block.asked,
             servable,
             shows: zeroed && len > CLEARED_MOST,
             held,
@@ -140,8 +147,8 @@ fn may_serve(len: usize, zeroed: bool) -> bool {
     !zeroed || len <= CLEARED_MOST || seen::zeroed_are_filled()
 }
 
-/// A mapping of at least `len` bytes, of which the block needs `used`, from the cache or the kernel.
-fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtained> {
+/// A mapping of at least `len` bytes for a block, from the cache or the kernel.
+fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtained> {
     if may_serve(len, zeroed)
         && let Some(entry) = cache::find(len, align)
     {
@@ -167,8 +174,7 @@ fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtaine
             Some(gathered) if gathered.fresh < map.len => {
                 let run = gathered.run;
                 let huge = gathered.huge
-                    || gathered.fresh > 0
-                        && seen::ask_for_new(run.map, block_at(run.map.addr, used, zeroed));
+                    || gathered.fresh > 0 && seen::ask_for_new(run.map, block.at(run.map), false);
                 return Some(Obtained {
                     run,
                     huge,
@@ -176,21 +182,17 @@ fn obtain(len: usize, used: usize, align: usize, zeroed: bool) -> Option<Obtaine
                 });
             }
             // Another thread has taken what was cached.
-            Some(_) => return Some(obtain_fresh(Run::new(map), used, zeroed)),
+            Some(_) => return Some(obtain_fresh(Run::new(map), block)),
             None => DIRECTORY.leave(map.addr),
         }
     }
-    Some(obtain_fresh(fresh(len, align)?, used, zeroed))
+    Some(obtain_fresh(fresh(len, align)?, block))
 }
 
-fn block_at(addr: usize, len: usize, zeroed: bool) -> Extent {
-    Extent { addr, len, zeroed }
-}
-
-fn obtain_fresh(run: Run, used: usize, zeroed: bool) -> Obtained {
+fn obtain_fresh(run: Run, block: Extent) -> Obtained {
     Obtained {
         run,
-        huge: seen::ask_for_new(run.map, block_at(run.map.addr, used, zeroed)),
+        huge: seen::ask_for_new(run.map, block.at(run.map), true),
         zero: true,
     }
 }
@@ -245,7 +247,7 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
         servable: block.servable,
         held: -(held.bytes as isize),
     };
-    account::change(Kind::Tails, held.tail, 0);
+    held.count(false);
     cache::account(change, now);
     run.count_out();
     let huge = seen::went(run.map, block.extent(), block.huge);
@@ -328,26 +330,19 @@ pub(crate) fn usable_size(ptr: *mut u8, asked: &str) -> usize {
 #[inline(never)]
 pub(super) fn held(map: Mapping, end: usize, huge: bool, used: bool) -> Held {
     let page = if huge { SUPERSLAB } else { sys::page_size() };
-    // Of a huge page that a block ends in, the rest becomes resident with it.
-    let rest = if huge {
-        end.next_multiple_of(page).min(map.end()) - end
-    } else {
-        0
+    let whole = end.next_multiple_of(page).min(map.end());
+    let mut held = Held {
+        bytes: whole - map.addr,
+        tail: map.end() - whole,
+        rest: if huge { whole - end } else { 0 },
     };
-    account::change(Kind::Tails, 0, rest);
-    let end = end.next_multiple_of(page).min(map.end());
-    let (bytes, tail) = (end - map.addr, map.end() - end);
-    if tail == 0 || !used {
-        return Held { bytes, tail: rest };
-    }
     let most = retention::TAILS.max(account::of(Kind::Large) / retention::TAILS_SHARE);
+    let too_many = held.tail > 0 && account::of(Kind::Tails) + held.tail > most;
     // SAFETY: the pages belong to the block and lie behind what its owner requested.
-    if account::of(Kind::Tails) + tail > most && unsafe { mapping::purge(end, tail) }.is_ok() {
-        return Held { bytes, tail: rest };
+    if !used || too_many && unsafe { mapping::purge(whole, held.tail) }.is_ok() {
+        held.tail = 0;
     }
-    account::change(Kind::Tails, 0, tail);
-    Held {
-        bytes: map.len,
-        tail: rest + tail,
-    }
+    held.bytes += held.tail;
+    held.count(true);
+    held
 }

@@ -1,7 +1,8 @@
 //! The descriptors of large blocks.
 
+use super::evidence::{Asked, Extent};
 use super::run::Run;
-use super::seen::Extent;
+use crate::base::account::{self, Kind};
 use crate::base::size_class::LARGE;
 use crate::os::lock::{Lock, Locked};
 use crate::slab::directory::{DIRECTORY, Tag};
@@ -26,6 +27,9 @@ pub(super) struct Descriptor {
     pub(super) calls: *mut Calls,
     /// Whether huge pages were requested.
     pub(super) huge: bool,
+    /// Whether all of its memory was fresh when it was handed out.
+    pub(super) fresh: bool,
+    pub(super) asked: Asked,
     /// Whether the cache could have served the block.
     pub(super) servable: bool,
     /// Whether it was requested zeroed and is long: when it is freed, it shows whether such blocks are filled.
@@ -42,7 +46,7 @@ impl Descriptor {
         Extent {
             addr,
             len: self.start - addr + self.size.load(Relaxed),
-            zeroed: false,
+            asked: self.asked,
         }
     }
 }
@@ -58,8 +62,19 @@ pub(super) struct Calls {
 pub(super) struct Held {
     /// Bytes from the beginning of the mapping.
     pub(super) bytes: usize,
-    /// Of those, the bytes behind the block's end.
+    /// Of those, the bytes behind the block's end that were used before, and those that a huge page holds there.
     pub(super) tail: usize,
+    pub(super) rest: usize,
+}
+
+impl Held {
+    /// Counts what is behind the block's end, or no longer.
+    pub(super) fn count(&self, in_use: bool) {
+        for (kind, bytes) in [(Kind::Tails, self.tail), (Kind::Ends, self.rest)] {
+            let (was, is) = if in_use { (0, bytes) } else { (bytes, 0) };
+            account::change(kind, was, is);
+        }
+    }
 }
 
 impl Descriptor {

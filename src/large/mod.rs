@@ -16,6 +16,7 @@ mod closed;
 #[cfg(all(test, not(loom)))]
 mod closed_tests;
 mod descriptor;
+mod evidence;
 mod exchange;
 mod guard;
 #[cfg(all(test, not(loom)))]

@@ -8,7 +8,6 @@ use super::guard::{self, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
-use crate::base::account::{self, Kind};
 use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
@@ -48,17 +47,24 @@ pub(crate) unsafe fn realloc(
         .checked_add(offset + least)
         .and_then(|len| round_up(len, SUPERSLAB));
     let was = block.extent();
+    let unproven = seen::changes(map.addr, thp);
     let filled = !thp && len > Some(map.len) && seen::is_filled(was);
-    let (mut fresh, mut huge) = (0, thp);
+    let mut huge = thp;
     if len != Some(map.len) {
         let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
         let Some(changed) = changed else {
+            if unproven {
+                seen::changed(was);
+            }
             publish(ptr as usize, descriptor);
             return None;
         };
         block.run.count_out();
         changed.run.count_in();
-        (fresh, huge) = (changed.fresh, changed.huge);
+        if thp && changed.fresh > 0 {
+            cache::account_huge(changed.fresh as isize);
+        }
+        huge = changed.huge;
         block.run = changed.run;
     }
     let new = block.run.map;
@@ -69,18 +75,25 @@ pub(crate) unsafe fn realloc(
     let end = start + new_size + if checked { BEHIND } else { 0 };
     resized(block, start, new_size);
     block.start = start;
-    seen::moved(map.addr, block.extent(), thp);
-    block.huge = huge || filled && seen::ask_for_grown(new, block.extent(), was);
+    let extent = block.extent();
+    if unproven {
+        seen::changed(extent);
+    }
+    let before = block.held;
+    before.count(false);
+    block.huge = match huge {
+        true => new.len <= map.len || !seen::leaves(new, extent),
+        false => filled && seen::ask_for_grown(new, extent, was, block.fresh),
+    };
     let held = held(new, end.min(new.end()), block.huge, new_size < room);
-    let before = core::mem::replace(&mut block.held, held);
+    block.held = held;
     let change = Change {
         blocks: 0,
         bytes: new.len as isize - map.len as isize,
-        huge: if thp { fresh as isize } else { 0 },
+        huge: 0,
         servable: block.servable,
         held: held.bytes as isize - before.bytes as isize,
     };
-    account::change(Kind::Tails, before.tail, 0);
     cache::account(change, clock::now_ms());
     publish(start, descriptor);
     Some(start as *mut u8)
