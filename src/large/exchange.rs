@@ -38,7 +38,8 @@ pub(crate) fn lend(huge: bool) -> Option<(usize, bool)> {
 }
 
 /// Has the pool's free superslabs cached, of one kind of pages, until `len` bytes are, but for less than one: if that many blocks
-/// were live a while ago, and the pool seems to have what is missing. `may_be_huge`: also what is on huge pages. No lock may be held.
+/// were live a while ago, and the pool seems to have what is missing. `may_be_huge`: also what is on huge pages. No lock may be
+/// held.
 pub(super) fn borrow(len: usize, may_be_huge: bool) {
     let missing = len.saturating_sub(cache::cached_bytes());
     let has = missing >= SUPERSLAB && account::of(Kind::FreeSlots) >= missing;
