@@ -60,7 +60,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     let servable = may_serve(len, zeroed);
     // A zeroed block may stay untouched, and would be cleared where it is resident.
     if servable && !zeroed {
-        exchange::borrow(size + offset, seen::end_fits(block));
+        exchange::borrow(block);
     }
     let obtained = obtain(len, block, align.max(SUPERSLAB), zeroed);
     let Some(Obtained { run, huge, zero }) = obtained else {

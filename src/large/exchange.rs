@@ -1,8 +1,10 @@
 //! Memory that changes between the cache of large blocks and the pool: see `pool::exchange`.
 
 use super::cache;
+use super::evidence::Extent;
 use super::parts;
 use super::run::Run;
+use super::seen;
 use crate::base::account::{self, Kind};
 use crate::base::tuning::large::LOOKS;
 use crate::base::units::SUPERSLAB;
@@ -37,16 +39,17 @@ pub(crate) fn lend(huge: bool) -> Option<(usize, bool)> {
     None
 }
 
-/// Has the pool's free superslabs cached, of one kind of pages, until `len` bytes are, but for less than one: if that many blocks
-/// were live a while ago, and the pool seems to have what is missing. `may_be_huge`: also what is on huge pages. No lock may be
-/// held.
-pub(super) fn borrow(len: usize, may_be_huge: bool) {
+/// Has the pool's free superslabs cached for a block, of one kind of pages, until as much is, but for less than one: if that much
+/// was live a while ago, and the pool seems to have what is missing. No lock may be held.
+pub(super) fn borrow(block: Extent) {
+    let len = block.len;
     let missing = len.saturating_sub(cache::cached_bytes());
     let has = missing >= SUPERSLAB && account::of(Kind::FreeSlots) >= missing;
     if !has || !parts::may_move() || !cache::comes_again(len) {
         return;
     }
     let now = clock::now_ms();
+    let may_be_huge = seen::end_fits(block);
     let mut first = None;
     for _ in 0..missing / SUPERSLAB {
         let Some((map, huge)) = pool::lend(may_be_huge) else {

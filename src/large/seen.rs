@@ -64,16 +64,15 @@ pub(super) fn end_fits(block: Extent) -> bool {
 }
 
 fn ask_unproven(map: Mapping, block: Extent) -> bool {
-    if !end_fits(block) {
-        return false;
-    }
     let live = account::of(Kind::Large);
-    let admit = || SEEN.lock().admit(block, live);
-    if !admit() {
+    let admit = || end_fits(block) && SEEN.lock().admit(block, live);
+    // A look makes room for the next block to be watched, too.
+    let admitted = admit() || {
         look();
-        if !admit() {
-            return false;
-        }
+        admit()
+    };
+    if !admitted {
+        return false;
     }
     let taken = ask(map);
     if !taken {
