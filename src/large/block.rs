@@ -69,7 +69,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         return None;
     };
     // Cached memory on huge pages would keep more behind the block's end than a new block may.
-    let huge = huge && (zero || !seen::leaves(run.map, block.at(run.map)));
+    let huge = huge && (zero || seen::stays(run.map, block.at(run.map), false));
     let addr = run.map.addr + offset;
     // A word on a huge page that nobody touched would make all of that resident.
     let marked = !checked && offset > 0 && !(zero && on_huge_page(huge));
@@ -173,8 +173,11 @@ fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtai
         match parts::gather(map, PARTS, false) {
             Some(gathered) if gathered.fresh < map.len => {
                 let run = gathered.run;
-                let huge = gathered.huge
-                    || gathered.fresh > 0 && seen::ask_for_new(run.map, block.at(run.map), false);
+                let at = block.at(run.map);
+                let huge = match gathered.huge {
+                    true => gathered.fresh == 0 || seen::stays(run.map, at, true),
+                    false => gathered.fresh > 0 && seen::ask_for_new(run.map, at, false),
+                };
                 return Some(Obtained {
                     run,
                     huge,

@@ -8,6 +8,7 @@ use super::guard::{self, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
+use crate::base::tuning::EXPECTED;
 use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
@@ -66,6 +67,8 @@ pub(crate) unsafe fn realloc(
         }
         huge = changed.huge;
         block.run = changed.run;
+        // Behind it may lie memory that was used before.
+        block.fresh &= block.run.is_whole();
     }
     let new = block.run.map;
     if new.addr != map.addr {
@@ -82,7 +85,11 @@ pub(crate) unsafe fn realloc(
     let before = block.held;
     before.count(false);
     block.huge = match huge {
-        true => new.len <= map.len || !seen::leaves(new, extent),
+        true => {
+            let filled = thp || filled;
+            let unseen = !filled || extent.len > EXPECTED * was.len;
+            seen::stays(new, extent, unseen && !unproven)
+        }
         false => filled && seen::ask_for_grown(new, extent, was, block.fresh),
     };
     let held = held(new, end.min(new.end()), block.huge, new_size < room);

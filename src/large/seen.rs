@@ -63,15 +63,19 @@ pub(super) fn end_fits(block: Extent) -> bool {
     block.end() <= block.len / END_SHARE && account::of(Kind::Ends) + block.end() <= most
 }
 
-fn ask_unproven(map: Mapping, block: Extent) -> bool {
+/// Makes a block unproven, if it may be on huge pages.
+fn admitted(block: Extent) -> bool {
     let live = account::of(Kind::Large);
     let admit = || end_fits(block) && SEEN.lock().admit(block, live);
     // A look makes room for the next block to be watched, too.
-    let admitted = admit() || {
+    admit() || {
         look();
         admit()
-    };
-    if !admitted {
+    }
+}
+
+fn ask_unproven(map: Mapping, block: Extent) -> bool {
+    if !admitted(block) {
         return false;
     }
     let taken = ask(map);
@@ -92,14 +96,22 @@ fn look() {
     }
 }
 
-/// Refuses huge pages for a block that is on them, if it may not be for its end. What is on one stays, but its end may go back
-/// alone. Returns whether the kernel accepted the refusal.
-pub(super) fn leaves(map: Mapping, block: Extent) -> bool {
-    let leaves = !end_fits(block) && refuse(map);
-    if leaves {
+/// Whether a block stays on huge pages that cached memory brought, or that it had when it was of another length. `unseen`: some of
+/// its memory is new, and needs evidence as any other. If it may not stay, it refuses them. What is on one stays there, but its end
+/// may go back alone.
+pub(super) fn stays(map: Mapping, block: Extent, unseen: bool) -> bool {
+    if knobs::get().thp != ThpPolicy::Auto {
+        return true;
+    }
+    let may = match unseen {
+        true => admitted(block),
+        false => end_fits(block),
+    };
+    let stays = may || !refuse(map);
+    if !stays {
         SEEN.lock().take(block.addr);
     }
-    leaves
+    stays
 }
 
 fn refuse(map: Mapping) -> bool {

@@ -90,3 +90,71 @@ fn a_block_that_was_filled_when_it_grew_is_on_huge_pages() {
         }
     }
 }
+
+/// Memory of a block on huge pages, in the cache.
+unsafe fn cache_huge(size: usize) {
+    // SAFETY: blocks in use of that size, each freed once.
+    unsafe {
+        let (first, _) = fresh(size);
+        first.write_bytes(1, size);
+        let (second, huge) = fresh(size);
+        assert!(huge, "the first is filled");
+        second.write_bytes(1, size);
+        free(second, Some(size));
+        free(first, Some(size));
+    }
+    assert!(super::cached_bytes() > 0);
+}
+
+#[test]
+fn cached_memory_on_huge_pages_is_no_evidence_for_what_is_put_behind_it() {
+    if !fake::alone(
+        "large::seen_tests::cached_memory_on_huge_pages_is_no_evidence_for_what_is_put_behind_it",
+    ) {
+        return;
+    }
+    begin();
+    if !knows_huge_pages() {
+        return;
+    }
+    let size = 2 * SUPERSLAB - SUPERSLAB / 8;
+    let long = 13 * SUPERSLAB - SUPERSLAB / 8;
+    // SAFETY: asked for blocks in use, which have descriptors.
+    let is_huge = |ptr: *mut u8| unsafe { (*descriptor_of(ptr as usize)).huge };
+    // SAFETY: blocks in use of those sizes, each freed once.
+    unsafe {
+        cache_huge(size);
+        let block = alloc(long, 16, false, false).expect("memory").ptr;
+        assert!(!is_huge(block), "much longer than what was filled");
+        free(block, Some(long));
+        purge_all();
+        let (block, _) = fresh(size);
+        cache_huge(size);
+        let block = realloc(block, size, 16, long).expect("memory");
+        assert!(!is_huge(block), "it was empty");
+        free(block, Some(long));
+    }
+}
+
+#[test]
+fn a_block_that_shrinks_to_a_bad_end_leaves_huge_pages() {
+    if !fake::alone("large::seen_tests::a_block_that_shrinks_to_a_bad_end_leaves_huge_pages") {
+        return;
+    }
+    begin();
+    if !knows_huge_pages() {
+        return;
+    }
+    let (size, less) = (4 * SUPERSLAB - SUPERSLAB / 8, SUPERSLAB + SUPERSLAB / 8);
+    // SAFETY: blocks in use of those sizes, each freed once.
+    unsafe {
+        let (first, _) = fresh(size);
+        first.write_bytes(1, size);
+        let (block, huge) = fresh(size);
+        assert!(huge);
+        let block = realloc(block, size, 16, less).expect("memory");
+        assert!(!(*descriptor_of(block as usize)).huge);
+        free(block, Some(less));
+        free(first, Some(size));
+    }
+}
