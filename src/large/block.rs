@@ -106,7 +106,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     let change = Change {
         blocks: 1,
         bytes: run.map.len as isize,
-        huge: 0,
         servable,
         held: held.bytes as isize,
     };
@@ -246,7 +245,6 @@ pub(crate) unsafe fn free(ptr: *mut u8, named: Option<usize>) {
     let change = Change {
         blocks: -1,
         bytes: -(run.map.len as isize),
-        huge: 0,
         servable: block.servable,
         held: -(held.bytes as isize),
     };

@@ -325,8 +325,6 @@ pub(super) struct Change {
     pub(super) blocks: isize,
     /// The bytes of their mappings.
     pub(super) bytes: isize,
-    /// The bytes for which huge pages were requested.
-    pub(super) huge: isize,
     /// Whether the cache could serve the block.
     pub(super) servable: bool,
     /// The bytes that may be resident.
@@ -339,7 +337,6 @@ pub(super) fn account(change: Change, now: u64) {
     let mut cache = CACHE.lock();
     let counts = &mut cache.counts;
     counts.live_blocks = counts.live_blocks.saturating_add_signed(change.blocks);
-    counts.huge_requested = counts.huge_requested.saturating_add_signed(change.huge);
     let live = counts.live_bytes.saturating_add_signed(change.bytes);
     counts.live_bytes = live;
     account::change(Kind::Large, 0, change.held as usize);

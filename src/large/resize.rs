@@ -97,7 +97,6 @@ pub(crate) unsafe fn realloc(
     let change = Change {
         blocks: 0,
         bytes: new.len as isize - map.len as isize,
-        huge: 0,
         servable: block.servable,
         held: held.bytes as isize - before.bytes as isize,
     };
