@@ -34,9 +34,9 @@ pub(crate) const GRANTED: usize = 8;
 /// Requests for a look after which a block on OS pages that is not filled counts as one that will not be. Guess.
 pub(crate) const LAST_LOOK: u32 = 8;
 /// Divisors: what a huge page makes resident behind the end of a large block is at most this share of the block, and behind those
-/// of all together the second of what the process holds. With a twenty-fourth for all, `program-regex` faults 16,800 times instead
-/// of 7,000; with a sixteenth, phases of 200 MiB in blocks of 20 MiB and 4 MiB peak at 215.7 MiB instead of 213.7; with no bound
-/// for each, such in blocks of 4 MiB at 214 instead of 202.
+/// of all together the second of what the process holds. With a twenty-fourth for all, `program-regex` faults 14,100 times instead
+/// of 12,800; with no bound for each, phases of 200 MiB in blocks of 4 MiB peak at 214 MiB instead of 202. Both were measured with
+/// other rules of evidence.
 pub(crate) const END_SHARE: usize = 4;
 pub(crate) const ENDS_SHARE: usize = 20;
 /// Large blocks on huge pages that are not known to be filled: at most this many, with at most this share (a divisor) of the
