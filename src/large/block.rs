@@ -46,10 +46,11 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         0
     };
     let least = if checked { LEAST } else { 0 };
-    let len = round_up(size.max(1).checked_add(offset + least)?, SUPERSLAB)?;
+    let used = size.max(1).checked_add(offset + least)?;
+    let len = round_up(used, SUPERSLAB)?;
     let block = Extent {
         addr: 0,
-        len: size.max(1) + offset + least,
+        len: used,
         asked: Asked::new(zeroed),
     };
     let descriptor = if checked {
@@ -68,8 +69,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
         unsafe { drop_descriptor(descriptor) };
         return None;
     };
-    // Cached memory on huge pages would keep more behind the block's end than a new block may.
-    let huge = huge && (zero || seen::stays(run.map, block.at(run.map), false));
     let addr = run.map.addr + offset;
     // A word on a huge page that nobody touched would make all of that resident.
     let marked = !checked && offset > 0 && !(zero && on_huge_page(huge));
@@ -154,9 +153,10 @@ fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtai
         // Cached memory is not in the directory, because it may be cut and joined, and another block may have its index
         // meanwhile. Then it is unmapped: the next request would find it again.
         if DIRECTORY.enter(entry.run.map.addr) == Ok(true) {
+            let run = entry.run;
             return Some(Obtained {
-                run: entry.run,
-                huge: entry.huge(),
+                run,
+                huge: entry.huge() && seen::stays(run.map, block.at(run.map), false),
                 zero: false,
             });
         }
@@ -172,10 +172,10 @@ fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtai
         match parts::gather(map, PARTS, false) {
             Some(gathered) if gathered.fresh < map.len => {
                 let run = gathered.run;
-                let at = block.at(run.map);
+                let (at, unseen) = (block.at(run.map), gathered.fresh > 0);
                 let huge = match gathered.huge {
-                    true => gathered.fresh == 0 || seen::stays(run.map, at, true),
-                    false => gathered.fresh > 0 && seen::ask_for_new(run.map, at, false),
+                    true => seen::stays(run.map, at, unseen),
+                    false => unseen && seen::ask_for_new(run.map, at, false),
                 };
                 return Some(Obtained {
                     run,
