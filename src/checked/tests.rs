@@ -10,7 +10,6 @@ use super::{calls, table};
 use crate::base::size_class::RUN_MAX;
 use crate::base::tuning::checked::{SLOWEST, TURNS};
 use crate::os::lock::LockedGuard;
-use crate::os::sys;
 use crate::slab::directory::DIRECTORY;
 use std::format;
 use std::string::String;
@@ -22,9 +21,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// No other test of this file runs meanwhile.
 fn alone() -> MutexGuard<'static, ()> {
-    DIRECTORY
-        .init(sys::machine_total(), None)
-        .expect("a directory");
+    DIRECTORY.begin();
     ALONE
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())

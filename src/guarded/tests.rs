@@ -3,13 +3,12 @@
 use super::fault::WATCH;
 use super::slots::{self, seen};
 use crate::os::fake::{self, Call};
-use crate::os::sys::{self, Errno};
+use crate::os::sys::Errno;
 use crate::os::thread;
 use crate::slab::directory::DIRECTORY;
 
 fn begin() {
-    let directory = DIRECTORY.init(sys::machine_total(), None);
-    directory.expect("the directory");
+    DIRECTORY.begin();
     thread::note_process(thread::pid());
 }
 

@@ -4,15 +4,9 @@
 use super::closed::{is_closed, try_closed};
 use super::{alloc, free, purge_all, realloc, usable_size};
 use crate::os::fake::{self, Call};
-use crate::os::sys::{self, Errno};
+use crate::os::sys::Errno;
 use crate::slab::directory::DIRECTORY;
 use crate::slab::known::State;
-
-fn begin() {
-    DIRECTORY
-        .init(sys::machine_total(), None)
-        .expect("a directory");
-}
 
 fn checked(size: usize) -> *mut u8 {
     let block = alloc(size, 16, false, true).expect("memory").ptr;
@@ -30,7 +24,7 @@ fn freed_blocks_are_closed_until_eight_more_are_freed() {
     if !fake::alone("large::closed_tests::freed_blocks_are_closed_until_eight_more_are_freed") {
         return;
     }
-    begin();
+    DIRECTORY.begin();
     let (first, size) = (checked(3 << 20), 3 << 20);
     // SAFETY: blocks in use, each freed once.
     unsafe {
@@ -57,7 +51,7 @@ fn what_the_kernel_does_not_close_is_kept() {
     if !fake::alone("large::closed_tests::what_the_kernel_does_not_close_is_kept") {
         return;
     }
-    begin();
+    DIRECTORY.begin();
     for (call, errno) in [
         (Call::Mprotect, Errno::ENOMEM),
         (Call::Madvise, Errno::EINVAL),
@@ -89,7 +83,7 @@ fn a_checked_block_is_guarded_at_every_length() {
     if !fake::alone("large::closed_tests::a_checked_block_is_guarded_at_every_length") {
         return;
     }
-    begin();
+    DIRECTORY.begin();
     let mut block = checked(3 << 20);
     let mut old = 3 << 20;
     for new in [

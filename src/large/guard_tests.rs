@@ -10,12 +10,6 @@ use crate::os::{memory, sys};
 use crate::slab::directory::DIRECTORY;
 use std::eprintln;
 
-fn begin() {
-    DIRECTORY
-        .init(sys::machine_total(), None)
-        .expect("a directory");
-}
-
 fn of<'a>(block: *mut u8) -> &'a Descriptor {
     // SAFETY: a block in use has one, and descriptors are never unmapped.
     unsafe { &*descriptor_of(block as usize) }
@@ -47,7 +41,7 @@ fn the_word_makes_no_huge_page_resident() {
         }
         return;
     }
-    begin();
+    DIRECTORY.begin();
     let (small, long) = (3 << 20, 2 * UNSEEN_BLOCK);
     let fresh = |size| alloc(size, 16, false, false).expect("memory").ptr;
     let block = fresh(small);
@@ -85,7 +79,7 @@ fn where_addresses_are_limited_nothing_is_purged_to_be_closed() {
     ) {
         return;
     }
-    begin();
+    DIRECTORY.begin();
     memory::note_limits(Some(1 << 40));
     let block = alloc(3 << 20, 16, false, true).expect("memory").ptr;
     fake::clear();

@@ -4,18 +4,16 @@ use super::descriptor::descriptor_of;
 use super::{alloc, free, purge_all, realloc};
 use crate::base::units::SUPERSLAB;
 use crate::os::fake;
-use crate::os::sys;
 use crate::slab::directory::DIRECTORY;
 use std::eprintln;
 
-fn begin() {
-    DIRECTORY
-        .init(sys::machine_total(), None)
-        .expect("a directory");
-}
-
-/// Whether the kernel knows huge pages at all, whatever its policy. If not, it refuses each request, and nothing is to be seen.
-fn knows_huge_pages() -> bool {
+/// Whether to run the test here: in a process of its own, where the kernel knows huge pages at all, whatever its policy. If not, it
+/// refuses each request, and nothing is to be seen.
+fn begins(test: &str) -> bool {
+    if !fake::alone(test) {
+        return false;
+    }
+    DIRECTORY.begin();
     let knows = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
     if !knows {
         eprintln!("no huge pages in this kernel: which blocks ask for them was not seen");
@@ -23,21 +21,22 @@ fn knows_huge_pages() -> bool {
     knows
 }
 
+/// Whether a block in use asked for huge pages.
+fn is_huge(block: *mut u8) -> bool {
+    // SAFETY: it has a descriptor.
+    unsafe { (*descriptor_of(block as usize)).huge }
+}
+
 /// A block in fresh memory, and whether it asked for huge pages.
 fn fresh(size: usize) -> (*mut u8, bool) {
     purge_all();
-    let ptr = alloc(size, 16, false, false).expect("memory").ptr;
-    // SAFETY: a block in use has a descriptor.
-    (ptr, unsafe { (*descriptor_of(ptr as usize)).huge })
+    let block = alloc(size, 16, false, false).expect("memory").ptr;
+    (block, is_huge(block))
 }
 
 #[test]
 fn blocks_are_on_huge_pages_once_others_were_found_filled() {
-    if !fake::alone("large::seen_tests::blocks_are_on_huge_pages_once_others_were_found_filled") {
-        return;
-    }
-    begin();
-    if !knows_huge_pages() {
+    if !begins("large::seen_tests::blocks_are_on_huge_pages_once_others_were_found_filled") {
         return;
     }
     // It leaves little of its last huge page.
@@ -68,11 +67,7 @@ fn blocks_are_on_huge_pages_once_others_were_found_filled() {
 
 #[test]
 fn a_block_that_was_filled_when_it_grew_is_on_huge_pages() {
-    if !fake::alone("large::seen_tests::a_block_that_was_filled_when_it_grew_is_on_huge_pages") {
-        return;
-    }
-    begin();
-    if !knows_huge_pages() {
+    if !begins("large::seen_tests::a_block_that_was_filled_when_it_grew_is_on_huge_pages") {
         return;
     }
     let (half, size) = (2 * SUPERSLAB - SUPERSLAB / 8, 4 * SUPERSLAB - SUPERSLAB / 8);
@@ -84,8 +79,7 @@ fn a_block_that_was_filled_when_it_grew_is_on_huge_pages() {
                 block.write_bytes(1, half);
             }
             let block = realloc(block, half, 16, size).expect("memory");
-            let huge = (*descriptor_of(block as usize)).huge;
-            assert_eq!(huge, filled, "filled: {filled}");
+            assert_eq!(is_huge(block), filled, "filled: {filled}");
             free(block, Some(size));
         }
     }
@@ -108,19 +102,13 @@ unsafe fn cache_huge(size: usize) {
 
 #[test]
 fn cached_memory_on_huge_pages_is_no_evidence_for_what_is_put_behind_it() {
-    if !fake::alone(
+    if !begins(
         "large::seen_tests::cached_memory_on_huge_pages_is_no_evidence_for_what_is_put_behind_it",
     ) {
         return;
     }
-    begin();
-    if !knows_huge_pages() {
-        return;
-    }
     let size = 2 * SUPERSLAB - SUPERSLAB / 8;
     let long = 13 * SUPERSLAB - SUPERSLAB / 8;
-    // SAFETY: asked for blocks in use, which have descriptors.
-    let is_huge = |ptr: *mut u8| unsafe { (*descriptor_of(ptr as usize)).huge };
     // SAFETY: blocks in use of those sizes, each freed once.
     unsafe {
         cache_huge(size);
@@ -138,11 +126,7 @@ fn cached_memory_on_huge_pages_is_no_evidence_for_what_is_put_behind_it() {
 
 #[test]
 fn a_block_that_shrinks_to_a_bad_end_leaves_huge_pages() {
-    if !fake::alone("large::seen_tests::a_block_that_shrinks_to_a_bad_end_leaves_huge_pages") {
-        return;
-    }
-    begin();
-    if !knows_huge_pages() {
+    if !begins("large::seen_tests::a_block_that_shrinks_to_a_bad_end_leaves_huge_pages") {
         return;
     }
     let (size, less) = (4 * SUPERSLAB - SUPERSLAB / 8, SUPERSLAB + SUPERSLAB / 8);
@@ -153,7 +137,7 @@ fn a_block_that_shrinks_to_a_bad_end_leaves_huge_pages() {
         let (block, huge) = fresh(size);
         assert!(huge);
         let block = realloc(block, size, 16, less).expect("memory");
-        assert!(!(*descriptor_of(block as usize)).huge);
+        assert!(!is_huge(block));
         free(block, Some(less));
         free(first, Some(size));
     }

@@ -178,6 +178,12 @@ impl Directory {
         self.table.load(Ordering::Acquire) != 0
     }
 
+    /// A directory for tests, of what this machine has. It may exist already.
+    #[cfg(test)]
+    pub(crate) fn begin(&self) {
+        self.init(sys::machine_total(), None).expect("a directory");
+    }
+
     /// Reserves the tables: for a span of [`SPAN_SHIFT`], or of at least four times what the machine has if that is more, up to
     /// [`MAX_SPAN_SHIFT`]; for a smaller one if `RLIMIT_AS` or the kernel does not allow that. May be called again after a
     /// failure; after a success it does nothing.
