@@ -25,11 +25,11 @@ pub(crate) mod retention {
     /// Bytes that a store keeps of what fell while the maintenance thread is not there: twice what it comes for once something fell.
     pub(crate) const FALL_UNSEEN: usize = 2 * helper::FROM;
     /// Bytes behind the ends of all live large blocks together that may be resident; or the share of the live large blocks'
-    /// bytes given by the divisor below, if that is more. With a thirty-second the harness's `huge 400` faults 3,511 times,
-    /// with an eighth 1,116. Phases of large blocks of two sizes peak at 219 MiB with an eighth, and at 210 with a sixteenth (no
-    /// command of the harness runs them).
+    /// bytes given by the divisor below, if that is more. The harness's `huge 1000` faults 10,600 times, and 8,800 with a
+    /// sixteenth; `huge 400` faults 3,511 times with a thirty-second and 1,116 with an eighth. Phases of 200 MiB in blocks of two
+    /// sizes peak at 211 MiB in 8 runs, and at 213 in half of them with a sixteenth or an eighteenth.
     pub(crate) const TAILS: usize = 4 << 20;
-    pub(crate) const TAILS_SHARE: usize = 16;
+    pub(crate) const TAILS_SHARE: usize = 20;
     /// If no thread sees time pass, a demand of up to this many bytes is retained in full, and stays if the process falls
     /// silent. It is as much as stays if the maintenance thread does not start. The usage of the harness's `burst 50000 10`
     /// rises and falls by 110 MiB in one thread: without the maintenance thread it faults 142,648 times, with it 9,861 (AMD
