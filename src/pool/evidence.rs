@@ -1,17 +1,17 @@
 //! Whether memory will be written, so that a huge page makes nothing else resident. `HAKMEM_THP=auto` follows this evidence.
 //!
 //! Small blocks are written when they are used. Only the end of a heap's last slab of a class stays unwritten, so a class that
-//! has filled a slab may continue on huge pages. Larger blocks may stay untouched: they get huge pages once those handed
-//! out before are found resident. Some of their superslabs always stay on OS pages, so that residency can still be measured.
-//! All other slots lie on OS pages, where only touched pages are resident.
+//! has filled a slab may continue on huge pages. First slabs may join it once they are few beside those. Larger blocks may stay
+//! untouched: they get huge pages once those handed out before are found resident. Some of their superslabs always stay on OS
+//! pages, so that residency can still be measured. All other slots lie on OS pages, where only touched pages are resident.
 
 use super::place::lock;
 use super::{Counts, Pool};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::pool::LENDING_SIXTEENTHS;
 use crate::base::tuning::{
-    DENSE_SIXTEENTHS, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE, UNSEEN_SUPERSLABS,
-    WRITTEN_TO,
+    DENSE_SIXTEENTHS, FIRST_SHARE, KNOWN_SLOTS, LOOK_BEHIND, MOST_PAUSED, UNSEEN_SHARE,
+    UNSEEN_SUPERSLABS, WRITTEN_TO,
 };
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::ThpPolicy;
@@ -129,12 +129,22 @@ impl Larger {
     }
 }
 
+impl Counts {
+    /// Whether what classes' first slabs leave unwritten is little beside what is filled.
+    fn first_are_few(&self) -> bool {
+        let first = self.claimed_slots - self.filled_slots - self.larger_slots;
+        let few = first.count() * FIRST_SHARE <= self.filled_slots.count();
+        few && self.filled_slots >= KNOWN_SLOTS
+    }
+}
+
 impl Pool {
     /// Whether slots for `usage` may come from superslabs in which one touched page makes all of it resident.
     pub(super) fn may_spread(&self, thp: ThpPolicy, usage: Usage) -> bool {
         match (thp, usage) {
             (ThpPolicy::Always, _) => true,
-            (ThpPolicy::Never, _) | (_, Usage::Light | Usage::Few) => false,
+            (ThpPolicy::Never, _) => false,
+            (ThpPolicy::Auto, Usage::Light | Usage::Few) => self.counts.first_are_few(),
             (ThpPolicy::Auto, Usage::Filled) => true,
             (ThpPolicy::Auto, Usage::Larger) => self.larger.dense,
         }
@@ -152,7 +162,8 @@ impl Pool {
 pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
     match (thp, usage) {
         (ThpPolicy::Always, _) => return true,
-        (ThpPolicy::Never, _) | (_, Usage::Light | Usage::Few) => return false,
+        (ThpPolicy::Never, _) => return false,
+        (ThpPolicy::Auto, Usage::Light | Usage::Few) => return lock(node).counts.first_are_few(),
         (ThpPolicy::Auto, Usage::Filled) => return lock(node).counts.filled_slots >= KNOWN_SLOTS,
         (ThpPolicy::Auto, Usage::Larger) => {}
     }
@@ -201,6 +212,26 @@ fn are_resident(base: usize, bits: u32, sixteenths: usize) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::base::units::Slots;
+
+    #[test]
+    fn first_slabs_are_few_beside_what_is_filled() {
+        let few = |first, filled, larger| {
+            let [first, filled_slots, larger_slots] = [first, filled, larger].map(Slots::new);
+            let claimed_slots = first + filled_slots + larger_slots;
+            let counts = Counts {
+                claimed_slots,
+                filled_slots,
+                larger_slots,
+                ..Counts::NONE
+            };
+            counts.first_are_few()
+        };
+        let known = KNOWN_SLOTS.count();
+        assert!(!few(0, 0, known) && !few(0, known - 1, known));
+        assert!(few(0, known, known) && few(known / FIRST_SHARE, known, 0));
+        assert!(!few(known / FIRST_SHARE + 1, known, known));
+    }
 
     #[test]
     fn looks_become_rare_where_blocks_stay_untouched() {

@@ -153,9 +153,9 @@ fn claim(node: Node, thp: ThpPolicy, want: Want) -> Option<Claim> {
     let mut pool = lock(node);
     let kinds: &[usize] = match want.usage {
         usage if !pool.may_spread(thp, usage) => &[PLAIN],
-        // Those on OS pages can be checked for residency: they fill up first.
-        Usage::Larger => &[PLAIN, SPREADING],
-        _ => &[SPREADING, PLAIN],
+        Usage::Filled => &[SPREADING, PLAIN],
+        // What may stay untouched costs less on OS pages, and shows there whether it does: these fill up first.
+        _ => &[PLAIN, SPREADING],
     };
     let first = if want.usage == Usage::Light {
         Some(Pick::Light)
