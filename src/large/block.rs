@@ -156,7 +156,7 @@ fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtai
             let run = entry.run;
             return Some(Obtained {
                 run,
-                huge: entry.huge() && seen::stays(run.map, block.at(run.map), false),
+                huge: entry.huge() && seen::stays(run.map, block.at(run.map), None),
                 zero: false,
             });
         }
@@ -174,7 +174,7 @@ fn obtain(len: usize, block: Extent, align: usize, zeroed: bool) -> Option<Obtai
                 let run = gathered.run;
                 let (at, unseen) = (block.at(run.map), gathered.fresh > 0);
                 let huge = match gathered.huge {
-                    true => seen::stays(run.map, at, unseen),
+                    true => seen::stays(run.map, at, unseen.then_some(0)),
                     false => unseen && seen::ask_for_new(run.map, at, false),
                 };
                 return Some(Obtained {

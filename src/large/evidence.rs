@@ -1,7 +1,7 @@
 //! What large blocks showed of whether such blocks are filled, and which are looked at.
 
 use crate::base::tuning::{
-    EXPECTED, GRANTED, LAST_LOOK, UNPROVEN_BLOCKS, UNPROVEN_SHARE, UNSEEN_BLOCK,
+    END_SHARE, EXPECTED, LAST_LOOK, UNPROVEN_BLOCKS, UNPROVEN_SHARE, UNSEEN_BLOCK,
 };
 use crate::base::units::SUPERSLAB;
 use crate::os::mapping::Mapping;
@@ -46,32 +46,54 @@ impl Extent {
     pub(super) fn end(self) -> usize {
         self.len.next_multiple_of(SUPERSLAB) - self.len
     }
+
+    /// Whether these are few, so that it may ever be on huge pages.
+    pub(super) fn ends_well(self) -> bool {
+        self.end() <= self.len / END_SHARE
+    }
 }
 
 /// What blocks of one kind showed: those asked for zeroed, or the others.
 #[derive(Clone, Copy)]
 pub(super) struct Evidence {
-    /// Bytes of blocks found filled on OS pages since one was found that was not.
-    filled: usize,
-    /// The longest block found filled since then.
-    longest: usize,
-    /// Bytes of blocks that got huge pages since then for that.
-    granted: usize,
+    /// Bytes of the longest block found filled since one was found sparse.
+    pub(super) longest: usize,
     /// A live block on OS pages, which was not found filled. It is the one at [`WATCHED`].
     watched: Option<Looked>,
+}
+
+/// What a block shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shows {
+    Filled,
+    /// Half or more of it is filled, and so many bytes are missing: as of a table that doubles.
+    Partly(usize),
+    Sparse,
 }
 
 /// A live block that is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Looked {
     block: Extent,
+    /// Bytes of it that were not found filled.
+    missing: usize,
     /// How many requests there were for a look.
     asked: u32,
 }
 
+impl Looked {
+    fn new(block: Extent, missing: usize) -> Looked {
+        Looked {
+            block,
+            missing,
+            asked: 0,
+        }
+    }
+}
+
 pub(super) struct Seen {
     kinds: [Evidence; 2],
-    /// Live blocks on huge pages that were not found filled.
+    /// Live blocks on huge pages that were not found filled as a whole.
     unproven: [Option<Looked>; UNPROVEN_BLOCKS],
 }
 
@@ -81,36 +103,17 @@ static WATCHED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 impl Evidence {
     const NONE: Evidence = Evidence {
-        filled: 0,
         longest: 0,
-        granted: 0,
         watched: None,
     };
 
-    /// Whether a block of `len` bytes will be filled, judging by those that were.
-    fn expects(&self, len: usize) -> bool {
-        len <= EXPECTED * self.longest && self.granted + len <= GRANTED * self.filled
-    }
-
-    /// Notes what was found of a watched block, or of one on huge pages that is not filled.
-    pub(super) fn found(&mut self, len: usize, filled: bool) {
-        *self = match filled {
-            true => Evidence {
-                filled: self.filled + len,
-                longest: self.longest.max(len),
-                ..*self
-            },
-            false => Evidence {
-                watched: self.watched,
-                ..Evidence::NONE
-            },
+    /// Notes what a block of `len` bytes showed.
+    pub(super) fn found(&mut self, len: usize, shows: Shows) {
+        self.longest = match shows {
+            Shows::Filled => self.longest.max(len),
+            Shows::Partly(_) => self.longest,
+            Shows::Sparse => 0,
         };
-    }
-
-    /// Notes that a block was filled when it grew. It may have grown before, so it adds nothing.
-    pub(super) fn grew(&mut self, len: usize) {
-        self.filled = self.filled.max(len);
-        self.longest = self.longest.max(len);
     }
 }
 
@@ -125,28 +128,18 @@ impl Seen {
         &mut self.kinds[block.asked.index()]
     }
 
-    /// Admits a block as unproven, if one more may be. `live`: bytes of large blocks.
-    pub(super) fn admit(&mut self, block: Extent, live: usize) -> bool {
-        let unproven: usize = self.unproven.iter().flatten().map(|at| at.block.len).sum();
-        let expected = self.kind(block).expects(block.len);
+    /// Admits a block as unproven, if one more may be. `live`: bytes of large blocks. `filled`: bytes of it that are filled.
+    pub(super) fn admit(&mut self, block: Extent, filled: usize, live: usize) -> bool {
+        let missing: usize = self.unproven.iter().flatten().map(|at| at.missing).sum();
+        let expected = block.len <= EXPECTED * self.kind(block).longest.max(filled);
         let unseen = block.len >= UNSEEN_BLOCK && block.asked == Asked::Plain;
-        let fits = match unproven {
-            0 => expected || unseen,
-            _ => expected && unproven + block.len <= live / UNPROVEN_SHARE,
-        };
-        if !fits || !self.put(block) {
-            return false;
-        }
-        if expected {
-            self.kind(block).granted += block.len;
-        }
-        true
+        missing <= live / UNPROVEN_SHARE && (expected || unseen) && self.put(block, filled)
     }
 
-    /// Makes a block unproven. Returns false if there is no place.
-    pub(super) fn put(&mut self, block: Extent) -> bool {
+    /// Makes a block unproven, of which `filled` bytes are filled. Returns false if there is no place.
+    pub(super) fn put(&mut self, block: Extent, filled: usize) -> bool {
         let free = self.unproven.iter_mut().find(|at| at.is_none());
-        let put = free.map(|at| *at = Some(Looked { block, asked: 0 }));
+        let put = free.map(|at| *at = Some(Looked::new(block, block.len - filled)));
         put.is_some()
     }
 
@@ -161,31 +154,31 @@ impl Seen {
     pub(super) fn watch(&mut self, block: Extent) {
         let kind = self.kind(block);
         if kind.watched.is_none() {
-            kind.watched = Some(Looked { block, asked: 0 });
+            kind.watched = Some(Looked::new(block, block.len));
             WATCHED[block.asked.index()].store(block.addr, Ordering::Relaxed);
         }
     }
 
-    /// Ends a block's being watched, and returns its kind if it was.
-    pub(super) fn unwatch(&mut self, addr: usize) -> Option<&mut Evidence> {
+    /// Ends a block's being watched, and returns whether it was.
+    pub(super) fn unwatch(&mut self, addr: usize) -> bool {
         let is = |kind: &Evidence| kind.watched.is_some_and(|at| at.block.addr == addr);
-        let index = self.kinds.iter().position(is)?;
+        let Some(index) = self.kinds.iter().position(is) else {
+            return false;
+        };
         self.kinds[index].watched = None;
         WATCHED[index].store(0, Ordering::Relaxed);
-        Some(&mut self.kinds[index])
+        true
     }
 
-    /// Notes what was found of a block that was unproven or watched. It may have been freed meanwhile. All that a huge page holds
-    /// is resident, so an unproven block that seems filled adds no bytes.
-    pub(super) fn settle(&mut self, block: Extent, filled: bool) {
-        if let Some(kind) = self.unwatch(block.addr) {
-            kind.found(block.len, filled);
-        } else if self.take(block.addr) {
-            let kind = self.kind(block);
-            match filled {
-                true => kind.longest = kind.longest.max(block.len),
-                false => kind.found(block.len, false),
-            }
+    /// Notes what a block shows that is unproven or watched. It may have been freed meanwhile. `last`: if it is watched, it is no more.
+    pub(super) fn settle(&mut self, block: Extent, shows: Shows, last: bool) {
+        let filled = shows == Shows::Filled;
+        if (filled || last) && self.unwatch(block.addr) || filled && self.take(block.addr) {
+            self.kind(block).found(block.len, shows);
+        }
+        let mut unproven = self.unproven.iter_mut().flatten();
+        if let (Some(at), Shows::Partly(missing)) = (unproven.find(|at| at.block == block), shows) {
+            at.missing = missing;
         }
     }
 
@@ -233,74 +226,63 @@ mod tests {
     fn one_block_may_be_unproven_and_more_by_what_is_live() {
         let least = UNSEEN_BLOCK;
         let mut seen = Seen::NONE;
-        assert!(!seen.admit(block(0, least - 1), 0), "nothing was found");
-        assert!(seen.admit(block(0, 100 * least), 0), "long");
-        assert!(!seen.admit(block(1, least), usize::MAX), "one at a time");
+        assert!(!seen.admit(block(0, least - 1), 0, 0), "nothing was found");
+        assert!(seen.admit(block(0, 100 * least), 0, 0), "long");
+        let live = UNPROVEN_SHARE * 100 * least;
+        assert!(!seen.admit(block(1, least), 0, live - 1), "one at a time");
         assert!(seen.take(block(0, 1).addr));
-        seen.kind(block(0, 1)).found(least, true);
-        let live = UNPROVEN_SHARE * 3 * least;
+        seen.kind(block(0, 1)).found(least, Shows::Filled);
+        let live = UNPROVEN_SHARE * 2 * least;
         for index in 1..=3 {
-            assert!(seen.admit(block(index, least), live));
+            assert!(seen.admit(block(index, least), 0, live));
         }
-        assert!(!seen.admit(block(4, least), live), "more than a share");
-        for index in 4..=UNPROVEN_BLOCKS {
-            assert!(seen.admit(block(index, least), usize::MAX));
+        assert!(!seen.admit(block(4, least), 0, live), "more than a share");
+        seen.settle(block(3, least), Shows::Partly(1), false);
+        assert!(!seen.admit(block(4, least), 0, live), "a byte more");
+        seen.settle(block(2, least), Shows::Partly(least - 1), false);
+        assert!(seen.admit(block(4, least), 0, live));
+        for index in 5..=UNPROVEN_BLOCKS {
+            assert!(seen.admit(block(index, least), 0, usize::MAX));
         }
-        assert!(!seen.admit(block(9, least), usize::MAX), "no place");
+        let more = block(UNPROVEN_BLOCKS + 1, least);
+        assert!(!seen.admit(more, 0, usize::MAX), "no place");
         assert!((1..=UNPROVEN_BLOCKS).all(|index| seen.take(block(index, 1).addr)));
         assert!(!seen.take(block(1, 1).addr), "it was taken");
     }
 
     #[test]
-    fn what_is_granted_is_bounded_by_what_was_found_filled() {
+    fn blocks_as_long_as_others_that_were_filled_are_expected_to_be() {
         let mut seen = Seen::NONE;
         let admit = |seen: &mut Seen, block: Extent| {
-            let admitted = seen.admit(block, 0);
+            let admitted = seen.admit(block, 0, 0);
             assert_eq!(seen.take(block.addr), admitted);
             admitted
         };
         let one = block(1, 1000);
         assert!(!admit(&mut seen, one));
-        seen.kind(one).found(1000, true);
-        assert!(!admit(&mut seen, block(1, EXPECTED * 1000 + 1)), "too long");
-        assert!(
-            admit(&mut seen, block(1, EXPECTED * 1000)),
-            "a table that doubles"
-        );
-        let left = GRANTED - EXPECTED;
-        assert!((0..left).all(|_| admit(&mut seen, one)));
-        assert!(!admit(&mut seen, one), "all is granted");
-        seen.kind(one).found(1000, true);
-        assert!(admit(&mut seen, one), "more was found");
-        assert!(
-            !admit(&mut seen, zeroed(2, 1)),
-            "nothing was found of these"
-        );
-        assert!(
-            !admit(&mut seen, zeroed(2, UNSEEN_BLOCK)),
-            "long ones neither"
-        );
-        seen.kind(zeroed(2, 1)).found(1, true);
-        assert!(admit(&mut seen, zeroed(2, 1)));
-        seen.kind(one).found(1, false);
+        seen.kind(one).found(1000, Shows::Filled);
+        let [most, longer] = [0, 1].map(|more| block(1, EXPECTED * 1000 + more));
+        assert!(admit(&mut seen, most), "a table that doubles");
+        assert!(!admit(&mut seen, longer), "too long");
+        seen.kind(one).found(500, Shows::Filled);
+        assert!(admit(&mut seen, most), "the longest counts");
+        let [short, long] = [1, UNSEEN_BLOCK].map(|len| zeroed(2, len));
+        assert!(!admit(&mut seen, short), "nothing was found of these");
+        assert!(!admit(&mut seen, long), "long ones neither");
+        seen.kind(short).found(1, Shows::Filled);
+        assert!(admit(&mut seen, short));
+        seen.kind(one).found(1, Shows::Sparse);
         assert!(!admit(&mut seen, one), "one was not filled");
-        assert!(admit(&mut seen, zeroed(2, 1)), "of the other kind");
-        seen.kind(one).grew(500);
-        seen.kind(one).grew(500);
-        assert!(admit(&mut seen, block(1, 1500)));
-        assert!(
-            !admit(&mut seen, block(1, GRANTED * 500 - 1499)),
-            "it counts once"
-        );
+        assert!(admit(&mut seen, short), "of the other kind");
     }
 
     #[test]
     fn looks_become_rarer_and_a_watched_block_is_given_up() {
         let mut seen = Seen::NONE;
-        assert!(seen.put(block(1, 10)));
+        assert!(seen.put(block(1, 10), 0));
         seen.watch(zeroed(2, 20));
         seen.watch(zeroed(3, 30));
-        seen.kind(zeroed(2, 1)).found(20, true);
+        seen.kind(zeroed(2, 1)).found(20, Shows::Filled);
         let looks: std::vec::Vec<_> = (1..=LAST_LOOK)
             .map(|_| {
                 seen.due()
@@ -314,14 +296,12 @@ mod tests {
         assert_eq!(looks[0], [(zeroed(2, 20), false), (block(1, 10), false)]);
         let last = looks.last().expect("some");
         assert_eq!(last[..], [(zeroed(2, 20), true), (block(1, 10), false)]);
-        seen.settle(zeroed(2, 20), false);
-        assert_eq!(seen.kind(zeroed(2, 1)).filled, 0);
+        seen.settle(zeroed(2, 20), Shows::Sparse, true);
+        assert_eq!(seen.kind(zeroed(2, 1)).longest, 0);
         seen.watch(zeroed(3, 30));
-        assert!(seen.unwatch(zeroed(3, 30).addr).is_some(), "there was room");
+        assert!(seen.unwatch(zeroed(3, 30).addr), "there was room");
         assert!(!is_watched(zeroed(3, 30).addr));
-        // A block on huge pages that seems filled adds no bytes.
-        seen.settle(block(1, 10), true);
-        assert_eq!(seen.kind(block(1, 10)).filled, 0);
+        seen.settle(block(1, 10), Shows::Filled, false);
         assert_eq!(seen.kind(block(1, 10)).longest, 10);
         assert!(!seen.take(block(1, 10).addr));
     }

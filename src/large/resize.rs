@@ -8,7 +8,6 @@ use super::guard::{self, not_in_use};
 use super::parts;
 use super::run::Run;
 use super::seen;
-use crate::base::tuning::EXPECTED;
 use crate::base::tuning::large::{BEHIND, COPIED, TAIL_SHARE};
 use crate::base::units::{SUPERSLAB, round_up};
 use crate::os::mapping::{self, Mapping, Place};
@@ -49,7 +48,8 @@ pub(crate) unsafe fn realloc(
         .and_then(|len| round_up(len, SUPERSLAB));
     let was = block.extent();
     let unproven = seen::changes(map.addr, thp);
-    let filled = !thp && len > Some(map.len) && seen::is_filled(was);
+    let grows = len > Some(map.len);
+    let filled = grows && seen::grows_filled(was, block.fresh);
     let mut huge = thp;
     if len != Some(map.len) {
         let changed = len.and_then(|len| change_length(&block.run, len, align.max(SUPERSLAB), thp));
@@ -79,18 +79,15 @@ pub(crate) unsafe fn realloc(
     resized(block, start, new_size);
     block.start = start;
     let extent = block.extent();
-    if unproven {
+    if unproven && !grows {
         seen::changed(extent);
     }
     let before = block.held;
     before.count(false);
     block.huge = match huge {
-        true => {
-            let filled = thp || filled;
-            let unseen = !filled || extent.len > EXPECTED * was.len;
-            seen::stays(new, extent, unseen && !unproven)
-        }
-        false => filled && seen::ask_for_grown(new, extent, was, block.fresh),
+        true if grows && !filled => !seen::leaves(new),
+        true => seen::stays(new, extent, grows.then_some(was.len)),
+        false => filled && seen::ask_for_grown(new, extent, was.len),
     };
     let held = held(new, end.min(new.end()), block.huge, new_size < room);
     block.held = held;

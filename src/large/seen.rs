@@ -1,19 +1,19 @@
 //! Which large blocks lie on huge pages under `HAKMEM_THP=auto`, and whether they turned out to be filled.
 //!
 //! Memory that is not requested zeroed is nearly always filled from the front, and zeroed memory often is not; nobody can know when
-//! it is handed out. So of each kind blocks on OS pages are looked at. Huge pages follow in proportion to those found filled, for
-//! blocks not much longer than these. A block on huge pages is *unproven* until its OS pages are found resident. So is a long one
-//! that has them without evidence. One block may always be unproven, and more in proportion to what is live: a program that touches
-//! only a few pages of its blocks pays for a part of them.
+//! it is handed out. So of each kind blocks on OS pages are looked at. Once one is found filled, huge pages follow for blocks not
+//! much longer. A block on huge pages is *unproven* until its contents show that it is filled. So is a long one that has them
+//! without evidence. One block may always be unproven, and more in proportion to what is live: a program that touches only a few
+//! pages of its blocks pays for a part of them.
 
 use super::cache;
-use super::evidence::{Extent, Seen, is_watched};
+use super::evidence::{Extent, Seen, Shows, is_watched};
 use crate::base::account::{self, Kind};
-use crate::base::tuning::{DENSE_SIXTEENTHS, END_SHARE, ENDS_SHARE, EXPECTED};
+use crate::base::tuning::{DENSE_SIXTEENTHS, ENDS_SHARE};
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
-use crate::os::mapping::{self, Mapping};
-use crate::os::{huge, sys};
+use crate::os::mapping::Mapping;
+use crate::os::{huge, written};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 // The answers are used without the lock. If a block goes meanwhile and another takes its place, the guess is wrong at worst.
@@ -30,27 +30,27 @@ pub(super) fn ask_for_new(map: Mapping, block: Extent, fresh: bool) -> bool {
     let asked = match knobs::get().thp {
         ThpPolicy::Always => return ask(map),
         ThpPolicy::Never => return false,
-        ThpPolicy::Auto => ask_unproven(map, block),
+        ThpPolicy::Auto => ask_unproven(map, block, 0),
     };
-    if !asked && fresh {
+    if !asked && fresh && block.ends_well() {
         SEEN.lock().watch(block);
     }
     asked
 }
 
-/// The same for a block that has grown. It was filled when it was `filled`; not much longer than that it counts as proven. `fresh`:
-/// its memory was when it was handed out, so that it was filled since.
-pub(super) fn ask_for_grown(map: Mapping, block: Extent, filled: Extent, fresh: bool) -> bool {
-    if knobs::get().thp != ThpPolicy::Auto {
-        return false;
+/// A block is about to grow. Returns whether it is filled, if anybody wants to know. `fresh`: its memory was when it was handed out,
+/// so that it was filled since.
+pub(super) fn grows_filled(block: Extent, fresh: bool) -> bool {
+    let filled = knobs::get().thp == ThpPolicy::Auto && is_filled(block);
+    if filled && fresh {
+        SEEN.lock().kind(block).found(block.len, Shows::Filled);
     }
-    if fresh {
-        SEEN.lock().kind(filled).grew(filled.len);
-    }
-    if block.len > EXPECTED * filled.len {
-        return ask_unproven(map, block);
-    }
-    end_fits(block) && ask(map)
+    filled
+}
+
+/// As [`ask_for_new`], for a block that has grown and of which `filled` bytes are filled.
+pub(super) fn ask_for_grown(map: Mapping, block: Extent, filled: usize) -> bool {
+    knobs::get().thp == ThpPolicy::Auto && ask_unproven(map, block, filled)
 }
 
 /// Whether a block may be on huge pages, judging by its end: what they make resident behind that, and behind the ends of all large
@@ -60,22 +60,23 @@ pub(super) fn end_fits(block: Extent) -> bool {
         return true;
     }
     let most = (account::resident() + block.len) / ENDS_SHARE;
-    block.end() <= block.len / END_SHARE && account::of(Kind::Ends) + block.end() <= most
+    block.ends_well() && account::of(Kind::Ends) + block.end() <= most
 }
 
-/// Makes a block unproven, if it may be on huge pages.
-fn admitted(block: Extent) -> bool {
+/// Makes a block unproven, if it may be on huge pages. `filled`: bytes of it that are filled.
+fn admitted(block: Extent, filled: usize) -> bool {
     let live = account::of(Kind::Large);
-    let admit = || end_fits(block) && SEEN.lock().admit(block, live);
-    // A look makes room for the next block to be watched, too.
-    admit() || {
+    let admit = || SEEN.lock().admit(block, filled, live);
+    let admit_now = || {
+        // A look makes room for the next block to be watched, too.
         look();
         admit()
-    }
+    };
+    end_fits(block) && (admit() || admit_now())
 }
 
-fn ask_unproven(map: Mapping, block: Extent) -> bool {
-    if !admitted(block) {
+fn ask_unproven(map: Mapping, block: Extent, filled: usize) -> bool {
+    if !admitted(block, filled) {
         return false;
     }
     let taken = ask(map);
@@ -89,23 +90,21 @@ fn ask_unproven(map: Mapping, block: Extent) -> bool {
 fn look() {
     let due = SEEN.lock().due();
     for (block, last) in due.into_iter().flatten() {
-        let filled = is_filled(block);
-        if filled || last {
-            SEEN.lock().settle(block, filled);
-        }
+        let shows = what_shows(block);
+        SEEN.lock().settle(block, shows, last);
     }
 }
 
 /// Whether a block stays on huge pages that cached memory brought, or that it had when it was of another length. `unseen`: some of
-/// its memory is new, and needs evidence as any other. If it may not stay, it refuses them. What is on one stays there, but its end
-/// may go back alone.
-pub(super) fn stays(map: Mapping, block: Extent, unseen: bool) -> bool {
+/// its memory is new, and needs evidence as any other; so many bytes of it are filled. If it may not stay, it refuses them. What is
+/// on one stays there, but its end may go back alone.
+pub(super) fn stays(map: Mapping, block: Extent, unseen: Option<usize>) -> bool {
     if knobs::get().thp != ThpPolicy::Auto {
         return true;
     }
     let may = match unseen {
-        true => admitted(block),
-        false => end_fits(block),
+        Some(filled) => admitted(block, filled),
+        None => end_fits(block),
     };
     let stays = may || !refuse(map);
     if !stays {
@@ -147,24 +146,29 @@ pub(super) fn changes(addr: usize, huge: bool) -> bool {
 
 /// An unproven block has changed its length or address.
 pub(super) fn changed(block: Extent) {
-    let _ = SEEN.lock().put(block);
+    let _ = SEEN.lock().put(block, 0);
 }
 
-/// Removes a freed block. Returns whether its memory keeps its huge pages, if it has them: a block that was never filled gives
-/// them up.
+/// Removes a freed block. Returns whether its memory keeps its huge pages, if it has them: a block that stayed sparse gives them up.
 pub(super) fn went(map: Mapping, block: Extent, huge: bool) -> bool {
     if !huge {
         if is_watched(block.addr) {
-            let filled = is_filled(block);
-            SEEN.lock().settle(block, filled);
+            let shows = what_shows(block);
+            SEEN.lock().settle(block, shows, true);
         }
         return false;
     }
-    if !SEEN.lock().take(block.addr) || is_filled(block) {
+    if !SEEN.lock().take(block.addr) {
         return true;
     }
-    SEEN.lock().kind(block).found(block.len, false);
-    !refuse(map)
+    let shows = what_shows(block);
+    SEEN.lock().kind(block).found(block.len, shows);
+    shows != Shows::Sparse || !refuse(map)
+}
+
+/// Whether a block that has grown leaves huge pages, because it was not filled.
+pub(super) fn leaves(map: Mapping) -> bool {
+    knobs::get().thp == ThpPolicy::Auto && refuse(map)
 }
 
 /// Whether the last long zeroed block that was freed was filled. A guess about the next one: Relaxed.
@@ -180,18 +184,29 @@ pub(super) fn zeroed_are_filled() -> bool {
     ZEROED_FILLED.load(Ordering::Relaxed)
 }
 
-/// How many OS pages of a block are sampled.
+/// How many samples of a block are taken.
 const SAMPLES: usize = 16;
 
-/// Whether a block is filled, judging by an OS page in the middle of each sixteenth. The first page of all is resident where the
-/// word in front of the block was written.
-#[inline(never)]
+/// What a block shows, judging by a sample of each sixteenth.
+fn what_shows(block: Extent) -> Shows {
+    let most = SAMPLES / 2 + 1;
+    match missing(block, most) {
+        few if few <= SAMPLES - DENSE_SIXTEENTHS => Shows::Filled,
+        missing if missing < most => Shows::Partly(block.len / SAMPLES * missing),
+        _ => Shows::Sparse,
+    }
+}
+
 pub(super) fn is_filled(block: Extent) -> bool {
-    let page = sys::page_size();
+    let few = SAMPLES - DENSE_SIXTEENTHS;
+    missing(block, few + 1) <= few
+}
+
+/// How many samples of a block's sixteenths were not written, up to `most`.
+fn missing(block: Extent, most: usize) -> usize {
     let part = block.len / SAMPLES;
-    let samples = (0..SAMPLES).map(|sample| (part * sample + part / 2) & !(page - 1));
-    let mut missing = samples.filter(|offset| !mapping::is_resident(block.addr + offset));
-    missing.nth(SAMPLES - DENSE_SIXTEENTHS).is_none()
+    let parts = (0..SAMPLES).map(|index| block.addr + part * index);
+    written::missing(most, parts, part)
 }
 
 const _: () = assert!(SAMPLES == 16, "samples are counted in sixteenths");
@@ -204,7 +219,7 @@ mod tests {
     use crate::os::mapping::{map_aligned, unmap};
 
     #[test]
-    fn the_middle_of_each_sixteenth_is_looked_at() {
+    fn a_block_is_filled_if_its_contents_show_it() {
         let map = map_aligned(16 * SUPERSLAB, SUPERSLAB, None).expect("maps");
         let all = Extent {
             addr: map.addr,
@@ -214,12 +229,19 @@ mod tests {
         // SAFETY: mapped here, and touched within.
         unsafe {
             huge::refuse(map.addr, map.len).expect("refused");
-            let touch = |at: usize| ((map.addr + at) as *mut u8).write(1);
+            let part = |index: usize| (map.addr + index * SUPERSLAB) as *mut u8;
             // As by the word in front of a block.
-            touch(0);
-            (2..16).for_each(|part| touch(part * SUPERSLAB + SUPERSLAB / 2));
+            part(0).write(1);
+            (2..16).for_each(|index| part(index).write_bytes(1, SUPERSLAB));
             assert!(!is_filled(all));
-            touch(SUPERSLAB / 2);
+            // Read, it is resident: the kernel's page of zeros is.
+            let sum =
+                (0..SUPERSLAB).fold(0, |sum, at| sum + part(1).add(at).read_volatile() as usize);
+            assert_eq!(sum, 0);
+            assert!(!is_filled(all));
+            part(1).write_bytes(0, SUPERSLAB);
+            assert!(!is_filled(all), "zeros tell nothing");
+            part(1).write_bytes(1, SUPERSLAB);
             assert!(is_filled(all), "one may be missing");
             unmap(map).expect("unmaps");
         }

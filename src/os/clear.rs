@@ -1,20 +1,23 @@
 //! Zeroing of a block that may have memory or not.
 //!
 //! Writing zeros makes memory resident. A program that asks for a zeroed block may never touch most of it, and what the block
-//! was before may have been purged or never written. So the pages of long blocks that are not resident are dropped instead,
-//! which makes them zero whatever they were: the kernel may have moved a page to swap, and calls it not resident then.
+//! was before may have been purged or never written. So the pages of long blocks that are not resident, or are zero already, are
+//! dropped instead, which makes them zero whatever they were: the kernel may have moved a page to swap, and calls it not resident
+//! then. It calls a page resident that was only read, where its page of zeros lies: zeros written there would take memory.
 //!
 //! Programs that fill their blocks pay for a question now and then.
 
 use super::{mapping, sys};
 use crate::base::tuning::clear::{ASK_EACH, ASK_FIRST, AT_ONCE, LEAST, RUN_LEAST};
+use crate::base::units::CACHE_LINE;
+use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Blocks cleared since one was found that had pages without memory. Only a hint: Relaxed.
 static FILLED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, unless they are few or the kernel
-/// does not say.
+/// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, and pages of zeros go, unless they are
+/// few or the kernel does not say.
 ///
 /// # Safety
 /// The bytes are the caller's to write, in private anonymous memory.
@@ -68,12 +71,16 @@ unsafe fn clear_resident(start: *mut u8, len: usize) {
         if sys::mincore(at, here, &mut resident).is_err() {
             break;
         }
-        let pages = resident.get(..here / page).unwrap_or(&[]);
+        let pages = resident.get_mut(..here / page).unwrap_or(&mut []);
+        for (index, has) in pages.iter_mut().enumerate() {
+            // SAFETY: a page of the block.
+            *has = u8::from(*has & 1 != 0 && !unsafe { is_zero(at + index * page, page) });
+        }
         let mut index = 0;
-        for run in pages.chunk_by(|a, b| a & 1 == b & 1) {
+        for run in pages.chunk_by(|a, b| a == b) {
             let (from, bytes) = (at + index * page, run.len() * page);
             index += run.len();
-            if bytes < RUN_LEAST || run.first().is_none_or(|first| first & 1 != 0) {
+            if bytes < RUN_LEAST || run.first().is_none_or(|has| *has != 0) {
                 continue;
             }
             // SAFETY: whole pages of the block, whose contents nobody needs.
@@ -86,6 +93,17 @@ unsafe fn clear_resident(start: *mut u8, len: usize) {
         at += here;
     }
     write_to(done, end);
+}
+
+/// Whether an OS page reads as zero. Most that hold something show it at once.
+///
+/// # Safety
+/// It can be read, and nobody writes to it.
+unsafe fn is_zero(addr: usize, len: usize) -> bool {
+    // SAFETY: the caller's promise; all of its bits are words.
+    let words = unsafe { slice::from_raw_parts(addr as *const u64, len / size_of::<u64>()) };
+    let mut lines = words.chunks(CACHE_LINE / size_of::<u64>());
+    lines.all(|line| line.iter().fold(0, |bits, word| bits | word) == 0)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -125,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_resident_is_after_and_all_is_zero() {
+    fn only_what_was_written_is_resident_after_and_all_is_zero() {
         fake::clear();
         let pages = BLOCK / sys::page_size();
         let all: std::vec::Vec<_> = (0..pages).collect();
@@ -135,6 +153,26 @@ mod tests {
         assert_eq!(cleared(&[]), 2);
         if near > 1 {
             assert_eq!(cleared(&[0, 20, 20 + near, 30 + near]), 4 + near);
+        }
+    }
+
+    /// The kernel's page of zeros lies where memory was only read. Zeros written there would take memory.
+    #[test]
+    fn what_reads_as_zero_goes() {
+        fake::clear();
+        let map = mapping::map_aligned(BLOCK, sys::page_size(), None).expect("maps");
+        let start = map.addr as *mut u8;
+        // SAFETY: advice on and access to a mapping of this test.
+        unsafe {
+            crate::os::huge::refuse(map.addr, map.len).expect("refused");
+            let last = start.add(BLOCK - 1);
+            last.write(7);
+            assert!((0..BLOCK - 1).all(|at| start.add(at).read_volatile() == 0));
+            assert_eq!(fake::resident(map.addr, BLOCK), BLOCK);
+            clear_resident(start, BLOCK);
+            assert_eq!(fake::resident(map.addr, BLOCK), sys::page_size());
+            assert_eq!(last.read(), 0);
+            sys::munmap(map.addr, map.len).expect("unmapped");
         }
     }
 

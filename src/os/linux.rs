@@ -271,22 +271,21 @@ pub(crate) unsafe fn ioctl(fd: i32, request: u64, arg: *mut c_void) -> Result<us
     check_count(unsafe { libc::syscall(libc::SYS_ioctl, fd, request as usize, arg) } as isize)
 }
 
-/// Reads one byte of this process's own memory through the kernel. Returns `EFAULT` where a load would raise a fatal signal
-/// (unmapped, or beyond the end of a file). Brings the OS page in.
-pub(crate) fn peek(addr: usize) -> Result<u8, Errno> {
-    let mut byte = 0u8;
+/// Reads this process's own memory through the kernel. Returns `EFAULT` where a load would raise a fatal signal (unmapped, without
+/// access, or beyond the end of a file). Brings the OS pages in.
+pub(crate) fn peek(addr: usize, out: &mut [u8]) -> Result<(), Errno> {
     let to = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: out.len(),
     };
     let from = libc::iovec {
         iov_base: ptr::without_provenance_mut(addr),
-        iov_len: 1,
+        iov_len: out.len(),
     };
-    // SAFETY: the kernel checks the source itself and writes one byte to `byte`.
+    // SAFETY: the kernel checks the source itself and writes at most `out`.
     let n = unsafe { libc::process_vm_readv(pid() as i32, &to, 1, &from, 1, 0) };
     match check_count(n)? {
-        1 => Ok(byte),
+        n if n == out.len() => Ok(()),
         _ => Err(Errno::EFAULT),
     }
 }

@@ -55,3 +55,4 @@ pub(crate) mod thread;
 pub(crate) mod trial;
 #[cfg(not(loom))]
 pub(crate) mod walked;
+pub(crate) mod written;

@@ -16,7 +16,7 @@ use crate::base::tuning::{
 use crate::base::units::{SLOT, SLOTS, SUPERSLAB};
 use crate::knobs::ThpPolicy;
 use crate::os::numa::Node;
-use crate::os::sys;
+use crate::os::{sys, written};
 use crate::slab::superslab::{State, Superslab};
 use core::ptr;
 
@@ -179,7 +179,7 @@ pub(super) fn is_dense(thp: ThpPolicy, node: Node, usage: Usage) -> bool {
             // No lock is held during the system call. If the superslab goes meanwhile, another mapping or nothing is examined:
             // the guess may be wrong then, and nothing worse follows.
             drop(pool);
-            let dense = are_resident(base, slots, DENSE_SIXTEENTHS);
+            let dense = are_resident(base, slots, DENSE_SIXTEENTHS) && are_written(base, slots);
             pool = lock(node);
             pool.larger.found(dense);
         }
@@ -207,6 +207,13 @@ fn are_resident(base: usize, bits: u32, sixteenths: usize) -> bool {
         .filter(|page| **page & 1 != 0)
         .count();
     resident * 16 >= bits.count_ones() as usize * per_slot * sixteenths
+}
+
+/// Whether as large a share of the slots in `bits` was written.
+fn are_written(base: usize, bits: u32) -> bool {
+    let slots = (0..SLOTS).filter(|slot| bits & 1 << slot != 0);
+    let missing = bits.count_ones() as usize * (16 - DENSE_SIXTEENTHS) / 16;
+    written::missing(missing + 1, slots.map(|slot| base + slot * SLOT), SLOT) <= missing
 }
 
 #[cfg(all(test, not(loom)))]

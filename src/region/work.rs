@@ -356,7 +356,7 @@ fn populate(addr: usize, len: usize, how: How) -> Result<(), Errno> {
 fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
     let page = sys::page_size();
     for at in (addr..addr + len).step_by(page) {
-        retry(|| sys::peek(at))?;
+        retry(|| sys::peek(at, &mut [0]))?;
         if how == How::Write {
             // SAFETY: segments to write are mapped writable, as the owner of the range promises, and the read above found the
             // page there. Or-ing zero atomically cannot undo what another thread writes. The box hides the zero: the compiler

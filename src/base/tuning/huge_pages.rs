@@ -32,9 +32,6 @@ pub(crate) const UNSEEN_BLOCK: usize = 16 * SUPERSLAB;
 /// Large blocks up to so many times as long as what was found filled are expected to be. A table that doubles when it is full has
 /// a few bytes more than twice.
 pub(crate) const EXPECTED: usize = 3;
-/// Bytes of large blocks that may be on huge pages for each byte that was found filled on OS pages. Of those on huge pages none
-/// shows whether it is filled. Guess.
-pub(crate) const GRANTED: usize = 8;
 /// Requests for a look after which a block on OS pages that is not filled counts as one that will not be. Guess.
 pub(crate) const LAST_LOOK: u32 = 8;
 /// Divisors: what a huge page makes resident behind the end of a large block is at most this share of the block, and behind those
@@ -43,7 +40,7 @@ pub(crate) const LAST_LOOK: u32 = 8;
 /// other rules of evidence.
 pub(crate) const END_SHARE: usize = 4;
 pub(crate) const ENDS_SHARE: usize = 20;
-/// Large blocks on huge pages that are not known to be filled: at most this many, with at most this share (a divisor) of the
-/// bytes of live ones. One is allowed in any case. Guess.
-pub(crate) const UNPROVEN_BLOCKS: usize = 4;
-pub(crate) const UNPROVEN_SHARE: usize = 4;
+/// Large blocks on huge pages that are not known to be filled: at most so many. One more may be while what is missing of them is at
+/// most this share (a divisor) of the bytes of live ones. Guess.
+pub(crate) const UNPROVEN_BLOCKS: usize = 16;
+pub(crate) const UNPROVEN_SHARE: usize = 8;

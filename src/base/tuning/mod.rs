@@ -17,9 +17,9 @@ pub(crate) use heap::{
     LATE_FREES, LOOK_EVERY, bins, heap_cache, idle_heaps, magazines, others_blocks, watch,
 };
 pub(crate) use huge_pages::{
-    DENSE_SIXTEENTHS, END_SHARE, ENDS_SHARE, EXPECTED, FIRST_SHARE, GRANTED, KNOWN_SLOTS,
-    LAST_LOOK, LOOK_BEHIND, MOST_PAUSED, UNPROVEN_BLOCKS, UNPROVEN_SHARE, UNSEEN_BLOCK,
-    UNSEEN_SHARE, UNSEEN_SUPERSLABS, WRITTEN_TO,
+    DENSE_SIXTEENTHS, END_SHARE, ENDS_SHARE, EXPECTED, FIRST_SHARE, KNOWN_SLOTS, LAST_LOOK,
+    LOOK_BEHIND, MOST_PAUSED, UNPROVEN_BLOCKS, UNPROVEN_SHARE, UNSEEN_BLOCK, UNSEEN_SHARE,
+    UNSEEN_SUPERSLABS, WRITTEN_TO,
 };
 pub(crate) use memory::{addresses, ceiling, clear, holes, large, pool, retention};
 pub(crate) use mistakes::{reports, sites, walks};
