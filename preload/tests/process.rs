@@ -32,6 +32,16 @@ fn a_process_that_made_no_thread_works_as_one() {
 }
 
 #[test]
+fn the_process_ends_with_its_last_thread_though_main_ended_before() {
+    let program = compile("first_ends.c", &[]);
+    // With this delay the maintenance thread would wait for hours.
+    let mut command = command(&program, OURS);
+    let command = command.env("HAKMEM_PURGE_DELAY_MS", "3600000");
+    let ended = run(command, Duration::from_secs(60));
+    assert_eq!(ended.output(), "the last thread ends the process\n");
+}
+
+#[test]
 fn what_last_destructors_held_is_not_lost_by_a_fork() {
     let program = compile("late.c", &[]);
     let mut command = command(&program, OURS);

@@ -233,7 +233,7 @@ pub(super) static TABLE: [Row; COUNT] = [
         by_profile: all(1),
         doc: doc(
             "The maintenance thread, which gives back idle memory after the purge delay even if the process makes no calls. 0 forbids it. 1 runs it in a process that has had several threads while more than 2 MiB lie idle, and in a process of one thread once more than 32 MiB do, or 2 MiB after a fall by more than 32. 2 treats a process of one thread as one of several.",
-            "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else as much as is live, and at least 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
+            "Without it a process keeps less, since it may fall silent: all that it frees and takes again if that is at most 32 MiB or what is live, else as much as is live, and at least 6 MiB of large blocks and 22 MiB of small ones. With it a process of one thread has two, and glibc treats it as one of several from then on (__libc_single_threaded). It ends with the process's first thread, which may leave others behind (pthread_exit in main). unshare and setns of libhakmem.so end the thread first; elsewhere raw::without_helper does. With 0 HAKMEM_SS_PREFAULT=async does nothing.",
             "0 if a library must not start threads, for example under a filter of system calls that kills. 2 for programs of one thread that sleep with less than 32 MiB idle.",
         ),
     },

@@ -63,7 +63,7 @@ unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
     // SAFETY: from here on this thread does not touch it.
     unsafe { give_up::give_up(heap) };
     tick::pass(clock::now_ms());
-    maintain::wake();
+    maintain::ends();
 }
 
 /// In the child of a fork: the one thread has another number than in the parent, and no other thread exists that could end. With

@@ -178,16 +178,21 @@ impl Helper {
         self.tid.store(0, Ordering::Relaxed);
     }
 
-    /// Has the thread end, and waits until the kernel has forgotten it, but no longer than 10 seconds or so. No lock may be held.
-    pub(crate) fn send_away(&self) {
+    /// Has the thread end.
+    pub(crate) fn dismiss(&self) {
         let unaware = |word: u32| (word & (PRESENT | GO) == PRESENT).then_some(word | GO);
         let relaxed = Ordering::Relaxed;
+        if self.word.fetch_update(relaxed, relaxed, unaware).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// The same, and waits until the kernel has forgotten it, but no longer than 10 seconds or so. No lock may be held.
+    pub(crate) fn send_away(&self) {
         // One that has said its last word may still be there for the kernel, or go on after all; and a copy of the process that
         // no handler of ours saw has the words of a thread that it does not have.
         for _ in 0..WAITS * STEPS {
-            if self.word.fetch_update(relaxed, relaxed, unaware).is_ok() {
-                self.wake();
-            }
+            self.dismiss();
             let present = self.word.load(Ordering::Acquire) & PRESENT != 0;
             let left = match self.tid.load(Ordering::Relaxed) {
                 0 => !present,

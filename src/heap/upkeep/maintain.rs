@@ -2,8 +2,8 @@
 //!
 //! It is started when much lies idle: more than [`FROM`] in a process of several threads, more than [`FROM_ALONE`] in a process
 //! of one, or more than [`FROM`] after a fall by more than that. Such a process then gets a second thread
-//! ([`helper`](super::helper) says what that changes for it). It ends when there is nothing left to do, and a fork's child starts
-//! its own when it needs one. It never has a heap. It holds a heap's lock, and the pool's under it, for a short time. It waits for
+//! ([`helper`](super::helper) says what that changes for it). It ends when there is nothing left to do or the process's first thread
+//! has ended, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the pool's under it, for a short time. It waits for
 //! a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
@@ -58,6 +58,25 @@ pub(crate) fn noticed() {
     }
 }
 
+/// Whether the first thread of the process ended. The C library ends the process with its last thread, for which it counts the
+/// maintenance thread as well, so that one has to go. Relaxed: whoever misses it is seen to by the next round.
+static FIRST_ENDED: AtomicBool = AtomicBool::new(false);
+
+fn first_ended() -> bool {
+    FIRST_ENDED.load(Ordering::Relaxed)
+}
+
+/// The calling thread ends, and its heap is given up. No lock may be held.
+pub(crate) fn ends() {
+    if thread::tid() != thread::pid() {
+        return wake();
+    }
+    FIRST_ENDED.store(true, Ordering::Relaxed);
+    note_watched(false);
+    HELPER.dismiss();
+    purge_now();
+}
+
 /// The thread may be started, or not.
 #[inline(never)]
 fn note_watched(may: bool) {
@@ -96,7 +115,7 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if !thread::is_of_process() || turned_away() || !THREAD.begin() {
+    if !thread::is_of_process() || first_ended() || turned_away() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
@@ -141,8 +160,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let sent_away = HELPER.goes();
         account::set_seen(false);
         // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
-        let wanted = || !sent_away && waiting() > from() && waiting() != left;
+        let wanted = || !sent_away && !first_ended() && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
+            if first_ended() {
+                note_watched(false);
+            }
             return ptr::null_mut();
         }
         HELPER.stays();
@@ -154,7 +176,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 fn work() -> usize {
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut rounds = Rounds::begin(delay);
-    while !rounds.are_over() && HELPER.work_after(rounds.pause) {
+    while !rounds.are_over() && !first_ended() && HELPER.work_after(rounds.pause) {
         let before = waiting();
         round();
         HELPER.rest();
@@ -249,6 +271,7 @@ pub(crate) fn after_fork() {
     THREAD.is_not();
     HELPER.after_fork();
     account::set_seen(false);
+    FIRST_ENDED.store(false, Ordering::Relaxed);
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);

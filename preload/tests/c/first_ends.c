@@ -1,0 +1,49 @@
+/* main ends by pthread_exit, with much to give back. The process ends with its last thread, which runs what was registered for that.
+   The allocator's own thread is none of the program's. */
+#include "check.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static pid_t last;
+
+static void at_end(void) {
+    CHECK(syscall(SYS_gettid) == last);
+    puts("the last thread ends the process");
+}
+
+static void burst(void) {
+    size_t size = 100 << 20;
+    char *block = malloc(size);
+    CHECK(block != NULL);
+    memset(block, 1, size);
+    free(block);
+}
+
+static void *worker(void *arg) {
+    (void)arg;
+    char path[64], state;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
+    do {
+        FILE *stat = fopen(path, "r");
+        CHECK(stat != NULL && fscanf(stat, "%*d %*s %c", &state) == 1);
+        fclose(stat);
+        usleep(1000);
+    } while (state != 'Z');
+    burst();
+    last = syscall(SYS_gettid);
+    return NULL;
+}
+
+int main(void) {
+    CHECK(atexit(at_end) == 0);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, worker, NULL) == 0);
+    CHECK(pthread_detach(thread) == 0);
+    burst();
+    pthread_exit(NULL);
+}
