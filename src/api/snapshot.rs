@@ -104,7 +104,7 @@ fn fill(stats: &mut Stats, quick: bool) {
     stats.large.cached_bytes = blocks.cached_bytes as u64;
     let large = blocks.live_bytes + blocks.cached_bytes + blocks.address_bytes;
     stats.bytes.mapped = (pool.mapped * SUPERSLAB + large + guarded::mapped()) as u64;
-    stats.bytes.retained = (pool.dirty_bytes + blocks.cached_bytes) as u64;
+    stats.bytes.retained = (pool.dirty_bytes + large::cached_bytes()) as u64;
     stats.bytes.metadata = meta::mapped() as u64;
     stats.bytes.returned = pool.returned + blocks.returned;
     stats.bytes.held = account::resident() as u64;
