@@ -133,7 +133,9 @@ impl Seen {
         let missing: usize = self.unproven.iter().flatten().map(|at| at.missing).sum();
         let expected = block.len <= EXPECTED * self.kind(block).longest.max(filled);
         let unseen = block.len >= UNSEEN_BLOCK && block.asked == Asked::Plain;
-        missing <= live / UNPROVEN_SHARE && (expected || unseen) && self.put(block, filled)
+        // Where nothing was found, one at a time.
+        let most = if expected { live / UNPROVEN_SHARE } else { 0 };
+        missing <= most && (expected || unseen) && self.put(block, filled)
     }
 
     /// Makes a block unproven, of which `filled` bytes are filled. Returns false if there is no place.
@@ -170,15 +172,29 @@ impl Seen {
         true
     }
 
-    /// Notes what a block shows that is unproven or watched. It may have been freed meanwhile. `last`: if it is watched, it is no more.
+    /// Notes what a look showed of a block, if that is still unproven or watched: it may have been freed or resized meanwhile. `last`:
+    /// if it is watched, it is no more.
     pub(super) fn settle(&mut self, block: Extent, shows: Shows, last: bool) {
+        let is = |at: &Looked| at.block == block;
         let filled = shows == Shows::Filled;
-        if (filled || last) && self.unwatch(block.addr) || filled && self.take(block.addr) {
-            self.kind(block).found(block.len, shows);
+        if self.kind(block).watched.as_ref().is_some_and(is) {
+            if filled || last {
+                self.unwatch(block.addr);
+                self.kind(block).found(block.len, shows);
+            }
+            return;
         }
-        let mut unproven = self.unproven.iter_mut().flatten();
-        if let (Some(at), Shows::Partly(missing)) = (unproven.find(|at| at.block == block), shows) {
-            at.missing = missing;
+        let mut unproven = self.unproven.iter_mut();
+        let Some(at) = unproven.find(|at| at.as_ref().is_some_and(is)) else {
+            return;
+        };
+        match (at.as_mut(), shows) {
+            (Some(at), Shows::Partly(missing)) => at.missing = missing,
+            (_, Shows::Filled) => {
+                *at = None;
+                self.kind(block).found(block.len, shows);
+            }
+            _ => {}
         }
     }
 
@@ -228,8 +244,7 @@ mod tests {
         let mut seen = Seen::NONE;
         assert!(!seen.admit(block(0, least - 1), 0, 0), "nothing was found");
         assert!(seen.admit(block(0, 100 * least), 0, 0), "long");
-        let live = UNPROVEN_SHARE * 100 * least;
-        assert!(!seen.admit(block(1, least), 0, live - 1), "one at a time");
+        assert!(!seen.admit(block(1, least), 0, usize::MAX), "one at a time");
         assert!(seen.take(block(0, 1).addr));
         seen.kind(block(0, 1)).found(least, Shows::Filled);
         let live = UNPROVEN_SHARE * 2 * least;

@@ -154,7 +154,10 @@ pub(super) fn went(map: Mapping, block: Extent, huge: bool) -> bool {
     if !huge {
         if is_watched(block.addr) {
             let shows = what_shows(block);
-            SEEN.lock().settle(block, shows, true);
+            let mut seen = SEEN.lock();
+            if seen.unwatch(block.addr) {
+                seen.kind(block).found(block.len, shows);
+            }
         }
         return false;
     }
@@ -205,6 +208,9 @@ pub(super) fn is_filled(block: Extent) -> bool {
 /// How many samples of a block's sixteenths were not written, up to `most`.
 fn missing(block: Extent, most: usize) -> usize {
     let part = block.len / SAMPLES;
+    if part < written::SAMPLE {
+        return most;
+    }
     let parts = (0..SAMPLES).map(|index| block.addr + part * index);
     written::missing(most, parts, part)
 }

@@ -142,3 +142,19 @@ fn a_block_that_shrinks_to_a_bad_end_leaves_huge_pages() {
         free(first, Some(size));
     }
 }
+
+#[test]
+fn a_short_block_at_a_large_alignment_grows() {
+    if !begins("large::seen_tests::a_short_block_at_a_large_alignment_grows") {
+        return;
+    }
+    // SAFETY: a block in use of those sizes, freed once.
+    unsafe {
+        let (size, more) = (100, 5 * SUPERSLAB / 2);
+        let block = alloc(size, SUPERSLAB, false, false).expect("memory").ptr;
+        block.write_bytes(1, size);
+        let block = realloc(block, size, SUPERSLAB, more).expect("memory");
+        assert!(!is_huge(block), "too short to be told filled");
+        free(block, Some(more));
+    }
+}

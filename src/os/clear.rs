@@ -1,9 +1,8 @@
 //! Zeroing of a block that may have memory or not.
 //!
 //! Writing zeros makes memory resident. A program that asks for a zeroed block may never touch most of it, and what the block
-//! was before may have been purged or never written. So the pages of long blocks that are not resident, or are zero already, are
-//! dropped instead, which makes them zero whatever they were: the kernel may have moved a page to swap, and calls it not resident
-//! then. It calls a page resident that was only read, where its page of zeros lies: zeros written there would take memory.
+//! was before may have been purged or never written. So the pages of long blocks that are not resident are dropped instead,
+//! which makes them zero whatever they were: the kernel may have moved a page to swap, and calls it not resident then.
 //!
 //! Programs that fill their blocks pay for a question now and then.
 
@@ -16,8 +15,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// Blocks cleared since one was found that had pages without memory. Only a hint: Relaxed.
 static FILLED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, and pages of zeros go, unless they are
-/// few or the kernel does not say.
+/// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, unless they are few or the kernel
+/// does not say.
 ///
 /// # Safety
 /// The bytes are the caller's to write, in private anonymous memory.
@@ -42,7 +41,7 @@ unsafe fn clear_long(start: *mut u8, len: usize) -> *mut u8 {
         if is_asked(FILLED.fetch_add(1, Relaxed)) {
             sys::preserve_errno(|| clear_resident(start, len));
         } else {
-            start.write_bytes(0, len);
+            clear_written(start as usize, start as usize + len);
         }
     }
     start
@@ -60,10 +59,6 @@ unsafe fn clear_resident(start: *mut u8, len: usize) {
     let end = start as usize + len;
     // What lies before is zero.
     let mut done = start as usize;
-    // SAFETY: the caller's promise: the range belongs to the block.
-    let write_to = |from: usize, to: usize| unsafe {
-        start.add(from - start as usize).write_bytes(0, to - from);
-    };
     let mut at = done.next_multiple_of(page);
     while at + page <= end {
         let here = (end - at).min(AT_ONCE) & !(page - 1);
@@ -71,34 +66,50 @@ unsafe fn clear_resident(start: *mut u8, len: usize) {
         if sys::mincore(at, here, &mut resident).is_err() {
             break;
         }
-        let pages = resident.get_mut(..here / page).unwrap_or(&mut []);
-        for (index, has) in pages.iter_mut().enumerate() {
-            // SAFETY: a page of the block.
-            *has = u8::from(*has & 1 != 0 && !unsafe { is_zero(at + index * page, page) });
-        }
+        let pages = resident.get(..here / page).unwrap_or(&[]);
         let mut index = 0;
-        for run in pages.chunk_by(|a, b| a == b) {
+        for run in pages.chunk_by(|a, b| a & 1 == b & 1) {
             let (from, bytes) = (at + index * page, run.len() * page);
             index += run.len();
-            if bytes < RUN_LEAST || run.first().is_none_or(|has| *has != 0) {
+            if bytes < RUN_LEAST || run.first().is_none_or(|first| first & 1 != 0) {
                 continue;
             }
             // SAFETY: whole pages of the block, whose contents nobody needs.
             if unsafe { mapping::purge(from, bytes) }.is_ok() {
                 FILLED.store(0, Relaxed);
-                write_to(done, from);
+                // SAFETY: part of the block.
+                unsafe { clear_written(done, from) };
                 done = from + bytes;
             }
         }
         at += here;
     }
-    write_to(done, end);
+    // SAFETY: part of the block.
+    unsafe { clear_written(done, end) };
+}
+
+/// Zeroes memory where it is not zero. Where it was only read lies the kernel's page of zeros: zeros written there would take memory.
+///
+/// # Safety
+/// The bytes are the caller's to read and write.
+unsafe fn clear_written(from: usize, to: usize) {
+    let mut at = from;
+    while at < to {
+        let end = (at + 1).next_multiple_of(sys::page_size()).min(to);
+        // SAFETY: the caller's promise; a part of one OS page.
+        unsafe {
+            if end - at < sys::page_size() || !is_zero(at, end - at) {
+                (at as *mut u8).write_bytes(0, end - at);
+            }
+        }
+        at = end;
+    }
 }
 
 /// Whether an OS page reads as zero. Most that hold something show it at once.
 ///
 /// # Safety
-/// It can be read, and nobody writes to it.
+/// It can be read, nobody else writes to it, and `len` is that of an OS page.
 unsafe fn is_zero(addr: usize, len: usize) -> bool {
     // SAFETY: the caller's promise; all of its bits are words.
     let words = unsafe { slice::from_raw_parts(addr as *const u64, len / size_of::<u64>()) };
@@ -156,22 +167,34 @@ mod tests {
         }
     }
 
-    /// The kernel's page of zeros lies where memory was only read. Zeros written there would take memory.
+    /// A page that was only read is the kernel's page of zeros, and writing to it is a page fault.
     #[test]
-    fn what_reads_as_zero_goes() {
+    fn what_was_only_read_takes_no_memory() {
         fake::clear();
+        let faults = || {
+            let mut usage = core::mem::MaybeUninit::<libc::rusage>::uninit();
+            // SAFETY: a plain call on a local, which it fills.
+            unsafe {
+                assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()), 0);
+                usage.assume_init().ru_minflt
+            }
+        };
         let map = mapping::map_aligned(BLOCK, sys::page_size(), None).expect("maps");
-        let start = map.addr as *mut u8;
         // SAFETY: advice on and access to a mapping of this test.
         unsafe {
             crate::os::huge::refuse(map.addr, map.len).expect("refused");
-            let last = start.add(BLOCK - 1);
-            last.write(7);
+            let start = map.addr as *mut u8;
+            start.add(BLOCK - 1).write(7);
             assert!((0..BLOCK - 1).all(|at| start.add(at).read_volatile() == 0));
-            assert_eq!(fake::resident(map.addr, BLOCK), BLOCK);
+            let before = faults();
             clear_resident(start, BLOCK);
-            assert_eq!(fake::resident(map.addr, BLOCK), sys::page_size());
-            assert_eq!(last.read(), 0);
+            assert_eq!(start.add(BLOCK - 1).read(), 0);
+            clear_written(map.addr, map.addr + BLOCK);
+            let taken = faults() - before;
+            assert!(
+                taken < (BLOCK / sys::page_size() / 2) as i64,
+                "{taken} faults"
+            );
             sys::munmap(map.addr, map.len).expect("unmapped");
         }
     }

@@ -326,7 +326,7 @@ forward! {
     Fstat => fn fstat(fd: i32) -> FileIdentity;
     Ftruncate => fn ftruncate(fd: i32, len: u64) -> ();
     Memfd => fn memfd_create(name: &CStr, flags: u32) -> i32;
-    Peek => fn peek(addr: usize, out: &mut [u8]) -> ();
+    Peek => fn peek(own: u32, addr: usize, out: &mut [u8]) -> ();
     Eventfd => fn eventfd(initial: u32, flags: i32) -> i32;
     FutexWait => fn futex_wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u64>) -> ();
     FutexWake => fn futex_wake(word: &AtomicU32, n: u32) -> usize;

@@ -271,9 +271,9 @@ pub(crate) unsafe fn ioctl(fd: i32, request: u64, arg: *mut c_void) -> Result<us
     check_count(unsafe { libc::syscall(libc::SYS_ioctl, fd, request as usize, arg) } as isize)
 }
 
-/// Reads this process's own memory through the kernel. Returns `EFAULT` where a load would raise a fatal signal (unmapped, without
+/// Reads this process's own memory through the kernel; `own` is its number. Returns `EFAULT` where a load would raise a fatal signal (unmapped, without
 /// access, or beyond the end of a file). Brings the OS pages in.
-pub(crate) fn peek(addr: usize, out: &mut [u8]) -> Result<(), Errno> {
+pub(crate) fn peek(own: u32, addr: usize, out: &mut [u8]) -> Result<(), Errno> {
     let to = libc::iovec {
         iov_base: out.as_mut_ptr().cast(),
         iov_len: out.len(),
@@ -283,7 +283,7 @@ pub(crate) fn peek(addr: usize, out: &mut [u8]) -> Result<(), Errno> {
         iov_len: out.len(),
     };
     // SAFETY: the kernel checks the source itself and writes at most `out`.
-    let n = unsafe { libc::process_vm_readv(pid() as i32, &to, 1, &from, 1, 0) };
+    let n = unsafe { libc::process_vm_readv(own as i32, &to, 1, &from, 1, 0) };
     match check_count(n)? {
         n if n == out.len() => Ok(()),
         _ => Err(Errno::EFAULT),

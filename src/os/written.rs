@@ -4,37 +4,37 @@
 //! all of it is resident. So a sample has to hold something else than zeros. What a program filled with zeros seems unwritten;
 //! it stays on OS pages.
 
-use super::{mapping, sys};
+use super::{mapping, sys, thread};
 
 /// Bytes of a sample, at a multiple of as many. No OS page is smaller.
-const SAMPLE: usize = 4096;
+pub(crate) const SAMPLE: usize = 4096;
 /// Bytes of it that are read at a time: most samples show something at once.
 const PIECE: usize = 512;
 
-/// How many parts were not written, up to `most`, of those that begin at `parts` and have `len` bytes each: several samples' worth.
+/// How many parts were not written, up to `most`, of those that begin at `parts` and have `len` bytes each, a sample's worth or more.
 /// One sample of each decides. Brings no memory in. If the kernel does not say, none was. Any thread may unmap the parts meanwhile.
 #[inline(never)]
 pub(crate) fn missing(most: usize, parts: impl Iterator<Item = usize>, len: usize) -> usize {
-    let unwritten = parts.filter(|&part| !is_written(sample_of(part, len)));
+    let own = thread::pid();
+    let unwritten = parts.filter(|&part| !is_written(sample_of(part, len), own));
     unwritten.take(most).count()
 }
 
 /// Where the sample of a part begins. It looks random, so that what is written at regular distances is not hit always or never.
 fn sample_of(part: usize, len: usize) -> usize {
-    let first = part.next_multiple_of(SAMPLE);
-    let samples = (part + len - first) / SAMPLE;
+    debug_assert!(len >= SAMPLE);
     // Fibonacci hashing.
     let hash = (part as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    first + hash as usize % samples.max(1) * SAMPLE
+    (part + hash as usize % len) & !(SAMPLE - 1)
 }
 
-fn is_written(sample: usize) -> bool {
+fn is_written(sample: usize, own: u32) -> bool {
     if !mapping::is_resident(sample & !(sys::page_size() - 1)) {
         return false;
     }
     let mut bytes = [0; PIECE];
     for piece in (sample..sample + SAMPLE).step_by(PIECE) {
-        if sys::peek(piece, &mut bytes).is_err() {
+        if sys::peek(own, piece, &mut bytes).is_err() {
             return false;
         }
         if bytes != [0; PIECE] {

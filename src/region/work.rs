@@ -354,9 +354,9 @@ fn populate(addr: usize, len: usize, how: How) -> Result<(), Errno> {
 /// Before Linux 5.14: touches writable memory, and reads anything else through the kernel, which returns `EFAULT` where a load
 /// would raise SIGBUS.
 fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
-    let page = sys::page_size();
+    let (page, own) = (sys::page_size(), crate::os::thread::pid());
     for at in (addr..addr + len).step_by(page) {
-        retry(|| sys::peek(at, &mut [0]))?;
+        retry(|| sys::peek(own, at, &mut [0]))?;
         if how == How::Write {
             // SAFETY: segments to write are mapped writable, as the owner of the range promises, and the read above found the
             // page there. Or-ing zero atomically cannot undo what another thread writes. The box hides the zero: the compiler

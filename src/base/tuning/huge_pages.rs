@@ -43,4 +43,4 @@ pub(crate) const ENDS_SHARE: usize = 20;
 /// Large blocks on huge pages that are not known to be filled: at most so many. One more may be while what is missing of them is at
 /// most this share (a divisor) of the bytes of live ones. Guess.
 pub(crate) const UNPROVEN_BLOCKS: usize = 16;
-pub(crate) const UNPROVEN_SHARE: usize = 8;
+pub(crate) const UNPROVEN_SHARE: usize = 16;
