@@ -8,7 +8,6 @@
 
 use super::{mapping, sys};
 use crate::base::tuning::clear::{ASK_EACH, ASK_FIRST, AT_ONCE, LEAST, RUN_LEAST};
-use crate::base::units::CACHE_LINE;
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -41,7 +40,7 @@ unsafe fn clear_long(start: *mut u8, len: usize) -> *mut u8 {
         if is_asked(FILLED.fetch_add(1, Relaxed)) {
             sys::preserve_errno(|| clear_resident(start, len));
         } else {
-            clear_written(start as usize, start as usize + len);
+            start.write_bytes(0, len);
         }
     }
     start
@@ -88,23 +87,32 @@ unsafe fn clear_resident(start: *mut u8, len: usize) {
     unsafe { clear_written(done, end) };
 }
 
-/// Zeroes memory where it is not zero. Where it was only read lies the kernel's page of zeros: zeros written there would take memory.
+/// Zeroes memory where it is not zero. Where it was only read lies the kernel's page of zeros: zeros written there would take memory,
+/// so the next block is asked about as well.
 ///
 /// # Safety
 /// The bytes are the caller's to read and write.
 unsafe fn clear_written(from: usize, to: usize) {
-    let mut at = from;
+    let (mut at, mut zero) = (from, 0);
     while at < to {
         let end = (at + 1).next_multiple_of(sys::page_size()).min(to);
         // SAFETY: the caller's promise; a part of one OS page.
         unsafe {
-            if end - at < sys::page_size() || !is_zero(at, end - at) {
+            if end - at == sys::page_size() && is_zero(at, end - at) {
+                zero += end - at;
+            } else {
                 (at as *mut u8).write_bytes(0, end - at);
             }
         }
         at = end;
     }
+    if zero >= (to - from) / 2 && zero >= RUN_LEAST {
+        FILLED.store(0, Relaxed);
+    }
 }
+
+/// Bytes compared before the first jump.
+const PIECE: usize = 512;
 
 /// Whether an OS page reads as zero. Most that hold something show it at once.
 ///
@@ -113,8 +121,8 @@ unsafe fn clear_written(from: usize, to: usize) {
 unsafe fn is_zero(addr: usize, len: usize) -> bool {
     // SAFETY: the caller's promise; all of its bits are words.
     let words = unsafe { slice::from_raw_parts(addr as *const u64, len / size_of::<u64>()) };
-    let mut lines = words.chunks(CACHE_LINE / size_of::<u64>());
-    lines.all(|line| line.iter().fold(0, |bits, word| bits | word) == 0)
+    let mut pieces = words.chunks(PIECE / size_of::<u64>());
+    pieces.all(|piece| piece.iter().fold(0, |bits, word| bits | word) == 0)
 }
 
 #[cfg(all(test, not(loom)))]
