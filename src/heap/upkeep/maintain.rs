@@ -3,8 +3,8 @@
 //! It is started when much lies idle: more than [`FROM`] in a process of several threads, more than [`FROM_ALONE`] in a process
 //! of one, or more than [`FROM`] after a fall by more than that. Such a process then gets a second thread
 //! ([`helper`](super::helper) says what that changes for it). It ends when there is nothing left to do or the process's first thread
-//! has ended, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the pool's under it, for a short time. It waits for
-//! a busy heap only to put back what it took out of that heap's lists.
+//! has ended, and a fork's child starts its own when it needs one. It never has a heap. It holds a heap's lock, and the pool's under
+//! it, for a short time. It waits for a busy heap only to put back what it took out of that heap's lists.
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUND_MS, ROUNDS_TO_LIVE, TURNED_AWAY};
