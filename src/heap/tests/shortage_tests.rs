@@ -1,4 +1,5 @@
-//! What heaps keep for nobody serves a thread for which the kernel has no memory.
+//! What heaps keep for nobody serves a thread for which the kernel has no memory. Each test has a process of its own: others take what
+//! all heaps keep, too.
 
 use crate::base::size_class::{self, Class};
 use crate::heap::cache::budget;
@@ -56,6 +57,9 @@ fn with_heap(body: impl FnOnce() + Send + 'static) {
 /// The thread has learnt nothing, it only freed.
 #[test]
 fn what_a_sleeping_thread_keeps() {
+    if !fake::alone("heap::tests::shortage_tests::what_a_sleeping_thread_keeps") {
+        return;
+    }
     let ((awake, heaps), (over, wait)) = (channel(), channel::<()>());
     let sleeper = thread::spawn(move || {
         for _ in 0..12 {
@@ -82,6 +86,9 @@ fn what_a_sleeping_thread_keeps() {
 
 #[test]
 fn what_an_ended_thread_left() {
+    if !fake::alone("heap::tests::shortage_tests::what_an_ended_thread_left") {
+        return;
+    }
     with_heap(|| {
         let ended = thread::spawn(|| {
             let blocks: Vec<usize> = (0..50).map(|_| alloc(SIZE)).collect();
@@ -98,6 +105,9 @@ fn what_an_ended_thread_left() {
 
 #[test]
 fn what_lies_in_the_bins_of_other_classes() {
+    if !fake::alone("heap::tests::shortage_tests::what_lies_in_the_bins_of_other_classes") {
+        return;
+    }
     with_heap(|| {
         let sizes = (1..=40).map(|i| 256 * i);
         let classes: Vec<Class> = sizes
