@@ -4,11 +4,12 @@ use super::descriptor::descriptor_of;
 use super::{alloc, free, purge_all, realloc};
 use crate::base::units::SUPERSLAB;
 use crate::os::fake;
+use crate::os::written::is_told;
 use crate::slab::directory::DIRECTORY;
 use std::eprintln;
 
-/// Whether to run the test here: in a process of its own, where the kernel knows huge pages at all, whatever its policy. If not, it
-/// refuses each request, and nothing is to be seen.
+/// Whether to run the test here: in a process of its own, where the kernel knows huge pages at all, whatever its policy, and reads
+/// memory for a process. If not, no block gets huge pages for what others showed.
 fn begins(test: &str) -> bool {
     if !fake::alone(test) {
         return false;
@@ -18,7 +19,7 @@ fn begins(test: &str) -> bool {
     if !knows {
         eprintln!("no huge pages in this kernel: which blocks ask for them was not seen");
     }
-    knows
+    knows && is_told()
 }
 
 /// Whether a block in use asked for huge pages.
