@@ -3,8 +3,8 @@
 //! Memory that is not requested zeroed is nearly always filled from the front, and zeroed memory often is not; nobody can know when
 //! it is handed out. So of each kind blocks on OS pages are looked at. Once one is found filled, huge pages follow for blocks not
 //! much longer. A block on huge pages is *unproven* until its contents show that it is filled. So is a long one that has them
-//! without evidence. One block may always be unproven, and more in proportion to what is live: a program that touches only a few
-//! pages of its blocks pays for a part of them.
+//! without evidence. One block may always be unproven, and more while what is missing of them is little beside what is live: a
+//! program that touches only a few pages of its blocks pays for a few of them.
 
 use super::cache;
 use super::evidence::{Extent, Seen, Shows, is_watched};
@@ -135,13 +135,15 @@ fn ask(map: Mapping) -> bool {
 /// A block is about to change its length and address, as long as it still has both. Returns whether it is unproven; if so,
 /// [`changed`] follows.
 pub(super) fn changes(addr: usize, huge: bool) -> bool {
-    if huge {
-        return SEEN.lock().take(addr);
+    forget(addr, huge) && huge
+}
+
+/// Ends a block's being unproven or watched, and returns whether it was.
+fn forget(addr: usize, huge: bool) -> bool {
+    match huge {
+        true => SEEN.lock().take(addr),
+        false => is_watched(addr) && SEEN.lock().unwatch(addr),
     }
-    if is_watched(addr) {
-        let _ = SEEN.lock().unwatch(addr);
-    }
-    false
 }
 
 /// An unproven block has changed its length or address.
@@ -151,22 +153,12 @@ pub(super) fn changed(block: Extent) {
 
 /// Removes a freed block. Returns whether its memory keeps its huge pages, if it has them: a block that stayed sparse gives them up.
 pub(super) fn went(map: Mapping, block: Extent, huge: bool) -> bool {
-    if !huge {
-        if is_watched(block.addr) {
-            let shows = what_shows(block);
-            let mut seen = SEEN.lock();
-            if seen.unwatch(block.addr) {
-                seen.kind(block).found(block.len, shows);
-            }
-        }
-        return false;
-    }
-    if !SEEN.lock().take(block.addr) {
-        return true;
+    if !forget(block.addr, huge) {
+        return huge;
     }
     let shows = what_shows(block);
     SEEN.lock().kind(block).found(block.len, shows);
-    shows != Shows::Sparse || !refuse(map)
+    huge && (shows != Shows::Sparse || !refuse(map))
 }
 
 /// Whether a block that has grown leaves huge pages, because it was not filled.

@@ -11,7 +11,7 @@ use crate::base::tuning::clear::{ASK_EACH, ASK_FIRST, AT_ONCE, LEAST, RUN_LEAST}
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Blocks cleared since one was found that had pages without memory. Only a hint: Relaxed.
+/// Blocks cleared since one was found that had pages without memory, or many of zeros. Only a hint: Relaxed.
 static FILLED: AtomicU32 = AtomicU32::new(0);
 
 /// Makes `len` bytes at `start` zero and returns `start`. Pages that are not resident stay so, unless they are few or the kernel

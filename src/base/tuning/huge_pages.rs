@@ -32,7 +32,8 @@ pub(crate) const UNSEEN_BLOCK: usize = 16 * SUPERSLAB;
 /// Large blocks up to so many times as long as what was found filled are expected to be. A table that doubles when it is full has
 /// a few bytes more than twice.
 pub(crate) const EXPECTED: usize = 3;
-/// Requests for a look after which a block on OS pages that is not filled counts as one that will not be. Guess.
+/// Requests for a look after which a block on OS pages is watched no more, filled or not: a sparse one counts as one that will stay
+/// so. Guess.
 pub(crate) const LAST_LOOK: u32 = 8;
 /// Divisors: what a huge page makes resident behind the end of a large block is at most this share of the block, and behind those
 /// of all together the second of what the process holds. With a twenty-fourth for all, `program-regex` faults 14,100 times instead
