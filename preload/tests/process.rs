@@ -34,11 +34,30 @@ fn a_process_that_made_no_thread_works_as_one() {
 #[test]
 fn the_process_ends_with_its_last_thread_though_main_ended_before() {
     let program = compile("first_ends.c", &[]);
-    // With this delay the maintenance thread would wait for hours.
+    // If every block is checked, no thread has a heap that its end would give up.
+    for one_in in ["256", "1"] {
+        // With this delay the maintenance thread would wait for hours.
+        let mut command = command(&program, OURS);
+        let command = command
+            .env("HAKMEM_PURGE_DELAY_MS", "3600000")
+            .env("HAKMEM_CHECK_ONE_IN", one_in);
+        let ended = run(command, Duration::from_secs(60));
+        assert_eq!(
+            ended.output(),
+            "the last thread ends the process\n",
+            "one in {one_in}"
+        );
+    }
+}
+
+/// What the kernel says of the process by the number of its first thread ends with that.
+#[test]
+fn huge_pages_follow_evidence_though_main_ended_before() {
+    let program = compile("filled_after.c", &[]);
     let mut command = command(&program, OURS);
-    let command = command.env("HAKMEM_PURGE_DELAY_MS", "3600000");
+    let command = command.env("HAKMEM_THP", "auto");
     let ended = run(command, Duration::from_secs(60));
-    assert_eq!(ended.output(), "the last thread ends the process\n");
+    assert_eq!(ended.output(), "most ask for huge pages\n");
 }
 
 #[test]

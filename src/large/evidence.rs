@@ -172,6 +172,18 @@ impl Seen {
         true
     }
 
+    /// Removes the blocks of which `is_live` is false.
+    pub(super) fn retain(&mut self, is_live: impl Fn(usize) -> bool) {
+        let is_gone = |at: &Looked| !is_live(at.block.addr);
+        self.unproven.iter_mut().for_each(|at| {
+            at.take_if(|at| is_gone(at));
+        });
+        for index in 0..self.kinds.len() {
+            let gone = self.kinds[index].watched.filter(is_gone);
+            gone.map(|gone| self.unwatch(gone.block.addr));
+        }
+    }
+
     /// Notes what a look showed of a block, if that is still unproven or watched: it may have been freed or resized meanwhile. `last`:
     /// if it is watched, it is no more.
     pub(super) fn settle(&mut self, block: Extent, shows: Shows, last: bool) {
@@ -289,6 +301,22 @@ mod tests {
         seen.kind(one).found(1, Shows::Sparse);
         assert!(!admit(&mut seen, one), "one was not filled");
         assert!(admit(&mut seen, short), "of the other kind");
+    }
+
+    #[test]
+    fn a_forks_child_forgets_blocks_that_are_gone() {
+        let mut seen = Seen::NONE;
+        for index in [1, 2, 3] {
+            assert!(seen.put(block(index, 10), 0));
+        }
+        seen.watch(block(4, 10));
+        seen.watch(zeroed(5, 10));
+        let live = [2, 5].map(|index| block(index, 1).addr);
+        seen.retain(|addr| live.contains(&addr));
+        let left = [1, 2, 3].map(|index| seen.take(block(index, 1).addr));
+        assert_eq!(left, [false, true, false]);
+        let left = [block(4, 1), zeroed(5, 1)].map(|block| seen.unwatch(block.addr));
+        assert_eq!(left, [false, true]);
     }
 
     #[test]

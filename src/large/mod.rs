@@ -37,4 +37,4 @@ pub(crate) use descriptor::descriptor_lock;
 pub(crate) use exchange::lend;
 pub(crate) use guard::unless_unknown;
 pub(crate) use resize::realloc;
-pub(crate) use seen::seen_lock;
+pub(crate) use seen::{after_fork, seen_lock};

@@ -9,11 +9,13 @@
 use super::cache;
 use super::evidence::{Extent, Seen, Shows, is_watched};
 use crate::base::account::{self, Kind};
+use crate::base::size_class::LARGE;
 use crate::base::tuning::{DENSE_SIXTEENTHS, ENDS_SHARE};
 use crate::knobs::{self, ThpPolicy};
 use crate::os::lock::{Lock, Locked};
 use crate::os::mapping::Mapping;
 use crate::os::{huge, written};
+use crate::slab::directory::DIRECTORY;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 // The answers are used without the lock. If a block goes meanwhile and another takes its place, the guess is wrong at worst.
@@ -22,6 +24,12 @@ static SEEN: Locked<Seen> = Locked::new(Seen::NONE);
 /// For a fork: the lock of this record.
 pub(crate) fn seen_lock() -> &'static Lock {
     SEEN.raw()
+}
+
+/// In the child of a fork: a thread that is gone may have been about to hand out a block, or had freed it but for this record.
+pub(crate) fn after_fork() {
+    SEEN.lock()
+        .retain(|addr| DIRECTORY.tag(addr).class() == LARGE);
 }
 
 /// Requests huge pages for a new block, if the policy does. Returns whether the kernel accepted the request. `fresh`: all of its

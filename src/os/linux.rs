@@ -5,8 +5,8 @@
 //! Most go to the kernel through `syscall`. libc's functions for open, read, write, close, msync and the sleep are cancellation
 //! points, and a thread that is cancelled must not be unwound out of malloc or free. Beyond that, each imported function costs
 //! the loader a look-up at the start of every program, and libc's functions lie on many pages of it. mmap and munmap stay
-//! functions: sanitizers replace them to learn of memory that comes and goes. So do mlock, munlock, ftruncate, memfd_create and
-//! process_vm_readv, which regions alone call.
+//! functions: sanitizers replace them to learn of memory that comes and goes. So do mlock, munlock, ftruncate and memfd_create, which
+//! regions alone call, and process_vm_readv.
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr;

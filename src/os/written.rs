@@ -15,7 +15,8 @@ const PIECE: usize = 512;
 /// One sample of each decides. Brings no memory in. If the kernel does not say, none was. Any thread may unmap the parts meanwhile.
 #[inline(never)]
 pub(crate) fn missing(most: usize, parts: impl Iterator<Item = usize>, len: usize) -> usize {
-    let own = thread::pid();
+    // Not the process's number: once its first thread has ended, nothing is read by that.
+    let own = thread::tid();
     let unwritten = parts.filter(|&part| !is_written(sample_of(part, len), own));
     unwritten.take(most).count()
 }
@@ -24,7 +25,7 @@ pub(crate) fn missing(most: usize, parts: impl Iterator<Item = usize>, len: usiz
 #[cfg(test)]
 pub(crate) fn is_told() -> bool {
     let byte = 0u8;
-    let told = sys::peek(thread::pid(), (&raw const byte).addr(), &mut [0]).is_ok();
+    let told = sys::peek(thread::tid(), (&raw const byte).addr(), &mut [0]).is_ok();
     if !told {
         std::eprintln!(
             "no process_vm_readv here: nothing seems written, and that is what was seen"

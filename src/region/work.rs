@@ -354,7 +354,7 @@ fn populate(addr: usize, len: usize, how: How) -> Result<(), Errno> {
 /// Before Linux 5.14: touches writable memory, and reads anything else through the kernel, which returns `EFAULT` where a load
 /// would raise SIGBUS.
 fn populate_by_hand(addr: usize, len: usize, how: How) -> Result<(), Errno> {
-    let (page, own) = (sys::page_size(), crate::os::thread::pid());
+    let (page, own) = (sys::page_size(), crate::os::thread::tid());
     for at in (addr..addr + len).step_by(page) {
         retry(|| sys::peek(own, at, &mut [0]))?;
         if how == How::Write {

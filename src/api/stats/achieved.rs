@@ -1,4 +1,4 @@
-//! How many bytes the kernel keeps on huge pages, by its own account in `/proc/self/smaps`.
+//! How many bytes the kernel keeps on huge pages, by its own account in `/proc/thread-self/smaps`.
 //!
 //! Reading it walks the page tables of the whole process and makes every mapping call wait meanwhile, so it happens only on
 //! request. Nothing is allocated: the text is read in pieces.
@@ -12,7 +12,11 @@ use crate::os::sys::{self, Errno};
 /// after their last.
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
-        let fd = sys::open(c"/proc/self/smaps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+        let fd = sys::open(
+            c"/proc/thread-self/smaps",
+            libc::O_RDONLY | libc::O_CLOEXEC,
+            0,
+        )?;
         let mut sum = Sum {
             ours,
             counting: false,

@@ -1,6 +1,6 @@
 //! The kernel's counts for the whole process, not only the allocator's part: resident bytes, their peak, page faults.
 //!
-//! They are read from `/proc/self/status` and `/proc/self/stat`, which the kernel writes from counters: no page tables are
+//! They are read from `/proc/thread-self/status` and `/proc/self/stat`, which the kernel writes from counters: no page tables are
 //! walked. Nothing is allocated.
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,11 @@ pub(crate) fn read() -> ProcessStats {
 }
 
 fn read_status(process: &mut ProcessStats) -> Result<(), Errno> {
-    let fd = sys::open(c"/proc/self/status", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let fd = sys::open(
+        c"/proc/thread-self/status",
+        libc::O_RDONLY | libc::O_CLOEXEC,
+        0,
+    )?;
     let outcome = for_each_line(|piece| sys::read(fd, piece), |line| status(process, line));
     // Nothing was written through this descriptor, so a failing close loses nothing.
     let _ = sys::close(fd);

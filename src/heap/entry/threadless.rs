@@ -8,7 +8,7 @@ use crate::heap::data::registry::heap as by_id;
 use crate::heap::data::tls;
 use crate::heap::home::drain;
 use crate::heap::slabs::{expected_use, slabs};
-use crate::heap::thread::attach;
+use crate::heap::thread::{attach, exit};
 use crate::heap::upkeep::{maintain, shortage};
 use crate::pool::{self, Want};
 use crate::slab::superslab::Superslab;
@@ -18,9 +18,13 @@ use core::ptr;
 /// The number of the calling thread, for the records of checked blocks. The first call of each thread counts as its first
 /// allocation: if every block is checked, no thread gets a heap.
 pub(super) fn thread() -> u32 {
-    // First, because `tls::thread` keeps the number only once the process is noted.
     if tls::is_unknown() {
+        // First, because `tls::thread` keeps the number only once the process is noted.
         maintain::noticed();
+        let number = tls::thread();
+        // Then only, because the C library may allocate for it.
+        exit::arm_first();
+        return number;
     }
     tls::thread()
 }

@@ -9,6 +9,7 @@ use crate::heap::data::{registry, tls};
 use crate::heap::upkeep::{give_up, maintain, tick};
 use crate::os::{clock, thread};
 use core::ffi::c_void;
+use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The pthread key plus one; 0 if there is none.
@@ -36,6 +37,18 @@ pub(crate) fn arm(heap: HeapRef, late: bool) -> bool {
         && unsafe { libc::pthread_setspecific(key - 1, heap.ptr().cast()) == 0 }
 }
 
+/// Has the end of the process's first thread seen where no thread has a heap.
+pub(crate) fn arm_first() {
+    let key = KEY.load(Ordering::Acquire);
+    if key != 0 && thread::tid() == thread::pid() {
+        // SAFETY: the key exists. If it is refused, the maintenance thread stays for as long as it would otherwise.
+        unsafe { libc::pthread_setspecific(key - 1, FIRST.cast()) };
+    }
+}
+
+/// Stands for a heap in the key of a first thread that has none.
+const FIRST: *const AtomicU32 = &raw const KEY;
+
 /// Notes that the calling thread may end without another call here.
 ///
 /// # Safety
@@ -48,6 +61,9 @@ pub(crate) unsafe fn note_ending(heap: HeapRef) {
 /// Keeps the heap for one more round, then gives it up: the destructors of other keys follow, and may allocate as much as they
 /// like. They may set their keys again and run after that too; then the thread is given another heap (`attach`).
 unsafe extern "C" fn at_thread_end(heap: *mut c_void) {
+    if ptr::addr_eq(heap, FIRST) {
+        return maintain::ends();
+    }
     let Some(heap) = tls::current().filter(|mine| mine.ptr() == heap.cast()) else {
         // Set by an earlier thread on this stack after its last round.
         return;

@@ -183,6 +183,7 @@ unsafe extern "C" fn child() {
         FREEZE.reset();
         pool::restore_in_flight();
     }
+    large::after_fork();
     for heap in registry::all() {
         pages::after_fork(heap);
         if heap.attended().is_idle() && !heap.inbox.is_empty() {

@@ -15,6 +15,7 @@ use crate::base::tuning::ahead::{
 };
 use crate::base::units::{SLOTS, Slots};
 use crate::heap::data::tls;
+use crate::heap::upkeep::maintain;
 use crate::knobs::{self, Prefault};
 use crate::os::{clock, findings, sys, thread};
 use crate::pool::{self, Node};
@@ -70,7 +71,7 @@ pub(crate) fn start_if_wanted() {
 #[cold]
 fn start() {
     // The swap makes one thread the one that starts it.
-    if WANTED.swap(false, Relaxed) && !RUNNING.swap(true, Relaxed) {
+    if WANTED.swap(false, Relaxed) && !maintain::first_ended() && !RUNNING.swap(true, Relaxed) {
         let _errno = sys::ErrnoGuard::new();
         if !thread::spawn(run) {
             // The next try waits for a while.
@@ -89,7 +90,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut claimed = pool::counts().claimed_slots;
     let mut still = 0;
     let mut node = Node::FIRST;
-    while still < LOOKS_TO_LIVE {
+    // For the same reason as the maintenance thread it ends with the process's first thread.
+    while still < LOOKS_TO_LIVE && !maintain::first_ended() {
         let now = pool::counts().claimed_slots;
         let grown = now.saturating_sub(claimed);
         claimed = now;

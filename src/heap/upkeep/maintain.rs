@@ -19,7 +19,7 @@ use crate::slab::magazine_pool::MAGAZINES;
 use crate::{knobs, large, pool};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 static THREAD: Presence = Presence::new();
 
@@ -59,10 +59,11 @@ pub(crate) fn noticed() {
 }
 
 /// Whether the first thread of the process ended. The C library ends the process with its last thread, for which it counts the
-/// maintenance thread as well, so that one has to go. Relaxed: whoever misses it is seen to by the next round.
+/// maintenance thread as well, so that one has to go. Relaxed, but for [`note_watched`]: whoever misses it is seen to by the next
+/// round.
 static FIRST_ENDED: AtomicBool = AtomicBool::new(false);
 
-fn first_ended() -> bool {
+pub(super) fn first_ended() -> bool {
     FIRST_ENDED.load(Ordering::Relaxed)
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn ends() {
         return wake();
     }
     FIRST_ENDED.store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
     note_watched(false);
     HELPER.dismiss();
     purge_now();
@@ -81,6 +83,11 @@ pub(crate) fn ends() {
 #[inline(never)]
 fn note_watched(may: bool) {
     account::set_watched(may.then(falls_from));
+    // Either [`ends`] comes later and says that it may not, or its word is seen here.
+    fence(Ordering::SeqCst);
+    if may && first_ended() {
+        account::set_watched(None);
+    }
 }
 
 /// Calls `call` while the process has no maintenance thread.
@@ -115,7 +122,7 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if !thread::is_of_process() || first_ended() || turned_away() || !THREAD.begin() {
+    if first_ended() || !thread::is_of_process() || turned_away() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
@@ -162,9 +169,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
         let wanted = || !sent_away && !first_ended() && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
-            if first_ended() {
-                note_watched(false);
-            }
             return ptr::null_mut();
         }
         HELPER.stays();
