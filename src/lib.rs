@@ -117,7 +117,7 @@
 //! | `rt_sigaction` | the first guarded block, or if every block is checked the first free of a large one: a handler of SIGSEGV |
 //! | `mincore` | whether memory is resident, before huge pages are asked for, where a block is zeroed, and before small blocks get what a large one freed |
 //! | `process_vm_readv` | whether that holds anything but zeros, before huge pages are asked for |
-//! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; whether a thread that goes on after its end is still there |
+//! | `gettid`, `getpid`, `tgkill` | a thread's first block and its end; guarded blocks; before `process_vm_readv`; whether a thread that goes on after its end is still there |
 //! | `rt_sigprocmask` | whether another OS page of the stack can be read, for the calls that led to a checked or guarded block; no signal is blocked |
 //! | `futex` | a lock that another thread holds for long; the end of that wait |
 //! | `nanosleep` | a pause of `purge` and `malloc_trim` if there is much to do; a fork that waits for another thread's fork |
