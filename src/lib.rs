@@ -132,7 +132,7 @@
 //! reads `/proc/self/task` (`newfstatat`). The clock is read without a call if the machine has a vdso for it. The calls of
 //! [`region`] are not among these: it makes descriptors and maps files. Nor are `ioctl` and `prctl`, by which
 //! `HAKMEM_VERBOSE=1` finds out why huge pages were refused, nor `rt_sigaction` and `ppoll`, which the report
-//! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/thread-self/maps.
+//! of a mistake needs after its first line, with `openat`, `read` and `close` for /proc/self/maps.
 
 #![no_std]
 #![deny(

@@ -50,6 +50,13 @@ fn the_process_ends_with_its_last_thread_though_main_ended_before() {
     }
 }
 
+#[test]
+fn what_the_first_thread_left_is_taken_again() {
+    let program = compile("left_by_first.c", &[]);
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
+    assert_eq!(ended.output(), "taken again\n");
+}
+
 /// What the kernel says of the process by the number of its first thread ends with that.
 #[test]
 fn huge_pages_follow_evidence_though_main_ended_before() {

@@ -14,7 +14,7 @@ use crate::slab::meta;
 use core::sync::atomic::Ordering;
 
 /// A snapshot of what the allocator holds. Reads every heap in turn, and asks the kernel for the huge pages it gave and for its
-/// counts of the process. That reads `/proc/thread-self/smaps`: milliseconds in a large process, during which other threads' `mmap`
+/// counts of the process. That reads `/proc/self/smaps`: milliseconds in a large process, during which other threads' `mmap`
 /// waits ([`stats_quick`] avoids that). Allocates nothing; any thread with 16 KiB of stack left may call it. [`Stats`] says
 /// what is exact.
 ///

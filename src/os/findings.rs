@@ -17,6 +17,7 @@ use super::memory::{cgroup_available, file, machine_available, number};
 use super::message::message;
 use super::sys::machine_total;
 use super::sys::{self, Errno};
+use super::thread;
 
 /// Why something was refused. Its text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,7 +173,11 @@ pub fn of_short_populate() -> Cause {
 pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
     // Field 0: everything mapped. Field 5: data and stack. Both in OS pages.
-    let mut fields = file(c"/proc/thread-self/statm", &mut buf).split(|byte| *byte == b' ');
+    let mut fields = file(
+        thread::file_of_memory(c"/proc/self/statm", c"/proc/thread-self/statm"),
+        &mut buf,
+    )
+    .split(|byte| *byte == b' ');
     let mut bytes = |nth| {
         let pages = fields.nth(nth).and_then(number).unwrap_or(0);
         pages.saturating_mul(sys::page_size())
@@ -202,7 +207,7 @@ pub fn of_mapping(len: usize) -> Cause {
 
 fn mappings() -> Option<usize> {
     let fd = sys::open(
-        c"/proc/thread-self/maps",
+        thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )

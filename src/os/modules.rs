@@ -1,7 +1,7 @@
 //! Which file an address of code was loaded from, where it is in that file, and the file's build id: what a debugger needs on
 //! another machine.
 //!
-//! The file is looked up in /proc/thread-self/maps. The dynamic loader is not asked, because a thread that never runs again may hold its
+//! The file is looked up in /proc/self/maps. The dynamic loader is not asked, because a thread that never runs again may hold its
 //! lock. The headers of a file are read where they lie in memory, if they can be read ([`readable`]). Nothing here allocates.
 
 use core::fmt::{self, Write};
@@ -9,6 +9,7 @@ use core::ops::Range;
 
 use super::readable;
 use super::sys::{self, Errno};
+use super::thread;
 
 /// The longest path that is told. Code of a file with a longer one is told by its address alone.
 const PATH: usize = 1024;
@@ -242,7 +243,7 @@ fn half(bytes: &[u8], at: usize) -> usize {
     word(bytes, at) & 0xffff
 }
 
-/// A line of /proc/thread-self/maps.
+/// A line of /proc/self/maps.
 struct Mapping<'a> {
     start: usize,
     end: usize,
@@ -283,7 +284,7 @@ fn hex(digits: &[u8]) -> Option<usize> {
     usize::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Room for reading /proc/thread-self/maps.
+/// Room for reading /proc/self/maps.
 pub(crate) struct Maps {
     piece: [u8; 1024],
     line: [u8; LINE],
@@ -301,7 +302,7 @@ impl Maps {
     /// `None` if there is nothing to read.
     fn each(&mut self, visit: &mut dyn FnMut(Mapping<'_>) -> bool) -> Option<bool> {
         let Ok(fd) = sys::open(
-            c"/proc/thread-self/maps",
+            thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
             libc::O_RDONLY | libc::O_CLOEXEC,
             0,
         ) else {

@@ -17,6 +17,13 @@ static void at_end(void) {
 }
 
 static void burst(void) {
+    // Small ones too: a large block goes back at once if every block is checked.
+    enum { COUNT = 400000 };
+    static char *small[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        small[i] = malloc(100);
+    for (int i = 0; i < COUNT; i++)
+        free(small[i]);
     size_t size = 100 << 20;
     char *block = malloc(size);
     CHECK(block != NULL);

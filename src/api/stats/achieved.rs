@@ -1,4 +1,4 @@
-//! How many bytes the kernel keeps on huge pages, by its own account in `/proc/thread-self/smaps`.
+//! How many bytes the kernel keeps on huge pages, by its own account in `/proc/self/smaps`.
 //!
 //! Reading it walks the page tables of the whole process and makes every mapping call wait meanwhile, so it happens only on
 //! request. Nothing is allocated: the text is read in pieces.
@@ -7,13 +7,14 @@
 use crate::os::achieved::{for_each_line, parse_range};
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
+use crate::os::thread;
 
 /// Bytes on huge pages, transparent or from the pool, in the mappings that `ours` accepts by their first address and the one
 /// after their last.
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
         let fd = sys::open(
-            c"/proc/thread-self/smaps",
+            thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
             libc::O_RDONLY | libc::O_CLOEXEC,
             0,
         )?;

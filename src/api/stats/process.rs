@@ -1,6 +1,6 @@
 //! The kernel's counts for the whole process, not only the allocator's part: resident bytes, their peak, page faults.
 //!
-//! They are read from `/proc/thread-self/status` and `/proc/self/stat`, which the kernel writes from counters: no page tables are
+//! They are read from `/proc/self/status` and `/proc/self/stat`, which the kernel writes from counters: no page tables are
 //! walked. Nothing is allocated.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ use super::ProcessStats;
 use crate::os::achieved::for_each_line;
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
+use crate::os::thread;
 
 /// The kernel's counts; `None` for what it does not say.
 #[inline(never)]
@@ -26,7 +27,7 @@ pub(crate) fn read() -> ProcessStats {
 
 fn read_status(process: &mut ProcessStats) -> Result<(), Errno> {
     let fd = sys::open(
-        c"/proc/thread-self/status",
+        thread::file_of_memory(c"/proc/self/status", c"/proc/thread-self/status"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )?;

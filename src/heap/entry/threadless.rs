@@ -2,6 +2,7 @@
 //! They share one heap, whose bins stay empty: every block comes from its slabs, under its lock.
 
 use crate::base::size_class::{self, Class};
+use crate::checked::{self, Mode};
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::registry::SHARED_ID;
 use crate::heap::data::registry::heap as by_id;
@@ -22,8 +23,11 @@ pub(super) fn thread() -> u32 {
         // First, because `tls::thread` keeps the number only once the process is noted.
         maintain::noticed();
         let number = tls::thread();
-        // Then only, because the C library may allocate for it.
-        exit::arm_first();
+        // Then only, because the C library may allocate for it, and only if the number was kept: not in the child of a vfork. The
+        // key of a thread that may have a heap is for that.
+        if checked::mode() == Mode::All && !tls::is_unknown() {
+            exit::arm_first();
+        }
         return number;
     }
     tls::thread()

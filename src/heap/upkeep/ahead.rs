@@ -100,7 +100,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         if grown > Slots::NONE {
             node = pool::serving(Node::of_number(DRY_NODE.load(Relaxed)));
         }
-        while grown > Slots::NONE && pool::ready(node, wanted) < wanted {
+        while grown > Slots::NONE && pool::ready(node, wanted) < wanted && !maintain::first_ended()
+        {
             let began = clock::now_ns();
             if !pool::stock(knobs, node) {
                 NOT_BEFORE_MS.store(clock::now_ms() + REFUSED_MS, Relaxed);

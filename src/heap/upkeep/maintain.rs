@@ -59,12 +59,9 @@ pub(crate) fn noticed() {
 }
 
 /// Whether the first thread of the process ended. The C library ends the process with its last thread, for which it counts the
-/// maintenance thread as well, so that one has to go. Relaxed, but for [`note_watched`]: whoever misses it is seen to by the next
-/// round.
-static FIRST_ENDED: AtomicBool = AtomicBool::new(false);
-
+/// maintenance thread as well, so that one has to go. But for [`note_watched`], whoever misses it is seen to by the next round.
 pub(super) fn first_ended() -> bool {
-    FIRST_ENDED.load(Ordering::Relaxed)
+    thread::first_ended()
 }
 
 /// The calling thread ends, and its heap is given up. No lock may be held.
@@ -72,7 +69,7 @@ pub(crate) fn ends() {
     if thread::tid() != thread::pid() {
         return wake();
     }
-    FIRST_ENDED.store(true, Ordering::Relaxed);
+    thread::note_first_ended(true);
     fence(Ordering::SeqCst);
     note_watched(false);
     HELPER.dismiss();
@@ -275,7 +272,7 @@ pub(crate) fn after_fork() {
     THREAD.is_not();
     HELPER.after_fork();
     account::set_seen(false);
-    FIRST_ENDED.store(false, Ordering::Relaxed);
+    thread::note_first_ended(false);
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);
