@@ -4,9 +4,9 @@
 use crate::base::tuning::SCAN_STEP;
 use core::ffi::c_void;
 
+use super::first_thread;
 use super::mapping::HUGE_PAGE;
 use super::sys::{self, Errno};
-use super::thread;
 
 /// One element of a reply to `PAGEMAP_SCAN`: `struct page_region` of linux/fs.h.
 #[repr(C)]
@@ -56,7 +56,7 @@ pub(crate) fn huge_bytes(addr: usize, len: usize) -> Result<usize, Errno> {
 
 fn scan(addr: usize, len: usize) -> Result<usize, Errno> {
     let fd = sys::open(
-        thread::file_of_memory(c"/proc/self/pagemap", c"/proc/thread-self/pagemap"),
+        first_thread::file_of_memory(c"/proc/self/pagemap", c"/proc/thread-self/pagemap"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )?;
@@ -111,7 +111,7 @@ fn scan_in(fd: i32, mut from: usize, end: usize) -> Result<usize, Errno> {
 /// inside.
 fn read_smaps(addr: usize, len: usize) -> Result<usize, Errno> {
     let fd = sys::open(
-        thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
+        first_thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )?;

@@ -11,13 +11,13 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::achieved::for_each_line;
+use super::first_thread;
 use super::linux;
 use super::mapping::HUGE_PAGE;
 use super::memory::{cgroup_available, file, machine_available, number};
 use super::message::message;
 use super::sys::machine_total;
 use super::sys::{self, Errno};
-use super::thread;
 
 /// Why something was refused. Its text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,7 +174,7 @@ pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
     // Field 0: everything mapped. Field 5: data and stack. Both in OS pages.
     let mut fields = file(
-        thread::file_of_memory(c"/proc/self/statm", c"/proc/thread-self/statm"),
+        first_thread::file_of_memory(c"/proc/self/statm", c"/proc/thread-self/statm"),
         &mut buf,
     )
     .split(|byte| *byte == b' ');
@@ -207,7 +207,7 @@ pub fn of_mapping(len: usize) -> Cause {
 
 fn mappings() -> Option<usize> {
     let fd = sys::open(
-        thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
+        first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )

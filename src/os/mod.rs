@@ -22,6 +22,7 @@ pub(crate) mod fake;
 #[cfg(not(loom))]
 pub(crate) mod faults;
 pub mod findings;
+pub(crate) mod first_thread;
 #[cfg(not(loom))]
 mod frame;
 pub(crate) mod freeze;

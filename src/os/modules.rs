@@ -7,9 +7,9 @@
 use core::fmt::{self, Write};
 use core::ops::Range;
 
+use super::first_thread;
 use super::readable;
 use super::sys::{self, Errno};
-use super::thread;
 
 /// The longest path that is told. Code of a file with a longer one is told by its address alone.
 const PATH: usize = 1024;
@@ -302,7 +302,7 @@ impl Maps {
     /// `None` if there is nothing to read.
     fn each(&mut self, visit: &mut dyn FnMut(Mapping<'_>) -> bool) -> Option<bool> {
         let Ok(fd) = sys::open(
-            thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
+            first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
             libc::O_RDONLY | libc::O_CLOEXEC,
             0,
         ) else {

@@ -101,23 +101,6 @@ pub(crate) fn is_of_process() -> bool {
 /// The number of a thread that no process has: more than the kernel ever gives.
 pub(crate) const NO_THREAD: u32 = i32::MAX as u32;
 
-/// Whether the first thread of the process ended. Relaxed: whoever misses it is answered as before.
-static FIRST_ENDED: AtomicBool = AtomicBool::new(false);
-
-pub(crate) fn note_first_ended(ended: bool) {
-    FIRST_ENDED.store(ended, Relaxed);
-}
-
-pub(crate) fn first_ended() -> bool {
-    FIRST_ENDED.load(Relaxed)
-}
-
-/// Of a file of the process and the same file of the calling thread, the one that tells of memory: what goes by the process's first
-/// thread has nothing to tell once that has ended. Emulators know only the process's.
-pub(crate) fn file_of_memory(process: &'static CStr, thread: &'static CStr) -> &'static CStr {
-    if first_ended() { thread } else { process }
-}
-
 pub(crate) use super::linux::pid;
 
 /// Whether the thread with this number has ended, so that it runs no further instruction of the process. False if the kernel

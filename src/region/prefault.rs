@@ -8,8 +8,8 @@ pub use super::work::Prefaulted;
 use super::work::{How, Segment, Work};
 use super::{helper, into_io};
 use crate::os::achieved::{for_each_line, parse_range};
+use crate::os::first_thread;
 use crate::os::sys::{self, Errno};
-use crate::os::thread;
 
 /// Brings in `len` bytes at `ptr` and returns when that is done. As [`super::Region::prefault`], except that anonymous writable
 /// memory is populated for writing and everything else for reading.
@@ -72,7 +72,7 @@ fn segments_of(lo: usize, hi: usize) -> Result<Vec<Segment>, Errno> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut covered = lo;
     let fd = sys::open(
-        thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
+        first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )?;

@@ -5,16 +5,16 @@
 #![deny(unsafe_code)]
 
 use crate::os::achieved::{for_each_line, parse_range};
+use crate::os::first_thread;
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
-use crate::os::thread;
 
 /// Bytes on huge pages, transparent or from the pool, in the mappings that `ours` accepts by their first address and the one
 /// after their last.
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
         let fd = sys::open(
-            thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
+            first_thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
             libc::O_RDONLY | libc::O_CLOEXEC,
             0,
         )?;

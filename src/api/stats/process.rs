@@ -6,9 +6,9 @@
 
 use super::ProcessStats;
 use crate::os::achieved::for_each_line;
+use crate::os::first_thread;
 use crate::os::memory::number;
 use crate::os::sys::{self, Errno};
-use crate::os::thread;
 
 /// The kernel's counts; `None` for what it does not say.
 #[inline(never)]
@@ -27,7 +27,7 @@ pub(crate) fn read() -> ProcessStats {
 
 fn read_status(process: &mut ProcessStats) -> Result<(), Errno> {
     let fd = sys::open(
-        thread::file_of_memory(c"/proc/self/status", c"/proc/thread-self/status"),
+        first_thread::file_of_memory(c"/proc/self/status", c"/proc/thread-self/status"),
         libc::O_RDONLY | libc::O_CLOEXEC,
         0,
     )?;

@@ -14,7 +14,7 @@ use crate::heap::data::presence::Presence;
 use crate::heap::data::{holes, registry, tls};
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, pages, settle, tick};
-use crate::os::{clock, sys, thread};
+use crate::os::{clock, first_thread, sys, thread};
 use crate::slab::magazine_pool::MAGAZINES;
 use crate::{knobs, large, pool};
 use core::ffi::c_void;
@@ -61,7 +61,7 @@ pub(crate) fn noticed() {
 /// Whether the first thread of the process ended. The C library ends the process with its last thread, for which it counts the
 /// maintenance thread as well, so that one has to go. But for [`note_watched`], whoever misses it is seen to by the next round.
 pub(super) fn first_ended() -> bool {
-    thread::first_ended()
+    first_thread::has_ended()
 }
 
 /// The calling thread ends, and its heap is given up. No lock may be held.
@@ -69,7 +69,7 @@ pub(crate) fn ends() {
     if thread::tid() != thread::pid() {
         return wake();
     }
-    thread::note_first_ended(true);
+    first_thread::note(true);
     fence(Ordering::SeqCst);
     note_watched(false);
     HELPER.dismiss();
@@ -272,7 +272,7 @@ pub(crate) fn after_fork() {
     THREAD.is_not();
     HELPER.after_fork();
     account::set_seen(false);
-    thread::note_first_ended(false);
+    first_thread::note(false);
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);
