@@ -179,8 +179,9 @@ impl Seen {
             at.take_if(|at| is_gone(at));
         });
         for index in 0..self.kinds.len() {
-            let gone = self.kinds[index].watched.filter(is_gone);
-            gone.map(|gone| self.unwatch(gone.block.addr));
+            if let Some(gone) = self.kinds[index].watched.filter(is_gone) {
+                self.unwatch(gone.block.addr);
+            }
         }
     }
 

@@ -55,11 +55,7 @@ pub(crate) fn huge_bytes(addr: usize, len: usize) -> Result<usize, Errno> {
 }
 
 fn scan(addr: usize, len: usize) -> Result<usize, Errno> {
-    let fd = sys::open(
-        first_thread::file_of_memory(c"/proc/self/pagemap", c"/proc/thread-self/pagemap"),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0,
-    )?;
+    let fd = first_thread::PAGEMAP.open()?;
     let outcome = scan_in(fd, addr, addr + len);
     // Nothing was written through this descriptor, so a failing close loses nothing.
     let _ = sys::close(fd);
@@ -110,11 +106,7 @@ fn scan_in(fd: i32, mut from: usize, end: usize) -> Result<usize, Errno> {
 /// Sums the huge-page lines of the mappings in the range. A mapping that extends beyond the range counts at most what lies
 /// inside.
 fn read_smaps(addr: usize, len: usize) -> Result<usize, Errno> {
-    let fd = sys::open(
-        first_thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0,
-    )?;
+    let fd = first_thread::SMAPS.open()?;
     let mut sums = SmapsSum {
         lo: addr,
         hi: addr + len,

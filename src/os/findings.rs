@@ -173,11 +173,7 @@ pub fn of_short_populate() -> Cause {
 pub fn of_mapping(len: usize) -> Cause {
     let mut buf = [0; 128];
     // Field 0: everything mapped. Field 5: data and stack. Both in OS pages.
-    let mut fields = file(
-        first_thread::file_of_memory(c"/proc/self/statm", c"/proc/thread-self/statm"),
-        &mut buf,
-    )
-    .split(|byte| *byte == b' ');
+    let mut fields = file(first_thread::STATM.path(), &mut buf).split(|byte| *byte == b' ');
     let mut bytes = |nth| {
         let pages = fields.nth(nth).and_then(number).unwrap_or(0);
         pages.saturating_mul(sys::page_size())
@@ -206,12 +202,7 @@ pub fn of_mapping(len: usize) -> Cause {
 }
 
 fn mappings() -> Option<usize> {
-    let fd = sys::open(
-        first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0,
-    )
-    .ok()?;
+    let fd = first_thread::MAPS.open().ok()?;
     let mut lines = 0;
     let outcome = for_each_line(|buf| sys::read(fd, buf), |_| lines += 1);
     // Nothing was written through this descriptor, so a failing close loses nothing.

@@ -301,11 +301,7 @@ impl Maps {
     /// Calls `visit` with each mapping, from the lowest on, until it returns true. Returns whether it did,
     /// `None` if there is nothing to read.
     fn each(&mut self, visit: &mut dyn FnMut(Mapping<'_>) -> bool) -> Option<bool> {
-        let Ok(fd) = sys::open(
-            first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
-            libc::O_RDONLY | libc::O_CLOEXEC,
-            0,
-        ) else {
+        let Ok(fd) = first_thread::MAPS.open() else {
             return None;
         };
         let mut len = 0;

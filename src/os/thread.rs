@@ -70,6 +70,11 @@ pub(crate) fn tid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
+/// Whether the calling thread is its process's first.
+pub(crate) fn is_first() -> bool {
+    tid() == pid()
+}
+
 /// The process whose threads the allocator knows; 0 before it is noted. Written when the process has one thread; else only
 /// read, so Relaxed.
 static PROCESS: AtomicU32 = AtomicU32::new(0);

@@ -71,11 +71,7 @@ fn range_work(ptr: *const u8, len: usize) -> io::Result<Work> {
 fn segments_of(lo: usize, hi: usize) -> Result<Vec<Segment>, Errno> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut covered = lo;
-    let fd = sys::open(
-        first_thread::file_of_memory(c"/proc/self/maps", c"/proc/thread-self/maps"),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0,
-    )?;
+    let fd = first_thread::MAPS.open()?;
     let outcome = for_each_line(
         |buf| sys::read(fd, buf),
         |line| {

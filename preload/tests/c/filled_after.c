@@ -1,5 +1,5 @@
 /* Large blocks that are all filled come to lie on huge pages, also once main has ended by pthread_exit. */
-#include "check.h"
+#include "first.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -10,17 +10,6 @@
 #include <unistd.h>
 
 enum { BLOCKS = 12, SIZE = 8 << 20 };
-
-static void await_end_of_first(void) {
-    char path[64], state;
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
-    do {
-        FILE *stat = fopen(path, "r");
-        CHECK(stat != NULL && fscanf(stat, "%*d %*s %c", &state) == 1);
-        fclose(stat);
-        usleep(1000);
-    } while (state != 'Z');
-}
 
 /* Whether the mapping that holds the address asks for huge pages. */
 static int asks(const char *at) {
@@ -62,6 +51,7 @@ static void *worker(void *arg) {
 }
 
 int main(void) {
+    check_library();
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, worker, NULL) == 0);
     pthread_exit(NULL);

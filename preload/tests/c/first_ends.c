@@ -1,6 +1,6 @@
 /* main ends by pthread_exit, with much to give back. The process ends with its last thread, which runs what was registered for that.
    The allocator's own thread is none of the program's. */
-#include "check.h"
+#include "first.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -33,20 +33,14 @@ static void burst(void) {
 
 static void *worker(void *arg) {
     (void)arg;
-    char path[64], state;
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
-    do {
-        FILE *stat = fopen(path, "r");
-        CHECK(stat != NULL && fscanf(stat, "%*d %*s %c", &state) == 1);
-        fclose(stat);
-        usleep(1000);
-    } while (state != 'Z');
+    await_end_of_first();
     burst();
     last = syscall(SYS_gettid);
     return NULL;
 }
 
 int main(void) {
+    check_library();
     CHECK(atexit(at_end) == 0);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, worker, NULL) == 0);

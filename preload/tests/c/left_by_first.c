@@ -1,5 +1,5 @@
 /* What the first thread's heap has is taken by the others once main has ended by pthread_exit. */
-#include "check.h"
+#include "first.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -26,14 +26,7 @@ static long resident_mib(void) {
 
 static void *worker(void *arg) {
     (void)arg;
-    char path[64], state;
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
-    do {
-        FILE *stat = fopen(path, "r");
-        CHECK(stat != NULL && fscanf(stat, "%*d %*s %c", &state) == 1);
-        fclose(stat);
-        usleep(1000);
-    } while (state != 'Z');
+    await_end_of_first();
     long before = resident_mib();
     for (int i = 0; i < BLOCKS; i++)
         if (i % 16)
@@ -50,6 +43,7 @@ static void *worker(void *arg) {
 }
 
 int main(void) {
+    check_library();
     for (int i = 0; i < BLOCKS; i++)
         fill(i);
     pthread_t thread;

@@ -13,11 +13,7 @@ use crate::os::sys::{self, Errno};
 /// after their last.
 pub(crate) fn huge_bytes(ours: &mut dyn FnMut(usize, usize) -> bool) -> Result<u64, Errno> {
     sys::preserve_errno(|| {
-        let fd = sys::open(
-            first_thread::file_of_memory(c"/proc/self/smaps", c"/proc/thread-self/smaps"),
-            libc::O_RDONLY | libc::O_CLOEXEC,
-            0,
-        )?;
+        let fd = first_thread::SMAPS.open()?;
         let mut sum = Sum {
             ours,
             counting: false,

@@ -26,11 +26,7 @@ pub(crate) fn read() -> ProcessStats {
 }
 
 fn read_status(process: &mut ProcessStats) -> Result<(), Errno> {
-    let fd = sys::open(
-        first_thread::file_of_memory(c"/proc/self/status", c"/proc/thread-self/status"),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0,
-    )?;
+    let fd = first_thread::STATUS.open()?;
     let outcome = for_each_line(|piece| sys::read(fd, piece), |line| status(process, line));
     // Nothing was written through this descriptor, so a failing close loses nothing.
     let _ = sys::close(fd);

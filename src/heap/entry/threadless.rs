@@ -19,18 +19,18 @@ use core::ptr;
 /// The number of the calling thread, for the records of checked blocks. The first call of each thread counts as its first
 /// allocation: if every block is checked, no thread gets a heap.
 pub(super) fn thread() -> u32 {
-    if tls::is_unknown() {
+    let is_new = tls::is_unknown();
+    if is_new {
         // First, because `tls::thread` keeps the number only once the process is noted.
         maintain::noticed();
-        let number = tls::thread();
-        // Then only, because the C library may allocate for it, and only if the number was kept: not in the child of a vfork. The
-        // key of a thread that may have a heap is for that.
-        if checked::mode() == Mode::All && !tls::is_unknown() {
-            exit::arm_first();
-        }
-        return number;
     }
-    tls::thread()
+    let number = tls::thread();
+    // Then only, because the C library may allocate for it, and only if the number was kept: not in the child of a vfork. The key of
+    // a thread that may have a heap is for that.
+    if is_new && checked::mode() == Mode::All && !tls::is_unknown() {
+        exit::arm_first();
+    }
+    number
 }
 
 /// A block of `class` from the threadless heap.

@@ -40,7 +40,7 @@ pub(crate) fn arm(heap: HeapRef, late: bool) -> bool {
 /// Has the end of the process's first thread seen where no thread has a heap.
 pub(crate) fn arm_first() {
     let key = KEY.load(Ordering::Acquire);
-    if key != 0 && thread::tid() == thread::pid() {
+    if key != 0 && thread::is_first() {
         // SAFETY: the key exists. If it is refused, the maintenance thread stays for as long as it would otherwise.
         unsafe { libc::pthread_setspecific(key - 1, FIRST.cast()) };
     }

@@ -15,9 +15,8 @@ use crate::base::tuning::ahead::{
 };
 use crate::base::units::{SLOTS, Slots};
 use crate::heap::data::tls;
-use crate::heap::upkeep::maintain;
 use crate::knobs::{self, Prefault};
-use crate::os::{clock, findings, sys, thread};
+use crate::os::{clock, findings, first_thread, sys, thread};
 use crate::pool::{self, Node};
 use core::ffi::c_void;
 use core::ptr;
@@ -71,7 +70,7 @@ pub(crate) fn start_if_wanted() {
 #[cold]
 fn start() {
     // The swap makes one thread the one that starts it.
-    if WANTED.swap(false, Relaxed) && !maintain::first_ended() && !RUNNING.swap(true, Relaxed) {
+    if WANTED.swap(false, Relaxed) && !first_thread::has_ended() && !RUNNING.swap(true, Relaxed) {
         let _errno = sys::ErrnoGuard::new();
         if !thread::spawn(run) {
             // The next try waits for a while.
@@ -91,7 +90,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut still = 0;
     let mut node = Node::FIRST;
     // For the same reason as the maintenance thread it ends with the process's first thread.
-    while still < LOOKS_TO_LIVE && !maintain::first_ended() {
+    while still < LOOKS_TO_LIVE && !first_thread::has_ended() {
         let now = pool::counts().claimed_slots;
         let grown = now.saturating_sub(claimed);
         claimed = now;
@@ -100,7 +99,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         if grown > Slots::NONE {
             node = pool::serving(Node::of_number(DRY_NODE.load(Relaxed)));
         }
-        while grown > Slots::NONE && pool::ready(node, wanted) < wanted && !maintain::first_ended()
+        while grown > Slots::NONE
+            && pool::ready(node, wanted) < wanted
+            && !first_thread::has_ended()
         {
             let began = clock::now_ns();
             if !pool::stock(knobs, node) {

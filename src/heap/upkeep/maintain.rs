@@ -58,15 +58,11 @@ pub(crate) fn noticed() {
     }
 }
 
-/// Whether the first thread of the process ended. The C library ends the process with its last thread, for which it counts the
-/// maintenance thread as well, so that one has to go. But for [`note_watched`], whoever misses it is seen to by the next round.
-pub(super) fn first_ended() -> bool {
-    first_thread::has_ended()
-}
-
-/// The calling thread ends, and its heap is given up. No lock may be held.
+/// The calling thread ends, and its heap is given up. No lock may be held. The C library ends the process with its last thread, for
+/// which it counts the maintenance thread as well: so that one goes with the process's first thread. But for [`note_watched`],
+/// whoever misses that is seen to by the next round.
 pub(crate) fn ends() {
-    if thread::tid() != thread::pid() {
+    if !thread::is_first() {
         return wake();
     }
     first_thread::note(true);
@@ -82,7 +78,7 @@ fn note_watched(may: bool) {
     account::set_watched(may.then(falls_from));
     // Either [`ends`] comes later and says that it may not, or its word is seen here.
     fence(Ordering::SeqCst);
-    if may && first_ended() {
+    if may && first_thread::has_ended() {
         account::set_watched(None);
     }
 }
@@ -119,7 +115,7 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if first_ended() || !thread::is_of_process() || turned_away() || !THREAD.begin() {
+    if first_thread::has_ended() || !thread::is_of_process() || turned_away() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
@@ -164,7 +160,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let sent_away = HELPER.goes();
         account::set_seen(false);
         // For what was freed since the last round: the thread that freed it found this one there, and may fall silent.
-        let wanted = || !sent_away && !first_ended() && waiting() > from() && waiting() != left;
+        let wanted =
+            || !sent_away && !first_thread::has_ended() && waiting() > from() && waiting() != left;
         if THREAD.end(wanted) {
             return ptr::null_mut();
         }
@@ -177,7 +174,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
 fn work() -> usize {
     let delay = u64::from(knobs::get().purge_delay_ms);
     let mut rounds = Rounds::begin(delay);
-    while !rounds.are_over() && !first_ended() && HELPER.work_after(rounds.pause) {
+    while !rounds.are_over() && !first_thread::has_ended() && HELPER.work_after(rounds.pause) {
         let before = waiting();
         round();
         HELPER.rest();
