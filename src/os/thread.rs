@@ -103,6 +103,11 @@ pub(crate) fn is_of_process() -> bool {
     pid() == PROCESS.load(Relaxed)
 }
 
+/// Whether the thread with this number is the first of the process that was noted.
+pub(crate) fn is_processes_first(tid: u32) -> bool {
+    tid == PROCESS.load(Relaxed)
+}
+
 /// The number of a thread that no process has: more than the kernel ever gives.
 pub(crate) const NO_THREAD: u32 = i32::MAX as u32;
 

@@ -103,8 +103,9 @@ pub(crate) struct Shared {
     pub(crate) keep_left: usize,
     /// A listed slab may be empty.
     pub(crate) has_empty: bool,
-    /// Bytes the heap kept when it became idle.
+    /// Bytes the heap keeps while it is idle, and those of the blocks that were in its bins and on its stacks when it became so.
     pub(crate) kept: usize,
+    pub(crate) unused: usize,
     /// Slow operations so far, the epoch of the heap's last look, and whether its thread has looked.
     pub(crate) slow_ops: u32,
     pub(crate) looked: Epoch,

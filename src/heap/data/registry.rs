@@ -227,16 +227,20 @@ pub(crate) fn find_idle(class: Class, most: usize, mut visit: impl FnMut(HeapRef
     false
 }
 
-/// Takes the warm idle heap that was left longest ago off its list. The caller publishes it again.
-pub(crate) fn take_oldest_warm() -> Option<HeapRef> {
+/// Takes the warm idle heap that was left longest ago, of those that are `wanted`, off its list. The caller publishes it again.
+pub(crate) fn take_oldest_warm(wanted: impl Fn(HeapRef) -> bool) -> Option<HeapRef> {
     let mut idle = IDLE_HEAPS.lock();
-    let (mut before, mut last) = (None, idle.warm?);
-    while let Some(next) = after(last) {
-        (before, last) = (Some(last), next);
+    let (mut found, mut before, mut at) = (None, None, idle.warm);
+    while let Some(heap) = at {
+        if wanted(heap) {
+            found = Some((before, heap));
+        }
+        (before, at) = (Some(heap), after(heap));
     }
-    link(&mut idle.warm, before, None);
+    let (before, heap) = found?;
+    link(&mut idle.warm, before, after(heap));
     IDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
-    Some(last)
+    Some(heap)
 }
 
 /// The idle heap listed after this one. The caller holds the registry's lock, which orders the accesses: Relaxed.

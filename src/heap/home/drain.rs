@@ -2,7 +2,7 @@
 
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use crate::heap::data::registry;
+use crate::heap::data::{registry, rest};
 use crate::heap::home::open;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::{holes, slabs};
@@ -105,4 +105,5 @@ pub(crate) fn drain_locked(held: &mut HeldHeap) {
         }
     });
     sorter.post_all(held);
+    rest::recount(held);
 }

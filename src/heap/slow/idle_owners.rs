@@ -17,6 +17,7 @@ use crate::heap::data::bin::{Bin, room};
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
 use crate::heap::slow::in_person::{Rows, is_idle};
+use crate::heap::upkeep::maintain;
 use crate::os::sys::ErrnoGuard;
 use crate::slab::directory::DIRECTORY;
 
@@ -132,6 +133,7 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
         };
     }
     held.unlock().run();
+    maintain::wake_if_grown();
 }
 
 /// Bytes in the bins, stacks and outboxes of the classes in which there were foreign blocks.

@@ -54,7 +54,7 @@ const FIRST: *const AtomicU32 = &raw const KEY;
 /// # Safety
 /// The heap is the calling thread's. Once that is gone, another one is given the heap.
 pub(crate) unsafe fn note_ending(heap: HeapRef) {
-    heap.ending.begins(thread::tid());
+    heap.ending.begins(tls::thread());
     registry::note_ending(heap);
 }
 

@@ -1,28 +1,25 @@
 //! What an idle heap keeps, so that threads that come one after another find in their bins the blocks that the last one left. The
 //! last one need not return them, and the next one need not fetch them, class by class and line by line.
 //!
-//! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held that way. A heap within its
-//! bound stays as it is. One beyond it returns its bins and stacks, and keeps a few empty slabs at most. What no thread came
-//! for between two looks a purge delay apart returns to its slabs as well.
+//! Two bounds hold, for each heap and for all idle ones together, in bytes of the OS pages held besides blocks in use. A heap within
+//! its bound stays as it is. One beyond it returns its bins and stacks, and keeps a few empty slabs at most. So does one to which
+//! more comes back than it may keep (`rest::recount`), at the next slow path of any thread. What no thread came for between two looks
+//! a purge delay apart returns to its slabs as well.
 
 use crate::base::tuning::idle_heaps::{LEAST, MOST, MOST_EACH, PER_LOOK};
-use crate::base::units::SLOT;
 use crate::heap::cache::{budget, flush};
 use crate::heap::data::errands::Errands;
-use crate::heap::data::heap::HeldHeap;
+use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::rest::{EMPTY, LOOKED, SLABS, WHOLE};
 use crate::heap::data::state::Outbox;
-use crate::heap::data::{registry, torn};
+use crate::heap::data::{registry, rest, torn};
 use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::heap::slabs::slabs;
 use crate::heap::upkeep::settle;
 use crate::knobs;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Bytes that all idle heaps keep together: the sum of every `Shared::kept`, and of what is reserved for heaps about to be
-/// idle. Approximate while one changes, and it publishes nothing, so Relaxed.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
 /// When idle heaps were last looked at.
 static LOOKED_MS: AtomicU64 = AtomicU64::new(0);
 
@@ -33,27 +30,29 @@ pub(crate) enum Ended {
     Returned,
 }
 
-/// Reserves `bytes` of what idle heaps may keep.
-fn reserve(bytes: usize) -> bool {
-    if bytes > MOST_EACH {
-        return false;
-    }
-    let fits = KEPT.fetch_add(bytes, Relaxed) + bytes <= MOST;
-    if !fits {
-        KEPT.fetch_sub(bytes, Relaxed);
-    }
-    fits
-}
-
 /// Empties the warm idle heap that was left longest ago if one more might be too many: the heap that is about to become idle is
 /// adopted first. No lock may be held.
 pub(crate) fn evict_oldest() {
-    if KEPT.load(Relaxed) + MOST_EACH <= MOST {
+    if rest::kept() + MOST_EACH <= MOST {
         return;
     }
-    let Some(heap) = registry::take_oldest_warm() else {
-        return;
-    };
+    if let Some(heap) = registry::take_oldest_warm(|_| true) {
+        evict(heap);
+    }
+}
+
+/// Empties warm idle heaps to which more came back than they may keep. No lock may be held.
+#[inline]
+pub(crate) fn evict_over() {
+    if rest::take_any_over() {
+        while let Some(heap) = registry::take_oldest_warm(rest::is_over) {
+            evict(heap);
+        }
+    }
+}
+
+/// Empties a warm idle heap that was taken off its list, and publishes it again.
+fn evict(heap: HeapRef) {
     // It is idle and in no list, so nobody adopts it meanwhile.
     let held = heap.lock();
     heap.rest.store(LOOKED, Relaxed);
@@ -74,13 +73,16 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
     unsafe {
         budget::forget(heap);
         send_foreign(heap, sorter);
-        if bytes(heap) > MOST_EACH {
+        let mut unused = rest::unused(heap);
+        if rest::free_bytes(heap, unused) > MOST_EACH {
             forget(heap);
             slabs::retire_empty(heap);
             flush::flush_all(heap, sorter);
+            unused = rest::unused(heap);
         }
-        let held = bytes(heap).max(LEAST);
-        if reserve(held) {
+        heap.unused = unused;
+        let held = rest::free_bytes(heap, unused).max(LEAST);
+        if rest::reserve(0, held) {
             // What comes back until the heap is idle stays with it as well: it is counted.
             heap.keep_left = usize::MAX;
             return Ended::Whole { held };
@@ -88,9 +90,7 @@ pub(crate) unsafe fn begin(heap: &mut HeldHeap, sorter: &mut Sorter) -> Ended {
         // What earlier threads left and later ones did not use must not pile up.
         forget(heap);
         slabs::retire_empty(heap);
-        let most = MOST_EACH.min(MOST.saturating_sub(KEPT.load(Relaxed)));
-        KEPT.fetch_add(most, Relaxed);
-        heap.keep_left = most;
+        heap.keep_left = rest::reserve_rest();
         return_blocks(heap, sorter);
         Ended::Returned
     }
@@ -104,21 +104,16 @@ pub(crate) fn end(heap: &mut HeldHeap, ended: Ended) {
         Ended::Whole { held } => {
             heap.kept = held;
             heap.heap().rest.store(WHOLE, Relaxed);
+            rest::recount(heap);
         }
         Ended::Returned => {
-            KEPT.fetch_sub(left, Relaxed);
+            rest::release(left);
             slabs::note_idle_classes(heap);
             if heap.kept > 0 {
                 heap.heap().rest.store(SLABS, Relaxed);
             }
         }
     }
-}
-
-/// Bytes of OS pages that the heap's slabs and magazines hold, about. A slab begins and ends within one: 2 KiB more a slot.
-fn bytes(heap: &HeldHeap) -> usize {
-    let magazines = heap.empties.held_bytes();
-    heap.carved_bytes + heap.slab_bytes / SLOT * 2048 + magazines
 }
 
 /// Returns what the thread holds of others: its outboxes, and the bins and stacks in which such blocks may lie.
@@ -149,7 +144,7 @@ unsafe fn return_blocks(heap: &mut HeldHeap, sorter: &mut Sorter) {
 /// What an idle heap kept no longer counts: a thread has adopted it, or it is about to be emptied.
 pub(crate) fn forget(heap: &mut HeldHeap) {
     heap.heap().rest.store(EMPTY, Relaxed);
-    KEPT.fetch_sub(core::mem::take(&mut heap.kept), Relaxed);
+    rest::release(core::mem::take(&mut heap.kept));
 }
 
 /// Looks at an idle heap. At the second look, what was left in its bins and stacks returns to its slabs, and every empty slab
@@ -189,11 +184,12 @@ pub(crate) unsafe fn empty(heap: &mut HeldHeap, sorter: &mut Sorter) {
     slabs::note_idle_classes(heap);
 }
 
-/// Returns what idle heaps have kept for too long. No lock may be held.
+/// Returns what idle heaps have kept for too long, and what they may not keep. No lock may be held.
 pub(crate) fn decay(now: u64) {
+    evict_over();
     let period = u64::from(knobs::get().purge_delay_ms).max(10);
     let last = LOOKED_MS.load(Relaxed);
-    if KEPT.load(Relaxed) == 0 || now.saturating_sub(last) < period {
+    if rest::kept() == 0 || now.saturating_sub(last) < period {
         return;
     }
     // One of the threads that come at the same time looks. Relaxed: no data depends on it.

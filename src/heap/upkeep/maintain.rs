@@ -13,7 +13,7 @@ use crate::heap::data::errands::Errands;
 use crate::heap::data::presence::Presence;
 use crate::heap::data::{holes, registry, tls};
 use crate::heap::upkeep::helper::HELPER;
-use crate::heap::upkeep::{give_up, pages, settle, tick};
+use crate::heap::upkeep::{give_up, idle_cache, pages, settle, tick};
 use crate::os::{clock, first_thread, sys, thread};
 use crate::slab::magazine_pool::MAGAZINES;
 use crate::{knobs, large, pool};
@@ -34,9 +34,10 @@ pub(crate) fn wake() {
     }
 }
 
-/// The same, if more came back to slabs than the account knew. For threads that only free what others allocated, and take no
-/// other slow path.
+/// The same, if more came back to slabs than the account knew; and empties idle heaps to which more came back than they may keep.
+/// For threads that only free what others allocated, and take no other slow path.
 pub(crate) fn wake_if_grown() {
+    idle_cache::evict_over();
     if holes::grew() {
         wake();
     }
@@ -62,7 +63,7 @@ pub(crate) fn noticed() {
 /// which it counts the maintenance thread as well: so that one goes with the process's first thread. But for [`note_watched`],
 /// whoever misses that is seen to by the next round.
 pub(crate) fn ends() {
-    if !thread::is_first() {
+    if !thread::is_processes_first(tls::thread()) {
         return wake();
     }
     first_thread::note(true);

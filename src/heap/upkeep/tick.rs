@@ -52,6 +52,7 @@ fn epoch(now: u64) -> Epoch {
 pub(crate) fn run(errands: Errands) {
     let ticks = errands.ticks();
     errands.run();
+    idle_cache::evict_over();
     maintain::wake();
     if ticks {
         pass(clock::now_ms());
