@@ -336,6 +336,19 @@ impl Pool {
         }
     }
 
+    /// Puts back a superslab that [`Pool::take_out`] took and of which a part went: the rest keeps its age, and the turn that it had
+    /// in the dirty queue.
+    unsafe fn put_back_in_turn(&mut self, superslab: *mut Superslab, turn: u64) {
+        // SAFETY: as in `relist`.
+        unsafe {
+            self.in_flight.remove(superslab);
+            (*superslab).state = State::Pooled;
+            self.dirty.insert(superslab, turn);
+            (*superslab).in_dirty = true;
+            self.relist(superslab, NONE);
+        }
+    }
+
     /// Puts back a superslab that [`Pool::take_out`] took.
     unsafe fn put_back(&mut self, superslab: *mut Superslab) {
         // SAFETY: as in `relist`.

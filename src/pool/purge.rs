@@ -10,7 +10,7 @@ use crate::base::tuning::pool::{
     SPLIT_AGED_FROM, SPLIT_FROM, TRIM_AT_ONCE, TRIM_BELOW, TRIM_SHARE,
 };
 use crate::base::tuning::retention;
-use crate::base::units::{SLOT, SLOT_SHIFT, SUPERSLAB, Slots};
+use crate::base::units::{SLOT, SLOT_SHIFT, SLOTS, SUPERSLAB, Slots};
 use crate::os::mapping;
 use crate::os::numa::{self, Node};
 use crate::os::{clock, huge};
@@ -100,7 +100,7 @@ pub(crate) fn trim() -> usize {
         whole.dirty_bytes > bound - (bound / TRIM_SHARE).min(TRIM_BELOW)
     };
     let most = account::at_once(TRIM_AT_ONCE);
-    let got = purge_while(&SPLIT_FROM, &|pool, _, got| got < most && over(pool));
+    let got = purge_while(&SPLIT_FROM, most, &|pool, _| over(pool));
     let whole = lock(Node::FIRST).whole();
     let (left, bound) = (whole.dirty_bytes, bound(&whole));
     if got == 0 && left > bound {
@@ -126,8 +126,8 @@ pub(super) fn reserved() -> usize {
 /// be held.
 pub(crate) fn reclaim(bytes: usize) -> usize {
     let asked_for = reserved();
-    purge_while(&SPLIT_FROM, &|pool, _, got| {
-        got < bytes && pool.whole().dirty_bytes > asked_for
+    purge_while(&SPLIT_FROM, bytes, &|pool, _| {
+        pool.whole().dirty_bytes > asked_for
     })
 }
 
@@ -142,9 +142,7 @@ pub(crate) fn decay(now: u64) -> usize {
     let aged = |superslab: *mut Superslab| unsafe {
         (*superslab).dirty_since.saturating_add(delay) <= now
     };
-    purge_while(&[SPLIT_AGED_FROM], &|_, superslab, got| {
-        got < most && aged(superslab)
-    })
+    purge_while(&[SPLIT_AGED_FROM], most, &|_, superslab| aged(superslab))
 }
 
 /// Purges everything it can, including what was populated ahead of use. Returns the bytes given back. No lock may be held.
@@ -153,25 +151,25 @@ pub(crate) fn purge_all() -> usize {
     for node in numa::all() {
         lock(node).give_up_populated();
     }
-    purge_while(&[1], &|_, _, _| true);
+    purge_while(&[1], usize::MAX, &|_, _| true);
     (counts().returned - before) as usize
 }
 
-/// Whether to go on with this superslab, the next one, after so many bytes have gone.
-type GoOn<'a> = &'a dyn Fn(&Held, *mut Superslab, usize) -> bool;
+/// Whether to go on with this superslab, the next one.
+type GoOn<'a> = &'a dyn Fn(&Held, *mut Superslab) -> bool;
 
-/// Purges the dirty superslabs of all nodes, once for each number in `split_from`: oldest first, each once, for as long as `go_on`
-/// returns true. One on a huge page is split only if at least that many of its slots are free; otherwise it keeps its place in the
-/// queue. Returns how many bytes went. No lock may be held.
+/// Purges about `most` bytes of the dirty superslabs of all nodes, once for each number in `split_from`: oldest first, each once, for
+/// as long as `go_on` returns true. One on a huge page is split only if at least that many of its slots are free; otherwise it keeps
+/// its place in the queue. Returns how many bytes went. No lock may be held.
 ///
 /// One copy serves all callers: each purge is a system call, beside which a call through a pointer is nothing.
-fn purge_while(split_from: &[u32], go_on: GoOn<'_>) -> usize {
-    let pass = |gone, &split_from| purge_pass(split_from, go_on, gone);
+fn purge_while(split_from: &[u32], most: usize, go_on: GoOn<'_>) -> usize {
+    let pass = |gone, &split_from| purge_pass(split_from, most, go_on, gone);
     split_from.iter().fold(0, pass)
 }
 
 /// One pass, after `gone` bytes have gone. Returns how many have then.
-fn purge_pass(split_from: u32, go_on: GoOn<'_>, mut gone: usize) -> usize {
+fn purge_pass(split_from: u32, most: usize, go_on: GoOn<'_>, mut gone: usize) -> usize {
     let mut passes = [const { Pass::NONE }; numa::MOST];
     for node in numa::all().skip(1) {
         passes[node.index()] = Pass::begin(&lock(node));
@@ -187,7 +185,7 @@ fn purge_pass(split_from: u32, go_on: GoOn<'_>, mut gone: usize) -> usize {
         let Some(superslab) = pass.look(&pool) else {
             continue;
         };
-        if !go_on(&pool, superslab, gone) {
+        if gone >= most || !go_on(&pool, superslab) {
             break;
         }
         // SAFETY: listed, and the lock is held.
@@ -196,7 +194,7 @@ fn purge_pass(split_from: u32, go_on: GoOn<'_>, mut gone: usize) -> usize {
             let whole = (*superslab).is_whole();
             if !whole || (*superslab).free.count_ones() >= split_from {
                 let bytes;
-                (pool, bytes) = purge_one(pool, superslab, whole);
+                (pool, bytes) = purge_one(pool, superslab, whole, most - gone);
                 gone += bytes;
             }
         }
@@ -205,18 +203,26 @@ fn purge_pass(split_from: u32, go_on: GoOn<'_>, mut gone: usize) -> usize {
     gone
 }
 
-/// Purges what it can of a superslab, and releases the lock for the system call. `whole`: the superslab is one huge page. Returns
-/// how many bytes went.
+/// Purges about `most` bytes of a superslab, or all if it is one huge page (`whole`), and releases the lock for the system call.
+/// Returns how many bytes went.
 ///
 /// # Safety
 /// The superslab is listed in the pool.
-unsafe fn purge_one(mut pool: Held, superslab: *mut Superslab, whole: bool) -> (Held, usize) {
+unsafe fn purge_one(
+    mut pool: Held,
+    superslab: *mut Superslab,
+    whole: bool,
+    most: usize,
+) -> (Held, usize) {
     // SAFETY: it is listed, and the lock is held. From `take_out` on only this thread changes it, except for slots being
     // released.
     unsafe {
         let node = pool.node();
         let (base, free) = ((*superslab).base, (*superslab).free);
-        if free == u32::MAX && pool.counts.purged >= pool.kept_mapped() {
+        let dirty = free & (*superslab).dirty;
+        let some = last_of(superslab, dirty, most);
+        let all = whole || some == dirty;
+        if free == u32::MAX && all && pool.counts.purged >= pool.kept_mapped() {
             // Enough superslabs without memory are mapped, so this one goes at once.
             let bytes = units(superslab, u32::MAX) * UNIT;
             let (held, unmapped) = unmap(pool, superslab);
@@ -227,15 +233,16 @@ unsafe fn purge_one(mut pool: Held, superslab: *mut Superslab, whole: bool) -> (
             pool = held;
         }
         // All of a huge page is resident, whatever part was used.
-        let bits = if whole {
-            free
-        } else {
-            free & (*superslab).dirty
-        };
+        let bits = if whole { free } else { some };
         let may_leave = whole && pool.may_leave_huge();
+        let turn = (*superslab).dirty_turn;
         pool.take_out(superslab);
         drop(pool);
-        let cleaned = purge_bits(base, free, bits);
+        let cleaned = if free == u32::MAX && all {
+            purge_all_of(base)
+        } else {
+            purge_bits(base, bits)
+        };
         let splits = whole && cleaned != 0 && cleaned != u32::MAX;
         let refused = splits && may_leave && huge::refuse(base, SUPERSLAB).is_ok();
         let mut pool = lock(node);
@@ -259,9 +266,27 @@ unsafe fn purge_one(mut pool: Held, superslab: *mut Superslab, whole: bool) -> (
             (*superslab).split = false;
         }
         recount(superslab);
-        pool.put_back(superslab);
+        if all {
+            pool.put_back(superslab);
+        } else {
+            pool.put_back_in_turn(superslab, turn);
+        }
         (pool, bytes)
     }
+}
+
+/// The last of the slots in `bits` that hold `most` bytes, or all if they hold less: claims take the first.
+unsafe fn last_of(superslab: *mut Superslab, bits: u32, most: usize) -> u32 {
+    let (mut some, mut left) = (0, most);
+    for slot in (0..SLOTS).rev().filter(|slot| bits >> slot & 1 != 0) {
+        if left == 0 {
+            break;
+        }
+        some |= 1 << slot;
+        // SAFETY: the caller holds the pool's lock.
+        left = left.saturating_sub(unsafe { units(superslab, 1 << slot) } * UNIT);
+    }
+    some
 }
 
 impl Pool {
@@ -295,20 +320,23 @@ impl Pool {
     }
 }
 
-/// Drops the pages of the slots in `bits`: a whole superslab in one call, otherwise run by run. Returns the bits whose memory
-/// is known to be zero now.
+/// Drops the pages of a superslab. Returns the bits whose memory is known to be zero now.
 ///
 /// # Safety
-/// The superslab at `base` is out of the lists, `free` are its free slots, and `bits` are among them.
-unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
-    if free == u32::MAX {
-        // SAFETY: all of it is free and out of the lists, so nobody uses it or can claim it.
-        return if unsafe { mapping::purge(base, SUPERSLAB) }.is_ok() {
-            u32::MAX
-        } else {
-            0
-        };
+/// The superslab at `base` is out of the lists, and all of it is free.
+unsafe fn purge_all_of(base: usize) -> u32 {
+    // SAFETY: nobody uses it or can claim it.
+    match unsafe { mapping::purge(base, SUPERSLAB) } {
+        Ok(()) => u32::MAX,
+        Err(_) => 0,
     }
+}
+
+/// Drops the pages of the slots in `bits`, run by run. Returns the bits whose memory is known to be zero now.
+///
+/// # Safety
+/// The superslab at `base` is out of the lists, and `bits` are among its free slots.
+unsafe fn purge_bits(base: usize, bits: u32) -> u32 {
     let mut left = bits;
     let mut cleaned = 0;
     while left != 0 {
@@ -325,41 +353,5 @@ unsafe fn purge_bits(base: usize, free: u32, bits: u32) -> u32 {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::base::units::SLOTS;
-    use crate::knobs;
-    use crate::os::fake;
-    use crate::pool::{Usage, Want, here, obtain, release};
-    use crate::slab::directory::DIRECTORY;
-
-    #[test]
-    fn a_trim_within_the_bound_gives_back_nothing() {
-        if !fake::alone("pool::purge::tests::a_trim_within_the_bound_gives_back_nothing") {
-            return;
-        }
-        numa::init();
-        DIRECTORY.init(0, None).expect("a directory");
-        set_retain(Some(4), 1000);
-        let claim = |slots| {
-            let usage = Usage::Larger;
-            let want = Want { slots, usage };
-            obtain(knobs::get(), here(), want, |_| None)
-                .expect("memory")
-                .claim
-        };
-        let [whole, most, more] = [SLOTS, SLOTS - 8, SLOTS]
-            .map(Slots::new)
-            .map(|slots| (claim(slots), slots));
-        let free = |(claim, slots): (super::super::Claim, Slots)| {
-            // SAFETY: claimed above, and given up.
-            unsafe { release(claim.superslab, claim.slot, slots, slots.bytes(), 1) }
-        };
-        assert!(!free(whole) && !free(most), "3.5 MiB of 4");
-        trim();
-        assert_eq!(counts().returned, 0);
-        assert!(free(more));
-        trim();
-        assert_ne!(counts().returned, 0);
-    }
-}
+#[path = "purge_tests.rs"]
+mod tests;

@@ -1,11 +1,12 @@
 //! The ceiling: a process that grows beyond its recent peak gives idle memory back.
 //!
 //! Every store serves its own kind from what it keeps. If a process took fresh memory all the same, and now holds more than at
-//! its recent peak, the other stores reclaim what they keep (`account::over`), cheapest first: freed large blocks, free slots,
-//! blocks on the stacks of this heap and of heaps whose threads are still.
+//! its recent peak, the other stores reclaim as much of what they keep (`account::over`), cheapest first: freed large blocks, if it
+//! is a superslab or more, free slots, blocks on the stacks of this heap and of heaps whose threads are still.
 
 use crate::base::account;
 use crate::base::size_class::Class;
+use crate::base::units::SUPERSLAB;
 use crate::heap::cache::{budget, reclaim};
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::HeapRef;
@@ -24,9 +25,16 @@ pub(crate) fn grew() {
 #[cold]
 #[inline(never)]
 fn reclaim(asked: usize) {
-    let mut left = asked.saturating_sub(large::reclaim(asked));
-    if left > 0 {
-        left = left.saturating_sub(pool::reclaim(left));
+    // A freed large block goes back by the superslab.
+    let stores: [fn(usize) -> usize; 2] = match asked < SUPERSLAB {
+        true => [pool::reclaim, large::reclaim],
+        false => [large::reclaim, pool::reclaim],
+    };
+    let mut left = asked;
+    for reclaim in stores {
+        if left > 0 {
+            left = left.saturating_sub(reclaim(left));
+        }
     }
     let mut errands = Errands::NONE;
     if let Some(heap) = tls::current().filter(|_| left > 0) {
