@@ -51,10 +51,12 @@ fn the_process_ends_with_its_last_thread_though_main_ended_before() {
 }
 
 #[test]
-fn what_the_first_thread_left_is_taken_again() {
-    let program = compile("left_by_first.c", &[]);
-    let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
-    assert_eq!(ended.output(), "taken again\n");
+fn what_ended_threads_left_is_taken_again() {
+    let program = compile("left_by_ended.c", &[]);
+    for case in ["first", "trimmed"] {
+        let ended = run(command(&program, OURS).arg(case), Duration::from_secs(60));
+        assert_eq!(ended.output(), "taken again\n", "{case}");
+    }
 }
 
 /// What the kernel says of the process by the number of its first thread ends with that.

@@ -26,15 +26,16 @@ pub(crate) fn grew() {
 #[inline(never)]
 fn reclaim(asked: usize) {
     // A freed large block goes back by the superslab.
-    let stores: [fn(usize) -> usize; 2] = match asked < SUPERSLAB {
-        true => [pool::reclaim, large::reclaim],
-        false => [large::reclaim, pool::reclaim],
-    };
+    let little = asked < SUPERSLAB;
     let mut left = asked;
-    for reclaim in stores {
-        if left > 0 {
-            left = left.saturating_sub(reclaim(left));
-        }
+    if !little {
+        left = left.saturating_sub(large::reclaim(left));
+    }
+    if left > 0 {
+        left = left.saturating_sub(pool::reclaim(left));
+    }
+    if little && left > 0 {
+        left = left.saturating_sub(large::reclaim(left));
     }
     let mut errands = Errands::NONE;
     if let Some(heap) = tls::current().filter(|_| left > 0) {

@@ -45,7 +45,7 @@ unsafe impl Send for Idle {}
 impl Idle {
     /// Lists a heap, which is idle and in no list.
     fn push(&mut self, heap: HeapRef) {
-        // A heap emptied meanwhile is only adopted sooner than others.
+        // A heap emptied meanwhile is moved later (`relist`).
         let list = if rest::is_warm(heap) {
             &mut self.warm
         } else {
@@ -53,6 +53,23 @@ impl Idle {
         };
         set_after(heap, *list);
         *list = Some(heap);
+    }
+
+    /// Moves heaps that were emptied since to the cold list, and calls `warm` for those that stay, in order.
+    fn relist(&mut self, mut warm: impl FnMut(HeapRef)) {
+        let mut at = self.warm.take();
+        let mut last = None;
+        while let Some(heap) = at {
+            at = after(heap);
+            if rest::is_warm(heap) {
+                warm(heap);
+                set_after(heap, None);
+                link(&mut self.warm, last, Some(heap));
+                last = Some(heap);
+            } else {
+                self.push(heap);
+            }
+        }
     }
 
     /// As [`Queue::take_gone`]. `None` in a child of `vfork`, to which every thread seems gone.
@@ -215,7 +232,10 @@ pub(crate) fn find_idle(class: Class, most: usize, mut visit: impl FnMut(HeapRef
     if IDLE_COUNT.load(Ordering::Relaxed) == 0 {
         return false;
     }
-    let idle = IDLE_HEAPS.lock();
+    let mut idle = IDLE_HEAPS.lock();
+    if rest::take_any_emptied() {
+        idle.relist(|_| ());
+    }
     let mut at = idle.cold;
     for _ in 0..most {
         let Some(heap) = at else { break };
@@ -281,20 +301,7 @@ pub(crate) fn keeping(places: &mut [Option<HeapRef>]) -> usize {
         }
         at = after(heap);
     }
-    // The heaps that stay warm stay in order.
-    let mut at = idle.warm.take();
-    let mut last = None;
-    while let Some(heap) = at {
-        at = after(heap);
-        if rest::is_warm(heap) {
-            add(heap);
-            set_after(heap, None);
-            link(&mut idle.warm, last, Some(heap));
-            last = Some(heap);
-        } else {
-            idle.push(heap);
-        }
-    }
+    idle.relist(add);
     count.min(places.len())
 }
 

@@ -1,11 +1,13 @@
-//! What an idle heap kept in its bins and stacks: `Heap::rest`, and how many bytes all idle heaps keep that way.
+//! What an idle heap keeps: its bins and stacks as its thread left them or not (`Heap::rest`), and how many bytes besides blocks in
+//! use all idle heaps keep together.
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::idle_heaps::{MOST, MOST_EACH};
 use crate::base::units::SLOT;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{self, Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// An idle heap's bins and stacks are empty, or a thread has the heap.
 pub(crate) const EMPTY: u8 = 0;
@@ -13,20 +15,22 @@ pub(crate) const EMPTY: u8 = 0;
 pub(crate) const WHOLE: u8 = 1;
 /// They were left as they are, and were looked at once.
 pub(crate) const LOOKED: u8 = 2;
-/// They are empty, but empty slabs were kept.
-pub(crate) const SLABS: u8 = 3;
 /// They were left as they are, and so much came back since that the heap keeps more than it may.
-pub(crate) const OVER: u8 = 4;
+pub(crate) const OVER: u8 = 3;
+/// They are empty, but empty slabs were kept.
+pub(crate) const SLABS: u8 = 4;
 
 /// Bytes that all idle heaps keep together: the sum of every `Shared::kept`, and of what is reserved for heaps about to be
 /// idle. Approximate while one changes, and it publishes nothing, so Relaxed.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
-/// Some heap may be [`OVER`]. A hint, so Relaxed.
+/// Some listed heap may be [`OVER`]. Release and Acquire, as below: whoever takes the word sees which.
 static ANY_OVER: AtomicBool = AtomicBool::new(false);
+/// Some heap may have been emptied that is in the list of warm ones.
+static ANY_EMPTIED: AtomicBool = AtomicBool::new(false);
 
 /// Whether an idle heap's bins and stacks were left as they are. A hint to all but the holder of its lock.
 pub(crate) fn is_warm(heap: HeapRef) -> bool {
-    matches!(heap.rest.load(Relaxed), WHOLE | LOOKED | OVER)
+    (WHOLE..=OVER).contains(&heap.rest.load(Relaxed))
 }
 
 pub(crate) fn is_over(heap: HeapRef) -> bool {
@@ -40,21 +44,16 @@ pub(crate) fn kept() -> usize {
 
 /// Reserves `bytes` more for a heap that keeps `kept`, if it may keep as much.
 pub(crate) fn reserve(kept: usize, bytes: usize) -> bool {
-    if kept + bytes > MOST_EACH {
-        return false;
-    }
-    let fits = KEPT.fetch_add(bytes, Relaxed) + bytes <= MOST;
-    if !fits {
-        release(bytes);
-    }
-    fits
+    let more = |all: usize| Some(all + bytes).filter(|&all| all <= MOST);
+    kept + bytes <= MOST_EACH && KEPT.fetch_update(Relaxed, Relaxed, more).is_ok()
 }
 
 /// Reserves what is left for one heap, and returns how much that is.
 pub(crate) fn reserve_rest() -> usize {
-    let most = MOST_EACH.min(MOST.saturating_sub(kept()));
-    KEPT.fetch_add(most, Relaxed);
-    most
+    let left = |all: usize| MOST_EACH.min(MOST.saturating_sub(all));
+    let was = KEPT.fetch_update(Relaxed, Relaxed, |all| Some(all + left(all)));
+    // It never refuses.
+    left(was.unwrap_or(MOST))
 }
 
 pub(crate) fn release(bytes: usize) {
@@ -91,16 +90,36 @@ pub(crate) fn recount(heap: &mut HeldHeap) {
 #[inline(never)]
 fn recount_warm(heap: &mut HeldHeap) {
     let more = free_bytes(heap, heap.unused).saturating_sub(heap.kept);
+    if more == 0 {
+        return;
+    }
     if reserve(heap.kept, more) {
         heap.kept += more;
     } else {
         heap.heap().rest.store(OVER, Relaxed);
-        ANY_OVER.store(true, Relaxed);
+        note_over(heap.heap());
     }
 }
 
-/// Whether some heap may keep more than it may. Says so once.
+/// Says again that a heap may be [`OVER`], which was in no list meanwhile.
+pub(crate) fn note_over(heap: HeapRef) {
+    if is_over(heap) {
+        ANY_OVER.store(true, Ordering::Release);
+    }
+}
+
+/// Whether a listed heap may be [`OVER`]. Says so once.
 #[inline]
 pub(crate) fn take_any_over() -> bool {
-    ANY_OVER.load(Relaxed) && ANY_OVER.swap(false, Relaxed)
+    ANY_OVER.load(Relaxed) && ANY_OVER.swap(false, Ordering::Acquire)
+}
+
+/// A heap was emptied, which may be in the list of warm ones.
+pub(crate) fn note_emptied() {
+    ANY_EMPTIED.store(true, Ordering::Release);
+}
+
+/// Whether a heap in the list of warm ones may have been emptied. Says so once.
+pub(crate) fn take_any_emptied() -> bool {
+    ANY_EMPTIED.load(Relaxed) && ANY_EMPTIED.swap(false, Ordering::Acquire)
 }

@@ -215,7 +215,8 @@ mod access {
 
 pub(crate) use access::{get, set};
 
-/// The kernel's number of the calling thread, which is asked once. A child of `vfork` asks each time: it has its parent's memory.
+/// The kernel's number of the calling thread, which is asked once. A child of `vfork` has its parent's memory: it gets that one's
+/// number, or asks each time.
 pub(crate) fn thread() -> u32 {
     match access::number() {
         0 => {

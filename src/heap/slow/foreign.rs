@@ -74,8 +74,8 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
         *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
         let mut few = [ptr::null_mut(); TURN_WORTH];
         ptr::copy_nonoverlapping(from, few.as_mut_ptr(), count);
-        // A block that finds the bin full may start the maintenance thread. The C library may then free what ended threads left,
-        // which is gathered where these blocks were.
+        // A block that finds the bin full, or is looked at, may start the maintenance thread. The C library may then free what
+        // ended threads left, which is gathered where these blocks were.
         gather_end(block, heap, tag);
         for &few in few.iter().take(count) {
             put_in_bin(few, heap, class);

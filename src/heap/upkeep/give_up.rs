@@ -2,7 +2,7 @@
 
 use crate::heap::cache::{budget, stack};
 use crate::heap::data::heap::HeapRef;
-use crate::heap::data::registry;
+use crate::heap::data::{registry, rest};
 use crate::heap::home::drain;
 use crate::heap::home::sorter::Sorter;
 use crate::heap::slabs::walk;
@@ -33,6 +33,8 @@ pub(crate) unsafe fn give_up(heap: HeapRef) {
     // SAFETY: the caller gave it up, and it was in no list while its thread used it.
     unsafe { registry::publish_idle(heap) };
     errands.run();
+    rest::note_over(heap);
+    idle_cache::evict_over();
 }
 
 /// Makes the heaps idle whose threads have ended without another call. Returns whether there were any. No lock may be held, and

@@ -45,9 +45,15 @@ pub(crate) fn evict_oldest() {
 #[inline]
 pub(crate) fn evict_over() {
     if rest::take_any_over() {
-        while let Some(heap) = registry::take_oldest_warm(rest::is_over) {
-            evict(heap);
-        }
+        evict_all_over();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn evict_all_over() {
+    while let Some(heap) = registry::take_oldest_warm(rest::is_over) {
+        evict(heap);
     }
 }
 
@@ -61,6 +67,7 @@ fn evict(heap: HeapRef) {
     errands.add(settle::settle(heap));
     // SAFETY: see above.
     unsafe { registry::publish_idle(heap) };
+    rest::note_over(heap);
     errands.run();
 }
 
@@ -180,6 +187,7 @@ pub(crate) unsafe fn empty(heap: &mut HeldHeap, sorter: &mut Sorter) {
         unsafe { return_blocks(heap, sorter) };
     }
     forget(heap);
+    rest::note_emptied();
     slabs::retire_empty(heap);
     slabs::note_idle_classes(heap);
 }

@@ -1,6 +1,8 @@
-/* What the first thread's heap has is taken by the others once main has ended by pthread_exit. */
+/* What a heap has is taken by other threads once its own has ended: "first", the process's first thread, by pthread_exit; "trimmed",
+   another one, and malloc_trim emptied what the heap had kept for a thread to come. */
 #include "first.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +26,13 @@ static long resident_mib(void) {
     return resident * (sysconf(_SC_PAGESIZE) >> 10) >> 10;
 }
 
-static void *worker(void *arg) {
-    (void)arg;
-    await_end_of_first();
+static void *owner(void *arg) {
+    for (int i = 0; i < BLOCKS; i++)
+        fill(i);
+    return arg;
+}
+
+static void take_again(void) {
     long before = resident_mib();
     for (int i = 0; i < BLOCKS; i++)
         if (i % 16)
@@ -42,11 +48,23 @@ static void *worker(void *arg) {
     exit(0);
 }
 
-int main(void) {
+static void *after_first(void *arg) {
+    await_end_of_first();
+    take_again();
+    return arg;
+}
+
+int main(int argc, char **argv) {
     check_library();
-    for (int i = 0; i < BLOCKS; i++)
-        fill(i);
+    CHECK(argc == 2);
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, worker, NULL) == 0);
-    pthread_exit(NULL);
+    if (strcmp(argv[1], "first") == 0) {
+        owner(NULL);
+        CHECK(pthread_create(&thread, NULL, after_first, NULL) == 0);
+        pthread_exit(NULL);
+    }
+    CHECK(pthread_create(&thread, NULL, owner, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    malloc_trim(0);
+    take_again();
 }
