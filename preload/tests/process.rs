@@ -59,6 +59,17 @@ fn what_ended_threads_left_is_taken_again() {
     }
 }
 
+#[test]
+fn no_thread_is_started_while_the_c_library_frees_what_ended_ones_had() {
+    let program = compile("freed_by_loader.c", &[]);
+    // From how much on it is started depends on what else is idle.
+    for kib in (3000..4200).step_by(100) {
+        let mut command = command(&program, OURS);
+        let ended = run(command.arg(kib.to_string()), Duration::from_secs(60));
+        assert_eq!(ended.output(), "all joined\n", "{kib} KiB idle");
+    }
+}
+
 /// What the kernel says of the process by the number of its first thread ends with that.
 #[test]
 fn huge_pages_follow_evidence_though_main_ended_before() {

@@ -28,6 +28,7 @@ mod frame;
 pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
+pub(crate) mod loader;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memory;

@@ -17,7 +17,7 @@ unsafe extern "C" {
 
 /// `Elf64_Ehdr`.
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     _ident: [u8; 16],
     _kind: [u16; 2],
     _version: u32,
@@ -33,14 +33,14 @@ struct Header {
 
 /// `Elf64_Phdr`.
 #[repr(C)]
-struct ProgramHeader {
-    kind: u32,
+pub(super) struct ProgramHeader {
+    pub(super) kind: u32,
     _flags: u32,
     offset: u64,
-    address: u64,
+    pub(super) address: u64,
     _physical: u64,
     _file_size: u64,
-    size: u64,
+    pub(super) size: u64,
     _alignment: u64,
 }
 
@@ -56,7 +56,7 @@ const _: () = assert!(
     "as the ELF specification has them"
 );
 
-const LOAD: u32 = 1;
+pub(super) const LOAD: u32 = 1;
 const DYNAMIC: u32 = 2;
 const FLAGS_1: i64 = 0x6fff_fffb;
 /// `DF_1_NODELETE`: linked to stay (`-z nodelete`).
@@ -78,7 +78,9 @@ fn headers() -> Option<(&'static [ProgramHeader], usize)> {
 
 /// # Safety
 /// The header of a loaded object, which stays.
-unsafe fn headers_at(header: *const Header) -> Option<(&'static [ProgramHeader], usize)> {
+pub(super) unsafe fn headers_at(
+    header: *const Header,
+) -> Option<(&'static [ProgramHeader], usize)> {
     // SAFETY: as above.
     let headers = unsafe {
         let count = usize::from((*header).program_header_count);

@@ -14,7 +14,7 @@ use crate::heap::data::presence::Presence;
 use crate::heap::data::{holes, registry, tls};
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, idle_cache, pages, settle, tick};
-use crate::os::{clock, first_thread, sys, thread};
+use crate::os::{clock, first_thread, loader, sys, thread};
 use crate::slab::magazine_pool::MAGAZINES;
 use crate::{knobs, large, pool};
 use core::ffi::c_void;
@@ -116,7 +116,10 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if first_thread::has_ended() || !thread::is_of_process() || turned_away() || !THREAD.begin() {
+    if first_thread::has_ended() || !thread::is_of_process() || turned_away() {
+        return;
+    }
+    if loader::has_called() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
