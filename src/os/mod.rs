@@ -28,6 +28,7 @@ mod frame;
 pub(crate) mod freeze;
 pub(crate) mod huge;
 mod linux;
+#[cfg(not(loom))]
 pub(crate) mod loader;
 pub(crate) mod lock;
 pub(crate) mod mapping;
@@ -51,6 +52,7 @@ pub(crate) mod stack;
 mod stack_in_use;
 #[cfg(not(loom))]
 mod steps;
+mod symbols;
 pub(crate) mod sys;
 pub(crate) mod tally;
 pub(crate) mod thread;

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::modules::{Maps, Module};
-use super::{readable, sys};
+use super::{readable, symbols, sys};
 
 unsafe extern "C" {
     /// The linker's symbol for the ELF header of the object.
@@ -18,7 +18,7 @@ unsafe extern "C" {
 /// `Elf64_Ehdr`.
 #[repr(C)]
 pub(super) struct Header {
-    _ident: [u8; 16],
+    pub(super) ident: [u8; 16],
     _kind: [u16; 2],
     _version: u32,
     _entry: u64,
@@ -62,7 +62,7 @@ const FLAGS_1: i64 = 0x6fff_fffb;
 /// `DF_1_NODELETE`: linked to stay (`-z nodelete`).
 const NODELETE: u64 = 8;
 
-const STRINGS: i64 = 5;
+pub(super) const STRINGS: i64 = 5;
 const SONAME: i64 = 14;
 /// `PT_GNU_EH_FRAME`.
 const UNWIND: u32 = 0x6474_e550;
@@ -105,7 +105,7 @@ fn dynamic(tag: i64) -> Option<u64> {
     dynamic_of(headers()?, tag)
 }
 
-fn dynamic_of((headers, bias): (&[ProgramHeader], usize), tag: i64) -> Option<u64> {
+pub(super) fn dynamic_of((headers, bias): (&[ProgramHeader], usize), tag: i64) -> Option<u64> {
     let dynamic = headers.iter().find(|h| h.kind == DYNAMIC)?;
     let at = bias.wrapping_add(dynamic.address as usize);
     let mut entry = core::ptr::with_exposed_provenance::<Entry>(at);
@@ -196,7 +196,7 @@ fn is_named(bias: usize, name: &[u8]) -> bool {
 }
 
 /// The address of a table. glibc adds the bias to it, musl does not.
-fn moved(table: u64, bias: usize) -> usize {
+pub(super) fn moved(table: u64, bias: usize) -> usize {
     match table as usize {
         unmoved if unmoved < bias => unmoved + bias,
         moved => moved,
@@ -205,7 +205,7 @@ fn moved(table: u64, bias: usize) -> usize {
 
 /// # Safety
 /// There is a string at `at`. Both end with a zero, and so ends the comparison.
-unsafe fn equals(at: usize, name: &[u8]) -> bool {
+pub(super) unsafe fn equals(at: usize, name: &[u8]) -> bool {
     let at = core::ptr::with_exposed_provenance::<u8>(at);
     // SAFETY: as above.
     (0..)
@@ -236,43 +236,15 @@ static SCRATCH: OneScratch = OneScratch {
 };
 
 const FIND: &[u8] = b"_dl_find_object\0";
-const SYMBOLS: i64 = 6;
-const HASHES: i64 = 0x6fff_fef5;
 
 /// The address of a function of the C library, found in the library's own table of symbols. A reference by name would make
 /// this object refuse to load with a C library that is older than the function, since not every linker marks such a need as weak.
 fn of_libc(name: &[u8], maps: &mut Maps, library: &mut Module) -> Option<usize> {
-    // SAFETY: reads words of a loaded object's tables, which stay as the library does, at places that these tables name.
-    unsafe {
-        if !library.find(libc::getauxval as *const () as usize, maps) {
-            return None;
-        }
-        let libc = headers_at(core::ptr::with_exposed_provenance(library.start()))?;
-        let table = |tag| Some(moved(dynamic_of(libc, tag)?, libc.1));
-        let (hashes, symbols, strings) = (table(HASHES)?, table(SYMBOLS)?, table(STRINGS)?);
-        let number = |at: usize| *core::ptr::with_exposed_provenance::<u32>(at);
-        let [buckets, first, bloom] = [0, 4, 8].map(|at| number(hashes + at) as usize);
-        let name_hash = name.split_last()?.1.iter().fold(5381_u32, |hash, &byte| {
-            hash.wrapping_mul(33).wrapping_add(u32::from(byte))
-        });
-        let bucket = hashes + 16 + 8 * bloom;
-        let chain = bucket + 4 * buckets;
-        let mut i = number(bucket + 4 * (name_hash as usize).checked_rem(buckets)?) as usize;
-        while i >= first {
-            let hash = number(chain + 4 * (i - first));
-            // `Elf64_Sym`: the name in the first four bytes, the value in the second eight.
-            let symbol = symbols + 24 * i;
-            if hash | 1 == name_hash | 1 && equals(strings + number(symbol) as usize, name) {
-                let value = *core::ptr::with_exposed_provenance::<usize>(symbol + 8);
-                return Some(libc.1.wrapping_add(value));
-            }
-            if hash & 1 != 0 {
-                break;
-            }
-            i += 1;
-        }
-        None
+    if !library.find(libc::getauxval as *const () as usize, maps) {
+        return None;
     }
+    // SAFETY: the C library stays.
+    Some(unsafe { symbols::function_in(library.start(), name)? }.start)
 }
 
 /// The addresses of the object if it is libhakmem.so, which contains nothing but the allocator.
@@ -285,7 +257,7 @@ pub(crate) fn library() -> Option<Range<usize>> {
 #[repr(C)]
 struct Found {
     _flags: u64,
-    _start: usize,
+    start: usize,
     _end: usize,
     _link_map: usize,
     unwind: usize,
@@ -341,7 +313,16 @@ fn find(pc: usize) -> Option<usize> {
     if facts.range().contains(&pc) {
         return Some(facts.unwind.load(Relaxed));
     }
-    let find = match facts.find.load(Relaxed) {
+    Some(found(pc)?.unwind)
+}
+
+/// Where the object begins that contains code at `pc`. `None` as for [`unwind_table`], and for this one.
+pub(super) fn start_of(pc: usize) -> Option<usize> {
+    Some(found(pc)?.start)
+}
+
+fn found(pc: usize) -> Option<Found> {
+    let find = match facts().find.load(Relaxed) {
         0 => return None,
         find => core::ptr::with_exposed_provenance::<()>(find),
     };
@@ -352,7 +333,7 @@ fn find(pc: usize) -> Option<usize> {
         let find = core::mem::transmute::<*const (), Find>(find);
         let outcome = find(pc, found.as_mut_ptr());
         let found = found.assume_init();
-        (outcome == 0).then_some(found.unwind)
+        (outcome == 0).then_some(found)
     }
 }
 
@@ -388,7 +369,7 @@ mod tests {
         assert!(stays());
         let header = &raw const __ehdr_start;
         // SAFETY: the header of this very program.
-        let ident = unsafe { (&raw const (*header)._ident).read() };
+        let ident = unsafe { (&raw const (*header).ident).read() };
         assert_eq!(ident[..4], *b"\x7fELF");
     }
 }

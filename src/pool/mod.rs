@@ -336,13 +336,15 @@ impl Pool {
         }
     }
 
-    /// Puts back a superslab that [`Pool::take_out`] took and of which a part went: the rest keeps its age, and the turn that it had
-    /// in the dirty queue.
-    unsafe fn put_back_in_turn(&mut self, superslab: *mut Superslab, turn: u64) {
+    /// Puts back a superslab that [`Pool::take_out`] took and of which a part went: the rest keeps its age, and the turn that it had in
+    /// the dirty queue.
+    unsafe fn put_back_in_turn(&mut self, superslab: *mut Superslab, turn: u64, since: u64) {
         // SAFETY: as in `relist`.
         unsafe {
             self.in_flight.remove(superslab);
             (*superslab).state = State::Pooled;
+            // Slots may have been released meanwhile.
+            (*superslab).dirty_since = since;
             self.dirty.insert(superslab, turn);
             (*superslab).in_dirty = true;
             self.relist(superslab, NONE);

@@ -235,7 +235,7 @@ unsafe fn purge_one(
         // All of a huge page is resident, whatever part was used.
         let bits = if whole { free } else { some };
         let may_leave = whole && pool.may_leave_huge();
-        let turn = (*superslab).dirty_turn;
+        let (turn, since) = ((*superslab).dirty_turn, (*superslab).dirty_since);
         pool.take_out(superslab);
         drop(pool);
         let cleaned = if free == u32::MAX && all {
@@ -266,10 +266,10 @@ unsafe fn purge_one(
             (*superslab).split = false;
         }
         recount(superslab);
-        if all {
+        if all || cleaned != bits {
             pool.put_back(superslab);
         } else {
-            pool.put_back_in_turn(superslab, turn);
+            pool.put_back_in_turn(superslab, turn, since);
         }
         (pool, bytes)
     }

@@ -69,3 +69,34 @@ fn as_much_is_reclaimed_as_was_asked_for_and_what_stays_keeps_its_turn() {
     assert_eq!(dirty(old) + dirty(new), 0);
     assert!(is_valid());
 }
+
+#[test]
+fn what_is_released_during_a_purge_makes_the_rest_no_younger() {
+    if !fake::alone("pool::purge::tests::what_is_released_during_a_purge_makes_the_rest_no_younger")
+    {
+        return;
+    }
+    numa::init();
+    DIRECTORY.init(0, None).expect("a directory");
+    set_retain(None, 1000);
+    let [slot, old, _, new] = [claim(1), claim(SLOTS - 1), claim(1), claim(SLOTS - 1)];
+    free(old, 1);
+    free(new, 2);
+    // As a purge of a part, with a release by another thread meanwhile.
+    let superslab = old.0.superslab;
+    // SAFETY: listed, and taken out under the lock.
+    unsafe {
+        let mut pool = lock(Node::FIRST);
+        let (turn, since) = ((*superslab).dirty_turn, (*superslab).dirty_since);
+        pool.take_out(superslab);
+        drop(pool);
+        free(slot, 900);
+        lock(Node::FIRST).put_back_in_turn(superslab, turn, since);
+    }
+    assert!(is_valid());
+    assert_eq!(
+        decay(1500),
+        (2 * SLOTS - 1) * SLOT,
+        "all was old, or lay with it"
+    );
+}

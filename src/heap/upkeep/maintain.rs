@@ -119,7 +119,7 @@ fn start() {
     if first_thread::has_ended() || !thread::is_of_process() || turned_away() {
         return;
     }
-    if loader::has_called() || !THREAD.begin() {
+    if loader::frees_a_thread() || !THREAD.begin() {
         return;
     }
     HELPER.starts();
