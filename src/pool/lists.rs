@@ -265,34 +265,35 @@ impl Queue {
     }
 
     pub(super) unsafe fn push_back(&mut self, superslab: *mut Superslab) {
-        // SAFETY: the caller holds the lock; the superslab is in no queue.
-        unsafe {
-            (*superslab).dirty_list = Links {
-                next: ptr::null_mut(),
-                prev: self.tail,
-            };
-            if self.tail.is_null() {
-                self.head = superslab;
-            } else {
-                (*self.tail).dirty_list.next = superslab;
-            }
-            self.tail = superslab;
-            self.len += 1;
-            self.turns += 1;
-            (*superslab).dirty_turn = self.turns;
-        }
+        self.turns += 1;
+        // SAFETY: the caller's promises.
+        unsafe { self.link(superslab, self.turns, self.tail, ptr::null_mut()) };
     }
 
     /// Puts back one that had this turn.
     pub(super) unsafe fn insert(&mut self, superslab: *mut Superslab, turn: u64) {
         // SAFETY: the caller holds the lock; the superslab is in no queue.
         unsafe {
-            (*superslab).dirty_turn = turn;
             let mut prev = ptr::null_mut();
             let mut next = self.head;
             while !next.is_null() && (*next).dirty_turn < turn {
                 (prev, next) = (next, (*next).dirty_list.next);
             }
+            self.link(superslab, turn, prev, next);
+        }
+    }
+
+    /// Links it between two neighbours, each null at an end.
+    unsafe fn link(
+        &mut self,
+        superslab: *mut Superslab,
+        turn: u64,
+        prev: *mut Superslab,
+        next: *mut Superslab,
+    ) {
+        // SAFETY: the caller holds the lock; the superslab is in no queue.
+        unsafe {
+            (*superslab).dirty_turn = turn;
             (*superslab).dirty_list = Links { next, prev };
             match prev.is_null() {
                 true => self.head = superslab,

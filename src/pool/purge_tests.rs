@@ -34,6 +34,7 @@ fn a_trim_within_the_bound_gives_back_nothing() {
     trim();
     assert_ne!(counts().returned, 0);
 }
+
 #[test]
 fn as_much_is_reclaimed_as_was_asked_for_and_what_stays_keeps_its_turn() {
     if !fake::alone(
