@@ -75,10 +75,10 @@ fn turns_after(samples: u32) -> u32 {
     (tuning::TURNS << (samples / tuning::SLOWER_EACH).min(tuning::SLOWEST)) - 1
 }
 
-/// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one.
-pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
+/// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one. `thread` says who calls.
+pub(crate) fn sample(size: usize, align: usize, thread: fn() -> u32) -> Option<Taken> {
     let kind = Kind::of(size, align)?;
-    let is_due = !kind.is_run() && kind.slots() == Slots::ONE && mode::take_due();
+    let is_due = mode::is_due() && !kind.is_run() && kind.slots() == Slots::ONE && mode::take_due();
     // Empty slabs of other sizes make room.
     let opened = is_due && (open(kind, tuning::MOST) || (trim() && open(kind, tuning::MOST)));
     if !opened {
@@ -92,6 +92,7 @@ pub(crate) fn sample(size: usize, align: usize, thread: u32) -> Option<Taken> {
         }
         TURNS.store(turns_after(SAMPLES.load(Relaxed)), Relaxed);
     }
+    let thread = thread();
     // A sample is not worth waiting for the lock.
     let mut store = STORE.try_lock()?;
     if numa::count() > 1 && !store.is_near(kind) {

@@ -102,9 +102,14 @@ pub(crate) fn slab_opened() {
     set(Mode::Some);
 }
 
-/// Whether a checked slab is to be opened. Of several threads that ask, one gets the task.
+/// Whether a checked slab is to be opened.
+pub(super) fn is_due() -> bool {
+    DUE.load(Relaxed)
+}
+
+/// The same. Of several threads that ask, one gets the task.
 pub(super) fn take_due() -> bool {
-    DUE.load(Relaxed) && DUE.swap(false, Relaxed)
+    is_due() && DUE.swap(false, Relaxed)
 }
 
 /// Tells slow paths whether to ask; not where all blocks are checked.

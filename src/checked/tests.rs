@@ -341,7 +341,7 @@ fn a_sample_does_not_wait_for_the_lock() {
     let block = alloc(88, 16);
     let sample = || {
         (0..=TURNS << SLOWEST)
-            .find_map(|_| calls::sample(88, 16, 7).map(|taken| taken.ptr as usize))
+            .find_map(|_| calls::sample(88, 16, || 7).map(|taken| taken.ptr as usize))
     };
     let (told, tells) = std::sync::mpsc::channel();
     let held = store();

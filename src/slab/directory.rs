@@ -91,6 +91,22 @@ pub(crate) struct Directory {
     writable: &'static Parts,
 }
 
+/// The tags as they are from the first block on.
+#[derive(Clone, Copy)]
+pub(crate) struct View {
+    tags: *const AtomicU32,
+    mask: usize,
+}
+
+impl View {
+    /// [`Directory::tag`].
+    #[inline(always)]
+    pub(crate) fn tag(self, addr: usize) -> Tag {
+        // SAFETY: the table has mask + 1 readable words and is never unmapped.
+        Tag(unsafe { (*self.tags.add((addr >> SLOT_SHIFT) & self.mask)).load(Ordering::Relaxed) })
+    }
+}
+
 /// One bit per [`PART`] of the reservation that is writable. It lies apart from the directory: what the start of a process writes
 /// should lie on few pages, and it writes to little of this.
 struct Parts([AtomicU64; PARTS.div_ceil(64)]);
@@ -133,6 +149,18 @@ impl Directory {
     #[inline(always)]
     pub(crate) fn tag(&self, addr: usize) -> Tag {
         Tag(self.word(addr).load(Ordering::Relaxed))
+    }
+
+    /// The tags, for many lookups in a row by a thread that has a block.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View {
+        // SAFETY: see the fields.
+        unsafe {
+            View {
+                tags: *self.tags.get(),
+                mask: *self.mask.get(),
+            }
+        }
     }
 
     #[inline(always)]

@@ -74,7 +74,7 @@ fn checked_slow(size: usize, align: usize) -> Option<Fresh> {
     }
     let taken = match checked::mode() {
         Mode::Off => None,
-        Mode::Some => checked::sample(size, align, threadless::thread()),
+        Mode::Some => checked::sample(size, align, threadless::thread),
         Mode::All => alloc(size, align),
     };
     taken.map(|taken| Fresh {

@@ -140,10 +140,11 @@ pub(crate) unsafe fn open(
                     class_at(block) == class && block as usize % SLOT + size <= SLOT
                 });
             }
+            let view = DIRECTORY.view();
             let (mut bits, mut tags) = (0, 0);
             for &block in some {
                 bits |= block as usize;
-                tags |= DIRECTORY.tag(block as usize).0 ^ Tag::new(0, class).0;
+                tags |= view.tag(block as usize).0 ^ Tag::new(0, class).0;
             }
             // Words that the allocator did not conceal have some of the high bits.
             bits >> 48 == 0 && Tag(tags).class() == Class::NONE
