@@ -17,7 +17,9 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use crate::base::tuning::guarded::{SPACED_FROM, SPACED_MS};
 use crate::knobs;
+use crate::os::clock;
 use crate::os::object;
 use crate::os::random::seed;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -52,7 +54,22 @@ fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
         return None;
     }
     *until = draw();
+    if !is_time() {
+        return None;
+    }
     slots::alloc(size, align, &fault::WATCH)
+}
+
+/// Whether the process may have another guarded block by now, if they are to be seldom.
+fn is_time() -> bool {
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    if knobs::get().guard_every < SPACED_FROM {
+        return true;
+    }
+    let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
+    // One of the threads that come at once gets it. Relaxed: the time is all there is to tell.
+    let claim = || LAST_MS.compare_exchange(last, now, Relaxed, Relaxed);
+    now.wrapping_sub(last) >= SPACED_MS && claim().is_ok()
 }
 
 /// Has faults in freed large blocks reported from now on, as those of guarded blocks are: unless none may be guarded. No lock may

@@ -315,8 +315,8 @@ pub(super) static TABLE: [Row; COUNT] = [
         },
         by_profile: all(GUARD_EVERY),
         doc: doc(
-            "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
-            "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and some microseconds, and splits mappings: at most 129 of vm.max_map_count.",
+            "How often a block is guarded: about one in so many of the allocations of a thread that find no block at hand, if it is no larger than an OS page. 1 guards each of those, 0 none; from 1000 on, a process guards one in 20 milliseconds at most. A guarded block lies alone on an OS page without neighbours, at its end or its beginning by turns, and once freed the page has no access for a while: a read or write beyond it or after its free ends the process with a report. At most 64 blocks are guarded at once, and none under a limit of address space.",
+            "The first guarded block takes 2 MiB of address space and puts a handler of SIGSEGV in front of the program's. Each takes an OS page and 15 to 90 microseconds, and splits mappings: at most 129 of vm.max_map_count.",
             "A smaller number where crashes are rare and many processes run, 1 to search for a mistake, 0 if the program must have SIGSEGV to itself or a filter of system calls kills it for rt_sigaction.",
         ),
     },
