@@ -10,8 +10,7 @@ const COUNT_SHIFT: u32 = 48;
 const POINTER: u64 = (1 << COUNT_SHIFT) - 1;
 const COUNT_MAX: u64 = u16::MAX as u64;
 
-/// A lock-free stack of batches, in a cache line of its own: posters write it while the owner reads its neighbours.
-#[repr(C, align(128))]
+/// A lock-free stack of batches.
 pub(crate) struct Inbox(AtomicU64);
 
 impl Inbox {

@@ -14,7 +14,7 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{
     AUTO_KB, AUTO_SPEED_KB, BYTES_AS_BLOCK, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE,
-    RUNS, SHARED_FROM, SHARED_LEAST, STILL_MS,
+    RUNS, SHARED_FROM, SHARED_LEAST, SHOWN_SHARE, SHOWN_WITHIN, STILL_MS,
 };
 use crate::heap::data::bin::{Bin, bin_limit};
 use crate::heap::data::heap::{HeldHeap, Shared};
@@ -55,6 +55,22 @@ pub(crate) fn amount(part: &Shared) -> usize {
     // What was never handed out holds no memory. A few blocks in each of dozens of classes are dozens of slots.
     let held = part.carved_bytes + part.stack_bytes + part.empties.held_bytes();
     held.saturating_sub(part.allocated_bytes)
+}
+
+/// Tells the account, if it is `due` or what it was last told is off by much. Returns whether it did. Threads that tell it each
+/// time wait for each other's cache line.
+#[inline]
+pub(crate) fn show_at_times(part: &mut Shared, due: bool) -> bool {
+    let stacks = part.stack_bytes.abs_diff(part.shown_bytes);
+    let off = stacks.max(part.holes.unsettled.abs_diff(part.holes.shown));
+    if !due && off <= part.shown_within {
+        return false;
+    }
+    if due {
+        part.shown_within = (bound(part) / SHOWN_SHARE).max(SHOWN_WITHIN);
+    }
+    show(part);
+    true
 }
 
 /// Tells the account what the stacks hold, and what returned to slabs.

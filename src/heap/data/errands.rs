@@ -18,6 +18,9 @@ const TRIM: u8 = 2;
 /// Time may have passed: tick. It is not left to others, who tick themselves.
 #[cfg(not(loom))]
 const TICK: u8 = 4;
+/// More may lie idle than the maintenance thread leaves alone: start it. It is not left to others either.
+#[cfg(not(loom))]
+const WAKE: u8 = 8;
 
 #[cfg(not(loom))]
 static LEFT: Left = Left::new();
@@ -45,6 +48,11 @@ impl Errands {
     }
 
     #[inline]
+    pub(crate) fn wake(&mut self) {
+        self.0 |= WAKE;
+    }
+
+    #[inline]
     pub(crate) fn open(&self) -> bool {
         self.0 & OPEN != 0
     }
@@ -57,6 +65,11 @@ impl Errands {
     #[inline]
     pub(crate) fn ticks(&self) -> bool {
         self.0 & TICK != 0
+    }
+
+    #[inline]
+    pub(crate) fn wakes(&self) -> bool {
+        self.0 & WAKE != 0
     }
 
     /// Joins them with those that were left. The caller does them all.
@@ -80,7 +93,7 @@ impl Errands {
 impl Drop for Errands {
     #[inline]
     fn drop(&mut self) {
-        let errands = self.0 & !TICK;
+        let errands = self.0 & !(TICK | WAKE);
         if errands != 0 {
             LEFT.leave(errands);
         }

@@ -93,8 +93,9 @@ pub(crate) struct Shared {
     pub(crate) carved_bytes: usize,
     pub(crate) allocated_bytes: usize,
     pub(crate) stack_bytes: usize,
-    /// The `stack_bytes` that the account was last told.
+    /// The `stack_bytes` that the account was last told, and by how much it may be off between two looks at the clock.
     pub(crate) shown_bytes: usize,
+    pub(crate) shown_within: usize,
     pub(crate) empties: Empties,
     pub(crate) budget: Budget,
     /// Batches taken from the inbox and not yet opened.
@@ -126,27 +127,33 @@ pub(crate) struct Shared {
     pub(crate) stacks: [Stack; CLASSES],
 }
 
-/// What any thread may use: atomics, the lock, and what never changes.
-#[repr(C)]
+/// Begins a pair of cache lines, which some processors fetch together.
+#[repr(align(128))]
+struct Lines;
+
+/// What any thread may use: atomics, the lock, and what never changes. First what other threads write, and read as they post: they
+/// would take away what the heap's own thread uses.
+#[repr(C, align(128))]
 pub(crate) struct Public {
     pub(crate) inbox: Inbox,
-    pub(crate) lock: Lock,
     pub(crate) state: AtomicU32,
-    pub(crate) id: u32,
+    /// What became of an idle heap's bins (`rest`). A hint to all but the lock's holder.
+    pub(crate) rest: AtomicU8,
+    /// The private part may be inconsistent: a fork froze its thread in the middle of a fast path.
+    pub(crate) torn: AtomicBool,
     /// Classes in which an idle heap may have slabs with room: a hint for `take_over`.
     pub(crate) idle_classes: Classes,
+    /// The next idle heap. It changes under the registry's lock.
+    pub(crate) next_idle: AtomicPtr<Heap>,
+    /// Whether the thread may end without another call, and the heap's place in the queue of those, under the registry's lock.
+    pub(crate) ending: Ending,
+    _own: [Lines; 0],
+    pub(crate) lock: Lock,
+    pub(crate) id: u32,
     /// Since a thread last ended: `gathered` has the classes whose outbox was used, `mixed` those in whose bin or stack blocks may
     /// lie that were foreign when they came. The thread's alone.
     pub(crate) gathered: Classes,
     pub(crate) mixed: Classes,
-    /// What became of an idle heap's bins (`rest`). A hint to all but the lock's holder.
-    pub(crate) rest: AtomicU8,
-    /// The next idle heap. It changes under the registry's lock.
-    pub(crate) next_idle: AtomicPtr<Heap>,
-    /// The private part may be inconsistent: a fork froze its thread in the middle of a fast path.
-    pub(crate) torn: AtomicBool,
-    /// Whether the thread may end without another call, and the heap's place in the queue of those, under the registry's lock.
-    pub(crate) ending: Ending,
     /// Classes whose last slow path was a free. The thread's alone.
     pub(crate) freeing: Classes,
 }

@@ -36,7 +36,7 @@ pub(crate) fn show(part: &mut Shared) {
     state.unsettled = state.unsettled.min(free);
     if state.unsettled.abs_diff(state.shown) >= tuning::SHOWN_WITHIN {
         account::change(Kind::Unsettled, state.shown, state.unsettled);
-        if state.unsettled > state.shown {
+        if state.unsettled > state.shown && !GREW.load(Relaxed) {
             GREW.store(true, Relaxed);
         }
         state.shown = state.unsettled;

@@ -280,6 +280,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         (*slab).close();
         let over = pool::release(superslab, slot, slots, used, clock::now_ms());
         heap.errands.trim_if(over);
+        heap.errands.wake();
     }
 }
 

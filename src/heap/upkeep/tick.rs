@@ -50,10 +50,12 @@ fn epoch(now: u64) -> Epoch {
 
 /// Does the errands of a slow path. No lock may be held.
 pub(crate) fn run(errands: Errands) {
-    let ticks = errands.ticks();
+    let (wakes, ticks) = (errands.wakes(), errands.ticks());
     errands.run();
     idle_cache::evict_over();
-    maintain::wake();
+    if wakes {
+        maintain::wake();
+    }
     if ticks {
         pass(clock::now_ms());
     }
@@ -70,9 +72,12 @@ pub(crate) fn begin(heap: &mut HeldHeap) {
 /// lock.
 pub(crate) fn look(held: &mut HeldHeap) {
     held.slow_ops = held.slow_ops.wrapping_add(1);
-    budget::show(held);
+    let due = held.slow_ops.is_multiple_of(LOOK_EVERY);
+    if budget::show_at_times(held, due) {
+        held.errands.wake();
+    }
     if held.shrinks_left == 0 {
-        if !held.slow_ops.is_multiple_of(LOOK_EVERY) {
+        if !due {
             return;
         }
         let (epoch, last) = (epoch(clock::now_ms()), held.looked);
