@@ -261,6 +261,7 @@ fn a_fork_between_leaves_the_slabs_whole() {
         let mut held = my_heap().lock();
         assert!(held.holes.begin(When::Now));
         let more = gather(&mut held, When::Now);
+        held.holes.by = thread::me() + 1;
         let (going, count) = (held.holes.going, held.holes.count);
         assert!(count > 1, "{count} slabs, {more}");
         drop(held);
