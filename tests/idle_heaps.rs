@@ -154,8 +154,8 @@ fn a_crowd() {
         "{} slabs: nothing was kept",
         slabs(&at_once)
     );
-    // 2 MiB in slabs of which each holds an OS page at least.
-    let most = (2 << 20) / (4 * KIB) as u64;
+    // 6 MiB in slabs of which each holds an OS page at least.
+    let most = (6 << 20) / (4 * KIB) as u64;
     assert!(slabs(&at_once) <= most, "{} slabs", slabs(&at_once));
     let mut seed = 0;
     while slabs(&stats()) > 200 {

@@ -14,6 +14,8 @@ pub(crate) mod bins {
     /// 55, with 64 KiB 61 (Intel Xeon, medians of 7). The second is a guess.
     pub(crate) const BYTES: usize = 32 << 10;
     pub(crate) const MOST: usize = 256;
+    /// Divisor: the share of those that a class's first refill brings, and that its bin holds in any case from then on. Guess.
+    pub(crate) const FIRST_SHARE: usize = 8;
     /// Larger blocks in such a bin, as far as so many bytes hold them: not every second free takes the slow path then. Guesses.
     pub(crate) const FEW: usize = 8;
     pub(crate) const FEW_BYTES: usize = 64 << 10;

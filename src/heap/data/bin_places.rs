@@ -3,6 +3,7 @@
 
 use super::{Bin, bin_limit, room};
 use crate::base::size_class::Class;
+use crate::base::tuning::bins::FIRST_SHARE;
 use crate::base::units::CACHE_LINE;
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{NULLS, or_nothing};
@@ -12,9 +13,9 @@ use core::ptr;
 
 /// Room of the places that a bin begins with: for what the first refill brings, and to the end of their cache lines at least.
 const fn first_room(class: Class) -> usize {
-    let quarter = bin_limit(class).div_ceil(4);
+    let share = bin_limit(class).div_ceil(FIRST_SHARE);
     let line = CACHE_LINE / size_of::<*mut Block>() - NULLS;
-    let least = if quarter > line { quarter } else { line };
+    let least = if share > line { share } else { line };
     if least < room(class) {
         least
     } else {

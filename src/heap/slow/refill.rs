@@ -1,6 +1,7 @@
 //! Where a heap's next blocks of a class come from, cheapest first.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::bins::FIRST_SHARE;
 use crate::base::tuning::heap_cache::{self, OUTBOX_SPARED};
 use crate::base::tuning::others_blocks::{INBOX_PER_REFILL, RECYCLE_FROM};
 use crate::heap::cache::incoming::{has_post, open_pending};
@@ -57,10 +58,10 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
             tick::run(held.unlock());
             return fresh;
         }
-        // Doubles each time, from a quarter of the most: what a class gets depends on how often it asks.
+        // Doubles each time, from an eighth of the most: what a class gets depends on how often it asks.
         let limit = bin_limit(class);
         let want = (Bin::limit(heap, class) * 2)
-            .clamp(limit.div_ceil(4), limit)
+            .clamp(limit.div_ceil(FIRST_SHARE), limit)
             .max(1);
         flush::missed(&mut held, class, want);
         let taken = from_slabs(&mut held, class, want);
@@ -126,7 +127,7 @@ unsafe fn give_newest(heap: HeapRef, class: Class, zero: bool) -> Fresh {
             watch::unless_empty(bin, class);
             None
         });
-        let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(4));
+        let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(FIRST_SHARE));
         if let Some(run) = newest.filter(|_| size_class::is_run(class)) {
             Superslab::run_taken(run.cast());
             // Runs never come back into the bin: a free of one takes the slow path, which marks it as free.
