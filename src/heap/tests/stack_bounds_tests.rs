@@ -1,6 +1,7 @@
 //! What stacks may hold, whichever way they grew.
 
 use crate::base::size_class::{self, Class};
+use crate::base::tuning::bins::BYTES;
 use crate::base::tuning::heap_cache::RUNS;
 use crate::heap::cache::{budget, flush, stack};
 use crate::heap::data::tls;
@@ -67,7 +68,7 @@ fn stacks_that_grow_through_the_inbox_stay_within_what_a_heap_may_keep() {
     other.join().expect("it passes");
     let may_keep = budget::least();
     // Besides, two bins of each class and the batches of one refill.
-    let bins = CLASSES * 2 * (16 << 10) + 16 * (8 << 10);
+    let bins = CLASSES * 2 * BYTES + 16 * (8 << 10);
     assert!(most > 64 << 10, "they did come through the inbox");
     assert!(most <= may_keep + bins, "{} KiB on stacks", most >> 10);
 }
