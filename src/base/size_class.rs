@@ -158,9 +158,9 @@ const fn sizes() -> [u32; CLASSES] {
 
 const MEDIUM_SHIFT: u32 = 7;
 /// Class of a size in (1024, 48 KiB], by the number of 128-byte steps that hold it.
-static MEDIUM: [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] = medium();
+static MEDIUM: [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] = mediums();
 
-const fn medium() -> [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] {
+const fn mediums() -> [u8; (SLAB_MAX >> MEDIUM_SHIFT) + 1] {
     let mut out = [0; (SLAB_MAX >> MEDIUM_SHIFT) + 1];
     let table = sizes();
     let mut steps = 1;
@@ -181,15 +181,19 @@ pub(crate) const fn small(size: usize) -> Class {
     Class(((size + 15) >> 4) + (size == 0) as usize)
 }
 
+/// The class of a size above [`SMALL_MAX`], up to [`SLAB_MAX`].
+#[inline(always)]
+pub(crate) fn medium(size: usize) -> Class {
+    Class(MEDIUM[(size + (1 << MEDIUM_SHIFT) - 1) >> MEDIUM_SHIFT] as usize)
+}
+
 /// The class of a size, for alignments up to [`MIN_ALIGN`]. `None` if a large block serves it.
 #[inline]
 pub(crate) fn of_size(size: usize) -> Option<Class> {
     if size <= SMALL_MAX {
         Some(small(size))
     } else if size <= SLAB_MAX {
-        Some(Class(
-            MEDIUM[(size + (1 << MEDIUM_SHIFT) - 1) >> MEDIUM_SHIFT] as usize,
-        ))
+        Some(medium(size))
     } else if size <= RUN_MAX {
         Some(Class(SLAB_CLASSES + ((size - 1) >> SLOT_SHIFT)))
     } else {
@@ -207,7 +211,8 @@ pub(crate) fn of_layout(size: usize, align: usize) -> Option<Class> {
         return None;
     }
     let mut class = of_size((size.max(1) + align - 1) & !(align - 1))?;
-    while SIZES[class.0] as usize & (align - 1) != 0 {
+    // The last class, which is a multiple of every such alignment, ends the search.
+    while class.0 < CLASSES - 1 && SIZES[class.0] as usize & (align - 1) != 0 {
         class.0 += 1;
     }
     Some(class)

@@ -1,7 +1,7 @@
 //! What the heaps call. No lock may be held, and none is when a mistake is reported.
 
 use super::geometry::Kind;
-use super::mode;
+use super::mode::{self, Mode};
 use super::report;
 use super::site::{Call, Place};
 use super::store::{Need, STORE, Taken, has_room};
@@ -73,6 +73,16 @@ static SAMPLES: AtomicU32 = AtomicU32::new(0);
 /// Slow paths that get none between the sample after so many others and the next.
 fn turns_after(samples: u32) -> u32 {
     (tuning::TURNS << (samples / tuning::SLOWER_EACH).min(tuning::SLOWEST)) - 1
+}
+
+/// Whether there may be a block for `size` bytes at `align`: of others, [`sample`] gives none.
+#[inline]
+pub(crate) fn may_take(size: usize, align: usize) -> bool {
+    match mode::mode() {
+        Mode::Off => false,
+        Mode::Some => mode::is_due() || Kind::of(size, align).is_some_and(has_room),
+        Mode::All => true,
+    }
 }
 
 /// A block for `size` bytes at `align`, where some blocks are checked, if it is time for one. `thread` says who calls.

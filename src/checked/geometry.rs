@@ -4,7 +4,7 @@
 
 use super::fill::WORD;
 use super::mode;
-use crate::base::size_class::{self, CLASSES, Class, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SMALL_MAX};
+use crate::base::size_class::{self, CLASSES, Class, MIN_ALIGN, RUN_MAX, SLAB_CLASSES, SLAB_MAX};
 use crate::base::tuning::checked as tuning;
 use crate::base::units::{SLOT, Slots};
 
@@ -20,8 +20,9 @@ impl Kind {
     #[inline(always)]
     pub(super) fn of(size: usize, align: usize) -> Option<Kind> {
         let with_word = size + WORD;
-        if with_word <= SMALL_MAX && align <= MIN_ALIGN {
-            return Some(Kind(size_class::small(with_word).index() as u16));
+        if with_word <= SLAB_MAX && align <= MIN_ALIGN {
+            let class = size_class::of_size(with_word)?;
+            return Some(Kind(class.index() as u16));
         }
         Kind::of_others(size, align)
     }

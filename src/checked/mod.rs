@@ -34,7 +34,7 @@ mod tests;
 mod walk;
 mod words;
 
-pub(crate) use calls::{alloc, fork_lock, free, resize, sample, size_of, sweep, trim};
+pub(crate) use calls::{alloc, fork_lock, free, may_take, resize, sample, size_of, sweep, trim};
 pub(crate) use mode::{Mode, after_fork, init, mode, slab_opened};
 pub(crate) use store::Taken;
 pub(crate) use walk::each_class;

@@ -144,6 +144,20 @@ impl Batch {
     }
 }
 
+#[cfg(not(loom))]
+impl Batch {
+    /// [`Batch::set_link`] of a batch whose `count` the caller knows.
+    ///
+    /// # Safety
+    /// The caller owns the batch.
+    #[inline]
+    pub(crate) unsafe fn link_to(self, count: usize, link: Option<Batch>) {
+        let link = link.map_or(0, |batch| batch.head() as u64);
+        // SAFETY: the caller's promise.
+        unsafe { self.set_header((count as u64) << LINK_BITS | link) };
+    }
+}
+
 /// Batches in inboxes.
 impl Batch {
     /// Marks the batch as waiting in an inbox, in front of `link`.

@@ -57,13 +57,17 @@ pub(crate) fn amount(part: &Shared) -> usize {
     held.saturating_sub(part.allocated_bytes)
 }
 
+/// Whether what the account was last told is off by much.
+#[inline]
+pub(crate) fn is_off(part: &Shared) -> bool {
+    let stacks = part.stack_bytes.abs_diff(part.shown_bytes);
+    stacks.max(part.holes.unsettled.abs_diff(part.holes.shown)) > part.shown_within
+}
+
 /// Tells the account, if it is `due` or what it was last told is off by much. Returns whether it did. Threads that tell it each
 /// time wait for each other's cache line.
-#[inline]
 pub(crate) fn show_at_times(part: &mut Shared, due: bool) -> bool {
-    let stacks = part.stack_bytes.abs_diff(part.shown_bytes);
-    let off = stacks.max(part.holes.unsettled.abs_diff(part.holes.shown));
-    if !due && off <= part.shown_within {
+    if !due && !is_off(part) {
         return false;
     }
     if due {

@@ -18,16 +18,17 @@ use crate::slab::magazine_pool::MAGAZINES;
 use crate::slab::report;
 use core::{ptr, slice};
 
-/// Pushes a batch.
+/// Pushes a batch of `count` blocks.
 ///
 /// # Safety
 /// The caller owns the batch, of `class`.
-pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch) {
+pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch, count: usize) {
     // SAFETY: the caller's promises.
     unsafe {
-        batch.set_link(heap.stacks[class].top);
+        debug_assert!(batch.count() == count);
+        batch.link_to(count, heap.stacks[class].top);
         heap.stacks[class].top = Some(batch);
-        added(heap, class, batch.count());
+        added(heap, class, count);
     }
 }
 
@@ -54,7 +55,8 @@ pub(crate) unsafe fn put(
         while done < count {
             let some = (count - done).min(room(class));
             let last = first.add(done + some - 1);
-            push(heap, class, Batch::of(last, some, size_class::size(class)));
+            let batch = Batch::of(last, some, size_class::size(class));
+            push(heap, class, batch, some);
             done += some;
         }
     }

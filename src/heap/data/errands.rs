@@ -72,6 +72,12 @@ impl Errands {
         self.0 & WAKE != 0
     }
 
+    /// Whether there is work for `run`, here or left by others.
+    #[inline]
+    pub(crate) fn any_here(&self) -> bool {
+        self.0 & (OPEN | TRIM) != 0 || LEFT.any()
+    }
+
     /// Joins them with those that were left. The caller does them all.
     #[inline]
     pub(crate) fn with_left(self) -> Errands {
@@ -122,6 +128,12 @@ impl Left {
         self.0.fetch_or(errands, Ordering::Release);
     }
 
+    /// Whether anything is left. Relaxed: a thread that sees an old value leaves the errands to the next.
+    #[inline]
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
     /// Takes what was left. With [`OPEN`] among it, the caller opens the inboxes of all idle heaps whose locks are free.
     ///
     /// The batch is opened, because both of these hold:
@@ -135,8 +147,7 @@ impl Left {
     /// batch is posted, and the errand is taken by a thread that believes the lock to be held.
     #[inline]
     fn take(&self) -> u8 {
-        // Relaxed: a thread that sees an old value leaves the errands to the next.
-        if self.0.load(Ordering::Relaxed) == 0 {
+        if !self.any() {
             return 0;
         }
         let errands = self.0.swap(0, Ordering::Relaxed);

@@ -16,19 +16,29 @@ pub(crate) struct Caller {
 }
 
 /// The first caller's configuration counts; later ones are only compared with it.
+#[inline(always)]
 pub(super) fn heed(caller: Option<&Caller>) {
-    fork::register();
+    // Each slow path of every thread comes here: one that has nothing to learn writes nothing.
+    if !is_heeded(caller) {
+        heed_slow(caller);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn heed_slow(caller: Option<&Caller>) {
+    let registered = fork::register();
     if let Some(caller) = caller {
         knobs::init(&caller.config);
         attach::when_ready(caller.when_ready);
     }
-    if attach::is_ready() {
+    if registered && attach::is_ready() {
         // Release: see `is_heeded`.
         HEEDED.store(name(caller), Ordering::Release);
     }
 }
 
-/// The caller that was heeded last, once everything is ready.
+/// The caller that was heeded last, once everything is ready and the handlers of fork are in place.
 static HEEDED: AtomicPtr<Caller> = AtomicPtr::new(ptr::null_mut());
 
 fn name(caller: Option<&Caller>) -> *mut Caller {

@@ -55,7 +55,7 @@ pub(super) fn guarded(size: usize, align: usize) -> Option<Fresh> {
 /// A checked block, if there is to be one.
 #[inline]
 pub(super) fn checked(size: usize, align: usize) -> Option<Fresh> {
-    if checked::mode() == Mode::Off && attach::is_ready() {
+    if attach::is_ready() && !checked::may_take(size, align) {
         return None;
     }
     checked_slow(size, align)

@@ -1,7 +1,7 @@
 //! The two fast paths, each beside its cold twin.
 
 use crate::base::size_class::{
-    self, CHECKED, CLASSES, Class, GUARDED, LARGE, MIN_ALIGN, SMALL_MAX,
+    self, CHECKED, CLASSES, Class, GUARDED, LARGE, MIN_ALIGN, SLAB_MAX, SMALL_MAX,
 };
 use crate::checked::{self, Mode};
 use crate::guarded;
@@ -49,11 +49,28 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
     }
 }
 
+/// A size above [`SMALL_MAX`], or one that an alignment makes so. It calls nothing but at its ends, so it saves no registers.
 #[inline(never)]
 fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
-    match size_class::of_layout(size, align) {
-        Some(class) => alloc_class(class, size, align, caller),
-        None => alloc_large(size, align, false, caller).ptr,
+    if align > MIN_ALIGN || size > SLAB_MAX {
+        return alloc_rest(size, align, caller);
+    }
+    // SAFETY: as in `alloc`; the class is below CLASSES.
+    match unsafe { Bin::pop(bin_of(tls::get(), size_class::medium(size))) } {
+        Some(block) => block,
+        None => alloc_slow_sized(size, caller),
+    }
+}
+
+#[inline(never)]
+fn alloc_rest(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
+    let Some(class) = size_class::of_layout(size, align) else {
+        return alloc_large(size, align, false, caller).ptr;
+    };
+    // SAFETY: as in `alloc_other`.
+    match unsafe { Bin::pop(bin_of(tls::get(), class)) } {
+        Some(block) => block,
+        None => alloc_slow(class, size, align, caller).ptr,
     }
 }
 
@@ -62,7 +79,7 @@ fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
 fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let rounded = (size.max(1) + align - 1) & !(align - 1);
     if rounded > SMALL_MAX {
-        return alloc_other(size, align, caller);
+        return alloc_rest(size, align, caller);
     }
     // A block of a small class is as large as the offset of its bin, and a multiple of what its size is a multiple of.
     // SAFETY: as in `alloc`.
@@ -72,24 +89,16 @@ fn alloc_aligned(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 
     }
 }
 
-#[inline(always)]
-fn alloc_class(class: Class, size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
-    // SAFETY: as in `alloc`; `class` is below CLASSES.
-    match unsafe { Bin::pop(bin_of(tls::get(), class)) } {
-        Some(block) => block,
-        None => alloc_slow(class, size, align, caller).ptr,
-    }
-}
-
 const _: () = assert!(
     size_of::<Bin>() == 16 && core::mem::offset_of!(Front, bins) == 0,
     "a size rounded up to 16 is the offset of its bin"
 );
 
+/// A block for `size` bytes, up to [`SLAB_MAX`], if the bin has none.
 #[cold]
 #[inline(never)]
 fn alloc_slow_sized(size: usize, caller: Option<&Caller>) -> *mut u8 {
-    let class = Class::new(size.div_ceil(MIN_ALIGN));
+    let class = size_class::of_size(size).unwrap_or(Class::NONE);
     alloc_slow(class, size, MIN_ALIGN, caller).ptr
 }
 
@@ -191,7 +200,7 @@ fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Option<&Caller>)
 /// As [`alloc`], with all `size` bytes zero.
 pub(crate) fn alloc_zeroed(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let fresh = match size_class::of_layout(size, align) {
-        // SAFETY: as in `alloc_class`.
+        // SAFETY: as in `alloc_other`.
         Some(class) => match unsafe { Bin::pop(bin_of(tls::get(), class)) } {
             Some(ptr) => Fresh { ptr, zero: false },
             None => alloc_slow(class, size, align, caller),
@@ -261,7 +270,7 @@ unsafe fn dealloc_aligned(ptr: *mut u8, size: usize, align: usize) {
         if offset == rounded && rounded <= SMALL_MAX {
             return push(front, ptr.cast(), offset);
         }
-        dealloc_other(ptr, size, align);
+        dealloc_rest(ptr, size, align);
     }
 }
 
@@ -326,8 +335,24 @@ unsafe fn gather_slow(ptr: *mut u8) {
     }
 }
 
+/// Frees a block of a size above [`SMALL_MAX`]. As in `dealloc`, the alignment need not be looked at if the directory agrees.
 #[inline(never)]
 unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
+    // SAFETY: as in `dealloc`.
+    unsafe {
+        if size <= SLAB_MAX {
+            let front = tls::get();
+            let offset = size_class::medium(size).index() * size_of::<Bin>();
+            if (DIRECTORY.tag(ptr as usize).0 ^ (*front).tag) as usize == offset {
+                return push(front, ptr.cast(), offset);
+            }
+        }
+        dealloc_rest(ptr, size, align);
+    }
+}
+
+#[inline(never)]
+unsafe fn dealloc_rest(ptr: *mut u8, size: usize, align: usize) {
     // No heap's tag carries the class LARGE: such a block takes the slow path.
     let class = size_class::of_layout(size, align).unwrap_or(LARGE);
     let front = tls::get();

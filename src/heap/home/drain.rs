@@ -71,7 +71,19 @@ pub(crate) fn drain_and_release(held: HeldHeap) -> Errands {
 
 impl Errands {
     /// Does these errands and those that were left. No lock may be held.
+    #[inline]
     pub(crate) fn run(self) {
+        if self.any_here() {
+            self.run_all();
+        } else {
+            self.done();
+        }
+        MAGAZINES.catch_up();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_all(self) {
         let mut errands = self.with_left();
         if errands.open() {
             let mut more = Errands::NONE;
@@ -89,7 +101,6 @@ impl Errands {
             pool::trim();
         }
         errands.done();
-        MAGAZINES.catch_up();
     }
 }
 

@@ -70,8 +70,9 @@ impl Rows {
                 went += count - stay;
             }
             while let Some(batch) = left {
-                left = batch.link();
-                stack::push(heap, class, batch);
+                let (count, next) = batch.header();
+                left = next;
+                stack::push(heap, class, batch, count);
             }
             // Sifting does not mean that blocks were needed: the low mark stays.
             heap.stacks[class].low = low.min(heap.stacks[class].blocks);

@@ -2,7 +2,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::AT_ONCE;
-use crate::heap::cache::budget::first_limit;
+use crate::heap::cache::budget::{Share, first_limit};
 use crate::heap::cache::flush::{bound_bin, send_surplus};
 use crate::heap::cache::{budget, reclaim, stack};
 use crate::heap::data::bin::{Bin, room};
@@ -25,7 +25,6 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
     // SAFETY: bins are the thread's own; the rest is under the lock.
     unsafe {
         let mut held = heap.lock();
-        let mut sorter = Sorter::new(&held, true);
         let count = Bin::count(heap, class);
         if count > 0 {
             let first = Bin::first(heap, class);
@@ -40,7 +39,7 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
             };
             heap.freeing.add(class);
             if (*heap.ptr()).watch > 0 {
-                return_oldest(&mut held, class, old, &mut sorter);
+                return_oldest(&mut held, class, old);
             } else if old < count || !stack::put_bin(&mut held, class) {
                 stack::put_oldest(&mut held, class, old);
             }
@@ -54,10 +53,9 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
         } else if budget::demand(&held) > 0 {
             stack::put(&mut held, class, &raw const block, 1);
         } else {
-            open::blocks(&mut held, &raw const block, 1, class, &mut sorter);
+            give_up(&mut held, class, &raw const block, 1);
         }
-        bound(&mut held, class, &mut sorter);
-        drain::post_all(&mut held, &mut sorter);
+        bound(&mut held, class);
         tick::look(&mut held);
         tick::run(held.unlock());
     }
@@ -74,7 +72,7 @@ pub(crate) unsafe fn run(heap: HeapRef, run: *mut Block, class: Class) {
         let mut held = heap.lock();
         watch::run_freed(run, class);
         if first_limit(class) == 0 {
-            return_run(&mut held, run, class);
+            give_up(&mut held, class, &raw const run, 1);
         } else {
             keep_run(&mut held, run, class);
         }
@@ -89,34 +87,22 @@ unsafe fn keep_run(heap: &mut HeldHeap, run: *mut Block, class: Class) {
     // SAFETY: the stack is under the lock, and the run is the caller's to give.
     unsafe {
         let batch = Batch::of(&raw const run, 1, size_class::size(class));
-        stack::push(heap, class, batch);
-        let share = budget::share(heap, class);
-        let stack = &heap.stacks[class];
-        if stack.blocks > stack.limit || share.stack < stack.limit {
-            bound_runs(heap, class);
-        }
+        stack::push(heap, class, batch, 1);
+        bound(heap, class);
     }
 }
 
-/// Returns a run.
-#[inline(never)]
-unsafe fn return_run(heap: &mut HeldHeap, run: *mut Block, class: Class) {
-    // SAFETY: the run is the caller's to give.
-    unsafe {
-        let mut sorter = Sorter::new(heap, true);
-        open::blocks(heap, &raw const run, 1, class, &mut sorter);
-        drain::post_all(heap, &mut sorter);
-    }
-}
-
-/// [`bound`], for a class of runs.
+/// Returns the blocks at `count` addresses to their slabs.
+///
+/// # Safety
+/// They are the caller's to give, all of `class`.
 #[cold]
 #[inline(never)]
-unsafe fn bound_runs(heap: &mut HeldHeap, class: Class) {
-    // SAFETY: the caller is the heap's thread.
+unsafe fn give_up(heap: &mut HeldHeap, class: Class, first: *const *mut Block, count: usize) {
+    // SAFETY: the caller's promise.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
-        bound(heap, class, &mut sorter);
+        open::blocks(heap, first, count, class, &mut sorter);
         drain::post_all(heap, &mut sorter);
     }
 }
@@ -126,14 +112,14 @@ unsafe fn bound_runs(heap: &mut HeldHeap, class: Class) {
 ///
 /// # Safety
 /// The caller is the heap's thread; so many are in the bin.
-unsafe fn return_oldest(heap: &mut HeldHeap, class: Class, some: usize, sorter: &mut Sorter) {
+unsafe fn return_oldest(heap: &mut HeldHeap, class: Class, some: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let (first, left) = (
             Bin::first(heap.heap(), class),
             Bin::count(heap.heap(), class) - some,
         );
-        open::blocks(heap, first, some, class, sorter);
+        give_up(heap, class, first, some);
         ptr::copy(first.add(some), first, left);
         Bin::set_count(heap.heap(), class, left);
     }
@@ -146,11 +132,29 @@ unsafe fn keep(heap: HeapRef, class: Class, block: *mut Block) {
     debug_assert!(kept, "the bin has room");
 }
 
-/// Returns what the class may not keep to its slabs, [`AT_ONCE`] blocks at a time.
+/// Returns what the class may not keep to its slabs, if there is any.
 #[inline(always)]
-unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
+unsafe fn bound(heap: &mut HeldHeap, class: Class) {
+    let share = budget::share(heap, class);
+    let stack = &heap.stacks[class];
     // SAFETY: the caller is the heap's thread.
     unsafe {
+        if stack.blocks > stack.limit
+            || share.stack < stack.limit
+            || Bin::limit(heap.heap(), class) > share.bin as usize
+        {
+            bound_to(heap, class, &share);
+        }
+    }
+}
+
+/// Bounds the class to its limit and its `share`, [`AT_ONCE`] blocks at a time.
+#[cold]
+#[inline(never)]
+unsafe fn bound_to(heap: &mut HeldHeap, class: Class, share: &Share) {
+    // SAFETY: the caller is the heap's thread.
+    unsafe {
+        let mut sorter = Sorter::new(heap, true);
         let gathers = idle_owners::gathers(heap.heap(), class);
         let limit = heap.stacks[class].limit;
         let mut keep = limit;
@@ -158,13 +162,12 @@ unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
             keep = keep.max(most);
             sorter.wait_for(idle_owners::full(class));
         }
-        let share = budget::share(heap, class);
         keep = keep.min(share.stack);
         bound_bin(heap, class, share.bin);
         let before = heap.stacks[class].blocks.min(limit);
         let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
         while heap.stacks[class].blocks > keep.max(until) {
-            let gone = send_surplus(heap, class, keep, sorter);
+            let gone = send_surplus(heap, class, keep, &mut sorter);
             if gone == 0 {
                 break;
             }
@@ -175,13 +178,13 @@ unsafe fn bound(heap: &mut HeldHeap, class: Class, sorter: &mut Sorter) {
                 keep = keep.min(most);
             }
         }
+        // One sorter at a time uses the heap's rows.
+        drain::post_all(heap, &mut sorter);
         if share.stack < limit {
             let gone = before - heap.stacks[class].blocks.min(limit);
             budget::cut(heap, class, gone);
             let over = budget::over(heap);
             if over > 0 {
-                // One sorter at a time uses the heap's rows.
-                drain::post_all(heap, sorter);
                 reclaim::from_classes(heap, class, over);
             }
         }

@@ -127,13 +127,14 @@ unsafe fn give_newest(heap: HeapRef, class: Class, zero: bool) -> Fresh {
             watch::unless_empty(bin, class);
             None
         });
-        let mut limit = Bin::limit(heap, class).max(bin_limit(class).div_ceil(FIRST_SHARE));
+        let least = bin_limit(class).div_ceil(FIRST_SHARE);
         if let Some(run) = newest.filter(|_| size_class::is_run(class)) {
             Superslab::run_taken(run.cast());
             // Runs never come back into the bin: a free of one takes the slow path, which marks it as free.
-            limit = 0;
+            Bin::set_limit(heap, class, 0);
+        } else if Bin::limit(heap, class) < least.max(Bin::count(heap, class)) {
+            Bin::set_limit(heap, class, least);
         }
-        Bin::set_limit(heap, class, limit);
         Fresh {
             ptr: newest.unwrap_or(ptr::null_mut()),
             zero,

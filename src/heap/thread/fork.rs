@@ -43,13 +43,13 @@ const AT_ONCE: usize = 4;
 /// fork and first after it.
 ///
 /// No thread waits. Each of several threads that come at the same time registers them, and handlers that run twice have no
-/// further effect. The C library may allocate meanwhile; such a call goes on without.
-pub(crate) fn register() {
+/// further effect. The C library may allocate meanwhile; such a call goes on without. Returns whether they are in place.
+pub(crate) fn register() -> bool {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     static REGISTERING: [AtomicUsize; AT_ONCE] = [const { AtomicUsize::new(0) }; AT_ONCE];
     // Acquire pairs with the Release below: the handlers are in place.
     if REGISTERED.load(Ordering::Acquire) {
-        return;
+        return true;
     }
     // A word equals the thread's own only if the thread put it there: Relaxed.
     let me = thread::me();
@@ -57,17 +57,18 @@ pub(crate) fn register() {
         .iter()
         .any(|word| word.load(Ordering::Relaxed) == me)
     {
-        return;
+        return false;
     }
     let (all, none) = (Ordering::Relaxed, Ordering::Relaxed);
     let free = |word: &&AtomicUsize| word.compare_exchange(0, me, all, none).is_ok();
     let Some(mine) = REGISTERING.iter().find(free) else {
-        return;
+        return false;
     };
     // SAFETY: the handlers are plain functions; the C library forgets those of an object that is unloaded.
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     REGISTERED.store(true, Ordering::Release);
     mine.store(0, Ordering::Relaxed);
+    true
 }
 
 /// Forks by `usual`, the C library's fork. A signal handler that forks in the midst of another fork of the only thread does it by

@@ -70,9 +70,18 @@ pub(crate) fn begin(heap: &mut HeldHeap) {
 
 /// Looks at the clock at times, and does what time asks for in the heap. Refills and overflows call it before they release the
 /// lock.
+#[inline]
 pub(crate) fn look(held: &mut HeldHeap) {
     held.slow_ops = held.slow_ops.wrapping_add(1);
     let due = held.slow_ops.is_multiple_of(LOOK_EVERY);
+    if due || held.shrinks_left > 0 || budget::is_off(held) {
+        look_closely(held, due);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn look_closely(held: &mut HeldHeap, due: bool) {
     if budget::show_at_times(held, due) {
         held.errands.wake();
     }
