@@ -37,6 +37,8 @@ pub(crate) mod magazines {
     /// Bytes of the largest block whose address may be kept in a magazine on a stack. A batch of larger ones is short: one or two
     /// blocks name all of it. Guess.
     pub(crate) const STACK_TO: usize = 256;
+    /// Larger blocks whose addresses a heap keeps on a class's shelf, which are neither written into blocks nor read from them. Guess.
+    pub(crate) const SHELF: usize = 32;
     /// Magazines that must be missed after a refused mapping before the next try. Guess.
     pub(crate) const TRY_AGAIN: u32 = 64;
 }

@@ -5,4 +5,5 @@ pub(crate) mod ceiling;
 pub(crate) mod flush;
 pub(crate) mod incoming;
 pub(crate) mod reclaim;
+pub(crate) mod shelf;
 pub(crate) mod stack;

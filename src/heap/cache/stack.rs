@@ -1,12 +1,13 @@
-//! What a stack is made of: batches and, if it is large, magazines above them.
+//! What a stack is made of: batches and, above them, magazines or a shelf.
 //!
-//! Most stacks hold a few batches, which cost no memory of ours. Once a stack of small blocks holds as much as a magazine does,
-//! the addresses of further blocks are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no
-//! magazine is available, a batch serves as well.
+//! Batches cost no memory of ours. Once a stack of small blocks holds as much as a magazine does, the addresses of further blocks
+//! are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no magazine is available, a batch
+//! serves as well. Of larger blocks, the newest lie on the class's shelf (`shelf`).
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::magazines::STACK_TO;
 use crate::heap::cache::budget::first_limit;
+use crate::heap::cache::shelf;
 use crate::heap::data::bin::{Bin, may_be_magazine, room};
 use crate::heap::data::heap::{HeldHeap, Shared, Stack};
 use crate::heap::data::state::Empties;
@@ -51,6 +52,8 @@ pub(crate) unsafe fn put(
             report::unless_all_start(slice::from_raw_parts(first, count), class);
             done = fill(heap, class, first, count);
             added(heap, class, done);
+        } else if shelf::put(heap, class, first, count) {
+            return added(heap, class, count);
         }
         while done < count {
             let some = (count - done).min(room(class));
@@ -160,8 +163,8 @@ pub(crate) fn take_run(heap: &mut HeldHeap, class: Class) -> Option<*mut Block> 
     }
 }
 
-/// Takes blocks off the stack, last in, first out: up to `most` from magazines if it has any, else a batch. Writes their
-/// addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
+/// Takes blocks off the stack, last in, first out: up to `most` from magazines or the shelf if any are there, else a batch. Writes
+/// their addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
 ///
 /// # Safety
 /// The caller owns the blocks from then on. At `to` there are as many places as the bin of
@@ -177,6 +180,11 @@ pub(crate) unsafe fn take(
         let some = most.min(heap.stacks[class].in_magazines as usize);
         if some > 0 {
             drain(heap, class, to.add(some), some);
+            took(heap, class, some);
+            return some;
+        }
+        let some = shelf::take(heap, class, to, most);
+        if some > 0 {
             took(heap, class, some);
             return some;
         }
@@ -343,8 +351,10 @@ pub(crate) fn is_valid(heap: &HeldHeap) -> bool {
                 in_batches += at.count();
                 batch = at.link();
             }
+            let on_shelf = shelf::blocks(heap, class);
+            ok &= shelf::is_valid(heap, class);
             ok &= in_magazines == stack.in_magazines as usize;
-            ok &= in_magazines + in_batches == stack.blocks as usize;
+            ok &= in_magazines + in_batches + on_shelf.len() == stack.blocks as usize;
             bytes += stack.blocks as usize * size_class::size(class);
         }
         ok &= bytes == heap.stack_bytes;

@@ -8,7 +8,7 @@
 
 use crate::base::size_class::{self, CLASSES, Class, SIZES};
 use crate::base::tuning::bins::{BYTES, FEW, FEW_BYTES, MOST, ROOM_LEAST};
-use crate::base::tuning::magazines::BIN_TO;
+use crate::base::tuning::magazines::{BIN_TO, SHELF, STACK_TO};
 use crate::heap::data::heap::HeapRef;
 use crate::heap::data::stand_in::{StandIn, or_nothing};
 use crate::heap::data::state::OUTBOX_FIRST;
@@ -67,6 +67,18 @@ pub(crate) const fn room(class: Class) -> usize {
         bin_limit(class)
     } else {
         ROOM_LEAST
+    }
+}
+
+/// Places of the shelf of `class` (`cache::stack`): none if its blocks' addresses may lie in magazines, and none of runs.
+pub(crate) const fn shelf_room(class: Class) -> usize {
+    if class.index() == 0 || size_class::is_run(class) || SIZES[class.index()] as usize <= STACK_TO
+    {
+        0
+    } else if room(class) < SHELF {
+        room(class)
+    } else {
+        SHELF
     }
 }
 

@@ -1,7 +1,7 @@
 //! The places of bins. A thread uses most of its classes little, so a class gets few places at first, and all once its bin is filled
 //! again.
 
-use super::{Bin, bin_limit, room};
+use super::{Bin, bin_limit, room, shelf_room};
 use crate::base::size_class::Class;
 use crate::base::tuning::bins::FIRST_SHARE;
 use crate::base::units::CACHE_LINE;
@@ -23,10 +23,16 @@ const fn first_room(class: Class) -> usize {
     }
 }
 
-/// Fresh places for `room` blocks, above those for null, of which the upper is returned.
+/// Fresh places for `most` blocks, above those for null, of which the upper is returned. If these are all that the bin may need, the
+/// shelf's follow.
 #[inline(never)]
-fn new_places(room: usize) -> Option<*mut *mut Block> {
-    let lines = meta::allocate_lines(NULLS + room)?;
+fn new_places(class: Class, most: usize) -> Option<*mut *mut Block> {
+    let shelf = if most == room(class) {
+        shelf_room(class)
+    } else {
+        0
+    };
+    let lines = meta::allocate_lines(NULLS + most + shelf)?;
     // SAFETY: inside the places.
     Some(unsafe { lines.as_ptr().cast::<*mut Block>().add(NULLS - 1) })
 }
@@ -52,6 +58,18 @@ impl Bin {
         unsafe { (*heap.ptr()).wide.has(class) }
     }
 
+    /// The places of the class's shelf, [`shelf_room`] of them, if the bin has all of its own.
+    ///
+    /// # Safety
+    /// The caller holds the heap's lock.
+    pub(crate) unsafe fn shelf(heap: HeapRef, class: Class) -> Option<*mut *mut Block> {
+        // SAFETY: a word of a heap, which lives for ever; the places behind the bin's own.
+        unsafe {
+            Bin::is_wide(heap, class)
+                .then(|| (*heap.ptr()).places[class.index()].add(1 + room(class)))
+        }
+    }
+
     /// Gives the bin a few places of its own if it has none, else all that it may need. Returns false if memory is refused and it
     /// has none. New places come with a limit of 0. A thread uses few classes, so each gets its places when it first needs them,
     /// and they lie together in the order of use.
@@ -66,7 +84,7 @@ impl Bin {
                 return true;
             }
             if (*heap.ptr()).places[class.index()].is_null() {
-                let Some(places) = new_places(first_room(class)) else {
+                let Some(places) = new_places(class, first_room(class)) else {
                     return false;
                 };
                 (*heap.ptr()).places[class.index()] = places;
@@ -93,7 +111,7 @@ impl Bin {
     #[cold]
     #[inline(never)]
     unsafe fn widen_slow(heap: HeapRef, class: Class) -> bool {
-        let Some(places) = new_places(room(class)) else {
+        let Some(places) = new_places(class, room(class)) else {
             return false;
         };
         // SAFETY: the bin is the calling thread's, so nobody pushes or pops meanwhile. Others read it under the lock, which the

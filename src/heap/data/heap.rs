@@ -65,13 +65,14 @@ impl StandIn {
     }
 }
 
-/// A stack. `blocks` counts those in batches and those in magazines.
+/// A stack. `blocks` counts those in batches, in magazines and on the shelf.
 #[repr(C)]
 pub(crate) struct Stack {
     pub(crate) top: Option<Batch>,
     pub(crate) magazine: *mut Magazine,
     pub(crate) blocks: u32,
     pub(crate) in_magazines: u32,
+    pub(crate) shelved: u32,
     /// Most blocks kept; 0 means not yet decided.
     pub(crate) limit: u32,
     /// Least `blocks` since the last look: so many were not needed.

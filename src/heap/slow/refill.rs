@@ -35,6 +35,7 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
         if !Bin::is_wide(heap, class) && !find_places(heap, class) {
             return Fresh::NULL;
         }
+        let turns = heap.freeing.has(class);
         heap.freeing.remove(class);
         idle_owners::took(heap);
         if size_class::size(class) >= RECYCLE_FROM && recycles(heap, class) {
@@ -52,7 +53,7 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
                 zero: false,
             };
         }
-        if from_stock(&mut held, class) {
+        if from_stock(&mut held, class, turns) {
             let fresh = give_newest(heap, class, false);
             tick::look(&mut held);
             tick::run(held.unlock());
@@ -142,16 +143,17 @@ unsafe fn give_newest(heap: HeapRef, class: Class, zero: bool) -> Fresh {
     }
 }
 
-/// Fills the empty bin from the stack. If that is empty, it takes what is in the inbox first. Returns whether there was anything.
-unsafe fn from_stock(heap: &mut HeldHeap, class: Class) -> bool {
+/// Fills the empty bin from the stack. If that is empty, it takes what is in the inbox first. `turns` says whether the class's last
+/// slow path was a free. Returns whether there was anything.
+unsafe fn from_stock(heap: &mut HeldHeap, class: Class, turns: bool) -> bool {
     // SAFETY: the caller is the heap's thread.
     unsafe {
-        let mut count = from_stack(heap, class);
+        let mut count = from_stack(heap, class, turns);
         if count == 0 && has_post(heap) {
             let mut sorter = Sorter::new(heap, true);
             open_pending(heap, INBOX_PER_REFILL, &mut sorter);
             drain::post_all(heap, &mut sorter);
-            count = from_stack(heap, class);
+            count = from_stack(heap, class, turns);
         }
         if count > 0 && Bin::magazine(heap.heap(), class).is_some() {
             // The class's usage rises and falls: as much may go back at once as a magazine brings.
@@ -166,8 +168,9 @@ unsafe fn from_stock(heap: &mut HeldHeap, class: Class) -> bool {
     }
 }
 
-/// Fills the empty bin from the stack. Returns how many blocks are in it then.
-unsafe fn from_stack(heap: &mut HeldHeap, class: Class) -> usize {
+/// Fills the empty bin from the stack; to half its limit if the program takes and frees in `turns` and what it frees lies on the
+/// shelf. Returns how many blocks are in it then.
+unsafe fn from_stack(heap: &mut HeldHeap, class: Class, turns: bool) -> usize {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         if heap.stacks[class].blocks == 0 {
@@ -178,10 +181,15 @@ unsafe fn from_stack(heap: &mut HeldHeap, class: Class) -> usize {
             flush::return_stack(heap, class);
             return 0;
         }
-        let from_batch = heap.stacks[class].in_magazines == 0;
+        let shelved = heap.stacks[class].shelved > 0;
+        let from_batch = heap.stacks[class].in_magazines == 0 && !shelved;
+        let most = match turns && shelved {
+            true => Bin::limit(heap.heap(), class).div_ceil(2).max(1),
+            false => room(class),
+        };
         let mut count = stack::take_bin(heap, class);
         if count == 0 {
-            count = stack::take(heap, class, Bin::first(heap.heap(), class), room(class));
+            count = stack::take(heap, class, Bin::first(heap.heap(), class), most);
             Bin::set_count(heap.heap(), class, count);
         }
         if from_batch {

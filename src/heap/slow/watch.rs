@@ -7,6 +7,7 @@
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::watch::{EACH, OPENED, TOGETHER};
+use crate::heap::cache::shelf;
 use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap, NOBODY};
 use crate::heap::data::state::Outbox;
@@ -190,6 +191,9 @@ unsafe fn shelved(heap: &mut HeldHeap, block: *mut Block, class: Class, left: &m
                 return true;
             }
             magazine = (*magazine).below;
+        }
+        if among(shelf::blocks(heap, class), block, left) {
+            return true;
         }
         let mut next = heap.stacks[class].top;
         while let Some(batch) = next.filter(|_| *left > 0) {
