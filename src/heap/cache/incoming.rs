@@ -29,6 +29,7 @@ pub(crate) fn open_pending(heap: &mut HeldHeap, most: usize, sorter: &mut Sorter
             if heap.taken_from.has(class) {
                 heap.heap().mixed.add(class);
             }
+            heap.fed.add(class);
             stack::push(heap, class, batch, batch.count());
             flush::bound_by_limit(heap, class, sorter);
         }

@@ -89,6 +89,8 @@ pub(crate) struct Stack {
 pub(crate) struct Shared {
     /// Classes of which another heap took a slab over. Batches posted here may hold blocks of that slab for ever after.
     pub(crate) taken_from: Classes,
+    /// Classes of which others freed blocks since the heap's thread began. What is carved of them comes back and goes round.
+    pub(crate) fed: Classes,
     pub(crate) slab_bytes: usize,
     /// Bytes of the slabs' blocks that were ever handed out, less those whose OS pages are gone.
     pub(crate) carved_bytes: usize,

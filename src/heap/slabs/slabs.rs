@@ -113,12 +113,12 @@ pub(crate) unsafe fn take(
             };
             let left = want - got.count;
             let before = (*slab).held_bytes();
-            let grown = heap.slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
-            let carve = carve_count(class)
-                .max(want / 2)
-                .min(left)
-                .max(grown)
-                .min(room - got.count);
+            let mut carve = carve_count(class).min(left);
+            if !heap.fed.has(class) {
+                let grown = heap.slab_count[class] as usize * (*slab).capacity() / GROWN_SHARE;
+                carve = carve.max(want / 2).min(left).max(grown);
+            }
+            carve = carve.min(room - got.count);
             let Some(taken) = (*slab).take(to.add(got.count), room - got.count, carve) else {
                 break;
             };

@@ -32,13 +32,10 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
                 report::free_already("free", block, class);
             }
             // A program that only frees would come again as soon as half is full.
-            let old = if heap.freeing.has(class) {
-                count
-            } else {
-                count.div_ceil(2)
-            };
+            let only_frees = heap.freeing.has(class);
+            let old = if only_frees { count } else { count.div_ceil(2) };
             heap.freeing.add(class);
-            if (*heap.ptr()).watch > 0 {
+            if (*heap.ptr()).watch > 0 || only_frees && heap.mixed.has(class) {
                 return_oldest(&mut held, class, old);
             } else if old < count || !stack::put_bin(&mut held, class) {
                 stack::put_oldest(&mut held, class, old);

@@ -4,6 +4,7 @@ mod fork_tests;
 mod nodes_tests;
 mod oom_tests;
 mod outbox_tests;
+mod shelf_tests;
 mod shortage_tests;
 mod stack_bounds_tests;
 mod stack_tests;

@@ -65,6 +65,7 @@ pub(crate) fn run(errands: Errands) {
 pub(crate) fn begin(heap: &mut HeldHeap) {
     heap.has_looked = false;
     (heap.shrinks_left, heap.shrinking) = (0, Class::NONE);
+    heap.fed.clear();
     budget::forget(heap);
 }
 
