@@ -245,8 +245,8 @@ fn interleaved_blocks_travel_in_batches() {
             let blocks = blocks_per_message(size);
             println!("{size} bytes: {blocks} blocks to a batch");
             assert!(
-                blocks >= 16,
-                "{size} bytes: {blocks} blocks to a batch, at least 16 expected"
+                blocks >= 8,
+                "{size} bytes: {blocks} blocks to a batch, at least 8 expected"
             );
         }
     });

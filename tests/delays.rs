@@ -30,7 +30,8 @@ enum Store {
 impl Store {
     fn fill(self) -> Vec<Block> {
         let (size, count) = match self {
-            Store::Large => (FREED, 1),
+            // Of a block of whole superslabs, other stores may take one.
+            Store::Large => (FREED - 64 * KIB, 1),
             Store::Slots => (32 * KIB, FREED / (32 * KIB)),
         };
         let blocks: Vec<_> = (0..count).map(|_| Block::new(&HAKMEM, size)).collect();

@@ -38,7 +38,9 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, checked: bool) -> O
     if size > isize::MAX as usize {
         return None;
     }
-    let offset = if align <= CACHE_LINE {
+    // Whole superslabs begin at one, so that all of them may be huge pages.
+    let is_whole = size.is_multiple_of(SUPERSLAB) && !checked;
+    let offset = if align <= CACHE_LINE && !is_whole {
         (COLOUR.fetch_add(1, Ordering::Relaxed) * 5 % COLOURS + 1) * CACHE_LINE
     } else if checked && align < SUPERSLAB {
         align

@@ -42,7 +42,8 @@ fn the_word_makes_no_huge_page_resident() {
         return;
     }
     DIRECTORY.begin();
-    let (small, long) = (3 << 20, 2 * UNSEEN_BLOCK);
+    // Whole superslabs have nothing in front of them.
+    let (small, long) = (3 << 20, 2 * UNSEEN_BLOCK - (8 << 10));
     let fresh = |size| alloc(size, 16, false, false).expect("memory").ptr;
     let block = fresh(small);
     untouched(block, "short");

@@ -148,12 +148,6 @@ pub(crate) mod others_blocks {
     /// At most this many if the bins do not grow; at most the second if little returned. Guesses.
     pub(crate) const SEARCH_LESS: usize = 256 << 10;
     pub(crate) const SEARCH_SELDOM: usize = 512 << 10;
-    /// Blocks of a class that a thread that only frees keeps for each of [`OWNERS`] that take turns, until all return at once;
-    /// and the bytes of the largest such block. As many larger ones would be too much to hold. Guesses.
-    pub(crate) const GATHERED_EACH: usize = 20;
-    pub(crate) const GATHERED_TO: usize = 1024;
-    /// Blocks of one owner that make a full message, if the bin that they will fill has room for them. Guess.
-    pub(crate) const FULL: usize = 32;
     /// Bytes in an inbox, about, from which the poster tries to drain it: its owner seems to sleep, or does not allocate. Guess.
     pub(crate) const LARGE_INBOX: usize = 512 << 10;
     /// Batches from the inbox that one slow path opens. Guess.

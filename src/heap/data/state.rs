@@ -107,9 +107,6 @@ pub(crate) struct IdleOwners {
     pub(crate) returned: usize,
     /// Looks since the thread last needed blocks.
     pub(crate) looks: u32,
-    /// At the last look, the third or a later one, at least three quarters of what had come was still there or had returned to
-    /// its slab: the thread only frees.
-    pub(crate) grew: bool,
     pub(crate) turn: Turn,
 }
 
@@ -132,7 +129,6 @@ impl IdleOwners {
         held: 0,
         returned: 0,
         looks: 0,
-        grew: false,
         turn: Turn {
             owner: 0,
             blocks: 0,

@@ -1,7 +1,7 @@
 //! Blocks of other heaps, sorted by owner and posted batch by batch.
 
 use crate::base::size_class::{self, Class};
-use crate::base::tuning::others_blocks::{MOST_BATCHED, OWNERS};
+use crate::base::tuning::others_blocks::OWNERS;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::batch_limit;
@@ -21,8 +21,6 @@ pub(crate) struct Sorter {
     unattended_count: usize,
     /// A batch was posted to a heap that nobody comes for and that is not among those.
     leaves: bool,
-    /// Fewest blocks of a full row, if a batch has fewer.
-    full: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -42,7 +40,6 @@ impl Sorter {
             unattended: [None; OWNERS],
             unattended_count: 0,
             leaves: false,
-            full: 0,
             rows: [Row {
                 owner: 0,
                 class: 0,
@@ -50,12 +47,6 @@ impl Sorter {
             }; OWNERS],
             used: 0,
         }
-    }
-
-    /// Has rows wait for `full` blocks, if a batch has fewer: otherwise a few blocks more than a batch make a full message and a
-    /// small one.
-    pub(crate) fn wait_for(&mut self, full: usize) {
-        self.full = full;
     }
 
     /// Whether blocks wait to be posted.
@@ -104,7 +95,7 @@ impl Sorter {
             (*self.heap.ptr()).sorted[index][row.count].write(block);
         }
         row.count += 1;
-        if row.count >= batch_limit(class).max(self.full).min(MOST_BATCHED) {
+        if row.count >= batch_limit(class) {
             // SAFETY: the row's blocks are ours.
             unsafe { self.post_row(index) };
         }

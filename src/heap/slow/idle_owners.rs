@@ -10,10 +10,8 @@
 //! thread's own. Blocks of live owners stay: their owners use the slabs, and get the blocks back in full batches.
 
 use crate::base::size_class::{self, Class};
-use crate::base::tuning::others_blocks::{
-    FULL, GATHERED_EACH, GATHERED_TO, OWNERS, SEARCH_EVERY, SEARCH_LESS, SEARCH_SELDOM,
-};
-use crate::heap::data::bin::{Bin, room};
+use crate::base::tuning::others_blocks::{SEARCH_EVERY, SEARCH_LESS, SEARCH_SELDOM};
+use crate::heap::data::bin::Bin;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
 use crate::heap::slow::in_person::{Rows, is_idle};
@@ -46,7 +44,6 @@ pub(crate) unsafe fn took(heap: HeapRef) {
     // SAFETY: the thread's own.
     unsafe {
         (*heap.ptr()).idle_owners.looks = 0;
-        (*heap.ptr()).idle_owners.grew = false;
     }
 }
 
@@ -57,27 +54,6 @@ pub(crate) unsafe fn took(heap: HeapRef) {
 pub(crate) unsafe fn returned(heap: HeapRef, class: Class, blocks: u32) {
     // SAFETY: the thread's own.
     unsafe { (*heap.ptr()).idle_owners.returned += blocks as usize * size_class::size(class) };
-}
-
-/// How many blocks of `class` the thread gathers until they return to their slabs all at once, sorted by owner. `None` if it needs
-/// blocks itself, or they are too large.
-///
-/// # Safety
-/// `heap` is the calling thread's.
-pub(crate) unsafe fn gathers(heap: HeapRef, class: Class) -> Option<u32> {
-    // SAFETY: the thread's own.
-    let only_frees = unsafe { (*heap.ptr()).idle_owners.grew };
-    if !only_frees || size_class::size(class) > GATHERED_TO {
-        return None;
-    }
-    // A row with one block more than fits would make one full message and one of a single block.
-    let each = GATHERED_EACH.min(room(class) - 2);
-    Some((OWNERS * each) as u32)
-}
-
-/// How many gathered blocks of one owner make a message.
-pub(crate) fn full(class: Class) -> usize {
-    FULL.min(room(class))
 }
 
 #[cold]
@@ -115,8 +91,8 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
         if first {
             return;
         }
-        (*known).grew = (*known).held + returned >= before.saturating_add(came / 4 * 3);
-        if !(*known).grew {
+        let grew = (*known).held + returned >= before.saturating_add(came / 4 * 3);
+        if !grew {
             (*known).look_at = if came > SEARCH_LESS {
                 came / 2
             } else {

@@ -35,6 +35,7 @@ pub(crate) unsafe fn overflow(heap: HeapRef, block: *mut Block, class: Class) {
             let only_frees = heap.freeing.has(class);
             let old = if only_frees { count } else { count.div_ceil(2) };
             heap.freeing.add(class);
+            // Of what others allocated, such a program needs none.
             if (*heap.ptr()).watch > 0 || only_frees && heap.mixed.has(class) {
                 return_oldest(&mut held, class, old);
             } else if old < count || !stack::put_bin(&mut held, class) {
@@ -104,7 +105,7 @@ unsafe fn give_up(heap: &mut HeldHeap, class: Class, first: *const *mut Block, c
     }
 }
 
-/// Returns the oldest blocks of the bin to their slabs. A watched heap puts none onto its stack: a slab has a bit that says
+/// Returns the oldest blocks of the bin to their slabs, those of others by way of their owners. A watched heap puts none onto its stack: a slab has a bit that says
 /// whether a block is free, but the batches of a stack have to be searched.
 ///
 /// # Safety
@@ -152,14 +153,8 @@ unsafe fn bound_to(heap: &mut HeldHeap, class: Class, share: &Share) {
     // SAFETY: the caller is the heap's thread.
     unsafe {
         let mut sorter = Sorter::new(heap, true);
-        let gathers = idle_owners::gathers(heap.heap(), class);
         let limit = heap.stacks[class].limit;
-        let mut keep = limit;
-        if let Some(most) = gathers {
-            keep = keep.max(most);
-            sorter.wait_for(idle_owners::full(class));
-        }
-        keep = keep.min(share.stack);
+        let mut keep = limit.min(share.stack);
         bound_bin(heap, class, share.bin);
         let before = heap.stacks[class].blocks.min(limit);
         let until = heap.stacks[class].blocks.saturating_sub(AT_ONCE);
@@ -171,8 +166,7 @@ unsafe fn bound_to(heap: &mut HeldHeap, class: Class, share: &Share) {
             idle_owners::returned(heap.heap(), class, gone);
             if sorter.has_any() {
                 // There are foreign blocks among them: more at once make fuller messages.
-                let most = gathers.map_or(heap.stacks[class].limit / 2, |_| 0);
-                keep = keep.min(most);
+                keep = keep.min(heap.stacks[class].limit / 2);
             }
         }
         // One sorter at a time uses the heap's rows.
