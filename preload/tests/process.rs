@@ -60,6 +60,13 @@ fn what_ended_threads_left_is_taken_again() {
 }
 
 #[test]
+fn what_lay_idle_when_a_second_thread_began_goes_back() {
+    let program = compile("second_thread.c", &[]);
+    let ended = run(&mut command(&program, OURS), Duration::from_secs(60));
+    assert_eq!(ended.output(), "given back\n");
+}
+
+#[test]
 fn no_thread_is_started_while_the_c_library_frees_what_ended_ones_had() {
     let program = compile("freed_by_loader.c", &[]);
     // From how much on it is started depends on what else is idle.

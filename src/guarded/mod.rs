@@ -69,7 +69,8 @@ fn is_time() -> bool {
     let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
     // One of the threads that come at once gets it. Relaxed: the time is all there is to tell.
     let claim = || LAST_MS.compare_exchange(last, now, Relaxed, Relaxed);
-    now.wrapping_sub(last) >= SPACED_MS && claim().is_ok()
+    // Another thread may have read the clock later.
+    now.saturating_sub(last) >= SPACED_MS && claim().is_ok()
 }
 
 /// Has faults in freed large blocks reported from now on, as those of guarded blocks are: unless none may be guarded. No lock may

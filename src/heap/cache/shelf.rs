@@ -1,4 +1,4 @@
-//! The shelf: the newest blocks of a class's stack, if they are larger ones.
+//! The shelf: of a class's stack, the blocks that the heap's own bin shed last, if they are larger ones.
 //!
 //! A bin holds few larger blocks, so it overflows or runs empty every few calls. What it sheds lies on the shelf, places behind the
 //! bin's own, and comes back by its addresses alone. A batch would be written into blocks, and read from them again. What the shelf
@@ -25,21 +25,22 @@ pub(super) unsafe fn put(
 ) -> bool {
     // SAFETY: the caller's promise; the places are the heap's, and so is what is on the shelf.
     unsafe {
-        if count > shelf_room(class) {
-            return false;
-        }
         let Some(shelf) = Bin::shelf(heap.heap(), class) else {
             return false;
         };
-        report::unless_all_start(slice::from_raw_parts(first, count), class);
         let stack = &mut heap.stacks[class];
         let mut there = stack.shelved as usize;
-        if there + count > shelf_room(class) {
+        if there > 0 && there + count > shelf_room(class) {
             let batch = Batch::of(shelf.add(there - 1), there, size_class::size(class));
             batch.link_to(there, stack.top);
             stack.top = Some(batch);
             there = 0;
+            stack.shelved = 0;
         }
+        if count > shelf_room(class) {
+            return false;
+        }
+        report::unless_all_start(slice::from_raw_parts(first, count), class);
         ptr::copy_nonoverlapping(first, shelf.add(there), count);
         stack.shelved = (there + count) as u32;
         true

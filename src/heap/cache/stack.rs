@@ -2,7 +2,7 @@
 //!
 //! Batches cost no memory of ours. Once a stack of small blocks holds as much as a magazine does, the addresses of further blocks
 //! are written into magazines. A bin that lies in a magazine goes onto the stack as it is. If no magazine is available, a batch
-//! serves as well. Of larger blocks, the newest lie on the class's shelf (`shelf`).
+//! serves as well. Of larger blocks, those that the bin shed last lie on the class's shelf (`shelf`).
 
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::magazines::STACK_TO;
@@ -34,7 +34,7 @@ pub(crate) unsafe fn push(heap: &mut HeldHeap, class: Class, batch: Batch, count
 }
 
 /// Pushes the blocks at the `count` addresses from `first` on, oldest first. Ends the process if no block starts at one and it
-/// would lie in a magazine: the program freed it, and nothing has looked at it yet.
+/// would lie in a magazine or on the shelf: the program freed it, and nothing has looked at it yet.
 ///
 /// # Safety
 /// The caller owns the blocks, all of `class`.
@@ -163,8 +163,8 @@ pub(crate) fn take_run(heap: &mut HeldHeap, class: Class) -> Option<*mut Block> 
     }
 }
 
-/// Takes blocks off the stack, last in, first out: up to `most` from magazines or the shelf if any are there, else a batch. Writes
-/// their addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
+/// Takes blocks off the stack, mostly last in, first out: up to `most` from magazines or the shelf if any are there, else a batch.
+/// Writes their addresses from `to` on, the newest last. Returns how many; 0 if the stack is empty.
 ///
 /// # Safety
 /// The caller owns the blocks from then on. At `to` there are as many places as the bin of

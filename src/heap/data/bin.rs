@@ -70,7 +70,7 @@ pub(crate) const fn room(class: Class) -> usize {
     }
 }
 
-/// Places of the shelf of `class` (`cache::stack`): none if its blocks' addresses may lie in magazines, and none of runs.
+/// Places of the shelf of `class` (`cache::shelf`): none if its blocks' addresses may lie in magazines, and none of runs.
 pub(crate) const fn shelf_room(class: Class) -> usize {
     if class.index() == 0 || size_class::is_run(class) || SIZES[class.index()] as usize <= STACK_TO
     {

@@ -180,7 +180,8 @@ pub(crate) struct Heap {
     pub(crate) bottoms: [*mut *mut Block; CLASSES],
     /// Each bin's own places, for the addresses of its blocks; null until the bin first needs them. Under the lock.
     pub(crate) places: [*mut *mut Block; CLASSES],
-    /// Classes whose bins have all the places of their own that they ever need. Under the lock, or by the heap's thread.
+    /// Classes whose bins have all the places of their own that they ever need, and those of the shelf. Under the lock, or by the
+    /// heap's thread.
     pub(crate) wide: Classes,
     pub(crate) shared: UnsafeCell<Shared>,
     /// The blocks that a `Sorter` has gathered, and what [`HeldHeap::scratch`] leads to. Under the

@@ -49,7 +49,7 @@ pub(crate) fn alloc(size: usize, align: usize, caller: Option<&Caller>) -> *mut 
     }
 }
 
-/// A size above [`SMALL_MAX`], or one that an alignment makes so. It calls nothing but at its ends, so it saves no registers.
+/// A size above [`SMALL_MAX`]. It calls nothing but at its ends, so it saves no registers.
 #[inline(never)]
 fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     if align > MIN_ALIGN || size > SLAB_MAX {

@@ -105,8 +105,8 @@ unsafe fn give_up(heap: &mut HeldHeap, class: Class, first: *const *mut Block, c
     }
 }
 
-/// Returns the oldest blocks of the bin to their slabs, those of others by way of their owners. A watched heap puts none onto its stack: a slab has a bit that says
-/// whether a block is free, but the batches of a stack have to be searched.
+/// Returns the oldest blocks of the bin to their slabs, those of others by way of their owners. A watched heap puts none onto its
+/// stack: a slab has a bit that says whether a block is free, but the batches of a stack have to be searched.
 ///
 /// # Safety
 /// The caller is the heap's thread; so many are in the bin.

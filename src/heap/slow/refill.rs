@@ -7,6 +7,7 @@ use crate::base::tuning::others_blocks::{INBOX_PER_REFILL, RECYCLE_FROM};
 use crate::heap::cache::incoming::{has_post, open_pending};
 use crate::heap::cache::{budget, ceiling, flush, reclaim, stack};
 use crate::heap::data::bin::{Bin, bin_limit, room};
+use crate::heap::data::errands::Errands;
 use crate::heap::data::fresh::Fresh;
 use crate::heap::data::heap::{HeapRef, HeldHeap};
 use crate::heap::data::state::Outbox;
@@ -67,8 +68,8 @@ pub(crate) unsafe fn refill(heap: HeapRef, class: Class) -> Fresh {
         flush::missed(&mut held, class, want);
         let taken = from_slabs(&mut held, class, want);
         tick::look(&mut held);
-        let errands = held.unlock();
-        let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want));
+        let mut errands = held.unlock();
+        let fresh = taken.unwrap_or_else(|| from_new_slab(heap, class, want, &mut errands));
         tick::run(errands);
         ahead::start_if_wanted();
         fresh
@@ -231,9 +232,9 @@ unsafe fn from_slabs(heap: &mut HeldHeap, class: Class, want: usize) -> Option<F
     }
 }
 
-/// A block from a slab of an idle heap, or from a new one: the heap has no slab with room.
+/// A block from a slab of an idle heap, or from a new one: the heap has no slab with room. The caller runs the `errands`.
 #[inline(never)]
-unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
+unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize, errands: &mut Errands) -> Fresh {
     // One node for all tries: even if the thread is moved meanwhile, it claims from the node that it had grow.
     let (node, slots) = (pool::here(), size_class::slots(class));
     for attempt in 0..3 {
@@ -260,9 +261,8 @@ unsafe fn from_new_slab(heap: HeapRef, class: Class, want: usize) -> Fresh {
                 taken
             };
             let grows = held.slab_count[class] > 1;
-            let mut errands = held.unlock();
+            errands.add(held.unlock());
             errands.add(reclaim::reclaim_from_others(heap, bytes));
-            errands.run();
             ceiling::grew();
             // The first slab of a class is what every program needs, however short it runs.
             if fresh_memory && grows {

@@ -122,7 +122,7 @@ fn what_the_shelf_has_no_room_for_becomes_a_batch_and_each_block_comes_back_once
                     assert!(stack::is_valid(&held));
                 }
                 assert_eq!(held.stacks[class()].blocks as usize, blocks.len());
-                assert!(!held.stacks[class()].top.is_none(), "no batch of {each}");
+                assert!(held.stacks[class()].top.is_some(), "no batch of {each}");
                 let mut some = [ptr::null_mut(); 512];
                 loop {
                     match stack::take(&mut held, class(), some.as_mut_ptr(), most) {

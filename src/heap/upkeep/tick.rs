@@ -52,8 +52,8 @@ fn epoch(now: u64) -> Epoch {
 pub(crate) fn run(errands: Errands) {
     let (wakes, ticks) = (errands.wakes(), errands.ticks());
     errands.run();
-    idle_cache::evict_over();
-    if wakes {
+    let evicted = idle_cache::evict_over();
+    if wakes || evicted {
         maintain::wake();
     }
     if ticks {
@@ -64,6 +64,7 @@ pub(crate) fn run(errands: Errands) {
 /// Forgets what the heap's previous thread looked at and learnt: another one begins with it.
 pub(crate) fn begin(heap: &mut HeldHeap) {
     heap.has_looked = false;
+    (heap.slow_ops, heap.shown_within) = (0, 0);
     (heap.shrinks_left, heap.shrinking) = (0, Class::NONE);
     heap.fed.clear();
     budget::forget(heap);
@@ -77,6 +78,9 @@ pub(crate) fn look(held: &mut HeldHeap) {
     let due = held.slow_ops.is_multiple_of(LOOK_EVERY);
     if due || held.shrinks_left > 0 || budget::is_off(held) {
         look_closely(held, due);
+    } else if held.slow_ops == 1 {
+        // The process has one thread more, or was forked: what lay idle before may be much now.
+        held.errands.wake();
     }
 }
 
