@@ -80,9 +80,8 @@
 //!   blocks freed twice, addresses inside large blocks, blocks freed after their memory went back, and, in a free, layouts of
 //!   another size class (except a smaller one down to half of the block's, because a shrink may stay in place). The size of a
 //!   large block must be at least the one that was asked for, and at most its usable size; a realloc to 1 MiB or less does not
-//!   look at it. The word in front of a large block is checked when
-//!   the block is freed or reallocated, unless it is aligned beyond a cache line, or was fresh from the kernel where a huge page
-//!   may come.
+//!   look at it. The word in front of a large block is checked when the block is freed or reallocated, unless it is aligned beyond
+//!   a cache line, its size is a multiple of 2 MiB, or it was fresh from the kernel where a huge page may come.
 //! - A write to a freed block is noticed if it hits a word that the allocator keeps there, as it does in some of the blocks that
 //!   travel in batches. The report of the same kind comes when that word is read.
 //! - A second free and a free of the inside of a block end the process in the same way if they are noticed: among the first
