@@ -62,6 +62,7 @@ fn alloc_other(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     }
 }
 
+/// A block from a bin by the class of the layout, or a large block.
 #[inline(never)]
 fn alloc_rest(size: usize, align: usize, caller: Option<&Caller>) -> *mut u8 {
     let Some(class) = size_class::of_layout(size, align) else {
@@ -351,6 +352,7 @@ unsafe fn dealloc_other(ptr: *mut u8, size: usize, align: usize) {
     }
 }
 
+/// Frees a block by the class of its layout, if the directory agrees.
 #[inline(never)]
 unsafe fn dealloc_rest(ptr: *mut u8, size: usize, align: usize) {
     // No heap's tag carries the class LARGE: such a block takes the slow path.
