@@ -30,8 +30,9 @@ enum Store {
 impl Store {
     fn fill(self) -> Vec<Block> {
         let (size, count) = match self {
-            // Of a block of whole superslabs, other stores may take one.
-            Store::Large => (FREED - 64 * KIB, 1),
+            // The refills take a superslab of it for their slab, and leave what they do not need to the pool: the last one, which is
+            // mostly empty.
+            Store::Large => (FREED + 64 * KIB, 1),
             Store::Slots => (32 * KIB, FREED / (32 * KIB)),
         };
         let blocks: Vec<_> = (0..count).map(|_| Block::new(&HAKMEM, size)).collect();

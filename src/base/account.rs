@@ -1,6 +1,7 @@
 //! The account: bytes the process holds, by kind, and the ceiling that follows from them.
 //!
-//! Each store updates its own kinds where they change. `resident = blocks + free slots + large + cached`; the blocks on heaps'
+//! Each store updates its own kinds where they change, but for heaps, which tell what their stacks hold once that is off by much
+//! (`heap::cache::budget`). `resident = blocks + free slots + large + cached`; the blocks on heaps'
 //! stacks count among the blocks. It estimates what the kernel counts: a block that was handed out and never written to counts
 //! as held. `idle = stacks + free slots + cached` is what could serve another request.
 //!
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use super::tuning::{ceiling, retention};
+use super::wanted;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What bytes are held for.
@@ -159,7 +161,10 @@ pub(crate) fn until_the_delay_ends(bytes: usize) -> usize {
     if bytes <= WATCHED_FROM.load(Relaxed) {
         return 0;
     }
-    FELL.store(true, Relaxed);
+    if !FELL.load(Relaxed) {
+        FELL.store(true, Relaxed);
+        wanted::note();
+    }
     if SEEN.load(Relaxed) {
         bytes
     } else {

@@ -7,3 +7,4 @@ pub(crate) mod size_class;
 pub(crate) mod sync;
 pub(crate) mod tuning;
 pub(crate) mod units;
+pub(crate) mod wanted;

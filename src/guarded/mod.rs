@@ -54,7 +54,8 @@ fn sample_slow(until: &mut u32, size: usize, align: usize) -> Option<*mut u8> {
         return None;
     }
     *until = draw();
-    if !is_time() {
+    // The largest number stands for never, and was counted down.
+    if *until == u32::MAX || !is_time() {
         return None;
     }
     slots::alloc(size, align, &fault::WATCH)
@@ -66,11 +67,12 @@ fn is_time() -> bool {
     if knobs::get().guard_every < SPACED_FROM {
         return true;
     }
-    let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
+    // Before the clock: the time that another thread may store meanwhile is later.
+    let last = LAST_MS.load(Relaxed);
+    let now = clock::now_ms();
     // One of the threads that come at once gets it. Relaxed: the time is all there is to tell.
     let claim = || LAST_MS.compare_exchange(last, now, Relaxed, Relaxed);
-    // Another thread may have read the clock later.
-    now.saturating_sub(last) >= SPACED_MS && claim().is_ok()
+    now.wrapping_sub(last) >= SPACED_MS && claim().is_ok()
 }
 
 /// Has faults in freed large blocks reported from now on, as those of guarded blocks are: unless none may be guarded. No lock may

@@ -94,8 +94,10 @@ pub(crate) mod heap_cache {
     pub(crate) const ROOM_FOR: usize = 4;
     /// Bytes by which what the account was told of a heap may be off between two looks at the clock, or the share of what the heap
     /// may hold free, as a divisor, if that is more. Two threads that told it at every slow path waited 13 % of their time for each
-    /// other's cache line (Intel Xeon). Guesses.
+    /// other's cache line (Intel Xeon). A thread that falls silent leaves as much untold, so there is a most: in several heaps it must
+    /// not add up to what the maintenance thread is started for. Guesses.
     pub(crate) const SHOWN_WITHIN: usize = 16 << 10;
+    pub(crate) const SHOWN_MOST: usize = 128 << 10;
     pub(crate) const SHOWN_SHARE: usize = 16;
     /// Bytes that hardly any machine can provide at once: nothing is reclaimed for such a request. Guess.
     pub(crate) const IMPOSSIBLE: usize = 1 << 42;

@@ -23,7 +23,7 @@ pub(crate) mod helper {
     /// After the kernel refuses the thread, this many requests for it are dropped before it is tried again: at first the lower
     /// bound, doubled by each refusal up to the upper bound. A process that is refused a thread once is mostly refused for
     /// long, by a limit on threads or on address space. The bounds keep the cost of asking small. Guess.
-    pub(crate) const TURNED_AWAY: RangeInclusive<u32> = 1..=1 << 10;
+    pub(crate) const TURNED_AWAY: RangeInclusive<u32> = 64..=64 << 10;
     /// How long a fork waits for the end of a round before it checks whether the thread sleeps: this many steps of so many
     /// microseconds. Guesses.
     pub(crate) const STEPS: u32 = 1000;

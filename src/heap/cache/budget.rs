@@ -14,8 +14,9 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{
     AUTO_KB, AUTO_SPEED_KB, BYTES_AS_BLOCK, CHEAP_PER_MS, FEW, LEAST, LIVE_SHARE, LOW, PATIENCE,
-    RUNS, SHARED_FROM, SHARED_LEAST, SHOWN_SHARE, SHOWN_WITHIN, STILL_MS,
+    RUNS, SHARED_FROM, SHARED_LEAST, SHOWN_MOST, SHOWN_SHARE, SHOWN_WITHIN, STILL_MS,
 };
+use crate::base::wanted;
 use crate::heap::data::bin::{Bin, bin_limit};
 use crate::heap::data::heap::{HeldHeap, Shared};
 use crate::heap::data::registry;
@@ -64,17 +65,17 @@ pub(crate) fn is_off(part: &Shared) -> bool {
     stacks.max(part.holes.unsettled.abs_diff(part.holes.shown)) > part.shown_within
 }
 
-/// Tells the account, if it is `due` or what it was last told is off by much. Returns whether it did. Threads that tell it each
-/// time wait for each other's cache line.
-pub(crate) fn show_at_times(part: &mut Shared, due: bool) -> bool {
+/// Tells the account, if it is `due` or what it was last told is off by much, and has a thread look whether the maintenance thread
+/// is wanted. Threads that tell it each time wait for each other's cache line.
+pub(crate) fn show_at_times(part: &mut Shared, due: bool) {
     if !due && !is_off(part) {
-        return false;
+        return;
     }
     if due {
-        part.shown_within = (bound(part) / SHOWN_SHARE).max(SHOWN_WITHIN);
+        part.shown_within = (bound(part) / SHOWN_SHARE).clamp(SHOWN_WITHIN, SHOWN_MOST);
     }
     show(part);
-    true
+    wanted::note();
 }
 
 /// Tells the account what the stacks hold, and what returned to slabs.

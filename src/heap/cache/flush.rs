@@ -17,8 +17,8 @@ use crate::heap::home::sorter::Sorter;
 use crate::heap::home::{drain, open};
 use crate::slab::batch;
 
-/// Takes a batch off the stack, or up to `most` blocks from magazines or the shelf, and returns them to their slabs. The result is how
-/// many.
+/// Takes a batch off the stack, or up to `most` blocks from magazines or the shelf, and returns them to their slabs. The result is
+/// how many.
 pub(crate) fn return_blocks(
     heap: &mut HeldHeap,
     class: Class,

@@ -12,8 +12,8 @@ use crate::slab::directory::DIRECTORY;
 use crate::slab::report;
 use core::{ptr, slice};
 
-/// Puts the blocks at `count` addresses onto the shelf, and what is in their way into a batch. Returns false if the shelf has no room
-/// for so many. Ends the process if no block starts at one: the program freed it, and nothing looks at it again.
+/// Puts the blocks at `count` addresses onto the shelf, and what is in their way into a batch. Returns false if the shelf has no
+/// room for so many. Ends the process if no block starts at one: the program freed it, and nothing looks at it again.
 ///
 /// # Safety
 /// The caller owns the blocks, all of `class`, and counts them.

@@ -23,8 +23,8 @@ const fn first_room(class: Class) -> usize {
     }
 }
 
-/// Fresh places for `most` blocks, above those for null, of which the upper is returned. If these are all that the bin may need, the
-/// shelf's follow.
+/// Fresh places for `most` blocks, above those for null, of which the upper is returned. If these are all that the bin may need,
+/// the shelf's follow.
 #[inline(never)]
 fn new_places(class: Class, most: usize) -> Option<*mut *mut Block> {
     let shelf = if most == room(class) {

@@ -18,10 +18,6 @@ const TRIM: u8 = 2;
 /// Time may have passed: tick. It is not left to others, who tick themselves.
 #[cfg(not(loom))]
 const TICK: u8 = 4;
-/// More may lie idle than the maintenance thread leaves alone: start it. It is not left to others either.
-#[cfg(not(loom))]
-const WAKE: u8 = 8;
-
 #[cfg(not(loom))]
 static LEFT: Left = Left::new();
 
@@ -48,11 +44,6 @@ impl Errands {
     }
 
     #[inline]
-    pub(crate) fn wake(&mut self) {
-        self.0 |= WAKE;
-    }
-
-    #[inline]
     pub(crate) fn open(&self) -> bool {
         self.0 & OPEN != 0
     }
@@ -65,11 +56,6 @@ impl Errands {
     #[inline]
     pub(crate) fn ticks(&self) -> bool {
         self.0 & TICK != 0
-    }
-
-    #[inline]
-    pub(crate) fn wakes(&self) -> bool {
-        self.0 & WAKE != 0
     }
 
     /// Whether there is work for `run`, here or left by others.
@@ -99,7 +85,7 @@ impl Errands {
 impl Drop for Errands {
     #[inline]
     fn drop(&mut self) {
-        let errands = self.0 & !(TICK | WAKE);
+        let errands = self.0 & !TICK;
         if errands != 0 {
             LEFT.leave(errands);
         }

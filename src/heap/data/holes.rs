@@ -8,7 +8,6 @@ use crate::slab::slab::Slab;
 use crate::slab::slab_holes::Chance;
 use crate::slab::superslab::Superslab;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A slab and its pages that are going.
 #[derive(Clone, Copy)]
@@ -113,13 +112,4 @@ impl State {
         self.list = 0;
         self.left.remove(self.class);
     }
-}
-
-/// Whether more waits to be looked at in some heap, so that a thread has to be there to look. A hint, so Relaxed.
-pub(crate) static GREW: AtomicBool = AtomicBool::new(false);
-
-/// Whether more waits since the last call.
-#[inline]
-pub(crate) fn grew() -> bool {
-    GREW.load(Relaxed) && GREW.swap(false, Relaxed)
 }

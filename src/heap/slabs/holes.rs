@@ -12,8 +12,9 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::holes as tuning;
 use crate::base::units::{SLOT, SLOTS};
+use crate::base::wanted;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared};
-use crate::heap::data::holes::{GREW, Going, When};
+use crate::heap::data::holes::{Going, When};
 use crate::heap::slabs::slabs;
 use crate::os::sys;
 use crate::pool::{self, HugePage};
@@ -36,8 +37,8 @@ pub(crate) fn show(part: &mut Shared) {
     state.unsettled = state.unsettled.min(free);
     if state.unsettled.abs_diff(state.shown) >= tuning::SHOWN_WITHIN {
         account::change(Kind::Unsettled, state.shown, state.unsettled);
-        if state.unsettled > state.shown && !GREW.load(Relaxed) {
-            GREW.store(true, Relaxed);
+        if state.unsettled > state.shown {
+            wanted::note();
         }
         state.shown = state.unsettled;
     }

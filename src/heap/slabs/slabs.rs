@@ -7,6 +7,7 @@ use crate::base::account::{self, Kind};
 use crate::base::size_class::{self, Class};
 use crate::base::tuning::heap_cache::{GROWN_SHARE, LISTED_SHARE, SLABS_PER_REFILL};
 use crate::base::units::SLOT;
+use crate::base::wanted;
 use crate::checked;
 use crate::heap::data::heap::{BUCKETS, HeldHeap, Shared, carve_count};
 use crate::heap::slabs::expected_use;
@@ -280,7 +281,7 @@ unsafe fn retire(heap: &mut HeldHeap, slab: *mut Slab) {
         (*slab).close();
         let over = pool::release(superslab, slot, slots, used, clock::now_ms());
         heap.errands.trim_if(over);
-        heap.errands.wake();
+        wanted::note();
     }
 }
 

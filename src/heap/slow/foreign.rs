@@ -69,7 +69,7 @@ unsafe fn make_way(block: *mut Block, heap: HeapRef, tag: Tag) {
             post_now(owner, batch).run();
             // Before the maintenance thread may be started, for the reason given below.
             gather_end(block, heap, tag);
-            return maintain::wake_if_grown();
+            return maintain::wake_if_noted();
         }
         *wait = (*wait + TURN_AFTER).min(TURN_LATEST);
         let mut few = [ptr::null_mut(); TURN_WORTH];
@@ -101,7 +101,7 @@ unsafe fn gather_end(block: *mut Block, heap: HeapRef, tag: Tag) {
             }
             let _errno = ErrnoGuard::new();
             post_now(tag.owner(), batch).run();
-            maintain::wake_if_grown();
+            maintain::wake_if_noted();
         }
     }
 }

@@ -109,7 +109,7 @@ unsafe fn look_closely(heap: HeapRef, first: bool) {
         };
     }
     held.unlock().run();
-    maintain::wake_if_grown();
+    maintain::wake_if_noted();
 }
 
 /// Bytes in the bins, stacks and outboxes of the classes in which there were foreign blocks.

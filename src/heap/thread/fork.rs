@@ -203,8 +203,4 @@ unsafe extern "C" fn child() {
     unsafe { registry::rebuild_idle(mine) };
     attach::after_fork();
     ahead::after_fork();
-    if let Some(heap) = mine {
-        // As of a heap whose thread begins.
-        heap.lock().slow_ops = 0;
-    }
 }

@@ -41,14 +41,12 @@ pub(crate) fn evict_oldest() {
     }
 }
 
-/// Empties warm idle heaps to which more came back than they may keep. Returns whether it looked for some. No lock may be held.
+/// Empties warm idle heaps to which more came back than they may keep. No lock may be held.
 #[inline]
-pub(crate) fn evict_over() -> bool {
-    let any = rest::take_any_over();
-    if any {
+pub(crate) fn evict_over() {
+    if rest::take_any_over() {
         evict_all_over();
     }
-    any
 }
 
 #[cold]

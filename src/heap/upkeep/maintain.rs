@@ -8,10 +8,11 @@
 
 use crate::base::account::{self, Kind};
 use crate::base::tuning::helper::{FROM, FROM_ALONE, ROUND_MS, ROUNDS_TO_LIVE, TURNED_AWAY};
+use crate::base::wanted;
 use crate::checked;
 use crate::heap::data::errands::Errands;
 use crate::heap::data::presence::Presence;
-use crate::heap::data::{holes, registry, tls};
+use crate::heap::data::{registry, tls};
 use crate::heap::upkeep::helper::HELPER;
 use crate::heap::upkeep::{give_up, idle_cache, pages, settle, tick};
 use crate::os::{clock, first_thread, loader, sys, thread};
@@ -34,11 +35,12 @@ pub(crate) fn wake() {
     }
 }
 
-/// The same, if more came back to slabs than the account knew; and empties idle heaps to which more came back than they may keep.
-/// For threads that only free what others allocated, and take no other slow path.
-pub(crate) fn wake_if_grown() {
+/// The same, if a thread is to look; and empties idle heaps to which more came back than they may keep. Every slow path calls it, and
+/// so do frees of what others allocated.
+#[inline]
+pub(crate) fn wake_if_noted() {
     idle_cache::evict_over();
-    if holes::grew() {
+    if wanted::take() {
         wake();
     }
 }
@@ -55,6 +57,7 @@ pub(crate) fn noticed() {
     }
     if knobs.background_alone || registry::live_count() >= 2 || thread::tid() != process {
         MANY.store(true, Ordering::Relaxed);
+        wanted::note();
         note_watched(account::is_watched());
     }
 }
@@ -116,10 +119,13 @@ fn start() {
         return;
     }
     let _errno = sys::ErrnoGuard::new();
-    if first_thread::has_ended() || !thread::is_of_process() || turned_away() {
+    if first_thread::has_ended() || !thread::is_of_process() {
         return;
     }
-    if loader::frees_a_thread() || !THREAD.begin() {
+    if turned_away() || loader::frees_a_thread() {
+        return wanted::note();
+    }
+    if !THREAD.begin() {
         return;
     }
     HELPER.starts();
@@ -129,6 +135,7 @@ fn start() {
     if !started {
         HELPER.goes();
         THREAD.is_not();
+        wanted::note();
     }
 }
 
@@ -274,6 +281,7 @@ pub(crate) fn after_fork() {
     HELPER.after_fork();
     account::set_seen(false);
     first_thread::note(false);
+    wanted::note();
     if thread::process_is_new() {
         let knobs = knobs::get();
         MANY.store(knobs.background_alone, Ordering::Relaxed);
@@ -327,12 +335,12 @@ mod tests {
             assert!(!turned_away());
             note_start(false);
             let away = (0..).take_while(|_| turned_away()).count();
-            assert_eq!(away, (1 << refusal).min(1024));
+            assert_eq!(away, 64usize.checked_shl(refusal).unwrap_or(0).min(65_536));
         }
         note_start(true);
         assert!(!turned_away());
         note_start(false);
-        assert_eq!((0..).take_while(|_| turned_away()).count(), 1);
+        assert_eq!((0..).take_while(|_| turned_away()).count(), 64);
         note_start(true);
     }
 }

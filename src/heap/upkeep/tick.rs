@@ -50,12 +50,9 @@ fn epoch(now: u64) -> Epoch {
 
 /// Does the errands of a slow path. No lock may be held.
 pub(crate) fn run(errands: Errands) {
-    let (wakes, ticks) = (errands.wakes(), errands.ticks());
+    let ticks = errands.ticks();
     errands.run();
-    let evicted = idle_cache::evict_over();
-    if wakes || evicted {
-        maintain::wake();
-    }
+    maintain::wake_if_noted();
     if ticks {
         pass(clock::now_ms());
     }
@@ -64,7 +61,7 @@ pub(crate) fn run(errands: Errands) {
 /// Forgets what the heap's previous thread looked at and learnt: another one begins with it.
 pub(crate) fn begin(heap: &mut HeldHeap) {
     heap.has_looked = false;
-    (heap.slow_ops, heap.shown_within) = (0, 0);
+    heap.shown_within = 0;
     (heap.shrinks_left, heap.shrinking) = (0, Class::NONE);
     heap.fed.clear();
     budget::forget(heap);
@@ -78,18 +75,13 @@ pub(crate) fn look(held: &mut HeldHeap) {
     let due = held.slow_ops.is_multiple_of(LOOK_EVERY);
     if due || held.shrinks_left > 0 || budget::is_off(held) {
         look_closely(held, due);
-    } else if held.slow_ops == 1 {
-        // The process has one thread more, or was forked: what lay idle before may be much now.
-        held.errands.wake();
     }
 }
 
 #[cold]
 #[inline(never)]
 fn look_closely(held: &mut HeldHeap, due: bool) {
-    if budget::show_at_times(held, due) {
-        held.errands.wake();
-    }
+    budget::show_at_times(held, due);
     if held.shrinks_left == 0 {
         if !due {
             return;
